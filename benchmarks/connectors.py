@@ -33,11 +33,11 @@ from connectors.memory import MemoryConnector, MemoryServer
 from connectors.terminal.connector import MAIN, TerminalConnector
 from connectors.terminal.transcript_view import View
 from database import schema
+from tests.connectors.delivery.fake_room import STEP, Office
+from tests.connectors.delivery.fake_room import opened as office_opened
+from tests.connectors.discord.fake_server_state import Place, World
 from tests.connectors.discord.server import serving
-from tests.connectors.discord.world import Place, World
 from tests.connectors.matrix.conftest import Bot
-from tests.connectors.office import STEP, Office
-from tests.connectors.office import opened as office_opened
 from tests.encrypted_operator import EncryptedOperator
 from tests.synapse import Synapse
 

@@ -23,7 +23,7 @@ from budget.windows.pace_admission import Standing
 from database.queries import tasks
 from database.queries.spending import usage_ledger
 from tests.database.queries.rows import row
-from tests.scheduler.desk import NOW, STEP, Desk
+from tests.scheduler.dispatch.dispatcher import NOW, STEP, Desk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

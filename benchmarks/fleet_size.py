@@ -25,7 +25,7 @@ from database.queries.agents.agents import AgentRow, PositionRow
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.journal import reader
 from fleet.journal.events import Closing, Entry, Opened, Position, RuntimeStarted
-from tests.bot.house import House, house
+from tests.bot.orchestrator import House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

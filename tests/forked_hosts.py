@@ -22,7 +22,7 @@ from core import crash_points
 from fleet.hosting import detached
 from fleet.hosting.host_command_line import LOG, environment, host_command
 from fleet.runtimes import sim
-from tests import nursery
+from tests import forkserver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ class ForkedHost:
 def start(folder: Path, log: int) -> ForkedHost:
     """Do what `fleet.hosting.detached.start_process` does."""
     del log  # It is opened by name in the process that writes it.
-    process = nursery.process(_host, str(folder), host_command(folder, "--detach"), environment())
+    process = forkserver.process(_host, str(folder), host_command(folder, "--detach"), environment())
     process.start()
     return ForkedHost(process)
 
@@ -153,7 +153,7 @@ def _become(command: list[str], variables: dict[str, str]) -> None:
 
 def _write(begin: int, end: int, words: list[str]) -> None:
     text = b"".join(os.fsencode(word) + b"\0" for word in words)
-    assert len(text) <= end - begin, f"{len(text)} bytes do not fit into {end - begin}: see tests.nursery."
+    assert len(text) <= end - begin, f"{len(text)} bytes do not fit into {end - begin}: see tests.forkserver."
     ctypes.memset(begin, 0, end - begin)
     ctypes.memmove(begin, text, len(text))
 

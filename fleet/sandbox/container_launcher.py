@@ -1,4 +1,4 @@
-"""What starts a container's client: ``python -I -S engine_call.py NAME=VALUE... -- PROGRAM ARGUMENT...``.
+"""What starts a container's client: ``python -I -S container_launcher.py NAME=VALUE... -- PROGRAM ARGUMENT...``.
 
 It becomes PROGRAM, with these variables as its environment. The one that it was given itself is the agent's: it goes
 along as JSON in one variable, since the same names mean other things to the program (where the person's home is, for
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
         if not command:
             raise ValueError
     except ValueError:
-        print("usage: engine_call.py NAME=VALUE... -- PROGRAM ARGUMENT...", file=sys.stderr)
+        print("usage: container_launcher.py NAME=VALUE... -- PROGRAM ARGUMENT...", file=sys.stderr)
         return 2
     own[_MARKER] = os.environ.get(_MARKER, "")
     own[_ENVIRONMENT] = json.dumps(dict(os.environ))

@@ -1,4 +1,4 @@
-"""The way out of a sandbox: ``python -I -S relay.py SOCKET PORT [data=BYTES] [processes=N] -- COMMAND...``.
+"""The way out of a sandbox: ``python -I -S egress_relay.py SOCKET PORT [data=BYTES] [processes=N] -- COMMAND...``.
 
 It listens on PORT of the loopback interface, leaves behind a process that carries what comes there to the unix socket
 SOCKET and back, and becomes COMMAND: with the process id, streams and signals that it got itself. SOCKET ``-`` leaves
@@ -258,7 +258,7 @@ def main(arguments: list[str]) -> int:
             raise ValueError
         found = [] if path == "-" else listeners(int(port))
     except ValueError:
-        print("usage: relay.py SOCKET PORT [data=BYTES] [processes=N] -- COMMAND...", file=sys.stderr)
+        print("usage: egress_relay.py SOCKET PORT [data=BYTES] [processes=N] -- COMMAND...", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"The way out of the sandbox cannot be opened: {error.strerror}", file=sys.stderr)

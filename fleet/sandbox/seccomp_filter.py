@@ -1,4 +1,4 @@
-"""Closes what of the kernel leads around a sandbox: ``python -I -S closing.py [root] [apart] -- COMMAND...``.
+"""Closes what of the kernel leads around a sandbox: ``python -I -S seccomp_filter.py [root] [apart] -- COMMAND...``.
 
 It becomes COMMAND, to which, and to all that it starts, these calls are closed for ever (seccomp(2)):
 
@@ -189,7 +189,7 @@ def main(arguments: "list[str]") -> int:
     border = arguments.index("--") if "--" in arguments else len(arguments)
     words, command = arguments[:border], arguments[border + 1 :]
     if not command or not {"root", "apart"}.issuperset(words):
-        print("usage: closing.py [root] [apart] -- COMMAND...", file=sys.stderr)
+        print("usage: seccomp_filter.py [root] [apart] -- COMMAND...", file=sys.stderr)
         return 2
     try:
         if "apart" in words and may_part():

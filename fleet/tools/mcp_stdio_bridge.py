@@ -1,4 +1,4 @@
-"""Carries bytes between its standard streams and a unix socket: ``python -I -S bridge.py SOCKET``.
+"""Carries bytes between its standard streams and a unix socket: ``python -I -S mcp_stdio_bridge.py SOCKET``.
 
 Runtimes start MCP servers as programs; Muster's is a socket of the agent host. This runs inside the sandbox, where
 nothing of Muster need be seen but this file.
@@ -29,7 +29,7 @@ def _inward(door: socket.socket) -> None:
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
-        print("usage: bridge.py SOCKET", file=sys.stderr)
+        print("usage: mcp_stdio_bridge.py SOCKET", file=sys.stderr)
         return 2
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.acceptance.seat import Seen
-    from tests.connectors.discord.world import Json
+    from tests.connectors.discord.fake_server_state import Json
 
 _SUBCOMMAND, _BOOLEAN, _NUMBERS = 1, 5, {4: int, 10: float}
 #: What a command is called in the menu that has others below it.

@@ -11,7 +11,7 @@ from tests.connectors.discord.server import serving
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from tests.connectors.discord.world import Json, Place, World
+    from tests.connectors.discord.fake_server_state import Json, Place, World
 
 
 class DiscordSeat(Seat):

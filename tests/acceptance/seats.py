@@ -37,7 +37,7 @@ EVERY: list[Any] = [
     *OTHERS,
 ]
 #: Those where it can be read later what was said while Muster was away. Slash commands given then are gone, of which
-#: Discord tells who gave them; tests/connectors/discord/test_commands_killed.py is about the others.
+#: Discord tells who gave them; tests/connectors/discord/interactions/test_commands_killed.py is about the others.
 KEEPING = [each for each in EVERY if isinstance(each, str) or each.values[0] != "discord-menu"]
 #: Those that every run tries.
 QUICK = [

@@ -9,15 +9,15 @@ import pytest
 
 from fleet.sim.provider import server as provider
 from tests import soak
-from tests.acceptance import killing, seats
-from tests.acceptance.killing import staged
+from tests.acceptance import killed_day, seats
+from tests.acceptance.killed_day import staged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from fleet.sim.provider.server import Provider as Models
-    from tests.acceptance.killing import Scene
+    from tests.acceptance.killed_day import Scene
     from tests.postgres import Postgres
 
 
@@ -28,7 +28,7 @@ def both(*steps: str) -> tuple[str, ...]:
 
 #: Which scene passes which places, at every seat.
 SCENES: dict[Scene, tuple[str, ...]] = {
-    killing.life: both(
+    killed_day.life: both(
         "inbox.accept",
         "command.accept",
         "command.step",
@@ -40,8 +40,8 @@ SCENES: dict[Scene, tuple[str, ...]] = {
         "message.hand_over",
         "message.handed_over",
     ),
-    killing.talk: both("approval.answered"),
-    killing.confirmed: both("command.confirm", "agent.killed"),
+    killed_day.talk: both("approval.answered"),
+    killed_day.confirmed: both("command.confirm", "agent.killed"),
 }
 PLACES = [(scene, place) for scene, some in SCENES.items() for place in some]
 
@@ -67,7 +67,7 @@ async def test_killed_at_a_place_at_one_of_the_seats(
     scene, place = rng.choice(PLACES)
     print(f"at {name}: {place}")
     async with staged(name, tmp_path, models, request) as stage:
-        await killing.kill_at(stage, scene, [place])
+        await killed_day.kill_at(stage, scene, [place])
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ async def test_killed_at_some_places(
 ) -> None:
     async with staged(name, tmp_path, models, request) as stage:
         for scene, places in SCENES.items():
-            await killing.kill_at(stage, scene, rng.sample(places, 2))
+            await killed_day.kill_at(stage, scene, rng.sample(places, 2))
             await stage.home.kill()
 
 
@@ -89,7 +89,7 @@ async def test_killed_at_every_place(
     name: str, scene: Scene, tmp_path: Path, models: Models, request: pytest.FixtureRequest
 ) -> None:
     async with staged(name, tmp_path, models, request) as stage:
-        await killing.kill_at(stage, scene, SCENES[scene])
+        await killed_day.kill_at(stage, scene, SCENES[scene])
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ async def test_killed_at_random_moments(
     name: str, tmp_path: Path, models: Models, request: pytest.FixtureRequest, rng: random.Random
 ) -> None:
     async with staged(name, tmp_path, models, request) as stage:
-        await killing.kill_at_random(stage, rng, kills=3)
+        await killed_day.kill_at_random(stage, rng, kills=3)
 
 
 @pytest.mark.slow
@@ -114,5 +114,5 @@ async def test_killed_with_the_register_on_a_server(
 ) -> None:
     url = postgres.url(emptied_database)
     async with staged("discord", tmp_path, models, request, register={"url": url}) as stage:
-        await killing.kill_at(stage, killing.life, rng.sample(SCENES[killing.life], 2))
-        await killing.kill_at_random(stage, rng, kills=2)
+        await killed_day.kill_at(stage, killed_day.life, rng.sample(SCENES[killed_day.life], 2))
+        await killed_day.kill_at_random(stage, rng, kills=2)

@@ -16,7 +16,7 @@ from fleet.sandbox.profiles import merged
 from fleet.sim.provider import server as providers
 from fleet.supervision import host_lifecycle
 from tests.agents.test_real_agents import ASKING, LIMIT_S, PROGRAMS, allow
-from tests.fleet.agents import until
+from tests.fleet.host.scripted_agent import until
 from tests.fleet.sandbox import containers
 from tests.fleet.sandbox.test_egress_grant import SECRET, Ways, account, assembly, forwarding, row
 

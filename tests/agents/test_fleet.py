@@ -10,8 +10,8 @@ import pytest
 from fleet.sim.provider import server as provider
 from tests.agents.test_real_agents import PROGRAMS
 from tests.operator_client import body, thread_root
-from tests.whole.books import FINISHED, Books
-from tests.whole.installation import installation
+from tests.whole.matrix_installation import installation
+from tests.whole.operator_record import FINISHED, Books
 from tests.whole.test_fleet import CORE, all_are, begin, kill_everybody
 
 if TYPE_CHECKING:

@@ -33,9 +33,9 @@ from fleet.launch import model_access
 from fleet.sandbox.egress_grant import TURN_FILE, Way
 from fleet.supervision import host_lifecycle, process_sweep
 from tests.agents import hostile
-from tests.egress.plane import KEY, plane
-from tests.fleet.agents import Agent, status_when
-from tests.fleet.agents import until as seen
+from tests.egress.whole_egress import KEY, plane
+from tests.fleet.host.scripted_agent import Agent, status_when
+from tests.fleet.host.scripted_agent import until as seen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fleet.control.agent_host_client import AgentLink
     from fleet.runtimes import Prepared
     from fleet.sim.provider.server import Provider
-    from tests.egress.plane import Plane
+    from tests.egress.whole_egress import Plane
 
 PROGRAMS = Path(__file__).parent / "node_modules" / ".bin"
 
@@ -77,7 +77,7 @@ ASKING = {
 #: Requests of one turn: the conversation's, and one for a title.
 MOST_REFUSALS = {"claude": 2, "codex": 2, "opencode": 2, "pi": 1}
 
-#: What the egress knows of the simulated provider (tests.egress.plane).
+#: What the egress knows of the simulated provider (tests.egress.whole_egress).
 ACCOUNTS = {"anthropic": "main", "openai": "other"}
 
 

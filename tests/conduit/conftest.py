@@ -13,7 +13,7 @@ import pytest
 
 from bot.config import loader
 from conduit import provision
-from tests.conduit.standin import REGISTRATION_TOKEN, SERVER, StandIn
+from tests.conduit.fake_homeserver import REGISTRATION_TOKEN, SERVER, StandIn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.matrix import sync_loop
 from tests.conduit.conftest import ANA, BOT
-from tests.conduit.standin import TIMELINE, StandIn
+from tests.conduit.fake_homeserver import TIMELINE, StandIn
 from tests.connectors.matrix.conftest import Bot
 from tests.synapse import Account
 

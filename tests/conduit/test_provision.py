@@ -17,13 +17,13 @@ from conduit.steps.fleet_room import MARK
 from connectors.matrix.settings import MatrixSettings
 from core.secret_references import Reference
 from tests.conduit.conftest import ANA, BOT, Person, stands
-from tests.conduit.standin import SERVER
+from tests.conduit.fake_homeserver import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.conduit.standin import StandIn
+    from tests.conduit.fake_homeserver import StandIn
 
 
 async def test_a_first_run_makes_everything(person: Person, homeserver: StandIn) -> None:

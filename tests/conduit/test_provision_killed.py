@@ -10,12 +10,12 @@ import pytest
 
 from conduit import setup_record
 from conduit.steps import fleet_room, muster_yaml_block, operator_and_bot_users
-from tests import nursery
-from tests.conduit import mortal
+from tests import forkserver
+from tests.conduit import crash_subject
 from tests.conduit.conftest import ANA, BOT, Person, stands
 
 if TYPE_CHECKING:
-    from tests.conduit.standin import StandIn
+    from tests.conduit.fake_homeserver import StandIn
 
 STEPS = (
     operator_and_bot_users.OPERATOR,
@@ -33,7 +33,7 @@ PLACES += [f"{setup_record.KEEP}.{side}:{number + 1}" for number in range(RECORD
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_killed_run_is_gone_on_with(person: Person, homeserver: StandIn, place: str) -> None:
-    process = nursery.process(mortal.live, str(person.home), person.words(), place)
+    process = forkserver.process(crash_subject.live, str(person.home), person.words(), place)
     process.start()
     await asyncio.to_thread(process.join, 60)
     assert process.exitcode == -signal.SIGKILL, "it was there"

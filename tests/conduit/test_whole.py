@@ -16,7 +16,7 @@ from tests.conduit.conftest import ANA, BOT, Person, stands
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.conduit.standin import StandIn
+    from tests.conduit.fake_homeserver import StandIn
 
 LIMIT = 60.0
 #: Messages between two syncs; a timeline holds ten.

@@ -24,13 +24,13 @@ from egress.daemon import audit_throttle
 from egress.settings import Registration
 from fleet.sandbox.egress_grant import PORT
 from fleet.sandbox.selection import available
-from tests.bot.house import house
+from tests.bot.orchestrator import house
 from tests.fleet.sandbox import containers
-from tests.whole.outside import ESCAPES, Outside
+from tests.whole.escape_targets import ESCAPES, Outside
 
 if TYPE_CHECKING:
     from bot.egress_client.in_process import InsideEgress
-    from tests.bot.house import House
+    from tests.bot.orchestrator import House
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.supervision import host_lock
-from tests.whole.books import FINISHED, STRANDED, Books
-from tests.whole.installation import installation
-from tests.whole.premises import LIMIT
-from tests.whole.scenes import Stage
+from tests.whole.installation import LIMIT
+from tests.whole.matrix_installation import installation
+from tests.whole.operator_record import FINISHED, STRANDED, Books
+from tests.whole.scenarios import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
-    from tests.whole.installation import Installation
+    from tests.whole.matrix_installation import Installation
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

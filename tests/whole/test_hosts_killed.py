@@ -12,11 +12,11 @@ from fleet.supervision import host_lifecycle
 from fleet.supervision.process_sweep import survivors
 from tests.operator_client import body
 from tests.pictures import PIXEL
-from tests.whole import calls, places
-from tests.whole.installation import reacts
-from tests.whole.premises import LIMIT
-from tests.whole.scenes import STANDING
-from tests.whole.stages import staged
+from tests.whole import crash_places, tool_calls
+from tests.whole.installation import LIMIT
+from tests.whole.kill_stages import staged
+from tests.whole.matrix_installation import reacts
+from tests.whole.scenarios import STANDING
 
 if TYPE_CHECKING:
     import random
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
-    from tests.whole.books import Books, Message
-    from tests.whole.scenes import Stage
+    from tests.whole.operator_record import Books, Message
+    from tests.whole.scenarios import Stage
 
 pytestmark = pytest.mark.synapse
 
@@ -48,7 +48,7 @@ IN_CALLS = [
 def all_places() -> list[str]:
     """Every place of an agent host outside of calls. Who asks first waits for a process that imports them all."""
     later = [f"{step}.{side}:{n}" for step, passages in LATER.items() for side in ("before", "after") for n in passages]
-    return [*sorted(places.of_agent_host() - CALL_PLACES), *later]
+    return [*sorted(crash_places.of_agent_host() - CALL_PLACES), *later]
 
 
 # Quicker: tests/fleet/host/test_crashes.py, where nobody but the agent host is looked at.
@@ -94,8 +94,8 @@ async def _die_in_a_call(stage: Stage, crash: str) -> None:
     await home.start(MUSTER_HOST_CRASH=crash)
     await books.ask(f"!launch {name} --role orchestrator")
     thread = await home.thread_of(name)
-    writing = calls.order("send_message", to=STANDING, text=f"{word} [[say: heard {word}]]")
-    message = await books.message(thread, f"{writing} {calls.order('stop', name=PAL)}")
+    writing = tool_calls.order("send_message", to=STANDING, text=f"{word} [[say: heard {word}]]")
+    message = await books.message(thread, f"{writing} {tool_calls.order('stop', name=PAL)}")
     await home.heard_words("✖", thread=thread)
     await home.kill()
     await home.start()
@@ -104,11 +104,11 @@ async def _die_in_a_call(stage: Stage, crash: str) -> None:
     await books.ask(f"!stop {name}")
     await home.heard_words("⏹ Stopped", thread=thread)
     await books.settled()
-    told = calls.told(home, name)
+    told = tool_calls.told(home, name)
     print(told)
-    acted = {"send_message": calls.read_by_model(home, word), "stop": _stopped(books, name)}
+    acted = {"send_message": tool_calls.read_by_model(home, word), "stop": _stopped(books, name)}
     for call in told:
-        calls.check(call, acted.pop(call.tool))
+        tool_calls.check(call, acted.pop(call.tool))
     assert not any(acted.values()), f"nobody asked for it: {acted}"
     await home.kill()
 

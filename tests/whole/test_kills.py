@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.sandbox import selection
-from tests.whole import places, scenes
-from tests.whole.installation import Installation, installation
-from tests.whole.premises import LIMIT
-from tests.whole.stages import staged
+from tests.whole import crash_places, scenarios
+from tests.whole.installation import LIMIT
+from tests.whole.kill_stages import staged
+from tests.whole.matrix_installation import Installation, installation
 
 if TYPE_CHECKING:
     import random
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
-    from tests.whole.scenes import Scene, Stage
+    from tests.whole.scenarios import Scene, Stage
 
 pytestmark = pytest.mark.synapse
 
@@ -34,7 +34,7 @@ def both(*steps: str) -> tuple[str, ...]:
 
 #: Which scene passes which places of the orchestrator.
 SCENES: dict[Scene, tuple[str, ...]] = {
-    scenes.life: both(
+    scenarios.life: both(
         "inbox.accept",
         "command.accept",
         "command.step",
@@ -50,31 +50,31 @@ SCENES: dict[Scene, tuple[str, ...]] = {
         "outlet.copied",
         "session.leased",
     ),
-    scenes.talk: both("chat.react", "approval.answer", "approval.answered", "chat.remark", "chat.withdraw"),
-    scenes.by_other_doors: both("chat.turn_away"),
-    scenes.killing: both("command.confirm", "agent.killed"),
-    scenes.gone: both("agent.gone", "agent.fell", "agent.revive"),
-    scenes.frozen: both("agent.custody"),
-    scenes.failed_start: both("agent.spawn_failed"),
-    scenes.neglected: both("watchdog.tell"),
-    scenes.watched: both("watch.update"),
-    scenes.queued_work: both("task.dispatch", "task.waits", "task.refuse", "task.settle"),
+    scenarios.talk: both("chat.react", "approval.answer", "approval.answered", "chat.remark", "chat.withdraw"),
+    scenarios.by_other_doors: both("chat.turn_away"),
+    scenarios.killing: both("command.confirm", "agent.killed"),
+    scenarios.gone: both("agent.gone", "agent.fell", "agent.revive"),
+    scenarios.frozen: both("agent.custody"),
+    scenarios.failed_start: both("agent.spawn_failed"),
+    scenarios.neglected: both("watchdog.tell"),
+    scenarios.watched: both("watch.update"),
+    scenarios.queued_work: both("task.dispatch", "task.waits", "task.refuse", "task.settle"),
 }
 
 
 #: Which scene passes which places in an agent's call of Muster's own tools.
 CALLS: dict[Scene, tuple[str, ...]] = {
-    scenes.words_by_tool: both("call.take_up", "call.act", "call.answer", "call.close"),
-    scenes.launched_by_tool: both("call.begin"),
-    scenes.too_many_words_by_tool: both("peers.settle"),
+    scenarios.words_by_tool: both("call.take_up", "call.act", "call.answer", "call.close"),
+    scenarios.launched_by_tool: both("call.begin"),
+    scenarios.too_many_words_by_tool: both("peers.settle"),
 }
 #: And which of those that other scenes pass otherwise.
 CALLS_PASS: dict[Scene, tuple[str, ...]] = {
-    scenes.words_by_tool: both("message.hand_over", "message.handed_over"),
-    scenes.launched_by_tool: both(
+    scenarios.words_by_tool: both("message.hand_over", "message.handed_over"),
+    scenarios.launched_by_tool: both(
         "command.accept", "command.step", "roster.write", "command.finish", "agent.spawn", "call.answer", "call.close"
     ),
-    scenes.too_many_words_by_tool: (),
+    scenarios.too_many_words_by_tool: (),
 }
 
 
@@ -92,18 +92,18 @@ APART: dict[str, tuple[str, ...]] = {
     "test_what_is_typed_is_heard_once_wherever_its_program_dies": both("unsaid.keep", "unsaid.drop"),
     # Where rooms are encrypted: tests/connectors/matrix/test_encryption_killed.py.
     "test_killed_at_this_place_the_encrypting_bot_says_everything_once": both("matrix.keys", "matrix.hand_out"),
-    # Only a fault in Muster itself makes it give an event up: tests/connectors/test_delivery_killed.py has one. What
-    # Discord took is written down: tests/connectors/discord/test_killed.py.
+    # Only a fault in Muster itself makes it give an event up: tests/connectors/delivery/test_service_killed.py has one.
+    # What Discord took is written down: tests/connectors/discord/test_killed.py.
     "test_killed_at_this_place_everything_stands_once": both("inbox.give_up", "discord.sent"),
     # No command that there is takes so long: tests/bot/messaging/test_progress_message.py has one.
     "test_killed_at_this_place_a_long_command_answers_once": both("command.progress"),
     # While nothing else runs: tests/database/engine/test_database_copy.py.
     "test_killed_at_this_place_all_was_copied_or_nothing": both("register.copy"),
-    # Agents in repositories: tests/fleet/test_workspace_killed.py.
+    # Agents in repositories: tests/fleet/workspace/test_killed.py.
     "test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one": both(
         "workspace.make", "workspace.collect", "workspace.remove"
     ),
-    # While nothing else runs: tests/bot/maintenance/test_backup_and_restore.py.
+    # While nothing else runs: tests/bot/maintenance/backup/test_backup_and_restore.py.
     "test_killed_at_this_place_a_backup_is_there_or_not": both("backup.write"),
     "test_killed_at_every_place_a_restore_is_done_or_undone": both(
         "restore.settle", "restore.plan", "restore.move", "restore.decide"
@@ -118,16 +118,18 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_a_failing_job_is_told_once": both("job.tell"),
     # Where one chat system of several is out: tests/bot/monitoring/test_connector_outages.py.
     "test_killed_at_this_place_an_outage_is_told_once": both("outage.tell"),
-    # At the end of limits, and of patience: tests/bot/test_unasked_killed.py.
+    # At the end of limits, and of patience: tests/bot/pacing/test_unasked_killed.py.
     "test_killed_at_this_place_an_agent_is_told_to_go_on_once": both("continuing.waits", "continuing.goes_on"),
     "test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once": both("runaway.paused", "runaway.followed"),
-    # Where rooms mirror each other, and where one was taken out of muster.yaml: tests/bot/test_bridge_killed.py.
+    # Where rooms mirror each other, and where one was taken out of muster.yaml:
+    # tests/bot/messaging/test_bridge_killed.py.
     "test_killed_at_this_place_what_is_mirrored_stands_once": both("chat.mirror"),
     "test_killed_at_this_place_what_waits_in_vain_is_given_up": both("outbox.abandon"),
     # Where threads have names: tests/bot/messaging/test_thread_titles.py.
     "test_killed_at_this_place_a_thread_is_renamed_once": both("titles.sweep"),
     "test_killed_at_this_place_a_thread_is_put_away_again": both("titles.wake", "titles.put_away"),
-    # Slash commands and buttons on Discord: tests/connectors/discord/test_commands_killed.py, test_presses_killed.py.
+    # Slash commands and buttons on Discord: tests/connectors/discord/interactions/test_commands_killed.py,
+    # test_presses_killed.py.
     "test_killed_at_each_place_a_press_counts_once": both("discord.interaction"),
     # At times of the day: tests/bot/reports/test_posting_killed.py.
     "test_killed_at_this_place_a_report_is_posted_once": both("report.post", "report.remember"),
@@ -149,7 +151,7 @@ async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:
 
 def test_every_place_has_its_test() -> None:
     listed = [place for some in (*SCENES.values(), *CALLS.values(), *APART.values()) for place in some]
-    assert sorted(listed) == sorted(places.of_orchestrator())
+    assert sorted(listed) == sorted(crash_places.of_orchestrator())
 
 
 @pytest.mark.slow
@@ -157,10 +159,10 @@ async def test_the_orchestrator_dies_at_some_places(
     tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
 ) -> None:
     async with staged(tmp_path, synapse, models) as stage:
-        await kill_at(stage, scenes.life, rng.sample(SCENES[scenes.life], 4))
-        await kill_at(stage, scenes.talk, rng.sample(SCENES[scenes.talk], 2))
+        await kill_at(stage, scenarios.life, rng.sample(SCENES[scenarios.life], 4))
+        await kill_at(stage, scenarios.talk, rng.sample(SCENES[scenarios.talk], 2))
         await stage.set_up_lead()
-        await kill_at(stage, scenes.words_by_tool, rng.sample(CALLS[scenes.words_by_tool], 1))
+        await kill_at(stage, scenarios.words_by_tool, rng.sample(CALLS[scenarios.words_by_tool], 1))
 
 
 @pytest.mark.soak
@@ -177,14 +179,14 @@ async def test_the_orchestrator_dies_at_every_place(
 async def test_the_orchestrator_dies_in_an_agents_call(
     tmp_path: Path, synapse: Synapse, models: Provider, scene: Scene
 ) -> None:
-    launches = scene is scenes.launched_by_tool
+    launches = scene is scenarios.launched_by_tool
     if launches and not selection.available().works:
         pytest.skip("bubblewrap does not work here, and agents launch no others without it")
     agents = {
         "runtime": "sim",
         "sandbox": "bubblewrap" if launches else "none",
         "heartbeat": "1s",
-        "messages_per_minute": 1 if scene is scenes.too_many_words_by_tool else 1000,
+        "messages_per_minute": 1 if scene is scenarios.too_many_words_by_tool else 1000,
     }
     async with staged(tmp_path, synapse, models, agents=agents) as stage:
         await stage.set_up_lead()
@@ -197,7 +199,7 @@ async def test_the_orchestrator_dies_at_every_step_of_freezing_and_resuming(
 ) -> None:
     async with staged(tmp_path, synapse, models) as stage:
         # One step of `freeze`, two of `resume`.
-        await kill_at(stage, scenes.frozen, [f"{place}:{n}" for n in (1, 2, 3) for place in both("command.step")])
+        await kill_at(stage, scenarios.frozen, [f"{place}:{n}" for n in (1, 2, 3) for place in both("command.step")])
 
 
 @pytest.mark.soak
@@ -207,7 +209,7 @@ async def test_the_orchestrator_dies_at_every_step_of_adding_a_task(
     """The answer opens the task's thread, and is completed by what became of the command."""
     async with staged(tmp_path, synapse, models) as stage:
         steps = ("command.accept", "command.step", "command.finish", "outbox.send", "outbox.record")
-        await kill_at(stage, scenes.queued_work, both(*steps))
+        await kill_at(stage, scenarios.queued_work, both(*steps))
 
 
 # --- places of their own -------------------------------------------------------------------------------------------

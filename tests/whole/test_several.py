@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bot.house import House, house
+from tests.bot.orchestrator import House, house
 from tests.connectors.discord.server import serving
 from tests.operator_client import LIMIT, Operator, body
-from tests.whole.installation import installation
+from tests.whole.matrix_installation import installation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from fleet.sim.provider.server import Provider
-    from tests.connectors.discord.world import World
+    from tests.connectors.discord.fake_server_state import World
     from tests.operator_client import Event
     from tests.synapse import Account, Synapse
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.config.paths import Paths
-from tests.bot.interfaces.pane_house import LIMIT, until
+from tests.bot.interfaces.cli.pane import LIMIT, until
 from tests.connectors.tmux.server import server_of_ones_own
 
 if TYPE_CHECKING:

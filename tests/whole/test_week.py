@@ -15,10 +15,10 @@ from bot.egress_client.in_process import inside
 from fleet.sim.provider import server as provider
 from fleet.sim.provider.request_script import Script
 from fleet.supervision import host_lifecycle
-from tests.bot import a_week
-from tests.bot.week import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
+from tests.bot.week import story
+from tests.bot.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
 from tests.operator_client import Operator, body, relation
-from tests.whole.installation import replies_to
+from tests.whole.matrix_installation import replies_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +72,8 @@ async def test_a_week_in_fast_motion(tmp_path: Path, synapse: Synapse, monkeypat
     clock = FakeClock(tmp_path / "clock", BEGINNING + 8 * HOUR)
     paths = Paths.of({"MUSTER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)})
     paths.prepare()
-    paths.roster_yaml.write_text(a_week.ROSTER)
-    orders = provider.Settings(script=Script(limits=a_week.LIMITS), clock=clock)
+    paths.roster_yaml.write_text(story.ROSTER)
+    orders = provider.Settings(script=Script(limits=story.LIMITS), clock=clock)
     account, bot = await synapse.register(prefix="ana"), await synapse.register(prefix="muster")
     async with Operator(account) as ana, provider.running(orders) as models, inside(paths, clock) as egress:
         room = await ana.create_room("fleet", invite=[bot.user_id])
@@ -96,18 +96,18 @@ async def test_a_week_in_fast_motion(tmp_path: Path, synapse: Synapse, monkeypat
                 }
             },
         }
-        paths.muster_yaml.write_text(yaml.safe_dump(settings | a_week.settings()))
+        paths.muster_yaml.write_text(yaml.safe_dump(settings | story.settings()))
         # Connectors look their references up in the process's own environment.
         monkeypatch.setenv("MATRIX_TOKEN", bot.access_token)
-        given = {"PLAN": a_week.KEY}
+        given = {"PLAN": story.KEY}
         try:
             with clocked_hosts(clock):
                 async with running(paths, load(paths), given, clock=clock, egress=egress) as orchestrator:
                     await ana.wait_for(room, lambda event: _joins(event, bot.user_id))
                     here = MatrixRoom(ana, bot, room)
                     week = Week(orchestrator, here, clock, egress, models)
-                    await a_week.live(week)
-                    assert await a_week.daily_reports(week) == DAYS
+                    await story.live(week)
+                    assert await story.daily_reports(week) == DAYS
                     pictures = await here.pictures()
         finally:
             for agent in paths.agents.iterdir():

@@ -12,7 +12,7 @@ from bot.commands.agent_lock import CUSTODY, lease_of
 from database.leases import leases
 from database.queries.agents import agents
 from fleet.supervision import host_lifecycle
-from tests.bot.house import ADMIN, ROOM, House, house
+from tests.bot.orchestrator import ADMIN, ROOM, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ import pytest
 from bot.commands import registry
 from bot.commands.runs import Outcome, Request
 from fleet.runtimes import RUNTIMES
-from tests.bot.house import ADMIN, OPERATOR, House, house
+from tests.bot.orchestrator import ADMIN, OPERATOR, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

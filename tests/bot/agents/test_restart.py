@@ -13,7 +13,7 @@ import pytest
 from bot.agents.journal.follower import FOLLOW
 from database.queries.agents import agents
 from fleet.supervision import host_lifecycle, host_lock
-from tests.bot.house import House, house
+from tests.bot.orchestrator import House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,8 +18,8 @@ from core import boot_id
 from fleet.roster.drift import ENDED
 from fleet.supervision import host_lifecycle, host_lock
 from fleet.supervision.restart_policy import Limits, Record
-from tests.bot import puppets
-from tests.bot.house import House, house
+from tests.bot import fake_agents
+from tests.bot.orchestrator import House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -173,11 +173,11 @@ async def test_after_a_start_of_the_machine_all_come_up_one_after_the_other_and_
 
 
 async def test_a_crash_is_one_message_that_says_what_follows(tmp_path: Path) -> None:
-    roster = puppets.roster(tmp_path, "imp")
+    roster = fake_agents.roster(tmp_path, "imp")
     settings = "watchdog: {every: 0.1, settling: 30s}\n"
     async with house(tmp_path, roster=roster, settings=settings) as home, home.open():
-        thread = await puppets.launch(home, "imp")
-        home.say(puppets.steps({"exit": 3, "stderr": "the disk is on fire"}), thread)
+        thread = await fake_agents.launch(home, "imp")
+        home.say(fake_agents.steps({"exit": 3, "stderr": "the disk is on fire"}), thread)
         told = await home.heard(thread, "It starts again by itself in 1 s.")
         assert told.startswith("✖ ")
         assert "the disk is on fire" in told
@@ -188,9 +188,9 @@ async def test_a_crash_is_one_message_that_says_what_follows(tmp_path: Path) -> 
 
 
 async def test_what_a_command_in_the_thread_announced_is_not_announced_there_again(tmp_path: Path) -> None:
-    async with house(tmp_path, roster=puppets.roster(tmp_path, "imp")) as home, home.open():
-        thread = await puppets.launch(home, "imp")
-        event = home.say(puppets.steps({"say": "at work"}, {"wait": True}), thread)
+    async with house(tmp_path, roster=fake_agents.roster(tmp_path, "imp")) as home, home.open():
+        thread = await fake_agents.launch(home, "imp")
+        event = home.say(fake_agents.steps({"say": "at work"}, {"wait": True}), thread)
         await home.marks(event, "👀")
         assert "is cancelled" in await home.ask("!cancel imp", conversation=thread)
         await home.marks(event, "⏹️")

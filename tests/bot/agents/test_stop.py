@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.supervision import host_lifecycle, host_lock
-from tests.bot.house import ROOM, House, house
+from tests.bot.orchestrator import ROOM, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -27,7 +27,7 @@ from fleet.errors import AgentRefused
 from fleet.host.turn_queue import QUEUED_MESSAGES
 from fleet.supervision import host_lifecycle, host_lock, liveness
 from fleet.supervision.process_sweep import Unsweepable
-from tests.bot.house import ROOM, VIEWER, House, house
+from tests.bot.orchestrator import ROOM, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

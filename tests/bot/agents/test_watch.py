@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot.agents import watch
 from database.engine.store import RegisterFull
-from tests.bot.house import house
+from tests.bot.orchestrator import house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,7 @@ from bot.app import autostart
 from bot.setup import shutdown_record
 from database.queries.agents import agents
 from fleet.supervision import host_lifecycle
-from tests.bot.house import ROOM, House, house
+from tests.bot.orchestrator import ROOM, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ import pytest
 
 from bot.telemetry import sender as telemetry
 from egress.daemon.egress_service import UnusableSettings
-from tests.bot.house import House, house
+from tests.bot.orchestrator import House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ from connectors.contract.messages import React
 from core.crash_points import declare
 from database.queries.agents import agents
 from database.queries.chat import questions
-from tests.bot.house import OPERATOR, VIEWER, house
+from tests.bot.orchestrator import OPERATOR, VIEWER, house
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from database.queries.chat.questions import Question
-    from tests.bot.house import House
+    from tests.bot.orchestrator import House
 
 ASK = declare("test.questions.ask")
 CHOICES = (Choice("✅", "go", "let it go on"), Choice("❄️", "freeze", "freeze it"))

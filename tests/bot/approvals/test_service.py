@@ -16,8 +16,8 @@ from database.queries.chat.approvals import Approval, Grant
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused
 from fleet.host.permission_requests import GRANTS
-from tests.bot import puppets
-from tests.bot.house import House, house
+from tests.bot import fake_agents
+from tests.bot.orchestrator import House, house
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,10 +123,10 @@ async def asked_beyond(home: House, *kinds: str) -> tuple[str, str]:
                 id=f"g{number}", agent="imp", digest=f"d{number}", title="t", detail="t", granted_by="x", granted_at=0.0
             )
             await approvals.add_grant(tx, grant)
-    thread = await puppets.launch(home, "imp")
+    thread = await fake_agents.launch(home, "imp")
     options = [{"optionId": kind, "name": kind, "kind": kind} for kind in kinds]
     call = {"title": "one more", "rawInput": {"command": "echo one more"}}
-    home.say(puppets.steps({"ask": call, "options": options}), thread)
+    home.say(fake_agents.steps({"ask": call, "options": options}), thread)
     question = await home.heard(thread, "asks for permission")
     return thread, question.split("permission `")[1].split("`")[0]
 
@@ -135,7 +135,7 @@ async def outcome(home: House, folder: Path) -> Any:
     """What the agent's runtime was answered."""
 
     def answers() -> list[Any]:
-        return [each["answered"] for each in puppets.recorded(folder, "imp") if "answered" in each]
+        return [each["answered"] for each in fake_agents.recorded(folder, "imp") if "answered" in each]
 
     await home.chat.until(answers, limit=30)
     return answers()[0]["outcome"]
@@ -143,7 +143,7 @@ async def outcome(home: House, folder: Path) -> Any:
 
 @pytest.mark.slow
 async def test_an_always_too_many_allows_once_and_is_said_to(tmp_path: Path) -> None:
-    async with house(tmp_path, roster=puppets.roster(tmp_path, "imp")) as home, home.open():
+    async with house(tmp_path, roster=fake_agents.roster(tmp_path, "imp")) as home, home.open():
         thread, approval = await asked_beyond(home, "allow_once", "allow_always", "reject_once")
         await home.ask(f"!approve {approval} --always", conversation=thread)
         told = await home.heard(thread, "allowed once, not for always")
@@ -155,7 +155,7 @@ async def test_an_always_too_many_allows_once_and_is_said_to(tmp_path: Path) -> 
 
 
 async def test_an_always_too_many_that_is_all_there_is_to_allow_is_denied(tmp_path: Path) -> None:
-    async with house(tmp_path, roster=puppets.roster(tmp_path, "imp")) as home, home.open():
+    async with house(tmp_path, roster=fake_agents.roster(tmp_path, "imp")) as home, home.open():
         thread, approval = await asked_beyond(home, "allow_always", "reject_once")
         refused = await home.ask(f"!approve {approval}", conversation=thread)
         assert "its runtime offers always, deny" in refused

@@ -24,8 +24,8 @@ from database.engine.store import Store
 from database.queries.chat.operator_permissions import OperatorRow
 from database.queries.operations import audit_log, command_runs
 from fleet.errors import AgentUnreachable
-from tests import nursery
-from tests.bot.commands import killed
+from tests import forkserver
+from tests.bot.commands import crash_subject
 
 ANA = "matrix:@ana:example.org"
 BEN = "matrix:@ben:example.org"
@@ -485,7 +485,7 @@ async def test_progress_reaches_whoever_asked_and_never_hurts(world: World) -> N
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_killed_at_any_commit_it_ends_once(tmp_path: Path, step: str, side: str) -> None:
     def run(place: str | None = None) -> int | None:
-        process = nursery.process(killed.live, str(tmp_path / "register.db"), place)
+        process = forkserver.process(crash_subject.live, str(tmp_path / "register.db"), place)
         process.start()
         process.join(60)
         return process.exitcode

@@ -14,7 +14,7 @@ from bot.interfaces.chat import command_input
 from connectors.contract.messages import Reading
 from connectors.contract.slash_command_forms import Asker, OptionKind
 from connectors.discord.interactions import slash_command_schema
-from tests.connectors.discord import menu as discords
+from tests.connectors.discord import fake_menu as discords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

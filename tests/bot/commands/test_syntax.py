@@ -21,8 +21,8 @@ from bot.text import markdown
 from bot.text.errors import UsageError, UserError
 from database.engine.store import Store
 from fleet.errors import RosterError
-from tests.bot.house import VIEWER as VERA
-from tests.bot.house import house
+from tests.bot.orchestrator import VIEWER as VERA
+from tests.bot.orchestrator import house
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.egress_client.answering_model import Answer, other_model
-from tests.bot.house import house
+from tests.bot.orchestrator import house
 
 if TYPE_CHECKING:
     from pathlib import Path

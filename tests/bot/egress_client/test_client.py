@@ -23,7 +23,7 @@ from database.queries.spending import hourly_rollup, pacing_windows, usage_ledge
 from fleet.sandbox.selection import available
 from fleet.sim.provider.quota_headers import Limits
 from fleet.supervision import host_lifecycle
-from tests.bot.house import ADMIN, OPERATOR, VIEWER, House, house
+from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -20,7 +20,7 @@ from core.errors import MusterError
 from egress.daemon.control_client import EgressClient
 from tests.bot.egress_client.test_client import spent
 from tests.bot.egress_client.test_process import home, pid_of, streams, until_another
-from tests.bot.house import ROOM, House
+from tests.bot.orchestrator import ROOM, House
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,7 +23,7 @@ from database.queries.spending.usage_ledger import Copied
 from database.schema import ledger as metering
 from database.schema import quota_history
 from egress.ledger.model import EXCESS, Action, Entry, Observation
-from tests.bot.maintenance.desk import die_at
+from tests.bot.maintenance.installation import die_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

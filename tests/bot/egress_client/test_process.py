@@ -15,8 +15,8 @@ from bot.config.paths import Paths
 from bot.egress_client import process
 from bot.egress_client.process import EgressProcess, NotStarted, places
 from tests.bot.egress_client.test_client import spent
-from tests.bot.house import ROOM, House, house
-from tests.whole.premises import end_egress
+from tests.bot.orchestrator import ROOM, House, house
+from tests.whole.installation import end_egress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

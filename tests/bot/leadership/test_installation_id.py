@@ -14,7 +14,7 @@ from bot.leadership.lease import HOLD
 from database.engine.store import Store
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
-from tests.bot.house import house
+from tests.bot.orchestrator import house
 
 if TYPE_CHECKING:
     from pathlib import Path

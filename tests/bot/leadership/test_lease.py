@@ -20,7 +20,7 @@ from database.leases import leases
 from database.leases.leases import Lease
 from database.queries.operations import watchdog_findings
 from database.queries.operations.watchdog_findings import FindingRow
-from tests.bot.house import house
+from tests.bot.orchestrator import house
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres

@@ -16,8 +16,8 @@ from core import crash_points
 from core.crash_points import declare
 from database.engine.store import Store
 from database.leases import leases
-from tests import nursery
-from tests.bot.house import house
+from tests import forkserver
+from tests.bot.orchestrator import house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,7 +95,7 @@ def live(url: str, place: str | None) -> None:
 )
 def test_killed_at_this_place_who_stands_by_is_named_once(url: str, place: str) -> None:
     for crash, status in ((place, -signal.SIGKILL), (None, 0)):
-        process = nursery.process(live, url, crash)
+        process = forkserver.process(live, url, crash)
         process.start()
         process.join(60)
         assert process.exitcode == status, crash

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.config.paths import Paths
-from tests.bot.maintenance.desk import put
+from tests.bot.maintenance.installation import put
 
 if TYPE_CHECKING:
     from pathlib import Path

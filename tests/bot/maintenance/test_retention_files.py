@@ -18,8 +18,8 @@ from core import data_sizes, log_rotation
 from database.engine.store import Store
 from database.queries import tasks
 from fleet.supervision import host_lock
-from tests.bot.maintenance.desk import STEP
-from tests.scheduler.desk import task
+from tests.bot.maintenance.installation import STEP
+from tests.scheduler.dispatch.dispatcher import task
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ from connectors.memory import MemoryServer
 from core.crash_points import declare
 from database.queries.operations import audit_log
 from database.schema import command_runs
-from tests.bot.house import ROOM, House, house
+from tests.bot.orchestrator import ROOM, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -20,7 +20,7 @@ from bot.text.errors import UserError
 from connectors.delivery import inbox
 from core.crash_points import declare
 from core.errors import MusterError
-from tests.bot.house import ROOM, House, house
+from tests.bot.orchestrator import ROOM, House, house
 
 GIVE_UP = declare("test.give_up")
 
@@ -198,7 +198,7 @@ async def test_an_event_that_is_given_up_leaves_nothing_at_work(home: House, wor
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize(("step", "passage"), [("command.progress", 1), ("command.progress", 2), ("command.finish", 1)])
 def test_killed_at_this_place_a_long_command_answers_once(tmp_path: Path, step: str, passage: int, side: str) -> None:
-    program = [sys.executable, "-m", "tests.bot.working", str(tmp_path)]
+    program = [sys.executable, "-m", "tests.bot.messaging.crash_subject", str(tmp_path)]
     environ = {**os.environ, "MUSTER_CRASH": f"{step}.{side}:{passage}"}
     killed = subprocess.run(program, env=environ, capture_output=True, timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()

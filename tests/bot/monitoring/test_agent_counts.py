@@ -10,7 +10,7 @@ from bot.monitoring import agent_counts
 from bot.monitoring.agent_counts import Changes, counted
 from connectors.contract.agent_count_feed import Counts
 from fleet.supervision.liveness import Liveness
-from tests.bot.house import house
+from tests.bot.orchestrator import house
 
 if TYPE_CHECKING:
     from pathlib import Path

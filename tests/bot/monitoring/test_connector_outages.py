@@ -14,7 +14,7 @@ from bot.monitoring.connector_outages import PATIENCE_S, Outages
 from connectors.contract.messages import Capabilities, Health
 from database import schema
 from database.engine.store import Store
-from tests.bot.maintenance.desk import die_at
+from tests.bot.maintenance.installation import die_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,9 +17,9 @@ from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from scheduler import job_alert_policy
 from scheduler.jobs import Job, Record
-from tests import nursery
-from tests.bot import mortal_alarms
-from tests.bot.house import ROOM, house
+from tests import forkserver
+from tests.bot.monitoring import crash_subject
+from tests.bot.orchestrator import ROOM, house
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,7 +162,7 @@ async def test_what_cannot_be_told_is_told_after_a_later_run(tmp_path: Path) -> 
 @pytest.mark.parametrize("place", ["job.tell.before", "job.tell.after", "job.tell.before:2", "job.tell.after:2"])
 def test_killed_at_this_place_a_failing_job_is_told_once(tmp_path: Path, place: str) -> None:
     for crash, status in ((place, -signal.SIGKILL), (None, 0)):
-        process = nursery.process(mortal_alarms.live, str(tmp_path), crash)
+        process = forkserver.process(crash_subject.live, str(tmp_path), crash)
         process.start()
         process.join(60)
         assert process.exitcode == status, crash

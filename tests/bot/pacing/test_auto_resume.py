@@ -14,8 +14,8 @@ from database.engine.store import Store
 from database.queries.agents import agents, auto_resume
 from database.queries.spending import usage_ledger
 from fleet.sim.provider.quota_headers import Limits
-from tests.bot.house import house
-from tests.bot.paces import paced
+from tests.bot.orchestrator import house
+from tests.bot.pacing.fake_pace import paced
 from tests.bot.pacing.test_session_admission import agent
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from database.queries.agents.auto_resume import Continuation
-    from tests.bot.house import House
+    from tests.bot.orchestrator import House
 
 DAY = 86_400.0
 BIG = "[[cache: 900000 0]] [[say: that was much]]"

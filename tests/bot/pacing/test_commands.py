@@ -17,7 +17,7 @@ from bot.spending import authorizations
 from core.crash_points import declare
 from database.queries.spending import pacing_windows, usage_ledger
 from database.schema import quota_history
-from tests.bot.house import OPERATOR, House, house
+from tests.bot.orchestrator import OPERATOR, House, house
 from tests.database.queries.rows import row as ledger_row
 
 if TYPE_CHECKING:

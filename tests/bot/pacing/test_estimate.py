@@ -13,7 +13,7 @@ from budget.windows import window_boundaries
 from core.crash_points import declare
 from database.queries import tasks
 from database.queries.tasks import Task
-from tests.bot.house import VIEWER, House, house
+from tests.bot.orchestrator import VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

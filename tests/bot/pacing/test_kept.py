@@ -22,7 +22,7 @@ from database.queries.spending import pacing_windows, usage_ledger
 from database.queries.spending.pacing_windows import AuthorizationRow
 from database.queries.tasks import Task
 from egress.settings import LimitSettings
-from tests.bot.maintenance.desk import die_at
+from tests.bot.maintenance.installation import die_at
 from tests.database.queries.rows import row
 
 if TYPE_CHECKING:

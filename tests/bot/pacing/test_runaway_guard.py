@@ -17,14 +17,14 @@ from database.queries.agents import auto_resume, last_results
 from database.queries.agents.auto_resume import Continuation
 from database.queries.chat import questions
 from database.queries.spending import usage_ledger
-from tests.bot.house import OPERATOR, VIEWER, house
+from tests.bot.orchestrator import OPERATOR, VIEWER, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from database.queries.chat.questions import Question
-    from tests.bot.house import House
+    from tests.bot.orchestrator import House
 
 SETTINGS = "pacing: {runaway: {tokens: 50k}}\n"
 

@@ -19,14 +19,14 @@ from database.queries.agents.agents import AgentRow
 from database.queries.agents.session_accounts import Lease
 from database.queries.spending import usage_ledger
 from fleet.roster import loader as roster
-from tests.bot.house import house
-from tests.bot.paces import SetPace, paced
+from tests.bot.orchestrator import house
+from tests.bot.pacing.fake_pace import SetPace, paced
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from database.engine.store import Store
-    from tests.bot.house import House
+    from tests.bot.orchestrator import House
 
 NOW = 1_000_000.0
 

@@ -18,7 +18,7 @@ from bot.reports.chart import Figure, Panel, figure_of
 from bot.reports.chart_renderer import LARGEST, Painter
 from bot.reports.model import WindowFacts
 from budget.windows.even_spread_line import LastSeen
-from tests.bot.reports.newsroom import ZONE, at
+from tests.bot.reports.poster import ZONE, at
 
 BEGIN, END = at("2026-11-23 00:00"), at("2026-11-30 00:00")
 NOW = at("2026-11-26 09:00")

@@ -10,8 +10,8 @@ from PIL import Image
 from bot.config.loader import check
 from bot.config.paths import Paths
 from connectors.contract.messages import File, Message
-from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
-from tests.bot.paces import SetPace
+from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
+from tests.bot.pacing.fake_pace import SetPace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

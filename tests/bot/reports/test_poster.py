@@ -22,7 +22,7 @@ from database.queries.spending import usage_queries
 from database.schema import findings, outbox, tasks
 from database.schema import restores as restores_table
 from scheduler.jobs import Jobs, Record
-from tests.bot.reports.newsroom import ROOM, SETUP, Newsroom, at, window
+from tests.bot.reports.poster import ROOM, SETUP, Newsroom, at, window
 
 if TYPE_CHECKING:
     from pathlib import Path

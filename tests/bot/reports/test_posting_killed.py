@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.reports.poster import POST, REMEMBER
-from tests import nursery
-from tests.bot.reports import mortal
+from tests import forkserver
+from tests.bot.reports import crash_subject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ EACH = [
 
 
 def ended(folder: Path, place: str | None) -> int | None:
-    process = nursery.process(mortal.live, str(folder), f"sqlite:///{folder / 'register.db'}", place)
+    process = forkserver.process(crash_subject.live, str(folder), f"sqlite:///{folder / 'register.db'}", place)
     process.start()
     process.join(LIMIT_S)
     return process.exitcode

@@ -18,7 +18,7 @@ from bot.reports.schedule import quiet_until
 from bot.reports.threshold_alerts import Crossing
 from bot.text import markdown
 from budget.windows.even_spread_line import LastSeen
-from tests.bot.reports.newsroom import ZONE, at
+from tests.bot.reports.poster import ZONE, at
 
 NOW = at("2026-11-23 09:00")
 HOSTILE = "](https://evil) ![x](https://evil) `` ``` | # **b** @room <img src=x> \u202e \x1b[31m $x$ [a](b)"

@@ -22,7 +22,7 @@ from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
 from fleet import presets
 from fleet.supervision import host_lifecycle, host_lock
-from tests.fleet.agents import Agent
+from tests.fleet.host.scripted_agent import Agent
 from tests.postgres import Postgres
 
 

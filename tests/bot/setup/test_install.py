@@ -19,8 +19,8 @@ from fleet import hosting
 from fleet.hosting import systemd
 from fleet.hosting.systemd_unit_text import WANTED
 from fleet.supervision import host_lifecycle
-from tests.bot.house import house
-from tests.fleet.hosting import places
+from tests.bot.orchestrator import house
+from tests.fleet.hosting import hosting_places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ agents:
 
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    found = places.systemd(tmp_path, monkeypatch)
+    found = hosting_places.systemd(tmp_path, monkeypatch)
     loginctl = tmp_path / "programs" / "loginctl"
     loginctl.write_text('#!/bin/sh\necho "$@" >>"$HOME/recorder/loginctl"\ntest ! -e "$HOME/recorder/refuses"\n')
     loginctl.chmod(0o755)
@@ -75,7 +75,7 @@ def test_installing_is_shown_done_repeated_and_taken_back(paths: Paths, record: 
     shown = install(paths, {}, agents_too=False, dry_run=True)
     assert "\n".join(shown.done).count("[Service]") == 3
     assert f"systemctl --user enable {coder0} {muster} {egress}" in shown.done
-    assert (not systemd.folder().exists(), places.calls(record)) == (True, [])
+    assert (not systemd.folder().exists(), hosting_places.calls(record)) == (True, [])
 
     done = install(paths, {"PATH": "/bin"}, agents_too=False, dry_run=False)
     assert done.warnings == []
@@ -84,9 +84,9 @@ def test_installing_is_shown_done_repeated_and_taken_back(paths: Paths, record: 
     assert f'"egress.process" "--state" "{paths.state}"' in (systemd.folder() / egress).read_text()
     assert f'Environment="MUSTER_HOME={paths.home}"' in (systemd.folder() / muster).read_text()
     assert (record / "loginctl").read_text() == "enable-linger\n"
-    before = places.calls(record)
+    before = hosting_places.calls(record)
     install(paths, {"PATH": "/bin"}, agents_too=False, dry_run=False)
-    assert places.calls(record) == before
+    assert hosting_places.calls(record) == before
 
     install(paths, {"PATH": "/bin"}, agents_too=True, dry_run=False)
     assert there() == sorted([coder0, muster, egress, coder0.replace("coder0", "coder1")])

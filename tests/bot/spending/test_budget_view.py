@@ -8,7 +8,7 @@ from bot.spending import budget_view
 from core.crash_points import declare
 from database.queries.operations import audit_log
 from egress.ledger.model import EXCESS
-from tests.bot.house import house
+from tests.bot.orchestrator import house
 
 if TYPE_CHECKING:
     from pathlib import Path

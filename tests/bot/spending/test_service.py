@@ -12,7 +12,7 @@ from click.shell_completion import ShellComplete
 from bot.commands import sections
 from bot.interfaces.api.client import Client
 from bot.interfaces.cli.main import Program
-from tests.bot.house import House, house
+from tests.bot.orchestrator import House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ from database.queries import tasks
 from database.queries.spending import usage_ledger
 from database.queries.spending.usage_queries import TOKENS
 from database.queries.tasks import Task
-from tests.bot.house import house
+from tests.bot.orchestrator import house
 from tests.database.queries.rows import row
 
 if TYPE_CHECKING:

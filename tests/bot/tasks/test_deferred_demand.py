@@ -12,7 +12,7 @@ from budget.windows.pace_admission import Cost, Policy, Standing
 from core.crash_points import declare
 from database.queries import tasks
 from database.queries.tasks import Task
-from tests.bot.paces import SetPace
+from tests.bot.pacing.fake_pace import SetPace
 
 if TYPE_CHECKING:
     from database.engine.store import Store

@@ -15,10 +15,10 @@ from core.crash_points import declare
 from database import schema
 from database.queries import tasks
 from scheduler.dispatch.dispatch_loop import Dispatcher
-from tests.bot.house import ROOM, House, house
 from tests.bot.messaging.test_bridge import HALL, twin
 from tests.bot.messaging.test_bridge import until as heard
-from tests.bot.test_tasks import done, id_in, task_of, task_thread, until
+from tests.bot.orchestrator import ROOM, House, house
+from tests.bot.tasks.test_tasks import done, id_in, task_of, task_thread, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,7 +19,7 @@ from bot.interfaces.cli import main as cli
 from bot.telemetry import sender
 from bot.telemetry.payload import Facts, amount, count, document
 from bot.text.errors import ConfigError
-from tests.bot.house import OPERATOR, House, house
+from tests.bot.orchestrator import OPERATOR, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

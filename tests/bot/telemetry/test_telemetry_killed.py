@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bot.config.telemetry import Telemetry
 from bot.telemetry import sender
 from database.engine.store import Store
-from tests.bot.maintenance.desk import die_at
+from tests.bot.maintenance.installation import die_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

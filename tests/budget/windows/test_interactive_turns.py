@@ -13,8 +13,8 @@ from budget.windows.even_spread_line import burst_on
 from budget.windows.interactive_turns import Begins, decide
 from budget.windows.overrun_allowance import overrun
 from budget.windows.pace_admission import Cost, Standing, Waits, admissible, settled
-from tests.budget.test_pacing_properties import CLOCK, COSTS, POLICIES, standings
-from tests.budget.windows_of_time import BEGINS, DAY, HOUR, POLICY, day, leave, standing, week
+from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, day, leave, standing, week
+from tests.budget.windows.test_pacing_properties import CLOCK, COSTS, POLICIES, standings
 
 TURN = PRIORS["turn"].p50
 COST = Cost(tokens=TURN, usd=TURN * GUESSED_USD_PER_TOKEN)

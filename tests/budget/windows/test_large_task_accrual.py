@@ -16,7 +16,7 @@ from budget.windows import large_task_accrual
 from budget.windows.even_spread_line import LastSeen, Policy, Window, line_at, next_turn
 from budget.windows.pace_admission import Cost, Standing, ceiling, settled
 from tests import soak
-from tests.budget.windows_of_time import BEGINS, DAY, HOUR, POLICY, drawn, standing, week
+from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, drawn, standing, week
 
 LIMIT = 1e6
 LARGE, SMALL = "large", "s"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from budget.windows.even_spread_line import JITTER_S, Certainty, Policy, Window, redrawn
 from budget.windows.overrun_allowance import Pace, overrun
 from budget.windows.window_state import Standing, ceiling, settled
-from tests.budget.test_pacing_properties import ANY, AUTHORIZATIONS, CLOCK, POLICIES, standings
-from tests.budget.windows_of_time import BEGINS, DAY, HOUR, POLICY, URGENCIES, day, drawn, leave, standing, week
+from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, URGENCIES, day, drawn, leave, standing, week
+from tests.budget.windows.test_pacing_properties import ANY, AUTHORIZATIONS, CLOCK, POLICIES, standings
 
 
 def pace(held: Standing, now: float = BEGINS, policy: Policy = POLICY) -> Pace:

@@ -27,7 +27,19 @@ from budget.windows.pace_admission import (
     settled,
 )
 from budget.windows.running_task_reserve import Live, reserve
-from tests.budget.windows_of_time import BEGINS, DAY, HOUR, POLICY, URGENCIES, at, day, drawn, leave, standing, week
+from tests.budget.windows.random_windows import (
+    BEGINS,
+    DAY,
+    HOUR,
+    POLICY,
+    URGENCIES,
+    at,
+    day,
+    drawn,
+    leave,
+    standing,
+    week,
+)
 
 #: Ten percent of `week`.
 MILLION = 1e6

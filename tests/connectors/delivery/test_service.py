@@ -32,7 +32,7 @@ from connectors.memory import ALL_CAPABILITIES, MemoryConnector, MemoryServer
 from database.engine.store import RegisterFull
 from database.leases import leases
 from database.leases.fencing import Fence
-from tests.connectors.office import QUICK, STEP, Office, opened
+from tests.connectors.delivery.fake_room import QUICK, STEP, Office, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

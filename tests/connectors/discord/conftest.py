@@ -15,9 +15,9 @@ from connectors.discord import gateway_session
 from connectors.discord.connector import DiscordConnector
 from connectors.discord.read_cursor import Position
 from connectors.discord.settings import DiscordSettings
+from tests.connectors.delivery.fake_room import STEP, Office
+from tests.connectors.delivery.fake_room import opened as office_opened
 from tests.connectors.discord.server import serving
-from tests.connectors.office import STEP, Office
-from tests.connectors.office import opened as office_opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from connectors.contract.messages import Health
     from connectors.delivery.service import Delivery
-    from tests.connectors.discord.world import World
+    from tests.connectors.discord.fake_server_state import World
 
 
 @dataclass

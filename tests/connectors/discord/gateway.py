@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiohttp import WSMsgType, web
 
-from tests.connectors.discord.world import CONTENT, Session
+from tests.connectors.discord.fake_server_state import CONTENT, Session
 
 if TYPE_CHECKING:
-    from tests.connectors.discord.world import World
+    from tests.connectors.discord.fake_server_state import World
 
 Json: TypeAlias = dict[str, Any]
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from aiohttp import BodyPartReader, web
 
-from tests.connectors.discord import menu
+from tests.connectors.discord import fake_menu
+from tests.connectors.discord.fake_server_state import CONTENT, TEXT, Place, World, public
 from tests.connectors.discord.gateway import Gateway
-from tests.connectors.discord.world import CONTENT, TEXT, Place, World, public
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -282,9 +282,9 @@ class Discord:
 
     async def put_commands(self, request: web.Request) -> web.Response:
         kept, given = self._commands(request), await request.json()
-        if (problem := menu.problem(given, direct="guild" not in request.match_info)) is not None:
+        if (problem := fake_menu.problem(given, direct="guild" not in request.match_info)) is not None:
             raise Refusal(400, 50035, f"Invalid Form Body: {problem}")
-        kept[:] = [menu.kept(each) | {"id": str(self.world.fresh()), "version": "1"} for each in given]
+        kept[:] = [fake_menu.kept(each) | {"id": str(self.world.fresh()), "version": "1"} for each in given]
         self.world.notify()
         return web.json_response(kept)
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.bot.house import house
+from tests.bot.orchestrator import house
 from tests.connectors.discord.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.connectors.discord.world import Account, Place, World
+    from tests.connectors.discord.fake_server_state import Account, Place, World
 
 ROLE = 123456789012345678
 

@@ -25,7 +25,7 @@ from connectors.contract.messages import (
 )
 from connectors.delivery.inbox import Arrival
 from database.schema import inbox
-from tests.connectors.discord.world import CONTENT, GUILDS, VOICE
+from tests.connectors.discord.fake_server_state import CONTENT, GUILDS, VOICE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from connectors.discord import gateway_session
-from tests.connectors.discord.world import GUILDS, Place
+from tests.connectors.discord.fake_server_state import GUILDS, Place
 
 if TYPE_CHECKING:
     import pytest

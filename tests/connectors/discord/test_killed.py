@@ -19,17 +19,17 @@ from connectors.discord import sent_log
 from connectors.discord.read_cursor import Position
 from database.engine.store import Store
 from database.schema import outbox
-from tests import nursery
-from tests.connectors import lives
-from tests.connectors.discord import mortal
+from tests import forkserver
+from tests.connectors import crash_runs as lives
+from tests.connectors.delivery.fake_room import STEP
+from tests.connectors.discord import crash_subject
 from tests.connectors.discord.server import serving
-from tests.connectors.office import STEP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.connectors.discord.world import World
+    from tests.connectors.discord.fake_server_state import World
 
 EVENTS = ("launch", "stream", "!ps", "launch", "stream", "!ps")
 STEPS = (delivery.ACCEPT, sender.RECORD, sender.SEND, sent_log.WRITE, lives.HANDLE)
@@ -66,7 +66,7 @@ class Trial:
     async def life(self, *, place: str | None = None, requests: int | None = None) -> int | None:
         """Run the bot until it ends or dies, at a place or right after a number of requests that change something."""
         arguments = (self.url, self._settings, str(self._folder), self.mode, len(EVENTS), place)
-        process = nursery.process(mortal.live, *arguments)
+        process = forkserver.process(crash_subject.live, *arguments)
         done = 0
 
         def count(request: str) -> None:
@@ -128,7 +128,7 @@ async def test_killed_right_after_a_send_everything_stands_once(tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "place"),
-    [(mode, place) for mode in mortal.MODES for place in (*PLACES, *(LOOKING if mode == "looks" else ()))],
+    [(mode, place) for mode in crash_subject.MODES for place in (*PLACES, *(LOOKING if mode == "looks" else ()))],
 )
 async def test_killed_at_this_place_everything_stands_once(tmp_path: Path, mode: str, place: str) -> None:
     await _killed_at(tmp_path, mode, place)
@@ -144,7 +144,7 @@ async def _killed_after_requests(folder: Path, mode: str, rng: random.Random | N
         await trial.check()
 
 
-@pytest.mark.parametrize("mode", mortal.MODES)
+@pytest.mark.parametrize("mode", crash_subject.MODES)
 async def test_killed_after_some_requests_before_their_answers_everything_stands_once(
     tmp_path: Path, mode: str
 ) -> None:
@@ -154,6 +154,6 @@ async def test_killed_after_some_requests_before_their_answers_everything_stands
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", mortal.MODES)
+@pytest.mark.parametrize("mode", crash_subject.MODES)
 async def test_killed_later_in_each_life_everything_stands_once(tmp_path: Path, mode: str) -> None:
     await _killed_after_requests(tmp_path, mode, None)

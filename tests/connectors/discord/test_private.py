@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pytest
 
     from tests.connectors.discord.conftest import Desk
-    from tests.connectors.discord.world import World
+    from tests.connectors.discord.fake_server_state import World
 
 ROLE = 77
 

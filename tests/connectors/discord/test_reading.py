@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from connectors.contract.messages import Redaction, Text
 from connectors.discord import receiver
 from connectors.discord.read_cursor import Position
+from tests.connectors.discord.fake_server_state import TEXT, Place
 from tests.connectors.discord.test_connector import arrived
-from tests.connectors.discord.world import TEXT, Place
 
 if TYPE_CHECKING:
     import pytest

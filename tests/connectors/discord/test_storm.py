@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.connectors.discord.conftest import Desk
-    from tests.connectors.discord.world import Place
+    from tests.connectors.discord.fake_server_state import Place
 
 
 async def storm(desk: Desk, rng: random.Random, steps: int) -> None:

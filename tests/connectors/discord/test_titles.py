@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from connectors.contract.messages import Message, OpenThread, Replace, Retitle
-from tests.connectors.discord.world import Place
+from tests.connectors.discord.fake_server_state import Place
 
 if TYPE_CHECKING:
     from tests.connectors.discord.conftest import Desk

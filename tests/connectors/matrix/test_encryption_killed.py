@@ -17,9 +17,9 @@ from connectors.matrix import encrypted_rooms
 from connectors.matrix.crypto import key_store
 from database.engine.store import Store
 from database.schema import inbox, outbox
-from tests import nursery
-from tests.connectors import lives
-from tests.connectors.matrix import mortal
+from tests import forkserver
+from tests.connectors import crash_runs
+from tests.connectors.matrix import crash_subject
 from tests.connectors.matrix.conftest import until
 from tests.encrypted_operator import EncryptedOperator
 from tests.operator_client import body, relation
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.synapse
 
 EVENTS = ("launch", "stream", "!ps")
-STEPS = (delivery.ACCEPT, sender.RECORD, sender.SEND, lives.HANDLE, encrypted_rooms.HAND_OUT)
+STEPS = (delivery.ACCEPT, sender.RECORD, sender.SEND, crash_runs.HANDLE, encrypted_rooms.HAND_OUT)
 #: Keys are committed again and again: when they are made and uploaded, heard, given out, used.
 COMMITS = [f"{key_store.COMMIT}.{side}:{passage}" for side in ("before", "after") for passage in (1, 2, 3, 5, 8)]
 PLACES = [*(f"{step}.{side}" for step in STEPS for side in ("before", "after")), *COMMITS]
@@ -59,7 +59,7 @@ class Trial:
 
     async def life(self, events: int, place: str | None = None) -> int | None:
         """Run the bot until it has dealt with so many events, or dies."""
-        process = nursery.process(mortal.live, self.url, self._settings, str(self._folder), events, place)
+        process = forkserver.process(crash_subject.live, self.url, self._settings, str(self._folder), events, place)
         process.start()
         try:
             await asyncio.to_thread(process.join, 60)
@@ -78,7 +78,7 @@ class Trial:
             self.said.append((await self.ana.say(self.room, text), text))
 
     async def _joins(self) -> bool:
-        process = nursery.process(mortal.live, self.url, self._settings, str(self._folder), -1, None)
+        process = forkserver.process(crash_subject.live, self.url, self._settings, str(self._folder), -1, None)
         process.start()
 
         async def inside() -> bool:

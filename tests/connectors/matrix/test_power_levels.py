@@ -12,7 +12,7 @@ from aiohttp import web
 from connectors.matrix.power_levels import CREATOR, Levels, PowerLevels, read
 from connectors.matrix.room_cache import Rooms
 from tests.conduit.conftest import ANA, BOT
-from tests.conduit.standin import SERVER, TIMELINE, StandIn
+from tests.conduit.fake_homeserver import SERVER, TIMELINE, StandIn
 from tests.connectors.matrix.conftest import Bot, healthy
 from tests.connectors.matrix.test_connector import joined
 from tests.operator_client import Operator

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PROGRAM = [sys.executable, "-m", "tests.connectors.parrot"]
+PROGRAM = [sys.executable, "-m", "tests.connectors.terminal.echo_program"]
 
 
 def piped(folder: Path, text: bytes, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -82,7 +82,7 @@ def test_no_standard_input_is_an_empty_one(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
-    script = f'yes hello | head -2000 | "$0" -m tests.connectors.parrot {tmp_path} | head -1'
+    script = f'yes hello | head -2000 | "$0" -m tests.connectors.terminal.echo_program {tmp_path} | head -1'
     done = subprocess.run(["/bin/sh", "-c", script, sys.executable], capture_output=True, timeout=60, check=False)
     assert done.stdout.decode().count("\n") == 1
     assert done.stderr == b""

@@ -18,7 +18,7 @@ from egress.daemon.egress_service import running
 from egress.errors import EgressAbsent, EgressRefused, EgressSilent, EgressUnreachable
 from egress.paths import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
-from tests.egress.plane import Plane, anthropic, plane
+from tests.egress.whole_egress import Plane, anthropic, plane
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,7 +16,7 @@ from egress.http import bounded_http_server
 from egress.http.request import BrokenBody
 from egress.http.response_writer import Answer
 from tests import soak
-from tests.egress.scripted import Wire
+from tests.egress.scripted_provider import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

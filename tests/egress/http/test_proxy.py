@@ -19,7 +19,7 @@ from yarl import URL
 from egress.http import metered_exchange as passage
 from egress.http import proxy
 from egress.settings import AccountSettings, LimitSettings
-from tests.egress.plane import KEY, Plane, anthropic, chat, events, plane, responses
+from tests.egress.whole_egress import KEY, Plane, anthropic, chat, events, plane, responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable

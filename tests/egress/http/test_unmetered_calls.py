@@ -10,7 +10,7 @@ from aiohttp import web
 from egress.http import unmetered_calls
 from egress.http.unmetered_calls import Pace
 from egress.settings import AccountSettings
-from tests.egress.plane import anthropic, plane
+from tests.egress.whole_egress import anthropic, plane
 
 if TYPE_CHECKING:
     from pathlib import Path

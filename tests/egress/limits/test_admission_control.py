@@ -14,13 +14,13 @@ from budget.tokens import Tokens
 from budget.windows import window_boundaries
 from egress.limits.admission_interface import Ending, LedgerUnwritable, Refused
 from egress.limits.agent_counter_index import SettingsRefused
-from tests.egress.gates import allowance, asked, completed, heard, house, pool, registration
-from tests.egress.ledgers import Clock, under_way
+from tests.egress.ledger.rows import Clock, under_way
+from tests.egress.limits.gate import allowance, asked, completed, heard, house, pool, registration
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.egress.gates import House
+    from tests.egress.limits.gate import House
 
 TOGETHER = 64
 

@@ -13,8 +13,8 @@ import pytest
 from egress.ledger.model import ENDING
 from egress.limits.admission_interface import Ending, LedgerUnwritable, Refused
 from egress.limits.blocklist import StopNotKept
-from tests.egress.gates import allowance, asked, heard, house, pool
-from tests.egress.ledgers import look
+from tests.egress.ledger.rows import look
+from tests.egress.limits.gate import allowance, asked, heard, house, pool
 
 if TYPE_CHECKING:
     from pathlib import Path

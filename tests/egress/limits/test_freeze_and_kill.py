@@ -20,7 +20,7 @@ from fleet.control.agent_host_client import AgentLink
 from fleet.journal.events import Closing
 from fleet.supervision import process_sweep
 from fleet.supervision.host_lock import holder
-from tests.fleet.agents import Agent
+from tests.fleet.host.scripted_agent import Agent
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ from multidict import CIMultiDict
 from egress.limits import provider_token_count
 from egress.limits.provider_token_count import ABSENT_S, FAILED_S, Counter
 from egress.upstream.request_body_buffer import Bodies
-from tests.egress.ledgers import Clock
-from tests.egress.scripted import Link, Scripted, scripted
+from tests.egress.ledger.rows import Clock
+from tests.egress.scripted_provider import Link, Scripted, scripted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress.tunnel.byte_relay import CHUNK, Limits
-from tests.egress import hellos
-from tests.egress.streets import PUBLIC, Street, connect, street, within
+from tests.egress.tunnel import client_hellos
+from tests.egress.tunnel.network import PUBLIC, Street, connect, street, within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-HELLO = hellos.record(hellos.message(hellos.server_name(b"docs.python.org")))
+HELLO = client_hellos.record(client_hellos.message(client_hellos.server_name(b"docs.python.org")))
 DOCS = "docs.python.org:443"
 
 
@@ -57,7 +57,7 @@ async def test_a_real_client_reaches_a_listed_host_through_its_tunnel(out: Stree
 async def test_bytes_go_both_ways_with_half_closed_ends_and_are_counted(out: Street) -> None:
     reader, writer = await out.tunnel()
     far_reader, far_writer = await out.next_far()
-    more = hellos.record(b"question", 23)
+    more = client_hellos.record(b"question", 23)
     writer.write(HELLO + more)
     writer.write_eof()
     assert await within(far_reader.read()) == HELLO + more
@@ -70,10 +70,10 @@ async def test_bytes_go_both_ways_with_half_closed_ends_and_are_counted(out: Str
 
 
 async def test_what_was_sent_along_with_the_connect_is_looked_at_and_carried(out: Street) -> None:
-    _, writer = await out.call(connect(DOCS).encode() + HELLO + hellos.record(b"early", 23))
+    _, writer = await out.call(connect(DOCS).encode() + HELLO + client_hellos.record(b"early", 23))
     far_reader, _ = await out.next_far()
     writer.write_eof()
-    assert await within(far_reader.read()) == HELLO + hellos.record(b"early", 23)
+    assert await within(far_reader.read()) == HELLO + client_hellos.record(b"early", 23)
 
 
 async def test_a_request_hidden_behind_the_connect_is_no_second_one(out: Street) -> None:
@@ -194,16 +194,20 @@ async def test_a_name_without_address_is_told_and_no_offence(out: Street) -> Non
 @pytest.mark.parametrize(
     ("flight", "why"),
     [
-        (hellos.record(hellos.message(hellos.server_name(b"evil.example"))), r"evil.example"),
-        (hellos.records(hellos.message(hellos.server_name(b"evil.example")), 1), r"evil.example"),
-        (hellos.real(None), "names no host"),
+        (client_hellos.record(client_hellos.message(client_hellos.server_name(b"evil.example"))), r"evil.example"),
+        (client_hellos.records(client_hellos.message(client_hellos.server_name(b"evil.example")), 1), r"evil.example"),
+        (client_hellos.real(None), "names no host"),
         (
-            hellos.record(hellos.message(hellos.server_name(b"docs.python.org"), hellos.extension(0xFE0D, b"x"))),
+            client_hellos.record(
+                client_hellos.message(
+                    client_hellos.server_name(b"docs.python.org"), client_hellos.extension(0xFE0D, b"x")
+                )
+            ),
             "hides",
         ),
         (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", "not TLS"),
         (b"SSH-2.0-x\r\n", "not TLS"),
-        (hellos.record(b"\x01\x00\xff\xff" + bytes(1000)), "longer than"),
+        (client_hellos.record(b"\x01\x00\xff\xff" + bytes(1000)), "longer than"),
     ],
 )
 async def test_a_tunnel_used_for_another_host_ends_before_a_byte_of_it_arrives(
@@ -273,12 +277,12 @@ async def test_a_listed_public_address_is_for_itself_and_for_no_name(out: Street
     out.agent.routes = (f"{PUBLIC}:443",)
     _, writer = await out.tunnel(f"{PUBLIC}:443")
     far_reader, _ = await out.next_far()
-    bare = hellos.real(None)
+    bare = client_hellos.real(None)
     writer.write(bare)
     assert await within(far_reader.readexactly(len(bare))) == bare
     _, writer = await out.tunnel(f"{PUBLIC}:443")
     far_reader, _ = await out.next_far()
-    writer.write(hellos.real("evil.example"))
+    writer.write(client_hellos.real("evil.example"))
     assert await within(far_reader.read()) == b""
 
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from egress.tunnel.certificate_authority import Authority
 from egress.tunnel.tls_client_hello import LONGEST_FLIGHT, Doorkeeper, NameNotShown
-from tests.egress import hellos
+from tests.egress.tunnel import client_hellos
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "docs.python.org"
-RIGHT = hellos.message(hellos.server_name(HOST.encode()))
+RIGHT = client_hellos.message(client_hellos.server_name(HOST.encode()))
 
 
 def through(content: bytes, *, at_a_time: int = 1 << 20, host: str = HOST, is_address: bool = False) -> bytes:
@@ -28,21 +28,21 @@ def through(content: bytes, *, at_a_time: int = 1 << 20, host: str = HOST, is_ad
 
 @pytest.mark.parametrize("at_a_time", [1, 7, 1 << 20])
 def test_a_handshake_for_the_right_host_goes_on_untouched(at_a_time: int) -> None:
-    flight = hellos.real(HOST) + hellos.record(b"later", 23)
+    flight = client_hellos.real(HOST) + client_hellos.record(b"later", 23)
     assert through(flight, at_a_time=at_a_time) == flight
 
 
 @pytest.mark.parametrize("size", [1, 3, 50])
 def test_a_name_split_over_many_records_is_read_all_the_same(size: int) -> None:
-    right = hellos.records(RIGHT, size)
+    right = client_hellos.records(RIGHT, size)
     assert through(right) == right
     with pytest.raises(NameNotShown, match=r"evil\.example"):
-        through(hellos.records(hellos.message(hellos.server_name(b"evil.example")), size))
+        through(client_hellos.records(client_hellos.message(client_hellos.server_name(b"evil.example")), size))
 
 
 def test_nothing_goes_on_before_the_hello_is_whole() -> None:
     door = Doorkeeper(HOST)
-    flight = hellos.records(RIGHT, 10)
+    flight = client_hellos.records(RIGHT, 10)
     assert door.feed(flight[:-1]) == b""
     assert not door.opened
     assert door.feed(flight[-1:]) == flight
@@ -52,28 +52,45 @@ def test_nothing_goes_on_before_the_hello_is_whole() -> None:
 @pytest.mark.parametrize(
     ("flight", "why"),
     [
-        (hellos.real("evil.example"), "names 'evil.example' instead of docs.python.org"),
-        (hellos.real(None), "names no host"),
-        (hellos.record(hellos.message(hellos.server_name(b"evil.docs.python.org"))), "instead of"),
-        (hellos.record(hellos.message(hellos.server_name(HOST.encode() + b"\x00.evil.example"))), "instead of"),
-        (hellos.record(hellos.message(hellos.server_name(HOST.encode(), b"evil.example"))), "one host"),
-        (hellos.record(hellos.message(hellos.server_name(HOST.encode(), kind=1))), "one host"),
-        (hellos.record(hellos.message(hellos.server_name("d\u00f6cs".encode()))), "ASCII"),
+        (client_hellos.real("evil.example"), "names 'evil.example' instead of docs.python.org"),
+        (client_hellos.real(None), "names no host"),
+        (client_hellos.record(client_hellos.message(client_hellos.server_name(b"evil.docs.python.org"))), "instead of"),
         (
-            hellos.record(hellos.message(hellos.server_name(HOST.encode()), hellos.server_name(b"evil.example"))),
+            client_hellos.record(
+                client_hellos.message(client_hellos.server_name(HOST.encode() + b"\x00.evil.example"))
+            ),
+            "instead of",
+        ),
+        (
+            client_hellos.record(client_hellos.message(client_hellos.server_name(HOST.encode(), b"evil.example"))),
+            "one host",
+        ),
+        (client_hellos.record(client_hellos.message(client_hellos.server_name(HOST.encode(), kind=1))), "one host"),
+        (client_hellos.record(client_hellos.message(client_hellos.server_name("d\u00f6cs".encode()))), "ASCII"),
+        (
+            client_hellos.record(
+                client_hellos.message(
+                    client_hellos.server_name(HOST.encode()), client_hellos.server_name(b"evil.example")
+                )
+            ),
             "twice",
         ),
-        (hellos.record(hellos.message(hellos.server_name(HOST.encode()), hellos.extension(0xFE0D, b"x"))), "hides"),
-        (hellos.record(RIGHT + RIGHT), "follows"),
-        (hellos.record(b"\x02" + RIGHT[1:]), "does not begin with a ClientHello"),
-        (hellos.record(b""), "malformed"),
-        (hellos.record(b"\x01\x00\x00\x05abcde"), "malformed"),
-        (hellos.record(hellos.message()[:-1] + b"\xff"), "malformed"),
-        (b"\x16\x02\x00" + hellos.vector(2, RIGHT), "malformed"),
+        (
+            client_hellos.record(
+                client_hellos.message(client_hellos.server_name(HOST.encode()), client_hellos.extension(0xFE0D, b"x"))
+            ),
+            "hides",
+        ),
+        (client_hellos.record(RIGHT + RIGHT), "follows"),
+        (client_hellos.record(b"\x02" + RIGHT[1:]), "does not begin with a ClientHello"),
+        (client_hellos.record(b""), "malformed"),
+        (client_hellos.record(b"\x01\x00\x00\x05abcde"), "malformed"),
+        (client_hellos.record(client_hellos.message()[:-1] + b"\xff"), "malformed"),
+        (b"\x16\x02\x00" + client_hellos.vector(2, RIGHT), "malformed"),
         (b"GET / HTTP/1.1\r\n", "not TLS"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "not TLS"),
         (b"\x80\x2e\x01\x00\x02", "not TLS"),
-        (hellos.record(b"\x02\x28", 21) + hellos.record(RIGHT), "not TLS"),
+        (client_hellos.record(b"\x02\x28", 21) + client_hellos.record(RIGHT), "not TLS"),
         (b"P", "not TLS"),
     ],
 )
@@ -85,28 +102,30 @@ def test_any_other_beginning_goes_nowhere(flight: bytes, why: str) -> None:
 
 def test_a_hello_without_end_is_given_up() -> None:
     with pytest.raises(NameNotShown, match="longer than"):
-        through(hellos.record(b"\x01\xff\xff\xff"))
+        through(client_hellos.record(b"\x01\xff\xff\xff"))
     door = Doorkeeper(HOST)
-    bomb = hellos.records(b"\x01\x00\x40\x00" + bytes(16_000), 1)
+    bomb = client_hellos.records(b"\x01\x00\x40\x00" + bytes(16_000), 1)
     assert door.feed(bomb[:LONGEST_FLIGHT]) == b""
     with pytest.raises(NameNotShown, match="more than"):
         door.feed(bomb[LONGEST_FLIGHT : LONGEST_FLIGHT + 1])
 
 
 def test_an_address_has_no_name_to_show() -> None:
-    assert through(hellos.real(None), host="93.184.216.34", is_address=True)
+    assert through(client_hellos.real(None), host="93.184.216.34", is_address=True)
     with pytest.raises(NameNotShown, match="instead of"):
-        through(hellos.real("evil.example"), host="93.184.216.34", is_address=True)
+        through(client_hellos.real("evil.example"), host="93.184.216.34", is_address=True)
 
 
-@pytest.mark.parametrize("between", [b"", hellos.record(b"\x01", 20), hellos.record(b"\x01", 20) * 2])
+@pytest.mark.parametrize("between", [b"", client_hellos.record(b"\x01", 20), client_hellos.record(b"\x01", 20) * 2])
 @pytest.mark.parametrize("size", [1, 5, 1000])
 @pytest.mark.parametrize("at_a_time", [1, 1 << 20])
 def test_a_second_hello_is_held_to_the_same(between: bytes, size: int, at_a_time: int) -> None:
-    evil = hellos.message(hellos.server_name(b"evil.example"))
+    evil = client_hellos.message(client_hellos.server_name(b"evil.example"))
     with pytest.raises(NameNotShown, match=r"evil\.example"):
-        through(hellos.record(RIGHT) + between + hellos.records(evil, size), at_a_time=at_a_time)
-    fine = hellos.record(RIGHT) + between + hellos.records(RIGHT, size) + hellos.record(b"data", 23)
+        through(client_hellos.record(RIGHT) + between + client_hellos.records(evil, size), at_a_time=at_a_time)
+    fine = (
+        client_hellos.record(RIGHT) + between + client_hellos.records(RIGHT, size) + client_hellos.record(b"data", 23)
+    )
     assert through(fine, at_a_time=at_a_time) == fine
 
 
@@ -139,10 +158,12 @@ def test_a_real_handshake_in_which_the_server_asks_for_a_second_hello_goes_throu
 
 
 def test_early_data_does_not_hide_a_second_hello() -> None:
-    first = hellos.record(hellos.message(hellos.server_name(HOST.encode()), hellos.extension(42, b"")))
-    evil = hellos.record(hellos.message(hellos.server_name(b"evil.example")))
+    first = client_hellos.record(
+        client_hellos.message(client_hellos.server_name(HOST.encode()), client_hellos.extension(42, b""))
+    )
+    evil = client_hellos.record(client_hellos.message(client_hellos.server_name(b"evil.example")))
     door = Doorkeeper(HOST)
-    early = first + hellos.record(bytes(16_000), 23) * 3
+    early = first + client_hellos.record(bytes(16_000), 23) * 3
     assert door.feed(early) == early
     with pytest.raises(NameNotShown):
         door.feed(evil)
@@ -154,7 +175,11 @@ def test_early_data_does_not_hide_a_second_hello() -> None:
 
 def test_what_follows_in_an_older_handshake_is_not_taken_for_a_hello() -> None:
     # TLS 1.2 resumed: change_cipher_spec, then an encrypted message, here with the byte of a ClientHello in front.
-    flight = hellos.record(RIGHT) + hellos.record(b"\x01", 20) + hellos.record(b"\x01\xaa\xbb\xcc\xdd" + bytes(35))
+    flight = (
+        client_hellos.record(RIGHT)
+        + client_hellos.record(b"\x01", 20)
+        + client_hellos.record(b"\x01\xaa\xbb\xcc\xdd" + bytes(35))
+    )
     assert through(flight) == flight
 
 
@@ -162,4 +187,4 @@ def test_what_follows_in_an_older_handshake_is_not_taken_for_a_hello() -> None:
 def test_garbage_is_refused_or_waits_and_never_passes(garbage: bytes, kept: int) -> None:
     door = Doorkeeper("never-named.example")
     with contextlib.suppress(NameNotShown):
-        assert door.feed(hellos.record(RIGHT[:kept] + garbage) + garbage) == b""
+        assert door.feed(client_hellos.record(RIGHT[:kept] + garbage) + garbage) == b""

@@ -16,9 +16,9 @@ from budget.tokens import Tokens
 from egress.settings import AccountSettings
 from egress.tunnel.host_allowlist import RouteError
 from egress.tunnel.tls_interception import metered_hosts
-from tests.egress import hellos
-from tests.egress.plane import Plane, anthropic, events, plane
-from tests.egress.streets import connect, within
+from tests.egress.tunnel import client_hellos
+from tests.egress.tunnel.network import connect, within
+from tests.egress.whole_egress import Plane, anthropic, events, plane
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -200,7 +200,7 @@ async def test_a_tunnel_out_of_an_intercepted_connection_is_told_for_what_it_is(
 
 async def test_another_hosts_handshake_in_it_is_refused(way: Plane) -> None:
     reader, writer = await asyncio.open_unix_connection(way.paths.listener("coder0"))
-    writer.write(connect("api.anthropic.com:443").encode() + hellos.real("api.openai.com"))
+    writer.write(connect("api.anthropic.com:443").encode() + client_hellos.real("api.openai.com"))
     assert (await within(reader.readuntil(b"\r\n\r\n"))).startswith(b"HTTP/1.1 200 ")
     assert await within(reader.read()) == bytes.fromhex("15030100020270")
     writer.close()

@@ -20,7 +20,7 @@ from egress.upstream.connection_pool import Upstream, check
 from egress.upstream.http1_connection import Connection
 from egress.upstream.request_body_buffer import Bodies, Body
 from egress.upstream.response_reader import UpstreamGone
-from tests.egress.scripted import LIMIT_S, Link, Wire, content, scripted
+from tests.egress.scripted_provider import LIMIT_S, Link, Wire, content, scripted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

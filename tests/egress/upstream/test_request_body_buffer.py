@@ -12,7 +12,7 @@ import pytest
 from egress.http.request import Content
 from egress.upstream import request_body_buffer
 from egress.upstream.request_body_buffer import Bodies, Turns
-from tests.egress.plane import anthropic, plane
+from tests.egress.whole_egress import anthropic, plane
 
 if TYPE_CHECKING:
     from pathlib import Path

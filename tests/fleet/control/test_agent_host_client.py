@@ -12,7 +12,7 @@ import pytest
 from fleet.control.agent_host_client import AgentLink, HostStatus
 from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.journal.events import Entry, Position, Unknown
-from tests.fleet.agents import LIMIT_S
+from tests.fleet.host.scripted_agent import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,7 +17,7 @@ import pytest
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentUnreachable
 from fleet.journal.events import Entry, PermissionAsked, RuntimeStarted, TextChunk, TurnEnded
-from tests.fleet.agents import LIMIT_S, START, Agent, gone, until
+from tests.fleet.host.scripted_agent import LIMIT_S, START, Agent, gone, until
 
 if TYPE_CHECKING:
     from pathlib import Path

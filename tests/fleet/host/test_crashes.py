@@ -26,7 +26,7 @@ from fleet.host.state import AgentState, fold
 from fleet.journal.events import Closing, Entry, MessageQueued, PermissionAsked, TurnEnded, TurnStarted
 from fleet.supervision import host_lifecycle, process_sweep
 from tests import soak
-from tests.fleet.agents import LIMIT_S, START, Agent, gone
+from tests.fleet.host.scripted_agent import LIMIT_S, START, Agent, gone
 
 if TYPE_CHECKING:
     from pathlib import Path

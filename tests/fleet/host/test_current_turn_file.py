@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.journal.events import PermissionAsked, RuntimeStarted, TurnEnded
-from tests.fleet.agents import Agent, until
+from tests.fleet.host.scripted_agent import Agent, until
 
 if TYPE_CHECKING:
     from pathlib import Path

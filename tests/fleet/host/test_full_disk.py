@@ -19,7 +19,7 @@ import pytest
 
 from fleet.errors import AgentRefused
 from fleet.journal.events import Opened, PermissionAnswered, RuntimeStarted, TextChunk, TurnEnded
-from tests.fleet.agents import Agent, status_when, until
+from tests.fleet.host.scripted_agent import Agent, status_when, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -34,7 +34,7 @@ from fleet.journal.events import (
     Usage,
 )
 from fleet.supervision import host_lifecycle, process_sweep
-from tests.fleet.agents import LIMIT_S, Agent, entry_when, gone, status_when, until
+from tests.fleet.host.scripted_agent import LIMIT_S, Agent, entry_when, gone, status_when, until
 
 if TYPE_CHECKING:
     from pathlib import Path

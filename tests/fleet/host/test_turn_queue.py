@@ -17,7 +17,7 @@ from fleet.host.state import AgentState
 from fleet.host.turn_queue import Turns
 from fleet.host.update_recorder import Transcript
 from fleet.journal.events import RuntimeStarted
-from tests.fleet.agents import LIMIT_S, Agent
+from tests.fleet.host.scripted_agent import LIMIT_S, Agent
 
 
 async def send_while_it_ends(folder: str) -> None:

@@ -13,8 +13,8 @@ from fleet.errors import FleetError
 from fleet.hosting import TMUX, NotHosted, check
 from fleet.hosting.tmux import MARK, Known, Session, attachment, command, creation, literal, name_for
 from fleet.supervision import host_lifecycle
-from tests.fleet.agents import LIMIT_S, Agent
-from tests.fleet.hosting.places import tmux_server
+from tests.fleet.host.scripted_agent import LIMIT_S, Agent
+from tests.fleet.hosting.hosting_places import tmux_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

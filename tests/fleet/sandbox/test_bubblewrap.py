@@ -22,7 +22,7 @@ from fleet.sandbox import bubblewrap, command_wrapper, process_limits, profiles,
 from fleet.sandbox.bubblewrap import Mount
 from fleet.sandbox.profiles import Written
 from fleet.sandbox.system_mounts import system
-from tests.fleet.sandbox.ground import LIMIT_S, Ground
+from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,10 +30,10 @@ from fleet.sandbox.profiles import Profile, Written, merged
 from fleet.sim.provider import server as providers
 from fleet.supervision import host_lifecycle, process_sweep
 from fleet.supervision.container_cleanup import remove
-from tests.fleet.agents import until
+from tests.fleet.host.scripted_agent import until
 from tests.fleet.sandbox import containers
-from tests.fleet.sandbox.ground import LIMIT_S, Ground
 from tests.fleet.sandbox.test_egress_grant import SECRET, Ways, account, assembly, forwarding, row
+from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

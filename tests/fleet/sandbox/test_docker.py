@@ -20,8 +20,8 @@ from fleet.sandbox.egress_grant import Way
 from fleet.sandbox.profiles import Written, merged
 from fleet.supervision.container_cleanup import remove
 from tests.fleet.sandbox import containers, machine_image
-from tests.fleet.sandbox.ground import LIMIT_S, Ground
-from tests.whole.outside import ESCAPES, Outside
+from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
+from tests.whole.escape_targets import ESCAPES, Outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,7 +26,7 @@ from fleet.sandbox.egress_grant import Allowance, Way, WayAsked
 from fleet.sandbox.profiles import BUILT_IN, Written, merged
 from fleet.sim.provider import server as providers
 from fleet.supervision import host_lifecycle, process_sweep
-from tests.fleet.agents import until
+from tests.fleet.host.scripted_agent import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -17,7 +17,7 @@ import pytest
 
 from fleet.errors import FleetError
 from fleet.sandbox.egress_grant import Way
-from tests.fleet.sandbox.ground import LIMIT_S, Ground
+from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -88,4 +88,4 @@ def test_says_how_it_is_called(words: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", seccomp_filter.__file__, *words], capture_output=True, check=False
     )
-    assert (done.returncode, done.stderr.startswith(b"usage: closing.py")) == (2, True)
+    assert (done.returncode, done.stderr.startswith(b"usage: seccomp_filter.py")) == (2, True)

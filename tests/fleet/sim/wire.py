@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet.sim.agent import acp_agent
-from tests import nursery
+from tests import forkserver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -184,7 +184,7 @@ async def forked(*, environment: Mapping[str, str], cwd: Path) -> AsyncIterator[
         Connection(write_out, readable=False),
         Connection(write_err, readable=False),
     )
-    child = nursery.process(_live, theirs, dict(environment), str(cwd))
+    child = forkserver.process(_live, theirs, dict(environment), str(cwd))
     child.start()
     for end in theirs:
         end.close()

@@ -16,8 +16,8 @@ from fleet.errors import AgentUnreachable, FleetError
 from fleet.hosting import HOSTINGS, PROCESS, SYSTEMD, TMUX
 from fleet.journal.events import RuntimeStarted
 from fleet.supervision import host_lifecycle, host_lock
-from tests.fleet.agents import LIMIT_S, Agent, gone, until
-from tests.fleet.hosting.places import place_for
+from tests.fleet.host.scripted_agent import LIMIT_S, Agent, gone, until
+from tests.fleet.hosting.hosting_places import place_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from database.queries import tasks
 from scheduler.dispatch.dispatch_inputs import Able, Windows
 from scheduler.dispatch.fairness_charges import correct
 from tests.budget.dispatch.test_next_task import week
-from tests.scheduler.desk import NOW, STEP, Desk, task
+from tests.scheduler.dispatch.dispatcher import NOW, STEP, Desk, task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.supervision import host_lifecycle
-from tests.bot.house import OPERATOR, ROOM, House, house
-from tests.fleet.ground import Ground
+from tests.bot.orchestrator import OPERATOR, ROOM, House, house
+from tests.fleet.workspace.repository import Ground
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,12 +15,12 @@ from core.crash_points import declare
 from database.queries.agents import agent_messages
 from database.queries.agents.agent_messages import AgentMessage
 from fleet.control.agent_host_client import AgentLink
-from tests.bot.house import ROOM, house
+from tests.bot.orchestrator import ROOM, house
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.bot.house import House
+    from tests.bot.orchestrator import House
 
 WRITE = declare("test.letters")
 

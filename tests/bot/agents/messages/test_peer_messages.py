@@ -14,8 +14,8 @@ from database.queries.chat import approvals
 from fleet.journal import reader
 from fleet.journal.events import MessageQueued, Position
 from tests.bot.agents.messages.test_onboarding_prompt import row
-from tests.bot.house import ROOM, House, house
 from tests.bot.interfaces.mcp.test_server import order
+from tests.bot.orchestrator import ROOM, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

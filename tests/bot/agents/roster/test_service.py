@@ -17,7 +17,7 @@ from bot.interfaces.api.client import Client
 from fleet import roles
 from fleet.roster import loader
 from fleet.supervision import host_lifecycle
-from tests.bot.house import OPERATOR, ROOM, VIEWER, House, house
+from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -14,7 +14,7 @@ from core.crash_points import declare
 from database import schema
 from database.engine.store import Store
 from database.queries.operations import audit_log
-from tests.bot.house import OPERATOR, ROOM, STRANGER, VIEWER, House, house
+from tests.bot.orchestrator import OPERATOR, ROOM, STRANGER, VIEWER, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

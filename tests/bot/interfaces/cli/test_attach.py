@@ -16,9 +16,9 @@ from bot.text.errors import UserError
 from fleet.hosting.host_command_line import SPEC
 from fleet.hosting.tmux import MARK
 from fleet.supervision import host_lock
-from tests.bot.house import house
-from tests.fleet.agents import Agent
-from tests.fleet.hosting.places import tmux_server
+from tests.bot.orchestrator import house
+from tests.fleet.host.scripted_agent import Agent
+from tests.fleet.hosting.hosting_places import tmux_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,7 +25,7 @@ from bot.text.errors import UserError
 from egress.daemon.control_client import EgressClient
 from egress.errors import EgressRefused
 from egress.settings import EgressSettings, Registration
-from tests.whole.premises import end_egress
+from tests.whole.installation import end_egress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ import pytest
 from bot.interfaces.cli import tmux_room_pane
 from connectors.contract.agent_count_feed import Counts
 from connectors.contract.messages import Message, OpenThread
-from tests.bot.interfaces.pane_house import LIMIT, Muster, until
+from tests.bot.interfaces.cli.pane import LIMIT, Muster, until
 from tests.connectors.tmux.server import Server, server_of_ones_own
 
 if TYPE_CHECKING:

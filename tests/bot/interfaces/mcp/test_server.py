@@ -15,7 +15,7 @@ from database.queries.operations import audit_log, command_runs
 from fleet.journal import reader
 from fleet.journal.events import Position, ToolAsked, TurnStarted
 from fleet.sandbox import selection
-from tests.bot.house import ROOM, House, house
+from tests.bot.orchestrator import ROOM, House, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

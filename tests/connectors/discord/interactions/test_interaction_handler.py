@@ -14,7 +14,7 @@ from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.interaction_handler import heard
 from connectors.discord.interactions.open_interactions import Interaction, OpenInteractions
 from database.schema import inbox
-from tests.connectors.office import STEP
+from tests.connectors.delivery.fake_room import STEP
 
 if TYPE_CHECKING:
     from pathlib import Path

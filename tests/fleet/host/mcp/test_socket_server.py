@@ -17,7 +17,7 @@ from fleet.errors import AgentRefused
 from fleet.host.mcp import pending_tool_calls
 from fleet.journal.events import ToolAnswered, ToolAsked, TurnEnded
 from fleet.tools import Tool
-from tests.fleet.agents import LIMIT_S, Agent, until
+from tests.fleet.host.scripted_agent import LIMIT_S, Agent, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,0 +1,141 @@
+"""What Muster does to agents without anybody's word is done once, whenever it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import func, select
+
+from bot.agents.journal.effects import Teller
+from bot.approvals.questions import Questions
+from bot.config.limits import Budgets
+from bot.config.pacing import Pacing
+from bot.messaging.composer import Speaker
+from bot.pacing.auto_resume import Continuing
+from bot.pacing.runaway_guard import Breaker
+from connectors.memory import ALL_CAPABILITIES
+from core.crash_points import declare
+from core.redaction import Redaction
+from database.engine.store import Store
+from database.queries.agents import agent_messages, agents, auto_resume, last_results
+from database.queries.agents.agent_messages import AgentMessage
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.auto_resume import Continuation
+from database.queries.chat import questions
+from database.queries.spending import usage_ledger
+from database.schema import outbox
+from tests.bot.maintenance.installation import die_at
+from tests.database.queries.rows import row as ledger_row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+STEP = declare("tests.unasked")
+NOON = 1_796_040_000.0
+
+ROW = AgentRow(
+    name="coder0", role="coder", runtime="sim", model=None, sandbox="none", workspace="/w", wanted="running",
+    at_once=False, keep_session=True, state="idle", detail=None, launch_id="l0", launched_by="memory:@ana",
+    connector="memory", room="room", thread_key="th/l0", started_at=NOON - 9_000, stopped_at=None,
+)  # fmt: skip
+
+
+def message(id: str, at: float, state: str = "pending") -> AgentMessage:
+    return AgentMessage(
+        id=id, agent="coder0", mode="queue", text="x", attachments=(), sender="memory:@ana", connector=None,
+        conversation=None, event_id=None, answer_in=None, state=state, turn=None, detail=None, created_at=at,
+        updated_at=at, give_up_at=at + 9e9,
+    )  # fmt: skip
+
+
+async def desk(folder: Path, now: float) -> Any:
+    """As much of a running Muster as what is tested needs, without agent hosts and without an egress."""
+    store = await Store.open(f"sqlite:///{folder}/register.db")
+    speaker = Speaker(folder / "files")
+    teller = Teller(speaker, Redaction(), lambda _: ALL_CAPABILITIES, lambda: now, lambda at: f"{at:.0f}", "!")
+
+    async def send(tx: AsyncConnection, row: AgentRow, text: str, *, message_id: str, by: str) -> None:
+        del row, text, by
+        await agent_messages.add(tx, message(message_id, now))
+
+    agents_ = SimpleNamespace(
+        teller=teller, send=send, in_turn=lambda _: False, look_again=lambda _: None, bring_mail=lambda _: None,
+        is_ours=lambda _: True,
+        wishes=None,
+    )  # fmt: skip
+    pacing = Pacing.model_validate({"runaway": {"tokens": "100k"}, "stagger": "1s"})
+    services = SimpleNamespace(
+        store=store, clock=lambda: now, redact=str, command_prefix="!", capabilities=lambda _: ALL_CAPABILITIES,
+        agents=agents_, delivery=SimpleNamespace(wake=lambda: None), pace=None, outlet=None, lookout=None,
+        planner=SimpleNamespace(profile=lambda _: SimpleNamespace(lineage=("none",))),
+        settings=SimpleNamespace(pacing=pacing, timezone=ZoneInfo("UTC"), budgets=Budgets(), accounts={}),
+    )  # fmt: skip
+    known: Any = services
+    known.questions = Questions(known)
+    return known
+
+
+async def notes(tx: AsyncConnection, begins: str) -> int:
+    query = select(func.count()).select_from(outbox).where(outbox.c.key.startswith(begins), outbox.c.target.is_(None))
+    return int(await tx.scalar(query) or 0)
+
+
+@pytest.mark.parametrize("step", ["continuing.waits", "continuing.goes_on"])
+def test_killed_at_this_place_an_agent_is_told_to_go_on_once(tmp_path: Path, step: str) -> None:
+    async def act() -> tuple[int, int, int]:
+        services = await desk(tmp_path, NOON)
+        store = services.store
+        async with store.write(STEP) as tx:
+            await agents.add(tx, ROW)
+            await agent_messages.add(tx, message("m0", NOON - 10, "failed"))
+            stop = Continuation(
+                id="c0", agent="coder0", launch_id="l0", scope="agent:coder0", stopped_at=NOON - 10, resume_at=None,
+                state="waiting",
+            )  # fmt: skip
+            await auto_resume.add(tx, stop)
+        await Continuing(services).look()
+        await store.close()
+        services = await desk(tmp_path, NOON + 700)
+        await Continuing(services).look()
+        async with services.store.read() as tx:
+            told = await agent_messages.in_states(tx, ["pending"])
+            found = len(told), await notes(tx, "go-on/c0"), len(await auto_resume.waiting(tx))
+        await services.store.close()
+        return found
+
+    for side in ("before", "after"):
+        die_at(f"{step}.{side}", lambda: asyncio.run(act()))
+    assert asyncio.run(act()) == (1, 2, 0)
+
+
+@pytest.mark.parametrize("step", ["runaway.paused", "runaway.followed"])
+def test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once(tmp_path: Path, step: str) -> None:
+    async def act() -> tuple[int, int, int]:
+        services = await desk(tmp_path, NOON)
+        store = services.store
+        async with store.write(STEP) as tx:
+            await agents.add(tx, ROW)
+            await last_results.note(tx, "coder0", "launch", NOON - 9_000)
+            await usage_ledger.add(tx, [ledger_row(1, agent="coder0", ended_at=NOON - 60, input_tokens=900_000)])
+        breaker = Breaker(services)
+        await breaker.look()
+        async with store.write(STEP) as tx:
+            for question in await questions.pending(tx):
+                await services.questions.answer(tx, question, "go", by="memory:@ana", through=None)
+        await breaker.look()
+        async with store.read() as tx:
+            told = await agent_messages.in_states(tx, ["pending"])
+            answered = await questions.answered(tx, kind="runaway", since=0)
+            found = len(told), len(answered), len(await questions.pending(tx))
+        await store.close()
+        return found
+
+    for side in ("before", "after"):
+        die_at(f"{step}.{side}", lambda: asyncio.run(act()))
+    assert asyncio.run(act()) == (1, 1, 0)

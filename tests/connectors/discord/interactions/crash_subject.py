@@ -1,0 +1,86 @@
+"""A small bot for kill tests of slash commands and buttons: it is killed, and runs again; it does not end by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from connectors.contract.messages import Message, Outbound, React, Reaction, Reading, Replace, Text
+from connectors.contract.slash_command_forms import Form
+from connectors.delivery import inbox, outbox
+from connectors.delivery.service import Delivery
+from connectors.discord.connector import DiscordConnector
+from connectors.discord.settings import DiscordSettings
+from core.crash_points import declare
+from database.engine.store import Store
+from tests.connectors import crash_runs
+from tests.connectors.delivery.fake_room import QUICK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from connectors.contract.messages import OutboundContent
+    from connectors.contract.slash_command_forms import Asker, Value
+    from connectors.delivery.inbox import Arrival
+
+HANDLE = declare("mortal.handle_command")
+
+#: The outbox key of the message whose buttons are pressed.
+QUESTION = "question"
+
+
+class One:
+    """One command, for everybody."""
+
+    def forms(self) -> Sequence[Form]:
+        return (Form(name="ps", description="Who is there."),)
+
+    def words(self, name: str, values: Mapping[str, Value]) -> Text:
+        return Text(text=name, reading=Reading.COMMAND)
+
+    async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:
+        return ()
+
+    async def refusal(self, asker: Asker) -> str | None:
+        return None
+
+
+def live(register_url: str, settings: dict[str, str | int], folder: str, place: str | None) -> None:
+    """The life of the process, until `place`, or until it is killed."""
+    crash_runs.begin(place)
+    asyncio.run(main(register_url, settings, folder))
+
+
+async def main(register_url: str, settings: dict[str, str | int], folder: str) -> None:
+    store = await Store.open(register_url)
+    connector = DiscordConnector("discord", DiscordSettings.model_validate(settings), Path(folder), commands=One())
+
+    async def handle(arrival: Arrival) -> None:
+        event, body = arrival.inbound.event_id, arrival.inbound.body
+        async with store.write(HANDLE) as tx:
+            contents: dict[str, OutboundContent]
+            if isinstance(body, Reaction):
+                contents = {
+                    f"pressed {event}": Message(text=f"pressed {event}"),
+                    f"aside {event}": Message(text=f"thanks {event}", reply_to=event, private=True),
+                    "over": Replace(target=QUESTION, message=Message(text="it is over"), final=True),
+                }
+            else:
+                assert isinstance(body, Text)
+                contents = {
+                    f"answer {event}": Message(text=f"{body.text} {event}", reply_to=event),
+                    f"more {event}": Message(text=f"more of {body.text} {event}", reply_to=event),
+                    f"mark {event}": React(target=event, key="ok"),
+                }
+            for key, content in contents.items():
+                outbound = Outbound(
+                    key=key, connector="discord", conversation=arrival.inbound.conversation, content=content
+                )
+                await outbox.put(tx, outbound, time.time())
+            await inbox.finish(tx, arrival.seq, time.time())
+        delivery.wake()
+
+    delivery = Delivery(store, {"discord": connector}, handle, settings=QUICK)
+    await delivery.run()

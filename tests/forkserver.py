@@ -1,0 +1,53 @@
+"""Processes that start at once.
+
+    process = nursery.process(mortal.live, address, place)
+    process.start()
+
+A server that has loaded what they need is forked for each. It starts at first use, and ends with the test process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.context import ForkServerProcess
+
+_context = multiprocessing.get_context("forkserver")
+# One list, as there is one server in a test process.
+_context.set_forkserver_preload(
+    [
+        "tests.connectors.crash_subject",
+        "tests.connectors.matrix.crash_subject",
+        "tests.conduit.crash_subject",
+        "tests.connectors.discord.crash_subject",
+        "tests.connectors.discord.interactions.crash_subject",
+        "tests.bot.commands.crash_subject",
+        "tests.bot.reports.crash_subject",
+        "database.engine.postgres",
+        "alembic.command",
+        "fleet.host.process",
+        "fleet.host.agent_host",
+        "fleet.host.journal_fanout",
+        "fleet.host.control_server",
+        "fleet.host.mcp.socket_server",
+        "fleet.sim.agent.acp_agent",
+        "tests.forked_hosts",
+    ]
+)
+#: Room in the environment of the server for that of what is forked (tests.forked_hosts).
+_ROOM = "MUSTER_TESTS_ROOM"
+
+
+def process(target: Callable[..., object], *arguments: Any) -> ForkServerProcess:
+    """A process that does this and ends, not started yet; it dies with the test process."""
+    os.environ[_ROOM] = " " * 2**15
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ[_ROOM]
+    return _context.Process(target=target, args=arguments, daemon=True)

@@ -1,0 +1,44 @@
+"""Stages for kill tests: a room with an agent, whose books are balanced at the end whatever was killed."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from tests.operator_client import Operator
+from tests.whole.matrix_installation import installation
+from tests.whole.operator_record import Books
+from tests.whole.scenarios import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from fleet.sim.provider.server import Provider
+    from tests.synapse import Synapse
+
+
+@asynccontextmanager
+async def staged(folder: Path, synapse: Synapse, models: Provider, **settings: Any) -> AsyncIterator[Stage]:
+    """A stage whose standing agent is ready, and whose orchestrator was killed."""
+    async with (
+        installation(folder, synapse, models, **settings) as home,
+        Operator(await synapse.register(prefix="stan")) as stranger,
+    ):
+        stage = Stage(home, Books(home), stranger=stranger)
+        await home.ana.invite(home.room, stranger.user_id)
+        await stranger.join(home.room)
+        await home.start()
+        await home.joined()
+        await stage.set_up()
+        # What lies still would be the first to be said after the next start.
+        await stage.books.settled()
+        await home.kill()
+        yield stage
+        if home.process is None:
+            await home.start()
+        await stage.books.settled()
+        for name in home.agents():
+            await stage.books.ask(f"!stop {name}")
+        await home.nobody_left()
+        await stage.books.balance()
