@@ -31,7 +31,7 @@ from connectors.discord.connector import DiscordConnector
 from connectors.discord.settings import DiscordSettings
 from connectors.memory import MemoryConnector, MemoryServer
 from connectors.terminal.connector import MAIN, TerminalConnector
-from connectors.terminal.transcript_view import View
+from connectors.terminal.transcript_view import ScreenView
 from database import schema
 from tests.connectors.delivery.fake_room import STEP, Office
 from tests.connectors.delivery.fake_room import opened as office_opened
@@ -226,7 +226,7 @@ class _Terminal(TerminalConnector):
 async def _in_a_terminal(folder: Path) -> AsyncIterator[tuple[Office, dict[str, Connector], str, World | None]]:
     terminal = _Terminal("terminal", NoSettings(), folder)
     async with _office(folder, "terminal") as office, terminal.attached() as session:
-        view = View(progressive=True)
+        view = ScreenView(progressive=True)
 
         async def read() -> None:
             async for line in session:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from benchmarks.figures import Figure
 from benchmarks.paced import WINDOWS as PACED
 from benchmarks.paced import paced
-from budget.dispatch.next_task import Agent
-from budget.windows.even_spread_line import Line, Window
-from budget.windows.pace_admission import Standing
+from budget.dispatch.next_task import DispatchAgent
+from budget.windows.even_spread_line import EvenSpreadLine, Window
+from budget.windows.pace_admission import WindowState
 from database.queries import tasks
 from database.queries.spending import usage_ledger
 from tests.database.queries.rows import row
@@ -47,7 +47,7 @@ async def _measure(folder: Path) -> list[Figure]:
         desk.standings = {standing.window.key: standing for standing in map(_window, range(WINDOWS))}
         names = [f"agent{number}" for number in range(AGENTS)]
         desk.paper.agents = {
-            name: Agent(name=name, role=f"role{place % 5}", runtime="sim", readiness="busy")
+            name: DispatchAgent(name=name, role=f"role{place % 5}", runtime="sim", readiness="busy")
             for place, name in enumerate(names)
         }
         await desk.dispatcher.look()
@@ -107,7 +107,7 @@ def _ms(taken: list[float]) -> float:
     return statistics.median(taken) * 1000
 
 
-def _window(number: int) -> Standing:
+def _window(number: int) -> WindowState:
     key = f"host/tokens/{number}"
     window = Window(
         key=key,
@@ -122,5 +122,7 @@ def _window(number: int) -> Standing:
         used_at=NOW,
         per_token=None,
     )
-    line = Line(window=key, drawn_at=NOW - _DAY, drawn_used=0.0, limit=1e9, resets_at=NOW + 6 * _DAY, cause="first")
-    return Standing(window=window, line=line)
+    line = EvenSpreadLine(
+        window=key, drawn_at=NOW - _DAY, drawn_used=0.0, limit=1e9, resets_at=NOW + 6 * _DAY, cause="first"
+    )
+    return WindowState(window=window, line=line)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from egress.daemon.control_client import EgressClient
+from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressUnreachable
 from egress.paths import EgressPaths
-from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
+from egress.settings import AccountSettings, AgentRegistration, EgressSettings, LimitSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -180,7 +180,7 @@ class Egress:
     """A port with a secret path: one agent's."""
     sandboxed: Way
     """The sockets of all agents."""
-    client: EgressClient
+    client: EgressControlClient
 
     async def idle(self) -> None:
         """Until nothing is under way any more."""
@@ -194,7 +194,7 @@ async def ours(upstream: int, folder: Path) -> AsyncIterator[Egress]:
     """The egress with everything that it has: limits, a durable ledger, an account's credential."""
     paths = EgressPaths(state=folder / "state", sockets=folder / "run")
     command = (sys.executable, "-P", "-m", "egress.process", "--state", str(paths.state), "--sockets")
-    async with spawned((*command, str(paths.sockets))) as process, EgressClient(paths.control) as client:
+    async with spawned((*command, str(paths.sockets))) as process, EgressControlClient(paths.control) as client:
         async with asyncio.timeout(START_S):
             while True:
                 with contextlib.suppress(EgressUnreachable):
@@ -244,8 +244,8 @@ def install(name: str) -> None:
     (folder / ".installed").touch()
 
 
-def _registration(name: str, listener: Any) -> Registration:
-    return Registration(
+def _registration(name: str, listener: Any) -> AgentRegistration:
+    return AgentRegistration(
         agent=name, launch_id=f"launch-{name}", role="coder", accounts={"openai": "openai"}, listener=listener
     )
 

@@ -24,7 +24,7 @@ from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow, PositionRow
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.journal import reader
-from fleet.journal.events import Closing, Entry, Opened, Position, RuntimeStarted
+from fleet.journal.events import Closing, JournalEntry, JournalPosition, Opened, RuntimeStarted
 from tests.bot.orchestrator import House, house
 
 if TYPE_CHECKING:
@@ -178,7 +178,9 @@ def _write_journal(folder: Path, name: str, *, stopped: bool) -> int:
     path = reader.path_of(folder, 1)
     path.parent.mkdir(parents=True, mode=0o700)
     now = time.time()
-    entries = [Entry(position=Position(1, seq), at=now, event=each) for seq, each in enumerate(happened, start=1)]
+    entries = [
+        JournalEntry(position=JournalPosition(1, seq), at=now, event=each) for seq, each in enumerate(happened, start=1)
+    ]
     path.write_text("".join(json.dumps(entry.to_json()) + "\n" for entry in entries))
     return len(entries)
 

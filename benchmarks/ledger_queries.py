@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.pacing.service import Pace
+    from bot.pacing.service import PaceService
 
 STEP = declare("benchmarks.ledger")
 
@@ -110,7 +110,7 @@ async def _looks(store: Store) -> list[Figure]:
     ]
 
 
-async def _snapshot(pace: Pace) -> float:
+async def _snapshot(pace: PaceService) -> float:
     began = time.perf_counter()
     assert len((await pace.snapshot()).standings) == WINDOWS
     return (time.perf_counter() - began) * 1000

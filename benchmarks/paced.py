@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from bot.config.dispatch import Dispatch
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
-from bot.pacing.service import Pace
+from bot.pacing.service import PaceService
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ AGENTS, LENGTHS = 15, ("month", "7d", "day", "5h")
 WINDOWS = AGENTS * len(LENGTHS)
 
 
-def paced(store: Store, clock: Callable[[], float]) -> Pace:
+def paced(store: Store, clock: Callable[[], float]) -> PaceService:
     """What the orchestrator has, without an egress and without a chat."""
     names = [f"agent{number}" for number in range(AGENTS)]
     limits = {name: [{"tokens": "240M", "window": length} for length in LENGTHS] for name in names}
@@ -44,7 +44,7 @@ def paced(store: Store, clock: Callable[[], float]) -> Pace:
         agents=None,
         delivery=None,
     )
-    return Pace(services=services)
+    return PaceService(services=services)
 
 
 async def _nothing() -> None:

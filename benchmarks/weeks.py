@@ -23,13 +23,13 @@ from zoneinfo import ZoneInfo
 from budget.costs import task_cost_from_history
 from budget.costs.task_cost_projection import expected
 from budget.dispatch import fair_queueing, next_task
-from budget.dispatch.next_task import Agent, Assign, Head, View, lane_of
+from budget.dispatch.next_task import Assign, DispatchAgent, LaneHead, QueueView, lane_of
 from budget.windows import pace_admission, provider_quota, running_task_reserve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from budget.windows.pace_admission import Cost, Line, Standing, Urgency
+    from budget.windows.pace_admission import Cost, EvenSpreadLine, Urgency, WindowState
 
 Law: TypeAlias = Literal["even", "greedy", "days"]
 
@@ -125,7 +125,7 @@ TRIALS = (
 
 @dataclass(slots=True)
 class _Task:
-    head: Head
+    head: LaneHead
     kind: str
     size: float
     estimate: float | None
@@ -196,10 +196,10 @@ class _Provider:
     capacity: float
     reset: float
     used: float = 0.0
-    history: list[provider_quota.Seen] = field(default_factory=list)
-    coming: list[tuple[float, int, provider_quota.Seen]] = field(default_factory=list)
+    history: list[provider_quota.QuotaSample] = field(default_factory=list)
+    coming: list[tuple[float, int, provider_quota.QuotaSample]] = field(default_factory=list)
     per_token: float | None = None
-    line: Line | None = None
+    line: EvenSpreadLine | None = None
 
     @property
     def key(self) -> str:
@@ -211,7 +211,7 @@ class _Account:
         self.load, self.law = load, law
         self.asking, self.world = random.Random(f"{seed}/asking"), random.Random(f"{seed}/world")
         self.zone = ZoneInfo(self.world.choice(("UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata")))
-        self.policy = pace_admission.Policy(zone=self.zone)
+        self.policy = pace_admission.PacePolicy(zone=self.zone)
         self.capacity = self.world.uniform(20e6, 60e6)
         """Weighted tokens of a week's window, which only the provider knows."""
         began = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=self.world.uniform(0, 365 * 24))
@@ -224,7 +224,7 @@ class _Account:
         self.lanes: dict[str, deque[_Task]] = {}
         self.live: list[_Task] = []
         self.past = {kind: deque[task_cost_from_history.Past](maxlen=200) for kind, _, _ in KINDS}
-        self.learned: dict[str, task_cost_from_history.Learned] = {}
+        self.learned: dict[str, task_cost_from_history.LearnedCost] = {}
         self.ahead: dict[str, float] = {}
         self.counted: deque[tuple[float, float]] = deque(maxlen=3 * int(WEEK_S / STEP_S))
         """How many tokens had gone through by when."""
@@ -326,7 +326,7 @@ class _Account:
         self.number += 1
         wrong = self.load.estimated
         estimate = size * wrong if wrong is not None else size if large else None
-        head = Head(
+        head = LaneHead(
             id=f"{self.number}", seq=self.number, kind=kind, operator=operator, role="coder", agent=None,
             urgency=urgency, created_at=self.clock,
         )  # fmt: skip
@@ -371,7 +371,7 @@ class _Account:
         late = self.load.late_s * self.world.random() * 2
         # Within a step it is as good as at once.
         at = self.now + (late if late >= STEP_S else 0.0)
-        seen = provider_quota.Seen(
+        seen = provider_quota.QuotaSample(
             account="main", window=window.name, seen_at=at + self.skew, used=used, length_s=window.length,
             reset_at=window.reset + self.world.uniform(-30, 30), status="allowed" if window.used < 1 else "rejected",
         )  # fmt: skip
@@ -405,7 +405,7 @@ class _Account:
             del window.history[:-200]
             window.per_token = provider_quota.capacity(window.history) or window.per_token
 
-    def _standing(self, window: _Provider) -> Standing:
+    def _standing(self, window: _Provider) -> WindowState:
         # What went through since the last observation, or since the window began anew; at the steps of `_see`.
         history = self._seen_by_now(window)
         counts_from = provider_quota.counts_from(history, self.clock, length_s=window.length) or 0.0
@@ -415,17 +415,17 @@ class _Account:
         window.line = pace_admission.redrawn(known, window.line, self.clock, self.policy) or window.line
         assert window.line is not None
         held = running_task_reserve.reserve(
-            running_task_reserve.Live(projected=task.cost.tokens, used=task.used, high=task.cost.high_tokens)
+            running_task_reserve.ReservedTask(projected=task.cost.tokens, used=task.used, high=task.cost.high_tokens)
             for task in self.live
             if task.cost is not None
         )
         rate = window.per_token or 0.0
-        return pace_admission.Standing(
+        return pace_admission.WindowState(
             window=known, line=window.line, reserved=held.projected * rate, reserved_high=held.high * rate,
             under_way=len(self.live),
         )  # fmt: skip
 
-    def _seen_by_now(self, window: _Provider) -> Sequence[provider_quota.Seen]:
+    def _seen_by_now(self, window: _Provider) -> Sequence[provider_quota.QuotaSample]:
         """The last observations, but for those from what is the future since the clock was set back."""
         if not self.load.jumps:
             return window.history[-25:]
@@ -479,29 +479,29 @@ class _Account:
             task.weight = found.step.charge.weight
             self._begin(key, found.step.cost, week)
 
-    def _view(self, standings: Sequence[Standing], heads: dict[str, tuple[str, _Task]]) -> View:
+    def _view(self, standings: Sequence[WindowState], heads: dict[str, tuple[str, _Task]]) -> QueueView:
         known: dict[str, Any] = {}
 
-        def cost(head: Head, _: Agent | None) -> Cost:
+        def cost(head: LaneHead, _: DispatchAgent | None) -> Cost:
             if head.id not in known:
                 known[head.id] = self._cost(heads[head.id][1])
             found: Cost = known[head.id]
             return found
 
-        return View(
+        return QueueView(
             now=self.clock,
             heads=[
                 replace(task.head, saves_from=self.saves[id]) if id in self.saves else task.head
                 for id, (_, task) in heads.items()
             ],
-            agents=[Agent(name="coder0", role="coder", runtime="claude", readiness="idle", account="main")],
+            agents=[DispatchAgent(name="coder0", role="coder", runtime="claude", readiness="idle", account="main")],
             ahead=self.ahead,
             pacing=self.policy,
             draw=lambda _: standings,
             cost=cost,
         )
 
-    def _compared(self, standing: Standing, heads: dict[str, tuple[str, _Task]], week: Week) -> bool:
+    def _compared(self, standing: WindowState, heads: dict[str, tuple[str, _Task]], week: Week) -> bool:
         """Begin the most urgent by another law than production's; False: nothing may begin."""
         key, task = min(heads.values(), key=lambda one: (URGENCIES.index(one[1].head.urgency), one[1].head.seq))
         cost = self._cost(task)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from conduit.errors import ProvisionError
-from conduit.homeserver_api import Homeserver, Refusal, shown, text_of
+from conduit.homeserver_api import Homeserver, HomeserverRefusal, shown, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Admission:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Session:
+class HomeserverSession:
     """A log-in on one device."""
 
     user: str
@@ -60,7 +60,7 @@ class WrongPassword(ProvisionError):
 
 async def register(
     homeserver: Homeserver, admission: Admission, *, name: str, password: str, device: str, admin: bool
-) -> Session:
+) -> HomeserverSession:
     """Make a user and log in as it.
 
     Args:
@@ -80,7 +80,7 @@ async def register(
             answer = await _by_shared_secret(homeserver, admission.secret, name, password, device, admin)
         else:
             answer = await _by_token(homeserver, admission.secret, name, password, device)
-    except Refusal as error:
+    except HomeserverRefusal as error:
         if error.code == "M_USER_IN_USE":
             raise NameTaken(f"There is a user {name} on {homeserver.url} already.") from None
         raise _not_registered(homeserver, name, error) from None
@@ -90,7 +90,7 @@ async def register(
     return _session(answer, name)
 
 
-async def log_in(homeserver: Homeserver, *, name: str, password: str, device: str) -> Session:
+async def log_in(homeserver: Homeserver, *, name: str, password: str, device: str) -> HomeserverSession:
     """Log in on a device, whose older token ends by that.
 
     Raises:
@@ -106,29 +106,31 @@ async def log_in(homeserver: Homeserver, *, name: str, password: str, device: st
     }
     try:
         return _session(await homeserver.call("POST", "login", body=body), name)
-    except Refusal as error:
+    except HomeserverRefusal as error:
         if error.code in ("M_FORBIDDEN", "M_USER_DEACTIVATED", "M_INVALID_USERNAME"):
             raise WrongPassword(f"The homeserver does not take the password of {name}: {error}.") from None
         raise ProvisionError(f"The homeserver {homeserver.url} does not let {name} log in: {error}.") from None
 
 
-async def who(homeserver: Homeserver, token: str) -> Session | None:
+async def who(homeserver: Homeserver, token: str) -> HomeserverSession | None:
     """Whose log-in this is; None when it is over."""
     try:
         answer = await homeserver.call("GET", "account", "whoami", token=token)
-    except Refusal as error:
+    except HomeserverRefusal as error:
         if error.code in LOGGED_OUT:
             return None
         raise
     device = answer.get("device_id")
-    return Session(user=text_of(answer, "user_id"), device=device if isinstance(device, str) else "", token=token)
+    return HomeserverSession(
+        user=text_of(answer, "user_id"), device=device if isinstance(device, str) else "", token=token
+    )
 
 
-async def log_out(homeserver: Homeserver, session: Session) -> None:
+async def log_out(homeserver: Homeserver, session: HomeserverSession) -> None:
     """End a log-in; one that is over stays so."""
     try:
         await homeserver.call("POST", "logout", token=session.token, body={})
-    except Refusal as error:
+    except HomeserverRefusal as error:
         if error.code not in LOGGED_OUT:
             raise
 
@@ -145,7 +147,7 @@ async def _by_token(homeserver: Homeserver, secret: str, name: str, password: st
     while True:
         try:
             return await homeserver.call("POST", "register", body=body)
-        except Refusal as error:
+        except HomeserverRefusal as error:
             if error.status != 401 or "flows" not in error.answer:
                 raise
             sent = body.get("auth", {}).get("type")
@@ -208,7 +210,7 @@ async def _by_shared_secret(
     return await homeserver.call("POST", "register", base=base, body=body)
 
 
-def _not_registered(homeserver: Homeserver, name: str, error: Refusal) -> ProvisionError:
+def _not_registered(homeserver: Homeserver, name: str, error: HomeserverRefusal) -> ProvisionError:
     if error.code == "M_UNRECOGNIZED" or error.status == 404:
         return ProvisionError(
             f"The homeserver {homeserver.url} knows no registration by shared secret: {error}. That is Synapse's "
@@ -228,8 +230,8 @@ def _not_registered(homeserver: Homeserver, name: str, error: Refusal) -> Provis
     )
 
 
-def _session(answer: Json, name: str) -> Session:
+def _session(answer: Json, name: str) -> HomeserverSession:
     user = text_of(answer, "user_id")
     if not user.startswith(f"@{name}:"):
         raise ProvisionError(f"The homeserver says that {name} is {shown(user)}. That is a fault of it, or of a proxy.")
-    return Session(user=user, device=text_of(answer, "device_id"), token=text_of(answer, "access_token"))
+    return HomeserverSession(user=user, device=text_of(answer, "device_id"), token=text_of(answer, "access_token"))

@@ -31,7 +31,7 @@ _PATIENCE = 5
 _LARGEST_ANSWER = 1024 * 1024
 
 
-class Refusal(ProvisionError):
+class HomeserverRefusal(ProvisionError):
     """The homeserver's own no."""
 
     def __init__(self, status: int, code: str, detail: str, answer: Json) -> None:
@@ -76,7 +76,7 @@ class Homeserver:
         for _ in range(_PATIENCE):
             try:
                 return await self._once(method, path, token, body, base)
-            except Refusal as error:
+            except HomeserverRefusal as error:
                 wait = _asked_to_wait(error)
                 if wait is None:
                     raise
@@ -114,14 +114,14 @@ class Homeserver:
             return answer
         code = answer.get("errcode") if answer is not None else None
         if response.status == 401 and answer is not None and "flows" in answer:
-            raise Refusal(401, code if isinstance(code, str) else "M_UNAUTHORIZED", _detail(answer), answer)
+            raise HomeserverRefusal(401, code if isinstance(code, str) else "M_UNAUTHORIZED", _detail(answer), answer)
         if answer is None or not isinstance(code, str):
             raise ProvisionError(
                 f"What answers at {self.url} is not a Matrix homeserver, or a proxy in front of it fails (status "
                 f"{response.status}). Check the address and the proxy: {self.url}/_matrix/client/versions must show "
                 "JSON."
             )
-        raise Refusal(response.status, shown(code), _detail(answer), answer)
+        raise HomeserverRefusal(response.status, shown(code), _detail(answer), answer)
 
 
 def address(url: str) -> str:
@@ -172,7 +172,7 @@ def _detail(answer: Json) -> str:
     return shown(detail).rstrip(".") if isinstance(detail, str) else ""
 
 
-def _asked_to_wait(error: Refusal) -> float | None:
+def _asked_to_wait(error: HomeserverRefusal) -> float | None:
     if error.code != "M_LIMIT_EXCEEDED" and error.status != 429:
         return None
     milliseconds = error.answer.get("retry_after_ms")

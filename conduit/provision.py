@@ -15,9 +15,9 @@ from bot.config.loader import Paths
 from conduit.account_registration import Admission
 from conduit.errors import ProvisionError
 from conduit.homeserver_api import Homeserver, address, is_open_to_listeners
-from conduit.setup_context import Wanted
-from conduit.setup_record import Kept
-from conduit.setup_sequence import Outcome, Provisioning
+from conduit.setup_context import SetupOptions
+from conduit.setup_record import RecordFolder
+from conduit.setup_sequence import Provisioning, SetupOutcome
 from core.errors import MusterError
 from core.secret_references import Reference
 
@@ -68,7 +68,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _main(given: argparse.Namespace) -> int:
     url = address(given.homeserver)
     paths = Paths.of(os.environ)
-    wanted = Wanted(
+    wanted = SetupOptions(
         operator=_name("--operator", given.operator),
         bot=_name("--bot", given.bot),
         room_name=given.room,
@@ -93,7 +93,7 @@ def _main(given: argparse.Namespace) -> int:
     if not given.yes and not _agreed(url, wanted, paths):
         return 1
     paths.prepare()
-    kept = Kept(paths, wanted.connector)
+    kept = RecordFolder(paths, wanted.connector)
     with kept.held():
         outcome = asyncio.run(_provisioned(wanted, url, kept, paths, say))
     if given.json:
@@ -103,13 +103,13 @@ def _main(given: argparse.Namespace) -> int:
     return 0
 
 
-async def _provisioned(wanted: Wanted, url: str, kept: Kept, paths: Paths, say: object) -> Outcome:
+async def _provisioned(wanted: SetupOptions, url: str, kept: RecordFolder, paths: Paths, say: object) -> SetupOutcome:
     assert callable(say)
     async with Homeserver(url, say=say) as homeserver:
         return await Provisioning(wanted=wanted, homeserver=homeserver, kept=kept, paths=paths, say=say).run()
 
 
-def next_steps(outcome: Outcome, wanted: Wanted, kept: Kept, paths: Paths) -> str:
+def next_steps(outcome: SetupOutcome, wanted: SetupOptions, kept: RecordFolder, paths: Paths) -> str:
     """What to do now, for the person."""
     if outcome.changed:
         lines = ["", "Done:", *(f"  {each}" for each in outcome.changed), ""]
@@ -133,7 +133,7 @@ def next_steps(outcome: Outcome, wanted: Wanted, kept: Kept, paths: Paths) -> st
     return "\n".join(lines)
 
 
-def _as_json(outcome: Outcome, kept: Kept, paths: Paths) -> dict[str, object]:
+def _as_json(outcome: SetupOutcome, kept: RecordFolder, paths: Paths) -> dict[str, object]:
     return {
         "ok": True,
         "homeserver": outcome.homeserver,
@@ -147,7 +147,7 @@ def _as_json(outcome: Outcome, kept: Kept, paths: Paths) -> dict[str, object]:
     }
 
 
-def _agreed(url: str, wanted: Wanted, paths: Paths) -> bool:
+def _agreed(url: str, wanted: SetupOptions, paths: Paths) -> bool:
     if not sys.stdin.isatty():
         raise ProvisionError("Nobody is at the terminal to be asked. Give --yes to go on without.")
     print(

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
     from conduit.account_registration import Admission
     from conduit.homeserver_api import Homeserver
-    from conduit.setup_record import Kept
+    from conduit.setup_record import RecordFolder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class SetupOptions:
     """What was asked for."""
 
     operator: str
@@ -30,12 +30,12 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
+class SetupContext:
     """One run, as its steps see it."""
 
-    wanted: Wanted
+    wanted: SetupOptions
     homeserver: Homeserver
-    kept: Kept
+    kept: RecordFolder
     say: Callable[[str], None]
     changed: list[str] = field(default_factory=list)
     """What had to be done, in words."""

@@ -39,7 +39,7 @@ _PASSWORD = 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class SetupRecord:
     """How far it came. No secrets."""
 
     homeserver: str
@@ -62,7 +62,7 @@ class Record:
     """The one before, which is out of reach."""
 
 
-class Kept:
+class RecordFolder:
     """The folder, held against a second provisioning while it is open."""
 
     def __init__(self, paths: Paths, connector: str) -> None:
@@ -106,7 +106,7 @@ class Kept:
         """What was done."""
         return self._place("json")
 
-    def record(self) -> Record | None:
+    def record(self) -> SetupRecord | None:
         """How far it came; None when it was never begun.
 
         Raises:
@@ -117,14 +117,14 @@ class Kept:
             return None
         try:
             found: Any = json.loads(text)
-            return Record(**found)
+            return SetupRecord(**found)
         except (ValueError, TypeError):
             raise ProvisionError(
                 f"{self.record_file} cannot be understood; another version wrote it, or it was edited. Move it away "
                 "and run the same command again: what there is on the homeserver is found by the kept passwords."
             ) from None
 
-    def write(self, record: Record) -> Record:
+    def write(self, record: SetupRecord) -> SetupRecord:
         """Put down how far it came."""
         with crash_points.around(KEEP):
             self._write("json", json.dumps(dataclasses.asdict(record), indent=2) + "\n")

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from conduit.errors import ProvisionError
-from conduit.homeserver_api import Homeserver, Refusal
-from conduit.setup_context import Wanted, Work
-from conduit.setup_record import Kept, Record
+from conduit.homeserver_api import Homeserver, HomeserverRefusal
+from conduit.setup_context import SetupContext, SetupOptions
+from conduit.setup_record import RecordFolder, SetupRecord
 from conduit.steps import muster_yaml_block, rate_limits
-from conduit.steps.fleet_room import Room
-from conduit.steps.muster_yaml_block import Block
+from conduit.steps.fleet_room import FleetRoom
+from conduit.steps.muster_yaml_block import ConnectorBlock
 from conduit.steps.operator_and_bot_users import Users
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class SetupOutcome:
     """How things are now."""
 
     homeserver: str
@@ -43,17 +43,17 @@ class Outcome:
 class Provisioning:
     """One run."""
 
-    wanted: Wanted
+    wanted: SetupOptions
     homeserver: Homeserver
-    kept: Kept
+    kept: RecordFolder
     paths: Paths
     say: Callable[[str], None]
-    _work: Work = field(init=False)
+    _work: SetupContext = field(init=False)
 
     def __post_init__(self) -> None:
-        self._work = Work(wanted=self.wanted, homeserver=self.homeserver, kept=self.kept, say=self.say)
+        self._work = SetupContext(wanted=self.wanted, homeserver=self.homeserver, kept=self.kept, say=self.say)
 
-    async def run(self) -> Outcome:
+    async def run(self) -> SetupOutcome:
         """Do what is not done yet.
 
         Raises:
@@ -71,7 +71,7 @@ class Provisioning:
             bot = await users.ensure_bot(record)
             if record.bot_id != bot.user:
                 record = self.kept.write(replace(record, bot_id=bot.user))
-            record = await Room(work=self._work, users=users).ensure(record, bot)
+            record = await FleetRoom(work=self._work, users=users).ensure(record, bot)
             record = await rate_limits.lift(self._work, users, record)
             self._write_settings(record)
         finally:
@@ -80,7 +80,7 @@ class Provisioning:
         assert record.operator_id is not None
         assert record.bot_id is not None
         assert record.room is not None
-        return Outcome(
+        return SetupOutcome(
             homeserver=self.homeserver.url,
             operator=record.operator_id,
             bot=record.bot_id,
@@ -90,12 +90,12 @@ class Provisioning:
 
     # --- before --------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> Record:
+    def _begin(self) -> SetupRecord:
         """The record as it is to be, which may not be written yet."""
         wanted, url = self.wanted, self.homeserver.url
         record = self.kept.record()
         if record is None:
-            return Record(
+            return SetupRecord(
                 homeserver=url,
                 operator=wanted.operator,
                 bot=wanted.bot,
@@ -122,7 +122,7 @@ class Provisioning:
             )
         return record
 
-    def _preview(self, record: Record) -> None:
+    def _preview(self, record: SetupRecord) -> None:
         block = self._block(
             record,
             user=record.bot_id or f"@{record.bot}:example.org",
@@ -137,7 +137,7 @@ class Provisioning:
     async def _check_homeserver(self) -> None:
         try:
             answer = await self.homeserver.call("GET", "versions", base="/_matrix/client")
-        except Refusal as error:
+        except HomeserverRefusal as error:
             raise ProvisionError(
                 f"The homeserver {self.homeserver.url} does not say what it speaks: {error}."
             ) from None
@@ -149,7 +149,7 @@ class Provisioning:
 
     # --- muster.yaml ---------------------------------------------------------------------------------------------
 
-    def _write_settings(self, record: Record) -> None:
+    def _write_settings(self, record: SetupRecord) -> None:
         assert record.bot_id is not None
         assert record.operator_id is not None
         assert record.room is not None
@@ -164,8 +164,8 @@ class Provisioning:
                 f"See that it is, or leads to, {block.room}, where you and the bot are."
             )
 
-    def _block(self, record: Record, *, user: str, operator: str, room: str) -> Block:
-        return Block(
+    def _block(self, record: SetupRecord, *, user: str, operator: str, room: str) -> ConnectorBlock:
+        return ConnectorBlock(
             connector=self.wanted.connector,
             homeserver=record.homeserver,
             user=user,

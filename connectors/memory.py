@@ -20,7 +20,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from connectors.contract.connector_protocol import NotReady, Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, NotReady, TryLater
 from connectors.contract.messages import (
     Attachment,
     Batch,
@@ -39,7 +39,7 @@ from connectors.contract.messages import (
     Replace,
     Retitle,
     Sent,
-    Text,
+    TextMessage,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ _ASK_AGAIN = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class ContentChange:
     """New content for something that was said."""
 
     key: str
@@ -77,7 +77,7 @@ class Said:
     conversation: str
     content: OutboundContent
     target: str | None = None
-    changes: list[Change] = field(default_factory=list)
+    changes: list[ContentChange] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -141,7 +141,7 @@ class MemoryServer:
         mentions_us: bool = False,
     ) -> str:
         """A person writes. Returns the event id."""
-        body = Text(text=text, attachments=attachments, mentions_us=mentions_us)
+        body = TextMessage(text=text, attachments=attachments, mentions_us=mentions_us)
         return self._happen(body, sender, conversation, parent)
 
     def react(self, target: str, key: str, *, sender: str = "@ana", conversation: str = "room") -> str:
@@ -299,7 +299,7 @@ class MemoryServer:
 
     def _happen(self, body: InboundBody, sender: str, conversation: str, parent: str | None) -> str:
         event_id = self._next_id()
-        if isinstance(body, Text):
+        if isinstance(body, TextMessage):
             self._wake(conversation)
         self._log.append(
             Inbound(
@@ -324,8 +324,8 @@ class MemoryServer:
         if isinstance(content, Replace):
             changed = next((said for said in self.said if said.event_id == target), None)
             if changed is None:
-                raise Refused(f"there is no message {target} to be changed")
-            changed.changes.append(Change(key=outbound.key, event_id=event_id, message=content.message))
+                raise MessageRefused(f"there is no message {target} to be changed")
+            changed.changes.append(ContentChange(key=outbound.key, event_id=event_id, message=content.message))
         elif isinstance(content, Retitle):
             self.titles[conversation] = content
         else:
@@ -428,9 +428,9 @@ class MemoryConnector:
             raise TryLater("the memory server is down", away=True)
         content = self.server.content(attachment.ref)
         if content is None:
-            raise Refused(f"{attachment.name} is gone")
+            raise MessageRefused(f"{attachment.name} is gone")
         if len(content) > limit:
-            raise Refused(f"{attachment.name} has {len(content)} bytes, and at most {limit} are taken")
+            raise MessageRefused(f"{attachment.name} has {len(content)} bytes, and at most {limit} are taken")
         return content
 
     async def connected(self) -> None:

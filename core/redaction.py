@@ -100,7 +100,7 @@ _WORD_CHARACTERS = "".join(map(chr, [*range(0x21, 0x7F), *range(0xA1, 0x530)]))
 
 
 @dataclass(frozen=True, slots=True)
-class Redaction:
+class SecretMasker:
     """Masks secrets. `known` are exact values that Muster holds; `extra` are regular expressions."""
 
     known: frozenset[str] = field(default=frozenset(), repr=False)
@@ -184,7 +184,7 @@ def beginning(text: str, redact: Callable[[str], str], most: int = 20_000) -> st
     """The beginning of `text`, masked, for what shows less of it: a secret is known as a whole alone, so it is masked
     before anything is cut. Of a longer text about `most` characters are looked through, and no part of a secret that
     goes on behind them is left."""
-    if len(text) <= most or not isinstance(redact, Redaction):
+    if len(text) <= most or not isinstance(redact, SecretMasker):
         return redact(text)
     return redact.of_growing(text[:most])
 

@@ -64,7 +64,7 @@ class _Node:
 
 
 @dataclass(slots=True)
-class Document:
+class YamlDocument:
     """What stands in a file, and what was found wrong with it so far."""
 
     path: Path
@@ -193,8 +193,8 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> Document:
-    """Read a file. What can be read beside a mistake is read, and the mistake is in `Document.problems`.
+def read(path: Path) -> YamlDocument:
+    """Read a file. What can be read beside a mistake is read, and the mistake is in `YamlDocument.problems`.
 
     Args:
         path: the file.
@@ -206,9 +206,9 @@ def read(path: Path) -> Document:
     return parse(path, read_text(path))
 
 
-def parse(path: Path, text: str) -> Document:
+def parse(path: Path, text: str) -> YamlDocument:
     """Like `read`, of a text that stands at the beginning of the file `path`."""
-    document = Document(path=path, value=None)
+    document = YamlDocument(path=path, value=None)
     try:
         document._root = _Composer(document).compose(text)
     except yaml.MarkedYAMLError as error:
@@ -296,7 +296,7 @@ def _syntax(problem: str, line: str) -> str:
 class _Composer:
     """Events of the YAML parser to nodes, without recursion, so that no file can exhaust the stack."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: YamlDocument) -> None:
         self._document = document
         self._open: list[_Node] = []
         self._anchors: dict[str, _Node | None] = {}

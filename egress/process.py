@@ -27,7 +27,7 @@ import uvloop
 from budget.costs import token_prices
 from core import logs
 from core.errors import MusterError
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from egress.daemon.egress_service import running
 from egress.paths import EgressPaths
 from egress.upstream.credentials import Credentials
@@ -45,7 +45,7 @@ _SWITCH_S: Final = 0.0005
 _log = structlog.get_logger("egress.process")
 
 
-class AlreadyRunning(MusterError):
+class EgressAlreadyRunning(MusterError):
     """Another egress runs here already."""
 
 
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         credentials = Credentials()
-        configure_log(paths.log, Redaction(values=credentials.secrets))
+        configure_log(paths.log, SecretMasker(values=credentials.secrets))
         token_prices.load()
         # What is there now stays: the collector need not look at it again and again.
         gc.freeze()
@@ -105,7 +105,7 @@ def hold(path: Path) -> int:
     except BlockingIOError:
         who = os.pread(number, 300, 0).decode("utf-8", "replace").strip()
         os.close(number)
-        raise AlreadyRunning(
+        raise EgressAlreadyRunning(
             f"An egress runs here already ({who or 'it has not said who it is'}). `muster egress status` shows it, "
             "`muster egress stop` ends it."
         ) from None

@@ -158,7 +158,7 @@ def _is_pace(found: object) -> bool:
     return True
 
 
-class Registration(_Wire):
+class AgentRegistration(_Wire):
     """An agent that may use the egress, and how."""
 
     agent: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")

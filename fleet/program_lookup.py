@@ -16,7 +16,7 @@ Which: TypeAlias = "Callable[[str], str | None]"
 SYSTEM = tuple(map(Path, ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")))
 
 
-class NotFound(Exception):
+class ProgramNotFound(Exception):
     """A program is not on the PATH."""
 
     def __init__(self, name: str) -> None:
@@ -42,7 +42,7 @@ def find(name: str, which: Which) -> Program:
     """
     place = which(name)
     if place is None:
-        raise NotFound(name)
+        raise ProgramNotFound(name)
     called = Path(place).absolute()
     if called == Path(sys.executable):
         # A virtual environment's interpreter must be called by its link, or it loses the environment.
@@ -57,7 +57,7 @@ def find(name: str, which: Which) -> Program:
         return Program((str(called if folder is None else real),), tuple(readonly), folder)
     runner = which(interpreter)
     if runner is None:
-        raise NotFound(interpreter)
+        raise ProgramNotFound(interpreter)
     really = Path(runner).resolve()
     folder = None
     if not _of_the_system(really):
@@ -82,7 +82,7 @@ def python_paths() -> tuple[Path, ...]:
                 paths.append(prefix)
     if not any(here.is_relative_to(path) for path in (*paths, *SYSTEM)):
         # Installed as a link to the sources: the packages that the built-in agent imports, not the whole of them.
-        paths += [here / name for name in ("fleet", "register")]
+        paths += [here / name for name in ("fleet", "core")]
     return tuple(sorted(set(paths)))
 
 

@@ -15,7 +15,7 @@ from database.queries.operations.watchdog_findings import FindingRow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from fleet.supervision.health_findings import Finding, Found, Limits
+    from fleet.supervision.health_findings import Found, HealthFinding, HealthThresholds
 
 #: So many agents with the same trouble are one event.
 MANY: Final = 3
@@ -46,7 +46,7 @@ class Told:
 
     event: str
     """The outbox key of the message."""
-    findings: Sequence[Finding]
+    findings: Sequence[HealthFinding]
     """All of one kind; more than one, or one about the fleet, goes to the main room."""
 
     @property
@@ -61,7 +61,7 @@ class Grown:
     event: str
     key: str
     """The outbox key of the change."""
-    findings: Sequence[Finding]
+    findings: Sequence[HealthFinding]
     """All that it tells of now."""
 
 
@@ -71,7 +71,7 @@ class Again:
 
     event: str
     key: str
-    findings: Sequence[Finding]
+    findings: Sequence[HealthFinding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class NewsDecision:
     """What is to be told, and what stands afterwards. Of news that cannot be told, the rows are not written either."""
 
     news: Sequence[News]
@@ -118,7 +118,9 @@ def is_fleet_wide(event: str) -> bool:
     return event.startswith(_OF_MANY)
 
 
-def decide(found: Found, standing: Sequence[FindingRow], memory: Memory, now: float, limits: Limits) -> Decision:
+def decide(
+    found: Found, standing: Sequence[FindingRow], memory: Memory, now: float, limits: HealthThresholds
+) -> NewsDecision:
     """What follows from what is found, given what was told.
 
     Args:
@@ -156,7 +158,7 @@ def decide(found: Found, standing: Sequence[FindingRow], memory: Memory, now: fl
             since = min(row.found_at for row in told)
             agent = told[0].agent or ""
             news.append(Over(event=event, key=f"{event}/over", kind=told[0].kind, agent=agent, since=since))
-    return Decision(
+    return NewsDecision(
         news=news, rows=rows, over=frozenset(row.key for row in over), memory=Memory(first=first, well=well)
     )
 
@@ -167,7 +169,7 @@ def _is_serious(row: FindingRow) -> bool:
 
 
 def _sorted_out(
-    found: Found, here: Mapping[str, Finding], standing: Iterable[FindingRow], memory: Memory, now: float
+    found: Found, here: Mapping[str, HealthFinding], standing: Iterable[FindingRow], memory: Memory, now: float
 ) -> tuple[list[FindingRow], list[FindingRow], dict[str, float]]:
     """What still stands, what is over, and since when what stands is well."""
     kept: list[FindingRow] = []
@@ -189,7 +191,7 @@ class _Beginning:
     """Findings that are told together, in an event of their own or in one that stands."""
 
     event: str
-    findings: Sequence[Finding]
+    findings: Sequence[HealthFinding]
     joined: Sequence[FindingRow] = ()
     """What stands already and belongs to this event from now on."""
     earlier: Sequence[FindingRow] = ()
@@ -213,8 +215,8 @@ class _Beginning:
         return [*new, *(replace(row, event=self.event) for row in self.joined)]
 
 
-def _beginnings(fresh: Iterable[Finding], kept: Sequence[FindingRow], now: float) -> Iterable[_Beginning]:
-    batches: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+def _beginnings(fresh: Iterable[HealthFinding], kept: Sequence[FindingRow], now: float) -> Iterable[_Beginning]:
+    batches: dict[tuple[str, str], list[HealthFinding]] = defaultdict(list)
     for finding in fresh:
         batches[finding.kind, finding.cause].append(finding)
     for (kind, cause), batch in batches.items():
@@ -235,7 +237,7 @@ def _beginnings(fresh: Iterable[Finding], kept: Sequence[FindingRow], now: float
                 yield _Beginning(event=f"{EVENT}{finding.key}/{_stamp(now)}", findings=[finding])
 
 
-def _told(beginning: _Beginning, here: Mapping[str, Finding], now: float) -> Told | Grown:
+def _told(beginning: _Beginning, here: Mapping[str, HealthFinding], now: float) -> Told | Grown:
     others = [here[row.key] for row in (*beginning.earlier, *beginning.joined) if row.key in here]
     findings = [*others, *beginning.findings]
     if beginning.earlier:
@@ -243,7 +245,7 @@ def _told(beginning: _Beginning, here: Mapping[str, Finding], now: float) -> Tol
     return Told(event=beginning.event, findings=findings)
 
 
-def _is_due(told: Sequence[FindingRow], now: float, limits: Limits) -> bool:
+def _is_due(told: Sequence[FindingRow], now: float, limits: HealthThresholds) -> bool:
     """Whether it is time to tell it again: after as long as it took at first, then after twice as long each time."""
     if told[0].kind not in _REPEATED:
         return False

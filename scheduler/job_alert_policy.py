@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from database.queries.operations.watchdog_findings import JOB_FAILS, JOB_WELL, FindingRow
 
 if TYPE_CHECKING:
-    from scheduler.jobs import Record
+    from scheduler.jobs import JobRecord
 
 #: Seconds until it is told again: after the first time, the second, and every one from then on.
 PAUSES: Final = (3600.0, 4 * 3600.0, 24 * 3600.0)
@@ -42,7 +42,7 @@ class Verdict:
     piece: Piece | None = None
 
 
-def judged(record: Record, standing: FindingRow | None, *, failed_at: float | None, now: float) -> Verdict:
+def judged(record: JobRecord, standing: FindingRow | None, *, failed_at: float | None, now: float) -> Verdict:
     """What follows from a job's run that has just ended.
 
     Args:
@@ -58,7 +58,7 @@ def judged(record: Record, standing: FindingRow | None, *, failed_at: float | No
     return _failed(record, standing, now)
 
 
-def _failed(record: Record, standing: FindingRow | None, now: float) -> Verdict:
+def _failed(record: JobRecord, standing: FindingRow | None, now: float) -> Verdict:
     cause = record.last_error or ""
     if standing is None:
         event = f"job/{record.name}/{now * 1000:.0f}"

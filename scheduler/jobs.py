@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from apscheduler.events import JobEvent
 
-__all__ = ["Cron", "Job", "Jobs", "Record"]
+__all__ = ["Cron", "Job", "JobRecord", "Jobs"]
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class JobRecord:
     """What became of a job's runs. Times are seconds since the epoch."""
 
     name: str
@@ -79,13 +79,13 @@ class Jobs:
     table: Iterable[Job]
     clock: Callable[[], float]
     #: Told of each run that ended.
-    on_ended: Callable[[Record], None] | None = None
+    on_ended: Callable[[JobRecord], None] | None = None
     #: Told of each job that is to be there no more.
     on_dropped: Callable[[str], None] | None = None
     #: Seconds since any moment, however the clock is set.
     steady: Callable[[], float] = time.monotonic
     _jobs: dict[str, Job] = field(default_factory=dict)
-    _records: dict[str, Record] = field(default_factory=dict)
+    _records: dict[str, JobRecord] = field(default_factory=dict)
     _scheduler: Any = None
     _watching: asyncio.Task[None] | None = None
 
@@ -97,7 +97,7 @@ class Jobs:
 
     def put(self, job: Job) -> None:
         """Add a job, or have this one instead of the one of its name; a run of that one that has begun goes on."""
-        before = self._records.get(job.name, Record(name=job.name))
+        before = self._records.get(job.name, JobRecord(name=job.name))
         self._jobs[job.name] = job
         self._records[job.name] = replace(before, schedule=job.schedule)
         if self._scheduler is not None:
@@ -136,7 +136,7 @@ class Jobs:
         if self.on_ended is not None:
             self.on_ended(self._records[name])
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[JobRecord]:
         """Every job, as it is now."""
         result = []
         for record in self._records.values():

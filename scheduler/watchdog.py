@@ -13,7 +13,7 @@ import structlog
 
 from core.crash_points import declare
 from database.queries.operations import watchdog_findings
-from fleet.supervision.health_findings import Limits, View, found_in
+from fleet.supervision.health_findings import FleetView, HealthThresholds, found_in
 from scheduler import alert_policy
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from database.engine.store import Store
-    from fleet.supervision.health_findings import Finding
+    from fleet.supervision.health_findings import HealthFinding
     from scheduler.alert_policy import News
 
 log = structlog.get_logger(__name__)
@@ -45,11 +45,11 @@ class Watchdog:
     """Sweeps whenever it is asked to."""
 
     store: Store
-    look: Callable[[], Awaitable[View]]
+    look: Callable[[], Awaitable[FleetView]]
     herald: Herald
     cancel: Callable[[str, str], Awaitable[None]]
     """Cancel the turn of an agent, if it still is the one that runs."""
-    limits: Limits
+    limits: HealthThresholds
     _memory: alert_policy.Memory = field(default_factory=alert_policy.Memory)
     _roomless: bool = False
     """It was logged that something could not be told anywhere."""
@@ -75,7 +75,7 @@ class Watchdog:
         self._memory = decision.memory
         await self._cancel_overdue(found.findings)
 
-    async def _write(self, decision: alert_policy.Decision) -> list[News]:
+    async def _write(self, decision: alert_policy.NewsDecision) -> list[News]:
         told: list[News] = []
         async with self.store.write(TELL) as tx:
             await watchdog_findings.forget(tx, decision.over)
@@ -90,7 +90,7 @@ class Watchdog:
                 await watchdog_findings.put(tx, decision.rows.get(piece.event, ()))
         return told
 
-    async def _cancel_overdue(self, found: Sequence[Finding]) -> None:
+    async def _cancel_overdue(self, found: Sequence[HealthFinding]) -> None:
         """Once per turn; after a restart once more, since nobody knows whether the last one came that far."""
         overdue = {finding.key: finding for finding in found if finding.kind == "overdue"}
         self._cancelled &= set(overdue)

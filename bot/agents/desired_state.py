@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bot.agents.messages import onboarding_prompt
 from bot.auth.permissions import is_person
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.text import markdown
 from bot.text.errors import UserError
 from connectors.contract.messages import OpenThread, Priority
@@ -144,7 +144,7 @@ class Wishes:
         name = f"**{alias}** ({row.name})" if alias is not None else f"**{row.name}**"
         text = f"{name} · {row.role} · {row.runtime}{model} · {markdown.code(row.workspace)}.{warning}"
         opener = OpenThread(title=self.teller.titles.first(row), message=markdown.message(self.teller.redaction(text)))
-        place = Place(row.connector, conversation=row.room)
+        place = MessagePlace(row.connector, conversation=row.room)
         if await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock()):
             await thread_owners.note(tx, row.thread_key, "agent", row.name)
             await self.teller.titles.opened(tx, row)

@@ -16,11 +16,11 @@ from bot.config.limits import read_tokens
 from bot.pacing.session_admission import opening, settle, tried_in_words, work_of
 from bot.spending.service import holding
 from bot.tasks import deferred_turns
-from bot.tasks.deferred_turns import Hold
+from bot.tasks.deferred_turns import TurnHold
 from bot.text import markdown
 from bot.text.errors import NotPermitted, UsageError, UserError
-from budget.dispatch.next_task import Wait
-from budget.policy.model_downgrade import Queue
+from budget.dispatch.next_task import TaskWait
+from budget.policy.model_downgrade import QueueStart
 from budget.windows import interactive_turns
 from budget.windows.interactive_turns import Begins
 from database.queries.agents import agents
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bot.pacing.session_admission import Opening
     from database.queries.agents.agents import AgentRow
     from database.queries.tasks import Task
-    from fleet.launch.launch_plan import Plan
+    from fleet.launch.launch_plan import LaunchPlan
 
 
 async def launch_agent(
@@ -129,9 +129,9 @@ async def launch_agent(
     )
 
 
-async def _hold(services: Services, opened: Opening, by: str) -> Hold | None:
+async def _hold(services: Services, opened: Opening, by: str) -> TurnHold | None:
     """Why what a session is launched for begins later; None: at once, as far as is known."""
-    if not isinstance(opened.step, Queue) or opened.step.at is None or services.dispatcher is None:
+    if not isinstance(opened.step, QueueStart) or opened.step.at is None or services.dispatcher is None:
         return None
     person, snapshot = is_person(by), opened.snapshot
     if person and opened.cost is not None:
@@ -139,11 +139,11 @@ async def _hold(services: Services, opened: Opening, by: str) -> Hold | None:
         if isinstance(found, Begins):
             return None
     why = f"{opened.step.why}{tried_in_words(opened.step)}"
-    hold = Hold(wait=Wait(task="", why="pace", text=why, look_at=opened.step.at), cost=opened.cost)
+    hold = TurnHold(wait=TaskWait(task="", why="pace", text=why, look_at=opened.step.at), cost=opened.cost)
     return await deferred_turns.with_those_before(services, hold, opened.standings, snapshot, person=person)
 
 
-async def _queue(ctx: Context, tx: AsyncConnection, row: AgentRow, hold: Hold, task: str) -> Task:
+async def _queue(ctx: Context, tx: AsyncConnection, row: AgentRow, hold: TurnHold, task: str) -> Task:
     origin = ctx.origin
     return await deferred_turns.add(
         tx,
@@ -185,7 +185,7 @@ async def _budget(ctx: Context, name: str, budget: str) -> dict[str, str]:
     return {"budget": str(tokens)}
 
 
-def request_of(plan: Plan, *, by: str, connector: str, room: str, task: str | None = None) -> LaunchRequest:
+def request_of(plan: LaunchPlan, *, by: str, connector: str, room: str, task: str | None = None) -> LaunchRequest:
     """What a plan asks of the register."""
     return LaunchRequest(
         name=plan.name,
@@ -204,7 +204,7 @@ def request_of(plan: Plan, *, by: str, connector: str, room: str, task: str | No
     )
 
 
-async def room_for(ctx: Context, plan: Plan, *, here: bool) -> tuple[str, str]:
+async def room_for(ctx: Context, plan: LaunchPlan, *, here: bool) -> tuple[str, str]:
     """Connector and conversation of an agent's thread: where the roster says, else where the launch was asked for or
     the main room, else where it had one. `here`: where the launch was asked for comes first.
 
@@ -228,7 +228,7 @@ async def room_for(ctx: Context, plan: Plan, *, here: bool) -> tuple[str, str]:
         return row.connector, row.room
 
 
-def warnings_of(plan: Plan) -> str:
+def warnings_of(plan: LaunchPlan) -> str:
     """What whoever starts an agent must know of what holds it; empty when nothing is out of the way."""
     warnings = ""
     if plan.kind == "none":

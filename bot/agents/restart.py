@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
-    from fleet.launch.launch_plan import Plan
-    from fleet.roster.launch_overrides import Change
+    from fleet.launch.launch_plan import LaunchPlan
+    from fleet.roster.launch_overrides import LaunchChange
 
 
 async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
@@ -58,7 +58,7 @@ async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     return Reply(text, {**data, "state": "unknown"})
 
 
-def settings_of(plan: Plan) -> dict[str, object]:
+def settings_of(plan: LaunchPlan) -> dict[str, object]:
     """The columns of an agent's row that a start by this plan sets."""
     return {
         "role": plan.role,
@@ -70,13 +70,13 @@ def settings_of(plan: Plan) -> dict[str, object]:
     }
 
 
-def _told(changed: Sequence[Change]) -> str:
+def _told(changed: Sequence[LaunchChange]) -> str:
     if not changed:
         return "."
     return f", with what changed in the roster: {', '.join(map(_words, changed))}."
 
 
-def _words(change: Change) -> str:
+def _words(change: LaunchChange) -> str:
     if change.before is None and change.after is None:
         # What an agent is told first is told where a conversation begins.
         return f"{change.field} (from its next conversation on)" if change.field == "prompt" else change.field
@@ -84,7 +84,7 @@ def _words(change: Change) -> str:
     return after if change.before is None else f"{after} (it was {markdown.code(change.before)})"
 
 
-def _overruled(plan: Plan) -> str:
+def _overruled(plan: LaunchPlan) -> str:
     """What the roster says in vain."""
     kept = [
         f"{field} {markdown.code(said)} (the roster: {markdown.code(other)})"

@@ -29,16 +29,16 @@ from fleet.journal.last_run import last_run
 from fleet.roster.drift import ENDED
 from fleet.runtimes import RUNTIMES
 from fleet.supervision import host_lifecycle, restart_policy
-from fleet.supervision.host_lifecycle import SpawnBarred, SpawnFailed, Unanswered
-from fleet.supervision.restart_policy import Fall, Limits, Record
+from fleet.supervision.host_lifecycle import HostNotReady, SpawnBarred, SpawnFailed
+from fleet.supervision.restart_policy import Fall, RestartLimits, RestartRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bot.agents.journal.commit_fetcher import Source
+    from bot.agents.journal.commit_fetcher import CommitSource
     from bot.agents.journal.effects import Teller
-    from bot.agents.journal.follower import Follower
+    from bot.agents.journal.follower import JournalFollower
     from database.engine.store import Store
     from database.queries.agents.agents import AgentRow
 
@@ -60,7 +60,7 @@ TRY_AT_ONCE = 4
 STAGGER_S = 1.0
 
 #: How often an agent is tried again, and how long between.
-LIMITS = Limits()
+LIMITS = RestartLimits()
 
 #: Why an agent fell of which nobody says why.
 _GONE = "the agent host is gone, with no word of its own"
@@ -84,7 +84,7 @@ class Starter(Protocol):
     def socket(self, name: str) -> Path: ...
 
     @property
-    def workspaces(self) -> Source: ...
+    def workspaces(self) -> CommitSource: ...
 
     def discard_workspace(self, workspace: Path, name: str) -> bool: ...
 
@@ -116,11 +116,11 @@ class Reviver:
     starter: Starter
     clock: Callable[[], float]
     wake_delivery: Callable[[], None]
-    follower: Follower
+    follower: JournalFollower
     changed: asyncio.Event
     """Set when the agent's row in the register changed."""
     turnstile: Turnstile
-    limits: Limits = field(default_factory=Limits)
+    limits: RestartLimits = field(default_factory=RestartLimits)
     left_over: frozenset[str] | None = None
     """The markers that processes carried when the orchestrator began, for an agent that was stopped then; None: it
     looks for itself."""
@@ -180,7 +180,7 @@ class Reviver:
             raise
         except (MusterError, OSError) as error:
             await self.follower.catch_up()
-            if isinstance(error, Unanswered):
+            if isinstance(error, HostNotReady):
                 await self._not_answering(row, str(error))
             elif not (await self._was_started(row) and host_lifecycle.is_running(self._folder)):
                 await self._not_started(row, error)
@@ -207,7 +207,7 @@ class Reviver:
             if now_found is None:
                 return
             wanted = now_found.wanted == "running"
-            record = restart_policy.after(Record.from_json(now_found.revival), fall, self.limits)
+            record = restart_policy.after(RestartRecord.from_json(now_found.revival), fall, self.limits)
             changed = await agents.change(
                 tx,
                 self.name,
@@ -255,7 +255,7 @@ class Reviver:
                 state = "failed"
                 next_ = f"{command_line(f'restart {self.name}')} brings it back."
                 if not self._is_left_down():
-                    record = restart_policy.after(Record.from_json(found.revival), fall, self.limits)
+                    record = restart_policy.after(RestartRecord.from_json(found.revival), fall, self.limits)
                     kept, next_ = record.to_json(), outlook(self.name, record, fall, self.limits)
             await agents.change(
                 tx,
@@ -292,7 +292,7 @@ class Reviver:
             await self._left_down(row)
             return None
         fall = await asyncio.to_thread(self._fall, row, row.detail or "it ended", None)
-        before = Record.from_json(row.revival)
+        before = RestartRecord.from_json(row.revival)
         record = restart_policy.after(before, fall, self.limits)
         if record != before:
             end = await asyncio.to_thread(self._end, row)
@@ -312,7 +312,7 @@ class Reviver:
         """Tell the end of an agent that nothing starts again by itself now, unless it was told."""
         fall = await asyncio.to_thread(self._fall, row, row.detail or "it ended", None)
         end = await asyncio.to_thread(self._end, row)
-        if not end or Record.from_json(row.revival).of == fall.of:
+        if not end or RestartRecord.from_json(row.revival).of == fall.of:
             return
         async with self.store.write(FELL) as tx:
             back = f"{command_line(f'restart {self.name}')} brings it back."
@@ -389,7 +389,7 @@ class Reviver:
                 launch_id=restart_policy.try_id(row.launch_id),
                 started_at=self.clock(),
                 stopped_at=None,
-                revival=restart_policy.tried(Record.from_json(row.revival)).to_json(),
+                revival=restart_policy.tried(RestartRecord.from_json(row.revival)).to_json(),
             )
         log.info("agent.tried_again", agent=self.name, launch=restart_policy.try_id(row.launch_id))
         return True
@@ -404,7 +404,7 @@ def _only_a_person_mends(error: Exception) -> bool:
     return isinstance(error, MusterError)
 
 
-def outlook(name: str, record: Record, fall: Fall, limits: Limits) -> str:
+def outlook(name: str, record: RestartRecord, fall: Fall, limits: RestartLimits) -> str:
     """What is going to happen after a fall, for the agent's thread."""
     again = command_line(f"restart {name}")
     if record.ended == restart_policy.FOR_A_PERSON:

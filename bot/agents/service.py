@@ -33,7 +33,7 @@ from database.queries.chat import approvals
 from fleet.control.task_attempt_ids import task_of
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.journal import reader
-from fleet.journal.events import Position
+from fleet.journal.events import JournalPosition
 from fleet.supervision import host_lifecycle, liveness, process_sweep
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from database.queries.agents.agents import AgentRow
     from database.queries.agents.auto_resume import Continuation
     from database.queries.chat.approvals import Approval
-    from fleet.control.agent_host_client import AgentLink, Background
-    from fleet.journal.events import Entry
-    from fleet.supervision.restart_policy import Limits
+    from fleet.control.agent_host_client import AgentLink, BackgroundProcesses
+    from fleet.journal.events import JournalEntry
+    from fleet.supervision.restart_policy import RestartLimits
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +96,7 @@ class Agents:
     """Who is found down when Muster starts is left so."""
     is_ours: Callable[[AgentRow], bool] = lambda _: True
     """Whether an agent is this installation's to see to; all others are left alone (bot.leadership.installation_id)."""
-    limits: Limits = field(default_factory=lambda: restart_executor.LIMITS)
+    limits: RestartLimits = field(default_factory=lambda: restart_executor.LIMITS)
     """How often an agent that falls is tried again."""
     turnstile: Turnstile = field(default_factory=Turnstile)
     wishes: Wishes = field(init=False)
@@ -330,7 +330,7 @@ class Agents:
         """The id of the launch that the agent runs under."""
         return (await self.get(name)).launch_id
 
-    async def tail(self, name: str, entries: int) -> list[Entry]:
+    async def tail(self, name: str, entries: int) -> list[JournalEntry]:
         """The last entries of an agent's journal, oldest first."""
         row = await self.get(name)
         return await asyncio.to_thread(host_lifecycle.tail, self.starter.folder(row.name), entries)
@@ -341,7 +341,7 @@ class Agents:
             rows = [row for row in await agents.every(tx) if self.is_ours(row)]
             read = {row.name: await agents.position(tx, row.name) for row in rows}
         for row in rows:
-            before = Position(read[row.name].view_incarnation, 0)
+            before = JournalPosition(read[row.name].view_incarnation, 0)
             await asyncio.to_thread(reader.prune, self.starter.folder(row.name), before, self.keep_journal)
 
     async def is_silent(self, name: str) -> bool:
@@ -437,7 +437,7 @@ class Agents:
             raise UserError(f"{row.name} does not run; there is no turn to cancel.")
         return (await keeper.link.cancel(turn)).cancelled
 
-    async def left_running(self, name: str, *, turn_over_s: int = 0) -> Background | None:
+    async def left_running(self, name: str, *, turn_over_s: int = 0) -> BackgroundProcesses | None:
         """What an agent's commands left running, once its turn is over or that many seconds have passed.
 
         Returns:

@@ -13,7 +13,7 @@ from fleet.journal.events import Closing
 from fleet.roster.drift import ENDED
 from fleet.supervision import liveness, restart_policy
 from fleet.supervision.liveness import Liveness
-from fleet.supervision.restart_policy import Record
+from fleet.supervision.restart_policy import RestartRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ def view_of(
         activity = _held_back(*held, now)
     queued = waiting + (status.queued if status is not None else 0)
     tries_at = (
-        restart_policy.due(Record.from_json(row.revival), now)
+        restart_policy.due(RestartRecord.from_json(row.revival), now)
         if row.wanted == "running" and verdict.state in ENDED
         else None
     )

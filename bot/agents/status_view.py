@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from bot.agents.status import AgentView
-    from fleet.journal.events import Entry
-    from fleet.supervision.health_findings import Finding
+    from fleet.journal.events import JournalEntry
+    from fleet.supervision.health_findings import HealthFinding
 
 _CHUNKS = (events.TextChunk, events.ThoughtChunk)
 _STATE_MARKS = {
@@ -108,7 +108,7 @@ def as_json(
     }
 
 
-def drift_as_json(finding: Finding) -> dict[str, Any]:
+def drift_as_json(finding: HealthFinding) -> dict[str, Any]:
     """An agent that is not in the register, in the shape of the others: in the roster alone, or running alone."""
     stray = finding.kind == "stray"
     known: dict[str, Any] = {
@@ -140,7 +140,7 @@ def fleet_text(
     hidden: int,
     now: float,
     everybody: bool = False,
-    drift: Sequence[Finding] = (),
+    drift: Sequence[HealthFinding] = (),
     aliases: Mapping[str, str] = MappingProxyType({}),
     unconfined: Collection[str] = ("none",),
     used: Mapping[str, int] | None = None,
@@ -206,7 +206,7 @@ def _row(view: AgentView, now: float, alias: str | None) -> tuple[str, str, str]
     return named(view.row.name, alias), f"{_STATE_MARKS.get(state, '')} {state} ({known})", _doing(view, now, _CELL)
 
 
-def _apart(drift: Sequence[Finding]) -> Iterator[str]:
+def _apart(drift: Sequence[HealthFinding]) -> Iterator[str]:
     told = {
         "missing": f"📋 In the roster, and never started: {{}}. {command_line('launch NAME')} starts one.",
         "unrostered": f"📋 Running, and not in the roster: {{}}. {command_line('stop NAME')} stops one.",
@@ -266,9 +266,9 @@ def agent_text(
     return "  \n".join(lines)
 
 
-def unsplit(entries: Sequence[Entry], redact: Callable[[str], str]) -> list[Entry]:
+def unsplit(entries: Sequence[JournalEntry], redact: Callable[[str], str]) -> list[JournalEntry]:
     """Put a secret that a runtime said in several pieces into one, masked. What has none stays as it is."""
-    shown: list[Entry] = []
+    shown: list[JournalEntry] = []
     for kind, run in groupby(entries, key=lambda entry: type(entry.event)):
         said = list(run)
         if kind in _CHUNKS:
@@ -280,12 +280,12 @@ def unsplit(entries: Sequence[Entry], redact: Callable[[str], str]) -> list[Entr
     return shown
 
 
-def _with_text(entry: Entry, text: str) -> Entry:
+def _with_text(entry: JournalEntry, text: str) -> JournalEntry:
     event = entry.event
     return replace(entry, event=replace(event, text=text)) if isinstance(event, _CHUNKS) else entry
 
 
-def journal_text(entries: Sequence[Entry], zone: ZoneInfo, redact: Callable[[str], str]) -> str:
+def journal_text(entries: Sequence[JournalEntry], zone: ZoneInfo, redact: Callable[[str], str]) -> str:
     """The last of a journal, a line per entry, with times of this zone. Secrets are masked before a line is cut."""
     if not entries:
         return "The journal is empty."
@@ -302,7 +302,7 @@ def _room(event: events.Event) -> int:
     return 300 if isinstance(event, events.TurnEnded | events.RuntimeFailed | events.RuntimeDied) else 100
 
 
-def _kind(entry: Entry) -> str:
+def _kind(entry: JournalEntry) -> str:
     return entry.event.kind if isinstance(entry.event, events.Unknown) else entry.event.KIND
 
 

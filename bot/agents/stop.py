@@ -17,7 +17,7 @@ from fleet.supervision.restart_policy import asked_for
 
 if TYPE_CHECKING:
     from bot.commands.context import Context
-    from fleet.control.agent_host_client import Background
+    from fleet.control.agent_host_client import BackgroundProcesses
 
 
 async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
@@ -62,7 +62,7 @@ async def kill_agent(ctx: Context, name: str, *, discard: bool) -> Reply:
     return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
 
 
-def background_in_words(name: str, left: Background | None) -> str:
+def background_in_words(name: str, left: BackgroundProcesses | None) -> str:
     """Say that processes of an agent go on, and what ends them; empty where none does."""
     if left is None:
         return ""

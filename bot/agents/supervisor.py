@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot.agents.journal.commit_fetcher import Gatherer
-from bot.agents.journal.follower import Follower
+from bot.agents.journal.follower import JournalFollower
 from bot.agents.journal.projection import FREEZE
 from bot.agents.journal.typing_indicator import TypingIndicator
 from bot.agents.messages.delivery import Carrier
@@ -27,18 +27,18 @@ from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.supervision import host_lifecycle
 from fleet.supervision.liveness import questioned_after
-from fleet.supervision.restart_policy import Limits
+from fleet.supervision.restart_policy import RestartLimits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from bot.agents.journal.effects import Teller
-    from bot.agents.journal.follower import Seen
+    from bot.agents.journal.follower import HeardStatus
     from bot.agents.journal.turn_view import ToolLine
     from bot.agents.restart_executor import Starter, Turnstile
     from database.engine.store import Store
     from database.queries.agents.agents import AgentRow
-    from fleet.journal.events import Entry
+    from fleet.journal.events import JournalEntry
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class Keeper:
     """One that is found down when Muster starts is left so."""
     is_ours: Callable[[AgentRow], bool] = lambda _: True
     """Whether it is this installation's to see to."""
-    limits: Limits = field(default_factory=Limits)
+    limits: RestartLimits = field(default_factory=RestartLimits)
     """How often it is tried again when it falls."""
     digest_after: int = 10
     """After an absence, more turns than this are told as one digest."""
@@ -87,7 +87,7 @@ class Keeper:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     """What there is to be kept is known."""
-    _follower: Follower = field(init=False)
+    _follower: JournalFollower = field(init=False)
     _carrier: Carrier = field(init=False)
     _typing: TypingIndicator = field(init=False)
     _gatherer: Gatherer = field(init=False)
@@ -110,7 +110,7 @@ class Keeper:
             show=self.show_typing,
             turn=lambda: self._follower.story.view,
         )
-        self._follower = Follower(
+        self._follower = JournalFollower(
             name=self.name,
             folder=self.starter.folder(self.name),
             store=self.store,
@@ -170,7 +170,7 @@ class Keeper:
         return self._link
 
     @property
-    def seen(self) -> Seen | None:
+    def seen(self) -> HeardStatus | None:
         """The last that was heard from the agent host."""
         return self._follower.seen
 
@@ -180,7 +180,7 @@ class Keeper:
         return self._follower.heard_at
 
     @property
-    def last(self) -> Entry | None:
+    def last(self) -> JournalEntry | None:
         """The newest entry of the journal that was read."""
         return self._follower.last
 

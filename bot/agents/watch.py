@@ -13,7 +13,7 @@ import structlog
 
 from bot.agents import status_view
 from bot.commands.syntax import command_line, written
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.text import markdown
 from bot.text.errors import UserError
 from connectors.contract.messages import Priority, Replace
@@ -42,14 +42,14 @@ class _Watch:
     agent: str
     key: str
     """The outbox key of the command's reply, which is the message that is kept up to date."""
-    place: Place
+    place: MessagePlace
     until: float
 
 
 @dataclass(slots=True)
 class Watches:
     services: Services
-    _open: dict[tuple[Place, str], _Watch] = field(default_factory=dict)
+    _open: dict[tuple[MessagePlace, str], _Watch] = field(default_factory=dict)
     _shown: dict[str, str] = field(default_factory=dict)
 
     def add(self, ctx: Context, agent: str) -> None:
@@ -63,7 +63,7 @@ class Watches:
         if not self.services.capabilities(ctx.origin.connector).edits:
             now = f"{command_line('ps')} shows the fleet as it is now"
             raise UserError(f"{ctx.origin.connector} cannot change messages; {now}.")
-        place = Place(ctx.origin.connector, conversation=ctx.origin.conversation)
+        place = MessagePlace(ctx.origin.connector, conversation=ctx.origin.conversation)
         if (place, agent) not in self._open and len(self._open) >= MOST:
             raise UserError(f"{MOST} agents are being watched already; each watch ends after half an hour.")
         until = self.services.clock() + LASTS

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot.agents.roster.service import usable
-from bot.commands.executor import Request
+from bot.commands.executor import RunRequest
 from bot.commands.registry import OPERATOR
 from bot.commands.syntax import written
 from bot.messaging import rooms
@@ -25,7 +25,7 @@ from core.errors import MusterError
 from database.queries.agents import agents
 from fleet.roster.drift import ENDED
 from fleet.supervision import host_lifecycle, restart_policy
-from fleet.supervision.restart_policy import Record
+from fleet.supervision.restart_policy import RestartRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.commands.executor import Executor, Outcome
+    from bot.commands.executor import Executor, RunOutcome
     from fleet.roster.loader import Roster
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ async def _bring_up(services: Services, executor: Executor, fleet: Roster, stagg
 
 
 async def _launch(services: Services, executor: Executor, name: str) -> None:
-    async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+    async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
         if outcome.state != "done":
             await _tell(services, tx, outcome, f"{name} was not brought up. {outcome.text}")
 
@@ -94,7 +94,7 @@ async def _launch(services: Services, executor: Executor, name: str) -> None:
 
 
 async def _refuse(services: Services, executor: Executor, sentence: str) -> None:
-    async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+    async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
         await _tell(services, tx, outcome, outcome.text)
 
     log.error("core.not_brought_up", reason=sentence)
@@ -104,8 +104,8 @@ async def _refuse(services: Services, executor: Executor, sentence: str) -> None
         services.delivery.wake()
 
 
-def _request(services: Services, subject: str, name: str, arguments: Mapping[str, object]) -> Request:
-    return Request(
+def _request(services: Services, subject: str, name: str, arguments: Mapping[str, object]) -> RunRequest:
+    return RunRequest(
         id=f"up-{services.started_at * 1000:.0f}-{subject}",
         name=name,
         arguments=arguments,
@@ -115,7 +115,7 @@ def _request(services: Services, subject: str, name: str, arguments: Mapping[str
     )
 
 
-async def _tell(services: Services, tx: AsyncConnection, outcome: Outcome, sentence: str) -> None:
+async def _tell(services: Services, tx: AsyncConnection, outcome: RunOutcome, sentence: str) -> None:
     """Say it where the fleet is spoken of, where there is such a room."""
     await rooms.say(services, tx, f"up/{outcome.run_id}", f"⚠️ {sentence}")
 
@@ -137,7 +137,7 @@ async def _is_due(services: Services, name: str, stopped_with_us: frozenset[str]
                     return False
                 if row.state in ENDED:
                     # Who fell is tried again by its keeper, until it is given up.
-                    return restart_policy.is_over(Record.from_json(row.revival), services.clock())
+                    return restart_policy.is_over(RestartRecord.from_json(row.revival), services.clock())
                 if services.agents.is_up(name):
                     return False
                 await asyncio.sleep(_LOOK_AGAIN_S)

@@ -14,7 +14,7 @@ from bot.config.schema import OWN_ROOMS
 from bot.interfaces.cli import tmux_room_pane as room_pane
 from bot.maintenance.update import versions
 from bot.messaging.bridge import Bridge
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.text.errors import UserError
 from connectors.contract import connector_registry
 from connectors.contract.connector_protocol import NamesRooms
@@ -95,10 +95,10 @@ def make(
     return made, broken
 
 
-def main_rooms(settings: Settings) -> tuple[Place, ...]:
+def main_rooms(settings: Settings) -> tuple[MessagePlace, ...]:
     """The main rooms of all connectors that have one; the first is the fleet's."""
     those = connector_checks.with_main_rooms(settings.connectors)
-    return tuple(Place(each.name, conversation=each.main_room) for each in those)
+    return tuple(MessagePlace(each.name, conversation=each.main_room) for each in those)
 
 
 def bridge(settings: Settings, connectors: Mapping[str, Connector] | None = None) -> Bridge:
@@ -112,7 +112,7 @@ def bridge(settings: Settings, connectors: Mapping[str, Connector] | None = None
     joined = connector_checks.joined(settings.connectors)
     named = {identity: name for name, identities in settings.people.items() for identity in identities}
     return Bridge(
-        rooms=tuple(Place(each.name, conversation=each.main_room) for each in joined),
+        rooms=tuple(MessagePlace(each.name, conversation=each.main_room) for each in joined),
         connectors=names,
         people=named,
         locate=located(connectors or {}),

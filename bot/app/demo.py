@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bot.app.orchestrator import Orchestrator
-    from connectors.terminal.connector import Session
-    from connectors.terminal.transcript import Line
+    from connectors.terminal.connector import TerminalSession
+    from connectors.terminal.transcript import TranscriptLine
 
 HINT = """\
 A demo fleet on a model that only pretends: `lead`, an orchestrator, and `polisher`, an enhancer. Nothing leaves here.
@@ -104,7 +104,7 @@ async def _live(orchestrator: Orchestrator) -> int:
     return 0
 
 
-async def _launch_fleet(session: Session) -> None:
+async def _launch_fleet(session: TerminalSession) -> None:
     for name, role in _FLEET:
         await session.say(f"!launch {name} --role {role} --runtime sim{_sandbox_option()}")
 
@@ -115,9 +115,9 @@ async def _launch_fleet(session: Session) -> None:
 class _Scene:
     """The played conversation: what is said, and what must be heard next."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: TerminalSession) -> None:
         self._session = session
-        self._lines: asyncio.Queue[Line] = asyncio.Queue()
+        self._lines: asyncio.Queue[TranscriptLine] = asyncio.Queue()
 
     async def listen(self) -> None:
         """Print every line, and keep it for `hear`."""
@@ -131,7 +131,7 @@ class _Scene:
     async def say(self, text: str, conversation: str = MAIN) -> None:
         await self._session.say(text, conversation=conversation)
 
-    async def hear(self, words: str, what: str, conversation: str | None = None) -> Line:
+    async def hear(self, words: str, what: str, conversation: str | None = None) -> TranscriptLine:
         """Wait for a line of the fleet that holds `words`.
 
         Raises:
@@ -166,7 +166,7 @@ async def _played(orchestrator: Orchestrator) -> int:
     return 0
 
 
-async def _play(scene: _Scene, session: Session) -> None:
+async def _play(scene: _Scene, session: TerminalSession) -> None:
     await _launch_fleet(session)
     for name, _role in _FLEET:
         await scene.hear("Ready", f"launching {name}")

@@ -27,7 +27,7 @@ from bot.commands import sections
 from bot.commands.completion import words_of
 from bot.commands.executor import Executor
 from bot.commands.registry import TABLE, Permission
-from bot.commands.slash_commands import Menu
+from bot.commands.slash_commands import CommandMenu
 from bot.config.database import open_register
 from bot.config.schema import OWN_ROOMS
 from bot.config.secrets import redaction_of
@@ -37,7 +37,7 @@ from bot.leadership import installation_id, lease
 from bot.leadership.instance_lock import only_one
 from bot.leadership.takeover_notice import Announcement
 from bot.maintenance.update import versions
-from bot.messaging.composer import Speaker
+from bot.messaging.composer import Composer
 from bot.monitoring import health
 from connectors.contract.agent_count_feed import Headcount
 from connectors.contract.messages import Capabilities
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from bot.agents.service import Agents
     from bot.config.loader import Settings
     from bot.config.paths import Paths
-    from bot.egress_client.source import Source
+    from bot.egress_client.source import EgressSource
     from connectors.contract.connector_protocol import Connector
     from connectors.delivery.service import Delivery
     from database.engine.store import Store
@@ -100,7 +100,7 @@ async def running(
     clock: Callable[[], float] = time.time,
     connectors: Mapping[str, Connector] | None = None,
     bring_up: bool = False,
-    egress: Source | None = None,
+    egress: EgressSource | None = None,
     stood_by: bool = False,
 ) -> AsyncIterator[Orchestrator]:
     """Start an orchestrator, and stop it at the end of the block.
@@ -147,7 +147,7 @@ async def _running(
     clock: Callable[[], float],
     more: Mapping[str, Connector],
     bring_up: bool,
-    egress: Source | None,
+    egress: EgressSource | None,
 ) -> AsyncIterator[Orchestrator]:
     configured = {identity: Permission.named(word) for identity, word in settings.operators.items()}
     operators = Operators(store, configured, connecting.owners(settings))
@@ -161,8 +161,8 @@ async def _running(
     async def words(source: str) -> Sequence[str]:
         return await services.complete(source)
 
-    def menu(connector: str) -> Menu:
-        return Menu(connector=connector, table=TABLE, operators=operators, words_of=words)
+    def menu(connector: str) -> CommandMenu:
+        return CommandMenu(connector=connector, table=TABLE, operators=operators, words_of=words)
 
     headcount = Headcount()
     connectors, broken = connecting.make(paths, settings, may_invite, may_read, menu, headcount)
@@ -173,7 +173,7 @@ async def _running(
         return connector.capabilities if connector is not None else Capabilities()
 
     redact = redaction_of(settings, environ)
-    speaker = Speaker(paths.outgoing)
+    speaker = Composer(paths.outgoing)
     roster = LatestRoster(
         paths.roster_yaml, heartbeat_s=settings.agents.heartbeat, freshness_s=settings.agents.freshness
     )
@@ -209,7 +209,7 @@ async def _running(
     watched = monitoring.make(services, speaker, roster)
     budgets.hand_out(services, executor, speaker, roster)
     jobs.make(services, watched)
-    services.health = health.Source(
+    services.health = health.HealthInputs(
         delivery=services.delivery,
         jobs=services.jobs,
         agents=services.agents,

@@ -12,8 +12,8 @@ from bot.setup.runtime_login import login_home
 from core.errors import MusterError
 from database.queries.agents import agents
 from fleet.launch.host_spec_builder import Assembly, Introduction
-from fleet.launch.launch_plan import Defaults, Planner
-from fleet.launch.model_access import Account
+from fleet.launch.launch_plan import LaunchDefaults, Planner
+from fleet.launch.model_access import ModelAccount
 from fleet.roles import library
 from fleet.sandbox.profiles import merged
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bot.config.paths import Paths
     from database.engine.store import Store
     from database.queries.agents.agents import AgentRow
-    from fleet.launch.launch_plan import Wanted
+    from fleet.launch.launch_plan import DesiredAgent
     from fleet.sandbox.egress_grant import OpenWay
 
 
@@ -91,7 +91,7 @@ def assembly(
         roles = await asyncio.to_thread(library, paths.roles)
         return Introduction(text=onboarding_prompt.introduction(row, rows), tools=tools_for(row.role, roles, table))
 
-    async def leased(wanted: Wanted) -> Mapping[str, str]:
+    async def leased(wanted: DesiredAgent) -> Mapping[str, str]:
         if accounts_of is None:
             return {}
         async with store.read() as tx:
@@ -112,7 +112,7 @@ def assembly(
     )
 
 
-def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Account]:
+def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, ModelAccount]:
     def secret(name: str) -> Callable[[], str | None]:
         credential = settings.accounts[name].credential
         return lambda: None if credential is None else credential.resolve(environ)
@@ -125,7 +125,7 @@ def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Ac
             return False
 
     return {
-        name: Account(
+        name: ModelAccount(
             name=name,
             provider=account.provider,
             base_url=account.base_url,
@@ -139,8 +139,8 @@ def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Ac
     }
 
 
-def _defaults(settings: Settings) -> Defaults:
-    return Defaults(
+def _defaults(settings: Settings) -> LaunchDefaults:
+    return LaunchDefaults(
         runtime=settings.agents.runtime,
         model=settings.agents.model,
         sandbox=settings.agents.sandbox,

@@ -62,7 +62,7 @@ class Services:
     complete: Callable[[str], Awaitable[Sequence[str]]] = _no_words
     """The words that can follow, by source: ``agents``, ``runtimes``."""
     redact: Any = str
-    """From a text to what may leave of it (core.redaction.Redaction)."""
+    """From a text to what may leave of it (core.redaction.SecretMasker)."""
     timestamp: Callable[[float | None], str | None] = timestamp
     """RFC 3339 in UTC."""
     capabilities: Callable[[str], Capabilities] = _cannot
@@ -87,9 +87,9 @@ class Services:
     lookout: Any = None
     conversations: Any = None
     outlet: Any = None
-    """The egress as this process knows it (bot.egress_client.client.Outlet)."""
+    """The egress as this process knows it (bot.egress_client.client.EgressClient)."""
     pace: Any = None
-    """Windows and their even-spread lines (bot.pacing.service.Pace)."""
+    """Windows and their even-spread lines (bot.pacing.service.PaceService)."""
     dispatcher: Any = None
     """Hands tasks to agents (scheduler.dispatch.dispatch_loop.Dispatcher)."""
     continuing: Any = None

@@ -24,7 +24,7 @@ ChoiceName = Literal["allow", "always", "deny"]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ApprovalChoice:
     """One answer: its mark, and the runtime's option that it stands for (None: the request is simply denied)."""
 
     name: ChoiceName
@@ -69,7 +69,7 @@ def by_mark(mark: str) -> ChoiceName | None:
     return _MARKS.get(bare)
 
 
-def offered(options: Sequence[Mapping[str, str]]) -> tuple[Choice, ...]:
+def offered(options: Sequence[Mapping[str, str]]) -> tuple[ApprovalChoice, ...]:
     """The answers that a request with these options can have; denying is always one."""
 
     meant: dict[str, set[str]] = {}
@@ -84,15 +84,15 @@ def offered(options: Sequence[Mapping[str, str]]) -> tuple[Choice, ...]:
     never, reject = first("reject_always"), first("reject_once")
     choices = []
     if once is not None:
-        choices.append(Choice("allow", "✅", once, "Allow once"))
+        choices.append(ApprovalChoice("allow", "✅", once, "Allow once"))
     if once is not None and always is not None:
-        choices.append(Choice("always", "♾️", once, "Always allow exactly this"))
+        choices.append(ApprovalChoice("always", "♾️", once, "Always allow exactly this"))
     elif always is not None:
-        choices.append(Choice("always", "♾️", always, "Always allow, which the runtime remembers as well"))
+        choices.append(ApprovalChoice("always", "♾️", always, "Always allow, which the runtime remembers as well"))
     if reject is None and never is not None:
-        choices.append(Choice("deny", "❌", never, "Always deny, which the runtime remembers"))
+        choices.append(ApprovalChoice("deny", "❌", never, "Always deny, which the runtime remembers"))
     else:
-        choices.append(Choice("deny", "❌", reject, "Deny"))
+        choices.append(ApprovalChoice("deny", "❌", reject, "Deny"))
     return tuple(choices)
 
 

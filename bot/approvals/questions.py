@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bot.app.services import Services
     from bot.commands.context import Context
     from bot.commands.registry import Permission
-    from bot.messaging.composer import Place
+    from bot.messaging.composer import MessagePlace
     from database.queries.agents.agents import AgentRow
 
 #: With this the outbox keys of questions begin.
@@ -40,7 +40,7 @@ ASKED = "q/"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class QuestionChoice:
     """One answer: its reaction or button, the word for the command, and what it means."""
 
     mark: str
@@ -61,7 +61,7 @@ class Taker(Protocol):
     async def __call__(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str: ...
 
 
-class Follower(Protocol):
+class AnswerFollower(Protocol):
     """Called when an answer is committed. A crash may come before it, so nothing may depend on it alone."""
 
     async def __call__(self, question: Question, word: str) -> None: ...
@@ -81,14 +81,14 @@ def word_of(question: Question, mark: str) -> str | None:
 class Questions:
     services: Services
     _takers: dict[str, Taker] = field(default_factory=dict)
-    _followers: dict[str, Follower] = field(default_factory=dict)
+    _followers: dict[str, AnswerFollower] = field(default_factory=dict)
     _needs: dict[tuple[str, str], Permission] = field(default_factory=dict)
 
     def on(
         self,
         kind: str,
         taker: Taker,
-        follower: Follower | None = None,
+        follower: AnswerFollower | None = None,
         *,
         needs: Mapping[str, Permission] | None = None,
     ) -> None:
@@ -112,9 +112,9 @@ class Questions:
         kind: str,
         cause: str,
         text: str,
-        choices: Sequence[Choice],
+        choices: Sequence[QuestionChoice],
         task: str | None = None,
-        place: Place | None = None,
+        place: MessagePlace | None = None,
     ) -> Question:
         """Ask in the agent's thread or in `place`, once per kind and `cause`.
 

@@ -15,7 +15,7 @@ from database.queries.operations import audit_log
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.agents.journal.projection import Ask, Settle
+    from bot.agents.journal.projection import AskPermission, Settle
     from bot.messaging.agent_channel import Voice
     from database.queries.agents.agents import AgentRow
     from database.queries.chat.approvals import Approval
@@ -38,7 +38,7 @@ _OUTCOMES = {
 class PermissionRequests:
     voice: Voice
 
-    async def ask(self, tx: AsyncConnection, row: AgentRow, ask: Ask) -> None:
+    async def ask(self, tx: AsyncConnection, row: AgentRow, ask: AskPermission) -> None:
         """A runtime asks: ask operators, where the message is answered from which it came."""
         asked = ask.asked
         if await approvals.by_request(tx, row.name, ask.incarnation, asked.request) is not None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.commands.context import Context, Steps
+    from bot.commands.context import Context, RunSteps
     from database.leases.leases import Lease
 
 T = TypeVar("T")
@@ -155,9 +155,9 @@ async def _release(ctx: Context, lease: Lease) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Guarded:
-    """The steps of a run whose commits hold only while a lease does (bot.commands.context.Steps)."""
+    """The steps of a run whose commits hold only while a lease does (bot.commands.context.RunSteps)."""
 
-    steps: Steps
+    steps: RunSteps
     lease: Lease
 
     async def once(self, step: str, act: Callable[[], Awaitable[T]]) -> T:

@@ -27,7 +27,7 @@ class Origin:
     event_id: str
 
 
-class Steps(Protocol):
+class RunSteps(Protocol):
     """The recorded steps of one run; see `Context`."""
 
     async def once(self, step: str, act: Callable[[], Awaitable[T]]) -> T: ...
@@ -60,7 +60,7 @@ class Context:
     """Whether an earlier process began this run and did not end it."""
     asked_at: float
     """When it was asked for, in seconds since the epoch: of a run that is taken up that may be long ago."""
-    steps: Steps
+    steps: RunSteps
 
     async def once(self, step: str, act: Callable[[], Awaitable[T]]) -> T:
         """Do `act` unless this run has done it before, and return its result, which JSON must be able to hold.

@@ -23,8 +23,8 @@ from bot.commands.parser import with_usage
 from bot.commands.registry import Permission, Reply
 from bot.commands.runs import (
     CONFIRM_FIRST,
-    Outcome,
-    Request,
+    RunOutcome,
+    RunRequest,
     apology,
     check_same,
     checked,
@@ -56,7 +56,7 @@ ACCEPT = declare("command.accept")
 CONFIRM = declare("command.confirm")
 FINISH = declare("command.finish")
 
-__all__ = ["Executor", "Finish", "Outcome", "Progress", "Request"]
+__all__ = ["Executor", "Finish", "Progress", "RunOutcome", "RunRequest"]
 
 _log = structlog.get_logger("commands")
 
@@ -64,7 +64,7 @@ _log = structlog.get_logger("commands")
 Progress: TypeAlias = "Callable[[str], Awaitable[None]]"
 
 
-async def _owe_nothing(tx: AsyncConnection, outcome: Outcome) -> None:
+async def _owe_nothing(tx: AsyncConnection, outcome: RunOutcome) -> None:
     """The `finish` of a door that keeps nothing of its own."""
 
 
@@ -78,11 +78,11 @@ class Executor:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._endings = Endings(services)
-        self._tasks: dict[str, tuple[Request, asyncio.Task[Outcome]]] = {}
+        self._tasks: dict[str, tuple[RunRequest, asyncio.Task[RunOutcome]]] = {}
 
     async def run(
-        self, request: Request, *, finish: Finish = _owe_nothing, progress: Progress = _tell_nobody
-    ) -> Outcome:
+        self, request: RunRequest, *, finish: Finish = _owe_nothing, progress: Progress = _tell_nobody
+    ) -> RunOutcome:
         """Run a command and say what became of it; an id that is known keeps what became of it.
 
         Raises:
@@ -92,8 +92,8 @@ class Executor:
         return await self._joined(request, self._run, finish, progress)
 
     async def refuse(
-        self, request: Request, sentence: str, *, reason: str = "usage", finish: Finish = _owe_nothing
-    ) -> Outcome:
+        self, request: RunRequest, sentence: str, *, reason: str = "usage", finish: Finish = _owe_nothing
+    ) -> RunOutcome:
         """Record a wish that never became a run: a wrong line, an unknown command. Once, like a run."""
         async with self._services.store.write(ACCEPT) as tx:
             known = await command_runs.get(tx, request.id)
@@ -114,7 +114,7 @@ class Executor:
         groups: Sequence[str] = (),
         finish: Finish = _owe_nothing,
         progress: Progress = _tell_nobody,
-    ) -> Outcome:
+    ) -> RunOutcome:
         """Run what waited for the same person's yes. Said again, it changes nothing.
 
         What counts is what they may do now, with the `groups` that they are in as they say yes.
@@ -129,7 +129,7 @@ class Executor:
         request = request_of(checked(run, identity), authority.permission, authority.through)
         return await self._joined(request, self._confirm, finish, progress)
 
-    async def decline(self, run_id: str, identity: str, *, finish: Finish = _owe_nothing) -> Outcome:
+    async def decline(self, run_id: str, identity: str, *, finish: Finish = _owe_nothing) -> RunOutcome:
         """Take back what waits for a confirmation.
 
         Raises:
@@ -167,7 +167,7 @@ class Executor:
         runs = [run for run in await self.waiting(identity, conversation) if run.connector == connector]
         return runs[-1].id if runs else None
 
-    async def lapse(self, *, finish: Finish = _owe_nothing) -> list[Outcome]:
+    async def lapse(self, *, finish: Finish = _owe_nothing) -> list[RunOutcome]:
         """End what nobody confirmed in time. For a job, every minute or so."""
         now = self._services.clock()
         async with self._services.store.read() as tx:
@@ -211,7 +211,7 @@ class Executor:
 
     # --- one run -----------------------------------------------------------------------------------------------
 
-    async def _joined(self, request: Request, act: _Act, finish: Finish, progress: Progress) -> Outcome:
+    async def _joined(self, request: RunRequest, act: _Act, finish: Finish, progress: Progress) -> RunOutcome:
         underway = self._tasks.get(request.id)
         if underway is None:
             return await asyncio.shield(self._start(request, act, finish, progress))
@@ -222,19 +222,19 @@ class Executor:
             await finish(tx, outcome)
         return outcome
 
-    def _start(self, request: Request, act: _Act, finish: Finish, progress: Progress) -> asyncio.Task[Outcome]:
+    def _start(self, request: RunRequest, act: _Act, finish: Finish, progress: Progress) -> asyncio.Task[RunOutcome]:
         task = asyncio.create_task(act(request, finish, progress), name=f"command {request.name} {request.id}")
         self._tasks[request.id] = request, task
         task.add_done_callback(lambda done: self._ended(request, done))
         return task
 
-    def _ended(self, request: Request, task: asyncio.Task[Outcome]) -> None:
+    def _ended(self, request: RunRequest, task: asyncio.Task[RunOutcome]) -> None:
         self._tasks.pop(request.id, None)
         # Whoever asked may have gone; an error that nobody fetches is not to pass unseen.
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, UserError):
             _log.error("command.not_ended", command=request.name, run=request.id, error=str(error))
 
-    async def _run(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
+    async def _run(self, request: RunRequest, finish: Finish, progress: Progress) -> RunOutcome:
         services = self._services
         command = services.table.get(request.name)
         refused = refusal(command, request)
@@ -266,7 +266,7 @@ class Executor:
         with _away(_GOES_ON, run.name):
             return await self._perform(request, run, finish, progress, taken_up=known is not None)
 
-    async def _impossible(self, command: Command, request: Request) -> tuple[str, None] | None:
+    async def _impossible(self, command: Command, request: RunRequest) -> tuple[str, None] | None:
         """Return why a command that would be asked about could not be done anyway; None if it could."""
         if command.check is None:
             return None
@@ -276,7 +276,7 @@ class Executor:
             return from_shell(str(error), self._services.table), None
         return None
 
-    async def _confirm(self, request: Request, finish: Finish, progress: Progress) -> Outcome:
+    async def _confirm(self, request: RunRequest, finish: Finish, progress: Progress) -> RunOutcome:
         services = self._services
         async with services.store.write(CONFIRM) as tx:
             run = checked(await command_runs.get(tx, request.id), request.identity)
@@ -296,8 +296,8 @@ class Executor:
             return await self._perform(request, run, finish, progress, taken_up=run.state == "running")
 
     async def _perform(
-        self, request: Request, run: CommandRun | None, finish: Finish, progress: Progress, *, taken_up: bool = False
-    ) -> Outcome:
+        self, request: RunRequest, run: CommandRun | None, finish: Finish, progress: Progress, *, taken_up: bool = False
+    ) -> RunOutcome:
         """Act, and write the end down; `run` is None when its beginning was not."""
         services = self._services
         began = services.clock()
@@ -345,7 +345,7 @@ class Executor:
 
     async def _end_at_once(
         self, run: CommandRun, state: str, reply: Reply, finish: Finish, reason: str | None
-    ) -> Outcome:
+    ) -> RunOutcome:
         """The end of a run of which nothing was written before."""
         try:
             async with self._services.store.write(FINISH) as tx:
@@ -359,7 +359,7 @@ class Executor:
                 raise
             return outcome_of(replace(run, reply=self._endings.said(run, reply, reason)))
 
-    async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> Outcome:
+    async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> RunOutcome:
         """Keep the question with the run, so that it reads the same when it is asked for again."""
         text = self._services.redact(written(question(command, run.arguments), self._endings.prefix(run.door)))
         await command_runs.change(tx, run.id, only=("confirming",), reply={"text": text})
@@ -372,7 +372,7 @@ class Executor:
 _NOT_BEGUN = "`{}` was not begun; ask for it again then."
 _GOES_ON = "`{}` had begun, and goes on then by itself."
 
-_Act: TypeAlias = "Callable[[Request, Finish, Progress], Coroutine[Any, Any, Outcome]]"
+_Act: TypeAlias = "Callable[[RunRequest, Finish, Progress], Coroutine[Any, Any, RunOutcome]]"
 
 
 @contextmanager

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.commands.registry import Command
-    from bot.commands.runs import Outcome, Request
+    from bot.commands.runs import RunOutcome, RunRequest
     from database.queries.operations.command_runs import CommandRun
 
 #: Characters of one argument, and of an outcome, that the audit keeps.
 _AUDITED_ARGUMENT = 2000
 _AUDITED_DETAIL = 300
 
-Finish: TypeAlias = "Callable[[AsyncConnection, Outcome], Awaitable[None]]"
+Finish: TypeAlias = "Callable[[AsyncConnection, RunOutcome], Awaitable[None]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Endings:
     services: Services
 
     async def refused(
-        self, tx: AsyncConnection, request: Request, sentence: str, reason: str | None, finish: Finish
-    ) -> Outcome:
+        self, tx: AsyncConnection, request: RunRequest, sentence: str, reason: str | None, finish: Finish
+    ) -> RunOutcome:
         """A wish that never became a run."""
         run = new_run(request, "refused", self.services.clock(), self.kept(request.arguments))
         return await self.end(tx, run, "refused", Reply(sentence), finish, reason, begun=False)
@@ -50,7 +50,7 @@ class Endings:
         reason: str | None = None,
         *,
         begun: bool = True,
-    ) -> Outcome:
+    ) -> RunOutcome:
         """The end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's part.
 
         A run that has an end keeps it. One that was not `begun` is written down here.

@@ -31,7 +31,7 @@ class NothingToConfirm(UserError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RunRequest:
     """A wish that a command be run."""
 
     id: str
@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """What became of a run."""
 
     run_id: str
@@ -78,7 +78,7 @@ CONFIRM_FIRST = "confirm"
 UNDOABLE = " cannot be undone"
 
 
-def refusal(command: Command | None, request: Request) -> tuple[str, str | None] | None:
+def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | None] | None:
     """Why a request cannot become a run: a sentence and a word."""
     if command is None:
         return unknown(request.name), "unknown"
@@ -99,7 +99,7 @@ def refusal(command: Command | None, request: Request) -> tuple[str, str | None]
     return None
 
 
-def new_run(request: Request, state: str, now: float, arguments: Mapping[str, Any] | None = None) -> CommandRun:
+def new_run(request: RunRequest, state: str, now: float, arguments: Mapping[str, Any] | None = None) -> CommandRun:
     """The row with which a run begins."""
     origin = request.origin
     return CommandRun(
@@ -122,9 +122,9 @@ def new_run(request: Request, state: str, now: float, arguments: Mapping[str, An
     )
 
 
-def request_of(run: CommandRun, permission: Permission, through: str | None) -> Request:
+def request_of(run: CommandRun, permission: Permission, through: str | None) -> RunRequest:
     """The wish behind a row, to be taken up again or now that it is confirmed."""
-    return Request(
+    return RunRequest(
         id=run.id,
         name=run.name,
         arguments=run.arguments,
@@ -144,11 +144,11 @@ def origin_of(run: CommandRun) -> Origin | None:
     return Origin(connector=run.connector, conversation=run.conversation, parent=run.parent, event_id=run.event_id)
 
 
-def outcome_of(run: CommandRun) -> Outcome:
+def outcome_of(run: CommandRun) -> RunOutcome:
     """What became of a run, as far as it has got."""
     reply: Mapping[str, Any] = run.reply or {}
     file = File(**reply["file"]) if "file" in reply else None
-    return Outcome(
+    return RunOutcome(
         run_id=run.id,
         name=run.name,
         state=run.state,
@@ -170,7 +170,7 @@ def checked(run: CommandRun | None, identity: str) -> CommandRun:
 
 
 def check_same(
-    run: Request | CommandRun, again: Request | CommandRun, kept: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    run: RunRequest | CommandRun, again: RunRequest | CommandRun, kept: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> None:
     """Raise `RunConflict` when an id is used for a second wish.
 

@@ -90,7 +90,7 @@ def _runtimes(value: tuple[str, ...]) -> tuple[str, ...]:
 _Words = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(min_length=1, max_length=100)]
 
 
-class Serves(Block):
+class ServesBlock(Block):
     """What an account may be used for. What is absent is not bounded."""
 
     roles: _Words | None = None
@@ -108,7 +108,7 @@ class Serves(Block):
         )
 
 
-_EVERYTHING = Serves()
+_EVERYTHING = ServesBlock()
 
 
 class Account(Block):
@@ -150,7 +150,7 @@ class Account(Block):
         default=(),
         description="Of a subscription: its windows, such as [5h, 7d]. Absent: those that the provider tells of.",
     )
-    serves: Serves = Field(default=_EVERYTHING, description="What it may be used for. Absent: everything.")
+    serves: ServesBlock = Field(default=_EVERYTHING, description="What it may be used for. Absent: everything.")
     at_once: int | None = Field(
         default=None, ge=1, le=1000, description="So many sessions may be on it at a time. Absent: any number."
     )

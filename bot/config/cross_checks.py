@@ -15,17 +15,17 @@ from fleet.sandbox.profiles import ProfileProblem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bot.config.limits import Limit
+    from bot.config.limits import LimitBlock
     from bot.config.paths import Paths
     from bot.config.schema import MusterFile
-    from core.yaml_loader import Document
+    from core.yaml_loader import YamlDocument
 
 
 #: So many agents are named where another is not there.
 _LISTED = 20
 
 
-def check(document: Document, raw: Mapping[str, Any], known: MusterFile | None, paths: Paths) -> None:
+def check(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile | None, paths: Paths) -> None:
     """Report to the document what names something that is not there.
 
     Args:
@@ -73,7 +73,7 @@ def check(document: Document, raw: Mapping[str, Any], known: MusterFile | None, 
         _check_twice(document, known)
 
 
-def not_in_roster(document: Document, agents: Sequence[str]) -> list[str]:
+def not_in_roster(document: YamlDocument, agents: Sequence[str]) -> list[str]:
     """A line for each budget of an agent that the roster does not have: one may be launched all the same."""
     return [
         str(
@@ -89,7 +89,7 @@ def not_in_roster(document: Document, agents: Sequence[str]) -> list[str]:
     ]
 
 
-def _check_shares(document: Document, raw: Mapping[str, Any], known: MusterFile) -> None:
+def _check_shares(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile) -> None:
     """Whether there are the windows of which shares are set."""
     for loc, limit, own in _limits(known):
         if limit.share is None:
@@ -122,14 +122,14 @@ def _check_shares(document: Document, raw: Mapping[str, Any], known: MusterFile)
             )
 
 
-def _check_twice(document: Document, known: MusterFile) -> None:
+def _check_twice(document: YamlDocument, known: MusterFile) -> None:
     """Whether one scope has two limits in the same unit and window, of which only the lower one could hold."""
     accounts = (
         (("accounts", name, "limit", at), limit, name)
         for name, account in known.accounts.items()
         for at, limit in enumerate(account.limit)
     )
-    first: dict[tuple[object, ...], Limit] = {}
+    first: dict[tuple[object, ...], LimitBlock] = {}
     for loc, limit, _ in (*_limits(known), *accounts):
         found = first.setdefault((loc[:-1], limit.unit, limit.window, limit.of), limit)
         if found is not limit:
@@ -140,7 +140,7 @@ def _check_twice(document: Document, known: MusterFile) -> None:
 _UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
-def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], Limit, str | None]]:
+def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], LimitBlock, str | None]]:
     """Each limit with its place in the file, and of one on an account, which."""
     budgets = known.budgets
     for key, limits in (("agent", budgets.agent), ("host", budgets.host)):

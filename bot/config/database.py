@@ -61,7 +61,7 @@ async def copy(
     """
     settings = load(paths)
     source, target = (
-        database_copy.Place(url=url, password=password(_reference(url, given, settings), environ))
+        database_copy.RegisterPlace(url=url, password=password(_reference(url, given, settings), environ))
         for url, given in zip(urls, references, strict=True)
     )
     with contextlib.ExitStack() as held:

@@ -107,13 +107,13 @@ class Dispatch(Block):
             raise ValueError("at least one minute is wanted, like 12h.")
         return given
 
-    def policy(self) -> next_task.Policy:
+    def policy(self) -> next_task.DispatchPolicy:
         """What decisions take of it."""
-        return next_task.Policy(start_agents=self.start_agents)
+        return next_task.DispatchPolicy(start_agents=self.start_agents)
 
-    def limits(self, accounts: Mapping[str, Account]) -> next_task.Limits:
+    def limits(self, accounts: Mapping[str, Account]) -> next_task.DispatchLimits:
         """How many tasks may be under way at once, with what is said of accounts."""
-        return next_task.Limits(
+        return next_task.DispatchLimits(
             host=self.at_once.host,
             roles=self.at_once.roles,
             runtimes=self.at_once.runtimes,

@@ -17,7 +17,7 @@ _SNOWFLAKE = r"[1-9][0-9]{16,19}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
+class ConnectorIdentityKind:
     """What is known of a connector that matters for how people are called there."""
 
     name: str | None = None
@@ -28,16 +28,18 @@ class Kind:
     """Whether people on Matrix may be meant by their power level (``level:50``)."""
 
 
-def configured(settings: Settings) -> dict[str, Kind]:
+def configured(settings: Settings) -> dict[str, ConnectorIdentityKind]:
     """The connectors, by their names."""
-    found = {name: Kind() for name in settings.broken}
+    found = {name: ConnectorIdentityKind() for name in settings.broken}
     for each in settings.connectors:
         guild = getattr(each.settings, "guild", None)
-        found[each.name] = Kind(name=each.kind, guild=None if guild is None else str(guild), levels=True)
+        found[each.name] = ConnectorIdentityKind(
+            name=each.kind, guild=None if guild is None else str(guild), levels=True
+        )
     return found
 
 
-def problem(identity: str, connectors: Mapping[str, Kind]) -> str | None:
+def problem(identity: str, connectors: Mapping[str, ConnectorIdentityKind]) -> str | None:
     """What is wrong with an identity, and what to write instead; None: nothing.
 
     Args:

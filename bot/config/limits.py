@@ -100,7 +100,7 @@ Share = Annotated[
 """A fraction of a window, written ``20%``."""
 
 
-class Limit(Block):
+class LimitBlock(Block):
     """So much, in such a time, and what happens then."""
 
     tokens: TokenCount | None = Field(default=None, description="Weighted tokens, like 500k or 2M. Or usd, or share.")
@@ -155,12 +155,12 @@ class Limit(Block):
 
 
 def _listed(value: object) -> object:
-    return [value] if isinstance(value, dict | Limit) else value
+    return [value] if isinstance(value, dict | LimitBlock) else value
 
 
 Limits = Annotated[
-    tuple[Limit, ...],
-    BeforeValidator(_listed, json_schema_input_type=Limit | tuple[Limit, ...]),
+    tuple[LimitBlock, ...],
+    BeforeValidator(_listed, json_schema_input_type=LimitBlock | tuple[LimitBlock, ...]),
     Field(max_length=8),
 ]
 """One limit, or a list of them, each of which holds."""
@@ -188,7 +188,7 @@ class Budgets(Block):
         Weights.of(value)
         return value
 
-    def pools(self) -> Iterator[tuple[str, Limit]]:
+    def pools(self) -> Iterator[tuple[str, LimitBlock]]:
         """Each pool with its scope."""
         for limit in self.host:
             yield "host", limit
@@ -203,7 +203,7 @@ class Budgets(Block):
                 for limit in limits:
                     yield f"{kind}:{name}", limit
 
-    def allowances(self) -> Iterator[tuple[str, Limit]]:
+    def allowances(self) -> Iterator[tuple[str, LimitBlock]]:
         """Each allowance with its scope; ``host`` is that of agents which have none of their own."""
         for limit in self.agent:
             yield "host", limit

@@ -237,7 +237,9 @@ def _connectors_of_nothing() -> tuple[ConnectorSettings, ...]:
     return (ConnectorSettings(name="terminal", kind="terminal", settings=connector_registry.NoSettings()),)
 
 
-def _connectors(document: yaml_loader.Document, raw: object) -> tuple[tuple[ConnectorSettings, ...], dict[str, str]]:
+def _connectors(
+    document: yaml_loader.YamlDocument, raw: object
+) -> tuple[tuple[ConnectorSettings, ...], dict[str, str]]:
     """Validate each block with its kind's own model; problems go to the document."""
     made: list[ConnectorSettings] = []
     broken: dict[str, str] = {}
@@ -299,12 +301,12 @@ def _unusable(model: type[BaseModel], room: str) -> str | None:
     return None
 
 
-def _check_operators(document: yaml_loader.Document, raw: Mapping[str, Any]) -> None:
+def _check_operators(document: yaml_loader.YamlDocument, raw: Mapping[str, Any]) -> None:
     connectors, operators, accounts = (
         value if isinstance(value := raw.get(key), dict) else {} for key in ("connectors", "operators", "accounts")
     )
     kinds = {
-        name: identities.Kind(name=block.get("kind", name), guild=str(block.get("guild")))
+        name: identities.ConnectorIdentityKind(name=block.get("kind", name), guild=str(block.get("guild")))
         for name, value in (connectors or {"terminal": None}).items()
         for block in [value if isinstance(value, dict) else {}]
     }
@@ -319,7 +321,7 @@ def _check_operators(document: yaml_loader.Document, raw: Mapping[str, Any]) -> 
             )
 
 
-def _check_people(document: yaml_loader.Document, raw: Mapping[str, Any], known: MusterFile) -> None:
+def _check_people(document: yaml_loader.YamlDocument, raw: Mapping[str, Any], known: MusterFile) -> None:
     """Whether each identity is one, and one person's."""
     of: dict[str, str] = {}
     names = list(raw.get("connectors") or {"terminal": None})
@@ -340,7 +342,7 @@ def _check_people(document: yaml_loader.Document, raw: Mapping[str, Any], known:
             of[identity] = name
 
 
-def _check_schedules(document: yaml_loader.Document, raw: Mapping[str, Any], known: MusterFile | None) -> None:
+def _check_schedules(document: yaml_loader.YamlDocument, raw: Mapping[str, Any], known: MusterFile | None) -> None:
     """Whether the connector is there whose room reports are posted to, and has such rooms."""
     if known is None or known.schedules.room is None:
         return

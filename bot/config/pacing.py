@@ -22,7 +22,7 @@ from fleet.roster import loader
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from budget.windows.pace_admission import Policy
+    from budget.windows.pace_admission import PacePolicy
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,99}")
 
@@ -55,7 +55,7 @@ _PortionOrOff = Annotated[
 ]
 
 
-class Runaway(Block):
+class RunawayBlock(Block):
     """What an agent may spend from one visible result to the next."""
 
     tokens: TokenCount | None = Field(default=None, description="Weighted tokens, like 5M.")
@@ -95,7 +95,7 @@ class Pacing(Block):
         default=True, description="Agents that stopped at a limit go on when its window begins anew."
     )
     stagger: Duration = Field(default=30.0, description="So long after one another.")
-    runaway: Runaway | None = Field(
+    runaway: RunawayBlock | None = Field(
         default=None,
         description="An agent that spends more than this without a visible result is paused. Absent: none is.",
     )
@@ -117,8 +117,8 @@ class Pacing(Block):
         return value
 
 
-def policy_of(pacing: Pacing, zone: ZoneInfo) -> Policy:
+def policy_of(pacing: Pacing, zone: ZoneInfo) -> PacePolicy:
     """The pacing law's own settings (budget.windows.pace_admission)."""
-    from budget.windows.pace_admission import Policy
+    from budget.windows.pace_admission import PacePolicy
 
-    return Policy(burst=pacing.burst, borrow=pacing.borrow, overrun=pacing.overrun, zone=zone)
+    return PacePolicy(burst=pacing.burst, borrow=pacing.borrow, overrun=pacing.overrun, zone=zone)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from bot.config.limits import Limit, Limits
+from bot.config.limits import LimitBlock, Limits
 from bot.config.types import Block, Size
 from egress.tunnel.host_allowlist import RouteError, route
 from fleet.roster.schema import Value
-from fleet.sandbox.profiles import LEAST_PIDS, Engine, Kind, Written
+from fleet.sandbox.profiles import LEAST_PIDS, Engine, Kind, WrittenProfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ Routes = Annotated[
 """Hosts, as `egress.tunnel.host_allowlist` reads them."""
 
 
-class Profile(Block):
+class ProfileBlock(Block):
     """A kind of sandbox: what an agent in it sees, reaches and may use."""
 
     kind: Kind | None = Field(default=None, description="Absent: that of the profiles that it extends, or bubblewrap.")
@@ -77,9 +77,9 @@ class Profile(Block):
     )
     engine: Engine | None = Field(default=None, description="Of a container. Absent: podman where it is there.")
 
-    def written(self) -> Written:
+    def written(self) -> WrittenProfile:
         """The same for who merges it with others."""
-        return Written(
+        return WrittenProfile(
             kind=self.kind,
             extends=self.extends,
             routes=self.routes,
@@ -93,14 +93,14 @@ class Profile(Block):
         )
 
 
-def allowances(profiles: Mapping[str, Profile]) -> Iterator[tuple[str, Limit]]:
+def allowances(profiles: Mapping[str, ProfileBlock]) -> Iterator[tuple[str, LimitBlock]]:
     """The limits of each agent in these, each with its scope."""
     for name, profile in profiles.items():
         for limit in profile.allowance:
             yield f"profile:{name}", limit
 
 
-def pools(profiles: Mapping[str, Profile]) -> Iterator[tuple[str, Limit]]:
+def pools(profiles: Mapping[str, ProfileBlock]) -> Iterator[tuple[str, LimitBlock]]:
     """The limits of all agents in these together, each with its scope."""
     for name, profile in profiles.items():
         for limit in profile.pool:

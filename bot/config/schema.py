@@ -19,7 +19,7 @@ from bot.config.dispatch import Dispatch
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
 from bot.config.reports import Schedules
-from bot.config.sandbox_profiles import Profile
+from bot.config.sandbox_profiles import ProfileBlock
 from bot.config.telemetry import Telemetry
 from bot.config.types import Block, Duration, Folder, Pattern, Size
 from core import log_rotation as logs
@@ -74,7 +74,7 @@ class Approvals(Block):
     timeout: Duration = Field(default=900.0, description="A request that nobody answers is denied after this long.")
 
 
-class Delivery(Block):
+class DeliveryBlock(Block):
     """How what is said reaches chat."""
 
     give_up_after: Duration = Field(
@@ -138,7 +138,7 @@ class AgentDefaults(Block):
         return self
 
 
-class Watchdog(Block):
+class WatchdogBlock(Block):
     """What is looked after while nobody looks."""
 
     every: Duration = Field(default=10.0, description="How often the fleet is looked at.")
@@ -213,11 +213,11 @@ class MusterFile(Block):
     agents: AgentDefaults = AgentDefaults()
     approvals: Approvals = Approvals()
     budgets: Budgets = Budgets()
-    delivery: Delivery = Delivery()
+    delivery: DeliveryBlock = DeliveryBlock()
     dispatch: Dispatch = Dispatch()
     pacing: Pacing = Pacing()
     redaction: RedactionSettings = RedactionSettings()
-    sandboxes: dict[str, Profile] = Field(
+    sandboxes: dict[str, ProfileBlock] = Field(
         default={},
         description="Kinds of sandboxes, by a name of your choice, beside bubblewrap, container and none.",
     )
@@ -225,7 +225,7 @@ class MusterFile(Block):
     retention: Retention = Retention()
     schedules: Schedules = Schedules()
     telemetry: Telemetry = Telemetry()
-    watchdog: Watchdog = Watchdog()
+    watchdog: WatchdogBlock = WatchdogBlock()
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         default="UTC", description="The zone in which times are shown, like Europe/Vienna."
     )
@@ -280,9 +280,9 @@ class Settings:
     accounts: Mapping[str, Account]
     agents: AgentDefaults
     approvals: Approvals
-    delivery: Delivery
+    delivery: DeliveryBlock
     redaction: RedactionSettings
-    watchdog: Watchdog
+    watchdog: WatchdogBlock
     register_url: str
     retention: Retention = _RETENTION
     budgets: Budgets = _BUDGETS
@@ -290,7 +290,7 @@ class Settings:
     dispatch: Dispatch = _DISPATCH
     schedules: Schedules = _SCHEDULES
     telemetry: Telemetry = _TELEMETRY
-    sandboxes: Mapping[str, Profile] = field(default_factory=dict)
+    sandboxes: Mapping[str, ProfileBlock] = field(default_factory=dict)
     people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     register_password: Reference | None = None
     timezone: ZoneInfo

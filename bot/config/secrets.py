@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from core.errors import MusterError
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from core.secret_references import Reference
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from bot.config.loader import Settings
 
 
-def redaction_of(settings: Settings, environ: Mapping[str, str]) -> Redaction:
+def redaction_of(settings: Settings, environ: Mapping[str, str]) -> SecretMasker:
     """What must not leave: the patterns, and the secrets that the settings refer to."""
-    return Redaction(known=secrets_of(settings, environ), extra=tuple(settings.redaction.patterns))
+    return SecretMasker(known=secrets_of(settings, environ), extra=tuple(settings.redaction.patterns))
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> frozenset[str]:

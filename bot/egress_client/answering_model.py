@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from egress.ledger.model import Entry
+    from egress.ledger.model import LedgerEntry
 
 #: A turn is judged so long after its last request, at least and at most, seconds: its end may be written later.
 _SETTLES_S: Final = 2.0
@@ -37,7 +37,7 @@ _UNDER_WAY: Final = ("pending", "journaled", "accepted", "withdrawing")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class CompletedRequest:
     """One completed request."""
 
     asked: str | None
@@ -48,7 +48,7 @@ class Answer:
     """All that it used."""
 
 
-def other_model(wanted: str, answers: Sequence[Answer], *, whole: bool) -> str | None:
+def other_model(wanted: str, answers: Sequence[CompletedRequest], *, whole: bool) -> str | None:
     """Return the model that answered a turn in place of the one that was wanted.
 
     Args:
@@ -72,7 +72,7 @@ def other_model(wanted: str, answers: Sequence[Answer], *, whole: bool) -> str |
 
 @dataclass(slots=True)
 class _Turn:
-    answers: list[Answer]
+    answers: list[CompletedRequest]
     at: float
     """When the last of its requests was copied."""
 
@@ -85,7 +85,7 @@ class Answering:
     _turns: dict[tuple[str, str, str], _Turn] = field(default_factory=dict)
     """By agent, launch and turn."""
 
-    def heard(self, entries: Iterable[Entry]) -> None:
+    def heard(self, entries: Iterable[LedgerEntry]) -> None:
         """Take up what was metered."""
         now = self.services.clock()
         for entry in entries:
@@ -98,7 +98,7 @@ class Answering:
             turn.at = now
             if len(turn.answers) < _MOST_ANSWERS:
                 tokens = entry.tokens.total
-                turn.answers.append(Answer(asked=entry.model_asked, model=entry.model, tokens=tokens))
+                turn.answers.append(CompletedRequest(asked=entry.model_asked, model=entry.model, tokens=tokens))
 
     def ripe(self) -> list[tuple[str, str, str]]:
         """Return the turns that are over, as far as is known."""

@@ -12,7 +12,7 @@ import structlog
 
 from bot.commands.syntax import command_line
 from bot.egress_client import hang_detector
-from bot.egress_client.event_import import ENDED_BY, News
+from bot.egress_client.event_import import ENDED_BY, EgressEventImport
 from bot.egress_client.ledger_import import Copier, page_of, weighed
 from bot.egress_client.process import places
 from bot.egress_client.settings_push import egress_settings, registration, secrets_of, understood
@@ -24,17 +24,17 @@ from database.queries.agents import agents
 from egress.ledger.model import ENDING
 from fleet.errors import FleetError
 from fleet.roster.drift import ENDED
-from fleet.sandbox.egress_grant import Way
+from fleet.sandbox.egress_grant import EgressGrant
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from bot.app.services import Services
     from bot.egress_client.ledger_import import Page
-    from bot.egress_client.source import Source
+    from bot.egress_client.source import EgressSource
     from database.queries.agents.agents import AgentRow
     from database.queries.spending.usage_ledger import Copied
-    from egress.daemon.control_client import EgressClient
+    from egress.daemon.control_client import EgressControlClient
     from egress.ledger.model import Action
     from fleet.sandbox.egress_grant import WayAsked
 
@@ -59,11 +59,11 @@ _TOLD_AGAIN_S = 600.0
 
 
 @dataclass(slots=True)
-class Outlet:
+class EgressClient:
     """One host's egress."""
 
     services: Services
-    source: Source
+    source: EgressSource
     environ: Mapping[str, str]
     host: str
     every_s: float = EVERY_S
@@ -76,9 +76,9 @@ class Outlet:
     """Why it is not there though it is needed; None: it is there, or nobody needs it."""
     needed: bool = False
     """An agent goes, or is to go, by it."""
-    client: EgressClient | None = None
+    client: EgressControlClient | None = None
     copier: Copier = field(init=False)
-    _news: News = field(init=False)
+    _news: EgressEventImport = field(init=False)
     _since: float = 0.0
     _outdated_since: float | None = None
     _told: tuple[object, str] | None = None
@@ -88,7 +88,7 @@ class Outlet:
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self._news = News(self.services)
+        self._news = EgressEventImport(self.services)
         self.copier = Copier(
             store=self.services.store,
             pages=self._pages,
@@ -160,7 +160,7 @@ class Outlet:
         await self._let_go(client)
         await self._news.catch_up()
 
-    async def _is_to_be_renewed(self, client: EgressClient) -> bool:
+    async def _is_to_be_renewed(self, client: EgressControlClient) -> bool:
         """Whether it is of an older version, and nobody notices that another takes its place, or that was long ago."""
         if not await self.source.is_outdated():
             self._outdated_since = None
@@ -177,7 +177,7 @@ class Outlet:
         async with self.services.store.read() as tx:
             return any(row.wanted == "running" for row in await agents.every(tx))
 
-    async def _let_go(self, client: EgressClient) -> None:
+    async def _let_go(self, client: EgressControlClient) -> None:
         """Close the ways of those that are gone. Who is started again is registered again."""
         known = (await client.status()).get("agents") or []
         if not known:
@@ -190,7 +190,7 @@ class Outlet:
             if over and self.services.agents.is_known(name) and not self.services.agents.is_up(name):
                 await client.forget(name)
 
-    async def ensure(self) -> EgressClient:
+    async def ensure(self) -> EgressControlClient:
         """The egress, running and told what holds.
 
         Raises:
@@ -263,7 +263,7 @@ class Outlet:
 
     # --- for agents -----------------------------------------------------------------------------------------------
 
-    async def open_way(self, asked: WayAsked) -> Way:
+    async def open_way(self, asked: WayAsked) -> EgressGrant:
         """Open an agent's way out, or say again what is open (fleet.sandbox.egress_grant.OpenWay).
 
         Raises:
@@ -279,14 +279,14 @@ class Outlet:
         self._look.set()
         trust = places(self.services.paths).trust
         ours, bundle = trust / CERTIFICATES, trust / BUNDLE
-        return Way(
+        return EgressGrant(
             socket=None if address.socket is None else Path(address.socket),
             url=address.url,
             ca_file=ours if ours.exists() else None,
             bundle_file=bundle if bundle.exists() else None,
         )
 
-    async def _reopen(self, client: EgressClient, asked: WayAsked) -> None:
+    async def _reopen(self, client: EgressControlClient, asked: WayAsked) -> None:
         """Who is started again was not frozen or killed for ever. A cut-off by a person stays."""
         found = await denial_of(client, asked.agent)
         ended = found is not None and (found.get("action") in ENDED_BY or str(found.get("id") or "").startswith(ENDING))
@@ -411,7 +411,7 @@ class Outlet:
         return page_of(answer)
 
 
-async def denial_of(client: EgressClient, agent: str) -> Mapping[str, Any] | None:
+async def denial_of(client: EgressControlClient, agent: str) -> Mapping[str, Any] | None:
     """By which an agent is cut off; None: by none of its own."""
     denials = (await client.standing()).get("denials") or []
     return next((each for each in denials if each.get("agent") == agent), None)

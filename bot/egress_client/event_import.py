@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from database.queries.agents.agents import AgentRow
-    from egress.ledger.model import Action, Entry
+    from egress.ledger.model import Action, LedgerEntry
 
 #: What ends an agent.
 ENDED_BY = frozenset({"freeze", "kill"})
@@ -43,7 +43,7 @@ class _Held:
 
 
 @dataclass(slots=True)
-class News:
+class EgressEventImport:
     """Of one host's egress."""
 
     services: Services
@@ -93,7 +93,7 @@ class News:
         if (text := event_text.told(action, profile=row.sandbox)) is not None:
             await self._note(tx, row, event_text.key(action, row.launch_id), text)
 
-    async def noted(self, tx: AsyncConnection, entries: Sequence[Entry]) -> None:
+    async def noted(self, tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> None:
         """What providers answered, in the transaction that writes it, after what they said of their windows."""
         self._answering.heard(entries)
         if self.services.continuing is not None:

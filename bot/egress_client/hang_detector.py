@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.errors import MusterError
-from egress.daemon.control_client import LOOK_S, EgressClient
+from egress.daemon.control_client import LOOK_S, EgressControlClient
 from egress.errors import EgressSilent
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Silence:
 
 
 async def watch(
-    find: Callable[[], Awaitable[EgressClient | None]],
+    find: Callable[[], Awaitable[EgressControlClient | None]],
     end: Callable[[float], Awaitable[None]],
     *,
     hung_s: Callable[[], float],

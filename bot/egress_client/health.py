@@ -10,10 +10,10 @@ from bot.spending.spend_query import exposed_credentials
 from core.errors import MusterError
 
 if TYPE_CHECKING:
-    from bot.egress_client.client import Outlet
+    from bot.egress_client.client import EgressClient
 
 
-async def condition(outlet: Outlet) -> dict[str, Any]:
+async def condition(outlet: EgressClient) -> dict[str, Any]:
     """In the shape that ``health --json`` prints."""
     pulled = await asyncio.to_thread(emergency_stop.is_pulled, outlet.services.paths.state)
     known: dict[str, Any] = {"reachable": None, "estop": pulled, "agents": None, "streams": None, "pid": None}

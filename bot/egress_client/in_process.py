@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bot.egress_client.process import places
 from core.errors import MusterError
-from egress.daemon.control_client import EgressClient
+from egress.daemon.control_client import EgressControlClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class InsideEgress:
-    """Starts one in this process's event loop when it is needed (bot.egress_client.source.Source)."""
+    """Starts one in this process's event loop when it is needed (bot.egress_client.source.EgressSource)."""
 
     paths: Paths
     clock: Callable[[], float] = time.time
     """Seconds since the epoch."""
     egress: Egress | None = None
-    _client: EgressClient | None = None
+    _client: EgressControlClient | None = None
     _running: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
-    async def find(self) -> EgressClient | None:
+    async def find(self) -> EgressControlClient | None:
         """The one that runs; None: none does."""
         return self._client
 
-    async def start(self) -> EgressClient:
+    async def start(self) -> EgressControlClient:
         """The one that runs, started if need be."""
         if self._client is None:
             from egress.daemon.egress_service import running
@@ -41,7 +41,7 @@ class InsideEgress:
             self.egress = await self._running.enter_async_context(
                 running(places(self.paths), grace_s=0.0, clock=self.clock)
             )
-            self._client = await self._running.enter_async_context(EgressClient(places(self.paths).control))
+            self._client = await self._running.enter_async_context(EgressControlClient(places(self.paths).control))
         return self._client
 
     async def is_outdated(self) -> bool:

@@ -21,7 +21,7 @@ from database.queries.operations import audit_log
 from database.queries.spending import quota_history
 from database.queries.spending import usage_ledger as ledger
 from database.queries.spending.usage_ledger import Copied
-from egress.ledger.model import EXCESS, Action, Entry, Observation, error_type
+from egress.ledger.model import EXCESS, Action, LedgerEntry, Observation, error_type
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -58,7 +58,7 @@ class Page:
 
     ledger: str
     """The ledger's id: a place in another one means nothing here."""
-    entries: Sequence[Entry] = ()
+    entries: Sequence[LedgerEntry] = ()
     observations: Sequence[tuple[int, Observation]] = ()
     """Each with its place. Only the latest of each window is there, so places are missing."""
     actions: Sequence[Action] = ()
@@ -68,7 +68,7 @@ def page_of(answer: Mapping[str, Any]) -> Page:
     """From what ``GET /entries`` answers. What a newer egress says besides is left out."""
     return Page(
         ledger=str(answer["ledger"]),
-        entries=[_made(Entry, {**each, "tokens": _made(Tokens, each["tokens"])}) for each in answer["entries"]],
+        entries=[_made(LedgerEntry, {**each, "tokens": _made(Tokens, each["tokens"])}) for each in answer["entries"]],
         observations=[(int(each["seq"]), _made(Observation, each)) for each in answer["observations"]],
         actions=[_made(Action, each) for each in answer["actions"]],
     )
@@ -91,7 +91,7 @@ class Pages(Protocol):
         """Raises MusterError when the egress does not answer."""
 
 
-async def _nothing(tx: AsyncConnection, entries: Sequence[Entry]) -> None:
+async def _nothing(tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> None:
     del tx, entries
 
 
@@ -106,7 +106,7 @@ class Copier:
     told: Callable[[AsyncConnection, str, Action], Awaitable[None]]
     """Called with each action, in the transaction that writes it: what operators are told of it, and what becomes of
     the agent. Its key is unique for ever."""
-    noted: Callable[[AsyncConnection, Sequence[Entry]], Awaitable[None]] = _nothing
+    noted: Callable[[AsyncConnection, Sequence[LedgerEntry]], Awaitable[None]] = _nothing
     """Called with the requests of a page, in the transaction that writes them, after what was seen of quotas."""
     after: Callable[[Sequence[Action]], None] = lambda _: None
     """Called once these actions are committed."""
@@ -238,7 +238,7 @@ def _of_limit(action: Action) -> dict[str, Any]:
     return {**told, "scope": scope_of(str(told["kind"]), str(told["scope"]))}
 
 
-def _row(ledger_id: str, entry: Entry) -> dict[str, Any]:
+def _row(ledger_id: str, entry: LedgerEntry) -> dict[str, Any]:
     tokens = entry.tokens
     return {
         "id": entry.id,

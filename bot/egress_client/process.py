@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from core.errors import MusterError
-from egress.daemon.control_client import EgressClient
+from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressSilent, EgressUnreachable
 from egress.paths import EgressPaths
 from fleet.hosting.host_command_line import environment
@@ -44,7 +44,7 @@ _AGAIN_S = 0.5
 _LAST_WORDS = 2000
 
 
-class NotStarted(MusterError):
+class EgressNotStarted(MusterError):
     """The egress does not come up."""
 
 
@@ -159,16 +159,16 @@ def _output(paths: Paths) -> Path:
 
 @dataclass(slots=True)
 class EgressProcess:
-    """Finds it, or starts it (bot.egress_client.source.Source)."""
+    """Finds it, or starts it (bot.egress_client.source.EgressSource)."""
 
     paths: Paths
     environ: Mapping[str, str]
     secrets: frozenset[str] = frozenset()
     """The names of the variables in which accounts have their credentials."""
-    _client: EgressClient | None = None
+    _client: EgressControlClient | None = None
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
-    async def find(self) -> EgressClient | None:
+    async def find(self) -> EgressControlClient | None:
         """The one that runs; None: none does."""
         if self._child is not None and self._child.poll() is not None:
             log.warning("egress.ended", pid=self._child.pid, status=self._child.returncode)
@@ -176,10 +176,10 @@ class EgressProcess:
         if not listens(places(self.paths).control):
             return None
         if self._client is None:
-            self._client = EgressClient(places(self.paths).control)
+            self._client = EgressControlClient(places(self.paths).control)
         return self._client
 
-    async def start(self) -> EgressClient:
+    async def start(self) -> EgressControlClient:
         """The one that runs, started if need be.
 
         Raises:
@@ -197,7 +197,7 @@ class EgressProcess:
         while (found := await self.find()) is None:
             second = child.returncode == 1 and "runs here already" in last_words(self.paths)
             if time.monotonic() > until or (child.returncode is not None and not second):
-                raise NotStarted(self._why(child))
+                raise EgressNotStarted(self._why(child))
             if second:
                 # Another was started at the same moment, and listens soon; or the one before is at its end.
                 await asyncio.sleep(_AGAIN_S)
@@ -258,7 +258,7 @@ async def stop(paths: Paths) -> bool:
     if not listens(control):
         return False
     pid = await asyncio.to_thread(pid_of, paths)
-    async with EgressClient(control) as client:
+    async with EgressControlClient(control) as client:
         try:
             await client.stop()
         except EgressSilent:

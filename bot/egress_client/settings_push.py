@@ -14,13 +14,13 @@ import structlog
 from bot.config import sandbox_profiles
 from budget.windows.window_boundaries import is_from_moment
 from egress.provider_endpoints import PROVIDERS
-from egress.settings import ROLES, AccountSettings, EgressSettings, LimitSettings, Registration
+from egress.settings import ROLES, AccountSettings, AgentRegistration, EgressSettings, LimitSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from bot.config.limits import Limit
+    from bot.config.limits import LimitBlock
     from bot.config.schema import Settings
     from database.queries.spending.limits_by_command import BudgetRow
     from egress.settings import LimitKind, PaceSettings, Policy
@@ -33,7 +33,7 @@ EACH_AGENT = "agent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
+class HeldLimit:
     """A limit that holds, whoever said so, in what it was written in."""
 
     kind: LimitKind
@@ -57,7 +57,7 @@ class Held:
         return self.unit == "share" and self.scope == f"account:{self.of}" and self.amount >= 1
 
 
-def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]) -> tuple[Held, ...]:
+def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]) -> tuple[HeldLimit, ...]:
     """Every limit that does not belong to one launch, shares of accounts' windows among them.
 
     Args:
@@ -76,7 +76,7 @@ def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[
     for name, tokens in sorted(roster_budgets.items()):
         if ("allowance", f"agent:{name}") not in said:
             written.append(
-                Held(
+                HeldLimit(
                     kind="allowance",
                     scope=f"agent:{name}",
                     amount=tokens,
@@ -103,7 +103,7 @@ def limits_of(
     return tuple(limit_settings(each) for each in held(settings, roster_budgets, given) if each.unit != "share")
 
 
-def limit_settings(limit: Held) -> LimitSettings:
+def limit_settings(limit: HeldLimit) -> LimitSettings:
     """A limit in tokens or money, as the egress has it."""
     return LimitSettings.model_validate(
         {
@@ -118,10 +118,10 @@ def limit_settings(limit: Held) -> LimitSettings:
     )
 
 
-def held_of(row: BudgetRow) -> Held:
+def held_of(row: BudgetRow) -> HeldLimit:
     """A limit given by command."""
     kind, scope = addressed(row.scope)
-    return Held(
+    return HeldLimit(
         kind=kind,
         scope=scope,
         amount=row.amount,
@@ -187,9 +187,9 @@ def egress_settings(
     return made.model_copy(update={"revision": revision})
 
 
-def registration(asked: WayAsked) -> Registration:
+def registration(asked: WayAsked) -> AgentRegistration:
     """What the egress is told of an agent."""
-    return Registration(
+    return AgentRegistration(
         agent=asked.agent,
         launch_id=asked.launch_id,
         role=asked.role,
@@ -227,8 +227,8 @@ def secrets_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]
     return found
 
 
-def _held(kind: LimitKind, scope: str, limit: Limit) -> Held:
-    return Held(
+def _held(kind: LimitKind, scope: str, limit: LimitBlock) -> HeldLimit:
+    return HeldLimit(
         kind=kind,
         scope=scope,
         amount=limit.amount,

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from egress.daemon.control_client import EgressClient
+    from egress.daemon.control_client import EgressControlClient
 
 
-class Source(Protocol):
+class EgressSource(Protocol):
     """Where an egress is to be had: a process of its own, or, in tests, this one."""
 
-    async def find(self) -> EgressClient | None:
+    async def find(self) -> EgressControlClient | None:
         """The one that runs; None: none does."""
 
-    async def start(self) -> EgressClient:
+    async def start(self) -> EgressControlClient:
         """The one that runs, started if need be.
 
         Raises:

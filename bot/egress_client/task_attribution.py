@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from egress.ledger.model import Entry
+    from egress.ledger.model import LedgerEntry
 
 log = structlog.get_logger(__name__)
 
 
-async def believed(tx: AsyncConnection, entries: Sequence[Entry]) -> list[Entry]:
+async def believed(tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
     """The same requests; those for a task that their agent never had are for none.
 
     Asks once for a whole page, and a second time only where a task was given to more than one agent or is not known.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bot.app.connectors import bridge, main_room
 from bot.leadership import lease as tenure
 from bot.messaging import rooms
-from bot.messaging.composer import Speaker
+from bot.messaging.composer import Composer
 from bot.text import markdown
 from connectors.contract.messages import Capabilities
 from connectors.delivery import outbox
@@ -42,7 +42,7 @@ class Announcement:
         if place is None:
             return
         words = self.redact(text(lease, before, now, self.paths.state))
-        speaker = Speaker(self.paths.outgoing)
+        speaker = Composer(self.paths.outgoing)
         for key, at in bridge(self.settings).spread(f"lead/{lease.token}", place):
             for outbound in speaker.say(key, words, at, Capabilities()):
                 await outbox.put(tx, outbound, self.clock())

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
+class KeptFile:
     """A file as it lies there."""
 
     path: Path
@@ -42,7 +42,7 @@ class Kept:
     at: float
 
 
-def superfluous(files: Iterable[Kept], *, before: float, limit: int, wanted: Collection[Path]) -> list[Path]:
+def superfluous(files: Iterable[KeptFile], *, before: float, limit: int, wanted: Collection[Path]) -> list[Path]:
     """Which files go: those from before `before`, and of the others the oldest until `limit` bytes are left."""
     gone = []
     left = sorted(files, key=lambda file: (file.at, file.path.name))
@@ -100,7 +100,7 @@ def _sweep(folder: Path, before: float, limit: int, wanted: Collection[Path]) ->
         with contextlib.suppress(FileNotFoundError):
             status = path.lstat()
             if path.is_file():
-                files.append(Kept(path=path, size=status.st_size, at=status.st_mtime))
+                files.append(KeptFile(path=path, size=status.st_size, at=status.st_mtime))
     gone = superfluous(files, before=before, limit=limit, wanted=wanted)
     for path in gone:
         path.unlink(missing_ok=True)

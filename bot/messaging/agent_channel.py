@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from bot.commands.syntax import written
 from bot.messaging.bridge import Bridge
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.messaging.thread_titles import Titles
 from connectors.contract.messages import Emphasis, Message, Priority, React, Replace
 from connectors.delivery import outbox
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from connectors.contract.messages import Button, Capabilities, Outbound
-    from core.redaction import Redaction
+    from core.redaction import SecretMasker
     from database.queries.agents.agent_messages import AgentMessage
     from database.queries.agents.agents import AgentRow
 
@@ -35,8 +35,8 @@ ANSWERS: Final = "\n\n- "
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    speaker: Speaker
-    redaction: Redaction
+    speaker: Composer
+    redaction: SecretMasker
     capabilities: Callable[[str], Capabilities]
     clock: Callable[[], float]
     time_of_day: Callable[[float], str]
@@ -51,26 +51,26 @@ class Voice:
         """What agents' threads are called."""
         return Titles(self.capabilities, self.clock)
 
-    def thread(self, row: AgentRow) -> Place:
+    def thread(self, row: AgentRow) -> MessagePlace:
         """The agent's own thread."""
-        return Place(row.connector, thread_of=row.thread_key)
+        return MessagePlace(row.connector, thread_of=row.thread_key)
 
-    def place_of(self, row: AgentRow, message: AgentMessage | None) -> Place:
+    def place_of(self, row: AgentRow, message: AgentMessage | None) -> MessagePlace:
         """Where a message to the agent is answered."""
         if message is not None and message.connector and message.answer_in:
-            return Place(message.connector, conversation=message.answer_in)
+            return MessagePlace(message.connector, conversation=message.answer_in)
         return self.thread(row)
 
-    def asker(self, row: AgentRow, message: AgentMessage | None) -> Place | None:
+    def asker(self, row: AgentRow, message: AgentMessage | None) -> MessagePlace | None:
         """Where a message was written by somebody on another chat system than the agent's thread, which they may not
         see: it is answered there, too. None: nowhere."""
         if message is None or message.answer_in or not message.connector or not message.conversation:
             return None
         if message.connector == row.connector:
             return None
-        return Place(message.connector, conversation=message.conversation)
+        return MessagePlace(message.connector, conversation=message.conversation)
 
-    async def place(self, tx: AsyncConnection, row: AgentRow, message_id: str | None) -> Place:
+    async def place(self, tx: AsyncConnection, row: AgentRow, message_id: str | None) -> MessagePlace:
         """Where the message of this id is answered."""
         message = await agent_messages.get(tx, message_id) if message_id is not None else None
         return self.place_of(row, message)
@@ -89,7 +89,7 @@ class Voice:
         await self.speak(tx, key, text, self.thread(row), agent=nameless(row, text))
         await self.titles.show(tx, row.name, spoken=True)
 
-    async def say(self, tx: AsyncConnection, key: str, text: str, place: Place) -> None:
+    async def say(self, tx: AsyncConnection, key: str, text: str, place: MessagePlace) -> None:
         """Say something that nobody waits for."""
         await self.speak(tx, key, text, place, priority=Priority.PROGRESS)
 
@@ -98,7 +98,7 @@ class Voice:
         tx: AsyncConnection,
         key: str,
         text: str,
-        place: Place,
+        place: MessagePlace,
         *,
         priority: Priority = Priority.REPLY,
         emphasis: Emphasis = Emphasis.NOTICE,
@@ -114,10 +114,10 @@ class Voice:
         tx: AsyncConnection,
         key: str,
         text: Callable[[bool], str],
-        place: Place,
+        place: MessagePlace,
         answers: Iterable[tuple[str, Button]],
         *,
-        also: Place | None = None,
+        also: MessagePlace | None = None,
     ) -> None:
         """Ask operators something, in `place` and in every room of the bridge, with the buttons or the reactions that
         answer it.
@@ -158,7 +158,7 @@ class Voice:
             said_before = out.content.text.partition(ANSWERS)[0] if isinstance(out.content, Message) else ""
             ended = f"{said_before}\n\n{text}" if below and said_before else text
             words = self.redaction(written(ended, self.prefix))
-            place = Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
+            place = MessagePlace(out.connector, conversation=out.conversation, thread_of=out.thread_of)
             can = self.capabilities(place.connector)
             if can.edits:
                 said = self.speaker.replace(
@@ -181,7 +181,7 @@ class Voice:
         tx: AsyncConnection,
         key: str,
         text: str,
-        place: Place,
+        place: MessagePlace,
         *,
         priority: Priority = Priority.REPLY,
         emphasis: Emphasis = Emphasis.NOTICE,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot.messaging import private_files
 from bot.text import markdown
-from connectors.contract.connector_protocol import Refused
+from connectors.contract.connector_protocol import MessageRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +67,7 @@ class Pictures:
             else:
                 try:
                     content = await source.download(attachment, limit=min(LONGEST_TEXT if is_text else LARGEST, room))
-                except Refused as error:
+                except MessageRefused as error:
                     refused.append(f"{markdown.code(name)} was not passed on: {error}")
                     continue
                 room -= len(content)

@@ -15,7 +15,7 @@ from bot.text import markdown
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bot.messaging.composer import Place
+    from bot.messaging.composer import MessagePlace
 
 _AT = "@"
 
@@ -39,7 +39,7 @@ def copy_key(key: str, connector: str) -> str:
 class Bridge:
     """Which rooms mirror each other; with none, nothing is mirrored."""
 
-    rooms: tuple[Place, ...] = ()
+    rooms: tuple[MessagePlace, ...] = ()
     connectors: tuple[str, ...] = ()
     """The names of all connectors, also of those that mirror nothing (any more)."""
     people: Mapping[str, str] = field(default_factory=dict)
@@ -47,15 +47,17 @@ class Bridge:
     locate: Callable[[str, str], str] = field(default=_as_named)
     """From a connector and what muster.yaml calls a room there to the conversation that it is."""
 
-    def joins(self, place: Place) -> bool:
+    def joins(self, place: MessagePlace) -> bool:
         """Whether what is said there is said elsewhere, too."""
         return any(self._is(room, place) for room in self.rooms)
 
-    def spread(self, key: str, place: Place) -> tuple[tuple[str, Place], ...]:
+    def spread(self, key: str, place: MessagePlace) -> tuple[tuple[str, MessagePlace], ...]:
         """Under which key and where that is said which is said in `place`: there, and in the rooms that mirror it."""
         return ((key, place), *(self._copies(key, place) if self.joins(place) else ()))
 
-    def standing(self, key: str, place: Place, also: Place | None = None) -> tuple[tuple[str, Place], ...]:
+    def standing(
+        self, key: str, place: MessagePlace, also: MessagePlace | None = None
+    ) -> tuple[tuple[str, MessagePlace], ...]:
         """Under which key and where that is asked which is asked in `place`: there, and in all rooms of the bridge; in
         `also` unless one of those is of its connector."""
         copies = self._copies(key, place)
@@ -78,10 +80,10 @@ class Bridge:
         name, colon, _ = identity.partition(":")
         return name if colon and name in self.connectors else None
 
-    def _copies(self, key: str, place: Place) -> tuple[tuple[str, Place], ...]:
+    def _copies(self, key: str, place: MessagePlace) -> tuple[tuple[str, MessagePlace], ...]:
         return tuple((copy_key(key, room.connector), room) for room in self.rooms if not self._is(room, place))
 
-    def _is(self, room: Place, place: Place) -> bool:
+    def _is(self, room: MessagePlace, place: MessagePlace) -> bool:
         if room.connector != place.connector or room.conversation is None or place.conversation is None:
             return False
         return self.locate(room.connector, room.conversation) == self.locate(place.connector, place.conversation)

@@ -22,7 +22,7 @@ _HEAD_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MessagePlace:
     """Where something is said: in a conversation, or in the thread that a message opens."""
 
     connector: str
@@ -41,7 +41,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
+class Composer:
     """Turns Markdown into outbound messages. Text too long for one message goes into a file in `files`, with its
     beginning as the message; a connector that takes no files gets it in pieces."""
 
@@ -51,7 +51,7 @@ class Speaker:
         self,
         key: str,
         markdown: str,
-        place: Place,
+        place: MessagePlace,
         can: Capabilities,
         *,
         priority: Priority = Priority.REPLY,
@@ -86,7 +86,7 @@ class Speaker:
             self.attach(f"{key}/file", markdown, place, priority, private_to=to),
         ]
 
-    def begin(self, key: str, markdown: str, place: Place, can: Capabilities, *, emphasis: Emphasis) -> Outbound:
+    def begin(self, key: str, markdown: str, place: MessagePlace, can: Capabilities, *, emphasis: Emphasis) -> Outbound:
         """The first message of a text that is still growing."""
         markdown = rendering.shown(markdown)
         limit = _room(can)
@@ -94,7 +94,7 @@ class Speaker:
         return place.outbound(key, _message(shown, can, emphasis), Priority.PROGRESS)
 
     def attach(
-        self, key: str, markdown: str, place: Place, priority: Priority, *, private_to: str | None = None
+        self, key: str, markdown: str, place: MessagePlace, priority: Priority, *, private_to: str | None = None
     ) -> Outbound:
         """`markdown` as a file; only for who caused the event `private_to`, where that can be."""
         # No agent's name has an underscore: what is between slashes stays apart.
@@ -117,7 +117,7 @@ class Speaker:
         key: str,
         target: str,
         markdown: str,
-        place: Place,
+        place: MessagePlace,
         can: Capabilities,
         *,
         priority: Priority,

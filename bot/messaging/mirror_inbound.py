@@ -10,9 +10,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.text import markdown
-from connectors.contract.messages import Edit, Emphasis, Priority, Reading, Redaction, Replace, Text
+from connectors.contract.messages import CommandReading, Edit, Emphasis, Priority, Redaction, Replace, TextMessage
 from connectors.delivery import inbox, outbox
 from core.crash_points import declare
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from connectors.contract.messages import Attachment, Inbound
 
 MIRROR = declare("chat.mirror")
@@ -56,22 +56,22 @@ def quoted(who: str, text: str, attachments: tuple[Attachment, ...] = ()) -> str
 @dataclass(frozen=True, slots=True)
 class Mirror:
     services: Services
-    speaker: Speaker
+    speaker: Composer
 
     async def carry(self, inbound: Inbound) -> None:
         """Carry an event to the rooms that mirror the one that it happened in; of one that is not mirrored, nothing."""
         bridge = self.services.bridge
         match inbound.body:
-            case Text() as body if inbound.parent is None and bridge.joins(_place(inbound)):
+            case TextMessage() as body if inbound.parent is None and bridge.joins(_place(inbound)):
                 await self._words(inbound, body)
             case Edit(target=target, text=text) if bridge.rooms:
                 await self._change(inbound, target, quoted(bridge.who(inbound.identity), f"{text} (edited)"))
             case Redaction(target=target) if bridge.rooms:
                 await self._change(inbound, target, None)
 
-    async def _words(self, inbound: Inbound, body: Text) -> None:
+    async def _words(self, inbound: Inbound, body: TextMessage) -> None:
         # A command that was chosen from a menu is shown as it is typed.
-        words = f"{self.services.command_prefix}{body.text}" if body.reading is Reading.COMMAND else body.text
+        words = f"{self.services.command_prefix}{body.text}" if body.reading is CommandReading.COMMAND else body.text
         text = self.services.redact(quoted(self.services.bridge.who(inbound.identity), words, body.attachments))
         key = mirror_key(inbound.connector, inbound.event_id)
         async with self.services.store.write(MIRROR) as tx:
@@ -99,7 +99,7 @@ class Mirror:
 
     async def _replace(self, tx: AsyncConnection, change: str, row: outbox.Row, words: str) -> None:
         out = row.outbound
-        place = Place(out.connector, conversation=out.conversation)
+        place = MessagePlace(out.connector, conversation=out.conversation)
         can = self.services.capabilities(out.connector)
         message = markdown.message(words, emphasis=Emphasis.NOTICE)
         if len(message.text) * 2 > can.max_text or not can.edits:
@@ -109,5 +109,5 @@ class Mirror:
         await outbox.put(tx, outbound, self.services.clock())
 
 
-def _place(inbound: Inbound) -> Place:
-    return Place(inbound.connector, conversation=inbound.conversation)
+def _place(inbound: Inbound) -> MessagePlace:
+    return MessagePlace(inbound.connector, conversation=inbound.conversation)

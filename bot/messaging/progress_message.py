@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.messaging.composer import Place, Speaker
+    from bot.messaging.composer import Composer, MessagePlace
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +43,8 @@ class Headway:
     """The message that shows how far one command has got."""
 
     services: Services
-    speaker: Speaker
-    place: Place
+    speaker: Composer
+    place: MessagePlace
     key: str
     """The message's key in the outbox."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bot.commands.runs import UNDOABLE
 from bot.commands.syntax import command_line, written
 from bot.messaging import mirror_inbound
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.messaging.progress_message import Headway
 from bot.tasks.threads import answer_key, end_key
 from bot.text import markdown
@@ -23,7 +23,7 @@ from connectors.contract.messages import (
     React,
     Reaction,
     Replace,
-    Text,
+    TextMessage,
 )
 from connectors.delivery import inbox, outbox
 from core.crash_points import declare
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.commands.executor import Outcome
-    from bot.messaging.composer import Speaker
+    from bot.commands.executor import RunOutcome
+    from bot.messaging.composer import Composer
     from connectors.contract.messages import Inbound
     from connectors.delivery.inbox import Arrival
 
@@ -64,7 +64,7 @@ def was_pressed(inbound: Inbound) -> bool:
 @dataclass(frozen=True, slots=True)
 class Replies:
     services: Services
-    speaker: Speaker
+    speaker: Composer
 
     async def say(
         self,
@@ -104,13 +104,13 @@ class Replies:
                 at,
                 can,
                 priority=Priority.REPLY if here else Priority.FINAL,
-                reply_to=inbound.event_id if here and (private or isinstance(inbound.body, Text)) else None,
+                reply_to=inbound.event_id if here and (private or isinstance(inbound.body, TextMessage)) else None,
                 buttons=buttons if here else (),
                 private=private,
             ):
                 await outbox.put(tx, outbound, self.services.clock())
 
-    async def _complete(self, tx: AsyncConnection, key: str, text: str, place: Place) -> None:
+    async def _complete(self, tx: AsyncConnection, key: str, text: str, place: MessagePlace) -> None:
         """Have the message under `key` that opened a thread read as the answer, unless it says already what became of
         it all."""
         if await outbox.get(tx, end_key(key)) is not None:
@@ -121,14 +121,14 @@ class Replies:
         ):
             await outbox.put(tx, outbound, self.services.clock())
 
-    def _places(self, inbound: Inbound, key: str) -> list[tuple[str, Place, bool]]:
+    def _places(self, inbound: Inbound, key: str) -> list[tuple[str, MessagePlace, bool]]:
         """Under which key and where an answer is said, and whether that is where the event came from."""
-        place = Place(inbound.connector, conversation=inbound.conversation)
-        if not isinstance(inbound.body, Text):
+        place = MessagePlace(inbound.connector, conversation=inbound.conversation)
+        if not isinstance(inbound.body, TextMessage):
             return [(key, place, True)]
         return [(each, at, at == place) for each, at in self.services.bridge.spread(key, place)]
 
-    async def outcome(self, tx: AsyncConnection, inbound: Inbound, outcome: Outcome) -> None:
+    async def outcome(self, tx: AsyncConnection, inbound: Inbound, outcome: RunOutcome) -> None:
         """Answer with what became of a command; of one that waits for a confirmation, ask for it."""
         if outcome.state != "confirming":
             answer = answer_key(outcome.run_id)
@@ -154,11 +154,11 @@ class Replies:
             buttons=(_YES, _NO) if can.buttons else (),
         )
         if can.taps and not can.buttons:
-            place = Place(inbound.connector, conversation=inbound.conversation)
+            place = MessagePlace(inbound.connector, conversation=inbound.conversation)
             mark = React(target=key, key="✅", own=True)
             await outbox.put(tx, place.outbound(f"{key}/yes", mark, Priority.RECEIPT), self.services.clock())
 
-    async def close(self, tx: AsyncConnection, outcome: Outcome) -> None:
+    async def close(self, tx: AsyncConnection, outcome: RunOutcome) -> None:
         """Take the buttons from under the message that asked for a confirmation, when it is over."""
         key = confirmation_key(outcome.run_id)
         asked = await outbox.get(tx, key)
@@ -168,20 +168,20 @@ class Replies:
             or not self.services.capabilities(asked.outbound.connector).buttons
         ):
             return
-        place = Place(asked.outbound.connector, conversation=asked.outbound.conversation)
+        place = MessagePlace(asked.outbound.connector, conversation=asked.outbound.conversation)
         question = asked.outbound.content.text if isinstance(asked.outbound.content, Message) else ""
         words = _CLOSED.get(outcome.state, "✖ {}: not done.").replace("{}", question.partition(UNDOABLE)[0])
         content = Replace(target=key, message=markdown.message(words), final=True)
         await outbox.put(tx, place.outbound(f"{key}/closed", content, Priority.RECEIPT), self.services.clock())
 
-    async def finish(self, tx: AsyncConnection, arrival: Arrival, outcome: Outcome) -> None:
+    async def finish(self, tx: AsyncConnection, arrival: Arrival, outcome: RunOutcome) -> None:
         """Finish the event that gave a command, with what became of it."""
         await self.outcome(tx, arrival.inbound, outcome)
         await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
 
     def headway(self, inbound: Inbound) -> Headway:
         """How far the command has got that an event gave."""
-        place = Place(inbound.connector, conversation=inbound.conversation)
+        place = MessagePlace(inbound.connector, conversation=inbound.conversation)
         return Headway(self.services, self.speaker, place, derived_id("p", inbound))
 
     async def answer(self, arrival: Arrival, text: str | None, *, detail: str | None = None) -> None:

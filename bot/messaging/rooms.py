@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.text.errors import UserError
 from database.queries.agents import agents
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MainRoom: TypeAlias = "Callable[[], tuple[str, str]]"
 
 
-async def fleet_room(tx: AsyncConnection, main_room: MainRoom) -> Place | None:
+async def fleet_room(tx: AsyncConnection, main_room: MainRoom) -> MessagePlace | None:
     """The main room, or the newest agent's where nobody said which is the main one; None: there is none yet.
 
     Raises:
@@ -33,7 +33,7 @@ async def fleet_room(tx: AsyncConnection, main_room: MainRoom) -> Place | None:
             return None
         newest = max(rows, key=lambda row: row.started_at or 0.0)
         connector, room = newest.connector, newest.room
-    return Place(connector, conversation=room)
+    return MessagePlace(connector, conversation=room)
 
 
 async def say(services: Services, tx: AsyncConnection, key: str, text: str) -> bool:

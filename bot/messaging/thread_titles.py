@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from connectors.contract.messages import Priority, Retitle
 from connectors.delivery import outbox
 from core.crash_points import declare
@@ -100,7 +100,9 @@ class Titles:
         again = spoken and title.archived
         number = await titles.rename(tx, thread, title.title, archived=title.archived, again=again)
         if number is not None:
-            renaming = Place(connector, thread_of=thread).outbound(f"title/{thread}/{number}", title, Priority.RECEIPT)
+            renaming = MessagePlace(connector, thread_of=thread).outbound(
+                f"title/{thread}/{number}", title, Priority.RECEIPT
+            )
             await outbox.put(tx, renaming, self.clock())
 
     async def spoken_in(self, tx: AsyncConnection, connector: str, conversation: str) -> None:

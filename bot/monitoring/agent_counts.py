@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from bot.interfaces.api.event_stream import TooSlow
-from connectors.contract.agent_count_feed import Counts
+from connectors.contract.agent_count_feed import AgentCounts
 from core.errors import RegisterError
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ _AT_LEAST_EVERY: Final = 15.0
 _CHATTER: Final = frozenset({"text", "thought", "tool", "plan", "usage"})
 
 
-def counted(views: Iterable[AgentView]) -> Counts:
+def counted(views: Iterable[AgentView]) -> AgentCounts:
     """How many are at what. Agents of other installations are not ours to count."""
     states = Counter(view.liveness.state for view in views if not view.elsewhere)
-    return Counts(
+    return AgentCounts(
         working=states["working"] + states["starting"],
         waiting=states["waiting"],
         failed=states["failed"],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bot.commands.syntax import command_line, written
 from bot.messaging import rooms
 from bot.messaging.bridge import Bridge, copy_key
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.text import markdown
 from connectors.contract.messages import Priority
 from connectors.delivery import outbox
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from bot.messaging.rooms import MainRoom
     from connectors.contract.messages import Capabilities
-    from core.redaction import Redaction
+    from core.redaction import SecretMasker
     from database.queries.agents.agents import AgentRow
-    from fleet.supervision.health_findings import Finding
+    from fleet.supervision.health_findings import HealthFinding
     from scheduler.alert_policy import News
 
 #: Agents that are named in one message; of more, the number is told.
@@ -41,8 +41,8 @@ _NAMED = 20
 class Alarms:
     """Tells what is new (`scheduler.watchdog.Herald`)."""
 
-    speaker: Speaker
-    redaction: Redaction
+    speaker: Composer
+    redaction: SecretMasker
     capabilities: Callable[[str], Capabilities]
     clock: Callable[[], float]
     main_room: MainRoom
@@ -83,7 +83,7 @@ class Alarms:
             command = command_for(piece.findings[0])
             self.publish({**event, "kind": piece.findings[0].kind, "agents": names, "command": command})
 
-    async def _place(self, tx: AsyncConnection, piece: News) -> Place | None:
+    async def _place(self, tx: AsyncConnection, piece: News) -> MessagePlace | None:
         if not is_fleet_wide(piece.event):
             name = piece.agent if isinstance(piece, Over) else piece.findings[0].agent
             row = await agents.get(tx, name)
@@ -91,7 +91,7 @@ class Alarms:
                 return await self._beside(tx, row, piece)
         return await self.fleet_room(tx)
 
-    async def _copies(self, tx: AsyncConnection, piece: News) -> list[tuple[str, Place]]:
+    async def _copies(self, tx: AsyncConnection, piece: News) -> list[tuple[str, MessagePlace]]:
         """Where else a permission request stands that is soon denied, and under which key it is told there."""
         if not (isinstance(piece, Told) and piece.findings[0].kind == "expiring"):
             return []
@@ -100,23 +100,23 @@ class Alarms:
         for key in self.bridge.keys(approval.outbox_key)[1:] if approval is not None else ():
             if (asked := await outbox.get(tx, key)) is not None:
                 out = asked.outbound
-                place = Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
+                place = MessagePlace(out.connector, conversation=out.conversation, thread_of=out.thread_of)
                 found.append((copy_key(piece.event, out.connector), place))
         return found
 
-    async def fleet_room(self, tx: AsyncConnection) -> Place | None:
+    async def fleet_room(self, tx: AsyncConnection) -> MessagePlace | None:
         """Where the fleet is spoken of; None: there is no room yet."""
         return await rooms.fleet_room(tx, self.main_room)
 
-    async def _beside(self, tx: AsyncConnection, row: AgentRow, piece: News) -> Place:
+    async def _beside(self, tx: AsyncConnection, row: AgentRow, piece: News) -> MessagePlace:
         """The agent's thread; for a permission request, where its question stands."""
         if isinstance(piece, Told) and piece.findings[0].kind == "expiring":
             approval = await approvals.get(tx, piece.findings[0].subject)
             question = await outbox.get(tx, approval.outbox_key) if approval is not None else None
             if question is not None:
                 out = question.outbound
-                return Place(out.connector, conversation=out.conversation, thread_of=out.thread_of)
-        return Place(row.connector, thread_of=row.thread_key)
+                return MessagePlace(out.connector, conversation=out.conversation, thread_of=out.thread_of)
+        return MessagePlace(row.connector, thread_of=row.thread_key)
 
 
 async def _is_told_otherwise(tx: AsyncConnection, piece: Over) -> bool:
@@ -128,7 +128,7 @@ async def _is_told_otherwise(tx: AsyncConnection, piece: Over) -> bool:
 # --- words -------------------------------------------------------------------------------------------------------
 
 
-def command_for(finding: Finding) -> str:
+def command_for(finding: HealthFinding) -> str:
     """The command that helps, as it is typed behind the prefix."""
     name = finding.agent
     match finding.kind:
@@ -161,7 +161,7 @@ def text(piece: News, now: float) -> str:
             return _of_one(findings[0], now)
 
 
-def _of_one(finding: Finding, now: float) -> str:
+def _of_one(finding: HealthFinding, now: float) -> str:
     agent, subject = finding.agent, finding.subject
     name, command = f"**{agent}**", command_line(command_for(finding))
     match finding.kind:
@@ -182,7 +182,7 @@ def _of_one(finding: Finding, now: float) -> str:
             return _of_many([finding], now)
 
 
-def _of_many(findings: Sequence[Finding], now: float) -> str:
+def _of_many(findings: Sequence[HealthFinding], now: float) -> str:
     first = findings[0]
     count, names = len(findings), _names(findings)
     who = f"**{count:,} agents**" if count > 1 else "**An agent**"
@@ -247,17 +247,17 @@ def _over(piece: Over, now: float) -> str:
             return f"✔ No agent runs any more that the register does not know. {lasted}"
 
 
-def _names(findings: Sequence[Finding]) -> str:
+def _names(findings: Sequence[HealthFinding]) -> str:
     shown = ", ".join(finding.agent for finding in findings[:_NAMED])
     more = len(findings) - _NAMED
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def _for_one_reason(finding: Finding) -> str:
+def _for_one_reason(finding: HealthFinding) -> str:
     return f", for the same reason: {_quoted(finding.cause)}" if finding.cause else ""
 
 
-def _because(finding: Finding) -> str:
+def _because(finding: HealthFinding) -> str:
     return f": {_quoted(finding.cause)}" if finding.cause else ""
 
 
@@ -265,5 +265,5 @@ def _quoted(cause: str) -> str:
     return markdown.code(markdown.one_line(cause, 160))
 
 
-def _for(finding: Finding, now: float) -> str:
+def _for(finding: HealthFinding, now: float) -> str:
     return f" for {markdown.span(now - finding.since)}" if finding.since is not None else ""

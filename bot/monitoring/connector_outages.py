@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.messaging.composer import Place, Speaker
+    from bot.messaging.composer import Composer, MessagePlace
     from connectors.contract.messages import Capabilities, Health
     from connectors.delivery.service import Delivery
-    from core.redaction import Redaction
+    from core.redaction import SecretMasker
     from database.engine.store import Store
 
 TELL = declare("outage.tell")
@@ -46,11 +46,11 @@ class Outages:
 
     store: Store
     delivery: Delivery
-    speaker: Speaker
-    redaction: Redaction
+    speaker: Composer
+    redaction: SecretMasker
     capabilities: Callable[[str], Capabilities]
     clock: Callable[[], float]
-    rooms: Sequence[Place]
+    rooms: Sequence[MessagePlace]
     """The main room of each connector that has one."""
     prefix: str
     """What commands begin with in chat."""
@@ -86,7 +86,7 @@ class Outages:
         self.delivery.wake()
 
     async def _tell_out(
-        self, tx: AsyncConnection, name: str, known: Mapping[str, Health], rooms: Sequence[Place], now: float
+        self, tx: AsyncConnection, name: str, known: Mapping[str, Health], rooms: Sequence[MessagePlace], now: float
     ) -> None:
         if not rooms:
             return
@@ -103,7 +103,7 @@ class Outages:
         )
         await self._say(tx, event, text, rooms)
 
-    async def _say(self, tx: AsyncConnection, event: str, text: str, rooms: Sequence[Place]) -> None:
+    async def _say(self, tx: AsyncConnection, event: str, text: str, rooms: Sequence[MessagePlace]) -> None:
         now, words = self.clock(), self.redaction(written(text, self.prefix))
         for room in rooms:
             can = self.capabilities(room.connector)

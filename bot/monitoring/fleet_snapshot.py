@@ -15,8 +15,15 @@ from database.queries.chat import approvals
 from fleet.name_rules import is_agent_name
 from fleet.roster import drift
 from fleet.supervision import host_lifecycle
-from fleet.supervision.health_findings import Finding, Limits, Question, Sighting, View, found_in
-from fleet.supervision.restart_policy import Record
+from fleet.supervision.health_findings import (
+    FleetView,
+    HealthFinding,
+    HealthThresholds,
+    OpenRequest,
+    Sighting,
+    found_in,
+)
+from fleet.supervision.restart_policy import RestartRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -45,7 +52,7 @@ class Lookout:
     clock: Callable[[], float]
     redact: Callable[[str], str]
 
-    async def look(self) -> View:
+    async def look(self) -> FleetView:
         """The fleet as it is known now.
 
         Raises:
@@ -59,11 +66,11 @@ class Lookout:
             pending = await approvals.in_states(tx, ["pending"])
         names = {view.row.name for view in views}
         elsewhere = {view.row.name for view in views if view.elsewhere}
-        return View(
+        return FleetView(
             at=self.clock(),
             agents=[self._sighting(view, erring.get(view.row.name)) for view in views],
             questions=[
-                Question(id=each.id, agent=each.agent, asked_at=each.asked_at, expires_at=each.expires_at)
+                OpenRequest(id=each.id, agent=each.agent, asked_at=each.asked_at, expires_at=each.expires_at)
                 for each in pending
                 if each.agent not in elsewhere
             ],
@@ -89,9 +96,9 @@ class Lookout:
         except MusterError as error:
             log.info("watchdog.not_cancelled", agent=name, turn=turn, reason=str(error))
 
-    async def drift(self) -> list[Finding]:
+    async def drift(self) -> list[HealthFinding]:
         """Where roster, register and what runs differ at this moment, by name."""
-        found = found_in(await self.look(), Limits())
+        found = found_in(await self.look(), HealthThresholds())
         return sorted((each for each in found.findings if each.kind in _DRIFT), key=lambda each: each.agent)
 
     def _sighting(self, view: AgentView, erred: tuple[float, str] | None) -> Sighting:
@@ -99,7 +106,7 @@ class Lookout:
         if liveness.detail is not None and not liveness.healthy:
             # Now: of causes the numbers are taken out, and what is left of a key would not be known as one.
             liveness = replace(liveness, detail=self.redact(liveness.detail))
-        record = Record.from_json(row.revival)
+        record = RestartRecord.from_json(row.revival)
         fell = row.wanted == "running" and bool(record.of)
         return Sighting(
             fell_for=record.why if fell else None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.agents.service import Agents
-    from bot.egress_client.client import Outlet
+    from bot.egress_client.client import EgressClient
     from connectors.delivery.service import Delivery
     from database.engine.store import Store
     from scheduler.jobs import Jobs
@@ -31,7 +31,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class HealthInputs:
     delivery: Delivery
     jobs: Jobs
     agents: Agents
@@ -39,7 +39,7 @@ class Source:
     clock: Callable[[], float]
     state: Path
     """Where this installation's state lies."""
-    outlet: Outlet | None = None
+    outlet: EgressClient | None = None
 
     async def __call__(self) -> Mapping[str, Any]:
         known = await self.delivery.health()

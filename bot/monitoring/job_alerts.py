@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.messaging.composer import Place, Speaker
+    from bot.messaging.composer import Composer, MessagePlace
     from connectors.contract.messages import Capabilities
-    from core.redaction import Redaction
+    from core.redaction import SecretMasker
     from database.engine.store import Store
     from database.queries.operations.watchdog_findings import FindingRow
     from scheduler.job_alert_policy import Piece
-    from scheduler.jobs import Record
+    from scheduler.jobs import JobRecord
 
 log = structlog.get_logger(__name__)
 
 TELL = declare("job.tell")
 
 
-class Room(Protocol):
+class FleetRoomFinder(Protocol):
     """Finds where the fleet is spoken of (bot.monitoring.alerts.Alarms.fleet_room)."""
 
-    async def __call__(self, tx: AsyncConnection) -> Place | None: ...
+    async def __call__(self, tx: AsyncConnection) -> MessagePlace | None: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,21 +46,21 @@ class JobAlarms:
     """Hears of every run that ended, and tells what is news."""
 
     store: Store
-    speaker: Speaker
-    redaction: Redaction
+    speaker: Composer
+    redaction: SecretMasker
     capabilities: Callable[[str], Capabilities]
     clock: Callable[[], float]
-    room: Room
+    room: FleetRoomFinder
     bridge: Bridge = field(default_factory=Bridge)
     prefix: str
     """What commands begin with in chat."""
     wake_delivery: Callable[[], None]
-    _ended: dict[str, Record] = field(default_factory=dict)
+    _ended: dict[str, JobRecord] = field(default_factory=dict)
     _dropped: set[str] = field(default_factory=set)
     _failed_at: dict[str, float] = field(default_factory=dict)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def ended(self, record: Record) -> None:
+    def ended(self, record: JobRecord) -> None:
         """A run ended (scheduler.jobs.Jobs.on_ended)."""
         self._ended[record.name] = record
         self._news.set()
@@ -103,7 +103,7 @@ class JobAlarms:
             self._failed_at.pop(name, None)
         self._dropped -= dropped
 
-    async def _judge(self, record: Record, standing: dict[str, FindingRow]) -> None:
+    async def _judge(self, record: JobRecord, standing: dict[str, FindingRow]) -> None:
         now, key = self.clock(), f"job/{record.name}"
         before = standing.get(key)
         verdict = judged(record, before, failed_at=self._failed_at.get(record.name), now=now)
@@ -125,7 +125,7 @@ class JobAlarms:
             log.info("job.told", job=record.name, news=verdict.piece.news)
             self.wake_delivery()
 
-    async def _say(self, tx: AsyncConnection, piece: Piece, record: Record, before: FindingRow | None) -> bool:
+    async def _say(self, tx: AsyncConnection, piece: Piece, record: JobRecord, before: FindingRow | None) -> bool:
         """Put it into the outbox. False: there is no room to say it in."""
         place = await self.room(tx)
         if place is None:
@@ -141,7 +141,7 @@ class JobAlarms:
         return True
 
 
-def text(piece: Piece, record: Record, before: FindingRow | None, now: float) -> str:
+def text(piece: Piece, record: JobRecord, before: FindingRow | None, now: float) -> str:
     """What is said, as Markdown with command lines in it (`bot.commands.syntax`)."""
     name = f"**{markdown.one_line(record.name)}**"
     health = command_line("health")

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.pacing.snapshot import Snapshot
+    from bot.pacing.snapshot import PaceSnapshot
     from budget.windows.pace_admission import Waits
     from database.queries.agents.agents import AgentRow
     from database.queries.spending.usage_ledger import QuotaRow
-    from egress.ledger.model import Action, Entry
+    from egress.ledger.model import Action, LedgerEntry
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class Continuing:
         resume_at = float(opens) if isinstance(opens, int | float) and math.isfinite(opens) else None
         await self._met(tx, row, cause=f"{key}/{row.name}", scope=scope, at=action.at, resume_at=resume_at, ahead=ahead)
 
-    async def met_provider(self, tx: AsyncConnection, entries: Iterable[Entry]) -> None:
+    async def met_provider(self, tx: AsyncConnection, entries: Iterable[LedgerEntry]) -> None:
         """A provider turned requests away; in the transaction that copies them, after what it said of its windows."""
         last = {entry.agent: entry for entry in entries if entry.status == 429}
         if not last:
@@ -164,7 +164,7 @@ class Continuing:
             # Whoever closed its way out has it open again before it goes on.
             await self._see_to(each, snapshot, held=closed is None or each.agent in closed)
 
-    async def _see_to(self, each: Continuation, snapshot: Snapshot, *, held: bool) -> None:
+    async def _see_to(self, each: Continuation, snapshot: PaceSnapshot, *, held: bool) -> None:
         now = self.services.clock()
         async with self.services.store.read() as tx:
             row = await agents.get(tx, each.agent)
@@ -231,7 +231,7 @@ class Continuing:
         on: bool = self.services.settings.pacing.auto_continue if own is None else own
         return on
 
-    async def _resets_at(self, tx: AsyncConnection, row: AgentRow, each: Continuation, snapshot: Snapshot) -> float:
+    async def _resets_at(self, tx: AsyncConnection, row: AgentRow, each: Continuation, snapshot: PaceSnapshot) -> float:
         """When the windows open that hold it; where nobody knows, a while from now."""
         held = await self._still_held(tx, row, snapshot, scope=each.scope or None)
         now = self.services.clock()
@@ -241,7 +241,7 @@ class Continuing:
         return now + _pause(tries)
 
     async def _still_held(
-        self, tx: AsyncConnection, row: AgentRow, snapshot: Snapshot, *, scope: str | None = None
+        self, tx: AsyncConnection, row: AgentRow, snapshot: PaceSnapshot, *, scope: str | None = None
     ) -> float | None:
         """When there is room for it, or `now` where there is none and nobody knows; None: there is room now."""
         standings = await next_opening.windows_of(self.services, tx, row, snapshot)
@@ -252,7 +252,7 @@ class Continuing:
 
     # --- ahead of its pace --------------------------------------------------------------------------------------
 
-    async def _keep_pace(self, row: AgentRow, each: Continuation, snapshot: Snapshot, *, held: bool) -> None:
+    async def _keep_pace(self, row: AgentRow, each: Continuation, snapshot: PaceSnapshot, *, held: bool) -> None:
         """See to one that was ahead of its pace: it goes on once a turn may begin, be it by leave."""
         now = self.services.clock()
         async with self.services.store.read() as tx:
@@ -371,7 +371,7 @@ def _is_closed(quota: QuotaRow, at: float) -> bool:
     return over or quota.remaining == 0 or (quota.status or "").casefold() == _REJECTED
 
 
-def _is_for_good(snapshot: Snapshot, scope: str) -> bool:
+def _is_for_good(snapshot: PaceSnapshot, scope: str) -> bool:
     """Whether a limit that was met holds until a person changes it."""
     if scope.startswith("launch:"):
         return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import floor, log10
 from typing import TYPE_CHECKING, NamedTuple
 
-from bot.pacing.window_inputs import Start, Usage, budgeted, governing_allowances
+from bot.pacing.window_inputs import CountStart, UsedSince, budgeted, governing_allowances
 from budget.limits.scopes import MOST, NANO_USD
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import burst_on, line_at
@@ -20,16 +20,16 @@ from egress.settings import LimitSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bot.pacing.window_inputs import Budgeted, Facts, Spender
-    from budget.windows.even_spread_line import Policy
-    from budget.windows.pace_admission import Standing
+    from bot.pacing.window_inputs import Budgeted, Spender, WindowInputs
+    from budget.windows.even_spread_line import PacePolicy
+    from budget.windows.pace_admission import WindowState
 
 #: Amounts are told with so many digits, so that not every token makes another.
 _DIGITS = 3
 
 
 def enforced(
-    limits: Sequence[LimitSettings], facts: Facts, standings: Mapping[str, Standing], policy: Policy
+    limits: Sequence[LimitSettings], facts: WindowInputs, standings: Mapping[str, WindowState], policy: PacePolicy
 ) -> tuple[LimitSettings, ...]:
     """The limits as the egress is to hold them now.
 
@@ -51,7 +51,7 @@ def enforced(
     return (*plain, *made, *_shares(facts, known))
 
 
-def lift_of(standing: Standing, now: float, policy: Policy) -> float:
+def lift_of(standing: WindowState, now: float, policy: PacePolicy) -> float:
     """By how much more than its limit may be used, in the window's unit. What is left below the limit is used first."""
     window = standing.window
     used = window.known_use
@@ -67,8 +67,8 @@ def lift_of(standing: Standing, now: float, policy: Policy) -> float:
 
 class _Known(NamedTuple):
     now: float
-    policy: Policy
-    standings: Mapping[str, Standing]
+    policy: PacePolicy
+    standings: Mapping[str, WindowState]
 
 
 def _own(limits: Sequence[LimitSettings], mine: str, spender: Spender, known: _Known) -> list[LimitSettings]:
@@ -88,7 +88,7 @@ def _lifted(limit: LimitSettings, scope: str, known: _Known) -> LimitSettings:
     return limit if standing is None else _with(limit, lift_of(standing, known.now, known.policy), standing)
 
 
-def _with(limit: LimitSettings, lift: float, standing: Standing) -> LimitSettings:
+def _with(limit: LimitSettings, lift: float, standing: WindowState) -> LimitSettings:
     # What is less than can be counted is no lift (budget.limits.scopes.amount_of).
     if lift * (NANO_USD if limit.unit == "usd" else 1) < 1:
         return limit
@@ -98,7 +98,7 @@ def _with(limit: LimitSettings, lift: float, standing: Standing) -> LimitSetting
     return limit.model_copy(update={"lift": lift, "lift_until": until})
 
 
-def _shares(facts: Facts, known: _Known) -> Iterator[LimitSettings]:
+def _shares(facts: WindowInputs, known: _Known) -> Iterator[LimitSettings]:
     """Shares of which it is known how many tokens they are, in the window that runs."""
     for each in budgeted(facts.held, facts.spenders):
         standing = known.standings.get(each.key)
@@ -121,7 +121,7 @@ def _shares(facts: Facts, known: _Known) -> Iterator[LimitSettings]:
         yield _with(limit, _rounded(min(lift / (window.per_token or 1.0), MOST)), standing)
 
 
-def window_of(standing: Standing) -> str | None:
+def window_of(standing: WindowState) -> str | None:
     """A provider's window as the egress counts it; None: it is not known when it began, or it cannot be counted.
 
     A provider tells of windows what it likes; for one that the egress could not count all limits would be refused.
@@ -133,7 +133,7 @@ def window_of(standing: Standing) -> str | None:
     return written if window_boundaries.is_from_moment(written) else None
 
 
-def _begins(standing: Standing) -> float | None:
+def _begins(standing: WindowState) -> float | None:
     """When the window began. Where the reset is told, as the line has it: each response tells it a little otherwise."""
     window, line = standing.window, standing.line
     if window.certainty in ("provider", "user") and line.resets_at is not None and window.length is not None:
@@ -141,7 +141,7 @@ def _begins(standing: Standing) -> float | None:
     return window.begins_at
 
 
-def tokens_of(each: Budgeted, standing: Standing, facts: Facts) -> float | None:
+def tokens_of(each: Budgeted, standing: WindowState, facts: WindowInputs) -> float | None:
     """How many weighted tokens a share of a window is; None: that was not learned yet."""
     window = standing.window
     per_token = window.per_token
@@ -152,7 +152,7 @@ def tokens_of(each: Budgeted, standing: Standing, facts: Facts) -> float | None:
         # Others use of the account, too: what is left of it is added to what went through here.
         if window.known_use is None or window.begins_at is None:
             return None
-        ours = facts.used.get(Start(each.scope, window.begins_at, each.limit.of), Usage()).tokens
+        ours = facts.used.get(CountStart(each.scope, window.begins_at, each.limit.of), UsedSince()).tokens
         tokens = ours + max(0.0, each.limit.amount - window.known_use) / per_token
     return max(1.0, _rounded(min(tokens, MOST)))
 

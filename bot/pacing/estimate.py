@@ -19,7 +19,7 @@ from scheduler.dispatch.task_history import pasts
 
 if TYPE_CHECKING:
     from bot.commands.context import Context
-    from budget.costs.task_cost_from_history import Learned, Range
+    from budget.costs.task_cost_from_history import LearnedCost, Range
 
 #: Text and code come to about so many signs a token.
 _SIGNS_PER_TOKEN = 4
@@ -99,7 +99,7 @@ def _range(tokens: Range, usd: Range | None, *, guessed: bool) -> str:
     return markdown.table(("such tasks", "weighted tokens", "USD"), rows)
 
 
-def _basis(learned: Learned) -> str:
+def _basis(learned: LearnedCost) -> str:
     sentence = f"By {markdown.one_line(learned.basis, 300)}."
     if learned.count > 1:
         sentence += f" Recent ones count more: half as much every {_DAYS:.0f} days."
@@ -108,7 +108,7 @@ def _basis(learned: Learned) -> str:
     return sentence
 
 
-def _record(learned: Learned) -> str:
+def _record(learned: LearnedCost) -> str:
     if not learned.judged or learned.median_abs_error is None:
         return "How good such estimates are is not known: none of these tasks had one."
     off = f"half were off by no more than {amounts.tokens(learned.median_abs_error)} tokens"

@@ -13,23 +13,23 @@ from math import ceil, floor, inf, isfinite, log10
 from typing import TYPE_CHECKING
 
 from bot.pacing.egress_limits import window_of
-from bot.pacing.window_inputs import Start, Usage, budgeted
+from bot.pacing.window_inputs import CountStart, UsedSince, budgeted
 from budget.windows.overrun_allowance import overrun
 from egress.settings import PaceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bot.pacing.window_inputs import Facts
-    from budget.windows.even_spread_line import Policy
-    from budget.windows.overrun_allowance import Pace
-    from budget.windows.pace_admission import Standing
+    from bot.pacing.window_inputs import WindowInputs
+    from budget.windows.even_spread_line import PacePolicy
+    from budget.windows.overrun_allowance import PaceAllowance
+    from budget.windows.pace_admission import WindowState
 
 #: Amounts are told in steps of a hundredth of a window at most, so that not every observation makes another.
 _DIGITS = 2
 
 
-def paces(facts: Facts, standings: Mapping[str, Standing], policy: Policy) -> tuple[PaceSettings, ...]:
+def paces(facts: WindowInputs, standings: Mapping[str, WindowState], policy: PacePolicy) -> tuple[PaceSettings, ...]:
     """Those that the egress is to hold.
 
     Args:
@@ -40,7 +40,7 @@ def paces(facts: Facts, standings: Mapping[str, Standing], policy: Policy) -> tu
     return (*_of_limits(facts, standings, policy), *_of_quotas(facts, standings, policy))
 
 
-def _of_limits(facts: Facts, standings: Mapping[str, Standing], policy: Policy) -> Iterator[PaceSettings]:
+def _of_limits(facts: WindowInputs, standings: Mapping[str, WindowState], policy: PacePolicy) -> Iterator[PaceSettings]:
     for each in budgeted(facts.held, facts.spenders):
         standing = standings.get(each.key)
         if standing is None or (pace := overrun(standing, facts.now, policy)) is None:
@@ -55,7 +55,7 @@ def _of_limits(facts: Facts, standings: Mapping[str, Standing], policy: Policy) 
             yield _told(in_tokens, counted_on=f"{each.scope}/account:{limit.of}", window=window)
 
 
-def _of_quotas(facts: Facts, standings: Mapping[str, Standing], policy: Policy) -> Iterator[PaceSettings]:
+def _of_quotas(facts: WindowInputs, standings: Mapping[str, WindowState], policy: PacePolicy) -> Iterator[PaceSettings]:
     for quota in facts.quotas:
         standing = standings.get(quota.key)
         if standing is None or "_" in quota.name:
@@ -69,16 +69,16 @@ def _of_quotas(facts: Facts, standings: Mapping[str, Standing], policy: Policy) 
             yield told.model_copy(update={"by_itself": True})
 
 
-def _in_tokens(pace: Pace, standing: Standing, facts: Facts, of: str | None) -> Pace | None:
+def _in_tokens(pace: PaceAllowance, standing: WindowState, facts: WindowInputs, of: str | None) -> PaceAllowance | None:
     """A share's, in weighted tokens that go through here; None: what a token is of it was not learned yet."""
     window = standing.window
     per_token, used, begins = window.per_token, window.known_use, window.begins_at
     if per_token is None or not per_token > 0 or used is None or begins is None:
         return None
-    ours = facts.used.get(Start(window.scope, begins, of))
+    ours = facts.used.get(CountStart(window.scope, begins, of))
     if ours is None and used > 0:
         return None
-    here = (ours or Usage()).tokens
+    here = (ours or UsedSince()).tokens
 
     def tokens(share: float) -> float:
         # Others use of an account, too: what is left of it is added to what went through here.
@@ -93,7 +93,7 @@ def _in_tokens(pace: Pace, standing: Standing, facts: Facts, of: str | None) -> 
     return made if made.is_sane else None
 
 
-def _told(pace: Pace, *, counted_on: str, window: str | None) -> PaceSettings:
+def _told(pace: PaceAllowance, *, counted_on: str, window: str | None) -> PaceSettings:
     size = pace.until_amount - pace.from_amount
     return PaceSettings(
         counted_on=counted_on,

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.pacing.snapshot import Snapshot
-    from budget.windows.pace_admission import Standing
+    from bot.pacing.snapshot import PaceSnapshot
+    from budget.windows.pace_admission import WindowState
     from database.queries.agents.agents import AgentRow
 
 #: What asks for nothing: there is room for it where there is any.
 NOTHING = Cost(tokens=0.0, usd=0.0)
 
 
-async def windows_of(services: Services, tx: AsyncConnection, row: AgentRow, snapshot: Snapshot) -> Sequence[Standing]:
+async def windows_of(
+    services: Services, tx: AsyncConnection, row: AgentRow, snapshot: PaceSnapshot
+) -> Sequence[WindowState]:
     """The windows that an agent draws on."""
     provider, account = await drawn_on(services, row, await session_accounts.of_agent(tx, row.name))
     return snapshot.for_draw(
@@ -38,20 +40,20 @@ async def windows_of(services: Services, tx: AsyncConnection, row: AgentRow, sna
     )
 
 
-def spent_until(standings: Sequence[Standing], scope: str) -> float | None:
+def spent_until(standings: Sequence[WindowState], scope: str) -> float | None:
     """When those windows of a scope begin anew that are used up; None: none is, or that is not known."""
     spent = [each.window.resets_at for each in standings if each.window.scope == scope and each.window.is_used_up]
     return max((at for at in spent if at is not None), default=None)
 
 
-def in_the_way(standings: Sequence[Standing], snapshot: Snapshot, cost: Cost = NOTHING) -> Waits | None:
+def in_the_way(standings: Sequence[WindowState], snapshot: PaceSnapshot, cost: Cost = NOTHING) -> Waits | None:
     """What such work waits for; None: there is room for it, or nobody knows of none."""
     found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
     return found if isinstance(found, Waits) and found.why not in ("unknown", "price") else None
 
 
 async def of_a_turn(
-    services: Services, row: AgentRow, standings: Sequence[Standing], snapshot: Snapshot
+    services: Services, row: AgentRow, standings: Sequence[WindowState], snapshot: PaceSnapshot
 ) -> Waits | None:
     """What a turn of the agent waits for, as such turns are wont to be: one that begins is not to be stopped at its
     first request again.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from bot.pacing.window_inputs import Start, Usage, budgeted
+from bot.pacing.window_inputs import CountStart, UsedSince, budgeted
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import Window
 from budget.windows.pace_admission import Authorization, worth
@@ -18,7 +18,7 @@ from budget.windows.pace_admission import Authorization, worth
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from bot.egress_client.settings_push import Held
+    from bot.egress_client.settings_push import HeldLimit
     from bot.pacing.window_inputs import Budgeted, Quota, Spender
     from budget.windows.even_spread_line import Unit
     from database.queries.spending.pacing_windows import AuthorizationRow
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MOST = 64
 
 
-class Over(NamedTuple):
+class PastWindows(NamedTuple):
     """A limit, and the windows of it that ended while something was authorized."""
 
     limit: Budgeted
@@ -35,18 +35,18 @@ class Over(NamedTuple):
     bounds: tuple[float, ...]
     """When each began, in their order, and when the last ended."""
 
-    def start(self, at: float) -> Start:
+    def start(self, at: float) -> CountStart:
         """From then on, as it is counted."""
-        return Start(self.limit.scope, at, self.limit.limit.of)
+        return CountStart(self.limit.scope, at, self.limit.limit.of)
 
 
 def ended(
-    held: Sequence[Held],
+    held: Sequence[HeldLimit],
     spenders: Mapping[str, Spender],
     quotas: Sequence[Quota],
     rows: Iterable[AuthorizationRow],
     now: float,
-) -> list[Over]:
+) -> list[PastWindows]:
     """The limits whose windows ended while an authorization that holds now was given."""
     since: dict[str, float] = {}
     for row in rows:
@@ -60,7 +60,7 @@ def ended(
             continue
         bounds, per_token = _bounds(each, quotas, granted, now)
         if len(bounds) > 1:
-            found.append(Over(each, per_token, bounds))
+            found.append(PastWindows(each, per_token, bounds))
     return found
 
 
@@ -85,8 +85,8 @@ def _bounds(
 def used_up(
     rows: Sequence[AuthorizationRow],
     others: Sequence[AuthorizationRow],
-    over: Sequence[Over],
-    used: Mapping[Start, Usage],
+    over: Sequence[PastWindows],
+    used: Mapping[CountStart, UsedSince],
 ) -> list[AuthorizationRow]:
     """The authorizations with what was used of them in windows that are over.
 
@@ -98,7 +98,7 @@ def used_up(
     """
     drawn = {row.id: row.drawn for row in rows}
     for each in over:
-        sums = [_amount(each, used.get(each.start(at), Usage())) for at in each.bounds]
+        sums = [_amount(each, used.get(each.start(at), UsedSince())) for at in each.bounds]
         beyond = {row.id: 0.0 for row in rows if row.scope == each.limit.scope}
         for begins, ends, so_far, rest in zip(each.bounds, each.bounds[1:], sums, sums[1:], strict=False):
             left = so_far - rest - each.limit.limit.amount
@@ -107,7 +107,7 @@ def used_up(
                 if row.id not in beyond or row.granted_at >= ends:
                     continue
                 since = begins if row.granted_at <= begins else row.granted_at
-                spent = _amount(each, used.get(each.start(since), Usage())) - rest
+                spent = _amount(each, used.get(each.start(since), UsedSince())) - rest
                 part = max(0.0, min(left, spent, _worth(row, each, row.amount) - beyond[row.id]))
                 beyond[row.id] += part
                 left -= part
@@ -118,20 +118,20 @@ def used_up(
     return [replace(row, drawn=drawn[row.id]) for row in rows]
 
 
-def starts_of(over: Iterable[Over], rows: Sequence[AuthorizationRow]) -> Iterator[Start]:
+def starts_of(over: Iterable[PastWindows], rows: Sequence[AuthorizationRow]) -> Iterator[CountStart]:
     """From when on is to be counted."""
     for each in over:
         yield from map(each.start, each.bounds)
         yield from (each.start(row.granted_at) for row in rows if row.scope == each.limit.scope)
 
 
-def _amount(each: Over, used: Usage) -> float:
+def _amount(each: PastWindows, used: UsedSince) -> float:
     if each.limit.limit.unit == "usd":
         return used.usd
     return used.tokens * (1.0 if each.limit.limit.unit == "tokens" else each.per_token or 0.0)
 
 
-def _worth(row: AuthorizationRow, each: Over, amount: float) -> float:
+def _worth(row: AuthorizationRow, each: PastWindows, amount: float) -> float:
     limit = each.limit.limit
     window = Window(
         key=each.limit.key, scope=each.limit.scope, unit=limit.unit, limit=limit.amount, per_token=each.per_token

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from bot.approvals.questions import Choice
+from bot.approvals.questions import QuestionChoice
 from bot.commands.syntax import command_line
 from bot.egress_client.client import denial_of
 from bot.egress_client.ledger_import import weighed
 from bot.text import amounts, markdown
 from bot.text.errors import UserError
-from budget.policy.runaway_detector import Limit, Spent, breaker
+from budget.policy.runaway_detector import RunawayLimit, SpentSinceResult, breaker
 from core.crash_points import declare
 from core.errors import MusterError
 from database.queries.agents import agent_messages, agents, auto_resume, last_results
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from budget.policy.runaway_detector import Runaway
+    from budget.policy.runaway_detector import RunawayFound
     from database.queries.agents.agents import AgentRow
-    from database.queries.agents.last_results import Result
+    from database.queries.agents.last_results import VisibleResult
     from database.queries.chat.questions import Question
 
 log = structlog.get_logger(__name__)
@@ -54,9 +54,9 @@ SPOKEN: Final = "spoken"
 _FOLLOW_S = 3_600.0
 
 CHOICES: Final = (
-    Choice("✅", "go", "let it go on, and count anew"),
-    Choice("❄️", "freeze", "freeze it, with its conversation"),
-    Choice("⏹", "stop", "stop it"),
+    QuestionChoice("✅", "go", "let it go on, and count anew"),
+    QuestionChoice("❄️", "freeze", "freeze it, with its conversation"),
+    QuestionChoice("⏹", "stop", "stop it"),
 )
 _RESULTS: Final = {
     "commit": "a commit",
@@ -139,8 +139,8 @@ class Breaker:
                 await last_results.note(tx, each.agent, each.kind, now)
 
     async def _over(
-        self, tx: AsyncConnection, rows: Sequence[AgentRow], last: Mapping[str, Result]
-    ) -> list[tuple[AgentRow, Runaway]]:
+        self, tx: AsyncConnection, rows: Sequence[AgentRow], last: Mapping[str, VisibleResult]
+    ) -> list[tuple[AgentRow, RunawayFound]]:
         """Those of the agents that used too much since their last visible result."""
         runaway = self.services.settings.pacing.runaway
         since = [(row, last[row.name].at if row.name in last else row.started_at) for row in rows]
@@ -149,16 +149,16 @@ class Breaker:
             return []
         asked = [(f"agent:{row.name}", at) for row, at in counted]
         used = await usage_queries.used_many(tx, asked, until=self.services.clock() + usage_queries.AHEAD_S)
-        limit, weights = Limit(tokens=runaway.tokens, usd=runaway.usd), self.services.settings.budgets.weights
+        limit, weights = RunawayLimit(tokens=runaway.tokens, usd=runaway.usd), self.services.settings.budgets.weights
         found = []
         for (row, _), sums in zip(counted, used, strict=True):
-            if over := breaker(Spent(tokens=weighed(sums, weights), usd=sums.usd), limit):
+            if over := breaker(SpentSinceResult(tokens=weighed(sums, weights), usd=sums.usd), limit):
                 found.append((row, over))
         return found
 
     # --- pausing ------------------------------------------------------------------------------------------------
 
-    async def _ask(self, row: AgentRow, over: Runaway, last: Result | None) -> None:
+    async def _ask(self, row: AgentRow, over: RunawayFound, last: VisibleResult | None) -> None:
         since = last.at if last is not None else row.started_at or 0.0
         spent, limit = amounts.amount(over.spent, over.unit), amounts.amount(over.limit, over.unit)
         ago = markdown.span(max(0.0, self.services.clock() - since))
@@ -214,7 +214,8 @@ class Breaker:
         self.services.delivery.wake()
 
     async def is_over(self, agent: str, denial: Mapping[str, Any]) -> bool:
-        """Whether a denial is ours and nobody is asked about the agent any more (bot.egress_client.client.Outlet)."""
+        """Whether a denial is ours and nobody is asked about the agent any more
+        (bot.egress_client.client.EgressClient)."""
         if not is_ours(denial.get("id")):
             return False
         async with self.services.store.read() as tx:
@@ -246,7 +247,7 @@ class Breaker:
                 return f"{row.name} goes on; what it uses is counted anew."
 
     async def follow(self, question: Question, word: str) -> None:
-        """What is done about an answer (bot.approvals.questions.Follower); done again, it changes nothing."""
+        """What is done about an answer (bot.approvals.questions.AnswerFollower); done again, it changes nothing."""
         name = question.agent
         if word != "go":
             self.services.agents.look_again(name)
@@ -280,5 +281,5 @@ class Breaker:
             self.services.delivery.wake()
 
 
-def _is_seen_to(question: Question, last: Result | None) -> bool:
+def _is_seen_to(question: Question, last: VisibleResult | None) -> bool:
     return last is not None and last.kind in _SEEN_TO and last.at > question.asked_at

@@ -2,8 +2,8 @@
 
 A snapshot is made anew each time, from the register: it is never older than what it is asked for. What was used is kept
 from one to the next, and only what came since is read (`database.queries.spending.usage_cache`); where nothing can be
-paced, nothing is read at all. Lines that are due to be drawn anew are so in every snapshot; `Pace.run` keeps them, with
-a row in the log for each, and sleeps until the next is due or something happened.
+paced, nothing is read at all. Lines that are due to be drawn anew are so in every snapshot; `PaceService.run` keeps
+them, with a row in the log for each, and sleeps until the next is due or something happened.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bot.config.pacing import policy_of
 from bot.pacing import authorization_expiry, window_status
 from bot.pacing.egress_limits import enforced
 from bot.pacing.lookahead import paces
-from bot.pacing.snapshot import Snapshot
+from bot.pacing.snapshot import PaceSnapshot
 from bot.pacing.window_inputs import budgeted
 from bot.pacing.window_loader import Gathering
 from budget.windows.even_spread_line import next_turn
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.pacing.window_inputs import Facts
+    from bot.pacing.window_inputs import WindowInputs
     from bot.pacing.window_status import Drawn
-    from budget.windows.even_spread_line import Cause, Policy
-    from budget.windows.pace_admission import Standing
+    from budget.windows.even_spread_line import Cause, PacePolicy
+    from budget.windows.pace_admission import WindowState
     from egress.settings import LimitSettings, PaceSettings
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ _NEWS_S = 14 * 86_400.0
 
 
 @dataclass(kw_only=True, slots=True)
-class Pace:
+class PaceService:
     """Windows and their lines."""
 
     services: Services
@@ -65,7 +65,7 @@ class Pace:
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """What is kept from one look to the next is of one look at a time, and never of an earlier one than before."""
-    _latest: tuple[Facts, Mapping[str, Standing]] | None = None
+    _latest: tuple[WindowInputs, Mapping[str, WindowState]] | None = None
     """What was found last, for the egress."""
     _paced: tuple[PaceSettings, ...] = ()
     _withheld: set[str] = field(default_factory=set)
@@ -113,7 +113,7 @@ class Pace:
         self._gathering.tally.doubt()
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> PacePolicy:
         """How strictly the pace is kept, as muster.yaml says."""
         settings = self.services.settings
         return policy_of(settings.pacing, settings.timezone)
@@ -141,7 +141,7 @@ class Pace:
         facts, found = await self._found()
         return paces(facts, found, self.policy)
 
-    async def _found(self) -> tuple[Facts, Mapping[str, Standing]]:
+    async def _found(self) -> tuple[WindowInputs, Mapping[str, WindowState]]:
         """What was found last, if that was lately."""
         if self._latest is None or not 0 <= self.services.clock() - self._latest[0].now < _EVERY_S:
             async with self._read() as tx:
@@ -166,19 +166,19 @@ class Pace:
         self._withheld |= set(ids)
         return self.services.outlet is None or bool(await self.services.outlet.push())
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self) -> PaceSnapshot:
         """Every window as it stands now.
 
         Raises:
             RegisterError: the register cannot be read.
         """
         if self._gathering.unpaced is self.services.settings:
-            return Snapshot(now=self.services.clock(), policy=self.policy)
+            return PaceSnapshot(now=self.services.clock(), policy=self.policy)
         async with self._read() as tx:
             facts, drawn = await self._drawn(tx, None)
         if drawn.fresh or drawn.used_up:
             self._look.set()
-        return Snapshot(now=facts.now, policy=self.policy, standings=drawn.standings, policies=policies_of(facts))
+        return PaceSnapshot(now=facts.now, policy=self.policy, standings=drawn.standings, policies=policies_of(facts))
 
     async def redraw(self, cause: Cause | None = None, *, scope: str | None = None) -> None:
         """Draw the lines anew that are to be, and keep them.
@@ -279,14 +279,16 @@ class Pace:
             async with self.services.store.read() as tx:
                 yield tx
 
-    async def _drawn(self, tx: AsyncConnection, cause: Cause | None, scope: str | None = None) -> tuple[Facts, Drawn]:
+    async def _drawn(
+        self, tx: AsyncConnection, cause: Cause | None, scope: str | None = None
+    ) -> tuple[WindowInputs, Drawn]:
         facts = await self._gathering.facts(tx)
         written = await pacing_windows.lines(tx)
         lines = {key: line for key, text in written.items() if (line := window_status.line_from(text)) is not None}
         spread = self.services.settings.pacing.spread == "even"
         return facts, window_status.stand(facts, lines, self.policy, spread=spread, cause=cause, scope=scope)
 
-    def _of_quotas(self, facts: Facts) -> list[Befell]:
+    def _of_quotas(self, facts: WindowInputs) -> list[Befell]:
         """What observations say befell windows, and was not written down."""
         return [
             Befell(window=quota.key, at=event.at, kind=event.kind, detail={"text": event.text})
@@ -296,7 +298,7 @@ class Pace:
         ]
 
 
-def policies_of(facts: Facts) -> dict[str, str]:
+def policies_of(facts: WindowInputs) -> dict[str, str]:
     """What happens at the limit of each window that is Muster's own."""
     return {each.key: each.limit.policy for each in budgeted(facts.held, facts.spenders)}
 

@@ -14,19 +14,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bot.commands.syntax import command_line
-from bot.pacing.snapshot import Snapshot
+from bot.pacing.snapshot import PaceSnapshot
 from bot.tasks import text as task_words
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget.costs.task_cost_from_history import learn
 from budget.costs.task_cost_projection import expected
 from budget.policy import model_downgrade
-from budget.policy.account_choice import Candidate, Room, choose
-from budget.policy.model_downgrade import Downgrade, Held, Queue, Refuse, Rung, Tried
-from budget.windows.pace_admission import Cost, Policy, Waits, decide
+from budget.policy.account_choice import AccountCandidate, WindowRoom, choose
+from budget.policy.model_downgrade import Downgrade, HeldBack, QueueStart, RefuseStart, Rung, Tried
+from budget.windows.pace_admission import Cost, PacePolicy, Waits, decide
 from core.crash_points import declare
 from database.queries.agents import agents, session_accounts
-from database.queries.agents.session_accounts import Lease
+from database.queries.agents.session_accounts import AccountLease
 from fleet.errors import FleetError
 from fleet.journal import reader
 from fleet.launch.launch_plan import DEFAULT_RUNTIME
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     from budget.costs.task_cost_from_history import Past
     from budget.policy.account_choice import Chosen
     from budget.policy.model_downgrade import Step
-    from budget.windows.pace_admission import Standing, Urgency
+    from budget.windows.pace_admission import Urgency, WindowState
     from database.queries.agents.agents import AgentRow
-    from fleet.launch.launch_plan import Plan
+    from fleet.launch.launch_plan import LaunchPlan
 
 LEASED = declare("session.leased")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
+class SessionPurpose:
     """What a session is started for."""
 
     kind: str = "task"
@@ -68,14 +68,14 @@ class Opening:
     """What was decided of a session that is about to start."""
 
     step: Step
-    plan: Plan
+    plan: LaunchPlan
     """What it would be started as: what was wanted, or after a downgrade less than that."""
-    wanted: Plan
-    snapshot: Snapshot
+    wanted: LaunchPlan
+    snapshot: PaceSnapshot
     """What was known of the windows."""
-    held: Held | None = None
+    held: HeldBack | None = None
     """Why what was wanted may not run now; None: it may."""
-    standings: Sequence[Standing] = ()
+    standings: Sequence[WindowState] = ()
     """The windows by which it is held."""
     cost: Cost = field(default_factory=lambda: Cost(tokens=0.0))
     """What the work is projected to cost with `plan`."""
@@ -85,7 +85,7 @@ class Opening:
 
 
 async def start_for(
-    services: Services, name: str, work: Work | None, *, asked: Mapping[str, str | None] | None = None
+    services: Services, name: str, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
 ) -> Opening:
     """What `name` would be started as now, for this work.
 
@@ -105,12 +105,12 @@ async def start_for(
 
 
 async def opening(
-    services: Services, plan: Plan, work: Work | None, *, asked: Mapping[str, str | None] | None = None
+    services: Services, plan: LaunchPlan, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
 ) -> Opening:
     """What is done of a session that a plan describes; see `start_for`."""
     snapshot = await snapshot_of(services)
     if not snapshot.standings:
-        return Opening(step=model_downgrade.Start(), plan=plan, wanted=plan, snapshot=snapshot)
+        return Opening(step=model_downgrade.StartAsWanted(), plan=plan, wanted=plan, snapshot=snapshot)
     async with services.store.read() as tx:
         row = await agents.get(tx, plan.name)
         leased = await session_accounts.of_agent(tx, plan.name)
@@ -119,9 +119,9 @@ async def opening(
     cost = cost_of(past, plan, work, now=snapshot.now, price=price)
     found = _held(services, snapshot, plan, work, cost, leased)
     if found is None:
-        return Opening(step=model_downgrade.Start(), plan=plan, wanted=plan, snapshot=snapshot, cost=cost)
+        return Opening(step=model_downgrade.StartAsWanted(), plan=plan, wanted=plan, snapshot=snapshot, cost=cost)
     held, standings = found
-    tried: list[tuple[Tried, Plan]] = []
+    tried: list[tuple[Tried, LaunchPlan]] = []
     if not await asyncio.to_thread(_goes_on, services, row, plan):
         chain = await asyncio.to_thread(_chain, services, plan.runtime)
         for rung in model_downgrade.rungs(chain, runtime=plan.runtime, model=plan.model):
@@ -148,19 +148,21 @@ async def opening(
     )
 
 
-async def snapshot_of(services: Services) -> Snapshot:
+async def snapshot_of(services: Services) -> PaceSnapshot:
     """Every window as it stands now; none where nothing is paced.
 
     Raises:
         RegisterError: the register cannot be read.
     """
     if services.pace is None:
-        return Snapshot(now=services.clock(), policy=Policy())
-    found: Snapshot = await services.pace.snapshot()
+        return PaceSnapshot(now=services.clock(), policy=PacePolicy())
+    found: PaceSnapshot = await services.pace.snapshot()
     return found
 
 
-def cost_of(past: Sequence[Past], plan: Plan, work: Work | None, *, now: float, price: float | None = None) -> Cost:
+def cost_of(
+    past: Sequence[Past], plan: LaunchPlan, work: SessionPurpose | None, *, now: float, price: float | None = None
+) -> Cost:
     """What the work is projected to cost.
 
     Args:
@@ -186,18 +188,18 @@ def _chain(services: Services, runtime: str) -> list[Rung]:
     return [model_downgrade.parse(each, runtime=runtime, runtimes=RUNTIMES) for each in written]
 
 
-def _goes_on(services: Services, row: AgentRow | None, plan: Plan) -> bool:
+def _goes_on(services: Services, row: AgentRow | None, plan: LaunchPlan) -> bool:
     """Whether it goes on with a conversation, in the middle of which the model stays."""
     if row is None or not row.keep_session or row.runtime != plan.runtime:
         return False
     return bool(reader.incarnations(services.planner.folder_of(plan.name)))
 
 
-def _lowered(services: Services, plan: Plan, rung: Rung, asked: Mapping[str, str | None]) -> Plan | None:
+def _lowered(services: Services, plan: LaunchPlan, rung: Rung, asked: Mapping[str, str | None]) -> LaunchPlan | None:
     """The plan with another rung's model; None: that could not be started."""
     said = {"runtime": rung.runtime, "model": rung.model}
     try:
-        lower: Plan = services.planner.plan(plan.name, {**asked, **said})
+        lower: LaunchPlan = services.planner.plan(plan.name, {**asked, **said})
     except FleetError:
         return None
     # The roster keeps what was wanted: the next conversation begins with that.
@@ -206,8 +208,13 @@ def _lowered(services: Services, plan: Plan, rung: Rung, asked: Mapping[str, str
 
 
 def _held(
-    services: Services, snapshot: Snapshot, plan: Plan, work: Work | None, cost: Cost, leased: Mapping[str, str]
-) -> tuple[Held, Sequence[Standing]] | None:
+    services: Services,
+    snapshot: PaceSnapshot,
+    plan: LaunchPlan,
+    work: SessionPurpose | None,
+    cost: Cost,
+    leased: Mapping[str, str],
+) -> tuple[HeldBack, Sequence[WindowState]] | None:
     """Why such a session may not start now on any of the accounts that serve it, and the windows that it would draw on
     where it may first; None: it may."""
     urgency: Urgency = "normal" if work is None else work.urgency
@@ -215,7 +222,7 @@ def _held(
     mine = leased.get(provider or "")
     # An agent stays on its account while that is not used up: the others are none of its.
     stays = [mine] if mine in names and not _candidate(snapshot, str(mine), plan).exhausted else list(names)
-    waits: list[tuple[Waits, Sequence[Standing]]] = []
+    waits: list[tuple[Waits, Sequence[WindowState]]] = []
     each_one: list[str | None] = [*stays]
     for account in each_one or [None]:
         standings = snapshot.for_draw(
@@ -234,17 +241,17 @@ def _held(
         waits.append((decision, standings))
     first, drawn = min(waits, key=lambda each: float("inf") if each[0].at is None else each[0].at)
     never = all(_is_never(snapshot, each) for each, _ in waits)
-    return Held(text=first.text, at=first.at, never=never, leave=first.leave), drawn
+    return HeldBack(text=first.text, at=first.at, never=never, leave=first.leave), drawn
 
 
-def _is_never(snapshot: Snapshot, waits: Waits) -> bool:
+def _is_never(snapshot: PaceSnapshot, waits: Waits) -> bool:
     standing = snapshot.standings.get(waits.window)
     return waits.at is None and standing is not None and waits.need > standing.window.known_limit
 
 
-def work_of(task: str | None) -> Work | None:
+def work_of(task: str | None) -> SessionPurpose | None:
     """What a launch by hand is for: it is never refused for its pace, and without a task it spends nothing yet."""
-    return None if task is None else Work(kind="turn", may_refuse=False)
+    return None if task is None else SessionPurpose(kind="turn", may_refuse=False)
 
 
 async def settle(
@@ -275,8 +282,8 @@ async def settle(
 
 
 def _candidate(
-    snapshot: Snapshot, account: str, plan: Plan | AgentRow, leases: int = 0, at_once: int | None = None
-) -> Candidate:
+    snapshot: PaceSnapshot, account: str, plan: LaunchPlan | AgentRow, leases: int = 0, at_once: int | None = None
+) -> AccountCandidate:
     scope = f"account:{account}"
     standings = [
         standing
@@ -288,9 +295,9 @@ def _candidate(
         window = standing.window
         used, limit = window.known_use, window.known_limit
         left = None if used is None else 0.0 if limit <= 0 else (limit - used - standing.held) / limit
-        rooms.append(Room(window=window.key.removeprefix("account:"), left=left, resets_at=window.resets_at))
+        rooms.append(WindowRoom(window=window.key.removeprefix("account:"), left=left, resets_at=window.resets_at))
     waits = isinstance(decide(standings, Cost(tokens=0.0, usd=0.0), "normal", snapshot.now, snapshot.policy), Waits)
-    return Candidate(account=account, rooms=rooms, leases=leases, at_once=at_once, waits=waits)
+    return AccountCandidate(account=account, rooms=rooms, leases=leases, at_once=at_once, waits=waits)
 
 
 async def lease(
@@ -298,7 +305,7 @@ async def lease(
     tx: AsyncConnection,
     row: AgentRow,
     accounts: Mapping[str, Sequence[str]],
-    snapshot: Snapshot,
+    snapshot: PaceSnapshot,
     *,
     may_refuse: bool = False,
 ) -> dict[str, str]:
@@ -308,9 +315,9 @@ async def lease(
         services: what there is.
         tx: the transaction that has the agent run; it sees the leases of all that came before.
         row: the agent.
-        accounts: those that serve it, by provider; that of its model first (`fleet.launch.launch_plan.Plan.accounts`).
-        snapshot: what is known of the windows.
-        may_refuse: an agent that comes new to accounts with as many sessions as they may have is refused.
+        accounts: those that serve it, by provider; that of its model first
+        (`fleet.launch.launch_plan.LaunchPlan.accounts`). snapshot: what is known of the windows. may_refuse: an agent
+        that comes new to accounts with as many sessions as they may have is refused.
 
     Raises:
         UserError: it is refused so.
@@ -347,7 +354,7 @@ async def lease(
         found[provider] = chosen.account
         if held is not None and held.account == chosen.account:
             continue
-        new = Lease(
+        new = AccountLease(
             agent=row.name,
             provider=provider,
             account=chosen.account,
@@ -371,7 +378,7 @@ def _has_credential(services: Services, account: str) -> bool:
     return bool(services.environ.get(reference.name, "").strip())
 
 
-def _told(chosen: Chosen, held: Lease | None, *, several: bool) -> str | None:
+def _told(chosen: Chosen, held: AccountLease | None, *, several: bool) -> str | None:
     account = markdown.code(chosen.account)
     if chosen.moved_from is not None:
         before = markdown.code(chosen.moved_from)
@@ -423,16 +430,16 @@ def told(services: Services, opened: Opening) -> str | None:
         case Downgrade(rung=rung, why=why):
             was = markdown.code(opened.wanted.model or f"the default of {opened.wanted.runtime}")
             return f"↘️ It starts with {markdown.code(str(rung))} instead of {was}: {why} {faster}"
-        case Queue(at=at, why=why):
+        case QueueStart(at=at, why=why):
             when = f"about {services.agents.teller.time_of_day(at)}" if at is not None else "at a time not known yet"
             return f"⏳ {why}{tried_in_words(opened.step)} There is room {when}. {faster}"
-        case Refuse(why=why):
+        case RefuseStart(why=why):
             return f"⛔ {why}{tried_in_words(opened.step)} {faster}"
         case _:
             return None
 
 
-def tried_in_words(step: Queue | Refuse) -> str:
+def tried_in_words(step: QueueStart | RefuseStart) -> str:
     """Which smaller models have no room either; nothing where none was tried."""
     if not step.tried:
         return ""

@@ -6,36 +6,38 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from budget.windows.window_figures import Figures, Gate, figures
+from budget.windows.window_figures import CountedLimit, Figures, figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from budget.windows.even_spread_line import Policy, Window
-    from budget.windows.pace_admission import Standing
+    from budget.windows.even_spread_line import PacePolicy, Window
+    from budget.windows.pace_admission import WindowState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Snapshot:
+class PaceSnapshot:
     """Every window as it stands at one moment."""
 
     now: float
     """Seconds since the epoch."""
-    policy: Policy
-    standings: Mapping[str, Standing] = field(default_factory=lambda: MappingProxyType({}))
+    policy: PacePolicy
+    standings: Mapping[str, WindowState] = field(default_factory=lambda: MappingProxyType({}))
     """By the key of the window."""
     policies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """What happens at the limit, by the key of the window; of a provider's own nothing is said."""
-    gates: Mapping[str, Gate] = field(default_factory=lambda: MappingProxyType({}))
+    gates: Mapping[str, CountedLimit] = field(default_factory=lambda: MappingProxyType({}))
     """What the egress counts at this moment, by the key of the window; only where people are shown it."""
 
-    def seen_at_the_gate(self, standing: Mapping[str, Any] | None) -> Snapshot:
+    def seen_at_the_gate(self, standing: Mapping[str, Any] | None) -> PaceSnapshot:
         """The same with what the egress counts (egress.limits.view); None: it does not answer."""
         gates = {}
         for each in () if standing is None else standing["limits"]:
             if each.get("account") is None and each["window"] is not None:
                 whose = f"agent:{each['agent']}" if each["agent"] is not None else each["scope"]
-                gates[f"{whose}/{each['unit']}/{each['window']}"] = Gate(used=each["used"], reserved=each["reserved"])
+                gates[f"{whose}/{each['unit']}/{each['window']}"] = CountedLimit(
+                    used=each["used"], reserved=each["reserved"]
+                )
         return replace(self, gates=gates)
 
     def figures(self, key: str) -> Figures | None:
@@ -59,7 +61,7 @@ class Snapshot:
         provider: str | None = None,
         account: str | None = None,
         host: bool = True,
-    ) -> tuple[Standing, ...]:
+    ) -> tuple[WindowState, ...]:
         """Every window that such work draws on; what is not known of the work (None) draws on nothing.
 
         Args:
@@ -100,7 +102,7 @@ def draws_on(
     account: str | None = None,
     host: bool = True,
 ) -> bool:
-    """Whether such work counts on a window; the arguments are those of `Snapshot.for_draw`."""
+    """Whether such work counts on a window; the arguments are those of `PaceSnapshot.for_draw`."""
     sort, _, name = window.scope.partition(":")
     drawn = {"agent": agent, "role": role, "provider": provider, "account": account}
     if sort == "host":

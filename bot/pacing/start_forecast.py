@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bot.tasks import text as task_words
 from bot.text import markdown
 from bot.text.iso_timestamps import timestamp
-from budget.dispatch.next_task import Wait
+from budget.dispatch.next_task import TaskWait
 from budget.windows.pace_admission import Waits, decide
 from database.queries.agents import agents
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bot.app.services import Services
-    from bot.config.accounts import Serves
-    from bot.pacing.snapshot import Snapshot
-    from budget.windows.pace_admission import Cost, Standing
+    from bot.config.accounts import ServesBlock
+    from bot.pacing.snapshot import PaceSnapshot
+    from budget.windows.pace_admission import Cost, WindowState
 
 #: So many agents are asked for what they draw on; the windows of more are hardly others.
 _ASKED: Final = 16
@@ -43,7 +43,7 @@ async def prospect(
     Raises:
         RegisterError: the register cannot be read.
     """
-    snapshot: Snapshot = await services.pace.snapshot()
+    snapshot: PaceSnapshot = await services.pace.snapshot()
     drawn = await draws(services, snapshot, role=role, runtime=runtime, model=model)
     found = [decide(draw, cost, "normal", snapshot.now, snapshot.policy) for draw in drawn]
     waits = [each for each in found if isinstance(each, Waits)]
@@ -52,8 +52,8 @@ async def prospect(
 
 
 async def draws(
-    services: Services, snapshot: Snapshot, *, role: str | None, runtime: str | None, model: str | None
-) -> list[Sequence[Standing]]:
+    services: Services, snapshot: PaceSnapshot, *, role: str | None, runtime: str | None, model: str | None
+) -> list[Sequence[WindowState]]:
     """The windows that it would draw on: of each agent that runs and could do it, or else of each account."""
     async with services.store.read() as tx:
         every = await agents.every(tx)
@@ -75,7 +75,7 @@ async def draws(
     return [*made] or [snapshot.for_draw(role=role, runtime=runtime, model=model)]
 
 
-def _fits(serves: Serves, role: str | None, runtime: str | None, model: str | None) -> bool:
+def _fits(serves: ServesBlock, role: str | None, runtime: str | None, model: str | None) -> bool:
     # What was not said of the work bounds nothing.
     unsaid = {name: None for name, value in (("roles", role), ("runtimes", runtime)) if value is None}
     return serves.model_copy(update=unsaid).fits(role=role or "", runtime=runtime or "", model=model)
@@ -87,7 +87,7 @@ def in_words(found: Prospect, now: float, zone: Any) -> str:
         return "Nothing that is known bounds it: it would begin as soon as somebody is free."
     if found.waits is None:
         return "What may be spent now has room for it: it would begin as soon as somebody is free."
-    rest = task_words.when(Wait.of(found.waits), now, zone)
+    rest = task_words.when(TaskWait.of(found.waits), now, zone)
     return f"⏳ It would wait. {markdown.shown(found.waits.text)} {rest}".rstrip()
 
 

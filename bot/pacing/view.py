@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from bot.commands.context import Context
-    from bot.pacing.snapshot import Snapshot
+    from bot.pacing.snapshot import PaceSnapshot
     from bot.reports.model import WindowFacts
-    from budget.windows.pace_admission import Standing
+    from budget.windows.pace_admission import WindowState
     from budget.windows.window_figures import Figures
     from database.queries.spending.pacing_windows import Befell
 
@@ -37,7 +37,7 @@ async def show_pace(ctx: Context) -> Reply:
 
     services = ctx.services
     gate = None if services.outlet is None else await services.outlet.standing()
-    snapshot: Snapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
+    snapshot: PaceSnapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
     zone: ZoneInfo = services.settings.timezone
     facts = {each.key: each for each in await gather_windows(services, snapshot.now)}
     order = snapshot.every()
@@ -62,7 +62,7 @@ async def show_pace(ctx: Context) -> Reply:
 _HELD = ("pace", "limit", "unknown", "price")
 
 
-def _json(found: Figures, snapshot: Snapshot, facts: WindowFacts | None, words: Sequence[Befell]) -> dict[str, Any]:
+def _json(found: Figures, snapshot: PaceSnapshot, facts: WindowFacts | None, words: Sequence[Befell]) -> dict[str, Any]:
     return {
         **pace_json(found),
         "scope": found.scope,
@@ -84,7 +84,7 @@ def _json(found: Figures, snapshot: Snapshot, facts: WindowFacts | None, words: 
 
 def _text(
     order: Sequence[Figures],
-    snapshot: Snapshot,
+    snapshot: PaceSnapshot,
     facts: Mapping[str, WindowFacts],
     words: Mapping[str, Sequence[Befell]],
     waiting: int,
@@ -112,7 +112,7 @@ def _text(
 
 
 def _window(
-    found: Figures, snapshot: Snapshot, facts: WindowFacts | None, words: Sequence[Befell], zone: ZoneInfo
+    found: Figures, snapshot: PaceSnapshot, facts: WindowFacts | None, words: Sequence[Befell], zone: ZoneInfo
 ) -> str:
     unit, standing = found.unit, snapshot.standings[found.key]
     lines = [f"**{markdown.one_line(named(found.key), 60)}**"]
@@ -134,7 +134,7 @@ def _window(
     return "\n".join(lines)
 
 
-def _unknown(found: Figures, snapshot: Snapshot, limit: str) -> str:
+def _unknown(found: Figures, snapshot: PaceSnapshot, limit: str) -> str:
     """What is known of a window all the same whose use is not known."""
     seen = seen_words(found.last_seen, found.unit, snapshot.now)
     if seen is None:
@@ -158,7 +158,7 @@ def named(key: str) -> str:
     return key.replace("/", ", ")
 
 
-def _against(found: Figures, standing: Standing) -> str:
+def _against(found: Figures, standing: WindowState) -> str:
     if standing.line.resets_at is None:
         return "and no line: it has no end to spread it up to."
     if found.line is None or found.ahead is None:

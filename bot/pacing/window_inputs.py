@@ -13,15 +13,15 @@ from budget.windows.even_spread_line import Window
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from bot.egress_client.settings_push import Held
-    from budget.costs.task_cost_from_history import Turn
+    from bot.egress_client.settings_push import HeldLimit
+    from budget.costs.task_cost_from_history import TypicalTurn
     from budget.windows.even_spread_line import LastSeen
-    from budget.windows.provider_quota import Reading
+    from budget.windows.provider_quota import WindowReading
     from budget.windows.running_task_reserve import Reserve
     from database.queries.spending.pacing_windows import AuthorizationRow
 
 
-class Start(NamedTuple):
+class CountStart(NamedTuple):
     """From when on what is counted."""
 
     scope: str
@@ -53,7 +53,7 @@ class Quota:
 
     account: str
     name: str
-    reading: Reading
+    reading: WindowReading
     per_token: float | None
 
     @property
@@ -62,7 +62,7 @@ class Quota:
         return f"account:{self.account}/{self.name}"
 
 
-class Usage(NamedTuple):
+class UsedSince(NamedTuple):
     """What was used."""
 
     tokens: float = 0.0
@@ -90,17 +90,17 @@ class UnderWay:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class WindowInputs:
     """All of it."""
 
     now: float
-    held: Sequence[Held] = ()
+    held: Sequence[HeldLimit] = ()
     spenders: Mapping[str, Spender] = field(default_factory=dict)
     quotas: Sequence[Quota] = ()
-    used: Mapping[Start, Usage] = field(default_factory=dict)
+    used: Mapping[CountStart, UsedSince] = field(default_factory=dict)
     under_way: Sequence[UnderWay] = ()
     authorizations: Sequence[AuthorizationRow] = ()
-    turn: Turn | None = None
+    turn: TypicalTurn | None = None
     """What one typical turn comes to; None: not asked for."""
 
 
@@ -108,7 +108,7 @@ class Facts:
 class Budgeted:
     """A limit, as one pool or one agent has it."""
 
-    limit: Held
+    limit: HeldLimit
     scope: str
     """Of the pacing law: a pool's own, or of an allowance its agent's."""
 
@@ -120,7 +120,7 @@ class Budgeted:
         return f"{self.scope}/{self.limit.unit}/{self.limit.window or 'all'}"
 
 
-def budgeted(held: Sequence[Held], spenders: Mapping[str, Spender]) -> Iterator[Budgeted]:
+def budgeted(held: Sequence[HeldLimit], spenders: Mapping[str, Spender]) -> Iterator[Budgeted]:
     """Each limit, for whom it counts: a pool once, an allowance for each agent that it governs.
 
     Of an allowance without a window, which is a launch's, only the egress keeps count.
@@ -171,30 +171,32 @@ def _governing(allowances: tuple[Named, ...], draw: Draw, raised_at: float | Non
     return frozenset((limit.scope, limit.set_at) for limit in governing(limits, draw))
 
 
-def starts(held: Sequence[Held], spenders: Mapping[str, Spender], quotas: Sequence[Quota], now: float) -> set[Start]:
+def starts(
+    held: Sequence[HeldLimit], spenders: Mapping[str, Spender], quotas: Sequence[Quota], now: float
+) -> set[CountStart]:
     """From when on what is to be counted for `windows_of`."""
     readings = {(quota.account, quota.name): quota.reading for quota in quotas}
     found = set()
     for each in budgeted(held, spenders):
         if each.limit.unit != "share":
-            found.add(Start(each.scope, window_boundaries.start_of(each.limit.window, now)))
+            found.add(CountStart(each.scope, window_boundaries.start_of(each.limit.window, now)))
         elif (reading := readings.get((each.limit.of or "", each.limit.window or ""))) is not None:
             begins = _begun(reading, now)
             if begins is not None:
-                found.add(Start(each.scope, begins, each.limit.of))
+                found.add(CountStart(each.scope, begins, each.limit.of))
     for quota in quotas:
         if quota.per_token is not None and (begins := _begun(quota.reading, now)) is not None:
-            found.add(Start(f"account:{quota.account}", begins))
+            found.add(CountStart(f"account:{quota.account}", begins))
     return found
 
 
-def windows_of(facts: Facts) -> Iterator[Window]:
+def windows_of(facts: WindowInputs) -> Iterator[Window]:
     """Every window that there is, as it is known now."""
     for window in _windows(facts):
         yield replace(window, turn=_turn(window, facts.turn))
 
 
-def _turn(window: Window, turn: Turn | None) -> float | None:
+def _turn(window: Window, turn: TypicalTurn | None) -> float | None:
     if turn is None or window.unit == "usd":
         return None if turn is None else turn.usd
     if window.unit == "tokens":
@@ -202,7 +204,7 @@ def _turn(window: Window, turn: Turn | None) -> float | None:
     return None if window.per_token is None else turn.tokens * window.per_token
 
 
-def _windows(facts: Facts) -> Iterator[Window]:
+def _windows(facts: WindowInputs) -> Iterator[Window]:
     quotas = {(quota.account, quota.name): quota for quota in facts.quotas}
     for quota in facts.quotas:
         yield quota.reading.window(key=quota.key, scope=f"account:{quota.account}", per_token=quota.per_token)
@@ -213,10 +215,10 @@ def _windows(facts: Facts) -> Iterator[Window]:
             yield _share(each, found, facts)
 
 
-def _of_the_clock(each: Budgeted, facts: Facts) -> Window:
+def _of_the_clock(each: Budgeted, facts: WindowInputs) -> Window:
     limit, now = each.limit, facts.now
     begins, ends = window_boundaries.start_of(limit.window, now), window_boundaries.end_of(limit.window, now)
-    used = facts.used.get(Start(each.scope, begins), Usage())
+    used = facts.used.get(CountStart(each.scope, begins), UsedSince())
     return Window(
         key=each.key,
         scope=each.scope,
@@ -232,7 +234,7 @@ def _of_the_clock(each: Budgeted, facts: Facts) -> Window:
     )
 
 
-def _share(each: Budgeted, quota: Quota, facts: Facts) -> Window:
+def _share(each: Budgeted, quota: Quota, facts: WindowInputs) -> Window:
     """A share of a provider's window: what its scope used of the account, as learned per token."""
     reading, limit = quota.reading, each.limit
     begins = _begun(reading, facts.now)
@@ -243,7 +245,7 @@ def _share(each: Budgeted, quota: Quota, facts: Facts) -> Window:
         # All that is used of the account counts, whoever used it.
         used, at_least, last_seen = reading.used, reading.at_least, reading.last_seen
     elif begins is not None:
-        tokens = facts.used.get(Start(each.scope, begins, limit.of), Usage()).tokens
+        tokens = facts.used.get(CountStart(each.scope, begins, limit.of), UsedSince()).tokens
         if tokens == 0:
             used = 0.0
         elif quota.per_token is not None:
@@ -267,7 +269,7 @@ def _share(each: Budgeted, quota: Quota, facts: Facts) -> Window:
     )
 
 
-def _begun(reading: Reading, now: float) -> float | None:
+def _begun(reading: WindowReading, now: float) -> float | None:
     """When the window began; of one that is known by its length alone, the earliest that it can have."""
     if reading.begins_at is not None and reading.begins_at <= now:
         return reading.begins_at

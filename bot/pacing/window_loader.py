@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from bot.egress_client.settings_push import held
 from bot.pacing import past_authorizations
-from bot.pacing.window_inputs import Facts, Quota, Spender, Start, UnderWay, Usage, starts
-from budget.costs.task_cost_from_history import Turn, typical_turn
+from bot.pacing.window_inputs import CountStart, Quota, Spender, UnderWay, UsedSince, WindowInputs, starts
+from budget.costs.task_cost_from_history import TypicalTurn, typical_turn
 from budget.dispatch.fair_queueing import CRITICAL
 from budget.tokens import Tokens, Weights
 from budget.windows import provider_quota
-from budget.windows.running_task_reserve import Live, still
+from budget.windows.running_task_reserve import ReservedTask, still
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents
 from database.queries.spending import limits_by_command, pacing_windows, turn_outcomes, usage_queries
-from database.queries.spending.usage_cache import Asked, Tally
+from database.queries.spending.usage_cache import UsageQuestion, UsageTally
 from fleet.roster.launch_overrides import Basis
 from fleet.sandbox.profiles import merged
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.config.schema import Account, Settings
-    from bot.egress_client.settings_push import Held
+    from bot.egress_client.settings_push import HeldLimit
     from database.queries.spending.pacing_windows import ObservationRow
-    from database.queries.spending.usage_cache import Kept
+    from database.queries.spending.usage_cache import UsageCache
     from database.queries.spending.usage_queries import Sums
     from database.queries.tasks import Task
 
@@ -48,16 +48,18 @@ class Gathering:
     """Finds the facts; remembers what does not change between two looks, which come one after the other."""
 
     services: Services
-    tally: Tally = field(default_factory=Tally)
+    tally: UsageTally = field(default_factory=UsageTally)
     """What was used since the windows began."""
     unpaced: Settings | None = None
     """The settings with which, and with the limits given by command, there can be no window at all; None: there may."""
-    _seen: dict[tuple[str, str], tuple[int, Sequence[provider_quota.Seen], float | None]] = field(default_factory=dict)
+    _seen: dict[tuple[str, str], tuple[int, Sequence[provider_quota.QuotaSample], float | None]] = field(
+        default_factory=dict
+    )
     """Of each window that a provider told of: its newest row, what was seen, and what a token is of it."""
-    _turn: tuple[float, Turn] | None = None
+    _turn: tuple[float, TypicalTurn] | None = None
     """What a typical turn comes to, and when that was looked up."""
 
-    async def facts(self, tx: AsyncConnection) -> Facts:
+    async def facts(self, tx: AsyncConnection) -> WindowInputs:
         """As it is now. Before the transaction begins there is `tally.begin` to be called.
 
         Raises:
@@ -82,7 +84,7 @@ class Gathering:
             first = min(row.granted_at for row in authorized)
             counted = await _used(tx, kept, {*past_authorizations.starts_of(over, authorized)}, weights, heirs, now)
             authorized = past_authorizations.used_up(authorized, await pacing_windows.ended(tx, first), over, counted)
-        return Facts(
+        return WindowInputs(
             now=now,
             held=limits,
             spenders=spenders,
@@ -93,7 +95,7 @@ class Gathering:
             turn=await self._typical_turn(tx, weights, now),
         )
 
-    async def _typical_turn(self, tx: AsyncConnection, weights: Weights, now: float) -> Turn:
+    async def _typical_turn(self, tx: AsyncConnection, weights: Weights, now: float) -> TypicalTurn:
         if self._turn is None or not 0 <= now - self._turn[0] < _TURN_S:
             seen = await turn_outcomes.recent(tx)
             sums = [(float(weigh(each, weights)), None if each.unpriced else each.usd) for each in seen]
@@ -111,9 +113,9 @@ class Gathering:
         self,
         tx: AsyncConnection,
         settings: Settings,
-        limits: Iterable[Held],
+        limits: Iterable[HeldLimit],
         weights: Weights,
-        kept: Kept,
+        kept: UsageCache,
         now: float,
     ) -> list[Quota]:
         accounts = {name: each for name, each in settings.accounts.items() if each.kind == "subscription"}
@@ -136,13 +138,13 @@ class Gathering:
             )
             for key, length in wanted.items()
         }
-        asked = [Asked(f"account:{name}", at) for (name, _), at in last.items() if at is not None]
+        asked = [UsageQuestion(f"account:{name}", at) for (name, _), at in last.items() if at is not None]
         spent = dict(zip(asked, await kept.used(tx, asked, now=now), strict=True))
         found = []
         for (name, window), length in wanted.items():
             _, history, per_token = self._seen.get((name, window), (0, (), None))
             at = last[name, window]
-            since = spent.get(Asked(f"account:{name}", at)) if at is not None else None
+            since = spent.get(UsageQuestion(f"account:{name}", at)) if at is not None else None
             reading = provider_quota.read(
                 history,
                 0.0 if since is None else float(weigh(since, weights)),
@@ -201,7 +203,7 @@ async def spenders_of(tx: AsyncConnection, services: Services, settings: Setting
     return found
 
 
-def _can_be_paced(settings: Settings, limits: Iterable[Held]) -> bool:
+def _can_be_paced(settings: Settings, limits: Iterable[HeldLimit]) -> bool:
     """Whether there may be windows, whichever agents there are."""
     launches = all(limit.is_whole or (limit.kind == "allowance" and limit.window is None) for limit in limits)
     return not launches or any(account.kind == "subscription" for account in settings.accounts.values())
@@ -229,15 +231,16 @@ def weigh(sums: Sums, weights: Weights) -> int:
 
 async def _used(
     tx: AsyncConnection,
-    kept: Kept,
-    asked: Collection[Start],
+    kept: UsageCache,
+    asked: Collection[CountStart],
     weights: Weights,
     heirs: Mapping[str, list[str]],
     now: float,
-) -> dict[Start, Usage]:
-    sums = await kept.used(tx, [Asked(*start) for start in asked], now=now, heirs=heirs)
+) -> dict[CountStart, UsedSince]:
+    sums = await kept.used(tx, [UsageQuestion(*start) for start in asked], now=now, heirs=heirs)
     return {
-        start: Usage(tokens=float(weigh(each, weights)), usd=each.usd) for start, each in zip(asked, sums, strict=True)
+        start: UsedSince(tokens=float(weigh(each, weights)), usd=each.usd)
+        for start, each in zip(asked, sums, strict=True)
     }
 
 
@@ -249,8 +252,8 @@ def _windows(name: str, account: Account, newest: Mapping[tuple[str, str], int])
     return {window: None for _, window in latest[:_MOST_WINDOWS]} or dict(_USUAL)
 
 
-def _seen(row: ObservationRow) -> provider_quota.Seen:
-    return provider_quota.Seen(
+def _seen(row: ObservationRow) -> provider_quota.QuotaSample:
+    return provider_quota.QuotaSample(
         account=row.account,
         window=row.window,
         seen_at=row.seen_at,
@@ -275,8 +278,8 @@ def _under_way(
         model=task.model,
         account=task.account,
         provider=None if account is None else account.provider,
-        tokens=still(Live(projected=task.projected_tokens or 0.0, used=tokens)),
-        usd=still(Live(projected=task.projected_usd or 0.0, used=usd)),
+        tokens=still(ReservedTask(projected=task.projected_tokens or 0.0, used=tokens)),
+        usd=still(ReservedTask(projected=task.projected_usd or 0.0, used=usd)),
         projected_tokens=task.projected_tokens or 0.0,
         projected_usd=task.projected_usd or 0.0,
         critical=task.urgency == CRITICAL,

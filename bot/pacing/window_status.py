@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bot.pacing.snapshot import draws_on
 from bot.pacing.window_inputs import windows_of
-from budget.windows.even_spread_line import JITTER_S, Line, Policy, Window, redrawn
-from budget.windows.pace_admission import Authorization, Standing, settled
+from budget.windows.even_spread_line import JITTER_S, EvenSpreadLine, PacePolicy, Window, redrawn
+from budget.windows.pace_admission import Authorization, WindowState, settled
 from budget.windows.running_task_reserve import Reserve, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from bot.pacing.window_inputs import Facts, UnderWay
+    from bot.pacing.window_inputs import UnderWay, WindowInputs
     from budget.windows.even_spread_line import Cause, Unit
     from database.queries.spending.pacing_windows import AuthorizationRow
 
@@ -27,10 +27,10 @@ _NOTHING = 1e-6
 class Drawn:
     """What became of windows, and what of it is to be written down."""
 
-    standings: Mapping[str, Standing]
-    fresh: tuple[Line, ...] = ()
+    standings: Mapping[str, WindowState]
+    fresh: tuple[EvenSpreadLine, ...] = ()
     """Lines that were drawn now."""
-    skewed: tuple[Line, ...] = ()
+    skewed: tuple[EvenSpreadLine, ...] = ()
     """Lines that stood, drawn in what is the future now: the clock went back."""
     gone: tuple[str, ...] = ()
     """Windows that had a line and are no more."""
@@ -41,9 +41,9 @@ class Drawn:
 
 
 def stand(
-    facts: Facts,
-    lines: Mapping[str, Line],
-    policy: Policy,
+    facts: WindowInputs,
+    lines: Mapping[str, EvenSpreadLine],
+    policy: PacePolicy,
     *,
     spread: bool = True,
     cause: Cause | None = None,
@@ -60,9 +60,9 @@ def stand(
         scope: or only those of windows of this scope.
     """
     now = facts.now
-    found: dict[str, Standing] = {}
-    fresh: list[Line] = []
-    skewed: list[Line] = []
+    found: dict[str, WindowState] = {}
+    fresh: list[EvenSpreadLine] = []
+    skewed: list[EvenSpreadLine] = []
     for window in windows_of(facts):
         line = lines.get(window.key)
         if line is not None and line.drawn_at > now + JITTER_S:
@@ -75,7 +75,7 @@ def stand(
         found[window.key] = _standing(window, line if spread else _flat(line), facts)
     anew = {key for key, each in found.items() if cause is not None and scope in (None, each.window.scope)}
 
-    def settle(standing: Standing, cause: Cause | None) -> Standing | None:
+    def settle(standing: WindowState, cause: Cause | None) -> WindowState | None:
         made = settled(standing, now, policy, cause=cause)
         return made if made is None or spread else replace(made, line=_flat(made.line))
 
@@ -93,7 +93,9 @@ def stand(
     )
 
 
-def _beyond(found: Mapping[str, Standing], skewed: Iterable[Line], now: float, policy: Policy) -> dict[str, float]:
+def _beyond(
+    found: Mapping[str, WindowState], skewed: Iterable[EvenSpreadLine], now: float, policy: PacePolicy
+) -> dict[str, float]:
     """What was used up of authorizations beyond limits since lines were drawn that are dropped, as the clock went back.
 
     Of the pace nothing is counted on: nobody knows how far it had come.
@@ -113,7 +115,7 @@ def _beyond(found: Mapping[str, Standing], skewed: Iterable[Line], now: float, p
     return drawn
 
 
-def _draw(found: dict[str, Standing], drawn: Mapping[str, float]) -> None:
+def _draw(found: dict[str, WindowState], drawn: Mapping[str, float]) -> None:
     """Have all windows know how much of each authorization is used."""
     for key, standing in found.items():
         if any(each.id in drawn for each in standing.authorizations):
@@ -126,9 +128,9 @@ def _draw(found: dict[str, Standing], drawn: Mapping[str, float]) -> None:
 
 
 def _settle(
-    found: dict[str, Standing],
-    fresh: list[Line],
-    settle: Callable[[Standing, Cause | None], Standing | None],
+    found: dict[str, WindowState],
+    fresh: list[EvenSpreadLine],
+    settle: Callable[[WindowState, Cause | None], WindowState | None],
     cause: Cause | None,
     anew: Collection[str],
 ) -> dict[str, float]:
@@ -175,20 +177,20 @@ def _used_up(rows: Sequence[AuthorizationRow], drawn: Mapping[str, float]) -> It
             yield row.id
 
 
-def _flat(line: Line) -> Line:
+def _flat(line: EvenSpreadLine) -> EvenSpreadLine:
     """The same without a spread: all of the limit may be used at any time."""
     return replace(line, level=max(line.limit, line.drawn_used), ahead=0.0)
 
 
-def _is_flat(line: Line) -> bool:
+def _is_flat(line: EvenSpreadLine) -> bool:
     """Whether it was drawn while there was no spread."""
     return line.level is not None and line.level >= line.limit > line.drawn_used and line.resets_at is not None
 
 
-def _standing(window: Window, line: Line, facts: Facts) -> Standing:
+def _standing(window: Window, line: EvenSpreadLine, facts: WindowInputs) -> WindowState:
     on = [each for each in facts.under_way if _draws(window, each, facts)]
     held = together(_in_unit(window, each) for each in on)
-    return Standing(
+    return WindowState(
         window=window,
         line=line,
         reserved=held.projected,
@@ -212,7 +214,7 @@ def _standing(window: Window, line: Line, facts: Facts) -> Standing:
     )
 
 
-def _draws(window: Window, task: UnderWay, facts: Facts) -> bool:
+def _draws(window: Window, task: UnderWay, facts: WindowInputs) -> bool:
     spender = facts.spenders.get(task.agent)
     return draws_on(
         window,
@@ -241,11 +243,11 @@ def _rate(window: Window) -> float:
     return 1.0 if window.unit == "tokens" else window.per_token or 0.0
 
 
-def line_from(written: Mapping[str, Any]) -> Line | None:
+def line_from(written: Mapping[str, Any]) -> EvenSpreadLine | None:
     """A line as it was kept; None: it cannot be read, and is drawn anew."""
-    known = {each.name: written[each.name] for each in fields(Line) if each.name in written}
+    known = {each.name: written[each.name] for each in fields(EvenSpreadLine) if each.name in written}
     try:
-        line = Line(**known)
+        line = EvenSpreadLine(**known)
         numbers = [line.drawn_at, line.drawn_used, line.limit, *([] if line.resets_at is None else [line.resets_at])]
     except TypeError:
         return None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bot.commands.context import Context
     from bot.config.reports import Kind
-    from bot.reports.model import Facts, Spent, TaskFacts, WindowFacts
+    from bot.reports.model import ReportedUsage, ReportFacts, TaskFacts, WindowFacts
     from bot.reports.poster import Reports
     from bot.reports.schedule import Schedule
 
@@ -163,7 +163,7 @@ def _schedule_json(planned: Schedule, now: float) -> dict[str, Any]:
 # --- a report for programs -----------------------------------------------------------------------------------------
 
 
-def facts_json(facts: Facts) -> dict[str, Any]:
+def facts_json(facts: ReportFacts) -> dict[str, Any]:
     """A report as `--json` prints it; what does not belong to its kind is left out."""
     made: dict[str, Any] = {"kind": facts.kind, "at": timestamp(facts.now)}
     if facts.kind in ("daily", "weekly"):
@@ -207,7 +207,7 @@ def facts_json(facts: Facts) -> dict[str, Any]:
     return made
 
 
-def _spent_json(spent: Spent, key: str | None) -> dict[str, Any]:
+def _spent_json(spent: ReportedUsage, key: str | None) -> dict[str, Any]:
     named = {} if key is None else {key: spent.key}
     usd = None if spent.usd is None else round(spent.usd, 9)
     return {**named, "requests": spent.requests, "tokens": spent.tokens, "usd": usd, "estimated": spent.estimated}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from bot.reports.model import AgentFacts, Down, Facts, Spent, TaskFacts
+from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
 from bot.reports.window_series import gather_windows
 from bot.text import markdown
 from database.queries import tasks
@@ -74,7 +74,7 @@ def span_of(kind: Kind, at: float, zone: ZoneInfo, last: float | None = None) ->
 # --- facts ---------------------------------------------------------------------------------------------------------
 
 
-async def gather(services: Services, kind: Kind, *, now: float, begin: float, end: float) -> Facts:
+async def gather(services: Services, kind: Kind, *, now: float, begin: float, end: float) -> ReportFacts:
     """The facts of a report.
 
     Args:
@@ -92,7 +92,7 @@ async def gather(services: Services, kind: Kind, *, now: float, begin: float, en
     views: Sequence[AgentView] = await services.agents.view() if kind == "fleet" and services.agents is not None else ()
     behind = services.outlet.behind() if services.outlet is not None else None
     async with services.store.read() as tx:
-        facts = Facts(kind=kind, now=now, zone=zone, begin=begin, end=end, behind=behind, windows=windows)
+        facts = ReportFacts(kind=kind, now=now, zone=zone, begin=begin, end=end, behind=behind, windows=windows)
         if kind == "fleet":
             return await _with_fleet(tx, facts, views, known=services.outlet is not None and behind is None)
         if kind == "budget":
@@ -100,7 +100,7 @@ async def gather(services: Services, kind: Kind, *, now: float, begin: float, en
         return await _with_work(tx, facts, services.redact)
 
 
-async def _with_work(tx: AsyncConnection, facts: Facts, redact: Callable[[str], str]) -> Facts:
+async def _with_work(tx: AsyncConnection, facts: ReportFacts, redact: Callable[[str], str]) -> ReportFacts:
     """What was spent and done in this time, what waits, and who was down."""
     by_agent = await usage_queries.groups(tx, ("agent",), facts.begin, facts.end)
     by_task = await usage_queries.groups(tx, ("task",), facts.begin, facts.end)
@@ -126,7 +126,9 @@ async def _with_work(tx: AsyncConnection, facts: Facts, redact: Callable[[str], 
     )
 
 
-async def _with_fleet(tx: AsyncConnection, facts: Facts, views: Sequence[AgentView], *, known: bool) -> Facts:
+async def _with_fleet(
+    tx: AsyncConnection, facts: ReportFacts, views: Sequence[AgentView], *, known: bool
+) -> ReportFacts:
     """Who is there, and what they came to since midnight."""
     today = midnight(facts.now, facts.zone)
     used = await usage_queries.groups(tx, ("agent",), today)
@@ -186,12 +188,12 @@ def _task(task: Task, redact: Callable[[str], str]) -> TaskFacts:
     )
 
 
-def _spent(key: str, sums: Sums) -> Spent:
+def _spent(key: str, sums: Sums) -> ReportedUsage:
     usd = None if sums.unpriced else sums.usd
-    return Spent(key=key, requests=sums.requests, tokens=sums.tokens, usd=usd, estimated=sums.estimated)
+    return ReportedUsage(key=key, requests=sums.requests, tokens=sums.tokens, usd=usd, estimated=sums.estimated)
 
 
-def _largest(found: Mapping[str, Sums]) -> list[Spent]:
+def _largest(found: Mapping[str, Sums]) -> list[ReportedUsage]:
     """All of them, the largest first."""
     made = [_spent(key, sums) for key, sums in found.items()]
     return sorted(made, key=lambda each: (-each.tokens, each.key))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spent:
+class ReportedUsage:
     """What one agent, one task or one day came to."""
 
     key: str
@@ -128,7 +128,7 @@ class WindowFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class ReportFacts:
     """Everything that a report of one kind is made of; what does not belong to the kind is empty."""
 
     kind: Kind
@@ -137,11 +137,11 @@ class Facts:
     begin: float
     """The report is about what was from `begin` until before `end`."""
     end: float
-    total: Spent | None = None
-    agents: Sequence[Spent] = ()
-    tasks: Sequence[Spent] = ()
+    total: ReportedUsage | None = None
+    agents: Sequence[ReportedUsage] = ()
+    tasks: Sequence[ReportedUsage] = ()
     """The key is the task's id."""
-    days: Sequence[Spent] = ()
+    days: Sequence[ReportedUsage] = ()
     """The key is the day, like 2026-11-20."""
     behind: str | None = None
     """Why not all of what was spent is known, in a sentence."""

@@ -18,7 +18,7 @@ import structlog
 from bot.commands.syntax import written
 from bot.config.reports import KINDS
 from bot.messaging import private_files, rooms
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.reports import loader, schedule, threshold_alerts, window_series
 from bot.reports import text as wording
 from bot.reports.chart import figure_of
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.config.reports import Kind
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from bot.reports.chart import Figure
-    from bot.reports.model import Facts, WindowFacts
+    from bot.reports.model import ReportFacts, WindowFacts
     from bot.reports.schedule import Due, Schedule
     from bot.reports.text import Why
     from scheduler.jobs import Jobs
@@ -77,7 +77,7 @@ class Artist(Protocol):
 class Made:
     """A report as it can be said."""
 
-    facts: Facts
+    facts: ReportFacts
     text: str
     """Markdown, with the drawing in it where the connector shows one in letters."""
     picture: Path | None = None
@@ -89,7 +89,7 @@ class Reports:
     """Posts reports; what a command shows of them comes from here, too."""
 
     services: Services
-    speaker: Speaker
+    speaker: Composer
     painter: Artist
     folder: Path
     """Where pictures wait to be sent."""
@@ -396,12 +396,12 @@ class Reports:
     async def _copies(
         self,
         key: str,
-        place: Place,
+        place: MessagePlace,
         text: str,
         shown: Sequence[WindowFacts],
         picture: Path | None,
         now: float,
-    ) -> list[tuple[str, Place, str, Path | None]]:
+    ) -> list[tuple[str, MessagePlace, str, Path | None]]:
         """The same for the rooms that mirror the place: key, place, text and picture, as each can show it."""
         made = []
         for copy, at in self.services.bridge.spread(key, place)[1:]:
@@ -413,7 +413,7 @@ class Reports:
         return made
 
     async def _say(
-        self, tx: AsyncConnection, key: str, text: str, picture: Path | None, place: Place, now: float
+        self, tx: AsyncConnection, key: str, text: str, picture: Path | None, place: MessagePlace, now: float
     ) -> None:
         can = self.services.capabilities(place.connector)
         words = self.services.redact(written(text, self.services.command_prefix))
@@ -427,12 +427,12 @@ class Reports:
             self.services.delivery.wake()
         self.services.events.publish(event)
 
-    async def _place(self) -> Place | None:
+    async def _place(self) -> MessagePlace | None:
         """Where reports are posted; None: nowhere, which is logged once."""
         room = self.services.settings.schedules.room
         if room is not None:
             connector, _, conversation = room.partition(":")
-            return Place(connector, conversation=conversation)
+            return MessagePlace(connector, conversation=conversation)
         async with self.services.store.read() as tx:
             place = await rooms.fleet_room(tx, lambda: self.services.main_room(None))
         if place is None:

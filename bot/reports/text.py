@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from zoneinfo import ZoneInfo
 
-    from bot.reports.model import AgentFacts, Down, Facts, Spent, TaskFacts, WindowFacts
+    from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts, WindowFacts
     from bot.reports.threshold_alerts import Crossing
 
 #: Rows of each table; of more, the first.
@@ -33,7 +33,7 @@ _DOWN = {"silent": "did not answer", "failed": "was down", "stalled": "was stuck
 _STATES = {"provider": "", "user": "", "estimated": "≈ ", "unknown": "? "}
 
 
-def report(facts: Facts, *, note: str | None = None) -> str:
+def report(facts: ReportFacts, *, note: str | None = None) -> str:
     """The whole text of a report."""
     parts = [_heading(facts), *([f"_{note}_"] if note else [])]
     match facts.kind:
@@ -92,7 +92,7 @@ def crossed(crossings: Sequence[Crossing], zone: ZoneInfo) -> str:
 # --- parts ---------------------------------------------------------------------------------------------------------
 
 
-def _heading(facts: Facts) -> str:
+def _heading(facts: ReportFacts) -> str:
     zone = facts.zone
     if facts.kind in ("fleet", "budget"):
         return f"📊 **{_TITLES[facts.kind]}**, {moment(facts.now, zone, day=True)}"
@@ -101,7 +101,7 @@ def _heading(facts: Facts) -> str:
     return f"📊 **{_TITLES[facts.kind]}**, {days}"
 
 
-def _spent(facts: Facts) -> Iterator[str]:
+def _spent(facts: ReportFacts) -> Iterator[str]:
     total = facts.total
     if total is None or not total.requests:
         yield "**Spent**: nothing."
@@ -125,7 +125,7 @@ def _task_name(task_id: str, text: str | None) -> str:
     return code if text is None else f"{code} {markdown.code(text)}"
 
 
-def _spent_table(key: str, spent: Sequence[Spent], names: Sequence[str]) -> str:
+def _spent_table(key: str, spent: Sequence[ReportedUsage], names: Sequence[str]) -> str:
     rows = [
         (name, amounts.tokens(each.tokens), amounts.money(each.usd))
         for name, each in zip(names[:ROWS], spent[:ROWS], strict=True)
@@ -135,7 +135,7 @@ def _spent_table(key: str, spent: Sequence[Spent], names: Sequence[str]) -> str:
     return markdown.table((key, "tokens", "USD"), rows) + more
 
 
-def _pace(facts: Facts) -> list[str]:
+def _pace(facts: ReportFacts) -> list[str]:
     windows = facts.windows
     if not windows:
         return []
@@ -167,7 +167,7 @@ def _seen(window: WindowFacts, now: float) -> str | None:
     return None if words is None else f"❔ {markdown.code(window_name(window))}: {words}."
 
 
-def _by_role(facts: Facts) -> Iterator[str]:
+def _by_role(facts: ReportFacts) -> Iterator[str]:
     for window in facts.windows:
         if window.by_role:
             shown = [
@@ -204,7 +204,7 @@ def _reset(window: WindowFacts, zone: ZoneInfo) -> str:
     return f"{_STATES.get(window.certainty, '? ')}{moment(window.resets_at, zone, day=True)}"
 
 
-def _waiting(facts: Facts) -> Iterator[str]:
+def _waiting(facts: ReportFacts) -> Iterator[str]:
     if not facts.waiting_count:
         return
     lines = [_waits(each, facts.now, facts.zone) for each in facts.waiting[:ROWS]]
@@ -222,7 +222,7 @@ def _waits(task: TaskFacts, now: float, zone: ZoneInfo) -> str:
     )
 
 
-def _ended(facts: Facts) -> Iterator[str]:
+def _ended(facts: ReportFacts) -> Iterator[str]:
     if not facts.ended_counts:
         return
     counts = ", ".join(f"{count:,} {state}" for state, count in facts.ended_counts)
@@ -234,7 +234,7 @@ def _ended(facts: Facts) -> Iterator[str]:
     yield f"**Tasks**: {counts}" + ("\n\n" + "\n".join(lines) if lines else "")
 
 
-def _downs(facts: Facts, title: str) -> Iterator[str]:
+def _downs(facts: ReportFacts, title: str) -> Iterator[str]:
     if not facts.downs:
         return
     lines = [_down(each, facts.now, facts.zone) for each in facts.downs[:ROWS]]
@@ -252,7 +252,7 @@ def _down(down: Down, now: float, zone: ZoneInfo) -> str:
     return f"- **{name}** {how} from {since} {lasted}{still}{cause}"
 
 
-def _fleet(facts: Facts) -> Iterator[str]:
+def _fleet(facts: ReportFacts) -> Iterator[str]:
     if not facts.fleet_count:
         yield f"Nobody is in it. {command_line('launch NAME')} starts an agent."
         return

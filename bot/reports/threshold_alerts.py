@@ -41,7 +41,7 @@ class Crossing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class AlertDecision:
     crossings: Sequence[Crossing]
     rows: Sequence[ReportRow]
     """To be written with the message."""
@@ -49,7 +49,7 @@ class Decision:
     """Keys of rows of what may be told again."""
 
 
-def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float, *, quiet: bool) -> Decision:
+def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float, *, quiet: bool) -> AlertDecision:
     """What is to be told, given what was.
 
     Args:
@@ -82,7 +82,7 @@ def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float
             if (key := key_of(window.key, each)) not in {row.key for row in known}
         ]
     crossings.sort(key=lambda each: (-(each.window.share or 0.0), each.window.key))
-    return Decision(crossings=crossings, rows=rows, over=frozenset(over))
+    return AlertDecision(crossings=crossings, rows=rows, over=frozenset(over))
 
 
 def key_of(window: str, share: float) -> str:

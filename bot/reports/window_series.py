@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from budget.windows.even_spread_line import Line, Window
-    from budget.windows.pace_admission import Standing
+    from budget.windows.even_spread_line import EvenSpreadLine, Window
+    from budget.windows.pace_admission import WindowState
     from budget.windows.window_figures import Figures
     from database.queries.operations.posted_reports import RoleHour
     from database.queries.spending.usage_queries import Sums
@@ -47,7 +47,7 @@ async def standing_windows(services: Services, now: float) -> list[WindowFacts]:
     return [_plain(*each) for each in await _standings(services)]
 
 
-async def _standings(services: Services) -> list[tuple[Standing, Figures]]:
+async def _standings(services: Services) -> list[tuple[WindowState, Figures]]:
     """Every window with its figures, those first that are used up most."""
     if services.pace is None:
         return []
@@ -92,7 +92,7 @@ def _use_of_role(hour: RoleHour, weights: Weights) -> Use:
     return Use(at=hour.at, role=hour.role, tokens=float(weights.weigh(Tokens(**hour.tokens))), usd=hour.usd)
 
 
-def _by_role(standing: Standing, uses: Sequence[Use], zone: ZoneInfo, now: float) -> tuple[tuple[str, float], ...]:
+def _by_role(standing: WindowState, uses: Sequence[Use], zone: ZoneInfo, now: float) -> tuple[tuple[str, float], ...]:
     projection = project(standing.window, standing.line, uses, now, zone=zone)
     found = {} if projection is None else projection.by_role
     return tuple(sorted(((role, amount) for role, amount in found.items() if amount > 0), key=lambda each: -each[1]))
@@ -117,7 +117,7 @@ async def _uses(tx: AsyncConnection, scope: str, since: float, weights: Weights,
 
 
 async def _with_past(
-    tx: AsyncConnection, standing: Standing, facts: WindowFacts, uses: Sequence[Use], zone: ZoneInfo, now: float
+    tx: AsyncConnection, standing: WindowState, facts: WindowFacts, uses: Sequence[Use], zone: ZoneInfo, now: float
 ) -> WindowFacts:
     """A window with how it came to stand so, and where it goes."""
     window = standing.window
@@ -155,7 +155,7 @@ def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -
     return _thinned([*points, (now, by_now)])
 
 
-def _plain(standing: Standing, found: Figures) -> WindowFacts:
+def _plain(standing: WindowState, found: Figures) -> WindowFacts:
     """A window without what came before."""
     return WindowFacts(
         key=found.key,
@@ -175,7 +175,7 @@ def _plain(standing: Standing, found: Figures) -> WindowFacts:
     )
 
 
-def _spread(line: Line, found: Figures) -> tuple[tuple[float, float], ...]:
+def _spread(line: EvenSpreadLine, found: Figures) -> tuple[tuple[float, float], ...]:
     """The line that stands, from when it was drawn to the reset."""
     if found.line is None or line.resets_at is None:
         return ()

@@ -118,7 +118,7 @@ def uninstall(paths: Paths, *, dry_run: bool) -> Report:
     )
 
 
-def _shown(todo: systemd_units.Change) -> list[str]:
+def _shown(todo: systemd_units.UnitChange) -> list[str]:
     lines = []
     for name, text in todo.write.items():
         lines += [f"# {systemd.folder() / name}", text]

@@ -27,7 +27,7 @@ _PLACES = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "TMUX_TMPDIR")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class UnitChange:
     """What brings the units to what they should be. Empty: they are."""
 
     write: Mapping[str, str]
@@ -49,7 +49,7 @@ class Change:
         ]
 
 
-def change(wanted: Mapping[str, str], present: Mapping[str, str], enabled: Collection[str]) -> Change:
+def change(wanted: Mapping[str, str], present: Mapping[str, str], enabled: Collection[str]) -> UnitChange:
     """What is to be done.
 
     Args:
@@ -57,7 +57,7 @@ def change(wanted: Mapping[str, str], present: Mapping[str, str], enabled: Colle
         present: those of this installation that there are.
         enabled: those that a boot starts.
     """
-    return Change(
+    return UnitChange(
         write={name: text for name, text in wanted.items() if present.get(name) != text},
         enable=tuple(name for name in wanted if name not in enabled),
         drop=tuple(name for name in present if name not in wanted),
@@ -115,7 +115,7 @@ def present(paths: Paths, *, orchestrator: bool) -> tuple[dict[str, str], frozen
     return texts, frozenset(filter(systemd.is_enabled, texts))
 
 
-def make(todo: Change) -> list[str]:
+def make(todo: UnitChange) -> list[str]:
     """Do it, as far as the machine lets us; for each thing that it refused, what that was and the command for it."""
     refused: list[str] = []
     for name, text in todo.write.items():

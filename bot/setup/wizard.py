@@ -35,7 +35,7 @@ DEFAULT_PRESET: Preset = "general"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answers:
+class WizardAnswers:
     """What was asked for. None: not said."""
 
     chat: Chat | None = None
@@ -59,7 +59,7 @@ class Answers:
     """That runtime is not on this machine yet."""
 
 
-def init(paths: Paths, answers: Answers, ask: Ask | None) -> Answers:
+def init(paths: Paths, answers: WizardAnswers, ask: Ask | None) -> WizardAnswers:
     """Write both files, and return the answers, complete.
 
     Args:
@@ -96,7 +96,7 @@ def init(paths: Paths, answers: Answers, ask: Ask | None) -> Answers:
     return answers
 
 
-def next_steps(answers: Answers, paths: Paths) -> str:
+def next_steps(answers: WizardAnswers, paths: Paths) -> str:
     """What to do now, for the person."""
     steps = [f"Wrote {paths.muster_yaml} and {paths.roster_yaml}.", ""]
     system = SYSTEMS[answers.chat or "terminal"]
@@ -114,7 +114,7 @@ def next_steps(answers: Answers, paths: Paths) -> str:
 # --- asking ------------------------------------------------------------------------------------------------------
 
 
-def _asked(answers: Answers, ask: Ask) -> Answers:
+def _asked(answers: WizardAnswers, ask: Ask) -> WizardAnswers:
     meant = wizard_chat.meant(answers)
     if meant is None:
         offered = f"{', '.join(CHATS[:-1])} or {CHATS[-1]}"
@@ -138,7 +138,7 @@ def _asked(answers: Answers, ask: Ask) -> Answers:
     return answers
 
 
-def _assumed(answers: Answers) -> Answers:
+def _assumed(answers: WizardAnswers) -> WizardAnswers:
     chat = wizard_chat.meant(answers) or "terminal"
     system = SYSTEMS[chat]
     missing = [
@@ -179,7 +179,7 @@ def _found_runtime() -> str | None:
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def muster_yaml(answers: Answers) -> str:
+def muster_yaml(answers: WizardAnswers) -> str:
     """The settings, with comments."""
     operators = wizard_chat.identities(answers)
     lines = [
@@ -257,7 +257,7 @@ _PACING = [
 _NO_OPERATORS = ["# operators:", '#   "matrix:@ana:example.org": admin']
 
 
-def roster_yaml(answers: Answers) -> str:
+def roster_yaml(answers: WizardAnswers) -> str:
     """The roster, with comments."""
     if not answers.runtime and answers.preset is None:
         return f"{roster.HEADER}preset: {MINIMAL}\n"

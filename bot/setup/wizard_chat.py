@@ -19,7 +19,7 @@ from connectors.tmux.settings import SESSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bot.setup.wizard import Answers
+    from bot.setup.wizard import WizardAnswers
 
 Chat = Literal["terminal", "matrix", "discord", "tmux"]
 
@@ -29,7 +29,7 @@ DISCORD_TOKEN = "env:MUSTER_DISCORD_TOKEN"  # noqa: S105  a place, not a secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
+class WizardQuestion:
     """One thing to ask."""
 
     answer: str
@@ -52,14 +52,14 @@ class Question:
 class System:
     """One chat system."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[WizardQuestion, ...]
     block: Callable[[Mapping[str, str | None]], list[str]]
     """From the answers by name to the lines of the connector's block, without what stands before them."""
     example: Mapping[str, str | None]
     """Answers for the block that others have as a comment."""
     operator: str
     """How a person is named there."""
-    steps: Callable[[Answers, str], list[str]]
+    steps: Callable[[WizardAnswers, str], list[str]]
     """What to do then, from the answers and where the token belongs."""
     token: str | None = None
     """Where the token is looked for unless another place is named."""
@@ -69,7 +69,7 @@ def _no_block(given: Mapping[str, str | None]) -> list[str]:
     return []
 
 
-def _terminal_steps(answers: Answers, token: str) -> list[str]:
+def _terminal_steps(answers: WizardAnswers, token: str) -> list[str]:
     return ["1. See what this machine has: muster doctor", "2. Start Muster: muster up", "3. Write !help there."]
 
 
@@ -89,7 +89,7 @@ def _matrix_block(given: Mapping[str, str | None]) -> list[str]:
     ]
 
 
-def _matrix_steps(answers: Answers, token: str) -> list[str]:
+def _matrix_steps(answers: WizardAnswers, token: str) -> list[str]:
     steps = [
         f"1. Put the bot's access token {token}.",
         "2. Start Muster: muster up",
@@ -105,28 +105,28 @@ def _matrix_steps(answers: Answers, token: str) -> list[str]:
 
 _MATRIX = System(
     questions=(
-        Question(
+        WizardQuestion(
             answer="homeserver",
             option="--homeserver",
             words="Address of the homeserver, like https://matrix.example.org",
             key="homeserver",
         ),
-        Question(answer="user", option="--user", words="The bot's user, like @muster:example.org", key="user"),
-        Question(
+        WizardQuestion(answer="user", option="--user", words="The bot's user, like @muster:example.org", key="user"),
+        WizardQuestion(
             answer="token",
             option="--token",
             words="Where its access token is (env:NAME, file:PATH or keyring:NAME)",
             key="access_token",
             default=TOKEN,
         ),
-        Question(
+        WizardQuestion(
             answer="room",
             option="--room",
             words="The fleet's room, like !abc:example.org or #fleet:example.org (empty: wherever you invite the bot)",
             key="rooms",
             needed=False,
         ),
-        Question(answer="operators", option="--operator", words="You, like @ana:example.org", key="user"),
+        WizardQuestion(answer="operators", option="--operator", words="You, like @ana:example.org", key="user"),
     ),
     block=_matrix_block,
     example={"homeserver": "https://matrix.example.org", "user": "@muster:example.org", "token": TOKEN, "room": None},
@@ -147,7 +147,7 @@ def _discord_block(given: Mapping[str, str | None]) -> list[str]:
     ]
 
 
-def _discord_steps(answers: Answers, token: str) -> list[str]:
+def _discord_steps(answers: WizardAnswers, token: str) -> list[str]:
     return [
         f"1. Put the bot's token {token}.",
         "2. Invite the bot into the server: docs/discord.md says with which permissions.",
@@ -158,23 +158,23 @@ def _discord_steps(answers: Answers, token: str) -> list[str]:
 
 _DISCORD = System(
     questions=(
-        Question(
+        WizardQuestion(
             answer="token",
             option="--token",
             words="Where the bot's token is (env:NAME, file:PATH or keyring:NAME)",
             key="token",
             default=DISCORD_TOKEN,
         ),
-        Question(
+        WizardQuestion(
             answer="guild",
             option="--guild",
             words="The server's id, a number (developer mode on, then right-click it)",
             key="guild",
         ),
-        Question(
+        WizardQuestion(
             answer="channel", option="--channel", words="The id of the channel that is the main room", key="channel"
         ),
-        Question(answer="operators", option="--operator", words="You, by your user id, a number", key="guild"),
+        WizardQuestion(answer="operators", option="--operator", words="You, by your user id, a number", key="guild"),
     ),
     block=_discord_block,
     example={"token": DISCORD_TOKEN, "guild": "123456789012345678", "channel": "234567890123456789"},
@@ -194,7 +194,7 @@ def _tmux_block(given: Mapping[str, str | None]) -> list[str]:
     ]
 
 
-def _tmux_steps(answers: Answers, token: str) -> list[str]:
+def _tmux_steps(answers: WizardAnswers, token: str) -> list[str]:
     return [
         "1. See what this machine has: muster doctor",
         "2. Start Muster: muster up --detach",
@@ -212,7 +212,7 @@ SYSTEMS: Mapping[Chat, System] = {
 CHATS: tuple[Chat, ...] = tuple(SYSTEMS)
 
 
-def meant(answers: Answers) -> Chat | None:
+def meant(answers: WizardAnswers) -> Chat | None:
     """Which chat system the answers speak of; None: they do not say."""
     if answers.chat is not None:
         return answers.chat
@@ -221,7 +221,7 @@ def meant(answers: Answers) -> Chat | None:
     return "discord" if answers.guild or answers.channel else None
 
 
-def lines(answers: Answers) -> list[str]:
+def lines(answers: WizardAnswers) -> list[str]:
     """The block `connectors` of muster.yaml: the terminal, the chosen one, and the others as comments."""
     written = ["connectors:", "  terminal:"]
     for name, system in SYSTEMS.items():
@@ -234,7 +234,7 @@ def lines(answers: Answers) -> list[str]:
     return written
 
 
-def identities(answers: Answers) -> list[str]:
+def identities(answers: WizardAnswers) -> list[str]:
     """The operators, each with the connector in front."""
     kind = answers.chat or "terminal"
     return [each if each.startswith(f"{kind}:") else f"{kind}:{each}" for each in answers.operators]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bot.commands.context import Context
     from budget.windows.even_spread_line import Unit
-    from budget.windows.pace_admission import Standing
+    from budget.windows.pace_admission import WindowState
 
 #: Without another time it lasts so long, and none lasts longer or shorter than these (seconds).
 LASTS_S = 86_400.0
@@ -99,7 +99,7 @@ def as_json(row: AuthorizationRow, *, until: float | None = None) -> dict[str, A
     }
 
 
-def _check(row: AuthorizationRow, standings: Sequence[Standing]) -> None:
+def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
     """Whether it would change anything.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
-from bot.egress_client.settings_push import Held, scope_of
+from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.spending import limit_precedence
 from bot.text import amounts, markdown, timestamps
 from bot.text.errors import UserError
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.commands.context import Context
-    from bot.pacing.snapshot import Snapshot
+    from bot.pacing.snapshot import PaceSnapshot
     from bot.spending.limit_precedence import Overruled
     from budget.windows.even_spread_line import LastSeen, Unit, Window
-    from budget.windows.pace_admission import Standing
+    from budget.windows.pace_admission import WindowState
     from budget.windows.window_figures import Figures
     from database.queries.operations.audit_log import AuditRow
 
@@ -127,7 +127,7 @@ def _excess_words(row: Mapping[str, Any]) -> str:
     )
 
 
-def set_json(limit: Held, now: float) -> dict[str, Any]:
+def set_json(limit: HeldLimit, now: float) -> dict[str, Any]:
     """A limit that was just set, in the shape of ``budget --json``."""
     if limit.unit != "share":
         return _json({"agent": None, **_plain(limit)}, None, now, None)
@@ -140,7 +140,7 @@ def set_json(limit: Held, now: float) -> dict[str, Any]:
     }
 
 
-def _plain(limit: Held) -> dict[str, Any]:
+def _plain(limit: HeldLimit) -> dict[str, Any]:
     return {
         "kind": limit.kind,
         "scope": limit.scope,
@@ -152,7 +152,7 @@ def _plain(limit: Held) -> dict[str, Any]:
 
 
 def _json(
-    limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float, snapshot: Snapshot | None
+    limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float, snapshot: PaceSnapshot | None
 ) -> dict[str, Any]:
     """A limit in the shape of ``budget --json``. What nobody knows is None."""
     # Nobody writes a fraction of a token: programs get whole numbers of them, from whichever side they come.
@@ -193,7 +193,7 @@ def _json(
     }
 
 
-def _shares(snapshot: Snapshot) -> list[dict[str, Any]]:
+def _shares(snapshot: PaceSnapshot) -> list[dict[str, Any]]:
     """The windows of subscriptions, and the shares of them that are set."""
     found = []
     for standing in snapshot.standings.values():
@@ -311,7 +311,7 @@ def _pace(each: Mapping[str, Any]) -> str:
     return "one task at a time" if pace["may_use_now"] is None else amounts.amount(pace["may_use_now"], each["unit"])
 
 
-def _shares_kept(snapshot: Snapshot) -> list[str]:
+def _shares_kept(snapshot: PaceSnapshot) -> list[str]:
     """Which shares the egress holds, and which only pace, a line each."""
     lines = []
     for standing in snapshot.standings.values():
@@ -333,7 +333,7 @@ def _notes(lines: Sequence[str]) -> str:
     return "\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
 
 
-def _resets(snapshot: Snapshot, services: Services) -> list[str]:
+def _resets(snapshot: PaceSnapshot, services: Services) -> list[str]:
     """When the windows of subscriptions begin anew, and how that is known."""
     lines = []
     zone = services.settings.timezone
@@ -347,7 +347,7 @@ def _resets(snapshot: Snapshot, services: Services) -> list[str]:
     return lines
 
 
-def reset_words(standing: Standing, snapshot: Snapshot, zone: Any) -> str:
+def reset_words(standing: WindowState, snapshot: PaceSnapshot, zone: Any) -> str:
     """When a window begins anew and how that is known, in words."""
     window = standing.window
     if window.resets_at is None:
@@ -365,12 +365,12 @@ def reset_words(standing: Standing, snapshot: Snapshot, zone: Any) -> str:
     return known[window.certainty]
 
 
-def _authorized(snapshot: Snapshot, services: Services) -> str:
+def _authorized(snapshot: PaceSnapshot, services: Services) -> str:
     lines = authorized_words(snapshot, services.settings.timezone)
     return "\n\n" + "\n".join(lines) if lines else ""
 
 
-def authorized_words(snapshot: Snapshot, zone: Any) -> list[str]:
+def authorized_words(snapshot: PaceSnapshot, zone: Any) -> list[str]:
     """What is authorized now, a line each."""
     lines = {}
     for standing in snapshot.standings.values():

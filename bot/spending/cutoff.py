@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.commands.context import Context
-    from bot.egress_client.client import Outlet
+    from bot.egress_client.client import EgressClient
 
 #: A table of agents waits no longer for what an egress says that does not answer, seconds.
 _LOOK_S = 1.0
 
 
-def outlet_of(ctx: Context) -> Outlet:
+def outlet_of(ctx: Context) -> EgressClient:
     """The egress.
 
     Raises:
         UserError: there is none.
     """
-    outlet: Outlet | None = ctx.services.outlet
+    outlet: EgressClient | None = ctx.services.outlet
     if outlet is None:
         raise UserError("This Muster runs without an egress; nothing is metered, and nothing can be closed.")
     return outlet

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bot.app.services import Services
-    from bot.egress_client.settings_push import Held
+    from bot.egress_client.settings_push import HeldLimit
     from bot.pacing.window_inputs import Spender
 
 #: The scope of what `launch --budget` says.
@@ -28,7 +28,7 @@ _NAMED = 6
 class Overruled:
     """An allowance that is set and does not govern these agents."""
 
-    limit: Held
+    limit: HeldLimit
     agents: tuple[str, ...]
     by: str
     """The scope that governs them, as people write it; `LAUNCH`: the `--budget` of their launch."""
@@ -40,7 +40,7 @@ class Overruled:
         return scope_of(self.limit.kind, self.limit.scope)
 
 
-async def look(services: Services, held: Sequence[Held]) -> list[Overruled]:
+async def look(services: Services, held: Sequence[HeldLimit]) -> list[Overruled]:
     """The allowances that do not govern the agents of their scope.
 
     Raises:
@@ -50,7 +50,7 @@ async def look(services: Services, held: Sequence[Held]) -> list[Overruled]:
         return decide(held, (await spenders_of(tx, services, services.settings)).values())
 
 
-def decide(held: Sequence[Held], spenders: Iterable[Spender]) -> list[Overruled]:
+def decide(held: Sequence[HeldLimit], spenders: Iterable[Spender]) -> list[Overruled]:
     """The same, of what is known. Pure."""
     allowances = [each for each in held if each.kind == "allowance"]
     found: dict[tuple[int, str], list[str]] = {}
@@ -79,7 +79,7 @@ def decide(held: Sequence[Held], spenders: Iterable[Spender]) -> list[Overruled]
     ]
 
 
-def _limit(held: Held) -> Limit:
+def _limit(held: HeldLimit) -> Limit:
     # Scope and time decide; the amount does not.
     return Limit(kind="allowance", scope=held.scope, amount=1, set_at=held.set_at)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.config.limits import read_quota_window, read_window
-from bot.egress_client.settings_push import Held, addressed, held, held_of, limits_of
+from bot.egress_client.settings_push import HeldLimit, addressed, held, held_of, limits_of
 from bot.pacing.window_loader import spenders_of
 from bot.spending import budget_view
 from bot.spending.limit_precedence import in_words, look, of_scope
@@ -42,7 +42,7 @@ async def holding(services: Services) -> tuple[LimitSettings, ...]:
     return limits if services.pace is None else await services.pace.enforced(limits)
 
 
-async def held_now(services: Services) -> tuple[Held, ...]:
+async def held_now(services: Services) -> tuple[HeldLimit, ...]:
     """The same as they were written, shares of accounts' windows among them."""
     async with services.store.read() as tx:
         given = await limits_by_command.every(tx)
@@ -242,11 +242,11 @@ async def _beside(services: Services, row: BudgetRow) -> str:
     return f" It holds instead of what the files say of it ({_listed(filed)})." if filed else ""
 
 
-def _listed(limits: Iterable[Held]) -> str:
+def _listed(limits: Iterable[HeldLimit]) -> str:
     return ", ".join(map(_written, limits))
 
 
-def _written(limit: Held) -> str:
+def _written(limit: HeldLimit) -> str:
     if limit.unit == "share":
         return f"{amounts.percent(limit.amount)} of the window {limit.window} of {limit.of}"
     return f"{amounts.amount(limit.amount, limit.unit)}{amounts.per(limit.window)}"
@@ -281,7 +281,7 @@ async def check_clear(services: Services, scope: str, *, window: str | None) -> 
         raise await _nothing_set(services, scope, within)
 
 
-async def _left(services: Services, scope: str) -> tuple[list[Held], bool]:
+async def _left(services: Services, scope: str) -> tuple[list[HeldLimit], bool]:
     """Return the limits that hold for a scope now, and whether any of them was set by command."""
     kind, inner = addressed(scope)
     left = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, inner)]

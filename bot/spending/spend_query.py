@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bot.app.services import Services
     from bot.commands.context import Context
     from bot.config.schema import Account
-    from database.queries.spending.usage_ledger import Key, QuotaRow, Spent
+    from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
 
 #: Days that are summed up one by one when nobody says how many.
 _DAYS = 30
@@ -85,7 +85,7 @@ def _whole_json(by: Key, whole: Whole | None) -> dict[str, Any]:
     }
 
 
-def _spent_json(by: Key, spent: Spent) -> dict[str, Any]:
+def _spent_json(by: Key, spent: GroupUsage) -> dict[str, Any]:
     return {
         by: spent.key,
         "requests": spent.requests,
@@ -99,7 +99,7 @@ def _spent_json(by: Key, spent: Spent) -> dict[str, Any]:
     }
 
 
-def _spent_text(found: Sequence[Spent], by: Key, seconds: float, wholes: Mapping[str, Whole]) -> str:
+def _spent_text(found: Sequence[GroupUsage], by: Key, seconds: float, wholes: Mapping[str, Whole]) -> str:
     if not found:
         return f"Nothing was used in the last {markdown.span(seconds)}."
     rows = [

@@ -10,10 +10,10 @@ import structlog
 
 from bot.commands.context import Origin
 from bot.commands.registry import OPERATOR
-from bot.commands.runs import Request
+from bot.commands.runs import RunRequest
 from bot.commands.syntax import written
 from bot.messaging.thread_owners import room_of
-from bot.pacing.session_admission import Work, start_for, told, tried_in_words
+from bot.pacing.session_admission import SessionPurpose, start_for, told, tried_in_words
 from bot.spending.cutoff import who_is_held
 from bot.tasks import run_now
 from bot.tasks import text as task_words
@@ -21,8 +21,8 @@ from bot.tasks.service import IN_LINE
 from bot.tasks.state_machine import has_task_done
 from bot.tasks.threads import TaskThreads
 from bot.text.errors import UserError
-from budget.dispatch.next_task import TURN, Agent, Wait
-from budget.policy.model_downgrade import Downgrade, Queue, Refuse
+from budget.dispatch.next_task import TURN, DispatchAgent, TaskWait
+from budget.policy.model_downgrade import Downgrade, QueueStart, RefuseStart
 from core.errors import MusterError, RegisterError
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents, session_accounts
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from bot.agents.status import AgentView
     from bot.app.services import Services
     from bot.commands.executor import Executor
-    from bot.commands.runs import Outcome
-    from bot.pacing.snapshot import Snapshot
+    from bot.commands.runs import RunOutcome
+    from bot.pacing.snapshot import PaceSnapshot
     from budget.dispatch.next_task import Readiness
-    from budget.windows.pace_admission import Standing
+    from budget.windows.pace_admission import WindowState
     from database.queries.agents.agents import AgentRow
-    from database.queries.agents.session_accounts import Lease
+    from database.queries.agents.session_accounts import AccountLease
     from database.queries.tasks import Task
     from fleet.roster.cache import LatestRoster
 
@@ -82,7 +82,7 @@ class Handing:
         await self.roster.refresh()
         entries = {entry.name: entry for entry in self.roster.entries}
         async with self.services.store.read() as tx:
-            leases: dict[str, list[Lease]] = {}
+            leases: dict[str, list[AccountLease]] = {}
             for lease in await session_accounts.live(tx):
                 leases.setdefault(lease.agent, []).append(lease)
             underway = await agent_messages.in_states(tx, ["pending", "journaled", "accepted"])
@@ -106,7 +106,7 @@ class Handing:
             provider, account = await self._account(row, leases.get(row.name, []))
             found.append(
                 Able(
-                    agent=Agent(
+                    agent=DispatchAgent(
                         name=row.name,
                         role=row.role,
                         runtime=row.runtime,
@@ -124,7 +124,7 @@ class Handing:
         known = {view.row.name for view in views}
         for name, entry in entries.items():
             if name not in known:
-                agent = Agent(
+                agent = DispatchAgent(
                     name=name, role=entry.role or DEFAULT_ROLE, runtime=entry.runtime or "", readiness="startable"
                 )
                 found.append(Able(agent=agent, model=entry.model))
@@ -143,7 +143,7 @@ class Handing:
             return ()
         return lineage
 
-    async def _account(self, row: AgentRow, leases: Sequence[Lease]) -> tuple[str | None, str | None]:
+    async def _account(self, row: AgentRow, leases: Sequence[AccountLease]) -> tuple[str | None, str | None]:
         """Provider and account of the agent's model."""
         if len(leases) < 2:
             return (leases[0].provider, leases[0].account) if leases else (None, None)
@@ -159,7 +159,7 @@ class Handing:
             self._leased[row.name] = known
         return known[1], known[2]
 
-    async def draw(self, row: AgentRow, snapshot: Snapshot) -> Sequence[Standing]:
+    async def draw(self, row: AgentRow, snapshot: PaceSnapshot) -> Sequence[WindowState]:
         """The windows that what an agent does draws on."""
         async with self.services.store.read() as tx:
             own = [lease for lease in await session_accounts.live(tx) if lease.agent == row.name]
@@ -210,13 +210,13 @@ class Handing:
         if self.services.pace is not None:
             self.services.pace.begun()
 
-    async def start(self, task: Task, agent: str) -> Wait | None:
+    async def start(self, task: Task, agent: str) -> TaskWait | None:
         """Start an agent for a task, a rung lower where its model has no room; why it is not started, or None."""
         services = self.services
         if task.operator.startswith(task_words.AGENT):
             # An agent could have one started that it may not launch, or that runs without a sandbox.
-            return Wait(task=task.id, why="nobody", text=f"{agent} does not run, and people start it.")
-        work = Work(
+            return TaskWait(task=task.id, why="nobody", text=f"{agent} does not run, and people start it.")
+        work = SessionPurpose(
             kind=task.kind,
             urgency=task.urgency,  # type: ignore[arg-type]
             deadline=task.deadline,
@@ -227,27 +227,27 @@ class Handing:
         except RegisterError:
             raise
         except MusterError as error:
-            return Wait(task=task.id, why="nobody", text=f"{agent} cannot be started: {error}")
+            return TaskWait(task=task.id, why="nobody", text=f"{agent} cannot be started: {error}")
         step = opened.step
-        if isinstance(step, Queue | Refuse):
-            at = step.at if isinstance(step, Queue) else None
+        if isinstance(step, QueueStart | RefuseStart):
+            at = step.at if isinstance(step, QueueStart) else None
             why = f"{step.why}{tried_in_words(step)}"
             leave = () if opened.held is None else opened.held.leave
-            return Wait(task=task.id, why="pace", text=why, look_at=at, cost=opened.cost, leave=leave)
+            return TaskWait(task=task.id, why="pace", text=why, look_at=at, cost=opened.cost, leave=leave)
         arguments: dict[str, object] = {"name": agent}
         if isinstance(step, Downgrade):
             arguments |= {"runtime": step.rung.runtime, "model": step.rung.model}
-        outcome: list[Outcome] = []
+        outcome: list[RunOutcome] = []
         said = told(services, opened)
 
-        async def finish(tx: AsyncConnection, done: Outcome) -> None:
+        async def finish(tx: AsyncConnection, done: RunOutcome) -> None:
             outcome.append(done)
             row = await agents.get(tx, agent)
             if done.state == "done" and row is not None and isinstance(step, Downgrade) and said is not None:
                 await services.task_steps.tell(tx, task, f"downgrade/{agent}/{task.attempt}", said, also=row)
 
         origin = services.clock()
-        request = Request(
+        request = RunRequest(
             id=f"dispatch-{task.id}-{task.attempt}-{agent}-{origin * 1000:.0f}",
             name="launch",
             arguments=arguments,
@@ -259,11 +259,11 @@ class Handing:
         try:
             await self.executor.run(request, finish=finish)
         except UserError as error:
-            return Wait(task=task.id, why="nobody", text=f"{agent} cannot be started: {error}")
+            return TaskWait(task=task.id, why="nobody", text=f"{agent} cannot be started: {error}")
         services.delivery.wake()
         if not outcome or outcome[0].state != "done":
             why = written(outcome[0].text, services.command_prefix) if outcome else "it was not tried"
-            return Wait(task=task.id, why="nobody", text=f"{agent} was not started: {why}")
+            return TaskWait(task=task.id, why="nobody", text=f"{agent} was not started: {why}")
         return None
 
     async def _origin(self, task: Task) -> Origin | None:
@@ -284,7 +284,7 @@ class Handing:
         await self.services.task_steps.tell(tx, task, "refused", text)
         await TaskThreads(self.services).close(tx, task.id, text, elsewhere=(f"task/{task.id}/refused", text))
 
-    async def waits(self, tx: AsyncConnection, task: Task, wait: Wait) -> None:
+    async def waits(self, tx: AsyncConnection, task: Task, wait: TaskWait) -> None:
         if wait.why not in _TOLD or task.kind == TURN:
             return
         now = self.services.clock()
@@ -320,7 +320,7 @@ def readiness_of(view: AgentView, *, in_roster: bool, has_mail: bool, has_task: 
     return "busy"
 
 
-def worth_telling(last: object, wait: Wait, told_at: float, now: float) -> bool:
+def worth_telling(last: object, wait: TaskWait, told_at: float, now: float) -> bool:
     """Whether a task waits for something else by now, or for so much longer or shorter that it is to be told."""
     before = last if isinstance(last, dict) else {}
     if before.get("why") != wait.why:

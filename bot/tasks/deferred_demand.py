@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bot.app.services import Services
-    from bot.pacing.snapshot import Snapshot
-    from budget.windows.pace_admission import Leave, Policy, Standing
+    from bot.pacing.snapshot import PaceSnapshot
+    from budget.windows.pace_admission import Leave, PacePolicy, WindowState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ahead:
+class DeferredDemand:
     """The held turns of one agent."""
 
     cost: Cost
@@ -42,7 +42,7 @@ class Needed:
     """Why no leave would help, as part of a sentence; None: one would, or none is needed."""
 
 
-async def read(services: Services, snapshot: Snapshot) -> list[Ahead]:
+async def read(services: Services, snapshot: PaceSnapshot) -> list[DeferredDemand]:
     """Of each agent what is held for it.
 
     Raises:
@@ -56,16 +56,16 @@ async def read(services: Services, snapshot: Snapshot) -> list[Ahead]:
         count, tokens, usd = held[row.name]
         draws = await services.dispatcher.hands.draw(row, snapshot)
         keys = frozenset(standing.window.key for standing in draws)
-        found.append(Ahead(cost=Cost(tokens=tokens, usd=usd), count=count, windows=keys))
+        found.append(DeferredDemand(cost=Cost(tokens=tokens, usd=usd), count=count, windows=keys))
     return found
 
 
 def needed(
-    ahead: Sequence[Ahead],
-    standings: Sequence[Standing],
+    ahead: Sequence[DeferredDemand],
+    standings: Sequence[WindowState],
     cost: Cost,
     now: float,
-    policy: Policy,
+    policy: PacePolicy,
     *,
     person: bool = False,
 ) -> Needed:
@@ -98,11 +98,11 @@ def needed(
     return Needed(leave=(), before=before, critical=found.critical, helpless=helpless)
 
 
-def _on(ahead: Sequence[Ahead], standing: Standing) -> list[Ahead]:
+def _on(ahead: Sequence[DeferredDemand], standing: WindowState) -> list[DeferredDemand]:
     return [each for each in ahead if standing.window.key in each.windows]
 
 
-def _used(standing: Standing, costs: Sequence[Cost]) -> Standing:
+def _used(standing: WindowState, costs: Sequence[Cost]) -> WindowState:
     more = sum(amount for each in costs if (amount := need(standing.window, each)) is not None)
     window = standing.window
     if more <= 0 or window.known_use is None:
@@ -110,7 +110,7 @@ def _used(standing: Standing, costs: Sequence[Cost]) -> Standing:
     return replace(standing, window=replace(window, used=window.known_use + more))
 
 
-def _promised(standing: Standing, costs: Sequence[Cost]) -> Standing:
+def _promised(standing: WindowState, costs: Sequence[Cost]) -> WindowState:
     amounts = [need(standing.window, cost) for cost in costs]
     more = sum(amount for amount in amounts if amount is not None)
     if more <= 0:

@@ -15,7 +15,7 @@ from bot.tasks import deferred_demand, run_now, submission_policy
 from bot.tasks import text as task_words
 from bot.tasks.service import add_task
 from bot.text import amounts, markdown
-from budget.dispatch.next_task import TURN, Wait
+from budget.dispatch.next_task import TURN, TaskWait
 from budget.windows import interactive_turns
 from budget.windows.interactive_turns import Begins
 from budget.windows.pace_admission import Waits, decide
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.pacing.snapshot import Snapshot
-    from budget.windows.pace_admission import Cost, Standing
+    from bot.pacing.snapshot import PaceSnapshot
+    from budget.windows.pace_admission import Cost, WindowState
     from database.queries.agents.agents import AgentRow
     from database.queries.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Hold:
+class TurnHold:
     """Why a turn does not begin now."""
 
-    wait: Wait
+    wait: TaskWait
     """Its leave is for all that stands before it, too."""
     cost: Cost | None = None
     before: int = 0
@@ -50,7 +50,7 @@ class Hold:
     """Why no leave would help, as part of a sentence."""
 
 
-async def look(services: Services, row: AgentRow, by: str) -> Hold | Begins:
+async def look(services: Services, row: AgentRow, by: str) -> TurnHold | Begins:
     """Whether words to this agent wait, or begin at once.
 
     A person's words are held by limits, and by the pace only where its use is a day ahead
@@ -84,18 +84,18 @@ async def look(services: Services, row: AgentRow, by: str) -> Hold | Begins:
         raise
     found = _decide(services, standings, cost, snapshot, person=person)
     if isinstance(found, Waits) and found.why in ("pace", "limit") and found.at is not None:
-        wait = Wait.of(found)
+        wait = TaskWait.of(found)
     elif before:
         first = before[0]
         text = f"What was said to {row.name} before waits: {first.reason or 'task ' + first.id}"
-        wait = Wait(task="", why="fairness", text=text, look_at=first.look_at)
+        wait = TaskWait(task="", why="fairness", text=text, look_at=first.look_at)
     else:
         return found if isinstance(found, Begins) else Begins()
-    return await with_those_before(services, Hold(wait=wait, cost=cost), standings, snapshot, person=person)
+    return await with_those_before(services, TurnHold(wait=wait, cost=cost), standings, snapshot, person=person)
 
 
 def _decide(
-    services: Services, standings: Sequence[Standing], cost: Cost, snapshot: Snapshot, *, person: bool
+    services: Services, standings: Sequence[WindowState], cost: Cost, snapshot: PaceSnapshot, *, person: bool
 ) -> Waits | Begins:
     if person:
         return interactive_turns.decide(standings, cost, snapshot.now, snapshot.policy)
@@ -104,8 +104,8 @@ def _decide(
 
 
 async def with_those_before(
-    services: Services, hold: Hold, standings: Sequence[Standing], snapshot: Snapshot, *, person: bool
-) -> Hold:
+    services: Services, hold: TurnHold, standings: Sequence[WindowState], snapshot: PaceSnapshot, *, person: bool
+) -> TurnHold:
     """The same with leave that is for the turns, too, which stand before it: else these would take it."""
     if hold.cost is None:
         return hold
@@ -119,7 +119,7 @@ async def with_those_before(
 
 
 async def note_ahead(
-    tx: AsyncConnection, services: Services, row: AgentRow, begins: Begins | Hold, by: str
+    tx: AsyncConnection, services: Services, row: AgentRow, begins: Begins | TurnHold, by: str
 ) -> str | None:
     """Count a person's words that begin ahead of the pace, in the transaction that sends them.
 
@@ -127,7 +127,7 @@ async def note_ahead(
         What the person is told; None: nothing, because the words are not ahead, or are read in a turn that was asked
         for before.
     """
-    if isinstance(begins, Hold) or not begins.ahead:
+    if isinstance(begins, TurnHold) or not begins.ahead:
         return None
     now = services.clock()
     for each in begins.ahead:
@@ -148,7 +148,7 @@ async def add(
     tx: AsyncConnection,
     services: Services,
     row: AgentRow,
-    hold: Hold,
+    hold: TurnHold,
     text: str,
     *,
     cause: str,
@@ -199,7 +199,7 @@ async def offer(tx: AsyncConnection, services: Services, row: AgentRow, task: Ta
     return bool(await teller.conversation(tx, row, "") == (task.connector, task.conversation))
 
 
-def told(services: Services, row: AgentRow, task: Task, hold: Hold) -> str:
+def told(services: Services, row: AgentRow, task: Task, hold: TurnHold) -> str:
     """What whoever said it is told at once."""
     now, zone = services.clock(), services.settings.timezone
     rest = task_words.when(hold.wait, now, zone, before=hold.before)

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bot.approvals.questions import Choice
+from bot.approvals.questions import QuestionChoice
 from bot.auth.permissions import is_person
 from bot.commands.registry import Reply
 from bot.pacing import start_forecast
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.commands.context import Context
-    from bot.messaging.composer import Place
-    from bot.pacing.snapshot import Snapshot
-    from budget.windows.pace_admission import Leave, Standing
+    from bot.messaging.composer import MessagePlace
+    from bot.pacing.snapshot import PaceSnapshot
+    from budget.windows.pace_admission import Leave, WindowState
     from database.queries.agents.agents import AgentRow
     from database.queries.chat.questions import Question
     from database.queries.tasks import Task
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 KIND: Final = "held"
 NOW: Final = "now"
 CHOICES: Final = (
-    Choice(mark="▶️", word=NOW, label="run it now"),
-    Choice(mark="🗑️", word="drop", label="drop it"),
+    QuestionChoice(mark="▶️", word=NOW, label="run it now"),
+    QuestionChoice(mark="🗑️", word="drop", label="drop it"),
 )
 #: What is authorized for it lasts so long, seconds.
 LASTS_S: Final = 3600.0
@@ -66,7 +66,7 @@ class Missing:
 
 
 async def ask(
-    tx: AsyncConnection, services: Services, row: AgentRow | None, task: Task, text: str, place: Place
+    tx: AsyncConnection, services: Services, row: AgentRow | None, task: Task, text: str, place: MessagePlace
 ) -> None:
     """Say where a held task was asked for that it waits, with the buttons that end that."""
     await withdraw(tx, services, task, "It still waits, as said below.")
@@ -98,7 +98,7 @@ async def missing(services: Services, task: Task) -> Missing:
     Raises:
         RegisterError: the register cannot be read.
     """
-    snapshot: Snapshot = await services.pace.snapshot()
+    snapshot: PaceSnapshot = await services.pace.snapshot()
     async with services.store.read() as tx:
         row = None if task.agent is None else await agents.get(tx, task.agent)
     cost = await _cost(services, task, row)
@@ -115,7 +115,7 @@ async def missing(services: Services, task: Task) -> Missing:
         )
         return Missing(leave=needed.leave, helpless=None if needed.leave else needed.helpless)
     if row is not None:
-        draws: Sequence[Sequence[Standing]] = [await services.dispatcher.hands.draw(row, snapshot)]
+        draws: Sequence[Sequence[WindowState]] = [await services.dispatcher.hands.draw(row, snapshot)]
     else:
         draws = await start_forecast.draws(services, snapshot, role=task.role, runtime=None, model=None)
     # As one of critical urgency it passes the line; the bound at the egress holds it all the same.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bot.commands.context import Context
     from budget.windows.pace_admission import Urgency
     from database.queries.agents.agents import AgentRow
-    from database.queries.tasks import Step
+    from database.queries.tasks import TaskStep
 
 #: A task may have so many characters; more belongs into a file in the agent's workspace.
 LONGEST = 100_000
@@ -241,7 +241,7 @@ async def add(
 IN_LINE = "in line"
 
 
-def _queued(services: Services, task: Task, ahead: int, told: Step | None) -> str:
+def _queued(services: Services, task: Task, ahead: int, told: TaskStep | None) -> str:
     name = markdown.code(task.id)
     if task.state != "queued":
         words = {"done": "is done", "failed": f"is refused: {(task.summary or '').rstrip('.')}"}.get(

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot.approvals.questions import Choice
+from bot.approvals.questions import QuestionChoice
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
 from bot.config.dispatch import NEVER
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.pacing.window_loader import weigh
 from bot.tasks import retry_after_limit, run_now, wait_reasons
 from bot.tasks import text as task_words
@@ -28,7 +28,7 @@ from database.queries import tasks
 from database.queries.agents import agent_messages, agents, last_results
 from database.queries.chat import questions
 from database.queries.spending import usage_queries
-from database.queries.tasks import ENDED, LIVE, OPEN, Step
+from database.queries.tasks import ENDED, LIVE, OPEN, TaskStep
 from fleet.control.task_attempt_ids import attempt_of
 from fleet.runtimes import RUNTIMES
 from scheduler.dispatch.fairness_charges import correct
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.config.schema import Settings
-    from budget.dispatch.next_task import Wait
+    from budget.dispatch.next_task import TaskWait
     from database.queries.agents.agents import AgentRow
     from database.queries.chat.questions import Question
     from database.queries.spending.usage_queries import Sums
@@ -52,8 +52,8 @@ log = structlog.get_logger(__name__)
 QUESTION = "task"
 #: The answers.
 CHOICES = (
-    Choice(mark="✅", word="done", label="It is done"),
-    Choice(mark="❌", word="failed", label="It failed"),
+    QuestionChoice(mark="✅", word="done", label="It is done"),
+    QuestionChoice(mark="❌", word="failed", label="It failed"),
 )
 #: The first pause before a task that failed is tried again; it doubles with each attempt. Seconds.
 FIRST_RETRY_S = 30.0
@@ -295,7 +295,7 @@ class TaskSteps:
         return f"Task {markdown.code(task.id)} is {word}."
 
     async def after_answer(self, question: Question, word: str) -> None:
-        """The answer is committed (bot.approvals.questions.Follower)."""
+        """The answer is committed (bot.approvals.questions.AnswerFollower)."""
         del question, word
         self.services.dispatcher.wake()
 
@@ -403,21 +403,21 @@ class TaskSteps:
         if task.thread_key is not None:
             await self.threads.say(tx, task, what, text)
             return
-        place = Place(task.connector, conversation=task.conversation)
+        place = MessagePlace(task.connector, conversation=task.conversation)
         await teller.speak(tx, f"task/{task.id}/{what}", text, place)
 
-    async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, wait: Wait) -> None:
+    async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, wait: TaskWait) -> None:
         """Say that a task waits, and write down what was said; without a text it was said elsewhere."""
         now = self.services.clock()
         decision = wait_reasons.decision_of(wait)
-        await tasks.tell(tx, Step(task=task.id, at=now, state="told", reason=wait.text, decision=decision))
+        await tasks.tell(tx, TaskStep(task=task.id, at=now, state="told", reason=wait.text, decision=decision))
         if text is None:
             return
         if task.connector is None or task.conversation is None:
             await self.tell(tx, task, f"waits/{now:.3f}", text)
             return
         row = None if task.agent is None else await agents.get(tx, task.agent)
-        place = Place(task.connector, conversation=task.conversation)
+        place = MessagePlace(task.connector, conversation=task.conversation)
         if task.thread_key is not None:
-            place = Place(task.connector, thread_of=task.thread_key)
+            place = MessagePlace(task.connector, thread_of=task.thread_key)
         await run_now.ask(tx, self.services, row, task, text, place)

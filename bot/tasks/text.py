@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import tzinfo
 
-    from budget.dispatch.next_task import Wait
+    from budget.dispatch.next_task import TaskWait
     from budget.windows.pace_admission import Leave
-    from database.queries.tasks import Counts, Step, Task
+    from database.queries.tasks import Task, TaskCounts, TaskStep
 
 #: So begin the identities of agents (bot.interfaces.mcp.server).
 AGENT = next_task.AGENT
@@ -130,7 +130,7 @@ def ways(leave: Sequence[Leave]) -> str:
     return " and ".join(authorize_command(each.scope, each.amount, each.unit) for each in leave)
 
 
-def when(wait: Wait, now: float, zone: tzinfo, *, before: int = 0) -> str:
+def when(wait: TaskWait, now: float, zone: tzinfo, *, before: int = 0) -> str:
     """When it runs, and what lets it run now, with so many before it: the rest of a sentence or two."""
     said = []
     if wait.never and not wait.leave:
@@ -162,7 +162,7 @@ def _reset_unknown(key: str) -> str:
     return f"When it runs cannot be told, since nobody knows when that window begins anew; {command} says it."
 
 
-def waiting(task: Task, redact: Callable[[str], str], wait: Wait, now: float, zone: tzinfo) -> str:
+def waiting(task: Task, redact: Callable[[str], str], wait: TaskWait, now: float, zone: tzinfo) -> str:
     """What is said where a task was asked for that waits."""
     rest = when(wait, now, zone)
     return f"⏳ Task {named(task, redact)} waits. {markdown.shown(wait.text)} {rest}".rstrip()
@@ -268,7 +268,7 @@ def table(
 
 
 def whole(
-    task: Task, redact: Callable[[str], str], steps: Sequence[Step], behind: int, now: float, zone: tzinfo
+    task: Task, redact: Callable[[str], str], steps: Sequence[TaskStep], behind: int, now: float, zone: tzinfo
 ) -> str:
     """One task, with all that is known of it."""
     lines = [
@@ -319,11 +319,11 @@ def why_it_waits(task: Task, behind: int, now: float, zone: tzinfo) -> str:
     return f"waits ({task.why}): {reason}; {begins}, and {helps} lets it begin now."
 
 
-def _because(step: Step, redact: Callable[[str], str]) -> str:
+def _because(step: TaskStep, redact: Callable[[str], str]) -> str:
     return f": {markdown.gist(step.reason, redact, 160)}" if step.reason else ""
 
 
-def counted(counts: Counts) -> str:
+def counted(counts: TaskCounts) -> str:
     """``3 running, 2 waiting for you, 14 queued``; empty when there is nothing."""
     words = (
         ("running", "running"),

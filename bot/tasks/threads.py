@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line, written
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.tasks import text as task_words
 from bot.text import markdown
 from connectors.contract.messages import OpenThread, Priority, Replace, Retitle
@@ -66,7 +66,7 @@ class TaskThreads:
         marked = teller.titles.has(task.connector)
         title = task_words.title(task, teller.redaction, marked=marked)
         message = markdown.message(task_words.opened(task, teller.redaction), reply_to=task.event_id)
-        place = Place(task.connector, conversation=task.conversation)
+        place = MessagePlace(task.connector, conversation=task.conversation)
         opener = place.outbound(task.thread_key, OpenThread(title=title, message=message), Priority.REPLY)
         await thread_owners.note(tx, task.thread_key, "task", task.id)
         if await outbox.put(tx, opener, self.services.clock()) and marked:
@@ -77,7 +77,7 @@ class TaskThreads:
     async def say(self, tx: AsyncConnection, task: Task, what: str, text: str) -> None:
         """Say something in the thread of a task that has one, once per `what`."""
         assert task.connector is not None
-        place = Place(task.connector, thread_of=task.thread_key)
+        place = MessagePlace(task.connector, thread_of=task.thread_key)
         await self.services.agents.teller.speak(tx, f"task/{task.id}/{what}", text, place)
         await self.show(tx, task.id, spoken=True)
 
@@ -109,7 +109,7 @@ class TaskThreads:
             return
         teller = self.services.agents.teller
         await self.show(tx, task.id)
-        place = Place(task.connector, conversation=task.conversation)
+        place = MessagePlace(task.connector, conversation=task.conversation)
         opener = await outbox.get(tx, task.thread_key)
         # Where no thread could be opened after all, the last word stands beside it.
         if opener is not None and not (opener.state == "sent" and opener.made_conversation is None):

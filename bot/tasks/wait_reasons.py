@@ -6,17 +6,17 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from budget.dispatch.next_task import Wait
+from budget.dispatch.next_task import TaskWait
 from budget.windows.pace_admission import Leave
 
 if TYPE_CHECKING:
-    from database.queries.tasks import Step, Task
+    from database.queries.tasks import Task, TaskStep
 
 #: What is true or false of a wait (`never`, `critical`).
-_FLAGS: Final = tuple(each.name for each in fields(Wait) if each.default is False)
+_FLAGS: Final = tuple(each.name for each in fields(TaskWait) if each.default is False)
 
 
-def decision_of(wait: Wait) -> dict[str, Any]:
+def decision_of(wait: TaskWait) -> dict[str, Any]:
     """What is kept of it (`Step.decision`)."""
     return {
         "look_at": wait.look_at,
@@ -26,7 +26,7 @@ def decision_of(wait: Wait) -> dict[str, Any]:
     }
 
 
-def wait_of(task: Task, told: Step | None) -> Wait | None:
+def wait_of(task: Task, told: TaskStep | None) -> TaskWait | None:
     """Why a task waits, as it stands in its row and in what was told of it last; None: nobody knows yet."""
     why: Any = task.why
     if task.state != "queued" or why is None:
@@ -36,7 +36,7 @@ def wait_of(task: Task, told: Step | None) -> Wait | None:
         # It waits for something else since; of that only its row speaks.
         known = {}
     flags: dict[str, Any] = {name: True for name in _FLAGS if known.get(name)}
-    return Wait(
+    return TaskWait(
         task=task.id,
         why=why,
         text=task.reason or "",

@@ -29,7 +29,7 @@ _MUCH: Final = ">1G"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class TelemetryFacts:
     """What is looked at. Most of it is not told: see `document`."""
 
     version: str
@@ -60,7 +60,7 @@ def amount(tokens: int) -> str:
     return next((step for most, step in _AMOUNTS if tokens <= most), _MUCH)
 
 
-def document(facts: Facts) -> bytes:
+def document(facts: TelemetryFacts) -> bytes:
     """What is shown, and what is sent."""
     told = {
         "schema": SCHEMA,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot.commands.registry import Reply
-from bot.telemetry.payload import Facts, document
+from bot.telemetry.payload import TelemetryFacts, document
 from bot.text import markdown
 from core.crash_points import declare
 from database.engine import dsn
@@ -50,7 +50,7 @@ async def contents(services: Services) -> bytes:
         ended = await tasks.ended_counts(tx, since=since)
         spent = await usage_ledger.spent(tx, by=None, since=since)
     return document(
-        Facts(
+        TelemetryFacts(
             version=services.version,
             python=sys.version_info[:2],
             system=platform.system().lower(),

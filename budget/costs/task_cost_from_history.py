@@ -75,7 +75,7 @@ GUESSED_USD_PER_TOKEN = 6e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Learned:
+class LearnedCost:
     """What a task will likely cost, and what that rests on."""
 
     count: int
@@ -122,7 +122,7 @@ def learn(
     kind: str = "task",
     now: float,
     prior: Range | None = None,
-) -> Learned:
+) -> LearnedCost:
     """What a task of this role will likely cost.
 
     Args:
@@ -151,7 +151,7 @@ def learn(
         for each, weight in zip(found, weights, strict=True)
         if each.estimated_tokens is not None
     ]
-    return Learned(
+    return LearnedCost(
         count=len(found),
         level=level,
         p50=quantile(points, 0.5),
@@ -173,7 +173,7 @@ def learn(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
+class TypicalTurn:
     """What one typical turn comes to."""
 
     tokens: float
@@ -181,7 +181,7 @@ class Turn:
     usd: float
 
 
-def typical_turn(seen: Sequence[tuple[float, float | None]]) -> Turn:
+def typical_turn(seen: Sequence[tuple[float, float | None]]) -> TypicalTurn:
     """What half of the turns stay within; a guess while fewer than `ENOUGH` are known.
 
     Args:
@@ -193,7 +193,7 @@ def typical_turn(seen: Sequence[tuple[float, float | None]]) -> Turn:
     guess = PRIORS["turn"].p50
     tokens = quantile([(each, 1.0) for each, _ in turns], 0.5) if len(turns) >= ENOUGH else guess
     usd = quantile([(each, 1.0) for each in priced], 0.5) if len(priced) >= ENOUGH else guess * GUESSED_USD_PER_TOKEN
-    return Turn(tokens=tokens, usd=usd)
+    return TypicalTurn(tokens=tokens, usd=usd)
 
 
 def weights_of(ended: Sequence[float], now: float) -> list[float]:

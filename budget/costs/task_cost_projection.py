@@ -19,11 +19,11 @@ from budget.windows.pace_admission import Cost
 from budget.windows.running_task_reserve import HIGH_OF_PROJECTED
 
 if TYPE_CHECKING:
-    from budget.costs.task_cost_from_history import Learned
+    from budget.costs.task_cost_from_history import LearnedCost
 
 
 def expected(
-    learned: Learned,
+    learned: LearnedCost,
     estimate: float | None = None,
     *,
     by_agent: bool = False,

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from budget.dispatch.model import LONGEST_RETRY_S, Wait
+from budget.dispatch.model import LONGEST_RETRY_S, TaskWait
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Mapping, Sequence
 
-    from budget.dispatch.model import Agent, Head, Limits, Readiness, View
+    from budget.dispatch.model import DispatchAgent, DispatchLimits, LaneHead, QueueView, Readiness
 
 
-def takers(head: Head, view: View, use: Counter[str]) -> list[Agent] | Wait:
+def takers(head: LaneHead, view: QueueView, use: Counter[str]) -> list[DispatchAgent] | TaskWait:
     """Return the agents that can take a task now, the preferred one first, or why there is none.
 
     These are the idle ones, or where none is idle those that can be started for it.
     """
     if head.not_before is not None and 0 < head.not_before - view.now <= LONGEST_RETRY_S:
-        return Wait(task=head.id, why="retry", text="It failed, and is tried again.", look_at=head.not_before)
+        return TaskWait(task=head.id, why="retry", text="It failed, and is tried again.", look_at=head.not_before)
     able = [agent for agent in view.agents if fits(agent, head)]
     idle = sorted(
         (agent for agent in able if agent.readiness == "idle"),
@@ -28,8 +28,8 @@ def takers(head: Head, view: View, use: Counter[str]) -> list[Agent] | Wait:
     )
     starting = any(agent.readiness == "starting" for agent in able)
     could_start = [] if starting or not view.policy.start_agents else [a for a in able if may_start(a, head)]
-    found: list[Agent] = []
-    waits: list[Wait] = []
+    found: list[DispatchAgent] = []
+    waits: list[TaskWait] = []
     for agent in [*idle, *([] if idle else sorted(could_start, key=lambda agent: agent.name))]:
         why = _full(head, agent, view.limits, use)
         if why is None and agent.readiness == "startable":
@@ -41,39 +41,39 @@ def takers(head: Head, view: View, use: Counter[str]) -> list[Agent] | Wait:
     return found or (soonest(waits) if waits else _nobody_free(head, able))
 
 
-def soonest(waits: Sequence[Wait]) -> Wait:
+def soonest(waits: Sequence[TaskWait]) -> TaskWait:
     """Return the wait that ends first: at a known time before some day, and some day before never."""
     return min(waits, key=lambda wait: (wait.never, wait.look_at is None, wait.look_at or 0.0))
 
 
-def present(head: Head, view: View) -> Agent | None:
+def present(head: LaneHead, view: QueueView) -> DispatchAgent | None:
     """Return an agent that could take a task, now or once it is free, or None."""
     ready = [agent for agent in view.agents if fits(agent, head) and agent.readiness not in ("down", "away")]
     return next((agent for agent in ready if agent.readiness != "startable" or may_start(agent, head)), None)
 
 
-def fits(agent: Agent, head: Head) -> bool:
+def fits(agent: DispatchAgent, head: LaneHead) -> bool:
     return agent.name == head.agent if head.agent is not None else agent.role == head.role
 
 
-def may_start(agent: Agent, head: Head) -> bool:
+def may_start(agent: DispatchAgent, head: LaneHead) -> bool:
     return agent.readiness == "startable" and (agent.stopped_at is None or agent.stopped_at < head.created_at)
 
 
-def _nobody_free(head: Head, able: Sequence[Agent]) -> Wait:
+def _nobody_free(head: LaneHead, able: Sequence[DispatchAgent]) -> TaskWait:
     states = {agent.readiness for agent in able}
     if "starting" in states:
         names = ", ".join(agent.name for agent in able if agent.readiness == "starting")
-        return Wait(task=head.id, why="starting", text=f"{names} is starting.")
+        return TaskWait(task=head.id, why="starting", text=f"{names} is starting.")
     if "busy" in states:
         held = [f"{agent.name} waits for your word on task {agent.holds}" for agent in able if agent.holds]
         said = f"{head.agent} is busy" if head.agent is not None else f"Every agent of the role {head.role} is busy"
-        return Wait(task=head.id, why="busy", text=said + (f"; {held[0]}." if held else "."))
+        return TaskWait(task=head.id, why="busy", text=said + (f"; {held[0]}." if held else "."))
     if able:
         named = ", ".join(f"{agent.name} is {_WORDS[agent.readiness]}" for agent in able[:3])
-        return Wait(task=head.id, why="nobody", text=f"Nobody who could do it runs: {named}.")
+        return TaskWait(task=head.id, why="nobody", text=f"Nobody who could do it runs: {named}.")
     said = f"There is no agent {head.agent}" if head.agent is not None else f"No agent has the role {head.role}"
-    return Wait(task=head.id, why="nobody", text=f"{said}.")
+    return TaskWait(task=head.id, why="nobody", text=f"{said}.")
 
 
 _WORDS: Mapping[Readiness, str] = {
@@ -90,7 +90,7 @@ def places(role: str | None, runtime: str | None, account: str | None) -> list[s
     return ["host", f"role {role}", f"runtime {runtime}", f"account {account}"]
 
 
-def _full(head: Head, agent: Agent, limits: Limits, use: Counter[str]) -> Wait | None:
+def _full(head: LaneHead, agent: DispatchAgent, limits: DispatchLimits, use: Counter[str]) -> TaskWait | None:
     """That as many as may be are under way."""
     held: tuple[tuple[str, int | None, str], ...] = (
         ("host", limits.host, "on this host"),
@@ -101,5 +101,5 @@ def _full(head: Head, agent: Agent, limits: Limits, use: Counter[str]) -> Wait |
     for place, most, words in held:
         if most is not None and use[place] >= most:
             text = f"{use[place]} tasks {words} are under way, and {most} may be at once."
-            return Wait(task=head.id, why="concurrency", text=text)
+            return TaskWait(task=head.id, why="concurrency", text=text)
     return None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from budget.dispatch.fair_queueing import Charge
-    from budget.windows.pace_admission import Cost, Leave, Standing, Unit, Urgency
+    from budget.windows.pace_admission import Cost, Leave, Unit, Urgency, WindowState
 
 URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 
@@ -40,7 +40,7 @@ AGENT = "agent:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Head:
+class LaneHead:
     """The first task of a lane."""
 
     id: str
@@ -75,7 +75,7 @@ class Head:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Agent:
+class DispatchAgent:
     """An agent that tasks may be given to."""
 
     name: str
@@ -92,7 +92,7 @@ class Agent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Live:
+class LiveTask:
     """A task that is under way; not one that waits for a person."""
 
     role: str | None
@@ -101,7 +101,7 @@ class Live:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class DispatchLimits:
     """How many tasks may be under way at once; what is not named is not limited."""
 
     host: int | None = None
@@ -111,31 +111,31 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
+class DispatchPolicy:
     """How tasks are dispatched."""
 
     start_agents: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class View:
+class QueueView:
     """All that a decision rests on."""
 
     now: float
-    heads: Sequence[Head]
-    agents: Sequence[Agent]
-    live: Sequence[Live] = ()
-    limits: Limits = field(default_factory=Limits)
+    heads: Sequence[LaneHead]
+    agents: Sequence[DispatchAgent]
+    live: Sequence[LiveTask] = ()
+    limits: DispatchLimits = field(default_factory=DispatchLimits)
     ahead: Mapping[str, float] = field(default_factory=dict)
     """How far each queue is ahead of the lowest busy one (budget.dispatch.fair_queueing)."""
-    policy: Policy = field(default_factory=Policy)
-    pacing: pacing.Policy = field(default_factory=pacing.Policy)
-    not_started: Callable[[Head, Agent], Wait | None] = lambda head, agent: None
+    policy: DispatchPolicy = field(default_factory=DispatchPolicy)
+    pacing: pacing.PacePolicy = field(default_factory=pacing.PacePolicy)
+    not_started: Callable[[LaneHead, DispatchAgent], TaskWait | None] = lambda head, agent: None
     """What was found when that agent was to be started for such a task: as what it would be started, and whether there
-    is room for that, is found out then (`Start`)."""
-    draw: Callable[[Agent], Sequence[Standing]]
+    is room for that, is found out then (`StartTask`)."""
+    draw: Callable[[DispatchAgent], Sequence[WindowState]]
     """The windows that work of this agent draws on; the same each time within a decision."""
-    cost: Callable[[Head, Agent | None], Cost]
+    cost: Callable[[LaneHead, DispatchAgent | None], Cost]
     """What the task is projected to cost, by this agent or by whoever does it; the same each time."""
 
 
@@ -152,7 +152,7 @@ class Assign:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
+class StartTask:
     """Start this agent for the task."""
 
     task: str
@@ -161,7 +161,7 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refuse:
+class RefuseTask:
     """Nothing will let the task begin before its deadline."""
 
     task: str
@@ -169,7 +169,7 @@ class Refuse:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wait:
+class TaskWait:
     """The task waits."""
 
     task: str
@@ -204,7 +204,7 @@ class Wait:
     """No time can be told since nobody knows when the window begins anew."""
 
     @classmethod
-    def of(cls, found: pacing.Waits, *, task: str = "") -> Wait:
+    def of(cls, found: pacing.Waits, *, task: str = "") -> TaskWait:
         """That it waits for windows. Without a task: of work that is none yet."""
         return cls(
             task=task,
@@ -226,11 +226,11 @@ class Wait:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class DispatchDecision:
     """The next step, if there is one, and what is known of the heads that wait."""
 
-    step: Assign | Start | Refuse | None
-    waits: Sequence[Wait]
+    step: Assign | StartTask | RefuseTask | None
+    waits: Sequence[TaskWait]
     """With a step: not of all heads. Without one: of every head."""
 
     @property

@@ -28,18 +28,18 @@ from budget.dispatch.model import (
     LONGEST_RETRY_S,
     TURN,
     URGENCIES,
-    Agent,
     Assign,
-    Decision,
-    Head,
-    Limits,
-    Live,
-    Policy,
+    DispatchAgent,
+    DispatchDecision,
+    DispatchLimits,
+    DispatchPolicy,
+    LaneHead,
+    LiveTask,
+    QueueView,
     Readiness,
-    Refuse,
-    Start,
-    View,
-    Wait,
+    RefuseTask,
+    StartTask,
+    TaskWait,
     Why,
 )
 from budget.dispatch.queue_lanes import aside, lane_of, size_of
@@ -49,25 +49,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from budget.windows.large_task_accrual import Saving
-    from budget.windows.pace_admission import Cost, Standing
+    from budget.windows.pace_admission import Cost, WindowState
 
 __all__ = [
     "AGENT",
     "LONGEST_RETRY_S",
     "TURN",
     "URGENCIES",
-    "Agent",
     "Assign",
-    "Decision",
-    "Head",
-    "Limits",
-    "Live",
-    "Policy",
+    "DispatchAgent",
+    "DispatchDecision",
+    "DispatchLimits",
+    "DispatchPolicy",
+    "LaneHead",
+    "LiveTask",
+    "QueueView",
     "Readiness",
-    "Refuse",
-    "Start",
-    "View",
-    "Wait",
+    "RefuseTask",
+    "StartTask",
+    "TaskWait",
     "Why",
     "aside",
     "decide",
@@ -80,8 +80,8 @@ __all__ = [
 class _First:
     """A head whose turn it is, and that waits for a line."""
 
-    head: Head
-    wait: Wait
+    head: LaneHead
+    wait: TaskWait
     windows: frozenset[str]
     finish: float
 
@@ -90,24 +90,24 @@ class _First:
 class _Round:
     """One decision."""
 
-    view: View
+    view: QueueView
     use: Counter[str]
-    ready: dict[str, list[Agent]] = field(default_factory=dict)
+    ready: dict[str, list[DispatchAgent]] = field(default_factory=dict)
     """Who can take each head, by its id."""
     savings: dict[str, Saving] = field(default_factory=dict)
     """What is kept, by window."""
-    waits: dict[str, Wait] = field(default_factory=dict)
+    waits: dict[str, TaskWait] = field(default_factory=dict)
     first: list[_First] = field(default_factory=list)
     before: dict[str, float] = field(default_factory=dict)
     """What the heads need together that come first, by window."""
     known: pace_admission.Known = field(default_factory=dict)
-    _seen: dict[tuple[str, str | None], Sequence[Standing]] = field(default_factory=dict)
-    _shared: dict[tuple[str, bool], Standing] = field(default_factory=dict)
+    _seen: dict[tuple[str, str | None], Sequence[WindowState]] = field(default_factory=dict)
+    _shared: dict[tuple[str, bool], WindowState] = field(default_factory=dict)
     _keys: dict[str, frozenset[str]] = field(default_factory=dict)
 
     # --- what a head sees ---------------------------------------------------------------------------------------
 
-    def draw(self, head: Head, agent: Agent) -> Sequence[Standing]:
+    def draw(self, head: LaneHead, agent: DispatchAgent) -> Sequence[WindowState]:
         """The windows that its work draws on, with what is kept there for it or for another."""
         bare = self.view.draw(agent)
         if not self.savings:
@@ -117,7 +117,7 @@ class _Round:
             self._seen[agent.name, own] = [self._with_savings(each, own) for each in bare]
         return self._seen[agent.name, own]
 
-    def _with_savings(self, standing: Standing, task: str | None) -> Standing:
+    def _with_savings(self, standing: WindowState, task: str | None) -> WindowState:
         found = self.savings.get(standing.window.key)
         if found is None:
             return standing
@@ -127,28 +127,30 @@ class _Round:
             self._shared[key] = see(standing, found, self.view.now, self.view.pacing)
         return self._shared[key]
 
-    def keys(self, agent: Agent) -> frozenset[str]:
+    def keys(self, agent: DispatchAgent) -> frozenset[str]:
         if agent.name not in self._keys:
             self._keys[agent.name] = frozenset(each.window.key for each in self.view.draw(agent))
         return self._keys[agent.name]
 
-    def paced(self, head: Head, agent: Agent) -> Cost | Wait:
+    def paced(self, head: LaneHead, agent: DispatchAgent) -> Cost | TaskWait:
         """What it is projected to cost, if the windows have room for that."""
         cost, now = self.view.cost(head, agent), self.view.now
         own = [each for each in self.savings.values() if each.task == head.id]
         # What has saved all of it reads the line ahead: others may be ahead of it, too.
         urgency = "high" if own and all(now >= each.until for each in own) else head.urgency
         found = pace_admission.decide(self.draw(head, agent), cost, urgency, now, self.view.pacing, known=self.known)
-        return cost if isinstance(found, pace_admission.Admitted) else replace(Wait.of(found, task=head.id), cost=cost)
+        return (
+            cost if isinstance(found, pace_admission.Admitted) else replace(TaskWait.of(found, task=head.id), cost=cost)
+        )
 
-    def is_large(self, head: Head, agent: Agent) -> bool:
+    def is_large(self, head: LaneHead, agent: DispatchAgent) -> bool:
         """Whether it needs more than a line grants in a day, of what is left for it."""
         cost = self.view.cost(head, agent)
         return any(_is_large(each, cost) for each in self.draw(head, agent))
 
     # --- saving -------------------------------------------------------------------------------------------------
 
-    def save(self, heads: Sequence[Head]) -> None:
+    def save(self, heads: Sequence[LaneHead]) -> None:
         """Find the oldest large task of each window that can save there."""
         view = self.view
         small: set[tuple[int, Cost]] = set()
@@ -165,7 +167,7 @@ class _Round:
                 for each in large:
                     self._save(head, each, cost)
 
-    def _save(self, head: Head, standing: Standing, cost: Cost) -> None:
+    def _save(self, head: LaneHead, standing: WindowState, cost: Cost) -> None:
         wanted = pace_admission.need(standing.window, cost)
         if wanted is None or standing.window.key in self.savings:
             return
@@ -177,16 +179,16 @@ class _Round:
         if found is not None:
             self.savings[found.window] = found
 
-    def _opens(self, standing: Standing, cost: Cost, head: Head) -> bool:
+    def _opens(self, standing: WindowState, cost: Cost, head: LaneHead) -> bool:
         """Whether a window is no limit that holds it besides."""
         found = pace_admission.decide([standing], cost, head.urgency, self.view.now, self.view.pacing, known=self.known)
         return not isinstance(found, pace_admission.Waits) or found.why == "pace"
 
     # --- trying -------------------------------------------------------------------------------------------------
 
-    def attempt(self, head: Head, finish: float, ahead: float) -> Assign | Start | Wait:
+    def attempt(self, head: LaneHead, finish: float, ahead: float) -> Assign | StartTask | TaskWait:
         """Give a head to somebody who can take it, or say why that waits."""
-        waits: list[Wait] = []
+        waits: list[TaskWait] = []
         # What held the one before, and for what cost: it holds the next as well, if that draws on it.
         holds: tuple[Cost, str] | None = None
         for agent in self.ready[head.id]:
@@ -198,11 +200,11 @@ class _Round:
                 continue
             if agent.readiness == "startable":
                 why = f"nobody who could do it is free, and {agent.name} can"
-                return Start(task=head.id, agent=agent.name, why=why)
+                return StartTask(task=head.id, agent=agent.name, why=why)
             if holds is not None and holds[1] in keys and self.view.cost(head, agent) == holds[0]:
                 continue
             found = self.paced(head, agent)
-            if not isinstance(found, Wait):
+            if not isinstance(found, TaskWait):
                 return Assign(task=head.id, agent=agent.name, cost=found, why=f"{agent.name} is free")
             waits.append(found)
             if found.cost is not None:
@@ -217,7 +219,7 @@ class _Round:
                 self.before[key] = self.before.get(key, 0.0) + (wanted or 0.0)
         return wait
 
-    def _saving(self, head: Head, wait: Wait) -> Wait:
+    def _saving(self, head: LaneHead, wait: TaskWait) -> TaskWait:
         """What a task is told that saves."""
         own = [each for each in self.savings.values() if each.task == head.id]
         if not own:
@@ -228,7 +230,7 @@ class _Round:
         since = min(each.since for each in own) if head.saves_from is None else head.saves_from
         return replace(wait, text=f"{wait.text} It saves for that, and has {part:.0%}.", look_at=at, saves_from=since)
 
-    def _behind(self, head: Head, agent: Agent, other: _First) -> Wait:
+    def _behind(self, head: LaneHead, agent: DispatchAgent, other: _First) -> TaskWait:
         """What a head is told that others come before."""
         view, cost = self.view, self.view.cost(head, agent)
         at, leave = view.now, []
@@ -245,12 +247,12 @@ class _Round:
         text = f"It is not its turn yet: task {other.head.id} comes first on {', '.join(sorted(other.windows))}."
         windows = tuple(sorted(other.windows))
         look_at = None if at <= view.now else at
-        return Wait(
+        return TaskWait(
             task=head.id, why="fairness", text=text, look_at=look_at, windows=windows, leave=tuple(leave), cost=cost
         )
 
 
-def decide(view: View) -> Decision:
+def decide(view: QueueView) -> DispatchDecision:
     """Return the next step. Do it, and ask again with what it changed, until there is none."""
     use = Counter[str]()
     for each in view.live:
@@ -259,56 +261,56 @@ def decide(view: View) -> Decision:
     this = _Round(view, use)
     for head in heads:
         if head.deadline is not None and view.now >= head.deadline:
-            return Decision(step=Refuse(task=head.id, why="its deadline is past"), waits=())
+            return DispatchDecision(step=RefuseTask(task=head.id, why="its deadline is past"), waits=())
         found = _words(head, this) if head.kind == TURN else takers(head, view, use)
         if isinstance(found, Assign):
-            return Decision(step=found, waits=())
-        if isinstance(found, Wait):
+            return DispatchDecision(step=found, waits=())
+        if isinstance(found, TaskWait):
             this.waits[head.id] = found
         else:
             this.ready[head.id] = found
     this.save(heads)
     others = [head for head in heads if head.urgency != CRITICAL]
-    step: Assign | Start | Refuse | None = (
+    step: Assign | StartTask | RefuseTask | None = (
         _next(this, [head for head in heads if head.urgency == CRITICAL]) or _saved(this, others) or _next(this, others)
     )
     if step is None:
         step = next((late for head in heads if (late := _late(this, head)) is not None), None)
-    return Decision(step=step, waits=list(this.waits.values()))
+    return DispatchDecision(step=step, waits=list(this.waits.values()))
 
 
-def _words(head: Head, this: _Round) -> Assign | Wait:
+def _words(head: LaneHead, this: _Round) -> Assign | TaskWait:
     """Words wait in the agent's own queue as ever; only the pace holds them here."""
     agent = next((agent for agent in this.view.agents if agent.name == head.agent), None)
     if agent is None:
-        return Wait(task=head.id, why="nobody", text=f"There is no agent {head.agent} any more.")
+        return TaskWait(task=head.id, why="nobody", text=f"There is no agent {head.agent} any more.")
     found = _spoken(head, agent, this.view) if head.is_of_person else this.paced(head, agent)
-    if isinstance(found, Wait):
+    if isinstance(found, TaskWait):
         return found
     return Assign(task=head.id, agent=agent.name, cost=found, why="the pace allows it")
 
 
-def _spoken(head: Head, agent: Agent, view: View) -> Cost | Wait:
+def _spoken(head: LaneHead, agent: DispatchAgent, view: QueueView) -> Cost | TaskWait:
     """What a person's words are projected to cost, if they begin now (`budget.windows.interactive_turns`)."""
     cost = view.cost(head, agent)
     found = interactive_turns.decide(view.draw(agent), cost, view.now, view.pacing)
     if isinstance(found, interactive_turns.Begins):
         return cost
-    return replace(Wait.of(found, task=head.id), cost=cost)
+    return replace(TaskWait.of(found, task=head.id), cost=cost)
 
 
-def _saved(this: _Round, heads: Sequence[Head]) -> Assign | Start | None:
+def _saved(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None:
     """A large task that its line covers with what it saved."""
     for head, _ in _savers(this):
         if head.id in this.ready:
             found = this.attempt(head, 0.0, 0.0)
-            if not isinstance(found, Wait):
+            if not isinstance(found, TaskWait):
                 return _charged(found, head, this, _queues(this, heads))
             this.waits[head.id] = found
     return None
 
 
-def _next(this: _Round, heads: Sequence[Head]) -> Assign | Start | None:
+def _next(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None:
     """The head whose turn it is, if it can begin; the waits of all that come before it are noted."""
     queues = _queues(this, heads)
     weights = fair_queueing.weights(queues)
@@ -330,7 +332,7 @@ def _next(this: _Round, heads: Sequence[Head]) -> Assign | Start | None:
         head = queues[queue][place]
         if head.id not in this.waits:
             found = this.attempt(head, finish, ahead[queue])
-            if not isinstance(found, Wait):
+            if not isinstance(found, TaskWait):
                 return _charged(found, head, this, queues)
             this.waits[head.id] = found
         if place + 1 < len(queues[queue]):
@@ -338,24 +340,26 @@ def _next(this: _Round, heads: Sequence[Head]) -> Assign | Start | None:
     return None
 
 
-def _queues(this: _Round, heads: Sequence[Head]) -> dict[str, list[Head]]:
+def _queues(this: _Round, heads: Sequence[LaneHead]) -> dict[str, list[LaneHead]]:
     """The heads that somebody can take, by queue."""
-    found: dict[str, list[Head]] = {}
+    found: dict[str, list[LaneHead]] = {}
     for head in heads:
         if head.id in this.ready:
             found.setdefault(head.queue, []).append(head)
     return found
 
 
-def _savers(this: _Round) -> list[tuple[Head, float]]:
+def _savers(this: _Round) -> list[tuple[LaneHead, float]]:
     """The heads that save, and the part of its need that each has."""
     parts = {each.task: each.saved(this.view.now) / each.wanted for each in this.savings.values()}
     return [(head, parts[head.id]) for head in this.view.heads if head.id in parts] if parts else []
 
 
-def _charged(step: Assign | Start, head: Head, this: _Round, queues: Mapping[str, Sequence[Head]]) -> Assign | Start:
+def _charged(
+    step: Assign | StartTask, head: LaneHead, this: _Round, queues: Mapping[str, Sequence[LaneHead]]
+) -> Assign | StartTask:
     """The step, with what its queue is charged."""
-    if isinstance(step, Start):
+    if isinstance(step, StartTask):
         return step
     waiting = {each.queue for each in this.view.heads if each.kind != TURN}
     own = this.view.ahead.get(head.queue, 0.0)
@@ -376,7 +380,7 @@ def _charged(step: Assign | Start, head: Head, this: _Round, queues: Mapping[str
     return replace(step, charge=charge, why=f"{step.why}; {turn}")
 
 
-def _is_due(head: Head, this: _Round) -> bool:
+def _is_due(head: LaneHead, this: _Round) -> bool:
     """Whether a head could begin if it were its turn: no limit of its own holds it, and it is not large."""
     wait = this.waits.get(head.id)
     if wait is not None:
@@ -384,18 +388,18 @@ def _is_due(head: Head, this: _Round) -> bool:
     return not this.is_large(head, this.ready[head.id][0])
 
 
-def _passes(head: Head, ahead: float, other: _First) -> bool:
+def _passes(head: LaneHead, ahead: float, other: _First) -> bool:
     """Whether what is urgent may begin although another's turn it is: it reads the line further ahead than that one,
     and its queue was served less."""
     return head.urgency == "high" and other.head.urgency != "high" and ahead <= other.finish
 
 
-def _is_large(standing: Standing, cost: Cost) -> bool:
+def _is_large(standing: WindowState, cost: Cost) -> bool:
     wanted = pace_admission.need(standing.window, cost)
     return wanted is not None and standing.window.reckoned is not None and large_task_accrual.is_large(standing, wanted)
 
 
-def _reached(standing: Standing, amount: float, now: float) -> float:
+def _reached(standing: WindowState, amount: float, now: float) -> float:
     """About when a line reaches an amount; beyond the limit in the windows that follow."""
     line, limit = standing.line, standing.window.known_limit
     if line.resets_at is None or limit <= 0:
@@ -412,21 +416,21 @@ def _reached(standing: Standing, amount: float, now: float) -> float:
 # --- deadlines -----------------------------------------------------------------------------------------------------
 
 
-def _late(this: _Round, head: Head) -> Refuse | None:
+def _late(this: _Round, head: LaneHead) -> RefuseTask | None:
     """Refuse a task that nothing lets begin before its deadline, or look at it again then."""
     wait = this.waits[head.id]
     if head.deadline is None:
         return None
     if wait.never:
-        return Refuse(task=head.id, why=wait.text)
+        return RefuseTask(task=head.id, why=wait.text)
     if wait.look_at is not None and wait.look_at > head.deadline and not _may_begin(this, head):
-        return Refuse(task=head.id, why=f"nothing lets it begin before its deadline: {wait.text}")
+        return RefuseTask(task=head.id, why=f"nothing lets it begin before its deadline: {wait.text}")
     at = head.deadline if wait.look_at is None else min(wait.look_at, head.deadline)
     this.waits[head.id] = replace(wait, look_at=at)
     return None
 
 
-def _may_begin(this: _Round, head: Head) -> bool:
+def _may_begin(this: _Round, head: LaneHead) -> bool:
     """Whether it might begin before its deadline if what is under way used nothing more: tasks end early, too."""
     assert head.deadline is not None
     if this.waits[head.id].why == "fairness":
@@ -435,7 +439,7 @@ def _may_begin(this: _Round, head: Head) -> bool:
     if head.kind == TURN:
         agents = [agent for agent in this.view.agents if agent.name == head.agent]
 
-    def free(agent: Agent) -> Sequence[Standing]:
+    def free(agent: DispatchAgent) -> Sequence[WindowState]:
         return [replace(each, reserved=0.0, reserved_high=None, under_way=0) for each in this.view.draw(agent)]
 
     for agent in agents:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from budget.limits.input_bound import Bound
     from budget.limits.scopes import Limit, Unit
     from budget.tokens import Tokens, Weights
-    from budget.windows.overrun_allowance import Pace
+    from budget.windows.overrun_allowance import PaceAllowance
 
 #: How long a client is told to wait for requests under way that hold what it needs.
 BUSY_S = 2
@@ -55,7 +55,7 @@ _REASONING = re.compile(r"(?:o1(?!-mini|-preview)|o[34]|gpt-[5-9])(?![0-9a-z])(?
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class LimitState:
     """Where a limit stands now, in its own unit: weighted tokens, or nano-USD."""
 
     limit: Limit
@@ -70,7 +70,7 @@ class Standing:
     """What the open requests will probably use. The pace goes by this, and no limit does."""
     ends_at: float | None = None
     """When the window ends, in seconds since the epoch."""
-    pace: Pace | None = None
+    pace: PaceAllowance | None = None
     """What of it may be used by when, in the limit's unit."""
 
     @property
@@ -146,12 +146,12 @@ class Admit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wait:
+class RequestWait:
     """It would fit if fewer were open, or may once its input is counted."""
 
     on: tuple[int, ...]
     """The places of the limits that it waits for."""
-    refusal: Refuse
+    refusal: RefuseRequest
     """What it is told when it has waited too long."""
 
 
@@ -159,14 +159,14 @@ Why: TypeAlias = Literal["spent", "too_big", "pace", "busy", "no_price"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refuse:
+class RefuseRequest:
     """It may not leave."""
 
     why: Why
     """spent: the limit is used up. too_big: the request cannot fit into what is left. pace: more of it is used than
     may be by now. busy: what is left is held for others that are under way. no_price: the limit is in USD, and what the
     model costs is not known."""
-    standing: Standing
+    standing: LimitState
     need: int
     """What the request needs at least, in the limit's unit."""
     retry_after_s: int | None
@@ -232,7 +232,7 @@ _BY = {
 
 
 def decide(
-    standings: Sequence[Standing],
+    standings: Sequence[LimitState],
     need: Need,
     *,
     weights: Weights,
@@ -240,7 +240,7 @@ def decide(
     now: float,
     agent: str,
     model: str | None,
-) -> Admit | Wait | Refuse:
+) -> Admit | RequestWait | RefuseRequest:
     """Return whether a request fits under every limit that governs it, and what is then held for it.
 
     Args:
@@ -258,7 +258,7 @@ def decide(
 class _Decision:
     def __init__(
         self,
-        standings: Sequence[Standing],
+        standings: Sequence[LimitState],
         need: Need,
         weights: Weights,
         rates: RatesOf,
@@ -276,7 +276,7 @@ class _Decision:
         self._sure, self._unsure = need.sure, need.unsure
         self._least = LEAST_OUTPUT if need.max_tokens is None else min(LEAST_OUTPUT, need.max_tokens)
 
-    def made(self) -> Admit | Wait | Refuse:
+    def made(self) -> Admit | RequestWait | RefuseRequest:
         return self._as_it_is() or self._near_a_limit()
 
     def _as_it_is(self) -> Admit | None:
@@ -299,7 +299,7 @@ class _Decision:
             shares.append(share)
         return Admit(shares=tuple(shares), max_tokens=None, output=output)
 
-    def _near_a_limit(self) -> Admit | Wait | Refuse:
+    def _near_a_limit(self) -> Admit | RequestWait | RefuseRequest:
         refusals = [refusal for standing in self._standings if (refusal := self._refusal(standing)) is not None]
         if refusals:
             # What helps is told only where it helps against all of them.
@@ -308,7 +308,7 @@ class _Decision:
             return self._within(self._need.max_tokens)
         return self._within(writable(self._model) * self._need.choices)
 
-    def _within(self, most: int) -> Admit | Wait:
+    def _within(self, most: int) -> Admit | RequestWait:
         """Admit it with at most so many tokens of output, and with fewer only where nothing else is open."""
         output = most
         ways: list[How] = []
@@ -330,13 +330,13 @@ class _Decision:
             if share.how == "sure" and share.held > standing.left and place not in waits
         ]
         if waits:
-            return Wait(on=tuple(waits), refusal=self._refuse("busy", self._standings[waits[0]], 0))
+            return RequestWait(on=tuple(waits), refusal=self._refuse("busy", self._standings[waits[0]], 0))
         declared = self._need.max_tokens
         return Admit(shares=tuple(shares), max_tokens=None if output == declared else output, output=output)
 
     # --- one limit ----------------------------------------------------------------------------------------------------
 
-    def _way(self, standing: Standing, left: int, most: int) -> How:
+    def _way(self, standing: LimitState, left: int, most: int) -> How:
         """By which bound it goes where nothing else is open: the surest that leaves room for an answer."""
         worth = min(most, WORTH_OUTPUT)
         ways: list[How] = ["sure"]
@@ -350,7 +350,7 @@ class _Decision:
                     return how
         return "sure"
 
-    def _room(self, standing: Standing, how: How, left: int) -> int:
+    def _room(self, standing: LimitState, how: How, left: int) -> int:
         """How many tokens of output fit."""
         factor, per = self._output_factor(standing.limit.unit)
         room = left - self._reading(standing, how)
@@ -358,14 +358,14 @@ class _Decision:
             return -1
         return room * per // factor if factor else _ENDLESS
 
-    def _share(self, standing: Standing, how: How, output: int) -> Share:
+    def _share(self, standing: LimitState, how: How, output: int) -> Share:
         reading = self._reading(standing, how)
         if how == "sure":
             return Share(held=reading + self._writing(standing, output), reading=reading)
         excess = max(0, self._full(standing) - reading) if how == "cached" else 0
         return Share(held=max(0, standing.left), reading=reading, how=how, excess=excess)
 
-    def _reading(self, standing: Standing, how: How) -> int:
+    def _reading(self, standing: LimitState, how: How) -> int:
         """What its input counts for at most."""
         if how == "cached":
             assert self._need.counted is not None
@@ -374,12 +374,12 @@ class _Decision:
         assert bound is not None
         return self._input(standing, bound.tokens)
 
-    def _full(self, standing: Standing) -> int:
+    def _full(self, standing: LimitState) -> int:
         """What its input comes to if nothing of it is in the cache."""
         closest = self._unsure or self._sure
         return self._input(standing, closest.tokens)
 
-    def _input(self, standing: Standing, tokens: int, *, cached: bool = False) -> int:
+    def _input(self, standing: LimitState, tokens: int, *, cached: bool = False) -> int:
         if standing.limit.unit == "tokens":
             weights = self._weights
             kinds = [weights.input, weights.cache_read, weights.cache_write]
@@ -391,7 +391,7 @@ class _Decision:
         each = rates.cache_read if cached else max(kinds if self._need.caches else kinds[:1])
         return -(-(tokens * each + self._need.searches * rates.web_search) // 1_000_000)
 
-    def _writing(self, standing: Standing, output: int) -> int:
+    def _writing(self, standing: LimitState, output: int) -> int:
         factor, per = self._output_factor(standing.limit.unit)
         return -(-output * factor // per)
 
@@ -405,7 +405,7 @@ class _Decision:
 
     # --- what no waiting mends ----------------------------------------------------------------------------------------
 
-    def _refusal(self, standing: Standing) -> Refuse | None:
+    def _refusal(self, standing: LimitState) -> RefuseRequest | None:
         limit = standing.limit
         if limit.unit == "usd" and self._rates(self._sure.tokens) is None:
             return self._refuse("no_price", standing, 0)
@@ -422,13 +422,13 @@ class _Decision:
             return self._refuse("pace", standing, need, paced)
         return None
 
-    def _paced(self, standing: Standing) -> float | None:
+    def _paced(self, standing: LimitState) -> float | None:
         """What the pace lets be used by now, where more than that is used or under way."""
         paced = standing.pace.at(self._now) if standing.pace is not None else None
         return paced if paced is not None and standing.used + standing.likely >= paced else None
 
-    def _refuse(self, why: Why, standing: Standing, need: int, paced: float | None = None) -> Refuse:
-        return Refuse(
+    def _refuse(self, why: Why, standing: LimitState, need: int, paced: float | None = None) -> RefuseRequest:
+        return RefuseRequest(
             why=why,
             standing=standing,
             need=need,
@@ -463,7 +463,7 @@ def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> i
     return rates.price(tokens)
 
 
-def cut_text(standing: Standing, streaming: int, agent: str | None = None, *, midway: bool = True) -> str:
+def cut_text(standing: LimitState, streaming: int, agent: str | None = None, *, midway: bool = True) -> str:
     """Why requests are ended in the middle, once a limit is reached: for agents and for people.
 
     Args:
@@ -477,7 +477,7 @@ def cut_text(standing: Standing, streaming: int, agent: str | None = None, *, mi
     return f"{_name(limit, agent)} {how}: {_spent(limit, standing.used + streaming)}. {_way_out(standing, agent)}"
 
 
-def excess_text(standing: Standing, share: Share, agent: str) -> str:
+def excess_text(standing: LimitState, share: Share, agent: str) -> str:
     """Say that a request goes alone which may pass a limit by its input."""
     limit = standing.limit
     return (
@@ -487,7 +487,7 @@ def excess_text(standing: Standing, share: Share, agent: str) -> str:
     )
 
 
-def _wait(why: Why, standing: Standing, need: int, paced: float | None, now: float) -> int | None:
+def _wait(why: Why, standing: LimitState, need: int, paced: float | None, now: float) -> int | None:
     if why == "busy" or (why == "pace" and paced is not None and standing.used < paced):
         return BUSY_S
     opens = _opens(why, standing, need, now)
@@ -497,7 +497,7 @@ def _wait(why: Why, standing: Standing, need: int, paced: float | None, now: flo
     return math.floor(opens - now) + 1 if why == "pace" else max(1, math.ceil(opens - now))
 
 
-def _opens(why: Why, standing: Standing, need: int, now: float) -> float | None:
+def _opens(why: Why, standing: LimitState, need: int, now: float) -> float | None:
     """When it is over by itself; None: not known, or never."""
     if why in ("busy", "no_price"):
         return None
@@ -540,7 +540,7 @@ def _name(limit: Limit, agent: str | None) -> str:
     return f"The budget of {agent}" + ("" if limit.scope == f"agent:{agent}" else f" (by {limit.scope})")
 
 
-def _way_out(standing: Standing, agent: str | None) -> str:
+def _way_out(standing: LimitState, agent: str | None) -> str:
     command = _command(standing.limit, agent)
     if standing.ends_at is None:
         return f"Opened by {command}."

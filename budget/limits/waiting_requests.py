@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(eq=False)
-class Waiting(Generic[_T]):
+class WaitingRequest(Generic[_T]):
     """One request in the line."""
 
     what: _T
@@ -42,21 +42,21 @@ class WaitingLine(Generic[_T]):
     """All that wait, oldest first."""
 
     def __init__(self) -> None:
-        self._all: dict[Waiting[_T], None] = {}
+        self._all: dict[WaitingRequest[_T], None] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def __iter__(self) -> Iterator[Waiting[_T]]:
+    def __iter__(self) -> Iterator[WaitingRequest[_T]]:
         return iter(list(self._all))
 
-    def enter(self, what: _T, draws: Collection[Hashable]) -> Waiting[_T]:
+    def enter(self, what: _T, draws: Collection[Hashable]) -> WaitingRequest[_T]:
         """Stand at the end of the line."""
-        waiting = Waiting(what, frozenset(draws))
+        waiting = WaitingRequest(what, frozenset(draws))
         self._all[waiting] = None
         return waiting
 
-    def leave(self, waiting: Waiting[_T]) -> bool:
+    def leave(self, waiting: WaitingRequest[_T]) -> bool:
         """Leave the line; whether it was in it."""
         return self._all.pop(waiting, self) is None
 

@@ -18,7 +18,7 @@ UNKNOWN = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Room:
+class WindowRoom:
     """What is left in one window of an account."""
 
     window: str
@@ -28,9 +28,9 @@ class Room:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
+class AccountCandidate:
     account: str
-    rooms: Sequence[Room] = ()
+    rooms: Sequence[WindowRoom] = ()
     """None: nothing limits it."""
     leases: int = 0
     """Sessions that are on it."""
@@ -40,7 +40,7 @@ class Candidate:
     """Its pace lets nothing of the kind start now."""
 
     @property
-    def governing(self) -> Room | None:
+    def governing(self) -> WindowRoom | None:
         """The window with the least left."""
         return min(self.rooms, key=_left, default=None)
 
@@ -70,11 +70,11 @@ class Chosen:
     """Each account is exhausted, or has as many sessions as it may; this one opens first."""
 
 
-def _left(room: Room) -> float:
+def _left(room: WindowRoom) -> float:
     return UNKNOWN if room.left is None else room.left
 
 
-def choose(candidates: Sequence[Candidate], *, held: str | None = None) -> Chosen | None:
+def choose(candidates: Sequence[AccountCandidate], *, held: str | None = None) -> Chosen | None:
     """The account on which a session starts; None: there is no candidate.
 
     Args:
@@ -96,13 +96,13 @@ def choose(candidates: Sequence[Candidate], *, held: str | None = None) -> Chose
     return Chosen(account=best.account, reason=_reason(best, len(candidates)), moved_from=moved)
 
 
-def _opens(candidate: Candidate) -> float:
+def _opens(candidate: AccountCandidate) -> float:
     governing = candidate.governing
     resets = None if governing is None else governing.resets_at
     return float("inf") if resets is None else resets
 
 
-def _reason(best: Candidate, count: int) -> str:
+def _reason(best: AccountCandidate, count: int) -> str:
     if count == 1:
         return "the only one that serves it"
     governing = best.governing

@@ -76,7 +76,7 @@ def rungs(chain: Sequence[Rung], *, runtime: str, model: str | None) -> tuple[Ru
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Held:
+class HeldBack:
     """Why something may not run now."""
 
     text: str
@@ -94,12 +94,12 @@ class Tried:
     """A rung that was looked at."""
 
     rung: Rung
-    held: Held | None
+    held: HeldBack | None
     """None: it may run now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
+class StartAsWanted:
     """It starts as it was wanted."""
 
 
@@ -110,7 +110,7 @@ class Downgrade:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Queue:
+class QueueStart:
     at: float | None
     """When it is expected to run; None: that is not known."""
     why: str
@@ -119,17 +119,17 @@ class Queue:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refuse:
+class RefuseStart:
     why: str
     tried: tuple[Rung, ...] = ()
-    """As of `Queue`."""
+    """As of `QueueStart`."""
 
 
-Step: TypeAlias = Start | Downgrade | Queue | Refuse
+Step: TypeAlias = StartAsWanted | Downgrade | QueueStart | RefuseStart
 
 
 def step(
-    wanted: Held | None, below: Sequence[Tried] = (), *, deadline: float | None = None, may_refuse: bool = True
+    wanted: HeldBack | None, below: Sequence[Tried] = (), *, deadline: float | None = None, may_refuse: bool = True
 ) -> Step:
     """What is done: it starts; else a smaller model; else it is queued; and only if that is in vain it is refused.
 
@@ -140,7 +140,7 @@ def step(
         may_refuse: whether it can be refused at all.
     """
     if wanted is None:
-        return Start()
+        return StartAsWanted()
     for tried in below:
         if tried.held is None:
             return Downgrade(rung=tried.rung, why=wanted.text)
@@ -148,9 +148,9 @@ def step(
     helds = [wanted, *(tried.held for tried in below if tried.held is not None)]
     open_ones = [held for held in helds if not held.never]
     if may_refuse and not open_ones:
-        return Refuse(why=wanted.text, tried=rungs_tried)
+        return RefuseStart(why=wanted.text, tried=rungs_tried)
     times = [held.at for held in open_ones if held.at is not None]
     unknown = any(held.at is None for held in open_ones)
     if may_refuse and deadline is not None and times and not unknown and min(times) > deadline:
-        return Refuse(why=f"{wanted.text} No window opens before its deadline.", tried=rungs_tried)
-    return Queue(at=min(times) if times else None, why=wanted.text, tried=rungs_tried)
+        return RefuseStart(why=f"{wanted.text} No window opens before its deadline.", tried=rungs_tried)
+    return QueueStart(at=min(times) if times else None, why=wanted.text, tried=rungs_tried)

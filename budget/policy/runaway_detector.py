@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limit:
+class RunawayLimit:
     """What may be spent from one visible result to the next; None: no limit of that unit."""
 
     tokens: float | None = None
@@ -16,7 +16,7 @@ class Limit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spent:
+class SpentSinceResult:
     tokens: float
     """Weighted."""
     usd: float
@@ -24,7 +24,7 @@ class Spent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Runaway:
+class RunawayFound:
     """The limit is passed."""
 
     unit: Literal["tokens", "usd"]
@@ -32,7 +32,7 @@ class Runaway:
     limit: float
 
 
-def breaker(spent: Spent, limit: Limit) -> Runaway | None:
+def breaker(spent: SpentSinceResult, limit: RunawayLimit) -> RunawayFound | None:
     """Whether an agent is to be paused.
 
     Args:
@@ -40,7 +40,7 @@ def breaker(spent: Spent, limit: Limit) -> Runaway | None:
         limit: as `pacing.runaway` of muster.yaml has it.
     """
     if limit.tokens is not None and spent.tokens > limit.tokens:
-        return Runaway(unit="tokens", spent=spent.tokens, limit=limit.tokens)
+        return RunawayFound(unit="tokens", spent=spent.tokens, limit=limit.tokens)
     if limit.usd is not None and spent.usd > limit.usd:
-        return Runaway(unit="usd", spent=spent.usd, limit=limit.usd)
+        return RunawayFound(unit="usd", spent=spent.usd, limit=limit.usd)
     return None

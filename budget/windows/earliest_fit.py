@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from budget.windows.even_spread_line import DAY_S, burst_at, least_burst, next_turn, redrawn
 from budget.windows.fit_check import short
-from budget.windows.window_state import Standing, worth
+from budget.windows.window_state import WindowState, worth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from budget.windows.fit_check import Ask
+    from budget.windows.fit_check import WindowDemand
 
 #: A day on which clocks are set back by two hours.
 _LONG_DAY_S = 26 * 3_600.0
@@ -23,7 +23,7 @@ _NEAR_S, _TRIES = 60.0, 24
 _TURNS = 400
 
 
-def opens(standing: Standing, ask: Ask, now: float) -> float | None:
+def opens(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
     """When it would fit if nothing else were spent and what is under way cost what is reserved; None: never, or not
     known."""
     window = standing.window
@@ -38,11 +38,11 @@ def opens(standing: Standing, ask: Ask, now: float) -> float | None:
     new = replace(window, begins_at=reset, resets_at=reset + length, length_s=length, used=0.0)
     line = redrawn(new, None, reset, ask.policy)
     assert line is not None
-    at = _within(Standing(window=new, line=line), ask, reset)
+    at = _within(WindowState(window=new, line=line), ask, reset)
     return None if at is None else max(at, now)
 
 
-def _within(standing: Standing, ask: Ask, now: float) -> float | None:
+def _within(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
     """When it would fit within this window."""
     t = now
     for turns in range(_TURNS):
@@ -70,7 +70,7 @@ def _within(standing: Standing, ask: Ask, now: float) -> float | None:
     return None
 
 
-def _earliest(standing: Standing, ask: Ask, now: float) -> float | None:
+def _earliest(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
     """Return a time before which it does not fit, as no line of one day rises as far, or None if that is not known.
     Days without end are passed over by it."""
     window, reset = standing.window, standing.line.resets_at

@@ -154,7 +154,7 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
+class PacePolicy:
     """How strictly the pace is kept."""
 
     burst: float = 0.03
@@ -169,7 +169,7 @@ class Policy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class EvenSpreadLine:
     """Straight from what was used to the limit at the reset."""
 
     window: str
@@ -197,7 +197,7 @@ def name_of(window: Window) -> str:
     return f"The window {rest} of {window.scope}" if rest else f"The window of {window.scope}"
 
 
-def line_at(line: Line, t: float) -> float:
+def line_at(line: EvenSpreadLine, t: float) -> float:
     """What may be used by `t` at an even pace, in the window's unit. Of what began beyond its limit: what was used."""
     start = line.drawn_used if line.level is None else line.level
     if line.resets_at is None or start >= line.limit:
@@ -207,7 +207,7 @@ def line_at(line: Line, t: float) -> float:
     return start + (line.limit - start) * part
 
 
-def burst_at(window: Window, policy: Policy, t: float) -> float:
+def burst_at(window: Window, policy: PacePolicy, t: float) -> float:
     """What may be used beyond the line at `t`: less the less time remains, and the less certain the window is."""
     length = window.length
     if length is None or window.resets_at is None:
@@ -222,7 +222,7 @@ def least_burst(window: Window) -> float:
     return min(turn, window.known_limit) if turn is not None and math.isfinite(turn) and turn > 0 else 0.0
 
 
-def burst_on(line: Line, window: Window, policy: Policy, t: float) -> float:
+def burst_on(line: EvenSpreadLine, window: Window, policy: PacePolicy, t: float) -> float:
     """The burst at `t`: one typical turn at least, as far as half of what the line still leaves to the limit covers it.
 
     So a small budget, or one that is set late in its window, admits its first turn at once; and what is left lasts.
@@ -234,8 +234,8 @@ def burst_on(line: Line, window: Window, policy: Policy, t: float) -> float:
 
 
 def redrawn(
-    window: Window, line: Line | None, now: float, policy: Policy, *, cause: Cause | None = None
-) -> Line | None:
+    window: Window, line: EvenSpreadLine | None, now: float, policy: PacePolicy, *, cause: Cause | None = None
+) -> EvenSpreadLine | None:
     """The line that is to stand from now on; None: the one that stands holds.
 
     Args:
@@ -258,7 +258,7 @@ def redrawn(
         before -= max(0.0, line.drawn_used - window.least_use)
         ahead = line.ahead + max(0.0, start - before)
         start = max(start, min(before, window.known_limit))
-    return Line(
+    return EvenSpreadLine(
         window=window.key,
         drawn_at=now,
         drawn_used=window.least_use,
@@ -271,7 +271,7 @@ def redrawn(
     )
 
 
-def next_turn(window: Window, line: Line, t: float, policy: Policy) -> float | None:
+def next_turn(window: Window, line: EvenSpreadLine, t: float, policy: PacePolicy) -> float | None:
     """When after `t` the line is drawn anew by the clock; None: never."""
     if line.resets_at is None:
         return None
@@ -284,7 +284,7 @@ def next_turn(window: Window, line: Line, t: float, policy: Policy) -> float | N
     return _midnight_after(t, policy.zone)
 
 
-def turn_before(window: Window, line: Line, t: float, policy: Policy) -> float | None:
+def turn_before(window: Window, line: EvenSpreadLine, t: float, policy: PacePolicy) -> float | None:
     """Return the last time, at or before `t`, at which the clock draws the line again, or None if it never does."""
     if line.resets_at is None:
         return None
@@ -294,7 +294,7 @@ def turn_before(window: Window, line: Line, t: float, policy: Policy) -> float |
     return _midnight(datetime.fromtimestamp(t, policy.zone).date(), policy.zone) if 0 <= t < _LAST else None
 
 
-def _cause(window: Window, line: Line | None, now: float, policy: Policy) -> Cause | None:
+def _cause(window: Window, line: EvenSpreadLine | None, now: float, policy: PacePolicy) -> Cause | None:
     """Why the line that stands does not hold any more; None: it does."""
     if line is None or line.window != window.key:
         return "first"

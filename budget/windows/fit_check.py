@@ -14,8 +14,8 @@ from budget.windows.running_task_reserve import outer
 from budget.windows.window_state import amount_of, ceiling, utmost, worth
 
 if TYPE_CHECKING:
-    from budget.windows.even_spread_line import Policy, Window
-    from budget.windows.window_state import Standing, Urgency
+    from budget.windows.even_spread_line import PacePolicy, Window
+    from budget.windows.window_state import Urgency, WindowState
 
 #: The margin for tasks that cost more than projected is at most this share of a window.
 MARGIN = 0.1
@@ -42,14 +42,14 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ask:
+class WindowDemand:
     """What is asked of a window."""
 
     wanted: float
     """What 80 of 100 such tasks stay within, in the window's unit; 0: nothing, or that cannot be told."""
     cost: Cost
     urgency: Urgency
-    policy: Policy
+    policy: PacePolicy
 
 
 def need(window: Window, cost: Cost) -> float | None:
@@ -57,12 +57,12 @@ def need(window: Window, cost: Cost) -> float | None:
     return _in_unit(window, cost.tokens, cost.usd)
 
 
-def short(standing: Standing, ask: Ask, now: float) -> float:
+def short(standing: WindowState, ask: WindowDemand, now: float) -> float:
     """Return by how much it does not fit, in the window's unit; at most 0 if it fits."""
     return max(short_of_pace(standing, ask, now), short_of_limit(standing, ask, now))
 
 
-def short_of_pace(standing: Standing, ask: Ask, now: float) -> float:
+def short_of_pace(standing: WindowState, ask: WindowDemand, now: float) -> float:
     """Return by how much the ceiling of its urgency does not cover it."""
     window = standing.window
     free = ceiling(standing, ask.urgency, now, ask.policy) - window.least_use - standing.held
@@ -72,7 +72,7 @@ def short_of_pace(standing: Standing, ask: Ask, now: float) -> float:
     return ask.wanted - free - LEAST * window.known_limit
 
 
-def short_of_limit(standing: Standing, ask: Ask, now: float) -> float:
+def short_of_limit(standing: WindowState, ask: WindowDemand, now: float) -> float:
     """Return by how much the limit does not cover what it may cost at worst."""
     window = standing.window
     if ask.wanted <= 0:
@@ -83,7 +83,7 @@ def short_of_limit(standing: Standing, ask: Ask, now: float) -> float:
     return ask.wanted + more - tight - LEAST * window.known_limit
 
 
-def margin(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
+def margin(standing: WindowState, cost: Cost, wanted: float, now: float) -> float:
     """What a task must leave under the limit beyond its projection.
 
     At most half of what it would leave of an unused window, so that one that is nearly as large as the window still
@@ -98,7 +98,7 @@ def margin(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
     return max(0.0, kept - sum(worth(one, window, one.left(now)) for one in standing.authorizations))
 
 
-def spare(standing: Standing, cost: Cost, wanted: float, now: float) -> float:
+def spare(standing: WindowState, cost: Cost, wanted: float, now: float) -> float:
     """The margin of a task, as it is before a window's end gives it up."""
     window = standing.window
     if window.length is None or window.resets_at is None:

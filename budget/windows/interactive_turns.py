@@ -20,19 +20,19 @@ from budget.windows.window_state import ceiling, utmost
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from budget.windows.even_spread_line import Policy
+    from budget.windows.even_spread_line import PacePolicy
     from budget.windows.fit_check import Cost
-    from budget.windows.window_state import Standing
+    from budget.windows.window_state import WindowState
 
 #: An amount to authorize is rounded up by so much, so that it is enough once it is written down.
 _ENOUGH = 1 + 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ahead:
+class LineAhead:
     """A window whose line the words pass."""
 
-    standing: Standing
+    standing: WindowState
     amount: float
     """How far beyond the line the use will be with this turn, in the window's unit."""
 
@@ -41,14 +41,14 @@ class Ahead:
 class Begins:
     """The words begin a turn now."""
 
-    ahead: tuple[Ahead, ...] = ()
+    ahead: tuple[LineAhead, ...] = ()
     """The windows in which they are ahead of the pace, the furthest first."""
 
 
 Decision: TypeAlias = Begins | Waits
 
 
-def decide(standings: Sequence[Standing], cost: Cost, now: float, policy: Policy) -> Decision:
+def decide(standings: Sequence[WindowState], cost: Cost, now: float, policy: PacePolicy) -> Decision:
     """Whether a person's words begin a turn now.
 
     Args:
@@ -65,7 +65,7 @@ def decide(standings: Sequence[Standing], cost: Cost, now: float, policy: Policy
     return replace(last, also=tuple(each.window for each in held if each is not last), leave=_leave(held))
 
 
-def _held(standing: Standing, cost: Cost, now: float, policy: Policy) -> Waits | None:
+def _held(standing: WindowState, cost: Cost, now: float, policy: PacePolicy) -> Waits | None:
     window = standing.window
     used, most = window.least_use, utmost(standing, "critical", now)
     wanted = need(window, cost) or 0.0
@@ -90,7 +90,7 @@ def _held(standing: Standing, cost: Cost, now: float, policy: Policy) -> Waits |
 
 
 def _waits(
-    standing: Standing, wanted: float, why: str, at: float | None, authorize: float | None, by_now: float = 0.0
+    standing: WindowState, wanted: float, why: str, at: float | None, authorize: float | None, by_now: float = 0.0
 ) -> Waits:
     window = standing.window
     leave = None if authorize is None else max(authorize, 1e-6 * window.known_limit) * _ENOUGH
@@ -108,7 +108,7 @@ def _waits(
     )
 
 
-def _text(standing: Standing, why: str, by_now: float) -> str:
+def _text(standing: WindowState, why: str, by_now: float) -> str:
     window = standing.window
     spent = f"{amount(window.least_use, window.unit)} used"
     if why == "limit":
@@ -130,7 +130,7 @@ def _leave(held: Sequence[Waits]) -> tuple[Leave, ...]:
     return tuple(most.values())
 
 
-def _reaches(standing: Standing, amount: float) -> float | None:
+def _reaches(standing: WindowState, amount: float) -> float | None:
     """When the line comes to this amount; None: it ends before."""
     line = standing.line
     if line.resets_at is None or amount > line.limit:
@@ -141,16 +141,16 @@ def _reaches(standing: Standing, amount: float) -> float | None:
     return line.drawn_at + (amount - low) / (line.limit - low) * (line.resets_at - line.drawn_at)
 
 
-def _ahead(standing: Standing, cost: Cost, now: float, policy: Policy) -> Ahead | None:
+def _ahead(standing: WindowState, cost: Cost, now: float, policy: PacePolicy) -> LineAhead | None:
     window = standing.window
     used, wanted = window.known_use, need(window, cost)
     if used is None or wanted is None or standing.line.resets_at is None:
         return None
     if used + wanted <= ceiling(standing, "normal", now, policy):
         return None
-    return Ahead(standing=standing, amount=used + standing.line.ahead + wanted - line_at(standing.line, now))
+    return LineAhead(standing=standing, amount=used + standing.line.ahead + wanted - line_at(standing.line, now))
 
 
-def _share(ahead: Ahead) -> float:
+def _share(ahead: LineAhead) -> float:
     limit = ahead.standing.window.known_limit
     return ahead.amount / limit if limit else 0.0

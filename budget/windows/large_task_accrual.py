@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from budget.windows.even_spread_line import DAY_S, burst_on, line_at, turn_before
 
 if TYPE_CHECKING:
-    from budget.windows.even_spread_line import Policy, Window
-    from budget.windows.window_state import Standing
+    from budget.windows.even_spread_line import PacePolicy, Window
+    from budget.windows.window_state import WindowState
 
 #: The most that is kept of what a line grants,
 SHARE = 0.6
@@ -52,7 +52,7 @@ def turn_s(window: Window) -> float:
     return window.length / 5 if window.length is not None and window.is_short else DAY_S
 
 
-def grant(standing: Standing) -> float | None:
+def grant(standing: WindowState) -> float | None:
     """Return what the line grants until it is drawn again, or None if all of it may be used at any time."""
     line = standing.line
     if line.resets_at is None or line.resets_at <= line.drawn_at:
@@ -61,7 +61,7 @@ def grant(standing: Standing) -> float | None:
     return max(0.0, line.limit - start) * turn_s(standing.window) / (line.resets_at - line.drawn_at)
 
 
-def is_large(standing: Standing, wanted: float) -> bool:
+def is_large(standing: WindowState, wanted: float) -> bool:
     """Return whether a task needs more than its line grants in a day, or than a day's even share of the window.
 
     The share stays as it is while what is kept for a task raises the grant. So a task that saves goes on saving.
@@ -73,13 +73,13 @@ def is_large(standing: Standing, wanted: float) -> bool:
     return wanted > min(found, share)
 
 
-def is_too_large(standing: Standing, wanted: float) -> bool:
+def is_too_large(standing: WindowState, wanted: float) -> bool:
     """Return whether a task is so large that nothing is saved for it."""
     return wanted > LARGEST * standing.window.known_limit and is_large(standing, wanted)
 
 
 def plan(
-    standing: Standing,
+    standing: WindowState,
     task: str,
     wanted: float,
     *,
@@ -87,7 +87,7 @@ def plan(
     since: float | None,
     asked_at: float,
     now: float,
-    policy: Policy,
+    policy: PacePolicy,
 ) -> Saving | None:
     """Return how a task saves in this window, or None if it does not.
 
@@ -123,13 +123,13 @@ def plan(
     return saving if rate <= most * granted else None
 
 
-def for_saver(standing: Standing, saving: Saving, now: float, policy: Policy) -> Standing:
+def for_saver(standing: WindowState, saving: Saving, now: float, policy: PacePolicy) -> WindowState:
     """Return the window as the saving task sees it: what is kept for it is not spread over the rest."""
     level, slope = _line(standing, saving, now, policy)
     return _drawn(standing, level, slope, now)
 
 
-def for_others(standing: Standing, saving: Saving, now: float, policy: Policy) -> Standing:
+def for_others(standing: WindowState, saving: Saving, now: float, policy: PacePolicy) -> WindowState:
     """Return the window as all others see it: less what is kept, and without a burst."""
     level, slope = _line(standing, saving, now, policy)
     rises = saving.since <= now < saving.until
@@ -140,7 +140,7 @@ def for_others(standing: Standing, saving: Saving, now: float, policy: Policy) -
     return replace(seen, line=replace(seen.line, ahead=max(seen.line.ahead, burst)), kept=rate)
 
 
-def _line(standing: Standing, saving: Saving, now: float, policy: Policy) -> tuple[float, float]:
+def _line(standing: WindowState, saving: Saving, now: float, policy: PacePolicy) -> tuple[float, float]:
     """Where the line with all that is kept is now, and how fast it rises."""
     line = standing.line
     assert line.resets_at is not None
@@ -154,14 +154,14 @@ def _line(standing: Standing, saving: Saving, now: float, policy: Policy) -> tup
     return level, slope
 
 
-def _drawn(standing: Standing, level: float, slope: float, now: float) -> Standing:
+def _drawn(standing: WindowState, level: float, slope: float, now: float) -> WindowState:
     line = standing.line
     assert line.resets_at is not None
     rest = max(0.0, line.resets_at - now)
     return replace(standing, line=replace(line, drawn_at=now, level=level, limit=level + max(0.0, slope) * rest))
 
 
-def _turn(standing: Standing, now: float, policy: Policy) -> float:
+def _turn(standing: WindowState, now: float, policy: PacePolicy) -> float:
     """When the line was last drawn from what was used."""
     line = standing.line
     if line.cause in ("first", "midnight", "fifth", "reset"):

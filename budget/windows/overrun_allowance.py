@@ -19,12 +19,12 @@ from budget.windows.large_task_accrual import is_large, turn_s
 from budget.windows.window_state import worth
 
 if TYPE_CHECKING:
-    from budget.windows.even_spread_line import Policy
-    from budget.windows.window_state import Standing
+    from budget.windows.even_spread_line import PacePolicy
+    from budget.windows.window_state import WindowState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pace:
+class PaceAllowance:
     """What may be used by when, straight up to the limit; after that, and long before it, the limit alone holds."""
 
     from_at: float
@@ -64,7 +64,7 @@ class Pace:
         lifted = self._reaches(amount - self.lift)
         return max(t, lifted if lifted < self.lift_until else self._reaches(amount))
 
-    def without_lift(self) -> Pace:
+    def without_lift(self) -> PaceAllowance:
         """The same, with nothing authorized."""
         return replace(self, lift=0.0, lift_until=0.0)
 
@@ -73,7 +73,7 @@ class Pace:
         return self.from_at + (self.until_at - self.from_at) * min(1.0, max(0.0, part))
 
 
-def overrun(standing: Standing, now: float, policy: Policy) -> Pace | None:
+def overrun(standing: WindowState, now: float, policy: PacePolicy) -> PaceAllowance | None:
     """What work under way may use by when, in the window's unit; None: as much as the limit lets it.
 
     It depends on the line that stands and on what is under way, and not on what is used or on `now`, but for what is
@@ -109,7 +109,7 @@ def overrun(standing: Standing, now: float, policy: Policy) -> Pace | None:
         return None
     left = [(each, worth(each, window, each.left(now))) for each in standing.authorizations]
     lift = sum(amount for _, amount in left)
-    pace = Pace(
+    pace = PaceAllowance(
         from_at=begins,
         from_amount=starts,
         until_at=min(line.resets_at, begins + (limit - starts) / steepest),
@@ -121,7 +121,7 @@ def overrun(standing: Standing, now: float, policy: Policy) -> Pace | None:
     return pace if pace.is_sane else None
 
 
-def _bends(standing: Standing) -> list[float]:
+def _bends(standing: WindowState) -> list[float]:
     """When the burst begins to shrink, and when nothing is left of it."""
     window = standing.window
     if window.resets_at is None or window.length is None:

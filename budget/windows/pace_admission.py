@@ -22,11 +22,31 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from budget.amounts import amount as _shown
 from budget.windows.earliest_fit import opens
-from budget.windows.even_spread_line import Cause, Certainty, Line, Policy, Unit, Window, burst_at, line_at, redrawn
+from budget.windows.even_spread_line import (
+    Cause,
+    Certainty,
+    EvenSpreadLine,
+    PacePolicy,
+    Unit,
+    Window,
+    burst_at,
+    line_at,
+    redrawn,
+)
 from budget.windows.even_spread_line import name_of as _name
-from budget.windows.fit_check import LEAST, Ask, Cost, margin, need, short, short_of_limit, short_of_pace, spare
+from budget.windows.fit_check import (
+    LEAST,
+    Cost,
+    WindowDemand,
+    margin,
+    need,
+    short,
+    short_of_limit,
+    short_of_pace,
+    spare,
+)
 from budget.windows.large_task_accrual import is_large, is_too_large
-from budget.windows.window_state import Authorization, Standing, Urgency, admissible, ceiling, settled, utmost, worth
+from budget.windows.window_state import Authorization, Urgency, WindowState, admissible, ceiling, settled, utmost, worth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,15 +59,15 @@ __all__ = [
     "Certainty",
     "Cost",
     "Decision",
+    "EvenSpreadLine",
     "Leave",
-    "Line",
-    "Policy",
-    "Standing",
+    "PacePolicy",
     "Unit",
     "Urgency",
     "Waits",
     "Why",
     "Window",
+    "WindowState",
     "admissible",
     "burst_at",
     "ceiling",
@@ -125,16 +145,16 @@ class Waits:
 
 
 Decision: TypeAlias = Admitted | Waits
-Known: TypeAlias = dict[tuple[int, Cost, Urgency], tuple[Standing, Waits | None]]
+Known: TypeAlias = dict[tuple[int, Cost, Urgency], tuple[WindowState, Waits | None]]
 """What was found of standings, by their identity, at one time and under one policy."""
 
 
 def decide(
-    standings: Sequence[Standing],
+    standings: Sequence[WindowState],
     cost: Cost,
     urgency: Urgency,
     now: float,
-    policy: Policy,
+    policy: PacePolicy,
     *,
     known: Known | None = None,
 ) -> Decision:
@@ -150,7 +170,7 @@ def decide(
     """
     before: Known = {} if known is None else known
 
-    def look(standing: Standing) -> Waits | None:
+    def look(standing: WindowState) -> Waits | None:
         key = (id(standing), cost, urgency)
         if key not in before:
             before[key] = standing, _waits(standing, cost, urgency, now, policy)
@@ -182,11 +202,11 @@ def decide(
 
 
 def governing(
-    standings: Sequence[Standing], urgency: Urgency, now: float, policy: Policy, cost: Cost | None = None
-) -> Standing | None:
+    standings: Sequence[WindowState], urgency: Urgency, now: float, policy: PacePolicy, cost: Cost | None = None
+) -> WindowState | None:
     """The tightest: in which the fewest such tasks fit, or without a task, least of the limit is admissible."""
 
-    def room(standing: Standing) -> float:
+    def room(standing: WindowState) -> float:
         free = admissible(standing, urgency, now, policy)
         wanted = None if cost is None else need(standing.window, cost)
         per = wanted or standing.window.known_limit
@@ -195,7 +215,7 @@ def governing(
     return min(standings, key=room, default=None)
 
 
-def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy: Policy) -> Waits | None:
+def _waits(standing: WindowState, cost: Cost, urgency: Urgency, now: float, policy: PacePolicy) -> Waits | None:
     window = standing.window
     wanted = need(window, cost)
     is_known = wanted is not None and window.known_use is not None
@@ -241,7 +261,7 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     if not is_reckoned:
         # A probe: the first that the limit allows begins. Only what surely was used holds it.
         paced = 0.0
-    ask = Ask(wanted=wanted or 0.0, cost=cost, urgency=urgency, policy=policy)
+    ask = WindowDemand(wanted=wanted or 0.0, cost=cost, urgency=urgency, policy=policy)
     lacks_pace = short_of_pace(standing, replace(ask, wanted=paced), now)
     lacks_limit = short_of_limit(standing, ask, now) if is_known else 0.0
     if max(lacks_pace, lacks_limit) <= 0:
@@ -279,7 +299,7 @@ def _waits(standing: Standing, cost: Cost, urgency: Urgency, now: float, policy:
     return waits("pace", text, at, authorize)
 
 
-def _asked(standing: Standing, ask: Ask, now: float) -> float:
+def _asked(standing: WindowState, ask: WindowDemand, now: float) -> float:
     """What would have to be authorized: the line is drawn anew then, from what is used if that is beyond it."""
     then = settled(standing, now, ask.policy, cause="authorization") or standing
     return max(short(then, ask, now), LEAST * standing.window.known_limit)

@@ -24,7 +24,7 @@ from budget.windows.quota_samples import (
     MOST_USED,
     Event,
     EventKind,
-    Seen,
+    QuotaSample,
     hours,
     is_time,
     late_by,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from budget.windows.even_spread_line import Certainty
 
-__all__ = ["Event", "EventKind", "Reading", "Seen", "capacity", "late_by", "read", "stale_after"]
+__all__ = ["Event", "EventKind", "QuotaSample", "WindowReading", "capacity", "late_by", "read", "stale_after"]
 
 #: What was seen within this time holds, even where what was spent since cannot be told as a share.
 FRESH_S = 15 * 60.0
@@ -63,7 +63,7 @@ _STEPS = 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class WindowReading:
     """What is known of a window now."""
 
     used: float | None
@@ -109,14 +109,14 @@ class Reading:
 
 
 def read(
-    history: Sequence[Seen],
+    history: Sequence[QuotaSample],
     spent_since: float,
     now: float,
     per_token: float | None,
     reset_by_user: float | None = None,
     *,
     length_s: float | None = None,
-) -> Reading:
+) -> WindowReading:
     """What the observations of one window of one account come to.
 
     Args:
@@ -154,7 +154,7 @@ def read(
         used, used_at, about = _used(current, counted, spent, rate, now, length)
         at_least = counted if used is None else None
         events += about
-    return Reading(
+    return WindowReading(
         used=used,
         used_at=used_at,
         at_least=at_least,
@@ -168,7 +168,7 @@ def read(
 
 
 def counts_from(
-    history: Sequence[Seen], now: float, reset_by_user: float | None = None, *, length_s: float | None = None
+    history: Sequence[QuotaSample], now: float, reset_by_user: float | None = None, *, length_s: float | None = None
 ) -> float | None:
     """Return since when what goes through here counts beside the observations, or None if nothing was observed.
 
@@ -189,7 +189,7 @@ def counts_from(
     return max(last, min(begins, now))
 
 
-def capacity(history: Sequence[Seen]) -> float | None:
+def capacity(history: Sequence[QuotaSample]) -> float | None:
     """What one weighted token is of the window, as a share; None: too little was seen to tell.
 
     The weighted median over the latest steps of the use, each large against rounding and lateness, within windows of
@@ -221,7 +221,7 @@ def capacity(history: Sequence[Seen]) -> float | None:
     return found if found is None or most is None else min(found, most)
 
 
-def _at_most(parts: Sequence[Sequence[Seen]]) -> float | None:
+def _at_most(parts: Sequence[Sequence[QuotaSample]]) -> float | None:
     """What a token is at most, as a share: by all that the use rose while it was watched, and by what went through.
 
     Observations that are late make steps of the use in which hardly any tokens went through.
@@ -240,7 +240,7 @@ def _at_most(parts: Sequence[Sequence[Seen]]) -> float | None:
 
 
 def _reset(
-    rows: Sequence[Seen], follows: bool, length: float | None, by_user: float | None, now: float
+    rows: Sequence[QuotaSample], follows: bool, length: float | None, by_user: float | None, now: float
 ) -> tuple[float | None, Certainty, float | None]:
     """When it resets, how that is known, and if all that was observed is of a window that is over: when it ended."""
     known = _last(row.reset_at for row in rows)
@@ -264,7 +264,7 @@ def _reset(
     return base + length * (math.floor((now - base) / length) + 1), "estimated", ended
 
 
-def _counted(rows: Sequence[Seen], spent: float, rate: float, length: float | None) -> float | None:
+def _counted(rows: Sequence[QuotaSample], spent: float, rate: float, length: float | None) -> float | None:
     """What the observations come to with what went through here since; None: nothing was observed."""
     told = [row for row in rows if row.used is not None]
     if not told:
@@ -281,7 +281,7 @@ def _counted(rows: Sequence[Seen], spent: float, rate: float, length: float | No
 
 
 def _used(
-    rows: Sequence[Seen],
+    rows: Sequence[QuotaSample],
     counted: float | None,
     spent: float | None,
     rate: float | None,
@@ -310,7 +310,7 @@ def stale_after(length: float | None) -> float:
     return FRESH_S if length is None else max(FRESH_S, min(STALE_AT_MOST_S, STALE_AFTER * length))
 
 
-def _elsewhere(told: Sequence[Seen], rate: float | None) -> list[Event]:
+def _elsewhere(told: Sequence[QuotaSample], rate: float | None) -> list[Event]:
     """Whether the last step of the use is more than what went through here."""
     if len(told) < 2 or rate is None:
         return []
@@ -328,7 +328,7 @@ def _elsewhere(told: Sequence[Seen], rate: float | None) -> list[Event]:
     return [Event(kind="contradiction", at=last.seen_at, text=text)]
 
 
-def _last_seen(rows: Sequence[Seen], spent: float | None, *, is_over: bool) -> LastSeen | None:
+def _last_seen(rows: Sequence[QuotaSample], spent: float | None, *, is_over: bool) -> LastSeen | None:
     told = [row for row in rows if row.used is not None]
     if not told or spent is None:
         return None

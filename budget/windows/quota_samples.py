@@ -37,7 +37,7 @@ _SAME_LENGTH = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class QuotaSample:
     """One observation of a window."""
 
     account: str
@@ -76,14 +76,14 @@ def late_by(length: float | None) -> float:
 class _Known:
     """What the observations of one window have said so far."""
 
-    rows: list[Seen] = field(default_factory=list)
+    rows: list[QuotaSample] = field(default_factory=list)
     length: float | None = None
     reset: float | None = None
     used: float | None = None
     """As seen last."""
     highest: float = 0.0
 
-    def take(self, row: Seen) -> None:
+    def take(self, row: QuotaSample) -> None:
         self.rows.append(row)
         self.length = self.length if row.length_s is None else row.length_s
         self.reset = self.reset if row.reset_at is None else row.reset_at
@@ -91,7 +91,7 @@ class _Known:
         self.highest = max(self.highest, row.used or 0.0)
 
 
-def segments(rows: Sequence[Seen]) -> tuple[list[list[Seen]], list[Event]]:
+def segments(rows: Sequence[QuotaSample]) -> tuple[list[list[QuotaSample]], list[Event]]:
     """The observations of each window by itself, and what befell between and within them."""
     windows: list[_Known] = []
     events: list[Event] = []
@@ -121,7 +121,7 @@ def segments(rows: Sequence[Seen]) -> tuple[list[list[Seen]], list[Event]]:
     return [known.rows for known in windows], events
 
 
-def _is_late(before: _Known, current: _Known, row: Seen) -> bool:
+def _is_late(before: _Known, current: _Known, row: QuotaSample) -> bool:
     """Whether it is of the window that was seen to end before its time a moment ago: it names that one's reset."""
     if before.reset is None or current.reset is None or row.reset_at is None:
         return False
@@ -130,7 +130,7 @@ def _is_late(before: _Known, current: _Known, row: Seen) -> bool:
     return is_other and abs(row.reset_at - before.reset) <= JITTER_S and since <= 2 * late_by(current.length)
 
 
-def _between(current: _Known, row: Seen) -> tuple[EventKind | None, str]:
+def _between(current: _Known, row: QuotaSample) -> tuple[EventKind | None, str]:
     """What lies between the window so far and an observation after it."""
     length, reset, used = current.length, current.reset, current.used
     if length is not None and row.length_s is not None and abs(length - row.length_s) > _SAME_LENGTH * length:
@@ -164,18 +164,18 @@ def _between(current: _Known, row: Seen) -> tuple[EventKind | None, str]:
     return None, ""
 
 
-def skewed(row: Seen) -> Event:
+def skewed(row: QuotaSample) -> Event:
     text = "It was observed at a time that is yet to come: the clock went back. Until then this says nothing."
     return Event(kind="clock_skew", at=row.seen_at, text=text)
 
 
-def ordered(history: Iterable[Seen], most: int | None = None) -> list[Seen]:
+def ordered(history: Iterable[QuotaSample], most: int | None = None) -> list[QuotaSample]:
     """In the order in which they were made, without what is no number; the latest `most` of them."""
     rows = sorted((row for row in history if math.isfinite(row.seen_at)), key=lambda row: row.seen_at)
     return [row if _is_sane(row) else _sane(row) for row in (rows if most is None else rows[-most:])]
 
 
-def _is_sane(row: Seen) -> bool:
+def _is_sane(row: QuotaSample) -> bool:
     return (
         (row.used is None or 0 <= row.used <= MOST_USED)
         and (row.reset_at is None or is_time(row.reset_at, row.seen_at))
@@ -184,7 +184,7 @@ def _is_sane(row: Seen) -> bool:
     )
 
 
-def _sane(row: Seen) -> Seen:
+def _sane(row: QuotaSample) -> QuotaSample:
     return replace(
         row,
         used=row.used if row.used is not None and 0 <= row.used <= MOST_USED else None,

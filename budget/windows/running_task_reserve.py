@@ -26,7 +26,7 @@ GOES_ON_HIGH = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Live:
+class ReservedTask:
     """A task under way."""
 
     projected: float
@@ -63,12 +63,12 @@ def outer(projected: float, high: float | None, steps: float = 2.0) -> float:
     return high * math.pow(min(high / projected, _WIDEST), steps)
 
 
-def reserve(tasks: Iterable[Live]) -> Reserve:
+def reserve(tasks: Iterable[ReservedTask]) -> Reserve:
     """What these tasks together may still use."""
     return together(still(task) for task in tasks)
 
 
-def still(task: Live) -> Reserve:
+def still(task: ReservedTask) -> Reserve:
     """What one task may still use."""
     projected, used = amount_of(task.projected), amount_of(task.used)
     rest = projected - used if used < projected else GOES_ON * used

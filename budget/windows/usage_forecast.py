@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from budget.windows.even_spread_line import Line, Window
+    from budget.windows.even_spread_line import EvenSpreadLine, Window
 
 #: A day so long ago counts half as much as yesterday.
 HALF_LIFE_DAYS = 7.0
@@ -88,7 +88,7 @@ class Projection:
 
 
 def project(
-    window: Window, line: Line | None, history: Sequence[Use], now: float, *, zone: ZoneInfo
+    window: Window, line: EvenSpreadLine | None, history: Sequence[Use], now: float, *, zone: ZoneInfo
 ) -> Projection | None:
     """Where the use of a window will stand at its reset.
 

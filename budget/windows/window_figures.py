@@ -13,8 +13,8 @@ from budget.windows.even_spread_line import line_at
 from budget.windows.window_state import admissible, worth
 
 if TYPE_CHECKING:
-    from budget.windows.even_spread_line import Certainty, LastSeen, Policy, Unit
-    from budget.windows.window_state import Standing
+    from budget.windows.even_spread_line import Certainty, LastSeen, PacePolicy, Unit
+    from budget.windows.window_state import WindowState
 
 State: TypeAlias = Literal["open", "used up"]
 
@@ -74,7 +74,7 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Gate:
+class CountedLimit:
     """What the egress counts of a limit at this moment, in the limit's unit."""
 
     used: float
@@ -83,7 +83,7 @@ class Gate:
     """For requests under way."""
 
 
-def figures(standing: Standing, now: float, policy: Policy, gate: Gate | None = None) -> Figures:
+def figures(standing: WindowState, now: float, policy: PacePolicy, gate: CountedLimit | None = None) -> Figures:
     """The figures of a window.
 
     Args:

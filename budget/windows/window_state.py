@@ -14,7 +14,7 @@ from budget.windows.even_spread_line import DAY_S, burst_on, line_at, redrawn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from budget.windows.even_spread_line import Cause, Line, Policy, Unit, Window
+    from budget.windows.even_spread_line import Cause, EvenSpreadLine, PacePolicy, Unit, Window
 
 Urgency: TypeAlias = Literal["low", "normal", "high", "critical"]
 
@@ -45,11 +45,11 @@ class Authorization:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class WindowState:
     """A window, its line, and what is promised of it."""
 
     window: Window
-    line: Line
+    line: EvenSpreadLine
     reserved: float = 0.0
     """What live tasks may still use, in the window's unit."""
     authorizations: Sequence[Authorization] = ()
@@ -81,7 +81,7 @@ class Standing:
         return self.under_way > 0 or self.held > 0
 
 
-def ceiling(standing: Standing, urgency: Urgency, now: float, policy: Policy) -> float:
+def ceiling(standing: WindowState, urgency: Urgency, now: float, policy: PacePolicy) -> float:
     """What may be used and reserved at `now`, in the window's unit."""
     most = utmost(standing, urgency, now)
     if urgency == "critical":
@@ -96,7 +96,7 @@ def ceiling(standing: Standing, urgency: Urgency, now: float, policy: Policy) ->
     return min(min(paced, window.known_limit) + left, most)
 
 
-def admissible(standing: Standing, urgency: Urgency, now: float, policy: Policy) -> float:
+def admissible(standing: WindowState, urgency: Urgency, now: float, policy: PacePolicy) -> float:
     """What a task that begins now may be projected to cost, in the window's unit; never negative.
 
     Where the use is not known: one thing at a time, of any size where nothing was observed of the window.
@@ -110,7 +110,7 @@ def admissible(standing: Standing, urgency: Urgency, now: float, policy: Policy)
     return free if window.reckoned is not None else max(0.0, window.known_limit - window.least_use)
 
 
-def utmost(standing: Standing, urgency: Urgency, now: float) -> float:
+def utmost(standing: WindowState, urgency: Urgency, now: float) -> float:
     """What nothing passes."""
     window = standing.window
     if urgency != "critical" or window.is_quota:
@@ -132,7 +132,7 @@ def worth(authorization: Authorization, window: Window, amount: float) -> float:
     return 0.0
 
 
-def settled(standing: Standing, now: float, policy: Policy, *, cause: Cause | None = None) -> Standing | None:
+def settled(standing: WindowState, now: float, policy: PacePolicy, *, cause: Cause | None = None) -> WindowState | None:
     """The standing with its line drawn anew, where that is due, and with what was used up of its authorizations.
 
     Authorizations are also used up while a line stands: that is written down, and the line drawn from there, in steps
@@ -176,7 +176,7 @@ def amount_of(value: float | None, otherwise: float = 0.0) -> float:
     return otherwise if value is None or not math.isfinite(value) else max(0.0, value)
 
 
-def _borrowed(window: Window, line: Line, now: float, policy: Policy) -> float:
+def _borrowed(window: Window, line: EvenSpreadLine, now: float, policy: PacePolicy) -> float:
     """By how many seconds high urgency reads the line ahead: of the next day, or of what is left of the window."""
     if line.resets_at is None:
         return 0.0

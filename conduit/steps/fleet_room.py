@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from conduit.errors import ProvisionError
-from conduit.homeserver_api import Refusal, shown, text_of
+from conduit.homeserver_api import HomeserverRefusal, shown, text_of
 from core import crash_points
 
 if TYPE_CHECKING:
-    from conduit.account_registration import Session
+    from conduit.account_registration import HomeserverSession
     from conduit.homeserver_api import Json
-    from conduit.setup_context import Wanted, Work
-    from conduit.setup_record import Record
+    from conduit.setup_context import SetupContext, SetupOptions
+    from conduit.setup_record import SetupRecord
     from conduit.steps.operator_and_bot_users import Users
 
 ROOM = crash_points.declare("provision.room")
@@ -29,13 +29,13 @@ _ROOM = re.compile(r"![!-~]{1,254}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Room:
+class FleetRoom:
     """The room, as far as one run has to do with it."""
 
-    work: Work
+    work: SetupContext
     users: Users
 
-    async def ensure(self, record: Record, bot: Session) -> Record:
+    async def ensure(self, record: SetupRecord, bot: HomeserverSession) -> SetupRecord:
         if record.room is None:
             record = await self._make_room(record)
         record = await self._follow(record, bot)
@@ -55,7 +55,7 @@ class Room:
             await self._tell_of_others(record, bot)
         return record
 
-    async def _follow(self, record: Record, bot: Session) -> Record:
+    async def _follow(self, record: SetupRecord, bot: HomeserverSession) -> SetupRecord:
         """Where somebody upgraded the room (Client-Server API v1.11, "Room upgrades"), the newest is the fleet's."""
         former = record.room
         for _ in range(_UPGRADES):
@@ -63,7 +63,7 @@ class Room:
             place = ("rooms", record.room, "state", "m.room.tombstone", "")
             try:
                 found = (await self.work.homeserver.call("GET", *place, token=bot.token)).get("replacement_room")
-            except Refusal:
+            except HomeserverRefusal:
                 # It was not upgraded, or the bot is not in it to be told.
                 break
             if not isinstance(found, str) or not _ROOM.fullmatch(found):
@@ -81,14 +81,14 @@ class Room:
             record = self.work.kept.write(new)
         return record
 
-    async def _is_in(self, record: Record, bot: Session) -> bool:
+    async def _is_in(self, record: SetupRecord, bot: HomeserverSession) -> bool:
         return record.room in await self._rooms_of(bot)
 
-    async def _rooms_of(self, somebody: Session) -> list[str]:
+    async def _rooms_of(self, somebody: HomeserverSession) -> list[str]:
         joined = await self.work.homeserver.call("GET", "joined_rooms", token=somebody.token)
         return _texts(joined.get("joined_rooms"))
 
-    async def _tell_of_others(self, record: Record, bot: Session) -> None:
+    async def _tell_of_others(self, record: SetupRecord, bot: HomeserverSession) -> None:
         """A bot that another fleet has as well would do there what this one is told, and the other way round."""
         others = [room for room in await self._rooms_of(bot) if room not in (record.room, record.former_room)]
         if others:
@@ -97,7 +97,7 @@ class Room:
                 f"into the connector's block of each, here {record.room}, or give this one a bot of its own with --bot."
             )
 
-    async def _make_room(self, record: Record) -> Record:
+    async def _make_room(self, record: SetupRecord) -> SetupRecord:
         operator = await self.users.as_operator(record, "There is no room yet. Run it again")
         room = await self._find_room(record, operator) if record.room_begun else None
         if room is None:
@@ -112,10 +112,10 @@ class Room:
             self.work.changed.append(f"made the room {room}")
         return self.work.kept.write(replace(record, room=room))
 
-    async def _find_room(self, record: Record, operator: Session) -> str | None:
+    async def _find_room(self, record: SetupRecord, operator: HomeserverSession) -> str | None:
         """The room that was asked for when we were interrupted."""
         for room in await self._rooms_of(operator):
-            with contextlib.suppress(Refusal):
+            with contextlib.suppress(HomeserverRefusal):
                 begun = await self.work.homeserver.call(
                     "GET", "rooms", room, "state", "m.room.create", "", token=operator.token
                 )
@@ -123,7 +123,7 @@ class Room:
                     return room
         return None
 
-    async def _bring_in(self, record: Record, bot: Session) -> None:
+    async def _bring_in(self, record: SetupRecord, bot: HomeserverSession) -> None:
         """Have the bot in the room.
 
         Raises:
@@ -133,14 +133,14 @@ class Room:
         with crash_points.around(JOIN):
             try:
                 await self.work.homeserver.call("POST", "join", record.room, token=bot.token, body={})
-            except Refusal:
+            except HomeserverRefusal:
                 why = f"The bot is not in {record.room}. Invite {bot.user} there and run the same command again"
                 operator = await self.users.as_operator(record, why)
                 try:
                     await self.work.homeserver.call(
                         "POST", "rooms", record.room, "invite", token=operator.token, body={"user_id": bot.user}
                     )
-                except Refusal as error:
+                except HomeserverRefusal as error:
                     if error.status in (403, 404):
                         raise _Lost from None
                     raise
@@ -149,13 +149,13 @@ class Room:
                 )
         self.work.changed.append(f"brought {bot.user} into {record.room}")
 
-    async def _ask_operator_in(self, record: Record, bot: Session) -> None:
+    async def _ask_operator_in(self, record: SetupRecord, bot: HomeserverSession) -> None:
         assert record.room is not None
         assert record.operator_id is not None
         place = ("rooms", record.room, "state", "m.room.member", record.operator_id)
         try:
             found = (await self.work.homeserver.call("GET", *place, token=bot.token)).get("membership")
-        except Refusal as error:
+        except HomeserverRefusal as error:
             if error.status != 404:
                 raise
             found = None
@@ -165,19 +165,19 @@ class Room:
             await self.work.homeserver.call(
                 "POST", "rooms", record.room, "invite", token=bot.token, body={"user_id": record.operator_id}
             )
-        except Refusal as error:
+        except HomeserverRefusal as error:
             raise ProvisionError(
                 f"{record.operator_id} is not in {record.room}, and the bot may not invite there: {error}. Have "
                 "somebody who is in it invite you, or, to have a new room, take the bot out of that one."
             ) from None
         self.work.changed.append(f"invited {record.operator_id} into {record.room}")
 
-    async def _encrypt(self, record: Record, bot: Session) -> None:
+    async def _encrypt(self, record: SetupRecord, bot: HomeserverSession) -> None:
         assert record.room is not None
         place = ("rooms", record.room, "state", "m.room.encryption", "")
         try:
             await self.work.homeserver.call("GET", *place, token=bot.token)
-        except Refusal as error:
+        except HomeserverRefusal as error:
             if error.status != 404:
                 raise
         else:
@@ -192,7 +192,7 @@ class Room:
     async def _answered(self, method: str, *path: str, token: str, body: Json, what: str) -> Json:
         try:
             return await self.work.homeserver.call(method, *path, token=token, body=body)
-        except Refusal as error:
+        except HomeserverRefusal as error:
             raise ProvisionError(
                 f"The homeserver {self.work.homeserver.url} does not {what}: {error}. See what it says in its log, "
                 "then run the same command again."
@@ -206,7 +206,7 @@ class _Lost(Exception):
 _ALGORITHM = "m.megolm.v1.aes-sha2"
 
 
-def _room(wanted: Wanted, record: Record) -> Json:
+def _room(wanted: SetupOptions, record: SetupRecord) -> Json:
     """A room for those who are invited (Client-Server API v1.11, "POST /createRoom")."""
     state: list[Json] = [{"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}}]
     if wanted.encrypted:

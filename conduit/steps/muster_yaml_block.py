@@ -35,7 +35,7 @@ _HEADER = """\
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
+class ConnectorBlock:
     """What the file has to say."""
 
     connector: str
@@ -74,7 +74,7 @@ class Block:
         return self.token_file.relative_to(self.folder) if below else self.token_file
 
 
-def edited(text: str | None, block: Block) -> str:
+def edited(text: str | None, block: ConnectorBlock) -> str:
     """The file with the block and the operator in it.
 
     Raises:
@@ -113,7 +113,7 @@ def edited(text: str | None, block: Block) -> str:
     return text
 
 
-def write(paths: loader.Paths, block: Block) -> bool:
+def write(paths: loader.Paths, block: ConnectorBlock) -> bool:
     """Put the block in; whether anything had to be changed.
 
     Raises:
@@ -138,7 +138,7 @@ def write(paths: loader.Paths, block: Block) -> bool:
     return True
 
 
-def check(paths: loader.Paths, text: str, block: Block) -> None:
+def check(paths: loader.Paths, text: str, block: ConnectorBlock) -> None:
     """See whether Muster would take the file.
 
     Raises:
@@ -156,7 +156,7 @@ def check(paths: loader.Paths, text: str, block: Block) -> None:
             ) from None
 
 
-def preview(paths: loader.Paths, block: Block) -> None:
+def preview(paths: loader.Paths, block: ConnectorBlock) -> None:
     """See whether the block can be put in, before anything is done elsewhere.
 
     Raises:
@@ -165,7 +165,7 @@ def preview(paths: loader.Paths, block: Block) -> None:
     check(paths, edited(_read(Path(os.path.realpath(paths.muster_yaml))), block), block)
 
 
-def user_of(paths: loader.Paths, block: Block) -> str:
+def user_of(paths: loader.Paths, block: ConnectorBlock) -> str:
     """The bot's id as the file has it, where only the name before the colon is known; else the one of `block`."""
     text = _read(Path(os.path.realpath(paths.muster_yaml)))
     there = (_parsed(text or "", block).get("connectors") or {}).get(block.connector)
@@ -174,7 +174,7 @@ def user_of(paths: loader.Paths, block: Block) -> str:
     return found if isinstance(found, str) and found.startswith(f"{name}:") else block.user
 
 
-def room_of(paths: loader.Paths, block: Block) -> str | None:
+def room_of(paths: loader.Paths, block: ConnectorBlock) -> str | None:
     """The main room as the file has it."""
     text = _read(Path(os.path.realpath(paths.muster_yaml)))
     there = (_parsed(text or "", block).get("connectors") or {}).get(block.connector)
@@ -185,7 +185,7 @@ def room_of(paths: loader.Paths, block: Block) -> str | None:
 # --- lines ---------------------------------------------------------------------------------------------------------
 
 
-def _completed(text: str, there: Any, block: Block) -> str:
+def _completed(text: str, there: Any, block: ConnectorBlock) -> str:
     """A block that is there, with the keys that it lacks. `there` is changed alike."""
     wanted = block.wanted()
     if not isinstance(there, dict):
@@ -227,7 +227,7 @@ def _under(text: str, section: str, lines: list[str], *, new: bool = False) -> s
     return _inserted(whole, at, 0, lines)
 
 
-def _within(text: str, block: Block, lines: list[str]) -> str:
+def _within(text: str, block: ConnectorBlock, lines: list[str]) -> str:
     whole = text.splitlines(keepends=True)
     begin = next((number for number, line in enumerate(whole) if re.match(r"connectors:\s*(#.*)?$", line)), None)
     if begin is None:
@@ -275,7 +275,7 @@ def _read(path: Path) -> str | None:
         raise ProvisionError(f"{path} cannot be read: {error}. Mend it, then run the same command again.") from error
 
 
-def _parsed(text: str, block: Block) -> dict[str, Any]:
+def _parsed(text: str, block: ConnectorBlock) -> dict[str, Any]:
     try:
         found = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -287,7 +287,7 @@ def _parsed(text: str, block: Block) -> dict[str, Any]:
     return found
 
 
-def _by_hand(block: Block, reason: str) -> ProvisionError:
+def _by_hand(block: ConnectorBlock, reason: str) -> ProvisionError:
     lines = "\n".join(f"    {line}" for line in _lines(block.wanted()))
     return ProvisionError(
         f"muster.yaml cannot be added to: {reason}. Write this into it, then run the same command again:\n"

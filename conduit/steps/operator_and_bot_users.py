@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from conduit import account_registration
-from conduit.account_registration import NameTaken, Session, WrongPassword
+from conduit.account_registration import HomeserverSession, NameTaken, WrongPassword
 from conduit.errors import ProvisionError
 from core import crash_points
 
 if TYPE_CHECKING:
-    from conduit.setup_context import Work
-    from conduit.setup_record import Record
+    from conduit.setup_context import SetupContext
+    from conduit.setup_record import SetupRecord
 
 OPERATOR = crash_points.declare("provision.operator")
 BOT = crash_points.declare("provision.bot")
@@ -29,10 +29,10 @@ _OURS = "MUSTERSETUP"
 class Users:
     """The users, as far as one run has to do with them."""
 
-    work: Work
-    _operator: Session | None = field(default=None, init=False)
+    work: SetupContext
+    _operator: HomeserverSession | None = field(default=None, init=False)
 
-    async def ensure_operator(self, record: Record) -> Record:
+    async def ensure_operator(self, record: SetupRecord) -> SetupRecord:
         if record.operator_id is not None:
             return record
         password = self.work.wanted.operator_password or self.work.kept.new_password("operator")
@@ -44,7 +44,7 @@ class Users:
         self.work.kept.drop_unlike("operator", password)
         return self.work.kept.write(replace(record, operator_id=session.user))
 
-    async def ensure_bot(self, record: Record) -> Session:
+    async def ensure_bot(self, record: SetupRecord) -> HomeserverSession:
         token = self.work.kept.token()
         if token is not None:
             session = await account_registration.who(self.work.homeserver, token)
@@ -62,7 +62,7 @@ class Users:
         self.work.kept.write_token(session.token)
         return session
 
-    async def _user(self, name: str, password: str, *, device: str, admin: bool, option: str) -> Session:
+    async def _user(self, name: str, password: str, *, device: str, admin: bool, option: str) -> HomeserverSession:
         """Make a user, or log in as the one that we made."""
         homeserver, admission = self.work.homeserver, self.work.wanted.admission
         if admission is not None:
@@ -94,7 +94,7 @@ class Users:
                 f"name, or say where its password is with --{option}-password."
             ) from None
 
-    async def _log_in_again(self, record: Record) -> Session:
+    async def _log_in_again(self, record: SetupRecord) -> HomeserverSession:
         kept = self.work.kept
         password = self.work.wanted.bot_password or kept.password("bot")
         if password is None:
@@ -113,7 +113,7 @@ class Users:
                 "command again."
             ) from None
 
-    async def as_operator(self, record: Record, why: str) -> Session:
+    async def as_operator(self, record: SetupRecord, why: str) -> HomeserverSession:
         """A log-in as the operator, when it is needed.
 
         Raises:
@@ -138,7 +138,7 @@ class Users:
             ) from None
         return self._operator
 
-    async def leave(self, record: Record) -> None:
+    async def leave(self, record: SetupRecord) -> None:
         """End our log-in as the operator, and one that a run left behind which was killed.
 
         Raises:

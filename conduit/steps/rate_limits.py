@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from conduit.homeserver_api import Refusal
+from conduit.homeserver_api import HomeserverRefusal
 from conduit.steps.operator_and_bot_users import WrongOperator
 
 if TYPE_CHECKING:
-    from conduit.setup_context import Work
-    from conduit.setup_record import Record
+    from conduit.setup_context import SetupContext
+    from conduit.setup_record import SetupRecord
     from conduit.steps.operator_and_bot_users import Users
 
 _BASE = "/_synapse/admin/v1"
 
 
-async def lift(work: Work, users: Users, record: Record) -> Record:
+async def lift(work: SetupContext, users: Users, record: SetupRecord) -> SetupRecord:
     """Lift the bot's limit, where we were let in as Synapse's administrators are and the operator is one.
 
     Raises:
@@ -38,7 +38,7 @@ async def lift(work: Work, users: Users, record: Record) -> Record:
         await work.homeserver.call("POST", *place, base=_BASE, token=operator.token, body=body)
     except WrongOperator:
         return record
-    except Refusal as error:
+    except HomeserverRefusal as error:
         work.say(
             f"{record.bot_id} may write as fast as rc_message in homeserver.yaml lets everybody, since "
             f"{record.operator_id} may not lift that: {error}."

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Counts:
+class AgentCounts:
     """Agents, by what a person wants to know of them at a glance."""
 
     working: int = 0
@@ -31,14 +31,14 @@ class Headcount:
     """The newest counts, for everybody who watches them."""
 
     def __init__(self) -> None:
-        self.counts: Counts | None = None
+        self.counts: AgentCounts | None = None
         """None: nobody has counted yet."""
         self.wanted = asyncio.Event()
         """Set while somebody watches; nobody need count before that."""
-        self._watchers: list[Callable[[Counts], None]] = []
+        self._watchers: list[Callable[[AgentCounts], None]] = []
 
     @contextmanager
-    def watched(self, watcher: Callable[[Counts], None]) -> Iterator[None]:
+    def watched(self, watcher: Callable[[AgentCounts], None]) -> Iterator[None]:
         """Have `watcher` told of each change for the length of the block."""
         self._watchers.append(watcher)
         self.wanted.set()
@@ -49,7 +49,7 @@ class Headcount:
             if not self._watchers:
                 self.wanted.clear()
 
-    def tell(self, counts: Counts) -> None:
+    def tell(self, counts: AgentCounts) -> None:
         """So it is now."""
         if counts == self.counts:
             return

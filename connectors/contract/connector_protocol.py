@@ -44,7 +44,7 @@ class TryLater(SendError):
         """Whether the chat system is not there for anything else either."""
 
 
-class Refused(SendError):
+class MessageRefused(SendError):
     """The chat system will never take this message (too long, no such room, not allowed)."""
 
 
@@ -133,7 +133,7 @@ class NamesRooms(Protocol):
         """The conversation that a room is which is written so; None while that is not known."""
 
 
-class Standing(StrEnum):
+class DeviceState(StrEnum):
     """How a person's device stands."""
 
     SEEN = "seen"
@@ -157,7 +157,7 @@ class Device:
     """What its owner calls it; anybody can write anything here."""
     fingerprint: str
     """The public key by which it is told from others: what people compare."""
-    standing: Standing
+    standing: DeviceState
     reads: bool
     """Whether it is given the keys of what Muster says."""
     own: bool = False
@@ -176,7 +176,7 @@ class DeviceKeeper(Protocol):
         """Its own device, and then those of everybody it shares an encrypted conversation with; none where it encrypts
         nothing."""
 
-    async def judge(self, device: str, standing: Standing) -> Device:
+    async def judge(self, device: str, standing: DeviceState) -> Device:
         """Say how a device stands from now on; `SEEN` forgets it, so that the next keys under its name are pinned. One
         that was logged out can be blocked.
 

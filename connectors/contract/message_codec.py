@@ -13,6 +13,7 @@ from connectors.contract.messages import (
     Attachment,
     Button,
     ButtonStyle,
+    CommandReading,
     Edit,
     Emphasis,
     File,
@@ -23,18 +24,17 @@ from connectors.contract.messages import (
     OutboundContent,
     React,
     Reaction,
-    Reading,
     Redaction,
     Remark,
     Replace,
     Retitle,
-    Text,
+    TextMessage,
 )
 from core.errors import MusterError
 from database.schema.text_types import storable
 
 _INBOUND: dict[str, type[InboundBody]] = {
-    "text": Text,
+    "text": TextMessage,
     "reaction": Reaction,
     "redaction": Redaction,
     "edit": Edit,
@@ -85,9 +85,9 @@ def decode_inbound(stored: Any) -> InboundBody:
     """
     kind = _kind(stored, _INBOUND)
     values = dict(stored)
-    if kind is Text:
+    if kind is TextMessage:
         values["attachments"] = tuple(_make(Attachment, item) for item in stored.get("attachments", ()))
-        values["reading"] = Reading(stored.get("reading", Reading.PLAIN))
+        values["reading"] = CommandReading(stored.get("reading", CommandReading.PLAIN))
     return _make(kind, values)
 
 

@@ -25,7 +25,7 @@ class Attachment:
     """Bytes, as the sender claims; None when it was not said."""
 
 
-class Reading(StrEnum):
+class CommandReading(StrEnum):
     """How words are to be taken."""
 
     PLAIN = "plain"
@@ -37,13 +37,13 @@ class Reading(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Text:
+class TextMessage:
     """A message that a person wrote."""
 
     text: str
     attachments: tuple[Attachment, ...] = ()
     mentions_us: bool = False
-    reading: Reading = Reading.PLAIN
+    reading: CommandReading = CommandReading.PLAIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +82,7 @@ class Remark:
     text: str
 
 
-InboundBody: TypeAlias = Text | Reaction | Redaction | Edit | Remark
+InboundBody: TypeAlias = TextMessage | Reaction | Redaction | Edit | Remark
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

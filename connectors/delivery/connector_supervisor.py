@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from connectors.contract.connector_protocol import Connector
-    from connectors.delivery.sender import Sender
+    from connectors.delivery.sender import OutboxSender
     from connectors.delivery.settings import DeliverySettings
     from database.engine.store import Store
 
@@ -34,7 +34,7 @@ class Supervisor:
         store: Store,
         name: str,
         connector: Connector,
-        sender: Sender,
+        sender: OutboxSender,
         settings: DeliverySettings,
         *,
         clock: Callable[[], float],

@@ -18,16 +18,16 @@ from connectors.contract.messages import File, Priority, Replace, Retitle
 from connectors.delivery.capability_fallbacks import adapt, signed
 from connectors.delivery.coalescing import ProgressGaps, is_change, is_receipt, last_word, merged
 from connectors.delivery.lane import Backoff, Lane
-from connectors.delivery.outbox import Standing
+from connectors.delivery.outbox import OutboxRowState
 from connectors.delivery.outbox_dependencies import Standings, referred_to
-from connectors.delivery.send_decision import Attempt, Choice
+from connectors.delivery.send_decision import Attempt, SendDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from connectors.contract.messages import Capabilities, Sent
     from connectors.delivery.outbox import Row
-    from connectors.delivery.send_rate_limiter import Pace
+    from connectors.delivery.send_rate_limiter import SendRateLimiter
 
 
 class Lanes:
@@ -36,7 +36,7 @@ class Lanes:
     def __init__(
         self,
         capabilities: Capabilities,
-        pace: Pace,
+        pace: SendRateLimiter,
         *,
         backoff: Backoff | None = None,
         rng: Callable[[], float] = random.random,
@@ -63,7 +63,7 @@ class Lanes:
         self._failing: set[str] = set()
         #: For each lane: those of threads' names that wait until nothing is left in it.
         self._behind: dict[str, set[str]] = {}
-        self._notes = Choice()
+        self._notes = SendDecision()
         self._closing: set[str] = set()
         self._versions = itertools.count(1)
         self._latest = 0.0
@@ -97,7 +97,7 @@ class Lanes:
         """Keys that something waits for and of which nothing is known here: look them up, then `learn`."""
         return self._standings.unknown()
 
-    def learn(self, key: str, standing: Standing, now: float) -> None:
+    def learn(self, key: str, standing: OutboxRowState, now: float) -> None:
         """What became of a row that is not waiting here."""
         if key not in self._where:
             self._learn(key, standing)
@@ -105,7 +105,7 @@ class Lanes:
 
     # --- rows go -----------------------------------------------------------------------------------------------
 
-    def choose(self, now: float, *, room: int, scope: str) -> Choice:
+    def choose(self, now: float, *, room: int, scope: str) -> SendDecision:
         """At most `room` rows to send now under the connector's `scope`, and what is not to be sent at all."""
         if now < self._latest:
             self._set_back(now)
@@ -134,13 +134,13 @@ class Lanes:
             room -= 1
         return self.take()
 
-    def take(self) -> Choice:
+    def take(self) -> SendDecision:
         """What is to be written down so far, without choosing anything to send."""
-        notes, self._notes = self._notes, Choice()
+        notes, self._notes = self._notes, SendDecision()
         self._closing.clear()
         return notes
 
-    def expire(self, now: float) -> Choice:
+    def expire(self, now: float) -> SendDecision:
         """Give up what is too old, without sending anything: for a connector that is away."""
         for lane in list(self._lanes.values()):
             for row in lane.waiting():
@@ -169,7 +169,7 @@ class Lanes:
         self.pace.taken(now)
         self._learn(
             key,
-            Standing(
+            OutboxRowState(
                 state="sent",
                 event_id=sent.event_id,
                 conversation=lane.conversation,
@@ -210,7 +210,7 @@ class Lanes:
         """It was refused for good, which has been written down."""
         lane = self._land(key)
         lane.recovered()
-        self._learn(key, Standing(state="dead", conversation=lane.conversation))
+        self._learn(key, OutboxRowState(state="dead", conversation=lane.conversation))
         self._settle(now)
 
     def hurry(self, now: float) -> None:
@@ -362,7 +362,7 @@ class Lanes:
                 lane.substitute(replace(other, outbound=replace(other.outbound, priority=row.outbound.priority)))
                 self._queue(lane)
 
-    def _learn(self, key: str, standing: Standing) -> None:
+    def _learn(self, key: str, standing: OutboxRowState) -> None:
         self._look_at(self._standings.learn(key, standing))
 
     def _look_at(self, lanes: Iterable[str]) -> None:
@@ -394,7 +394,7 @@ class Lanes:
             self._closing.add(row.key)
         self._drop(lane, row)
         state: Literal["superseded", "dead"] = "superseded" if needless else "dead"
-        self._learn(row.key, Standing(state=state, conversation=self._standings.conversation(row)))
+        self._learn(row.key, OutboxRowState(state=state, conversation=self._standings.conversation(row)))
 
     def _supersede(self, row: Row, reason: str) -> None:
         self._notes.superseded.append((row, reason))

@@ -89,7 +89,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class OutboxRowState:
     """What became of a row that others refer to."""
 
     state: State | Literal["missing"]
@@ -339,12 +339,12 @@ async def rewrite(tx: AsyncConnection, key: str, content: OutboundContent, prior
     )
 
 
-async def standing(tx: AsyncConnection, keys: Collection[str]) -> dict[str, Standing]:
+async def standing(tx: AsyncConnection, keys: Collection[str]) -> dict[str, OutboxRowState]:
     """What became of the rows with these keys."""
     opener = aliased(outbox)
     place = func.coalesce(outbox.c.conversation, opener.c.made_conversation, opener.c.conversation)
     columns = (outbox.c.key, outbox.c.state, outbox.c.event_id, outbox.c.made_conversation, place.label("place"))
-    found: dict[str, Standing] = {}
+    found: dict[str, OutboxRowState] = {}
     wanted = list(keys)
     for start in range(0, len(wanted), 500):  # SQLite takes a bounded number of parameters
         query = (
@@ -354,7 +354,7 @@ async def standing(tx: AsyncConnection, keys: Collection[str]) -> dict[str, Stan
             .where(outbox.c.key.in_(wanted[start : start + 500]))
         )
         for row in await tx.execute(query):
-            found[row.key] = Standing(
+            found[row.key] = OutboxRowState(
                 state=row.state,
                 event_id=row.event_id,
                 conversation=row.place,

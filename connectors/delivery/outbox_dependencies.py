@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from connectors.delivery.lane import Lane
-    from connectors.delivery.outbox import Row, Standing
+    from connectors.delivery.outbox import OutboxRowState, Row
 
 _KEPT: Final = 4096
 
@@ -32,12 +32,12 @@ class Standings:
     """What is known of the rows of one connector that wait no longer."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, Standing] = OrderedDict()
+        self._known: OrderedDict[str, OutboxRowState] = OrderedDict()
         #: For each key that something waits for: the names of the lanes that wait.
         self._waiting: dict[str, set[str]] = {}
         self._unknown: set[str] = set()
 
-    def learn(self, key: str, standing: Standing) -> set[str]:
+    def learn(self, key: str, standing: OutboxRowState) -> set[str]:
         """Note what became of a row. Returns the lanes that waited for it."""
         self._known[key] = standing
         self._known.move_to_end(key)

@@ -42,7 +42,7 @@ _LONGEST_PAUSE: Final = 30.0  # seconds
 _log = structlog.get_logger(__name__)
 
 
-class Receiver:
+class InboxReceiver:
     """Hands out what stands in the inbox."""
 
     def __init__(

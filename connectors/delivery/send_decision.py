@@ -26,7 +26,7 @@ class Attempt:
 
 
 @dataclass(kw_only=True, slots=True)
-class Choice:
+class SendDecision:
     """What to write down, and then what to send."""
 
     attempts: list[Attempt] = field(default_factory=list)

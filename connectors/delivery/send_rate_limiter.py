@@ -27,7 +27,7 @@ _RISE_EVERY = 60.0  # seconds without a refusal
 _LONGEST_PAUSE = 600.0  # seconds; a server that asks for more is asked again
 
 
-class Pace:
+class SendRateLimiter:
     """The budget of one bot user. All times are seconds since the epoch, handed in."""
 
     def __init__(self, rate: float | None, burst: int, now: float) -> None:

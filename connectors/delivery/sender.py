@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from connectors.contract.connector_protocol import Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, TryLater
 from connectors.contract.message_codec import CodecError
 from connectors.contract.messages import File, OpenThread, Sent
 from connectors.delivery import outbox
 from connectors.delivery.lane import Backoff
 from connectors.delivery.lane_scheduler import Lanes
-from connectors.delivery.send_decision import Attempt, Choice
-from connectors.delivery.send_rate_limiter import Pace
+from connectors.delivery.send_decision import Attempt, SendDecision
+from connectors.delivery.send_rate_limiter import SendRateLimiter
 from connectors.delivery.write_retry import persist
 from core.crash_points import around, declare
 from core.errors import RegisterError
@@ -42,7 +42,7 @@ OnOutcome: TypeAlias = "Callable[[outbox.Row], Awaitable[None]]"
 
 _EXPIRE_EVERY = 60.0
 
-_MISSING = outbox.Standing(state="missing")
+_MISSING = outbox.OutboxRowState(state="missing")
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ _log = structlog.get_logger(__name__)
 @dataclass(kw_only=True, slots=True)
 class _Result:
     attempt: Attempt
-    outcome: Sent | TryLater | Refused
+    outcome: Sent | TryLater | MessageRefused
     not_before: float = 0.0
 
 
@@ -59,7 +59,7 @@ class _Record:
     """What is to be written down in one transaction."""
 
     results: list[_Result]
-    choice: Choice = field(default_factory=Choice)
+    choice: SendDecision = field(default_factory=SendDecision)
 
     def outcomes(self, now: float) -> Iterator[outbox.Row]:
         """The rows that are done with, as they stand now."""
@@ -70,7 +70,7 @@ class _Record:
                     yield replace(
                         row, state="sent", sent_at=now, event_id=event_id, made_conversation=made, detail=None
                     )
-                case Refused() as refused:
+                case MessageRefused() as refused:
                     yield replace(row, state="dead", detail=str(refused))
                 case TryLater():
                     pass
@@ -78,7 +78,7 @@ class _Record:
             yield replace(row, state="dead", detail=reason)
 
 
-class Sender:
+class OutboxSender:
     """Sends what waits in the outbox for one connector."""
 
     def __init__(
@@ -119,7 +119,7 @@ class Sender:
             give_up_after=self._settings.give_up_after,
             key_margin=self._settings.send_timeout,
         )
-        pace = Pace(abilities.rate_per_second, abilities.burst, self._now())
+        pace = SendRateLimiter(abilities.rate_per_second, abilities.burst, self._now())
         uploads = self._settings.uploads_at_once
         return Lanes(abilities, pace, backoff=backoff, rng=self._rng, uploads_at_once=uploads)
 
@@ -197,7 +197,7 @@ class Sender:
 
     # --- what waits --------------------------------------------------------------------------------------------
 
-    def _choose(self) -> Choice:
+    def _choose(self) -> SendDecision:
         room = self._settings.sends_at_once - self.lanes.in_flight
         self.lanes.capabilities = self._connector.capabilities
         return self.lanes.choose(self._now(), room=room, scope=self._connector.scope())
@@ -270,7 +270,7 @@ class Sender:
         self._results.append(_Result(attempt=attempt, outcome=outcome))
         self._news.set()
 
-    async def _outcome(self, attempt: Attempt) -> Sent | TryLater | Refused:
+    async def _outcome(self, attempt: Attempt) -> Sent | TryLater | MessageRefused:
         uploads = isinstance(attempt.outbound.content, File)
         limit = self._settings.upload_timeout if uploads else self._settings.send_timeout
         try:
@@ -293,7 +293,7 @@ class Sender:
                     return await self._connector.send(
                         attempt.outbound, conversation=attempt.conversation, target=attempt.target
                     )
-        except (TryLater, Refused) as error:
+        except (TryLater, MessageRefused) as error:
             return error
         except TimeoutError:
             return TryLater(f"{self._name} did not answer within {limit:g} s")
@@ -316,7 +316,7 @@ class Sender:
             match result.outcome:
                 case Sent() as sent:
                     self.lanes.sent(key, sent, now)
-                case Refused():
+                case MessageRefused():
                     self.lanes.died(key, now)
                 case TryLater(after=after, limited=limited) as error:
                     reason = str(error)
@@ -336,7 +336,7 @@ class Sender:
             for result in record.results:
                 key = result.attempt.row.key
                 match result.outcome:
-                    case Refused() as refused:
+                    case MessageRefused() as refused:
                         await outbox.close(tx, [key], "dead", str(refused))
                     case TryLater() as later:
                         until = result.not_before - self._now() + now

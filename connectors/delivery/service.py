@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from connectors.delivery import inbox, outbox
 from connectors.delivery.connector_supervisor import Supervisor
-from connectors.delivery.receiver import Receiver
-from connectors.delivery.sender import Sender
+from connectors.delivery.receiver import InboxReceiver
+from connectors.delivery.sender import OutboxSender
 from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.write_retry import persist
 from core.crash_points import declare
@@ -72,10 +72,10 @@ class Delivery:
         self._store = store
         self._clock = clock
         self._broken = dict(broken or {})
-        self._receiver = Receiver(store, handler, self._settings, clock=clock, on_failed=on_failed)
+        self._receiver = InboxReceiver(store, handler, self._settings, clock=clock, on_failed=on_failed)
         self._supervisors: dict[str, Supervisor] = {}
         for name, connector in connectors.items():
-            sender = Sender(
+            sender = OutboxSender(
                 store, name, connector, self._settings, clock=clock, steady=steady, rng=rng, on_outcome=on_outcome
             )
             self._supervisors[name] = Supervisor(store, name, connector, sender, self._settings, clock=clock, rng=rng)

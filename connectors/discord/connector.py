@@ -12,25 +12,25 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from connectors.contract.connector_protocol import NeedsPerson, NotReady, Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, TryLater
 from connectors.contract.messages import Capabilities, Health, React, Retitle
 from connectors.discord import message_conversion, missing_content_intent
-from connectors.discord.gateway_session import Session, bad_token
+from connectors.discord.gateway_session import GatewaySession, bad_token
 from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.buttons import pressed
 from connectors.discord.interactions.ephemeral_messages import Asides
 from connectors.discord.interactions.interaction_handler import COMMAND, COMPLETION, COMPONENT, Interactions
-from connectors.discord.interactions.interaction_replies import Answers
+from connectors.discord.interactions.interaction_replies import InteractionReplies
 from connectors.discord.interactions.open_interactions import OpenInteractions
-from connectors.discord.interactions.slash_command_menu import Menu
-from connectors.discord.interactions.slash_command_registration import Registration
+from connectors.discord.interactions.slash_command_menu import DiscordCommandMenu
+from connectors.discord.interactions.slash_command_registration import SlashCommandRegistration
 from connectors.discord.message_splitting import WANTED_PARTS
 from connectors.discord.missing_content_intent import Withheld
-from connectors.discord.read_cursor import Position
-from connectors.discord.receiver import Receiver
-from connectors.discord.rest_client import Refusal, Wire, WireError, send_error
-from connectors.discord.sender import Speaker
-from connectors.discord.sent_log import FILE, Record
+from connectors.discord.read_cursor import ReadCursor
+from connectors.discord.receiver import DiscordReceiver
+from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError, send_error
+from connectors.discord.sender import DiscordSender
+from connectors.discord.sent_log import FILE, SentLog
 from connectors.discord.settings import API, DiscordSettings
 from connectors.discord.thread_cache import Places
 from core.errors import MusterError
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from connectors.contract.connector_protocol import Sink
     from connectors.contract.messages import Attachment, Outbound, Sent
     from connectors.contract.slash_command_forms import Commands
-    from connectors.discord.interactions.interaction_handler import Kind
+    from connectors.discord.interactions.interaction_handler import InteractionKind
 
 Json: TypeAlias = dict[str, Any]
 
@@ -97,10 +97,10 @@ class DiscordConnector:
         self._clock = clock
         self._places = Places(settings.channel)
         self._sink: Sink | None = None
-        self._wire: Wire | None = None
-        self._session: Session | None = None
-        self._receiver: Receiver | None = None
-        self._speaker: Speaker | None = None
+        self._wire: DiscordClient | None = None
+        self._session: GatewaySession | None = None
+        self._receiver: DiscordReceiver | None = None
+        self._speaker: DiscordSender | None = None
         self._connection = asyncio.Event()
         self._authenticated: bool | None = None
         self._answered_at: float | None = None
@@ -126,17 +126,17 @@ class DiscordConnector:
         """Log in and receive, until cancelled. Reconnecting is done inside."""
         assert self._sink is not None, "subscribe first"
         await self.stop()
-        position = None if cursor is None else Position.decode(cursor)
+        position = None if cursor is None else ReadCursor.decode(cursor)
         reference = str(self._settings.token)
         try:
             try:
                 token = await asyncio.to_thread(self._settings.token.resolve)
             except MusterError as error:
                 raise NeedsPerson(str(error)) from error
-            record = await asyncio.to_thread(Record, self._folder / FILE)
+            record = await asyncio.to_thread(SentLog, self._folder / FILE)
             kept = await asyncio.to_thread(OpenInteractions, self._folder / open_interactions.FILE)
-            async with Wire(self._settings.api, clock=self._clock) as wire:
-                kinds: dict[int, Kind] = {COMPONENT: partial(pressed, connector=self.name)}
+            async with DiscordClient(self._settings.api, clock=self._clock) as wire:
+                kinds: dict[int, InteractionKind] = {COMPONENT: partial(pressed, connector=self.name)}
                 interactions = Interactions(
                     wire=wire,
                     guild=self._settings.guild,
@@ -147,7 +147,7 @@ class DiscordConnector:
                     clock=self._clock,
                     hand_on=lambda inbound: receiver.take(inbound),
                 )
-                receiver = Receiver(
+                receiver = DiscordReceiver(
                     wire=wire,
                     connector=self.name,
                     guild=self._settings.guild,
@@ -161,10 +161,10 @@ class DiscordConnector:
                 )
                 registration = None
                 if self._commands is not None:
-                    registration = Registration(
+                    registration = SlashCommandRegistration(
                         wire=wire, guild=self._settings.guild, places=self._places, commands=self._commands
                     )
-                    menu = Menu(commands=self._commands, connector=self.name, roles=receiver.roles)
+                    menu = DiscordCommandMenu(commands=self._commands, connector=self.name, roles=receiver.roles)
                     kinds |= {COMMAND: menu.chosen, COMPLETION: menu.typed}
 
                 def hear(event: str, data: Json) -> None:
@@ -175,16 +175,16 @@ class DiscordConnector:
                     if registration is not None:
                         registration.hear(event, data)
 
-                session = Session(wire, message_content=self._settings.message_content, heard=hear)
+                session = GatewaySession(wire, message_content=self._settings.message_content, heard=hear)
                 try:
                     gateway = await session.enter(token, reference=reference)
                     assert session.user is not None
                     self._me = str(session.user.id)
                     self._authenticated, self._failure = True, None
                     self._wire, self._session, self._receiver = wire, session, receiver
-                    answers = Answers(wire=wire, kept=kept, record=record, clock=self._clock)
+                    answers = InteractionReplies(wire=wire, kept=kept, record=record, clock=self._clock)
                     asides = Asides(wire=wire, kept=kept, record=record, clock=self._clock)
-                    self._speaker = Speaker(
+                    self._speaker = DiscordSender(
                         wire=wire, places=self._places, record=record, answers=answers, asides=asides, me=self._me
                     )
                     self._say_of_application(session)
@@ -270,7 +270,7 @@ class DiscordConnector:
         await interactions.arrived(event_id)
         await self._withheld.arrived(event_id)
 
-    def _say_of_application(self, session: Session) -> None:
+    def _say_of_application(self, session: GatewaySession) -> None:
         """What the developer portal says that keeps the bot from working."""
         self._places.forget_note("endpoint")
         if session.application is not None and session.application.interactions_endpoint_url is not None:
@@ -280,7 +280,7 @@ class DiscordConnector:
                 "Interactions Endpoint URL in the developer portal (your application, General Information).",
             )
 
-    async def _say_when_there(self, receiver: Receiver) -> None:
+    async def _say_when_there(self, receiver: DiscordReceiver) -> None:
         await receiver.caught_up.wait()
         self._connection.set()
         await asyncio.Event().wait()
@@ -292,7 +292,7 @@ class DiscordConnector:
         speaker = self._connected()
         try:
             sent = await speaker.say(outbound, conversation=conversation, target=target)
-        except WireError as error:
+        except DiscordRequestError as error:
             raise self._not_sent(error, outbound, conversation) from error
         self._places.forget_note(f"forbidden {conversation}")
         return sent
@@ -302,12 +302,12 @@ class DiscordConnector:
         speaker = self._connected()
         try:
             return await speaker.find(outbound, conversation=conversation, target=target)
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.passes or error.forbidden:
                 raise self._not_sent(error, outbound, conversation) from error
             # The conversation is gone: whether it can be said there, the attempt to send it will say.
             return None
-        except WireError as error:
+        except DiscordRequestError as error:
             raise send_error(error) from error
 
     async def typing(self, conversation: str, *, active: bool) -> None:
@@ -315,7 +315,7 @@ class DiscordConnector:
         wire, now = self._wire, time.monotonic()
         if active and wire is not None and (len(self._typed) < _TYPING or now - self._typed[0] >= 1.0):
             self._typed.append(now)
-            with contextlib.suppress(WireError):
+            with contextlib.suppress(DiscordRequestError):
                 await wire.call("POST", f"/channels/{conversation}/typing")
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
@@ -323,32 +323,32 @@ class DiscordConnector:
         self._connected()
         wire, parts = self._wire, attachment.ref.split("/")
         if len(parts) != 3 or not all(message_conversion.identifier(part) for part in parts):
-            raise Refused(f"{attachment.name} has no address on Discord.")
+            raise MessageRefused(f"{attachment.name} has no address on Discord.")
         assert wire is not None, "there is a speaker"
         try:
             message = await wire.call("GET", f"/channels/{parts[0]}/messages/{parts[1]}")
             urls = [str(each.get("url")) for each in message_conversion.attached(message) if each.get("id") == parts[2]]
             if not urls or not self._is_discords(urls[0]):
-                raise Refused(f"{attachment.name} is not on Discord any more.")
+                raise MessageRefused(f"{attachment.name} is not on Discord any more.")
             found = await wire.read(urls[0], limit=limit)
-        except WireError as error:
+        except DiscordRequestError as error:
             failed = send_error(error)
             if isinstance(failed, TryLater):
                 failed.away = self._session is None or self._session.trouble is not None
             raise failed from error
         if found is None:
-            raise Refused(f"{attachment.name} is larger than the {limit:,} bytes that are taken.")
+            raise MessageRefused(f"{attachment.name} is larger than the {limit:,} bytes that are taken.")
         return found
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _connected(self) -> Speaker:
+    def _connected(self) -> DiscordSender:
         if self._speaker is None:
             raise TryLater(self._failure or "the connection to Discord is not there yet", away=True)
         return self._speaker
 
-    def _not_sent(self, error: WireError, outbound: Outbound, conversation: str) -> TryLater | Refused:
-        if isinstance(error, Refusal) and error.forbidden and not isinstance(outbound.content, React | Retitle):
+    def _not_sent(self, error: DiscordRequestError, outbound: Outbound, conversation: str) -> TryLater | MessageRefused:
+        if isinstance(error, DiscordRefusal) and error.forbidden and not isinstance(outbound.content, React | Retitle):
             sentence = (
                 f"The bot may not say something in {conversation}: {error}. Give its role the permission, or let it "
                 "into the channel."
@@ -360,7 +360,7 @@ class DiscordConnector:
             self._places.note(f"forbidden {conversation}", sentence, mild=not ours)
             return TryLater(sentence)
         failed = send_error(error)
-        assert isinstance(failed, TryLater | Refused)
+        assert isinstance(failed, TryLater | MessageRefused)
         return failed
 
     def _is_discords(self, url: str) -> bool:
@@ -371,7 +371,7 @@ class DiscordConnector:
         return parts.hostname in _CDN or parts.netloc == urlsplit(self._settings.api).netloc
 
 
-async def _unknown(wire: Wire, reference: str) -> None:
+async def _unknown(wire: DiscordClient, reference: str) -> None:
     """Discord does not know the token any more, whatever the gateway does."""
     await wire.unauthorized.wait()
     raise NeedsPerson(bad_token(reference))

@@ -19,7 +19,7 @@ from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 from discord.http import HTTPClient, Route
 
 from connectors.contract.connector_protocol import NeedsPerson, NotReady
-from connectors.discord.rest_client import Refusal, Wire, WireError
+from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,10 +52,10 @@ discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 _log = structlog.get_logger(__name__)
 
 
-class Session(discord.Client):
+class GatewaySession(discord.Client):
     """discord.py's client over our wire. Every event goes to `heard`, in order, as Discord sent it."""
 
-    def __init__(self, wire: Wire, *, message_content: bool, heard: Callable[[str, Json], None]) -> None:
+    def __init__(self, wire: DiscordClient, *, message_content: bool, heard: Callable[[str, Json], None]) -> None:
         intents = discord.Intents.none()
         intents.guilds = intents.guild_messages = intents.dm_messages = True
         intents.guild_reactions = intents.dm_reactions = True
@@ -113,11 +113,11 @@ class Session(discord.Client):
             if before is not None:
                 await before
             answer = await self._wire.call("GET", "/gateway/bot")
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.status == 401:
                 raise NeedsPerson(bad_token(reference)) from error
             raise NotReady(f"Discord does not let the bot in now: {error}.") from error
-        except WireError as error:
+        except DiscordRequestError as error:
             raise NotReady(f"Discord cannot be reached: {error}.") from error
         left = answer.get("session_start_limit", {}).get("remaining", 1)
         if left < 1:
@@ -193,7 +193,7 @@ class Session(discord.Client):
 class _Requests(HTTPClient):
     """What discord.py asks of the REST API, over our wire."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: DiscordClient) -> None:
         super().__init__(asyncio.get_running_loop())
         self._wire = wire
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from connectors.discord.message_conversion import identifier
-from connectors.discord.rest_client import Refusal
+from connectors.discord.rest_client import DiscordRefusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,7 +44,7 @@ class Roles:
                 return known
             try:
                 told = groups(await self.ask(f"/guilds/{self.guild}/members/{person}")) or ()
-            except Refusal:
+            except DiscordRefusal:
                 told = ()
         self._known[person] = self.steady() + FRESH, told
         self._known.move_to_end(person)

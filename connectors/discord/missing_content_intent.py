@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from connectors.discord.gateway_session import Session
-    from connectors.discord.receiver import Receiver
+    from connectors.discord.gateway_session import GatewaySession
+    from connectors.discord.receiver import DiscordReceiver
 
 FILE = "content-withheld"
 _TOLD = "told"
@@ -45,7 +45,7 @@ class Withheld:
     asked_for: bool
     clock: Callable[[], float]
 
-    async def tell(self, session: Session, receiver: Receiver) -> None:
+    async def tell(self, session: GatewaySession, receiver: DiscordReceiver) -> None:
         """Say it where it is so, unless that was done before; then be there until cancelled."""
         await receiver.caught_up.wait()
         try:

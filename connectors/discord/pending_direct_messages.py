@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Waiting:
+class PendingMessage:
     """Something that somebody did, and the event by which it was told; none, where it did not come as one."""
 
     found: Inbound
@@ -45,7 +45,7 @@ class Anteroom:
     roles: Roles
     known: Callable[[], None]
     """Told when there is something to `take`."""
-    _waiting: dict[str, deque[Waiting]] = field(default_factory=dict)
+    _waiting: dict[str, deque[PendingMessage]] = field(default_factory=dict)
     _answers: deque[tuple[str, tuple[str, ...]]] = field(default_factory=deque)
     """Conversations, with the groups of whoever did what waits first there."""
     _to_ask: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
@@ -58,7 +58,7 @@ class Anteroom:
         """Whether something waits that was done there."""
         return conversation in self._waiting
 
-    def put(self, waiting: Waiting) -> None:
+    def put(self, waiting: PendingMessage) -> None:
         """Somebody did this in private."""
         conversation = waiting.found.conversation
         if conversation not in self._waiting:
@@ -67,9 +67,9 @@ class Anteroom:
         self._waiting[conversation].append(waiting)
         self._count += 1
 
-    def take(self) -> list[Waiting]:
+    def take(self) -> list[PendingMessage]:
         """What waits no more, with the groups of who did it; of each conversation in the order in which it came."""
-        found: list[Waiting] = []
+        found: list[PendingMessage] = []
         while self._answers:
             conversation, groups = self._answers.popleft()
             queue = self._waiting[conversation]

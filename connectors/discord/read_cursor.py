@@ -13,7 +13,7 @@ _MOST_DIRECT = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Position:
+class ReadCursor:
     """In the server everything up to `floor` was read; what spoke lately, and each direct conversation, up to its mark.
 
     Ids of messages grow with time across all of Discord (API reference, "Snowflakes"), so a thread that has said
@@ -34,7 +34,7 @@ class Position:
         direct = self.direct.get(conversation)
         return max(self.floor, self.marks.get(conversation, 0)) if direct is None else direct
 
-    def read(self, conversation: str, message: int) -> Position:
+    def read(self, conversation: str, message: int) -> ReadCursor:
         """It was read up to this message."""
         if message <= self.of(conversation):
             return self
@@ -42,12 +42,12 @@ class Position:
             return replace(self, direct=self.direct | {conversation: message})
         return replace(self, marks=self.marks | {conversation: message})
 
-    def settled(self) -> Position:
+    def settled(self) -> ReadCursor:
         """The same with a higher floor, as far as all was read that was said below it."""
         floor = max(self.floor, max(self.marks.values(), default=0) - _LATE)
         return replace(self, floor=floor, marks={key: mark for key, mark in self.marks.items() if mark > floor})
 
-    def knows(self, direct: str, said: int) -> Position:
+    def knows(self, direct: str, said: int) -> ReadCursor:
         """There is this direct conversation. One that is new was read up to what was said there first."""
         if self.direct and next(reversed(self.direct)) == direct:
             return self
@@ -61,7 +61,7 @@ class Position:
         return json.dumps(found)
 
     @classmethod
-    def decode(cls, cursor: str) -> Position:
+    def decode(cls, cursor: str) -> ReadCursor:
         """Read a cursor.
 
         Raises:

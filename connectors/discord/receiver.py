@@ -20,15 +20,15 @@ from connectors.contract.messages import Batch, Inbound
 from connectors.discord import message_conversion
 from connectors.discord import pending_direct_messages as anteroom
 from connectors.discord.member_roles import Roles
-from connectors.discord.pending_direct_messages import Anteroom, Waiting
-from connectors.discord.read_cursor import Position
-from connectors.discord.rest_client import Refusal, Wire, WireError
+from connectors.discord.pending_direct_messages import Anteroom, PendingMessage
+from connectors.discord.read_cursor import ReadCursor
+from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from connectors.contract.connector_protocol import Sink
-    from connectors.discord.sent_log import Record
+    from connectors.discord.sent_log import SentLog
     from connectors.discord.thread_cache import Places
 
 Json: TypeAlias = dict[str, Any]
@@ -44,16 +44,16 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(kw_only=True)
-class Receiver:
+class DiscordReceiver:
     """Hands what people do in our channel, in its threads and in direct conversations to the sink."""
 
-    wire: Wire
+    wire: DiscordClient
     connector: str
     guild: str
     places: Places
-    record: Record
+    record: SentLog
     sink: Sink
-    position: Position | None
+    position: ReadCursor | None
     """None before the first start ever."""
     arrived: Callable[[str], Awaitable[None]]
     """Told of each event that is in the inbox, by its id."""
@@ -223,8 +223,8 @@ class Receiver:
             floor = self._now()
             if channels:
                 floor = max(int(self.guild), *(_last(each) or int(each["id"]) for each in (*channels, *threads)))
-                floor = max(floor, *(_last(each) for each in await self._archived(Position(floor=floor))), 0)
-            self.position = Position(floor=floor, channel=self.places.channel)
+                floor = max(floor, *(_last(each) for each in await self._archived(ReadCursor(floor=floor))), 0)
+            self.position = ReadCursor(floor=floor, channel=self.places.channel)
             await self.sink(Batch(events=(), cursor=self.position.encode()))
             return
         moved = self.position.channel not in (None, self.places.channel)
@@ -246,7 +246,7 @@ class Receiver:
         """Above the ids of all that was said so far. By Discord's clock: if ours is ahead, nothing is left out."""
         return message_conversion.first_of((self.wire.its_time or self.clock()) + 1.0)
 
-    async def _archived(self, position: Position) -> list[Json]:
+    async def _archived(self, position: ReadCursor) -> list[Json]:
         """Threads in which something was said before they were archived, all that while nobody listened."""
         found: list[Json] = []
         before: str | None = None
@@ -254,7 +254,7 @@ class Receiver:
             query = {"limit": str(_PAGE)} | ({"before": before} if before else {})
             try:
                 answer = await self._read(f"/channels/{self.places.channel}/threads/archived/public", query)
-            except Refusal:
+            except DiscordRefusal:
                 return found
             page = [each for each in answer.get("threads", []) if isinstance(each.get("thread_metadata"), dict)]
             for thread in page:
@@ -274,7 +274,7 @@ class Receiver:
             query = {"after": str(self.position.of(conversation)), "limit": str(_PAGE)}
             try:
                 page = await self._read(f"/channels/{conversation}/messages", query)
-            except Refusal as error:
+            except DiscordRefusal as error:
                 if error.forbidden:
                     self.places.note(
                         f"gap {conversation}",
@@ -317,13 +317,13 @@ class Receiver:
         while True:
             try:
                 return await self.wire.call("GET", path, query=query)
-            except Refusal as error:
+            except DiscordRefusal as error:
                 if error.status != 429:
                     if error.passes:
                         raise NotReady(f"Discord cannot say what was missed: {error}.") from error
                     raise
                 await asyncio.sleep(error.after or 1.0)
-            except WireError as error:
+            except DiscordRequestError as error:
                 raise NotReady(f"Discord cannot be reached: {error}.") from error
 
     # --- what people do ------------------------------------------------------------------------------------------
@@ -357,9 +357,9 @@ class Receiver:
             data, connector=self.connector, me=self.me, conversation=channel, parent=parent
         )
 
-    async def _with_groups(self, event: str, data: Json | Inbound, found: Inbound) -> Waiting | None:
+    async def _with_groups(self, event: str, data: Json | Inbound, found: Inbound) -> PendingMessage | None:
         """With the groups of who did it; None: it waits until they are known, since it was not told with it."""
-        done = Waiting(found=found, event=event)
+        done = PendingMessage(found=found, event=event)
         if self.places.is_ours(found.conversation):
             if isinstance(data, Inbound):
                 return done
@@ -379,7 +379,7 @@ class Receiver:
             return None
         return replace(done, found=replace(found, groups=groups))
 
-    async def _after(self, position: Position, done: Waiting) -> Position:
+    async def _after(self, position: ReadCursor, done: PendingMessage) -> ReadCursor:
         """How far was read once this is dealt with."""
         found = done.found
         said = done.event == "MESSAGE_CREATE"
@@ -407,7 +407,7 @@ class Receiver:
         if not self.places.knows(channel):
             try:
                 self._stands(await self._read(f"/channels/{channel}"))
-            except Refusal:
+            except DiscordRefusal:
                 self.places.stands(channel, None)
         return self.places.is_ours(channel)
 

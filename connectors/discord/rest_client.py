@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from discord.gateway import DiscordClientWebSocketResponse
 
-from connectors.contract.connector_protocol import Refused, SendError, TryLater
+from connectors.contract.connector_protocol import MessageRefused, SendError, TryLater
 from connectors.discord.rate_limit_buckets import Buckets, seconds
 
 if TYPE_CHECKING:
@@ -54,15 +54,15 @@ _TIMEOUT = 30.0
 _UPLOAD_TIMEOUT = 300.0
 
 
-class WireError(Exception):
+class DiscordRequestError(Exception):
     """A request was not answered as asked."""
 
 
-class Unreachable(WireError):
+class DiscordUnreachable(DiscordRequestError):
     """Nobody answered, or nobody who is Discord."""
 
 
-class Refusal(WireError):
+class DiscordRefusal(DiscordRequestError):
     """Discord's own no."""
 
     def __init__(
@@ -87,21 +87,21 @@ class Refusal(WireError):
         return self.code in (NO_ACCESS, NO_PERMISSION)
 
 
-def send_error(error: WireError) -> SendError:
+def send_error(error: DiscordRequestError) -> SendError:
     """What a failed request means for what was to be said with it."""
-    if not isinstance(error, Refusal):
+    if not isinstance(error, DiscordRefusal):
         return TryLater(f"Discord cannot be reached: {error}")
     if error.passes:
         return TryLater(f"Discord says: {error}", after=error.after, limited=error.everywhere)
     if error.code == TOO_MANY_THREADS:
-        return Refused(
+        return MessageRefused(
             f"Discord opens no thread: {error}. A server has at most 1,000 that are not archived. Stop agents or "
             "archive threads, then send it again from the dead letters."
         )
-    return Refused(f"Discord refuses this: {error}.")
+    return MessageRefused(f"Discord refuses this: {error}.")
 
 
-class Wire:
+class DiscordClient:
     """One connection to one API."""
 
     def __init__(
@@ -135,7 +135,7 @@ class Wire:
             Unreachable: it was closed; what was still to be said is said over another wire.
         """
         if self._closed:
-            raise Unreachable("the connection to it has just been given up")
+            raise DiscordUnreachable("the connection to it has just been given up")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 ws_response_class=DiscordClientWebSocketResponse,
@@ -189,7 +189,7 @@ class Wire:
                 async for chunk in response.content.iter_chunked(65_536):
                     raw += chunk
                     if len(raw) > _LARGEST_ANSWER:
-                        raise Unreachable("its answer is larger than any of Discord's")
+                        raise DiscordUnreachable("its answer is larger than any of Discord's")
         except BaseException as error:
             for name in {bucket, own}:
                 self._buckets.lost(name)
@@ -206,7 +206,7 @@ class Wire:
         answer = _parsed(raw)
         if not answer and response.status not in (413, 429) and response.status < 500:
             # A proxy's no, or that of a page which asks whether one is human, is not Discord's.
-            raise Unreachable(f"what answers there with status {response.status} is not Discord")
+            raise DiscordUnreachable(f"what answers there with status {response.status} is not Discord")
         refusal = _refusal(response.status, response.headers, answer)
         self._mind(refusal, path)
         if refusal.status == 429 and refusal.after is not None:
@@ -229,7 +229,7 @@ class Wire:
             timeout = aiohttp.ClientTimeout(total=120)
             async with self.session.get(url, timeout=timeout, allow_redirects=False) as response:
                 if response.status != 200:
-                    raise Refusal(response.status, 0, "the file is not there")
+                    raise DiscordRefusal(response.status, 0, "the file is not there")
                 content = bytearray()
                 async for chunk in response.content.iter_chunked(65_536):
                     content += chunk
@@ -245,7 +245,7 @@ class Wire:
         if session is not None:
             await session.close()
 
-    async def __aenter__(self) -> Wire:
+    async def __aenter__(self) -> DiscordClient:
         return self
 
     async def __aexit__(
@@ -253,7 +253,7 @@ class Wire:
     ) -> None:
         await self.close()
 
-    def _mind(self, refusal: Refusal, path: str) -> None:
+    def _mind(self, refusal: DiscordRefusal, path: str) -> None:
         """Count what Discord counts as an invalid request ("Rate Limits"), and note when it knows us no more."""
         if refusal.status == 401 and not path.startswith(_BY_TOKEN):
             self.unauthorized.set()
@@ -264,16 +264,18 @@ class Wire:
         now = self._steady()
         if len(self._invalid) == MOST_INVALID and now - self._invalid[0] < _INVALID_WITHIN:
             after = _INVALID_WITHIN - (now - self._invalid[0])
-            raise Refusal(429, 0, "so much was refused that Discord would shut us out", after=after, everywhere=True)
+            raise DiscordRefusal(
+                429, 0, "so much was refused that Discord would shut us out", after=after, everywhere=True
+            )
         # Answers to interactions do not count ("Receiving and Responding": the bot's global limit does not hold).
         if self._everything_until > now and not bucket.split()[1].startswith(_UNLIMITED):
-            raise Refusal(429, 0, "too many requests", after=self._everything_until - now, everywhere=True)
+            raise DiscordRefusal(429, 0, "too many requests", after=self._everything_until - now, everywhere=True)
         for name in (bucket,) if own == bucket else (own, bucket):
             wait = self._buckets.take(name, now)
             if wait is not None:
                 if name != own:
                     self._buckets.lost(own)
-                raise Refusal(429, 0, "too many requests in this channel", after=wait)
+                raise DiscordRefusal(429, 0, "too many requests in this channel", after=wait)
 
 
 def _bucket(method: str, path: str) -> str:
@@ -284,12 +286,12 @@ def _bucket(method: str, path: str) -> str:
     return f"{method} {head}/{major}/{kind}"
 
 
-def _refusal(status: int, headers: Mapping[str, str], answer: dict[str, Any]) -> Refusal:
+def _refusal(status: int, headers: Mapping[str, str], answer: dict[str, Any]) -> DiscordRefusal:
     code, detail = answer.get("code"), answer.get("message")
     after = seconds(answer.get("retry_after")) or seconds(headers.get("Retry-After"))
     # A refusal without `Via` comes from in front of Discord, and holds for the address that we have.
     everywhere = status == 429 and (answer.get("global") is True or "Via" not in headers)
-    return Refusal(
+    return DiscordRefusal(
         status,
         code if isinstance(code, int) else 0,
         detail if isinstance(detail, str) else f"status {status}",
@@ -309,7 +311,9 @@ def _answer(raw: bytes | bytearray) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
-        raise Unreachable("what answers there is not Discord; check `api` in muster.yaml, or the proxy") from None
+        raise DiscordUnreachable(
+            "what answers there is not Discord; check `api` in muster.yaml, or the proxy"
+        ) from None
 
 
 def _parsed(raw: bytes | bytearray) -> dict[str, Any]:
@@ -320,7 +324,7 @@ def _parsed(raw: bytes | bytearray) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _unreachable(error: Exception) -> Unreachable:
+def _unreachable(error: Exception) -> DiscordUnreachable:
     if isinstance(error, TimeoutError):
-        return Unreachable("it did not answer in time")
-    return Unreachable(str(error) or type(error).__name__)
+        return DiscordUnreachable("it did not answer in time")
+    return DiscordUnreachable(str(error) or type(error).__name__)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
-from connectors.contract.connector_protocol import Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, TryLater
 from connectors.contract.messages import File, Message, OpenThread, React, Replace, Retitle, Sent
 from connectors.discord import message_conversion
 from connectors.discord.interactions.interaction_handler import COMMAND
@@ -25,16 +25,16 @@ from connectors.discord.rest_client import (
     UNKNOWN_CHANNEL,
     UNKNOWN_MESSAGE,
     WRONG_KIND_OF_CHANNEL,
-    Refusal,
-    Unreachable,
-    Wire,
+    DiscordClient,
+    DiscordRefusal,
+    DiscordUnreachable,
 )
 
 if TYPE_CHECKING:
     from connectors.contract.messages import Outbound
     from connectors.discord.interactions.ephemeral_messages import Asides
-    from connectors.discord.interactions.interaction_replies import Answers
-    from connectors.discord.sent_log import Record
+    from connectors.discord.interactions.interaction_replies import InteractionReplies
+    from connectors.discord.sent_log import SentLog
     from connectors.discord.thread_cache import Places
 
 Json: TypeAlias = dict[str, Any]
@@ -49,16 +49,16 @@ _SEARCHED = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Speaker:
+class DiscordSender:
     """Says things over one wire.
 
     All methods raise `WireError`s, and `Refused` where nothing was asked.
     """
 
-    wire: Wire
+    wire: DiscordClient
     places: Places
-    record: Record
-    answers: Answers
+    record: SentLog
+    answers: InteractionReplies
     asides: Asides
     me: str
 
@@ -67,7 +67,7 @@ class Speaker:
         place = self.places.instead_of(conversation)
         try:
             return await self._say(outbound, place, target)
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.code != UNKNOWN_CHANNEL or place != conversation or not await self._was_thread(conversation):
                 raise
         self.places.is_gone(conversation)
@@ -81,7 +81,7 @@ class Speaker:
                 return await self._open(conversation, title, message, outbound.key)
             case Replace(message=message, final=final):
                 if target is None:
-                    raise Refused("the message that is to be replaced was never sent.")
+                    raise MessageRefused("the message that is to be replaced was never sent.")
                 again = await self._replace(conversation, target, message, outbound.key, final=final)
                 return Sent(event_id=again or f"{target}/{message_conversion.nonce(outbound.key)}")
             case React(target=given, key=key):
@@ -92,7 +92,7 @@ class Speaker:
                 path = f"/channels/{place}/messages/{_number(message_id)}/reactions/{quote(key, safe='')}/@me"
                 try:
                     await self._awake(place, "PUT", path)
-                except Refusal as error:
+                except DiscordRefusal as error:
                     if error.code not in _NOTHING_TO_MARK:
                         raise
                 return Sent(event_id=f"{message_id}/{self.me}/{key}")
@@ -167,7 +167,7 @@ class Speaker:
         try:
             await self.wire.call("POST", f"/channels/{conversation}/messages/{first}/threads", body=body)
             self.places.named(first, body["name"], archived=False)
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.code in (WRONG_KIND_OF_CHANNEL, NO_DIRECT):
                 made = None  # there are no threads in direct conversations, nor in threads
             elif error.code != HAS_THREAD:
@@ -186,7 +186,7 @@ class Speaker:
         body = message_conversion.edited(parts[0], message.buttons)
         try:
             answer = await self._awake(place, "PATCH", f"/channels/{place}/messages/{_number(target)}", body=body)
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.code != UNKNOWN_MESSAGE:
                 raise
             return await self._text(conversation, message, key) if final else None
@@ -220,14 +220,14 @@ class Speaker:
                     await self._awake(
                         conversation, "PATCH", f"{place}/{standing}", body=message_conversion.edited(parts[number])
                     )
-                except Refusal as error:
+                except DiscordRefusal as error:
                     if error.code != UNKNOWN_MESSAGE:
                         raise  # else somebody deleted it, and does not want it
 
     async def _gone(self, path: str) -> None:
         try:
             await self.wire.call("DELETE", path)
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.code != UNKNOWN_MESSAGE:
                 raise
 
@@ -241,14 +241,14 @@ class Speaker:
                 found = await self.wire.call("GET", f"/channels/{_number(thread)}")
                 self.places.stands(thread, message_conversion.identifier(found.get("parent_id")))
             if thread == self.places.channel or not self.places.is_ours(thread):
-                raise Refused(f"{thread} is no thread in the bot's channel.")
+                raise MessageRefused(f"{thread} is no thread in the bot's channel.")
             # How often something is renamed has a limit of its own, two times in ten minutes as people have found out.
             body: Json = {"name": title, "archived": archived}
             if known is not None and known[0] == title:
                 await self.wire.call("PATCH", f"/channels/{thread}", body={"archived": archived})
             else:
                 await self._awake(thread, "PATCH", f"/channels/{thread}", body=body, part="name")
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.forbidden:
                 self.places.note(
                     "titles",
@@ -265,7 +265,7 @@ class Speaker:
         try:
             raw = await asyncio.to_thread(Path(file.path).read_bytes)
         except OSError as error:
-            raise Refused(f"the file {file.name} cannot be read any more: {error.strerror}.") from error
+            raise MessageRefused(f"the file {file.name} cannot be read any more: {error.strerror}.") from error
         name = message_conversion.file_name(file.name)
         upload = (name, file.media_type, raw)
         try:
@@ -274,7 +274,7 @@ class Speaker:
                 if alone is not None:
                     return alone
             return await self._post(conversation, message_conversion.uploaded(file.caption, name, key=key), file=upload)
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.status != 413 and error.code != TOO_LARGE:
                 raise
             size = f"{len(raw) / 1_048_576:,.1f} MiB"
@@ -290,7 +290,7 @@ class Speaker:
         answer = await self.wire.call("POST", f"/channels/{conversation}/messages", body=body, file=file)
         number = message_conversion.identifier(answer.get("id") if isinstance(answer, dict) else None)
         if number is None:
-            raise Unreachable("it took a message without saying under which id")
+            raise DiscordUnreachable("it took a message without saying under which id")
         await self.record.put(body["nonce"], number)
         self.places.spoken_in(conversation)
         return number
@@ -299,7 +299,7 @@ class Speaker:
         """Ask for something that archived threads do not take, after waking the thread if need be."""
         try:
             return await self.wire.call(method, path, body=body, part=part)
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.code != ARCHIVED:
                 raise
             await self.wire.call("PATCH", f"/channels/{place}", body={"archived": False})
@@ -323,7 +323,7 @@ class Speaker:
             return True
         try:
             await self.wire.call("GET", f"/channels/{self.places.channel}/messages/{_number(conversation)}")
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.passes:
                 raise
             return False
@@ -365,5 +365,5 @@ class Speaker:
 
 def _number(message: str) -> str:
     if message_conversion.identifier(message) is None:
-        raise Refused(f"{message[:40]!r} is no message of Discord's.")
+        raise MessageRefused(f"{message[:40]!r} is no message of Discord's.")
     return message

@@ -26,7 +26,7 @@ _MOST = 10_000
 _log = structlog.get_logger(__name__)
 
 
-class Record:
+class SentLog:
     """Nonces and the messages that have them, the latest ten thousand."""
 
     def __init__(self, path: Path) -> None:

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
-from connectors.contract.connector_protocol import NeedsPerson, NotReady, Refused, TryLater, UnknownDevice
+from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, TryLater, UnknownDevice
 from connectors.contract.messages import Capabilities, File, Health, Message, OpenThread, React, Sent
 from connectors.matrix import message_conversion, room_history
 from connectors.matrix import sender as speaking
 from connectors.matrix.crypto.olm_machine import SEALED
 from connectors.matrix.device_key_startup import KeysNeedPerson, encryption_for
-from connectors.matrix.homeserver_client import MatrixRefusal, Wire, WireError, send_error
+from connectors.matrix.homeserver_client import HomeserverClient, HomeserverRequestError, MatrixRefusal, send_error
 from connectors.matrix.login import how_to_log_in_again, kept, log_in
 from connectors.matrix.message_conversion import Me
 from connectors.matrix.power_levels import PowerLevels
 from connectors.matrix.room_aliases import Aliases
 from connectors.matrix.room_cache import Rooms, is_encrypted
 from connectors.matrix.settings import MatrixSettings
-from connectors.matrix.sync_loop import Receiver
+from connectors.matrix.sync_loop import SyncLoop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from connectors.contract.connector_protocol import Device, Sink, Standing
+    from connectors.contract.connector_protocol import Device, DeviceState, Sink
     from connectors.contract.messages import Attachment, Outbound
     from connectors.matrix.encrypted_rooms import Encryption
 
@@ -98,8 +98,8 @@ class MatrixConnector:
         self._levels = settings.power_levels.steps() if settings.power_levels is not None else ()
         self._aliases = Aliases(self._named, self._rooms, connector=name, clock=clock)
         self._sink: Sink | None = None
-        self._wire: Wire | None = None
-        self._receiver: Receiver | None = None
+        self._wire: HomeserverClient | None = None
+        self._receiver: SyncLoop | None = None
         self._encryption: Encryption | None = None
         self._connection = asyncio.Event()
         self._authenticated: bool | None = None
@@ -121,7 +121,7 @@ class MatrixConnector:
         """
         assert self._sink is not None, "subscribe first"
         await self.stop()
-        wire = Wire(self._settings.homeserver, clock=self._clock)
+        wire = HomeserverClient(self._settings.homeserver, clock=self._clock)
         try:
             session = await log_in(wire, self._settings, self._folder)
             self._device, self._authenticated = session.device, True
@@ -133,7 +133,7 @@ class MatrixConnector:
                 rooms=self._rooms,
             )
             self._encryption = await self._unlocked(wire, levels)
-            self._receiver = Receiver(
+            self._receiver = SyncLoop(
                 wire=wire,
                 connector=self.name,
                 me=me,
@@ -217,7 +217,7 @@ class MatrixConnector:
         """The device: homeservers recognise transaction ids within one."""
         return self._device
 
-    async def _introduce(self, wire: Wire) -> Me:
+    async def _introduce(self, wire: HomeserverClient) -> Me:
         """Take the wanted display name, and learn how we are called."""
         user, wanted = self._settings.user, self._settings.display_name
         path = ("profile", user, "displayname")
@@ -226,7 +226,7 @@ class MatrixConnector:
             if wanted is not None and wanted != found:
                 await wire.call("PUT", *path, body={"displayname": wanted})
                 found = wanted
-        except WireError as error:
+        except HomeserverRequestError as error:
             # A name is nice to have; some homeservers have no profile of a user that never set one.
             _log.info("matrix_profile", connector=self.name, error=str(error))
             found = wanted
@@ -244,7 +244,7 @@ class MatrixConnector:
             kind, event = await speaking.event(wire, outbound, root=root, latest=latest, target=target, sealed=sealed)
             limit = _HARD_LIMIT if encryption is None else message_conversion.SEALED_LIMIT
             if message_conversion.size(event) > limit:
-                raise Refused(
+                raise MessageRefused(
                     f"the message has {message_conversion.size(event):,} bytes, and a Matrix event holds {limit:,}: "
                     "send it as a file."
                 )
@@ -257,7 +257,7 @@ class MatrixConnector:
             if error.code == "M_DUPLICATE_ANNOTATION":
                 return await self.find(outbound, conversation=conversation, target=target) or Sent(event_id="")
             if error.code == "M_FORBIDDEN" and (successor := self._rooms.replacement(room)) is not None:
-                raise Refused(
+                raise MessageRefused(
                     f"the room {room} was replaced by {successor}, and takes no messages any more."
                 ) from error
             if error.code == "M_FORBIDDEN" and not self._is_inside(room):
@@ -269,7 +269,7 @@ class MatrixConnector:
                 )
                 raise TryLater(f"the bot is not in the room {room}; invite it", after=_INVITED_WITHIN) from error
             raise send_error(error) from error
-        except WireError as error:
+        except HomeserverRequestError as error:
             raise send_error(error) from error
         except NotReady as error:
             raise TryLater(str(error)) from error
@@ -295,7 +295,7 @@ class MatrixConnector:
                 raise send_error(error) from error
             # Not in the room any more: whether it stands there, the attempt to send it will say.
             return None
-        except WireError as error:
+        except HomeserverRequestError as error:
             raise send_error(error) from error
         return None if event_id is None else self._sent(outbound, event_id, room, root)
 
@@ -309,7 +309,7 @@ class MatrixConnector:
         if wire is None or room is None:
             return
         body: Json = {"typing": active} | ({"timeout": int(_TYPING * 1000)} if active else {})
-        with contextlib.suppress(WireError):
+        with contextlib.suppress(HomeserverRequestError):
             await wire.call("PUT", "rooms", room, "typing", self._settings.user, body=body, timeout=10.0)
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
@@ -317,7 +317,7 @@ class MatrixConnector:
         wire = self._connected()
         try:
             return await speaking.fetch(wire, attachment, limit)
-        except WireError as error:
+        except HomeserverRequestError as error:
             failed = send_error(error)
             if isinstance(failed, TryLater):
                 # A file can be out of reach for ever; the homeserver is away only where nothing else comes either.
@@ -330,7 +330,7 @@ class MatrixConnector:
         """Our own device, and those of the people in encrypted rooms."""
         return () if self._encryption is None else await self._encryption.lists.shown()
 
-    async def judge(self, device: str, standing: Standing) -> Device:
+    async def judge(self, device: str, standing: DeviceState) -> Device:
         """Say how one of them stands."""
         if self._encryption is None:
             off = self._settings.encryption == "off"
@@ -340,7 +340,7 @@ class MatrixConnector:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    async def _place(self, wire: Wire, conversation: str) -> tuple[str, str | None]:
+    async def _place(self, wire: HomeserverClient, conversation: str) -> tuple[str, str | None]:
         """The room's id, and the root event if it is a thread."""
         room, root = message_conversion.place(conversation)
         return await self._aliases.find(wire, room), root
@@ -361,7 +361,7 @@ class MatrixConnector:
     def _is_inside(self, room: str) -> bool:
         return self._receiver is not None and room in self._receiver.inside
 
-    def _connected(self) -> Wire:
+    def _connected(self) -> HomeserverClient:
         if self._wire is None:
             raise TryLater(self._failure or "the connection to the homeserver is not there yet", away=True)
         return self._wire
@@ -376,7 +376,7 @@ class MatrixConnector:
                 self._rooms.saw(event_id, room if root is None else message_conversion.thread(room, root))
         return Sent(event_id=event_id)
 
-    async def _unlocked(self, wire: Wire, levels: PowerLevels) -> Encryption | None:
+    async def _unlocked(self, wire: HomeserverClient, levels: PowerLevels) -> Encryption | None:
         """What reads and writes encrypted rooms, ready; None where it is switched off.
 
         Raises:
@@ -399,11 +399,11 @@ class MatrixConnector:
         )
         try:
             await self._encryption.start()
-        except WireError as error:
+        except HomeserverRequestError as error:
             raise NotReady(f"The homeserver {self._settings.homeserver} takes no keys now: {error}.") from error
         return self._encryption
 
-    async def _seals(self, wire: Wire, room: str) -> Encryption | None:
+    async def _seals(self, wire: HomeserverClient, room: str) -> Encryption | None:
         """What encrypts messages to a room; None: they go out in the clear.
 
         Raises:
@@ -415,13 +415,13 @@ class MatrixConnector:
         if not await is_encrypted(wire, self._rooms, room, anew=unheard):
             if self._settings.encryption == "required":
                 self._rooms.is_plain(room)
-                raise Refused(
+                raise MessageRefused(
                     f"the room {room} is not encrypted, and this connector speaks in encrypted rooms alone: switch "
                     "encryption on in the room's settings, or write encryption: allowed into muster.yaml."
                 )
             return None
         if self._settings.encryption == "off":
-            raise Refused(
+            raise MessageRefused(
                 f"the room {room} is encrypted, and this connector writes in the clear: write encryption: allowed into "
                 "muster.yaml, or invite the bot into a room without encryption."
             )

@@ -11,9 +11,9 @@ from connectors.matrix.crypto.key_folder import KeysLost, Vault, files_of
 from connectors.matrix.crypto.primitives import device_keys
 from connectors.matrix.device_lists import DeviceLists
 from connectors.matrix.encrypted_rooms import Encryption
-from connectors.matrix.encryption_notices import Remarks
+from connectors.matrix.encryption_notices import EncryptionNotices
 from connectors.matrix.encryption_recipients import Readers
-from connectors.matrix.homeserver_client import WireError
+from connectors.matrix.homeserver_client import HomeserverRequestError
 from connectors.matrix.login import how_to_make_a_new_device, is_no_device
 from core import durable_files
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.homeserver_client import HomeserverClient
     from connectors.matrix.room_cache import Rooms
     from connectors.matrix.settings import MatrixSettings
 
@@ -34,7 +34,7 @@ class KeysNeedPerson(NeedsPerson):
 
 
 async def encryption_for(
-    wire: Wire,
+    wire: HomeserverClient,
     settings: MatrixSettings,
     *,
     connector: str,
@@ -60,10 +60,10 @@ async def encryption_for(
     way_out = how_to_make_a_new_device(settings, folder)
     try:
         vault, new = await unlock(wire, folder, keys, settings.user, device, way_out=way_out, clock=clock)
-    except WireError as error:
+    except HomeserverRequestError as error:
         raise NotReady(f"The homeserver {settings.homeserver} does not say which keys it has: {error}.") from error
     readers = Readers(wire=wire, me=settings.user, trust_all=settings.trust == "all", may_read=may_read, groups=groups)
-    remarks = Remarks(connector=connector)
+    remarks = EncryptionNotices(connector=connector)
     lists = DeviceLists(
         wire=wire, vault=vault, connector=connector, readers=readers, remarks=remarks, rooms=rooms, clock=clock
     )
@@ -81,7 +81,14 @@ async def encryption_for(
 
 
 async def unlock(
-    wire: Wire, folder: Path, keys: Path, user: str, device: str, *, way_out: str, clock: Callable[[], float]
+    wire: HomeserverClient,
+    folder: Path,
+    keys: Path,
+    user: str,
+    device: str,
+    *,
+    way_out: str,
+    clock: Callable[[], float],
 ) -> tuple[Vault, bool]:
     """The keys of our device, and whether it is a new one that comes after another.
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
-from connectors.contract.connector_protocol import Device, Standing, UnknownDevice
+from connectors.contract.connector_protocol import Device, DeviceState, UnknownDevice
 from connectors.matrix.encryption_notices import quoted
-from connectors.matrix.homeserver_client import WireError
+from connectors.matrix.homeserver_client import HomeserverRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from connectors.matrix.crypto.key_folder import Vault
     from connectors.matrix.crypto.key_store import KnownDevice, Untold
     from connectors.matrix.crypto.olm_machine import Machine
-    from connectors.matrix.encryption_notices import Remarks
+    from connectors.matrix.encryption_notices import EncryptionNotices
     from connectors.matrix.encryption_recipients import Readers
-    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.homeserver_client import HomeserverClient
     from connectors.matrix.room_cache import Rooms
 
 Json: TypeAlias = dict[str, Any]
@@ -42,11 +42,11 @@ _log = structlog.get_logger(__name__)
 class DeviceLists:
     """Whose devices are known, and how they stand."""
 
-    wire: Wire
+    wire: HomeserverClient
     vault: Vault
     connector: str
     readers: Readers
-    remarks: Remarks
+    remarks: EncryptionNotices
     rooms: Rooms
     clock: Callable[[], float]
     _tracked: set[str] = field(default_factory=set, init=False)
@@ -119,7 +119,7 @@ class DeviceLists:
         try:
             self.changed([user])
             await self.update({user})
-        except WireError as error:
+        except HomeserverRequestError as error:
             _log.info("matrix_devices", connector=self.connector, user=user, error=str(error))
             return False
         return True
@@ -138,7 +138,7 @@ class DeviceLists:
             device = untold.device
             try:
                 rooms = [room for room in encrypted if await self.readers.is_member(room, device.user)]
-            except WireError as error:
+            except HomeserverRequestError as error:
                 _log.info("matrix_devices", connector=self.connector, user=device.user, error=str(error))
                 self._machine.untold = True
                 continue
@@ -156,7 +156,7 @@ class DeviceLists:
         for user in tuple(self.parted):
             try:
                 shares = [room for room in inside if await self.readers.is_member(room, user)]
-            except WireError as error:
+            except HomeserverRequestError as error:
                 # Then it is not known for certain: it is asked again after the next sync.
                 _log.info("matrix_devices", connector=self.connector, user=user, error=str(error))
                 return
@@ -180,7 +180,7 @@ class DeviceLists:
     def _remark_on(self, room: str, untold: Untold) -> None:
         device = untold.device
         whose = f"{quoted(device.id)} of {quoted(device.user)}"
-        if device.standing is Standing.CHANGED:
+        if device.standing is DeviceState.CHANGED:
             text = (
                 f"Other keys came under the name of the device {whose}. It is given nothing more, and what is written "
                 "on it is not taken. `muster matrix devices` says what to do."
@@ -203,7 +203,7 @@ class DeviceLists:
     async def note_changed(self) -> None:
         """Have it in the health when a device has other keys than it had."""
         known = await self.vault.run(self._machine.store.devices)
-        changed = [device for device in known if device.standing is Standing.CHANGED and not device.gone]
+        changed = [device for device in known if device.standing is DeviceState.CHANGED and not device.gone]
         if changed:
             self.rooms.note("devices", "Other keys came under a device's name: `muster matrix devices` says whose.")
         else:
@@ -238,7 +238,7 @@ class DeviceLists:
             id=self._machine.device,
             name="",
             fingerprint=keys.ed25519,
-            standing=Standing.TRUSTED,
+            standing=DeviceState.TRUSTED,
             reads=True,
             own=True,
         )
@@ -246,7 +246,9 @@ class DeviceLists:
         return (own, *[await self._as_shown(device) for device in known if not device.gone])
 
     async def _as_shown(self, device: KnownDevice) -> Device:
-        reads = device.standing in (Standing.SEEN, Standing.TRUSTED) and await self.readers.reads(None, device.user)
+        reads = device.standing in (DeviceState.SEEN, DeviceState.TRUSTED) and await self.readers.reads(
+            None, device.user
+        )
         return Device(
             user=device.user,
             id=device.id,
@@ -256,12 +258,12 @@ class DeviceLists:
             reads=reads,
         )
 
-    async def judge(self, name: str, standing: Standing) -> Device:
+    async def judge(self, name: str, standing: DeviceState) -> Device:
         """Say how a device stands."""
         known = await self.vault.run(self._machine.store.devices)
         named = [device for device in known if name in (device.id, f"{device.user}/{device.id}")]
         found = [device for device in named if not device.gone]
-        if not found and standing is Standing.BLOCKED:
+        if not found and standing is DeviceState.BLOCKED:
             # One that was stolen is to stay blocked, also where it was logged out and may be shown again.
             found = named
         if not found and name in (self._machine.device, f"{self._machine.user}/{self._machine.device}"):

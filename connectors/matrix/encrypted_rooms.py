@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
-from connectors.matrix.crypto.olm_machine import Closed, Machine, Opened
+from connectors.matrix.crypto.olm_machine import Closed, DecryptedEvent, Machine
 from connectors.matrix.encryption_notices import quoted
-from connectors.matrix.homeserver_client import MatrixRefusal, WireError
+from connectors.matrix.homeserver_client import HomeserverRequestError, MatrixRefusal
 from connectors.matrix.message_conversion import sent_at, unsealed_file
 from connectors.matrix.sync_response import keys_left
 from core.crash_points import around, declare
@@ -22,15 +22,15 @@ from core.crash_points import around, declare
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from connectors.contract.connector_protocol import Device, Standing
+    from connectors.contract.connector_protocol import Device, DeviceState
     from connectors.contract.messages import Inbound
     from connectors.matrix.crypto.key_folder import Vault
-    from connectors.matrix.crypto.key_store import Waiting
-    from connectors.matrix.crypto.outbound_sessions import Request
+    from connectors.matrix.crypto.key_store import UndecryptedMessage
+    from connectors.matrix.crypto.outbound_sessions import KeyRequest
     from connectors.matrix.device_lists import DeviceLists
-    from connectors.matrix.encryption_notices import Remarks
+    from connectors.matrix.encryption_notices import EncryptionNotices
     from connectors.matrix.encryption_recipients import Readers
-    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.homeserver_client import HomeserverClient
     from connectors.matrix.room_cache import Rooms
     from connectors.matrix.sync_response import KeyNews
 
@@ -55,18 +55,18 @@ _log = structlog.get_logger(__name__)
 class Encryption:
     """Encrypted rooms of one connection."""
 
-    wire: Wire
+    wire: HomeserverClient
     vault: Vault
     connector: str
     readers: Readers
-    remarks: Remarks
+    remarks: EncryptionNotices
     lists: DeviceLists
     rooms: Rooms
     clock: Callable[[], float]
     new_device: bool = False
     """Whether it is to be said that this is another device than before."""
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
-    _waiting: list[Waiting] = field(default_factory=list, init=False)
+    _waiting: list[UndecryptedMessage] = field(default_factory=list, init=False)
     _try_all: bool = field(default=True, init=False)
     _ready: set[tuple[str, str]] = field(default_factory=set, init=False)
     _done: list[int] = field(default_factory=list, init=False)
@@ -74,7 +74,7 @@ class Encryption:
     """What was opened late and is not durable yet."""
     _told: list[int] = field(default_factory=list, init=False)
     _asking: list[tuple[str, str, str]] = field(default_factory=list, init=False)
-    _requests: list[Request] = field(default_factory=list, init=False)
+    _requests: list[KeyRequest] = field(default_factory=list, init=False)
     _left: int | None = field(default=None, init=False)
     _has_fallback: bool | None = field(default=None, init=False)
     _count_at: float = field(default=0.0, init=False)
@@ -118,12 +118,12 @@ class Encryption:
         changed = found.unknown_device if isinstance(found, Closed) else found is not None and found.logged_out
         if changed and await self.lists.look_again(sender):
             found = await self.vault.run(self._machine.open, room, event)
-        why = unsealed_file(_object(found.event.get("content"))) if isinstance(found, Opened) else None
-        if isinstance(found, Opened) and why is None:
+        why = unsealed_file(_object(found.event.get("content"))) if isinstance(found, DecryptedEvent) else None
+        if isinstance(found, DecryptedEvent) and why is None:
             return found.event
         if found is None or not isinstance(event.get("event_id"), str) or not await self.readers.is_known(room, sender):
             return None
-        if isinstance(found, Opened):
+        if isinstance(found, DecryptedEvent):
             self._refuse_file(room, found.event, why)
         elif found.ask or found.unknown_device:
             await self._keep(room, event, found)
@@ -152,7 +152,7 @@ class Encryption:
             if isinstance(opened, Closed) and opened.unknown_device:
                 await self.lists.look_again(str(each.event.get("sender")))
                 opened = await self.vault.run(self._machine.open, each.room, each.event)
-            if not isinstance(opened, Opened):
+            if not isinstance(opened, DecryptedEvent):
                 continue
             if (why := unsealed_file(_object(opened.event.get("content")))) is not None:
                 self._refuse_file(each.room, opened.event, why)
@@ -190,7 +190,7 @@ class Encryption:
         """What is to be said of all this in the rooms in which we are; to be handed on before `settle`."""
         await self.lists.tell(inside)
         now = self.clock()
-        late: dict[tuple[str, str], Waiting] = {}
+        late: dict[tuple[str, str], UndecryptedMessage] = {}
         for each in self._waiting:
             if each.told or now - each.kept_at < GRACE or each.number in {*self._done, *self._opened, *self._told}:
                 continue
@@ -241,7 +241,7 @@ class Encryption:
             store.drop_unread(done)
 
     async def _keep(self, room: str, event: Json, found: Closed) -> None:
-        def keep() -> list[Waiting]:
+        def keep() -> list[UndecryptedMessage]:
             store = self._machine.store
             with store.transaction():
                 store.put_unread(room, found.session_id, event, self.clock())
@@ -308,7 +308,7 @@ class Encryption:
             while self._requests:
                 await self._answer(self._requests[0])
                 self._requests.pop(0)
-        except WireError as error:
+        except HomeserverRequestError as error:
             _log.info("matrix_keys", connector=self.connector, error=str(error))
             if isinstance(error, MatrixRefusal) and not error.passes:
                 # It will not be taken the next time either.
@@ -346,7 +346,7 @@ class Encryption:
             for body in await self.vault.run(self._machine.outgoing.dummies, torn):
                 await self.lists.send("m.room.encrypted", body)
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: KeyRequest) -> None:
         """Give a key of ours to a device that asks, if its owner may read what we write in that room."""
         if self.rooms.encrypted.get(request.room) is None or request.user not in await self.readers.of(request.room):
             return
@@ -362,7 +362,7 @@ class Encryption:
 
     # --- devices -------------------------------------------------------------------------------------------------
 
-    async def judge(self, name: str, standing: Standing) -> Device:
+    async def judge(self, name: str, standing: DeviceState) -> Device:
         """Say how a device stands; what waited for that is tried again."""
         found = await self.lists.judge(name, standing)
         self._try_all = True

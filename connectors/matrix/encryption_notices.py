@@ -16,7 +16,7 @@ _ID = re.compile(r"[A-Za-z0-9@:/._=~+-]{1,255}")
 
 
 @dataclass(kw_only=True)
-class Remarks:
+class EncryptionNotices:
     """Those that are not durable yet. Their ids are made from what they are about."""
 
     connector: str

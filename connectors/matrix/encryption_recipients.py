@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from connectors.contract.connector_protocol import Refused
+from connectors.contract.connector_protocol import MessageRefused
 from connectors.matrix.crypto.outbound_sessions import Rotation
 from connectors.matrix.crypto.primitives import MEGOLM
 from connectors.matrix.homeserver_client import MatrixRefusal
@@ -13,7 +13,7 @@ from connectors.matrix.homeserver_client import MatrixRefusal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.homeserver_client import HomeserverClient
 
 Json: TypeAlias = dict[str, Any]
 
@@ -29,7 +29,7 @@ _ATTEMPTS = 3
 class Readers:
     """The people in rooms. What was asked holds until something in the room changes it."""
 
-    wire: Wire
+    wire: HomeserverClient
     me: str
     trust_all: bool
     may_read: Callable[[str, Sequence[str]], Awaitable[bool]]
@@ -123,7 +123,7 @@ class Readers:
             # Once encrypted, always encrypted: also where the homeserver has no trace of it left.
             return Rotation()
         if state.get("algorithm", MEGOLM) != MEGOLM:
-            raise Refused(
+            raise MessageRefused(
                 f"the room {room} wants an encryption that Muster does not know. Make a new room, encrypted as clients "
                 "do it now."
             )

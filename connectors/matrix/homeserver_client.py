@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import ClientError
 from nio import AsyncClient, AsyncClientConfig  # type: ignore[import-untyped]
 
-from connectors.contract.connector_protocol import Refused, SendError, TryLater
+from connectors.contract.connector_protocol import MessageRefused, SendError, TryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,15 +47,15 @@ _SENTENCES = {
 }
 
 
-class WireError(Exception):
+class HomeserverRequestError(Exception):
     """A request was not answered as asked."""
 
 
-class Unreachable(WireError):
+class HomeserverUnreachable(HomeserverRequestError):
     """Nobody answered, or nobody who speaks Matrix."""
 
 
-class MatrixRefusal(WireError):
+class MatrixRefusal(HomeserverRequestError):
     """The homeserver's own no."""
 
     def __init__(self, status: int, code: str, detail: str, after: float | None = None) -> None:
@@ -77,17 +77,17 @@ class MatrixRefusal(WireError):
         return self.limited or self.status >= 500 or self.status == 408 or self.code in _PASSING | LOGGED_OUT
 
 
-def send_error(error: WireError) -> SendError:
+def send_error(error: HomeserverRequestError) -> SendError:
     """What a failed request means for what was to be said with it."""
     if not isinstance(error, MatrixRefusal):
         return TryLater(f"the homeserver cannot be reached: {error}")
     if error.passes:
         return TryLater(f"the homeserver says: {error}", after=error.after, limited=error.limited)
     sentence = _SENTENCES.get(error.code, "the homeserver refuses this: {detail}.")
-    return Refused(sentence.format(detail=error.detail))
+    return MessageRefused(sentence.format(detail=error.detail))
 
 
-class Wire:
+class HomeserverClient:
     """One connection to one homeserver. Nothing is tried twice here."""
 
     def __init__(self, homeserver: str, *, clock: Callable[[], float]) -> None:
@@ -123,7 +123,7 @@ class Wire:
         answer = await self._json("POST", place, content, media_type, timeout)
         address = answer.get("content_uri")
         if not isinstance(address, str):
-            raise Unreachable("it took a file without saying where it is")
+            raise HomeserverUnreachable("it took a file without saying where it is")
         return address
 
     async def read(self, *path: str, base: str, limit: int, timeout: float = 120.0) -> bytes | None:
@@ -163,7 +163,7 @@ class Wire:
             raise _refusal(response, raw)
         answer = _parsed(raw)
         if answer is None:
-            raise Unreachable(
+            raise HomeserverUnreachable(
                 "what answers there is not a Matrix homeserver; check the address in muster.yaml, or the proxy in front"
             )
         return answer
@@ -195,13 +195,15 @@ def _parsed(raw: bytes) -> Json | None:
     return answer if isinstance(answer, dict) else None
 
 
-def _refusal(response: ClientResponse, raw: bytes) -> WireError:
+def _refusal(response: ClientResponse, raw: bytes) -> HomeserverRequestError:
     answer = _parsed(raw) or {}
     code = answer.get("errcode")
     if not isinstance(code, str):
         if response.status == 429:
             return MatrixRefusal(429, "M_LIMIT_EXCEEDED", "too many requests", _after(response, answer))
-        return Unreachable(f"it answered with status {response.status}, as no homeserver does; check address and proxy")
+        return HomeserverUnreachable(
+            f"it answered with status {response.status}, as no homeserver does; check address and proxy"
+        )
     detail = answer.get("error")
     return MatrixRefusal(response.status, code, detail if isinstance(detail, str) else "", _after(response, answer))
 
@@ -214,7 +216,7 @@ def _after(response: ClientResponse, answer: Json) -> float | None:
     return min(float(seconds), LONGEST_WAIT) if seconds.isdecimal() else None
 
 
-def _unreachable(error: Exception) -> Unreachable:
+def _unreachable(error: Exception) -> HomeserverUnreachable:
     if isinstance(error, TimeoutError):
-        return Unreachable("it did not answer in time")
-    return Unreachable(str(error) or type(error).__name__)
+        return HomeserverUnreachable("it did not answer in time")
+    return HomeserverUnreachable(str(error) or type(error).__name__)

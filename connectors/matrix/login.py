@@ -12,7 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from connectors.contract.connector_protocol import NeedsPerson, NotReady
-from connectors.matrix.homeserver_client import LOGGED_OUT, MatrixRefusal, Unreachable, Wire, WireError
+from connectors.matrix.homeserver_client import (
+    LOGGED_OUT,
+    HomeserverClient,
+    HomeserverRequestError,
+    HomeserverUnreachable,
+    MatrixRefusal,
+)
 from core import durable_files
 from core.errors import MusterError
 
@@ -28,7 +34,7 @@ _NO_DEVICE = "token-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Session:
+class MatrixLogin:
     """A log-in on one device."""
 
     homeserver: str
@@ -38,18 +44,18 @@ class Session:
     """None when the token is a reference in ``muster.yaml``: it is not written down a second time."""
 
 
-def kept(folder: Path, settings: MatrixSettings) -> Session | None:
+def kept(folder: Path, settings: MatrixSettings) -> MatrixLogin | None:
     """The log-in of an earlier run, if it is of the same user on the same homeserver."""
     try:
         found: Any = json.loads((folder / FILE).read_text())
-        session = Session(**found)
+        session = MatrixLogin(**found)
     except (OSError, ValueError, TypeError):
         return None
     same = (session.homeserver, session.user) == (settings.homeserver, settings.user)
     return session if same else None
 
 
-async def log_in(wire: Wire, settings: MatrixSettings, folder: Path) -> Session:
+async def log_in(wire: HomeserverClient, settings: MatrixSettings, folder: Path) -> MatrixLogin:
     """Find out who we are, after logging in if need be; the wire carries the token from then on.
 
     Raises:
@@ -65,7 +71,7 @@ async def log_in(wire: Wire, settings: MatrixSettings, folder: Path) -> Session:
             session = await _with_password(wire, settings, folder)
     except MatrixRefusal as error:
         raise NotReady(f"The homeserver {settings.homeserver} does not let the bot in now: {error}.") from error
-    except WireError as error:
+    except HomeserverRequestError as error:
         raise NotReady(f"The homeserver {settings.homeserver} cannot be reached: {error}.") from error
     await asyncio.to_thread(_keep, folder, session)
     return session
@@ -101,18 +107,18 @@ def how_to_make_a_new_device(settings: MatrixSettings, folder: Path) -> str:
     return f"To make a new device, delete {folder / FILE}{other}, then restart Muster."
 
 
-async def _check_homeserver(wire: Wire) -> None:
+async def _check_homeserver(wire: HomeserverClient) -> None:
     try:
         answer = await wire.call("GET", "versions", base="/_matrix/client")
     except MatrixRefusal as error:
         if error.passes:
             raise
-        raise Unreachable(f"it does not say which versions of Matrix it speaks: {error}") from error
+        raise HomeserverUnreachable(f"it does not say which versions of Matrix it speaks: {error}") from error
     if not isinstance(answer.get("versions"), list):
-        raise Unreachable("what answers there is not a Matrix homeserver; check the address in muster.yaml")
+        raise HomeserverUnreachable("what answers there is not a Matrix homeserver; check the address in muster.yaml")
 
 
-async def _with_password(wire: Wire, settings: MatrixSettings, folder: Path) -> Session:
+async def _with_password(wire: HomeserverClient, settings: MatrixSettings, folder: Path) -> MatrixLogin:
     earlier = await asyncio.to_thread(kept, folder, settings)
     if earlier is not None and earlier.access_token is not None:
         wire.token = earlier.access_token
@@ -139,13 +145,13 @@ async def _with_password(wire: Wire, settings: MatrixSettings, folder: Path) -> 
         ) from error
     user, device, token = answer.get("user_id"), answer.get("device_id"), answer.get("access_token")
     if not isinstance(device, str) or not isinstance(token, str):
-        raise Unreachable("it answered a log-in without a token")
+        raise HomeserverUnreachable("it answered a log-in without a token")
     _same_user(user, settings)
     wire.token = token
-    return Session(homeserver=settings.homeserver, user=settings.user, device=device, access_token=token)
+    return MatrixLogin(homeserver=settings.homeserver, user=settings.user, device=device, access_token=token)
 
 
-async def _whoami(wire: Wire, settings: MatrixSettings, *, again: str, keep: bool = False) -> Session:
+async def _whoami(wire: HomeserverClient, settings: MatrixSettings, *, again: str, keep: bool = False) -> MatrixLogin:
     try:
         answer = await wire.call("GET", "account", "whoami")
     except MatrixRefusal as error:
@@ -158,7 +164,7 @@ async def _whoami(wire: Wire, settings: MatrixSettings, *, again: str, keep: boo
     if not isinstance(device, str):
         # Tokens of application services have no device; their keys belong to the token.
         device = _NO_DEVICE + hashlib.sha256(wire.token.encode()).hexdigest()[:16]
-    return Session(
+    return MatrixLogin(
         homeserver=settings.homeserver,
         user=settings.user,
         device=device,
@@ -180,6 +186,6 @@ def _same_user(user: object, settings: MatrixSettings) -> None:
         )
 
 
-def _keep(folder: Path, session: Session) -> None:
+def _keep(folder: Path, session: MatrixLogin) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     durable_files.write(folder / FILE, json.dumps(asdict(session)))

@@ -21,7 +21,7 @@ from connectors.matrix.homeserver_client import MatrixRefusal
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.homeserver_client import HomeserverClient
     from connectors.matrix.room_cache import Rooms
 
 Json: TypeAlias = dict[str, Any]
@@ -143,7 +143,7 @@ class PowerLevels:
         """How things stand at the place up to which was read."""
         return tuple(sorted(self._known.items(), key=lambda each: each[0]))
 
-    async def look_ahead(self, wire: Wire, rooms: Iterable[str]) -> None:
+    async def look_ahead(self, wire: HomeserverClient, rooms: Iterable[str]) -> None:
         """Ask how things stand in rooms before it is read what happened in them; `settle` it afterwards.
 
         Homeservers of a room can come to agree on another state than any event tells. That is found in this way, and
@@ -162,7 +162,7 @@ class PowerLevels:
                 self._tell(room)
         self._ahead = {}
 
-    async def prepare(self, wire: Wire, room: str, events: Collection[Json], *, gap: bool = False) -> None:
+    async def prepare(self, wire: HomeserverClient, room: str, events: Collection[Json], *, gap: bool = False) -> None:
         """Before events of a room are walked through: ask how things stand at present, where that is needed.
 
         Args:
@@ -220,7 +220,7 @@ class PowerLevels:
     def _is_foreign(self, sender: object) -> bool:
         return not isinstance(sender, str) or sender.partition(":")[2] != self.server
 
-    async def _ask(self, wire: Wire, room: str) -> Levels:
+    async def _ask(self, wire: HomeserverClient, room: str) -> Levels:
         if room not in self._create:
             self._create[room] = await _begun(wire, room)
         power: Json | None = None
@@ -253,7 +253,7 @@ def _changes(event: Json) -> bool:
     return event.get("type") == _POWER and event.get("state_key") == ""
 
 
-async def _begun(wire: Wire, room: str) -> Json:
+async def _begun(wire: HomeserverClient, room: str) -> Json:
     """The event that began the room, or its content where the homeserver does not tell who sent it."""
     try:
         found = await wire.call("GET", "rooms", room, "state", _CREATE, "", query={"format": "event"})

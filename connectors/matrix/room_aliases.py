@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from connectors.contract.connector_protocol import TryLater
-from connectors.matrix.homeserver_client import LOGGED_OUT, MatrixRefusal, WireError
+from connectors.matrix.homeserver_client import LOGGED_OUT, HomeserverRequestError, MatrixRefusal
 from connectors.matrix.settings import is_alias, is_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.homeserver_client import HomeserverClient
     from connectors.matrix.room_cache import Rooms
 
 #: Seconds after which it is looked anew where aliases lead, and after which one that led nowhere is tried again.
@@ -54,7 +54,7 @@ class Aliases:
         """The id of a room that is named by its id or by an alias; None while nobody knows where that leads."""
         return self._known.get(name) if is_alias(name) else name
 
-    async def find(self, wire: Wire, name: str) -> str:
+    async def find(self, wire: HomeserverClient, name: str) -> str:
         """The id of a room that is named by its id or by an alias.
 
         Raises:
@@ -68,14 +68,14 @@ class Aliases:
         if now >= self._try_at.get(name, 0.0):
             try:
                 await self._look_up(wire, name)
-            except WireError as error:
+            except HomeserverRequestError as error:
                 raise TryLater(f"the homeserver does not say where {name} leads: {error}") from error
         found = self._known.get(name)
         if found is None:
             raise TryLater(f"{name} leads to no room", after=max(0.0, self._try_at.get(name, now) - now))
         return found
 
-    async def look(self, wire: Wire) -> None:
+    async def look(self, wire: HomeserverClient) -> None:
         """See where they lead, if it is time to.
 
         Raises:
@@ -87,7 +87,7 @@ class Aliases:
         for name in tuple(self._wanted):
             try:
                 await self._look_up(wire, name)
-            except WireError as error:
+            except HomeserverRequestError as error:
                 if name in self._known:
                     continue
                 if not isinstance(error, MatrixRefusal) or error.limited or error.code in LOGGED_OUT:
@@ -103,7 +103,7 @@ class Aliases:
         no more says nothing of how the connector is now."""
         return name in self._named and name not in self._known
 
-    async def _look_up(self, wire: Wire, name: str) -> None:
+    async def _look_up(self, wire: HomeserverClient, name: str) -> None:
         note = f"alias {name}"
         try:
             found = (await wire.call("GET", "directory", "room", name)).get("room_id")

@@ -9,7 +9,7 @@ from connectors.matrix.homeserver_client import MatrixRefusal
 from connectors.matrix.message_conversion import place
 
 if TYPE_CHECKING:
-    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.homeserver_client import HomeserverClient
 
 _EVENTS = 4_000
 _THREADS = 1_000
@@ -109,7 +109,7 @@ class Rooms:
         return tuple(reversed(self._notes.values()))
 
 
-async def is_encrypted(wire: Wire, rooms: Rooms, room: str, *, anew: bool = False) -> bool:
+async def is_encrypted(wire: HomeserverClient, rooms: Rooms, room: str, *, anew: bool = False) -> bool:
     """Whether messages in a room are encrypted; `anew`: what was known may be old.
 
     Raises:

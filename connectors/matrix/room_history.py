@@ -11,7 +11,7 @@ from connectors.matrix.message_conversion import KEY, sealed_key
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.homeserver_client import HomeserverClient
 
 Json: TypeAlias = dict[str, Any]
 
@@ -32,7 +32,7 @@ _PAGE = 100
 _SEARCHED = 1_000
 
 
-async def between(wire: Wire, room: str, since: str, known: Sequence[str]) -> AsyncIterator[list[Json]]:
+async def between(wire: HomeserverClient, room: str, since: str, known: Sequence[str]) -> AsyncIterator[list[Json]]:
     """What came after the sync token `since` and is not among `known`, the ids of the timeline that came with the sync.
 
     Page by page, oldest first, forward from where the last sync ended: so whatever its size, a gap is read in bounded
@@ -62,7 +62,7 @@ async def between(wire: Wire, room: str, since: str, known: Sequence[str]) -> As
         token = following
 
 
-async def own_event(wire: Wire, room: str, user: str, key: str) -> str | None:
+async def own_event(wire: HomeserverClient, room: str, user: str, key: str) -> str | None:
     """The id of the event that we sent under an outbox key, if it stands among the newest."""
     token: str | None = None
     searched = 0
@@ -85,7 +85,7 @@ async def own_event(wire: Wire, room: str, user: str, key: str) -> str | None:
     return None
 
 
-async def own_reaction(wire: Wire, room: str, user: str, target: str, key: str) -> str | None:
+async def own_reaction(wire: HomeserverClient, room: str, user: str, target: str, key: str) -> str | None:
     """The id of our reaction `key` to `target`, if there is one."""
     token: str | None = None
     for _ in range(_SEARCHED // _PAGE):

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from connectors.contract.connector_protocol import Refused
+from connectors.contract.connector_protocol import MessageRefused
 from connectors.contract.messages import File, Message, OpenThread, React, Replace, Retitle
 from connectors.matrix import message_conversion
 from connectors.matrix.encrypted_files import FileSecrets, Tampered, open_file, seal_file
@@ -14,7 +14,7 @@ from connectors.matrix.homeserver_client import CLIENT, MEDIA, MatrixRefusal
 
 if TYPE_CHECKING:
     from connectors.contract.messages import Attachment, Outbound
-    from connectors.matrix.homeserver_client import Wire
+    from connectors.matrix.homeserver_client import HomeserverClient
 
 Json: TypeAlias = dict[str, Any]
 
@@ -22,7 +22,13 @@ _MESSAGE = "m.room.message"
 
 
 async def event(
-    wire: Wire, outbound: Outbound, *, root: str | None, latest: str | None, target: str | None, sealed: bool
+    wire: HomeserverClient,
+    outbound: Outbound,
+    *,
+    root: str | None,
+    latest: str | None,
+    target: str | None,
+    sealed: bool,
 ) -> tuple[str, Json]:
     """The type and the content of the event that says it; its file is uploaded.
 
@@ -46,7 +52,7 @@ async def event(
             return _MESSAGE, message_conversion.spoken(message, key=outbound.key, limit=limit)
         case Replace(message=message):
             if target is None:
-                raise Refused("the message that is to be replaced was never sent.")
+                raise MessageRefused("the message that is to be replaced was never sent.")
             return _MESSAGE, message_conversion.replacement(message, key=outbound.key, target=target, limit=limit)
         case React(target=given, key=key):
             # Reactions stand in the clear.
@@ -66,14 +72,14 @@ async def event(
                 secrets=secrets,
             )
         case Retitle():
-            raise Refused("threads on Matrix have no names.")
+            raise MessageRefused("threads on Matrix have no names.")
 
 
-async def _upload(wire: Wire, file: File, *, sealed: bool) -> tuple[str, int, FileSecrets | None]:
+async def _upload(wire: HomeserverClient, file: File, *, sealed: bool) -> tuple[str, int, FileSecrets | None]:
     try:
         raw = await asyncio.to_thread(Path(file.path).read_bytes)
     except OSError as error:
-        raise Refused(f"the file {file.name} cannot be read any more: {error.strerror}.") from error
+        raise MessageRefused(f"the file {file.name} cannot be read any more: {error.strerror}.") from error
     if not sealed:
         return await wire.upload(raw, file.name, file.media_type), len(raw), None
     ciphertext, secrets = await asyncio.to_thread(seal_file, raw)
@@ -81,7 +87,7 @@ async def _upload(wire: Wire, file: File, *, sealed: bool) -> tuple[str, int, Fi
     return await wire.upload(ciphertext, "file", "application/octet-stream"), len(raw), secrets
 
 
-async def fetch(wire: Wire, attachment: Attachment, limit: int) -> bytes:
+async def fetch(wire: HomeserverClient, attachment: Attachment, limit: int) -> bytes:
     """The content of an attachment.
 
     Raises:
@@ -90,7 +96,7 @@ async def fetch(wire: Wire, attachment: Attachment, limit: int) -> bytes:
     """
     place = message_conversion.media(attachment.ref)
     if place is None:
-        raise Refused(f"{attachment.name} has no address in a media repository.")
+        raise MessageRefused(f"{attachment.name} has no address in a media repository.")
     try:
         found = await wire.read("media", "download", *place, base=f"{CLIENT}/v1", limit=limit)
     except MatrixRefusal as error:
@@ -99,11 +105,11 @@ async def fetch(wire: Wire, attachment: Attachment, limit: int) -> bytes:
         # Homeservers from before Matrix 1.11 give media to anybody.
         found = await wire.read("download", *place, base=f"{MEDIA}/v3", limit=limit)
     if found is None:
-        raise Refused(f"{attachment.name} is larger than the {limit:,} bytes that are taken.")
+        raise MessageRefused(f"{attachment.name} is larger than the {limit:,} bytes that are taken.")
     secrets = FileSecrets.of(attachment.ref)
     if secrets is None:
         return found
     try:
         return await asyncio.to_thread(open_file, found, secrets)
     except Tampered as error:
-        raise Refused(f"{attachment.name} is not what its sender encrypted: {error}") from error
+        raise MessageRefused(f"{attachment.name} is not what its sender encrypted: {error}") from error

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import structlog
 
 from connectors.contract.connector_protocol import NeedsPerson
-from connectors.contract.messages import Batch, Text
+from connectors.contract.messages import Batch, TextMessage
 from connectors.matrix import room_history
-from connectors.matrix.homeserver_client import LOGGED_OUT, MatrixRefusal, Wire, WireError
+from connectors.matrix.homeserver_client import LOGGED_OUT, HomeserverClient, HomeserverRequestError, MatrixRefusal
 from connectors.matrix.message_conversion import Me, inbound
 from connectors.matrix.room_cache import is_encrypted
 from connectors.matrix.settings import is_room
-from connectors.matrix.sync_response import Membership, News, Position, RoomNews, left, read
+from connectors.matrix.sync_response import Membership, RoomNews, SyncPosition, SyncResponse, left, read
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -65,10 +65,10 @@ def pause(failures: int, asked: float | None, random: float) -> float:
 
 
 @dataclass(kw_only=True)
-class Receiver:
+class SyncLoop:
     """Syncs, until cancelled."""
 
-    wire: Wire
+    wire: HomeserverClient
     connector: str
     me: Me
     named: tuple[str, ...]
@@ -105,7 +105,7 @@ class Receiver:
         Raises:
             NeedsPerson: the log-in was ended.
         """
-        position = None if cursor is None else Position.decode(cursor)
+        position = None if cursor is None else SyncPosition.decode(cursor)
         if position is not None:
             self.aliases.take(dict(position.aliases))
         self._sealed = {room for room, yes in self.rooms.encrypted.items() if yes}
@@ -115,7 +115,7 @@ class Receiver:
                 await self.aliases.look(self.wire)
                 await self._look_for_successors()
                 position = await self._first() if position is None else await self._next(position)
-            except WireError as error:
+            except HomeserverRequestError as error:
                 failures += 1
                 await self._wait(error, failures)
             else:
@@ -124,7 +124,7 @@ class Receiver:
                     _log.info("matrix_back", connector=self.connector, failures=failures)
                 failures, self.failure = 0, None
 
-    async def _wait(self, error: WireError, failures: int) -> None:
+    async def _wait(self, error: HomeserverRequestError, failures: int) -> None:
         asked = None
         if isinstance(error, MatrixRefusal):
             asked = error.after
@@ -136,9 +136,9 @@ class Receiver:
             _log.warning("matrix_lost", connector=self.connector, error=str(error))
         await asyncio.sleep(seconds)
 
-    async def _first(self) -> Position:
+    async def _first(self) -> SyncPosition:
         news = await self._sync(None, 0.0)
-        position = Position(
+        position = SyncPosition(
             since=news.next_batch,
             rooms=frozenset(room.room for room in news.joined),
             invitations=news.invited[-_INVITATIONS:],
@@ -163,7 +163,7 @@ class Receiver:
         await self._settle()
         return position
 
-    async def _next(self, position: Position) -> Position:
+    async def _next(self, position: SyncPosition) -> SyncPosition:
         # Nothing is waited for at the start and right after an outage, so that being there is known at once.
         at_once = self.failure is not None or not self._in_touch
         patience = None if self.encryption is None else self.encryption.patience()
@@ -195,7 +195,7 @@ class Receiver:
         for lost in outside - inside:
             self.levels.forget(lost)
             self.rooms.left(lost)
-        reached = Position(
+        reached = SyncPosition(
             since=news.next_batch,
             rooms=(position.rooms | inside) - outside,
             invitations=invitations,
@@ -213,13 +213,13 @@ class Receiver:
         self._in_touch = True
         return reached
 
-    async def _sync(self, since: str | None, poll: float) -> News:
+    async def _sync(self, since: str | None, poll: float) -> SyncResponse:
         query = {"timeout": str(int(poll * 1000)), "filter": _FILTER}
         if since is not None:
             query["since"] = since
         return read(await self.wire.call("GET", "sync", query=query, timeout=poll + 30.0), self.me.user)
 
-    async def _room(self, news: RoomNews, position: Position) -> list[Inbound]:
+    async def _room(self, news: RoomNews, position: SyncPosition) -> list[Inbound]:
         """What was said in the timeline; what was said before it and left out is handed on at once."""
         member = Membership(self.me.user, inside=news.room in position.rooms)
         self._observe(news.room, news.state)
@@ -274,7 +274,7 @@ class Receiver:
                 continue
             found = inbound(opened, connector=self.connector, room=room, me=self.me, place_of=self.rooms.place_of)
             if found is not None:
-                if isinstance(found.body, Text):
+                if isinstance(found.body, TextMessage):
                     self.rooms.saw(found.event_id, found.conversation)
                 said.append(replace(found, groups=groups))
         return said
@@ -335,7 +335,7 @@ class Receiver:
                 said.append(replace(found, groups=tuple(each for each in groups if each in (then or ()))))
         return said
 
-    def _expected(self, news: News, position: Position) -> set[str]:
+    def _expected(self, news: SyncResponse, position: SyncPosition) -> set[str]:
         """The rooms whose keys may come: where we are, or are about to be."""
         invited = {room for room, _ in (*position.invitations, *news.invited)}
         return {*position.rooms, *(room.room for room in news.joined), *invited}
@@ -405,7 +405,7 @@ class Receiver:
             return False
         try:
             await self.wire.call("POST", "join", room, body={})
-        except WireError as error:
+        except HomeserverRequestError as error:
             self.rooms.note(f"invitation {room}", f"The room {room} could not be joined: {error}.")
             _log.warning("matrix_not_joined", connector=self.connector, room=room, error=str(error))
             if isinstance(error, MatrixRefusal) and not error.passes:

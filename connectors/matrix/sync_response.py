@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from connectors.contract.connector_protocol import NeedsPerson
 from connectors.matrix import room_history
-from connectors.matrix.homeserver_client import Unreachable
+from connectors.matrix.homeserver_client import HomeserverUnreachable
 from connectors.matrix.power_levels import Levels
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Json: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Position:
+class SyncPosition:
     """How far we have come, and how things stood there."""
 
     since: str
@@ -47,7 +47,7 @@ class Position:
         return json.dumps(known)
 
     @classmethod
-    def decode(cls, cursor: str) -> Position:
+    def decode(cls, cursor: str) -> SyncPosition:
         """Read a cursor.
 
         Raises:
@@ -96,7 +96,7 @@ class KeyNews:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class News:
+class SyncResponse:
     """An answer to a sync, read."""
 
     next_batch: str
@@ -108,7 +108,7 @@ class News:
     keys: KeyNews = KeyNews()
 
 
-def read(answer: Json, user: str) -> News:
+def read(answer: Json, user: str) -> SyncResponse:
     """Read an answer to a sync.
 
     Raises:
@@ -116,9 +116,9 @@ def read(answer: Json, user: str) -> News:
     """
     next_batch = answer.get("next_batch")
     if not isinstance(next_batch, str):
-        raise Unreachable("it answered a sync without a token")
+        raise HomeserverUnreachable("it answered a sync without a token")
     rooms = _object(answer.get("rooms"))
-    return News(
+    return SyncResponse(
         next_batch=next_batch,
         joined=tuple(_rooms(rooms.get("join"))),
         left=tuple(_rooms(rooms.get("leave"))),
@@ -227,7 +227,7 @@ def _is_join(event: Json) -> bool:
     return _object(event.get("content")).get("membership") == "join"
 
 
-def left(news: News, before: frozenset[str]) -> tuple[RoomNews, ...]:
+def left(news: SyncResponse, before: frozenset[str]) -> tuple[RoomNews, ...]:
     """The rooms in which we are no more; `before`: where we were at the last sync.
 
     Who was thrown out and invited again meanwhile is told of the invitation, and by some homeservers of nothing else;

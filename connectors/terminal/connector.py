@@ -15,7 +15,7 @@ import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from connectors.contract.connector_protocol import NotReady, Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, NotReady, TryLater
 from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import (
     Batch,
@@ -32,9 +32,9 @@ from connectors.contract.messages import (
     Replace,
     Retitle,
     Sent,
-    Text,
+    TextMessage,
 )
-from connectors.terminal.transcript import Line, Transcript
+from connectors.terminal.transcript import RoomTranscript, TranscriptLine
 from core.errors import MusterError
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ class TerminalConnector:
         self.name = name
         self.user = getpass.getuser()
         self._clock = clock
-        self._transcript = Transcript(folder)
+        self._transcript = RoomTranscript(folder)
         self._sink: Sink | None = None
-        self._sessions: set[Session] = set()
+        self._sessions: set[TerminalSession] = set()
         self._writing = asyncio.Lock()
 
     # --- the connector's contract -------------------------------------------------------------------------------
@@ -119,13 +119,13 @@ class TerminalConnector:
         return self._transcript.name
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
-        raise Refused("A terminal message has no attachments. Name the file's path in your message instead.")
+        raise MessageRefused("A terminal message has no attachments. Name the file's path in your message instead.")
 
     async def connected(self) -> None:
         """Always: what nobody reads now stands in the transcript."""
 
     async def typing(self, conversation: str, *, active: bool) -> None:
-        self._show(Line(kind="typing", id="", conversation=conversation, at=self._clock(), active=active))
+        self._show(TranscriptLine(kind="typing", id="", conversation=conversation, at=self._clock(), active=active))
 
     async def health(self) -> Health:
         count = len(self._sessions)
@@ -146,14 +146,14 @@ class TerminalConnector:
     # --- what clients do ----------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def attached(self, after: int | None = None) -> AsyncIterator[Session]:
+    async def attached(self, after: int | None = None) -> AsyncIterator[TerminalSession]:
         """Attach a client for the time of the block.
 
         Args:
             after: the sequence number of the last line that it has seen; None: what nobody has seen yet, and a few
                 lines before that.
         """
-        session = Session(self, after=self._transcript.lines[-1].seq if self._transcript.lines else 0)
+        session = TerminalSession(self, after=self._transcript.lines[-1].seq if self._transcript.lines else 0)
         self._sessions.add(session)
         try:
             for line in self._missed(after):
@@ -185,8 +185,8 @@ class TerminalConnector:
             body=body,
         )
         await self._sink(Batch(events=(inbound,), cursor=None))
-        if isinstance(body, Text) and self._transcript.find(event_id) is None:
-            line = Line(
+        if isinstance(body, TextMessage) and self._transcript.find(event_id) is None:
+            line = TranscriptLine(
                 kind="input",
                 id=event_id,
                 conversation=conversation,
@@ -200,7 +200,7 @@ class TerminalConnector:
                 except TryLater:
                     self._show(line)  # it is in the inbox, which is what counts
 
-    def describe(self, event_id: str) -> Line | None:
+    def describe(self, event_id: str) -> TranscriptLine | None:
         """The message that a reaction or an edit is about."""
         return self._transcript.find(event_id)
 
@@ -211,16 +211,16 @@ class TerminalConnector:
             return None
         return Sent(event_id=key, conversation=self._transcript.keys[key])
 
-    def _is_old_news(self, content: Replace, line: Line) -> bool:
+    def _is_old_news(self, content: Replace, line: TranscriptLine) -> bool:
         shown = self._transcript.find(str(line.target))
         return shown is not None and shown.text == line.text and shown.final == line.final and not content.final
 
-    def _line(self, outbound: Outbound, conversation: str, target: str | None) -> Line:
+    def _line(self, outbound: Outbound, conversation: str, target: str | None) -> TranscriptLine:
         content = outbound.content
         common: dict[str, Any] = {"id": outbound.key, "conversation": conversation, "at": self._clock()}
         match content:
             case Message(text=text, emphasis=emphasis):
-                return Line(
+                return TranscriptLine(
                     kind="message",
                     text=plain(text),
                     aside=emphasis is Emphasis.NOTICE,
@@ -228,11 +228,11 @@ class TerminalConnector:
                     **common,
                 )
             case OpenThread(title=title, message=message):
-                return Line(
+                return TranscriptLine(
                     kind="thread", text=plain(message.text), opens=self._new_conversation(title), aside=True, **common
                 )
             case Replace(target=key, message=message, final=final):
-                return Line(
+                return TranscriptLine(
                     kind="edit",
                     text=plain(message.text),
                     target=target or key,
@@ -241,11 +241,11 @@ class TerminalConnector:
                     **common,
                 )
             case React(target=key, key=mark):
-                return Line(kind="reaction", text=plain(mark)[:40], target=target or key, **common)
+                return TranscriptLine(kind="reaction", text=plain(mark)[:40], target=target or key, **common)
             case File(path=path, name=name, caption=caption):
-                return Line(kind="file", text=plain(f"{caption}\n[{name}: {path}]"), aside=True, **common)
+                return TranscriptLine(kind="file", text=plain(f"{caption}\n[{name}: {path}]"), aside=True, **common)
             case Retitle():
-                raise Refused("threads in a terminal have no names that could be changed.")
+                raise MessageRefused("threads in a terminal have no names that could be changed.")
 
     def _new_conversation(self, title: str) -> str:
         word = re.sub(r"[^\w.-]+", "-", title.strip())[:60].strip("-") or "thread"
@@ -256,7 +256,7 @@ class TerminalConnector:
             name = f"{MAIN}/{word}-{count}"
         return name
 
-    async def _write(self, line: Line) -> None:
+    async def _write(self, line: TranscriptLine) -> None:
         adding = asyncio.ensure_future(asyncio.to_thread(self._transcript.add, line))
         try:
             line = await asyncio.shield(adding)
@@ -268,13 +268,13 @@ class TerminalConnector:
             raise TryLater(f"The terminal's transcript cannot be written: {error.strerror}.") from error
         self._show(line)
 
-    def _show(self, line: Line) -> None:
+    def _show(self, line: TranscriptLine) -> None:
         for session in tuple(self._sessions):
             session.show(line)
         if line.seq and self._sessions:
             self._transcript.mark_shown(line.seq)
 
-    def _missed(self, after: int | None) -> list[Line]:
+    def _missed(self, after: int | None) -> list[TranscriptLine]:
         transcript = self._transcript
         if after is None:
             missed = transcript.after(0)
@@ -287,14 +287,14 @@ class TerminalConnector:
         return missed
 
 
-class Session:
+class TerminalSession:
     """One attached client: iterate over it to get the lines to show; it ends when the client is detached."""
 
     def __init__(self, connector: TerminalConnector, *, after: int = 0) -> None:
         """`after`: up to which line of the transcript it has them already."""
         self._connector = connector
         self._after = after
-        self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
+        self._lines: asyncio.Queue[TranscriptLine | None] = asyncio.Queue()
         self._ended = False
 
     @property
@@ -302,12 +302,12 @@ class Session:
         """Who is at the terminal."""
         return self._connector.user
 
-    def show(self, line: Line) -> None:
+    def show(self, line: TranscriptLine) -> None:
         """Show a line that was just written, unless it stood in the transcript when the client attached."""
         if not line.seq or line.seq > self._after:
             self.put(line)
 
-    def put(self, line: Line) -> None:
+    def put(self, line: TranscriptLine) -> None:
         """Show a line. A client that takes none for too long is detached: it can attach again after its last one."""
         if self._ended:
             return
@@ -322,10 +322,10 @@ class Session:
             self._ended = True
             self._lines.put_nowait(None)
 
-    def __aiter__(self) -> Session:
+    def __aiter__(self) -> TerminalSession:
         return self
 
-    async def __anext__(self) -> Line:
+    async def __anext__(self) -> TranscriptLine:
         line = await self._lines.get()
         if line is None:
             self._lines.put_nowait(None)
@@ -349,12 +349,14 @@ class Session:
             NotReady: Muster cannot take it now.
         """
         if not text.strip():
-            raise Refused("There is nothing to say in an empty message.")
+            raise MessageRefused("There is nothing to say in an empty message.")
         if len(text) > LONGEST_INPUT:
-            raise Refused(f"The message has {len(text)} characters; at most {LONGEST_INPUT} are taken. Use a file.")
+            raise MessageRefused(
+                f"The message has {len(text)} characters; at most {LONGEST_INPUT} are taken. Use a file."
+            )
         self._check(conversation)
         event_id = self._event_id(event_id)
-        await self._connector.receive(Text(text=text), conversation=conversation, event_id=event_id)
+        await self._connector.receive(TextMessage(text=text), conversation=conversation, event_id=event_id)
         return event_id
 
     async def react(self, target: str, key: str, *, event_id: str | None = None) -> str:
@@ -366,7 +368,7 @@ class Session:
         """
         message = self._connector.describe(target)
         if message is None or not 0 < len(key) <= 40:
-            raise Refused("There is no such message to react to.")
+            raise MessageRefused("There is no such message to react to.")
         event_id = self._event_id(event_id)
         conversation = message.conversation
         await self._connector.receive(Reaction(target=target, key=key), conversation=conversation, event_id=event_id)
@@ -383,7 +385,7 @@ class Session:
                 case {"type": "say", "text": str(text)}:
                     conversation = request.get("conversation", MAIN)
                     if not isinstance(conversation, str):
-                        raise Refused("The conversation is a text.")
+                        raise MessageRefused("The conversation is a text.")
                     return {
                         "type": "accepted",
                         "id": await self.say(text, conversation=conversation, event_id=echo.get("id")),
@@ -403,12 +405,12 @@ class Session:
         known = self.conversations()
         if conversation not in known:
             shown = ", ".join(known[:20])
-            raise Refused(f"There is no conversation {plain(conversation)[:60]!r}. There are {shown}.")
+            raise MessageRefused(f"There is no conversation {plain(conversation)[:60]!r}. There are {shown}.")
 
     def _event_id(self, wanted: str | None) -> str:
         if wanted is None:
             return f"said-{uuid.uuid4().hex}"
         if not _EVENT_ID.fullmatch(wanted):
-            raise Refused("The id of a message has 1 to 100 letters, digits and signs of _ . : -.")
+            raise MessageRefused("The id of a message has 1 to 100 letters, digits and signs of _ . : -.")
         # An id of a client's never meets the key of something that Muster said.
         return wanted if wanted.startswith("said-") else f"said-{wanted}"

@@ -17,7 +17,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from connectors.terminal.draft import Begun
-from connectors.terminal.transcript_view import View, wants_colour
+from connectors.terminal.transcript_view import ScreenView, wants_colour
 from core.errors import MusterError
 from core.first_completed import first_of
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
     from connectors.terminal.draft import Draft
-    from connectors.terminal.transcript import Line
+    from connectors.terminal.transcript import TranscriptLine
 
     Complete = Callable[[str], Awaitable[Sequence[str]]]
 
@@ -46,7 +46,7 @@ HINT = (
 )
 
 
-class Link(Protocol):
+class PromptLink(Protocol):
     """An attachment to the terminal connector, in this process or behind a socket."""
 
     def conversations(self) -> list[str]:
@@ -58,13 +58,13 @@ class Link(Protocol):
     def end(self) -> None:
         """Detach: what was said until now is still handed out, and then the iteration ends."""
 
-    def __aiter__(self) -> AsyncIterator[Line]: ...
+    def __aiter__(self) -> AsyncIterator[TranscriptLine]: ...
 
 
 class Hub(Protocol):
     """What can be attached to: the terminal connector."""
 
-    def attached(self, after: int | None = None) -> AbstractAsyncContextManager[Link]: ...
+    def attached(self, after: int | None = None) -> AbstractAsyncContextManager[PromptLink]: ...
 
 
 async def converse(
@@ -101,7 +101,7 @@ async def converse(
 class _Seat:
     """Where the person is, and what the words of the prompt itself do."""
 
-    def __init__(self, link: Link, view: View, out: Callable[[str], None]) -> None:
+    def __init__(self, link: PromptLink, view: ScreenView, out: Callable[[str], None]) -> None:
         self.link = link
         self.view = view
         self.out = out
@@ -174,7 +174,7 @@ def _meant(wanted: str, known: Sequence[str]) -> list[str]:
 
 
 async def _prompt(
-    link: Link,
+    link: PromptLink,
     complete: Complete | None,
     history: Path | None,
     hint: str | None,
@@ -183,7 +183,7 @@ async def _prompt(
 ) -> None:
     from prompt_toolkit.patch_stdout import patch_stdout
 
-    view = View(progressive=True, colour=wants_colour(tty=True))
+    view = ScreenView(progressive=True, colour=wants_colour(tty=True))
     with patch_stdout(raw=True):
         seat = _Seat(link, view, print)
         if hint:
@@ -296,8 +296,8 @@ def _session(
 # --- a pipe ------------------------------------------------------------------------------------------------------
 
 
-async def _pipe(link: Link, settle: Callable[[], Awaitable[None]] | None) -> None:
-    seat = _Seat(link, View(), _to(sys.stdout))
+async def _pipe(link: PromptLink, settle: Callable[[], Awaitable[None]] | None) -> None:
+    seat = _Seat(link, ScreenView(), _to(sys.stdout))
     seat.until_answered = settle
     printing = asyncio.ensure_future(seat.print_lines())
     try:

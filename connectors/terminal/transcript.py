@@ -33,7 +33,7 @@ Kind = Literal["message", "thread", "edit", "reaction", "file", "input", "typing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class TranscriptLine:
     """One thing that shows in a terminal."""
 
     seq: int = 0
@@ -62,7 +62,7 @@ class Line:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def from_json(cls, source: Mapping[str, Any]) -> Line:
+    def from_json(cls, source: Mapping[str, Any]) -> TranscriptLine:
         """What `to_json` made, perhaps by another version.
 
         Raises:
@@ -79,7 +79,7 @@ class Line:
         return cls(**known)
 
 
-class Transcript:
+class RoomTranscript:
     """The file, and what of it is held in memory. Not safe for use by two threads at once."""
 
     def __init__(self, folder: Path) -> None:
@@ -87,7 +87,7 @@ class Transcript:
         self._marker = folder / "shown"
         self.name = uuid.uuid4().hex
         """Another transcript has another name, and remembers none of this one's keys."""
-        self.lines: list[Line] = []
+        self.lines: list[TranscriptLine] = []
         self.keys: dict[str, str | None] = {}
         """What was sent, with the conversation that it opened."""
         self._seq = 0
@@ -127,7 +127,7 @@ class Transcript:
         except OSError:
             pass
 
-    def add(self, line: Line) -> Line:
+    def add(self, line: TranscriptLine) -> TranscriptLine:
         """Write a line, durable when this returns unless its text is still being written.
 
         Raises:
@@ -141,18 +141,18 @@ class Transcript:
             self._compact()
         return line
 
-    def after(self, seq: int) -> list[Line]:
+    def after(self, seq: int) -> list[TranscriptLine]:
         """The lines behind `seq`, without texts that were replaced since."""
         return _folded([line for line in self.lines if line.seq > seq])
 
-    def find(self, event_id: str) -> Line | None:
+    def find(self, event_id: str) -> TranscriptLine | None:
         """The newest line that shows the message `event_id`."""
         for line in reversed(self.lines):
             if line.id == event_id or (line.kind == "edit" and line.target == event_id):
                 return line
         return None
 
-    def _keep(self, line: Line) -> None:
+    def _keep(self, line: TranscriptLine) -> None:
         if line.kind == "edit":
             # Of a text that is being written only the newest state is held in memory.
             for index in range(len(self.lines) - 1, max(len(self.lines) - 200, -1), -1):
@@ -193,14 +193,14 @@ class Transcript:
                     self.keys |= {str(key): opens for key, opens in source.get("keys", {}).items()}
                     self._seq = max(self._seq, int(source.get("seq", 0)))
                     continue
-                line = Line.from_json(source)
+                line = TranscriptLine.from_json(source)
             except (ValueError, TypeError, AttributeError):
                 continue
             self._seq = max(self._seq, line.seq)
             self._keep(line)
 
     def _compact(self) -> None:
-        kept: list[Line] = []
+        kept: list[TranscriptLine] = []
         room = LARGEST_FILE // 2
         for line in reversed(_folded(self.lines)[-KEPT_LINES:]):
             room -= len(line.text) * 4 + 300
@@ -230,11 +230,11 @@ class Transcript:
         self._file, self._size, self.lines, self.keys = handle, len(content), kept, keys
 
 
-def _folded(lines: list[Line]) -> list[Line]:
+def _folded(lines: list[TranscriptLine]) -> list[TranscriptLine]:
     """Without what was replaced: of all edits of a message the last, and in its place if the message is there too."""
     newest = {line.target: line for line in lines if line.kind == "edit"}
     there = {line.id for line in lines if line.kind in ("message", "thread")}
-    folded: list[Line] = []
+    folded: list[TranscriptLine] = []
     for line in lines:
         edit = newest.get(line.id)
         if line.kind == "edit":

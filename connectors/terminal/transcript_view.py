@@ -20,7 +20,7 @@ from core.text_columns import columns
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from connectors.terminal.transcript import Line
+    from connectors.terminal.transcript import TranscriptLine
 
 #: Kinds of lines that nobody but Muster makes.
 _MUSTERS_OWN = ("reaction", "thread", "file")
@@ -47,7 +47,7 @@ class _Shown:
     mine: bool = False
 
 
-class View:
+class ScreenView:
     """The screen of one client."""
 
     def __init__(self, *, conversation: str = "fleet", progressive: bool = False, colour: bool = False) -> None:
@@ -66,7 +66,7 @@ class View:
         """The person typed this here: it stands on the screen already."""
         self._mine.add(event_id)
 
-    def show(self, line: Line) -> list[str]:
+    def show(self, line: TranscriptLine) -> list[str]:
         """The lines to print for one line of the transcript."""
         match line.kind:
             case "typing":
@@ -95,7 +95,7 @@ class View:
             case "file":
                 return self._block(line, line.text)
 
-    def _message(self, line: Line) -> list[str]:
+    def _message(self, line: TranscriptLine) -> list[str]:
         if line.final:
             self._remember(line.id, _Shown(line.text))
             self._last = line.id
@@ -104,7 +104,7 @@ class View:
         self._remember(line.id, shown)
         return self._grow(line, line.id, shown) if self._progressive else []
 
-    def _edit(self, line: Line) -> list[str]:
+    def _edit(self, line: TranscriptLine) -> list[str]:
         target = str(line.target)
         shown = self._shown.get(target)
         if shown is None:
@@ -119,7 +119,7 @@ class View:
         self._last = target
         return self._block(line, f"✎ {line.text}")
 
-    def _grow(self, line: Line, target: str, shown: _Shown) -> list[str]:
+    def _grow(self, line: TranscriptLine, target: str, shown: _Shown) -> list[str]:
         """Print what is new, as far as its lines are complete."""
         fresh = line.text[len(shown.text) :]
         if not line.final:
@@ -131,7 +131,7 @@ class View:
         self._last = target
         return self._block(line, ("… " if interrupted else "") + fresh.strip("\n"), keep_last=True)
 
-    def _reaction(self, line: Line) -> str:
+    def _reaction(self, line: TranscriptLine) -> str:
         target = self._shown.get(str(line.target))
         if target is None:
             return f"[{line.text}]"
@@ -139,7 +139,7 @@ class View:
         gist = f" “{gist[:30].rstrip()}{'…' if len(gist) > 30 else ''}”" if line.target != self._last_said else ""
         return f"[{line.text} on {'your' if target.mine else 'the'} message{gist}]"
 
-    def _block(self, line: Line, text: str, *, style: str = "", keep_last: bool = False) -> list[str]:
+    def _block(self, line: TranscriptLine, text: str, *, style: str = "", keep_last: bool = False) -> list[str]:
         if not keep_last and line.kind not in ("message", "edit"):
             self._last = None
         place = "" if line.conversation == self.conversation else f"[{line.conversation}] "

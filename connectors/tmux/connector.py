@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from connectors.contract.connector_protocol import NotReady
 from connectors.contract.messages import Health
 from connectors.terminal.connector import TerminalConnector
-from connectors.terminal.transcript import Line
-from connectors.tmux.pane_model import Wanted
-from connectors.tmux.process_client import Unanswered, ask, surroundings
+from connectors.terminal.transcript import TranscriptLine
+from connectors.tmux.pane_model import WantedPane
+from connectors.tmux.process_client import TmuxUnanswered, ask, surroundings
 from connectors.tmux.settings import TmuxSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
-    from connectors.contract.agent_count_feed import Counts, Headcount
-    from connectors.terminal.connector import Session
-    from connectors.tmux.pane_model import Place
+    from connectors.contract.agent_count_feed import AgentCounts, Headcount
+    from connectors.terminal.connector import TerminalSession
+    from connectors.tmux.pane_model import PanePlace
 
 #: Seconds after which tmux is asked again when there could be no pane.
 RETRY: Final = 30.0
@@ -40,7 +40,7 @@ _State = Literal["starting", "standing", "silent", "closed", "trouble"]
 
 
 class _Ask(Protocol):
-    async def __call__(self, wanted: Wanted, *, make: bool, anew: bool = False) -> Place | None: ...
+    async def __call__(self, wanted: WantedPane, *, make: bool, anew: bool = False) -> PanePlace | None: ...
 
 
 class TmuxConnector(TerminalConnector):
@@ -81,7 +81,7 @@ class TmuxConnector(TerminalConnector):
         self._asking = asking
         self._grace = grace
         self._retry = retry
-        self._wanted = Wanted(
+        self._wanted = WantedPane(
             socket=settings.socket,
             mark=str(folder),
             session=settings.session,
@@ -91,7 +91,7 @@ class TmuxConnector(TerminalConnector):
             version=hashlib.sha256("\0".join((pane_version, *pane_program)).encode()).hexdigest()[:16],
         )
         self._state: _State = "starting"
-        self._place: Place | None = None
+        self._place: PanePlace | None = None
         self._trouble = ""
         self._one_at_a_time = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -116,7 +116,7 @@ class TmuxConnector(TerminalConnector):
         )
 
     @asynccontextmanager
-    async def attached(self, after: int | None = None) -> AsyncIterator[Session]:
+    async def attached(self, after: int | None = None) -> AsyncIterator[TerminalSession]:
         try:
             async with super().attached(after) as session:
                 with self._counted(session):
@@ -145,7 +145,7 @@ class TmuxConnector(TerminalConnector):
         async with self._one_at_a_time:
             try:
                 place = await self._asking(self._wanted, make=make, anew=anew)
-            except (Unanswered, OSError) as error:
+            except (TmuxUnanswered, OSError) as error:
                 self._state, self._trouble = "trouble", str(error)
                 return
             self._place = place
@@ -211,11 +211,11 @@ class TmuxConnector(TerminalConnector):
     # --- the status line ----------------------------------------------------------------------------------------
 
     @contextmanager
-    def _counted(self, session: Session) -> Iterator[None]:
+    def _counted(self, session: TerminalSession) -> Iterator[None]:
         """Tell a client how many agents are at what, now and whenever that changes."""
 
-        def tell(counts: Counts) -> None:
-            session.put(Line(kind="fleet", id="", conversation="", at=self._clock(), text=str(counts)))
+        def tell(counts: AgentCounts) -> None:
+            session.put(TranscriptLine(kind="fleet", id="", conversation="", at=self._clock(), text=str(counts)))
 
         if self._headcount is None:
             yield

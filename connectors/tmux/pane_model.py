@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class WantedPane:
     """The pane as it is configured."""
 
     socket: str | None
@@ -28,7 +28,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class PanePlace:
     """Where the pane is."""
 
     pane: str

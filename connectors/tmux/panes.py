@@ -20,7 +20,7 @@ import libtmux
 from libtmux.common import TMUX_MIN_VERSION, get_version_str, has_minimum_version
 from libtmux.exc import LibTmuxException, TmuxCommandNotFound
 
-from connectors.tmux.pane_model import Place
+from connectors.tmux.pane_model import PanePlace
 from core.errors import MusterError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from libtmux.common import tmux_cmd
 
-    from connectors.tmux.pane_model import Wanted
+    from connectors.tmux.pane_model import WantedPane
 
 #: The option of a pane that says whose room it shows; its value is the connector's folder.
 MARK: Final = "@muster_room"
@@ -74,17 +74,17 @@ class _Row:
     """What was started in it last is the program, and nothing that the person put there instead."""
 
 
-def look(wanted: Wanted) -> Place | None:
+def look(wanted: WantedPane) -> PanePlace | None:
     """The pane, where it is; None when there is none.
 
     Raises:
         Trouble: the server cannot be asked.
     """
     row = _found(reach(wanted.socket), wanted.mark)
-    return None if row is None else Place(pane=row.pane, session=row.session)
+    return None if row is None else PanePlace(pane=row.pane, session=row.session)
 
 
-def stand(wanted: Wanted, *, anew: bool = False) -> Place:
+def stand(wanted: WantedPane, *, anew: bool = False) -> PanePlace:
     """Find the pane or make it, with the program in it.
 
     Args:
@@ -103,7 +103,7 @@ def stand(wanted: Wanted, *, anew: bool = False) -> Place:
         return _stand(wanted, anew)
 
 
-def _stand(wanted: Wanted, anew: bool) -> Place:
+def _stand(wanted: WantedPane, anew: bool) -> PanePlace:
     server = reach(wanted.socket)
     row = _found(server, wanted.mark)
     if row is not None and anew and not row.ours:
@@ -114,7 +114,7 @@ def _stand(wanted: Wanted, anew: bool) -> Place:
         return _made(server, wanted)
     if row.dead or (row.ours and (anew or row.version != wanted.version)):
         _done(server.cmd("respawn-pane", "-k", "-t", row.pane, "--", *_command(wanted), *_marks(row.pane, wanted)))
-    return Place(pane=row.pane, session=row.session)
+    return PanePlace(pane=row.pane, session=row.session)
 
 
 def reach(socket: str | None) -> libtmux.Server:
@@ -180,7 +180,7 @@ def _found(server: libtmux.Server, mark: str) -> _Row | None:
     return None
 
 
-def _made(server: libtmux.Server, wanted: Wanted) -> Place:
+def _made(server: libtmux.Server, wanted: WantedPane) -> PanePlace:
     # One line of commands, which the server carries out to its end: no pane stays without its mark.
     session, command = f"={wanted.session}", _command(wanted)
     there = server.cmd("list-sessions", "-F", f"#{{session_name}}\t#{{{_AGENT}}}")
@@ -211,10 +211,10 @@ def _made(server: libtmux.Server, wanted: Wanted) -> Place:
         done = _done(server.cmd("new-window", *words))
     if not done.stdout or not done.stdout[0].startswith("%"):
         raise Trouble(f"tmux did not say which pane it made: {_said(done)}")
-    return Place(pane=done.stdout[0], session=wanted.session)
+    return PanePlace(pane=done.stdout[0], session=wanted.session)
 
 
-def _marks(target: str, wanted: Wanted) -> list[str]:
+def _marks(target: str, wanted: WantedPane) -> list[str]:
     words = []
     # What ends well goes, also where the person's panes stay.
     for option, value in ((MARK, wanted.mark), (PROGRAM, wanted.version), ("remain-on-exit", "off")):
@@ -222,7 +222,7 @@ def _marks(target: str, wanted: Wanted) -> list[str]:
     return words
 
 
-def _command(wanted: Wanted) -> list[str]:
+def _command(wanted: WantedPane) -> list[str]:
     variables = [f"{name}={value}" for name, value in wanted.variables.items()]
     return literal(["/bin/sh", "-c", _AGAIN, _word(wanted.mark), *variables, *wanted.program])
 

@@ -12,11 +12,11 @@ from dataclasses import asdict
 
 
 def main() -> int:
-    from connectors.tmux.pane_model import Wanted
+    from connectors.tmux.pane_model import WantedPane
     from connectors.tmux.panes import Trouble, look, stand
 
     wish = json.load(sys.stdin)
-    wanted = Wanted(**wish["wanted"])
+    wanted = WantedPane(**wish["wanted"])
     try:
         place = stand(wanted, anew=wish["anew"]) if wish["make"] else look(wanted)
     except Trouble as error:

@@ -11,13 +11,13 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from connectors.tmux.pane_model import Place
+from connectors.tmux.pane_model import PanePlace
 from core.errors import MusterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from connectors.tmux.pane_model import Wanted
+    from connectors.tmux.pane_model import WantedPane
 
 #: Seconds that tmux may take.
 PATIENCE: Final = 20.0
@@ -28,7 +28,7 @@ _KEPT: Final = (
 )  # fmt: skip
 
 
-class Unanswered(MusterError):
+class TmuxUnanswered(MusterError):
     """tmux was asked in vain; the message says why and what to do."""
 
 
@@ -46,7 +46,7 @@ def surroundings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return kept
 
 
-async def ask(wanted: Wanted, *, make: bool, anew: bool = False, patience: float = PATIENCE) -> Place | None:
+async def ask(wanted: WantedPane, *, make: bool, anew: bool = False, patience: float = PATIENCE) -> PanePlace | None:
     """Where the pane is; None when there is none, which with `make` cannot be.
 
     Raises:
@@ -63,7 +63,7 @@ async def ask(wanted: Wanted, *, make: bool, anew: bool = False, patience: float
             out, err = await process.communicate(words.encode())
     except TimeoutError:
         where = wanted.socket or "default"
-        raise Unanswered(
+        raise TmuxUnanswered(
             f"The tmux server {where} did not answer in {patience:g} s. See what it does, or end it."
         ) from None
     finally:
@@ -77,7 +77,7 @@ async def ask(wanted: Wanted, *, make: bool, anew: bool = False, patience: float
         trouble, place = answer.get("trouble"), answer.get("place")
     except (ValueError, AttributeError):
         last = err.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise Unanswered(f"What asks tmux failed: {last[0][:200] if last else process.returncode}") from None
+        raise TmuxUnanswered(f"What asks tmux failed: {last[0][:200] if last else process.returncode}") from None
     if trouble is not None:
-        raise Unanswered(str(trouble))
-    return None if place is None else Place(**place)
+        raise TmuxUnanswered(str(trouble))
+    return None if place is None else PanePlace(**place)

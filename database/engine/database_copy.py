@@ -35,7 +35,7 @@ PAGE = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class RegisterPlace:
     """A register, and what lets us in."""
 
     url: str
@@ -51,7 +51,7 @@ class CopiedTable:
 
 
 async def copy(
-    source: Place, target: Place, *, progress: Callable[[str, int, int], None] = lambda *_: None
+    source: RegisterPlace, target: RegisterPlace, *, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> list[CopiedTable]:
     """Copy every row of one register into another that has none.
 

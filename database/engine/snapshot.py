@@ -26,7 +26,7 @@ _TIMEOUT = 10.0  # seconds for which another process may hold the file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Snapshot:
+class RegisterSnapshot:
     """What was copied."""
 
     #: sqlite or postgresql
@@ -42,7 +42,7 @@ async def take(
     *,
     password: Callable[[], str] | None = None,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> Snapshot:
+) -> RegisterSnapshot:
     """Copy the register at `url` into the new file `file`.
 
     Args:
@@ -67,7 +67,7 @@ async def take(
     return await asyncio.to_thread(look, file, kind="postgresql")
 
 
-def look(file: Path, *, kind: str = "sqlite") -> Snapshot:
+def look(file: Path, *, kind: str = "sqlite") -> RegisterSnapshot:
     """What is in a register's file that nobody has open. Blocking.
 
     Raises:
@@ -89,7 +89,7 @@ def look(file: Path, *, kind: str = "sqlite") -> Snapshot:
                     rows[name] = connection.execute(f"SELECT count(*) FROM {quoted}").fetchone()[0]  # noqa: S608 (quoted)
     except sqlite3.Error as error:
         raise sqlite.refusal(file, error) or RegisterError(f"{file} cannot be read: {error}.") from error
-    return Snapshot(kind=kind, revision="" if row is None else str(row[0]), rows=dict(sorted(rows.items())))
+    return RegisterSnapshot(kind=kind, revision="" if row is None else str(row[0]), rows=dict(sorted(rows.items())))
 
 
 def _copy_pages(source: Path, target: Path) -> None:

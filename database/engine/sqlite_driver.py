@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _NOTHING: tuple[Any, ...] = ()
 
 
-class Cursor:
+class SqliteCursor:
     """What SQLAlchemy uses of a cursor (PEP 249, awaitable). The rows come with the statement."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: SqliteConnection) -> None:
         self._connection = connection
         self._rows: list[Any] = []
         self.description: Any = None
@@ -57,7 +57,7 @@ class Cursor:
         self.rowcount, self.lastrowid = done.rowcount, done.lastrowid
 
 
-class Connection(aiosqlite.Connection):
+class SqliteConnection(aiosqlite.Connection):
     """A connection that makes such cursors."""
 
     _begin: str | None = None
@@ -66,11 +66,11 @@ class Connection(aiosqlite.Connection):
         """Begin a transaction with the next statement; without one there is none."""
         self._begin = how
 
-    def cursor(self) -> Cursor:  # type: ignore[override]
+    def cursor(self) -> SqliteCursor:  # type: ignore[override]
         """A cursor; the database learns of it with its first statement."""
-        return Cursor(self)
+        return SqliteCursor(self)
 
-    async def errand(self, cursor: Cursor, work: Callable[[sqlite3.Cursor], object]) -> None:
+    async def errand(self, cursor: SqliteCursor, work: Callable[[sqlite3.Cursor], object]) -> None:
         """Do `work` with a cursor of the database, and bring home what it found."""
         begin, self._begin = self._begin, None
 
@@ -87,14 +87,16 @@ class Connection(aiosqlite.Connection):
         await self._execute(there)  # type: ignore[no-untyped-call]
 
 
-async def connect(file: Path, *, timeout: float) -> Connection:
+async def connect(file: Path, *, timeout: float) -> SqliteConnection:
     """Open a database, in whose transactions the driver does not meddle.
 
     Args:
         file: the database.
         timeout: seconds to wait while another process writes.
     """
-    connection = Connection(lambda: sqlite3.connect(file, timeout=timeout, isolation_level=None), iter_chunk_size=64)
+    connection = SqliteConnection(
+        lambda: sqlite3.connect(file, timeout=timeout, isolation_level=None), iter_chunk_size=64
+    )
     # A process that ends without closing its connections ends all the same, as SQLAlchemy has it for its own.
     connection._thread.daemon = True
     await connection

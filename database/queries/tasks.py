@@ -94,7 +94,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class TaskStep:
     """One step of a task."""
 
     task: str
@@ -105,12 +105,12 @@ class Step:
     decision: Mapping[str, Any] | None = None
 
     @classmethod
-    def from_row(cls, row: Row[Any]) -> Step:
+    def from_row(cls, row: Row[Any]) -> TaskStep:
         return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Counts:
+class TaskCounts:
     """How many tasks are in each state that is not an end."""
 
     by_state: Mapping[str, int] = field(default_factory=dict)
@@ -127,7 +127,7 @@ async def add(tx: AsyncConnection, task: Task, *, decision: Mapping[str, Any] | 
     values = {name: getattr(task, name) for name in Task.__dataclass_fields__ if name != "seq"}
     new = await insert_once(tx, tasks, **values)
     if new:
-        step = Step(task=task.id, at=task.created_at, state=task.state, reason=task.reason, decision=decision)
+        step = TaskStep(task=task.id, at=task.created_at, state=task.state, reason=task.reason, decision=decision)
         await _step(tx, step)
     return new
 
@@ -167,12 +167,12 @@ async def change(
         if state is None:
             state = await tx.scalar(select(tasks.c.state).where(tasks.c.id == task_id))
         reason = values.get("reason") or values.get("summary")
-        await _step(tx, Step(task=task_id, at=now, state=str(state), reason=reason, decision=decision))
+        await _step(tx, TaskStep(task=task_id, at=now, state=str(state), reason=reason, decision=decision))
     return changed
 
 
-async def _step(tx: AsyncConnection, step: Step) -> None:
-    values = {name: getattr(step, name) for name in Step.__dataclass_fields__}
+async def _step(tx: AsyncConnection, step: TaskStep) -> None:
+    values = {name: getattr(step, name) for name in TaskStep.__dataclass_fields__}
     await tx.execute(insert(task_events).values(**values))
 
 
@@ -336,17 +336,17 @@ async def listing(tx: AsyncConnection, *, all: bool = False, since: float = 0.0,
     return [Task.from_row(row) for row in await tx.execute(found)]
 
 
-async def counts(tx: AsyncConnection) -> Counts:
+async def counts(tx: AsyncConnection) -> TaskCounts:
     """How many tasks are in each state in which they are not over."""
     found = select(tasks.c.state, func.count()).where(tasks.c.state.in_(OPEN)).group_by(tasks.c.state)
-    return Counts(by_state={state: int(number) for state, number in await tx.execute(found)})
+    return TaskCounts(by_state={state: int(number) for state, number in await tx.execute(found)})
 
 
-async def steps(tx: AsyncConnection, task_id: str, *, limit: int = 100) -> list[Step]:
+async def steps(tx: AsyncConnection, task_id: str, *, limit: int = 100) -> list[TaskStep]:
     """The steps of a task, oldest first; of very many the last."""
     table = task_events
     found = select(table).where(table.c.task == task_id).order_by(table.c.seq.desc()).limit(limit)
-    return [Step.from_row(row) for row in await tx.execute(found)][::-1]
+    return [TaskStep.from_row(row) for row in await tx.execute(found)][::-1]
 
 
 async def ahead(tx: AsyncConnection, task: Task) -> int:
@@ -363,15 +363,15 @@ async def queued_of(tx: AsyncConnection, operator: str) -> int:
     return int(await tx.scalar(select(func.count()).select_from(tasks).where(*where)) or 0)
 
 
-async def last_told(tx: AsyncConnection, task_id: str) -> Step | None:
+async def last_told(tx: AsyncConnection, task_id: str) -> TaskStep | None:
     """The last step of a task of which somebody was told when it would begin."""
     table = task_events
     where = (table.c.task == task_id, table.c.state == "told")
     row = (await tx.execute(select(table).where(*where).order_by(table.c.seq.desc()).limit(1))).one_or_none()
-    return None if row is None else Step.from_row(row)
+    return None if row is None else TaskStep.from_row(row)
 
 
-async def tell(tx: AsyncConnection, step: Step) -> None:
+async def tell(tx: AsyncConnection, step: TaskStep) -> None:
     """Write down that somebody was told of a task."""
     await _step(tx, step)
 

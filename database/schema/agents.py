@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer
 
 from database.schema.table_base import Counter, stamp, table
-from database.schema.text_types import String, Text
+from database.schema.text_types import PeopleText, String
 
 agents = table(
     "agents",
@@ -17,7 +17,7 @@ agents = table(
     Column("at_once", Boolean, nullable=False, default=False),  # a stop or restart does not wait for the turn's end
     Column("keep_session", Boolean, nullable=False, default=True),  # the next start goes on with the session
     Column("state", String, nullable=False),  # the last state that was seen: fleet.supervision.liveness.State
-    Column("detail", Text),
+    Column("detail", PeopleText),
     Column("launch_id", String, nullable=False),  # the command that launched it
     Column(
         "revival", JSON
@@ -51,7 +51,7 @@ agent_messages = table(
     Column("id", String, nullable=False, unique=True),
     Column("agent", String, nullable=False),
     Column("mode", String, nullable=False),  # queue | steer
-    Column("text", Text, nullable=False),
+    Column("text", PeopleText, nullable=False),
     Column("attachments", JSON, nullable=False),
     Column("sender", String, nullable=False),
     Column("connector", String),
@@ -61,7 +61,7 @@ agent_messages = table(
     Column("state", String, nullable=False),
     # pending | journaled | accepted | finished | failed | uncertain | withdrawing | withdrawn | dead | retried
     Column("turn", String),
-    Column("detail", Text),
+    Column("detail", PeopleText),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     Column("give_up_at", Float, nullable=False),
@@ -78,8 +78,8 @@ approvals = table(
     Column("session", String, nullable=False),
     Column("request", String, nullable=False),
     Column("digest", String, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("detail", Text, nullable=False),  # the whole command, as the runtime gave it
+    Column("title", PeopleText, nullable=False),
+    Column("detail", PeopleText, nullable=False),  # the whole command, as the runtime gave it
     Column("options", JSON, nullable=False),  # [{id, name, kind}]
     Column("state", String, nullable=False),  # pending | answering | answered | expired | withdrawn
     Column("outbox_key", String, nullable=False),  # the message that asks
@@ -87,7 +87,7 @@ approvals = table(
     Column("expires_at", Float, nullable=False),
     Column("answer", JSON),  # {option, always, by, command}
     Column("answered_at", Float),
-    Column("outcome", Text),
+    Column("outcome", PeopleText),
 )
 Index("ix_approvals_state", approvals.c.state)
 
@@ -97,8 +97,8 @@ grants = table(
     Column("id", String, primary_key=True),
     Column("agent", String, nullable=False),
     Column("digest", String, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("detail", Text, nullable=False),
+    Column("title", PeopleText, nullable=False),
+    Column("detail", PeopleText, nullable=False),
     Column("granted_by", String, nullable=False),
     Column("granted_at", Float, nullable=False),
     Column("revoked_by", String),
@@ -154,7 +154,7 @@ findings = table(
     Column("key", String, primary_key=True),  # kind/agent, or kind/subject
     Column("kind", String, nullable=False),  # fleet.supervision.health_findings.Kind
     Column("agent", String),
-    Column("cause", Text, nullable=False),  # what findings of many agents have in common; empty: nothing is known
+    Column("cause", PeopleText, nullable=False),  # what findings of many agents have in common; empty: nothing is known
     Column("event", String, nullable=False),  # the outbox key of the message that told it, alone or with others
     Column("found_at", Float, nullable=False),
     Column("told_at", Float, nullable=False),  # the last time

@@ -3,12 +3,12 @@
 from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer
 
 from database.schema.table_base import Counter, table
-from database.schema.text_types import String, Text
+from database.schema.text_types import PeopleText, String
 
 cursors = table(
     "cursors",
     Column("connector", String, primary_key=True),
-    Column("cursor", Text),
+    Column("cursor", PeopleText),
     Column("updated_at", Float, nullable=False),
 )
 
@@ -25,7 +25,7 @@ inbox = table(
     Column("body", JSON),  # connectors.contract.messages.InboundBody with its `type`
     Column("received_at", Float, nullable=False),
     Column("state", String, nullable=False),  # new | done | failed
-    Column("detail", Text),
+    Column("detail", PeopleText),
     Column("handled_at", Float),
 )
 Index("uq_inbox_event", inbox.c.connector, inbox.c.event_id, unique=True)
@@ -52,7 +52,7 @@ outbox = table(
     Column("sent_at", Float),
     Column("event_id", String),
     Column("made_conversation", String),  # for OpenThread: the thread's conversation
-    Column("detail", Text),  # why it is dead
+    Column("detail", PeopleText),  # why it is dead
 )
 Index("ix_outbox_state", outbox.c.state, outbox.c.connector, outbox.c.seq)
 Index("ix_outbox_event", outbox.c.connector, outbox.c.event_id)
@@ -61,7 +61,7 @@ Index("ix_outbox_event", outbox.c.connector, outbox.c.event_id)
 titles = table(
     "titles",
     Column("thread", String, primary_key=True),
-    Column("title", Text, nullable=False),
+    Column("title", PeopleText, nullable=False),
     Column("archived", Boolean, nullable=False),
     Column("changes", Integer, nullable=False),  # how often it was renamed
 )
@@ -82,5 +82,5 @@ strangers = table(
     Column("last_seen_at", Float, nullable=False),
     Column("told_at", Float),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("last_text", Text),  # the beginning of what they last tried
+    Column("last_text", PeopleText),  # the beginning of what they last tried
 )

@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, Column, Float, Index
 
 from database.schema.table_base import Counter, table
-from database.schema.text_types import String, Text
+from database.schema.text_types import PeopleText, String
 
 #: One run of one command, through any door. Its id comes from what asked for it (the chat event, the CLI's key).
 command_runs = table(
@@ -49,7 +49,7 @@ audit = table(
     Column("action", String, nullable=False),
     Column("arguments", JSON, nullable=False),
     Column("outcome", String, nullable=False),  # done | refused | failed | lapsed | answered | expired
-    Column("detail", Text),
+    Column("detail", PeopleText),
 )
 Index("ix_audit_at", audit.c.at)
 

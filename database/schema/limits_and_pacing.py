@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, Column, Float, Index
 
 from database.schema.table_base import Counter, table
-from database.schema.text_types import String, Text
+from database.schema.text_types import PeopleText, String
 
 #: Limits given by command; for their scope they go before all that muster.yaml says of it.
 budgets = table(
@@ -19,7 +19,7 @@ budgets = table(
     Column("of", String),  # of a share: the account whose window it is a share of
 )
 
-#: The even-spread line of each window as it was drawn last (budget.windows.pace_admission.Line).
+#: The even-spread line of each window as it was drawn last (budget.windows.pace_admission.EvenSpreadLine).
 pace_lines = table(
     "pace_lines",
     Column("window", String, primary_key=True),  # budget.windows.pace_admission.Window.key
@@ -61,7 +61,7 @@ account_leases = table(
     Column("provider", String, primary_key=True),
     Column("account", String, nullable=False),
     Column("launch_id", String, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", PeopleText, nullable=False),
     Column("leased_at", Float, nullable=False),
 )
 
@@ -75,6 +75,6 @@ continuations = table(
     Column("stopped_at", Float, nullable=False),
     Column("resume_at", Float),  # null: not known yet
     Column("state", String, nullable=False),  # waiting | done | dropped
-    Column("detail", Text),
+    Column("detail", PeopleText),
 )
 Index("ix_continuations_state", continuations.c.state)

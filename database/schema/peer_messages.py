@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, Boolean, Column, Float, Index
 
 from database.schema.table_base import table
-from database.schema.text_types import String, Text
+from database.schema.text_types import PeopleText, String
 
 #: Which message went from which agent to which, for threads and for the pace of pairs; its text is in agent_messages.
 peer_messages = table(
@@ -14,7 +14,7 @@ peer_messages = table(
     Column("pair", String, nullable=False),  # both names, sorted
     Column("thread", String, nullable=False),
     Column("held", Boolean, nullable=False),  # waits for an operator's word
-    Column("line", Text, nullable=False),  # as the room shows it
+    Column("line", PeopleText, nullable=False),  # as the room shows it
     Column("sent_at", Float, nullable=False),
 )
 Index("ix_peer_messages_pair", peer_messages.c.pair, peer_messages.c.sent_at)

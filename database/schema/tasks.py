@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, Column, Float, Index, Integer
 
 from database.schema.table_base import Counter, table
-from database.schema.text_types import String, Text
+from database.schema.text_types import PeopleText, String
 
 #: The dispatch queue, and what became of what was in it.
 tasks = table(
@@ -11,7 +11,7 @@ tasks = table(
     Column("seq", Counter, primary_key=True, autoincrement=True),
     Column("id", String, nullable=False, unique=True),  # eight hexadecimal digits, from the id of what asked for it
     Column("kind", String, nullable=False),  # task | turn | ...
-    Column("text", Text, nullable=False),
+    Column("text", PeopleText, nullable=False),
     Column("role", String),  # whose task it is to be, where no agent is named
     Column("agent", String),  # the one agent that is to have it
     Column("urgency", String, nullable=False),  # low | normal | high | critical
@@ -30,7 +30,7 @@ tasks = table(
     Column("state", String, nullable=False),
     # queued | dispatched | running | waiting | done | failed | cancelled
     Column("why", String),  # of a queued one: pace | limit | unknown | price | fairness | concurrency | nobody | ...
-    Column("reason", Text),  # the same in words, as told
+    Column("reason", PeopleText),  # the same in words, as told
     Column("look_at", Float),  # when it is looked at again, if nothing happens before
     Column("attempt", Integer, nullable=False, default=0),
     Column("retries", Integer, nullable=False, default=0),  # how often more it may be tried
@@ -45,7 +45,7 @@ tasks = table(
     Column("saves_from", Float),  # since when it saves (budget.windows.large_task_accrual)
     Column("actual_tokens", Float),  # weighted; of an ended one
     Column("actual_usd", Float),
-    Column("summary", Text),  # the agent's words at its end, or why it failed
+    Column("summary", PeopleText),  # the agent's words at its end, or why it failed
     Column("created_at", Float, nullable=False),
     Column("dispatched_at", Float),
     Column("started_at", Float),
@@ -66,7 +66,7 @@ task_events = table(
     Column("task", String, nullable=False),
     Column("at", Float, nullable=False),
     Column("state", String, nullable=False),
-    Column("reason", Text),
+    Column("reason", PeopleText),
     Column("decision", JSON),
 )
 Index("ix_task_events_task", task_events.c.task)

@@ -35,7 +35,7 @@ class String(sa.TypeDecorator[str]):
         return None if value is None else storable(value)
 
 
-class Text(String):
+class PeopleText(String):
     """A text that people or agents wrote."""
 
     impl = sa.Text

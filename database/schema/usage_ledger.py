@@ -3,12 +3,12 @@
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, Index, Integer
 
 from database.schema.table_base import Counter, table
-from database.schema.text_types import String, Text
+from database.schema.text_types import PeopleText, String
 
 #: What the egress metered: one row per request, copied from the ledger of the host that it left from.
 ledger = table(
     "ledger",
-    Column("id", String, primary_key=True),  # egress.ledger.model.Entry
+    Column("id", String, primary_key=True),  # egress.ledger.model.LedgerEntry
     Column("ledger", String, nullable=False),  # which host's ledger it comes from, and its place there
     Column("seq", BigInteger, nullable=False),
     Column("agent", String, nullable=False),
@@ -33,7 +33,7 @@ ledger = table(
     Column("raw", JSON),  # the provider's own usage
     Column("status", Integer),
     Column("ended", String, nullable=False),  # completed | client_gone | upstream_gone | cut | error
-    Column("detail", Text),
+    Column("detail", PeopleText),
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float, nullable=False),
     Column("day", Integer, nullable=False),  # of its end, in UTC, counted from 1970-01-01

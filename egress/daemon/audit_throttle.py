@@ -28,7 +28,7 @@ OTHERS: Final = "other hosts"
 
 
 class Write(Protocol):
-    """Adds a row to the audit (egress.ledger.Ledger.note)."""
+    """Adds a row to the audit (egress.ledger.UsageLedger.note)."""
 
     def __call__(
         self, agent: str, action: str, *, cause: str, by: str, result: str, detail: Mapping[str, Any] | None = None
@@ -44,7 +44,7 @@ class _Sum:
     ended: Counter[str] = field(default_factory=Counter)
 
 
-class Remarks:
+class AuditThrottle:
     """Of one event loop."""
 
     def __init__(self, write: Write, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -10,7 +10,7 @@ import aiohttp
 
 from egress.daemon.sync_control_client import ANSWER_S
 from egress.errors import EgressRefused, EgressSilent, EgressUnreachable
-from egress.settings import Address, EgressSettings, Registration
+from egress.settings import Address, AgentRegistration, EgressSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ LOOK_S: Final = 5.0
 LONGEST_WAIT_S: Final = 60.0
 
 
-class EgressClient:
+class EgressControlClient:
     """For one loop. To be closed; every method raises EgressUnreachable and EgressRefused."""
 
     def __init__(self, control: Path) -> None:
@@ -31,7 +31,7 @@ class EgressClient:
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
-    async def __aenter__(self) -> EgressClient:
+    async def __aenter__(self) -> EgressControlClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -53,7 +53,7 @@ class EgressClient:
         wanted = {"settings": settings.model_dump(mode="json"), "secrets": dict(secrets or {})}
         await self._ask("PUT", "/settings", wanted)
 
-    async def register(self, registration: Registration) -> Address:
+    async def register(self, registration: AgentRegistration) -> Address:
         """Make it listen for an agent; durable when it returns. Again with the same agent: the same address."""
         path = f"/agents/{quote(registration.agent, safe='')}"
         return Address.model_validate(await self._ask("PUT", path, registration.model_dump(mode="json")))

@@ -30,7 +30,7 @@ from core import unix_sockets
 from core.errors import MusterError
 from egress.daemon.control_client import LONGEST_WAIT_S
 from egress.limits.admission_interface import LedgerUnwritable
-from egress.settings import EgressSettings, Policy, Registration
+from egress.settings import AgentRegistration, EgressSettings, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,7 +70,7 @@ class _Stop(BaseModel):
     by: str = Field(default="", max_length=200)
 
 
-class ControlServer:
+class EgressControlServer:
     """Serves one egress's control socket."""
 
     def __init__(self, egress: Egress, path: Path, *, stop: Callable[[], None]) -> None:
@@ -122,7 +122,7 @@ class ControlServer:
         return web.json_response({})
 
     async def _register(self, request: web.Request) -> web.Response:
-        registration = Registration.model_validate_json(await request.read())
+        registration = AgentRegistration.model_validate_json(await request.read())
         if registration.agent != request.match_info["name"]:
             return _error(400, "the registration is another agent's than the path says.")
         address = await self._egress.register(registration)

@@ -19,18 +19,18 @@ from pydantic import ValidationError
 
 from core import durable_files
 from core.errors import MusterError
-from egress.daemon.audit_throttle import EVERY_S, Remarks
-from egress.daemon.control_server import ControlServer
+from egress.daemon.audit_throttle import EVERY_S, AuditThrottle
+from egress.daemon.control_server import EgressControlServer
 from egress.http.agent_listeners import ListenerError, Listeners
 from egress.http.proxy import Proxy
-from egress.http.registered_agent import Line
-from egress.ledger import Ledger
-from egress.ledger.writer_thread import Head
-from egress.limits.admission_control import Gate
+from egress.http.registered_agent import RegisteredAgent
+from egress.ledger import UsageLedger
+from egress.ledger.writer_thread import LedgerHead
+from egress.limits.admission_control import AdmissionControl
 from egress.limits.freeze_and_kill import enforce
 from egress.settings import ROLES, EgressSettings
 from egress.tunnel import host_allowlist
-from egress.tunnel.certificate_authority import Authority
+from egress.tunnel.certificate_authority import CertificateAuthority
 from egress.tunnel.checked_dns_resolver import Resolver
 from egress.tunnel.connect_tunnel import Tunnels
 from egress.tunnel.tls_interception import Interception
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from egress.paths import EgressPaths
-    from egress.settings import Address, Registration
+    from egress.settings import Address, AgentRegistration
 
 _log = structlog.get_logger("egress.daemon.egress_service")
 
@@ -62,12 +62,12 @@ class Egress:
     def __init__(
         self,
         paths: EgressPaths,
-        ledger: Ledger,
-        gate: Gate,
+        ledger: UsageLedger,
+        gate: AdmissionControl,
         proxy: Proxy,
         listeners: Listeners,
-        tunnels: Tunnels[Line],
-        interception: Interception[Line],
+        tunnels: Tunnels[RegisteredAgent],
+        interception: Interception[RegisteredAgent],
         clock: Callable[[], float],
     ) -> None:
         self._paths = paths
@@ -139,7 +139,7 @@ class Egress:
         self._settings = settings
         self.proxy.take(settings)
 
-    async def register(self, registration: Registration) -> Address:
+    async def register(self, registration: AgentRegistration) -> Address:
         """Serve an agent; durable when it returns.
 
         Raises:
@@ -169,7 +169,7 @@ class Egress:
         """
         self.ledger.copied(entries=after, actions=actions)
         if wait_s > 0:
-            known = Head(entries=after, actions=actions, observations=observations)
+            known = LedgerHead(entries=after, actions=actions, observations=observations)
             await self.ledger.newer(known, wait_s)
         return {
             "ledger": self.ledger.id,
@@ -215,13 +215,13 @@ async def running(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = settings or _kept(paths, clock()) or EgressSettings(host="")
     async with contextlib.AsyncExitStack() as stack:
-        ledger = await Ledger.open(paths.ledger, clock=clock, secrets=credentials.secrets)
+        ledger = await UsageLedger.open(paths.ledger, clock=clock, secrets=credentials.secrets)
         stack.push_async_callback(ledger.close)
-        gate = Gate(ledger, estop=paths.estop, enforce=enforce, clock=clock)
+        gate = AdmissionControl(ledger, estop=paths.estop, enforce=enforce, clock=clock)
         stack.push_async_callback(gate.close)
         await gate.start(known)
 
-        remarks = Remarks(ledger.note)
+        remarks = AuditThrottle(ledger.note)
         stack.callback(remarks.flush)
         note = remarks.attempt
         upstream = Upstream(ssl_context=ssl_context)
@@ -235,10 +235,10 @@ async def running(
             credentials=credentials,
         )
         interception = Interception(
-            authority=Authority(paths.authority, paths.trust),
+            authority=CertificateAuthority(paths.authority, paths.trust),
             serve=proxy.serve,
             accounts=known.accounts,
-            has_account=Line.has_account,
+            has_account=RegisteredAgent.has_account,
             note=note,
         )
         way_out = resolver or Resolver()
@@ -262,7 +262,7 @@ async def running(
         telling = asyncio.create_task(_tell(remarks), name="remarks")
         stack.push_async_callback(_end, telling)
         if control:
-            server = ControlServer(egress, paths.control, stop=egress.stop)
+            server = EgressControlServer(egress, paths.control, stop=egress.stop)
             await server.start()
             stack.push_async_callback(server.close)
         _log.info("egress ready", agents=len(ledger.agents), recovered=ledger.recovered)
@@ -270,13 +270,13 @@ async def running(
     _log.info("egress ended")
 
 
-async def _look(gate: Gate) -> None:
+async def _look(gate: AdmissionControl) -> None:
     while True:
         gate.look()
         await asyncio.sleep(LOOK_S)
 
 
-async def _tell(remarks: Remarks) -> None:
+async def _tell(remarks: AuditThrottle) -> None:
     while True:
         await asyncio.sleep(EVERY_S)
         remarks.flush()

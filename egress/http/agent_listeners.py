@@ -18,8 +18,8 @@ import structlog
 from core import durable_files, unix_sockets
 from core.errors import MusterError
 from egress.http import bounded_http_server
-from egress.http.registered_agent import Line
-from egress.http.response_writer import Answer
+from egress.http.registered_agent import RegisteredAgent
+from egress.http.response_writer import ResponseWriter
 from egress.settings import Address
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.http.proxy import Proxy
-    from egress.http.request import Request
+    from egress.http.request import AgentRequest
     from egress.paths import EgressPaths
-    from egress.settings import Registration
+    from egress.settings import AgentRegistration
 
 _log = structlog.get_logger("egress.http.agent_listeners")
 
@@ -44,10 +44,12 @@ class ListenerError(MusterError):
     """An agent's listener cannot be opened."""
 
 
-class Tunnels(Protocol):
+class TunnelTaker(Protocol):
     """Who takes connections that begin with CONNECT (egress.tunnel.connect_tunnel)."""
 
-    def serve(self, caller: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Awaitable[None]:
+    def serve(
+        self, caller: RegisteredAgent, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Awaitable[None]:
         """Take one, from the first byte of its CONNECT on, until it is closed."""
         ...
 
@@ -55,7 +57,7 @@ class Tunnels(Protocol):
 class Listeners:
     """All listeners of this egress."""
 
-    def __init__(self, paths: EgressPaths, proxy: Proxy, tunnels: Tunnels | None = None) -> None:
+    def __init__(self, paths: EgressPaths, proxy: Proxy, tunnels: TunnelTaker | None = None) -> None:
         self._paths = paths
         self._proxy = proxy
         self._tunnels = tunnels
@@ -66,11 +68,11 @@ class Listeners:
         return agent in self._open
 
     @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[RegisteredAgent]:
         """Of those who are listened for."""
         return [each.line for each in self._open.values()]
 
-    async def open(self, registration: Registration) -> Address:
+    async def open(self, registration: AgentRegistration) -> Address:
         """Listen for this agent, or, where that is so already, take its new registration.
 
         Raises:
@@ -83,7 +85,7 @@ class Listeners:
                 known.line.renew(registration)
                 return known.address
             await self.close(agent)
-        line = Line(registration)
+        line = RegisteredAgent(registration)
         try:
             listener = self._unix(line) if registration.listener == "unix" else self._port(line)
             await listener.start()
@@ -121,13 +123,13 @@ class Listeners:
             await listener.close()
         self._open.clear()
 
-    def _unix(self, line: Line) -> _Listener:
+    def _unix(self, line: RegisteredAgent) -> _Listener:
         path = self._paths.listener(line.agent)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         listening = unix_sockets.listen(path)
         return _Listener(self._proxy, self._tunnels, line, listening, Address(socket=str(path)), path=path)
 
-    def _port(self, line: Line) -> _Listener:
+    def _port(self, line: RegisteredAgent) -> _Listener:
         known = self._ports.of(line.agent)
         listening = _bound(known.port)
         port = listening.getsockname()[1]
@@ -156,8 +158,8 @@ class _Listener:
     def __init__(
         self,
         proxy: Proxy,
-        tunnels: Tunnels | None,
-        line: Line,
+        tunnels: TunnelTaker | None,
+        line: RegisteredAgent,
         listening: socket.socket,
         address: Address,
         *,
@@ -237,7 +239,7 @@ class _Listener:
             # At a port it may have been anybody of this host.
             self._proxy.refused(self.line, why)
 
-    async def _handle(self, request: Request) -> bool:
+    async def _handle(self, request: AgentRequest) -> bool:
         if request.method == "CONNECT":
             return _closed(request, 405)
         path = request.raw_path
@@ -335,8 +337,8 @@ def _split(path: str) -> tuple[str, str]:
     return token, slash + rest
 
 
-def _closed(request: Request, status: int) -> bool:
+def _closed(request: AgentRequest, status: int) -> bool:
     """To whom is not known here, or asks for what there is not: no more than that."""
-    answer = Answer(request)
+    answer = ResponseWriter(request)
     answer.refuse(status, (), b"", close=True)
     return answer.given()

@@ -18,8 +18,8 @@ import structlog
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from multidict import CIMultiDict
 
-from egress.http.request import BrokenBody, Content, Request
-from egress.http.response_writer import Answer
+from egress.http.request import AgentRequest, BrokenBody, Content
+from egress.http.response_writer import ResponseWriter
 from egress.upstream.connection_error_text import word
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _TEXT: Final = ((b"Content-Type", b"text/plain"),)
 
 #: Answers a request, and returns whether the connection stays open.
-Handler: TypeAlias = "Callable[[Request], Awaitable[bool]]"
+Handler: TypeAlias = "Callable[[AgentRequest], Awaitable[bool]]"
 
 
 class Server:
@@ -59,10 +59,10 @@ class Server:
         """`broken` is called with the reason when a client sends a malformed request."""
         self.handler = handler
         self.broken = broken
-        self.connections: set[Connection] = set()
+        self.connections: set[AgentConnection] = set()
 
-    def __call__(self) -> Connection:
-        return Connection(self)
+    def __call__(self) -> AgentConnection:
+        return AgentConnection(self)
 
     async def shutdown(self, patience_s: float) -> None:
         """Close all connections. Requests under way get at most `patience_s` seconds to finish."""
@@ -78,7 +78,7 @@ class Server:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-class Connection(asyncio.Protocol):
+class AgentConnection(asyncio.Protocol):
     """One connection of an agent."""
 
     def __init__(self, server: Server) -> None:
@@ -105,9 +105,9 @@ class Connection(asyncio.Protocol):
         self._reads_again = False
         """A new parser is reading a synthetic head; its callbacks are ignored until that ends."""
 
-        self._coming: Request | None = None
+        self._coming: AgentRequest | None = None
         """The request whose body is arriving."""
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[AgentRequest] = deque()
         self._ahead = 0
         """The sum of their sizes."""
         self._unread = 0
@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
         length = headers.get("Content-Length")
         if length is not None and not (length.isascii() and length.isdigit() and len(length) <= _MOST_DIGITS):
             self._stop("the Content-Length is not a number")
-        request = Request(
+        request = AgentRequest(
             self,
             method=self._parser.get_method().decode("ascii"),
             raw_path=self._target.decode("utf-8", "surrogateescape"),
@@ -251,7 +251,7 @@ class Connection(asyncio.Protocol):
         self._coming = request
         self._enqueue(request)
 
-    def _enqueue(self, request: Request) -> None:
+    def _enqueue(self, request: AgentRequest) -> None:
         self._waiting.append(request)
         self._ahead += request.size
         if len(self._waiting) > 1 and self._ahead > MOST_AHEAD:
@@ -310,7 +310,7 @@ class Connection(asyncio.Protocol):
             return
         content = Content()
         content.end()
-        refused = Request(
+        refused = AgentRequest(
             self,
             method="GET",
             raw_path="/",
@@ -343,7 +343,7 @@ class Connection(asyncio.Protocol):
         else:
             self._idle_until = self._loop.time() + IDLE_S
 
-    async def _serve(self, request: Request) -> None:
+    async def _serve(self, request: AgentRequest) -> None:
         goes_on = False
         try:
             goes_on = await (_malformed(request) if request.malformed else self._server.handler(request))
@@ -355,7 +355,7 @@ class Connection(asyncio.Protocol):
             self.task = self._left = None
             self._answered(request, goes_on)
 
-    def _answered(self, request: Request, goes_on: bool) -> None:
+    def _answered(self, request: AgentRequest, goes_on: bool) -> None:
         if not goes_on:
             self._over = True
             self._waiting.clear()
@@ -450,7 +450,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
 
-async def _malformed(request: Request) -> bool:
-    answer = Answer(request)
+async def _malformed(request: AgentRequest) -> bool:
+    answer = ResponseWriter(request)
     answer.refuse(400, _TEXT, b"muster: the request is malformed.\n", close=True)
     return answer.given()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from egress.provider_endpoints import Api
 
 
-class Refusal(Exception):
+class ErrorResponse(Exception):
     """The answer to a request that goes nowhere."""
 
     def __init__(self, status: int, message: str, *, retry_after_s: int | None = None, close: bool = False) -> None:

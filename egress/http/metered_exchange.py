@@ -21,14 +21,14 @@ from egress.limits.admission_interface import Ending, LedgerUnwritable
 from egress.limits.request_charge import has_input
 from egress.upstream import rate_limit_headers
 from egress.upstream.response_reader import UpstreamGone
-from egress.usage import NotAssembledError, Reading, meter_of
+from egress.usage import NotAssembledError, UsageReading, meter_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from egress.http.response_writer import Answer
+    from egress.http.response_writer import ResponseWriter
     from egress.ledger.model import Ended, Observation
-    from egress.limits.admission_interface import Cut, Lease
+    from egress.limits.admission_interface import AdmittedRequest, Cut
     from egress.provider_endpoints import Api, Provider
     from egress.upstream.response_reader import Response
     from egress.usage import ResponseMeter
@@ -41,7 +41,7 @@ _LONG_DOCUMENT: Final = 2**20
 _MOST_SURPLUS: Final = 2**16
 #: A document is read on for so many seconds after its client has left.
 LEFT_S = 600.0
-_NOTHING: Final = Reading()
+_NOTHING: Final = UsageReading()
 #: Headers of an error after which asking again would be billed again.
 _FINAL: Final = (*response_writer.JSON, (b"x-should-retry", b"false"))
 
@@ -52,8 +52,8 @@ class Passage:
     def __init__(
         self,
         *,
-        lease: Lease,
-        answer: Answer,
+        lease: AdmittedRequest,
+        answer: ResponseWriter,
         account: str,
         provider: Provider,
         api: Api,
@@ -325,7 +325,7 @@ class Passage:
         passing = header_filter.returning(response.raw_headers, decoded=True)
         self._answer.begin(response.status, passing, length=length, with_=first)
 
-    def _count(self, reading: Reading) -> None:
+    def _count(self, reading: UsageReading) -> None:
         self._counting = True
         so_far = reading.so_far
         try:
@@ -391,5 +391,5 @@ def _beside_document(response: Response) -> list[tuple[bytes, bytes]]:
     return [*response_writer.JSON, *(each for each in passing if each[0].lower() != b"content-type")]
 
 
-def _how(status: int, reading: Reading) -> Ended:
+def _how(status: int, reading: UsageReading) -> Ended:
     return "completed" if 200 <= status < 300 and reading.error is None else "error"

@@ -18,14 +18,21 @@ from egress.http import (
     response_writer,
     unmetered_calls,
 )
-from egress.http.error_responses import Refusal
+from egress.http.error_responses import ErrorResponse
 from egress.http.metered_exchange import Passage
 from egress.http.request import BrokenBody
-from egress.limits.admission_interface import Asked, Cut, Ending, LedgerUnwritable, Measured, Refused
+from egress.limits.admission_interface import (
+    AdmissionRefused,
+    AdmissionRequest,
+    Cut,
+    Ending,
+    LedgerUnwritable,
+    Measured,
+)
 from egress.limits.provider_token_count import Counter
 from egress.upstream.connection_pool import Upstream
 from egress.upstream.credentials import Credentials, NoCredential
-from egress.upstream.request_body_buffer import Bodies, Body, NoRoom, Stalled, TooLong
+from egress.upstream.request_body_buffer import Bodies, Body, Stalled, TooLong, TooManyRequests
 from egress.usage import document_assembly, text_token_estimate
 
 if TYPE_CHECKING:
@@ -34,10 +41,10 @@ if TYPE_CHECKING:
 
     from multidict import CIMultiDict
 
-    from egress.http.registered_agent import Line
-    from egress.http.request import Request
+    from egress.http.registered_agent import RegisteredAgent
+    from egress.http.request import AgentRequest
     from egress.http.request_body_policy import Asking
-    from egress.http.request_target import Target
+    from egress.http.request_target import RequestTarget
     from egress.limits.admission_interface import Gatekeeper
     from egress.provider_endpoints import Api, Operation, Provider
     from egress.settings import AccountSettings, EgressSettings
@@ -89,7 +96,7 @@ class Proxy:
         """These settings hold from the next request on."""
         self._accounts = {account.name: account for account in settings.accounts}
 
-    def refused(self, line: Line, cause: str) -> None:
+    def refused(self, line: RegisteredAgent, cause: str) -> None:
         """Have it in the audit that an agent tried what cannot be."""
         self._note(line.agent, "refused", cause)
 
@@ -130,7 +137,9 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def serve(self, line: Line, request: Request, path: str, provider: Provider | None = None) -> bool:
+    async def serve(
+        self, line: RegisteredAgent, request: AgentRequest, path: str, provider: Provider | None = None
+    ) -> bool:
         """Answer one request. Returns whether its connection may go on.
 
         Args:
@@ -139,21 +148,21 @@ class Proxy:
             path: its target, without what belongs to the listener.
             provider: whose host the agent believes to talk to; None: the path says it.
         """
-        answer = response_writer.Answer(request, self.credentials.secrets)
+        answer = response_writer.ResponseWriter(request, self.credentials.secrets)
         api: Api = "responses" if provider == "openai" else "anthropic"
         if line.running >= MOST_REQUESTS:
-            _refuse(answer, api, Refusal(429, f"{line.agent} has {line.running} requests open.", retry_after_s=1))
+            _refuse(answer, api, ErrorResponse(429, f"{line.agent} has {line.running} requests open.", retry_after_s=1))
             return answer.given()
         line.running += 1
         try:
             try:
                 target = _target(request, path, provider)
-            except Refusal as refusal:
+            except ErrorResponse as refusal:
                 self._note(line.agent, "refused", f"{request.method}: {refusal}")
                 raise
             if target.provider is None:
                 self._note(line.agent, "refused", f"{request.method} {target.path[:200]}: no provider's")
-                raise Refusal(404, "nothing is served here. Base URLs end in /anthropic or /openai/v1.")
+                raise ErrorResponse(404, "nothing is served here. Base URLs end in /anthropic or /openai/v1.")
             api = provider_endpoints.PROVIDERS[target.provider].api
             operation = provider_endpoints.operation(target.provider, request.method, target.path)
             if operation is None:
@@ -161,31 +170,33 @@ class Proxy:
             api = operation.api
             if not operation.metered and (denied := self._gate.denied(line.agent)) is not None:
                 # Of what is metered, the admission says it.
-                raise Refusal(403, denied.reason)
+                raise ErrorResponse(403, denied.reason)
             if self._stopping:
-                raise Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
+                raise ErrorResponse(503, "the egress is being stopped.", retry_after_s=2, close=True)
             await self._forward(line, request, answer, target, operation)
-        except Refusal as refusal:
+        except ErrorResponse as refusal:
             _refuse(answer, api, refusal)
         except ConnectionError:
             answer.abort()
         except BrokenBody:
-            _refuse(answer, api, Refusal(400, "the coding of the request's body is broken.", close=True))
+            _refuse(answer, api, ErrorResponse(400, "the coding of the request's body is broken.", close=True))
         except Exception:
             # The client is told, as long as it can be.
             _log.exception("request failed", agent=line.agent, method=request.method)
-            _refuse(answer, api, Refusal(500, "something went wrong in the egress; its log has more.", close=True))
+            _refuse(
+                answer, api, ErrorResponse(500, "something went wrong in the egress; its log has more.", close=True)
+            )
         finally:
             line.running -= 1
         return answer.given()
 
-    def _unknown(self, line: Line, request: Request, target: Target) -> Refusal:
+    def _unknown(self, line: RegisteredAgent, request: AgentRequest, target: RequestTarget) -> ErrorResponse:
         if request.method == "GET" and target.path == "/v1/responses":
-            return Refusal(426, "this is no WebSocket; send the request by HTTP.")
+            return ErrorResponse(426, "this is no WebSocket; send the request by HTTP.")
         self._note(
             line.agent, "refused", f"{request.method} {target.provider} {target.path[:200]}: not among the calls"
         )
-        return Refusal(
+        return ErrorResponse(
             403,
             f"{request.method} {target.path[:200]} is none of the calls that leave from here: models are asked, "
             "listed and asked to count; everything else of a provider is closed to agents.",
@@ -193,10 +204,10 @@ class Proxy:
 
     async def _forward(
         self,
-        line: Line,
-        request: Request,
-        answer: response_writer.Answer,
-        target: Target,
+        line: RegisteredAgent,
+        request: AgentRequest,
+        answer: response_writer.ResponseWriter,
+        target: RequestTarget,
         operation: Operation,
     ) -> None:
         assert target.provider is not None
@@ -204,9 +215,9 @@ class Proxy:
         if not operation.metered and request.method != "POST" and not request.content.at_eof():
             # A server that does not expect one would take it for the next request, whose answer somebody else gets.
             self._note(line.agent, "refused", f"{request.method} {target.path[:200]} with a body")
-            raise Refusal(400, f"a {request.method} has no body here.", close=True)
+            raise ErrorResponse(400, f"a {request.method} has no body here.", close=True)
         if not operation.metered and (wait_s := line.pace.take()) is not None:
-            raise Refusal(
+            raise ErrorResponse(
                 429,
                 f"{line.agent} may list models and count tokens {unmetered_calls.PER_SECOND:.0f} times a second for "
                 f"long, and {unmetered_calls.BURST} times at once. Ask again in {wait_s} s.",
@@ -222,39 +233,43 @@ class Proxy:
         finally:
             body.close()
 
-    def _account(self, line: Line, provider: Provider) -> AccountSettings:
+    def _account(self, line: RegisteredAgent, provider: Provider) -> AccountSettings:
         name = line.registration.accounts.get(provider)
         if name is None:
-            raise Refusal(403, f"{line.agent} has no account with {provider}. Give it one in roster.yaml.")
+            raise ErrorResponse(403, f"{line.agent} has no account with {provider}. Give it one in roster.yaml.")
         account = self._accounts.get(name)
         if account is None or account.provider != provider:
-            raise Refusal(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
+            raise ErrorResponse(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
         return account
 
-    async def _body(self, line: Line, request: Request, answer: response_writer.Answer, longest: int | None) -> Body:
+    async def _body(
+        self, line: RegisteredAgent, request: AgentRequest, answer: response_writer.ResponseWriter, longest: int | None
+    ) -> Body:
         expected = request.headers.get("Expect")
         if expected is not None:
             if expected.lower() != "100-continue":
-                raise Refusal(417, "nothing but 100-continue can be expected here.", close=True)
+                raise ErrorResponse(417, "nothing but 100-continue can be expected here.", close=True)
             if request.version >= (1, 1) and not request.content.at_eof():
                 answer.go_on()
         if request.headers.get("Content-Encoding", "").strip().lower() not in _KNOWN_ENCODINGS:
-            raise Refusal(415, "the body is encoded in a way that is not known here; send it plain.", close=True)
+            raise ErrorResponse(415, "the body is encoded in a way that is not known here; send it plain.", close=True)
         try:
             return await self._bodies.read(request, line.agent, longest)
         except TooLong as error:
-            raise Refusal(413, str(error), close=True) from None
-        except NoRoom as error:
-            raise Refusal(503, str(error), retry_after_s=5, close=True) from None
+            raise ErrorResponse(413, str(error), close=True) from None
+        except TooManyRequests as error:
+            raise ErrorResponse(503, str(error), retry_after_s=5, close=True) from None
         except Stalled as error:
-            raise Refusal(408, str(error), close=True) from None
+            raise ErrorResponse(408, str(error), close=True) from None
         except OSError as error:
             if isinstance(error, ConnectionError):
                 raise
             _log.error("spool not writable", agent=line.agent, error=str(error))
-            raise Refusal(503, "the egress has no room for long requests (a full disk?).", close=True) from None
+            raise ErrorResponse(503, "the egress has no room for long requests (a full disk?).", close=True) from None
 
-    async def _outgoing(self, request: Request, answer: response_writer.Answer, account: AccountSettings) -> Any:
+    async def _outgoing(
+        self, request: AgentRequest, answer: response_writer.ResponseWriter, account: AccountSettings
+    ) -> Any:
         credential = None
         if account.credential is not None and not account.passthrough:
             credential = self.credentials.known(account.credential)
@@ -262,7 +277,7 @@ class Proxy:
                 try:
                     credential = await self.credentials.get(account.credential)
                 except NoCredential as error:
-                    raise Refusal(
+                    raise ErrorResponse(
                         503, f"the credential of the account {account.name} is not to be had: {error}"
                     ) from None
         try:
@@ -270,14 +285,14 @@ class Proxy:
                 request.headers.items(), provider=account.provider, credential=credential, own=account.passthrough
             )
         except ValueError as error:
-            raise Refusal(400, str(error)) from None
+            raise ErrorResponse(400, str(error)) from None
 
     async def _metered(
         self,
-        line: Line,
-        request: Request,
-        answer: response_writer.Answer,
-        target: Target,
+        line: RegisteredAgent,
+        request: AgentRequest,
+        answer: response_writer.ResponseWriter,
+        target: RequestTarget,
         api: Api,
         account: AccountSettings,
         body: Body,
@@ -291,7 +306,7 @@ class Proxy:
         async def measure() -> Measured:
             return await self._measure(line, body, api, account, target, outgoing)
 
-        asked = Asked(
+        asked = AdmissionRequest(
             agent=line.agent,
             account=account.name,
             provider=account.provider,
@@ -310,15 +325,15 @@ class Proxy:
         )
         try:
             lease = await self._gate.admit(asked)
-        except Refused as refused:
+        except AdmissionRefused as refused:
             final = refused.retry_after_s is None
-            raise Refusal(403 if final else 429, str(refused), retry_after_s=refused.retry_after_s) from None
+            raise ErrorResponse(403 if final else 429, str(refused), retry_after_s=refused.retry_after_s) from None
         except LedgerUnwritable as error:
-            raise Refusal(503, str(error), retry_after_s=5) from None
+            raise ErrorResponse(503, str(error), retry_after_s=5) from None
         if self._stopping:
             # It waited for what is being ended.
             await lease.settle(Ending(ended="error", sent=False, detail="The egress was being stopped."))
-            raise Refusal(503, "the egress is being stopped.", retry_after_s=2, close=True)
+            raise ErrorResponse(503, "the egress is being stopped.", retry_after_s=2, close=True)
         # Only what streams can be cut.
         assemble = (
             lease.near
@@ -361,11 +376,11 @@ class Proxy:
 
     async def _measure(
         self,
-        line: Line,
+        line: RegisteredAgent,
         body: Body,
         api: Api,
         account: AccountSettings,
-        target: Target,
+        target: RequestTarget,
         outgoing: CIMultiDict[str],
     ) -> Measured:
         """Measure an input more closely: by the provider's own count, or else by what it is written with."""
@@ -392,10 +407,10 @@ class Proxy:
 
     async def _harmless(
         self,
-        line: Line,
-        request: Request,
-        answer: response_writer.Answer,
-        target: Target,
+        line: RegisteredAgent,
+        request: AgentRequest,
+        answer: response_writer.ResponseWriter,
+        target: RequestTarget,
         account: AccountSettings,
         body: Body,
     ) -> None:
@@ -415,7 +430,7 @@ class Proxy:
         if status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)
 
-    async def _read(self, line: Line, api: Api, body: Body, account: AccountSettings) -> Asking:
+    async def _read(self, line: RegisteredAgent, api: Api, body: Body, account: AccountSettings) -> Asking:
         def read() -> Asking:
             return request_body_policy.read(
                 api, body.content(), server_tools=account.server_tools, premium=account.premium
@@ -426,10 +441,10 @@ class Proxy:
                 return read()
             return await self._bodies.work_on(line.agent, read)
         except request_body_policy.BadAsking as error:
-            raise Refusal(error.status, str(error)) from None
+            raise ErrorResponse(error.status, str(error)) from None
 
     async def _rewrite(
-        self, line: Line, body: Body, wanted: Asking, max_tokens: int | None, *, as_stream: bool
+        self, line: RegisteredAgent, body: Body, wanted: Asking, max_tokens: int | None, *, as_stream: bool
     ) -> None:
         """Put the bound on output in, the wish for usage, and for a stream."""
         if not request_body_policy.edits(wanted, max_tokens, True, as_stream=as_stream):
@@ -444,20 +459,20 @@ class Proxy:
         await self._bodies.work_on(line.agent, rewrite)
 
 
-def _target(request: Request, path: str, provider: Provider | None) -> Target:
+def _target(request: AgentRequest, path: str, provider: Provider | None) -> RequestTarget:
     hosts = request.headers.getall("Host", ())
     if len(hosts) > 1:
-        raise Refusal(400, "the request names more than one host.", close=True)
+        raise ErrorResponse(400, "the request names more than one host.", close=True)
     lengths = request.headers.getall("Content-Length", ())
     if len(lengths) > 1 or (lengths and "Transfer-Encoding" in request.headers):
-        raise Refusal(400, "the request says twice how long its body is.", close=True)
+        raise ErrorResponse(400, "the request says twice how long its body is.", close=True)
     try:
         return request_target.read(path, provider=provider)
     except request_target.BadTarget as error:
-        raise Refusal(400, str(error), close=True) from None
+        raise ErrorResponse(400, str(error), close=True) from None
 
 
-def _url(account: AccountSettings, target: Target) -> str:
+def _url(account: AccountSettings, target: RequestTarget) -> str:
     return account.upstream.rstrip("/") + target.path + target.query
 
 
@@ -472,13 +487,13 @@ def _this_task() -> asyncio.Task[Any]:
     return task
 
 
-def _attempt(request: Request) -> int:
+def _attempt(request: AgentRequest) -> int:
     """Anthropic's and OpenAI's own clients count their retries in a header."""
     said = request.headers.get("x-stainless-retry-count", "")
     return min(int(said) + 1, _MOST_ATTEMPTS) if said.isascii() and said.isdecimal() and len(said) < 5 else 1
 
 
-def _refuse(answer: response_writer.Answer, api: Api, refusal: Refusal) -> None:
+def _refuse(answer: response_writer.ResponseWriter, api: Api, refusal: ErrorResponse) -> None:
     found = list(response_writer.JSON)
     if refusal.retry_after_s is not None:
         found.append((b"Retry-After", b"%d" % refusal.retry_after_s))

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from egress.http.turn_attribution import TurnFile
-from egress.http.unmetered_calls import Pace
+from egress.http.unmetered_calls import CallRateLimiter
 
 if TYPE_CHECKING:
     from egress.provider_endpoints import Provider
-    from egress.settings import Registration
+    from egress.settings import AgentRegistration
 
 
-class Line:
+class RegisteredAgent:
     """One agent's, for as long as it is registered."""
 
-    def __init__(self, registration: Registration) -> None:
+    def __init__(self, registration: AgentRegistration) -> None:
         self.renew(registration)
         self.running = 0
-        self.pace = Pace()
+        self.pace = CallRateLimiter()
 
-    def renew(self, registration: Registration) -> None:
+    def renew(self, registration: AgentRegistration) -> None:
         """It was registered anew."""
         self.registration = registration
         self.turn = TurnFile(registration.turn_file)

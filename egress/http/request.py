@@ -15,7 +15,7 @@ class BrokenBody(Exception):
     """The client sent a body that cannot be read. The message says why."""
 
 
-class Link(Protocol):
+class RequestLink(Protocol):
     """The connection of a request, as the code that answers it sees it."""
 
     @property
@@ -130,7 +130,7 @@ class Content:
             waiter.set_result(None)
 
 
-class Request:
+class AgentRequest:
     """A request whose head was read."""
 
     __slots__ = (
@@ -148,7 +148,7 @@ class Request:
 
     def __init__(
         self,
-        protocol: Link,
+        protocol: RequestLink,
         *,
         method: str,
         raw_path: str,

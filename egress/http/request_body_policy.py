@@ -112,7 +112,7 @@ class Asking:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Edit:
+class BodySplice:
     """One splice: what stands from `start` to `end` of the body becomes `text`."""
 
     start: int
@@ -210,7 +210,9 @@ def _check_name(key: str, read: Container[str]) -> None:
         raise BadAsking(f"the member {key[:60]!a} may be taken for another; write it as it is known.")
 
 
-def edits(asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False) -> tuple[Edit, ...]:
+def edits(
+    asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
+) -> tuple[BodySplice, ...]:
     """What has to be changed, in the order of the places.
 
     Args:
@@ -232,14 +234,14 @@ def edits(asking: Asking, max_tokens: int | None, include_usage: bool, *, as_str
     if include_usage and asking.api == "chat" and (asking.stream or as_stream) and not asking.include_usage:
         changes["stream_options"] = json.dumps({**(asking.stream_options or {}), "include_usage": True})
     found = [
-        Edit(start=asking.spans[key][0], end=asking.spans[key][1], text=text.encode())
+        BodySplice(start=asking.spans[key][0], end=asking.spans[key][1], text=text.encode())
         for key, text in changes.items()
         if key in asking.spans
     ]
     added = ",".join(f'"{key}":{text}' for key, text in changes.items() if key not in asking.spans)
     if added:
         comma = "" if asking.empty else ","
-        found.append(Edit(start=asking.inside, end=asking.inside, text=f"{added}{comma}".encode()))
+        found.append(BodySplice(start=asking.inside, end=asking.inside, text=f"{added}{comma}".encode()))
     return tuple(sorted(found, key=lambda edit: edit.start))
 
 

@@ -22,7 +22,7 @@ class BadTarget(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestTarget:
     """Where a request wants to go."""
 
     provider: Provider | None
@@ -33,7 +33,7 @@ class Target:
     """As it came, with the question mark; empty: there is none."""
 
 
-def read(raw: str, *, provider: Provider | None = None) -> Target:
+def read(raw: str, *, provider: Provider | None = None) -> RequestTarget:
     """Read the target of a request in origin form (RFC 9112, 3.2.1).
 
     Args:
@@ -59,8 +59,8 @@ def read(raw: str, *, provider: Provider | None = None) -> Target:
     if "/." in path and any(segment in {".", ".."} for segment in path.split("/")):
         raise BadTarget("the path climbs ('.' or '..').")
     if provider is not None:
-        return Target(provider, path, mark + query)
+        return RequestTarget(provider, path, mark + query)
     for known in PROVIDERS:
         if path.startswith(f"/{known}") and path[len(known) + 1 : len(known) + 2] in {"", "/"}:
-            return Target(known, path[len(known) + 1 :] or "/", mark + query)
-    return Target(None, path, mark + query)
+            return RequestTarget(known, path[len(known) + 1 :] or "/", mark + query)
+    return RequestTarget(None, path, mark + query)

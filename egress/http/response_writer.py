@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from core.secret_values import SecretValues
-    from egress.http.request import Request
+    from egress.http.request import AgentRequest
 
 #: A client that was cut off and has not taken what was written for it by then loses the rest.
 GRACE_S: Final = 0.03
@@ -29,7 +29,7 @@ _NO_CONTENT: Final = {204, 304}
 JSON: Final = ((b"Content-Type", b"application/json"),)
 
 
-class Answer:
+class ResponseWriter:
     """The response to one request. Nothing in it raises but for a connection that is gone (ConnectionError)."""
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Answer:
         "begun",
     )
 
-    def __init__(self, request: Request, secrets: SecretValues | None = None) -> None:
+    def __init__(self, request: AgentRequest, secrets: SecretValues | None = None) -> None:
         """`secrets` never leave in it: some servers repeat what they were sent."""
         self._request = request
         self._protocol = request.protocol

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from egress import provider_endpoints
 from egress.http import content_encoding, error_responses, header_filter
-from egress.http.error_responses import Refusal
+from egress.http.error_responses import ErrorResponse
 from egress.upstream import rate_limit_headers
 from egress.upstream.response_reader import UpstreamGone
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from multidict import CIMultiDict
 
-    from egress.http.response_writer import Answer
+    from egress.http.response_writer import ResponseWriter
     from egress.limits.admission_interface import Cut, Gatekeeper
     from egress.settings import AccountSettings
     from egress.upstream.connection_pool import Upstream
@@ -42,7 +42,7 @@ PER_SECOND: Final = 2.0
 LONGEST: Final = 32 * 2**20
 
 
-class Pace:
+class CallRateLimiter:
     """Of one agent: what it may still ask now, and what it has asked."""
 
     __slots__ = ("_at", "_clock", "_left", "held_back", "passed")
@@ -79,7 +79,7 @@ async def carry(
     url: str,
     outgoing: CIMultiDict[str],
     body: Body,
-    answer: Answer,
+    answer: ResponseWriter,
     clock: Callable[[], float] = time.time,
 ) -> int | None:
     """Send a call on and its response back, unless the agent is cut off meanwhile. The provider's status, if any.
@@ -111,7 +111,7 @@ async def carry(
         if not ended:
             raise
     except (UpstreamGone, content_encoding.BadEncoding) as broken:
-        raise Refusal(502, str(broken)) from None
+        raise ErrorResponse(502, str(broken)) from None
     finally:
         unwatch()
         if response is not None:
@@ -119,7 +119,7 @@ async def carry(
     return None if response is None else response.status
 
 
-async def _pass(response: Response, answer: Answer, *, headless: bool) -> None:
+async def _pass(response: Response, answer: ResponseWriter, *, headless: bool) -> None:
     """Pass the content on, decoded: what is masked in it has to be read. Content that comes at once keeps a length."""
     passing = header_filter.returning(response.raw_headers, decoded=True)
     if headless or response.status in {204, 304}:

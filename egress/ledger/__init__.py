@@ -11,6 +11,6 @@ opening   what is found when an egress starts
 book      all of it together, for the event loop
 """
 
-from egress.ledger.service import Ledger
+from egress.ledger.service import UsageLedger
 
-__all__ = ["Ledger"]
+__all__ = ["UsageLedger"]

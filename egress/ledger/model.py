@@ -70,7 +70,7 @@ ENDING: Final = "ending/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One request. Times are seconds since the epoch."""
 
     seq: int

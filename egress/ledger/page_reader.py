@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from budget.tokens import Tokens
-    from egress.ledger.model import Action, Entry, Observation
+    from egress.ledger.model import Action, LedgerEntry, Observation
 
 _T = TypeVar("_T")
 
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 MOST_ROWS = 1000
 
 
-class Learned(NamedTuple):
+class PastRequest(NamedTuple):
     """What a request of the past used, for estimates."""
 
     role: str
@@ -38,7 +38,7 @@ class Reader:
         self._thread = ThreadPoolExecutor(1, "ledger reader")
         self._connection: sqlite3.Connection | None = None
 
-    async def entries_after(self, seq: int, limit: int) -> list[Entry]:
+    async def entries_after(self, seq: int, limit: int) -> list[LedgerEntry]:
         """The entries after `seq`, in order, without gaps, at most `limit`."""
         return await self._page(
             "SELECT * FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit, table_rows.entry
@@ -55,7 +55,7 @@ class Reader:
         query = "SELECT * FROM observations WHERE change > ? ORDER BY change LIMIT ?"
         return await self._page(query, change, limit, lambda row: (row["change"], table_rows.observation(row)))
 
-    async def learned(self, limit: int) -> list[Learned]:
+    async def learned(self, limit: int) -> list[PastRequest]:
         """What the last requests used whose usage the provider told, oldest first. `limit` bounds what is looked at."""
         query = (
             "SELECT role, coalesce(model_asked, '') AS asked, input, output, cache_read, cache_write, reasoning FROM "
@@ -80,8 +80,8 @@ class Reader:
         return self._connection
 
 
-def _learned(row: Any) -> Learned:
-    return Learned(
+def _learned(row: Any) -> PastRequest:
+    return PastRequest(
         role=row["role"],
         model=row["asked"],
         tokens=table_rows.tokens_of(row),

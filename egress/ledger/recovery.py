@@ -15,7 +15,7 @@ from egress.ledger import reservation_log as intents
 from egress.ledger.model import EGRESS_ENDED
 from egress.ledger.reservation_log import Intents
 from egress.ledger.table_rows import Denial, estimated
-from egress.settings import Registration
+from egress.settings import AgentRegistration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ RECOVER: Final = declare("ledger.recover")
 _log = structlog.get_logger(__name__)
 
 
-class Opened:
+class RecoveredLedger:
     """What was found in the file, and beside it."""
 
     intents: Intents
@@ -40,15 +40,15 @@ class Opened:
         self.recovered = 0
         self.ledger: str = connection.execute("SELECT value FROM meta WHERE key = 'ledger'").fetchone()[0]
         self.denials = {row[0]: Denial(*row) for row in connection.execute("SELECT * FROM denials")}
-        self.agents: dict[str, Registration] = {}
+        self.agents: dict[str, AgentRegistration] = {}
         for name, text in connection.execute("SELECT name, registration FROM agents"):
             try:
-                self.agents[name] = Registration.model_validate_json(text)
+                self.agents[name] = AgentRegistration.model_validate_json(text)
             except ValidationError as error:
                 _log.warning("agent_unreadable", agent=name, errors=error.error_count())
 
 
-def open_ledger(path: Path, now: float, long: int) -> Opened:
+def open_ledger(path: Path, now: float, long: int) -> RecoveredLedger:
     """Open the file, and enter what was under way when the last egress ended.
 
     Args:
@@ -62,7 +62,7 @@ def open_ledger(path: Path, now: float, long: int) -> Opened:
     connection = schema.open_for_writing(path)
     try:
         provider_text_cleanup.blank(connection)
-        opened = Opened(connection)
+        opened = RecoveredLedger(connection)
         after, pending, files = intents.pending(path, opened.ledger)
         with around(RECOVER):
             connection.execute("BEGIN IMMEDIATE")

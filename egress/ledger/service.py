@@ -14,18 +14,18 @@ from database.engine import sqlite_vacuum
 from egress.ledger import hourly_aggregates, recovery, reservation_log, table_rows
 from egress.ledger.model import Action
 from egress.ledger.page_reader import Reader
-from egress.ledger.writer_thread import Head, Seen, Work, Writer, unwritable
+from egress.ledger.writer_thread import LedgerHead, LedgerWriter, ObservedQuotas, WriterTask, unwritable
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from egress.ledger.model import Entry, Observation
-    from egress.ledger.page_reader import Learned
+    from egress.ledger.model import LedgerEntry, Observation
+    from egress.ledger.page_reader import PastRequest
     from egress.ledger.table_rows import Denial, Reservation, Settlement
     from egress.limits.admission_interface import LedgerUnwritable
-    from egress.settings import Registration
+    from egress.settings import AgentRegistration
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ _PROBE_S: Final = 1.0
 _T = TypeVar("_T")
 
 
-class Ledger:
+class UsageLedger:
     """One host's ledger. All methods are the event loop's; whatever they return or await is durable then, but for
     what `reserve` says of itself.
 
@@ -51,9 +51,9 @@ class Ledger:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: LedgerWriter,
         reader: Reader,
-        opened: recovery.Opened,
+        opened: recovery.RecoveredLedger,
         clock: Callable[[], float],
         secrets: SecretValues | None = None,
     ) -> None:
@@ -90,7 +90,7 @@ class Ledger:
         clock: Callable[[], float] = time.time,
         long: int = reservation_log.LONG,
         secrets: SecretValues | None = None,
-    ) -> Ledger:
+    ) -> UsageLedger:
         """Open the file, or begin one, and enter what was under way when the last egress ended, as estimates.
 
         `long` is how long the file of what is under way gets, bytes. `secrets` stand in no row.
@@ -99,8 +99,8 @@ class Ledger:
             LedgerUnusable: it cannot be opened as it is.
         """
         opened = await asyncio.to_thread(recovery.open_ledger, path, clock(), long)
-        ledger: Ledger
-        writer = Writer(
+        ledger: UsageLedger
+        writer = LedgerWriter(
             opened.connection,
             asyncio.get_running_loop(),
             on_committed=lambda head: ledger._committed(head),
@@ -185,11 +185,11 @@ class Ledger:
             for each in observations
             if masked(each.window) is each.window and (each.status is None or masked(each.status) is each.status)
         ]
-        self._writer.put_unheard(Seen(tuple(clean)))
+        self._writer.put_unheard(ObservedQuotas(tuple(clean)))
 
     async def flushed(self) -> None:
         """Wait until all that was asked for before this is durable."""
-        await self._writer.put(Work(lambda _: None, owed=False))
+        await self._writer.put(WriterTask(lambda _: None, owed=False))
 
     # --- what was done to agents -----------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class Ledger:
     ) -> None:
         """The same, for whom nobody waits."""
         made = self._action(agent, action, cause, by, result, detail)
-        self._writer.put_unheard(Work(lambda connection: _insert_action(connection, made), owed=True))
+        self._writer.put_unheard(WriterTask(lambda connection: _insert_action(connection, made), owed=True))
 
     async def deny(self, denial: Denial, *, result: str, detail: Mapping[str, Any] | None = None) -> Action:
         """Keep a denial, with its row in the audit. When it cannot be written now it is owed: it holds already."""
@@ -238,7 +238,7 @@ class Ledger:
         self.denials.pop(agent, None)
         return done
 
-    async def keep_agent(self, registration: Registration) -> None:
+    async def keep_agent(self, registration: AgentRegistration) -> None:
         """Remember an agent, so that it is served again after a restart."""
         row = registration.agent, registration.model_dump_json()
         await self._work(
@@ -260,21 +260,21 @@ class Ledger:
             hourly_aggregates.advance(connection)
             return {start: hourly_aggregates.since(connection, start) for start in starts}
 
-        result: dict[float, list[hourly_aggregates.Used]] = await self._writer.put(Work(read, owed=False))
+        result: dict[float, list[hourly_aggregates.Used]] = await self._writer.put(WriterTask(read, owed=False))
         return result
 
-    async def learned(self, limit: int) -> list[Learned]:
+    async def learned(self, limit: int) -> list[PastRequest]:
         """What the last requests used whose usage the provider told, oldest first."""
         return await self._reader.learned(limit)
 
     # --- for who copies it -----------------------------------------------------------------------------------------
 
     @property
-    def head(self) -> Head:
+    def head(self) -> LedgerHead:
         """How far the ledger goes."""
         return self._head
 
-    async def entries_after(self, seq: int, limit: int) -> list[Entry]:
+    async def entries_after(self, seq: int, limit: int) -> list[LedgerEntry]:
         return await self._reader.entries_after(seq, limit)
 
     async def actions_after(self, seq: int, limit: int) -> list[Action]:
@@ -283,7 +283,7 @@ class Ledger:
     async def observations_after(self, change: int, limit: int) -> list[tuple[int, Observation]]:
         return await self._reader.observations_after(change, limit)
 
-    async def newer(self, than: Head, timeout_s: float) -> Head:
+    async def newer(self, than: LedgerHead, timeout_s: float) -> LedgerHead:
         """How far the ledger goes, once it goes beyond `than` in any of its streams, or the time is up."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -308,7 +308,7 @@ class Ledger:
         # What is gone would be taken for not having ended.
         entries = min(entries, self._intents.after)
         self._writer.put_unheard(
-            Work(lambda connection: _prune(connection, now - KEEP_S, entries, actions), owed=False)
+            WriterTask(lambda connection: _prune(connection, now - KEEP_S, entries, actions), owed=False)
         )
         self._turn()
         self._sync()
@@ -338,7 +338,7 @@ class Ledger:
         if self._intents.is_long:
             self._turn()
         older = self._intents.older
-        done = self._writer.put(Work(lambda _: self._intents.sync(), owed=False))
+        done = self._writer.put(WriterTask(lambda _: self._intents.sync(), owed=False))
         done.add_done_callback(lambda future: self._synced(future, older))
 
     def _turn(self) -> None:
@@ -360,7 +360,7 @@ class Ledger:
             _log.warning("reservations_not_dropped", error=str(trouble))
 
     async def _work(self, act: Callable[[sqlite3.Connection], _T], *, owed: bool) -> _T:
-        result: _T = await self._writer.put(Work(act, owed=owed))
+        result: _T = await self._writer.put(WriterTask(act, owed=owed))
         return result
 
     def _action(
@@ -386,7 +386,7 @@ class Ledger:
             detail=detail or {},
         )
 
-    def _committed(self, head: Head) -> None:
+    def _committed(self, head: LedgerHead) -> None:
         if head != self._head:
             self._head = head
             if self._news is not None:

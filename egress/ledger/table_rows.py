@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from budget.limits.scopes import NANO_USD
 from budget.tokens import Tokens
-from egress.ledger.model import Action, Entry, Observation
+from egress.ledger.model import Action, LedgerEntry, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,10 +175,10 @@ def tokens_of(row: Mapping[str, Any]) -> Tokens:
     )
 
 
-def entry(row: Mapping[str, Any]) -> Entry:
+def entry(row: Mapping[str, Any]) -> LedgerEntry:
     """From a row of the table."""
     nano = row["nano_usd"]
-    return Entry(
+    return LedgerEntry(
         seq=row["seq"],
         id=row["id"],
         tenant_id=row["tenant_id"],

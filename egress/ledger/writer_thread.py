@@ -47,7 +47,7 @@ _PACE_S: Final = 0.0015
 _RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
-class Head(NamedTuple):
+class LedgerHead(NamedTuple):
     """How far the ledger goes: the last seq of each of its three streams."""
 
     entries: int
@@ -55,13 +55,13 @@ class Head(NamedTuple):
     observations: int
 
 
-class Seen(NamedTuple):
+class ObservedQuotas(NamedTuple):
     """What providers said of quotas; of what they said of the same window, the last is kept."""
 
     observations: tuple[Observation, ...]
 
 
-class Work(NamedTuple):
+class WriterTask(NamedTuple):
     """Something to be done within the transaction, after everything that was asked for before it."""
 
     act: Callable[[sqlite3.Connection], Any]
@@ -69,10 +69,10 @@ class Work(NamedTuple):
     """It is done later when it cannot be done now."""
 
 
-What: TypeAlias = "Settlement | Seen | Work"
+What: TypeAlias = "Settlement | ObservedQuotas | WriterTask"
 
 
-class Job(NamedTuple):
+class WriteJob(NamedTuple):
     what: What
     done: asyncio.Future[Any] | None
     """None: nobody waits for it."""
@@ -89,7 +89,7 @@ _OBSERVATION: Final = (
 _observed: Final = attrgetter(*OBSERVED)
 
 
-class Writer:
+class LedgerWriter:
     """Takes jobs from the event loop, and tells it what became of them.
 
     Args:
@@ -104,21 +104,21 @@ class Writer:
         connection: sqlite3.Connection,
         loop: asyncio.AbstractEventLoop,
         *,
-        on_committed: Callable[[Head], None],
+        on_committed: Callable[[LedgerHead], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
         self._loop = loop
         self._on_committed = on_committed
         self._clock = clock
-        self._gathered: list[Job] = []
+        self._gathered: list[WriteJob] = []
         self._busy = False
         self._next_at = 0.0
-        self._groups: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self._owed: list[Job] = []
+        self._groups: queue.SimpleQueue[list[WriteJob] | None] = queue.SimpleQueue()
+        self._owed: list[WriteJob] = []
         self._failures = 0
         self._retry_at = 0.0
-        self._head = Head(
+        self._head = LedgerHead(
             *connection.execute(
                 "SELECT (SELECT coalesce(max(seq), 0) FROM entries), (SELECT coalesce(max(seq), 0) FROM actions),"
                 " (SELECT coalesce(max(change), 0) FROM observations)"
@@ -131,7 +131,7 @@ class Writer:
         self._ended = loop.create_future()
 
     @property
-    def head(self) -> Head:
+    def head(self) -> LedgerHead:
         """How far the ledger goes. Read it before `start`; later it is told by `on_committed`."""
         return self._head
 
@@ -144,12 +144,12 @@ class Writer:
         A settlement's result is the seq of its entry. Whether anybody awaits the future changes nothing.
         """
         done: asyncio.Future[Any] = self._loop.create_future()
-        self._put(Job(what, done))
+        self._put(WriteJob(what, done))
         return done
 
     def put_unheard(self, what: What) -> None:
         """The same, when nobody wants to know."""
-        self._put(Job(what, None))
+        self._put(WriteJob(what, None))
 
     async def close(self) -> None:
         """Write what was asked for so far, if it can be written, and close the file."""
@@ -159,7 +159,7 @@ class Writer:
         await asyncio.shield(self._ended)
         self._thread.join()
 
-    def _put(self, job: Job) -> None:
+    def _put(self, job: WriteJob) -> None:
         self._gathered.append(job)
         if not self._busy:
             self._busy = True
@@ -174,7 +174,7 @@ class Writer:
         else:
             self._busy = False
 
-    def _told(self, told: Sequence[_Told], head: Head) -> None:
+    def _told(self, told: Sequence[_Told], head: LedgerHead) -> None:
         self._on_committed(head)
         _resolve(told)
         # Those who were told go on first: what they ask for belongs to the next group.
@@ -215,7 +215,7 @@ class Writer:
     def _patience(self) -> float:
         return max(0.0, self._retry_at - time.monotonic())
 
-    def _write(self, jobs: Sequence[Job]) -> list[_Told]:
+    def _write(self, jobs: Sequence[WriteJob]) -> list[_Told]:
         """Write a group, or try again when it is empty; what those who wait for something of it are told."""
         if self.trouble is not None:
             # Only what must not get lost is worth trying with; the rest is refused meanwhile.
@@ -223,7 +223,7 @@ class Writer:
             return told if self._patience() > 0 else told + self._attempt([])
         return self._attempt(jobs)
 
-    def _attempt(self, jobs: Sequence[Job]) -> list[_Told]:
+    def _attempt(self, jobs: Sequence[WriteJob]) -> list[_Told]:
         group = [*self._owed, *jobs] if self._owed else jobs
         try:
             results = self._commit(group)
@@ -232,7 +232,7 @@ class Writer:
         self._succeed()
         return [(job.done, result) for job, result in zip(group, results, strict=True) if job.done is not None]
 
-    def _attempt_singly(self, group: Sequence[Job]) -> list[_Told]:
+    def _attempt_singly(self, group: Sequence[WriteJob]) -> list[_Told]:
         """Something in the group cannot be written whatever the disk does: find it, so that it harms nobody else."""
         self._owed.clear()
         told: list[_Told] = []
@@ -249,7 +249,7 @@ class Writer:
         self._succeed()
         return told
 
-    def _commit_or_estimate(self, job: Job) -> Any:
+    def _commit_or_estimate(self, job: WriteJob) -> Any:
         """Write one job by itself; of a settlement that cannot be written, what had been assumed of its request."""
         try:
             return self._commit([job])[0]
@@ -258,28 +258,28 @@ class Writer:
                 raise
             _log.exception("settlement_unwritable", id=job.what.reservation.id)
             estimate = estimated(job.what.reservation, self._clock(), NOT_WRITTEN)
-            return self._commit([Job(estimate, None)])[0]
+            return self._commit([WriteJob(estimate, None)])[0]
 
     def _succeed(self) -> None:
         self._owed.clear()
         self._failures = 0
         self.trouble = None
 
-    def _fail(self, error: Exception, jobs: Sequence[Job]) -> list[_Told]:
+    def _fail(self, error: Exception, jobs: Sequence[WriteJob]) -> list[_Told]:
         self.trouble = str(error)
         self._retry_at = time.monotonic() + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
         self._failures += 1
         return self._refuse(jobs)
 
-    def _refuse(self, jobs: Sequence[Job]) -> list[_Told]:
+    def _refuse(self, jobs: Sequence[WriteJob]) -> list[_Told]:
         """Say that it cannot be written; what has happened all the same is owed."""
         for job in jobs:
             match job.what:
-                case Settlement() | Work(owed=True):
-                    self._owed.append(Job(job.what, None))
+                case Settlement() | WriterTask(owed=True):
+                    self._owed.append(WriteJob(job.what, None))
         return [(job.done, unwritable(self.trouble)) for job in jobs if job.done is not None]
 
-    def _commit(self, group: Sequence[Job]) -> list[Any]:
+    def _commit(self, group: Sequence[WriteJob]) -> list[Any]:
         """One transaction; what each job comes to."""
         before = self._head, self._summed
         try:
@@ -294,7 +294,7 @@ class Writer:
             raise
         return results
 
-    def _is_one_statement(self, group: Sequence[Job]) -> bool:
+    def _is_one_statement(self, group: Sequence[WriteJob]) -> bool:
         """Whether it can do without a transaction, since a statement is one by itself."""
         return (
             0 < len(group) <= batch_insert.MOST_ROWS
@@ -322,7 +322,7 @@ class Writer:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def _apply(self, connection: sqlite3.Connection, group: Sequence[Job]) -> list[Any]:
+    def _apply(self, connection: sqlite3.Connection, group: Sequence[WriteJob]) -> list[Any]:
         results: list[Any] = []
         rows: list[tuple[Any, ...]] = []
         seen: dict[tuple[str, str, str], tuple[Any, ...]] = {}
@@ -333,7 +333,7 @@ class Writer:
             if isinstance(what, Settlement):
                 seq = result = seq + 1
                 rows.append(batch_insert.settled(seq, what))
-            elif isinstance(what, Seen):
+            elif isinstance(what, ObservedQuotas):
                 for each in what.observations:
                     change += 1
                     seen[each.account, each.provider, each.window] = (*_observed(each), change)
@@ -352,7 +352,7 @@ class Writer:
         if seq - self._summed >= _SUM_EVERY:
             hourly_aggregates.advance(connection)
             self._summed = seq
-        self._head = Head(seq, acted, change)
+        self._head = LedgerHead(seq, acted, change)
         return results
 
 

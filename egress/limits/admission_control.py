@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from budget.costs.request_usage_from_history import History
-from budget.limits.request_admission import Refuse, excess_text
+from budget.limits.request_admission import RefuseRequest, excess_text
 from egress.ledger import table_rows
 from egress.ledger.model import EXCESS, FOR_NOW, error_type
 from egress.ledger.table_rows import Settlement
-from egress.limits.admission_interface import Cut, Refused
+from egress.limits.admission_interface import AdmissionRefused, Cut
 from egress.limits.agent_counter_index import SettingsRefused, Tallies
 from egress.limits.blocklist import EVERYBODY, Denials
 from egress.limits.freeze_and_kill import Enforcer
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from budget.limits.request_admission import Share
-    from egress.ledger import Ledger
+    from egress.ledger import UsageLedger
     from egress.ledger.model import Observation
-    from egress.limits.admission_interface import Asked, Ending
-    from egress.limits.agent_counter_index import Way
-    from egress.limits.limit_counters import Tally
+    from egress.limits.admission_interface import AdmissionRequest, Ending
+    from egress.limits.agent_counter_index import AgentCounters
+    from egress.limits.limit_counters import LimitCounter
     from egress.limits.reservation import GateLease
-    from egress.settings import Registration
+    from egress.settings import AgentRegistration
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ _LEARN_ROWS: Final = 20_000
 _AUDIT_S: Final = 60
 
 
-class Gate:
+class AdmissionControl:
     """Who may go on.
 
     Args:
@@ -63,10 +63,10 @@ class Gate:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: UsageLedger,
         *,
         estop: Path,
-        enforce: Callable[[Registration, str, str], Awaitable[str]] = enforce_by_host,
+        enforce: Callable[[AgentRegistration, str, str], Awaitable[str]] = enforce_by_host,
         wait_s: float = WAIT_S,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -78,7 +78,7 @@ class Gate:
         self._history = History()
         self._tallies = Tallies(ledger, clock)
         self._settings = EgressSettings(host="")
-        self._agents: dict[str, Registration] = {}
+        self._agents: dict[str, AgentRegistration] = {}
         self._leases: dict[str, set[GateLease]] = {}
         self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
         self._arranging = asyncio.Lock()
@@ -139,7 +139,7 @@ class Gate:
         return self._settings
 
     @property
-    def agents(self) -> dict[str, Registration]:
+    def agents(self) -> dict[str, AgentRegistration]:
         """Whom it knows."""
         return dict(self._agents)
 
@@ -152,7 +152,7 @@ class Gate:
         """
         await self._arrange(settings, None)
 
-    async def register(self, registration: Registration) -> None:
+    async def register(self, registration: AgentRegistration) -> None:
         """Know an agent, or know it otherwise; durable.
 
         Raises:
@@ -173,7 +173,7 @@ class Gate:
             await self._arrange_locked(self._settings, agents)
 
     async def _arrange(
-        self, settings: EgressSettings | None, agents: dict[str, Registration] | None, *, add: bool = False
+        self, settings: EgressSettings | None, agents: dict[str, AgentRegistration] | None, *, add: bool = False
     ) -> None:
         async with self._arranging:
             if agents is None:
@@ -182,8 +182,8 @@ class Gate:
                 agents = self._agents | agents
             await self._arrange_locked(settings or self._settings, agents)
 
-    async def _arrange_locked(self, settings: EgressSettings, agents: dict[str, Registration]) -> None:
-        def attach(tally: Tally) -> None:
+    async def _arrange_locked(self, settings: EgressSettings, agents: dict[str, AgentRegistration]) -> None:
+        def attach(tally: LimitCounter) -> None:
             for leases in self._leases.values():
                 for lease in leases:
                     if tally.counted_on in lease.way.draw.every_scope:
@@ -196,21 +196,21 @@ class Gate:
             self._reach(tally)
         self._reserving.rearrange()
 
-    def _reach(self, tally: Tally) -> None:
+    def _reach(self, tally: LimitCounter) -> None:
         if tally.reached:
             self._crossings.reach(tally)
 
     # --- Gatekeeper -------------------------------------------------------------------------------------------------
 
-    async def admit(self, asked: Asked) -> GateLease:
+    async def admit(self, asked: AdmissionRequest) -> GateLease:
         cut = self._denials.closed(asked.agent)
         if cut is not None:
-            raise self._refused(asked.agent, Refused(cut.reason, scope=cut.scope))
+            raise self._refused(asked.agent, AdmissionRefused(cut.reason, scope=cut.scope))
         way = self._tallies.ways.get((asked.agent, asked.provider, asked.account))
         if way is None:
             raise self._refused(
                 asked.agent,
-                Refused(f"The egress knows no account {asked.account} of {asked.provider} for {asked.agent}."),
+                AdmissionRefused(f"The egress knows no account {asked.account} of {asked.provider} for {asked.agent}."),
             )
         lease = await self._reserving.admit(asked, way)
         try:
@@ -230,7 +230,7 @@ class Gate:
                 if closes_routes(tally):
                     standing = tally.standing(now)
                     if tally.spent:
-                        spent = Refuse(
+                        spent = RefuseRequest(
                             why="spent", standing=standing, agent=agent, need=0, retry_after_s=None, model=None
                         )
                         return Cut(reason=spent.text, scope=tally.limit.scope)
@@ -270,14 +270,14 @@ class Gate:
         """Why nothing of this agent's is admitted, whatever limits say; None: it is."""
         return self._denials.closed(agent)
 
-    def _turned_away(self, asked: Asked, way: Way, refusal: Refuse) -> Refused:
+    def _turned_away(self, asked: AdmissionRequest, way: AgentCounters, refusal: RefuseRequest) -> AdmissionRefused:
         for tally in way.tallies:
             if tally.spent:
                 self._crossings.reach(tally, asked.agent)
         self._crossings.met_in_vain(way, refusal)
         return self._refused(
             asked.agent,
-            Refused(
+            AdmissionRefused(
                 refusal.text,
                 retry_after_s=refusal.retry_after_s,
                 scope=refusal.standing.limit.scope,
@@ -285,7 +285,7 @@ class Gate:
             ),
         )
 
-    def alone(self, lease: GateLease, tally: Tally, share: Share) -> None:
+    def alone(self, lease: GateLease, tally: LimitCounter, share: Share) -> None:
         """Write down that a request goes alone which may pass a limit by its input
         (budget.limits.request_admission)."""
         self._ledger.note(
@@ -360,7 +360,7 @@ class Gate:
         if observations:
             self._ledger.observe(observations)
 
-    def passed(self, lease: GateLease, tally: Tally) -> None:
+    def passed(self, lease: GateLease, tally: LimitCounter) -> None:
         """A lease's own way to say that what it used passes a limit."""
         self._crossings.reach(tally, lease.agent)
 
@@ -408,7 +408,7 @@ class Gate:
         for act in list(self._watchers.get(agent, {}).values()):
             act(cut)
 
-    def _refused(self, agent: str, refused: Refused) -> Refused:
+    def _refused(self, agent: str, refused: AdmissionRefused) -> AdmissionRefused:
         """Enter a refusal into the audit: of each agent, scope and reason one in a minute."""
         now = self._monotonic()
         about = agent, refused.scope or "", str(refused.detail.get("why"))

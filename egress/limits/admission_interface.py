@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Not frozen, since that triples the cost of creating one for each request.
 @dataclass(kw_only=True, slots=True)
-class Asked:
+class AdmissionRequest:
     """A metered request that wants to leave."""
 
     agent: str
@@ -62,7 +62,7 @@ class Cut:
     scope: str | None = None
 
 
-class Refused(MusterError):
+class AdmissionRefused(MusterError):
     """The gate does not let a request leave. The message says which budget, how much, and what opens it."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Ending:
     """The provider's name for the response."""
 
 
-class Lease(Protocol):
+class AdmittedRequest(Protocol):
     """An admitted request: its reservation is durable, and it may leave."""
 
     @property
@@ -162,9 +162,9 @@ class LedgerUnwritable(MusterError):
 
 
 class Gatekeeper(Protocol):
-    """What the proxy needs of the gate (egress.limits.admission_control.Gate)."""
+    """What the proxy needs of the gate (egress.limits.admission_control.AdmissionControl)."""
 
-    async def admit(self, asked: Asked) -> Lease:
+    async def admit(self, asked: AdmissionRequest) -> AdmittedRequest:
         """Reserve, durably, against every limit that governs. Near a limit it may wait for others to end.
 
         Raises:

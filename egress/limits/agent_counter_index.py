@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from budget.limits.scopes import BOUNDLESS, NANO_USD, Draw, Limit, amount_of, counted_on, governing, of_role
 from budget.tokens import Weights
-from budget.windows.overrun_allowance import Pace
+from budget.windows.overrun_allowance import PaceAllowance
 from core.errors import MusterError
-from egress.limits.limit_counters import Spending, Tally, key
+from egress.limits.limit_counters import LimitCounter, Spending, key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from egress.ledger import Ledger
-    from egress.settings import EgressSettings, LimitSettings, PaceSettings, Registration
+    from egress.ledger import UsageLedger
+    from egress.settings import AgentRegistration, EgressSettings, LimitSettings, PaceSettings
 
 
 class SettingsRefused(MusterError):
@@ -23,14 +23,14 @@ class SettingsRefused(MusterError):
 
 
 @dataclass(kw_only=True, slots=True)
-class Way:
+class AgentCounters:
     """What the requests of one agent over one account have in common."""
 
     draw: Draw
     role: str
     who: tuple[Any, ...]
     """Its columns in the ledger."""
-    tallies: tuple[Tally, ...]
+    tallies: tuple[LimitCounter, ...]
     today: Spending
     """Of the agent, since the day began (UTC)."""
 
@@ -43,28 +43,28 @@ class Tallies:
         clock: seconds since the epoch.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
+    def __init__(self, ledger: UsageLedger, clock: Callable[[], float]) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._tallies: dict[tuple[Any, ...], Tally] = {}
+        self._tallies: dict[tuple[Any, ...], LimitCounter] = {}
         self._today: dict[str, Spending] = {}
         self.weights = Weights()
-        self.ways: dict[tuple[str, str, str], Way] = {}
+        self.ways: dict[tuple[str, str, str], AgentCounters] = {}
         """By agent, provider and account."""
 
-    def __iter__(self) -> Iterator[Tally]:
+    def __iter__(self) -> Iterator[LimitCounter]:
         return iter(list(self._tallies.values()))
 
-    def ways_of(self, agent: str) -> list[Way]:
+    def ways_of(self, agent: str) -> list[AgentCounters]:
         """Of one agent."""
         return [way for way in self.ways.values() if way.draw.agent == agent]
 
     async def arrange(
         self,
         settings: EgressSettings,
-        agents: Iterable[Registration],
+        agents: Iterable[AgentRegistration],
         *,
-        attach: Callable[[Tally], None],
+        attach: Callable[[LimitCounter], None],
     ) -> None:
         """Hold these settings for these agents from now on.
 
@@ -84,12 +84,12 @@ class Tallies:
         now = self._clock()
         weights = _weights(settings)
         common = [_limit(limit) for limit in settings.limits]
-        tallies: dict[tuple[Any, ...], Tally] = {}
+        tallies: dict[tuple[Any, ...], LimitCounter] = {}
         limits: dict[tuple[Any, ...], Limit] = {}
         paces = _paces(settings)
         alone = [limit for limit in map(_alone, settings.paces) if limit is not None]
-        planned: dict[tuple[str, str, str], tuple[Registration, Draw, list[tuple[Any, ...]]]] = {}
-        new: list[Tally] = []
+        planned: dict[tuple[str, str, str], tuple[AgentRegistration, Draw, list[tuple[Any, ...]]]] = {}
+        new: list[LimitCounter] = []
         for agent, draw in _draws(agents):
             mine = [*common, *(_limit(limit) for limit in agent.limits)]
             keys: list[tuple[Any, ...]] = []
@@ -106,7 +106,7 @@ class Tallies:
                 if name not in tallies:
                     tally = self._tallies.get(name)
                     if tally is None:
-                        tally = Tally(limit, counted, now)
+                        tally = LimitCounter(limit, counted, now)
                         new.append(tally)
                     tallies[name] = tally
             planned[draw.agent, draw.provider, draw.account] = (agent, draw, keys)
@@ -134,7 +134,7 @@ class Tallies:
         self._tallies = tallies
         self._today = {agent.agent: self._today[agent.agent] for agent, _, _ in planned.values()}
         self.ways = {
-            name: Way(
+            name: AgentCounters(
                 draw=draw,
                 role=agent.role,
                 who=(
@@ -152,11 +152,11 @@ class Tallies:
             for name, (agent, draw, keys) in planned.items()
         }
 
-    async def _load(self, new: list[Tally], fresh: dict[str, Spending], weights: Weights) -> None:
+    async def _load(self, new: list[LimitCounter], fresh: dict[str, Spending], weights: Weights) -> None:
         starts = {tally.spending.start for tally in new} | {spending.start for spending in fresh.values()}
         if not starts:
             return
-        waiting: dict[tuple[float, str], list[Tally]] = {}
+        waiting: dict[tuple[float, str], list[LimitCounter]] = {}
         for tally in new:
             waiting.setdefault((tally.spending.start, tally.counted_on), []).append(tally)
         days = {(spending.start, name): spending for name, spending in fresh.items()}
@@ -178,13 +178,13 @@ class Tallies:
                     day.add(each.tokens, each.nano_usd, each.requests)
 
 
-def _draws(agents: Iterable[Registration]) -> list[tuple[Registration, Draw]]:
+def _draws(agents: Iterable[AgentRegistration]) -> list[tuple[AgentRegistration, Draw]]:
     return [
         (agent, draw_of(agent, provider, account)) for agent in agents for provider, account in agent.accounts.items()
     ]
 
 
-def draw_of(agent: Registration, provider: str, account: str) -> Draw:
+def draw_of(agent: AgentRegistration, provider: str, account: str) -> Draw:
     """What this agent's requests over that account draw on."""
     return Draw(
         agent=agent.agent,
@@ -225,12 +225,12 @@ def _lift(written: LimitSettings) -> int:
         return 0
 
 
-def _paces(settings: EgressSettings) -> dict[tuple[str, str, str | None], Pace]:
+def _paces(settings: EgressSettings) -> dict[tuple[str, str, str | None], PaceAllowance]:
     """By what is counted, in which unit and window."""
-    found: dict[tuple[str, str, str | None], Pace] = {}
+    found: dict[tuple[str, str, str | None], PaceAllowance] = {}
     for written in settings.paces:
         per = NANO_USD if written.unit == "usd" else 1
-        pace = Pace(
+        pace = PaceAllowance(
             from_at=written.from_at,
             from_amount=written.from_amount * per,
             until_at=written.until_at,

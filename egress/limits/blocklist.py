@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from egress.ledger import Ledger
+    from egress.ledger import UsageLedger
     from egress.settings import Policy
 
 _log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class Denials:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: UsageLedger,
         estop: Path,
         *,
         end: Callable[[str, Cut], int],

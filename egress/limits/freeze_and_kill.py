@@ -27,8 +27,8 @@ from egress.limits.admission_interface import LedgerUnwritable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from egress.ledger import Ledger
-    from egress.settings import Registration
+    from egress.ledger import UsageLedger
+    from egress.settings import AgentRegistration
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ _PAUSE_S: Final = 0.02
 _PEER: Final = struct.Struct("3i")
 
 
-class Unanswered(MusterError):
+class HostUnanswered(MusterError):
     """The agent host does not do what it was asked for."""
 
     def __init__(self, message: str, pid: int | None = None) -> None:
@@ -65,14 +65,14 @@ class Enforcer:
         enforce: does it (agent, action, cause), and says how it went.
     """
 
-    def __init__(self, ledger: Ledger, enforce: Callable[[Registration, str, str], Awaitable[str]]) -> None:
+    def __init__(self, ledger: UsageLedger, enforce: Callable[[AgentRegistration, str, str], Awaitable[str]]) -> None:
         self._ledger = ledger
         self._enforce = enforce
         self._tasks: set[asyncio.Task[None]] = set()
 
     def soon(
         self,
-        registration: Registration,
+        registration: AgentRegistration,
         action: str,
         cause: str,
         by: str,
@@ -90,7 +90,7 @@ class Enforcer:
             await asyncio.wait(self._tasks)
 
     async def _do(
-        self, registration: Registration, action: str, cause: str, by: str, detail: Mapping[str, Any] | None
+        self, registration: AgentRegistration, action: str, cause: str, by: str, detail: Mapping[str, Any] | None
     ) -> None:
         try:
             result = await self._enforce(registration, action, cause)
@@ -102,7 +102,7 @@ class Enforcer:
 
 
 async def enforce(
-    registration: Registration, action: str, cause: str, *, answer_s: float = ANSWER_S, end_s: float = END_S
+    registration: AgentRegistration, action: str, cause: str, *, answer_s: float = ANSWER_S, end_s: float = END_S
 ) -> str:
     """Stop an agent: its runtime is gone to its last process when this returns. How that went.
 
@@ -118,15 +118,15 @@ async def enforce(
     """
     try:
         await _ask(registration, f"{action}: {cause}", answer_s, end_s)
-    except Unanswered as error:
+    except HostUnanswered as error:
         count = await asyncio.to_thread(end_marked, registration.marker, error.pid)
         return f"{error} {count} processes were killed."
     return "Its agent host has ended it."
 
 
-async def _ask(registration: Registration, reason: str, answer_s: float, end_s: float) -> None:
+async def _ask(registration: AgentRegistration, reason: str, answer_s: float, end_s: float) -> None:
     if not registration.control_socket:
-        raise Unanswered("No agent host is known.")
+        raise HostUnanswered("No agent host is known.")
     pid: int | None = None
     writer: asyncio.StreamWriter | None = None
     try:
@@ -134,19 +134,19 @@ async def _ask(registration: Registration, reason: str, answer_s: float, end_s: 
             reader, writer = await asyncio.open_unix_connection(registration.control_socket, limit=_LINE_LIMIT)
             pid, uid = _peer(writer.get_extra_info("socket"))
             if uid not in (os.geteuid(), 0):
-                raise Unanswered("What listens at its control socket is another user's.")
+                raise HostUnanswered("What listens at its control socket is another user's.")
             hello = await _request(reader, writer, 1, "hello", {"protocol": 1})
             if hello.get("agent") != registration.agent:
-                raise Unanswered("What listens at its control socket is another agent's host.")
+                raise HostUnanswered("What listens at its control socket is another agent's host.")
         async with asyncio.timeout(end_s):
             await _request(reader, writer, 2, "shutdown", {"now": True, "reason": reason[:1000]})
     except TimeoutError:
-        raise Unanswered("Its agent host did not answer in time.", pid) from None
+        raise HostUnanswered("Its agent host did not answer in time.", pid) from None
     except EOFError:
         # It closes its socket last of all: what it was asked for is done, or it died, and the sweep finds what is left.
-        raise Unanswered("Its agent host went away.", pid) from None
+        raise HostUnanswered("Its agent host went away.", pid) from None
     except (OSError, ValueError) as error:
-        raise Unanswered(f"Its agent host could not be asked ({error}).", pid) from None
+        raise HostUnanswered(f"Its agent host could not be asked ({error}).", pid) from None
     finally:
         if writer is not None:
             writer.transport.abort()
@@ -166,7 +166,7 @@ async def _request(
             continue
         if "error" in answer:
             error = answer["error"]
-            raise Unanswered(f"Its agent host refused ({error.get('code') if isinstance(error, dict) else error}).")
+            raise HostUnanswered(f"Its agent host refused ({error.get('code') if isinstance(error, dict) else error}).")
         result = answer.get("result")
         return result if isinstance(result, dict) else {}
 

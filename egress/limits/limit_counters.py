@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from budget.limits.request_admission import Standing
+from budget.limits.request_admission import LimitState
 from budget.tokens import Tokens
 from budget.windows import window_boundaries
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from budget.limits.scopes import Limit
     from budget.tokens import Weights
-    from budget.windows.overrun_allowance import Pace
+    from budget.windows.overrun_allowance import PaceAllowance
 
 _FINE: Final = {"tokens": 1000, "usd": 1}
 
@@ -92,7 +92,7 @@ class Spending:
         )
 
 
-class Tally:
+class LimitCounter:
     """One limit, as it is counted for one scope: a pool's own, or of an allowance the agent's or its launch's."""
 
     __slots__ = (
@@ -119,7 +119,7 @@ class Tally:
         self.limit = limit
         """As it holds now."""
         self.counted_on = counted_on
-        self.pace: Pace | None = None
+        self.pace: PaceAllowance | None = None
         """What of it may be used by when."""
         self.bound = limit.amount * fine(limit)
         self.spending = Spending(limit.window, now)
@@ -203,11 +203,11 @@ class Tally:
         self.spending.add(tokens, nano_usd, requests)
         self.used += weight(tokens, weights) if self.limit.unit == "tokens" else nano_usd
 
-    def standing(self, now: float) -> Standing:
+    def standing(self, now: float) -> LimitState:
         """For a decision; in whole units, rounded up."""
         self.roll(now)
         per = fine(self.limit)
-        return Standing(
+        return LimitState(
             limit=self.limit,
             used=-(-self.used // per),
             reserved=-(-self.held // per),
@@ -223,11 +223,11 @@ class Tally:
 
 
 def key(limit: Limit, counted_on: str) -> tuple[Any, ...]:
-    """See `Tally.key`."""
+    """See `LimitCounter.key`."""
     return limit.kind, limit.scope, limit.unit, limit.window, counted_on
 
 
-class Hold:
+class CounterHold:
     """What one request in flight holds against one tally, in the parts that are counted.
 
     Args:
@@ -240,7 +240,7 @@ class Hold:
 
     __slots__ = ("grace", "held", "likely", "reading", "so_far", "tally")
 
-    def __init__(self, tally: Tally, held: int, *, reading: int, likely: int, grace: int = 0) -> None:
+    def __init__(self, tally: LimitCounter, held: int, *, reading: int, likely: int, grace: int = 0) -> None:
         self.tally = tally
         self.held = held
         self.reading = reading

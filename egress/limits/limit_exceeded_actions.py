@@ -16,10 +16,10 @@ from egress.limits.limit_counters import fine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from budget.limits.request_admission import Refuse, Standing, Why
-    from egress.ledger import Ledger
-    from egress.limits.agent_counter_index import Way
-    from egress.limits.limit_counters import Tally
+    from budget.limits.request_admission import LimitState, RefuseRequest, Why
+    from egress.ledger import UsageLedger
+    from egress.limits.agent_counter_index import AgentCounters
+    from egress.limits.limit_counters import LimitCounter
     from egress.limits.reservation import GateLease
 
 
@@ -37,10 +37,10 @@ class Crossings:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: UsageLedger,
         leases: Mapping[str, set[GateLease]],
         *,
-        ways: Callable[[], Iterable[Way]],
+        ways: Callable[[], Iterable[AgentCounters]],
         close: Callable[[str, Cut], None],
         enforce: Callable[[str, str, str, str, Mapping[str, Any]], None],
         clock: Callable[[], float],
@@ -52,7 +52,7 @@ class Crossings:
         self._enforce = enforce
         self._clock = clock
 
-    def reach(self, tally: Tally, agent: str | None = None) -> None:
+    def reach(self, tally: LimitCounter, agent: str | None = None) -> None:
         """End all that draw on it, and do once what its policy says, to each agent that has to do with it."""
         tally.roll(now := self._clock())
         if not tally.reached:
@@ -95,7 +95,7 @@ class Crossings:
             for name in sorted(new):
                 self._enforce(name, tally.limit.policy, reason, "egress", _detail("spent", standing, standing.ends_at))
 
-    def met_in_vain(self, way: Way, refusal: Refuse) -> None:
+    def met_in_vain(self, way: AgentCounters, refusal: RefuseRequest) -> None:
         """Freeze who asks for more than is left, where that is the limit's policy: it would fail again and again.
 
         Nobody is killed for it: what a request needs is an estimate, and a conversation does not come back.
@@ -108,16 +108,16 @@ class Crossings:
                 self._enforce(refusal.agent, "freeze", refusal.text, "egress", detail_of(refusal))
 
 
-def detail_of(refusal: Refuse) -> dict[str, Any]:
+def detail_of(refusal: RefuseRequest) -> dict[str, Any]:
     """What was in the way, for the audit."""
     return _detail(refusal.why, refusal.standing, refusal.opens_at)
 
 
-def _detail(why: Why, standing: Standing, opens_at: float | None) -> dict[str, Any]:
+def _detail(why: Why, standing: LimitState, opens_at: float | None) -> dict[str, Any]:
     limit = standing.limit
     return {"scope": limit.scope, "why": why, "unit": limit.unit, "window": limit.window, "opens_at": opens_at}
 
 
-def closes_routes(tally: Tally) -> bool:
+def closes_routes(tally: LimitCounter) -> bool:
     """Whether with this limit everything is closed to an agent, and not only what draws on it."""
     return Scope.parse(tally.limit.scope).sort not in ("provider", "account")

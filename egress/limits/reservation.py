@@ -1,4 +1,4 @@
-"""An admitted request, as the proxy holds it (egress.limits.admission_interface.Lease)."""
+"""An admitted request, as the proxy holds it (egress.limits.admission_interface.AdmittedRequest)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 from budget.costs.token_prices import price, rates
 from budget.tokens import Tokens
 from egress.ledger import table_rows
-from egress.limits.limit_counters import Hold, fine, weight
+from egress.limits.limit_counters import CounterHold, fine, weight
 from egress.limits.request_charge import at_an_end, has_input, next_step
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from budget.limits.request_admission import Share
     from budget.tokens import Weights
     from egress.ledger.table_rows import Reservation
-    from egress.limits.admission_interface import Asked, Cut, Ending
-    from egress.limits.agent_counter_index import Way
-    from egress.limits.limit_counters import Tally
+    from egress.limits.admission_interface import AdmissionRequest, Cut, Ending
+    from egress.limits.agent_counter_index import AgentCounters
+    from egress.limits.limit_counters import LimitCounter
 
 
 _log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ def dearest_input(rates: Rates, tokens: int) -> int:
 class _Gate(Protocol):
     def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]: ...
 
-    def passed(self, lease: GateLease, tally: Tally) -> None: ...
+    def passed(self, lease: GateLease, tally: LimitCounter) -> None: ...
 
     def told(self, lease: GateLease) -> None: ...
 
@@ -93,8 +93,8 @@ class GateLease:
         self,
         gate: _Gate,
         *,
-        way: Way,
-        asked: Asked,
+        way: AgentCounters,
+        asked: AdmissionRequest,
         reservation: Reservation,
         estimate: Estimate,
         bound: Tokens,
@@ -117,8 +117,8 @@ class GateLease:
         self.began = began
         self.cut: Cut | None = None
         self.so_far = _NOTHING
-        self._weighed: list[Hold] = []
-        self._money: list[Hold] = []
+        self._weighed: list[CounterHold] = []
+        self._money: list[CounterHold] = []
         self._acts: list[Callable[[Cut], None]] = []
         self._settling: asyncio.Future[int] | None = None
 
@@ -131,10 +131,10 @@ class GateLease:
         return self.asked.agent
 
     @property
-    def holds(self) -> list[Hold]:
+    def holds(self) -> list[CounterHold]:
         return self._weighed + self._money
 
-    def hold(self, tally: Tally, share: Share | None = None) -> None:
+    def hold(self, tally: LimitCounter, share: Share | None = None) -> None:
         """Hold its share of a tally, and count on it from now on.
 
         What it reads is counted from the beginning: once it has left, the provider bills it.
@@ -147,10 +147,10 @@ class GateLease:
         weighed = tally.limit.unit == "tokens"
         if share is None:
             reading = self._reading(weighed)
-            hold = Hold(tally, reading + self._writing(weighed), reading=reading, likely=0)
+            hold = CounterHold(tally, reading + self._writing(weighed), reading=reading, likely=0)
         else:
             expected = self._expected(weighed)
-            hold = Hold(
+            hold = CounterHold(
                 tally,
                 share.held * per,
                 reading=share.reading * per,
@@ -181,7 +181,7 @@ class GateLease:
             return 0
         return -(-self.bound.output * max(self.rates.output, self.rates.reasoning) // 1_000_000)
 
-    def _used(self, hold: Hold, weighed: bool) -> int:
+    def _used(self, hold: CounterHold, weighed: bool) -> int:
         used = self._worth(weighed)
         return used if has_input(self.so_far) else used + hold.reading
 
@@ -214,7 +214,7 @@ class GateLease:
             less += [hold.lower(told + self._writing(False)) for hold in self._money]
         return any(less)
 
-    def draws_on(self, tally: Tally) -> bool:
+    def draws_on(self, tally: LimitCounter) -> bool:
         return any(hold.tally is tally for hold in self.holds)
 
     def let_go(self) -> None:

@@ -14,12 +14,12 @@ import structlog
 
 from budget.costs.token_prices import rates
 from budget.limits.input_bound import by_bytes, by_count, by_ratio
-from budget.limits.request_admission import Admit, Need, Refuse, Wait, decide
+from budget.limits.request_admission import Admit, Need, RefuseRequest, RequestWait, decide
 from budget.limits.waiting_requests import Stays, WaitingLine
 from budget.tokens import Tokens
 from egress.ledger import table_rows
 from egress.ledger.table_rows import Reservation
-from egress.limits.admission_interface import Measured, Refused
+from egress.limits.admission_interface import AdmissionRefused, Measured
 from egress.limits.reservation import GateLease, dearest_input
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from budget.costs.request_usage_from_history import History
     from budget.costs.token_prices import Rates
-    from budget.limits.waiting_requests import Waiting
-    from egress.ledger import Ledger
-    from egress.limits.admission_control import Gate
-    from egress.limits.admission_interface import Asked, Cut
-    from egress.limits.agent_counter_index import Tallies, Way
+    from budget.limits.waiting_requests import WaitingRequest
+    from egress.ledger import UsageLedger
+    from egress.limits.admission_control import AdmissionControl
+    from egress.limits.admission_interface import AdmissionRequest, Cut
+    from egress.limits.agent_counter_index import AgentCounters, Tallies
 
 _log = structlog.get_logger(__name__)
 
@@ -50,13 +50,13 @@ _RESPONSES: Final = 4_096
 class _Entry:
     """One request that waits."""
 
-    def __init__(self, asked: Asked, need: Need, lease: asyncio.Future[GateLease]) -> None:
+    def __init__(self, asked: AdmissionRequest, need: Need, lease: asyncio.Future[GateLease]) -> None:
         self.asked = asked
         self.need = need
         self.lease = lease
-        self.why: Refuse | None = None
+        self.why: RefuseRequest | None = None
         """What it is told when it has waited too long."""
-        self.place: Waiting[_Entry] | None = None
+        self.place: WaitingRequest[_Entry] | None = None
 
 
 class Reserving:
@@ -76,13 +76,13 @@ class Reserving:
 
     def __init__(
         self,
-        gate: Gate,
-        ledger: Ledger,
+        gate: AdmissionControl,
+        ledger: UsageLedger,
         tallies: Tallies,
         history: History,
         leases: dict[str, set[GateLease]],
         *,
-        refuse: Callable[[Asked, Way, Refuse], Refused],
+        refuse: Callable[[AdmissionRequest, AgentCounters, RefuseRequest], AdmissionRefused],
         wait_s: float,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
@@ -106,7 +106,7 @@ class Reserving:
         """So many requests wait."""
         return len(self._line)
 
-    async def admit(self, asked: Asked, way: Way) -> GateLease:
+    async def admit(self, asked: AdmissionRequest, way: AgentCounters) -> GateLease:
         """Reserve what a request may use, once that fits.
 
         Raises:
@@ -118,7 +118,7 @@ class Reserving:
             decision = self._decide(asked, way, need)
             if isinstance(decision, Admit):
                 return self._lease(asked, way, need, decision)
-            if isinstance(decision, Refuse):
+            if isinstance(decision, RefuseRequest):
                 raise self._refuse(asked, way, decision)
             if self._wait_s <= 0 and not need.counting:
                 raise self._refuse(asked, way, decision.refusal)
@@ -153,12 +153,12 @@ class Reserving:
         """Have an agent wait no more."""
         for place in self._line:
             if place.what.asked.agent == agent:
-                self._fail(place.what, Refused(cut.reason, scope=cut.scope))
+                self._fail(place.what, AdmissionRefused(cut.reason, scope=cut.scope))
 
     async def close(self) -> None:
         """Have nobody wait any more."""
         for place in self._line:
-            self._fail(place.what, Refused("The egress is being stopped.", retry_after_s=2))
+            self._fail(place.what, AdmissionRefused("The egress is being stopped.", retry_after_s=2))
         for task in list(self._measuring):
             task.cancel()
         if self._measuring:
@@ -166,7 +166,7 @@ class Reserving:
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    async def _wait(self, asked: Asked, way: Way, need: Need) -> GateLease:
+    async def _wait(self, asked: AdmissionRequest, way: AgentCounters, need: Need) -> GateLease:
         loop = asyncio.get_running_loop()
         entry = _Entry(asked, need, loop.create_future())
         entry.place = self._line.enter(entry, [tally.key for tally in way.tallies])
@@ -194,7 +194,7 @@ class Reserving:
                 measuring.cancel()
                 await asyncio.wait([measuring])
 
-    async def _measure(self, entry: _Entry, asked: Asked) -> None:
+    async def _measure(self, entry: _Entry, asked: AdmissionRequest) -> None:
         measured = Measured()
         try:
             assert asked.measure is not None
@@ -215,7 +215,7 @@ class Reserving:
             return
         if way is None or entry.why is None:
             # It was never asked: those before it are still there.
-            busy = Refused(
+            busy = AdmissionRefused(
                 f"Other requests of the same budgets are before this one for {self._wait_s:.0f} s. Try again.",
                 retry_after_s=2,
             )
@@ -230,14 +230,14 @@ class Reserving:
         way = self._way(entry.asked)
         denied = self._gate.closed(entry.asked.agent)
         if way is None or denied is not None:
-            self._fail(entry, Refused("Closed." if denied is None else denied.reason))
+            self._fail(entry, AdmissionRefused("Closed." if denied is None else denied.reason))
             return None
         try:
             decision = self._decide(entry.asked, way, entry.need)
             if isinstance(decision, Admit):
                 entry.lease.set_result(self._lease(entry.asked, way, entry.need, decision))
                 return None
-            if isinstance(decision, Refuse):
+            if isinstance(decision, RefuseRequest):
                 entry.lease.set_exception(self._refuse(entry.asked, way, decision))
                 return None
         except Exception as error:
@@ -251,7 +251,7 @@ class Reserving:
             own=frozenset(tally.key for tally in on if tally.limit.kind == "allowance"),
         )
 
-    def _fail(self, entry: _Entry, refused: Refused) -> None:
+    def _fail(self, entry: _Entry, refused: AdmissionRefused) -> None:
         if not entry.lease.done():
             entry.lease.set_exception(refused)
         if entry.place is not None:
@@ -259,10 +259,10 @@ class Reserving:
 
     # --- deciding -----------------------------------------------------------------------------------------------------
 
-    def _way(self, asked: Asked) -> Way | None:
+    def _way(self, asked: AdmissionRequest) -> AgentCounters | None:
         return self._tallies.ways.get((asked.agent, asked.provider, asked.account))
 
-    def _need(self, asked: Asked, way: Way) -> Need:
+    def _need(self, asked: AdmissionRequest, way: AgentCounters) -> Need:
         contents, model = asked.contents, table_rows.name(asked.model)
         previous = None
         if contents.previous is not None:
@@ -298,7 +298,7 @@ class Reserving:
             searches=need.searches,
         )
 
-    def _decide(self, asked: Asked, way: Way, need: Need) -> Admit | Wait | Refuse:
+    def _decide(self, asked: AdmissionRequest, way: AgentCounters, need: Need) -> Admit | RequestWait | RefuseRequest:
         now, model = self._clock(), table_rows.name(asked.model)
 
         known: dict[int, Rates | None] = {}
@@ -318,7 +318,7 @@ class Reserving:
             model=model,
         )
 
-    def _lease(self, asked: Asked, way: Way, need: Need, decision: Admit) -> GateLease:
+    def _lease(self, asked: AdmissionRequest, way: AgentCounters, need: Need, decision: Admit) -> GateLease:
         now, model = self._clock(), table_rows.name(asked.model)
         bound = table_rows.bounded(Tokens(input=(need.unsure or need.sure).tokens, output=decision.output))
         cost = rates(asked.provider, model, now, input_tokens=bound.input)

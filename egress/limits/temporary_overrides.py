@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from egress.limits.limit_counters import Tally
+    from egress.limits.limit_counters import LimitCounter
     from egress.settings import EgressSettings, LimitSettings, PaceSettings
 
 
@@ -28,9 +28,9 @@ class Lifts:
 
     def __init__(
         self,
-        tallies: Iterable[Tally],
+        tallies: Iterable[LimitCounter],
         *,
-        lowered: Callable[[Tally], None],
+        lowered: Callable[[LimitCounter], None],
         clock: Callable[[], float],
     ) -> None:
         self._tallies = tallies

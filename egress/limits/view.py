@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from egress.limits.admission_interface import LedgerUnwritable
     from egress.limits.agent_counter_index import Tallies
     from egress.limits.blocklist import Denials
-    from egress.limits.limit_counters import Tally
-    from egress.settings import Registration
+    from egress.limits.limit_counters import LimitCounter
+    from egress.settings import AgentRegistration
 
 
 def overview(
     *,
     tallies: Tallies,
-    agents: Mapping[str, Registration],
+    agents: Mapping[str, AgentRegistration],
     denials: Denials,
     streams: Mapping[str, int],
     unwritable: LedgerUnwritable | None,
@@ -68,7 +68,7 @@ def overview(
     }
 
 
-def _limit(tally: Tally, agent: str | None, now: float) -> dict[str, Any]:
+def _limit(tally: LimitCounter, agent: str | None, now: float) -> dict[str, Any]:
     standing = tally.standing(now)
     limit = tally.limit
 
@@ -97,7 +97,7 @@ def _limit(tally: Tally, agent: str | None, now: float) -> dict[str, Any]:
     }
 
 
-def _pace(tally: Tally, now: float) -> dict[str, Any]:
+def _pace(tally: LimitCounter, now: float) -> dict[str, Any]:
     return {
         "counted_on": tally.counted_on,
         "window": tally.limit.window,
@@ -107,7 +107,7 @@ def _pace(tally: Tally, now: float) -> dict[str, Any]:
     }
 
 
-def _paced(tally: Tally, now: float) -> float | None:
+def _paced(tally: LimitCounter, now: float) -> float | None:
     """What may be used by now, in the unit that is shown; None: all of it."""
     paced = None if tally.pace is None else tally.pace.at(now)
     return None if paced is None else paced / (NANO_USD if tally.limit.unit == "usd" else 1)

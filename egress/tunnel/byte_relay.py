@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import socket
 
     from egress.limits.admission_interface import Cut
-    from egress.tunnel.host_allowlist import Target
+    from egress.tunnel.host_allowlist import TunnelTarget
 
 #: Read and written at once.
 CHUNK: Final = 64 * 1024
@@ -28,7 +28,7 @@ HowEnded: TypeAlias = Literal["closed", "idle", "cut", "refused", "broken"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class TunnelLimits:
     """What one agent's tunnels may use."""
 
     tunnels: int = 64
@@ -61,8 +61,8 @@ class Flow:
     def __init__(
         self,
         agent: str,
-        wanted: Target,
-        limits: Limits,
+        wanted: TunnelTarget,
+        limits: TunnelLimits,
         reader: asyncio.StreamReader,
         client: asyncio.StreamWriter,
         *,

@@ -77,7 +77,7 @@ class _Leaf:
     ends: datetime.datetime
 
 
-class Authority:
+class CertificateAuthority:
     """Makes certificates for metered hosts. Of one event loop."""
 
     def __init__(

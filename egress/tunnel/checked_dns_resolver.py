@@ -18,7 +18,7 @@ from core.errors import MusterError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from egress.tunnel.host_allowlist import IPAddress, Target
+    from egress.tunnel.host_allowlist import IPAddress, TunnelTarget
 
 Lookup: TypeAlias = Callable[[str], Awaitable["Sequence[str]"]]
 """From a name to its addresses, as text. Raises OSError when there are none."""
@@ -39,7 +39,7 @@ _NAT64: Final = _SIX("64:ff9b::/96")
 _NOT_PUBLIC_FOUR: Final = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("192.88.99.0/24"))
 
 
-class Unreachable(MusterError):
+class HostUnreachable(MusterError):
     """A host has no address, or does not take connections."""
 
 
@@ -88,7 +88,7 @@ class Resolver:
         self._lookup_s = lookup_s
         self._connect_s = connect_s
 
-    async def addresses(self, wanted: Target, *, agent: str = "") -> tuple[IPAddress, ...]:
+    async def addresses(self, wanted: TunnelTarget, *, agent: str = "") -> tuple[IPAddress, ...]:
         """The addresses of a target, once and for all; those of a name are all public.
 
         Raises:
@@ -103,11 +103,11 @@ class Resolver:
                 answers = await self._looked_up(f"{wanted.host}.", agent)
             found = tuple(dict.fromkeys(ipaddress.ip_address(answer) for answer in answers))
         except TimeoutError:
-            raise Unreachable(f"no name server tells an address of {wanted.host} in time.") from None
+            raise HostUnreachable(f"no name server tells an address of {wanted.host} in time.") from None
         except (OSError, ValueError) as error:
-            raise Unreachable(f"{wanted.host} has no address ({error}).") from None
+            raise HostUnreachable(f"{wanted.host} has no address ({error}).") from None
         if not found:
-            raise Unreachable(f"{wanted.host} has no address.")
+            raise HostUnreachable(f"{wanted.host} has no address.")
         for address in found:
             if not is_public(address):
                 raise NotPublic(
@@ -150,7 +150,7 @@ class Resolver:
                 each.cancel()
                 each.add_done_callback(_close)
         if winner is None:
-            raise Unreachable(f"no connection ({'; '.join(dict.fromkeys(why))[:300]}).")
+            raise HostUnreachable(f"no connection ({'; '.join(dict.fromkeys(why))[:300]}).")
         return winner
 
     def close(self) -> None:

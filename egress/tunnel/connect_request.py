@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from egress.tunnel.host_allowlist import NoTarget, Target, target
+from egress.tunnel.host_allowlist import NoTarget, TunnelTarget, target
 
 END: Final = b"\r\n\r\n"
 LONGEST_HEAD: Final = 16 * 1024
@@ -20,7 +20,7 @@ _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\x80-\xff
 _OTHERWISE: Final = frozenset({b"transfer-encoding", b"content-encoding", b"upgrade", b"expect"})
 
 
-def read(head: bytes) -> Target:
+def read(head: bytes) -> TunnelTarget:
     """Where a CONNECT is to lead.
 
     Args:
@@ -53,7 +53,7 @@ def read(head: bytes) -> Target:
     return wanted
 
 
-def _host(written: str, port: int) -> Target:
+def _host(written: str, port: int) -> TunnelTarget:
     """A Host header may leave the port out."""
     try:
         return target(written)

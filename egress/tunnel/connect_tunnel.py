@@ -18,8 +18,8 @@ import structlog
 
 from core.safe_stream_write import send, send_end
 from egress.tunnel import connect_request
-from egress.tunnel.byte_relay import CHUNK, Flow, Limits
-from egress.tunnel.checked_dns_resolver import NotPublic, Unreachable
+from egress.tunnel.byte_relay import CHUNK, Flow, TunnelLimits
+from egress.tunnel.checked_dns_resolver import HostUnreachable, NotPublic
 from egress.tunnel.host_allowlist import NoTarget, RouteError, route, which
 from egress.tunnel.tls_client_hello import NameNotShown
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from egress.limits.admission_interface import Gatekeeper
     from egress.tunnel.byte_relay import Traffic
     from egress.tunnel.checked_dns_resolver import Resolver
-    from egress.tunnel.host_allowlist import IPAddress, Route, Target
+    from egress.tunnel.host_allowlist import IPAddress, Route, TunnelTarget
 
 log = structlog.get_logger("egress.tunnel.connect_tunnel")
 
@@ -62,7 +62,7 @@ class Metered(Protocol[C_contra]):
         """Whether a host is metered: then no tunnel leads there."""
         ...
 
-    def open(self, caller: C_contra, wanted: Target) -> socket.socket:
+    def open(self, caller: C_contra, wanted: TunnelTarget) -> socket.socket:
         """A connection on whose other end that host is answered for.
 
         Raises:
@@ -96,7 +96,7 @@ class Tunnels(Generic[_C]):
         metered: Metered[_C],
         note: Callable[[str, str, str], None],
         on_traffic: Callable[[Traffic], None],
-        limits: Limits | None = None,
+        limits: TunnelLimits | None = None,
     ) -> None:
         """`note` takes an agent, an action and its cause into the audit (bounded by whoever keeps it)."""
         self._gate = gate
@@ -104,7 +104,7 @@ class Tunnels(Generic[_C]):
         self._metered = metered
         self._note = note
         self._on_traffic = on_traffic
-        self._limits = limits or Limits()
+        self._limits = limits or TunnelLimits()
         self._open: Counter[str] = Counter()
         self._flows: set[Flow] = set()
 
@@ -160,7 +160,7 @@ class Tunnels(Generic[_C]):
             return True
         return False
 
-    async def _wanted(self, reader: asyncio.StreamReader) -> Target:
+    async def _wanted(self, reader: asyncio.StreamReader) -> TunnelTarget:
         try:
             async with asyncio.timeout(self._limits.head_s):
                 head = await reader.readuntil(connect_request.END)
@@ -173,7 +173,7 @@ class Tunnels(Generic[_C]):
             raise _Refusal(400, f"a CONNECT has at most {connect_request.LONGEST_HEAD} bytes.") from None
 
     async def _serve(
-        self, caller: _C, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: Target
+        self, caller: _C, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wanted: TunnelTarget
     ) -> None:
         if (denied := self._gate.denied(caller.agent)) is not None:
             raise _Refusal(403, denied.reason, audited=False)
@@ -195,13 +195,13 @@ class Tunnels(Generic[_C]):
             if flow.began is not None:
                 self._on_traffic(flow.traffic())
 
-    def _inside(self, caller: _C, wanted: Target) -> socket.socket:
+    def _inside(self, caller: _C, wanted: TunnelTarget) -> socket.socket:
         try:
             return self._metered.open(caller, wanted)
         except NotServed as error:
             raise _Refusal(403, str(error)) from None
 
-    async def _outside(self, caller: _C, wanted: Target) -> socket.socket:
+    async def _outside(self, caller: _C, wanted: TunnelTarget) -> socket.socket:
         if which(_routes(caller.routes), wanted) is None:
             raise _Refusal(
                 403,
@@ -213,7 +213,7 @@ class Tunnels(Generic[_C]):
             return await self._resolver.connect(addresses, wanted.port)
         except NotPublic as error:
             raise _Refusal(403, str(error)) from None
-        except Unreachable as error:
+        except HostUnreachable as error:
             raise _Refusal(502, str(error), audited=False) from None
 
 
@@ -252,5 +252,5 @@ async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                     return
 
 
-def _as_route(wanted: Target) -> str:
+def _as_route(wanted: TunnelTarget) -> str:
     return wanted.host if wanted.port == 443 and ":" not in wanted.host else str(wanted)

@@ -51,7 +51,7 @@ class NoTarget(MusterError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class TunnelTarget:
     """Where a tunnel is to lead."""
 
     host: str
@@ -74,7 +74,7 @@ class Route:
     """Every name below `name`, and not that itself."""
     network: IPNetwork | None = None
 
-    def leads_to(self, target: Target) -> bool:
+    def leads_to(self, target: TunnelTarget) -> bool:
         """Whether the target is what was listed."""
         if target.port != self.port:
             return False
@@ -123,7 +123,7 @@ def routes(written: Iterable[str]) -> tuple[Route, ...]:
     return tuple(route(each) for each in written)
 
 
-def target(authority: str) -> Target:
+def target(authority: str) -> TunnelTarget:
     """Read the target of a CONNECT, which is in authority form (RFC 9110, 9.3.6: a host, a colon, a port, no more).
 
     Raises:
@@ -133,13 +133,13 @@ def target(authority: str) -> Target:
         host, port = _split(authority, default=None)
         ip = _address(host)
         if ip is not None:
-            return Target(host=str(ip), port=port, ip=ip)
-        return Target(host=_name(host, unicode=False), port=port)
+            return TunnelTarget(host=str(ip), port=port, ip=ip)
+        return TunnelTarget(host=_name(host, unicode=False), port=port)
     except ValueError as error:
         raise NoTarget(f"a tunnel to {_shown(authority)} cannot be had: {error} Ask for CONNECT HOST:PORT.") from None
 
 
-def which(listed: Iterable[Route], wanted: Target) -> Route | None:
+def which(listed: Iterable[Route], wanted: TunnelTarget) -> Route | None:
     """The route that leads to a target; None: there is none, and nothing goes there."""
     return next((each for each in listed if each.leads_to(wanted)), None)
 

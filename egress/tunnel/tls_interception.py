@@ -20,8 +20,8 @@ import structlog
 
 from egress import provider_endpoints
 from egress.http import bounded_http_server
-from egress.http.request import Request
-from egress.http.response_writer import Answer
+from egress.http.request import AgentRequest
+from egress.http.response_writer import ResponseWriter
 from egress.provider_endpoints import PROVIDERS, Provider
 from egress.tunnel.connect_tunnel import Caller, NotServed
 from egress.tunnel.host_allowlist import HTTPS, hostname
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from egress.settings import AccountSettings
-    from egress.tunnel.certificate_authority import Authority
-    from egress.tunnel.host_allowlist import Target
+    from egress.tunnel.certificate_authority import CertificateAuthority
+    from egress.tunnel.host_allowlist import TunnelTarget
 
 log = structlog.get_logger("egress.tunnel.tls_interception")
 
@@ -39,7 +39,7 @@ HANDSHAKE_S: Final = 10.0
 _TEXT: Final = ((b"Content-Type", b"text/plain; charset=utf-8"),)
 
 _C = TypeVar("_C", bound=Caller)
-Serve: TypeAlias = Callable[[_C, Request, str, Provider], Awaitable[bool]]
+Serve: TypeAlias = Callable[[_C, AgentRequest, str, Provider], Awaitable[bool]]
 """Answers one request of an agent: the agent, the request, its path from the provider's root on, the provider.
 Returns whether the connection may go on."""
 
@@ -97,7 +97,7 @@ class Interception(Generic[_C]):
     def __init__(
         self,
         *,
-        authority: Authority,
+        authority: CertificateAuthority,
         serve: Serve[_C],
         accounts: Iterable[AccountSettings],
         has_account: Callable[[_C, Provider], bool],
@@ -134,7 +134,7 @@ class Interception(Generic[_C]):
         """Whether a host is metered: then no tunnel leads there."""
         return host in self._hosts
 
-    def open(self, caller: _C, wanted: Target) -> socket.socket:
+    def open(self, caller: _C, wanted: TunnelTarget) -> socket.socket:
         """A connection on whose other end that host is answered for.
 
         Raises:
@@ -167,7 +167,7 @@ class Interception(Generic[_C]):
         await asyncio.gather(*(server.shutdown(max(grace_s, 0.1)) for server in list(self._servers)))
 
     async def _answer(self, caller: _C, metered: MeteredHost, link: socket.socket) -> None:
-        async def handle(request: Request) -> bool:
+        async def handle(request: AgentRequest) -> bool:
             return await self._request(caller, metered, request)
 
         def broken(why: str) -> None:
@@ -200,7 +200,7 @@ class Interception(Generic[_C]):
         else:
             self._servers.add(server)
 
-    async def _request(self, caller: _C, metered: MeteredHost, request: Request) -> bool:
+    async def _request(self, caller: _C, metered: MeteredHost, request: AgentRequest) -> bool:
         hosts = request.headers.getall("Host", [])
         fine = {metered.host, *(f"{metered.host}:{port}" for port in metered.ports)}
         if len(hosts) != 1 or hosts[0].lower() not in fine:
@@ -214,7 +214,7 @@ class Interception(Generic[_C]):
         return await self._serve(caller, request, path, provider)
 
 
-def _refused(request: Request, status: int, message: str) -> bool:
-    answer = Answer(request)
+def _refused(request: AgentRequest, status: int, message: str) -> bool:
+    answer = ResponseWriter(request)
     answer.refuse(status, _TEXT, f"muster: {message}\n".encode(), close=True)
     return answer.given()

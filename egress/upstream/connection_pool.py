@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from aiohappyeyeballs import start_connection
 
 from egress.upstream.connection_error_text import why
-from egress.upstream.http1_connection import PIECE, Connection
+from egress.upstream.http1_connection import PIECE, UpstreamConnection
 from egress.upstream.response_reader import Unheard, UpstreamGone
 
 if TYPE_CHECKING:
@@ -125,9 +125,9 @@ class _Pool:
         """As it stands in the header of that name."""
         self._ssl = ssl_context if parts.scheme == "https" else None
         self._buffer = buffer
-        self._idle: deque[tuple[float, Connection]] = deque()
+        self._idle: deque[tuple[float, UpstreamConnection]] = deque()
         """Since when, the longest first."""
-        self._open: set[Connection] = set()
+        self._open: set[UpstreamConnection] = set()
         self._opening = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._loop = asyncio.get_running_loop()
@@ -138,7 +138,7 @@ class _Pool:
         self._closed = False
         self._emptied: asyncio.Future[None] | None = None
 
-    def idle(self) -> Connection | None:
+    def idle(self) -> UpstreamConnection | None:
         """One that may be used at once."""
         while self._idle:
             since, connection = self._idle.pop()
@@ -147,7 +147,7 @@ class _Pool:
             connection.abort()
         return None
 
-    async def take(self, *, new: bool = False) -> Connection:
+    async def take(self, *, new: bool = False) -> UpstreamConnection:
         """One that may be used; where all that may be are in use, when one comes free.
 
         Args:
@@ -188,7 +188,7 @@ class _Pool:
                 turn.set_result(None)
                 return
 
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> UpstreamConnection:
         self._opening += 1
         try:
             if self._closed:
@@ -199,7 +199,7 @@ class _Pool:
             try:
                 link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(buffer=self._buffer, free=self._freed, lost=self._lost),
+                    lambda: UpstreamConnection(buffer=self._buffer, free=self._freed, lost=self._lost),
                     sock=link,
                     ssl=self._ssl,
                     server_hostname=self._name if self._ssl is not None else None,
@@ -248,7 +248,7 @@ class _Pool:
         finally:
             self._looking = None
 
-    def _freed(self, connection: Connection) -> None:
+    def _freed(self, connection: UpstreamConnection) -> None:
         if self._closed:
             connection.abort()
             return
@@ -267,7 +267,7 @@ class _Pool:
         if self._idle:
             self._sweep = self._loop.call_at(self._idle[0][0] + IDLE_S, self._swept)
 
-    def _lost(self, connection: Connection) -> None:
+    def _lost(self, connection: UpstreamConnection) -> None:
         self._open.discard(connection)
         self._next()
         if not self._open and self._emptied is not None and not self._emptied.done():

@@ -40,15 +40,15 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 PIECE: Final = 2**16
 
 
-class Connection(asyncio.BufferedProtocol):
+class UpstreamConnection(asyncio.BufferedProtocol):
     """One connection. It is in use from `ask` until its owner is told that it is free, or lost."""
 
     def __init__(
         self,
         *,
         buffer: memoryview,
-        free: Callable[[Connection], None],
-        lost: Callable[[Connection], None],
+        free: Callable[[UpstreamConnection], None],
+        lost: Callable[[UpstreamConnection], None],
     ) -> None:
         """
         Args:

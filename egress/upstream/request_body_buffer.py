@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from egress.http.request import Content, Request
+    from egress.http.request import AgentRequest, Content
 
 _T = TypeVar("_T")
 
@@ -42,7 +42,7 @@ class TooLong(MusterError):
     """The request is longer than is taken here."""
 
 
-class NoRoom(MusterError):
+class TooManyRequests(MusterError):
     """So many requests are on their way that this one must wait."""
 
 
@@ -113,7 +113,7 @@ class Bodies:
         self._spool = spool
         self._in_memory = _Room()
         self._on_disk = _Room()
-        self._turns = Turns(MOST_PARSED)
+        self._turns = AgentTurns(MOST_PARSED)
         self._held: dict[int, tuple[int, int]] = {}
 
     async def work_on(self, whose: str, work: Callable[[], _T]) -> _T:
@@ -125,7 +125,7 @@ class Bodies:
         """A body that is no agent's, in memory."""
         return Body(content, None, len(content), self, "")
 
-    async def read(self, request: Request, whose: str, longest: int | None = None) -> Body:
+    async def read(self, request: AgentRequest, whose: str, longest: int | None = None) -> Body:
         """Take the whole of a request's body.
 
         Args:
@@ -231,7 +231,7 @@ class _Room:
             return
         mine = self._held.get(whose, 0) + more
         if mine > most * SHARE or self._all + more > most:
-            raise NoRoom("there are too many long requests on their way. Try again in a few seconds.")
+            raise TooManyRequests("there are too many long requests on their way. Try again in a few seconds.")
         self._held[whose] = mine
         self._all += more
 
@@ -247,7 +247,7 @@ class _Room:
             del self._held[whose]
 
 
-class Turns:
+class AgentTurns:
     """So many things are done at a time, of each agent's one; those of different agents in turn.
 
     An agent has at most one in the queue that all wait in. So who sends a hundred waits behind itself, and whoever

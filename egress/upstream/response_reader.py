@@ -24,7 +24,7 @@ class Unheard(UpstreamGone):
     """The provider closed the connection, after a request was written, without a byte of a response."""
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Where it comes from."""
 
     def go_on(self) -> None:
@@ -39,13 +39,13 @@ class Response:
 
     __slots__ = ("_connection", "_ended", "_gone", "_pieces", "_size", "_waiter", "headers", "raw_headers", "status")
 
-    def __init__(self, connection: Source, status: int, raw_headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, connection: ByteSource, status: int, raw_headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
         self.raw_headers = raw_headers
         """As they came."""
         self.headers = _fields(raw_headers)
         """By their names in lower case; those that came more than once are joined (RFC 9110, 5.3)."""
-        self._connection: Source | None = connection
+        self._connection: ByteSource | None = connection
         self._pieces: list[bytes] = []
         self._size = 0
         self._ended = False

@@ -6,6 +6,6 @@ It keeps back the terminal event, so that the row of the ledger is durable befor
 
 from egress.usage.document_assembly import NotAssembledError as NotAssembledError
 from egress.usage.meter_interface import Meter as Meter
-from egress.usage.meter_interface import Reading as Reading
+from egress.usage.meter_interface import UsageReading as UsageReading
 from egress.usage.meter_selection import ResponseMeter as ResponseMeter
 from egress.usage.meter_selection import meter_of as meter_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from budget.tokens import Tokens
 from egress.usage import usage_number_checks
-from egress.usage.parser_base import Dialect, Fate
+from egress.usage.parser_base import Fate, UsageParser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ _COUNTS = (
 )
 
 
-class Messages(Dialect):
+class Messages(UsageParser):
     """Anthropic's."""
 
     OUTPUT = "content"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from egress.usage.document_assembly import LARGEST_DOCUMENT, NotAssembledError
-from egress.usage.sse_splitter import Kind, Splitter, fields
+from egress.usage.sse_splitter import PieceKind, Splitter, fields
 
 if TYPE_CHECKING:
-    from egress.usage.document_assembly import Assembler, Document
+    from egress.usage.document_assembly import AssembledDocument, Assembler
     from egress.usage.event_stream_meter import StreamMeter
-    from egress.usage.meter_interface import Reading
+    from egress.usage.meter_interface import UsageReading
 
 
 class AssembledMeter:
@@ -29,7 +29,7 @@ class AssembledMeter:
         self._failure: NotAssembledError | None = None
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> UsageReading:
         return self._inner.reading
 
     def feed(self, content: bytes) -> bytes:
@@ -47,7 +47,7 @@ class AssembledMeter:
         self._inner.release()
         return b""
 
-    def document(self) -> Document:
+    def document(self) -> AssembledDocument:
         """Return the document, in the place of `release`.
 
         Raises:
@@ -68,7 +68,7 @@ class AssembledMeter:
             self._failure = NotAssembledError(f"it is longer than {self._largest:,} bytes")
             return
         for kind, piece in self._splitter.feed(content):
-            if kind is Kind.EVENT:
+            if kind is PieceKind.EVENT:
                 self._event(piece)
 
     def _event(self, piece: bytes) -> None:

@@ -32,7 +32,7 @@ class NotAssembledError(MusterError):
     """The stream holds what no document can be made of."""
 
 
-class Document(NamedTuple):
+class AssembledDocument(NamedTuple):
     """What a client is given that asked for a document."""
 
     status: int
@@ -125,7 +125,7 @@ class Assembler(ABC):
         """
 
     @abstractmethod
-    def document(self) -> Document:
+    def document(self) -> AssembledDocument:
         """Return the document, when all events are here.
 
         Raises:
@@ -199,16 +199,16 @@ class _Messages(Assembler):
             message["usage"] = {**usage, **(before if isinstance(before, dict) else {}), **told}
         message |= {key: value for key, value in found.items() if key not in ("type", "delta", "usage")}
 
-    def document(self) -> Document:
+    def document(self) -> AssembledDocument:
         if self._error is not None:
-            return Document(_status(self._error.get("error")), self._error)
+            return AssembledDocument(_status(self._error.get("error")), self._error)
         if self._message is None:
             raise NotAssembledError("there was no message")
         for index, pieces in self._inputs.items():
             if source := "".join(pieces):
                 self._blocks[index]["input"] = _input(source)
         content = [block for _, block in sorted(self._blocks.items())]
-        return Document(200, {**self._message, "content": content})
+        return AssembledDocument(200, {**self._message, "content": content})
 
 
 def _index(found: Mapping[str, Any]) -> int:
@@ -234,7 +234,7 @@ class _Responses(Assembler):
     """OpenAI Responses: the last event has the whole response."""
 
     def __init__(self) -> None:
-        self._document: Document | None = None
+        self._document: AssembledDocument | None = None
 
     def event(self, name: bytes, body: bytes) -> None:
         kind = name.decode("utf-8", "replace")
@@ -247,15 +247,15 @@ class _Responses(Assembler):
         if kind in _ENDS and isinstance(response, dict):
             error = response.get("error")
             if kind == "response.failed" and isinstance(error, dict):
-                self._document = Document(_status(error), {"error": _openai_error(error)})
+                self._document = AssembledDocument(_status(error), {"error": _openai_error(error)})
             else:
-                self._document = Document(200, response)
+                self._document = AssembledDocument(200, response)
         elif kind == "error":
             inner = found.get("error")
             error = inner if isinstance(inner, dict) else found
-            self._document = Document(_status(error), {"error": _openai_error(error)})
+            self._document = AssembledDocument(_status(error), {"error": _openai_error(error)})
 
-    def document(self) -> Document:
+    def document(self) -> AssembledDocument:
         if self._document is None:
             raise NotAssembledError("there was no last event")
         return self._document
@@ -311,9 +311,9 @@ class _Completions(Assembler):
             elif key != "index" and (value is not None or key not in kept):
                 kept[key] = value
 
-    def document(self) -> Document:
+    def document(self) -> AssembledDocument:
         if self._error is not None:
-            return Document(_status(self._error["error"]), self._error)
+            return AssembledDocument(_status(self._error["error"]), self._error)
         if not self._head:
             raise NotAssembledError("there was no chunk")
         choices = []
@@ -324,7 +324,7 @@ class _Completions(Assembler):
                 message = {**message, "tool_calls": [call for _, call in sorted(calls.items())]}
             choices.append({**choice, "message": message})
         found = {**self._head, "choices": choices}
-        return Document(200, found if self._usage is None else {**found, "usage": self._usage})
+        return AssembledDocument(200, found if self._usage is None else {**found, "usage": self._usage})
 
 
 def _join_message(message: dict[str, Any], delta: Mapping[str, Any]) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from egress.usage.parser_base import Fate
-from egress.usage.sse_splitter import WHOLE_BYTES, Kind, Splitter, fields
+from egress.usage.sse_splitter import WHOLE_BYTES, PieceKind, Splitter, fields
 
 if TYPE_CHECKING:
-    from egress.usage.meter_interface import Reading
-    from egress.usage.parser_base import Dialect
+    from egress.usage.meter_interface import UsageReading
+    from egress.usage.parser_base import UsageParser
 
 TERMINAL_BYTES = 16 * 1024 * 1024
 """A terminal event is read up to this size: OpenAI's repeats the whole response. A larger one passes unread."""
@@ -22,7 +22,7 @@ TERMINAL_BYTES = 16 * 1024 * 1024
 class StreamMeter:
     """A Meter (egress.usage.meter_interface) of server-sent events."""
 
-    def __init__(self, dialect: Dialect, *, whole: int = WHOLE_BYTES, terminal: int = TERMINAL_BYTES) -> None:
+    def __init__(self, dialect: UsageParser, *, whole: int = WHOLE_BYTES, terminal: int = TERMINAL_BYTES) -> None:
         self._dialect = dialect
         self._splitter = Splitter(whole)
         self._terminal_bytes = terminal
@@ -37,10 +37,10 @@ class StreamMeter:
         self._overlong = False
         """The terminal event is too large to be read, and further parts of it are still to come."""
         self._released = False
-        self._reading: Reading | None = None
+        self._reading: UsageReading | None = None
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> UsageReading:
         if self._reading is None:
             self._reading = self._dialect.reading()
         return self._reading
@@ -64,9 +64,9 @@ class StreamMeter:
         rest: list[bytes] = []
         if left := self._splitter.drain():
             # Readers of event streams drop an event without its blank line, but not all do.
-            self._take(Kind.EVENT, left, rest)
+            self._take(PieceKind.EVENT, left, rest)
         if self._large is not None:
-            self._take(Kind.LAST, b"", rest)
+            self._take(PieceKind.LAST, b"", rest)
         self._held += rest
         self._dialect.close()
 
@@ -80,26 +80,26 @@ class StreamMeter:
         self._held, self._large = [], None
         return kept
 
-    def _take(self, kind: Kind, piece: bytes, out: list[bytes]) -> None:
+    def _take(self, kind: PieceKind, piece: bytes, out: list[bytes]) -> None:
         if self._dialect.ended:
             self._end_with(kind, piece, self._held)
-        elif kind is Kind.EVENT:
+        elif kind is PieceKind.EVENT:
             self._settle(self._dialect.event(*fields(piece)), piece, out)
-        elif kind is Kind.IDLE:
+        elif kind is PieceKind.IDLE:
             (self._held if self._held else out).append(piece)
-        elif kind is Kind.AFTER:
+        elif kind is PieceKind.AFTER:
             if self._fate is not Fate.HIDE:
                 (self._held if self._held else out).append(piece)
         else:
             self._take_part(kind, piece, out)
 
-    def _end_with(self, kind: Kind, piece: bytes, out: list[bytes]) -> None:
+    def _end_with(self, kind: PieceKind, piece: bytes, out: list[bytes]) -> None:
         """Take the last bytes of the terminal event. Whatever comes behind it is dropped: nobody meters that."""
-        if self._overlong and kind in (Kind.MORE, Kind.LAST):
-            self._overlong = kind is Kind.MORE
+        if self._overlong and kind in (PieceKind.MORE, PieceKind.LAST):
+            self._overlong = kind is PieceKind.MORE
             out.append(piece)
             return
-        if kind is Kind.AFTER and self._at_end:
+        if kind is PieceKind.AFTER and self._at_end:
             out.append(piece)
         self._at_end = False
 
@@ -112,8 +112,8 @@ class StreamMeter:
         elif fate is not Fate.HIDE:
             self._held.append(piece)
 
-    def _take_part(self, kind: Kind, piece: bytes, out: list[bytes]) -> None:
-        if kind is Kind.HEAD:
+    def _take_part(self, kind: PieceKind, piece: bytes, out: list[bytes]) -> None:
+        if kind is PieceKind.HEAD:
             if self._dialect.may_be_last(piece):
                 self._large, self._large_bytes = [], 0
             else:
@@ -129,7 +129,7 @@ class StreamMeter:
             self._large = None
             self._dialect.lost()
             self._dialect.ended = True
-            self._overlong = kind is not Kind.LAST
-        elif kind is Kind.LAST:
+            self._overlong = kind is not PieceKind.LAST
+        elif kind is PieceKind.LAST:
             whole, self._large = b"".join(self._large), None
             self._settle(self._dialect.event(*fields(whole)), whole, out)

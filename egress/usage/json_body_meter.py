@@ -8,8 +8,8 @@ from egress.ledger.model import OTHER_ERROR
 from egress.usage import text_token_estimate, usage_number_checks
 
 if TYPE_CHECKING:
-    from egress.usage.meter_interface import Reading
-    from egress.usage.parser_base import Dialect
+    from egress.usage.meter_interface import UsageReading
+    from egress.usage.parser_base import UsageParser
 
 LARGEST_BODY = 32 * 1024 * 1024
 """What is larger goes on, unread."""
@@ -22,7 +22,7 @@ class BodyMeter:
     `end` parses what came, up to LARGEST_BODY: a large one takes its time.
     """
 
-    def __init__(self, dialect: Dialect, status: int = 200, *, largest: int = LARGEST_BODY) -> None:
+    def __init__(self, dialect: UsageParser, status: int = 200, *, largest: int = LARGEST_BODY) -> None:
         self._dialect = dialect
         self._status = status
         self._largest = largest
@@ -30,10 +30,10 @@ class BodyMeter:
         self._newest = b""
         self._size = 0
         self._released = False
-        self._reading: Reading | None = None
+        self._reading: UsageReading | None = None
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> UsageReading:
         if self._reading is None:
             self._reading = self._dialect.reading()
         return self._reading

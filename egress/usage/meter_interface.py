@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Not frozen, since that triples the cost of creating one for each event.
 @dataclass(kw_only=True, slots=True)
-class Reading:
+class UsageReading:
     """What is known of a response so far."""
 
     tokens: Tokens = field(default_factory=Tokens)
@@ -56,7 +56,7 @@ class Meter(Protocol):
     """Reads one response. Never raises over its content, and holds a bounded amount of memory."""
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> UsageReading:
         """What is known now."""
         ...
 

@@ -9,14 +9,14 @@ from egress.usage.assembled_document_meter import AssembledMeter
 from egress.usage.document_assembly import assembler_of
 from egress.usage.event_stream_meter import StreamMeter
 from egress.usage.json_body_meter import BodyMeter
-from egress.usage.openai_completions import Completions
-from egress.usage.openai_responses import Responses
+from egress.usage.openai_completions import CompletionsParser
+from egress.usage.openai_responses import ResponsesParser
 
 if TYPE_CHECKING:
     from egress.provider_endpoints import Api
-    from egress.usage.document_assembly import Assembler, Document
-    from egress.usage.meter_interface import Meter, Reading
-    from egress.usage.parser_base import Dialect
+    from egress.usage.document_assembly import AssembledDocument, Assembler
+    from egress.usage.meter_interface import Meter, UsageReading
+    from egress.usage.parser_base import UsageParser
 
 _BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
@@ -35,20 +35,20 @@ def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool, *, assemb
         hide_usage: the client did not ask for the usage chunk of a Chat Completions stream: it does not get it.
         assemble: the client asked for a document: where a stream comes, it gets the document that this makes.
     """
-    dialect: Dialect
+    dialect: UsageParser
     if api == "anthropic":
         dialect = Messages()
     elif api == "responses":
-        dialect = Responses()
+        dialect = ResponsesParser()
     else:
-        dialect = Completions(hide_usage=hide_usage)
+        dialect = CompletionsParser(hide_usage=hide_usage)
     return ResponseMeter(dialect, streaming, status, assembler_of(api) if assemble and status == 200 else None)
 
 
 class ResponseMeter:
     """A Meter that looks at the first bytes: some servers call a stream a document, and a refusal a stream."""
 
-    def __init__(self, dialect: Dialect, streaming: bool, status: int, assembler: Assembler | None) -> None:
+    def __init__(self, dialect: UsageParser, streaming: bool, status: int, assembler: Assembler | None) -> None:
         self._dialect = dialect
         self._streaming = streaming
         self._status = status
@@ -58,7 +58,7 @@ class ResponseMeter:
         self._released = False
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> UsageReading:
         return self._dialect.reading() if self._inner is None else self._inner.reading
 
     def feed(self, content: bytes) -> bytes:
@@ -90,7 +90,7 @@ class ResponseMeter:
         kept, self._first = self._first, b""
         return kept if self._inner is None else kept + self._inner.release()
 
-    def document(self) -> Document | None:
+    def document(self) -> AssembledDocument | None:
         """Return what the client gets in the place of `release`, or None where the content itself goes on.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from egress.usage import usage_number_checks
 from egress.usage.openai_usage_object import disjoint
-from egress.usage.parser_base import Dialect, Fate
+from egress.usage.parser_base import Fate, UsageParser
 
 if TYPE_CHECKING:
     from budget.tokens import Tokens
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
-class Completions(Dialect):
+class CompletionsParser(UsageParser):
     """The usage of a stream is in a chunk of its own, after the last choice and before ``[DONE]``.
 
     Args:

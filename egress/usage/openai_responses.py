@@ -9,7 +9,7 @@ from budget.costs.token_prices import SEARCHES
 from egress.ledger.model import OTHER_ERROR
 from egress.usage import text_token_estimate, usage_number_checks
 from egress.usage.openai_usage_object import disjoint
-from egress.usage.parser_base import Dialect, Fate
+from egress.usage.parser_base import Fate, UsageParser
 
 if TYPE_CHECKING:
     from budget.tokens import Tokens
@@ -23,7 +23,7 @@ _UNNAMED = frozenset({b"", b"message"})
 _SEARCHED = "response.web_search_call.completed"
 
 
-class Responses(Dialect):
+class ResponsesParser(UsageParser):
     """The usage comes with the terminal event, which repeats the whole response."""
 
     OUTPUT = "output"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from budget.tokens import Tokens
 from egress.usage import text_token_estimate, usage_number_checks
-from egress.usage.meter_interface import Reading
+from egress.usage.meter_interface import UsageReading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Fate(Enum):
     """The terminal event."""
 
 
-class Dialect(ABC):
+class UsageParser(ABC):
     """Reads the events, or the one document, of a response, and sums up what they say. Never raises over them."""
 
     #: Where in a usage object numbers of tokens stand.
@@ -130,11 +130,11 @@ class Dialect(ABC):
         self.ended = True
         return Fate.LAST
 
-    def reading(self) -> Reading:
+    def reading(self) -> UsageReading:
         """All that is known."""
         if self._tokens is None:
             self._tokens = self.tokens()
-        return Reading(
+        return UsageReading(
             tokens=self._tokens,
             reported=self.final and not self.unsound,
             raw=self.usage or None,

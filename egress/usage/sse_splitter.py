@@ -26,7 +26,7 @@ _LINE_ENDS = re.compile(rb"\r\n|\n|\r")
 _IDLE = re.compile(rb"(?:[\r\n]+|:[^\r\n]*[\r\n])++")
 
 
-class Kind(Enum):
+class PieceKind(Enum):
     """What a piece is."""
 
     EVENT = "event"
@@ -43,7 +43,7 @@ class Kind(Enum):
     """Its last part."""
 
 
-Piece: TypeAlias = tuple[Kind, bytes]
+Piece: TypeAlias = tuple[PieceKind, bytes]
 
 
 def fields(event: bytes) -> tuple[bytes, bytes]:
@@ -112,12 +112,12 @@ class Splitter:
             self._begun = True
             if content.startswith(_BOM):
                 place = len(_BOM)
-                yield Kind.IDLE, _BOM
+                yield PieceKind.IDLE, _BOM
         while place < size:
             if self._after_cr:
                 self._after_cr = False
                 if content[place] == 10:
-                    yield Kind.AFTER, b"\n"
+                    yield PieceKind.AFTER, b"\n"
                     place += 1
                     continue
             if self._large:
@@ -125,7 +125,7 @@ class Splitter:
             elif self._comment:
                 piece = self._comment_on(content, place)
             elif idle := _IDLE.match(content, place):
-                piece = Kind.IDLE, idle[0]
+                piece = PieceKind.IDLE, idle[0]
             else:
                 found = self._next(content, place, max(place, scanned))
                 if found is None:
@@ -143,16 +143,16 @@ class Splitter:
             if size <= self._whole:
                 return None
             self._comment = True
-            return Kind.IDLE, content[place:]
+            return PieceKind.IDLE, content[place:]
         found = _END.search(content, scanned, place + self._whole)
         if found is not None:
             self._after_cr = content[found.end() - 1] == 13
-            return Kind.EVENT, content[place : found.end()]
+            return PieceKind.EVENT, content[place : found.end()]
         if size <= self._whole:
             return None
         head = content[place : place + self._whole]
         self._large, self._tail = True, head[-1:]
-        return Kind.HEAD, head
+        return PieceKind.HEAD, head
 
     def _further(self, content: bytes, place: int) -> Piece:
         found = _END.search(self._tail + content[place : place + 1])
@@ -161,14 +161,14 @@ class Splitter:
             end = found.end()
         if end is None:
             self._tail = content[-1:]
-            return Kind.MORE, content[place:]
+            return PieceKind.MORE, content[place:]
         self._large = False
         self._after_cr = content[end - 1] == 13
-        return Kind.LAST, content[place:end]
+        return PieceKind.LAST, content[place:end]
 
     def _comment_on(self, content: bytes, place: int) -> Piece:
         found = _LINE_END.search(content, place)
         if found is None:
-            return Kind.IDLE, content[place:]
+            return PieceKind.IDLE, content[place:]
         self._comment = False
-        return Kind.IDLE, content[place : found.end()]
+        return PieceKind.IDLE, content[place : found.end()]

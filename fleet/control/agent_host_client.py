@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from core import unix_sockets
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.errors import AgentRefused, AgentUnreachable
-from fleet.journal.events import Entry, Position
+from fleet.journal.events import JournalEntry, JournalPosition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -57,7 +57,7 @@ class HostStatus:
     queued: int = 0
     session: str | None = None
     turns: int = 0
-    position: Position = Position()  # noqa: RUF009 - it is frozen
+    position: JournalPosition = JournalPosition()  # noqa: RUF009 - it is frozen
     writable: bool = True
     detail: str | None = None
 
@@ -65,12 +65,12 @@ class HostStatus:
     def from_json(cls, source: Mapping[str, Any]) -> HostStatus:
         known = {field.name: source[field.name] for field in dataclasses.fields(cls) if field.name in source}
         place = source.get("position") or {}
-        known["position"] = Position(int(place.get("incarnation", 0)), int(place.get("seq", 0)))
+        known["position"] = JournalPosition(int(place.get("incarnation", 0)), int(place.get("seq", 0)))
         return cls(**known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
+class SendResult:
     state: str
     """``journaled``, or what became of the message before."""
     queued: int
@@ -91,7 +91,7 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Background:
+class BackgroundProcesses:
     """Processes that an agent's commands left running."""
 
     count: int
@@ -151,7 +151,7 @@ class AgentLink:
         sender: str = "",
         images: Sequence[Mapping[str, str]] = (),
         note: str = "",
-    ) -> Sent:
+    ) -> SendResult:
         """Put a message into the agent's queue; the same id again changes nothing.
 
         Args:
@@ -162,7 +162,7 @@ class AgentLink:
         pictures = [dict(image) for image in images]
         params = {"id": id, "text": text, "mode": mode, "sender": sender, "images": pictures, "note": note}
         answer = await self._ask("send", params)
-        return Sent(state=str(answer.get("state")), queued=int(answer.get("queued", 0)))
+        return SendResult(state=str(answer.get("state")), queued=int(answer.get("queued", 0)))
 
     async def withdraw(self, id: str, *, end: bool = False) -> Withdrawn:
         """Take a message back; with `end`, cancel its turn if that has begun."""
@@ -174,7 +174,7 @@ class AgentLink:
         answer = await self._ask("cancel", {} if turn is None else {"turn": turn})
         return Cancelled(cancelled=bool(answer.get("cancelled")), turn=answer.get("turn"))
 
-    async def background(self, *, turn_over_s: int = 0) -> Background:
+    async def background(self, *, turn_over_s: int = 0) -> BackgroundProcesses:
         """What runs in the background, once no turn is open or that many seconds have passed.
 
         Raises:
@@ -182,7 +182,7 @@ class AgentLink:
         """
         answer = await self._ask("background", {"turn_over_s": turn_over_s})
         names = answer.get("names")
-        return Background(
+        return BackgroundProcesses(
             count=int(answer.get("count", 0)), names=tuple(map(str, names)) if isinstance(names, list) else ()
         )
 
@@ -233,7 +233,7 @@ class AgentLink:
         """
         await self._ask("answer_call", {"call": call, "text": text, "ok": ok})
 
-    async def tail(self, entries: int) -> list[Entry]:
+    async def tail(self, entries: int) -> list[JournalEntry]:
         """The last entries of the journal."""
         answer = await self._ask("tail", {"entries": entries})
         return [entry for source in answer.get("entries", []) if (entry := _entry(source)) is not None]
@@ -247,7 +247,7 @@ class AgentLink:
             if self._lost is None:
                 raise
 
-    async def follow(self, position: Position) -> AsyncIterator[Entry | HostStatus]:
+    async def follow(self, position: JournalPosition) -> AsyncIterator[JournalEntry | HostStatus]:
         """The journal after `position`, then what is added to it, and a status after each heartbeat.
 
         Has a connection of its own. Ends when the agent host ends it.
@@ -386,9 +386,9 @@ def _line(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _entry(source: Any) -> Entry | None:
+def _entry(source: Any) -> JournalEntry | None:
     try:
-        return Entry.from_json(source)
+        return JournalEntry.from_json(source)
     except (ValueError, TypeError, AttributeError):
         return None
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from fleet.host.acp.update_parser import clean
-from fleet.host.background_processes import Background
+from fleet.host.background_processes import BackgroundWatch
 from fleet.host.background_tasks import HeldTasks
 from fleet.host.heartbeat import Heartbeat
 from fleet.host.journal_fanout import Chronicle
@@ -16,8 +16,8 @@ from fleet.host.mcp.pending_tool_calls import CallDesk
 from fleet.host.permission_requests import PermissionDesk
 from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.state import cut_off
-from fleet.host.turn_queue import Turns
-from fleet.host.update_recorder import Transcript
+from fleet.host.turn_queue import TurnQueue
+from fleet.host.update_recorder import UpdateRecorder
 from fleet.journal import reader as journals
 from fleet.journal.events import Closing, RuntimeFailed
 from fleet.tools import Tool
@@ -47,8 +47,8 @@ class AgentHost:
         )
         chronicle.on_unwritable = self.desk.deny_all
         self.tasks = HeldTasks()
-        self._transcript = Transcript(chronicle, self.desk)
-        self.turns = Turns(chronicle, self._transcript, self.desk, self.tasks)
+        self._transcript = UpdateRecorder(chronicle, self.desk)
+        self.turns = TurnQueue(chronicle, self._transcript, self.desk, self.tasks)
         self.calls = CallDesk(
             lambda: chronicle.journal,
             [Tool.from_json(tool) for tool in self.spec.tools],
@@ -58,7 +58,7 @@ class AgentHost:
             answer_s=self.spec.tool_answer_s,
         )
         self._heartbeat = Heartbeat(chronicle, self.tasks)
-        self._background = Background(chronicle.spec.marker)
+        self._background = BackgroundWatch(chronicle.spec.marker)
         self._life = RuntimeLife(chronicle, on_update=self._transcript.updated, on_permission=self._transcript.asked)
         self.finished = False
         self._phase = "starting"

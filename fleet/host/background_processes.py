@@ -13,7 +13,7 @@ _OURS: Final = frozenset({"muster-relay"})
 _NAMED: Final = 5
 
 
-class Background:
+class BackgroundWatch:
     """Of one runtime. What runs when it is ready is the runtime itself: it, its sandbox and its helpers."""
 
     def __init__(self, marker: str) -> None:

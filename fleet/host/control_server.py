@@ -20,8 +20,8 @@ from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.errors import AgentRefused
 from fleet.host.journal_writer import JournalNotWritable
 from fleet.host.turn_queue import NOTE_CHARACTERS
-from fleet.journal.events import Position
-from fleet.journal.reader import Cursor
+from fleet.journal.events import JournalPosition
+from fleet.journal.reader import JournalCursor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,7 +45,7 @@ _STREAM_BYTES: Final = 2**18
 _FAREWELL_S: Final = 3.0
 
 
-class ControlServer:
+class HostControlServer:
     """Serves one agent host's socket."""
 
     def __init__(self, host: AgentHost) -> None:
@@ -179,11 +179,11 @@ class _Connection:
     async def _follow(self, id_: Any, params: dict[str, Any]) -> None:
         if self._following:
             raise _Refused("invalid", "This connection follows already; open another one.")
-        after = Position(_integer(params, "incarnation"), _integer(params, "seq"))
+        after = JournalPosition(_integer(params, "incarnation"), _integer(params, "seq"))
         self._following = True
         await self._write({"id": id_, "result": {}})
         host = self._host
-        cursor = Cursor(host.chronicle.folder, after)
+        cursor = JournalCursor(host.chronicle.folder, after)
         told: tuple[int, str] | None = None
         while True:
             rung = host.chronicle.pulse.next()

@@ -19,10 +19,10 @@ from fleet.host.journal_writer import JournalNotWritable, JournalWriter
 from fleet.host.state import AgentState, carried
 from fleet.journal import reader as journals
 from fleet.journal.events import (
+    JournalPosition,
     Opened,
     PermissionAnswered,
     PermissionAsked,
-    Position,
     RuntimeStarted,
     TurnEnded,
     TurnStarted,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fleet.control.host_spec import AgentSpec
-    from fleet.journal.events import Entry, Event
+    from fleet.journal.events import Event, JournalEntry
 
 #: With these an agent's status is another.
 _STATE_CHANGES: Final = (RuntimeStarted, TurnStarted, TurnEnded, PermissionAsked, PermissionAnswered)
@@ -109,7 +109,7 @@ class Chronicle:
             continues=self._journal is not None,
         )
 
-    def _durable(self, entries: list[Entry]) -> None:
+    def _durable(self, entries: list[JournalEntry]) -> None:
         for entry in entries:
             self.state = self.state.after(entry)
         if any(isinstance(entry.event, _STATE_CHANGES) for entry in entries):
@@ -127,7 +127,7 @@ def load_state(folder: Path) -> AgentState:
     """What the journal's last whole incarnation says. One without its first entry says nothing."""
     for incarnation in reversed(journals.incarnations(folder)):
         state: AgentState | None = None
-        for page in journals.pages(folder, Position(incarnation, 0)):
+        for page in journals.pages(folder, JournalPosition(incarnation, 0)):
             for entry in page:
                 if state is None and not isinstance(entry.event, Opened):
                     break

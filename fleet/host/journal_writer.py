@@ -22,7 +22,7 @@ from core.crash_points import around, declare
 from core.durable_files import sync_folder
 from fleet.errors import FleetError
 from fleet.journal import reader
-from fleet.journal.events import Entry, Position, TextChunk, ThoughtChunk
+from fleet.journal.events import JournalEntry, JournalPosition, TextChunk, ThoughtChunk
 from fleet.journal.reader import Durable
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class JournalNotWritable(FleetError):
 class _Waiting:
     event: Event
     at: float
-    durable: asyncio.Future[Entry] | None
+    durable: asyncio.Future[JournalEntry] | None
     """None: nobody awaits it, so it is kept until it can be written."""
 
     @property
@@ -73,7 +73,7 @@ class JournalWriter:
         folder: Path,
         *,
         opened: Callable[[], Opened],
-        on_durable: Callable[[list[Entry]], None],
+        on_durable: Callable[[list[JournalEntry]], None],
         on_trouble: Callable[[bool], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
         retry_s: float = 2.0,
@@ -99,7 +99,7 @@ class JournalWriter:
         self._idle: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self.writable = False
-        self.position = Position()
+        self.position = JournalPosition()
         self.durable = Durable(0, 0)
         self.trouble: str | None = None
         """Why the journal is not writable, as the system says it."""
@@ -129,7 +129,7 @@ class JournalWriter:
         """Write `event` as soon as may be. It is kept while the disk is full, so makers of many should await `room`."""
         self._put(event, None)
 
-    async def append(self, *events: Event) -> Entry:
+    async def append(self, *events: Event) -> JournalEntry:
         """Write the events, in one group, and return the last one's entry once all of them are on disk.
 
         Raises:
@@ -144,7 +144,7 @@ class JournalWriter:
             if isinstance(result, BaseException):
                 raise result
         last = results[-1]
-        assert isinstance(last, Entry)
+        assert isinstance(last, JournalEntry)
         return last
 
     async def flushed(self) -> None:
@@ -174,7 +174,7 @@ class JournalWriter:
             os.close(self._fd)
             self._fd = -1
 
-    def _put(self, event: Event, durable: asyncio.Future[Entry] | None) -> asyncio.Future[Entry] | None:
+    def _put(self, event: Event, durable: asyncio.Future[JournalEntry] | None) -> asyncio.Future[JournalEntry] | None:
         waiting = _Waiting(event, self._clock(), durable)
         self._waiting.append(waiting)
         self._weight += waiting.weight
@@ -242,8 +242,8 @@ class JournalWriter:
         merged = _merge(group)
         entries = []
         for seq, waiting in enumerate(merged, start=self._seq + 1):
-            position = Position(self.position.incarnation, seq)
-            entries.append(Entry(position=position, at=waiting.at, event=waiting.event))
+            position = JournalPosition(self.position.incarnation, seq)
+            entries.append(JournalEntry(position=position, at=waiting.at, event=waiting.event))
         self._waiting, self._weight = [], 0
         try:
             await self._write(entries)
@@ -256,13 +256,13 @@ class JournalWriter:
             if waiting.durable is not None and not waiting.durable.done():
                 waiting.durable.set_result(entry)
 
-    def _announce(self, entries: list[Entry]) -> None:
+    def _announce(self, entries: list[JournalEntry]) -> None:
         self.position = entries[-1].position
         self.durable = Durable(self.position.incarnation, self._size)
         self._on_durable(entries)
         self._measure()
 
-    async def _write(self, entries: list[Entry]) -> None:
+    async def _write(self, entries: list[JournalEntry]) -> None:
         lines = b"".join([reader.encode(entry) for entry in entries])
         fd, before = self._fd, self._size
 
@@ -283,7 +283,7 @@ class JournalWriter:
     async def _begin(self, floor: int) -> None:
         """Open the next incarnation and write its first entry."""
         highest = max([floor, self.position.incarnation, *reader.incarnations(self._folder)])
-        entry = Entry(position=Position(highest + 1, 1), at=self._clock(), event=self._opened())
+        entry = JournalEntry(position=JournalPosition(highest + 1, 1), at=self._clock(), event=self._opened())
         path = reader.path_of(self._folder, highest + 1)
         line = reader.encode(entry)
 

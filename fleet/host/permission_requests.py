@@ -19,7 +19,7 @@ from fleet.journal.events import GrantAdded, GrantRevoked, Notice, PermissionAns
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fleet.host.acp.update_parser import Request
+    from fleet.host.acp.update_parser import ParsedPermissionRequest
     from fleet.host.journal_writer import JournalWriter
 
 #: So many requests may wait for an answer at once; a runtime that asks for more is denied.
@@ -79,7 +79,7 @@ class PermissionDesk:
         """Whether any request waits for an answer."""
         return bool(self._open)
 
-    async def ask(self, session: str, turn: str | None, request: Request) -> str | None:
+    async def ask(self, session: str, turn: str | None, request: ParsedPermissionRequest) -> str | None:
         """Get a request decided: the id of the option to answer the runtime with, None for "cancelled"."""
         rejection = option_of(request.options, *_REJECT)
         if not self._journal.writable:
@@ -100,7 +100,7 @@ class PermissionDesk:
         finally:
             self._asking -= 1
 
-    async def _ask(self, session: str, turn: str | None, number: str, request: Request) -> str | None:
+    async def _ask(self, session: str, turn: str | None, number: str, request: ParsedPermissionRequest) -> str | None:
         asked = PermissionAsked(
             request=number,
             turn=turn,

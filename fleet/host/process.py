@@ -23,7 +23,7 @@ from fleet.hosting.host_command_line import LOG
 from fleet.hosting.kinds import TMUX
 from fleet.hosting.systemd_unit_text import WANTED
 from fleet.supervision import container_cleanup, process_sweep
-from fleet.supervision.host_lock import Held, hold
+from fleet.supervision.host_lock import HostLockHeld, hold
 
 #: Where systemd hears that a unit is ready (sd_notify(3)).
 _NOTIFY: Final = "NOTIFY_SOCKET"
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         spec = AgentSpec.read(Path(arguments[-1]))
         os.chdir(spec.folder)
         lock = hold(Path(spec.folder))
-    except (OSError, ValueError, TypeError, Held) as error:
+    except (OSError, ValueError, TypeError, HostLockHeld) as error:
         print(f"The agent host cannot start: {error}", file=sys.stderr)
         return FAILED
     bounded = keep_bounded(Path(spec.folder) / LOG, spec.log_bytes)
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
 async def _run(spec: AgentSpec, listener: str) -> None:
     # The protocol's library takes most of the start's time; nothing that refuses to start should wait for it.
     from fleet.host.agent_host import AgentHost
-    from fleet.host.control_server import ControlServer
+    from fleet.host.control_server import HostControlServer
     from fleet.host.journal_fanout import load_state
     from fleet.host.mcp.socket_server import ToolServer
     from fleet.host.runtime_process import adopt_orphans
@@ -78,7 +78,7 @@ async def _run(spec: AgentSpec, listener: str) -> None:
         process_sweep.sweep(marker)
     container_cleanup.remove(spec.removal)
     host = await AgentHost.open(spec, earlier)
-    server = ControlServer(host)
+    server = HostControlServer(host)
     tools = ToolServer(host.calls)
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from fleet.host import state as states
 from fleet.host.journal_fanout import load_state
 from fleet.journal import reader
-from fleet.journal.events import Entry, Opened, Position
+from fleet.journal.events import JournalEntry, JournalPosition, Opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ def quiet(folder: Path, now: float) -> int | None:
         return None
     state = load_state(folder)
     fates = {**state.fates, **{message.id: states.UNCERTAIN for message in state.queue}}
-    entry = Entry(
-        position=Position(incarnations[-1] + LEAP, 1),
+    entry = JournalEntry(
+        position=JournalPosition(incarnations[-1] + LEAP, 1),
         at=now,
         event=Opened(
             agent=opened.agent,

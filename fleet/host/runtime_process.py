@@ -22,7 +22,7 @@ from fleet.supervision import container_cleanup, process_sweep
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from core.redaction import Redaction
+    from core.redaction import SecretMasker
     from fleet.control.host_spec import AgentSpec
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -78,7 +78,7 @@ class RuntimeProcess:
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._stderr_task = asyncio.create_task(self._read_stderr(), name="runtime stderr")
         self._log = StderrLog(Path(spec.folder), clock=time.time)
-        self._redact: Redaction | None = None
+        self._redact: SecretMasker | None = None
         self._child_seen = False
         self._ended = False
 
@@ -203,9 +203,9 @@ class RuntimeProcess:
             return
         if self._redact is None:
             # Its patterns take their time, and most runtimes say nothing.
-            from core.redaction import Redaction
+            from core.redaction import SecretMasker
 
-            self._redact = Redaction(known=self._spec.secrets())
+            self._redact = SecretMasker(known=self._spec.secrets())
         masked = self._redact(clean(text))
         lines = [line for line in masked.split("\n") if line.strip()]
         self._stderr.extend(line[:_STDERR_CHARACTERS] for line in lines)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fleet.journal.events import (
-    Entry,
     Event,
     GrantAdded,
     GrantRevoked,
+    JournalEntry,
     MessageQueued,
     MessageWithdrawn,
     Opened,
@@ -84,7 +84,7 @@ class AgentState:
     markers: tuple[str, ...] = ()
     """The markers of the last launches, by which their left-overs are found."""
 
-    def after(self, entry: Entry) -> AgentState:
+    def after(self, entry: JournalEntry) -> AgentState:
         """The state once this entry is in the journal."""
         match entry.event:
             case Opened(carried=carried, marker=marker):
@@ -142,7 +142,7 @@ def fate_of(ended: TurnEnded) -> str:
     return FAILED if ended.stop_reason == "error" else FINISHED
 
 
-def fold(entries: Sequence[Entry], state: AgentState | None = None) -> AgentState:
+def fold(entries: Sequence[JournalEntry], state: AgentState | None = None) -> AgentState:
     """The state after all of the entries."""
     state = state or AgentState()
     for entry in entries:

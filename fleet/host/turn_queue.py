@@ -17,7 +17,7 @@ from fleet.host.acp.update_parser import clean, usage_fields
 from fleet.host.journal_writer import JournalNotWritable
 from fleet.host.runtime_process import hint_for
 from fleet.host.state import STARTED
-from fleet.journal.events import MessageQueued, MessageWithdrawn, Notice, TurnEnded, TurnStarted, Usage
+from fleet.journal.events import MessageQueued, MessageWithdrawn, Notice, TurnEnded, TurnStarted, UsageReported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fleet.host.journal_fanout import Chronicle
     from fleet.host.permission_requests import PermissionDesk
     from fleet.host.runtime_lifetime import RuntimeLife
-    from fleet.host.update_recorder import Transcript
+    from fleet.host.update_recorder import UpdateRecorder
 
 TEXT_CHARACTERS: Final = 1_000_000
 NOTE_CHARACTERS: Final = 10_000
@@ -35,10 +35,12 @@ QUEUED_BYTES: Final = 6 * 2**20
 _ID_CHARACTERS: Final = 200
 
 
-class Turns:
+class TurnQueue:
     """Takes messages at any time; their turns run while `run` does, on the runtime that `serve` named."""
 
-    def __init__(self, chronicle: Chronicle, transcript: Transcript, desk: PermissionDesk, tasks: HeldTasks) -> None:
+    def __init__(
+        self, chronicle: Chronicle, transcript: UpdateRecorder, desk: PermissionDesk, tasks: HeldTasks
+    ) -> None:
         self._chronicle = chronicle
         self._transcript = transcript
         self._desk = desk
@@ -214,7 +216,7 @@ class Turns:
                 self._transcript.accept(turn)
         self._desk.cancel_all(turn)
         if usage := usage_fields(end.usage):
-            journal.record(Usage(turn=turn, fields=usage))
+            journal.record(UsageReported(turn=turn, fields=usage))
         journal.record(
             TurnEnded(
                 turn=turn,

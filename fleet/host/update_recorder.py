@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from fleet.host.acp.update_parser import Call, call_of, events_of, permission_of
-from fleet.journal.events import Notice, Plan, TextChunk, ThoughtChunk, ToolCall, TurnAccepted, Usage
+from fleet.host.acp.update_parser import KnownToolCall, call_of, events_of, permission_of
+from fleet.journal.events import Notice, PlanUpdated, TextChunk, ThoughtChunk, ToolCall, TurnAccepted, UsageReported
 
 if TYPE_CHECKING:
     from fleet.host.journal_fanout import Chronicle
@@ -21,7 +21,7 @@ _CALLS: Final = 256
 _TURN_CHARACTERS: Final = 32 * 2**20
 
 
-class Transcript:
+class UpdateRecorder:
     """Listens to one session at a time."""
 
     def __init__(self, chronicle: Chronicle, desk: PermissionDesk) -> None:
@@ -30,7 +30,7 @@ class Transcript:
         self._session: str | None = None
         self._replaying = True
         self._accepted: str | None = None
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, KnownToolCall] = {}
         self._characters = 0
         self.prompting: str | None = None
         """The turn whose prompt the runtime was given and has not answered."""
@@ -77,11 +77,11 @@ class Transcript:
         # What still comes of an earlier turn must not pass for a sign that this one's prompt has arrived.
         turn = self.prompting
         if update.get("sessionUpdate") in {"tool_call", "tool_call_update"} and (call := call_of(update)):
-            self._calls[call] = self._calls.get(call, Call(call=call)).with_update(update)
+            self._calls[call] = self._calls.get(call, KnownToolCall(call=call)).with_update(update)
             while len(self._calls) > _CALLS:
                 del self._calls[next(iter(self._calls))]
         events = events_of(update, turn)
-        if any(not isinstance(event, Usage) for event in events):
+        if any(not isinstance(event, UsageReported) for event in events):
             self.accept(turn)
         for event in events:
             if self._has_room(event):
@@ -107,7 +107,7 @@ class Transcript:
             return None
         turn = self.prompting
         id_ = call_of(tool_call) or ""
-        request = permission_of(self._calls.get(id_, Call(call=id_)).with_update(tool_call), options)
+        request = permission_of(self._calls.get(id_, KnownToolCall(call=id_)).with_update(tool_call), options)
         self.accept(turn)
         self.event_at = self._chronicle.clock()
         if request is None:
@@ -126,7 +126,7 @@ def _weight(event: Event) -> int:
             return 100 + len(text)
         case ToolCall(title=title, detail=detail):
             return 200 + len(title or "") + len(detail or "")
-        case Plan(entries=entries):
+        case PlanUpdated(entries=entries):
             return 100 + sum(100 + len(str(entry.get("content"))) for entry in entries)
         case _:
             return 300
@@ -141,7 +141,7 @@ def _activity(event: Event) -> str | None:
             return "thinking"
         case TextChunk():
             return "writing"
-        case Plan():
+        case PlanUpdated():
             return "planning"
         case _:
             return None

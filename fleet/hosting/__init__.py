@@ -16,7 +16,7 @@ from fleet.hosting import systemd
 from fleet.hosting.detached import Detached
 from fleet.hosting.kinds import DEFAULT, HOSTINGS, PROCESS, SYSTEMD, TMUX, Barred, NotHosted, Stuck
 from fleet.hosting.systemd import AgentUnit
-from fleet.hosting.tmux import Session
+from fleet.hosting.tmux import TmuxSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def of(spec: AgentSpec) -> Hosting:
     """What the agent host of this specification runs in."""
     folder = Path(spec.folder)
     if spec.hosting == TMUX:
-        return Session(agent=spec.agent, folder=folder, socket=spec.tmux_socket or None, viewer=spec.viewer)
+        return TmuxSession(agent=spec.agent, folder=folder, socket=spec.tmux_socket or None, viewer=spec.viewer)
     if spec.hosting == SYSTEMD:
         return AgentUnit(agent=spec.agent, folder=folder, installation=spec.installation)
     return Detached(folder=folder)

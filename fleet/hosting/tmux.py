@@ -102,7 +102,7 @@ def attachment(name: str, *, control: bool) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Session:
+class TmuxSession:
     """The session of one agent."""
 
     agent: str

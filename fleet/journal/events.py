@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Position:
+class JournalPosition:
     """A place in an agent's journal: after the entry with this number. Sequence numbers begin at 1."""
 
     incarnation: int = 0
@@ -137,7 +137,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class PlanUpdated:
     KIND: ClassVar[str] = "plan"
     turn: str | None
     entries: tuple[Mapping[str, Any], ...]
@@ -212,7 +212,7 @@ class ToolAnswered:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Usage:
+class UsageReported:
     """What the runtime itself says of its spending: for show, never for accounting."""
 
     KIND: ClassVar[str] = "usage"
@@ -283,14 +283,14 @@ Event: TypeAlias = (
     | TextChunk
     | ThoughtChunk
     | ToolCall
-    | Plan
+    | PlanUpdated
     | PermissionAsked
     | PermissionAnswered
     | GrantAdded
     | GrantRevoked
     | ToolAsked
     | ToolAnswered
-    | Usage
+    | UsageReported
     | TurnEnded
     | Noise
     | Notice
@@ -302,10 +302,10 @@ _TYPES: dict[str, type[Any]] = {kind.KIND: kind for kind in Event.__args__ if ki
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class JournalEntry:
     """One entry of a journal."""
 
-    position: Position
+    position: JournalPosition
     at: float
     event: Event
 
@@ -317,14 +317,14 @@ class Entry:
         return {**head, "kind": self.event.KIND, **fields}
 
     @classmethod
-    def from_json(cls, source: Mapping[str, Any]) -> Entry:
+    def from_json(cls, source: Mapping[str, Any]) -> JournalEntry:
         """Read an entry back.
 
         Raises:
             ValueError: it is no entry, or lacks a field that has no default.
         """
         try:
-            position = Position(int(source["incarnation"]), int(source["seq"]))
+            position = JournalPosition(int(source["incarnation"]), int(source["seq"]))
             at, kind = float(source["at"]), str(source["kind"])
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a journal entry: {error}") from None

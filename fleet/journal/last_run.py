@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fleet.journal import reader
-from fleet.journal.events import Opened, Position, RuntimeDied, RuntimeFailed, RuntimeStarted
+from fleet.journal.events import JournalPosition, Opened, RuntimeDied, RuntimeFailed, RuntimeStarted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ class LastRun:
 def last_run(folder: Path) -> LastRun | None:
     """The last life that the journal in an agent's folder tells of."""
     for incarnation in reversed(reader.incarnations(folder)):
-        entries = reader.read(folder, Position(incarnation, 0), _NEAR)
+        entries = reader.read(folder, JournalPosition(incarnation, 0), _NEAR)
         first = entries[0].event if entries else None
         if not isinstance(first, Opened) or first.continues:
             continue

@@ -1,9 +1,9 @@
 """An agent's journal: what happened to it, entry by entry, in files that outlive every process.
 
-``FOLDER/journal/00000003.jsonl`` is the third incarnation, one entry (`fleet.journal.events.Entry`) a line. A writer
-always begins a new incarnation and never continues an old one; so whatever a crash or a full disk left at the end of a
-file stays the end of that file, and readers go over to the next. This module also reads journals, of running agent
-hosts and of those that are gone; `fleet.host.journal_writer` writes them.
+``FOLDER/journal/00000003.jsonl`` is the third incarnation, one entry (`fleet.journal.events.JournalEntry`) a line. A
+writer always begins a new incarnation and never continues an old one; so whatever a crash or a full disk left at the
+end of a file stays the end of that file, and readers go over to the next. This module also reads journals, of running
+agent hosts and of those that are gone; `fleet.host.journal_writer` writes them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet.journal.events import Entry, Opened, Position
+from fleet.journal.events import JournalEntry, JournalPosition, Opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,13 +50,13 @@ def incarnations(folder: Path) -> list[int]:
     return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
 
 
-class Cursor:
+class JournalCursor:
     """A place in a journal from which whole lines are read, each once, in order.
 
     `after` is the position that the reader knows already; what comes next is the first entry beyond it.
     """
 
-    def __init__(self, folder: Path, after: Position) -> None:
+    def __init__(self, folder: Path, after: JournalPosition) -> None:
         self._folder = folder
         self._incarnation = after.incarnation
         self._skip = after.seq
@@ -122,27 +122,27 @@ def _seq_of(line: bytes) -> int | None:
     return int(head[1]) if head else None
 
 
-def encode(entry: Entry) -> bytes:
+def encode(entry: JournalEntry) -> bytes:
     """The entry's line."""
     return json.dumps(entry.to_json(), separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def decode(lines: list[bytes]) -> Iterator[Entry]:
+def decode(lines: list[bytes]) -> Iterator[JournalEntry]:
     """The entries of lines; one that is damaged, or that lacks what it must have, is left out."""
     for line in lines:
         try:
             source = json.loads(line)
             if isinstance(source, dict):
-                yield Entry.from_json(source)
+                yield JournalEntry.from_json(source)
         except (ValueError, RecursionError):
             continue
 
 
-def pages(folder: Path, after: Position, limit: int = 1000) -> Iterator[list[Entry]]:
+def pages(folder: Path, after: JournalPosition, limit: int = 1000) -> Iterator[list[JournalEntry]]:
     """All entries after a position, at most `limit` at a time (fewer of long ones), from the files alone: the agent
     host may be gone."""
-    cursor = Cursor(folder, after)
-    waiting: list[Entry] = []
+    cursor = JournalCursor(folder, after)
+    waiting: list[JournalEntry] = []
     size = 0
     while lines := cursor.read(_BLOCK):
         waiting.extend(decode(lines))
@@ -160,12 +160,12 @@ class JournalReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._at = Position()
-        self._pages: Iterator[list[Entry]] = iter(())
+        self._at = JournalPosition()
+        self._pages: Iterator[list[JournalEntry]] = iter(())
 
-    def read(self, after: Position, limit: int = 1000) -> list[Entry]:
+    def read(self, after: JournalPosition, limit: int = 1000) -> list[JournalEntry]:
         """The first `limit` entries after a position; empty when there are none yet."""
-        page = next(self._pages, None) if after == self._at and after != Position() else None
+        page = next(self._pages, None) if after == self._at and after != JournalPosition() else None
         if page is None or len(page) > limit:
             self._pages = pages(self._folder, after, limit)
             page = next(self._pages, [])
@@ -174,16 +174,16 @@ class JournalReader:
         return page
 
 
-def read(folder: Path, after: Position, limit: int = 1000) -> list[Entry]:
+def read(folder: Path, after: JournalPosition, limit: int = 1000) -> list[JournalEntry]:
     """The first `limit` entries after a position; `JournalReader` is for reading on."""
     return next(pages(folder, after, limit), [])
 
 
-def read_last(folder: Path, count: int) -> list[Entry]:
+def read_last(folder: Path, count: int) -> list[JournalEntry]:
     """The last `count` entries, oldest first, over as many incarnations as that takes."""
-    entries: list[Entry] = []
+    entries: list[JournalEntry] = []
     for incarnation in reversed(incarnations(folder)):
-        cursor = Cursor(folder, Position(incarnation, 0))
+        cursor = JournalCursor(folder, JournalPosition(incarnation, 0))
         lines: list[bytes] = []
         end = Durable(incarnation, path_of(folder, incarnation).stat().st_size)
         while block := cursor.read(_BLOCK, end):
@@ -194,7 +194,7 @@ def read_last(folder: Path, count: int) -> list[Entry]:
     return entries
 
 
-def last_entry(folder: Path) -> Entry | None:
+def last_entry(folder: Path) -> JournalEntry | None:
     """The newest entry of all."""
     entries = read_last(folder, 1)
     return entries[0] if entries else None
@@ -203,13 +203,13 @@ def last_entry(folder: Path) -> Entry | None:
 def last_opened(folder: Path) -> Opened | None:
     """How the newest incarnation that can be read began: of which launch it is."""
     for incarnation in reversed(incarnations(folder)):
-        for entry in read(folder, Position(incarnation, 0), 1):
+        for entry in read(folder, JournalPosition(incarnation, 0), 1):
             if isinstance(entry.event, Opened):
                 return entry.event
     return None
 
 
-def prune(folder: Path, before: Position, keep_bytes: int) -> list[Path]:
+def prune(folder: Path, before: JournalPosition, keep_bytes: int) -> list[Path]:
     """Remove the oldest incarnations that were read to their end, until at most `keep_bytes` of them remain.
 
     The newest file is always kept: it carries the state that the next incarnation begins with.

@@ -26,8 +26,8 @@ from fleet.supervision import host_lifecycle
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from fleet.launch.launch_plan import Planner, Wanted
-    from fleet.sandbox.egress_grant import OpenWay, Way
+    from fleet.launch.launch_plan import DesiredAgent, Planner
+    from fleet.sandbox.egress_grant import EgressGrant, OpenWay
     from fleet.tools import Tool
     from fleet.workspace import Workspaces
 
@@ -44,7 +44,7 @@ _UNKNOWN = Introduction()
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-class Granted(Protocol):
+class StandingGrant(Protocol):
     """What was allowed for always (database.queries.chat.approvals.Grant)."""
 
     @property
@@ -69,7 +69,7 @@ class Assembly:
     """The command line that shows in a tmux session what the agent of that name says and does."""
     installation: str = ""
     """Tells apart the units of several installations of one person (fleet.hosting.systemd_unit_text)."""
-    accounts_of: Callable[[Wanted], Awaitable[Mapping[str, str]]] | None = None
+    accounts_of: Callable[[DesiredAgent], Awaitable[Mapping[str, str]]] | None = None
     """Looks up, or chooses, the account of each provider that an agent is on; None: it uses the first that fits."""
     open_way: OpenWay | None = None
     """Opens an agent's way out before it is started, where the planner says that agents get one."""
@@ -89,7 +89,7 @@ class Assembly:
         """Where the agents work."""
         return self.planner.workspaces
 
-    async def start(self, row: Wanted, *, floor: int, grants: Sequence[Granted]) -> None:
+    async def start(self, row: DesiredAgent, *, floor: int, grants: Sequence[StandingGrant]) -> None:
         """Start an agent host, and return when it answers.
 
         Raises:
@@ -107,7 +107,7 @@ class Assembly:
         async with self.starting:
             await host_lifecycle.spawn(spec)
 
-    def asks_for_way(self, row: Wanted, marker: str, leased: Mapping[str, str] = _NONE) -> WayAsked:
+    def asks_for_way(self, row: DesiredAgent, marker: str, leased: Mapping[str, str] = _NONE) -> WayAsked:
         """What is said of `row` to whoever opens its way out.
 
         Args:
@@ -143,12 +143,12 @@ class Assembly:
 
     def spec(
         self,
-        row: Wanted,
+        row: DesiredAgent,
         floor: int,
-        grants: Sequence[Granted],
+        grants: Sequence[StandingGrant],
         introduction: Introduction = _UNKNOWN,
         *,
-        way: Way | None = None,
+        way: EgressGrant | None = None,
         marker: str | None = None,
         leased: Mapping[str, str] = _NONE,
     ) -> AgentSpec:

@@ -17,7 +17,7 @@ from fleet.journal import reader
 from fleet.launch import model_access
 from fleet.roster import edit
 from fleet.roster import loader as roster
-from fleet.roster.launch_overrides import FIELDS, LAUNCH_ALONE, Agent, Basis, described
+from fleet.roster.launch_overrides import FIELDS, LAUNCH_ALONE, Basis, LaunchedAgent, described
 from fleet.roster.schema import AgentEntry
 from fleet.runtimes import preparation
 from fleet.sandbox.profiles import BUILT_IN, DEFAULT, unknown
@@ -26,11 +26,11 @@ from fleet.workspace import Workspaces
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from fleet.launch.model_access import Account
+    from fleet.launch.model_access import ModelAccount
     from fleet.roster.loader import Roster
     from fleet.roster.schema import Common
     from fleet.runtimes import Runtime
-    from fleet.sandbox.profiles import Kind, Profile
+    from fleet.sandbox.profiles import Kind, SandboxProfile
     from fleet.workspace import Repository
 
 #: What an agent is for when nobody says.
@@ -39,7 +39,7 @@ DEFAULT_RUNTIME = "claude"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Defaults:
+class LaunchDefaults:
     """What holds for agents whose roster entry does not say otherwise. Times in seconds."""
 
     runtime: str | None = None
@@ -53,7 +53,7 @@ class Defaults:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class LaunchPlan:
     """An agent as it would be started."""
 
     name: str
@@ -95,7 +95,7 @@ class Plan:
         return entry
 
 
-class Wanted(Agent, Protocol):
+class DesiredAgent(LaunchedAgent, Protocol):
     """What the register knows of an agent that is to be started (database.queries.agents.agents.AgentRow)."""
 
     @property
@@ -121,9 +121,9 @@ class Planner:
     roster: Path
     hidden: Sequence[Path]
     """Muster's own folders, which no sandbox may show."""
-    accounts: Mapping[str, Account]
-    defaults: Defaults
-    profiles: Mapping[str, Profile] = field(default_factory=lambda: BUILT_IN)
+    accounts: Mapping[str, ModelAccount]
+    defaults: LaunchDefaults
+    profiles: Mapping[str, SandboxProfile] = field(default_factory=lambda: BUILT_IN)
     """The sandbox profiles that there are, by name."""
     with_way: bool = False
     """Agents get a way out (fleet.sandbox.egress_grant) before they are started. Otherwise sandboxes have the host's
@@ -152,7 +152,7 @@ class Planner:
 
     # --- deciding -----------------------------------------------------------------------------------------------
 
-    def plan(self, name: str, asked: Mapping[str, str | None]) -> Plan:
+    def plan(self, name: str, asked: Mapping[str, str | None]) -> LaunchPlan:
         """What `name` would be started as: what was asked for, else its roster entry, else the defaults.
 
         Args:
@@ -189,7 +189,7 @@ class Planner:
         said = {word: value for word in (*FIELDS, *LAUNCH_ALONE) if (value := asked.get(word)) is not None}
         if "workspace" in said:
             said["workspace"] = str(workspace)
-        plan = Plan(
+        plan = LaunchPlan(
             name=name,
             role=role,
             runtime=runtime,
@@ -220,7 +220,7 @@ class Planner:
             return replace(plan, basis=Basis(said=alone, roster=described(fleet.defaults, added)))
         return plan
 
-    def replan(self, row: Wanted) -> Plan:
+    def replan(self, row: DesiredAgent) -> LaunchPlan:
         """What an agent would be started as now: as the roster says by now, but for what its launch said itself.
 
         One that the roster does not know, or of whose launch nothing more is known, stays what it is.
@@ -242,7 +242,7 @@ class Planner:
             return replace(plan, workspace=Path(row.workspace))
         return plan
 
-    def as_it_is(self, row: Wanted) -> Plan:
+    def as_it_is(self, row: DesiredAgent) -> LaunchPlan:
         """What an agent is started as that is to be what it was at its launch.
 
         Raises:
@@ -258,7 +258,7 @@ class Planner:
         _check_machine(fleet, row.name)
         return self._as_it_was(row, fleet.get(row.name))
 
-    def _as_it_was(self, row: Wanted, entry: AgentEntry | None) -> Plan:
+    def _as_it_was(self, row: DesiredAgent, entry: AgentEntry | None) -> LaunchPlan:
         self._check_command(row.name, row.runtime, entry)
         hosting.check(row.name, hosting_of(entry)[0])
         workspace = Path(row.workspace)
@@ -267,7 +267,7 @@ class Planner:
             _check_installed(runtimes.RUNTIMES[row.runtime], entry.command if entry is not None else None)
         self.check_access(row.runtime, entry, chosen, role=row.role, model=row.model)
         clone = entry.clone if entry is not None else None
-        return Plan(
+        return LaunchPlan(
             name=row.name,
             role=row.role,
             runtime=row.runtime,
@@ -290,14 +290,14 @@ class Planner:
                 "`command: [program, argument]`."
             )
 
-    def profile(self, name: str) -> Profile:
+    def profile(self, name: str) -> SandboxProfile:
         profile = self.profiles.get(name)
         if profile is None:
             raise FleetError(unknown(name, self.profiles))
         return profile
 
     def check_access(
-        self, runtime: str, entry: Common | None, profile: Profile, *, role: str, model: str | None
+        self, runtime: str, entry: Common | None, profile: SandboxProfile, *, role: str, model: str | None
     ) -> None:
         if self.with_way:
             found = model_access.chosen(self._choices(runtime, entry, role, model), {})
@@ -318,7 +318,7 @@ class Planner:
 
     def _choices(
         self, runtime: str, entry: Common | None, role: str, model: str | None
-    ) -> Mapping[str, tuple[Account, ...]]:
+    ) -> Mapping[str, tuple[ModelAccount, ...]]:
         named = entry.account if entry is not None else None
         found = model_access.choices(runtimes.RUNTIMES[runtime], named, self.accounts, role=role, model=model)
         # Without a way out an agent holds the key of one account.
@@ -335,11 +335,13 @@ class Planner:
         found = self._choices(runtime, entry, role, model)
         return {provider: tuple(account.name for account in each) for provider, each in found.items()}
 
-    def choices_of(self, row: Wanted) -> Mapping[str, tuple[str, ...]]:
+    def choices_of(self, row: DesiredAgent) -> Mapping[str, tuple[str, ...]]:
         """The same of an agent that is to be started as what it is."""
         return self.choices(row.runtime, self.read_roster().get(row.name), role=row.role, model=row.model)
 
-    def accounts_of(self, row: Wanted, entry: Common | None, leased: Mapping[str, str]) -> tuple[Account, ...]:
+    def accounts_of(
+        self, row: DesiredAgent, entry: Common | None, leased: Mapping[str, str]
+    ) -> tuple[ModelAccount, ...]:
         """The account that an agent uses, and with a way out such others as its program could use as well.
 
         Args:

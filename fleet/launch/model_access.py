@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fleet.runtimes import Runtime
-    from fleet.sandbox.egress_grant import Way
+    from fleet.sandbox.egress_grant import EgressGrant
     from fleet.sandbox.profiles import Kind
 
 #: The variables in which a provider's own clients look for their base URL and their key.
@@ -35,7 +35,7 @@ _BUNDLES: Final = (
 _ADDED: Final = ("NODE_EXTRA_CA_CERTS", "CODEX_CA_CERTIFICATE")
 
 
-class Serves(Protocol):
+class MayServe(Protocol):
     """Whether an account may be used for such work; `model` None is the runtime's own default."""
 
     def __call__(self, *, role: str, runtime: str, model: str | None) -> bool: ...
@@ -47,7 +47,7 @@ def _everything(*, role: str, runtime: str, model: str | None) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Account:
+class ModelAccount:
     """A login or API key with one provider."""
 
     name: str
@@ -62,13 +62,13 @@ class Account:
     """The key is a token of a subscription."""
     passthrough: bool = False
     """The agent's own login goes through: that of the person who runs Muster, and without a sandbox alone."""
-    serves: Serves = _everything
+    serves: MayServe = _everything
     """What it may be used for."""
 
 
 def choices(
-    runtime: Runtime, named: str | None, accounts: Mapping[str, Account], *, role: str, model: str | None
-) -> dict[str, tuple[Account, ...]]:
+    runtime: Runtime, named: str | None, accounts: Mapping[str, ModelAccount], *, role: str, model: str | None
+) -> dict[str, tuple[ModelAccount, ...]]:
     """The accounts that an agent could use, by provider: that of its model first, and within each in their order.
 
     The one that the roster names goes before all. Only a program that may speak to any provider gets more than one.
@@ -93,14 +93,14 @@ def choices(
             "agent by `account` in roster.yaml."
         )
     serving = _of_its_provider(runtime, model, serving)
-    found: dict[str, tuple[Account, ...]] = {}
+    found: dict[str, tuple[ModelAccount, ...]] = {}
     for account in serving:
         if not found or account.provider in found or not runtime.program:
             found[account.provider] = (*found.get(account.provider, ()), account)
     return found
 
 
-def _of_its_provider(runtime: Runtime, model: str | None, serving: Sequence[Account]) -> list[Account]:
+def _of_its_provider(runtime: Runtime, model: str | None, serving: Sequence[ModelAccount]) -> list[ModelAccount]:
     """Return the accounts that have the model, so that no other model can answer in its place.
 
     Raises:
@@ -126,7 +126,7 @@ def _of_its_provider(runtime: Runtime, model: str | None, serving: Sequence[Acco
     )
 
 
-def chosen(found: Mapping[str, tuple[Account, ...]], leased: Mapping[str, str]) -> tuple[Account, ...]:
+def chosen(found: Mapping[str, tuple[ModelAccount, ...]], leased: Mapping[str, str]) -> tuple[ModelAccount, ...]:
     """Of `choices`, the account of each provider that an agent is on; where it is on none of them, the first.
 
     Args:
@@ -139,7 +139,7 @@ def chosen(found: Mapping[str, tuple[Account, ...]], leased: Mapping[str, str]) 
     )
 
 
-def check(runtime: Runtime, account: Account | None, kind: Kind) -> None:
+def check(runtime: Runtime, account: ModelAccount | None, kind: Kind) -> None:
     """Refuse who could not get at a model: nobody's login is taken into a sandbox that has no network but its way.
 
     Raises:
@@ -156,13 +156,13 @@ def check(runtime: Runtime, account: Account | None, kind: Kind) -> None:
     )
 
 
-def by_way(runtime: Runtime, account: Account, kind: Kind) -> bool:
+def by_way(runtime: Runtime, account: ModelAccount, kind: Kind) -> bool:
     """Whether requests with this account go by the way out: without a sandbox, a login that was not declared to go
     through does not."""
     return kind != "none" or account.has_credential or account.passthrough or not runtime.login
 
 
-def through(account: Account, way: Way, *, login: bool) -> Account:
+def through(account: ModelAccount, way: EgressGrant, *, login: bool) -> ModelAccount:
     """The account as the runtime sees it: another address, and no key.
 
     Args:
@@ -175,7 +175,7 @@ def through(account: Account, way: Way, *, login: bool) -> Account:
     return replace(account, base_url=ways.base_url(way, account.provider), secret=lambda: key)
 
 
-def variables(accounts: Sequence[Account]) -> dict[str, str]:
+def variables(accounts: Sequence[ModelAccount]) -> dict[str, str]:
     """What clients of these accounts' providers look for in the environment. The accounts are seen `through` a way."""
     found: dict[str, str] = {}
     for account in accounts:
@@ -184,7 +184,7 @@ def variables(accounts: Sequence[Account]) -> dict[str, str]:
     return found
 
 
-def environment(way: Way) -> dict[str, str]:
+def environment(way: EgressGrant) -> dict[str, str]:
     """What programs in a sandbox need to find the way out, and to trust the authority that looks into some of it."""
     if way.socket is None:
         return {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ENDED: Final = frozenset({"failed", "stopped"})
 
 
-class Agent(Protocol):
+class RunningAgent(Protocol):
     """An agent of the register (database.queries.agents.agents.AgentRow)."""
 
     @property
@@ -34,7 +34,7 @@ class Agent(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class KeyDifference:
     """A key that says something else than when the agent was launched."""
 
     key: str
@@ -45,16 +45,16 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class RosterChange:
     """What applying the roster would do to one agent."""
 
     agent: str
     kind: Literal["start", "restart", "stop"]
     """Start a persistent one that never ran; start again what changed; stop who is no longer in the roster."""
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[KeyDifference, ...] = ()
 
 
-def changes(agents: Iterable[Agent], wanted: Mapping[str, AgentEntry]) -> list[Change]:
+def changes(agents: Iterable[RunningAgent], wanted: Mapping[str, AgentEntry]) -> list[RosterChange]:
     """What applying a roster would do, in its order; who is no longer in it comes last.
 
     Args:
@@ -62,26 +62,26 @@ def changes(agents: Iterable[Agent], wanted: Mapping[str, AgentEntry]) -> list[C
         wanted: the entries of the roster, by name, defaults filled in.
     """
     known = {agent.name: agent for agent in agents}
-    found: list[Change] = []
+    found: list[RosterChange] = []
     for name, entry in wanted.items():
         agent = known.get(name)
         if agent is None:
             if entry.persistent:
-                found.append(Change(agent=name, kind="start"))
+                found.append(RosterChange(agent=name, kind="start"))
         elif runs(agent) and (differences := _differences(Basis.from_json(agent.basis), entry)):
-            found.append(Change(agent=name, kind="restart", differences=differences))
+            found.append(RosterChange(agent=name, kind="restart", differences=differences))
     return [
         *found,
-        *(Change(agent=name, kind="stop") for name, agent in known.items() if runs(agent) and name not in wanted),
+        *(RosterChange(agent=name, kind="stop") for name, agent in known.items() if runs(agent) and name not in wanted),
     ]
 
 
-def runs(agent: Agent) -> bool:
+def runs(agent: RunningAgent) -> bool:
     """Whether it runs, or is about to."""
     return agent.wanted == "running" and agent.state not in ENDED
 
 
-def _differences(basis: Basis | None, entry: AgentEntry) -> tuple[Difference, ...]:
+def _differences(basis: Basis | None, entry: AgentEntry) -> tuple[KeyDifference, ...]:
     if basis is None:
         return ()
     now = described(entry)
@@ -89,6 +89,8 @@ def _differences(basis: Basis | None, entry: AgentEntry) -> tuple[Difference, ..
         key for key in {**now, **basis.roster} if key not in basis.said and basis.roster.get(key) != now.get(key)
     ]
     return tuple(
-        Difference(key=key, before=basis.roster.get(key), after=now.get(key)) if key in FIELDS else Difference(key=key)
+        KeyDifference(key=key, before=basis.roster.get(key), after=now.get(key))
+        if key in FIELDS
+        else KeyDifference(key=key)
         for key in changed
     )

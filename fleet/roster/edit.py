@@ -226,7 +226,7 @@ def _if_it_says(text: str, path: Path, wanted: Mapping[str, Any]) -> str | None:
     return text if not found.problems and _values(found) == wanted else None
 
 
-def _lines_of(document: yaml_loader.Document, text: str, index: int) -> tuple[list[str], int, int, int] | None:
+def _lines_of(document: yaml_loader.YamlDocument, text: str, index: int) -> tuple[list[str], int, int, int] | None:
     """All lines; where those of an entry begin and end; and how far its dash is indented.
 
     None where the entries do not stand in lines of their own.
@@ -280,7 +280,7 @@ def _end_of_list(lines: list[str], last: int, indentation: int) -> int:
     return len(lines)
 
 
-def _values(document: yaml_loader.Document) -> dict[str, Any]:
+def _values(document: yaml_loader.YamlDocument) -> dict[str, Any]:
     values: dict[str, Any] = dict(document.value) if isinstance(document.value, dict) else {}
     return {**values, "agents": list(values.get("agents") or [])}
 

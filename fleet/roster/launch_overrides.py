@@ -47,9 +47,9 @@ class Basis:
         return cls(said=dict(source.get("said") or {}), roster=dict(source.get("roster") or {}))
 
 
-class Agent(Protocol):
+class LaunchedAgent(Protocol):
     """An agent as it was launched (database.queries.agents.agents.AgentRow), or would be
-    (fleet.launch.launch_plan.Plan)."""
+    (fleet.launch.launch_plan.LaunchPlan)."""
 
     @property
     def role(self) -> str: ...
@@ -64,7 +64,7 @@ class Agent(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LaunchChange:
     """Something that a restart takes up."""
 
     field: str
@@ -87,7 +87,9 @@ def described(*sources: Common) -> dict[str, str]:
     return said
 
 
-def changes(before: Agent, after: Agent, stood: Basis | None, stands: Basis) -> tuple[Change, ...]:
+def changes(
+    before: LaunchedAgent, after: LaunchedAgent, stood: Basis | None, stands: Basis
+) -> tuple[LaunchChange, ...]:
     """What a start takes up.
 
     Args:
@@ -100,11 +102,11 @@ def changes(before: Agent, after: Agent, stood: Basis | None, stands: Basis) -> 
     for name in FIELDS:
         old, new = _text(getattr(before, name)), _text(getattr(after, name))
         if old != new:
-            found.append(Change(name, old, new))
+            found.append(LaunchChange(name, old, new))
     known = {} if stood is None else {**stood.roster, **stands.roster}
     for name in known:
         if stood is not None and name not in FIELDS and stood.roster.get(name) != stands.roster.get(name):
-            found.append(Change(name))
+            found.append(LaunchChange(name))
     return tuple(found)
 
 

@@ -25,7 +25,7 @@ from fleet.hosting.kinds import DEFAULT, TMUX
 from fleet.name_rules import RESERVED, VARIABLE
 from fleet.roster import required_roles
 from fleet.roster import schema as entries
-from fleet.roster.schema import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, AgentEntry, Defaults, RosterFile
+from fleet.roster.schema import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, AgentEntry, RosterDefaults, RosterFile
 from fleet.sandbox.profiles import unknown as unknown_profile
 from fleet.supervision import liveness
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from core.validation_errors import Problem
     from fleet.roster.schema import Preset
 
-__all__ = ["HEADER", "PRESETS", "RUNTIMES", "AgentEntry", "Breach", "Roster", "load", "read", "schema"]
+__all__ = ["HEADER", "PRESETS", "RUNTIMES", "AgentEntry", "FleetBreach", "Roster", "load", "read", "schema"]
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -77,7 +77,7 @@ class _Known:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Breach:
+class FleetBreach:
     """A rule that the fleet as a whole breaks."""
 
     subject: str
@@ -90,11 +90,11 @@ class Roster:
     """The agents, defaults filled in, in the order of the file."""
 
     agents: tuple[AgentEntry, ...] = ()
-    defaults: Defaults = field(default_factory=Defaults)
+    defaults: RosterDefaults = field(default_factory=RosterDefaults)
     preset: Preset | None = None
     workspace_roots: tuple[str, ...] = ()
     """Folders outside the person's home in which workspaces may be."""
-    breaches: tuple[Breach, ...] = ()
+    breaches: tuple[FleetBreach, ...] = ()
     not_in_effect: tuple[Problem, ...] = ()
     """Keys that are set and do nothing yet; one for each such key, where it stands first."""
     elsewhere: Mapping[str | None, Problem] = field(default_factory=dict)
@@ -174,7 +174,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _understood(
-    document: yaml_loader.Document,
+    document: yaml_loader.YamlDocument,
     known: _Known,
     roots: Sequence[Path],
     known_roles: Collection[str],
@@ -188,7 +188,7 @@ def _understood(
         document.value = {**raw, "agents": []}
     file = document.validate(RosterFile)
     document.value = raw or document.value
-    defaults = Defaults() if file is None else file.defaults
+    defaults = RosterDefaults() if file is None else file.defaults
     _report_environment(document, ("defaults",), defaults.env)
     _report_skills(document, ("defaults",), defaults.skills)
     _report_freshness(document, ("defaults", "freshness"), defaults)
@@ -207,7 +207,11 @@ def _understood(
             *(() if file.preset == MINIMAL else _below_the_floor(document, agents, known_roles)),
             *_strange_roles(document, listed, agents, known_roles),
             *_far_workspaces(document, agents, allowed),
-            *(Breach(subject=f"machine of {name}", problem=problem) for name, problem in elsewhere.items() if name),
+            *(
+                FleetBreach(subject=f"machine of {name}", problem=problem)
+                for name, problem in elsewhere.items()
+                if name
+            ),
         ),
         elsewhere=elsewhere,
         not_in_effect=tuple(_without_effect(document, raw, listed)),
@@ -228,9 +232,9 @@ def schema(known_roles: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _entries(
-    document: yaml_loader.Document,
+    document: yaml_loader.YamlDocument,
     listed: Sequence[Any],
-    defaults: Defaults,
+    defaults: RosterDefaults,
     known: _Known,
     *,
     whole: bool,
@@ -256,7 +260,7 @@ def _entries(
     return tuple(agents)
 
 
-def _filled(entry: AgentEntry, defaults: Defaults) -> AgentEntry:
+def _filled(entry: AgentEntry, defaults: RosterDefaults) -> AgentEntry:
     missing = {
         name: value for name in defaults.model_fields_set
         if name != "env" and getattr(entry, name) is None and (value := getattr(defaults, name)) is not None
@@ -267,7 +271,7 @@ def _filled(entry: AgentEntry, defaults: Defaults) -> AgentEntry:
 
 
 def _report_misfits(
-    document: yaml_loader.Document,
+    document: yaml_loader.YamlDocument,
     at: tuple[str | int, ...],
     written: AgentEntry,
     entry: AgentEntry,
@@ -295,7 +299,7 @@ def _report_misfits(
         document.report((*(at if written.room is not None else ("defaults",)), "room"), reason)
 
 
-def _report_aliases(document: yaml_loader.Document, listed: Sequence[Any], agents: Sequence[AgentEntry]) -> None:
+def _report_aliases(document: yaml_loader.YamlDocument, listed: Sequence[Any], agents: Sequence[AgentEntry]) -> None:
     """Nobody is shown as somebody else."""
     taken = {entry.name: entry.name for entry in agents}
     for index, each in enumerate(listed):
@@ -308,14 +312,14 @@ def _report_aliases(document: yaml_loader.Document, listed: Sequence[Any], agent
             document.report(("agents", index, "alias"), f"{alias[:40]!r} is what {owner} is called. Take another.")
 
 
-def _report_freshness(document: yaml_loader.Document, at: tuple[str | int, ...], entry: entries.Common) -> None:
+def _report_freshness(document: yaml_loader.YamlDocument, at: tuple[str | int, ...], entry: entries.Common) -> None:
     try:
         liveness.check_freshness(entry.heartbeat, entry.freshness)
     except ValueError as error:
         document.report(at, str(error))
 
 
-def _report_environment(document: yaml_loader.Document, at: Sequence[str | int], env: Mapping[str, Any]) -> None:
+def _report_environment(document: yaml_loader.YamlDocument, at: Sequence[str | int], env: Mapping[str, Any]) -> None:
     for name, value in env.items():
         place = (*at, "env", name)
         if not VARIABLE.fullmatch(name):
@@ -330,15 +334,15 @@ def _report_environment(document: yaml_loader.Document, at: Sequence[str | int],
 
 
 def _below_the_floor(
-    document: yaml_loader.Document, agents: Sequence[AgentEntry], known: Collection[str]
-) -> list[Breach]:
+    document: yaml_loader.YamlDocument, agents: Sequence[AgentEntry], known: Collection[str]
+) -> list[FleetBreach]:
     found = required_roles.breaches([(entry.name, entry.role) for entry in agents])
     # Where a role is only spelled wrongly, that is said, and not that nobody has it.
     missed = any(each.agent is None for each in found)
     strange = {entry.role for entry in agents if entry.role is not None} - set(known) if missed else set()
     spelled_wrongly = {f"no {closest(role, list(known))}" for role in strange}
     return [
-        Breach(
+        FleetBreach(
             subject=each.subject,
             problem=document.problem(
                 ("agents",) if each.agent is None else ("agents", each.agent, "role"), each.message
@@ -350,14 +354,16 @@ def _below_the_floor(
 
 
 def _strange_roles(
-    document: yaml_loader.Document, listed: Sequence[Any], agents: Sequence[AgentEntry], known: Collection[str]
-) -> list[Breach]:
+    document: yaml_loader.YamlDocument, listed: Sequence[Any], agents: Sequence[AgentEntry], known: Collection[str]
+) -> list[FleetBreach]:
     found = []
     for index, (written, entry) in enumerate(zip(listed, agents, strict=True)):
         if entry.role is not None and entry.role not in known:
             at = ("agents", index, "role") if written.get("role") is not None else ("defaults", "role")
             found.append(
-                Breach(subject=f"role of {entry.name}", problem=document.problem(at, unknown_role(entry.role, known)))
+                FleetBreach(
+                    subject=f"role of {entry.name}", problem=document.problem(at, unknown_role(entry.role, known))
+                )
             )
     return found
 
@@ -368,8 +374,8 @@ def unknown_role(role: str, known: Collection[str]) -> str:
 
 
 def _far_workspaces(
-    document: yaml_loader.Document, agents: Sequence[AgentEntry], roots: Sequence[Path]
-) -> list[Breach]:
+    document: yaml_loader.YamlDocument, agents: Sequence[AgentEntry], roots: Sequence[Path]
+) -> list[FleetBreach]:
     """Workspaces outside the person's home: more likely a slip than a wish, and a wish can be said."""
     found = []
     for index, entry in enumerate(agents):
@@ -380,12 +386,12 @@ def _far_workspaces(
             "under workspace_roots at the top of this file."
         )
         at = ("agents", index, "workspace")
-        found.append(Breach(subject=f"workspace of {entry.name}", problem=document.problem(at, message)))
+        found.append(FleetBreach(subject=f"workspace of {entry.name}", problem=document.problem(at, message)))
     return found
 
 
 def _elsewhere(
-    document: yaml_loader.Document, agents: Sequence[AgentEntry], defaults: Defaults
+    document: yaml_loader.YamlDocument, agents: Sequence[AgentEntry], defaults: RosterDefaults
 ) -> dict[str | None, Problem]:
     """Find agents that belong on another machine: this version cannot run them there, and must not run them here."""
     found: dict[str | None, Problem] = {}
@@ -404,7 +410,7 @@ def _elsewhere(
     return found
 
 
-def _report_skills(document: yaml_loader.Document, at: tuple[str | int, ...], skills: Sequence[str] | None) -> None:
+def _report_skills(document: yaml_loader.YamlDocument, at: tuple[str | int, ...], skills: Sequence[str] | None) -> None:
     """Refuse a skill whose name leads out of the folder ``skills`` beside the roster, over a link."""
     root = document.path.parent / "skills"
     for index, skill in enumerate(skills or ()):
@@ -431,7 +437,7 @@ def _homes() -> tuple[Path, ...]:
     return _home(written if os.path.isabs(written) else "/")
 
 
-def _without_effect(document: yaml_loader.Document, raw: Mapping[str, Any], listed: Sequence[Any]) -> list[Problem]:
+def _without_effect(document: yaml_loader.YamlDocument, raw: Mapping[str, Any], listed: Sequence[Any]) -> list[Problem]:
     found = []
     defaults = raw.get("defaults")
     for key, instead in NOT_IN_EFFECT.items():

@@ -17,7 +17,7 @@ _WAY_OUT = "or write `preset: minimal` at the top, for a fleet without this rule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Breach:
+class RoleBreach:
     """A way in which a fleet does not stand on the floor."""
 
     subject: str
@@ -27,7 +27,7 @@ class Breach:
     message: str
 
 
-def breaches(agents: Sequence[tuple[str, str | None]]) -> list[Breach]:
+def breaches(agents: Sequence[tuple[str, str | None]]) -> list[RoleBreach]:
     """What a fleet lacks, or has too much of.
 
     Args:
@@ -39,7 +39,7 @@ def breaches(agents: Sequence[tuple[str, str | None]]) -> list[Breach]:
     leads = [index for index, (_, role) in enumerate(agents) if role == ORCHESTRATOR]
     if not leads:
         found.append(
-            Breach(
+            RoleBreach(
                 subject="no orchestrator",
                 agent=None,
                 message="no agent has the role orchestrator, and a fleet has exactly one. Add one, like `muster add "
@@ -48,7 +48,7 @@ def breaches(agents: Sequence[tuple[str, str | None]]) -> list[Breach]:
         )
     for index in leads[1:]:
         found.append(
-            Breach(
+            RoleBreach(
                 subject=f"another orchestrator {agents[index][0]}",
                 agent=index,
                 message=f"a second orchestrator beside {agents[leads[0]][0]}, and a fleet has exactly one. Give it "
@@ -57,7 +57,7 @@ def breaches(agents: Sequence[tuple[str, str | None]]) -> list[Breach]:
         )
     if not any(role == ENHANCER for _, role in agents):
         found.append(
-            Breach(
+            RoleBreach(
                 subject="no enhancer",
                 agent=None,
                 message="no agent has the role enhancer, and a fleet has at least one. Add one, like `muster add "

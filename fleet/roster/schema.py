@@ -326,7 +326,7 @@ class Common(_Block):
     )
 
 
-class Defaults(Common):
+class RosterDefaults(Common):
     """What holds for agents whose entry does not say otherwise."""
 
 
@@ -359,5 +359,5 @@ class RosterFile(_Block):
     workspace_roots: tuple[Folder, ...] = Field(
         default=(), max_length=100, description="Folders outside your home in which agents may have their workspaces."
     )
-    defaults: Defaults = Defaults()
+    defaults: RosterDefaults = RosterDefaults()
     agents: tuple[AgentEntry, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, Answer, Asked, Runtime
+from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, Runtime, RuntimeNeeds, RuntimeRequest
 from fleet.tools import SERVER
 
 #: Tokens at which a conversation is compacted when nobody says otherwise, and beyond which the larger window is needed.
@@ -13,7 +13,7 @@ _CONTEXT = 200_000
 _LEAST = 100_000
 
 
-def _answer(asked: Asked) -> Answer:
+def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
     context = asked.context or _CONTEXT
     # Tokens of a subscription and API keys go by different names (Claude Code documentation, "Authentication").
     name = "CLAUDE_CODE_OAUTH_TOKEN" if (asked.key or "").startswith("sk-ant-oat") else "ANTHROPIC_API_KEY"
@@ -41,7 +41,7 @@ def _answer(asked: Asked) -> Answer:
             "permissions": {"disableBypassPermissionsMode": "disable", "allow": [f"mcp__{SERVER}"]},
         },
     }
-    return Answer(environment=environment, session_meta={"claudeCode": {"options": options}})
+    return RuntimeNeeds(environment=environment, session_meta={"claudeCode": {"options": options}})
 
 
 RUNTIME = Runtime(

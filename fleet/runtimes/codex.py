@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 from fleet.errors import FleetError
-from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, PRELOADED, Answer, Asked, Runtime
+from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, PRELOADED, Runtime, RuntimeNeeds, RuntimeRequest
 
 #: Read when its server starts, which is before any of its other settings are told. With plugins it looks for their
 #: catalogue at three hosts at every start, and would run what others wrote.
 _CONFIGURATION = b"[features]\nplugins = false\n"
 
 
-def _answer(asked: Asked) -> Answer:
+def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
     config: dict[str, Any] = {
         "analytics": {"enabled": False},
         # What the mode says as well; but by these Codex decides whether it trusts the folder from now on.
@@ -46,7 +46,7 @@ def _answer(asked: Asked) -> Answer:
     elif asked.base_url:
         raise FleetError("Codex takes another base URL only together with a key: give the account a credential.")
     environment["CODEX_CONFIG"] = json.dumps(config)
-    return Answer(environment=environment, readonly=(PRELOADED,))
+    return RuntimeNeeds(environment=environment, readonly=(PRELOADED,))
 
 
 RUNTIME = Runtime(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fleet.runtimes.declaration import Answer, Asked, Runtime
+from fleet.runtimes.declaration import Runtime, RuntimeNeeds, RuntimeRequest
 
 
-def _answer(asked: Asked) -> Answer:
-    return Answer(environment={asked.base_url_variable: asked.base_url, asked.key_variable: asked.key})
+def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
+    return RuntimeNeeds(environment={asked.base_url_variable: asked.base_url, asked.key_variable: asked.key})
 
 
 RUNTIME = Runtime(

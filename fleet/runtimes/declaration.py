@@ -26,7 +26,7 @@ OLD_NODE: Mapping[str, str] = {
 
 
 class AccountLike(Protocol):
-    """A login or API key with one provider (fleet.launch.model_access.Account)."""
+    """A login or API key with one provider (fleet.launch.model_access.ModelAccount)."""
 
     @property
     def provider(self) -> str: ...
@@ -37,7 +37,7 @@ class AccountLike(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class RuntimeRequest:
     """What one agent wants of its runtime."""
 
     home: Path
@@ -64,7 +64,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class RuntimeNeeds:
     """What a runtime needs for that, beside what all need."""
 
     environment: Mapping[str, str | None]
@@ -96,7 +96,7 @@ class Runtime:
     child_names: tuple[str, ...] = ()
     providers: tuple[Provider, ...] = ()
     """Whose accounts it can use."""
-    answer: Callable[[Asked], Answer]
+    answer: Callable[[RuntimeRequest], RuntimeNeeds]
     """Raises FleetError when the runtime cannot do what is asked, or must not."""
     session_mode: str | None = None
     """The mode in which it asks for permission before it changes anything."""

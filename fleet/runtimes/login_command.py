@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
 from fleet.runtimes import base_environment as environments
-from fleet.runtimes.declaration import Asked
+from fleet.runtimes.declaration import RuntimeRequest
 from fleet.runtimes.preparation import found, furnish
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def login_command(
     if not runtime.login:
         raise FleetError(f"{runtime.title} has no login of its own. Give its account a credential in muster.yaml.")
     program = found(runtime, runtime.login_program or runtime.program, which)
-    asked = Asked(
+    asked = RuntimeRequest(
         home=home,
         workspace=home,
         sandboxed=True,

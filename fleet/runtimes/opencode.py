@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from fleet.runtimes import opencode_plugin_check
-from fleet.runtimes.declaration import NO_LOGIN, Answer, Asked, Runtime
+from fleet.runtimes.declaration import NO_LOGIN, Runtime, RuntimeNeeds, RuntimeRequest
 
 #: What subagents ask for does not reach the operator, and they would wait for the answer for ever: so they may read,
 #: and nothing else.
@@ -32,7 +32,7 @@ _SUBAGENT = {
 _OUTPUT = 32_000
 
 
-def _answer(asked: Asked) -> Answer:
+def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
     opencode_plugin_check.refuse(asked.workspace, alone=asked.sandboxed)
     config: dict[str, Any] = {
         "autoupdate": False,
@@ -83,7 +83,7 @@ def _answer(asked: Asked) -> Answer:
         limit = {"context": asked.context, "output": min(_OUTPUT, asked.context // 2)}
         config.setdefault("provider", {}).setdefault(prefix, {})["models"] = {name: {"limit": limit}}
     environment["OPENCODE_CONFIG_CONTENT"] = json.dumps(config)
-    return Answer(environment=environment)
+    return RuntimeNeeds(environment=environment)
 
 
 _CONFIGURATION = (".config/opencode/", ".opencode/")

@@ -5,7 +5,7 @@ It asks nobody before it acts, and has no setting for that: an extension of Must
 
 from __future__ import annotations
 
-from fleet.runtimes.declaration import NO_LOGIN, OLD_NODE, PRELOADED, Answer, Asked, Runtime
+from fleet.runtimes.declaration import NO_LOGIN, OLD_NODE, PRELOADED, Runtime, RuntimeNeeds, RuntimeRequest
 
 _HOME = ".pi/agent"
 #: Its settings (a prefix for every command is one), models and logins can name programs that it then runs; and what a
@@ -15,7 +15,7 @@ _LOGINS = f"{_HOME}/auth.json"
 _EMPTY = b"{}\n"
 
 
-def _answer(asked: Asked) -> Answer:
+def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
     environment = {
         asked.key_variable: asked.key,
         "PI_CODING_AGENT_DIR": str(asked.home / _HOME),
@@ -29,7 +29,7 @@ def _answer(asked: Asked) -> Answer:
         "PI_TELEMETRY": "0",
     }
     # A login can be the output of a command; beside a key there is no use for one.
-    return Answer(environment=environment, readonly=(PRELOADED,), locked={_LOGINS: _EMPTY} if asked.key else {})
+    return RuntimeNeeds(environment=environment, readonly=(PRELOADED,), locked={_LOGINS: _EMPTY} if asked.key else {})
 
 
 RUNTIME = Runtime(

@@ -14,7 +14,7 @@ from fleet import program_lookup
 from fleet.errors import FleetError, RuntimeMissing
 from fleet.runtimes import agent_home
 from fleet.runtimes import base_environment as environments
-from fleet.runtimes.declaration import Asked
+from fleet.runtimes.declaration import RuntimeRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +87,7 @@ def prepare(
         raise FleetError(
             f"{runtime.title} cannot use an account with {account.provider}; it takes {' or '.join(runtime.providers)}."
         )
-    asked = Asked(
+    asked = RuntimeRequest(
         home=home,
         workspace=workspace,
         sandboxed=sandboxed,
@@ -156,7 +156,7 @@ def found(runtime: Runtime, name: str, which: Which) -> program_lookup.Program:
     """
     try:
         return program_lookup.find(name, which)
-    except program_lookup.NotFound as missing:
+    except program_lookup.ProgramNotFound as missing:
         if not runtime.program:
             raise RuntimeMissing(f"There is no program {missing.name}. Check the command in the roster.") from None
         raise RuntimeMissing(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from fleet.runtimes.declaration import Answer, Asked, Runtime
+from fleet.runtimes.declaration import Runtime, RuntimeNeeds, RuntimeRequest
 
 
-def _answer(asked: Asked) -> Answer:
+def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
     environment = {
         "MUSTER_SIM_API": "responses" if asked.provider == "openai" else "anthropic",
         "MUSTER_SIM_MODEL": asked.model,
         asked.base_url_variable: asked.base_url,
         asked.key_variable: asked.key,
     }
-    return Answer(environment=environment)
+    return RuntimeNeeds(environment=environment)
 
 
 RUNTIME = Runtime(

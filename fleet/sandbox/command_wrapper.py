@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fleet.runtimes import Prepared
-    from fleet.sandbox.egress_grant import Way
-    from fleet.sandbox.profiles import Engine, Profile
+    from fleet.sandbox.egress_grant import EgressGrant
+    from fleet.sandbox.profiles import Engine, SandboxProfile
 
 _CLOSING: Final = Path(__file__).with_name("seccomp_filter.py")
 RELAY: Final = Path(__file__).with_name("egress_relay.py")
@@ -44,8 +44,8 @@ def wrap(
     home: Path,
     hidden: Sequence[Path],
     doors: Sequence[Path] = (),
-    profile: Profile = BUILT_IN[DEFAULT],
-    way: Way | None = None,
+    profile: SandboxProfile = BUILT_IN[DEFAULT],
+    way: EgressGrant | None = None,
 ) -> tuple[str, ...]:
     """The command line that runs a runtime in its sandbox. The workspace has the same path inside as outside.
 
@@ -67,7 +67,7 @@ def wrap(
     return _bubblewrap(prepared, workspace, home, hidden, doors, profile, way)
 
 
-def engine_of(profile: Profile) -> tuple[Engine, str]:
+def engine_of(profile: SandboxProfile) -> tuple[Engine, str]:
     """What makes the containers of a profile, and where its program is; podman where both are there.
 
     Raises:
@@ -85,7 +85,7 @@ def engine_of(profile: Profile) -> tuple[Engine, str]:
     )
 
 
-def removal(profile: Profile, home: Path, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+def removal(profile: SandboxProfile, home: Path, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """The command line that ends what a sandbox may leave running when its processes are killed; empty: nothing is.
 
     Args:
@@ -108,8 +108,8 @@ def _container(
     home: Path,
     hidden: Sequence[Path],
     doors: Sequence[Path],
-    profile: Profile,
-    way: Way | None,
+    profile: SandboxProfile,
+    way: EgressGrant | None,
 ) -> tuple[str, ...]:
     socket = "-" if way is None or way.socket is None else str(way.socket)
     # Not how many processes: those of a user may be counted across the whole host. The engine bounds them.
@@ -140,13 +140,19 @@ def _container(
     )
 
 
-def interpreter(profile: Profile) -> str:
+def interpreter(profile: SandboxProfile) -> str:
     """The Python interpreter in a sandbox."""
     return str(_interpreter()) if profile.programs_of_host else container.INTERPRETER
 
 
 def contained(
-    profile: Profile, arguments: Sequence[str], *, called: str, root: Path, mounts: Sequence[Mount], workspace: Path
+    profile: SandboxProfile,
+    arguments: Sequence[str],
+    *,
+    called: str,
+    root: Path,
+    mounts: Sequence[Mount],
+    workspace: Path,
 ) -> tuple[str, ...]:
     """The command line that runs Python with these arguments in a container; where the host's programs are seen in it,
     the folder that is its root is made ready.
@@ -210,8 +216,8 @@ def _bubblewrap(
     home: Path,
     hidden: Sequence[Path],
     doors: Sequence[Path],
-    profile: Profile,
-    way: Way | None,
+    profile: SandboxProfile,
+    way: EgressGrant | None,
 ) -> tuple[str, ...]:
     program = shutil.which("bwrap")
     if program is None:
@@ -278,7 +284,7 @@ def closing(python: str | None = None) -> tuple[str, ...]:
     return (python or str(_interpreter()), "-I", "-S", str(_CLOSING), *words, "--")
 
 
-def _relay(profile: Profile, way: Way | None) -> tuple[str, ...]:
+def _relay(profile: SandboxProfile, way: EgressGrant | None) -> tuple[str, ...]:
     """What becomes the runtime, and leaves its way out behind; empty where there is none, and no limits either."""
     bounds = process_limits.words(profile.memory, profile.pids, release=os.uname().release)
     if way is None and not bounds:
@@ -287,14 +293,14 @@ def _relay(profile: Profile, way: Way | None) -> tuple[str, ...]:
     return (str(_interpreter()), "-I", "-S", str(RELAY), socket, str(PORT), *bounds, "--")
 
 
-def _bounded(profile: Profile) -> tuple[str, ...]:
+def _bounded(profile: SandboxProfile) -> tuple[str, ...]:
     """What runs a sandbox within bounds for all of it; empty where it has none."""
     named = (("memory", profile.memory), ("pids", profile.pids))
     words = [f"{name}={value}" for name, value in named if value is not None]
     return (str(_interpreter()), "-I", "-S", str(_CGROUP), *words, "--") if words else ()
 
 
-def _of_way(way: Way | None) -> tuple[Path, ...]:
+def _of_way(way: EgressGrant | None) -> tuple[Path, ...]:
     """What of the way is seen inside: the socket's folder, since the socket may be made anew, and certificates.
 
     Raises:

@@ -71,7 +71,7 @@ class WayAsked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Way:
+class EgressGrant:
     """A way out, open from now on."""
 
     socket: Path | None = None
@@ -85,11 +85,11 @@ class Way:
     """The same together with all that the host trusts, for clients that take one file instead of their own."""
 
 
-OpenWay: TypeAlias = Callable[[WayAsked], Awaitable[Way]]
+OpenWay: TypeAlias = Callable[[WayAsked], Awaitable[EgressGrant]]
 """Opens a way, or says again what is open; raises FleetError when there can be none, with what to do."""
 
 
-def base_url(way: Way, provider: str) -> str:
+def base_url(way: EgressGrant, provider: str) -> str:
     """The base URL of a provider's API by this way, as the provider's own clients want it."""
     return f"{INSIDE if way.socket is not None else way.url}{BASES[provider]}"
 

@@ -30,7 +30,7 @@ _SOON = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
 CLIENT, EGRESS = 0, 1
 
 
-class Connection:
+class RelayedConnection:
     """Two sockets, and what was read of each and not yet written to the other."""
 
     __slots__ = ("closed", "deaf", "ended", "registered", "shut", "sides", "since", "waiting")
@@ -54,8 +54,8 @@ class Relay:
         self._path = path
         self._listeners = {listener.fileno(): listener for listener in listeners}
         self._epoll = select.epoll()
-        self._by_descriptor: dict[int, tuple[Connection, int]] = {}
-        self._unconnected: list[Connection] = []
+        self._by_descriptor: dict[int, tuple[RelayedConnection, int]] = {}
+        self._unconnected: list[RelayedConnection] = []
         self._count = 0
         self._accepting = False
 
@@ -91,7 +91,7 @@ class Relay:
         # Otherwise the kernel keeps small pieces back, such as the events of a stream.
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._count += 1
-        self._unconnected.append(Connection(client, time.monotonic()))
+        self._unconnected.append(RelayedConnection(client, time.monotonic()))
 
     def _connect(self) -> None:
         still = []
@@ -116,7 +116,7 @@ class Relay:
             self._listen(connection)
         self._unconnected = still
 
-    def _serve(self, connection: Connection, side: int, events: int) -> None:
+    def _serve(self, connection: RelayedConnection, side: int, events: int) -> None:
         try:
             if events & ~select.EPOLLOUT and not connection.ended[side] and not connection.waiting[1 - side]:
                 self._read(connection, side)
@@ -132,7 +132,7 @@ class Relay:
         else:
             self._listen(connection)
 
-    def _read(self, connection: Connection, side: int) -> None:
+    def _read(self, connection: RelayedConnection, side: int) -> None:
         try:
             block = connection.sides[side].recv(_BLOCK)
         except ConnectionError:
@@ -147,7 +147,7 @@ class Relay:
             connection.ended[side] = True
             self._tell_end(connection, other)
 
-    def _write(self, connection: Connection, side: int) -> None:
+    def _write(self, connection: RelayedConnection, side: int) -> None:
         if side == EGRESS and connection.deaf:
             connection.waiting[side] = b""
             return
@@ -162,12 +162,12 @@ class Relay:
         connection.waiting[side] = connection.waiting[side][sent:]
         self._tell_end(connection, side)
 
-    def _tell_end(self, connection: Connection, side: int) -> None:
+    def _tell_end(self, connection: RelayedConnection, side: int) -> None:
         if connection.ended[1 - side] and not connection.waiting[side] and not connection.shut[side]:
             connection.shut[side] = True
             connection.sides[side].shutdown(socket.SHUT_WR)
 
-    def _listen(self, connection: Connection) -> None:
+    def _listen(self, connection: RelayedConnection) -> None:
         """Ask the kernel for what this connection can go on with, and no more: what hung up says so for ever."""
         for side in (CLIENT, EGRESS):
             wanted = 0
@@ -187,7 +187,7 @@ class Relay:
                 self._epoll.unregister(descriptor)
             connection.registered[side] = wanted
 
-    def _close(self, connection: Connection) -> None:
+    def _close(self, connection: RelayedConnection) -> None:
         if connection.closed:
             return
         connection.closed = True

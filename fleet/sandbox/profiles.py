@@ -3,7 +3,7 @@
 A profile is merged from those that it extends, in the order in which it names them, and from itself last: routes,
 mounts, variables and flags add up, where a later one of the same place or name goes before an earlier one; of the rest
 the last that is said holds. Limits on spending are not merged: they stay with the profile that says them, and
-`Profile.lineage` tells in which order they are looked at.
+`SandboxProfile.lineage` tells in which order they are looked at.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Profile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Written(_Profile):
+class WrittenProfile(_Profile):
     """A profile as it is written."""
 
     kind: Kind | None = None
@@ -94,7 +94,7 @@ class Written(_Profile):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Profile(_Profile):
+class SandboxProfile(_Profile):
     """A profile with all that it extends."""
 
     name: str
@@ -109,7 +109,7 @@ class Profile(_Profile):
         return self.kind != "container" or self.image == container.HOST_IMAGE
 
 
-def merged(written: Mapping[str, Written]) -> dict[str, Profile]:
+def merged(written: Mapping[str, WrittenProfile]) -> dict[str, SandboxProfile]:
     """All profiles that there are: those that are written, and the built-in ones.
 
     A built-in one may be written too, and so be given routes and limits; it keeps its kind.
@@ -117,7 +117,7 @@ def merged(written: Mapping[str, Written]) -> dict[str, Profile]:
     Raises:
         ProfileProblem: one cannot be.
     """
-    every: dict[str, Written] = {**{name: Written() for name in _BUILT_IN}, **written}
+    every: dict[str, WrittenProfile] = {**{name: WrittenProfile() for name in _BUILT_IN}, **written}
     for name, profile in every.items():
         _check(name, profile, every)
     return {name: _merge(name, _order(name, every), every) for name in every}
@@ -157,7 +157,7 @@ def unknown(name: str, profiles: Iterable[str]) -> str:
     return f"No sandbox is called {name[:60]!r}; there are {', '.join(known)}.{suggestion(name, known)}"
 
 
-def _check(name: str, profile: Written, every: Mapping[str, Written]) -> None:
+def _check(name: str, profile: WrittenProfile, every: Mapping[str, WrittenProfile]) -> None:
     if not NAME.fullmatch(name):
         raise ProfileProblem(
             name[:60], "name", "a lower-case letter, then lower-case letters, digits and dashes; at most 32."
@@ -205,7 +205,7 @@ def _image(name: str | None) -> None:
         container.check_image(name)
 
 
-def _order(name: str, every: Mapping[str, Written]) -> tuple[str, ...]:
+def _order(name: str, every: Mapping[str, WrittenProfile]) -> tuple[str, ...]:
     """The profiles that one is merged from, the least specific first."""
     order: list[str] = []
 
@@ -223,13 +223,13 @@ def _order(name: str, every: Mapping[str, Written]) -> tuple[str, ...]:
     return tuple(order)
 
 
-def _merge(name: str, order: tuple[str, ...], every: Mapping[str, Written]) -> Profile:
+def _merge(name: str, order: tuple[str, ...], every: Mapping[str, WrittenProfile]) -> SandboxProfile:
     parts = [every[each] for each in order]
     kinds = [_BUILT_IN.get(each, every[each].kind) for each in order]
     kind: Kind = next((found for found in reversed(kinds) if found is not None), DEFAULT)
     mounts = {shown.place: shown for part in parts for shown in map(mount, part.mounts)}
     own = every[name]
-    profile = Profile(
+    profile = SandboxProfile(
         name=name,
         kind=kind,
         lineage=order[::-1],
@@ -248,7 +248,7 @@ def _merge(name: str, order: tuple[str, ...], every: Mapping[str, Written]) -> P
     return _fitting(profile)
 
 
-def _fitting(profile: Profile) -> Profile:
+def _fitting(profile: SandboxProfile) -> SandboxProfile:
     """What does not go with its kind is refused, since it would only seem to hold."""
     if profile.kind != "container":
         for key in ("image", "flags", "engine"):
@@ -278,4 +278,4 @@ def _last(values: Iterable[Any]) -> Any:
 
 _BUILT_IN: Final[Mapping[str, Kind]] = {"bubblewrap": "bubblewrap", "none": "none"}
 #: Those that are there without being written down.
-BUILT_IN: Final[Mapping[str, Profile]] = merged({})
+BUILT_IN: Final[Mapping[str, SandboxProfile]] = merged({})

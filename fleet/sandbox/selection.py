@@ -19,7 +19,7 @@ from fleet.sandbox.system_mounts import kernel, system
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleet.sandbox.profiles import Profile
+    from fleet.sandbox.profiles import SandboxProfile
 
 _TRY_FOR_S = 20.0
 _TRY_CONTAINER_FOR_S = 60.0
@@ -71,7 +71,7 @@ def bounds_files_in_memory() -> bool:
     return program is None or command_wrapper.sizes_tmpfs(program)
 
 
-def container_available(profile: Profile) -> Availability:
+def container_available(profile: SandboxProfile) -> Availability:
     """Try a container with the profile's image, and with the very isolation that agents get."""
     with tempfile.TemporaryDirectory(prefix="muster-try-") as folder:
         called = f"muster-try-{secrets.token_hex(6)}"
@@ -124,8 +124,8 @@ def explain(complaint: str, settings: dict[str, str]) -> str:
 def choose(
     requested: str | None,
     availability: Availability | None = None,
-    known: Mapping[str, Profile] = profiles.BUILT_IN,
-) -> Profile:
+    known: Mapping[str, SandboxProfile] = profiles.BUILT_IN,
+) -> SandboxProfile:
     """The sandbox for an agent: the profile that was asked for, else bubblewrap. Never none without being asked.
 
     Args:

@@ -64,7 +64,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class OpenRequest:
     """A permission request that waits for an answer. Times are seconds since the epoch."""
 
     id: str
@@ -74,13 +74,13 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class FleetView:
     """All that was seen of a fleet at one moment."""
 
     at: float
     """Seconds since the epoch."""
     agents: Sequence[Sighting]
-    questions: Sequence[Question] = ()
+    questions: Sequence[OpenRequest] = ()
     rostered: Collection[str] | None = None
     """The names in the roster; None: it cannot be read."""
     workers: Collection[str] = ()
@@ -94,7 +94,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class HealthThresholds:
     """From when on something is worth a word. Seconds."""
 
     turn_silence: float = 1800.0
@@ -108,7 +108,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class HealthFinding:
     """Something that is wrong."""
 
     kind: Kind
@@ -133,7 +133,7 @@ class Finding:
 class Found:
     """What is wrong now, and of what that cannot be said."""
 
-    findings: Sequence[Finding]
+    findings: Sequence[HealthFinding]
     unseen: frozenset[str] = frozenset()
     """Agents that nobody has looked at yet: what was wrong with them may still be."""
     roster_unknown: bool = False
@@ -143,19 +143,19 @@ class Found:
         return agent in self.unseen or (self.roster_unknown and kind in OF_THE_ROSTER)
 
 
-def found_in(view: View, limits: Limits) -> Found:
+def found_in(view: FleetView, limits: HealthThresholds) -> Found:
     """What is wrong in what was seen."""
-    findings: list[Finding] = []
+    findings: list[HealthFinding] = []
     for agent in view.agents:
         findings.extend(_of_agent(agent, view.at, limits))
         findings.extend(_erring(agent))
     findings.extend(_expiring(view, limits))
-    findings.extend(Finding(kind="stray", agent=name, passing=True) for name in view.strays)
+    findings.extend(HealthFinding(kind="stray", agent=name, passing=True) for name in view.strays)
     if view.rostered is not None:
         findings.extend(_drift(view.agents, view.rostered, view.workers))
-        findings.extend(Finding(kind="changed", agent=name) for name in view.changed)
+        findings.extend(HealthFinding(kind="changed", agent=name) for name in view.changed)
     elif view.mistake is not None:
-        findings.append(Finding(kind="unreadable", agent=ROSTER, cause=view.mistake.partition("\n")[0]))
+        findings.append(HealthFinding(kind="unreadable", agent=ROSTER, cause=view.mistake.partition("\n")[0]))
     return Found(
         findings=findings,
         unseen=frozenset(agent.name for agent in view.agents if agent.elsewhere or _is_unseen(agent.liveness)),
@@ -167,7 +167,7 @@ def _is_unseen(liveness: Liveness) -> bool:
     return liveness.state == "unknown" and liveness.evidence == "none"
 
 
-def _of_agent(agent: Sighting, now: float, limits: Limits) -> Iterable[Finding]:
+def _of_agent(agent: Sighting, now: float, limits: HealthThresholds) -> Iterable[HealthFinding]:
     state, evidence = agent.liveness.state, agent.liveness.evidence
     if agent.elsewhere:
         return
@@ -176,42 +176,42 @@ def _of_agent(agent: Sighting, now: float, limits: Limits) -> Iterable[Finding]:
         since = now - age if age is not None else None
         # Nobody has looked yet, or it was gone a moment ago and is about to be called failed.
         passing = evidence in {"none", "journal"}
-        yield Finding(kind="silent", agent=agent.name, cause=_cause(agent), since=since, passing=passing)
+        yield HealthFinding(kind="silent", agent=agent.name, cause=_cause(agent), since=since, passing=passing)
     elif agent.wanted == "running" and agent.fell_for is not None and state in {"failed", "stopped", "starting"}:
         cause = alike(agent.fell_for, agent.name)
-        yield Finding(kind="failed", agent=agent.name, cause=cause, since=agent.changed_at, quiet=True)
+        yield HealthFinding(kind="failed", agent=agent.name, cause=cause, since=agent.changed_at, quiet=True)
     elif agent.wanted == "running" and state in {"failed", "stopped"}:
         # Its fall is told in its thread with what follows, which is written down a moment after the state is.
-        yield Finding(kind="failed", agent=agent.name, cause=_cause(agent), since=agent.changed_at, passing=True)
+        yield HealthFinding(kind="failed", agent=agent.name, cause=_cause(agent), since=agent.changed_at, passing=True)
     elif state == "working" and agent.turn is not None and agent.event_at is not None:
         quiet = now - agent.event_at
         if quiet >= limits.turn_silence:
-            yield Finding(kind="stalled", agent=agent.name, subject=agent.turn, since=agent.event_at)
+            yield HealthFinding(kind="stalled", agent=agent.name, subject=agent.turn, since=agent.event_at)
         if limits.cancel_after is not None and quiet >= limits.cancel_after:
-            yield Finding(kind="overdue", agent=agent.name, subject=agent.turn, since=agent.event_at)
+            yield HealthFinding(kind="overdue", agent=agent.name, subject=agent.turn, since=agent.event_at)
 
 
-def _erring(agent: Sighting) -> Iterable[Finding]:
+def _erring(agent: Sighting) -> Iterable[HealthFinding]:
     """One whose last turn failed. It says so in its thread; when many say the same, that is one thing."""
     if agent.erred_at is not None and agent.liveness.healthy:
         cause = alike(agent.erred_for, agent.name)
-        yield Finding(kind="erring", agent=agent.name, cause=cause, since=agent.erred_at, quiet=True)
+        yield HealthFinding(kind="erring", agent=agent.name, cause=cause, since=agent.erred_at, quiet=True)
 
 
 def _cause(agent: Sighting) -> str:
     return alike(agent.liveness.detail or "", agent.name)
 
 
-def _expiring(view: View, limits: Limits) -> Iterable[Finding]:
+def _expiring(view: FleetView, limits: HealthThresholds) -> Iterable[HealthFinding]:
     for question in view.questions:
         notice = min(limits.expiry_notice, (question.expires_at - question.asked_at) * _LATE_SHARE)
         if view.at < question.expires_at <= view.at + notice:
-            yield Finding(
+            yield HealthFinding(
                 kind="expiring", agent=question.agent, subject=question.id, since=question.expires_at - notice
             )  # fmt: skip
 
 
-def _drift(agents: Iterable[Sighting], rostered: Collection[str], workers: Collection[str]) -> Iterable[Finding]:
+def _drift(agents: Iterable[Sighting], rostered: Collection[str], workers: Collection[str]) -> Iterable[HealthFinding]:
     """Where roster and reality differ. Whom somebody stopped is in the roster and does not run: that is no drift."""
     known = set()
     for agent in agents:
@@ -219,10 +219,10 @@ def _drift(agents: Iterable[Sighting], rostered: Collection[str], workers: Colle
         if agent.elsewhere:
             continue
         if agent.name not in rostered and agent.liveness.state not in {"failed", "frozen", "stopped"}:
-            yield Finding(kind="unrostered", agent=agent.name, passing=True)
+            yield HealthFinding(kind="unrostered", agent=agent.name, passing=True)
     for name in rostered:
         if name not in known and name not in workers:
-            yield Finding(kind="missing", agent=name, passing=True)
+            yield HealthFinding(kind="missing", agent=name, passing=True)
 
 
 _VARYING = re.compile(r"\b(?=[0-9a-f-]*\d)[0-9a-f-]{8,}\b|\d+(\.\d+)?")

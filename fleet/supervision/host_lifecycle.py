@@ -20,7 +20,7 @@ from fleet.hosting.host_command_line import LOG as LOG
 from fleet.hosting.host_command_line import SPEC as SPEC
 from fleet.hosting.systemd_unit_text import WANTED
 from fleet.journal import reader
-from fleet.journal.events import Closing, Opened, Position, RuntimeDied, RuntimeFailed
+from fleet.journal.events import Closing, JournalPosition, Opened, RuntimeDied, RuntimeFailed
 from fleet.supervision import container_cleanup, host_lock, process_sweep
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from fleet.control.agent_host_client import Hello
     from fleet.hosting import Hosting
-    from fleet.journal.events import Entry
+    from fleet.journal.events import JournalEntry
 
 #: In an agent's folder: it was ended on purpose while nobody could write that into the register.
 STAY_DOWN: Final = "stay-down"
@@ -62,7 +62,7 @@ class SpawnBarred(SpawnFailed):
     """It is not started before somebody does what the message says, however often that is tried."""
 
 
-class Unanswered(SpawnFailed):
+class HostNotReady(SpawnFailed):
     """The agent host runs and has not answered yet; it may still do so."""
 
 
@@ -119,7 +119,7 @@ async def _greeted(spec: AgentSpec, folder: Path, place: Hosting, group: int, ti
     except TimeoutError:
         pass
     if is_running(folder):
-        raise Unanswered(f"The agent host did not answer in {timeout_s:g} s. {_log_tail(folder)}".strip())
+        raise HostNotReady(f"The agent host did not answer in {timeout_s:g} s. {_log_tail(folder)}".strip())
     await asyncio.to_thread(_end_newborn, group, folder, place)
     reason = f"The agent host did not come up in {timeout_s:g} s, and was ended."
     raise SpawnFailed(f"{reason} {_log_tail(folder)}".strip())
@@ -305,7 +305,7 @@ def _removal(folder: Path) -> tuple[str, ...]:
     return ()
 
 
-def tail(folder: Path, count: int) -> list[Entry]:
+def tail(folder: Path, count: int) -> list[JournalEntry]:
     """The last entries of the agent's journal, whether its host runs or not."""
     return reader.read_last(folder, count)
 
@@ -313,7 +313,7 @@ def tail(folder: Path, count: int) -> list[Entry]:
 def _markers(folder: Path) -> set[str]:
     """The markers that the agent's launches had."""
     for incarnation in reversed(reader.incarnations(folder)):
-        for entry in reader.read(folder, Position(incarnation, 0), 1):
+        for entry in reader.read(folder, JournalPosition(incarnation, 0), 1):
             if isinstance(entry.event, Opened):
                 earlier = entry.event.carried.get("markers")
                 return {entry.event.marker, *(m for m in earlier or () if isinstance(m, str))} - {""}
@@ -323,7 +323,7 @@ def _markers(folder: Path) -> set[str]:
 def _closed_in_order(folder: Path, launch_id: str) -> int | None:
     """The process id of a launch that is over in good order."""
     for incarnation in reversed(reader.incarnations(folder)):
-        entries = reader.read(folder, Position(incarnation, 0), 1)
+        entries = reader.read(folder, JournalPosition(incarnation, 0), 1)
         if not entries or not isinstance(entries[0].event, Opened):
             continue
         last = reader.last_entry(folder)

@@ -23,7 +23,7 @@ _TRIES: Final = 20
 _PAUSE_S: Final = 0.05
 
 
-class Held(FleetError):
+class HostLockHeld(FleetError):
     """This agent has an agent host already."""
 
 
@@ -42,7 +42,7 @@ def hold(folder: Path) -> int:
         except BlockingIOError:
             if not left:
                 os.close(fd)
-                raise Held from None
+                raise HostLockHeld from None
             time.sleep(_PAUSE_S)
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())

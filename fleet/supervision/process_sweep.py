@@ -32,7 +32,7 @@ class Unsweepable(FleetError):
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessEntry:
     """One process, as the kernel describes it (proc(5), /proc/PID/stat)."""
 
     pid: int
@@ -91,12 +91,12 @@ def markers() -> frozenset[str]:
     return frozenset(found)
 
 
-def descendants(pid: int) -> list[Process]:
+def descendants(pid: int) -> list[ProcessEntry]:
     """All processes below `pid`."""
-    by_parent: dict[int, list[Process]] = {}
+    by_parent: dict[int, list[ProcessEntry]] = {}
     for process in _processes():
         by_parent.setdefault(process.parent, []).append(process)
-    found: list[Process] = []
+    found: list[ProcessEntry] = []
     waiting = [pid]
     while waiting:
         below = by_parent.pop(waiting.pop(), [])
@@ -105,7 +105,7 @@ def descendants(pid: int) -> list[Process]:
     return found
 
 
-def children(pid: int) -> list[Process]:
+def children(pid: int) -> list[ProcessEntry]:
     """The processes whose parent is `pid`, the dead ones that nobody collected included."""
     return [process for process in _processes() if process.parent == pid]
 
@@ -166,11 +166,11 @@ def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _processes() -> list[Process]:
+def _processes() -> list[ProcessEntry]:
     return [process for pid in _pids() if (process := _look(pid)) is not None]
 
 
-def _look(pid: int) -> Process | None:
+def _look(pid: int) -> ProcessEntry | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -180,7 +180,7 @@ def _look(pid: int) -> Process | None:
     fields = rest.split()
     if len(fields) < 3:
         return None
-    return Process(pid, int(fields[1]), fields[0], head.partition("(")[2], int(fields[2]))
+    return ProcessEntry(pid, int(fields[1]), fields[0], head.partition("(")[2], int(fields[2]))
 
 
 def _alive(pid: int) -> bool:

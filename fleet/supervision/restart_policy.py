@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Why an agent is given up (`Record.ended`).
+#: Why an agent is given up (`RestartRecord.ended`).
 TOO_OFTEN: Final = "too often"
 FOR_A_PERSON: Final = "for a person"
 
@@ -25,7 +25,7 @@ _NOT_STARTABLE: Final = re.compile(r"cannot be started: |so \S+ cannot be starte
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class RestartLimits:
     """How often, and how long between. Seconds."""
 
     first: float = 1.0
@@ -54,7 +54,7 @@ class Fall:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class RestartRecord:
     """What is kept of an agent's falls."""
 
     of: str = ""
@@ -73,48 +73,48 @@ class Record:
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"falls": list(self.falls)}
 
     @classmethod
-    def from_json(cls, source: Mapping[str, Any] | None) -> Record:
+    def from_json(cls, source: Mapping[str, Any] | None) -> RestartRecord:
         """Read one back; of another version, as far as it is understood."""
         known = {name: value for name, value in (source or {}).items() if name in cls.__dataclass_fields__}
         return cls(**known | {"falls": tuple(known.get("falls") or ())})
 
 
-_DEFAULT: Final = Limits()
+_DEFAULT: Final = RestartLimits()
 
 
-def after(record: Record, fall: Fall, limits: Limits = _DEFAULT) -> Record:
+def after(record: RestartRecord, fall: Fall, limits: RestartLimits = _DEFAULT) -> RestartRecord:
     """What follows from a fall; nothing new from one that was dealt with."""
     if fall.of == record.of:
         return record
     if fall.for_a_person:
-        return Record(of=fall.of, why=fall.why, falls=_recent(record, fall.at, limits), ended=FOR_A_PERSON)
+        return RestartRecord(of=fall.of, why=fall.why, falls=_recent(record, fall.at, limits), ended=FOR_A_PERSON)
     if fall.ready_at is not None and fall.at - fall.ready_at >= limits.lasting:
-        record = Record()
+        record = RestartRecord()
     falls = _recent(record, fall.at, limits)
     if fall.with_machine:
-        return Record(of=fall.of, why=fall.why, falls=falls, row=record.row, try_at=fall.at)
+        return RestartRecord(of=fall.of, why=fall.why, falls=falls, row=record.row, try_at=fall.at)
     falls, row = (*falls, fall.at), record.row + 1
     if len(falls) >= limits.falls:
-        return Record(of=fall.of, why=fall.why, falls=falls, row=row, ended=TOO_OFTEN)
-    return Record(of=fall.of, why=fall.why, falls=falls, row=row, try_at=fall.at + pause(row, limits))
+        return RestartRecord(of=fall.of, why=fall.why, falls=falls, row=row, ended=TOO_OFTEN)
+    return RestartRecord(of=fall.of, why=fall.why, falls=falls, row=row, try_at=fall.at + pause(row, limits))
 
 
-def pause(row: int, limits: Limits = _DEFAULT) -> float:
+def pause(row: int, limits: RestartLimits = _DEFAULT) -> float:
     """Seconds before the next try, after so many falls in a row."""
     return min(limits.first * 2.0 ** min(row - 1, 60), limits.longest)
 
 
-def due(record: Record, now: float, limits: Limits = _DEFAULT) -> float | None:
+def due(record: RestartRecord, now: float, limits: RestartLimits = _DEFAULT) -> float | None:
     """When it is tried again; None: it is not. A clock that was put back makes nobody wait longer than was said."""
     return None if record.try_at is None else min(record.try_at, now + pause(record.row, limits))
 
 
-def tried(record: Record) -> Record:
+def tried(record: RestartRecord) -> RestartRecord:
     """What is kept once it is tried again."""
     return replace(record, try_at=None)
 
 
-def is_over(record: Record, now: float, limits: Limits = _DEFAULT) -> bool:
+def is_over(record: RestartRecord, now: float, limits: RestartLimits = _DEFAULT) -> bool:
     """Whether an agent that was given up may be started anew when the whole fleet is.
 
     Falls in a short time stay counted however often Muster itself is started meanwhile; what a person had to mend may
@@ -123,7 +123,7 @@ def is_over(record: Record, now: float, limits: Limits = _DEFAULT) -> bool:
     return record.ended == FOR_A_PERSON or (record.ended == TOO_OFTEN and not _recent(record, now, limits))
 
 
-def _recent(record: Record, now: float, limits: Limits) -> tuple[float, ...]:
+def _recent(record: RestartRecord, now: float, limits: RestartLimits) -> tuple[float, ...]:
     # Those that a clock which was put back has left ahead of it count as little as those of long ago.
     return tuple(at for at in record.falls if abs(now - at) < limits.window)
 

@@ -6,19 +6,19 @@ its branch ``muster/AGENT`` is fetched into the person's repository, and nothing
 sandbox only.
 """
 
-from fleet.workspace.branch_update import Collected, Condition
+from fleet.workspace.branch_update import CloneCondition, Collected
 from fleet.workspace.clone import Clone, NotClean, uncommitted
 from fleet.workspace.repository_discovery import Repository, check, find
-from fleet.workspace.service import Settled, Workspaces, left_behind
+from fleet.workspace.service import Workspace, Workspaces, left_behind
 from fleet.workspace.untrusted_files import delete
 
 __all__ = [
     "Clone",
+    "CloneCondition",
     "Collected",
-    "Condition",
     "NotClean",
     "Repository",
-    "Settled",
+    "Workspace",
     "Workspaces",
     "check",
     "delete",

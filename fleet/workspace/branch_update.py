@@ -29,14 +29,14 @@ class Branch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class BranchStep:
     """What to do about it."""
 
     move: bool
     held: Held = ""
 
 
-def step(branch: Branch | None, *, tip: str, ours: Collection[str | None], behind: bool) -> Step:
+def step(branch: Branch | None, *, tip: str, ours: Collection[str | None], behind: bool) -> BranchStep:
     """What to do about the person's branch.
 
     Args:
@@ -46,14 +46,14 @@ def step(branch: Branch | None, *, tip: str, ours: Collection[str | None], behin
         behind: the person's branch is an ancestor of `tip`.
     """
     if branch is None:
-        return Step(move=True)
+        return BranchStep(move=True)
     if branch.commit == tip:
-        return Step(move=False)
+        return BranchStep(move=False)
     if branch.commit not in ours and not behind:
-        return Step(move=False, held="diverged")
+        return BranchStep(move=False, held="diverged")
     if branch.checked_out:
-        return Step(move=False, held="checked out")
-    return Step(move=True)
+        return BranchStep(move=False, held="checked out")
+    return BranchStep(move=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +98,7 @@ class Collected:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Condition:
+class CloneCondition:
     """What of an agent's clone is nowhere else."""
 
     changed: int

@@ -24,8 +24,8 @@ from fleet.workspace import (
     sandboxed_git,
     untrusted_files,
 )
-from fleet.workspace.branch_update import Collected, Condition, Held
-from fleet.workspace.clone_record import Record
+from fleet.workspace.branch_update import CloneCondition, Collected, Held
+from fleet.workspace.clone_record import CloneRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ class Clone:
     def _origin(self) -> Path:
         return self.folder / "origin"
 
-    def record(self) -> Record | None:
+    def record(self) -> CloneRecord | None:
         """What is known of it; None: it was not made."""
         return clone_record.load(self.folder)
 
@@ -130,7 +130,7 @@ class Clone:
             self._fill(part, repository, base, sandboxed=sandboxed)
             self._protect(repository, base)
             # Known before it is there: what is in the place, and known, is whole.
-            Record(source=repository.folder, sandboxed=sandboxed, base=base).save(self.folder)
+            CloneRecord(source=repository.folder, sandboxed=sandboxed, base=base).save(self.folder)
             with crash_points.around(MADE):
                 part.rename(self.place)
         except BaseException:
@@ -222,7 +222,7 @@ class Clone:
                 with crash_points.around(COLLECTED):
                     replace(known, fetched=collected.tip, held=collected.held).save(self.folder)
 
-    def _collect(self, known: Record) -> Collected | None:
+    def _collect(self, known: CloneRecord) -> Collected | None:
         repository = self._source(known)
         ours = (known.last, repository_refs.commit(repository, self._kept))
         tip = self._fetch(repository, known)
@@ -241,7 +241,7 @@ class Clone:
             shows=repository_refs.shows(repository, tip, known.last),
         )
 
-    def _source(self, known: Record) -> Repository:
+    def _source(self, known: CloneRecord) -> Repository:
         repository = repository_discovery.find(known.source)
         if repository is None:
             raise FleetError(
@@ -257,7 +257,7 @@ class Clone:
         seen = untrusted_files.content(self.place / ".git" / "refs" / "heads" / "muster" / self.agent, 80)
         return None if seen is None else seen.decode("ascii", "replace").strip()
 
-    def _fetch(self, repository: Repository, known: Record) -> str | None:
+    def _fetch(self, repository: Repository, known: CloneRecord) -> str | None:
         """Fetch the agent's branch, and that alone; None: it has none.
 
         The side that opens the clone runs in the sandbox; so whatever the clone is made to point at, only what the
@@ -301,7 +301,7 @@ class Clone:
 
     # --- looking ------------------------------------------------------------------------------------------------
 
-    def inspect(self) -> Condition:
+    def inspect(self) -> CloneCondition:
         """What of the clone is nowhere else. Git runs in it for this, so in the sandbox alone.
 
         Raises:
@@ -330,7 +330,7 @@ class Clone:
                 f"Whether the workspace {self.place} has something that is nowhere else cannot be seen: git would run "
                 f"there, and do what the agent set up for it. {error}"
             ) from None
-        return Condition(changed=sum(1 for entry in status.split("\0") if entry), commits=int(commits))
+        return CloneCondition(changed=sum(1 for entry in status.split("\0") if entry), commits=int(commits))
 
     # --- removing -----------------------------------------------------------------------------------------------
 
@@ -378,7 +378,7 @@ class Clone:
         self.place.rename(aside)
         return aside
 
-    def _unprotect(self, known: Record) -> None:
+    def _unprotect(self, known: CloneRecord) -> None:
         """Take Muster's own name away, where it keeps nothing that the person's branches do not."""
         with contextlib.suppress(FleetError):
             repository = self._source(known)

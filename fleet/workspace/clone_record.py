@@ -16,7 +16,7 @@ NAME: Final = "workspace.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class CloneRecord:
     """What is known of a clone that was made."""
 
     source: Path
@@ -47,13 +47,13 @@ class Record:
         untrusted_files.put(folder / NAME, json.dumps(known).encode())
 
 
-def load(folder: Path) -> Record | None:
+def load(folder: Path) -> CloneRecord | None:
     """What an agent's private folder says of its clone; None: it has none."""
     try:
         known = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return Record(
+    return CloneRecord(
         source=Path(known["source"]),
         sandboxed=known["sandboxed"],
         base=known["base"],

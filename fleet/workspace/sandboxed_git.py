@@ -99,7 +99,7 @@ def program() -> program_lookup.Program:
     """
     try:
         return program_lookup.find("git", shutil.which)
-    except program_lookup.NotFound:
+    except program_lookup.ProgramNotFound:
         raise RuntimeMissing("git is not installed, and an agent's clone of a repository needs it.") from None
 
 

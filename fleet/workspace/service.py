@@ -28,7 +28,7 @@ _TOLD: Final = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settled:
+class Workspace:
     """Where an agent works."""
 
     place: Path
@@ -98,7 +98,7 @@ class Workspaces:
 
     # --- acting -------------------------------------------------------------------------------------------------
 
-    def settle(self, name: str, named: Path, *, clone: bool | None, sandboxed: bool, goes_on: bool) -> Settled:
+    def settle(self, name: str, named: Path, *, clone: bool | None, sandboxed: bool, goes_on: bool) -> Workspace:
         """Make an agent's workspace, if it is not there.
 
         Args:
@@ -114,12 +114,12 @@ class Workspaces:
             own = self._clone(name)
             readonly = own.prepare(repository, sandboxed=sandboxed)
             told = _TOLD.format(place=own.place, branch=own.branch)
-            return Settled(place=own.place, readonly=readonly, instructions=told)
+            return Workspace(place=own.place, readonly=readonly, instructions=told)
         if sandboxed:
             _check_no_link(named)
             sandbox.check_workspace(named, self.hidden)
         named.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Settled(place=named)
+        return Workspace(place=named)
 
     def collect(self, name: str) -> Collected | None:
         """Take over what an agent committed; the same again until it is acknowledged.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from budget.dispatch import next_task
-from budget.dispatch.next_task import Head, Live
+from budget.dispatch.next_task import LaneHead, LiveTask
 from database.queries import tasks
 
 if TYPE_CHECKING:
@@ -17,19 +17,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from budget.dispatch.next_task import Agent, Limits, Policy, Wait
-    from budget.windows.pace_admission import Cost, Standing
-    from budget.windows.pace_admission import Policy as PacingPolicy
+    from budget.dispatch.next_task import DispatchAgent, DispatchLimits, DispatchPolicy, TaskWait
+    from budget.windows.pace_admission import Cost, PacePolicy, WindowState
     from database.queries.tasks import Task
 
 
-class Windows(Protocol):
-    """Every window at one moment (bot.pacing.snapshot.Snapshot)."""
+class WindowSnapshot(Protocol):
+    """Every window at one moment (bot.pacing.snapshot.PaceSnapshot)."""
 
     @property
     def now(self) -> float: ...
     @property
-    def policy(self) -> PacingPolicy: ...
+    def policy(self) -> PacePolicy: ...
 
     def for_draw(
         self,
@@ -42,21 +41,21 @@ class Windows(Protocol):
         provider: str | None = None,
         account: str | None = None,
         host: bool = True,
-    ) -> Sequence[Standing]: ...
+    ) -> Sequence[WindowState]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Able:
     """An agent that tasks may be given to, and what its work draws on."""
 
-    agent: Agent
+    agent: DispatchAgent
     model: str | None = None
     provider: str | None = None
     profiles: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Queue:
+class TaskQueue:
     """The queue as the register has it at one moment."""
 
     heads: Mapping[str, Task]
@@ -68,7 +67,7 @@ class Queue:
     """Which agent had the parent of a head, by the parent's id."""
 
     @classmethod
-    async def read(cls, tx: AsyncConnection) -> Queue | None:
+    async def read(cls, tx: AsyncConnection) -> TaskQueue | None:
         """None: nothing waits."""
         heads = {task.id: task for task in await tasks.lane_heads(tx)}
         if not heads:
@@ -91,13 +90,13 @@ class Queue:
     def view(
         self,
         able: Mapping[str, Able],
-        windows: Windows,
+        windows: WindowSnapshot,
         *,
-        limits: Limits,
-        policy: Policy,
+        limits: DispatchLimits,
+        policy: DispatchPolicy,
         cost_of: Callable[[Task, Able | None], Cost],
-        not_started: Callable[[Task, str, float], Wait | None],
-    ) -> next_task.View:
+        not_started: Callable[[Task, str, float], TaskWait | None],
+    ) -> next_task.QueueView:
         """What is decided on.
 
         Args:
@@ -108,10 +107,10 @@ class Queue:
             cost_of: what a task is projected to cost by an agent, or by whoever does it.
             not_started: what is known to keep an agent, named, from being started for a task at that time.
         """
-        draws: dict[str, Sequence[Standing]] = {}
+        draws: dict[str, Sequence[WindowState]] = {}
         costs: dict[tuple[str, str | None], Cost] = {}
 
-        def draw(agent: Agent) -> Sequence[Standing]:
+        def draw(agent: DispatchAgent) -> Sequence[WindowState]:
             if agent.name not in draws:
                 one = able[agent.name]
                 draws[agent.name] = windows.for_draw(
@@ -125,18 +124,18 @@ class Queue:
                 )
             return draws[agent.name]
 
-        def cost(head: Head, agent: Agent | None) -> Cost:
+        def cost(head: LaneHead, agent: DispatchAgent | None) -> Cost:
             key = (head.id, None if agent is None else agent.name)
             if key not in costs:
                 costs[key] = cost_of(self.heads[head.id], None if agent is None else able[agent.name])
             return costs[key]
 
-        return next_task.View(
+        return next_task.QueueView(
             now=windows.now,
             heads=[head_of(task, self.parents) for task in self.heads.values()],
             agents=[each.agent for each in able.values()],
             live=[
-                Live(role=task.role, runtime=task.runtime, account=task.account)
+                LiveTask(role=task.role, runtime=task.runtime, account=task.account)
                 for task in self.live
                 if task.state != "waiting" and task.kind != next_task.TURN
             ],
@@ -150,9 +149,9 @@ class Queue:
         )
 
 
-def head_of(task: Task, parents: Mapping[str, str]) -> Head:
+def head_of(task: Task, parents: Mapping[str, str]) -> LaneHead:
     """A task as the first of its lane; `parents`: which agent had its parent, by the parent's id."""
-    return Head(
+    return LaneHead(
         id=task.id,
         seq=task.seq,
         kind=task.kind,

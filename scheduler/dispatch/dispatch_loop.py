@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING
 import structlog
 
 from budget.dispatch import next_task
-from budget.dispatch.next_task import Assign, Refuse, Start
+from budget.dispatch.next_task import Assign, RefuseTask, StartTask
 from core.errors import RegisterError
 from database.queries import tasks
-from scheduler.dispatch.dispatch_inputs import Queue
+from scheduler.dispatch.dispatch_inputs import TaskQueue
 from scheduler.dispatch.task_cost_cache import TaskCosts, projected
-from scheduler.dispatch.task_transitions import Steps
+from scheduler.dispatch.task_transitions import TaskTransitions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from budget.dispatch.next_task import Limits, Policy
+    from budget.dispatch.next_task import DispatchLimits, DispatchPolicy
     from budget.windows.pace_admission import Cost
     from database.engine.store import Store
-    from scheduler.dispatch.dispatch_inputs import Windows
+    from scheduler.dispatch.dispatch_inputs import WindowSnapshot
     from scheduler.dispatch.task_transitions import Hands
 
 log = structlog.get_logger(__name__)
@@ -52,16 +52,16 @@ class Dispatcher:
     store: Store
     clock: Callable[[], float]
     hands: Hands
-    snapshot: Callable[[], Awaitable[Windows]]
-    limits: Callable[[], Limits]
-    policy: Callable[[], Policy]
+    snapshot: Callable[[], Awaitable[WindowSnapshot]]
+    limits: Callable[[], DispatchLimits]
+    policy: Callable[[], DispatchPolicy]
     unanswered_s: Callable[[], float] = lambda: float("inf")
     """For how long an agent gets no other task while one of its waits for a person's word."""
     net_s: float = NET_S
     least_s: float = LEAST_S
     look_at: float | None = None
     """When it looks again, if nothing happens before; seconds since the epoch."""
-    steps: Steps = field(init=False)
+    steps: TaskTransitions = field(init=False)
     _costs: TaskCosts = field(default_factory=TaskCosts)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -71,7 +71,9 @@ class Dispatcher:
     """What all waited on when it was found that all must wait, when that was, and when to look again."""
 
     def __post_init__(self) -> None:
-        self.steps = Steps(store=self.store, clock=self.clock, hands=self.hands, unanswered_s=self.unanswered_s)
+        self.steps = TaskTransitions(
+            store=self.store, clock=self.clock, hands=self.hands, unanswered_s=self.unanswered_s
+        )
 
     def wake(self) -> None:
         """Something happened that may let a task begin: look soon."""
@@ -145,7 +147,7 @@ class Dispatcher:
         changes = self._changes
         self.look_at = None
         async with self.store.read() as tx:
-            queue = await Queue.read(tx)
+            queue = await TaskQueue.read(tx)
             if queue is None:
                 return False
             if await self._costs.learn(tx, queue.heads.values(), self.clock()):
@@ -168,9 +170,9 @@ class Dispatcher:
         match decision.step:
             case Assign(task=task, agent=agent):
                 await self.steps.assign(heads[task], decision.step, able[agent])
-            case Start(task=task, agent=agent):
+            case StartTask(task=task, agent=agent):
                 await self.steps.start(heads[task], agent, view.now)
-            case Refuse(task=task, why=why):
+            case RefuseTask(task=task, why=why):
                 await self.steps.refuse(heads[task], why)
             case None:
                 await self.steps.wait(heads, decision.waits, view.now)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from budget.dispatch.next_task import AGENT
 
 if TYPE_CHECKING:
-    from budget.dispatch.next_task import Wait
+    from budget.dispatch.next_task import TaskWait
     from database.queries.tasks import Task
 
 #: It is looked at anew after so long, if it does not say when itself; seconds.
@@ -21,17 +21,17 @@ _Work: TypeAlias = tuple[str, str, float | None, float | None, bool]
 
 
 @dataclass(slots=True)
-class NotStarted:
-    _kept: dict[tuple[_Work, str], tuple[float, float, Wait]] = field(default_factory=dict)
+class StartFailures:
+    _kept: dict[tuple[_Work, str], tuple[float, float, TaskWait]] = field(default_factory=dict)
     """From when until when it holds that this agent is not started for such work, and why. What holds of one task holds
     of all that are alike, or each would ask of each agent in turn."""
 
-    def why(self, task: Task, agent: str, now: float) -> Wait | None:
+    def why(self, task: Task, agent: str, now: float) -> TaskWait | None:
         """What keeps an agent from being started for a task; None: nothing that is known."""
         since, until, wait = self._kept.get((_work(task), agent), (0.0, 0.0, None))
         return wait if since <= now < until else None
 
-    def note(self, task: Task, agent: str, wait: Wait, now: float) -> None:
+    def note(self, task: Task, agent: str, wait: TaskWait, now: float) -> None:
         """It was found that an agent is not started for a task."""
         self._kept = {key: kept for key, kept in self._kept.items() if kept[0] <= now < kept[1]}
         until = wait.look_at if wait.look_at is not None else now + _TRY_S

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from budget.costs.task_cost_from_history import Learned, Past
+    from budget.costs.task_cost_from_history import LearnedCost, Past
     from budget.windows.pace_admission import Cost
     from database.queries.tasks import Task
     from scheduler.dispatch.dispatch_inputs import Able
@@ -30,7 +30,7 @@ class TaskCosts:
 
     _past: dict[str | None, list[Past]] = field(default_factory=dict)
     _past_at: float = 0.0
-    _learned: dict[tuple[str | None, str | None, str | None, str], Learned] = field(default_factory=dict)
+    _learned: dict[tuple[str | None, str | None, str | None, str], LearnedCost] = field(default_factory=dict)
     _price: tuple[float | None] | None = None
     """What a weighted token costs in US dollars, whoever uses it; None: not looked up yet."""
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from budget.dispatch import next_task
-from budget.dispatch.next_task import Wait
+from budget.dispatch.next_task import TaskWait
 from core.crash_points import declare
 from core.errors import RegisterError
 from database.queries import tasks
 from fleet.control.task_attempt_ids import message_of
 from scheduler.dispatch.dispatch_inputs import keeps_agent
-from scheduler.dispatch.start_failures import NotStarted
+from scheduler.dispatch.start_failures import StartFailures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,13 +54,13 @@ class Hands(Protocol):
     def handed_over(self, agent: str) -> None:
         """What `hand_over` wrote is committed."""
 
-    async def start(self, task: Task, agent: str) -> Wait | None:
+    async def start(self, task: Task, agent: str) -> TaskWait | None:
         """Have an agent started for a task, with what there is room for. Why it is not; None: it starts."""
 
     async def refused(self, tx: AsyncConnection, task: Task, why: str) -> None:
         """Tell that a task is refused."""
 
-    async def waits(self, tx: AsyncConnection, task: Task, wait: Wait) -> None:
+    async def waits(self, tx: AsyncConnection, task: Task, wait: TaskWait) -> None:
         """Tell that a task, as it stood before, waits so by now, if that is worth a message."""
 
     def told(self) -> None:
@@ -68,13 +68,13 @@ class Hands(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Steps:
+class TaskTransitions:
     store: Store
     clock: Callable[[], float]
     hands: Hands
     unanswered_s: Callable[[], float]
     """For how long an agent gets no other task while one of its waits for a person's word."""
-    not_started: NotStarted = field(default_factory=NotStarted)
+    not_started: StartFailures = field(default_factory=StartFailures)
 
     async def assign(self, task: Task, step: Assign, able: Able) -> None:
         """Give a task to an agent.
@@ -125,7 +125,7 @@ class Steps:
         held = await self.hands.start(task, agent)
         if held is None:
             log.info("task.starts_agent", task=task.id, agent=agent)
-            held = Wait(task=task.id, why="starting", text=f"{agent} is being started for it.")
+            held = TaskWait(task=task.id, why="starting", text=f"{agent} is being started for it.")
         self.not_started.note(task, agent, held, now)
 
     async def refuse(self, task: Task, why: str) -> None:
@@ -145,7 +145,7 @@ class Steps:
         log.info("task.refused", task=task.id, reason=why)
         self.hands.told()
 
-    async def wait(self, heads: Mapping[str, Task], waits: Sequence[Wait], now: float) -> None:
+    async def wait(self, heads: Mapping[str, Task], waits: Sequence[TaskWait], now: float) -> None:
         """Write down why tasks wait, of those of which something else stands there."""
         news = [(heads[wait.task], wait) for wait in waits if is_news(heads[wait.task], wait, now)]
         if not news:
@@ -164,7 +164,7 @@ class Steps:
         self.hands.told()
 
 
-def is_news(task: Task, wait: Wait, now: float) -> bool:
+def is_news(task: Task, wait: TaskWait, now: float) -> bool:
     """Whether something else stands in the register of why and until when a task waits."""
     if task.why != wait.why or (task.look_at is None) != (wait.look_at is None):
         return True

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from bot.config.paths import Paths
-    from connectors.terminal.transcript import Line
+    from connectors.terminal.transcript import TranscriptLine
 
 
 class TerminalSeat(Seat):
@@ -38,7 +38,7 @@ class TerminalSeat(Seat):
         self._link: RemoteLink | None = None
         self._attached = asyncio.Event()
         self._changed = asyncio.Event()
-        self._lines: list[Line] = []
+        self._lines: list[TranscriptLine] = []
         self._worked: set[str] = set()
 
     @classmethod

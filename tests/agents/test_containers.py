@@ -11,7 +11,7 @@ import pytest
 from fleet import runtimes
 from fleet.control.agent_host_client import AgentLink
 from fleet.journal.events import PermissionAsked, TurnEnded
-from fleet.sandbox.egress_grant import Way
+from fleet.sandbox.egress_grant import EgressGrant
 from fleet.sandbox.profiles import merged
 from fleet.sim.provider import server as providers
 from fleet.supervision import host_lifecycle
@@ -38,7 +38,7 @@ async def test_completes_a_turn_with_a_tool_call_through_its_one_way_out(
     monkeypatch.setenv("PATH", f"{PROGRAMS}:{os.environ['PATH']}")
     folder = tmp_path / "muster" / "run" / "out-coder0"
     folder.mkdir(parents=True)
-    ways = Ways(Way(socket=folder / "sock"))
+    ways = Ways(EgressGrant(socket=folder / "sock"))
     known = {**merged({}), "box": containers.profile()}
     made = assembly(tmp_path, ways, account(provider=runtimes.RUNTIMES[name].providers[0]), profiles=known)
     agent = row(made, runtime=name, sandbox="box")

@@ -25,12 +25,12 @@ import psutil
 import pytest
 
 from egress.http import proxy
-from egress.settings import LimitSettings, Registration
+from egress.settings import AgentRegistration, LimitSettings
 from fleet import runtimes, sandbox
 from fleet.errors import FleetError
 from fleet.journal.events import PermissionAsked, RuntimeStarted, TextChunk, TurnAccepted, TurnEnded
 from fleet.launch import model_access
-from fleet.sandbox.egress_grant import TURN_FILE, Way
+from fleet.sandbox.egress_grant import TURN_FILE, EgressGrant
 from fleet.supervision import host_lifecycle, process_sweep
 from tests.agents import hostile
 from tests.egress.whole_egress import KEY, plane
@@ -40,7 +40,7 @@ from tests.fleet.host.scripted_agent import until as seen
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from egress.ledger.model import Entry
+    from egress.ledger.model import LedgerEntry
     from fleet.control.agent_host_client import AgentLink
     from fleet.runtimes import Prepared
     from fleet.sim.provider.server import Provider
@@ -121,9 +121,9 @@ class Real:
     def home(self) -> Path:
         return self.agent.folder / "home"
 
-    async def way(self) -> Way:
+    async def way(self) -> EgressGrant:
         """Open its way out, as `bot.egress_client` does."""
-        registration = Registration(
+        registration = AgentRegistration(
             agent="coder0",
             launch_id="l1",
             role="coder",
@@ -133,19 +133,19 @@ class Real:
         )
         address = await self.plane.egress.register(registration)
         trust = self.plane.paths.trust
-        return Way(
+        return EgressGrant(
             socket=None if address.socket is None else Path(address.socket),
             url=address.url,
             ca_file=trust / "ca.pem",
             bundle_file=trust / "bundle.pem",
         )
 
-    async def prepare(self) -> tuple[Prepared, Way]:
+    async def prepare(self) -> tuple[Prepared, EgressGrant]:
         """Ready the agent as `fleet.launch.host_spec_builder` does. Returns what it made of the runtime, and the way
         out."""
         runtime = runtimes.RUNTIMES[self.name]
         way, provider = await self.way(), runtime.providers[0]
-        account = model_access.Account(name=ACCOUNTS[provider], provider=provider, base_url=None, secret=_no_key)
+        account = model_access.ModelAccount(name=ACCOUNTS[provider], provider=provider, base_url=None, secret=_no_key)
         self.home.mkdir(exist_ok=True)
         prepared = runtimes.prepare(
             runtime,
@@ -173,12 +173,12 @@ class Real:
         )
         return prepared, way
 
-    def boxed(self, prepared: Prepared, way: Way, *, doors: Sequence[Path] = ()) -> tuple[str, ...]:
+    def boxed(self, prepared: Prepared, way: EgressGrant, *, doors: Sequence[Path] = ()) -> tuple[str, ...]:
         """The command line that runs it in its sandbox."""
         hidden = (self.agent.folder,)
         return sandbox.wrap(prepared, workspace=self.workspace, home=self.home, hidden=hidden, doors=doors, way=way)
 
-    async def audited(self) -> list[Entry]:
+    async def audited(self) -> list[LedgerEntry]:
         """The rows of the ledger, once they are as many as the provider was asked; they equal what that billed.
 
         Raises:

@@ -20,7 +20,7 @@ from connectors.delivery import outbox
 from connectors.memory import MemoryConnector, MemoryServer, Said
 from database.queries.agents import agents
 from fleet.sim.provider import server as provider
-from fleet.sim.provider.quota_headers import Limits
+from fleet.sim.provider.quota_headers import SimQuota
 from fleet.sim.provider.request_script import Script
 from fleet.supervision import host_lifecycle
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from bot.egress_client.source import Source
+    from bot.egress_client.source import EgressSource
     from database.queries.agents.agents import AgentRow
     from fleet.sim.provider.server import Provider
 
@@ -55,7 +55,7 @@ class House:
     paths: Paths
     chat: MemoryServer
     models: Provider
-    egress: Source
+    egress: EgressSource
     """It lives as long as the house does, as the process would."""
     clock: Callable[[], float] = time.time
     key: str = "sk-test-not-a-real-key"
@@ -182,7 +182,7 @@ async def house(
     settings: str = "",
     roster: str = "",
     clock: Callable[[], float] = time.time,
-    limits: Limits | None = None,
+    limits: SimQuota | None = None,
     account: str = "sim: {provider: anthropic, base_url: URL, credential: 'env:KEY'}",
     key: str = "sk-test-not-a-real-key",
 ) -> AsyncIterator[House]:
@@ -201,9 +201,9 @@ async def house(
     paths.prepare()
     if roster:
         paths.roster_yaml.write_text(roster)
-    orders = Script(limits=limits or Limits())
+    orders = Script(limits=limits or SimQuota())
     async with (
-        provider.running(provider.Settings(script=orders, clock=clock)) as models,
+        provider.running(provider.SimSettings(script=orders, clock=clock)) as models,
         inside(paths, clock) as egress,
     ):
         accounts = f"accounts:\n  {account}\n".replace("URL", f"'{models.url}'")

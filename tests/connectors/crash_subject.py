@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from connectors.contract import message_codec
-from connectors.contract.connector_protocol import Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, TryLater
 from connectors.contract.messages import Batch, File, Health, Inbound, Outbound, Sent
 from connectors.delivery import retention
 from connectors.memory import ALL_CAPABILITIES
@@ -92,7 +92,7 @@ class SocketConnector:
         return "device-1"
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
-        raise Refused("there are no files here")
+        raise MessageRefused("there are no files here")
 
     async def typing(self, conversation: str, *, active: bool) -> None:
         pass

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectors.contract.connector_protocol import NotReady, Refused, TryLater
-from connectors.contract.messages import Batch, File, Message, OpenThread, Outbound, React, Replace, Sent, Text
+from connectors.contract.connector_protocol import MessageRefused, NotReady, TryLater
+from connectors.contract.messages import Batch, File, Message, OpenThread, Outbound, React, Replace, Sent, TextMessage
 from connectors.memory import MemoryConnector, MemoryServer
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ async def received(connector: MemoryConnector, cursor: str | None, count: int) -
 
     async def sink(batch: Batch) -> None:
         nonlocal place
-        texts.extend(event.body.text for event in batch.events if isinstance(event.body, Text))
+        texts.extend(event.body.text for event in batch.events if isinstance(event.body, TextMessage))
         place = batch.cursor or place
         if len(texts) >= count:
             enough.set()
@@ -100,13 +100,13 @@ async def test_threads_changes_reactions_and_files_are_shown(server: MemoryServe
 
 
 async def test_a_change_of_nothing_is_refused(connector: MemoryConnector) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(MessageRefused):
         await say(connector, "c", Replace(target="o", message=Message(text="there")), target="$nothing")
 
 
 async def test_scripted_faults_come_in_their_order(server: MemoryServer, connector: MemoryConnector) -> None:
-    server.script(Refused("no"), None, TryLater("later"))
-    with pytest.raises(Refused):
+    server.script(MessageRefused("no"), None, TryLater("later"))
+    with pytest.raises(MessageRefused):
         await say(connector, "a")
     await say(connector, "b")
     with pytest.raises(TryLater):
@@ -160,7 +160,7 @@ async def test_an_outage_ends_the_connection_and_can_be_seen(server: MemoryServe
 async def test_files_are_fetched_up_to_a_limit(server: MemoryServer, connector: MemoryConnector) -> None:
     picture = server.upload(b"12345", name="a.png", media_type="image/png")
     assert await connector.download(picture, limit=5) == b"12345"
-    with pytest.raises(Refused, match="5 bytes"):
+    with pytest.raises(MessageRefused, match="5 bytes"):
         await connector.download(picture, limit=4)
 
 

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from core import logs
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from egress.process import configure_log
 
 if TYPE_CHECKING:
@@ -62,13 +62,13 @@ def check(lines: list[str]) -> None:
 
 def test_the_log_of_the_orchestrator_has_no_secret() -> None:
     stream = io.StringIO()
-    logs.configure(logging.StreamHandler(stream), Redaction(known=frozenset({KEY})))
+    logs.configure(logging.StreamHandler(stream), SecretMasker(known=frozenset({KEY})))
     say()
     check(stream.getvalue().splitlines())
 
 
 def test_the_log_of_the_egress_has_no_secret_that_it_learned_since(tmp_path: Path) -> None:
-    redact = Redaction()
+    redact = SecretMasker()
     configure_log(tmp_path / "egress.log", redact)
     redact.values.learn([KEY])
     say()

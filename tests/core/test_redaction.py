@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.redaction import MASK, Redaction, beginning
+from core.redaction import MASK, SecretMasker, beginning
 
 ALNUM = string.ascii_letters + string.digits
 URLSAFE = ALNUM + "-_"
@@ -74,7 +74,7 @@ FORMATS: dict[str, st.SearchStrategy[Secret]] = {
     "environment": st.text(string.ascii_letters, min_size=8, max_size=40).map(lambda s: ("DB_PASSWORD=", s)),
     "known": st.sampled_from([("", "correct horse battery staple"), ("", "plain-old-word"), ("", "pässword mit ü")]),
 }
-REDACTION = Redaction(known=frozenset({"correct horse battery staple", "plain-old-word", "pässword mit ü", "short"}))
+REDACTION = SecretMasker(known=frozenset({"correct horse battery staple", "plain-old-word", "pässword mit ü", "short"}))
 
 
 def shows_of(secret: str, text: str) -> str | None:
@@ -160,14 +160,14 @@ def test_ordinary_prose_and_code_stay_as_they_are(text: str) -> None:
 
 @pytest.mark.parametrize("secret", ["correct horse battery staple", "aQ7/Zk93hW/2mmQ/x81=", "Tr0ub4dor&3"])
 def test_what_was_cut_off_in_the_middle_of_a_known_value_does_not_show(secret: str) -> None:
-    redact = Redaction(known=frozenset({secret}))
+    redact = SecretMasker(known=frozenset({secret}))
     for length in range(min(8, len(secret) // 2), len(secret)):
         assert redact(f"with {secret[:length]}… and more") == f"with {MASK}… and more"
     assert redact(f"with {secret[:9]} and more") == f"with {secret[:9]} and more"
 
 
 def test_of_a_long_text_no_part_of_a_secret_is_left_where_it_is_cut() -> None:
-    redact = Redaction(known=frozenset({"correct horse battery staple"}))
+    redact = SecretMasker(known=frozenset({"correct horse battery staple"}))
     for most in range(10, 40):
         assert "correct" not in beginning("so it is correct horse battery staple, and so on", redact, most)
     assert beginning("all of it", redact, 9) == "all of it"
@@ -178,7 +178,7 @@ def test_a_short_known_value_hides_no_words() -> None:
 
 
 def test_known_values_that_overlap_are_both_hidden_whole() -> None:
-    assert Redaction(known=frozenset({"abcdefgh1234", "1234ijklmnop"}))("<abcdefgh1234ijklmnop>") == f"<{MASK}>"
+    assert SecretMasker(known=frozenset({"abcdefgh1234", "1234ijklmnop"}))("<abcdefgh1234ijklmnop>") == f"<{MASK}>"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_what_an_edit_showed_stays(text: str, end: int) -> None:
 
 
 def test_what_the_operator_wants_hidden_is_hidden() -> None:
-    redaction = Redaction(extra=(r"(?i)project-\w+", r"x*", r"(a)\1{3}"))
+    redaction = SecretMasker(extra=(r"(?i)project-\w+", r"x*", r"(a)\1{3}"))
     assert redaction("about Project-Apollo and aaaa") == f"about {MASK} and {MASK}"
 
 
@@ -284,13 +284,13 @@ def test_nobody_can_make_redaction_slow(piece: str) -> None:
     "secret", ["ghp_" + "a1B2c3D4e5" * 4, "sk-ant-" + "x1" * 20, f"eyJ{'a' * 20}.eyJ{'b' * 20}.{'c' * 20}"]
 )
 def test_the_colour_of_a_terminal_before_a_secret_hides_it_from_nobody(colour: str, secret: str) -> None:
-    assert Redaction()(f"{colour}{secret} end") == f"{colour}{MASK} end"
+    assert SecretMasker()(f"{colour}{secret} end") == f"{colour}{MASK} end"
 
 
 def test_the_way_out_of_an_agent_without_a_sandbox_is_not_shown() -> None:
     told = "The connection to http://127.0.0.1:39867/eAks9sHc5fKJalWkmuoNmacvxuQizH-_/anthropic failed"
-    assert Redaction()(told) == f"The connection to http://127.0.0.1:39867/{MASK}/anthropic failed"
-    assert Redaction()(other := "http://127.0.0.1:47801/openai/v1 failed") == other
+    assert SecretMasker()(told) == f"The connection to http://127.0.0.1:39867/{MASK}/anthropic failed"
+    assert SecretMasker()(other := "http://127.0.0.1:47801/openai/v1 failed") == other
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_the_way_out_of_an_agent_without_a_sandbox_is_not_shown() -> None:
     ],
 )
 def test_a_known_value_is_masked_as_json_and_urls_have_it_also_while_it_is_written(said: str) -> None:
-    redact = Redaction(known=frozenset({"sk-of-the-account/1234"}))
+    redact = SecretMasker(known=frozenset({"sk-of-the-account/1234"}))
     assert MASK in redact(said)
     assert "ccoun" not in redact(said)
     for end in range(len(said)):

@@ -34,7 +34,7 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(yaml_loader, "_Loader", getattr(yaml, request.param))
 
 
-def read(folder: Path, text: str | bytes) -> yaml_loader.Document:
+def read(folder: Path, text: str | bytes) -> yaml_loader.YamlDocument:
     path = folder / "file.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     return yaml_loader.read(path)

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budget.tokens import Tokens
-from egress.daemon.control_client import EgressClient
+from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressUnreachable
-from egress.ledger.model import Entry, Observation
+from egress.ledger.model import LedgerEntry, Observation
 from egress.paths import EgressPaths
-from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
+from egress.settings import AccountSettings, AgentRegistration, EgressSettings, LimitSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from egress.settings import Address
-    from fleet.sim.provider.billing_ledger import Entry as Served
+    from fleet.sim.provider.billing_ledger import BilledRequest
     from fleet.sim.provider.server import Provider
 
 LIMIT_S = 60.0
@@ -41,7 +41,7 @@ class Premises:
         self.provider = provider
         self.agents = tuple(agents)
         self.addresses: dict[str, Address] = {}
-        self.client = EgressClient(self.paths.control)
+        self.client = EgressControlClient(self.paths.control)
         self.open = asyncio.Event()
         """The egress can be asked."""
         self.limits: tuple[LimitSettings, ...] = ()
@@ -97,8 +97,8 @@ class Premises:
         )
         await self.client.settings(settings, KEYS)
 
-    def registration(self, agent: str) -> Registration:
-        return Registration(
+    def registration(self, agent: str) -> AgentRegistration:
+        return AgentRegistration(
             agent=agent,
             launch_id=f"launch-{agent}",
             role="coder",
@@ -117,7 +117,7 @@ class Premises:
         assert self._process is not None
         await self._process.wait()
         await self.client.close()
-        self.client = EgressClient(self.paths.control)
+        self.client = EgressControlClient(self.paths.control)
 
     async def revive(self) -> None:
         """Start it again after it was killed."""
@@ -142,9 +142,9 @@ class Premises:
         log = self.paths.log.read_text(errors="replace") if self.paths.log.exists() else ""
         return (written + log)[-4_000:]
 
-    async def rows(self, at_least: int = 0) -> list[Entry]:
+    async def rows(self, at_least: int = 0) -> list[LedgerEntry]:
         """The whole ledger, once it has so many rows."""
-        rows: list[Entry] = []
+        rows: list[LedgerEntry] = []
         async with asyncio.timeout(LIMIT_S):
             while True:
                 after = rows[-1].seq if rows else 0
@@ -174,7 +174,7 @@ class Premises:
             while (await self.client.status())["streams"]:
                 await asyncio.sleep(0.02)
 
-    async def served(self) -> tuple[Served, ...]:
+    async def served(self) -> tuple[BilledRequest, ...]:
         """The provider's ledger, when it has no answer under way any more."""
         async with asyncio.timeout(LIMIT_S):
             while any(entry.state == "running" for entry in self.provider.ledger.entries):
@@ -182,10 +182,12 @@ class Premises:
         return self.provider.ledger.entries
 
 
-def entry_of(row: dict[str, Any]) -> Entry:
+def entry_of(row: dict[str, Any]) -> LedgerEntry:
     """A row as the control socket tells it."""
-    names = Entry.__dataclass_fields__
-    return Entry(**{key: value for key, value in row.items() if key in names} | {"tokens": Tokens(**row["tokens"])})
+    names = LedgerEntry.__dataclass_fields__
+    return LedgerEntry(
+        **{key: value for key, value in row.items() if key in names} | {"tokens": Tokens(**row["tokens"])}
+    )
 
 
 @asynccontextmanager

@@ -11,8 +11,8 @@ from fleet.sim.provider.usage_report import UNTOLD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from egress.ledger.model import Entry
-    from fleet.sim.provider.billing_ledger import Entry as Served
+    from egress.ledger.model import LedgerEntry
+    from fleet.sim.provider.billing_ledger import BilledRequest
     from tests.egress.random_clients import Given, Order
 
 #: How a request may have ended in the ledger, by the provider's word for it, when its client stayed to the end.
@@ -45,8 +45,8 @@ class Audit:
 def compare(
     orders: Iterable[Order],
     given: Mapping[str, Given],
-    served: Iterable[Served],
-    rows: Sequence[Entry],
+    served: Iterable[BilledRequest],
+    rows: Sequence[LedgerEntry],
     *,
     killed: bool = False,
 ) -> Audit:
@@ -64,11 +64,11 @@ def compare(
         audit.faults.append(f"the sequence has gaps or repetitions: {[row.seq for row in rows][:50]} ...")
     if len({row.id for row in rows}) != len(rows):
         audit.faults.append("an id is there twice")
-    by_model: dict[str, list[Entry]] = defaultdict(list)
+    by_model: dict[str, list[LedgerEntry]] = defaultdict(list)
     for row in rows:
         by_model[row.model_asked or ""].append(row)
     by_order = dict(by_model)
-    provider: dict[str, list[Served]] = defaultdict(list)
+    provider: dict[str, list[BilledRequest]] = defaultdict(list)
     for entry in served:
         provider[entry.model].append(entry)
     for order in orders:
@@ -82,7 +82,7 @@ def compare(
 
 
 def _one(
-    order: Order, given: Given, served: list[Served], rows: list[Entry], audit: Audit, killed: bool
+    order: Order, given: Given, served: list[BilledRequest], rows: list[LedgerEntry], audit: Audit, killed: bool
 ) -> Iterable[str]:
     if len(rows) > 1:
         yield f"stands {len(rows)} times in the ledger"
@@ -123,7 +123,9 @@ def _one(
         yield from _end(order, given, entry, row, killed)
 
 
-def _tokens(order: Order, given: Given, entry: Served, row: Entry, audit: Audit, undisturbed: bool) -> Iterable[str]:
+def _tokens(
+    order: Order, given: Given, entry: BilledRequest, row: LedgerEntry, audit: Audit, undisturbed: bool
+) -> Iterable[str]:
     if row.reported:
         audit.exact += 1
         if row.tokens != entry.tokens:
@@ -147,7 +149,7 @@ def _tokens(order: Order, given: Given, entry: Served, row: Entry, audit: Audit,
         yield "is estimated at nothing, though its client was given something"
 
 
-def _end(order: Order, given: Given, entry: Served, row: Entry, killed: bool) -> Iterable[str]:
+def _end(order: Order, given: Given, entry: BilledRequest, row: LedgerEntry, killed: bool) -> Iterable[str]:
     if row.ended not in _ENDINGS.get(entry.state, {row.ended}):
         yield f"ended as {row.ended}, the provider says {entry.state}"
     # Behind the terminal event a client may hang up, and the egress may die.

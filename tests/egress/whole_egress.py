@@ -11,14 +11,14 @@ import aiohttp
 
 from egress.daemon.egress_service import Egress, running
 from egress.paths import EgressPaths
-from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
+from egress.settings import AccountSettings, AgentRegistration, EgressSettings, LimitSettings
 from fleet.sim.provider import server as provider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
-    from egress.ledger.model import Entry
+    from egress.ledger.model import LedgerEntry
     from egress.tunnel.checked_dns_resolver import Resolver
 
 KEY = "sk-the-real-one"
@@ -77,7 +77,7 @@ class Plane:
             "accounts": {"anthropic": "main", "openai": "other"},
             **more,
         }
-        address = await self.egress.register(Registration.model_validate(given))
+        address = await self.egress.register(AgentRegistration.model_validate(given))
         if name in self.agents:
             await self.agents.pop(name).close()
         connector: aiohttp.BaseConnector
@@ -98,7 +98,7 @@ class Plane:
         """Settings with these accounts."""
         return EgressSettings(host="here", accounts=accounts)
 
-    async def entries(self, at_least: int = 0) -> list[Entry]:
+    async def entries(self, at_least: int = 0) -> list[LedgerEntry]:
         """The rows of the ledger, once there are so many."""
         while True:
             head = self.egress.ledger.head
@@ -113,7 +113,7 @@ async def plane(
     *,
     limits: Sequence[LimitSettings] = (),
     accounts: Sequence[AccountSettings] | None = None,
-    sim: provider.Settings | None = None,
+    sim: provider.SimSettings | None = None,
     resolver: Resolver | None = None,
     control: bool = False,
     grace_s: float = 0.0,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fleet.supervision.health_findings import Finding, Found, Limits
+from fleet.supervision.health_findings import Found, HealthFinding, HealthThresholds
 from scheduler import alert_policy
 from scheduler.alert_policy import CALM_S, Again, Grown, Memory, Over, Told
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from database.queries.operations.watchdog_findings import FindingRow
     from scheduler.alert_policy import News
 
-LIMITS = Limits(turn_silence=1800.0, settling=60.0)
-SILENT = Finding(kind="silent", agent="coder0", cause="no answer")
-STALLED = Finding(kind="stalled", agent="coder0", subject="m1")
-MISSING = Finding(kind="missing", agent="coder0", passing=True)
+LIMITS = HealthThresholds(turn_silence=1800.0, settling=60.0)
+SILENT = HealthFinding(kind="silent", agent="coder0", cause="no answer")
+STALLED = HealthFinding(kind="stalled", agent="coder0", subject="m1")
+MISSING = HealthFinding(kind="missing", agent="coder0", passing=True)
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Desk:
     standing: dict[str, FindingRow] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
 
-    def sweep(self, *findings: Finding, after: float = 10.0, **more: object) -> list[News]:
+    def sweep(self, *findings: HealthFinding, after: float = 10.0, **more: object) -> list[News]:
         self.now += after
         found = Found(findings=findings, **more)  # type: ignore[arg-type]
         decision = alert_policy.decide(found, list(self.standing.values()), self.memory, self.now, LIMITS)
@@ -44,7 +44,7 @@ class Desk:
         self.memory = Memory()
 
 
-def of(finding: Finding, *names: str) -> list[Finding]:
+def of(finding: HealthFinding, *names: str) -> list[HealthFinding]:
     return [replace(finding, agent=name) for name in names]
 
 
@@ -60,7 +60,7 @@ def test_what_is_found_is_told_once_however_often_it_is_looked_at() -> None:
 
 def test_what_comes_again_is_told_again_as_another_event() -> None:
     desk = Desk()
-    failed = Finding(kind="failed", agent="coder0")
+    failed = HealthFinding(kind="failed", agent="coder0")
     (first,) = desk.sweep(failed)
     assert desk.sweep() == [], "that it runs again is seen in its thread"
     (second,) = desk.sweep(failed)
@@ -156,20 +156,20 @@ def test_drift_counts_only_when_it_lasts_and_is_one_event() -> None:
 
 def test_what_cannot_be_seen_is_not_over() -> None:
     desk = Desk()
-    desk.sweep(Finding(kind="failed", agent="coder0"))
+    desk.sweep(HealthFinding(kind="failed", agent="coder0"))
     desk.sweep(MISSING)
-    desk.sweep(Finding(kind="failed", agent="coder0"), MISSING, after=60)
+    desk.sweep(HealthFinding(kind="failed", agent="coder0"), MISSING, after=60)
     assert len(desk.standing) == 2
     desk.restarted()
     assert desk.sweep(unseen=frozenset({"coder0"}), roster_unknown=True) == []
-    assert desk.sweep(Finding(kind="failed", agent="coder0"), MISSING) == [], "it was told before the restart"
+    assert desk.sweep(HealthFinding(kind="failed", agent="coder0"), MISSING) == [], "it was told before the restart"
 
 
 def test_what_is_said_elsewhere_of_one_is_told_here_only_when_it_befalls_many_at_once() -> None:
     desk = Desk()
-    fell = Finding(kind="failed", agent="coder0", cause="no space left on device", quiet=True)
+    fell = HealthFinding(kind="failed", agent="coder0", cause="no space left on device", quiet=True)
 
-    def fallen(*names: str) -> list[Finding]:
+    def fallen(*names: str) -> list[HealthFinding]:
         return [replace(finding, since=desk.now + 5) for finding in of(fell, *names)]
 
     assert desk.sweep(*fallen("coder0", "coder1")) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scheduler.job_alert_policy import CALM_S, FORGET_S, judged
-from scheduler.jobs import Record
+from scheduler.jobs import JobRecord
 
 HOUR = 3600.0
 
@@ -23,7 +23,7 @@ class Desk:
     def run(self, error: str | None, *, every: float, times: int = 1, away: bool = False) -> None:
         for _ in range(times):
             self.now += every
-            record = Record(name="sweep", last_error=error, away=away)
+            record = JobRecord(name="sweep", last_error=error, away=away)
             verdict = judged(record, self.standing, failed_at=self.failed_at, now=self.now)  # type: ignore[arg-type]
             self.standing = verdict.row
             if error is not None and not away:

@@ -35,6 +35,6 @@ def of_agent_host() -> frozenset[str]:
 def _listed() -> tuple[frozenset[str], ...]:
     """What is declared once the agent host is loaded, and once each further package is."""
     # In a process of its own: tests declare steps, too.
-    packages = ("fleet.host", "bot", "connectors", "register", "scheduler", "fleet")
+    packages = ("fleet.host", "bot", "connectors", "core", "database", "scheduler", "fleet")
     listed = subprocess.run([sys.executable, "-P", "-c", _LIST, *packages], check=True, capture_output=True, text=True)
     return tuple(frozenset(places) for places in json.loads(listed.stdout))

@@ -21,7 +21,7 @@ import yaml
 
 from bot.egress_client.process import places
 from egress.daemon import audit_throttle
-from egress.settings import Registration
+from egress.settings import AgentRegistration
 from fleet.sandbox.egress_grant import PORT
 from fleet.sandbox.selection import available
 from tests.bot.orchestrator import house
@@ -88,7 +88,7 @@ async def test_an_agent_gets_out_of_its_sandbox_in_no_way_and_operators_read_of_
             inside = cast("InsideEgress", home.egress).egress
             assert inside is not None
             await inside.register(
-                Registration(agent="other0", launch_id="other", role="coder", accounts={"anthropic": "sim"})
+                AgentRegistration(agent="other0", launch_id="other", role="coder", accounts={"anthropic": "sim"})
             )
             place = home.paths.workspace("coder0")
             shutil.copytree(ESCAPES, place / "escapes", ignore=shutil.ignore_patterns("__pycache__"))

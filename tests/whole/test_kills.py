@@ -277,7 +277,7 @@ from database.engine.store import Store
 async def main(days):
     paths = Paths.of(os.environ)
     store = await Store.open(paths.register_url)
-    await forgetting.sweep(store, paths, lambda: time.time() + days * 86400)
+    await retention_job.sweep(store, paths, lambda: time.time() + days * 86400)
     await store.close()
 
 asyncio.run(main({days}))

@@ -73,7 +73,7 @@ async def test_a_week_in_fast_motion(tmp_path: Path, synapse: Synapse, monkeypat
     paths = Paths.of({"MUSTER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)})
     paths.prepare()
     paths.roster_yaml.write_text(story.ROSTER)
-    orders = provider.Settings(script=Script(limits=story.LIMITS), clock=clock)
+    orders = provider.SimSettings(script=Script(limits=story.LIMITS), clock=clock)
     account, bot = await synapse.register(prefix="ana"), await synapse.register(prefix="muster")
     async with Operator(account) as ana, provider.running(orders) as models, inside(paths, clock) as egress:
         room = await ana.create_room("fleet", invite=[bot.user_id])

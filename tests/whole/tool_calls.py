@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot.agents.journal.tool_calls import call_id
 from fleet.journal import reader
-from fleet.journal.events import Position, ToolAnswered, ToolAsked
+from fleet.journal.events import JournalPosition, ToolAnswered, ToolAsked
 from tests.operator_client import body
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def order(tool: str, **arguments: object) -> str:
 
 def told(home: Installation, agent: str, word: str = "") -> list[Told]:
     """The calls of an agent, with this word in their arguments, in order."""
-    entries = reader.read(home.paths.agent_folder(agent), Position(), 100_000)
+    entries = reader.read(home.paths.agent_folder(agent), JournalPosition(), 100_000)
     asked = [entry.event for entry in entries if isinstance(entry.event, ToolAsked)]
     answers = {entry.event.call: entry.event.outcome for entry in entries if isinstance(entry.event, ToolAnswered)}
     return [

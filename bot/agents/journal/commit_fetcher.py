@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="gathering")
 
 
-class Source(Protocol):
+class CommitSource(Protocol):
     """Where commits come from: the agents' workspaces."""
 
     def collect(self, name: str) -> Collected | None:
@@ -59,7 +59,7 @@ class Gatherer:
     name: str
     store: Store
     teller: Teller
-    source: Source
+    source: CommitSource
     wake_delivery: Callable[[], None]
     clock: Callable[[], float] = time.time
     _due: asyncio.Event = field(default_factory=asyncio.Event)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bot.agents.journal.projection import (
-    Ask,
+    AgentCondition,
+    AskPermission,
     Called,
     CallOver,
-    Condition,
     Fell,
-    Granted,
+    GrantGiven,
     Note,
     Progress,
     Receipt,
@@ -27,7 +27,7 @@ from bot.commands.syntax import command_line
 from bot.messaging import mirror_inbound
 from bot.messaging.agent_channel import Voice, by, nameless
 from bot.messaging.bridge import copy_key
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.text import markdown
 from connectors.contract.messages import Emphasis, Priority, React
 from connectors.delivery import outbox
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from connectors.contract.messages import Capabilities
     from database.queries.agents.agent_messages import AgentMessage
     from database.queries.agents.agents import AgentRow
-    from fleet.journal.events import Position
+    from fleet.journal.events import JournalPosition
 
 #: The reactions that show how far a message to an agent has come.
 RECEIPTS = {
@@ -112,18 +112,18 @@ class Teller(Voice):
                 await self._progress(tx, row, effect)
             case Receipt():
                 await self._receipt(tx, row, effect)
-            case Ask():
+            case AskPermission():
                 await self.requests.ask(tx, row, effect)
             case Settle():
                 await self.requests.settle(tx, row, effect)
-            case Granted(key=key, granted=granted, at=at):
+            case GrantGiven(key=key, granted=granted, at=at):
                 await self.requests.granted(tx, row, key, granted, at)
             case Called(asked=asked, at=at):
                 await tool_calls.add(tx, call_of(row.name, asked, at))
             case CallOver(call=call, at=at):
                 over = {"state": "over", "arguments": {}}
                 await tool_calls.change(tx, call_id(row.name, call), only=["pending"], now=at, **over)
-            case Condition(state=state, detail=detail, at=at, launch_id=launch_id):
+            case AgentCondition(state=state, detail=detail, at=at, launch_id=launch_id):
                 if row.wanted == "frozen" and state in {"failed", "stopped"}:
                     state = "frozen"  # however it ended, it is kept
                 ended = {"stopped_at": at} if state in {"failed", "stopped", "frozen"} else {"stopped_at": None}
@@ -155,7 +155,7 @@ class Teller(Voice):
             await self.titles.spoken_in(tx, place.connector, place.conversation)
 
     async def _mirror(
-        self, tx: AsyncConnection, row: AgentRow, key: str, text: str, place: Place, message: AgentMessage | None
+        self, tx: AsyncConnection, row: AgentRow, key: str, text: str, place: MessagePlace, message: AgentMessage | None
     ) -> None:
         """An answer for those who do not see it where it grows: whole, and once it is."""
         speech = Emphasis.TEXT
@@ -180,7 +180,7 @@ class Teller(Voice):
         key: str,
         stage: str,
         text: str,
-        place: Place,
+        place: MessagePlace,
         can: Capabilities,
         final: bool,
         speech: bool = False,
@@ -219,7 +219,7 @@ class Teller(Voice):
         if message is None:
             return
         if message.event_id and message.connector and message.conversation:
-            place = Place(message.connector, conversation=message.conversation)
+            place = MessagePlace(message.connector, conversation=message.conversation)
             if self.capabilities(message.connector).reactions:
                 mark = React(target=message.event_id, key=RECEIPTS[receipt.state])
                 key = f"r/{message.id}/{receipt.state}"
@@ -260,7 +260,7 @@ class Teller(Voice):
             await self.requests.close(tx, row, approval, "withdrawn", "the agent that asked is gone", self.clock())
         await self.titles.show(tx, row.name, spoken=True)
 
-    async def digest(self, tx: AsyncConnection, row: AgentRow, digest: Digest, position: Position) -> None:
+    async def digest(self, tx: AsyncConnection, row: AgentRow, digest: Digest, position: JournalPosition) -> None:
         """Tell a long stretch at once."""
         key = f"d/{row.name}/{position.incarnation}.{position.seq}"
         place = self.thread(row)

@@ -22,7 +22,7 @@ from database.queries.agents.agents import PositionRow
 from fleet.control.agent_host_client import HostStatus
 from fleet.errors import AgentUnreachable
 from fleet.journal import reader as journal
-from fleet.journal.events import Entry, Opened, Position
+from fleet.journal.events import JournalEntry, JournalPosition, Opened
 from fleet.journal.reader import JournalReader
 from fleet.runtimes import RUNTIMES
 
@@ -50,7 +50,7 @@ STUMBLES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class HeardStatus:
     """The last that was heard from an agent host."""
 
     status: HostStatus
@@ -58,7 +58,7 @@ class Seen:
 
 
 @dataclass(kw_only=True, slots=True)
-class Follower:
+class JournalFollower:
     """Follows one agent."""
 
     name: str
@@ -75,14 +75,14 @@ class Follower:
     """Called when the turn that is open is another, or none, or one was open in between."""
     digest_after: int = 10
     """After an absence, more turns than this are told as one digest."""
-    seen: Seen | None = None
+    seen: HeardStatus | None = None
     """None while no agent host is followed, or it has not spoken yet."""
     heard_at: float | None = None
     """When an agent host spoke last, whether it is followed still or not."""
-    last: Entry | None = None
+    last: JournalEntry | None = None
     """The newest entry of the journal that was read."""
     story: Story = field(init=False)
-    _stumbled: tuple[Position, int] = (Position(), 0)
+    _stumbled: tuple[JournalPosition, int] = (JournalPosition(), 0)
     """Where the story could not be told, and how often."""
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Follower:
         """Take up what the agent host said when it was asked."""
         if self.seen is not None:
             self.heard_at = self.clock()
-            self.seen = Seen(status=status, at=self.heard_at)
+            self.seen = HeardStatus(status=status, at=self.heard_at)
 
     def close(self) -> None:
         """The story is over, told by somebody else than the journal."""
@@ -104,8 +104,8 @@ class Follower:
 
     async def take_up(self, row: AgentRow | None, position: PositionRow) -> None:
         """Begin where the journal was read up to, knowing the turn that was open there."""
-        read_to = Position(position.incarnation, position.seq)
-        view_start = Position(position.view_incarnation, position.view_seq)
+        read_to = JournalPosition(position.incarnation, position.seq)
+        view_start = JournalPosition(position.view_incarnation, position.view_seq)
         story = Story(self.name, position=view_start, view_start=view_start, keeps_cut=_keeps_cut(row))
         self.last = await asyncio.to_thread(journal.last_entry, self.folder)
         reader, after = JournalReader(self.folder), view_start
@@ -115,7 +115,7 @@ class Follower:
                     story, _ = story.after(entry)
             after = page[-1].position
         # An agent that is known to have failed or stopped was told to be so; nothing of it is left to tell.
-        over = row is None or row.state in {"failed", "stopped", "frozen"} or read_to == Position()
+        over = row is None or row.state in {"failed", "stopped", "frozen"} or read_to == JournalPosition()
         launch = await asyncio.to_thread(_launch_of, self.folder, read_to)
         self.story = replace(story, position=read_to, over=over, launch_id=launch)
 
@@ -139,7 +139,7 @@ class Follower:
     async def follow(self, link: AgentLink) -> None:
         await self.catch_up()
         stream = link.follow(self.story.position)
-        queue: asyncio.Queue[Entry | HostStatus | None] = asyncio.Queue(maxsize=BATCH)
+        queue: asyncio.Queue[JournalEntry | HostStatus | None] = asyncio.Queue(maxsize=BATCH)
 
         async def read() -> None:
             try:
@@ -158,11 +158,11 @@ class Follower:
                 reading.cancel()
         await self.catch_up()
 
-    async def _drain(self, queue: asyncio.Queue[Entry | HostStatus | None]) -> None:
+    async def _drain(self, queue: asyncio.Queue[JournalEntry | HostStatus | None]) -> None:
         shown_at = 0.0
         shown: Story | None = None
         while True:
-            item: Entry | HostStatus | None
+            item: JournalEntry | HostStatus | None
             waiting = self.story.view is not None and self.story is not shown
             try:
                 async with asyncio.timeout(PROGRESS_EVERY if waiting else None):
@@ -170,13 +170,13 @@ class Follower:
             except TimeoutError:
                 shown, shown_at = await self._show_progress(), self.clock()
                 continue
-            entries: list[Entry] = []
+            entries: list[JournalEntry] = []
             while item is not None:
                 if isinstance(item, HostStatus):
                     if item.writable and self.seen is not None and not self.seen.status.writable:
                         self.took_room()  # what it could not take, it can take now
                     self.heard_at = self.clock()
-                    self.seen = Seen(status=item, at=self.heard_at)
+                    self.seen = HeardStatus(status=item, at=self.heard_at)
                     self.publish({"type": "status", "agent": self.name, "state": item.state})
                 else:
                     entries.append(item)
@@ -202,7 +202,7 @@ class Follower:
                 log.exception("agent.progress_not_shown", agent=self.name)
         return self.story
 
-    async def _tell(self, entries: list[Entry]) -> None:
+    async def _tell(self, entries: list[JournalEntry]) -> None:
         """Tell what was just heard."""
         self.last = entries[-1]
         for entry in entries:
@@ -294,9 +294,9 @@ def _open_turn(story: Story) -> str | None:
     return story.view.turn if story.view is not None else None
 
 
-def _launch_of(folder: Path, position: Position) -> str | None:
+def _launch_of(folder: Path, position: JournalPosition) -> str | None:
     """The launch that the incarnation of `position` belongs to."""
-    for entry in journal.read(folder, Position(position.incarnation, 0), 1):
+    for entry in journal.read(folder, JournalPosition(position.incarnation, 0), 1):
         if isinstance(entry.event, Opened) and entry.position.incarnation == position.incarnation:
             return entry.event.launch_id
     return None

@@ -14,12 +14,12 @@ from bot.commands import sections
 from bot.commands.syntax import command_line, from_shell, named_in, written
 from bot.text import markdown
 from fleet.journal import events
-from fleet.journal.events import Entry, Position
+from fleet.journal.events import JournalEntry, JournalPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from core.redaction import Redaction
+    from core.redaction import SecretMasker
 
 # --- effects -----------------------------------------------------------------------------------------------------
 
@@ -50,7 +50,7 @@ class Progress:
     """The open turn looks like this now; `final` when it will not change any more."""
 
     view: TurnView
-    position: Position
+    position: JournalPosition
     final: bool = False
 
 
@@ -68,7 +68,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class AskPermission:
     """The runtime asks for a permission."""
 
     incarnation: int
@@ -88,7 +88,7 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class GrantGiven:
     """The agent host allows something for always from now on."""
 
     key: str
@@ -113,7 +113,7 @@ class CallOver:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class AgentCondition:
     """The agent is in this state now, as far as its journal knows."""
 
     state: str
@@ -122,7 +122,9 @@ class Condition:
     launch_id: str | None
 
 
-Effect: TypeAlias = Note | Fell | Progress | Receipt | Ask | Settle | Granted | Called | CallOver | Condition
+Effect: TypeAlias = (
+    Note | Fell | Progress | Receipt | AskPermission | Settle | GrantGiven | Called | CallOver | AgentCondition
+)
 
 # --- the fold ----------------------------------------------------------------------------------------------------
 
@@ -156,7 +158,7 @@ _FROZEN = (
 #: What a turn's message is told that was cancelled for a message that steers.
 _STEERED = f"⏭ This turn was cancelled: a message that {command_line('steer')} sent goes first."
 
-_START = Position()
+_START = JournalPosition()
 
 
 def frozen_as(agent: str, launch_id: str) -> str:
@@ -174,8 +176,8 @@ class Story:
     """What is known after the entries so far."""
 
     agent: str
-    position: Position = _START
-    view_start: Position = _START
+    position: JournalPosition = _START
+    view_start: JournalPosition = _START
     """The entry before the open turn's first; with no turn open, `position`."""
     view: TurnView | None = None
     launch_id: str | None = None
@@ -184,13 +186,13 @@ class Story:
     keeps_cut: str = ""
     """The title of the agent's runtime where a message whose turn was cut stays in its conversation; else empty."""
 
-    def after(self, entry: Entry) -> tuple[Story, tuple[Effect, ...]]:
+    def after(self, entry: JournalEntry) -> tuple[Story, tuple[Effect, ...]]:
         """The story one entry on, and what follows from that entry."""
         story, effects = self._after(entry)
         view_start = story.view_start if story.view is not None else entry.position
         return replace(story, position=entry.position, view_start=view_start), effects
 
-    def _after(self, entry: Entry) -> tuple[Story, tuple[Effect, ...]]:
+    def _after(self, entry: JournalEntry) -> tuple[Story, tuple[Effect, ...]]:
         event, at, incarnation = entry.event, entry.at, entry.position.incarnation
         key = f"j/{self.agent}/{incarnation}/{entry.position.seq}"
         match event:
@@ -199,20 +201,20 @@ class Story:
             case events.Opened(launch_id=launch_id):
                 # A turn that the last incarnation left open stays: this one's journal says next how it ended.
                 story = replace(self, launch_id=launch_id, over=False)
-                return story, (Condition("starting", None, at, launch_id),)
+                return story, (AgentCondition("starting", None, at, launch_id),)
             case events.RuntimeStarted():
                 told = "▶ Ready" + (", going on with its conversation." if event.loaded else ", in a new conversation.")
                 text = f"{told} {event.note}" if event.note else told
-                return self, (Condition("idle", None, at, self.launch_id), Note(key, text))
+                return self, (AgentCondition("idle", None, at, self.launch_id), Note(key, text))
             case events.RuntimeFailed() | events.RuntimeDied():
                 ended = replace(self, over=True)
                 fell = Fell(key, end_in_words(event, self.agent), self.launch_id)
-                return ended, (Condition("failed", event.reason, at, self.launch_id), fell)
+                return ended, (AgentCondition("failed", event.reason, at, self.launch_id), fell)
             case events.Closing(reason=reason):
                 if self.over:
                     return self, ()
                 ended = replace(self, over=True)
-                condition = Condition("stopped", reason, at, self.launch_id)
+                condition = AgentCondition("stopped", reason, at, self.launch_id)
                 if reason.startswith(_BY_EGRESS):
                     return ended, (condition,)
                 if reason == FREEZE:
@@ -231,11 +233,13 @@ class Story:
                 still_open = self.view if self.view is not None and self.view.turn != event.turn else None
                 return replace(self, view=still_open), self._ended(event, key, entry.position)
             case events.PermissionAsked():
-                return self, (Ask(incarnation, event, at, self.view.message if self.view is not None else None),)
+                return self, (
+                    AskPermission(incarnation, event, at, self.view.message if self.view is not None else None),
+                )
             case events.PermissionAnswered():
                 return self, (Settle(event.asked_in or incarnation, event, at),)
             case events.GrantAdded():
-                return self, (Granted(key, event, at),)
+                return self, (GrantGiven(key, event, at),)
             case events.ToolAsked():
                 return self, (Called(event, at),)
             case events.ToolAnswered(call=call, outcome="lapsed"):
@@ -250,7 +254,7 @@ class Story:
                     return self, ()
                 return replace(self, view=self.view.after(event, at)), ()
 
-    def _ended(self, event: events.TurnEnded, key: str, position: Position) -> tuple[Effect, ...]:
+    def _ended(self, event: events.TurnEnded, key: str, position: JournalPosition) -> tuple[Effect, ...]:
         shown: tuple[Progress, ...] = ()
         if self.view is not None and self.view.turn == event.turn and (self.view.text or self.view.tools):
             shown = (Progress(self.view, position, final=True),)
@@ -291,7 +295,7 @@ class Story:
         return Progress(self.view, self.position)
 
 
-def told(story: Story, entries: Iterable[Entry]) -> tuple[Story, list[Effect]]:
+def told(story: Story, entries: Iterable[JournalEntry]) -> tuple[Story, list[Effect]]:
     """The story after some more entries, and what follows from them."""
     effects: list[Effect] = []
     for entry in entries:
@@ -338,7 +342,7 @@ class Digest:
 _LONGEST_DIGEST = 1_000_000
 
 
-def digest(effects: Iterable[Effect], *, prefix: str, redact: Redaction, growing: str | None = None) -> Digest:
+def digest(effects: Iterable[Effect], *, prefix: str, redact: SecretMasker, growing: str | None = None) -> Digest:
     """Condense the effects of a long stretch of journal.
 
     Args:
@@ -355,18 +359,18 @@ def digest(effects: Iterable[Effect], *, prefix: str, redact: Redaction, growing
         match effect:
             case Receipt(message=message):
                 kept[("receipt", message)] = effect
-            case Ask(incarnation=incarnation, asked=asked):
+            case AskPermission(incarnation=incarnation, asked=asked):
                 kept[("ask", incarnation, asked.request)] = effect
             case Settle(incarnation=incarnation, answered=answered):
                 if kept.pop(("ask", incarnation, answered.request), None) is None:
                     kept[("settle", incarnation, answered.request)] = effect
-            case Granted(key=key):
+            case GrantGiven(key=key):
                 kept[key] = effect
             case Called(asked=asked_tool):
                 kept["call", asked_tool.call] = effect
             case CallOver(call=call):
                 kept["over", call] = effect
-            case Condition(state=state, launch_id=launch_id):
+            case AgentCondition(state=state, launch_id=launch_id):
                 # The last one is the state that holds; an earlier one may have had a meaning of its own.
                 kept.pop(("condition", launch_id, state), None)
                 kept["condition", launch_id, state] = effect

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from database.queries.agents.tool_calls import ToolCall
+from database.queries.agents.tool_calls import ToolCallRow
 
 if TYPE_CHECKING:
     from fleet.journal.events import ToolAsked
@@ -16,8 +16,8 @@ def call_id(agent: str, call: str) -> str:
     return f"k{hashlib.blake2s(f'{agent}/{call}'.encode()).hexdigest()[:24]}"
 
 
-def call_of(agent: str, asked: ToolAsked, at: float) -> ToolCall:
-    return ToolCall(
+def call_of(agent: str, asked: ToolAsked, at: float) -> ToolCallRow:
+    return ToolCallRow(
         id=call_id(agent, asked.call),
         agent=agent,
         call=asked.call,

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bot.text import markdown
-from fleet.journal.events import Plan, TextChunk, ToolCall
+from fleet.journal.events import PlanUpdated, TextChunk, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from core.redaction import Redaction
+    from core.redaction import SecretMasker
     from fleet.journal.events import Event
 
 _TOOL_MARKS = {"completed": "✓", "failed": "✗"}
@@ -63,7 +63,7 @@ class TurnView:
                 return replace(self, text=self.text + more[:room], left_out=max(0, len(more) - room), broken=False)
             case ToolCall():
                 return self._with_tool(event, at)
-            case Plan(entries=entries):
+            case PlanUpdated(entries=entries):
                 lines = tuple(f"{_PLAN_MARKS.get(str(e.get('status')), '○')} {e.get('content', '')}" for e in entries)
                 return replace(self, plan=lines)
             case _:
@@ -85,7 +85,7 @@ class TurnView:
             broken=True,
         )
 
-    def said(self, redact: Redaction) -> str:
+    def said(self, redact: SecretMasker) -> str:
         """The whole answer, as Markdown and without secrets, and what of it is missing."""
         if not self.left_out:
             return redact(self.text)

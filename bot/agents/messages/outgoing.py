@@ -8,7 +8,7 @@ from bot.auth.permissions import is_person
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.tasks import deferred_turns
-from bot.tasks.deferred_turns import Hold
+from bot.tasks.deferred_turns import TurnHold
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget.windows.interactive_turns import Begins
@@ -45,7 +45,7 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
         await ctx.services.runaway.spoken_to(name, ctx.identity, ctx.through)
     # What interrupts a turn has the agent do something else, and not more.
     found = await deferred_turns.look(ctx.services, row, ctx.identity) if mode == "queue" else Begins()
-    hold = found if isinstance(found, Hold) else None
+    hold = found if isinstance(found, TurnHold) else None
 
     async def act(tx: AsyncConnection) -> dict[str, str | None]:
         if hold is not None:

@@ -11,9 +11,9 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from bot.agents.journal.projection import Ask, Settle
+from bot.agents.journal.projection import AskPermission, Settle
 from bot.agents.messages.onboarding_prompt import address
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.text import markdown
 from bot.text.errors import UserError
 from core.validation_errors import there_are
@@ -49,7 +49,7 @@ _OPTIONS: Final = (
 )
 
 
-class Sender(Protocol):
+class SendMessage(Protocol):
     """Puts a message on its way to an agent (bot.agents.service.Agents.send)."""
 
     def __call__(
@@ -70,7 +70,7 @@ class Posted:
 class Peers:
     """What agents say to one another and to people."""
 
-    send: Sender
+    send: SendMessage
     teller: Teller
     clock: Callable[[], float]
     redact: Callable[[str], str]
@@ -195,7 +195,9 @@ class Peers:
 
     async def _show(self, tx: AsyncConnection, row: AgentRow, message: peer_messages.PeerMessage) -> None:
         if self.shown:
-            await self.teller.say(tx, f"p/{message.id}", message.line, Place(row.connector, conversation=row.room))
+            await self.teller.say(
+                tx, f"p/{message.id}", message.line, MessagePlace(row.connector, conversation=row.room)
+            )
 
     # --- the pace of a pair -------------------------------------------------------------------------------------
 
@@ -223,7 +225,7 @@ class Peers:
             options=_OPTIONS,
             expires_at=now + self.ask_for,
         )
-        await self.teller.carry_out(tx, sender, Ask(OURS, asked, now, None))
+        await self.teller.carry_out(tx, sender, AskPermission(OURS, asked, now, None))
         self.asked = True
 
     async def settle(self, tx: AsyncConnection) -> list[str]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bot.commands.context import Context
     from bot.config.loader import Check
     from database.queries.agents.agents import AgentRow
-    from fleet.roster.drift import Change
+    from fleet.roster.drift import RosterChange
 
 #: Names that an error lists.
 _NAMED = 20
@@ -75,7 +75,7 @@ async def look(ctx: Context) -> Reply:
     )
 
 
-def _drift(fleet: Roster, rows: Iterable[AgentRow]) -> list[Change]:
+def _drift(fleet: Roster, rows: Iterable[AgentRow]) -> list[RosterChange]:
     return drift.changes(rows, {entry.name: entry for entry in fleet.agents})
 
 
@@ -258,7 +258,7 @@ async def apply(ctx: Context) -> Reply:
     return Reply(text, {"changes": data, "settings": settings}, ok=well and all(each["done"] for each in done))
 
 
-async def _apply_one(ctx: Context, change: Change, row: AgentRow | None) -> str:
+async def _apply_one(ctx: Context, change: RosterChange, row: AgentRow | None) -> str:
     """Do one change; what was done.
 
     Raises:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bot.config.loader import Check
     from core.validation_errors import Problem
     from fleet.roles import Library, Role
-    from fleet.roster.drift import Change
+    from fleet.roster.drift import RosterChange
     from fleet.roster.loader import Roster
     from fleet.roster.schema import AgentEntry
 
@@ -40,7 +40,9 @@ def _of_the_roster(found: Check) -> list[Problem]:
     return [problem for problem in found.problems if not problem.file.startswith("muster.yaml")]
 
 
-def text(fleet: Roster | None, views: Mapping[str, AgentView], changes: Sequence[Change], wrong: Sequence[str]) -> str:
+def text(
+    fleet: Roster | None, views: Mapping[str, AgentView], changes: Sequence[RosterChange], wrong: Sequence[str]
+) -> str:
     """What `roster` says; of a `fleet` that is None the file could not be read."""
     if fleet is None:
         head = "**The roster** cannot be read. What runs goes on as it is; nobody starts by it before this is mended:"
@@ -119,7 +121,7 @@ def applied_text(done: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_json(
-    path: Path, fleet: Roster, views: Mapping[str, AgentView], changes: Sequence[Change], found: Check
+    path: Path, fleet: Roster, views: Mapping[str, AgentView], changes: Sequence[RosterChange], found: Check
 ) -> dict[str, Any]:
     wrong = _of_the_roster(found)
     return {
@@ -159,7 +161,7 @@ def entry_as_json(entry: AgentEntry) -> dict[str, Any]:
     }
 
 
-def change_as_json(change: Change) -> dict[str, Any]:
+def change_as_json(change: RosterChange) -> dict[str, Any]:
     return {
         "agent": change.agent,
         "kind": change.kind,

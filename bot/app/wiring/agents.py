@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from bot.commands.executor import Executor
     from bot.config.loader import Settings
     from bot.config.paths import Paths
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from connectors.contract.connector_protocol import Connector
     from fleet.roster.cache import LatestRoster
-    from fleet.sandbox.egress_grant import Way, WayAsked
+    from fleet.sandbox.egress_grant import EgressGrant, WayAsked
 
 
 async def make(
     services: Services,
     executor: Executor,
-    speaker: Speaker,
+    speaker: Composer,
     connectors: Mapping[str, Connector],
     roster: LatestRoster,
     *,
@@ -55,8 +55,8 @@ async def make(
     def time_of_day(at: float) -> str:
         return f"{datetime.fromtimestamp(at, settings.timezone):%H:%M} ({settings.timezone.key})"
 
-    async def open_way(asked: WayAsked) -> Way:
-        way: Way = await services.outlet.open_way(asked)
+    async def open_way(asked: WayAsked) -> EgressGrant:
+        way: EgressGrant = await services.outlet.open_way(asked)
         return way
 
     def told() -> None:

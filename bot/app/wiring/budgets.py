@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 
 from bot.app import dispatcher
 from bot.approvals.questions import Questions
-from bot.egress_client.client import Outlet
+from bot.egress_client.client import EgressClient
 from bot.pacing.auto_resume import Continuing
 from bot.pacing.runaway_guard import Breaker
-from bot.pacing.service import Pace
+from bot.pacing.service import PaceService
 from bot.reports.chart_renderer import Painter
 from bot.reports.poster import Reports
 
 if TYPE_CHECKING:
     from bot.app.services import Services
     from bot.commands.executor import Executor
-    from bot.egress_client.source import Source
-    from bot.messaging.composer import Speaker
+    from bot.egress_client.source import EgressSource
+    from bot.messaging.composer import Composer
     from fleet.roster.cache import LatestRoster
 
 
-def meter(services: Services, egress: Source | None) -> None:
+def meter(services: Services, egress: EgressSource | None) -> None:
     """Make what agents are kept with.
 
     Args:
@@ -37,12 +37,14 @@ def meter(services: Services, egress: Source | None) -> None:
     services.continuing = Continuing(services)
     services.runaway = Breaker(services)  # asks questions
     if egress is not None:
-        services.outlet = Outlet(services=services, source=egress, environ=services.environ, host=socket.gethostname())
+        services.outlet = EgressClient(
+            services=services, source=egress, environ=services.environ, host=socket.gethostname()
+        )
         services.outlet.is_over = services.runaway.is_over
-    services.pace = Pace(services=services)
+    services.pace = PaceService(services=services)
 
 
-def hand_out(services: Services, executor: Executor, speaker: Speaker, roster: LatestRoster) -> None:
+def hand_out(services: Services, executor: Executor, speaker: Composer, roster: LatestRoster) -> None:
     """Make what gives agents their tasks, and what reports of all.
 
     Args:

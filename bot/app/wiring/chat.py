@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.commands.executor import Executor
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from connectors.contract.connector_protocol import Connector
     from connectors.contract.messages import Health
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 async def make(
     services: Services,
     executor: Executor,
-    speaker: Speaker,
+    speaker: Composer,
     connectors: Mapping[str, Connector],
     broken: Mapping[str, Health],
 ) -> None:

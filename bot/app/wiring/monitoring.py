@@ -11,13 +11,13 @@ from bot.monitoring.alerts import Alarms
 from bot.monitoring.connector_outages import Outages
 from bot.monitoring.fleet_snapshot import Lookout
 from bot.monitoring.job_alerts import JobAlarms
-from fleet.supervision.health_findings import Limits
+from fleet.supervision.health_findings import HealthThresholds
 from scheduler.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from bot.app.services import Services
     from bot.config.loader import Settings
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from fleet.roster.cache import LatestRoster
 
 
@@ -28,7 +28,7 @@ class Watching:
     outages: Outages
 
 
-def make(services: Services, speaker: Speaker, roster: LatestRoster) -> Watching:
+def make(services: Services, speaker: Composer, roster: LatestRoster) -> Watching:
     """Make `services.lookout` and `services.watches`, the watchdog, and what tells of jobs that fail.
 
     Args:
@@ -87,8 +87,8 @@ def make(services: Services, speaker: Speaker, roster: LatestRoster) -> Watching
     return Watching(watchdog=watchdog, job_alarms=job_alarms, outages=outages)
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(
+def _limits(settings: Settings) -> HealthThresholds:
+    return HealthThresholds(
         turn_silence=settings.watchdog.turn_silence,
         cancel_after=settings.watchdog.cancel_after,
         expiry_notice=settings.watchdog.expiry_notice,

@@ -38,7 +38,7 @@ class LostConnection(MusterError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GatewayResponse:
     """What the gateway answered."""
 
     status: int
@@ -74,7 +74,7 @@ class Client:
         *,
         confirmed: bool = False,
         progress: Callable[[str], None] | None = None,
-    ) -> Answer:
+    ) -> GatewayResponse:
         """Run a command, under a key of its own.
 
         Args:
@@ -95,7 +95,7 @@ class Client:
         path = "/".join(quote(word, safe="") for word in name.split())
         return self._ask("POST", f"/v1/commands/{path}", json.dumps(arguments).encode(), headers, progress)
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> GatewayResponse:
         """Look at something.
 
         Raises:
@@ -111,7 +111,7 @@ class Client:
         body: bytes | None,
         headers: Mapping[str, str],
         progress: Callable[[str], None] | None = None,
-    ) -> Answer:
+    ) -> GatewayResponse:
         until = self.clock() + self.retry_for
         asked = False
         while True:
@@ -136,21 +136,21 @@ class Client:
             self.sleep(_PAUSE)
 
 
-def _read(response: http.client.HTTPResponse, progress: Callable[[str], None] | None) -> Answer:
+def _read(response: http.client.HTTPResponse, progress: Callable[[str], None] | None) -> GatewayResponse:
     """The answer; what comes before it is told.
 
     Raises:
         ValueError: there is none.
     """
     if progress is None or response.getheader("Content-Type") != LINES:
-        return Answer(response.status, json.loads(response.read(_LONGEST_ANSWER)))
+        return GatewayResponse(response.status, json.loads(response.read(_LONGEST_ANSWER)))
     while line := response.readline(_LONGEST_ANSWER):
         said = json.loads(line)
         if "progress" not in said:
-            return Answer(int(said["status"]), said["body"])
+            return GatewayResponse(int(said["status"]), said["body"])
         progress(str(said["progress"]))
     raise ValueError("it ended before the answer")
 
 
-def _code(answer: Answer) -> object:
+def _code(answer: GatewayResponse) -> object:
     return answer.body.get("code") if isinstance(answer.body, dict) else None

@@ -21,7 +21,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from bot.auth.owner import owner_identity
 from bot.commands import help as command_help
 from bot.commands.registry import ADMIN
-from bot.commands.runs import Request, RunConflict
+from bot.commands.runs import RunConflict, RunRequest
 from bot.commands.syntax import written
 from bot.interfaces.api import openapi
 from bot.interfaces.api.client import LINES
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.app.services import Services
-    from bot.commands.executor import Executor, Outcome, Progress
+    from bot.commands.executor import Executor, Progress, RunOutcome
     from bot.interfaces.api.event_stream import Subscription
 
 #: Bytes of a request's body. A message to an agent may have 100,000 characters.
@@ -123,7 +123,7 @@ class Gateway:
         if key is not None and task_of(key) is not None:
             raise _Wrong("An Idempotency-Key is no id of a message that carries a task (task-...); choose another.")
         command = self.services.table.get(" ".join(words))
-        request = Request(
+        request = RunRequest(
             id=key or secrets.token_hex(16),
             name=command.name if command is not None else " ".join(words)[:80],
             arguments=await _arguments(http),
@@ -140,7 +140,7 @@ class Gateway:
             return _answer(await self.executor.run(request, progress=progress))
         return await self._in_lines(http, request, progress)
 
-    async def _in_lines(self, http: web.Request, request: Request, progress: Progress) -> web.StreamResponse:
+    async def _in_lines(self, http: web.Request, request: RunRequest, progress: Progress) -> web.StreamResponse:
         """The answer; once the command says how far it is, a line each time that it does, and one for the answer."""
         lines = web.StreamResponse(headers={"Content-Type": LINES})
         with self.services.events.subscribed() as subscription:
@@ -255,7 +255,7 @@ def _object(text: str) -> Any:
         return None
 
 
-def _answer(outcome: Outcome) -> web.Response:
+def _answer(outcome: RunOutcome) -> web.Response:
     status = _STATUS[outcome.state]
     if outcome.state == "refused" and outcome.reason is not None:
         status = _REASON_STATUS[outcome.reason]

@@ -14,14 +14,14 @@ from bot.commands import parser
 from bot.commands.registry import TABLE
 from bot.commands.syntax import command_line
 from bot.text.errors import UsageError
-from connectors.contract.messages import Reading
+from connectors.contract.messages import CommandReading
 from core.redaction import begin_of_last_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bot.commands.registry import CommandTable, Permission
-    from connectors.contract.messages import Text
+    from connectors.contract.messages import TextMessage
 
 #: How much of a line that is no command is kept for the audit.
 _KEPT_LINE = 500
@@ -38,13 +38,13 @@ class Talk:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CommandInput:
     """A command's line, without what marked it as one."""
 
     line: str
 
 
-Said: TypeAlias = "Talk | Line"
+Said: TypeAlias = "Talk | CommandInput"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,14 @@ class Ready:
     """usage or unknown, with a refusal."""
 
 
-def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
+def said(body: TextMessage, *, prefix: str, table: CommandTable = TABLE) -> Said:
     """What a message is; where it was chosen from a menu, that says also which of both."""
     match body.reading:
-        case Reading.COMMAND:
-            return Line(body.text)
-        case Reading.TALK:
+        case CommandReading.COMMAND:
+            return CommandInput(body.text)
+        case CommandReading.TALK:
             return Talk(body.text)
-        case Reading.PLAIN:
+        case CommandReading.PLAIN:
             return interpret(body.text, prefix=prefix, mentioned=body.mentions_us, table=table)
 
 
@@ -87,14 +87,14 @@ def interpret(text: str, *, prefix: str, mentioned: bool, table: CommandTable = 
     stripped = text.lstrip()
     line = _prefixed(stripped, prefix)
     if line is not None:
-        return Line(line)
+        return CommandInput(line)
     if mentioned:
         for rest in (stripped, *_without_mention(stripped)):
             line = _prefixed(rest, prefix)
             if line is not None:
-                return Line(line)
+                return CommandInput(line)
             if table.match(rest) is not None or _CONFIRMATION.fullmatch(rest):
-                return Line(rest)
+                return CommandInput(rest)
     return Talk(text)
 
 

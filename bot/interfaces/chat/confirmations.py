@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.messaging.replies import REMARK, derived_id
 from bot.tasks.threads import answer_key
 from bot.text.errors import UserError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.commands.executor import Executor, Outcome
+    from bot.commands.executor import Executor, RunOutcome
     from bot.interfaces.chat import command_input
     from bot.messaging.replies import Replies
     from connectors.contract.messages import Inbound
@@ -54,7 +54,7 @@ class Confirmations:
         """Do what waited, or end it undone."""
         inbound = arrival.inbound
 
-        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+        async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
             await self.replies.close(tx, outcome)
             await self.replies.finish(tx, arrival, outcome)
 
@@ -73,11 +73,11 @@ class Confirmations:
     async def lapse(self) -> None:
         """End what nobody confirmed in time, and say so where it was asked for."""
 
-        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+        async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
             if outcome.origin is None:
                 return
             await self.replies.close(tx, outcome)
-            place = Place(outcome.origin.connector, conversation=outcome.origin.conversation)
+            place = MessagePlace(outcome.origin.connector, conversation=outcome.origin.conversation)
             for key, at in self.services.bridge.spread(answer_key(outcome.run_id), place):
                 can = self.services.capabilities(at.connector)
                 for outbound in self.replies.speaker.say(key, outcome.text, at, can):

@@ -8,7 +8,7 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.text.errors import UserError
 from bot.text.markdown import code, one_line, table
-from connectors.contract.connector_protocol import Device, DeviceKeeper, Standing, UnknownDevice
+from connectors.contract.connector_protocol import Device, DeviceKeeper, DeviceState, UnknownDevice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from bot.commands.context import Context
 
 _WORDS = {
-    Standing.SEEN: "as first seen",
-    Standing.TRUSTED: "trusted",
-    Standing.BLOCKED: "blocked",
-    Standing.CHANGED: "other keys came under its name",
+    DeviceState.SEEN: "as first seen",
+    DeviceState.TRUSTED: "trusted",
+    DeviceState.BLOCKED: "blocked",
+    DeviceState.CHANGED: "other keys came under its name",
 }
 _LONGEST_NAME = 40
 
@@ -50,11 +50,11 @@ async def listed(ctx: Context, connector: str | None) -> Reply:
 
 async def judged(ctx: Context, device: str, connector: str | None, word: str) -> Reply:
     """Say how a device stands from now on."""
-    standing = Standing(word)
+    standing = DeviceState(word)
     keepers = _keepers(ctx, connector)
     reasons: list[str] = []
     for name, keeper in keepers.items():
-        if standing is Standing.BLOCKED:
+        if standing is DeviceState.BLOCKED:
             _check_not_the_last(ctx, name, device, await keeper.devices())
         try:
             found = await keeper.judge(device, standing)
@@ -93,12 +93,12 @@ def _keepers(ctx: Context, name: str | None) -> dict[str, DeviceKeeper]:
     return {each: keeper for each, keeper in keepers.items() if name in (None, each)}
 
 
-def _said(device: Device, standing: Standing) -> str:
+def _said(device: Device, standing: DeviceState) -> str:
     whose = f"{code(device.id)} of {code(device.user)}"
     match standing:
-        case Standing.TRUSTED:
+        case DeviceState.TRUSTED:
             return f"{whose} is trusted, with the fingerprint {code(_grouped(device.fingerprint))}."
-        case Standing.BLOCKED:
+        case DeviceState.BLOCKED:
             return f"{whose} is given no keys any more, and what is written on it does not count."
         case _:
             return f"{whose} is forgotten: the next keys that come under its name are taken for its own."
@@ -107,7 +107,7 @@ def _said(device: Device, standing: Standing) -> str:
 def _advice(devices: list[Device]) -> Iterator[str]:
     if all(device.own for device in devices):
         yield "No device of anybody else is known: no encrypted room was spoken in yet."
-    if not any(device.standing is Standing.CHANGED for device in devices):
+    if not any(device.standing is DeviceState.CHANGED for device in devices):
         return
     yield (
         "Where other keys came under a device's name, ask its owner, by another way than this room, whether it was set "

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.messaging.replies import REMARK
 from bot.text.iso_timestamps import timestamp
-from connectors.contract.messages import Priority, Text
+from connectors.contract.messages import Priority, TextMessage
 from connectors.delivery import inbox, outbox
 from database.queries.operations import restored_backup
 
 if TYPE_CHECKING:
     from bot.app.services import Services
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from connectors.delivery.inbox import Arrival
     from connectors.delivery.receiver import Handler
 
 log = structlog.get_logger(__name__)
 
 
-async def held_back(services: Services, speaker: Speaker, handle: Handler) -> Handler:
+async def held_back(services: Services, speaker: Composer, handle: Handler) -> Handler:
     """What deals with events: `handle` itself, or in a register that was restored, only with those sent since.
 
     The moment is the sender's, as the chat system tells it; that of what never left this machine is ours.
@@ -52,17 +52,17 @@ async def _is_operators(services: Services, arrival: Arrival) -> bool:
     return bool(await services.operators.permission(inbound.identity, inbound.groups))
 
 
-async def _hold_back(services: Services, speaker: Speaker, arrival: Arrival, restored_at: float) -> None:
+async def _hold_back(services: Services, speaker: Composer, arrival: Arrival, restored_at: float) -> None:
     inbound, now = arrival.inbound, services.clock()
     log.info("chat.held_back", connector=inbound.connector, event_id=inbound.event_id, sent_at=inbound.sent_at)
     async with services.store.write(REMARK) as tx:
-        if isinstance(inbound.body, Text):
+        if isinstance(inbound.body, TextMessage):
             text = (
                 f"⏪ Muster was restored from a backup at {timestamp(restored_at)}. What was written here between the "
                 "backup and that moment is not acted on again, from this message on: it may have been done already. "
                 "Where it was not, say it again."
             )
-            place = Place(inbound.connector, conversation=inbound.conversation)
+            place = MessagePlace(inbound.connector, conversation=inbound.conversation)
             can = services.capabilities(inbound.connector)
             where = hashlib.blake2s(f"{inbound.connector}\0{inbound.conversation}".encode(), digest_size=10).hexdigest()
             key = f"restored/{restored_at:.0f}/{where}"

@@ -14,7 +14,7 @@ import structlog
 
 from bot.commands.argument_types import TASK
 from bot.commands.context import Origin
-from bot.commands.executor import Request
+from bot.commands.executor import RunRequest
 from bot.commands.registry import NONE, OPERATOR, Permission
 from bot.commands.syntax import command_line, from_shell
 from bot.interfaces.chat import command_input
@@ -25,18 +25,18 @@ from bot.messaging.mirror_inbound import Mirror
 from bot.messaging.replies import REMARK, Replies, derived_id
 from bot.messaging.thread_owners import addressee, task_of
 from bot.tasks import deferred_turns
-from bot.tasks.deferred_turns import Hold
+from bot.tasks.deferred_turns import TurnHold
 from bot.tasks.threads import answer_key
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget.dispatch.next_task import TURN
-from connectors.contract.messages import Edit, Reaction, Redaction, Remark, Text
+from connectors.contract.messages import Edit, Reaction, Redaction, Remark, TextMessage
 from connectors.delivery import inbox
 from core.crash_points import declare
 from database.queries import tasks
 from database.queries.agents import agent_messages
 from fleet.roster.drift import ENDED
-from fleet.supervision.restart_policy import Record
+from fleet.supervision.restart_policy import RestartRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.auth.permissions import Authority
-    from bot.commands.executor import Executor, Outcome
+    from bot.commands.executor import Executor, RunOutcome
     from bot.interfaces.chat.unknown_senders import Strangers
     from bot.messaging.attachments import Pictures
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from bot.messaging.own_messages import Utterances
     from connectors.contract.messages import Inbound
     from connectors.delivery.inbox import Arrival
@@ -67,7 +67,7 @@ LONGEST_MESSAGE = 100_000
 class Conversations:
     services: Services
     executor: Executor
-    speaker: Speaker
+    speaker: Composer
     strangers: Strangers
     pictures: Pictures
     utterances: Utterances
@@ -107,7 +107,7 @@ class Conversations:
             return
         await self.mirror.carry(inbound)
         match inbound.body:
-            case Text():
+            case TextMessage():
                 await self._text(arrival, inbound.body, authority)
             case Reaction():
                 await self.reactions.take(arrival, inbound.body, authority)
@@ -127,7 +127,7 @@ class Conversations:
 
     # --- text ---------------------------------------------------------------------------------------------------
 
-    async def _text(self, arrival: Arrival, body: Text, authority: Authority) -> None:
+    async def _text(self, arrival: Arrival, body: TextMessage, authority: Authority) -> None:
         inbound = arrival.inbound
         said = command_input.said(body, prefix=self.services.command_prefix)
         if isinstance(said, command_input.Talk):
@@ -141,7 +141,7 @@ class Conversations:
         )
         run_id = derived_id("c", inbound)
 
-        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+        async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
             await self.replies.finish(tx, arrival, outcome)
             if body.attachments:
                 await self.replies.say(tx, inbound, f"{run_id}/files", _FILES_UNREAD)
@@ -151,7 +151,7 @@ class Conversations:
             await self.confirmations.by_command(arrival, confirmation)
             return
         ready = command_input.prepare(self.services.table, said.line, authority.permission)
-        request = Request(
+        request = RunRequest(
             id=run_id,
             name=ready.name,
             arguments=await self._with_place(ready, inbound),
@@ -180,7 +180,7 @@ class Conversations:
             here = await task_of(tx, inbound.connector, inbound.conversation)
         return ready.arguments if here is None else {"id": here, **ready.arguments}
 
-    async def _talk(self, arrival: Arrival, body: Text, text: str, authority: Authority) -> None:
+    async def _talk(self, arrival: Arrival, body: TextMessage, text: str, authority: Authority) -> None:
         inbound = arrival.inbound
         if not text.strip() and not body.attachments:
             await self.replies.answer(arrival, None, detail="empty")
@@ -207,7 +207,7 @@ class Conversations:
             await self.replies.answer(arrival, _too_long(text))
             return
         found = await deferred_turns.look(self.services, row, inbound.identity)
-        hold = found if isinstance(found, Hold) else None
+        hold = found if isinstance(found, TurnHold) else None
         key = derived_id("m", inbound)
         await self.services.runaway.spoken_to(row.name, inbound.identity, authority.through)
         async with self.services.store.write(TALK) as tx:
@@ -307,7 +307,7 @@ def _absent(row: AgentRow) -> str | None:
     if row.wanted == "frozen":
         back = command_line(f"resume {row.name}")
         return f"{row.name} is frozen; this waits for it, and so does what follows, until {back} brings it back."
-    if row.wanted == "running" and row.state in ENDED and Record.from_json(row.revival).try_at is not None:
+    if row.wanted == "running" and row.state in ENDED and RestartRecord.from_json(row.revival).try_at is not None:
         return f"{row.name} is down at the moment; it starts again by itself, and reads this then."
     if row.wanted != "stopped" and row.state not in {"failed", "stopped"}:
         return None

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.commands.slash_commands import TURNED_AWAY
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.messaging.replies import was_pressed
 from bot.text import markdown
-from connectors.contract.messages import Priority, Reading, Redaction, Text
+from connectors.contract.messages import CommandReading, Priority, Redaction, TextMessage
 from connectors.delivery import inbox, outbox
 from core.crash_points import declare
 from database.queries.chat import unknown_senders
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bot.app.services import Services
-    from bot.messaging.composer import Speaker
+    from bot.messaging.composer import Composer
     from connectors.contract.messages import Inbound
     from connectors.delivery.inbox import Arrival
 
@@ -40,7 +40,7 @@ _CLIP = 200
 @dataclass(frozen=True, slots=True)
 class Strangers:
     services: Services
-    speaker: Speaker
+    speaker: Composer
 
     async def turn_away(self, arrival: Arrival) -> None:
         inbound = arrival.inbound
@@ -56,7 +56,7 @@ class Strangers:
             told_at = known.told_at if known is not None else None
             pressed = was_pressed(inbound)
             # Whoever chose a command from a menu was answered there.
-            written = isinstance(inbound.body, Text) and inbound.body.reading is Reading.PLAIN
+            written = isinstance(inbound.body, TextMessage) and inbound.body.reading is CommandReading.PLAIN
             speak = (pressed or written) and identity != _OVERFLOW
             speak = speak and (told_at is None or now - told_at >= QUIET)
             await unknown_senders.note(tx, identity, now=now, text=tried, told=speak)
@@ -76,7 +76,7 @@ class Strangers:
                 )
             if speak:
                 digest = hashlib.blake2s(identity.encode(), digest_size=8).hexdigest()
-                place = Place(inbound.connector, conversation=inbound.conversation)
+                place = MessagePlace(inbound.connector, conversation=inbound.conversation)
                 can = self.services.capabilities(inbound.connector)
                 key = f"stranger/{digest}/{int(now)}"
                 to = inbound.event_id if pressed else None
@@ -90,7 +90,7 @@ class Strangers:
 
 def _tried(inbound: Inbound, redact: Callable[[str], str]) -> str:
     match inbound.body:
-        case Text(text=text):
+        case TextMessage(text=text):
             return markdown.gist(text, redact, _CLIP)
         case Redaction():
             return "took a message back"

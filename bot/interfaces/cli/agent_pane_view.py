@@ -16,8 +16,8 @@ from fleet.journal import events
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from core.redaction import Redaction
-    from fleet.journal.events import Entry
+    from core.redaction import SecretMasker
+    from fleet.journal.events import JournalEntry
 
 #: Of text that grows beyond so many characters the beginning is let go, where no secret is near; this much stays, so
 #: that a secret is known by what stands before it.
@@ -34,7 +34,7 @@ _MARKS: Final = {"completed": "✓", "failed": "✗"}
 class Pane:
     """Takes the entries of one agent's journal in their order; gives what is to be written after what was."""
 
-    redact: Redaction
+    redact: SecretMasker
     _text: str = ""
     """What the agent says and has not ended yet."""
     _written: str = ""
@@ -44,7 +44,7 @@ class Pane:
     _titles: dict[str, str] = field(default_factory=dict)
     """What the tool calls of the turn are called."""
 
-    def after(self, entry: Entry) -> str:
+    def after(self, entry: JournalEntry) -> str:
         """What `entry` adds."""
         if isinstance(entry.event, events.TextChunk):
             return self._grown(entry.event.text)
@@ -92,7 +92,7 @@ class Pane:
             self._within = not line.endswith("\n")
         return "".join(lines)
 
-    def _lines(self, entry: Entry) -> Iterator[str]:
+    def _lines(self, entry: JournalEntry) -> Iterator[str]:
         event = entry.event
         match event:
             case events.MessageQueued(sender=sender, text=text):
@@ -105,7 +105,7 @@ class Pane:
                 yield self._head(entry.at, f"■ ended its turn: {reason}" + (f". {detail}" if detail else ""))
             case events.ToolCall():
                 yield from self._tool(entry.at, event)
-            case events.Plan(entries=steps):
+            case events.PlanUpdated(entries=steps):
                 yield self._head(entry.at, "☰ plans")
                 for step in steps:
                     mark = "✓" if step.get("status") == "completed" else "·"

@@ -10,7 +10,7 @@ from bot.text.errors import UserError
 from fleet.control.host_spec import AgentSpec
 from fleet.hosting import TMUX
 from fleet.hosting.host_command_line import SPEC
-from fleet.hosting.tmux import Session, attachment, command
+from fleet.hosting.tmux import TmuxSession, attachment, command
 from fleet.name_rules import is_agent_name
 from fleet.supervision import host_lifecycle
 
@@ -56,7 +56,7 @@ def line(paths: Paths, name: str, *, control: bool) -> list[str]:
             f"{name} runs in {where}, not in tmux, so there is no session to attach to; {look}. To have it in tmux, "
             f"write `hosting: tmux` into its entry in {paths.roster_yaml}, then `muster restart {name}`."
         )
-    session = Session(agent=name, folder=folder, socket=spec.tmux_socket or None)
+    session = TmuxSession(agent=name, folder=folder, socket=spec.tmux_socket or None)
     found = session.name()
     if found is None:
         raise UserError(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bot.text.errors import NotRunning
 from connectors.terminal.pending_input import Typed
-from connectors.terminal.transcript import Line
+from connectors.terminal.transcript import TranscriptLine
 from core import unix_sockets
 from core.errors import MusterError
 
@@ -47,7 +47,7 @@ class NotSaid(MusterError):
     """Muster did not take what was typed."""
 
 
-class NoRoom(NotSaid):
+class NoSuchConnector(NotSaid):
     """Muster runs, and has no such connector."""
 
 
@@ -184,7 +184,7 @@ class RemoteTerminal:
                 except WSServerHandshakeError as error:
                     name = self._connector or "terminal"
                     reason = f"this Muster has no {name}; add connectors.{name} to muster.yaml"
-                    kind = NoRoom if error.status == 409 else NotSaid
+                    kind = NoSuchConnector if error.status == 409 else NotSaid
                     self.lost = kind(f"Muster does not let us in: {reason if error.status == 409 else error}.")
                     return
                 except (ClientError, OSError, EOFError):
@@ -214,7 +214,7 @@ class RemoteLink:
         self.news = asyncio.Event()
         self.ended = False
         self._conversations: list[str] = ["fleet"]
-        self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
+        self._lines: asyncio.Queue[TranscriptLine | None] = asyncio.Queue()
         self._unsaid = unsaid
         #: What Muster has not answered yet, and who waits for that: nobody, where it is kept on disk.
         self._waiting: dict[str, tuple[dict[str, Any], asyncio.Future[str] | None]] = {}
@@ -279,7 +279,7 @@ class RemoteLink:
     def __aiter__(self) -> RemoteLink:
         return self
 
-    async def __anext__(self) -> Line:
+    async def __anext__(self) -> TranscriptLine:
         line = await self._lines.get()
         if line is None:
             self._lines.put_nowait(None)
@@ -321,7 +321,7 @@ class RemoteLink:
             case {"type": "conversations", "conversations": list(names)}:
                 self._conversations = [name for name in names if isinstance(name, str)]
             case {"kind": str()}:
-                self._show(Line.from_json(source))
+                self._show(TranscriptLine.from_json(source))
 
     def _answer(self, event_id: str, refusal: NotSaid | None) -> None:
         if event_id not in self._waiting:
@@ -333,7 +333,9 @@ class RemoteLink:
             if refusal is not None:
                 where, words = str(request["conversation"]), f"[not said: {refusal}]\n{request['text']}"
                 self._lines.put_nowait(
-                    Line(kind="message", id=event_id, conversation=where, at=time.time(), text=words, aside=True)
+                    TranscriptLine(
+                        kind="message", id=event_id, conversation=where, at=time.time(), text=words, aside=True
+                    )
                 )
             self._tell_standing()
         elif not said.done():
@@ -352,9 +354,11 @@ class RemoteLink:
     def _tell_standing(self) -> None:
         """Have a status line drawn anew; it is no line of the transcript."""
         if self._unsaid is not None and not self.ended:
-            self._lines.put_nowait(Line(kind="fleet", id="", conversation="", at=time.time(), text=self.standing()))
+            self._lines.put_nowait(
+                TranscriptLine(kind="fleet", id="", conversation="", at=time.time(), text=self.standing())
+            )
 
-    def _show(self, line: Line) -> None:
+    def _show(self, line: TranscriptLine) -> None:
         if line.seq:
             self.last = max(self.last or 0, line.seq)
         if line.kind == "fleet":

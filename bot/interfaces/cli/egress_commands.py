@@ -81,7 +81,7 @@ def egress_status(as_json: bool) -> int:
 
     from bot.egress_client import emergency_stop, process
     from bot.text.iso_timestamps import timestamp
-    from egress.daemon.control_client import EgressClient
+    from egress.daemon.control_client import EgressControlClient
     from egress.errors import EgressSilent
 
     paths = _paths()
@@ -90,7 +90,7 @@ def egress_status(as_json: bool) -> int:
     async def look() -> dict[str, Any] | None:
         if not process.listens(control):
             return None
-        async with EgressClient(control) as client:
+        async with EgressControlClient(control) as client:
             return await client.status()
 
     silent = False

@@ -74,14 +74,14 @@ def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Clien
         client: makes the connection to the orchestrator; by default to the installation that the environment names.
     """
     try:
-        return _run(Program(table, client or _client), arguments)
+        return _run(MusterProgram(table, client or _client), arguments)
     except BrokenPipeError:
         # Whoever read our output has seen enough (`muster ps | head`). Python flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
-def _run(program: Program, arguments: list[str]) -> int:
+def _run(program: MusterProgram, arguments: list[str]) -> int:
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     try:
         status = program.main(arguments, prog_name="muster", standalone_mode=False)
@@ -120,7 +120,7 @@ def _client() -> Client:
     return Client(Paths.of(os.environ).gateway_socket)
 
 
-class Program(click.Group):
+class MusterProgram(click.Group):
     """``muster`` itself. Commands are made when they are asked for; names of two words by longest match."""
 
     def __init__(self, table: CommandTable, client: Callable[[], Client]) -> None:
@@ -198,7 +198,7 @@ class Program(click.Group):
 class _Words(click.Group):
     """The first word of names that have two (``grant`` of ``grant revoke``)."""
 
-    def __init__(self, program: Program, word: str, names: dict[str, str]) -> None:
+    def __init__(self, program: MusterProgram, word: str, names: dict[str, str]) -> None:
         super().__init__(word, no_args_is_help=True, add_help_option=True)
         self._program = program
         self._names = names

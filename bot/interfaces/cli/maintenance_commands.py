@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bot.maintenance.backup.restore import Restored
     from bot.maintenance.backup.service import Backup
     from bot.maintenance.update.relaunch import Relaunched
-    from bot.maintenance.update.service import Offer, Updated
+    from bot.maintenance.update.service import Updated, UpdateOffer
 
 #: Lines of a list that are shown to people; programs get all of them.
 _SHOWN = 10
@@ -135,13 +135,13 @@ def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool,
         return 0
     show, clear = _ticker()
     paths = _paths()
-    done: Updated | Offer | None = None
+    done: Updated | UpdateOffer | None = None
     again: Relaunched | None = None
     problem: MusterError | None = None
     try:
         try:
             done = asyncio.run(updating.update(paths, os.environ, options, now=time.time(), progress=show))
-        except packages.NotFound as error:
+        except packages.VersionsUnknown as error:
             if not relaunch or place is not None:
                 raise
             problem = error  # what stands here already can be gone over to all the same
@@ -271,11 +271,11 @@ def _restored_text(done: Restored) -> str:
     return "\n".join(lines)
 
 
-def _offer_json(offer: Offer) -> dict[str, object]:
+def _offer_json(offer: UpdateOffer) -> dict[str, object]:
     return {"installed": offer.installed, "found": offer.found, "newer": offer.newer}
 
 
-def _offer_text(offer: Offer) -> str:
+def _offer_text(offer: UpdateOffer) -> str:
     if offer.newer:
         return f"There is {offer.found}; {offer.installed} is installed. `muster update` goes over to it."
     return f"Nothing is newer: {offer.installed} is installed, and there is {offer.found}."
@@ -308,20 +308,20 @@ def _updated_text(done: Updated, *, relaunched: bool) -> str:
     return "\n".join(lines)
 
 
-def _gone_over_json(done: Updated | Offer | None, again: Relaunched | None) -> dict[str, object]:
-    from bot.maintenance.update.service import Offer
+def _gone_over_json(done: Updated | UpdateOffer | None, again: Relaunched | None) -> dict[str, object]:
+    from bot.maintenance.update.service import UpdateOffer
 
-    answer = {} if done is None else _offer_json(done) if isinstance(done, Offer) else _updated_json(done)
+    answer = {} if done is None else _offer_json(done) if isinstance(done, UpdateOffer) else _updated_json(done)
     return answer if again is None else answer | _relaunched_json(again)
 
 
-def _gone_over_text(done: Updated | Offer | None, again: Relaunched | None) -> str:
-    from bot.maintenance.update.service import Offer
+def _gone_over_text(done: Updated | UpdateOffer | None, again: Relaunched | None) -> str:
+    from bot.maintenance.update.service import UpdateOffer
 
     lines = []
     if done is not None:
         relaunched = again is not None
-        lines.append(_offer_text(done) if isinstance(done, Offer) else _updated_text(done, relaunched=relaunched))
+        lines.append(_offer_text(done) if isinstance(done, UpdateOffer) else _updated_text(done, relaunched=relaunched))
     if again is not None:
         lines.append(_relaunched_text(again))
     return "\n".join(lines)

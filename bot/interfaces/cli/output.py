@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bot.commands.syntax import SHELL, written
 
 if TYPE_CHECKING:
-    from bot.interfaces.api.client import Answer
+    from bot.interfaces.api.client import GatewayResponse
 
 DONE, FAILED, WRONG_USAGE, NOT_RUNNING = range(4)
 
@@ -45,7 +45,7 @@ def tell_programs(text: str, *, state: str = "refused", reason: str | None = Non
     print(json.dumps({"state": state, "reason": reason, "error": written(text, SHELL)}, indent=2))
 
 
-def show(answer: Answer, *, as_json: bool) -> int:
+def show(answer: GatewayResponse, *, as_json: bool) -> int:
     """Print an answer; the exit status."""
     body = answer.body if isinstance(answer.body, dict) else {}
     if "state" not in body:

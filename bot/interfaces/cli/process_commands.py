@@ -137,7 +137,7 @@ def attach(name: str, control: bool) -> int:
 def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> int:
     """Write muster.yaml and roster.yaml. Files that are there stay as they are."""
     from bot.maintenance.update.default_files import remember
-    from bot.setup.wizard import Answers, next_steps
+    from bot.setup.wizard import WizardAnswers, next_steps
     from bot.setup.wizard import init as write
 
     def ask(question: str, default: str) -> str:
@@ -152,7 +152,7 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("There is nobody to ask: add --yes, and give what matters as options.")
     said = {"preset": next(iter(fleets), None), "chat": next(iter(chats), None), **given}
-    answers = write(paths, Answers(**said), None if yes else ask)
+    answers = write(paths, WizardAnswers(**said), None if yes else ask)
     remember(paths, answers)
     click.echo(next_steps(answers, paths))
     return 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bot.commands.registry import Command
-    from bot.interfaces.api.client import Answer, Client
+    from bot.interfaces.api.client import Client, GatewayResponse
 
 #: What a shell has done by the egress, or by the agent's host, where Muster or its register is away.
 PAST_MUSTER = frozenset({"cutoff", "restore", "stop", "kill"})
@@ -76,7 +76,7 @@ def ask(
     return show(answer, as_json=as_json)
 
 
-def _refused(client: Callable[[], Client], command: Command, arguments: dict[str, Any]) -> Answer | None:
+def _refused(client: Callable[[], Client], command: Command, arguments: dict[str, Any]) -> GatewayResponse | None:
     """Return the refusal of what could not be done anyway; None if a person is to be asked, or Muster is away."""
     source = next((each for each in command.parameters if each.name in arguments and each.type.source), None)
     if source is None:
@@ -92,7 +92,7 @@ def _refused(client: Callable[[], Client], command: Command, arguments: dict[str
     return None if isinstance(answer.body, dict) and answer.body.get("reason") == "confirm" else answer
 
 
-def _is_away(answer: Answer) -> bool:
+def _is_away(answer: GatewayResponse) -> bool:
     """Whether Muster could not even write down what was asked for."""
     return answer.status == 503 and isinstance(answer.body, dict) and answer.body.get("code") == "register"
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 from bot.interfaces.cli.agent_pane_view import Pane
 from core.errors import MusterError
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from fleet.control.agent_host_client import AgentLink
 from fleet.control.host_spec import AgentSpec
 from fleet.errors import AgentUnreachable, FleetError
 from fleet.journal import reader
-from fleet.journal.events import Entry, Position
+from fleet.journal.events import JournalEntry, JournalPosition
 from fleet.supervision import host_lifecycle
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def command(paths: Paths, name: str) -> list[str]:
     return [sys.executable, "-P", "-m", "bot.interfaces.cli.tmux_agent_pane", name, *map(str, places)]
 
 
-def redaction(paths: Paths, spec: AgentSpec) -> Redaction:
+def redaction(paths: Paths, spec: AgentSpec) -> SecretMasker:
     """What is masked: the patterns, the secrets that the settings refer to, and those that the agent was given.
 
     Of the settings' secrets those in the environment are not known here; no agent is told of them.
@@ -53,8 +53,8 @@ def redaction(paths: Paths, spec: AgentSpec) -> Redaction:
     known = spec.secrets()
     with contextlib.suppress(MusterError):
         found = redaction_of(load(paths), os.environ)
-        return Redaction(known=found.known | known, extra=found.extra)
-    return Redaction(known=known)
+        return SecretMasker(known=found.known | known, extra=found.extra)
+    return SecretMasker(known=known)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _follow(folder: Path, socket: Path, pane: Pane) -> None:
     """Write what the journal holds, and what comes, until the agent host is gone."""
-    at = Position()
+    at = JournalPosition()
     last = await asyncio.to_thread(reader.read_last, folder, _BEFORE)
     for entry in last:
         _write(pane.after(entry))
@@ -87,7 +87,7 @@ async def _follow(folder: Path, socket: Path, pane: Pane) -> None:
         try:
             async with await AgentLink.connect(socket) as link:
                 async for item in link.follow(at):
-                    if isinstance(item, Entry):
+                    if isinstance(item, JournalEntry):
                         _write(pane.after(item))
                         at = item.position
             until = loop.time() + _AGAIN_S

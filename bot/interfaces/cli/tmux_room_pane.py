@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _show(paths: Paths, name: str) -> int:
-    from bot.interfaces.cli.chat_client import NoRoom, RemoteTerminal
+    from bot.interfaces.cli.chat_client import NoSuchConnector, RemoteTerminal
     from connectors.terminal.draft import Draft
     from connectors.terminal.pending_input import Unsaid
     from connectors.terminal.prompt import converse
@@ -84,7 +84,7 @@ async def _show(paths: Paths, name: str) -> int:
             sign.end()
     if terminal.lost is not None:
         print(terminal.lost, file=sys.stderr)
-    return 0 if terminal.lost is None or isinstance(terminal.lost, NoRoom) else 1
+    return 0 if terminal.lost is None or isinstance(terminal.lost, NoSuchConnector) else 1
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import structlog
 from bot.auth import agent_permissions
 from bot.commands.context import Origin
 from bot.commands.registry import OPERATOR
-from bot.commands.runs import Request
+from bot.commands.runs import RunRequest
 from bot.interfaces.api.openapi import arguments_schema
 from bot.text.errors import UserError
 from core.crash_points import around, declare
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from bot.app.services import Services
     from bot.commands.executor import Executor
     from bot.commands.registry import CommandTable
-    from bot.commands.runs import Outcome
+    from bot.commands.runs import RunOutcome
     from database.queries.agents.agents import AgentRow
-    from database.queries.agents.tool_calls import ToolCall
+    from database.queries.agents.tool_calls import ToolCallRow
     from fleet.control.agent_host_client import AgentLink
     from fleet.roles import Library
 
@@ -177,14 +177,14 @@ class ToolDoor:
             self.services.agents.bring_mail(name)
         self.services.delivery.wake()
 
-    async def _serve(self, name: str, calls: Sequence[ToolCall]) -> None:
+    async def _serve(self, name: str, calls: Sequence[ToolCallRow]) -> None:
         try:
             for call in calls:
                 await self._guarded(call)
         finally:
             self._busy.discard(name)
 
-    async def _guarded(self, call: ToolCall) -> None:
+    async def _guarded(self, call: ToolCallRow) -> None:
         try:
             await self._deal(call)
         except (RegisterError, AgentUnreachable) as error:
@@ -198,7 +198,7 @@ class ToolDoor:
                     async with self.services.store.write(ACT) as tx:
                         await self._done(tx, call, apology, ok=False)
 
-    async def _deal(self, call: ToolCall) -> None:
+    async def _deal(self, call: ToolCallRow) -> None:
         if call.state == "done":
             await self._bring(call)
             return
@@ -221,7 +221,7 @@ class ToolDoor:
 
     # --- the agent's side ---------------------------------------------------------------------------------------
 
-    async def _begin(self, call: ToolCall) -> bool:
+    async def _begin(self, call: ToolCallRow) -> bool:
         """Whether the agent still waits for what it asked for."""
         link = self.link(call.agent)
         if link is None:
@@ -237,7 +237,7 @@ class ToolDoor:
             return False
         return True
 
-    async def _bring(self, call: ToolCall) -> None:
+    async def _bring(self, call: ToolCallRow) -> None:
         link = self.link(call.agent)
         if link is None:
             if self.services.clock() - call.asked_at > GIVE_UP:
@@ -248,18 +248,18 @@ class ToolDoor:
             await link.answer_call(call.call, str(reply.get("text", "")), ok=bool(reply.get("ok")))
         await self._over(call)
 
-    async def _over(self, call: ToolCall) -> None:
+    async def _over(self, call: ToolCallRow) -> None:
         async with self.services.store.write(CLOSE) as tx:
             values: dict[str, Any] = {"state": "over", "arguments": {}, "reply": None}
             await tool_calls.change(tx, call.id, only=["pending", "done"], now=self.services.clock(), **values)
 
-    async def _done(self, tx: AsyncConnection, call: ToolCall, text: str, *, ok: bool) -> None:
+    async def _done(self, tx: AsyncConnection, call: ToolCallRow, text: str, *, ok: bool) -> None:
         reply = {"text": text, "ok": ok}
         await tool_calls.change(tx, call.id, only=["pending"], now=self.services.clock(), state="done", reply=reply)
 
     # --- what is done -------------------------------------------------------------------------------------------
 
-    async def _plain(self, call: ToolCall, row: AgentRow) -> None:
+    async def _plain(self, call: ToolCallRow, row: AgentRow) -> None:
         """Words to another agent or to people."""
         arguments = call.arguments
         bring_to = None
@@ -305,13 +305,13 @@ class ToolDoor:
             self.services.dispatcher.wake()
         self.services.delivery.wake()
 
-    async def _command(self, call: ToolCall, row: AgentRow) -> None:
+    async def _command(self, call: ToolCallRow, row: AgentRow) -> None:
         services = self.services
         command = next((each for each in services.table if _tool_name(each.name) == call.tool), None)
         name = command.name if command is not None else call.tool
         arguments = dict(call.arguments)
         task = arguments.pop("task", None) if name == "launch" else None
-        request = Request(
+        request = RunRequest(
             id=call.id,
             name=name,
             arguments=arguments,
@@ -325,7 +325,7 @@ class ToolDoor:
         )
         brings: list[str] = []
 
-        async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+        async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
             said = outcome.text
             if isinstance(task, str) and task and outcome.state == "done":
                 try:
@@ -346,7 +346,7 @@ class ToolDoor:
             services.agents.bring_mail(to)
         services.delivery.wake()
 
-    async def _refusal(self, call: ToolCall, row: AgentRow, name: str | None = None) -> str | None:
+    async def _refusal(self, call: ToolCallRow, row: AgentRow, name: str | None = None) -> str | None:
         """Why the agent may not do this; None: it may."""
         roles = await asyncio.to_thread(library, self.services.paths.roles)
         name = name or call.tool

@@ -63,7 +63,7 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
+class WrittenArchive:
     """An archive that stands."""
 
     file: Path
@@ -74,7 +74,7 @@ class Written:
     changed: tuple[str, ...]
 
 
-class Writer:
+class ArchiveWriter:
     """Writes one archive. It stands when `finish` returns; until then there is nothing of it under its name."""
 
     def __init__(self, draft: Path, header: Header, progress: Callable[[str], None]) -> None:

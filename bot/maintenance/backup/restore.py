@@ -29,7 +29,7 @@ from bot.leadership.instance_lock import AlreadyRunning, only_one
 from bot.maintenance.backup import contents, reader
 from bot.maintenance.interruptible import in_thread, to_the_end
 from bot.maintenance.update import atomic_swap
-from bot.maintenance.update.atomic_swap import Plan
+from bot.maintenance.update.atomic_swap import SwapPlan
 from bot.setup import shutdown_record
 from bot.text.errors import ConfigError, UserError
 from core.crash_points import declare
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from bot.config.paths import Paths
     from bot.maintenance.backup.archive import Header
     from core.secret_references import Reference
-    from database.queries.operations.restored_backup import Settled
+    from database.queries.operations.restored_backup import EndedByRestore
 
 SETTLE = declare("restore.settle")
 
@@ -68,7 +68,7 @@ class Restored:
     header: Header
     kept: tuple[str, ...]
     """Where what was there is now."""
-    settled: Settled
+    settled: EndedByRestore
     permissions: tuple[str, ...]
     """Who has a permission by command again, as it was when the backup was made: ``identity: permission``."""
     workspaces: bool
@@ -266,7 +266,7 @@ async def _restore(
 async def _carry_out(
     paths: Paths,
     environ: Mapping[str, str],
-    plan: Plan,
+    plan: SwapPlan,
     place: _Place,
     register: Path,
     progress: Callable[[str], None],
@@ -291,7 +291,7 @@ async def _carry_out(
     await asyncio.to_thread(atomic_swap.finish, paths, plan)
 
 
-async def _is_undone(place: _Place, environ: Mapping[str, str], plan: Plan) -> bool:
+async def _is_undone(place: _Place, environ: Mapping[str, str], plan: SwapPlan) -> bool:
     from database.engine import postgres_restore
 
     assert isinstance(place.address, addresses.ServerAddress)
@@ -330,7 +330,7 @@ def _quiet(agents: Path, paths: Paths, now: float) -> dict[str, int]:
 
 async def _settle(
     register: Path, identity: str, header: Header, places: Mapping[str, int], now: float
-) -> tuple[Settled, tuple[str, ...]]:
+) -> tuple[EndedByRestore, tuple[str, ...]]:
     store = await Store.open(f"sqlite:///{register}", alone=True)
     try:
         async with store.write(SETTLE) as tx:
@@ -341,7 +341,7 @@ async def _settle(
     return settled, people
 
 
-def _plan(paths: Paths, drafts: _Drafts, place: _Place, name: str, ready: Path, workspaces: bool) -> Plan:
+def _plan(paths: Paths, drafts: _Drafts, place: _Place, name: str, ready: Path, workspaces: bool) -> SwapPlan:
     config, state = drafts.beside(paths.config) / contents.CONFIG, ready / contents.STATE
     if not config.exists():
         # The configuration may be in another file system.
@@ -367,7 +367,7 @@ def _plan(paths: Paths, drafts: _Drafts, place: _Place, name: str, ready: Path, 
             names -= set(own) if folder == paths.state else set()
     moves += atomic_swap.moves_of(paths.state, state, paths.state / name, sorted(names))
     os.sync()  # what is moved to its place must stand there after a power cut, too
-    return Plan(
+    return SwapPlan(
         moves=tuple(move for move in moves if move.there or move.ready is not None),
         drafts=drafts.all(),
         server=None if server is None else place.url,

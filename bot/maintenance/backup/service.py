@@ -17,7 +17,7 @@ from bot.config.database import password
 from bot.config.loader import load
 from bot.egress_client.process import places
 from bot.maintenance.backup import archive, contents
-from bot.maintenance.backup.archive import Header, Written
+from bot.maintenance.backup.archive import Header, WrittenArchive
 from bot.maintenance.interruptible import in_thread
 from bot.maintenance.update import atomic_swap, versions
 from bot.text.errors import UserError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class Backup:
     """A backup that was made."""
 
-    written: Written
+    written: WrittenArchive
     header: Header
 
 
@@ -98,9 +98,9 @@ async def backup(
 
 def _write(
     paths: Paths, settings: Settings, folder: Path, file: Path, header: Header, progress: Callable[[str], None]
-) -> Written:
+) -> WrittenArchive:
     draft, found = folder / "archive", contents.Selection(elsewhere=_register(paths, settings))
-    writer = archive.Writer(draft, header, progress)
+    writer = archive.ArchiveWriter(draft, header, progress)
     try:
         contents.one(folder / contents.REGISTER, contents.REGISTER, writer.take)
         if _copy_ledger(paths, folder / contents.LEDGER):
@@ -125,7 +125,7 @@ def _write(
     finally:
         writer.close()
     archive.publish(draft, file)
-    return Written(
+    return WrittenArchive(
         file=file,
         size=file.stat().st_size,
         files=files,

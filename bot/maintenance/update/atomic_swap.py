@@ -60,7 +60,7 @@ class Move:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class SwapPlan:
     """What is moved. Folders of `drafts` go when it is over, one way or the other."""
 
     moves: tuple[Move, ...]
@@ -79,13 +79,13 @@ class Plan:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, source: Mapping[str, Any]) -> Plan:
+    def from_json(cls, source: Mapping[str, Any]) -> SwapPlan:
         moves = tuple(Move(**each) for each in source["moves"])
         rest: dict[str, Any] = {key: source.get(key) for key in ("server", "reference", "register", "revision")}
         return cls(moves=moves, drafts=tuple(source["drafts"]), schema=str(source["schema"]), **rest)
 
 
-def begin(paths: Paths, plan: Plan) -> None:
+def begin(paths: Paths, plan: SwapPlan) -> None:
     """Write the plan down, and do its moves. `finish` or `undo` comes next, in this process or a later one.
 
     Raises:
@@ -107,7 +107,7 @@ def begin(paths: Paths, plan: Plan) -> None:
         sync_folder(folder)
 
 
-def finish(paths: Paths, plan: Plan) -> None:
+def finish(paths: Paths, plan: SwapPlan) -> None:
     """Decide that it is done, unless a server decided it, and clear up."""
     with around(DECIDE):
         (paths.state / _NAME).unlink()
@@ -115,7 +115,7 @@ def finish(paths: Paths, plan: Plan) -> None:
     _clear(plan.drafts)
 
 
-def undo(paths: Paths, plan: Plan) -> None:
+def undo(paths: Paths, plan: SwapPlan) -> None:
     """Put everything back where it was. Begun anew after a crash, it goes on."""
     for move in reversed(plan.moves):
         target, kept = Path(move.target), Path(move.kept)
@@ -151,7 +151,7 @@ async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
         return None
     with at_work(paths):
         try:
-            plan = Plan.from_json(json.loads(file.read_text(encoding="utf-8")))
+            plan = SwapPlan.from_json(json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -166,7 +166,7 @@ async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
             return await _settle(paths, environ, plan, "A restore")
 
 
-async def _settle(paths: Paths, environ: Mapping[str, str], plan: Plan, what: str) -> str:
+async def _settle(paths: Paths, environ: Mapping[str, str], plan: SwapPlan, what: str) -> str:
     if await decided(plan, environ):
         await asyncio.to_thread(finish, paths, plan)
         return f"{what} that had been cut off is done."
@@ -202,7 +202,7 @@ def at_work(paths: Paths) -> Iterator[int]:
         os.close(descriptor)
 
 
-async def decided(plan: Plan, environ: Mapping[str, str]) -> bool:
+async def decided(plan: SwapPlan, environ: Mapping[str, str]) -> bool:
     """Whether the step that decides was done, by what a register says.
 
     Raises:

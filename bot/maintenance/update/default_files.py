@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.config.paths import Paths
-    from bot.setup.wizard import Answers
+    from bot.setup.wizard import WizardAnswers
 
 #: In the state folder: what `muster init` wrote, and from which answers.
 RECORD: Final = "seeds.json"
@@ -35,7 +35,7 @@ Verdict: TypeAlias = Literal["leave", "replace", "conflict"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class FileChange:
     """What is to be written."""
 
     path: str
@@ -93,7 +93,7 @@ def shipped_units(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
         return {}
 
 
-def unit_changes(paths: Paths, environ: Mapping[str, str], before: Mapping[str, str], old: str) -> list[Change]:
+def unit_changes(paths: Paths, environ: Mapping[str, str], before: Mapping[str, str], old: str) -> list[FileChange]:
     """What the step from an earlier version to this one changes in the units of this installation.
 
     Args:
@@ -107,11 +107,11 @@ def unit_changes(paths: Paths, environ: Mapping[str, str], before: Mapping[str, 
         verdict, content = merge(before.get(name), now.get(name), yours, old, sys.executable)
         path = systemd.folder() / (f"{name}{BESIDE}" if verdict == "conflict" else name)
         if verdict != "leave" and _content(path) != content:
-            found.append(Change(path=str(path), content=content, verdict=verdict))
+            found.append(FileChange(path=str(path), content=content, verdict=verdict))
     return found
 
 
-def remember(paths: Paths, answers: Answers) -> None:
+def remember(paths: Paths, answers: WizardAnswers) -> None:
     """Note what `muster init` wrote. A note that cannot be written only means that an update leaves the files alone."""
     record = {
         "answers": asdict(answers),
@@ -138,7 +138,7 @@ def shipped_roles() -> dict[str, str]:
     return {path.name: digest(path.read_text(encoding="utf-8")) for path in sorted(roles.SHIPPED.glob("*.md"))}
 
 
-def changes(paths: Paths, roles_before: Mapping[str, str]) -> list[Change]:
+def changes(paths: Paths, roles_before: Mapping[str, str]) -> list[FileChange]:
     """What the step from an earlier version to this one changes in the operator's files.
 
     Args:
@@ -180,7 +180,7 @@ def read_record(paths: Paths) -> dict[str, Any]:
     return found if known else {}
 
 
-def _change(path: Path, before: str | None, content: str) -> Change | None:
+def _change(path: Path, before: str | None, content: str) -> FileChange | None:
     yours = _content(path)
     verdict = decide(before, digest(content), None if yours is None else digest(yours))
     if verdict == "leave":
@@ -189,7 +189,7 @@ def _change(path: Path, before: str | None, content: str) -> Change | None:
         path = path.with_name(f"{path.name}{BESIDE}")
         if _content(path) == content:
             return None  # it was laid there before
-    return Change(path=str(path), content=content, verdict=verdict)
+    return FileChange(path=str(path), content=content, verdict=verdict)
 
 
 def _content(path: Path) -> str | None:
@@ -199,14 +199,14 @@ def _content(path: Path) -> str | None:
         return None
 
 
-def _answers(source: object) -> Answers | None:
+def _answers(source: object) -> WizardAnswers | None:
     if not isinstance(source, dict):
         return None
-    names = {field.name for field in fields(wizard.Answers)}
+    names = {field.name for field in fields(wizard.WizardAnswers)}
     known: dict[str, Any] = {key: value for key, value in source.items() if key in names}
     known["operators"] = tuple(known.get("operators") or ())
     try:
-        made = wizard.Answers(**known)
+        made = wizard.WizardAnswers(**known)
         wizard.roster_yaml(made)
     except (TypeError, OSError, ValueError):
         return None  # of another version, whose questions were others

@@ -36,12 +36,12 @@ class NotInstalled(UserError):
     """A package could not be found or installed."""
 
 
-class NotFound(NotInstalled):
+class VersionsUnknown(NotInstalled):
     """It is not known which versions there are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
+class UpdateCandidate:
     """A version that could be installed."""
 
     version: str
@@ -75,7 +75,7 @@ def checkout() -> str | None:
     return str(source.get("url", "")).removeprefix("file://")
 
 
-def find(place: str | None) -> Candidate:
+def find(place: str | None) -> UpdateCandidate:
     """The newest version of the package index, or the one that lies at `place`: a wheel's path, or a URL.
 
     Raises:
@@ -89,7 +89,7 @@ def find(place: str | None) -> Candidate:
         failed = _pip(["install", *options, wanted], _FIND_LIMIT)
         if failed is not None:
             what = not_in_index(failed) if place is None else f"pip cannot use {place}."
-            raise NotFound(f"{what} pip's own words:\n\n{textwrap.indent(failed, '    ')}")
+            raise VersionsUnknown(f"{what} pip's own words:\n\n{textwrap.indent(failed, '    ')}")
         try:
             entry: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["install"][0]
             name, version = str(entry["metadata"]["name"]), str(entry["metadata"]["version"])
@@ -102,8 +102,8 @@ def find(place: str | None) -> Candidate:
         raise NotInstalled(f"{place or PACKAGE} has a version that is none: {version[:60]!r}.")
     extras = "[keyring]" if find_spec("keyring") is not None else ""
     if place is None:
-        return Candidate(version=version, requirement=f"{PACKAGE}{extras}=={version}", digest=digest)
-    return Candidate(version=version, requirement=f"{PACKAGE}{extras} @ {_url(wanted)}", digest=digest)
+        return UpdateCandidate(version=version, requirement=f"{PACKAGE}{extras}=={version}", digest=digest)
+    return UpdateCandidate(version=version, requirement=f"{PACKAGE}{extras} @ {_url(wanted)}", digest=digest)
 
 
 def not_in_index(words: str) -> str:
@@ -122,7 +122,7 @@ def not_in_index(words: str) -> str:
     return f"pip cannot find out which versions of {PACKAGE} there are. {way_out}"
 
 
-def install(candidate: Candidate, prefix: Path, *, with_pip: bool = True) -> None:
+def install(candidate: UpdateCandidate, prefix: Path, *, with_pip: bool = True) -> None:
     """Make a virtual environment at `prefix` with that version, and what is installed here besides.
 
     Args:
@@ -177,7 +177,7 @@ def _url(located: str) -> str:
 def _pip(arguments: Sequence[str], limit: float) -> str | None:
     """Run pip; its words where it failed."""
     if find_spec("pip") is None:
-        raise NotFound(
+        raise VersionsUnknown(
             f"There is no pip in {sys.prefix}, which finds and installs versions. `{sys.executable} -m ensurepip` puts "
             "it there."
         )

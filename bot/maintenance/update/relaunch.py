@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bot.config.paths import Paths
-    from bot.maintenance.update.running_versions import Process
+    from bot.maintenance.update.running_versions import RunningVersion
 
 _START_LIMIT: Final = 120.0
 
@@ -85,7 +85,7 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
     return Relaunched(orchestrator=bool(behind), egress=egress, agents=tuple(done), refused=tuple(refused))
 
 
-def _start_anew(paths: Paths, prefix: Path, orchestrator: Process) -> None:
+def _start_anew(paths: Paths, prefix: Path, orchestrator: RunningVersion) -> None:
     if not running_versions.is_detached(orchestrator.pid, paths.log):
         raise UserError(
             f"The orchestrator (process {orchestrator.pid}) runs in a terminal or under a service manager. Start it "

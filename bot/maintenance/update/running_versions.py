@@ -21,7 +21,7 @@ EGRESS = "the egress"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Process:
+class RunningVersion:
     """An orchestrator or an agent host."""
 
     agent: str
@@ -37,7 +37,7 @@ class Process:
         return self.prefix is not None and self.prefix.resolve() == prefix.resolve()
 
 
-def running(paths: Paths) -> list[Process]:
+def running(paths: Paths) -> list[RunningVersion]:
     """The orchestrator, the agent hosts and the egress that run, as far as they are on this machine."""
     found = []
     orchestrator = holder(paths.lock)
@@ -57,7 +57,7 @@ def runs(paths: Paths, prefix: Path) -> bool:
     return any(each.is_of(prefix) for each in running(paths))
 
 
-def of(paths: Paths, agent: str, pid: int) -> Process:
+def of(paths: Paths, agent: str, pid: int) -> RunningVersion:
     """One process, and which version it runs."""
     prefix = _prefix(pid)
     if prefix is None:
@@ -66,7 +66,7 @@ def of(paths: Paths, agent: str, pid: int) -> Process:
         version = prefix.name
     else:
         version = f"the one in {prefix}"
-    return Process(agent=agent, pid=pid, prefix=prefix, version=version)
+    return RunningVersion(agent=agent, pid=pid, prefix=prefix, version=version)
 
 
 def is_detached(pid: int, log: Path) -> bool:

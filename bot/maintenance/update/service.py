@@ -28,7 +28,7 @@ from bot.maintenance.backup import contents
 from bot.maintenance.backup.service import backup
 from bot.maintenance.interruptible import to_the_end
 from bot.maintenance.update import atomic_swap, default_files, packages, running_versions, versions
-from bot.maintenance.update.atomic_swap import Move, Plan
+from bot.maintenance.update.atomic_swap import Move, SwapPlan
 from bot.maintenance.update.migrate import PROTOCOL
 from bot.text.errors import UserError
 from core.crash_points import around, declare
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bot.config.paths import Paths
-    from bot.maintenance.update.packages import Candidate
-    from bot.maintenance.update.running_versions import Process
+    from bot.maintenance.update.packages import UpdateCandidate
+    from bot.maintenance.update.running_versions import RunningVersion
 
 INSTALL = declare("update.install")
 
@@ -53,7 +53,7 @@ _KEPT: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Offer:
+class UpdateOffer:
     """What is installed, and what could be."""
 
     installed: str
@@ -73,7 +73,7 @@ class Updated:
     """Files of the operator's that nobody had edited, and that are the new version's now."""
     conflicts: tuple[str, ...]
     """Files that lie beside edited ones."""
-    old: tuple[Process, ...]
+    old: tuple[RunningVersion, ...]
     """Who runs an older version still."""
     notes: tuple[str, ...] = ()
     """What is left to do, a sentence each."""
@@ -89,14 +89,14 @@ class Options:
     with_pip: bool = True
 
 
-def check(options: Options) -> Offer:
+def check(options: Options) -> UpdateOffer:
     """Say what is newer. Nothing is changed.
 
     Raises:
         UserError: it cannot be found out.
     """
     found, installed = packages.find(options.place).version, packages.ours()
-    return Offer(installed=installed, found=found, newer=versions.is_newer(found, installed))
+    return UpdateOffer(installed=installed, found=found, newer=versions.is_newer(found, installed))
 
 
 async def update(
@@ -106,8 +106,8 @@ async def update(
     *,
     now: float,
     progress: Callable[[str], None] = lambda _: None,
-) -> Updated | Offer:
-    """Go over to a newer version; an `Offer` where there is none.
+) -> Updated | UpdateOffer:
+    """Go over to a newer version; an `UpdateOffer` where there is none.
 
     Raises:
         UserError: it cannot be done; the message says why, and everything is as it was.
@@ -126,14 +126,14 @@ async def update(
     candidate = await asyncio.to_thread(packages.find, options.place)
     installed = packages.ours()
     if not versions.is_newer(candidate.version, installed):
-        return Offer(installed=installed, found=candidate.version, newer=False)
+        return UpdateOffer(installed=installed, found=candidate.version, newer=False)
     return await go_to(paths, environ, candidate, options, now=now, progress=progress)
 
 
 async def go_to(
     paths: Paths,
     environ: Mapping[str, str],
-    candidate: Candidate,
+    candidate: UpdateCandidate,
     options: Options,
     *,
     now: float,
@@ -184,7 +184,7 @@ def _explained() -> Iterator[None]:
 # --- the steps -------------------------------------------------------------------------------------------------------
 
 
-def _install(paths: Paths, candidate: Candidate, *, with_pip: bool) -> Path:
+def _install(paths: Paths, candidate: UpdateCandidate, *, with_pip: bool) -> Path:
     prefix = versions.folder(paths, candidate.version)
     if _stands(paths, prefix, candidate):
         return prefix
@@ -205,7 +205,7 @@ def _install(paths: Paths, candidate: Candidate, *, with_pip: bool) -> Path:
     return prefix
 
 
-def _stands(paths: Paths, prefix: Path, candidate: Candidate) -> bool:
+def _stands(paths: Paths, prefix: Path, candidate: UpdateCandidate) -> bool:
     """Whether what is wanted was installed before: the same file, since one may be built again under its version."""
     try:
         found = json.loads((prefix / versions.COMPLETE).read_text(encoding="utf-8"))
@@ -290,7 +290,7 @@ def _reload_units(changed: Sequence[str]) -> tuple[str, ...]:
 
 def _plan(
     paths: Paths, prefix: Path, survey: Mapping[str, Any], register: str, reference: str | None, before: str
-) -> Plan:
+) -> SwapPlan:
     identity = secrets.token_hex(4)
     moves, drafts = [], []
 
@@ -314,7 +314,7 @@ def _plan(
     add(paths.state / "current", None)
     # Without a new schema nothing but the plan's own end decides.
     goal = survey["schema"] if survey["schema"] != before else ""
-    return Plan(
+    return SwapPlan(
         moves=tuple(moves),
         drafts=tuple(dict.fromkeys(drafts)),
         register=register,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bot.config import loader
 from bot.setup.doctor import hosting, installation, logins, machine, network, tmux
-from bot.setup.doctor.finding import Finding
+from bot.setup.doctor.finding import DoctorFinding
 from fleet.sandbox import selection
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bot.config.loader import Check
     from bot.config.paths import Paths
 
-__all__ = ["Finding", "bounds", "examine", "exit_status", "text"]
+__all__ = ["DoctorFinding", "bounds", "examine", "exit_status", "text"]
 
 
 def examine(
@@ -28,7 +28,7 @@ def examine(
     *,
     which: Callable[[str], str | None] = shutil.which,
     clock: Callable[[], float] = time.time,
-) -> list[Finding]:
+) -> list[DoctorFinding]:
     """Look at everything. Blocking; takes seconds, more when a homeserver does not answer."""
     checked = loader.check(paths)
     findings = [
@@ -55,7 +55,7 @@ def examine(
     return findings
 
 
-def bounds(checked: Check) -> list[Finding]:
+def bounds(checked: Check) -> list[DoctorFinding]:
     """Limits of sandbox profiles that this machine cannot hold."""
     return list(
         machine.limits_of_profiles(
@@ -67,7 +67,7 @@ def bounds(checked: Check) -> list[Finding]:
     )
 
 
-def text(findings: Sequence[Finding]) -> str:
+def text(findings: Sequence[DoctorFinding]) -> str:
     """For a person."""
     width = max(len(finding.name) for finding in findings)
     marks = {"ok": "ok     ", "missing": "missing", "wrong": "WRONG  ", "unknown": "unknown"}
@@ -85,6 +85,6 @@ def text(findings: Sequence[Finding]) -> str:
     return "\n".join([*lines, "", end])
 
 
-def exit_status(findings: Sequence[Finding]) -> int:
+def exit_status(findings: Sequence[DoctorFinding]) -> int:
     """1 when something is wrong; what is only missing is the person's choice."""
     return int(any(finding.state == "wrong" for finding in findings))

@@ -13,7 +13,7 @@ PATIENCE: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class DoctorFinding:
     """One thing that was looked at."""
 
     name: str

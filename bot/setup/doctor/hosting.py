@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bot.setup import systemd_units
-from bot.setup.doctor.finding import PATIENCE, Finding, State
+from bot.setup.doctor.finding import PATIENCE, DoctorFinding, State
 from fleet import hosting
 from fleet.errors import FleetError
 from fleet.hosting import SYSTEMD, systemd
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LINGERING = Path("/var/lib/systemd/linger")
 
 
-def examine(checked: Check, paths: Paths, which: Callable[[str], str | None]) -> Iterator[Finding]:
+def examine(checked: Check, paths: Paths, which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:
     """Look for what the roster's hostings need, and at the units."""
     wanted = {entry.hosting: entry.name for entry in (checked.roster.agents if checked.roster else ()) if entry.hosting}
     for kind, agent in wanted.items():
@@ -32,9 +32,9 @@ def examine(checked: Check, paths: Paths, which: Callable[[str], str | None]) ->
             hosting.check(agent, kind, which, reach=lambda: None)  # whether systemd answers is asked below
         except FleetError as error:
             costs = "The agents that are to run there do not start."
-            yield Finding(name=f"hosting {kind}", state="wrong", found=str(error), costs=costs)
+            yield DoctorFinding(name=f"hosting {kind}", state="wrong", found=str(error), costs=costs)
     if (program := which("systemctl")) is None:
-        yield Finding(
+        yield DoctorFinding(
             name="systemd",
             state="missing",
             found="not found",
@@ -46,17 +46,17 @@ def examine(checked: Check, paths: Paths, which: Callable[[str], str | None]) ->
     if said is not None:
         state: State = "wrong" if SYSTEMD in wanted else "missing"
         costs = "No agent can have hosting: systemd, and `muster install` enables nothing."
-        yield Finding(name="systemd", state=state, found=said, costs=costs, way=systemd.HOW_TO_REACH)
+        yield DoctorFinding(name="systemd", state=state, found=said, costs=costs, way=systemd.HOW_TO_REACH)
         return
     texts, enabled = systemd_units.present(paths, orchestrator=True)
     if not texts:
-        yield Finding(name="systemd", state="ok", found="answers; `muster install` lets a boot bring Muster back")
+        yield DoctorFinding(name="systemd", state="ok", found="answers; `muster install` lets a boot bring Muster back")
         return
     found = f"{len(texts)} unit{'' if len(texts) == 1 else 's'} of this installation, {len(enabled)} enabled"
     if _lingers():
-        yield Finding(name="systemd", state="ok", found=f"{found}, and it runs without a login")
+        yield DoctorFinding(name="systemd", state="ok", found=f"{found}, and it runs without a login")
         return
-    yield Finding(
+    yield DoctorFinding(
         name="systemd",
         state="wrong",
         found=f"{found}; but it runs only while you are logged in",

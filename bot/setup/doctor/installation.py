@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from bot.config.database import password
 from bot.egress_client import emergency_stop, process
 from bot.leadership.instance_lock import holder
-from bot.setup.doctor.finding import PATIENCE, Finding
+from bot.setup.doctor.finding import PATIENCE, DoctorFinding
 from bot.text.errors import UserError
 from core.errors import RegisterError
 from core.file_permissions import exposed
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 LITTLE_SPACE: Final = 1024 * 1024 * 1024
 
 
-def configuration(checked: Check, paths: Paths) -> Iterator[Finding]:
+def configuration(checked: Check, paths: Paths) -> Iterator[DoctorFinding]:
     if checked.problems:
         count = len(checked.problems)
-        yield Finding(
+        yield DoctorFinding(
             name="configuration",
             state="wrong",
             found=f"{count} problem{'' if count == 1 else 's'}; the first: {checked.problems[0]}",
@@ -48,18 +48,18 @@ def configuration(checked: Check, paths: Paths) -> Iterator[Finding]:
             way="muster config check lists them all.",
         )
     elif not paths.muster_yaml.exists():
-        yield Finding(
+        yield DoctorFinding(
             name="configuration",
             state="ok",
             found=f"{paths.muster_yaml} is not there, so all is as by default; `muster init` writes one",
         )
     else:
         agents = len(checked.roster.agents) if checked.roster else 0
-        yield Finding(name="configuration", state="ok", found=f"valid, agents in the roster: {agents}")
+        yield DoctorFinding(name="configuration", state="ok", found=f"valid, agents in the roster: {agents}")
     for warning in checked.warnings:
-        yield Finding(name="configuration", state="wrong", found="valid, with a warning", costs=warning)
+        yield DoctorFinding(name="configuration", state="wrong", found="valid, with a warning", costs=warning)
     for name, reason in (checked.settings.broken if checked.settings else {}).items():
-        yield Finding(name=f"connector {name}", state="wrong", found="cannot be used", costs=reason)
+        yield DoctorFinding(name=f"connector {name}", state="wrong", found="cannot be used", costs=reason)
 
 
 def _cost_of(problems: Sequence[Problem]) -> str:
@@ -68,20 +68,20 @@ def _cost_of(problems: Sequence[Problem]) -> str:
     return "The roster is not applied, and its persistent agents do not come up."
 
 
-def secrets(checked: Check, environ: Mapping[str, str]) -> Iterator[Finding]:
+def secrets(checked: Check, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
     for place, reference in references(checked):
         if reference.scheme == "file" and (open_ := exposed(Path(reference.name))):
-            yield Finding(name=place, state="wrong", found=open_, way=f"chmod 600 {reference.name}")
+            yield DoctorFinding(name=place, state="wrong", found=open_, way=f"chmod 600 {reference.name}")
             continue
         try:
             reference.resolve(environ)
         except Unresolved as error:
-            yield Finding(name=place, state="wrong", found=str(error), costs="Whoever needs it cannot log in.")
+            yield DoctorFinding(name=place, state="wrong", found=str(error), costs="Whoever needs it cannot log in.")
         else:
-            yield Finding(name=place, state="ok", found=f"{reference} holds a secret")
+            yield DoctorFinding(name=place, state="ok", found=f"{reference} holds a secret")
 
 
-def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[Finding]:
+def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
     """Accounts that are to be subscriptions, and whose credential is an API key."""
     for name, account in (checked.settings.accounts if checked.settings else {}).items():
         # A keyring may have somebody asked.
@@ -92,7 +92,7 @@ def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[Findin
         except Unresolved:
             continue
         if goes_as_key(account.provider, credential):
-            yield Finding(
+            yield DoctorFinding(
                 name=f"accounts.{name}",
                 state="wrong",
                 found=f"kind: subscription, and {account.credential} holds an API key",
@@ -129,7 +129,7 @@ def references(checked: Check) -> list[tuple[str, Reference]]:
     return found
 
 
-def register(checked: Check, paths: Paths, environ: Mapping[str, str] | None = None) -> Finding:
+def register(checked: Check, paths: Paths, environ: Mapping[str, str] | None = None) -> DoctorFinding:
     """Look into the register without changing it."""
     place = dsn.parse(checked.settings.register_url if checked.settings else paths.register_url)
     if isinstance(place, dsn.ServerAddress):
@@ -137,12 +137,12 @@ def register(checked: Check, paths: Paths, environ: Mapping[str, str] | None = N
         return _register_on_a_server(place, password(reference, os.environ if environ is None else environ))
     file = place.file
     if not file.exists():
-        return Finding(name="register", state="ok", found=f"{file} will be made at the first start")
+        return DoctorFinding(name="register", state="ok", found=f"{file} will be made at the first start")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=PATIENCE)) as database:
             (revision,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
     except (sqlite3.Error, TypeError) as error:
-        return Finding(
+        return DoctorFinding(
             name="register",
             state="wrong",
             found=f"{file} cannot be read: {error}",
@@ -150,19 +150,19 @@ def register(checked: Check, paths: Paths, environ: Mapping[str, str] | None = N
             way="Restore it from a backup, or move it away to begin with an empty one.",
         )
     newer = "" if revision == migrations.head() else f", at revision {revision}; this program's is {migrations.head()}"
-    return Finding(name="register", state="ok", found=f"{file} opens{newer}")
+    return DoctorFinding(name="register", state="ok", found=f"{file} opens{newer}")
 
 
-def _register_on_a_server(place: dsn.ServerAddress, secret: Callable[[], str] | None) -> Finding:
+def _register_on_a_server(place: dsn.ServerAddress, secret: Callable[[], str] | None) -> DoctorFinding:
     from database.engine.postgres import survey as look
 
     try:
         survey = asyncio.run(look(place, secret))
     except RegisterError as error:
-        return Finding(name="register", state="wrong", found=str(error), costs="Muster does not start.")
+        return DoctorFinding(name="register", state="wrong", found=str(error), costs="Muster does not start.")
     shown = f"{place} (PostgreSQL {survey.version})"
     if survey.open_to_all:
-        return Finding(
+        return DoctorFinding(
             name="register",
             state="wrong",
             found=f"{shown} takes any password",
@@ -170,7 +170,7 @@ def _register_on_a_server(place: dsn.ServerAddress, secret: Callable[[], str] | 
             way="Let pg_hba.conf ask for a password (scram-sha-256 instead of trust).",
         )
     if not survey.durable:
-        return Finding(
+        return DoctorFinding(
             name="register",
             state="wrong",
             found=f"{shown} does not wait for its disk",
@@ -178,16 +178,16 @@ def _register_on_a_server(place: dsn.ServerAddress, secret: Callable[[], str] | 
             way="Set fsync = on in postgresql.conf.",
         )
     if survey.revision is None:
-        return Finding(name="register", state="ok", found=f"{shown}; its tables will be made at the first start")
+        return DoctorFinding(name="register", state="ok", found=f"{shown}; its tables will be made at the first start")
     older = "" if survey.revision == migrations.head() else f", at revision {survey.revision}"
-    return Finding(name="register", state="ok", found=f"{shown} opens{older}")
+    return DoctorFinding(name="register", state="ok", found=f"{shown} opens{older}")
 
 
-def sockets(paths: Paths) -> Finding:
+def sockets(paths: Paths) -> DoctorFinding:
     """Whether a unix socket can be made where Muster makes its own."""
     folder = paths.sockets
     if not folder.exists():
-        return Finding(name="sockets", state="ok", found=f"{folder} will be made at the first start")
+        return DoctorFinding(name="sockets", state="ok", found=f"{folder} will be made at the first start")
     try:
         paths.check_sockets()
         trial = folder / f"trial-{os.getpid()}.sock"
@@ -197,25 +197,25 @@ def sockets(paths: Paths) -> Finding:
             finally:
                 trial.unlink(missing_ok=True)
     except (OSError, UserError) as error:
-        return Finding(
+        return DoctorFinding(
             name="sockets",
             state="wrong",
             found=f"none can be made in {folder}: {error}",
             costs="Muster does not start.",
             way="Set MUSTER_HOME to a folder of your own on a local disk.",
         )
-    return Finding(name="sockets", state="ok", found=str(folder))
+    return DoctorFinding(name="sockets", state="ok", found=str(folder))
 
 
-def disk(paths: Paths, *, free: int | None = None) -> Finding:
+def disk(paths: Paths, *, free: int | None = None) -> DoctorFinding:
     place = paths.state
     while not place.exists():
         place = place.parent
     left = shutil.disk_usage(place).free if free is None else free
     shown = f"{left / LITTLE_SPACE:.1f} GiB free for {paths.state}"
     if left >= LITTLE_SPACE:
-        return Finding(name="disk", state="ok", found=shown)
-    return Finding(
+        return DoctorFinding(name="disk", state="ok", found=shown)
+    return DoctorFinding(
         name="disk",
         state="wrong",
         found=shown,
@@ -224,10 +224,10 @@ def disk(paths: Paths, *, free: int | None = None) -> Finding:
     )
 
 
-def egress(paths: Paths) -> Finding:
+def egress(paths: Paths) -> DoctorFinding:
     """Whether anything may leave, and through whom."""
     if emergency_stop.is_pulled(paths.state):
-        return Finding(
+        return DoctorFinding(
             name="egress",
             state="wrong",
             found="the emergency stop is set",
@@ -236,20 +236,20 @@ def egress(paths: Paths) -> Finding:
         )
     pid = process.pid_of(paths)
     if pid is None:
-        return Finding(name="egress", state="ok", found="not running; Muster starts it with the first agent")
+        return DoctorFinding(name="egress", state="ok", found="not running; Muster starts it with the first agent")
     if not process.listens(process.places(paths).control):
-        return Finding(
+        return DoctorFinding(
             name="egress",
             state="wrong",
             found=f"there (process {pid}), and nobody answers",
             costs="No agent reaches a model.",
             way=f"Its log is {process.places(paths).log}; as a last resort, `kill -9 {pid}` loses nothing.",
         )
-    return Finding(name="egress", state="ok", found=f"running (process {pid})")
+    return DoctorFinding(name="egress", state="ok", found=f"running (process {pid})")
 
 
-def running(paths: Paths) -> Finding:
+def running(paths: Paths) -> DoctorFinding:
     found = holder(paths.lock) if paths.lock.exists() else None
     if found is None:
-        return Finding(name="Muster", state="ok", found="not running")
-    return Finding(name="Muster", state="ok", found=f"running (process {found.pid} on {found.host})")
+        return DoctorFinding(name="Muster", state="ok", found="not running")
+    return DoctorFinding(name="Muster", state="ok", found=f"running (process {found.pid} on {found.host})")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from bot.setup.doctor.finding import PATIENCE, Finding
+from bot.setup.doctor.finding import PATIENCE, DoctorFinding
 from bot.text.markdown import one_line
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from core.secret_references import Reference, Unresolved
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class _NoAnswer(Exception):
     """Nobody could be asked; the message says why."""
 
 
-def examine(checked: Check, paths: Paths, environ: Mapping[str, str]) -> Iterator[Finding]:
+def examine(checked: Check, paths: Paths, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
     for connector in checked.settings.connectors if checked.settings else ():
         try:
             if connector.kind == "matrix":
@@ -51,10 +51,10 @@ def examine(checked: Check, paths: Paths, environ: Mapping[str, str]) -> Iterato
         except _NoAnswer as error:
             found = f"whether the log-in is still valid could not be asked: {error}"
             way = "Run muster doctor again once the server answers."
-            yield Finding(name=_title(connector.name), state="unknown", found=found, way=way)
+            yield DoctorFinding(name=_title(connector.name), state="unknown", found=found, way=way)
 
 
-def _matrix(name: str, settings: Any, paths: Paths, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _matrix(name: str, settings: Any, paths: Paths, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
     from connectors.matrix.homeserver_client import LOGGED_OUT
     from connectors.matrix.login import how_to_log_in_again, kept
 
@@ -71,24 +71,26 @@ def _matrix(name: str, settings: Any, paths: Paths, environ: Mapping[str, str]) 
     if code in LOGGED_OUT:
         found = f"{settings.homeserver} does not know the log-in of {settings.user} any more ({code})"
         way = how_to_log_in_again(settings, folder)
-        yield Finding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
+        yield DoctorFinding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
         return
     user = answer.body.get("user_id")
     if answer.status != 200 or not isinstance(user, str):
         raise _NoAnswer(f"{settings.homeserver} answers {answer.status}, and not who the bot is.")
     if user != settings.user:
-        other = one_line(Redaction(known=frozenset({token}))(user), 260)
+        other = one_line(SecretMasker(known=frozenset({token}))(user), 260)
         found = f"the log-in belongs to {other}, and muster.yaml says {settings.user}"
         way = "Correct the one that is wrong."
-        yield Finding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
+        yield DoctorFinding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
         return
-    yield Finding(name=_title(name), state="ok", found=f"{settings.homeserver} knows the log-in of {settings.user}")
+    yield DoctorFinding(
+        name=_title(name), state="ok", found=f"{settings.homeserver} knows the log-in of {settings.user}"
+    )
     device = answer.body.get("device_id")
     if settings.encryption != "off" and isinstance(device, str):
         yield from _keys(name, settings, paths, device)
 
 
-def _keys(name: str, settings: Any, paths: Paths, device: str) -> Iterator[Finding]:
+def _keys(name: str, settings: Any, paths: Paths, device: str) -> Iterator[DoctorFinding]:
     from connectors.matrix.device_key_startup import gone
     from connectors.matrix.login import how_to_make_a_new_device
 
@@ -96,7 +98,7 @@ def _keys(name: str, settings: Any, paths: Paths, device: str) -> Iterator[Findi
     lost = gone(folder, paths.keys_folder(name), device)
     if lost is None:
         return
-    yield Finding(
+    yield DoctorFinding(
         name=f"connector {name} keys",
         state="wrong",
         found=f"the keys of the bot's device are lost: {lost} is gone",
@@ -105,7 +107,7 @@ def _keys(name: str, settings: Any, paths: Paths, device: str) -> Iterator[Findi
     )
 
 
-def _discord(name: str, settings: Any, environ: Mapping[str, str]) -> Iterator[Finding]:
+def _discord(name: str, settings: Any, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
     from connectors.discord.gateway_session import bad_token
     from connectors.discord.rest_client import AGENT
 
@@ -113,11 +115,11 @@ def _discord(name: str, settings: Any, environ: Mapping[str, str]) -> Iterator[F
     if answer.status == 401:
         found = "Discord does not take the bot's token (401)"
         way = bad_token(str(settings.token))
-        yield Finding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
+        yield DoctorFinding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
         return
     if answer.status != 200:
         raise _NoAnswer(f"{settings.api} answers {answer.status}, and not who the bot is.")
-    yield Finding(name=_title(name), state="ok", found="Discord knows the bot's token")
+    yield DoctorFinding(name=_title(name), state="ok", found="Discord knows the bot's token")
 
 
 def _ask(address: str, path: str, credential: str, *, agent: str = "muster") -> _Answer:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bot.setup.doctor.finding import PATIENCE, Finding
+from bot.setup.doctor.finding import PATIENCE, DoctorFinding
 from fleet import program_lookup, runtimes
 from fleet.hosting import SYSTEMD
 from fleet.sandbox import process_limits, profiles, selection
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bot.config.loader import Check
-    from fleet.sandbox.profiles import Profile
+    from fleet.sandbox.profiles import SandboxProfile
 
 #: What clones of hostile workspaces need (fleet.workspace.sandboxed_git), what targets of sessions need
 #: (fleet.hosting.tmux), and
@@ -28,11 +28,11 @@ _TMUX: Final = (3, 0)
 _NODE: Final = (20, 0)
 
 
-def python(version: tuple[int, ...]) -> Finding:
+def python(version: tuple[int, ...]) -> DoctorFinding:
     shown = ".".join(map(str, version))
     if version >= (3, 11):
-        return Finding(name="Python", state="ok", found=shown)
-    return Finding(name="Python", state="wrong", found=shown, way="Install Python 3.11 or newer.")
+        return DoctorFinding(name="Python", state="ok", found=shown)
+    return DoctorFinding(name="Python", state="wrong", found=shown, way="Install Python 3.11 or newer.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +76,20 @@ _PROGRAMS = (
 )
 
 
-def installed(which: Callable[[str], str | None]) -> Iterator[Finding]:
+def installed(which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:
     for program in _PROGRAMS:
         place = which(program.name)
         if place is None and program.name == "podman":
             place = which("docker")
         if place is None:
-            yield Finding(name=program.name, state="missing", found="not found", costs=program.costs, way=program.way)
+            yield DoctorFinding(
+                name=program.name, state="missing", found="not found", costs=program.costs, way=program.way
+            )
             continue
         said = version_of([place, *program.arguments])
         numbers = tuple(map(int, re.findall(r"\d+", said or "")[:3]))
         if said is None:
-            yield Finding(
+            yield DoctorFinding(
                 name=program.name,
                 state="wrong" if program.name == "git" else "missing",
                 found=f"{place} does not answer",
@@ -95,9 +97,9 @@ def installed(which: Callable[[str], str | None]) -> Iterator[Finding]:
                 way=program.way,
             )
         elif numbers < program.least:
-            yield Finding(name=program.name, state="missing", found=said, costs=program.costs, way=program.way)
+            yield DoctorFinding(name=program.name, state="missing", found=said, costs=program.costs, way=program.way)
         else:
-            yield Finding(name=program.name, state="ok", found=said)
+            yield DoctorFinding(name=program.name, state="ok", found=said)
 
 
 def version_of(command: Sequence[str]) -> str | None:
@@ -113,9 +115,9 @@ def version_of(command: Sequence[str]) -> str | None:
     return line if done.returncode == 0 and line else None
 
 
-def bubblewrap(found: selection.Availability, *, sizes_tmpfs: bool = True) -> Finding:
+def bubblewrap(found: selection.Availability, *, sizes_tmpfs: bool = True) -> DoctorFinding:
     if found.works and not sizes_tmpfs:
-        return Finding(
+        return DoctorFinding(
             name="bubblewrap",
             state="missing",
             found="works here, but cannot bound files in memory",
@@ -123,8 +125,8 @@ def bubblewrap(found: selection.Availability, *, sizes_tmpfs: bool = True) -> Fi
             way="Install bubblewrap 0.8 or newer, without its set-user-ID bit.",
         )
     if found.works:
-        return Finding(name="bubblewrap", state="ok", found="works here")
-    return Finding(
+        return DoctorFinding(name="bubblewrap", state="ok", found="works here")
+    return DoctorFinding(
         name="bubblewrap",
         state="missing",
         found="does not work here",
@@ -134,8 +136,8 @@ def bubblewrap(found: selection.Availability, *, sizes_tmpfs: bool = True) -> Fi
 
 
 def containers(
-    checked: Check, tried: Callable[[Profile], selection.Availability] = selection.container_available
-) -> Iterator[Finding]:
+    checked: Check, tried: Callable[[SandboxProfile], selection.Availability] = selection.container_available
+) -> Iterator[DoctorFinding]:
     """Each sandbox profile that is a container, tried as an agent's start tries it."""
     if checked.settings is None:
         return
@@ -147,7 +149,7 @@ def containers(
         if profile.kind != "container":
             continue
         found = tried(profile)
-        yield Finding(
+        yield DoctorFinding(
             name=f"sandbox {profile.name}",
             state="ok" if found.works else "wrong",
             found="works here" if found.works else "does not work here",
@@ -156,7 +158,9 @@ def containers(
         )
 
 
-def limits_of_profiles(checked: Check, *, root: bool, release: str, controllers: frozenset[str]) -> Iterator[Finding]:
+def limits_of_profiles(
+    checked: Check, *, root: bool, release: str, controllers: frozenset[str]
+) -> Iterator[DoctorFinding]:
     """Limits of sandbox profiles that this machine cannot hold.
 
     Args:
@@ -178,7 +182,7 @@ def limits_of_profiles(checked: Check, *, root: bool, release: str, controllers:
         hostings = {entry.hosting for entry in agents if (entry.sandbox or profiles.DEFAULT) == profile.name}
         grouped = hostings == {SYSTEMD} and {"memory", "pids"} <= controllers
         for each in process_limits.unheld(profile.memory, profile.pids, release=release, root=root, grouped=grouped):
-            yield Finding(
+            yield DoctorFinding(
                 name=f"sandboxes.{profile.name}.{each.key}",
                 state="missing" if each.at_all else "wrong",
                 found="holds in part" if each.at_all else "does not hold here",
@@ -195,7 +199,7 @@ def control_group_controllers() -> frozenset[str]:
         return frozenset()
 
 
-def of_agents(which: Callable[[str], str | None]) -> Iterator[Finding]:
+def of_agents(which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:
     for runtime in runtimes.RUNTIMES.values():
         if runtime.name in ("sim", "custom"):
             continue
@@ -203,12 +207,12 @@ def of_agents(which: Callable[[str], str | None]) -> Iterator[Finding]:
         for name in (runtime.program, *runtime.needs.values()):
             try:
                 program_lookup.find(name, which)
-            except program_lookup.NotFound as error:
+            except program_lookup.ProgramNotFound as error:
                 missing.append(error.name)
         if not missing:
-            yield Finding(name=runtime.name, state="ok", found=str(which(runtime.program)))
+            yield DoctorFinding(name=runtime.name, state="ok", found=str(which(runtime.program)))
         else:
-            yield Finding(
+            yield DoctorFinding(
                 name=runtime.name,
                 state="missing",
                 found=f"{' and '.join(dict.fromkeys(missing))} not found",
@@ -217,10 +221,10 @@ def of_agents(which: Callable[[str], str | None]) -> Iterator[Finding]:
             )
 
 
-def keyring() -> Finding:
+def keyring() -> DoctorFinding:
     if importlib.util.find_spec("keyring") is not None:
-        return Finding(name="keyring", state="ok", found="installed")
-    return Finding(
+        return DoctorFinding(name="keyring", state="ok", found="installed")
+    return DoctorFinding(
         name="keyring",
         state="missing",
         found="not installed",

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from bot.setup.doctor.finding import PATIENCE, Finding
+from bot.setup.doctor.finding import PATIENCE, DoctorFinding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLOCK_SKEW: Final = 60.0
 
 
-def homeservers(checked: Check, clock: Callable[[], float]) -> Iterator[Finding]:
+def homeservers(checked: Check, clock: Callable[[], float]) -> Iterator[DoctorFinding]:
     for connector in checked.settings.connectors if checked.settings else ():
         address = getattr(connector.settings, "homeserver", None)
         if isinstance(address, str):
@@ -32,7 +32,7 @@ def homeservers(checked: Check, clock: Callable[[], float]) -> Iterator[Finding]
                 yield clock_against(address, skew)
 
 
-def homeserver(name: str, address: str, clock: Callable[[], float] = time.time) -> tuple[Finding, float | None]:
+def homeserver(name: str, address: str, clock: Callable[[], float] = time.time) -> tuple[DoctorFinding, float | None]:
     """Whether a Matrix homeserver answers, and by how many seconds our clock is ahead of its."""
     parts = urlsplit(address)
     title = f"connector {name}"
@@ -46,31 +46,31 @@ def homeserver(name: str, address: str, clock: Callable[[], float] = time.time) 
             date = answer.headers.get("Date")
     except ssl.SSLError as error:
         way = "Mend the homeserver's certificate, or check the address."
-        return Finding(name=title, state="wrong", found=f"{address}: {error}", costs=costs, way=way), None
+        return DoctorFinding(name=title, state="wrong", found=f"{address}: {error}", costs=costs, way=way), None
     except (OSError, http.client.HTTPException) as error:
         found = f"{address} does not answer: {error or type(error).__name__}"
         way = "Check the address in muster.yaml, and that the homeserver runs."
-        return Finding(name=title, state="wrong", found=found, costs=costs, way=way), None
+        return DoctorFinding(name=title, state="wrong", found=found, costs=costs, way=way), None
     try:
         versions = json.loads(body)["versions"]
         newest = str(versions[-1])
     except (ValueError, KeyError, TypeError, IndexError):
         found = f"{address} answers {answer.status}, but not as a Matrix homeserver does"
         way = "Give the address of the client API; it can differ from the name in user ids."
-        return Finding(name=title, state="wrong", found=found, costs=costs, way=way), None
+        return DoctorFinding(name=title, state="wrong", found=found, costs=costs, way=way), None
     skew = None
     if date is not None:
         try:
             skew = clock() - email.utils.parsedate_to_datetime(date).timestamp()
         except ValueError:
             skew = None
-    return Finding(name=title, state="ok", found=f"{address} answers (Matrix {newest[:20]})"), skew
+    return DoctorFinding(name=title, state="ok", found=f"{address} answers (Matrix {newest[:20]})"), skew
 
 
-def clock_against(address: str, skew: float) -> Finding:
+def clock_against(address: str, skew: float) -> DoctorFinding:
     if abs(skew) <= CLOCK_SKEW:
-        return Finding(name="clock", state="ok", found=f"agrees with {address}")
-    return Finding(
+        return DoctorFinding(name="clock", state="ok", found=f"agrees with {address}")
+    return DoctorFinding(
         name="clock",
         state="wrong",
         found=f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {address}",

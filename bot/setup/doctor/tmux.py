@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bot.setup.doctor.finding import Finding
+from bot.setup.doctor.finding import DoctorFinding
 from connectors.tmux.settings import TmuxSettings
 
 if TYPE_CHECKING:
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from bot.config.loader import Check
 
 
-def examine(checked: Check, which: Callable[[str], str | None]) -> Iterator[Finding]:
+def examine(checked: Check, which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:
     """Look at the tmux server of each tmux connector; it need not run."""
     for connector in checked.settings.connectors if checked.settings else ():
         if isinstance(connector.settings, TmuxSettings):
             trouble = _trouble(connector.settings, which)
             server, session = connector.settings.socket or "default", connector.settings.session
-            yield Finding(
+            yield DoctorFinding(
                 name=f"connector {connector.name}",
                 state="ok" if trouble is None else "wrong",
                 found=trouble or f"can be shown on the tmux server {server}, in the session {session}",

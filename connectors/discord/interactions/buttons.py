@@ -9,10 +9,10 @@ from connectors.discord import message_conversion
 from connectors.discord.interactions.interaction_handler import DEFER_CHANGE, Dealt
 
 if TYPE_CHECKING:
-    from connectors.discord.interactions.interaction_handler import Heard
+    from connectors.discord.interactions.interaction_handler import HeardInteraction
 
 
-async def pressed(heard: Heard, *, connector: str) -> Dealt | None:
+async def pressed(heard: HeardInteraction, *, connector: str) -> Dealt | None:
     """A button that somebody pressed, as a reaction to its message with the button's key."""
     target, name = message_conversion.identifier(heard.message.get("id")), heard.data.get("custom_id")
     if target is None or not isinstance(name, str) or not name.startswith(message_conversion.PRESSED):

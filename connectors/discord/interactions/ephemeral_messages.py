@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 from connectors.discord import message_conversion
 from connectors.discord.message_splitting import in_parts
-from connectors.discord.rest_client import Refusal, Unreachable
+from connectors.discord.rest_client import DiscordRefusal, DiscordUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from connectors.discord.interactions.open_interactions import OpenInteractions
-    from connectors.discord.rest_client import Wire
-    from connectors.discord.sent_log import Record
+    from connectors.discord.rest_client import DiscordClient
+    from connectors.discord.sent_log import SentLog
 
 Json: TypeAlias = dict[str, Any]
 
@@ -27,9 +27,9 @@ _GONE = frozenset({401, 403, 404})
 class Asides:
     """Answers by an interaction's token, which holds for a quarter of an hour."""
 
-    wire: Wire
+    wire: DiscordClient
     kept: OpenInteractions
-    record: Record
+    record: SentLog
     clock: Callable[[], float]
 
     async def say(self, text: str, *, to: str | None, key: str) -> str | None:
@@ -64,12 +64,12 @@ class Asides:
         path = f"/webhooks/{found.application}/{quote(found.token, safe='')}"
         try:
             answer = await self.wire.call("POST", path, body=body | {"flags": _EPHEMERAL}, file=file)
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.status in _GONE:
                 return None
             raise
         number = message_conversion.identifier(answer.get("id") if isinstance(answer, dict) else None)
         if number is None:
-            raise Unreachable("it took a message without saying under which id")
+            raise DiscordUnreachable("it took a message without saying under which id")
         await self.record.put(nonce, number)
         return number

@@ -17,15 +17,15 @@ import structlog
 from connectors.discord import message_conversion
 from connectors.discord.interactions.open_interactions import TOKEN_LIFE, Interaction
 from connectors.discord.member_roles import groups
-from connectors.discord.rest_client import ACKNOWLEDGED, Refusal, WireError
+from connectors.discord.rest_client import ACKNOWLEDGED, DiscordRefusal, DiscordRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from connectors.contract.messages import Inbound
     from connectors.discord.interactions.open_interactions import OpenInteractions
-    from connectors.discord.rest_client import Wire
-    from connectors.discord.sent_log import Record
+    from connectors.discord.rest_client import DiscordClient
+    from connectors.discord.sent_log import SentLog
     from connectors.discord.thread_cache import Places
 
 Json: TypeAlias = dict[str, Any]
@@ -50,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Heard:
+class HeardInteraction:
     """An interaction as Discord tells it; `data` and `message` were written by anybody."""
 
     id: str
@@ -80,10 +80,10 @@ class Dealt:
     """Whether the acknowledgement is the answer."""
 
 
-class Kind(Protocol):
+class InteractionKind(Protocol):
     """Who says what an interaction of one type means. It has to be quick."""
 
-    async def __call__(self, heard: Heard) -> Dealt | None:
+    async def __call__(self, heard: HeardInteraction) -> Dealt | None:
         """None: it is not for us."""
 
 
@@ -91,12 +91,12 @@ class Kind(Protocol):
 class Interactions:
     """Hears of interactions, acknowledges them, and hands on what is for the inbox."""
 
-    wire: Wire
+    wire: DiscordClient
     guild: str
     places: Places
     kept: OpenInteractions
-    record: Record
-    kinds: Mapping[int, Kind]
+    record: SentLog
+    kinds: Mapping[int, InteractionKind]
     clock: Callable[[], float]
     hand_on: Callable[[Inbound], None]
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -152,7 +152,7 @@ class Interactions:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("discord_interaction_broke", id=number, error=repr(error))
 
-    async def _deal(self, found: Heard) -> None:
+    async def _deal(self, found: HeardInteraction) -> None:
         ours = found.private or self.places.is_ours(found.channel)
         if not ours:
             await asyncio.sleep(_OTHERS_FIRST)
@@ -206,7 +206,7 @@ class Interactions:
         try:
             async with asyncio.timeout(_ACKNOWLEDGE_WITHIN):
                 found = await self.wire.call("GET", f"/webhooks/{interaction.application}/{token}/messages/@original")
-        except (WireError, TimeoutError):
+        except (DiscordRequestError, TimeoutError):
             return None
         return message_conversion.identifier(_object(found).get("id"))
 
@@ -226,14 +226,14 @@ class Interactions:
                 async with asyncio.timeout(_ACKNOWLEDGE_WITHIN):
                     answer = await self.wire.call("POST", path, body=body, query={"with_response": "true"})
                 return _Taken(_response(answer))
-            except Refusal as error:
+            except DiscordRefusal as error:
                 if error.code == ACKNOWLEDGED:
                     # If not by us, then by another process of the same bot.
                     return _Taken(None) if doubt else None
                 if error.status != 429 and error.status < 500:
                     return None
                 doubt = doubt or error.status >= 500
-            except (WireError, TimeoutError):
+            except (DiscordRequestError, TimeoutError):
                 doubt = True
             if self.clock() > until:
                 return None
@@ -247,7 +247,7 @@ class _Taken:
     """The message that shows the acknowledgement, where there is one and Discord said which."""
 
 
-def heard(event: Json, guild: str) -> Heard | None:
+def heard(event: Json, guild: str) -> HeardInteraction | None:
     """What an event says; None when it is nothing that we could answer."""
     number, channel = (
         message_conversion.identifier(event.get("id")),
@@ -269,7 +269,7 @@ def heard(event: Json, guild: str) -> Heard | None:
     if not private and event["guild_id"] != guild:
         return None
     threads = (10, 11, 12)  # "Channel Types"
-    return Heard(
+    return HeardInteraction(
         id=number,
         token=token,
         application=application,
@@ -303,7 +303,7 @@ def aloud(text: str) -> Json:
 _QUIET: Json = {"allowed_mentions": message_conversion.NOBODY}
 
 
-def _elsewhere(found: Heard, channel: str) -> Dealt | None:
+def _elsewhere(found: HeardInteraction, channel: str) -> Dealt | None:
     if found.kind == COMPLETION:
         return Dealt(acknowledgement={"type": CHOICES, "data": {"choices": []}})
     return Dealt(acknowledgement=aside(f"I work in <#{channel}> and its threads, and in direct messages."))

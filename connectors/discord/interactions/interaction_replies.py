@@ -12,14 +12,14 @@ from urllib.parse import quote
 
 from connectors.discord.interactions.interaction_handler import COMMAND
 from connectors.discord.message_conversion import identifier
-from connectors.discord.rest_client import Refusal, Unreachable
+from connectors.discord.rest_client import DiscordRefusal, DiscordUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from connectors.discord.interactions.open_interactions import Interaction, OpenInteractions
-    from connectors.discord.rest_client import Wire
-    from connectors.discord.sent_log import Record
+    from connectors.discord.rest_client import DiscordClient
+    from connectors.discord.sent_log import SentLog
 
 Json: TypeAlias = dict[str, Any]
 
@@ -29,10 +29,10 @@ _CHANGED = ("content", "allowed_mentions", "components", "flags")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answers:
-    wire: Wire
+class InteractionReplies:
+    wire: DiscordClient
     kept: OpenInteractions
-    record: Record
+    record: SentLog
     clock: Callable[[], float]
 
     async def first(self, interaction: Interaction, conversation: str, body: Json) -> str | None:
@@ -59,14 +59,14 @@ class Answers:
         path = f"/webhooks/{interaction.application}/{quote(interaction.token, safe='')}/messages/@original"
         try:
             answer = await self.wire.call("PATCH", path, body={key: body[key] for key in _CHANGED if key in body})
-        except Refusal as error:
+        except DiscordRefusal as error:
             # Of a token that is too old it says 401, which of our own would pass.
             if error.passes and error.status != 401:
                 raise
             return await self._standing(interaction, conversation, nonce) if said_before else None
         number = identifier(answer.get("id") if isinstance(answer, dict) else None)
         if number is None:
-            raise Unreachable("it took an answer without saying under which id")
+            raise DiscordUnreachable("it took an answer without saying under which id")
         await self._done(interaction, nonce, number)
         return number
 
@@ -76,7 +76,7 @@ class Answers:
             return None
         try:
             found = await self.wire.call("GET", f"/channels/{conversation}/messages/{interaction.message}")
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.passes:
                 raise
             return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from connectors.contract.messages import Inbound, Reading
+from connectors.contract.messages import CommandReading, Inbound
 from connectors.contract.slash_command_forms import Asker
 from connectors.discord import message_conversion
 from connectors.discord.interactions import slash_command_schema
@@ -16,7 +16,7 @@ from connectors.discord.interactions.interaction_handler import CHOICES, DEFER, 
 
 if TYPE_CHECKING:
     from connectors.contract.slash_command_forms import Commands
-    from connectors.discord.interactions.interaction_handler import Heard
+    from connectors.discord.interactions.interaction_handler import HeardInteraction
     from connectors.discord.member_roles import Roles
 
 #: Seconds for what has to be known before the acknowledgement; Discord waits three for that.
@@ -26,12 +26,12 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Menu:
+class DiscordCommandMenu:
     commands: Commands
     connector: str
     roles: Roles
 
-    async def chosen(self, heard: Heard) -> Dealt:
+    async def chosen(self, heard: HeardInteraction) -> Dealt:
         """A command that somebody gave. Its answer follows, unless it may not be given at all."""
         name, values = slash_command_schema.chosen(heard.data)
         body = self.commands.words(name, values)
@@ -48,12 +48,12 @@ class Menu:
         )
         if refusal is not None:
             return Dealt(acknowledgement=aside(refusal), inbound=inbound, answered=True)
-        if body.reading is Reading.TALK:
+        if body.reading is CommandReading.TALK:
             # The others in the thread see what was said; Discord shows of a command only its name.
             return Dealt(acknowledgement=aloud(body.text), inbound=inbound, answered=True)
         return Dealt(acknowledgement={"type": DEFER}, inbound=inbound)
 
-    async def typed(self, heard: Heard) -> Dealt:
+    async def typed(self, heard: HeardInteraction) -> Dealt:
         """Somebody types: what they may mean."""
         found: list[str] = []
         typed = slash_command_schema.typed(heard.data)
@@ -71,7 +71,7 @@ class Menu:
             acknowledgement={"type": CHOICES, "data": {"choices": offered[: slash_command_schema.MOST_CHOICES]}}
         )
 
-    async def _refusal(self, heard: Heard) -> str | None:
+    async def _refusal(self, heard: HeardInteraction) -> str | None:
         try:
             async with asyncio.timeout(_KNOWN_WITHIN):
                 return await self.commands.refusal(await self._asker(heard))
@@ -80,6 +80,6 @@ class Menu:
             _log.info("discord_asker_not_known", reason=repr(error))
             return None
 
-    async def _asker(self, heard: Heard) -> Asker:
+    async def _asker(self, heard: HeardInteraction) -> Asker:
         groups = heard.groups if heard.groups is not None else await self.roles.of(heard.sender, {})
         return Asker(sender=heard.sender, groups=groups)

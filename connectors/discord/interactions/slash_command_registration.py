@@ -14,11 +14,11 @@ import structlog
 
 from connectors.discord import message_conversion
 from connectors.discord.interactions import slash_command_schema
-from connectors.discord.rest_client import Refusal, WireError
+from connectors.discord.rest_client import DiscordRefusal, DiscordRequestError
 
 if TYPE_CHECKING:
     from connectors.contract.slash_command_forms import Commands
-    from connectors.discord.rest_client import Wire
+    from connectors.discord.rest_client import DiscordClient
     from connectors.discord.thread_cache import Places
 
 Json: TypeAlias = dict[str, Any]
@@ -32,8 +32,8 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(kw_only=True)
-class Registration:
-    wire: Wire
+class SlashCommandRegistration:
+    wire: DiscordClient
     guild: str
     places: Places
     commands: Commands
@@ -73,12 +73,12 @@ class Registration:
         try:
             await self._put(f"{of_bot}/commands", direct=True)
             await self._put(f"{of_bot}/guilds/{self.guild}/commands", direct=False)
-        except Refusal as error:
+        except DiscordRefusal as error:
             if error.passes:
                 return error.after or _PASSED_WITHIN
             self.places.note(_NOTE, _sentence(error))
             return _MENDED_WITHIN
-        except WireError:
+        except DiscordRequestError:
             return _PASSED_WITHIN
         self.places.forget_note(_NOTE)
         return None
@@ -90,7 +90,7 @@ class Registration:
             _log.info("discord_commands_registered", count=len(wanted), direct=direct)
 
 
-def _sentence(error: Refusal) -> str:
+def _sentence(error: DiscordRefusal) -> str:
     if error.forbidden:
         return (
             "There are no slash commands: the bot was invited without the scope applications.commands. Open an address "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import vodozemac
 
-from connectors.contract.connector_protocol import Standing
+from connectors.contract.connector_protocol import DeviceState
 from connectors.matrix.crypto.primitives import PublicKeys
 from core.crash_points import around, declare
 
@@ -79,7 +79,7 @@ class KnownDevice:
     name: str
     gone: bool
     """Whether its owner logged it out."""
-    standing: Standing
+    standing: DeviceState
 
 
 class Telling(IntEnum):
@@ -112,7 +112,7 @@ class RoomKey:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Waiting:
+class UndecryptedMessage:
     """A message that waits for its key."""
 
     number: int
@@ -292,7 +292,7 @@ class KeyStore:
                 keys=PublicKeys(ed25519=ed25519, curve25519=curve25519),
                 name=name,
                 gone=bool(gone),
-                standing=Standing(standing),
+                standing=DeviceState(standing),
             )
             for user_id, device_id, ed25519, curve25519, name, gone, standing in rows
         ]
@@ -379,11 +379,11 @@ class KeyStore:
         )
         self._db.execute("DELETE FROM unread WHERE number <= (SELECT max(number) FROM unread) - ?", (UNREAD,))
 
-    def unread(self) -> list[Waiting]:
+    def unread(self) -> list[UndecryptedMessage]:
         """The messages that wait for their key, in the order in which they came."""
         rows = self._db.execute("SELECT number, room_id, session_id, event, kept_at, told FROM unread ORDER BY number")
         return [
-            Waiting(
+            UndecryptedMessage(
                 number=number,
                 room=room,
                 session_id=session_id,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import vodozemac
 
-from connectors.contract.connector_protocol import Standing
+from connectors.contract.connector_protocol import DeviceState
 from connectors.matrix.crypto.key_store import KnownDevice, RoomKey, Telling
-from connectors.matrix.crypto.outbound_sessions import READERS, Outgoing, Request
+from connectors.matrix.crypto.outbound_sessions import READERS, KeyRequest, Outgoing
 from connectors.matrix.crypto.primitives import (
     MEGOLM,
     OLM,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from connectors.matrix.crypto.key_store import KeyStore
-    from connectors.matrix.crypto.primitives import Envelope, PublicKeys
+    from connectors.matrix.crypto.primitives import EncryptedEnvelope, PublicKeys
 
 Json: TypeAlias = dict[str, Any]
 #: So many one-time keys are to lie at the homeserver.
@@ -52,16 +52,16 @@ SEALED = frozenset({"m.room.message"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Heard:
+class ToDeviceResult:
     """What messages from device to device brought."""
 
     keys: frozenset[tuple[str, str]] = frozenset()
     """(room, session) whose messages can be opened now."""
-    requests: tuple[Request, ...] = ()
+    requests: tuple[KeyRequest, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Opened:
+class DecryptedEvent:
     """A message, decrypted: an event as it would have come in the clear."""
 
     event: Json
@@ -153,13 +153,13 @@ class Machine:
 
     # --- from device to device -----------------------------------------------------------------------------------
 
-    def hear(self, events: Sequence[Json], rooms: Collection[str]) -> Heard:
+    def hear(self, events: Sequence[Json], rooms: Collection[str]) -> ToDeviceResult:
         """Take messages from device to device; keys are kept for `rooms` alone.
 
         One that came before is passed over: after a crash the homeserver sends again what was taken already.
         """
         keys: set[tuple[str, str]] = set()
-        requests: dict[tuple[str, str, str], Request] = {}
+        requests: dict[tuple[str, str, str], KeyRequest] = {}
         with self.store.transaction():
             account = self._account()
             ours = public_keys(account)
@@ -185,9 +185,9 @@ class Machine:
                     continue
             self.store.put_account(account)
             self.store.bound()
-        return Heard(keys=frozenset(keys), requests=tuple(requests.values()))
+        return ToDeviceResult(keys=frozenset(keys), requests=tuple(requests.values()))
 
-    def _note_request(self, event: Json, requests: dict[tuple[str, str, str], Request]) -> None:
+    def _note_request(self, event: Json, requests: dict[tuple[str, str, str], KeyRequest]) -> None:
         content, sender = event.get("content"), event.get("sender")
         if not isinstance(content, dict) or not isinstance(sender, str):
             return
@@ -204,9 +204,9 @@ class Machine:
         if not isinstance(room, str) or not isinstance(session_id, str) or not is_clean(room, session_id):
             return
         if body.get("algorithm") == MEGOLM:
-            requests[place] = Request(user=sender, device=device, room=room, session_id=session_id, id=request_id)
+            requests[place] = KeyRequest(user=sender, device=device, room=room, session_id=session_id, id=request_id)
 
-    def _open_envelope(self, account: vodozemac.Account, cover: Envelope) -> bytes | None:
+    def _open_envelope(self, account: vodozemac.Account, cover: EncryptedEnvelope) -> bytes | None:
         if cover.kind == 0:
             begun = vodozemac.PreKeyMessage.from_base64(cover.body)
             for session in self.store.olm_sessions(cover.sender_key):
@@ -229,7 +229,12 @@ class Machine:
         return None
 
     def _with(
-        self, session: vodozemac.Session, message: vodozemac.AnyOlmMessage, cover: Envelope, *, mend: bool = True
+        self,
+        session: vodozemac.Session,
+        message: vodozemac.AnyOlmMessage,
+        cover: EncryptedEnvelope,
+        *,
+        mend: bool = True,
     ) -> bytes | None:
         try:
             plaintext = session.decrypt(message)
@@ -240,7 +245,7 @@ class Machine:
         self.store.put_olm_session(cover.sender_key, session, self.clock())
         return plaintext
 
-    def _mend(self, cover: Envelope) -> None:
+    def _mend(self, cover: EncryptedEnvelope) -> None:
         """Begin a new session with a device that writes in one which we do not have ("Recovering from wedged
         sessions")."""
         made_at = self.store.session_made_at(cover.sender_key)
@@ -273,7 +278,7 @@ class Machine:
 
     # --- messages in rooms ---------------------------------------------------------------------------------------
 
-    def open(self, room: str, event: Json) -> Opened | Closed | None:
+    def open(self, room: str, event: Json) -> DecryptedEvent | Closed | None:
         """Decrypt a message of a room; None when it is nothing that is read.
 
         Who wrote it is whoever has the key that it is signed with, on a device that its sender's account lists: that
@@ -300,13 +305,15 @@ class Machine:
             return Closed(session_id=session_id, reason=reason, unknown_device=True)
         key, device = written_on
         if device.standing not in READERS:
-            blocked = device.standing is Standing.BLOCKED
+            blocked = device.standing is DeviceState.BLOCKED
             why = "which is blocked" if blocked else "under whose name other keys came"
             return Closed(session_id=session_id, reason=f"it was written on the device {device.id}, {why}")
         opened = self._open_with(key, room, event, session_id, ciphertext)
-        return replace(opened, logged_out=True) if isinstance(opened, Opened) and device.gone else opened
+        return replace(opened, logged_out=True) if isinstance(opened, DecryptedEvent) and device.gone else opened
 
-    def _open_with(self, key: RoomKey, room: str, event: Json, session_id: str, ciphertext: str) -> Opened | Closed:
+    def _open_with(
+        self, key: RoomKey, room: str, event: Json, session_id: str, ciphertext: str
+    ) -> DecryptedEvent | Closed:
         try:
             message = vodozemac.MegolmMessage.from_base64(ciphertext)
             found = key.session.decrypt(message)
@@ -329,7 +336,7 @@ class Machine:
         related = event["content"].get("m.relates_to")
         if "m.relates_to" not in content and related is not None:
             content = content | {"m.relates_to": related}
-        return Opened(event={**event, "type": kind, "content": content})
+        return DecryptedEvent(event={**event, "type": kind, "content": content})
 
     # --- devices -------------------------------------------------------------------------------------------------
 
@@ -368,7 +375,7 @@ class Machine:
     def _bound_gone(self, user: str) -> None:
         """Forget the oldest of somebody's devices that were logged out, unless an admin said something of them: anybody
         can log in and out as often as they like. One that is shown again is then a new one, as it would be anyway."""
-        judged = (Standing.TRUSTED, Standing.BLOCKED)
+        judged = (DeviceState.TRUSTED, DeviceState.BLOCKED)
         gone = [each for each in self.store.devices(user) if each.gone and each.standing not in judged]
         for device in gone[: max(0, len(gone) - _GONE)]:
             self.store.forget_device(user, device.id)
@@ -377,16 +384,16 @@ class Machine:
         """Forget somebody's devices, unless there is something to remember of one of them."""
         with self.store.transaction():
             known = self.store.devices(user)
-            if any(device.standing is not Standing.SEEN for device in known):
+            if any(device.standing is not DeviceState.SEEN for device in known):
                 return
             for device in known:
                 self.store.forget_device(user, device.id)
 
-    def judge(self, user: str, device_id: str, standing: Standing) -> None:
+    def judge(self, user: str, device_id: str, standing: DeviceState) -> None:
         """What somebody says of a device; `SEEN` forgets it."""
         with self.store.transaction():
             for device in self.store.devices(user):
-                if device.id == device_id and standing is Standing.SEEN:
+                if device.id == device_id and standing is DeviceState.SEEN:
                     self.store.forget_device(user, device_id)
                 elif device.id == device_id:
                     self.store.put_device(_replaced(device, standing=standing), self.clock())
@@ -394,22 +401,22 @@ class Machine:
 
 def _pinned(before: KnownDevice | None, user: str, device_id: str, keys: PublicKeys, name: str) -> KnownDevice:
     if before is None:
-        return KnownDevice(user=user, id=device_id, keys=keys, name=name, gone=False, standing=Standing.SEEN)
+        return KnownDevice(user=user, id=device_id, keys=keys, name=name, gone=False, standing=DeviceState.SEEN)
     if before.keys != keys:
         # What was pinned stays; a device that is blocked stays that.
-        standing = before.standing if before.standing is Standing.BLOCKED else Standing.CHANGED
+        standing = before.standing if before.standing is DeviceState.BLOCKED else DeviceState.CHANGED
         return _replaced(before, gone=False, standing=standing)
     # Where its own keys are back, whoever showed others is gone. What was trusted was the device before its log-out.
-    again = before.standing is Standing.CHANGED or (before.gone and before.standing is Standing.TRUSTED)
-    return _replaced(before, name=name, gone=False, standing=Standing.SEEN if again else before.standing)
+    again = before.standing is DeviceState.CHANGED or (before.gone and before.standing is DeviceState.TRUSTED)
+    return _replaced(before, name=name, gone=False, standing=DeviceState.SEEN if again else before.standing)
 
 
 def _news(before: KnownDevice | None, after: KnownDevice, *, first: bool) -> Telling:
     """What people have to be told of a device; `first`: none of its owner's was known."""
     if before is None:
         return Telling.NOTHING if first else Telling.NEWS
-    if after.standing is Standing.CHANGED:
-        return Telling.NOTHING if before.standing is Standing.CHANGED else Telling.NEWS
+    if after.standing is DeviceState.CHANGED:
+        return Telling.NOTHING if before.standing is DeviceState.CHANGED else Telling.NEWS
     # Other names are no news, nor is what is not given keys.
     return Telling.BACK if before.gone and after.standing in READERS else Telling.NOTHING
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import vodozemac
 
-from connectors.contract.connector_protocol import Standing
+from connectors.contract.connector_protocol import DeviceState
 from connectors.matrix.crypto.key_store import RoomKey
 from connectors.matrix.crypto.primitives import MEGOLM, public_keys, session_to, to_device
 
@@ -33,7 +33,7 @@ _AT_ONCE = 20
 #: Sessions that ended of which it is remembered who had the key.
 _ENDED = 50
 #: How a device stands that is given keys, and whose messages count.
-READERS = frozenset({Standing.SEEN, Standing.TRUSTED})
+READERS = frozenset({DeviceState.SEEN, DeviceState.TRUSTED})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ class Rotation:
 
 
 @dataclass(kw_only=True, slots=True)
-class Outbound:
+class OutboundGroupSession:
     """A group session that we write with."""
 
     session: vodozemac.GroupSession
@@ -64,7 +64,7 @@ class Outbound:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class KeyRequest:
     """A device asks for the key of a group session of ours."""
 
     user: str
@@ -84,8 +84,8 @@ class Outgoing:
     clock: Callable[[], float]
     torn: set[Name] = field(default_factory=set, init=False)
     """Devices that write in sessions which we do not have."""
-    _outbound: dict[str, Outbound] = field(default_factory=dict, init=False)
-    _ended: OrderedDict[str, tuple[str, Outbound]] = field(default_factory=OrderedDict, init=False)
+    _outbound: dict[str, OutboundGroupSession] = field(default_factory=dict, init=False)
+    _ended: OrderedDict[str, tuple[str, OutboundGroupSession]] = field(default_factory=OrderedDict, init=False)
     """(room, session) of those written with before, by their ids."""
 
     def _account(self) -> vodozemac.Account:
@@ -172,13 +172,13 @@ class Outgoing:
             outbound.reached |= {(user, device) for user, ids in body["messages"].items() for device in ids}
         return bodies
 
-    def _begun(self, room: str, now: float) -> Outbound:
+    def _begun(self, room: str, now: float) -> OutboundGroupSession:
         session, ours = vodozemac.GroupSession(), self._keys()
         opens = vodozemac.InboundGroupSession(session.session_key)
         with self.store.transaction():
             own = RoomKey(session=opens, sender_key=ours.curve25519, ed25519=ours.ed25519)
             self.store.put_room_key(room, own, now)
-        return Outbound(session=session, first_key=session.session_key.to_base64(), began_at=now)
+        return OutboundGroupSession(session=session, first_key=session.session_key.to_base64(), began_at=now)
 
     def hold(self, room: str, body: Json) -> None:
         """Those to whom such a body went have the key now."""
@@ -253,7 +253,7 @@ class Outgoing:
         }
         return {"messages": {sender: {"*": content}}}
 
-    def answer(self, request: Request, readers: Sequence[KnownDevice]) -> list[Json]:
+    def answer(self, request: KeyRequest, readers: Sequence[KnownDevice]) -> list[Json]:
         """What takes a key of ours to a device that asks for it, if it is among those that are given keys anyway.
 
         It is given what it was given before and lost, so what was said before it came stays closed to it: whoever the
@@ -264,7 +264,7 @@ class Outgoing:
         if not asking:
             return []
         content = {"algorithm": MEGOLM, "room_id": request.room, "session_id": request.session_id}
-        trusted = asking[0].standing is Standing.TRUSTED
+        trusted = asking[0].standing is DeviceState.TRUSTED
         if (session := self._of(request)) is not None:
             given = session.first_key if trusted else session.holders.get((request.user, request.device))
             if given is None:
@@ -274,7 +274,7 @@ class Outgoing:
         exported = self._exported(request) if trusted else {}
         return self._letters(asking, "m.forwarded_room_key", content | exported) if exported else []
 
-    def _of(self, request: Request) -> Outbound | None:
+    def _of(self, request: KeyRequest) -> OutboundGroupSession | None:
         """The session that is asked for, if we wrote with it in this life."""
         current = self._outbound.get(request.room)
         if current is not None and current.session.session_id == request.session_id:
@@ -282,7 +282,7 @@ class Outgoing:
         room, ended = self._ended.get(request.session_id, ("", None))
         return ended if room == request.room else None
 
-    def _exported(self, request: Request) -> Json:
+    def _exported(self, request: KeyRequest) -> Json:
         """The session that is asked for, if it is ours from an earlier life."""
         ours = self._keys()
         for key in self.store.room_keys(request.room, request.session_id):

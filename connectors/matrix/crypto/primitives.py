@@ -116,7 +116,7 @@ def session_to(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Envelope:
+class EncryptedEnvelope:
     """An encrypted message to our device, unopened."""
 
     sender: str
@@ -126,7 +126,7 @@ class Envelope:
     body: str
 
 
-def envelope(event: Json, ours: PublicKeys) -> Envelope | None:
+def envelope(event: Json, ours: PublicKeys) -> EncryptedEnvelope | None:
     """The part of an encrypted to-device event that is for our device."""
     content, sender = event.get("content"), event.get("sender")
     if not isinstance(content, dict) or content.get("algorithm") != OLM or not isinstance(sender, str):
@@ -137,7 +137,7 @@ def envelope(event: Json, ours: PublicKeys) -> Envelope | None:
         return None
     if part.get("type") not in (0, 1):
         return None
-    return Envelope(sender=sender, sender_key=sender_key, kind=int(part["type"]), body=part["body"])
+    return EncryptedEnvelope(sender=sender, sender_key=sender_key, kind=int(part["type"]), body=part["body"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +152,7 @@ class Letter:
     content: Json
 
 
-def letter(plaintext: bytes, cover: Envelope, user: str, ours: PublicKeys) -> Letter | None:
+def letter(plaintext: bytes, cover: EncryptedEnvelope, user: str, ours: PublicKeys) -> Letter | None:
     """What stands in an opened message; None when it was written to, or by, somebody else."""
     payload = json.loads(plaintext)
     if not isinstance(payload, dict):

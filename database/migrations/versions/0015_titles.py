@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 from sqlalchemy import Boolean, Column, Integer, PrimaryKeyConstraint
 
-from database.schema.text_types import String, Text
+from database.schema.text_types import PeopleText, String
 
 revision = "0015"
 down_revision = "0014"
@@ -15,7 +15,7 @@ def upgrade() -> None:
     op.create_table(
         "titles",
         Column("thread", String, nullable=False),
-        Column("title", Text, nullable=False),
+        Column("title", PeopleText, nullable=False),
         Column("archived", Boolean, nullable=False),
         Column("changes", Integer, nullable=False),
         Column("tenant_id", String, nullable=False),

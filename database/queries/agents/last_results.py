@@ -21,14 +21,14 @@ AHEAD_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
+class VisibleResult:
     agent: str
     at: float
     #: commit, task, report, answer (of an operator), or launch
     kind: Kind
 
     @classmethod
-    def from_row(cls, row: Row[Any]) -> Result:
+    def from_row(cls, row: Row[Any]) -> VisibleResult:
         return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
@@ -46,11 +46,11 @@ async def note(tx: AsyncConnection, agent: str, kind: Kind, at: float) -> None:
     await tx.execute(update(results).where(*those).values(at=at, kind=kind))
 
 
-async def every(tx: AsyncConnection) -> dict[str, Result]:
+async def every(tx: AsyncConnection) -> dict[str, VisibleResult]:
     """By agent."""
-    return {row.agent: Result.from_row(row) for row in await tx.execute(select(results))}
+    return {row.agent: VisibleResult.from_row(row) for row in await tx.execute(select(results))}
 
 
-async def get(tx: AsyncConnection, agent: str) -> Result | None:
+async def get(tx: AsyncConnection, agent: str) -> VisibleResult | None:
     row = (await tx.execute(select(results).where(results.c.agent == agent))).one_or_none()
-    return None if row is None else Result.from_row(row)
+    return None if row is None else VisibleResult.from_row(row)

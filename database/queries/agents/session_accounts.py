@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lease:
+class AccountLease:
     """An agent is on this account of this provider, until it is moved."""
 
     agent: str
@@ -27,38 +27,38 @@ class Lease:
     leased_at: float
 
     @classmethod
-    def from_row(cls, row: Row[Any]) -> Lease:
+    def from_row(cls, row: Row[Any]) -> AccountLease:
         return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
-async def get(tx: AsyncConnection, agent: str, provider: str) -> Lease | None:
+async def get(tx: AsyncConnection, agent: str, provider: str) -> AccountLease | None:
     those = (account_leases.c.agent == agent, account_leases.c.provider == provider)
     row = (await tx.execute(select(account_leases).where(*those))).one_or_none()
-    return None if row is None else Lease.from_row(row)
+    return None if row is None else AccountLease.from_row(row)
 
 
 async def of_agent(tx: AsyncConnection, agent: str) -> dict[str, str]:
     """The account of each provider that an agent is on."""
     rows = await tx.execute(select(account_leases).where(account_leases.c.agent == agent))
-    return {lease.provider: lease.account for lease in map(Lease.from_row, rows)}
+    return {lease.provider: lease.account for lease in map(AccountLease.from_row, rows)}
 
 
 async def by_agent(tx: AsyncConnection) -> dict[str, dict[str, str]]:
     """The account of each provider that each agent is on, also of those that do not run."""
     found: dict[str, dict[str, str]] = {}
-    for lease in map(Lease.from_row, await tx.execute(select(account_leases))):
+    for lease in map(AccountLease.from_row, await tx.execute(select(account_leases))):
         found.setdefault(lease.agent, {})[lease.provider] = lease.account
     return found
 
 
-async def live(tx: AsyncConnection) -> list[Lease]:
+async def live(tx: AsyncConnection) -> list[AccountLease]:
     """Those of agents that are to run. Who is stopped or frozen uses nothing, and keeps its account all the same."""
     joined = select(account_leases).join(agents, agents.c.name == account_leases.c.agent)
     rows = await tx.execute(joined.where(agents.c.wanted == "running").order_by(account_leases.c.agent))
-    return [Lease.from_row(row) for row in rows]
+    return [AccountLease.from_row(row) for row in rows]
 
 
-async def put(tx: AsyncConnection, lease: Lease) -> None:
+async def put(tx: AsyncConnection, lease: AccountLease) -> None:
     """Set an agent's account of a provider; another one is let go."""
     same = (account_leases.c.agent == lease.agent) & (account_leases.c.provider == lease.provider)
     await tx.execute(delete(account_leases).where(same))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToolCall:
+class ToolCallRow:
     id: str
     agent: str
     #: As the agent's journal names it.
@@ -38,20 +38,20 @@ class ToolCall:
     turn: str | None = None
 
     @classmethod
-    def from_row(cls, row: Row[Any]) -> ToolCall:
+    def from_row(cls, row: Row[Any]) -> ToolCallRow:
         return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
-async def add(tx: AsyncConnection, call: ToolCall) -> bool:
+async def add(tx: AsyncConnection, call: ToolCallRow) -> bool:
     """Take up a call; False, and nothing is changed, when it is known."""
-    return await insert_once(tx, tool_calls, **{name: getattr(call, name) for name in ToolCall.__dataclass_fields__})
+    return await insert_once(tx, tool_calls, **{name: getattr(call, name) for name in ToolCallRow.__dataclass_fields__})
 
 
-async def open_calls(tx: AsyncConnection, *, limit: int = 500) -> list[ToolCall]:
+async def open_calls(tx: AsyncConnection, *, limit: int = 500) -> list[ToolCallRow]:
     """Those that are not over, oldest first."""
     table = tool_calls
     found = select(table).where(table.c.state.in_(["pending", "done"])).order_by(table.c.asked_at, table.c.id)
-    return [ToolCall.from_row(row) for row in await tx.execute(found.limit(limit))]
+    return [ToolCallRow.from_row(row) for row in await tx.execute(found.limit(limit))]
 
 
 async def change(tx: AsyncConnection, call_id: str, *, only: Sequence[str], now: float, **values: object) -> bool:

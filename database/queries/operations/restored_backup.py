@@ -43,7 +43,7 @@ _WHY = "it was under way when the backup was made from which Muster was restored
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settled:
+class EndedByRestore:
     """How many things a restore ended, by what they were."""
 
     events: int
@@ -66,7 +66,7 @@ class Settled:
 
 async def settle(
     tx: AsyncConnection, restore_id: str, *, now: float, backup_at: float, places: Mapping[str, int]
-) -> Settled:
+) -> EndedByRestore:
     """End what was under way when the backup was made.
 
     Args:
@@ -139,7 +139,7 @@ async def settle(
         told = PositionRow(agent=agent, incarnation=incarnation, seq=1, view_incarnation=incarnation, view_seq=1)
         await move(tx, told, now)
     await tx.execute(update(leases).values(until=0.0))
-    return Settled(
+    return EndedByRestore(
         events=events,
         commands=commands,
         messages=messages,

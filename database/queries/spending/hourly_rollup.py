@@ -45,7 +45,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class SumDifference:
     """A sum that is not that of its rows."""
 
     key: Mapping[str, Any]
@@ -156,7 +156,7 @@ async def day_before(tx: AsyncConnection, day: int | None) -> int | None:
     return None if last is None else day_of(last)
 
 
-async def differences(tx: AsyncConnection, day: int) -> list[Difference]:
+async def differences(tx: AsyncConnection, day: int) -> list[SumDifference]:
     """Every sum of a day that is not that of its rows. Money is compared to nine places."""
     counted = await _counted(tx, day)
     columns = [spending.c[name] for name in (*KEY, *MEASURES)]
@@ -164,9 +164,9 @@ async def differences(tx: AsyncConnection, day: int) -> list[Difference]:
     return await asyncio.to_thread(_compared, (await tx.execute(query)).mappings().all(), counted)
 
 
-async def verify(tx: AsyncConnection) -> list[Difference]:
+async def verify(tx: AsyncConnection) -> list[SumDifference]:
     """The differences of all days of which the rows are kept: a full recount."""
-    found: list[Difference] = []
+    found: list[SumDifference] = []
     day = await day_before(tx, None)
     while day is not None:
         found += await differences(tx, day)
@@ -174,7 +174,7 @@ async def verify(tx: AsyncConnection) -> list[Difference]:
     return found
 
 
-async def recount(tx: AsyncConnection, day: int) -> list[Difference]:
+async def recount(tx: AsyncConnection, day: int) -> list[SumDifference]:
     """Count a day anew where that is needed. Says what was not right."""
     found = await differences(tx, day)
     if found:
@@ -231,11 +231,11 @@ def _summed_up(found: Sequence[RowMapping], day: int) -> list[Row]:
     return _merged(names.folded(row) for row in rows)
 
 
-def _compared(there: Sequence[RowMapping], counted: Sequence[Row]) -> list[Difference]:
+def _compared(there: Sequence[RowMapping], counted: Sequence[Row]) -> list[SumDifference]:
     kept = {tuple(row[name] for name in KEY): dict(row) for row in there}
     right = {tuple(row[name] for name in KEY): row for row in counted}
     return [
-        Difference(
+        SumDifference(
             key=dict(zip(KEY, key, strict=True)), kept=_measures(kept.get(key)), counted=_measures(right.get(key))
         )
         for key in sorted(kept.keys() | right.keys())

@@ -71,7 +71,8 @@ class Befell:
 
     window: str
     at: float
-    #: What `budget.windows.even_spread_line.Line` calls its cause, what `budget.windows.provider_quota.Event` calls its
+    #: What `budget.windows.even_spread_line.EvenSpreadLine` calls its cause, what `budget.windows.provider_quota.Event`
+    # calls its
     #: kind, or `WORDS`.
     kind: str
     detail: Mapping[str, Any]

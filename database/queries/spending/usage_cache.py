@@ -10,7 +10,7 @@ rows changes the sums, so everything is read anew where
 * a ledger ends before the place that was read, or is gone: another register is in the place of this one;
 * a row that lay beyond the end of what was counted, of a clock that was wrong, has come to lie before it, or the
   clock went back behind one;
-* somebody says so (`Tally.doubt`): sums were put right; and from time to time in any case.
+* somebody says so (`UsageTally.doubt`): sums were put right; and from time to time in any case.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ACCOUNT = SORTS.index("account")
 _Key = tuple[str, ...]
 
 
-class Asked(NamedTuple):
+class UsageQuestion(NamedTuple):
     """What is asked for: what was used on a scope by requests that ended at or after a moment."""
 
     scope: str
@@ -75,10 +75,10 @@ class _Frontier(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
+class UsageTally:
     """Sums since some moments. One look follows another: whoever looks has `begin` and the look to themselves."""
 
-    _kept: Kept | None = None
+    _kept: UsageCache | None = None
     _doubted: bool = False
 
     def doubt(self) -> None:
@@ -90,20 +90,20 @@ class Tally:
         if self._doubted:
             self._kept, self._doubted = None, False
 
-    async def look(self, tx: AsyncConnection, now: float) -> Kept:
+    async def look(self, tx: AsyncConnection, now: float) -> UsageCache:
         """The sums up to `now`, as the register has them; to be asked in the same transaction."""
         until = now + AHEAD_S
         frontier = await _read_frontier(tx, until)
         kept = self._kept
         if kept is None or not kept.goes_on(frontier, now, until):
-            self._kept = kept = Kept(read_at=now, until=until, frontier=frontier)
+            self._kept = kept = UsageCache(read_at=now, until=until, frontier=frontier)
         else:
             await kept.follow(tx, frontier, until)
         return kept
 
 
 @dataclass(kw_only=True, slots=True)
-class Kept:
+class UsageCache:
     """The sums of one register, as a transaction sees them."""
 
     read_at: float
@@ -147,7 +147,7 @@ class Kept:
     async def used(
         self,
         tx: AsyncConnection,
-        asked: Sequence[Asked],
+        asked: Sequence[UsageQuestion],
         *,
         now: float,
         heirs: Mapping[str, Collection[str]] | None = None,
@@ -174,7 +174,7 @@ class Kept:
             del self._asked[at], self._since[at]
         return [self._sum(sort, names, each) for (sort, names), each in wanted]
 
-    def _sum(self, sort: str, names: Iterable[str], asked: Asked) -> Sums:
+    def _sum(self, sort: str, names: Iterable[str], asked: UsageQuestion) -> Sums:
         of, total = self._since.get(asked.since, {}), NOTHING
         for name in names:
             for key in self._named.get((sort, name), ()) if sort else of:

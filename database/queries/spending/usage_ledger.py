@@ -39,7 +39,7 @@ class Copied:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spent:
+class GroupUsage:
     """What the requests of one group come to."""
 
     key: str | None
@@ -56,7 +56,7 @@ class Spent:
     """Of how many it is an estimate what they used. A failed request that cost nothing is none of them."""
 
     @classmethod
-    def of(cls, key: str | None, sums: Sums) -> Spent:
+    def of(cls, key: str | None, sums: Sums) -> GroupUsage:
         return cls(
             key=key,
             requests=sums.requests,
@@ -163,7 +163,7 @@ async def _has_room(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
 
 async def spent(
     tx: AsyncConnection, *, by: Key | None, since: float, until: float | None = None, zone: tzinfo = UTC
-) -> list[Spent]:
+) -> list[GroupUsage]:
     """What was used by requests that ended within a time, group by group, the largest first (days: in order).
 
     Args:
@@ -174,9 +174,11 @@ async def spent(
         zone: whose days those are.
     """
     if by == "day":
-        return [Spent.of(day, sums) for day, sums in (await usage_queries.days(tx, since, zone, until=until)).items()]
+        return [
+            GroupUsage.of(day, sums) for day, sums in (await usage_queries.days(tx, since, zone, until=until)).items()
+        ]
     found = await usage_queries.groups(tx, [] if by is None else [by], since, until)
-    made = [Spent.of("all" if by is None else key[0] or None, sums) for key, sums in found.items()]
+    made = [GroupUsage.of("all" if by is None else key[0] or None, sums) for key, sums in found.items()]
     return sorted(made, key=lambda each: (-each.tokens, each.key or ""))
 
 

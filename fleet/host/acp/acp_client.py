@@ -55,13 +55,13 @@ class LoginNeeded(RuntimeTrouble):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class RuntimeCapabilities:
     load_session: bool
     images: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class AcpSession:
     id: str
     model_option: str | None
     """The configuration option that names the model (category ``model``)."""
@@ -95,7 +95,7 @@ class AcpClient:
         self._on_permission = on_permission
         self._connection = Connection(self._handle, transport)
 
-    async def initialize(self) -> Capabilities:
+    async def initialize(self) -> RuntimeCapabilities:
         """Agree on the protocol's version.
 
         Raises:
@@ -117,14 +117,14 @@ class AcpClient:
             )
         capabilities = _dict(answer.get("agentCapabilities"))
         prompts = _dict(capabilities.get("promptCapabilities"))
-        return Capabilities(
+        return RuntimeCapabilities(
             load_session=capabilities.get("loadSession") is True,
             images=prompts.get("image") is True,
         )
 
     async def new_session(
         self, cwd: str, meta: Mapping[str, Any], servers: Sequence[Mapping[str, Any]] = ()
-    ) -> Session:
+    ) -> AcpSession:
         """Begin a session; `meta` is for this runtime alone (``_meta``), `servers` are its MCP servers."""
         request = NewSessionRequest(cwd=cwd, mcp_servers=_servers(servers), field_meta=dict(meta) or None)
         answer = await self._request("session/new", request)
@@ -135,17 +135,17 @@ class AcpClient:
 
     async def load_session(
         self, cwd: str, session: str, meta: Mapping[str, Any], servers: Sequence[Mapping[str, Any]] = ()
-    ) -> Session:
+    ) -> AcpSession:
         request = LoadSessionRequest(
             cwd=cwd, session_id=session, mcp_servers=_servers(servers), field_meta=dict(meta) or None
         )
         return _session(session, await self._request("session/load", request, empty=True))
 
-    async def set_mode(self, session: Session, mode: str) -> None:
+    async def set_mode(self, session: AcpSession, mode: str) -> None:
         request = SetSessionModeRequest(session_id=session.id, mode_id=mode)
         await self._request("session/set_mode", request, empty=True)
 
-    async def set_model(self, session: Session, model: str) -> None:
+    async def set_model(self, session: AcpSession, model: str) -> None:
         """Choose the model: by the session's configuration option, or the way that older runtimes know."""
         if session.model_option is not None:
             option = SetSessionConfigOptionSelectRequest(
@@ -230,9 +230,9 @@ def _trouble(method: str, error: RequestError) -> RuntimeTrouble:
     return RuntimeTrouble(f"The runtime answered {method} with an error: {quoted(said)}")
 
 
-def _session(id_: str, answer: dict[str, Any]) -> Session:
+def _session(id_: str, answer: dict[str, Any]) -> AcpSession:
     mode = _dict(answer.get("modes")).get("currentModeId")
-    return Session(id=id_, model_option=_model_option(answer), mode=mode if isinstance(mode, str) else None)
+    return AcpSession(id=id_, model_option=_model_option(answer), mode=mode if isinstance(mode, str) else None)
 
 
 def _model_option(answer: dict[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from fleet.host.acp.acp_client import LoginNeeded, RuntimeTrouble
 
 if TYPE_CHECKING:
     from fleet.control.host_spec import AgentSpec
-    from fleet.host.acp.acp_client import AcpClient, Session
+    from fleet.host.acp.acp_client import AcpClient, AcpSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ async def establish(client: AcpClient, spec: AgentSpec, known: str | None) -> Es
 
 async def _session(
     client: AcpClient, spec: AgentSpec, known: str | None, *, can_load: bool
-) -> tuple[Session, bool, str | None]:
+) -> tuple[AcpSession, bool, str | None]:
     if known is None or not spec.resume_session:
         return await client.new_session(spec.cwd, spec.session_meta, spec.mcp_servers), False, None
     if not can_load:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from fleet.journal.events import Plan, TextChunk, ThoughtChunk, ToolCall, Usage
+from fleet.journal.events import PlanUpdated, TextChunk, ThoughtChunk, ToolCall, UsageReported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ PERMISSION_CHARACTERS: Final = 2**18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class KnownToolCall:
     """What is known of one tool call; updates and permission requests name only what is new."""
 
     call: str
@@ -42,7 +42,7 @@ class Call:
     content: Any = None
     locations: Any = None
 
-    def with_update(self, source: Mapping[str, Any]) -> Call:
+    def with_update(self, source: Mapping[str, Any]) -> KnownToolCall:
         return replace(
             self,
             title=_text(source.get("title"), PERMISSION_CHARACTERS) or self.title,
@@ -54,7 +54,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ParsedPermissionRequest:
     """A permission request, ready to be asked."""
 
     title: str
@@ -109,9 +109,9 @@ def _events_of(update: Mapping[str, Any], turn: str | None) -> list[Event]:
             return [_tool(call, update, turn)] if call else []
         case "plan":
             entries = update.get("entries")
-            return [Plan(turn=turn, entries=_plan(entries))] if isinstance(entries, list) else []
+            return [PlanUpdated(turn=turn, entries=_plan(entries))] if isinstance(entries, list) else []
         case "usage_update":
-            return [Usage(turn=turn, fields=usage_fields(update))]
+            return [UsageReported(turn=turn, fields=usage_fields(update))]
         case _:
             return []
 
@@ -137,7 +137,7 @@ def call_of(update: Mapping[str, Any]) -> str | None:
     return _text(update.get("toolCallId"), 500)
 
 
-def permission_of(call: Call, options: Any) -> Request | None:
+def permission_of(call: KnownToolCall, options: Any) -> ParsedPermissionRequest | None:
     """The request to allow `call`; None when it cannot be shown whole, or offers no option whose meaning is certain."""
     offered = _choosable(options)
     title = _shortened(call.title, _TITLE_CHARACTERS) or call.tool_kind or "an action without a title"
@@ -147,7 +147,7 @@ def permission_of(call: Call, options: Any) -> Request | None:
         return None
     if not offered or len(detail) > PERMISSION_CHARACTERS:
         return None
-    return Request(title=title, detail=detail, digest=digest, options=offered)
+    return ParsedPermissionRequest(title=title, detail=detail, digest=digest, options=offered)
 
 
 def _choosable(options: Any) -> tuple[Mapping[str, str], ...]:
@@ -160,7 +160,7 @@ def _choosable(options: Any) -> tuple[Mapping[str, str], ...]:
     return tuple(option for id_, option in reversed(unique.items()) if id_ and len(kinds[id_]) == 1)
 
 
-def _digest(call: Call, options: tuple[Mapping[str, str], ...]) -> str:
+def _digest(call: KnownToolCall, options: tuple[Mapping[str, str], ...]) -> str:
     """What an answer is bound to: all that says what would be done, nothing that changes from request to request."""
     what = {
         "kind": call.tool_kind,
@@ -184,7 +184,7 @@ def _option(source: Any) -> Mapping[str, str]:
     }
 
 
-def _detail(call: Call) -> str:
+def _detail(call: KnownToolCall) -> str:
     """The whole of what would be done, the command itself first."""
     parts = []
     rest = call.raw_input
@@ -207,7 +207,7 @@ def _detail(call: Call) -> str:
 
 
 def _tool(call: str, update: Mapping[str, Any], turn: str | None) -> ToolCall:
-    known = Call(call=call).with_update(update)
+    known = KnownToolCall(call=call).with_update(update)
     detail = _detail(replace(known, title=None, content=None, locations=None)) if known.raw_input else None
     return ToolCall(
         turn=turn,

@@ -43,7 +43,7 @@ UNWRITABLE: Final = "The agent's journal cannot be written (a full disk?), so no
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ToolResult:
     """What the agent is told."""
 
     text: str
@@ -53,7 +53,7 @@ class Answer:
 @dataclass(slots=True, eq=False)
 class _Open:
     begun: asyncio.Event
-    answered: asyncio.Future[Answer]
+    answered: asyncio.Future[ToolResult]
 
 
 class CallDesk:
@@ -86,26 +86,28 @@ class CallDesk:
         self._count = 0
         self._recent: deque[float] = deque(maxlen=CALLS_A_MINUTE)
 
-    async def call(self, name: str, arguments: Mapping[str, Any]) -> Answer:
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         """Have a tool called; come back with what the agent is told."""
         tool = self.tools.get(name)
         if tool is None:
-            return Answer(f"There is no tool of that name; there are {', '.join(self.tools) or 'none'}.", False)
+            return ToolResult(f"There is no tool of that name; there are {', '.join(self.tools) or 'none'}.", False)
         try:
             source = clean(json.dumps(arguments, ensure_ascii=False))
         except (RecursionError, ValueError):
-            return Answer("The arguments are nested too deeply.", False)
+            return ToolResult("The arguments are nested too deeply.", False)
         if len(source) > ARGUMENTS_LIMIT:
             sentence = (
                 f"The arguments have {len(source):,} characters, and {ARGUMENTS_LIMIT:,} are allowed. Put what is long "
                 "into a file in your workspace, and name the file."
             )
-            return Answer(sentence, False)
+            return ToolResult(sentence, False)
         now = self._clock()
         if len(self._recent) == CALLS_A_MINUTE and now - self._recent[0] < 60:
-            return Answer(f"More than {CALLS_A_MINUTE} calls in a minute; this one was not made. Wait a little.", False)
+            return ToolResult(
+                f"More than {CALLS_A_MINUTE} calls in a minute; this one was not made. Wait a little.", False
+            )
         if self._asking >= OPEN_CALLS:
-            return Answer(f"{OPEN_CALLS} calls wait for their answers; this one was not made.", False)
+            return ToolResult(f"{OPEN_CALLS} calls wait for their answers; this one was not made.", False)
         self._recent.append(now)
         self._asking += 1
         try:
@@ -113,7 +115,7 @@ class CallDesk:
         finally:
             self._asking -= 1
 
-    async def _call(self, tool: Tool, arguments: dict[str, Any]) -> Answer:
+    async def _call(self, tool: Tool, arguments: dict[str, Any]) -> ToolResult:
         self._count += 1
         call = f"{self._journal().incarnation}-{self._count}"
         asked = ToolAsked(call=call, turn=self._turn(), tool=tool.name, arguments=arguments, queued=tool.queued)
@@ -124,7 +126,7 @@ class CallDesk:
                 await self._journal().append(asked)
         except JournalNotWritable:
             del self._open[call]
-            return Answer(UNWRITABLE, False)
+            return ToolResult(UNWRITABLE, False)
         outcome = None
         try:
             answer = await self._answer(one)
@@ -132,8 +134,8 @@ class CallDesk:
                 outcome = "done" if answer.ok else "refused"
                 return answer
             if one.begun.is_set():
-                return Answer(BEGUN, False)
-            return Answer(AWAY_QUEUED, True) if tool.queued else Answer(AWAY_NOW, False)
+                return ToolResult(BEGUN, False)
+            return ToolResult(AWAY_QUEUED, True) if tool.queued else ToolResult(AWAY_NOW, False)
         finally:
             # From here on nobody may begin with it; and who reads the journal later learns that.
             del self._open[call]
@@ -141,7 +143,7 @@ class CallDesk:
                 ToolAnswered(call=call, outcome=outcome or ("unknown" if one.begun.is_set() else "lapsed"))
             )
 
-    async def _answer(self, one: _Open) -> Answer | None:
+    async def _answer(self, one: _Open) -> ToolResult | None:
         """The answer, if it comes in time."""
         begun: asyncio.Future[Any] = asyncio.ensure_future(one.begun.wait())
         answered: asyncio.Future[Any] = one.answered
@@ -172,7 +174,7 @@ class CallDesk:
         if len(text) > ANSWER_LIMIT:
             text = f"{text[:ANSWER_LIMIT]}… ({len(text) - ANSWER_LIMIT:,} more characters)"
         if not one.answered.done():
-            one.answered.set_result(Answer(text, ok))
+            one.answered.set_result(ToolResult(text, ok))
 
     def _find(self, call: str) -> _Open:
         if call not in self._open:

@@ -29,8 +29,8 @@ from fleet.sim.agent.session_store import AssistantMessage, Sessions, ToolMessag
 
 if TYPE_CHECKING:
     from fleet.sim.agent.mcp_servers import ServerTools
-    from fleet.sim.agent.model_api_formats import Spent
-    from fleet.sim.agent.session_store import Session
+    from fleet.sim.agent.model_api_formats import ReportedTokens
+    from fleet.sim.agent.session_store import StoredSession
 
 #: A model that never stops calling tools is stopped.
 MOST_ROUNDS = 50
@@ -47,7 +47,7 @@ class SimAgent:
 
     def __init__(self, sessions: Sessions) -> None:
         self._store = sessions
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, StoredSession] = {}
         self._servers: dict[str, list[Any]] = {}
         self._turns: dict[str, asyncio.Task[schema.PromptResponse]] = {}
         self._client: acp.Client
@@ -121,7 +121,7 @@ class SimAgent:
             turn.cancel()
         await asyncio.gather(*turns, return_exceptions=True)
 
-    async def _turn(self, session: Session, message: UserMessage) -> schema.PromptResponse:
+    async def _turn(self, session: StoredSession, message: UserMessage) -> schema.PromptResponse:
         session.messages.append(message)
         self._store.save(session)
         endpoint = Endpoint.from_environment(os.environ)
@@ -137,8 +137,8 @@ class SimAgent:
                 raise cause from None
             raise
 
-    async def _rounds(self, session: Session, endpoint: Endpoint, theirs: ServerTools) -> schema.PromptResponse:
-        spent: list[Spent] = []
+    async def _rounds(self, session: StoredSession, endpoint: Endpoint, theirs: ServerTools) -> schema.PromptResponse:
+        spent: list[ReportedTokens] = []
         for _ in range(MOST_ROUNDS):
             calls, finished = await self._answer(session, endpoint, theirs)
             if finished.spent is not None:
@@ -157,7 +157,7 @@ class SimAgent:
         return schema.PromptResponse(stop_reason="max_turn_requests", usage=_usage(spent))
 
     async def _answer(
-        self, session: Session, endpoint: Endpoint, theirs: ServerTools
+        self, session: StoredSession, endpoint: Endpoint, theirs: ServerTools
     ) -> tuple[tuple[ToolUse, ...], Finished]:
         """Ask the model once, and keep what it said even where it breaks off."""
         system = f"You are a coding agent. Your workspace is {session.cwd}."
@@ -186,7 +186,7 @@ class SimAgent:
             raise
         raise AssertionError("`ask` ends with `Finished` or raises")
 
-    async def _use_tools(self, session: Session, calls: tuple[ToolUse, ...], theirs: ServerTools) -> None:
+    async def _use_tools(self, session: StoredSession, calls: tuple[ToolUse, ...], theirs: ServerTools) -> None:
         outputs: list[ToolOutput] = []
         try:
             for call in calls:
@@ -197,7 +197,7 @@ class SimAgent:
             session.messages.append(ToolMessage(tuple(outputs)))
             self._store.save(session)
 
-    async def _use_tool(self, session: Session, call: ToolUse, theirs: ServerTools) -> ToolOutput:
+    async def _use_tool(self, session: StoredSession, call: ToolUse, theirs: ServerTools) -> ToolOutput:
         wrong = None if call.name in theirs else tools.problem(call)
         name = call.name if wrong or call.name in theirs else tools.title(call)
         kind: Any = {"Bash": "execute", "Write": "edit"}.get(call.name, "other")
@@ -221,7 +221,7 @@ class SimAgent:
         await self._say(session, _progress(output))
         return output
 
-    async def _allowed(self, session: Session, call: ToolUse, title: str, kind: Any) -> bool:
+    async def _allowed(self, session: StoredSession, call: ToolUse, title: str, kind: Any) -> bool:
         if tools.key(call) in session.allowed:
             return True
         asked = schema.ToolCallUpdate(
@@ -237,7 +237,7 @@ class SimAgent:
             session.allowed.add(tools.key(call))
         return outcome.option_id in {"allow_always", "allow_once"}
 
-    async def _replay(self, session: Session) -> None:
+    async def _replay(self, session: StoredSession) -> None:
         for message in session.messages:
             match message:
                 case UserMessage(texts, images):
@@ -255,7 +255,7 @@ class SimAgent:
                     for output in outputs:
                         await self._say(session, _progress(output))
 
-    async def _say(self, session: Session, update: Any) -> None:
+    async def _say(self, session: StoredSession, update: Any) -> None:
         await self._client.session_update(session_id=session.id, update=update)
 
 
@@ -288,7 +288,7 @@ def _message(prompt: list[Any]) -> UserMessage:
     return UserMessage(tuple(texts), tuple(images))
 
 
-def _usage(spent: list[Spent]) -> schema.Usage:
+def _usage(spent: list[ReportedTokens]) -> schema.Usage:
     read, written = sum(s.input for s in spent), sum(s.output for s in spent)
     cached = sum(s.cached for s in spent)
     return schema.Usage(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fleet.sim.agent.session_store import AssistantMessage, ToolOutput, ToolUse, UserMessage
-from fleet.sim.agent.tools import Offer
+from fleet.sim.agent.tools import OfferedTool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -25,7 +25,7 @@ READY_S = 30.0
 class ServerTools:
     """The tools of the servers that are connected, each called ``mcp__SERVER__TOOL``."""
 
-    offers: tuple[Offer, ...] = ()
+    offers: tuple[OfferedTool, ...] = ()
     _homes: dict[str, tuple[Any, str]] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
@@ -33,7 +33,7 @@ class ServerTools:
 
     def add(self, server: str, session: Any, tool: Any) -> None:
         name = f"{PREFIX}{server}__{tool.name}"
-        self.offers += (Offer(name, tool.description or "", tool.input_schema),)
+        self.offers += (OfferedTool(name, tool.description or "", tool.input_schema),)
         self._homes[name] = session, tool.name
 
     async def use(self, call: ToolUse) -> ToolOutput:

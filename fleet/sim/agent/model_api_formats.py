@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from fleet.sim.agent.session_store import Message
-    from fleet.sim.agent.tools import Offer
+    from fleet.sim.agent.tools import OfferedTool
 
 MAX_TOKENS = 8_192
 
@@ -39,7 +39,7 @@ class ThoughtDelta:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spent:
+class ReportedTokens:
     """Tokens of one answer, as the API reports them."""
 
     input: int = 0
@@ -52,7 +52,7 @@ class Spent:
 class Finished:
     cut_short: bool
     """The answer reached its limit of tokens."""
-    spent: Spent | None
+    spent: ReportedTokens | None
 
 
 Piece: TypeAlias = TextDelta | ThoughtDelta | ToolUse | Finished
@@ -65,7 +65,7 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
+class ModelQuestion:
     """What is to be sent."""
 
     path: str
@@ -75,7 +75,7 @@ class Question:
     listener: Listener
 
 
-class Dialect(Protocol):
+class ApiFormat(Protocol):
     base_url: str
     """Where the API is when nothing else was said."""
     model: str
@@ -83,8 +83,8 @@ class Dialect(Protocol):
     """Of the environment variables that name its address and key."""
 
     def question(
-        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[Offer]
-    ) -> Question: ...
+        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[OfferedTool]
+    ) -> ModelQuestion: ...
 
 
 def failure(source: Any, status: int | None = None) -> ModelError:
@@ -115,8 +115,8 @@ class Anthropic:
     prefix = "ANTHROPIC"
 
     def question(
-        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[Offer]
-    ) -> Question:
+        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[OfferedTool]
+    ) -> ModelQuestion:
         asked = [_anthropic(message) for message in messages]
         # The whole conversation up to here is worth caching for the next request.
         asked[-1]["content"][-1]["cache_control"] = {"type": "ephemeral"}
@@ -132,7 +132,7 @@ class Anthropic:
             "messages": asked,
         }
         headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
-        return Question(path="/v1/messages", headers=headers, body=body, listener=_AnthropicListener())
+        return ModelQuestion(path="/v1/messages", headers=headers, body=body, listener=_AnthropicListener())
 
 
 def _anthropic(message: Message) -> dict[str, Any]:
@@ -198,23 +198,23 @@ class _AnthropicListener:
                 if isinstance(value, int):
                     self._usage[name] = max(value, self._usage.get(name, 0))
 
-    def _spent(self) -> Spent:
+    def _spent(self) -> ReportedTokens:
         cached = self._usage.get("cache_read_input_tokens", 0)
         fresh = self._usage.get("input_tokens", 0) + self._usage.get("cache_creation_input_tokens", 0)
-        return Spent(input=fresh + cached, cached=cached, output=self._usage.get("output_tokens", 0))
+        return ReportedTokens(input=fresh + cached, cached=cached, output=self._usage.get("output_tokens", 0))
 
 
 # OpenAI Responses.
 
 
-class Responses:
+class ResponsesFormat:
     base_url = "https://api.openai.com/v1"
     model = "gpt-5"
     prefix = "OPENAI"
 
     def question(
-        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[Offer]
-    ) -> Question:
+        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[OfferedTool]
+    ) -> ModelQuestion:
         offered = [
             {
                 "type": "function",
@@ -235,7 +235,7 @@ class Responses:
             "input": [item for message in messages for item in _responses(message)],
         }
         headers = {"authorization": f"Bearer {key}"}
-        return Question(path="/responses", headers=headers, body=body, listener=_ResponsesListener())
+        return ModelQuestion(path="/responses", headers=headers, body=body, listener=_ResponsesListener())
 
 
 def _responses(message: Message) -> Iterator[dict[str, Any]]:
@@ -274,24 +274,24 @@ class _ResponsesListener:
                 raise failure({"error": data})
 
     @staticmethod
-    def _spent(usage: object) -> Spent | None:
+    def _spent(usage: object) -> ReportedTokens | None:
         if not isinstance(usage, dict):
             return None
         cached = (usage.get("input_tokens_details") or {}).get("cached_tokens", 0)
-        return Spent(input=usage.get("input_tokens", 0), cached=cached, output=usage.get("output_tokens", 0))
+        return ReportedTokens(input=usage.get("input_tokens", 0), cached=cached, output=usage.get("output_tokens", 0))
 
 
 # OpenAI Chat Completions.
 
 
-class Completions:
+class CompletionsFormat:
     base_url = "https://api.openai.com/v1"
     model = "gpt-5-mini"
     prefix = "OPENAI"
 
     def question(
-        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[Offer]
-    ) -> Question:
+        self, key: str, model: str, system: str, messages: Sequence[Message], offers: Sequence[OfferedTool]
+    ) -> ModelQuestion:
         offered = [
             {
                 "type": "function",
@@ -309,7 +309,7 @@ class Completions:
             "messages": asked,
         }
         headers = {"authorization": f"Bearer {key}"}
-        return Question(path="/chat/completions", headers=headers, body=body, listener=_CompletionsListener())
+        return ModelQuestion(path="/chat/completions", headers=headers, body=body, listener=_CompletionsListener())
 
 
 def _chat(message: Message) -> Iterator[dict[str, Any]]:
@@ -336,7 +336,7 @@ def _chat(message: Message) -> Iterator[dict[str, Any]]:
 class _CompletionsListener:
     def __init__(self) -> None:
         self._calls: dict[int, list[str]] = {}
-        self._spent: Spent | None = None
+        self._spent: ReportedTokens | None = None
         self._cut = False
 
     def feed(self, data: Mapping[str, Any]) -> Iterator[Piece]:
@@ -350,7 +350,7 @@ class _CompletionsListener:
         usage = data.get("usage")
         if isinstance(usage, dict):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-            self._spent = Spent(
+            self._spent = ReportedTokens(
                 input=usage.get("prompt_tokens", 0), cached=cached, output=usage.get("completion_tokens", 0)
             )
         for choice in data.get("choices") or ():
@@ -366,4 +366,8 @@ class _CompletionsListener:
                 call[2] += function.get("arguments") or ""
 
 
-DIALECTS: Mapping[str, Dialect] = {"anthropic": Anthropic(), "responses": Responses(), "chat": Completions()}
+DIALECTS: Mapping[str, ApiFormat] = {
+    "anthropic": Anthropic(),
+    "responses": ResponsesFormat(),
+    "chat": CompletionsFormat(),
+}

@@ -18,9 +18,9 @@ from fleet.sim.agent.tools import OFFERS
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from fleet.sim.agent.model_api_formats import Dialect, Piece, Question
+    from fleet.sim.agent.model_api_formats import ApiFormat, ModelQuestion, Piece
     from fleet.sim.agent.session_store import Message
-    from fleet.sim.agent.tools import Offer
+    from fleet.sim.agent.tools import OfferedTool
 
 CONNECT_TIMEOUT_S = 15.0
 #: A provider sends something, if only a ping, far more often.
@@ -32,7 +32,7 @@ LONGEST_ERROR = 64 * 1024
 class Endpoint:
     """Where the model is, and how it is asked."""
 
-    dialect: Dialect
+    dialect: ApiFormat
     base_url: str
     key: str
     model: str
@@ -61,7 +61,7 @@ class Endpoint:
 
 
 async def ask(
-    endpoint: Endpoint, system: str, messages: Sequence[Message], offers: Sequence[Offer] = OFFERS
+    endpoint: Endpoint, system: str, messages: Sequence[Message], offers: Sequence[OfferedTool] = OFFERS
 ) -> AsyncGenerator[Piece, None]:
     """The answer as it comes; its last piece is `Finished`. `offers` are the tools that the model may call.
 
@@ -109,7 +109,7 @@ class Events:
         return done
 
 
-async def _events(base_url: str, question: Question) -> AsyncGenerator[dict[str, Any], None]:
+async def _events(base_url: str, question: ModelQuestion) -> AsyncGenerator[dict[str, Any], None]:
     events = Events()
     async with contextlib.aclosing(_post(base_url, question)) as pieces:
         async for piece in pieces:
@@ -117,7 +117,7 @@ async def _events(base_url: str, question: Question) -> AsyncGenerator[dict[str,
                 yield {"done": True} if data == "[DONE]" else json.loads(data)
 
 
-async def _post(base_url: str, question: Question) -> AsyncGenerator[bytes, None]:
+async def _post(base_url: str, question: ModelQuestion) -> AsyncGenerator[bytes, None]:
     """The body of the response as it comes. The connection is closed when the caller stops listening."""
     parts = urlsplit(base_url)
     secure = parts.scheme == "https"

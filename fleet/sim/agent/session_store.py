@@ -54,7 +54,7 @@ Message = UserMessage | AssistantMessage | ToolMessage
 
 
 @dataclass(slots=True)
-class Session:
+class StoredSession:
     id: str
     cwd: str
     messages: list[Message] = field(default_factory=list)
@@ -74,18 +74,18 @@ class Sessions:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def create(self, cwd: str) -> Session:
-        session = Session(id=uuid.uuid4().hex, cwd=cwd)
+    def create(self, cwd: str) -> StoredSession:
+        session = StoredSession(id=uuid.uuid4().hex, cwd=cwd)
         self.save(session)
         return session
 
-    def load(self, session_id: str) -> Session | None:
+    def load(self, session_id: str) -> StoredSession | None:
         """The session as it was last saved; None where there is none, or its file cannot be read."""
         if not _ID.fullmatch(session_id):
             return None
         try:
             source = json.loads((self._folder / f"{session_id}.json").read_text(encoding="utf-8"))
-            session = Session(
+            session = StoredSession(
                 source["id"], source["cwd"], [_read(m) for m in source["messages"]], set(source["allowed"])
             )
         except (OSError, ValueError, KeyError, TypeError):
@@ -93,7 +93,7 @@ class Sessions:
         session.settle()
         return session
 
-    def save(self, session: Session) -> None:
+    def save(self, session: StoredSession) -> None:
         """Write the file, whole or not at all."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = {

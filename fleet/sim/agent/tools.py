@@ -37,7 +37,7 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class OfferedTool:
     """A tool as the model is told of it."""
 
     name: str
@@ -45,7 +45,7 @@ class Offer:
     schema: Mapping[str, Any]
 
 
-OFFERS = tuple(Offer(name, text, SCHEMAS[name]) for name, text in DESCRIPTIONS.items())
+OFFERS = tuple(OfferedTool(name, text, SCHEMAS[name]) for name, text in DESCRIPTIONS.items())
 
 
 def key(call: ToolUse) -> str:

@@ -8,24 +8,32 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from fleet.sim.provider import api_errors
-from fleet.sim.provider.api_writer import Block, cut, decoded_size, frame, members, number, word
-from fleet.sim.provider.normalized_request import AssistantText, BadRequest, Call, Picture, Request, Result, UserText
+from fleet.sim.provider.api_writer import ContentBlock, cut, decoded_size, frame, members, number, word
+from fleet.sim.provider.normalized_request import (
+    AssistantText,
+    BadRequest,
+    NormalizedRequest,
+    Picture,
+    RequestedCall,
+    ToolOutcome,
+    UserText,
+)
 from fleet.sim.provider.token_count import segment
 from fleet.sim.provider.usage_report import part, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fleet.sim.provider.api_writer import Envelope, Stop
+    from fleet.sim.provider.api_writer import ResponseEnvelope, Stop
     from fleet.sim.provider.normalized_request import Item, Segment
     from fleet.sim.provider.prompt_directives import UseTool
-    from fleet.sim.provider.token_count import Usage
+    from fleet.sim.provider.token_count import BilledTokens
     from fleet.sim.provider.usage_report import Place
 
 _STOPS: dict[Stop, str] = {"end": "end_turn", "tool": "tool_use", "length": "max_tokens"}
 
 
-def read(body: Mapping[str, Any], *, counting: bool = False) -> Request:
+def read(body: Mapping[str, Any], *, counting: bool = False) -> NormalizedRequest:
     """Read a request to `/v1/messages`, or with `counting` to `/v1/messages/count_tokens`.
 
     Raises:
@@ -51,7 +59,7 @@ def read(body: Mapping[str, Any], *, counting: bool = False) -> Request:
     max_tokens = number(body, "max_tokens")
     if max_tokens is None and not counting:
         raise BadRequest("max_tokens: a whole number of at least 1 is required")
-    return Request(
+    return NormalizedRequest(
         api="anthropic",
         model=word(body, "model"),
         items=tuple(items),
@@ -76,22 +84,22 @@ def _items(role: str, block: Mapping[str, Any]) -> Iterator[Item]:
             source = block.get("source") or {}
             yield Picture(str(source.get("media_type", "image")), decoded_size(str(source.get("data", ""))))
         case "tool_use":
-            yield Call(word(block, "id"), word(block, "name"))
+            yield RequestedCall(word(block, "id"), word(block, "name"))
         case "tool_result":
             content = block.get("content") or ""
             parts = _blocks(content, "tool_result.content")
-            yield Result(word(block, "tool_use_id"), "\n".join(str(p["text"]) for p in parts if "text" in p))
+            yield ToolOutcome(word(block, "tool_use_id"), "\n".join(str(p["text"]) for p in parts if "text" in p))
 
 
-class Writer:
+class AnthropicWriter:
     """Writes one answer. One content block is open at a time."""
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: ResponseEnvelope) -> None:
         self._envelope = envelope
-        self._blocks: list[Block] = []
+        self._blocks: list[ContentBlock] = []
         self._open = False
 
-    def begin(self, usage: Usage) -> Iterator[bytes]:
+    def begin(self, usage: BilledTokens) -> Iterator[bytes]:
         placeholder = dataclasses.replace(usage, output=min(1, usage.output))
         message = self._message([], None, placeholder, "start")
         yield _event({"type": "message_start", "message": message})
@@ -111,13 +119,13 @@ class Writer:
         source = json.dumps(step.input, ensure_ascii=False)
         call_id = f"toolu_{self._envelope.id}{len(self._blocks):02d}"
         yield from self._close()
-        self._blocks.append(Block("call", call_id, source, step.name))
+        self._blocks.append(ContentBlock("call", call_id, source, step.name))
         yield self._start({"type": "tool_use", "id": call_id, "name": step.name, "input": {}})
         yield self._delta({"type": "input_json_delta", "partial_json": ""})
         for piece in cut(source, 24):
             yield self._delta({"type": "input_json_delta", "partial_json": piece})
 
-    def end(self, stop: Stop, usage: Usage) -> Iterator[bytes]:
+    def end(self, stop: Stop, usage: BilledTokens) -> Iterator[bytes]:
         yield from self._close()
         kind = self._envelope.telling
         if kind == "steps":
@@ -128,13 +136,15 @@ class Writer:
         yield _event(put({"type": "message_delta", "delta": delta}, kind, "anthropic", "end", usage))
         yield _event({"type": "message_stop"})
 
-    def failure(self, status: int, message: str, usage: Usage | None = None) -> Iterator[bytes]:
+    def failure(self, status: int, message: str, usage: BilledTokens | None = None) -> Iterator[bytes]:
         yield frame(api_errors.body("anthropic", status, message, self._envelope.request_id), "error")
 
-    def document(self, stop: Stop, usage: Usage) -> dict[str, Any]:
+    def document(self, stop: Stop, usage: BilledTokens) -> dict[str, Any]:
         return self._message([_content(block) for block in self._blocks], _STOPS[stop], usage, "document")
 
-    def _message(self, content: list[dict[str, Any]], stop: str | None, usage: Usage, place: Place) -> dict[str, Any]:
+    def _message(
+        self, content: list[dict[str, Any]], stop: str | None, usage: BilledTokens, place: Place
+    ) -> dict[str, Any]:
         message = {
             "id": f"msg_{self._envelope.id}",
             "type": "message",
@@ -150,7 +160,7 @@ class Writer:
         if self._open and self._blocks[-1].kind == kind:
             return
         yield from self._close()
-        self._blocks.append(Block(kind, ""))
+        self._blocks.append(ContentBlock(kind, ""))
         yield self._start(empty)
 
     def _start(self, empty: dict[str, Any]) -> bytes:
@@ -177,7 +187,7 @@ def _signature(thought: str) -> str:
     return hashlib.sha256(thought.encode("utf-8", "replace")).hexdigest()
 
 
-def _content(block: Block) -> dict[str, Any]:
+def _content(block: ContentBlock) -> dict[str, Any]:
     match block.kind:
         case "thought":
             return {"type": "thinking", "thinking": block.text, "signature": _signature(block.text)}

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fleet.sim.provider.prompt_directives import UseTool
-    from fleet.sim.provider.token_count import Usage
+    from fleet.sim.provider.token_count import BilledTokens
     from fleet.sim.provider.usage_report import Kind
 
 Stop: TypeAlias = Literal["end", "tool", "length"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Envelope:
+class ResponseEnvelope:
     """What an answer is called."""
 
     id: str
@@ -35,7 +35,7 @@ class Envelope:
 
 
 @dataclass(slots=True)
-class Block:
+class ContentBlock:
     """One piece of the answer, while it grows."""
 
     kind: Literal["text", "thought", "call"]
@@ -47,19 +47,19 @@ class Block:
     """The tool call's input is no JSON."""
 
 
-class Writer(Protocol):
+class ApiWriter(Protocol):
     """Turns an answer, as it comes into being, into the frames of one API; or, at its end, into one document."""
 
-    def begin(self, usage: Usage) -> Iterable[bytes]: ...
+    def begin(self, usage: BilledTokens) -> Iterable[bytes]: ...
     def thought(self, delta: str) -> Iterable[bytes]: ...
     def text(self, delta: str) -> Iterable[bytes]: ...
     def call(self, step: UseTool) -> Iterable[bytes]: ...
-    def end(self, stop: Stop, usage: Usage) -> Iterable[bytes]: ...
-    def failure(self, status: int, message: str, usage: Usage | None = None) -> Iterable[bytes]:
+    def end(self, stop: Stop, usage: BilledTokens) -> Iterable[bytes]: ...
+    def failure(self, status: int, message: str, usage: BilledTokens | None = None) -> Iterable[bytes]:
         """An error in mid-stream; with `usage` it tells what was billed, where the API has a place for that."""
         ...
 
-    def document(self, stop: Stop, usage: Usage) -> dict[str, Any]: ...
+    def document(self, stop: Stop, usage: BilledTokens) -> dict[str, Any]: ...
 
 
 def frame(data: Mapping[str, Any] | str, event: str | None = None) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from budget.tokens import Tokens
-from fleet.sim.provider.token_count import Usage
+from fleet.sim.provider.token_count import BilledTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ LONGEST_TEXT = 8_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class BilledRequest:
     """One request to a model."""
 
     number: int
@@ -52,7 +52,7 @@ class Entry:
     status: int = 200
     stop: str | None = None
     answer: str = ""
-    usage: Usage = field(default_factory=Usage)
+    usage: BilledTokens = field(default_factory=BilledTokens)
     reported: bool = False
     """The response said what was billed, all of it."""
     max_tokens: int | None = None
@@ -82,12 +82,12 @@ class Entry:
         return {**fields, "usage": dict(self.usage.as_ledger()), "tokens": dataclasses.asdict(self.tokens)}
 
 
-class Ledger:
+class BillingLedger:
     """The requests, newest last, and a way to wait for them."""
 
     def __init__(self, log: IO[str] | None = None) -> None:
         self._log = log
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, BilledRequest] = {}
         self._changed = asyncio.Condition()
         self._count = 0
 
@@ -96,10 +96,10 @@ class Ledger:
         return self._count
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[BilledRequest, ...]:
         return tuple(self._entries.values())
 
-    async def put(self, entry: Entry) -> None:
+    async def put(self, entry: BilledRequest) -> None:
         """Add an entry, or replace the one of the same number; a finished one goes to the log."""
         self._entries[entry.number] = entry
         while len(self._entries) > CAPACITY:
@@ -111,10 +111,10 @@ class Ledger:
             self._changed.notify_all()
 
     async def find(
-        self, matches: Callable[[Entry], bool], *, at_least: int = 0, timeout: float = 0.0
-    ) -> tuple[Entry, ...]:
+        self, matches: Callable[[BilledRequest], bool], *, at_least: int = 0, timeout: float = 0.0
+    ) -> tuple[BilledRequest, ...]:
         """The matching entries, as soon as there are `at_least` so many, or after `timeout` seconds what there is."""
-        found: tuple[Entry, ...] = ()
+        found: tuple[BilledRequest, ...] = ()
 
         def enough() -> bool:
             nonlocal found

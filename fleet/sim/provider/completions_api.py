@@ -7,22 +7,30 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from fleet.sim.provider import api_errors
-from fleet.sim.provider.api_writer import Block, cut, decoded_size, frame, members, number, word
-from fleet.sim.provider.normalized_request import AssistantText, BadRequest, Call, Picture, Request, Result, UserText
-from fleet.sim.provider.token_count import Usage, segment
+from fleet.sim.provider.api_writer import ContentBlock, cut, decoded_size, frame, members, number, word
+from fleet.sim.provider.normalized_request import (
+    AssistantText,
+    BadRequest,
+    NormalizedRequest,
+    Picture,
+    RequestedCall,
+    ToolOutcome,
+    UserText,
+)
+from fleet.sim.provider.token_count import BilledTokens, segment
 from fleet.sim.provider.usage_report import put, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fleet.sim.provider.api_writer import Envelope, Stop
+    from fleet.sim.provider.api_writer import ResponseEnvelope, Stop
     from fleet.sim.provider.normalized_request import Item, Segment
     from fleet.sim.provider.prompt_directives import UseTool
 
 _STOPS: dict[Stop, str] = {"end": "stop", "tool": "tool_calls", "length": "length"}
 
 
-def read(body: Mapping[str, Any]) -> Request:
+def read(body: Mapping[str, Any]) -> NormalizedRequest:
     """Read a request to `/v1/chat/completions`.
 
     Raises:
@@ -45,7 +53,7 @@ def read(body: Mapping[str, Any]) -> Request:
             segments.append(segment(source, picture=isinstance(found, Picture)))
             items.extend([found] if found else [])
     options = body.get("stream_options") or {}
-    return Request(
+    return NormalizedRequest(
         api="chat",
         model=word(body, "model"),
         items=tuple(items),
@@ -60,7 +68,7 @@ def read(body: Mapping[str, Any]) -> Request:
 def _message(message: Mapping[str, Any], where: str) -> Iterator[tuple[dict[str, Any], Item | None]]:
     role, content = word(message, "role", where), message.get("content")
     if role == "tool":
-        yield dict(message), Result(word(message, "tool_call_id", where), _text(content))
+        yield dict(message), ToolOutcome(word(message, "tool_call_id", where), _text(content))
         return
     parts = (
         [{"type": "text", "text": content}] if isinstance(content, str) else members(content or [], f"{where}content")
@@ -79,7 +87,7 @@ def _message(message: Mapping[str, Any], where: str) -> Iterator[tuple[dict[str,
             yield source, None
     for call in members(message.get("tool_calls") or [], f"{where}tool_calls"):
         function = call.get("function") or {}
-        yield {"role": role, **call}, Call(word(call, "id", where), str(function.get("name", "")))
+        yield {"role": role, **call}, RequestedCall(word(call, "id", where), str(function.get("name", "")))
 
 
 def _text(content: object) -> str:
@@ -88,16 +96,16 @@ def _text(content: object) -> str:
     return "" if content is None else str(content)
 
 
-class Writer:
+class CompletionsWriter:
     """Writes one answer. Thoughts have no place in this API: they are billed, not shown."""
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: ResponseEnvelope) -> None:
         self._envelope = envelope
         self._text = ""
-        self._calls: list[Block] = []
-        self._asked = Usage()
+        self._calls: list[ContentBlock] = []
+        self._asked = BilledTokens()
 
-    def begin(self, usage: Usage) -> Iterator[bytes]:
+    def begin(self, usage: BilledTokens) -> Iterator[bytes]:
         self._asked = usage
         yield self._chunk({"role": "assistant", "content": "", "refusal": None})
 
@@ -110,7 +118,7 @@ class Writer:
 
     def call(self, step: UseTool) -> Iterator[bytes]:
         index = len(self._calls)
-        block = Block(
+        block = ContentBlock(
             "call", f"call_{self._envelope.id}{index:02d}", json.dumps(step.input, ensure_ascii=False), step.name
         )
         self._calls.append(block)
@@ -119,7 +127,7 @@ class Writer:
         for piece in cut(block.text, 24):
             yield self._chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
 
-    def end(self, stop: Stop, usage: Usage) -> Iterator[bytes]:
+    def end(self, stop: Stop, usage: BilledTokens) -> Iterator[bytes]:
         yield self._chunk({}, _STOPS[stop])
         kind = self._envelope.telling
         if self._envelope.include_usage and kind not in {"none", "unfinal"}:
@@ -128,10 +136,10 @@ class Writer:
             yield frame(put({**self._head("chat.completion.chunk"), "choices": choices}, kind, "chat", "end", usage))
         yield frame("[DONE]")
 
-    def failure(self, status: int, message: str, usage: Usage | None = None) -> Iterator[bytes]:
+    def failure(self, status: int, message: str, usage: BilledTokens | None = None) -> Iterator[bytes]:
         yield frame(api_errors.body("chat", status, message, self._envelope.request_id))
 
-    def document(self, stop: Stop, usage: Usage) -> dict[str, Any]:
+    def document(self, stop: Stop, usage: BilledTokens) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self._text or None, "refusal": None}
         if self._calls:
             message["tool_calls"] = [

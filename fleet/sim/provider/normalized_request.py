@@ -36,20 +36,20 @@ class AssistantText:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RequestedCall:
     id: str
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ToolOutcome:
     """What a tool gave back."""
 
     call: str
     text: str
 
 
-Item: TypeAlias = UserText | Picture | AssistantText | Call | Result
+Item: TypeAlias = UserText | Picture | AssistantText | RequestedCall | ToolOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class NormalizedRequest:
     api: Api
     model: str
     items: tuple[Item, ...]
@@ -81,7 +81,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ConversationTurn:
     """Where the conversation stands: what the person last said, and what tools have answered since."""
 
     text: str
@@ -103,7 +103,7 @@ _ADDED = re.compile(
 )
 
 
-def turn_of(items: tuple[Item, ...]) -> Turn:
+def turn_of(items: tuple[Item, ...]) -> ConversationTurn:
     """The running turn: from the last words of the person on. Words that were added do not count."""
     start, text, spoken = 0, "", 0
     for index, item in enumerate(items):
@@ -113,6 +113,6 @@ def turn_of(items: tuple[Item, ...]) -> Turn:
     while first > 0 and isinstance(items[first - 1], Picture | UserText):
         first -= 1
     pictures = tuple(item for item in items[first:] if isinstance(item, Picture))
-    names = {item.id: item.name for item in items if isinstance(item, Call)}
-    results = tuple((names.get(i.call, "The tool"), i.text) for i in items[start:] if isinstance(i, Result))
-    return Turn(text=text, pictures=pictures, results=results, spoken=spoken)
+    names = {item.id: item.name for item in items if isinstance(item, RequestedCall)}
+    results = tuple((names.get(i.call, "The tool"), i.text) for i in items[start:] if isinstance(i, ToolOutcome))
+    return ConversationTurn(text=text, pictures=pictures, results=results, spoken=spoken)

@@ -92,7 +92,7 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitDirective:
     name: str | None
     """None: for ever."""
 
@@ -115,12 +115,14 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Something of how the answer travels: fields of `fleet.sim.provider.response_delivery.Delivery`."""
+    """Something of how the answer travels: fields of `fleet.sim.provider.response_delivery.ResponseDelivery`."""
 
     changed: Mapping[str, Any]
 
 
-Step: TypeAlias = Say | Think | UseTool | RunCommand | Repeat | Slow | Delay | Wait | Fail | Disconnect | Deliver
+Step: TypeAlias = (
+    Say | Think | UseTool | RunCommand | Repeat | Slow | Delay | WaitDirective | Fail | Disconnect | Deliver
+)
 
 #: More than this is not said, streamed or waited for, whoever asks.
 MOST_REPETITIONS = 100_000
@@ -211,9 +213,9 @@ def _step(name: str, argument: str) -> Step | None:
             case "delay":
                 return Delay(_pause(argument))
             case "wait":
-                return Wait(argument) if argument else None
+                return WaitDirective(argument) if argument else None
             case "hang":
-                return Wait(None)
+                return WaitDirective(None)
             case "disconnect":
                 return Disconnect(_times(argument))
             case "short" | "unfinished":

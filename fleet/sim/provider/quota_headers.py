@@ -19,7 +19,7 @@ MINUTE, FIVE_HOURS, WEEK = 60.0, 5 * 3_600.0, 7 * 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class SimQuota:
     """Tokens and requests that an account has, per window."""
 
     requests_per_minute: int = 1_000
@@ -33,10 +33,10 @@ class Limits:
     """Whether a plan whose window is used up is turned away (429), as real ones are, and not only told."""
 
 
-class Windows:
+class SimWindows:
     """What one account used, and when. Fixed windows that begin at multiples of their length."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: SimQuota) -> None:
         self.limits = limits
         #: By length, the number of the latest window and its requests, input and output tokens.
         self._latest: dict[tuple[float, str], tuple[int, tuple[int, int, int]]] = {}

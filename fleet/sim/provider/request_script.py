@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from core.errors import MusterError
-from fleet.sim.provider.quota_headers import Limits
+from fleet.sim.provider.quota_headers import SimQuota
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ class Script:
     orders: tuple[tuple[int, int, str], ...] = ()
     """First request, last request, directives."""
     otherwise: str | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: SimQuota = field(default_factory=SimQuota)
 
     def order(self, number: int) -> str | None:
         """The directives for this request, or None: the person's own count."""
@@ -78,11 +78,11 @@ def _orders(path: Path, requests: dict[Any, Any]) -> tuple[tuple[tuple[int, int,
     return tuple(orders), otherwise
 
 
-def _limits(path: Path, source: dict[Any, Any]) -> Limits:
-    names = {f.name for f in dataclasses.fields(Limits)} - {"families", "refuses"}
+def _limits(path: Path, source: dict[Any, Any]) -> SimQuota:
+    names = {f.name for f in dataclasses.fields(SimQuota)} - {"families", "refuses"}
     for key, value in source.items():
         if key not in names or not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ScriptError(
                 f"{path}: limits.{key}: one of {', '.join(sorted(names))} with a whole number is expected"
             )
-    return Limits(**source)
+    return SimQuota(**source)

@@ -33,7 +33,7 @@ _SIZES = (1, 2, 3, 7, 40, 300, 3_000)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Delivery:
+class ResponseDelivery:
     """How one answer is delivered."""
 
     encoding: Encoding | None = None
@@ -59,10 +59,10 @@ class Delivery:
         return self.encoding is None and self.chunk == "event" and not self.linger_s
 
 
-class Outlet:
+class ResponseBody:
     """The body of one response on its way to the client."""
 
-    def __init__(self, http: web.Request, delivery: Delivery, api: Api, dice: random.Random) -> None:
+    def __init__(self, http: web.Request, delivery: ResponseDelivery, api: Api, dice: random.Random) -> None:
         self._http, self._delivery, self._api, self._dice = http, delivery, api, dice
         self._compress = _compressor(delivery.encoding)
         self._response: web.StreamResponse | None = None

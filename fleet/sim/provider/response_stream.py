@@ -14,56 +14,66 @@ from aiohttp import web
 from fleet.sim.provider import api_errors, usage_report
 from fleet.sim.provider.api_writer import call_tokens, frame
 from fleet.sim.provider.billing_ledger import LONGEST_TEXT
-from fleet.sim.provider.prompt_directives import Delay, Deliver, Disconnect, Fail, Say, Slow, Think, UseTool, Wait
-from fleet.sim.provider.response_delivery import Delivery, Outlet
-from fleet.sim.provider.token_count import Meter, Usage
+from fleet.sim.provider.prompt_directives import (
+    Delay,
+    Deliver,
+    Disconnect,
+    Fail,
+    Say,
+    Slow,
+    Think,
+    UseTool,
+    WaitDirective,
+)
+from fleet.sim.provider.response_delivery import ResponseBody, ResponseDelivery
+from fleet.sim.provider.token_count import BilledTokens, TokenMeter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from fleet.sim.provider.api_writer import Stop, Writer
-    from fleet.sim.provider.billing_ledger import Entry, State
-    from fleet.sim.provider.normalized_request import Api, Request
+    from fleet.sim.provider.api_writer import ApiWriter, Stop
+    from fleet.sim.provider.billing_ledger import BilledRequest, State
+    from fleet.sim.provider.normalized_request import Api, NormalizedRequest
     from fleet.sim.provider.prompt_directives import Step
 
 
 class Shared(Protocol):
     """What all answers of a provider have in common."""
 
-    def bill_input(self, request: Request, account: str) -> Usage: ...
-    def pieces(self, request: Request, step: Say | Think) -> Iterable[str]: ...
-    async def stand(self, wait: Wait) -> None: ...
+    def bill_input(self, request: NormalizedRequest, account: str) -> BilledTokens: ...
+    def pieces(self, request: NormalizedRequest, step: Say | Think) -> Iterable[str]: ...
+    async def stand(self, wait: WaitDirective) -> None: ...
 
 
-def delivery_of(steps: Iterable[Step]) -> Delivery:
+def delivery_of(steps: Iterable[Step]) -> ResponseDelivery:
     """How these steps want the answer delivered, wherever they say it."""
     changed: dict[str, Any] = {}
     for step in steps:
         if isinstance(step, Deliver):
             changed.update(step.changed)
-    return Delivery(**changed)
+    return ResponseDelivery(**changed)
 
 
-class Answer:
+class ResponseStream:
     """One answer on its way."""
 
     def __init__(
         self,
         shared: Shared,
         http: web.Request,
-        request: Request,
-        entry: Entry,
-        writer: Writer,
+        request: NormalizedRequest,
+        entry: BilledRequest,
+        writer: ApiWriter,
         headers: Mapping[str, str],
-        delivery: Delivery,
+        delivery: ResponseDelivery,
     ) -> None:
         self._shared, self._http, self._request = shared, http, request
         self._entry, self._writer, self._headers = entry, writer, headers
         self._delivery = delivery
         dice = random.Random(f"{entry.number}:{request.digest}")  # noqa: S311
-        self._outlet = Outlet(http, delivery, request.api, dice)
-        self._meter = Meter(request.max_tokens)
-        self._input: Usage | None = None
+        self._outlet = ResponseBody(http, delivery, request.api, dice)
+        self._meter = TokenMeter(request.max_tokens)
+        self._input: BilledTokens | None = None
         self._begun = False
         self._said: list[str] = []
         self._slow = 0.0
@@ -73,11 +83,11 @@ class Answer:
         self._reported = False
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> BilledTokens:
         """What is billed so far: nothing, when the model never began."""
         return self._billed(output=self._meter.output, reasoning=self._meter.reasoning)
 
-    def entry(self, now: float) -> Entry:
+    def entry(self, now: float) -> BilledRequest:
         """Its row, as it stands at `now`."""
         return dataclasses.replace(
             self._entry,
@@ -102,7 +112,7 @@ class Answer:
                     await asyncio.sleep(step.seconds)
                 case Slow():
                     self._slow = step.seconds
-                case Wait():
+                case WaitDirective():
                     await self._shared.stand(step)
                 case Fail() if step.times is None or self._entry.attempt <= step.times:
                     return await self._fail(step)
@@ -127,9 +137,9 @@ class Answer:
             self.state = "client_gone"
         return self._outlet.response or web.Response()
 
-    def _billed(self, *, output: int, reasoning: int = 0) -> Usage:
+    def _billed(self, *, output: int, reasoning: int = 0) -> BilledTokens:
         if self._input is None:
-            return Usage()
+            return BilledTokens()
         usage = dataclasses.replace(self._input, output=output, reasoning=reasoning)
         return usage_report.billed(self._delivery.usage, self._request.api, usage)
 
@@ -164,7 +174,7 @@ class Answer:
         if self._delivery.cache is not None:
             read, written = self._delivery.cache
             written = written if self._request.api == "anthropic" else 0
-            billed = Usage(input=billed.whole_input, cache_read=read, cache_write=written)
+            billed = BilledTokens(input=billed.whole_input, cache_read=read, cache_write=written)
         self._input = billed
 
     async def _begin(self) -> None:

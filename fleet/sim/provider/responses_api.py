@@ -6,24 +6,32 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from fleet.sim.provider import api_errors
-from fleet.sim.provider.api_writer import Block, cut, decoded_size, frame, members, number, word
-from fleet.sim.provider.normalized_request import AssistantText, BadRequest, Call, Picture, Request, Result, UserText
+from fleet.sim.provider.api_writer import ContentBlock, cut, decoded_size, frame, members, number, word
+from fleet.sim.provider.normalized_request import (
+    AssistantText,
+    BadRequest,
+    NormalizedRequest,
+    Picture,
+    RequestedCall,
+    ToolOutcome,
+    UserText,
+)
 from fleet.sim.provider.token_count import segment
 from fleet.sim.provider.usage_report import put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fleet.sim.provider.api_writer import Envelope, Stop
+    from fleet.sim.provider.api_writer import ResponseEnvelope, Stop
     from fleet.sim.provider.normalized_request import Item, Segment
     from fleet.sim.provider.prompt_directives import UseTool
-    from fleet.sim.provider.token_count import Usage
+    from fleet.sim.provider.token_count import BilledTokens
 
 _CALLS = {"function_call", "custom_tool_call", "local_shell_call"}
 _OUTPUTS = {"function_call_output", "custom_tool_call_output", "local_shell_call_output"}
 
 
-def read(body: Mapping[str, Any]) -> Request:
+def read(body: Mapping[str, Any]) -> NormalizedRequest:
     """Read a request to `/v1/responses`.
 
     Raises:
@@ -53,10 +61,10 @@ def read(body: Mapping[str, Any]) -> Request:
             for tool in members(item.get("tools") or [], f"input.{index}.tools"):
                 tools.update(_tools(tool))
         elif kind in _CALLS:
-            items.append(Call(word(item, "call_id"), str(item.get("name", kind))))
+            items.append(RequestedCall(word(item, "call_id"), str(item.get("name", kind))))
         elif kind in _OUTPUTS:
-            items.append(Result(word(item, "call_id"), _output(item.get("output"))))
-    return Request(
+            items.append(ToolOutcome(word(item, "call_id"), _output(item.get("output"))))
+    return NormalizedRequest(
         api="responses",
         model=word(body, "model"),
         items=tuple(items),
@@ -105,16 +113,16 @@ def _output(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-class Writer:
+class ResponsesWriter:
     """Writes one answer. One output item is open at a time; every event carries the next sequence number."""
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: ResponseEnvelope) -> None:
         self._envelope = envelope
-        self._blocks: list[Block] = []
+        self._blocks: list[ContentBlock] = []
         self._open = False
         self._sequence = -1
 
-    def begin(self, usage: Usage) -> Iterator[bytes]:
+    def begin(self, usage: BilledTokens) -> Iterator[bytes]:
         yield self._event("response.created", response=self._response("in_progress"))
         yield self._event("response.in_progress", response=self._response("in_progress"))
 
@@ -146,12 +154,12 @@ class Writer:
             yield self._event(f"{kind}.delta", **self._place(), delta=piece)
         yield from self._close()
 
-    def end(self, stop: Stop, usage: Usage) -> Iterator[bytes]:
+    def end(self, stop: Stop, usage: BilledTokens) -> Iterator[bytes]:
         yield from self._close()
         document = self.document(stop, usage)
         yield self._event(f"response.{document['status']}", response=document)
 
-    def failure(self, status: int, message: str, usage: Usage | None = None) -> Iterator[bytes]:
+    def failure(self, status: int, message: str, usage: BilledTokens | None = None) -> Iterator[bytes]:
         refused = api_errors.body("responses", status, message, "")["error"]
         error = {"code": refused["code"] or refused["type"], "message": refused["message"]}
         response = {**self._response("failed"), "error": error}
@@ -159,7 +167,7 @@ class Writer:
             response = put(response, self._envelope.telling, "responses", "end", usage)
         yield self._event("response.failed", response=response)
 
-    def document(self, stop: Stop, usage: Usage) -> dict[str, Any]:
+    def document(self, stop: Stop, usage: BilledTokens) -> dict[str, Any]:
         cut_short = stop == "length"
         document = {
             **self._response("incomplete" if cut_short else "completed"),
@@ -186,7 +194,9 @@ class Writer:
         return self._open and self._blocks[-1].kind == kind
 
     def _add(self, kind: Any, prefix: str, name: str = "", freeform: bool = False) -> Iterator[bytes]:
-        self._blocks.append(Block(kind, f"{prefix}_{self._envelope.id}{len(self._blocks):02d}", "", name, freeform))
+        self._blocks.append(
+            ContentBlock(kind, f"{prefix}_{self._envelope.id}{len(self._blocks):02d}", "", name, freeform)
+        )
         self._open = True
         item = _item(self._blocks[-1], "in_progress")
         if kind == "text":
@@ -228,7 +238,7 @@ def _call_event(freeform: bool) -> str:
     return "response.custom_tool_call_input" if freeform else "response.function_call_arguments"
 
 
-def _item(block: Block, status: str) -> dict[str, Any]:
+def _item(block: ContentBlock, status: str) -> dict[str, Any]:
     match block.kind:
         case "thought":
             return {"id": block.id, "type": "reasoning", "summary": [{"type": "summary_text", "text": block.text}]}

@@ -13,7 +13,7 @@ from fleet.sim.provider.prompt_directives import Repeat, RunCommand, Say, UseToo
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleet.sim.provider.normalized_request import Request, Turn
+    from fleet.sim.provider.normalized_request import ConversationTurn, NormalizedRequest
     from fleet.sim.provider.prompt_directives import Step
 
 #: So much of a tool's output is repeated in the answer, in characters.
@@ -31,7 +31,7 @@ _SHELLS = {
 }
 
 
-def reply(request: Request, order: str | None = None) -> tuple[Step, ...]:
+def reply(request: NormalizedRequest, order: str | None = None) -> tuple[Step, ...]:
     """The steps of the answer: texts, thoughts, pauses, failures, at most one tool call, at the end.
 
     Args:
@@ -51,7 +51,7 @@ def reply(request: Request, order: str | None = None) -> tuple[Step, ...]:
     return tuple(_separated([_resolved(step, request.tools) for step in now]))
 
 
-def answer(words: str, turn: Turn) -> str:
+def answer(words: str, turn: ConversationTurn) -> str:
     """What is said where nothing was ordered."""
     seen = ""
     if turn.pictures:

@@ -2,8 +2,8 @@
 
 `python -m fleet.sim.provider` prints its address on the first line. Beside the APIs it has:
 
-    GET  /sim/ledger             every request and what it billed (fleet.sim.provider.billing_ledger.Entry). Narrowed by
-    `after=NUMBER`,
+    GET  /sim/ledger             every request and what it billed (fleet.sim.provider.billing_ledger.BilledRequest).
+    Narrowed by `after=NUMBER`,
                                  `contains=TEXT`, `state=STATE`; `at_least=N&timeout=SECONDS` waits for so many
     POST /sim/release/NAME       let answers go on that stand at [[wait: NAME]]
 
@@ -30,35 +30,35 @@ from aiohttp import web
 
 from fleet.sim.provider import anthropic_api, chaos, completions_api, prompt_directives, responses_api, scripted_replies
 from fleet.sim.provider import request_script as script
-from fleet.sim.provider.api_writer import Envelope
-from fleet.sim.provider.billing_ledger import LONGEST_TEXT, Entry, Ledger
+from fleet.sim.provider.api_writer import ResponseEnvelope
+from fleet.sim.provider.billing_ledger import LONGEST_TEXT, BilledRequest, BillingLedger
 from fleet.sim.provider.normalized_request import BadRequest, turn_of
 from fleet.sim.provider.prompt_directives import Say
-from fleet.sim.provider.quota_headers import Windows
-from fleet.sim.provider.response_stream import Answer, delivery_of, refusal
+from fleet.sim.provider.quota_headers import SimWindows
+from fleet.sim.provider.response_stream import ResponseStream, delivery_of, refusal
 from fleet.sim.provider.token_count import PrefixCache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-    from fleet.sim.provider.api_writer import Writer
-    from fleet.sim.provider.normalized_request import Api, Request
-    from fleet.sim.provider.prompt_directives import Think, Wait
+    from fleet.sim.provider.api_writer import ApiWriter
+    from fleet.sim.provider.normalized_request import Api, NormalizedRequest
+    from fleet.sim.provider.prompt_directives import Think, WaitDirective
     from fleet.sim.provider.request_script import Script
-    from fleet.sim.provider.token_count import Usage
+    from fleet.sim.provider.token_count import BilledTokens
 
 MODELS = ("claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5", "gpt-5", "gpt-5-mini", "sim-1")
 LARGEST_REQUEST = 160 * 1024 * 1024
 
-_WRITERS: dict[Api, Callable[[Envelope], Writer]] = {
-    "anthropic": anthropic_api.Writer,
-    "responses": responses_api.Writer,
-    "chat": completions_api.Writer,
+_WRITERS: dict[Api, Callable[[ResponseEnvelope], ApiWriter]] = {
+    "anthropic": anthropic_api.AnthropicWriter,
+    "responses": responses_api.ResponsesWriter,
+    "chat": completions_api.CompletionsWriter,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SimSettings:
     host: str = "127.0.0.1"
     port: int = 0
     """0: any free one."""
@@ -77,15 +77,15 @@ class Settings:
 class Provider:
     """The server, its memory and its ledger."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self._settings = settings or Settings()
+    def __init__(self, settings: SimSettings | None = None) -> None:
+        self._settings = settings or SimSettings()
         self._log = self._settings.log.open("a", encoding="utf-8") if self._settings.log else None
         self._cache = PrefixCache()
-        self._windows: dict[str, Windows] = {}
+        self._windows: dict[str, SimWindows] = {}
         self._attempts: Counter[str] = Counter()
         self._gates: dict[str, asyncio.Event] = {}
         self._runner: web.AppRunner | None = None
-        self.ledger = Ledger(self._log)
+        self.ledger = BillingLedger(self._log)
         self.url = ""
         self.answers_as: str | None = None
         """The model that answers, whichever was asked for; None: that one."""
@@ -180,7 +180,7 @@ class Provider:
         except ValueError as error:
             return web.json_response({"error": str(error)}, status=400)
 
-        def matches(entry: Entry) -> bool:
+        def matches(entry: BilledRequest) -> bool:
             return (
                 entry.number > after
                 and query.get("contains", "") in entry.text
@@ -206,7 +206,7 @@ class Provider:
         return await self._ask(request, "chat", completions_api.read)
 
     async def _ask(
-        self, http: web.Request, api: Api, read: Callable[[Mapping[str, Any]], Request]
+        self, http: web.Request, api: Api, read: Callable[[Mapping[str, Any]], NormalizedRequest]
     ) -> web.StreamResponse:
         number = self.ledger.next_number()
         request_id = f"req_sim{number:08d}"
@@ -220,7 +220,7 @@ class Provider:
         account = hashlib.sha256(key.encode()).hexdigest()[:12]
         self._attempts[request.digest] += 1
         turn = turn_of(request.items)
-        entry = Entry(
+        entry = BilledRequest(
             number=number,
             id=request_id,
             api=api,
@@ -236,7 +236,7 @@ class Provider:
             max_tokens=request.max_tokens,
         )
         await self.ledger.put(entry)
-        windows = self._windows.setdefault(account, Windows(self._settings.script.limits))
+        windows = self._windows.setdefault(account, SimWindows(self._settings.script.limits))
         subscription = "x-api-key" not in http.headers and (api == "anthropic" or "chatgpt-account-id" in http.headers)
         headers = {
             **windows.headers(api, entry.at, subscription=subscription),
@@ -253,7 +253,7 @@ class Provider:
                 "[[error: 429 This plan has nothing left until its window begins anew.]]"
             )
         delivery = delivery_of(steps)
-        envelope = Envelope(
+        envelope = ResponseEnvelope(
             id=request.digest[:20] + f"{entry.attempt:02d}",
             model=self.answers_as or request.model,
             created=int(entry.at),
@@ -261,7 +261,7 @@ class Provider:
             request_id=request_id,
             telling=delivery.usage,
         )
-        answer = Answer(self, http, request, entry, _WRITERS[api](envelope), headers, delivery)
+        answer = ResponseStream(self, http, request, entry, _WRITERS[api](envelope), headers, delivery)
         try:
             return await answer.give(steps)
         except ConnectionError:
@@ -274,11 +274,11 @@ class Provider:
             windows.spend(entry.at, usage.whole_input, usage.output, request.model)
             await self.ledger.put(answer.entry(self._settings.clock()))
 
-    def bill_input(self, request: Request, account: str) -> Usage:
+    def bill_input(self, request: NormalizedRequest, account: str) -> BilledTokens:
         owner = f"{account}/{request.api}/{request.model}"
         return self._cache.bill(request.segments, owner=owner, marked=request.api == "anthropic")
 
-    def pieces(self, request: Request, step: Say | Think) -> Iterable[str]:
+    def pieces(self, request: NormalizedRequest, step: Say | Think) -> Iterable[str]:
         """The chunks that a text is sent in: the same ones for the same question and seed."""
         if isinstance(step, Say) and step.pieces:
             return step.pieces
@@ -290,7 +290,7 @@ class Provider:
             place += size
         return pieces
 
-    async def stand(self, wait: Wait) -> None:
+    async def stand(self, wait: WaitDirective) -> None:
         await (asyncio.Event() if wait.name is None else self._gate(wait.name)).wait()
 
 
@@ -305,7 +305,7 @@ async def _body(request: web.Request) -> Mapping[str, Any]:
 
 
 @asynccontextmanager
-async def running(settings: Settings | None = None) -> AsyncIterator[Provider]:
+async def running(settings: SimSettings | None = None) -> AsyncIterator[Provider]:
     """A provider that serves while the block runs."""
     provider = Provider(settings)
     await provider.start()
@@ -315,7 +315,7 @@ async def running(settings: Settings | None = None) -> AsyncIterator[Provider]:
         await provider.stop()
 
 
-async def _serve(settings: Settings, *, until_eof: bool) -> None:
+async def _serve(settings: SimSettings, *, until_eof: bool) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -345,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         orders = script.read(chosen.script) if chosen.script else script.Script()
-        settings = Settings(
+        settings = SimSettings(
             host=chosen.host,
             port=chosen.port,
             unix=chosen.unix,

@@ -45,7 +45,7 @@ def segment(value: Any, *, picture: bool = False) -> Segment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Usage:
+class BilledTokens:
     """What was billed, in tokens. The three input counts add up to the whole input; `output` includes `reasoning`."""
 
     input: int = 0
@@ -104,7 +104,7 @@ class PrefixCache:
         self._capacity = capacity
         self._known: OrderedDict[str, None] = OrderedDict()
 
-    def bill(self, segments: Iterable[Segment], *, owner: str, marked: bool) -> Usage:
+    def bill(self, segments: Iterable[Segment], *, owner: str, marked: bool) -> BilledTokens:
         """Split the input into fresh, read and written tokens, and remember its prefixes.
 
         With `marked`, prefixes are written where the client put a mark (Anthropic); otherwise everywhere, unbilled and
@@ -130,12 +130,12 @@ class PrefixCache:
             self._known.popitem(last=False)
         if not marked:
             read -= read % OPENAI_STEP
-            return Usage(input=total - read, cache_read=read)
+            return BilledTokens(input=total - read, cache_read=read)
         fresh_write = max(0, written - read)
-        return Usage(input=total - read - fresh_write, cache_read=read, cache_write=fresh_write)
+        return BilledTokens(input=total - read - fresh_write, cache_read=read, cache_write=fresh_write)
 
 
-class Meter:
+class TokenMeter:
     """Counts an answer while it is written, and cuts it where its limit lies.
 
     The output is the sum over the answer's blocks: of a text or thought its tokens, of a tool call those of its name

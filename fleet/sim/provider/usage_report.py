@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from fleet.sim.provider.token_count import Usage
+from fleet.sim.provider.token_count import BilledTokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,29 +29,29 @@ Place: TypeAlias = Literal["start", "middle", "end", "document"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 #: Told by no kind of these, so that it can only be estimated.
 UNTOLD: frozenset[Kind] = frozenset({"none", "null", "unfinal", "garbage"})
-HUGE = Usage(input=10**11 + 3, output=10**10 + 7)
+HUGE = BilledTokens(input=10**11 + 3, output=10**10 + 7)
 
 
-def billed(kind: Kind, api: Api, usage: Usage) -> Usage:
+def billed(kind: Kind, api: Api, usage: BilledTokens) -> BilledTokens:
     """What is billed where it is told in this way."""
     match kind:
         case "huge":
             return HUGE
         case "free":
-            return Usage()
+            return BilledTokens()
         case "sparse" if api != "anthropic":
-            return Usage(input=usage.whole_input, output=usage.output)
+            return BilledTokens(input=usage.whole_input, output=usage.output)
     return usage
 
 
-def put(source: Mapping[str, Any], kind: Kind, api: Api, place: Place, usage: Usage) -> dict[str, Any]:
+def put(source: Mapping[str, Any], kind: Kind, api: Api, place: Place, usage: BilledTokens) -> dict[str, Any]:
     """`source` with its usage as this kind tells it in this place, or without."""
     if kind == "none" or (kind == "unfinal" and place != "start"):
         return {name: value for name, value in source.items() if name != "usage"}
     return {**source, "usage": None if kind == "null" else told(kind, api, place, usage)}
 
 
-def told(kind: Kind, api: Api, place: Place, usage: Usage) -> dict[str, Any]:
+def told(kind: Kind, api: Api, place: Place, usage: BilledTokens) -> dict[str, Any]:
     """The usage object itself."""
     shown = _anthropic(kind, place, usage) if api == "anthropic" else _openai(kind, api, usage)
     if kind == "garbage":
@@ -61,7 +61,7 @@ def told(kind: Kind, api: Api, place: Place, usage: Usage) -> dict[str, Any]:
     return shown
 
 
-def _anthropic(kind: Kind, place: Place, usage: Usage) -> dict[str, Any]:
+def _anthropic(kind: Kind, place: Place, usage: BilledTokens) -> dict[str, Any]:
     shown = usage.as_anthropic()
     if place in {"middle", "end"}:
         # Every field of a message_delta's usage is cumulative; only output_tokens must be there.
@@ -78,7 +78,7 @@ def _anthropic(kind: Kind, place: Place, usage: Usage) -> dict[str, Any]:
     return shown
 
 
-def _openai(kind: Kind, api: Api, usage: Usage) -> dict[str, Any]:
+def _openai(kind: Kind, api: Api, usage: BilledTokens) -> dict[str, Any]:
     shown = usage.as_responses() if api == "responses" else usage.as_chat()
     details = [name for name in shown if name.endswith("_details")]
     if kind == "sparse":
@@ -89,6 +89,6 @@ def _openai(kind: Kind, api: Api, usage: Usage) -> dict[str, Any]:
     return shown
 
 
-def part(usage: Usage, output: int) -> Usage:
+def part(usage: BilledTokens, output: int) -> BilledTokens:
     """The bill when so much of the output was written."""
     return dataclasses.replace(usage, output=min(output, usage.output), reasoning=min(output, usage.reasoning))

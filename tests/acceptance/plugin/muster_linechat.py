@@ -13,8 +13,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from connectors.contract.connector_protocol import NotReady, Refused, Sink, TryLater
-from connectors.contract.messages import Attachment, Batch, Capabilities, Health, Inbound, Message, Outbound, Sent, Text
+from connectors.contract.connector_protocol import MessageRefused, NotReady, Sink, TryLater
+from connectors.contract.messages import (
+    Attachment,
+    Batch,
+    Capabilities,
+    Health,
+    Inbound,
+    Message,
+    Outbound,
+    Sent,
+    TextMessage,
+)
 
 
 class Settings(BaseModel, frozen=True, extra="forbid"):
@@ -72,7 +82,7 @@ class LineChat:
 
     async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
         if not isinstance(outbound.content, Message):
-            raise Refused("Only text can be said here.")
+            raise MessageRefused("Only text can be said here.")
         said = {"say": outbound.content.text, "room": conversation, "tag": outbound.key}
         return Sent(event_id=str(await self._ask(("say", outbound.key), said)))
 
@@ -84,7 +94,7 @@ class LineChat:
         return str(self._port)
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
-        raise Refused("There are no files here.")
+        raise MessageRefused("There are no files here.")
 
     async def typing(self, conversation: str, *, active: bool) -> None: ...
 
@@ -111,4 +121,4 @@ class LineChat:
 
     def _inbound(self, line: dict[str, Any]) -> Inbound:
         said = {"event_id": str(line["n"]), "conversation": line["room"], "sender": line["who"], "sent_at": line["at"]}
-        return Inbound(connector=self.name, body=Text(text=line["text"]), **said)
+        return Inbound(connector=self.name, body=TextMessage(text=line["text"]), **said)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.commands import registry
-from bot.commands.runs import Outcome, Request
+from bot.commands.runs import RunOutcome, RunRequest
 from fleet.runtimes import RUNTIMES
 from tests.bot.orchestrator import ADMIN, OPERATOR, House, house
 
@@ -135,10 +135,10 @@ async def test_a_prompt_for_an_agent_that_is_not_frozen_goes_to_it_as_a_message(
     await home.heard(thread, "awake already")
 
 
-async def run(home: House, command: str, **arguments: str) -> Outcome:
+async def run(home: House, command: str, **arguments: str) -> RunOutcome:
     """Run a command as a program on the gateway does."""
     assert home.orchestrator is not None
-    request = Request(
+    request = RunRequest(
         id=f"run-{command}",
         name=command,
         arguments=arguments,

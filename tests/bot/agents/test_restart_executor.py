@@ -17,7 +17,7 @@ from bot.app import autostart
 from core import boot_id
 from fleet.roster.drift import ENDED
 from fleet.supervision import host_lifecycle, host_lock
-from fleet.supervision.restart_policy import Limits, Record
+from fleet.supervision.restart_policy import RestartLimits, RestartRecord
 from tests.bot import fake_agents
 from tests.bot.orchestrator import House, house
 
@@ -117,24 +117,24 @@ async def test_one_that_falls_again_and_again_is_given_up_however_often_muster_i
             assert "tries again in" in await home.ask("!ps")
             home.say("hello", thread)
             await home.heard(thread, "starts again by itself, and reads this then")
-        monkeypatch.setattr(restart_executor, "LIMITS", Limits(first=0.01))
+        monkeypatch.setattr(restart_executor, "LIMITS", RestartLimits(first=0.01))
         async with home.open():
             # Started so that nobody is brought up: it stays down, and nothing is forgotten.
             await home.chat.until(lambda: home.orchestrator and home.orchestrator.agents.is_known("coder0"), limit=30)
             assert "🔴 failed" in await home.ask("!ps")
-            assert len(Record.from_json((await home.row()).revival).falls) == 2
+            assert len(RestartRecord.from_json((await home.row()).revival).falls) == 2
         async with home.open(bring_up=True) as orchestrator:
             given_up = await home.heard(thread, "🛑")
             assert "fell 5 times within 10 min" in given_up
             assert "the disk is on fire" in given_up
             assert "`!restart coder0` starts it" in given_up
             row = await home.row()
-            assert (row.state, Record.from_json(row.revival).ended) == ("failed", "too often")
+            assert (row.state, RestartRecord.from_json(row.revival).ended) == ("failed", "too often")
             # The fleet's start is no new chance so soon.
             await autostart.bring_up(orchestrator.services, orchestrator.executor, stagger_s=0)
             assert (await home.row()).launch_id == row.launch_id
             await home.ask("!restart coder0")
-            assert len(Record.from_json((await home.row()).revival).falls) < 5
+            assert len(RestartRecord.from_json((await home.row()).revival).falls) < 5
 
 
 async def test_what_only_a_person_can_mend_is_said_once_and_not_tried(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_what_only_a_person_can_mend_is_said_once_and_not_tried(tmp_path: 
         told = await home.heard(thread, "🛑")
         assert "`!restart coder0` starts it" in told
         row = await home.row()
-        assert Record.from_json(row.revival).try_at is None
+        assert RestartRecord.from_json(row.revival).try_at is None
         assert "failed" in await home.ask("!ps")
 
 
@@ -167,7 +167,7 @@ async def test_after_a_start_of_the_machine_all_come_up_one_after_the_other_and_
                 thread = await home.thread(name)
                 assert "↻ It comes up again by itself." in await home.heard(thread, "ended with the machine")
                 await home.heard(thread, "going on with its conversation")
-                assert Record.from_json((await home.row(name)).revival).falls == ()
+                assert RestartRecord.from_json((await home.row(name)).revival).falls == ()
             began = sorted([(await home.row(name)).started_at or 0.0 for name in names])
             assert began[1] - began[0] > 0
 

@@ -9,11 +9,11 @@ import pytest
 
 from bot.agents.journal.turn_view import ToolLine
 from bot.agents.status import view_of
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from database.queries.agents.agents import AgentRow
 from database.queries.chat.approvals import Approval
 from fleet.control.agent_host_client import HostStatus
-from fleet.journal.events import Closing, Entry, Position, TextChunk
+from fleet.journal.events import Closing, JournalEntry, JournalPosition, TextChunk
 
 NOW = 10_000.0
 ROW = AgentRow(
@@ -75,7 +75,7 @@ class Followed:
     seen: Heard | None
     running: ToolLine | None = None
     host_runs: bool = True
-    last: Entry | None = None
+    last: JournalEntry | None = None
     unanswered_at: float | None = None
 
     @property
@@ -94,7 +94,7 @@ def test_it_does_the_tool_call_that_runs_since_that_was_called() -> None:
 
 
 def test_what_it_does_is_masked_before_it_is_cut_short() -> None:
-    redact = Redaction(known=frozenset({"sk-of the account/1234"}))
+    redact = SecretMasker(known=frozenset({"sk-of the account/1234"}))
     for before in range(30, 60):
         title = f"{'x' * before} sk-of the account/1234 and more"
         shown = look(WORKING, ToolLine("c", title, "in_progress", NOW - 30), redact=redact)[1]
@@ -126,13 +126,13 @@ def test_each_agent_is_fresh_for_as_long_as_its_own_limit_says() -> None:
 def test_one_is_called_failed_or_stopped_only_once_its_process_is_gone_or_about_to_be(state: str) -> None:
     row = replace(ROW, state=state, stopped_at=NOW - 5)
 
-    def verdict(last: Entry | None, **more: Any) -> str:
+    def verdict(last: JournalEntry | None, **more: Any) -> str:
         keeper: Any = Followed(None, last=last, **more)
         return view_of(row, keeper, now=NOW).liveness.state
 
     assert verdict(None) == "unknown"
-    speaking = Entry(position=Position(1, 9), at=NOW - 1, event=TextChunk(turn="t", text="x"))
-    closing = Entry(position=Position(1, 9), at=NOW - 1, event=Closing(reason="asked to stop"))
+    speaking = JournalEntry(position=JournalPosition(1, 9), at=NOW - 1, event=TextChunk(turn="t", text="x"))
+    closing = JournalEntry(position=JournalPosition(1, 9), at=NOW - 1, event=Closing(reason="asked to stop"))
     assert verdict(speaking) == "unknown"
     assert verdict(closing) == state
     assert verdict(replace(closing, at=NOW - 99)) == "unknown"

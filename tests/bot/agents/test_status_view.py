@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 from bot.agents import status_view
 from bot.agents.status import AgentView
-from core.redaction import Redaction
-from fleet.journal.events import Entry, Event, Position, TextChunk, ThoughtChunk, TurnEnded
-from fleet.supervision.health_findings import Finding
+from core.redaction import SecretMasker
+from fleet.journal.events import Event, JournalEntry, JournalPosition, TextChunk, ThoughtChunk, TurnEnded
+from fleet.supervision.health_findings import HealthFinding
 from fleet.supervision.liveness import Liveness
 from tests.bot.agents.test_status import NOW, ROW
 
@@ -39,13 +39,17 @@ def test_of_a_turn_that_failed_the_journal_says_why() -> None:
     ended = TurnEnded(
         turn="1-4", message="m1", stop_reason="error", detail="Internal error: " + "the model is away " * 9
     )
-    text = status_view.journal_text([Entry(position=Position(1, 9), at=NOW, event=ended)], ZoneInfo("UTC"), str)
+    text = status_view.journal_text(
+        [JournalEntry(position=JournalPosition(1, 9), at=NOW, event=ended)], ZoneInfo("UTC"), str
+    )
     assert "turn_ended  1-4: error: Internal error: the model is away" in text
     assert text.count("the model is away") == 9
 
 
 def test_a_journal_is_read_in_the_zone_of_the_operator() -> None:
-    entry = Entry(position=Position(1, 9), at=1_763_000_000.0, event=TurnEnded(turn="1", message="m1", stop_reason="x"))
+    entry = JournalEntry(
+        position=JournalPosition(1, 9), at=1_763_000_000.0, event=TurnEnded(turn="1", message="m1", stop_reason="x")
+    )
     text = status_view.journal_text([entry], ZoneInfo("Asia/Tokyo"), str)
     assert "11:13:20 turn_ended" in text
     assert "Times are in Asia/Tokyo." in text
@@ -82,9 +86,9 @@ def test_a_small_fleet_is_just_its_table() -> None:
 
 def test_drift_shows_both_ways() -> None:
     drift = [
-        Finding(kind="missing", agent="board0"),
-        Finding(kind="unrostered", agent="coder0"),
-        Finding(kind="stray", agent="ghost"),
+        HealthFinding(kind="missing", agent="board0"),
+        HealthFinding(kind="unrostered", agent="coder0"),
+        HealthFinding(kind="stray", agent="ghost"),
     ]
     for fleet in ([agent("coder0")], []):
         text = status_view.fleet_text(fleet, hidden=0, now=NOW, everybody=True, drift=drift)
@@ -96,7 +100,7 @@ def test_drift_shows_both_ways() -> None:
 def test_what_is_not_in_the_register_has_the_same_shape_as_the_others() -> None:
     usual = status_view.as_json(agent("coder0"), NOW)
     for kind, state, drift in (("missing", "stopped", "not_running"), ("stray", "unknown", "not_in_register")):
-        apart = status_view.drift_as_json(Finding(kind=kind, agent="ghost"))  # type: ignore[arg-type]
+        apart = status_view.drift_as_json(HealthFinding(kind=kind, agent="ghost"))  # type: ignore[arg-type]
         assert apart.keys() == usual.keys()
         assert (apart["name"], apart["state"], apart["drift"]) == ("ghost", state, drift)
     assert usual["drift"] is None
@@ -104,11 +108,11 @@ def test_what_is_not_in_the_register_has_the_same_shape_as_the_others() -> None:
 
 
 KEY = "sk-of the account/1234"
-REDACT = Redaction(known=frozenset({KEY}))
+REDACT = SecretMasker(known=frozenset({KEY}))
 
 
 def journal(*found: Event) -> str:
-    entries = [Entry(position=Position(1, at), at=NOW, event=event) for at, event in enumerate(found)]
+    entries = [JournalEntry(position=JournalPosition(1, at), at=NOW, event=event) for at, event in enumerate(found)]
     return status_view.journal_text(status_view.unsplit(entries, REDACT), ZoneInfo("UTC"), REDACT)
 
 

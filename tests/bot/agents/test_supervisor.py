@@ -17,7 +17,7 @@ from bot.agents import supervisor
 from bot.agents.desired_state import LaunchRequest
 from bot.agents.journal.effects import Teller
 from bot.agents.journal.follower import FOLLOW
-from bot.agents.journal.projection import Condition, Progress
+from bot.agents.journal.projection import AgentCondition, Progress
 from bot.agents.messages import delivery
 from connectors.memory import MemoryConnector
 from database.queries.agents import agents
@@ -160,7 +160,7 @@ async def test_the_session_of_a_killed_agent_stays_given_up_however_late_its_sta
         await agents.change(tx, "coder0", wanted="stopped", keep_session=False)
         row = await agents.get(tx, "coder0")
         assert row is not None
-        await teller.carry_out(tx, row, Condition("idle", None, 0.0, row.launch_id))
+        await teller.carry_out(tx, row, AgentCondition("idle", None, 0.0, row.launch_id))
         late = await agents.get(tx, "coder0")
     assert late is not None
     assert not late.keep_session

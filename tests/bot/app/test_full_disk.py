@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.agents import watch
-from bot.interfaces.api.client import Answer, Client
+from bot.interfaces.api.client import Client, GatewayResponse
 from fleet.supervision import host_lock
 from tests.bot.fake_agents import launch, recorded, roster, steps
 from tests.bot.orchestrator import ROOM, House, house
@@ -39,7 +39,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-async def by_socket(home: House, command: str, **arguments: object) -> Answer:
+async def by_socket(home: House, command: str, **arguments: object) -> GatewayResponse:
     return await asyncio.to_thread(Client(home.paths.gateway_socket, retry_for=0).run, command, arguments)
 
 

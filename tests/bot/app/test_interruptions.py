@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.agents import watch as watches
-from connectors.contract.connector_protocol import Refused
+from connectors.contract.connector_protocol import MessageRefused
 from connectors.contract.messages import File
 from core.errors import RegisterError
 from fleet.control.agent_host_client import AgentLink
@@ -258,7 +258,7 @@ async def test_dead_letters_are_sent_again_in_both_directions(home: House) -> No
     await home.heard(thread, "going on with its conversation")
     assert home.orchestrator is not None
     await home.orchestrator.quiet()
-    home.chat.script(Refused("the room was shut"))
+    home.chat.script(MessageRefused("the room was shut"))
     sends = len(home.chat.wire)
     lost = home.chat.post("!whoami")
     await home.chat.until(lambda: len(home.chat.wire) > sends, limit=30)

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bot.agents import service as fleet
-from bot.agents.journal.follower import Follower
+from bot.agents.journal.follower import JournalFollower
 from core.crash_points import declare
 from database.queries.agents import agents
 from fleet.supervision import host_lifecycle, process_sweep
@@ -54,9 +54,9 @@ async def test_not_all_agents_are_taken_up_at_once_and_commands_go_in_between(
     names = [f"coder{number}" for number in range(3 * fleet.BEGIN_AT_ONCE)]
     held = asyncio.Event()
     beginning: set[str] = set()
-    take_up = Follower.take_up
+    take_up = JournalFollower.take_up
 
-    async def slow(self: Follower, row: AgentRow | None, position: PositionRow) -> None:
+    async def slow(self: JournalFollower, row: AgentRow | None, position: PositionRow) -> None:
         beginning.add(self.name)
         await held.wait()
         await take_up(self, row, position)
@@ -64,7 +64,7 @@ async def test_not_all_agents_are_taken_up_at_once_and_commands_go_in_between(
     async with house(tmp_path) as home:
         async with home.open():
             await stopped(home, *names)
-        monkeypatch.setattr(Follower, "take_up", slow)
+        monkeypatch.setattr(JournalFollower, "take_up", slow)
         async with home.open():
             async with asyncio.timeout(30):
                 while len(beginning) < fleet.BEGIN_AT_ONCE:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.approvals.questions import Choice
+from bot.approvals.questions import QuestionChoice
 from connectors.contract.messages import Message, React
 from connectors.memory import ALL_CAPABILITIES
 from core.crash_points import declare
@@ -106,7 +106,7 @@ async def test_a_question_is_answered_by_a_button_and_an_old_button_says_that_it
     async with services.store.write(ASK) as tx:
         row = await agents.get(tx, "coder0")
         assert row is not None
-        choices = (Choice("✅", "go", "let it go on"), Choice("⏹", "stop", "stop it"))
+        choices = (QuestionChoice("✅", "go", "let it go on"), QuestionChoice("⏹", "stop", "stop it"))
         question = await services.questions.ask(tx, row, kind="test", cause="1", text="Go on?", choices=choices)
     services.delivery.wake()
     await home.heard(thread, "Go on?")

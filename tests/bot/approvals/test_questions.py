@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bot.approvals.questions import Choice
+from bot.approvals.questions import QuestionChoice
 from bot.text.errors import UserError
 from connectors.contract.messages import React
 from core.crash_points import declare
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.bot.orchestrator import House
 
 ASK = declare("test.questions.ask")
-CHOICES = (Choice("✅", "go", "let it go on"), Choice("❄️", "freeze", "freeze it"))
+CHOICES = (QuestionChoice("✅", "go", "let it go on"), QuestionChoice("❄️", "freeze", "freeze it"))
 
 
 class Taken:

@@ -9,7 +9,7 @@ import pytest
 from bot.agents.journal.follower import FOLLOW
 from bot.approvals.service import answer, fallback
 from bot.text.errors import UserError
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from database.engine.store import Store
 from database.queries.chat import approvals
 from database.queries.chat.approvals import Approval, Grant
@@ -51,12 +51,12 @@ async def test_of_two_who_answer_at_once_the_second_is_told_who_was_first(regist
         await approvals.add(tx, asked)
     # Both were read before either was written, in two rooms.
     async with store.write(FOLLOW) as tx:
-        await answer(tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0, redact=Redaction())
+        await answer(tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0, redact=SecretMasker())
     async with store.write(FOLLOW) as tx:
         with pytest.raises(UserError, match="`1f2e` of coder0 is over: matrix:@ana:x answered it"):
-            await answer(tx, asked, "deny", by="discord:1", through=None, source="$2", now=2.0, redact=Redaction())
+            await answer(tx, asked, "deny", by="discord:1", through=None, source="$2", now=2.0, redact=SecretMasker())
         assert "goes to coder0" in await answer(
-            tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0, redact=Redaction()
+            tx, asked, "allow", by="matrix:@ana:x", through=None, source="$1", now=2.0, redact=SecretMasker()
         )
         found = await approvals.get(tx, "1f2e")
     assert found is not None

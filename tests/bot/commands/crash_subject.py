@@ -16,7 +16,7 @@ from bot.auth.permissions import Operators
 from bot.commands.context import Context, Origin
 from bot.commands.executor import Executor
 from bot.commands.registry import OPERATOR, CommandTable, Reply
-from bot.commands.runs import Outcome, Request
+from bot.commands.runs import RunOutcome, RunRequest
 from bot.interfaces.api.event_stream import EventHub
 from core import crash_points
 from database.engine.store import Store
@@ -56,12 +56,14 @@ async def main(file: str) -> None:
     )
     executor = Executor(services)
 
-    async def finish(tx: AsyncConnection, outcome: Outcome) -> None:
+    async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
         await note(tx, f"reply {outcome.state}", f"reply/{outcome.run_id}/{outcome.state}")
 
-    def request(name: str) -> Request:
+    def request(name: str) -> RunRequest:
         origin = Origin(connector="matrix", conversation="!room", parent=None, event_id=name)
-        return Request(id=name, name=name, arguments={}, identity=ANA, permission=OPERATOR, door="chat", origin=origin)
+        return RunRequest(
+            id=name, name=name, arguments={}, identity=ANA, permission=OPERATOR, door="chat", origin=origin
+        )
 
     await executor.run(request("launch"), finish=finish)
     await executor.run(request("kill"), finish=finish)

@@ -16,7 +16,7 @@ from bot.commands.argument_types import AgentName
 from bot.commands.context import Context, Origin
 from bot.commands.executor import Executor
 from bot.commands.registry import ADMIN, OPERATOR, VIEWER, CommandTable, Reply
-from bot.commands.runs import CONFIRM_WITHIN, NothingToConfirm, Outcome, Request, RunConflict
+from bot.commands.runs import CONFIRM_WITHIN, NothingToConfirm, RunConflict, RunOutcome, RunRequest
 from bot.interfaces.api.event_stream import EventHub
 from bot.text.errors import NotPermitted, UsageError, UserError
 from core.crash_points import declare
@@ -39,7 +39,7 @@ class World:
     store: Store
     now: float = 1_000_000.0
     done: list[str] = field(default_factory=list)
-    sent: list[Outcome] = field(default_factory=list)
+    sent: list[RunOutcome] = field(default_factory=list)
     go: asyncio.Event = field(default_factory=asyncio.Event)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -59,10 +59,10 @@ class World:
         """As after a kill: the same register, nothing else."""
         self.executor = Executor(self.services)
 
-    async def finish(self, tx: AsyncConnection, outcome: Outcome) -> None:
+    async def finish(self, tx: AsyncConnection, outcome: RunOutcome) -> None:
         self.sent.append(outcome)
 
-    async def run(self, request: Request) -> Outcome:
+    async def run(self, request: RunRequest) -> RunOutcome:
         return await self.executor.run(request, finish=self.finish)
 
     async def audited(self) -> list[tuple[str, str, str]]:
@@ -138,8 +138,8 @@ def _declare(world: World) -> None:
                 raise RuntimeError("secret internals")
 
 
-def request(command: str, run_id: str = "r1", /, **arguments: Any) -> Request:
-    return Request(
+def request(command: str, run_id: str = "r1", /, **arguments: Any) -> RunRequest:
+    return RunRequest(
         id=run_id, name=command, arguments=arguments, identity=ANA, permission=OPERATOR, door="chat", origin=ROOM
     )
 
@@ -240,7 +240,7 @@ async def test_runs_from_other_doors_are_taken_up_at_the_start(world: World) -> 
 
 
 async def test_when_the_end_cannot_be_written_nothing_of_it_stands(world: World) -> None:
-    async def fail(tx: AsyncConnection, outcome: Outcome) -> None:
+    async def fail(tx: AsyncConnection, outcome: RunOutcome) -> None:
         raise OSError("no")
 
     with pytest.raises(OSError, match="no"):

@@ -9,9 +9,9 @@ import pytest
 
 from bot.commands import parser, sections
 from bot.commands.registry import ADMIN, NONE, OPERATOR, TABLE, VIEWER
-from bot.commands.slash_commands import SAY, Menu, named
+from bot.commands.slash_commands import SAY, CommandMenu, named
 from bot.interfaces.chat import command_input
-from connectors.contract.messages import Reading
+from connectors.contract.messages import CommandReading
 from connectors.contract.slash_command_forms import Asker, OptionKind
 from connectors.discord.interactions import slash_command_schema
 from tests.connectors.discord import fake_menu as discords
@@ -63,12 +63,12 @@ async def words_of(source: str) -> list[str]:
 
 
 @pytest.fixture
-def menu() -> Menu:
+def menu() -> CommandMenu:
     operators: Any = Anybody()
-    return Menu(connector="discord", table=TABLE, operators=operators, words_of=words_of)
+    return CommandMenu(connector="discord", table=TABLE, operators=operators, words_of=words_of)
 
 
-def test_discord_takes_them_all_and_each_command_is_there(menu: Menu) -> None:
+def test_discord_takes_them_all_and_each_command_is_there(menu: CommandMenu) -> None:
     forms = menu.forms()
     for direct in (False, True):
         declared = slash_command_schema.declared(forms, direct=direct)
@@ -88,7 +88,7 @@ def test_discord_takes_them_all_and_each_command_is_there(menu: Menu) -> None:
     assert SAY not in TABLE
 
 
-def test_any_change_is_noticed(menu: Menu) -> None:
+def test_any_change_is_noticed(menu: CommandMenu) -> None:
     declared = slash_command_schema.declared(menu.forms(), direct=False)
     kept = [discords.kept(each) for each in declared]
     assert not slash_command_schema.same(declared, kept[1:])
@@ -99,7 +99,7 @@ def test_any_change_is_noticed(menu: Menu) -> None:
     assert not slash_command_schema.same(declared, {"message": "no"})
 
 
-def test_types_choices_and_what_is_for_admins_come_from_the_table(menu: Menu) -> None:
+def test_types_choices_and_what_is_for_admins_come_from_the_table(menu: CommandMenu) -> None:
     declared = {each["name"]: each for each in slash_command_schema.declared(menu.forms(), direct=False)}
     tail = {each["name"]: each for each in declared["tail"]["options"]}
     assert (tail["name"]["type"], tail["name"]["autocomplete"], tail["name"]["required"]) == (3, True, True)
@@ -134,7 +134,7 @@ def _sample(command: Command, draw: random.Random) -> dict[str, Any]:
     return values
 
 
-def test_whatever_stands_in_a_value_stays_in_it(menu: Menu) -> None:
+def test_whatever_stands_in_a_value_stays_in_it(menu: CommandMenu) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     draw = random.Random(seed)
@@ -143,7 +143,7 @@ def test_whatever_stands_in_a_value_stays_in_it(menu: Menu) -> None:
         for _ in range(60):
             values = _sample(command, draw)
             body = menu.words(name, {key.replace("_", "-"): value for key, value in values.items()})
-            assert body.reading is Reading.COMMAND
+            assert body.reading is CommandReading.COMMAND
             ready = command_input.prepare(TABLE, body.text, OPERATOR)
             assert command_input.confirmation(body.text) is None
             assert ready.name == command.name, body.text
@@ -160,7 +160,7 @@ def test_whatever_stands_in_a_value_stays_in_it(menu: Menu) -> None:
     assert read > 1000
 
 
-def test_values_of_free_text_are_read_back_to_the_letter(menu: Menu) -> None:
+def test_values_of_free_text_are_read_back_to_the_letter(menu: CommandMenu) -> None:
     for text in HOSTILE:
         body = menu.words("send", {"name": "coder0", "text": text})
         ready = command_input.prepare(TABLE, body.text, OPERATOR)
@@ -173,7 +173,7 @@ def test_values_of_free_text_are_read_back_to_the_letter(menu: Menu) -> None:
 
 
 @pytest.mark.parametrize("given", ["x kill y", "x\nkill y", "\u2028", "", "x" * 100])
-def test_an_id_to_confirm_is_a_word_or_nothing_is_confirmed(menu: Menu, given: str) -> None:
+def test_an_id_to_confirm_is_a_word_or_nothing_is_confirmed(menu: CommandMenu, given: str) -> None:
     body = menu.words("confirm", {"id": given})
     found = command_input.confirmation(body.text)
     if found is None:
@@ -186,17 +186,17 @@ def test_an_id_to_confirm_is_a_word_or_nothing_is_confirmed(menu: Menu, given: s
     assert command_input.confirmation(menu.words("decline", {}).text) == command_input.Confirmation(None, False)
 
 
-def test_what_is_said_is_said_and_no_command(menu: Menu) -> None:
+def test_what_is_said_is_said_and_no_command(menu: CommandMenu) -> None:
     body = menu.words(SAY, {"text": "!kill coder0"})
-    assert (body.text, body.reading) == ("!kill coder0", Reading.TALK)
+    assert (body.text, body.reading) == ("!kill coder0", CommandReading.TALK)
 
 
-def test_a_command_that_is_no_more_is_unknown(menu: Menu) -> None:
+def test_a_command_that_is_no_more_is_unknown(menu: CommandMenu) -> None:
     body = menu.words("frobnicate kill", {"name": "coder0", "id": "coder0 --now"})
     assert command_input.prepare(TABLE, body.text, OPERATOR).reason == "unknown"
 
 
-async def test_completion_tells_those_alone_who_may_give_the_command(menu: Menu) -> None:
+async def test_completion_tells_those_alone_who_may_give_the_command(menu: CommandMenu) -> None:
     assert await menu.complete(Asker(sender="2"), "stop", "name", "cod") == ["coder0", "Coder1", "aCod"]
     assert await menu.complete(Asker(sender="2"), "stop", "nothing", "") == ()
     assert await menu.complete(Asker(sender="2"), "nothing", "name", "") == ()
@@ -215,7 +215,7 @@ def test_no_command_has_an_argument_before_which_one_can_be_left_out() -> None:
         assert kinds.count(False) <= 1, command.name
 
 
-async def test_what_waits_for_somebodys_word_is_offered_to_them(menu: Menu) -> None:
+async def test_what_waits_for_somebodys_word_is_offered_to_them(menu: CommandMenu) -> None:
     for word in ("confirm", "decline"):
         assert await menu.complete(Asker(sender="1", groups=()), word, "id", "") == ["c2", "c1"]
         assert await menu.complete(Asker(sender="2", groups=()), word, "id", "c") == ["c3"]
@@ -228,6 +228,6 @@ def test_numbers_are_written_as_they_are_read() -> None:
     assert parser.quote("0.0000001") == "0.0000001"
 
 
-def _menu() -> Menu:
+def _menu() -> CommandMenu:
     operators: Any = Anybody()
-    return Menu(connector="discord", table=TABLE, operators=operators, words_of=words_of)
+    return CommandMenu(connector="discord", table=TABLE, operators=operators, words_of=words_of)

@@ -14,7 +14,7 @@ from bot.commands import sections
 from bot.commands.context import Context
 from bot.commands.executor import Executor
 from bot.commands.registry import ADMIN, VIEWER, CommandTable, Reply
-from bot.commands.runs import Request
+from bot.commands.runs import RunRequest
 from bot.commands.syntax import command_line, in_docstring, written
 from bot.interfaces.api.event_stream import EventHub
 from bot.text import markdown
@@ -77,7 +77,7 @@ async def test_every_door_answers_in_its_own_words(tmp_path: Path) -> None:
     executor = Executor(services)
 
     async def answer(door: str, name: str, **arguments: str) -> str:
-        request = Request(
+        request = RunRequest(
             id=f"{door}{name}{arguments}", name=name, arguments=arguments, identity="x:y", permission=ADMIN, door=door
         )
         return (await executor.run(request)).text

@@ -14,7 +14,7 @@ import yaml
 from bot.app import connectors
 from bot.config import loader
 from bot.config.paths import Paths
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.text.errors import ConfigError
 from core import yaml_loader
 from fleet import presets
@@ -74,8 +74,8 @@ def test_one_user_in_two_rooms_and_two_rooms_that_mirror_each_other_are_two_conn
     settings = loader.load(paths)
     assert [each.bridge for each in settings.connectors] == [True, True]
     assert connectors.bridge(settings).rooms == (
-        Place("matrix", conversation="!abc:example.org"),
-        Place("second", conversation="!def:example.org"),
+        MessagePlace("matrix", conversation="!abc:example.org"),
+        MessagePlace("second", conversation="!def:example.org"),
     )
     # With one of them mirroring, the fleet's own room need not say so; a room that is named is the fleet's.
     paths.muster_yaml.write_text(

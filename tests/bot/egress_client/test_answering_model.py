@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.egress_client.answering_model import Answer, other_model
+from bot.egress_client.answering_model import CompletedRequest, other_model
 from tests.bot.orchestrator import house
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 GPT, CLAUDE, HAIKU, MINI = "gpt-5.1-2025-11-13", "claude-sonnet-4-5-20250929", "claude-haiku-4-5", "gpt-5-mini"
 
 
-def answer(model: str, asked: str | None = None, tokens: int = 100) -> Answer:
-    return Answer(asked=model if asked is None else asked, model=model, tokens=tokens)
+def answer(model: str, asked: str | None = None, tokens: int = 100) -> CompletedRequest:
+    return CompletedRequest(asked=model if asked is None else asked, model=model, tokens=tokens)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def answer(model: str, asked: str | None = None, tokens: int = 100) -> Answer:
     ],
 )
 def test_a_turn_is_judged_by_its_main_model_and_not_by_side_work(
-    wanted: str, answers: list[Answer], whole: bool, other: str | None
+    wanted: str, answers: list[CompletedRequest], whole: bool, other: str | None
 ) -> None:
     assert other_model(wanted, answers, whole=whole) == other
 

@@ -21,7 +21,7 @@ from database.queries.operations import command_runs
 from database.queries.operations.command_runs import CommandRun
 from database.queries.spending import hourly_rollup, pacing_windows, usage_ledger, usage_queries
 from fleet.sandbox.selection import available
-from fleet.sim.provider.quota_headers import Limits
+from fleet.sim.provider.quota_headers import SimQuota
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House, house
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from database.queries.spending.usage_ledger import Spent
+    from database.queries.spending.usage_ledger import GroupUsage
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
         yield made
 
 
-async def spent(home: House, requests: int) -> Spent:
+async def spent(home: House, requests: int) -> GroupUsage:
     """What was used, once so many requests are in the register."""
     assert home.orchestrator is not None
     async with asyncio.timeout(30):
@@ -161,7 +161,7 @@ async def test_what_is_held_for_a_request_under_way_is_not_used_up(home: House) 
 
 
 async def test_what_was_used_is_summed_up_and_stands_beside_what_the_provider_says(tmp_path: Path) -> None:
-    small = Limits(tokens_per_five_hours=40_000, tokens_per_week=1_000_000)
+    small = SimQuota(tokens_per_five_hours=40_000, tokens_per_week=1_000_000)
     plan = "sk-ant-oat01-not-a-real-one"
     async with house(tmp_path, limits=small, key=plan) as home, home.open() as orchestrator:
         thread = await home.launch("coder0")

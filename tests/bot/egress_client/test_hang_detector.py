@@ -17,7 +17,7 @@ from bot.egress_client import process
 from bot.egress_client.hang_detector import HUNG_S, TIMES, Silence
 from bot.egress_client.process import NotEnded, places
 from core.errors import MusterError
-from egress.daemon.control_client import EgressClient
+from egress.daemon.control_client import EgressControlClient
 from tests.bot.egress_client.test_client import spent
 from tests.bot.egress_client.test_process import home, pid_of, streams, until_another
 from tests.bot.orchestrator import ROOM, House
@@ -87,7 +87,7 @@ async def test_to_stop_one_that_hangs_says_how_to_end_it(home: House, monkeypatc
         await home.launch("coder0")
     first = pid_of(home.paths)
     os.kill(first, signal.SIGSTOP)
-    monkeypatch.setattr(EgressClient._ask, "__kwdefaults__", {"timeout_s": 0.2})
+    monkeypatch.setattr(EgressControlClient._ask, "__kwdefaults__", {"timeout_s": 0.2})
     with pytest.raises(MusterError, match=f"kill -9 {first}"):
         async with asyncio.timeout(30):
             await process.stop(home.paths)

@@ -22,7 +22,7 @@ from database.queries.spending import usage_ledger as ledger
 from database.queries.spending.usage_ledger import Copied
 from database.schema import ledger as metering
 from database.schema import quota_history
-from egress.ledger.model import EXCESS, Action, Entry, Observation
+from egress.ledger.model import EXCESS, Action, LedgerEntry, Observation
 from tests.bot.maintenance.installation import die_at
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 NOW = 1_800_000_000.0
 
 
-def entry(seq: int) -> Entry:
-    return Entry(
+def entry(seq: int) -> LedgerEntry:
+    return LedgerEntry(
         seq=seq, id=f"e{seq}", tenant_id="default", host="here", agent="coder0", launch_id="l", role="coder",
         profile="none", session="s", turn="t", task=None, account="main", provider="anthropic", api="anthropic",
         model_asked="opus", model="opus", attempt=1, tokens=Tokens(input=seq, output=1), reported=True,
@@ -57,7 +57,7 @@ class Ledger:
     """What the egress would answer."""
 
     id: str = "one"
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[LedgerEntry] = field(default_factory=list)
     observations: list[tuple[int, Observation]] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     limit: int = 7

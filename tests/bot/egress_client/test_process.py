@@ -13,7 +13,7 @@ import pytest
 
 from bot.config.paths import Paths
 from bot.egress_client import process
-from bot.egress_client.process import EgressProcess, NotStarted, places
+from bot.egress_client.process import EgressNotStarted, EgressProcess, places
 from tests.bot.egress_client.test_client import spent
 from tests.bot.orchestrator import ROOM, House, house
 from tests.whole.installation import end_egress
@@ -164,7 +164,7 @@ async def test_why_it_does_not_come_up_is_said(tmp_path: Path) -> None:
     places(paths).folder.mkdir()
     places(paths).lock.mkdir()
     source = EgressProcess(paths, {})
-    with pytest.raises(NotStarted, match="ended with status 1"):
+    with pytest.raises(EgressNotStarted, match="ended with status 1"):
         async with asyncio.timeout(60):
             await source.start()
     assert await source.find() is None

@@ -10,7 +10,7 @@ import pytest
 
 from bot.config.loader import load
 from bot.maintenance import retention_files
-from bot.maintenance.retention_files import Kept, superfluous
+from bot.maintenance.retention_files import KeptFile, superfluous
 from bot.text.errors import ConfigError
 from connectors.contract.messages import File, Outbound, Priority
 from connectors.delivery import outbox
@@ -58,7 +58,7 @@ def test_the_settings(paths: Paths) -> None:
 
 
 def test_the_oldest_go_first_and_what_is_wanted_never(tmp_path: Path) -> None:
-    files = [Kept(path=tmp_path / str(number), size=10, at=float(number)) for number in range(1, 7)]
+    files = [KeptFile(path=tmp_path / str(number), size=10, at=float(number)) for number in range(1, 7)]
 
     def gone(**given: Any) -> str:
         chosen = {"before": 0.0, "limit": 100, "wanted": (), **given}

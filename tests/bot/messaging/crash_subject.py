@@ -21,9 +21,9 @@ from bot.interfaces.chat.router import Conversations
 from bot.interfaces.chat.unknown_senders import Strangers
 from bot.messaging import progress_message
 from bot.messaging.attachments import Pictures
-from bot.messaging.composer import Speaker
+from bot.messaging.composer import Composer
 from bot.messaging.own_messages import Utterances
-from connectors.contract.messages import Batch, Inbound, Message, Replace, Text
+from connectors.contract.messages import Batch, Inbound, Message, Replace, TextMessage
 from connectors.delivery import inbox, outbox
 from connectors.delivery.inbox import Arrival
 from connectors.memory import ALL_CAPABILITIES
@@ -65,7 +65,7 @@ async def main(folder: Path) -> None:
         delivery=SimpleNamespace(wake=woken.set),
     )
     services.questions = Questions(services)
-    speaker = Speaker(folder / "files")
+    speaker = Composer(folder / "files")
     conversations = Conversations(
         services,
         Executor(services),
@@ -75,7 +75,7 @@ async def main(folder: Path) -> None:
         Utterances(store),
     )
     asked = Inbound(
-        connector="memory", event_id="$1", conversation="room", sender=ANA, sent_at=now, body=Text(text="!work")
+        connector="memory", event_id="$1", conversation="room", sender=ANA, sent_at=now, body=TextMessage(text="!work")
     )
     async with store.write(ARRIVE) as tx:
         await inbox.accept(tx, "memory", Batch(events=(asked,), cursor=None), now)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from bot.messaging import rooms
 from bot.messaging.bridge import Bridge, original
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.messaging.mirror_inbound import quoted
 from connectors.contract.messages import Attachment, OpenThread
 from connectors.memory import MemoryServer
@@ -54,9 +54,9 @@ def event_of(server: MemoryServer, conversation: str, words: str) -> str:
 
 
 def test_a_copy_is_found_by_what_it_is_a_copy_of() -> None:
-    room, hall = Place("memory", conversation=ROOM), Place("east", conversation=HALL)
+    room, hall = MessagePlace("memory", conversation=ROOM), MessagePlace("east", conversation=HALL)
     bridge = Bridge(rooms=(room, hall), connectors=("memory", "east", "west"))
-    thread = Place("memory", thread_of="launch/1")
+    thread = MessagePlace("memory", thread_of="launch/1")
     assert bridge.spread("k", room) == (("k", room), ("k@east", hall))
     assert bridge.spread("k", thread) == (("k", thread),)
     assert bridge.standing("k", thread) == (("k", thread), ("k@memory", room), ("k@east", hall))
@@ -64,7 +64,7 @@ def test_a_copy_is_found_by_what_it_is_a_copy_of() -> None:
     assert {original(key) for key in bridge.keys("k")} == {"k"}
     assert Bridge(connectors=("memory",)).standing("k", room) == (("k", room),)
     # A room that muster.yaml names in another way than its events do is the same room.
-    named = Bridge(rooms=(Place("memory", conversation="#room"), hall), locate=lambda _, name: name.strip("#"))
+    named = Bridge(rooms=(MessagePlace("memory", conversation="#room"), hall), locate=lambda _, name: name.strip("#"))
     assert named.spread("k", room) == (("k", room), ("k@east", hall))
     assert named.standing("k", room) == (("k", room), ("k@east", hall))
 

@@ -20,9 +20,9 @@ from bot.interfaces.chat.router import Conversations
 from bot.interfaces.chat.unknown_senders import Strangers
 from bot.messaging.attachments import Pictures
 from bot.messaging.bridge import Bridge
-from bot.messaging.composer import Place, Speaker
+from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.own_messages import Utterances
-from connectors.contract.messages import Batch, Edit, Inbound, Message, Outbound, Redaction, Replace, Text
+from connectors.contract.messages import Batch, Edit, Inbound, Message, Outbound, Redaction, Replace, TextMessage
 from connectors.delivery import inbox, outbox
 from connectors.delivery.inbox import Arrival
 from connectors.delivery.service import Delivery, DeliverySettings
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 STEP = declare("tests.bridge_killed")
 ANA = "@ana"
-ROOM, HALL = Place("memory", conversation="room"), Place("east", conversation="hall")
+ROOM, HALL = MessagePlace("memory", conversation="room"), MessagePlace("east", conversation="hall")
 
 Stands: TypeAlias = "list[tuple[str, str]]"
 
@@ -66,7 +66,7 @@ async def lived(folder: Path) -> Stands:
         delivery=SimpleNamespace(wake=lambda: None),
     )
     services.questions = Questions(services)
-    speaker = Speaker(folder / "files")
+    speaker = Composer(folder / "files")
     conversations = Conversations(
         services,
         Executor(services),
@@ -76,7 +76,7 @@ async def lived(folder: Path) -> Stands:
         Utterances(store),
     )
     bodies: list[InboundBody] = [
-        Text(text="!work"),
+        TextMessage(text="!work"),
         Edit(target="$0", text="!rest"),
         Redaction(target="$0"),
     ]

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.messaging.composer import Place, Speaker, beginning, pieces
+from bot.messaging.composer import Composer, MessagePlace, beginning, pieces
 from connectors.contract.messages import Capabilities, Emphasis, File, Message, Outbound, Priority, Replace
 
-PLACE = Place("matrix", conversation="!room")
+PLACE = MessagePlace("matrix", conversation="!room")
 MARKDOWN = st.lists(
     st.one_of(
         st.sampled_from(["", "```", "```py", "````", "~~~", "  ```sh", "``` a`b", "`inline`", "- item", "   "]),
@@ -22,8 +22,8 @@ MARKDOWN = st.lists(
 ).map("\n".join)
 
 
-def speaker(tmp_path: Path) -> Speaker:
-    return Speaker(tmp_path / "files")
+def speaker(tmp_path: Path) -> Composer:
+    return Composer(tmp_path / "files")
 
 
 def texts(outbounds: list[Outbound]) -> list[str]:

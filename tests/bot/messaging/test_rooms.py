@@ -13,13 +13,13 @@ from bot.commands.syntax import command_line
 from bot.config.schema import ConnectorSettings
 from bot.messaging import rooms
 from bot.messaging.agent_channel import Voice
-from bot.messaging.composer import Place, Speaker
+from bot.messaging.composer import Composer, MessagePlace
 from bot.text.errors import UserError
 from connectors.contract.messages import Capabilities, Message
 from connectors.delivery import outbox
 from connectors.discord.settings import DiscordSettings
 from core.crash_points import declare
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from database.engine.store import Store
 from database.queries.agents import agents
 
@@ -55,16 +55,16 @@ async def test_without_a_main_room_it_is_where_the_newest_agent_was_launched(sto
         await agents.add(tx, agent("new", "workshop", 20.0))
         await agents.add(tx, agent("old", "attic", 10.0))
         await agents.add(tx, agent("unstarted", "cellar", None))
-        assert await rooms.fleet_room(tx, unsaid) == Place("memory", conversation="workshop")
-        assert await rooms.fleet_room(tx, lambda: ("matrix", "hall")) == Place("matrix", conversation="hall")
+        assert await rooms.fleet_room(tx, unsaid) == MessagePlace("memory", conversation="workshop")
+        assert await rooms.fleet_room(tx, lambda: ("matrix", "hall")) == MessagePlace("matrix", conversation="hall")
 
 
 async def test_what_is_said_there_names_commands_as_that_chat_has_them_and_no_secrets(
     store: Store, tmp_path: Path
 ) -> None:
     voice = Voice(
-        Speaker(tmp_path),
-        Redaction(known=frozenset({"s3cret-key"})),
+        Composer(tmp_path),
+        SecretMasker(known=frozenset({"s3cret-key"})),
         lambda _: Capabilities(),
         lambda: 1.0,
         lambda at: f"{at:.0f}",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from bot.messaging.composer import Place, Speaker
+from bot.messaging.composer import Composer, MessagePlace
 from bot.monitoring.job_alerts import JobAlarms
 from connectors.contract.messages import Capabilities
 from core import crash_points
@@ -20,7 +20,7 @@ from database import schema
 from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from scheduler import job_alert_policy
-from scheduler.jobs import Record
+from scheduler.jobs import JobRecord
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,12 +37,12 @@ async def _live(folder: Path) -> None:
     job_alert_policy.CALM_S = 0.0  # type: ignore[misc]
     store = await Store.open(f"sqlite:///{folder / 'register.db'}")
 
-    async def room(tx: AsyncConnection) -> Place:
-        return Place("memory", conversation="room")
+    async def room(tx: AsyncConnection) -> MessagePlace:
+        return MessagePlace("memory", conversation="room")
 
     alarms = JobAlarms(
         store=store,
-        speaker=Speaker(folder),
+        speaker=Composer(folder),
         redaction=str,  # type: ignore[arg-type]
         capabilities=lambda _: Capabilities(),
         clock=lambda: NOW,
@@ -52,9 +52,9 @@ async def _live(folder: Path) -> None:
     )
     running = asyncio.create_task(alarms.run())
     if not await _said(store, "does its work again"):
-        alarms.ended(Record(name="sweep", last_error="boom"))
+        alarms.ended(JobRecord(name="sweep", last_error="boom"))
         await _until(store, "failed")
-    alarms.ended(Record(name="sweep"))
+    alarms.ended(JobRecord(name="sweep"))
     await _until(store, "does its work again")
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bot.agents.status import AgentView
 from bot.monitoring import agent_counts
 from bot.monitoring.agent_counts import Changes, counted
-from connectors.contract.agent_count_feed import Counts
+from connectors.contract.agent_count_feed import AgentCounts
 from fleet.supervision.liveness import Liveness
 from tests.bot.orchestrator import house
 
@@ -29,7 +29,7 @@ def test_each_is_counted_as_what_a_person_would_call_it() -> None:
     states = ["working", "starting", "waiting", "failed", "failed", "unknown", "idle", "frozen", "stopped"]
     views = [*map(view, states), view("failed", elsewhere=True)]
     counts = counted(views)
-    assert counts == Counts(working=2, waiting=1, failed=2, unknown=1)
+    assert counts == AgentCounts(working=2, waiting=1, failed=2, unknown=1)
     assert str(counts) == "2 working, 1 waiting, 2 failed, 1 unknown"
     assert str(counted([])) == "0 working, 0 waiting, 0 failed"
 
@@ -48,19 +48,19 @@ async def test_what_becomes_of_an_agent_is_told_without_asking(tmp_path: Path, m
     monkeypatch.setattr(agent_counts, "_AT_MOST_EVERY", 0.01)
     # Only what happens has it counted again.
     monkeypatch.setattr(agent_counts, "_AT_LEAST_EVERY", 600.0)
-    told: asyncio.Queue[Counts] = asyncio.Queue()
+    told: asyncio.Queue[AgentCounts] = asyncio.Queue()
 
-    async def until(counts: Counts) -> None:
+    async def until(counts: AgentCounts) -> None:
         async with asyncio.timeout(30):
             while await told.get() != counts:
                 pass
 
     async with house(tmp_path) as home, home.open() as orchestrator:
         with orchestrator.services.headcount.watched(told.put_nowait):
-            await until(Counts())
+            await until(AgentCounts())
             thread = await home.launch("coder0")
             home.say("[[run: echo hello]]", thread)
-            await until(Counts(waiting=1))
+            await until(AgentCounts(waiting=1))
             question = await home.heard(thread, "asks for permission")
             await home.ask(f"!approve {question.split('permission `')[1].split('`')[0]}")
-            await until(Counts())
+            await until(AgentCounts())

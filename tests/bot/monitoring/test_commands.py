@@ -15,12 +15,12 @@ from bot.commands import sections
 from bot.commands.executor import Executor
 from bot.commands.help import explanation
 from bot.commands.registry import ADMIN, NONE, OPERATOR, VIEWER, Permission
-from bot.commands.runs import Outcome, Request
+from bot.commands.runs import RunOutcome, RunRequest
 from bot.commands.syntax import CHAT, written
 from bot.interfaces.api.event_stream import EventHub
 from bot.monitoring import audit_view
 from bot.monitoring import commands as _admin
-from connectors.contract.connector_protocol import Device, NotReady, Standing, UnknownDevice
+from connectors.contract.connector_protocol import Device, DeviceState, NotReady, UnknownDevice
 from database.engine.store import Store
 from database.queries.operations.audit_log import AuditRow
 
@@ -54,10 +54,10 @@ class Office:
 
     async def __call__(
         self, name: str, /, *, by: str = OWNER, may: Permission = ADMIN, door: str = "cli", **arguments: Any
-    ) -> Outcome:
+    ) -> RunOutcome:
         self.runs += 1
         return await self.executor.run(
-            Request(id=f"r{self.runs}", name=name, arguments=arguments, identity=by, permission=may, door=door)
+            RunRequest(id=f"r{self.runs}", name=name, arguments=arguments, identity=by, permission=may, door=door)
         )
 
 
@@ -218,7 +218,9 @@ def test_what_the_egress_refused_can_be_read_in_the_audit() -> None:
 
 # --- devices -----------------------------------------------------------------------------------------------------
 
-PHONE = Device(user="@ana:x", id="PHONE", name="A|na", fingerprint="abcdefgh", standing=Standing.CHANGED, reads=False)
+PHONE = Device(
+    user="@ana:x", id="PHONE", name="A|na", fingerprint="abcdefgh", standing=DeviceState.CHANGED, reads=False
+)
 
 
 class Keeper:
@@ -230,7 +232,7 @@ class Keeper:
     async def devices(self) -> tuple[Device, ...]:
         return tuple(self.known.values())
 
-    async def judge(self, device: str, standing: Standing) -> Device:
+    async def judge(self, device: str, standing: DeviceState) -> Device:
         if device not in self.known:
             raise UnknownDevice(f"no device is called {device}.")
         self.known[device] = replace(self.known[device], standing=standing)
@@ -252,7 +254,7 @@ async def test_devices_are_listed_and_judged(office: Office) -> None:
     assert (row["connector"], row["device"], row["standing"], row["reads"]) == ("home", "PHONE", "changed", False)
     assert row["own"] is False
     assert "no keys any more" in (await office("matrix block", device="PHONE")).text
-    assert keeper.known["PHONE"].standing is Standing.BLOCKED
+    assert keeper.known["PHONE"].standing is DeviceState.BLOCKED
     assert (await office("matrix forget", device="PHONE", connector="home")).state == "done"
     refused = await office("matrix trust", device="OTHER", connector="home")
     assert (refused.state, "no device is called OTHER" in refused.text) == ("refused", True)
@@ -261,7 +263,7 @@ async def test_devices_are_listed_and_judged(office: Office) -> None:
 
 async def test_the_device_on_which_muster_writes_is_listed_as_its_own(office: Office) -> None:
     own = Device(
-        user="@m:x", id="BOT", name="", fingerprint="ijklmnop", standing=Standing.TRUSTED, reads=True, own=True
+        user="@m:x", id="BOT", name="", fingerprint="ijklmnop", standing=DeviceState.TRUSTED, reads=True, own=True
     )
     with_connectors(office, home=Keeper(own))
     listed = await office("matrix devices")
@@ -275,12 +277,12 @@ async def test_the_device_on_which_muster_writes_is_listed_as_its_own(office: Of
 
 
 async def test_nobody_locks_themselves_out_of_the_room_in_which_they_write(office: Office) -> None:
-    keeper = Keeper(replace(PHONE, standing=Standing.SEEN, reads=True))
+    keeper = Keeper(replace(PHONE, standing=DeviceState.SEEN, reads=True))
     with_connectors(office, home=keeper)
     for name in ("PHONE", "@ana:x/PHONE"):
         refused = await office("matrix block", device=name, by="home:@ana:x", door="chat")
         assert (refused.state, "in a shell" in refused.text) == ("refused", True)
-    assert keeper.known["PHONE"].standing is Standing.SEEN
+    assert keeper.known["PHONE"].standing is DeviceState.SEEN
     keeper.known["LAPTOP"] = replace(keeper.known["PHONE"], id="LAPTOP")
     assert (await office("matrix block", device="PHONE", by="home:@ana:x", door="chat")).state == "done"
     keeper.known["PHONE"] = replace(PHONE, reads=False)

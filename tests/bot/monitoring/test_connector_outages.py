@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from bot.messaging.composer import Place, Speaker
+from bot.messaging.composer import Composer, MessagePlace
 from bot.monitoring.connector_outages import PATIENCE_S, Outages
 from connectors.contract.messages import Capabilities, Health
 from database import schema
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROOMS = (
-    Place("matrix", conversation="!a"),
-    Place("discord", conversation="1"),
-    Place("terminal", conversation="fleet"),
+    MessagePlace("matrix", conversation="!a"),
+    MessagePlace("discord", conversation="1"),
+    MessagePlace("terminal", conversation="fleet"),
 )
 WELL = Health(kind="memory", reachable=True, authenticated=True, last_seen=1.0, detail="fine")
 REVOKED = Health(kind="memory", reachable=True, authenticated=False, last_seen=1.0, detail="The `token` is @ana's.")
@@ -57,7 +57,7 @@ class Desk:
         self.outages = Outages(
             store=self.store,
             delivery=self.connectors,  # type: ignore[arg-type]
-            speaker=Speaker(self.folder),
+            speaker=Composer(self.folder),
             redaction=str,  # type: ignore[arg-type]
             capabilities=lambda _: Capabilities(),
             clock=lambda: self.connectors.now,

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.messaging.composer import Place, Speaker
+from bot.messaging.composer import Composer, MessagePlace
 from bot.monitoring.job_alerts import JobAlarms
 from connectors.contract.messages import Capabilities
 from core.errors import RegisterAway
 from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from scheduler import job_alert_policy
-from scheduler.jobs import Job, Record
+from scheduler.jobs import Job, JobRecord
 from tests import forkserver
 from tests.bot.monitoring import crash_subject
 from tests.bot.orchestrator import ROOM, house
@@ -130,16 +130,16 @@ async def test_what_cannot_be_told_is_told_after_a_later_run(tmp_path: Path) -> 
     store = await Store.open(f"sqlite:///{tmp_path / 'register.db'}")
     tried = asyncio.Event()
 
-    async def room(tx: AsyncConnection) -> Place:
+    async def room(tx: AsyncConnection) -> MessagePlace:
         if not tried.is_set():
             tried.set()
             raise OSError(errno.ENOSPC, "No space left on device")
-        return Place("memory", conversation="room")
+        return MessagePlace("memory", conversation="room")
 
     told = asyncio.Event()
     alarms = JobAlarms(
         store=store,
-        speaker=Speaker(tmp_path),
+        speaker=Composer(tmp_path),
         redaction=str,  # type: ignore[arg-type]
         capabilities=lambda _: Capabilities(),
         clock=lambda: 1_000_000.0,
@@ -149,9 +149,9 @@ async def test_what_cannot_be_told_is_told_after_a_later_run(tmp_path: Path) -> 
     )
     running = asyncio.create_task(alarms.run())
     async with asyncio.timeout(20):
-        alarms.ended(Record(name="sweep", last_error="boom"))
+        alarms.ended(JobRecord(name="sweep", last_error="boom"))
         await tried.wait()
-        alarms.ended(Record(name="sweep", last_error="boom"))
+        alarms.ended(JobRecord(name="sweep", last_error="boom"))
         await asyncio.wait([running, asyncio.create_task(told.wait())], return_when=asyncio.FIRST_COMPLETED)
     assert told.is_set()
     running.cancel()

@@ -14,7 +14,7 @@ from bot.agents.service import Agents
 from core.crash_points import declare
 from database.queries.agents import agents
 from fleet.supervision import host_lifecycle, host_lock
-from fleet.supervision.health_findings import Limits, found_in
+from fleet.supervision.health_findings import HealthThresholds, found_in
 from fleet.supervision.liveness import Liveness
 from scheduler import alert_policy
 from tests.bot.orchestrator import ROOM, House, house
@@ -260,7 +260,7 @@ async def test_a_key_in_the_reason_of_a_failure_is_not_told_in_part(
         return [dataclasses.replace(each, liveness=verdict) for each in await view(self)]
 
     monkeypatch.setattr(Agents, "view", failed)
-    (cause,) = {finding.cause for finding in found_in(await lookout.look(), Limits()).findings}
+    (cause,) = {finding.cause for finding in found_in(await lookout.look(), HealthThresholds()).findings}
     assert cause.startswith("no luck with")
     assert "aQ" not in cause
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bot.pacing.snapshot import Snapshot
-from budget.windows.pace_admission import Line, Policy, Standing, Window
+from bot.pacing.snapshot import PaceSnapshot
+from budget.windows.pace_admission import EvenSpreadLine, PacePolicy, Window, WindowState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class SetPace:
-    """Windows as they are put here (bot.pacing.service.Pace)."""
+    """Windows as they are put here (bot.pacing.service.PaceService)."""
 
     clock: Callable[[], float]
     real: Any = None
     """The one whose place it takes, for all but the windows."""
-    standings: dict[str, Standing] = field(default_factory=dict)
+    standings: dict[str, WindowState] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    async def snapshot(self) -> Snapshot:
-        return Snapshot(now=self.clock(), policy=Policy(), standings=dict(self.standings))
+    async def snapshot(self) -> PaceSnapshot:
+        return PaceSnapshot(now=self.clock(), policy=PacePolicy(), standings=dict(self.standings))
 
     def put(self, key: str, used: float | None, **said: Any) -> None:
         """A window in shares of its account, of which so much is used, and whose line allows all of it."""
@@ -38,7 +38,7 @@ class SetPace:
             "per_token": 1e-7,
         }  # fmt: skip
         window = Window(**plain | said)
-        line = Line(
+        line = EvenSpreadLine(
             window=key,
             drawn_at=now - 1e9,
             drawn_used=0.0,
@@ -46,7 +46,7 @@ class SetPace:
             resets_at=window.resets_at,
             cause="first",
         )
-        self.standings[key] = Standing(window=window, line=line)
+        self.standings[key] = WindowState(window=window, line=line)
 
 
 def paced(home: House) -> SetPace:

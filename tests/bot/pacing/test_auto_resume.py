@@ -13,7 +13,7 @@ from bot.pacing.auto_resume import FIRST_PAUSE_S, GOES_ON, Continuing
 from database.engine.store import Store
 from database.queries.agents import agents, auto_resume
 from database.queries.spending import usage_ledger
-from fleet.sim.provider.quota_headers import Limits
+from fleet.sim.provider.quota_headers import SimQuota
 from tests.bot.orchestrator import house
 from tests.bot.pacing.fake_pace import paced
 from tests.bot.pacing.test_session_admission import agent
@@ -256,7 +256,7 @@ async def test_who_was_turned_away_by_the_provider_goes_on_when_that_said(tmp_pa
         house(
             tmp_path,
             clock=lambda: time.time() + ahead,
-            limits=Limits(tokens_per_five_hours=100_000, refuses=True),
+            limits=SimQuota(tokens_per_five_hours=100_000, refuses=True),
             account=plan,
             key="sk-ant-oat01-not-a-real-one",
         ) as home,

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 
 from bot.interfaces.api.client import Client
-from bot.pacing.snapshot import Snapshot
+from bot.pacing.snapshot import PaceSnapshot
 from bot.pacing.view import _json
 from bot.reports.window_series import _plain
 from bot.spending.budget_view import _shares, pace_json, rounded
 from bot.text import amounts
 from budget.windows.even_spread_line import LastSeen
-from budget.windows.pace_admission import Cost, Standing, Waits, decide
-from budget.windows.window_figures import Gate, figures
+from budget.windows.pace_admission import Cost, Waits, WindowState, decide
+from budget.windows.window_figures import CountedLimit, figures
 from budget.windows.window_state import Authorization
 from tests.bot.orchestrator import house
 from tests.bot.pacing.fake_pace import paced
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from budget.windows.even_spread_line import Policy
+    from budget.windows.even_spread_line import PacePolicy
 
 NOW = BEGINS + 2 * DAY + 6 * HOUR
 SEEN = LastSeen(at=NOW - 9 * HOUR, used=0.38, tokens_since=1.2e6)
@@ -42,7 +42,7 @@ def authorized(amount: float) -> Authorization:
 
 
 #: By what they are called: windows as they can stand.
-SITUATIONS: Mapping[str, Standing] = {
+SITUATIONS: Mapping[str, WindowState] = {
     "unknown": standing(week(None, last_seen=SEEN, at_least=0.41)),
     "never seen": standing(week(None), under_way=1, reserved=0.1),
     "zero": standing(day(0.0, **LATER), NOW),
@@ -85,9 +85,9 @@ async def test_one_situation_has_the_same_figures_in_every_view(tmp_path: Path) 
 
 
 @given(standings(), CLOCK, POLICIES)
-def test_all_views_agree_in_random_situations(held: Standing, now: float, policy: Policy) -> None:
+def test_all_views_agree_in_random_situations(held: WindowState, now: float, policy: PacePolicy) -> None:
     key = held.window.key
-    snapshot = Snapshot(now=now, policy=policy, standings={key: held})
+    snapshot = PaceSnapshot(now=now, policy=policy, standings={key: held})
     found = snapshot.figures(key)
     assert found is not None
     assert snapshot.every() == [found]
@@ -112,10 +112,10 @@ def test_all_views_agree_in_random_situations(held: Standing, now: float, policy
 
 def test_what_the_egress_counts_is_in_all_views_and_unknown_stays_unknown() -> None:
     held = standing(day(100_000.0), reserved=5_000.0)
-    found = figures(held, BEGINS + HOUR, POLICY, Gate(used=120_000.0, reserved=30_000.0))
+    found = figures(held, BEGINS + HOUR, POLICY, CountedLimit(used=120_000.0, reserved=30_000.0))
     assert (found.used, found.reserved, found.remaining) == (120_000.0, 30_000.0, 850_000.0)
-    behind = figures(held, BEGINS + HOUR, POLICY, Gate(used=0.0, reserved=0.0))
+    behind = figures(held, BEGINS + HOUR, POLICY, CountedLimit(used=0.0, reserved=0.0))
     assert (behind.used, behind.reserved) == (100_000.0, 5_000.0)
-    unknown = figures(standing(week(None)), BEGINS + HOUR, POLICY, Gate(used=7.0, reserved=1.0))
+    unknown = figures(standing(week(None)), BEGINS + HOUR, POLICY, CountedLimit(used=7.0, reserved=1.0))
     assert (unknown.used, unknown.at_least, unknown.share) == (None, None, None)
     assert figures(standing(week(0.2), line=drawn(week(0.0))), BEGINS, POLICY).share == 0.2

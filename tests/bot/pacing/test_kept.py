@@ -12,7 +12,7 @@ import pytest
 from bot.config.dispatch import Dispatch
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
-from bot.pacing.service import Pace
+from bot.pacing.service import PaceService
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries import tasks
@@ -33,7 +33,7 @@ NOON = 1_796_040_000.0
 DAY = 86_400.0
 
 
-def pace(store: Store, now: float = NOON) -> Pace:
+def pace(store: Store, now: float = NOON) -> PaceService:
     """One that knows of a day's limit for all, and of no egress."""
     settings: Any = SimpleNamespace(
         timezone=ZoneInfo("UTC"),
@@ -47,7 +47,7 @@ def pace(store: Store, now: float = NOON) -> Pace:
     services: Any = SimpleNamespace(
         store=store, settings=settings, clock=lambda: now, lookout=None, outlet=None, agents=None, delivery=None
     )
-    return Pace(services=services)
+    return PaceService(services=services)
 
 
 async def _spend(store: Store, seq: int, tokens: int, at: float) -> None:

@@ -11,7 +11,7 @@ from bot.config import loader
 from bot.config.pacing import policy_of
 from bot.config.paths import Paths
 from bot.pacing.lookahead import paces
-from bot.pacing.window_inputs import Facts, Quota
+from bot.pacing.window_inputs import Quota, WindowInputs
 from bot.pacing.window_status import stand
 from bot.text.errors import ConfigError
 from budget.windows import window_boundaries
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def told(found: Facts, at: float = MONDAY, used: float = 0.0, **policy: Any) -> list[PaceSettings]:
+def told(found: WindowInputs, at: float = MONDAY, used: float = 0.0, **policy: Any) -> list[PaceSettings]:
     rules = replace(POLICY, **policy)
     return list(paces(found, stand(found, drawn_at(found, at, used), rules).standings, rules))
 
@@ -92,7 +92,7 @@ def test_a_share_of_an_agent_is_told_as_far_as_it_is_of_that_account() -> None:
         facts(held("host", 24e6, window=None)),
     ],
 )
-def test_where_anything_of_it_is_unknown_nothing_is_told(found: Facts) -> None:
+def test_where_anything_of_it_is_unknown_nothing_is_told(found: WindowInputs) -> None:
     assert told(found) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bot.egress_client import event_import
 from bot.egress_client.in_process import InsideEgress
-from fleet.sim.provider.quota_headers import Limits
+from fleet.sim.provider.quota_headers import SimQuota
 from tests.bot.orchestrator import house
 from tests.bot.tasks.test_tasks import id_in, task_of
 from tests.bot.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
@@ -40,7 +40,7 @@ LONG = f"[[cache: 0 {EACH}]][[tool: mcp__muster__ps {{}}]]" * REQUESTS + "[[say:
 
 #: The same of a subscription, whose provider tells how much of its week is used.
 PLAN = "main: {provider: anthropic, kind: subscription, base_url: URL, credential: 'env:KEY', windows: [7d]}"
-GRANTS = Limits(tokens_per_five_hours=20_000_000, tokens_per_week=7_000_000, refuses=True)
+GRANTS = SimQuota(tokens_per_five_hours=20_000_000, tokens_per_week=7_000_000, refuses=True)
 
 
 @asynccontextmanager

@@ -11,8 +11,8 @@ import pytest
 
 from bot.pacing.runaway_guard import FOLLOWED
 from bot.tasks import deferred_turns
-from bot.tasks.deferred_turns import Hold
-from budget.dispatch.next_task import Wait
+from bot.tasks.deferred_turns import TurnHold
+from budget.dispatch.next_task import TaskWait
 from database.queries.agents import auto_resume, last_results
 from database.queries.agents.auto_resume import Continuation
 from database.queries.chat import questions
@@ -199,7 +199,7 @@ async def test_it_is_not_shaken_off_by_being_frozen_and_brought_back_by_itself(h
 async def test_words_of_another_agent_that_the_pace_holds_are_no_persons_look(home: House) -> None:
     async with home.open() as orchestrator:
         await home.launch("coder0")
-        hold = Hold(wait=Wait(task="", why="pace", text="No room.", look_at=time.time() + 3_600))
+        hold = TurnHold(wait=TaskWait(task="", why="pace", text="No room.", look_at=time.time() + 3_600))
         for by, kind in (("agent:lead0", "launch"), ("memory:@ana", "answer")):
             async with orchestrator.store.write(FOLLOWED) as tx:
                 row = await home.row()

@@ -16,7 +16,7 @@ from bot.pacing.session_admission import LEASED, lease
 from bot.text.errors import UserError
 from database.queries.agents import agents, session_accounts
 from database.queries.agents.agents import AgentRow
-from database.queries.agents.session_accounts import Lease
+from database.queries.agents.session_accounts import AccountLease
 from database.queries.spending import usage_ledger
 from fleet.roster import loader as roster
 from tests.bot.orchestrator import house
@@ -96,7 +96,7 @@ async def test_who_is_stopped_takes_no_room_and_keeps_its_account(store: Store) 
 async def test_what_it_was_on_with_another_provider_takes_no_room_any_more(store: Store) -> None:
     desk = Desk(store, main=None)
     async with store.write(LEASED) as tx:
-        before = Lease(
+        before = AccountLease(
             agent="coder0", provider="openai", account="key", launch_id="l", reason="it was another", leased_at=NOW
         )
         await session_accounts.put(tx, before)

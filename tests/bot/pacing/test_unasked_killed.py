@@ -14,12 +14,12 @@ from bot.agents.journal.effects import Teller
 from bot.approvals.questions import Questions
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
-from bot.messaging.composer import Speaker
+from bot.messaging.composer import Composer
 from bot.pacing.auto_resume import Continuing
 from bot.pacing.runaway_guard import Breaker
 from connectors.memory import ALL_CAPABILITIES
 from core.crash_points import declare
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from database.engine.store import Store
 from database.queries.agents import agent_messages, agents, auto_resume, last_results
 from database.queries.agents.agent_messages import AgentMessage
@@ -57,8 +57,8 @@ def message(id: str, at: float, state: str = "pending") -> AgentMessage:
 async def desk(folder: Path, now: float) -> Any:
     """As much of a running Muster as what is tested needs, without agent hosts and without an egress."""
     store = await Store.open(f"sqlite:///{folder}/register.db")
-    speaker = Speaker(folder / "files")
-    teller = Teller(speaker, Redaction(), lambda _: ALL_CAPABILITIES, lambda: now, lambda at: f"{at:.0f}", "!")
+    speaker = Composer(folder / "files")
+    teller = Teller(speaker, SecretMasker(), lambda _: ALL_CAPABILITIES, lambda: now, lambda at: f"{at:.0f}", "!")
 
     async def send(tx: AsyncConnection, row: AgentRow, text: str, *, message_id: str, by: str) -> None:
         del row, text, by

@@ -8,21 +8,21 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.egress_client.settings_push import Held
+from bot.egress_client.settings_push import HeldLimit
 from bot.pacing.egress_limits import enforced
-from bot.pacing.snapshot import Snapshot
-from bot.pacing.window_inputs import Facts, Quota, Spender, UnderWay, Usage, starts
+from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_inputs import Quota, Spender, UnderWay, UsedSince, WindowInputs, starts
 from bot.pacing.window_status import Drawn, stand
 from budget.limits.scopes import amount_of
 from budget.windows import window_boundaries
-from budget.windows.even_spread_line import Line, Policy, line_at
+from budget.windows.even_spread_line import EvenSpreadLine, PacePolicy, line_at
 from budget.windows.pace_admission import admissible
-from budget.windows.provider_quota import Reading
+from budget.windows.provider_quota import WindowReading
 from budget.windows.running_task_reserve import Reserve
 from database.queries.spending.pacing_windows import AuthorizationRow
 from egress.settings import LimitSettings
 
-POLICY = Policy(zone=ZoneInfo("UTC"))
+POLICY = PacePolicy(zone=ZoneInfo("UTC"))
 DAY, WEEK = 86_400.0, 7 * 86_400.0
 #: A Monday at midnight, and the middle of that day.
 MONDAY = 1_795_996_800.0
@@ -32,9 +32,9 @@ CODER = Spender(name="coder0", role="coder", launch_id="l0", profiles=("strict",
 OTHER = Spender(name="coder1", role="coder", launch_id="l1", profiles=("bubblewrap",))
 
 
-def held(scope: str, amount: float, unit: Any = "tokens", window: str | None = "day", **others: Any) -> Held:
+def held(scope: str, amount: float, unit: Any = "tokens", window: str | None = "day", **others: Any) -> HeldLimit:
     kind: Any = others.pop("kind", "allowance" if scope.startswith("agent:") else "pool")
-    return Held(kind=kind, scope=scope, amount=amount, unit=unit, window=window, policy="cutoff", **others)
+    return HeldLimit(kind=kind, scope=scope, amount=amount, unit=unit, window=window, policy="cutoff", **others)
 
 
 def quota(used: float | None = 0.3, per_token: float | None = 1e-6, **others: Any) -> Quota:
@@ -47,7 +47,7 @@ def quota(used: float | None = 0.3, per_token: float | None = 1e-6, **others: An
         "length_s": WEEK,
         "certainty": "provider",
     }
-    return Quota(account="main", name="7d", reading=Reading(**reading | others), per_token=per_token)
+    return Quota(account="main", name="7d", reading=WindowReading(**reading | others), per_token=per_token)
 
 
 def authorization(scope: str, amount: float, unit: str = "tokens", **others: Any) -> AuthorizationRow:
@@ -55,19 +55,19 @@ def authorization(scope: str, amount: float, unit: str = "tokens", **others: Any
     return AuthorizationRow(scope=scope, unit=unit, amount=amount, **given | others)
 
 
-def facts(*limits: Held, used: float = 0.0, usd: float = 0.0, **others: Any) -> Facts:
+def facts(*limits: HeldLimit, used: float = 0.0, usd: float = 0.0, **others: Any) -> WindowInputs:
     spenders = {each.name: each for each in (CODER, OTHER)}
     quotas = others.pop("quotas", ())
     now = others.pop("now", NOON)
-    counted = {start: Usage(tokens=used, usd=usd) for start in starts(limits, spenders, quotas, now)}
-    return Facts(now=now, held=limits, spenders=spenders, quotas=quotas, used=counted, **others)
+    counted = {start: UsedSince(tokens=used, usd=usd) for start in starts(limits, spenders, quotas, now)}
+    return WindowInputs(now=now, held=limits, spenders=spenders, quotas=quotas, used=counted, **others)
 
 
-def drawn_at(found: Facts, at: float, used: float = 0.0) -> dict[str, Line]:
+def drawn_at(found: WindowInputs, at: float, used: float = 0.0) -> dict[str, EvenSpreadLine]:
     """The lines as they were drawn then, with so much used."""
     keys = stand(found, {}, POLICY).standings
     return {
-        key: Line(
+        key: EvenSpreadLine(
             window=key,
             drawn_at=at,
             drawn_used=used,
@@ -132,7 +132,7 @@ def test_work_counts_on_its_own_windows_alone() -> None:
     limits += [held("account:spare", 1e6), held("provider:anthropic", 1e6)]
     limits += [held("agent:coder0", 0.1, "share", "7d", of="main")]
     found = facts(*limits, quotas=[quota()])
-    snapshot = Snapshot(now=NOON, policy=POLICY, standings=stand(found, {}, POLICY).standings)
+    snapshot = PaceSnapshot(now=NOON, policy=POLICY, standings=stand(found, {}, POLICY).standings)
 
     def keys(**draw: Any) -> set[str]:
         return {each.window.key for each in snapshot.for_draw(**draw)}
@@ -154,7 +154,7 @@ def test_work_counts_on_its_own_windows_alone() -> None:
 
 def test_a_window_of_a_family_of_models_counts_for_these_alone() -> None:
     found = facts(quotas=[quota(), Quota(account="main", name="7d_opus", reading=quota().reading, per_token=None)])
-    snapshot = Snapshot(now=NOON, policy=POLICY, standings=stand(found, {}, POLICY).standings)
+    snapshot = PaceSnapshot(now=NOON, policy=POLICY, standings=stand(found, {}, POLICY).standings)
 
     def keys(model: str | None) -> list[str]:
         return [each.window.key for each in snapshot.for_draw(account="main", model=model)]
@@ -266,7 +266,7 @@ def test_what_was_beyond_the_line_when_it_was_granted_is_not_taken_from_it() -> 
     assert 2e6 <= admissible(now_at, "normal", NOON, POLICY) < 2.5e6
     # From then on it is used up by what is spent.
     lines = {line.window: line for line in drawn.fresh}
-    later = stand(replace(found, used={start: Usage(tokens=21.5e6) for start in found.used}), lines, POLICY)
+    later = stand(replace(found, used={start: UsedSince(tokens=21.5e6) for start in found.used}), lines, POLICY)
     assert 1e6 < later.drawn["a1"] <= 1.5e6
 
 
@@ -280,7 +280,7 @@ def test_of_one_that_is_used_up_nothing_is_left() -> None:
 # --- the egress -------------------------------------------------------------------------------------------------
 
 
-def told(found: Facts, *limits: LimitSettings, at: float = MONDAY, used: float = 0.0) -> list[LimitSettings]:
+def told(found: WindowInputs, *limits: LimitSettings, at: float = MONDAY, used: float = 0.0) -> list[LimitSettings]:
     drawn = stand(found, drawn_at(found, at, used), POLICY)
     return list(enforced(limits, found, drawn.standings, POLICY))
 
@@ -341,7 +341,7 @@ def test_without_a_spread_an_authorization_is_used_up_beyond_the_limit_and_not_g
     rows = [authorization("host", 5e6, until=NOON + 5 * DAY)]
     limit = held("host", 24e6)
 
-    def flat(found: Facts, lines: dict[str, Line]) -> Drawn:
+    def flat(found: WindowInputs, lines: dict[str, EvenSpreadLine]) -> Drawn:
         return stand(found, lines, POLICY, spread=False)
 
     before = flat(facts(limit, used=23e6, authorizations=rows), {})

@@ -18,11 +18,11 @@ from bot.commands.registry import CommandTable
 from bot.config.loader import load
 from bot.config.paths import Paths
 from bot.interfaces.api.event_stream import EventHub
-from bot.messaging.composer import Speaker
-from bot.pacing.snapshot import Snapshot
+from bot.messaging.composer import Composer
+from bot.pacing.snapshot import PaceSnapshot
 from bot.reports.poster import Reports
-from budget.windows.even_spread_line import Line, Window
-from budget.windows.pace_admission import Policy, Standing
+from budget.windows.even_spread_line import EvenSpreadLine, Window
+from budget.windows.pace_admission import PacePolicy, WindowState
 from connectors.contract.messages import Capabilities, File, Message
 from connectors.delivery import outbox
 from core.crash_points import declare
@@ -59,12 +59,12 @@ def at(text: str, zone: ZoneInfo = ZONE) -> float:
 class Board:
     """The pace, as a test sets it."""
 
-    standings: dict[str, Standing] = field(default_factory=dict)
+    standings: dict[str, WindowState] = field(default_factory=dict)
     now: float = 0.0
 
     def put(self, window: Window) -> None:
         begin = window.begins_at or 0.0
-        line = Line(
+        line = EvenSpreadLine(
             window=window.key,
             drawn_at=begin,
             drawn_used=0.0,
@@ -72,10 +72,10 @@ class Board:
             resets_at=window.resets_at,
             cause="first",
         )
-        self.standings[window.key] = Standing(window=window, line=line)
+        self.standings[window.key] = WindowState(window=window, line=line)
 
-    async def snapshot(self) -> Snapshot:
-        return Snapshot(now=self.now, policy=Policy(zone=ZONE), standings=dict(self.standings))
+    async def snapshot(self) -> PaceSnapshot:
+        return PaceSnapshot(now=self.now, policy=PacePolicy(zone=ZONE), standings=dict(self.standings))
 
 
 @dataclass
@@ -129,7 +129,7 @@ class Newsroom:
             pace=self.board,
         )
         self.reports = Reports(
-            services=self.services, speaker=Speaker(paths.outgoing), painter=self.canvas, folder=paths.outgoing
+            services=self.services, speaker=Composer(paths.outgoing), painter=self.canvas, folder=paths.outgoing
         )
 
     async def sweep(self, moment: str | float) -> None:

@@ -13,15 +13,15 @@ import pytest
 from sqlalchemy import select
 
 from bot.messaging.bridge import Bridge
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from bot.reports import loader, poster, window_series
 from connectors.contract.messages import Capabilities
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from database.queries.operations import restored_backup
 from database.queries.spending import usage_queries
 from database.schema import findings, outbox, tasks
 from database.schema import restores as restores_table
-from scheduler.jobs import Jobs, Record
+from scheduler.jobs import JobRecord, Jobs
 from tests.bot.reports.poster import ROOM, SETUP, Newsroom, at, window
 
 if TYPE_CHECKING:
@@ -308,8 +308,8 @@ async def test_the_picture_follows_the_text_where_files_can_be_sent(room: Newsro
 async def test_what_is_posted_is_posted_in_the_rooms_that_mirror_the_main_one_as_each_can_show_it(
     room: Newsroom,
 ) -> None:
-    places = [Place(name, conversation=f"{name}'s") for name in ("discord", "pane")]
-    room.services.bridge = Bridge(rooms=(Place("matrix", conversation=ROOM), *places))
+    places = [MessagePlace(name, conversation=f"{name}'s") for name in ("discord", "pane")]
+    room.services.bridge = Bridge(rooms=(MessagePlace("matrix", conversation=ROOM), *places))
     plain = room.services.capabilities("matrix")
     room.services.capabilities = lambda name: Capabilities() if name == "pane" else plain
     room.board.put(window(used=0.4))
@@ -473,7 +473,7 @@ async def test_a_fault_in_what_is_drawn_costs_the_picture_alone(
 
 async def test_half_of_a_secret_is_not_told_either(room: Newsroom) -> None:
     secret = "correct horse battery staple"
-    room.services.redact = Redaction(known=frozenset({secret}))
+    room.services.redact = SecretMasker(known=frozenset({secret}))
     task = {
         "kind": "", "urgency": "normal", "lane": "x", "operator": "matrix:@ana", "attachments": [], "attempt": 0,
         "retries": 0, "created_at": 0.0, "updated_at": 0.0, "tenant_id": "", "host": "", "state": "queued",
@@ -520,7 +520,7 @@ async def test_one_kind_that_fails_keeps_no_other_from_being_posted(
 async def test_what_a_later_sweep_posted_leaves_nothing_wrong_until_tomorrow(
     room: Newsroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended: asyncio.Queue[Record] = asyncio.Queue()
+    ended: asyncio.Queue[JobRecord] = asyncio.Queue()
     room.services.jobs = Jobs((), time.time, on_ended=ended.put_nowait)
     room.services.jobs.start()
     try:

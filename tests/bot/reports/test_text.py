@@ -13,7 +13,7 @@ from bot.config.reports import QuietHours
 from bot.reports import text as wording
 from bot.reports.commands_service import facts_json
 from bot.reports.loader import span_of
-from bot.reports.model import AgentFacts, Down, Facts, Spent, TaskFacts, WindowFacts
+from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts, WindowFacts
 from bot.reports.schedule import quiet_until
 from bot.reports.threshold_alerts import Crossing
 from bot.text import markdown
@@ -22,7 +22,7 @@ from tests.bot.reports.poster import ZONE, at
 
 NOW = at("2026-11-23 09:00")
 HOSTILE = "](https://evil) ![x](https://evil) `` ``` | # **b** @room <img src=x> \u202e \x1b[31m $x$ [a](b)"
-FACTS = Facts(kind="daily", now=NOW, zone=ZONE, begin=at("2026-11-22 00:00"), end=at("2026-11-23 00:00"))
+FACTS = ReportFacts(kind="daily", now=NOW, zone=ZONE, begin=at("2026-11-22 00:00"), end=at("2026-11-23 00:00"))
 
 
 def task(number: int, **said: object) -> TaskFacts:
@@ -30,12 +30,14 @@ def task(number: int, **said: object) -> TaskFacts:
     return replace(plain, reason=HOSTILE, look_at=NOW + 3600, **said)  # type: ignore[arg-type]
 
 
-def full() -> Facts:
-    spent = [Spent(key=f"coder{number}", requests=3, tokens=1_200_000, usd=None, estimated=1) for number in range(40)]
+def full() -> ReportFacts:
+    spent = [
+        ReportedUsage(key=f"coder{number}", requests=3, tokens=1_200_000, usd=None, estimated=1) for number in range(40)
+    ]
     tasks = [task(number) for number in range(12)]
     return replace(
         FACTS,
-        total=Spent(key="", requests=120, tokens=48_000_000, usd=12.5, estimated=2),
+        total=ReportedUsage(key="", requests=120, tokens=48_000_000, usd=12.5, estimated=2),
         agents=spent,
         tasks=[replace(each, key=f"ab12cd{number:02}") for number, each in enumerate(spent[:20])],
         names=[(each.id, each.text) for each in tasks],

@@ -16,7 +16,7 @@ from bot.config.paths import Paths
 from bot.interfaces.cli import main as cli
 from bot.leadership.instance_lock import only_one
 from bot.setup import wizard, wizard_chat
-from bot.setup.wizard import Answers
+from bot.setup.wizard import WizardAnswers
 from bot.text.errors import UserError
 from fleet import presets
 from fleet.roster.schema import PRESETS, Preset
@@ -24,7 +24,7 @@ from fleet.roster.schema import PRESETS, Preset
 if TYPE_CHECKING:
     from pathlib import Path
 
-MATRIX = Answers(
+MATRIX = WizardAnswers(
     homeserver="https://matrix.example.org",
     user="@muster:example.org",
     room="!abc:example.org",
@@ -40,7 +40,7 @@ def paths(tmp_path: Path) -> Paths:
 
 
 def test_without_questions_there_is_a_terminal(paths: Paths) -> None:
-    wizard.init(paths, Answers(runtime="none"), None)
+    wizard.init(paths, WizardAnswers(runtime="none"), None)
     found = loader.check(paths)
     assert found.problems == ()
     assert found.warnings == ()
@@ -52,7 +52,7 @@ def test_without_questions_there_is_a_terminal(paths: Paths) -> None:
 
 
 def test_what_is_written_of_accounts_and_budgets_is_right_once_it_is_no_comment(paths: Paths) -> None:
-    wizard.init(paths, Answers(runtime="none"), None)
+    wizard.init(paths, WizardAnswers(runtime="none"), None)
     text = paths.muster_yaml.read_text()
     for block in ("accounts", "budgets", "pacing"):
         lines = text.splitlines()
@@ -97,7 +97,7 @@ def test_a_matrix_room_from_options(paths: Paths) -> None:
 
 
 def test_a_discord_channel_from_options(paths: Paths) -> None:
-    given = Answers(
+    given = WizardAnswers(
         guild="123456789012345678", channel="234567890123456789", operators=("345678901234567890",), runtime="sim"
     )
     answers = wizard.init(paths, given, None)
@@ -113,7 +113,7 @@ def test_a_discord_channel_from_options(paths: Paths) -> None:
 
 def test_what_discord_needs_is_named_and_asked_for_again(paths: Paths) -> None:
     with pytest.raises(UserError, match="For Discord, --guild, --channel, --operator must be given"):
-        wizard.init(paths, Answers(chat="discord"), None)
+        wizard.init(paths, WizardAnswers(chat="discord"), None)
     given = iter(["", "muster", "123456789012345678", "234567890123456789", "ana", "345678901234567890", "sim"])
     asked: list[str] = []
 
@@ -121,7 +121,7 @@ def test_what_discord_needs_is_named_and_asked_for_again(paths: Paths) -> None:
         asked.append(question)
         return next(given)
 
-    wizard.init(paths, Answers(chat="discord"), ask)
+    wizard.init(paths, WizardAnswers(chat="discord"), ask)
     assert sum("not a Discord id" in question for question in asked) == 2
     assert loader.check(paths).problems == ()
 
@@ -132,7 +132,7 @@ def test_every_preset_is_a_fleet_that_stands(
     paths: Paths, monkeypatch: pytest.MonkeyPatch, preset: Preset, runtime: str | None
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    answers = wizard.init(paths, Answers(preset=preset, runtime=runtime), None)
+    answers = wizard.init(paths, WizardAnswers(preset=preset, runtime=runtime), None)
     found = loader.check(paths)
     assert [str(problem) for problem in found.problems] == []
     assert found.roster is not None
@@ -155,7 +155,7 @@ def test_the_presets_differ() -> None:
 
 
 def test_what_is_commented_out_is_valid_too(paths: Paths) -> None:
-    wizard.init(paths, Answers(runtime="none"), None)
+    wizard.init(paths, WizardAnswers(runtime="none"), None)
     for path in (paths.muster_yaml, paths.roster_yaml):
         lines = path.read_text().splitlines()
         sentences = [line for line in lines if line.startswith("# ") and not line.startswith(("#  ", "# - "))]
@@ -180,7 +180,7 @@ def test_nothing_is_overwritten(paths: Paths, name: str) -> None:
     paths.config.mkdir(mode=0o700)
     (paths.config / name).write_text("# mine\n")
     with pytest.raises(UserError, match=rf"{name} is there already, and nothing is overwritten"):
-        wizard.init(paths, Answers(), None)
+        wizard.init(paths, WizardAnswers(), None)
     assert (paths.config / name).read_text() == "# mine\n"
     assert [path.name for path in paths.config.iterdir()] == [name]
 
@@ -189,17 +189,17 @@ def test_not_even_a_link_that_leads_nowhere(paths: Paths, tmp_path: Path) -> Non
     paths.config.mkdir(mode=0o700)
     paths.muster_yaml.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="there already"):
-        wizard.init(paths, Answers(), None)
+        wizard.init(paths, WizardAnswers(), None)
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_what_is_missing_is_named_by_its_options(paths: Paths) -> None:
     with pytest.raises(UserError, match="--homeserver, --user, --operator must be given"):
-        wizard.init(paths, Answers(chat="matrix"), None)
+        wizard.init(paths, WizardAnswers(chat="matrix"), None)
 
 
 def test_a_wrong_answer_writes_nothing(paths: Paths) -> None:
-    wrong = Answers(homeserver="localhost", user="bot", operators=("ana",), runtime="simm", token="syt_hunter2")
+    wrong = WizardAnswers(homeserver="localhost", user="bot", operators=("ana",), runtime="simm", token="syt_hunter2")
     with pytest.raises(UserError) as caught:
         wizard.init(paths, wrong, None)
     said = str(caught.value)
@@ -225,7 +225,7 @@ def test_questions_are_asked_again_until_the_answer_will_do(paths: Paths) -> Non
         asked.append(question)
         return next(given)
 
-    answers = wizard.init(paths, Answers(), ask)
+    answers = wizard.init(paths, WizardAnswers(), ask)
 
     assert list(given) == []
     assert answers.token == wizard_chat.TOKEN
@@ -236,7 +236,7 @@ def test_questions_are_asked_again_until_the_answer_will_do(paths: Paths) -> Non
 
 
 def test_strange_answers_cannot_write_other_keys(paths: Paths) -> None:
-    sly = Answers(
+    sly = WizardAnswers(
         homeserver="https://h", user='@a:b"\noperators:\n  "terminal:eve": admin', operators=("@ana:x",), runtime="none"
     )
     with pytest.raises(UserError):
@@ -320,7 +320,7 @@ def test_settings_that_the_running_muster_has_not_read_are_said_to_be_so(
     paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MUSTER_HOME", str(paths.config))
-    wizard.init(paths, Answers(runtime="none"), None)
+    wizard.init(paths, WizardAnswers(runtime="none"), None)
     paths.prepare()
     with only_one(paths.lock):
         began = paths.lock.stat().st_mtime

@@ -11,7 +11,7 @@ from click.shell_completion import ShellComplete
 
 from bot.commands import sections
 from bot.interfaces.api.client import Client
-from bot.interfaces.cli.main import Program
+from bot.interfaces.cli.main import MusterProgram
 from tests.bot.orchestrator import House, house
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ async def test_a_shell_completes_scopes_and_tasks_from_what_is_there(home: House
         await home.ask('!task add --agent coder0 "say hello"')
         client = Client(home.paths.gateway_socket)
         (task,) = (await asyncio.to_thread(client.run, "tasks", {})).body["data"]
-        complete = ShellComplete(Program(sections.load(), lambda: client), {}, "muster", "X").get_completions
+        complete = ShellComplete(MusterProgram(sections.load(), lambda: client), {}, "muster", "X").get_completions
         for words in (["budget", "set"], ["budget", "clear"], ["budget", "authorize"]):
             offered = [each.value for each in await asyncio.to_thread(complete, words, "")]
             wanted = {"host", "agent", "account:sim", "agent:coder0", "role:board-business", "provider:openai"}

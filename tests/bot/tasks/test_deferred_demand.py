@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.tasks.deferred_demand import Ahead, needed
-from budget.windows.pace_admission import Cost, Policy, Standing
+from bot.tasks.deferred_demand import DeferredDemand, needed
+from budget.windows.pace_admission import Cost, PacePolicy, WindowState
 from core.crash_points import declare
 from database.queries import tasks
 from database.queries.tasks import Task
@@ -21,7 +21,7 @@ NOW = 1_000_000.0
 WRITTEN = declare("test.held words")
 
 
-def window(key: str) -> Standing:
+def window(key: str) -> WindowState:
     """Of 1000 tokens a day, of which a tenth is used and little more is allowed by now."""
     pace = SetPace(lambda: NOW)
     pace.put(key, 100.0, unit="tokens", limit=1000.0, resets_at=NOW + 80_000.0, length_s=86_400.0)
@@ -31,11 +31,11 @@ def window(key: str) -> Standing:
 
 def test_what_fits_by_itself_needs_leave_for_what_goes_first_on_the_same_window() -> None:
     cost, held = Cost(tokens=10.0, high_tokens=10.0), Cost(tokens=200.0)
-    first = Ahead(cost=held, count=1, windows=frozenset({"host/day"}))
-    elsewhere = Ahead(cost=held, count=5, windows=frozenset({"agent:other/day"}))
+    first = DeferredDemand(cost=held, count=1, windows=frozenset({"host/day"}))
+    elsewhere = DeferredDemand(cost=held, count=5, windows=frozenset({"agent:other/day"}))
 
-    def found(*ahead: Ahead) -> tuple[int, float]:
-        answer = needed(ahead, [window("host/day")], cost, NOW, Policy())
+    def found(*ahead: DeferredDemand) -> tuple[int, float]:
+        answer = needed(ahead, [window("host/day")], cost, NOW, PacePolicy())
         assert answer.helpless is None
         return answer.before, sum(each.amount for each in answer.leave)
 
@@ -49,8 +49,8 @@ def test_what_fits_by_itself_needs_leave_for_what_goes_first_on_the_same_window(
 
 
 def test_where_no_leave_helps_it_is_said_why() -> None:
-    ahead = [Ahead(cost=Cost(tokens=900.0), count=2, windows=frozenset({"host/day"}))]
-    answer = needed(ahead, [window("host/day")], Cost(tokens=10.0), NOW, Policy())
+    ahead = [DeferredDemand(cost=Cost(tokens=900.0), count=2, windows=frozenset({"host/day"}))]
+    answer = needed(ahead, [window("host/day")], Cost(tokens=10.0), NOW, PacePolicy())
     assert not answer.leave
     assert answer.helpless == "it needs, with the 2 before it, more than is left of what nothing passes"
 

@@ -13,9 +13,9 @@ from bot.commands.syntax import command_line
 from bot.tasks import text as task_words
 from bot.tasks import wait_reasons
 from bot.text import amounts
-from budget.dispatch.next_task import Wait
+from budget.dispatch.next_task import TaskWait
 from budget.windows.pace_admission import Leave
-from database.queries.tasks import Step, Task
+from database.queries.tasks import Task, TaskStep
 
 NOON, ZONE = 1_796_040_000.0, ZoneInfo("UTC")
 
@@ -25,7 +25,7 @@ def test_every_command_that_is_needed_to_run_a_task_now_is_named() -> None:
         Leave(scope="host", unit="tokens", amount=52_341.2),
         Leave(scope="account:main", unit="share", amount=0.03),
     )
-    wait = Wait(task="t", why="pace", text="x", look_at=NOON + 60, leave=leave)
+    wait = TaskWait(task="t", why="pace", text="x", look_at=NOON + 60, leave=leave)
     said = task_words.when(wait, NOON, ZONE)
     assert re.findall(r"budget authorize (\S+) (\S+) --for 1h", said) == [("host", "52400"), ("account:main", "3%")]
     assert "It runs about 12:01" in said
@@ -43,7 +43,7 @@ def test_the_amount_that_is_named_can_be_written_and_is_enough(amount: float, un
 
 
 def test_at_a_limit_it_is_said_what_helps_instead_of_an_authorization() -> None:
-    wait = Wait(task="t", why="limit", text="x", look_at=NOON + 60, scope="host", critical=True)
+    wait = TaskWait(task="t", why="limit", text="x", look_at=NOON + 60, scope="host", critical=True)
     said = task_words.when(wait, NOON, ZONE)
     assert "a higher limit" in said
     assert "--urgency critical" in said
@@ -52,30 +52,32 @@ def test_at_a_limit_it_is_said_what_helps_instead_of_an_authorization() -> None:
 
 @pytest.mark.parametrize("key", ["account:main/7d", "role:coder/share/account:main/7d"])
 def test_where_no_time_can_be_told_it_is_said_how_to_tell_the_reset(key: str) -> None:
-    said = task_words.when(Wait(task="t", why="pace", text="x", windows=(key,), reset_unknown=True), NOON, ZONE)
+    said = task_words.when(TaskWait(task="t", why="pace", text="x", windows=(key,), reset_unknown=True), NOON, ZONE)
     assert "budget set account:main 100% --window 7d --reset-at" in said
-    unnamed = task_words.when(Wait(task="t", why="pace", text="x", reset_unknown=True), NOON, ZONE)
+    unnamed = task_words.when(TaskWait(task="t", why="pace", text="x", reset_unknown=True), NOON, ZONE)
     assert "nobody knows when that window begins anew" in unnamed
 
 
 def test_what_an_admin_may_still_let_begin_is_not_called_hopeless() -> None:
     leave = (Leave(scope="host", unit="tokens", amount=5e6),)
-    said = task_words.when(Wait(task="t", why="limit", text="x", never=True, leave=leave), NOON, ZONE)
+    said = task_words.when(TaskWait(task="t", why="limit", text="x", never=True, leave=leave), NOON, ZONE)
     assert "Nothing but another limit" not in said
     assert "budget authorize host" in said
 
 
 def test_what_was_told_of_a_wait_is_told_again_until_it_waits_for_something_else() -> None:
     leave = (Leave(scope="host", unit="usd", amount=2.5),)
-    wait = Wait(task="t", why="limit", text="x", look_at=NOON, leave=leave, critical=True)
+    wait = TaskWait(task="t", why="limit", text="x", look_at=NOON, leave=leave, critical=True)
     kept = json.loads(json.dumps(wait_reasons.decision_of(wait)))
-    told = Step(task="t", at=NOON, state="told", decision=kept)
+    told = TaskStep(task="t", at=NOON, state="told", decision=kept)
     task = Task(
         id="t", kind="task", text="do it", lane="l", operator="ana", why="limit", reason="x", look_at=NOON,
         created_at=NOON, updated_at=NOON,
     )  # fmt: skip
     assert wait_reasons.wait_of(task, told) == wait
-    assert wait_reasons.wait_of(replace(task, why="pace"), told) == Wait(task="t", why="pace", text="x", look_at=NOON)
+    assert wait_reasons.wait_of(replace(task, why="pace"), told) == TaskWait(
+        task="t", why="pace", text="x", look_at=NOON
+    )
     assert wait_reasons.wait_of(replace(task, why=None), told) is None
 
 

@@ -17,7 +17,7 @@ from bot.config.loader import load
 from bot.interfaces.api.client import Client
 from bot.interfaces.cli import main as cli
 from bot.telemetry import sender
-from bot.telemetry.payload import Facts, amount, count, document
+from bot.telemetry.payload import TelemetryFacts, amount, count, document
 from bot.text.errors import ConfigError
 from tests.bot.orchestrator import OPERATOR, House, house
 
@@ -165,12 +165,12 @@ async def test_an_address_that_others_could_listen_to_is_refused(tmp_path: Path,
     assert "muster.yaml" in str(caught.value)
 
 
-def _facts(**known: Any) -> Facts:
+def _facts(**known: Any) -> TelemetryFacts:
     values: dict[str, Any] = {
         "version": "0.1.0", "python": (3, 11), "system": "linux", "register": "sqlite", "connectors": [],
         "runtimes": [], "providers": [], "operators": 0, "tasks": {}, "tokens": 0,
     }  # fmt: skip
-    return Facts(**(values | known))
+    return TelemetryFacts(**(values | known))
 
 
 def test_words_that_are_not_musters_own_do_not_go() -> None:

@@ -11,13 +11,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from database.queries import tasks
-from fleet.sim.provider.quota_headers import Limits
+from fleet.sim.provider.quota_headers import SimQuota
 
 if TYPE_CHECKING:
     from tests.bot.week.simulated_clock import Week
 
 OPUS = "claude-opus-4-5"
-LIMITS = Limits(
+LIMITS = SimQuota(
     tokens_per_five_hours=20_000_000, tokens_per_week=10_000_000, families={"opus": 6_000_000}, refuses=True
 )
 #: A login of a plan, as it looks; the windows of a plan are told to such alone.

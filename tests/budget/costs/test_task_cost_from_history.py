@@ -12,7 +12,7 @@ from budget.costs.task_cost_from_history import (
     ENOUGH,
     HALF_LIFE_S,
     PRIORS,
-    Learned,
+    LearnedCost,
     Past,
     Range,
     learn,
@@ -50,7 +50,9 @@ def _past(
     )
 
 
-def _learn(past: list[Past], role: str | None = "coder", *, model: str | None = None, kind: str = "task") -> Learned:
+def _learn(
+    past: list[Past], role: str | None = "coder", *, model: str | None = None, kind: str = "task"
+) -> LearnedCost:
     return learn(past, role=role, model=model, kind=kind, now=NOW)
 
 

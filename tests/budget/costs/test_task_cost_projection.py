@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from budget.costs.task_cost_from_history import Learned, Past, learn
+from budget.costs.task_cost_from_history import LearnedCost, Past, learn
 from budget.costs.task_cost_projection import expected
 
 NOW = 20_000 * 86_400.0
@@ -51,7 +51,7 @@ def test_money_is_known_of_the_fleet_before_it_is_of_a_role() -> None:
 
 
 def test_who_always_says_five_times_too_much_is_taken_at_a_fifth_once_that_is_known() -> None:
-    def known(times: float, count: int = 8) -> Learned:
+    def known(times: float, count: int = 8) -> LearnedCost:
         tasks = [past(n * 100_000.0, said=times * n * 100_000.0) for n in range(1, count + 1)]
         return learn(tasks, role="coder", now=NOW)
 

@@ -10,24 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget.dispatch.next_task import (
-    Agent,
     Assign,
-    Head,
-    Limits,
-    Live,
-    Policy,
-    Refuse,
-    Start,
-    View,
-    Wait,
+    DispatchAgent,
+    DispatchLimits,
+    DispatchPolicy,
+    LaneHead,
+    LiveTask,
+    QueueView,
+    RefuseTask,
+    StartTask,
+    TaskWait,
     aside,
     decide,
     lane_of,
     size_of,
 )
 from budget.windows import pace_admission
-from budget.windows.even_spread_line import Line, Window
-from budget.windows.pace_admission import Cost, Standing
+from budget.windows.even_spread_line import EvenSpreadLine, Window
+from budget.windows.pace_admission import Cost, WindowState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,40 +38,42 @@ NOW = 20_000 * DAY
 COST = Cost(tokens=1000.0)
 
 
-def head(number: int, **said: Any) -> Head:
+def head(number: int, **said: Any) -> LaneHead:
     plain: dict[str, Any] = {
         "id": f"t{number}", "seq": number, "kind": "task", "operator": "ana", "role": "coder", "agent": None,
         "urgency": "normal", "created_at": NOW,
     }  # fmt: skip
-    return Head(**plain | said)
+    return LaneHead(**plain | said)
 
 
-def agent(name: str = "coder0", **said: Any) -> Agent:
-    return Agent(**{"name": name, "role": "coder", "runtime": "sim", "readiness": "idle", **said})
+def agent(name: str = "coder0", **said: Any) -> DispatchAgent:
+    return DispatchAgent(**{"name": name, "role": "coder", "runtime": "sim", "readiness": "idle", **said})
 
 
-def week(used: float, *, reserved: float = 0.0, limit: float = 700_000.0, day: float = 1.0) -> Standing:
+def week(used: float, *, reserved: float = 0.0, limit: float = 700_000.0, day: float = 1.0) -> WindowState:
     """A window of seven days, so many days old, whose line goes straight from its beginning."""
     begins = NOW - day * DAY
     window = Window(
         key="host/tokens/7d", scope="host", unit="tokens", limit=limit, begins_at=begins, resets_at=begins + 7 * DAY,
         length_s=7 * DAY, certainty="user", used=used, used_at=NOW, per_token=None,
     )  # fmt: skip
-    line = Line(
+    line = EvenSpreadLine(
         window=window.key, drawn_at=begins, drawn_used=0.0, limit=limit, resets_at=begins + 7 * DAY, cause="first"
     )
-    return Standing(window=window, line=line, reserved=reserved)
+    return WindowState(window=window, line=line, reserved=reserved)
 
 
-def view(heads: Sequence[Head], agents: Sequence[Agent], **said: Any) -> View:
-    return View(**{"now": NOW, "heads": heads, "agents": agents, "draw": lambda _: (), "cost": lambda *_: COST, **said})
+def view(heads: Sequence[LaneHead], agents: Sequence[DispatchAgent], **said: Any) -> QueueView:
+    return QueueView(
+        **{"now": NOW, "heads": heads, "agents": agents, "draw": lambda _: (), "cost": lambda *_: COST, **said}
+    )
 
 
-def step(given: View) -> Assign | Start | Refuse | None:
+def step(given: QueueView) -> Assign | StartTask | RefuseTask | None:
     return decide(given).step
 
 
-def wait(given: View, task: str = "t1") -> Wait:
+def wait(given: QueueView, task: str = "t1") -> TaskWait:
     return next(each for each in decide(given).waits if each.task == task)
 
 
@@ -141,26 +143,26 @@ def test_ten_agents_that_work_for_one_person_get_no_more_turns_than_that_person(
 
 def test_somebody_who_can_be_started_is_started_once_nobody_who_could_do_it_runs() -> None:
     found = step(view([head(1)], [agent(readiness="startable")]))
-    assert isinstance(found, Start)
+    assert isinstance(found, StartTask)
     assert found.agent == "coder0"
     starting = view([head(1)], [agent(readiness="starting"), agent("coder1", readiness="startable")])
     assert step(starting) is None
     assert wait(starting).why == "starting"
-    assert step(view([head(1)], [agent(readiness="startable")], policy=Policy(start_agents=False))) is None
+    assert step(view([head(1)], [agent(readiness="startable")], policy=DispatchPolicy(start_agents=False))) is None
     busy = view([head(1)], [agent(readiness="busy"), agent("coder1", readiness="startable")])
-    assert isinstance(step(busy), Start)
+    assert isinstance(step(busy), StartTask)
 
 
 def test_whoever_was_stopped_is_started_only_for_what_was_asked_for_since() -> None:
     stopped = agent(readiness="startable", stopped_at=NOW - 10)
     assert step(view([head(1, created_at=NOW - 20)], [stopped])) is None
-    assert isinstance(step(view([head(1, created_at=NOW - 5)], [stopped])), Start)
+    assert isinstance(step(view([head(1, created_at=NOW - 5)], [stopped])), StartTask)
 
 
 def test_words_to_an_agent_wait_for_the_pace_alone() -> None:
     said = head(1, kind="turn", agent="coder0")
     for readiness in ("busy", "away", "down"):
-        found = step(view([said], [agent(readiness=readiness)], limits=Limits(host=0)))
+        found = step(view([said], [agent(readiness=readiness)], limits=DispatchLimits(host=0)))
         assert isinstance(found, Assign)
     assert wait(view([said], [agent(readiness="busy")], draw=lambda _: [week(300_000)])).why == "pace"
 
@@ -182,14 +184,17 @@ def test_what_has_no_room_in_a_window_waits_until_it_has() -> None:
 
 
 def test_no_more_are_under_way_at_once_than_may_be() -> None:
-    live = [Live(role="coder", runtime="sim", account="main")] * 2
+    live = [LiveTask(role="coder", runtime="sim", account="main")] * 2
     for limits in (
-        Limits(host=2), Limits(roles={"coder": 2}), Limits(runtimes={"sim": 2}), Limits(accounts={"main": 2})
-    ):  # fmt: skip
+        DispatchLimits(host=2),
+        DispatchLimits(roles={"coder": 2}),
+        DispatchLimits(runtimes={"sim": 2}),
+        DispatchLimits(accounts={"main": 2}),
+    ):
         given = view([head(1)], [agent(account="main")], live=live, limits=limits)
         assert wait(given).why == "concurrency"
         assert step(given) is None
-    roomy = Limits(host=3, roles={"coder": 3, "research": 0}, runtimes={"claude": 1}, accounts={"other": 1})
+    roomy = DispatchLimits(host=3, roles={"coder": 3, "research": 0}, runtimes={"claude": 1}, accounts={"other": 1})
     assert isinstance(step(view([head(1)], [agent(account="main")], live=live, limits=roomy)), Assign)
 
 
@@ -216,7 +221,7 @@ def test_a_task_is_refused_only_if_no_window_opens_before_its_deadline() -> None
     assert opens is not None
     assert step(view([head(1, deadline=opens + 1)], [agent()], draw=lambda _: full)) is None
     found = step(view([head(1, deadline=opens - 1)], [agent()], draw=lambda _: full))
-    assert isinstance(found, Refuse)
+    assert isinstance(found, RefuseTask)
     assert "before its deadline" in found.why
     # Another agent draws on a window with room.
     draws = {"coder0": full, "coder1": []}
@@ -233,20 +238,20 @@ def test_a_task_is_not_refused_for_what_tasks_under_way_may_leave_unused() -> No
     assert isinstance(step(replace(given, draw=lambda _: [week(0)])), Assign)
     # What is used does not come back.
     used = step(replace(given, draw=lambda _: [week(200_000, reserved=10_000)]))
-    assert isinstance(used, Refuse)
+    assert isinstance(used, RefuseTask)
 
 
 def test_what_waits_for_nobody_knows_what_is_refused_at_its_deadline() -> None:
     given = view([head(1, deadline=NOW + 60)], [])
     assert decide(given).look_at == NOW + 60
-    assert step(replace(given, now=NOW + 60)) == Refuse(task="t1", why="its deadline is past")
+    assert step(replace(given, now=NOW + 60)) == RefuseTask(task="t1", why="its deadline is past")
 
 
 def test_what_is_more_than_a_window_holds_is_refused_with_a_deadline_and_said_without() -> None:
     standing = [week(0, limit=500.0)]
     found = wait(view([head(1)], [agent()], draw=lambda _: standing))
     assert (found.why, found.never) == ("limit", True)
-    assert isinstance(step(view([head(1, deadline=NOW + 30 * DAY)], [agent()], draw=lambda _: standing)), Refuse)
+    assert isinstance(step(view([head(1, deadline=NOW + 30 * DAY)], [agent()], draw=lambda _: standing)), RefuseTask)
 
 
 # --- nobody waits for ever -----------------------------------------------------------------------------------------
@@ -360,7 +365,7 @@ def test_flows_are_charged_what_the_agent_that_gets_it_is_projected_to_use() -> 
     """It is what is corrected in the end; by what anybody uses, the dear models of one would be on the others."""
     heads = [head(1, operator="ana"), head(2, operator="otto", role="judge")]
 
-    def cost(_: Head, able: Agent | None) -> Cost:
+    def cost(_: LaneHead, able: DispatchAgent | None) -> Cost:
         return Cost(tokens=5000.0) if able is not None and able.role == "coder" else COST
 
     found = step(view(heads, [agent(), agent("judge0", role="judge")], cost=cost))

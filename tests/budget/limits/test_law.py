@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from budget.costs.token_prices import Rates
 from budget.limits.input_bound import Bound
-from budget.limits.request_admission import Admit, Need, Refuse, Share, Standing, decide
+from budget.limits.request_admission import Admit, LimitState, Need, RefuseRequest, Share, decide
 from budget.limits.scopes import NANO_USD, Limit
 from budget.limits.waiting_requests import Stays, WaitingLine
 from budget.tokens import Tokens, Weights
@@ -28,7 +28,7 @@ from tests import soak
 
 if TYPE_CHECKING:
     from budget.limits.scopes import Kind
-    from budget.limits.waiting_requests import Waiting
+    from budget.limits.waiting_requests import WaitingRequest
 
 WEIGHTS = Weights()
 RATES = Rates(
@@ -67,7 +67,7 @@ class Request:
     guess: int | None
     """Where it does not, what such requests had: it may be wrong."""
     need: Need
-    place: Waiting[Request] | None = None
+    place: WaitingRequest[Request] | None = None
     waits_on: frozenset[int] = frozenset()
     sent: int = 0
     holds: dict[int, int] = field(default_factory=dict)
@@ -219,7 +219,7 @@ class Law(RuleBasedStateMachine):
         decision = decide(
             standings, request.need, weights=WEIGHTS, rates=lambda _: RATES, now=0.0, agent="a", model=None
         )
-        if isinstance(decision, Refuse):
+        if isinstance(decision, RefuseRequest):
             assert decision.why in ("spent", "too_big"), decision
             self._could_not_be(request, decision)
             return None
@@ -256,7 +256,7 @@ class Law(RuleBasedStateMachine):
             self.limits[at].open += 1
         self.open.append(request)
 
-    def _could_not_be(self, request: Request, refusal: Refuse) -> None:
+    def _could_not_be(self, request: Request, refusal: RefuseRequest) -> None:
         """No request is refused for good while its counted input and an answer fit."""
         if refusal.why == "spent":
             return
@@ -270,9 +270,9 @@ class Law(RuleBasedStateMachine):
         dear = Tokens(cache_write=need.input, output=answer)
         assert self._cost(at, dear) > self.limits[at].limit.amount - self.limits[at].used
 
-    def _standing(self, at: int) -> Standing:
+    def _standing(self, at: int) -> LimitState:
         counter = self.limits[at]
-        return Standing(limit=counter.limit, used=counter.used, reserved=counter.held, open=counter.open)
+        return LimitState(limit=counter.limit, used=counter.used, reserved=counter.held, open=counter.open)
 
     def _cost(self, at: int, tokens: Tokens) -> int:
         return WEIGHTS.weigh(tokens) if self.limits[at].limit.unit == "tokens" else RATES.price(tokens)

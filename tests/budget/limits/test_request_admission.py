@@ -10,10 +10,10 @@ import pytest
 from budget.costs.request_usage_from_history import LONGEST_ANSWER
 from budget.costs.token_prices import Rates
 from budget.limits.input_bound import Bound
-from budget.limits.request_admission import Admit, Need, Refuse, Share, Standing, Wait, cut_text, decide
+from budget.limits.request_admission import Admit, LimitState, Need, RefuseRequest, RequestWait, Share, cut_text, decide
 from budget.limits.scopes import NANO_USD, Limit
 from budget.tokens import Weights
-from budget.windows.overrun_allowance import Pace
+from budget.windows.overrun_allowance import PaceAllowance
 
 NOW = 1_000_000.0
 RATES = Rates(
@@ -30,21 +30,21 @@ def _standing(
     usd: bool = False,
     ends_in: float = 9999,
     open: int | None = None,
-) -> Standing:
+) -> LimitState:
     limit = Limit(kind="pool", scope=scope, amount=amount, unit="usd" if usd else "tokens", window="day")
     busy = int(reserved > 0) if open is None else open
-    return Standing(limit=limit, used=used, reserved=reserved, open=busy, likely=reserved, ends_at=NOW + ends_in)
+    return LimitState(limit=limit, used=used, reserved=reserved, open=busy, likely=reserved, ends_at=NOW + ends_in)
 
 
 def _decide(
-    *standings: Standing,
+    *standings: LimitState,
     input: int = 100,
     max_tokens: int | None = 100,
     rates: Rates | None = RATES,
     model: str | None = None,
     weights: Weights | None = None,
     **more: Any,
-) -> Admit | Wait | Refuse:
+) -> Admit | RequestWait | RefuseRequest:
     given: dict[str, Any] = {"bounds": (Bound(tokens=input, by="bytes"),), "max_tokens": max_tokens}
     return decide(
         standings,
@@ -57,18 +57,18 @@ def _decide(
     )
 
 
-def _admitted(decision: Admit | Wait | Refuse) -> Admit:
+def _admitted(decision: Admit | RequestWait | RefuseRequest) -> Admit:
     assert isinstance(decision, Admit), decision
     return decision
 
 
-def _refused(decision: Admit | Wait | Refuse) -> Refuse:
-    assert isinstance(decision, Refuse), decision
+def _refused(decision: Admit | RequestWait | RefuseRequest) -> RefuseRequest:
+    assert isinstance(decision, RefuseRequest), decision
     return decision
 
 
-def _waits(decision: Admit | Wait | Refuse) -> Wait:
-    assert isinstance(decision, Wait), decision
+def _waits(decision: Admit | RequestWait | RefuseRequest) -> RequestWait:
+    assert isinstance(decision, RequestWait), decision
     return decision
 
 
@@ -193,7 +193,7 @@ def test_who_can_never_fit_is_refused_with_the_bound_that_was_used() -> None:
 
 
 def test_the_pace_goes_by_what_is_likely_and_not_by_the_worst_case() -> None:
-    pace = Pace(from_at=NOW, from_amount=1000, until_at=NOW + 1000, until_amount=100_000)
+    pace = PaceAllowance(from_at=NOW, from_amount=1000, until_at=NOW + 1000, until_amount=100_000)
     standing = replace(_standing(100_000, used=500, reserved=80_000), pace=pace, likely=400)
     _admitted(_decide(standing))
     assert _refused(_decide(replace(standing, likely=500))).why == "pace"
@@ -257,7 +257,7 @@ def test_whoever_is_cut_is_told_what_was_reached() -> None:
 )
 def test_the_way_out_of_an_allowance_is_the_agents_own(scope: str, name: str, command: str) -> None:
     limit = Limit(kind="allowance", scope=scope, amount=1000)
-    text = _refused(_decide(Standing(limit=limit, used=1234))).text
+    text = _refused(_decide(LimitState(limit=limit, used=1234))).text
     assert text.startswith(name)
     assert "1,234 of 1,000 tokens per launch used" in text
     assert f"Opened by {command}" in text

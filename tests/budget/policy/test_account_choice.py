@@ -9,15 +9,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget.policy.account_choice import Candidate, Room, choose
+from budget.policy.account_choice import AccountCandidate, WindowRoom, choose
 
 
-def candidate(name: str, *left: float | None, **more: Any) -> Candidate:
-    rooms = [Room(window=f"{name}/{place}", left=each) for place, each in enumerate(left)]
-    return replace(Candidate(account=name, rooms=rooms), **more)
+def candidate(name: str, *left: float | None, **more: Any) -> AccountCandidate:
+    rooms = [WindowRoom(window=f"{name}/{place}", left=each) for place, each in enumerate(left)]
+    return replace(AccountCandidate(account=name, rooms=rooms), **more)
 
 
-def spread(candidates: list[Candidate], sessions: int) -> Counter[str]:
+def spread(candidates: list[AccountCandidate], sessions: int) -> Counter[str]:
     """How many land where, each knowing of those before it."""
     found: Counter[str] = Counter()
     for _ in range(sessions):
@@ -41,7 +41,7 @@ def test_ten_together_do_not_herd() -> None:
 
 
 def test_what_is_not_known_is_neither_full_nor_empty() -> None:
-    def first(*candidates: Candidate) -> str:
+    def first(*candidates: AccountCandidate) -> str:
         chosen = choose(candidates)
         assert chosen is not None
         return chosen.account

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from budget.policy.model_downgrade import Downgrade, Held, Queue, Refuse, Rung, Start, Tried, is_of, parse, rungs, step
+from budget.policy.model_downgrade import (
+    Downgrade,
+    HeldBack,
+    QueueStart,
+    RefuseStart,
+    Rung,
+    StartAsWanted,
+    Tried,
+    is_of,
+    parse,
+    rungs,
+    step,
+)
 
 RUNTIMES = ("claude", "codex", "opencode")
 CHAIN = [parse(each, runtime="claude", runtimes=RUNTIMES) for each in ("opus", "sonnet", "haiku", "codex:gpt-5-codex")]
@@ -14,8 +26,8 @@ def below(runtime: str, model: str | None) -> list[str]:
     return [str(rung) for rung in rungs(CHAIN, runtime=runtime, model=model)]
 
 
-def held(text: str = "Pace.", at: float | None = 100.0, *, never: bool = False) -> Held:
-    return Held(text=text, at=at, never=never)
+def held(text: str = "Pace.", at: float | None = 100.0, *, never: bool = False) -> HeldBack:
+    return HeldBack(text=text, at=at, never=never)
 
 
 def test_rungs_are_read_with_and_without_a_runtime() -> None:
@@ -51,7 +63,7 @@ def test_down_the_same_runtime_first_then_others() -> None:
 
 
 def test_what_may_run_starts() -> None:
-    assert step(None) == Start()
+    assert step(None) == StartAsWanted()
 
 
 def test_the_first_rung_that_may_run_is_taken() -> None:
@@ -61,21 +73,21 @@ def test_the_first_rung_that_may_run_is_taken() -> None:
 
 def test_without_such_a_rung_it_is_queued_until_the_first_window_opens() -> None:
     tried = [Tried(rung=CHAIN[1], held=held(at=50.0)), Tried(rung=CHAIN[2], held=held(at=None))]
-    assert step(held(), tried) == Queue(at=50.0, why="Pace.", tried=(CHAIN[1], CHAIN[2]))
-    assert step(held(at=None)) == Queue(at=None, why="Pace.")
+    assert step(held(), tried) == QueueStart(at=50.0, why="Pace.", tried=(CHAIN[1], CHAIN[2]))
+    assert step(held(at=None)) == QueueStart(at=None, why="Pace.")
 
 
 def test_refused_only_if_no_window_opens_in_time() -> None:
-    assert isinstance(step(held(at=100.0), deadline=100.0), Queue)
+    assert isinstance(step(held(at=100.0), deadline=100.0), QueueStart)
     refused = step(held(at=100.0), deadline=99.0)
-    assert isinstance(refused, Refuse)
+    assert isinstance(refused, RefuseStart)
     assert "before its deadline" in refused.why
-    assert isinstance(step(held(at=100.0), deadline=99.0, may_refuse=False), Queue)
+    assert isinstance(step(held(at=100.0), deadline=99.0, may_refuse=False), QueueStart)
     # Nobody knows when the other opens: it may be in time.
-    assert isinstance(step(held(at=100.0), [Tried(rung=CHAIN[1], held=held(at=None))], deadline=99.0), Queue)
-    assert isinstance(step(held(at=100.0), [Tried(rung=CHAIN[1], held=held(at=50.0))], deadline=99.0), Queue)
+    assert isinstance(step(held(at=100.0), [Tried(rung=CHAIN[1], held=held(at=None))], deadline=99.0), QueueStart)
+    assert isinstance(step(held(at=100.0), [Tried(rung=CHAIN[1], held=held(at=50.0))], deadline=99.0), QueueStart)
 
 
 def test_what_no_window_ever_lets_run_is_refused() -> None:
-    assert isinstance(step(held(at=None, never=True)), Refuse)
-    assert isinstance(step(held(at=None, never=True), [Tried(rung=CHAIN[1], held=held(at=9.0))]), Queue)
+    assert isinstance(step(held(at=None, never=True)), RefuseStart)
+    assert isinstance(step(held(at=None, never=True), [Tried(rung=CHAIN[1], held=held(at=9.0))]), QueueStart)

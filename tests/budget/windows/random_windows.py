@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from budget.windows.pace_admission import Authorization, Line, Policy, Standing, Window, redrawn
+from budget.windows.pace_admission import Authorization, EvenSpreadLine, PacePolicy, Window, WindowState, redrawn
 
 if TYPE_CHECKING:
     from budget.windows.pace_admission import Unit, Urgency
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HOUR, DAY = 3_600.0, 86_400.0
 #: A Monday at midnight in UTC.
 BEGINS = 1_795_996_800.0
-POLICY = Policy(zone=ZoneInfo("UTC"))
+POLICY = PacePolicy(zone=ZoneInfo("UTC"))
 URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 
 
@@ -41,17 +41,17 @@ def day(used: float | None = 0.0, **others: Any) -> Window:
     return Window(used=used, **given | others)
 
 
-def drawn(window: Window, now: float = BEGINS, policy: Policy = POLICY) -> Line:
+def drawn(window: Window, now: float = BEGINS, policy: PacePolicy = POLICY) -> EvenSpreadLine:
     """Its first line."""
     line = redrawn(window, None, now, policy)
     assert line is not None
     return line
 
 
-def standing(window: Window, now: float = BEGINS, **others: Any) -> Standing:
+def standing(window: Window, now: float = BEGINS, **others: Any) -> WindowState:
     """With a line that was drawn then, by what was used then: nothing."""
     begun = Window(**{name: getattr(window, name) for name in Window.__slots__} | {"used": 0.0})
-    return Standing(window=window, line=others.pop("line", None) or drawn(begun, now), **others)
+    return WindowState(window=window, line=others.pop("line", None) or drawn(begun, now), **others)
 
 
 def leave(amount: float, unit: Unit = "share", **others: Any) -> Authorization:

@@ -12,7 +12,7 @@ from budget.costs.task_cost_from_history import ENOUGH, GUESSED_USD_PER_TOKEN, P
 from budget.windows.even_spread_line import burst_on
 from budget.windows.interactive_turns import Begins, decide
 from budget.windows.overrun_allowance import overrun
-from budget.windows.pace_admission import Cost, Standing, Waits, admissible, settled
+from budget.windows.pace_admission import Cost, Waits, WindowState, admissible, settled
 from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, day, leave, standing, week
 from tests.budget.windows.test_pacing_properties import CLOCK, COSTS, POLICIES, standings
 
@@ -81,7 +81,7 @@ def test_words_begin_where_nobody_knows_what_is_used() -> None:
 
 @given(standings(), COSTS, CLOCK, POLICIES)
 def test_words_wait_only_for_a_limit_or_where_the_egress_would_soon_refuse(
-    held: Standing, cost: Cost, now: float, policy: object
+    held: WindowState, cost: Cost, now: float, policy: object
 ) -> None:
     found = decide([held], cost, now, policy)  # type: ignore[arg-type]
     if isinstance(found, Begins):

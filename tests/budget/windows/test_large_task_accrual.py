@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from budget.dispatch.next_task import Agent, Assign, Head, View, decide
+from budget.dispatch.next_task import Assign, DispatchAgent, LaneHead, QueueView, decide
 from budget.windows import large_task_accrual
-from budget.windows.even_spread_line import LastSeen, Policy, Window, line_at, next_turn
-from budget.windows.pace_admission import Cost, Standing, ceiling, settled
+from budget.windows.even_spread_line import LastSeen, PacePolicy, Window, line_at, next_turn
+from budget.windows.pace_admission import Cost, WindowState, ceiling, settled
 from tests import soak
 from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, drawn, standing, week
 
@@ -29,8 +29,8 @@ def window(length: float, begins: float, used: float = 0.0) -> Window:
     )  # fmt: skip
 
 
-def task(name: str, number: int, at: float, **said: str) -> Head:
-    return Head(
+def task(name: str, number: int, at: float, **said: str) -> LaneHead:
+    return LaneHead(
         id=name, seq=number, kind="task", operator=said.get("operator", "ana"), role="coder", agent=None,
         urgency="normal", created_at=at,
     )  # fmt: skip
@@ -61,13 +61,13 @@ def play(length: float, share: float, *, seed: int, spent: float = 1.0, at: floa
         at: when it is asked for, as a share of the first window's time; None: by chance.
     """
     source = random.Random(f"{soak.seed()}/{seed}")
-    policy = Policy(zone=ZoneInfo(source.choice(("UTC", "Europe/Vienna", "America/New_York"))))
+    policy = PacePolicy(zone=ZoneInfo(source.choice(("UTC", "Europe/Vienna", "America/New_York"))))
     begins = BEGINS + source.random() * DAY
     small = LIMIT / (length / DAY if length > 2 * DAY else 5) * source.uniform(0.06, 0.3)
     asked = begins + (source.random() * 0.9 if at is None else at) * length
     even = LIMIT * (asked - begins) / length
-    now_at = Standing(window=window(length, begins, min(even, LIMIT * spent)), line=drawn(window(length, begins)))
-    agents = [Agent(name="coder0", role="coder", runtime="sim", readiness="idle")]
+    now_at = WindowState(window=window(length, begins, min(even, LIMIT * spent)), line=drawn(window(length, begins)))
+    agents = [DispatchAgent(name="coder0", role="coder", runtime="sim", readiness="idle")]
     end = begins + 2 * length
     now, number, beside, longest, last = asked, 1, 0.0, 0.0, asked
     large = task(LARGE, 0, asked)
@@ -82,7 +82,7 @@ def play(length: float, share: float, *, seed: int, spent: float = 1.0, at: floa
         now_at = settled(now_at, now, policy) or now_at
         heads = [large, task(f"s{number}", number, now, operator="otto")]
         found = decide(
-            View(
+            QueueView(
                 now=now, heads=heads, agents=agents, draw=partial(_drawn_on, now_at), ahead=ahead, pacing=policy,
                 cost=lambda one, _: costs[one.id if one.id == LARGE else SMALL],
             )
@@ -110,7 +110,7 @@ def play(length: float, share: float, *, seed: int, spent: float = 1.0, at: floa
     return Played(begun_at=None, after=now - asked, beside=beside, longest=longest, put_off=True)
 
 
-def _drawn_on(standing: Standing, _: Agent) -> list[Standing]:
+def _drawn_on(standing: WindowState, _: DispatchAgent) -> list[WindowState]:
     return [standing]
 
 
@@ -245,16 +245,16 @@ def test_what_high_urgency_reads_ahead_is_not_less_for_what_is_kept() -> None:
 
 def test_what_has_saved_all_of_it_reads_the_line_as_high_urgency_does() -> None:
     """What high and critical work uses ahead of the line would otherwise put it off until too little is left."""
-    agents = [Agent(name="coder0", role="coder", runtime="sim", readiness="idle")]
+    agents = [DispatchAgent(name="coder0", role="coder", runtime="sim", readiness="idle")]
     large = replace(task(LARGE, 0, BEGINS), saves_from=BEGINS)
     cost = Cost(tokens=0.3 * LIMIT, high_tokens=0.3 * LIMIT)
 
     def begins(day: float, used: float) -> bool:
         midnight = window(7 * DAY, BEGINS, 0.45 * LIMIT)
-        at = settled(Standing(window=midnight, line=drawn(window(7 * DAY, BEGINS))), BEGINS + 5 * DAY, POLICY)
+        at = settled(WindowState(window=midnight, line=drawn(window(7 * DAY, BEGINS))), BEGINS + 5 * DAY, POLICY)
         assert at is not None
         at = replace(at, window=window(7 * DAY, BEGINS, used * LIMIT))
-        view = View(
+        view = QueueView(
             now=BEGINS + day * DAY, heads=[large], agents=agents, draw=partial(_drawn_on, at), ahead={}, pacing=POLICY,
             cost=lambda *_: cost,
         )  # fmt: skip

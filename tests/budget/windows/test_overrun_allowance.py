@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget.windows.even_spread_line import JITTER_S, Certainty, Policy, Window, redrawn
-from budget.windows.overrun_allowance import Pace, overrun
-from budget.windows.window_state import Standing, ceiling, settled
+from budget.windows.even_spread_line import JITTER_S, Certainty, PacePolicy, Window, redrawn
+from budget.windows.overrun_allowance import PaceAllowance, overrun
+from budget.windows.window_state import WindowState, ceiling, settled
 from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, URGENCIES, day, drawn, leave, standing, week
 from tests.budget.windows.test_pacing_properties import ANY, AUTHORIZATIONS, CLOCK, POLICIES, standings
 
 
-def pace(held: Standing, now: float = BEGINS, policy: Policy = POLICY) -> Pace:
+def pace(held: WindowState, now: float = BEGINS, policy: PacePolicy = POLICY) -> PaceAllowance:
     found = overrun(held, now, policy)
     assert found is not None
     return found
@@ -74,7 +74,7 @@ def test_what_is_authorized_comes_on_top_while_it_lasts() -> None:
         standing(week(), line=replace(standing(week()).line, level=1.0)),
     ],
 )
-def test_what_is_not_known_or_not_spread_has_none(held: Standing) -> None:
+def test_what_is_not_known_or_not_spread_has_none(held: WindowState) -> None:
     assert overrun(held, BEGINS, POLICY) is None
 
 
@@ -111,7 +111,7 @@ def test_who_never_stops_uses_a_week_up_in_six_days_and_on_no_day_much_more_than
 @pytest.mark.parametrize("wanted", [0.3, 0.6, 0.9])
 def test_a_large_task_that_saved_up_and_was_let_begin_is_not_held_within_what_it_saved(wanted: float) -> None:
     used, begins = 0.05, BEGINS + 5 * DAY
-    before = Standing(window=week(used), line=drawn(week(used), BEGINS + 3 * DAY))
+    before = WindowState(window=week(used), line=drawn(week(used), BEGINS + 3 * DAY))
     # It uses nothing but what it was projected to, and lines are drawn anew as it does.
     held = replace(before, largest=wanted)
     for step in range(25):
@@ -127,7 +127,7 @@ def test_a_large_task_that_saved_up_and_was_let_begin_is_not_held_within_what_it
 
 @given(standings(), CLOCK, POLICIES, st.none() | st.floats(0, 1))
 def test_it_is_never_lower_than_what_work_may_begin_within(
-    held: Standing, now: float, policy: Policy, ahead: float | None
+    held: WindowState, now: float, policy: PacePolicy, ahead: float | None
 ) -> None:
     policy = replace(policy, overrun=ahead)
     found = overrun(held, now, policy)
@@ -163,7 +163,7 @@ def test_between_the_line_and_the_limit(
     line = redrawn(window, None, BEGINS, POLICY)
     assert line is not None
     line = replace(line, ahead=drawn_ahead)
-    held = Standing(window=replace(window, used=later), line=line, authorizations=authorizations)  # type: ignore[arg-type]
+    held = WindowState(window=replace(window, used=later), line=line, authorizations=authorizations)  # type: ignore[arg-type]
     policy, now = replace(POLICY, overrun=ahead), BEGINS + at * DAY
     found = overrun(held, now, policy)
     if found is None or (allowed := found.at(now)) is None:
@@ -180,8 +180,11 @@ def test_between_the_line_and_the_limit(
     assert abs(passes - now) * rise < 1e-9
 
 
-@given(st.builds(Pace, from_at=ANY, from_amount=ANY, until_at=ANY, until_amount=ANY, lift=ANY, lift_until=ANY), CLOCK)
-def test_whatever_the_numbers_are_what_is_sane_gives_numbers(found: Pace, t: float) -> None:
+@given(
+    st.builds(PaceAllowance, from_at=ANY, from_amount=ANY, until_at=ANY, until_amount=ANY, lift=ANY, lift_until=ANY),
+    CLOCK,
+)
+def test_whatever_the_numbers_are_what_is_sane_gives_numbers(found: PaceAllowance, t: float) -> None:
     if found.is_sane:
         allowed = found.at(t)
         assert allowed is None or not math.isnan(allowed)

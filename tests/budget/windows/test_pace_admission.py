@@ -12,11 +12,11 @@ from budget.windows.even_spread_line import LastSeen
 from budget.windows.pace_admission import (
     Admitted,
     Cost,
-    Line,
-    Policy,
-    Standing,
+    EvenSpreadLine,
+    PacePolicy,
     Urgency,
     Waits,
+    WindowState,
     admissible,
     burst_at,
     ceiling,
@@ -26,7 +26,7 @@ from budget.windows.pace_admission import (
     redrawn,
     settled,
 )
-from budget.windows.running_task_reserve import Live, reserve
+from budget.windows.running_task_reserve import ReservedTask, reserve
 from tests.budget.windows.random_windows import (
     BEGINS,
     DAY,
@@ -246,7 +246,7 @@ def test_it_fits_when_it_is_told_to_fit_and_not_long_before(share: float, urgenc
             line = redrawn(window, line, t, POLICY) or line
         if t > now:
             cost = Cost(tokens=share * 10 * MILLION)
-            found = decide([Standing(window=window, line=line)], cost, urgency, t, POLICY)
+            found = decide([WindowState(window=window, line=line)], cost, urgency, t, POLICY)
             assert isinstance(found, Admitted) is fits, (when - BEGINS) / DAY
 
 
@@ -322,10 +322,10 @@ def test_near_the_end_a_task_must_fit_with_what_it_may_come_to() -> None:
 
 
 def test_a_task_that_passed_its_projection_is_held_to_go_on() -> None:
-    assert reserve([Live(projected=100, used=40)]).projected == 60
-    assert reserve([Live(projected=100, used=100)]).projected > 0
-    several = reserve([Live(projected=100, used=0)] * 4)
-    assert 400 < several.high < 4 * reserve([Live(projected=100, used=0)]).high
+    assert reserve([ReservedTask(projected=100, used=40)]).projected == 60
+    assert reserve([ReservedTask(projected=100, used=100)]).projected > 0
+    several = reserve([ReservedTask(projected=100, used=0)] * 4)
+    assert 400 < several.high < 4 * reserve([ReservedTask(projected=100, used=0)]).high
 
 
 # --- bad numbers -------------------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def test_a_clock_that_jumps_does_not_stop_the_line_nor_give_all_of_it() -> None:
         again = redrawn(window, line, now, POLICY)
         assert again is not None
         assert again.cause == cause
-        room = admissible(Standing(window=window, line=again), "normal", now, POLICY)
+        room = admissible(WindowState(window=window, line=again), "normal", now, POLICY)
         assert 0 <= room < 0.2
 
 
@@ -362,7 +362,7 @@ def test_a_window_that_is_over_is_not_spent_as_if_all_of_it_were_left() -> None:
     over = week(0.4)
     line = redrawn(over, drawn(over), BEGINS + 7 * DAY, POLICY)
     assert line is not None
-    assert admissible(Standing(window=over, line=line), "high", BEGINS + 7 * DAY, POLICY) < 0.1
+    assert admissible(WindowState(window=over, line=line), "high", BEGINS + 7 * DAY, POLICY) < 0.1
 
 
 @pytest.mark.parametrize("before", [1.02, 0.98, 0.6])
@@ -374,7 +374,7 @@ def test_what_a_provider_gives_back_is_spread_and_not_there_at_once(before: floa
     line = redrawn(low, line, noon, POLICY) or line
     assert (line.cause, line.drawn_used) == ("observation", 0.3)
     # A line straight from there gives 15.5 percent a day and the burst.
-    assert admissible(Standing(window=low, line=line), "normal", noon, POLICY) < 0.13
+    assert admissible(WindowState(window=low, line=line), "normal", noon, POLICY) < 0.13
 
 
 def test_what_is_used_beyond_the_limit_leaves_nothing() -> None:
@@ -383,11 +383,11 @@ def test_what_is_used_beyond_the_limit_leaves_nothing() -> None:
 
 
 def test_without_windows_nothing_is_held() -> None:
-    assert decide([], Cost(tokens=1e12), "low", BEGINS, Policy()) == Admitted(window=None)
+    assert decide([], Cost(tokens=1e12), "low", BEGINS, PacePolicy()) == Admitted(window=None)
 
 
 def test_lines_of_the_register_may_lack_what_was_added_since() -> None:
-    line = Line(window="w", drawn_at=0.0, drawn_used=0.2, limit=1.0, resets_at=100.0, cause="first")
+    line = EvenSpreadLine(window="w", drawn_at=0.0, drawn_used=0.2, limit=1.0, resets_at=100.0, cause="first")
     assert line_at(line, 50.0) == pytest.approx(0.6)
 
 

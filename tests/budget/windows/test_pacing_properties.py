@@ -21,12 +21,12 @@ from budget.windows.pace_admission import (
     Cause,
     Certainty,
     Cost,
-    Line,
-    Policy,
-    Standing,
+    EvenSpreadLine,
+    PacePolicy,
     Unit,
     Waits,
     Window,
+    WindowState,
     admissible,
     ceiling,
     decide,
@@ -47,7 +47,7 @@ ANY = st.one_of(
 MAYBE = st.none() | ANY
 CLOCK = st.floats(BEGINS - 400 * DAY, BEGINS + 400 * DAY) | st.floats(BEGINS, BEGINS + 7 * DAY)
 ZONES = st.sampled_from(("UTC", "America/New_York", "Asia/Kathmandu", "America/Santiago", "Pacific/Apia"))
-POLICIES = st.builds(Policy, burst=st.floats(0, 0.2), borrow=st.floats(0, 1), zone=ZONES.map(ZoneInfo))
+POLICIES = st.builds(PacePolicy, burst=st.floats(0, 0.2), borrow=st.floats(0, 1), zone=ZONES.map(ZoneInfo))
 AUTHORIZATIONS = st.builds(
     Authorization,
     id=st.sampled_from("abc"),
@@ -78,11 +78,11 @@ COSTS = st.builds(Cost, tokens=ANY, usd=MAYBE, high_tokens=MAYBE, high_usd=MAYBE
 
 
 @st.composite
-def standings(draw: st.DrawFn) -> Standing:
+def standings(draw: st.DrawFn) -> WindowState:
     window, policy = draw(WINDOWS), draw(POLICIES)
     line = redrawn(replace(window, used=draw(MAYBE)), None, draw(CLOCK), policy)
     assert line is not None
-    return Standing(
+    return WindowState(
         window=window,
         line=line,
         reserved=draw(ANY),
@@ -94,7 +94,7 @@ def standings(draw: st.DrawFn) -> Standing:
 
 @given(standings(), COSTS, CLOCK, POLICIES)
 def test_whatever_the_numbers_are_it_is_decided_and_nothing_below_zero_is_admissible(
-    now_at: Standing, cost: Cost, now: float, policy: Policy
+    now_at: WindowState, cost: Cost, now: float, policy: PacePolicy
 ) -> None:
     for urgency in URGENCIES:
         room = admissible(now_at, urgency, now, policy)
@@ -107,13 +107,13 @@ def test_whatever_the_numbers_are_it_is_decided_and_nothing_below_zero_is_admiss
 
 
 @given(standings(), CLOCK, POLICIES)
-def test_more_urgent_work_is_never_allowed_less(now_at: Standing, now: float, policy: Policy) -> None:
+def test_more_urgent_work_is_never_allowed_less(now_at: WindowState, now: float, policy: PacePolicy) -> None:
     ceilings = [ceiling(now_at, urgency, now, policy) for urgency in URGENCIES]
     assert ceilings == sorted(ceilings)
 
 
 @given(standings(), CLOCK, POLICIES)
-def test_what_is_drawn_anew_twice_at_once_stays_as_it_is(now_at: Standing, now: float, policy: Policy) -> None:
+def test_what_is_drawn_anew_twice_at_once_stays_as_it_is(now_at: WindowState, now: float, policy: PacePolicy) -> None:
     # A clock that was set back draws lines anew by itself, and no window is shorter than clocks differ.
     assume(now_at.line.drawn_at <= now)
     assume(now_at.window.length is None or now_at.window.length > 2 * JITTER_S)
@@ -142,7 +142,7 @@ def test_what_is_drawn_anew_twice_at_once_stays_as_it_is(now_at: Standing, now: 
 @given(st.integers(0, 2**32), POLICIES, st.booleans(), st.sampled_from(("day", "week")))
 @example(0, POLICY, True, "day")
 def test_what_is_admitted_never_passes_the_limit_and_what_is_authorized(
-    seed: int, policy: Policy, authorized: bool, kind: str
+    seed: int, policy: PacePolicy, authorized: bool, kind: str
 ) -> None:
     source = random.Random(f"{soak.seed()}/{seed}")
     window = day() if kind == "day" else week()
@@ -154,7 +154,7 @@ def test_what_is_admitted_never_passes_the_limit_and_what_is_authorized(
             Authorization(id="a", scope=window.scope, unit=window.unit, amount=limit * source.random(),
                           granted_at=granted, until=granted + source.random() * DAY),
         )  # fmt: skip
-    now_at = Standing(window=window, line=drawn(window), authorizations=leaves)
+    now_at = WindowState(window=window, line=drawn(window), authorizations=leaves)
     bound = limit + (0.0 if window.is_quota else sum(leave.amount for leave in leaves))
     per_token = 1.0 if window.unit == "tokens" else window.per_token or 0.0
     assert window.resets_at is not None
@@ -193,28 +193,28 @@ def test_what_is_admitted_never_passes_the_limit_and_what_is_authorized(
 def test_what_fits_an_unused_window_begins_some_day(
     share: float, used: float, urgency: Any, begun: float, certainty: Any, zone: str, length: float
 ) -> None:
-    policy = Policy(zone=ZoneInfo(zone))
+    policy = PacePolicy(zone=ZoneInfo(zone))
     now = BEGINS + begun * length
     window = day(used * 1e6, length_s=length, resets_at=BEGINS + length, certainty=certainty)
-    now_at = Standing(window=window, line=drawn(window, now, policy))
+    now_at = WindowState(window=window, line=drawn(window, now, policy))
     found = decide([now_at], Cost(tokens=share * 1e6), urgency, now, policy)
     if isinstance(found, Waits):
         assert found.at is not None
         assert found.at <= BEGINS + 2.2 * length
 
 
-def recorded(case: dict[str, Any]) -> tuple[list[Standing], Cost, Any, float, Policy]:
+def recorded(case: dict[str, Any]) -> tuple[list[WindowState], Cost, Any, float, PacePolicy]:
     """The inputs of a decision as they were written down."""
     given_standings = [
-        Standing(
+        WindowState(
             **{name: value for name, value in row.items() if name not in ("window", "line", "authorizations")},
             window=Window(**row["window"]),
-            line=Line(**row["line"]),
+            line=EvenSpreadLine(**row["line"]),
             authorizations=[Authorization(**each) for each in row["authorizations"]],
         )
         for row in case["standings"]
     ]
-    policy = Policy(**case["policy"] | {"zone": ZoneInfo(case["policy"]["zone"])})
+    policy = PacePolicy(**case["policy"] | {"zone": ZoneInfo(case["policy"]["zone"])})
     return given_standings, Cost(**case["cost"]), case["urgency"], case["now"], policy
 
 
@@ -233,7 +233,7 @@ def test_a_decision_that_was_written_down_is_made_again(case: dict[str, Any]) ->
     st.sampled_from(URGENCIES),
 )
 def test_whoever_authorizes_what_is_named_has_it_begin(
-    found: list[Standing], cost: Cost, now: float, policy: Policy, urgency: Any
+    found: list[WindowState], cost: Cost, now: float, policy: PacePolicy, urgency: Any
 ) -> None:
     # Nobody can set a limit of nothing.
     assume(all(each.window.known_limit > 0 for each in found))

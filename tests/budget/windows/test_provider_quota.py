@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budget.windows.even_spread_line import LastSeen
-from budget.windows.pace_admission import Cost, Policy, Standing, admissible, decide, redrawn
-from budget.windows.provider_quota import FRESH_S, Reading, Seen, capacity, counts_from, late_by, read, stale_after
+from budget.windows.pace_admission import Cost, PacePolicy, WindowState, admissible, decide, redrawn
+from budget.windows.provider_quota import (
+    FRESH_S,
+    QuotaSample,
+    WindowReading,
+    capacity,
+    counts_from,
+    late_by,
+    read,
+    stale_after,
+)
 from tests import soak
 
 HOUR, DAY = 3_600.0, 86_400.0
@@ -24,17 +33,19 @@ RESET = BEGINS + WEEK
 RATE = 1e-7
 
 
-def seen(hours: float, used: float | None, **others: Any) -> Seen:
+def seen(hours: float, used: float | None, **others: Any) -> QuotaSample:
     """So many hours after the window began; its reset is told with it."""
     given_: dict[str, Any] = {"reset_at": RESET, "length_s": WEEK, "tokens": None if used is None else used / RATE}
-    return Seen(account="main", window="7d", seen_at=BEGINS + hours * HOUR, used=used, **given_ | others)
+    return QuotaSample(account="main", window="7d", seen_at=BEGINS + hours * HOUR, used=used, **given_ | others)
 
 
-def at(hours: float, *history: Seen, spent: float = 0.0, rate: float | None = RATE, **others: Any) -> Reading:
+def at(
+    hours: float, *history: QuotaSample, spent: float = 0.0, rate: float | None = RATE, **others: Any
+) -> WindowReading:
     return read(history, spent, BEGINS + hours * HOUR, rate, **others)
 
 
-def kinds(reading: Reading) -> list[str]:
+def kinds(reading: WindowReading) -> list[str]:
     return [event.kind for event in reading.events]
 
 
@@ -124,7 +135,9 @@ def test_a_person_says_when_it_resets_where_the_provider_does_not() -> None:
         ([seen(165, 0.6), seen(168.9, 0.1, length_s=30 * DAY, reset_at=RESET + 9 * DAY)], "plan_change", 0.1),
     ],
 )
-def test_a_window_that_began_anew_is_told_from_the_one_before(history: list[Seen], kind: str, used: float) -> None:
+def test_a_window_that_began_anew_is_told_from_the_one_before(
+    history: list[QuotaSample], kind: str, used: float
+) -> None:
     found = at(169, *history)
     assert found.used == pytest.approx(used)
     assert kinds(found) == [kind]
@@ -215,11 +228,11 @@ def test_somebody_else_who_spends_is_noticed() -> None:
     now = BEGINS + 61 * HOUR
     before = at(60, ours[0]).window(key="account:main/7d", scope="account:main", per_token=RATE)
     window = theirs.window(key="account:main/7d", scope="account:main", per_token=RATE)
-    line = redrawn(window, redrawn(before, None, now - 60, Policy()), now, Policy())
+    line = redrawn(window, redrawn(before, None, now - 60, PacePolicy()), now, PacePolicy())
     assert line is not None
     assert line.cause == "observation"
     assert line.drawn_used == pytest.approx(0.62)
-    assert redrawn(window, line, now + 60, Policy()) is None
+    assert redrawn(window, line, now + 60, PacePolicy()) is None
 
 
 def test_a_clock_that_went_back_is_told_and_the_future_says_nothing() -> None:
@@ -250,7 +263,7 @@ def test_numbers_that_are_none_are_left_out(bad: float) -> None:
 ANY = st.none() | st.floats() | st.floats(0, 2) | st.floats(BEGINS - WEEK, BEGINS + 2 * WEEK)
 ROWS = st.lists(
     st.builds(
-        Seen,
+        QuotaSample,
         account=st.just("main"),
         window=st.just("7d"),
         seen_at=st.floats() | st.floats(BEGINS - WEEK, BEGINS + 2 * WEEK),
@@ -266,7 +279,7 @@ ROWS = st.lists(
 
 @given(ROWS, ANY, st.floats(BEGINS, BEGINS + 2 * WEEK), ANY, ANY)
 def test_whatever_providers_say_it_is_read_the_same_each_time_and_can_be_paced(
-    history: list[Seen], spent: float | None, now: float, rate: float | None, said: float | None
+    history: list[QuotaSample], spent: float | None, now: float, rate: float | None, said: float | None
 ) -> None:
     found = read(history, spent or 0.0, now, rate, said)
     assert found == read(list(reversed(history)), spent or 0.0, now, rate, said) or len(
@@ -274,10 +287,10 @@ def test_whatever_providers_say_it_is_read_the_same_each_time_and_can_be_paced(
     ) < len(history)
     assert found.resets_at is None or found.resets_at > now
     window = found.window(key="account:main/7d", scope="account:main", per_token=rate)
-    policy = Policy()
+    policy = PacePolicy()
     line = redrawn(window, None, now, policy)
     assert line is not None
-    now_at = Standing(window=window, line=line)
+    now_at = WindowState(window=window, line=line)
     assert 0 <= admissible(now_at, "high", now, policy) <= 1
     decide([now_at], Cost(tokens=1e5), "normal", now, policy)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget.windows.even_spread_line import Line, Window
+from budget.windows.even_spread_line import EvenSpreadLine, Window
 from budget.windows.usage_forecast import Projection, Use, project
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def _days(*amounts: float, role: str = "coder", until: float = MONDAY) -> list[U
     return [Use(at=first + n * DAY + 10 * HOUR, role=role, tokens=each) for n, each in enumerate(amounts)]
 
 
-def _project(window: Window, history: Sequence[Use], now: float = MONDAY, line: Line | None = None) -> Projection:
+def _project(
+    window: Window, history: Sequence[Use], now: float = MONDAY, line: EvenSpreadLine | None = None
+) -> Projection:
     found = project(window, line, history, now, zone=VIENNA)
     assert found is not None
     return found
@@ -102,7 +104,7 @@ def test_the_first_day_is_a_guess_with_a_wide_band() -> None:
 
 
 def test_what_is_not_known_is_taken_from_the_line_and_what_came_since() -> None:
-    line = Line(
+    line = EvenSpreadLine(
         window="x", drawn_at=MONDAY, drawn_used=300.0, limit=1000.0, resets_at=MONDAY + 7 * DAY, cause="midnight"
     )
     now = MONDAY + 12 * HOUR

@@ -103,7 +103,7 @@ def test_the_terminal_has_no_settings() -> None:
 
 def test_no_chat_library_is_loaded_before_it_is_needed() -> None:
     program = (
-        "import sys; from connectors import registry; registry.kinds(); registry.settings_model('discord');"
-        " sys.exit('nio' in sys.modules or 'discord' in sys.modules)"
+        "import sys; from connectors.contract import connector_registry as kinds; kinds.kinds();"
+        " kinds.settings_model('discord'); sys.exit('nio' in sys.modules or 'discord' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

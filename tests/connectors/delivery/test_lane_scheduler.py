@@ -24,13 +24,13 @@ from connectors.contract.messages import (
 )
 from connectors.delivery.lane import Backoff
 from connectors.delivery.lane_scheduler import Lanes
-from connectors.delivery.outbox import Row, Standing
-from connectors.delivery.send_rate_limiter import Pace
+from connectors.delivery.outbox import OutboxRowState, Row
+from connectors.delivery.send_rate_limiter import SendRateLimiter
 from connectors.memory import ALL_CAPABILITIES
 
 if TYPE_CHECKING:
     from connectors.contract.messages import OutboundContent
-    from connectors.delivery.send_decision import Attempt, Choice
+    from connectors.delivery.send_decision import Attempt, SendDecision
 
 SCOPE = "device-1"
 
@@ -40,7 +40,9 @@ class Desk:
 
     def __init__(self, *, rate: float | None = None, burst: int = 10, can: Capabilities = ALL_CAPABILITIES) -> None:
         self.now = 1_000_000.0
-        self.lanes = Lanes(can, Pace(rate, burst, self.now), backoff=Backoff(give_up_after=3600.0), rng=lambda: 0.5)
+        self.lanes = Lanes(
+            can, SendRateLimiter(rate, burst, self.now), backoff=Backoff(give_up_after=3600.0), rng=lambda: 0.5
+        )
         self.count = 0
         self.superseded: dict[str, str] = {}
         self.dead: dict[str, str] = {}
@@ -75,7 +77,7 @@ class Desk:
     def attempts(self, room: int = 100) -> list[Attempt]:
         return self.note(self.lanes.choose(self.now, room=room, scope=SCOPE)).attempts
 
-    def note(self, choice: Choice) -> Choice:
+    def note(self, choice: SendDecision) -> SendDecision:
         self.superseded.update({row.key: reason for row, reason in choice.superseded})
         self.dead.update({row.key: reason for row, reason in choice.dead})
         self.rewritten.update({row.key: row for row in choice.rewritten})
@@ -182,7 +184,9 @@ def test_a_thread_that_was_opened_long_ago_is_looked_up(desk: Desk) -> None:
     desk.add("hello", thread_of="opener")
     assert desk.choose() == []
     assert desk.lanes.unknown() == {"opener"}
-    desk.lanes.learn("opener", Standing(state="sent", conversation="room", made_conversation="thread 1"), desk.now)
+    desk.lanes.learn(
+        "opener", OutboxRowState(state="sent", conversation="room", made_conversation="thread 1"), desk.now
+    )
     assert desk.lanes.unknown() == set()
     assert [attempt.conversation for attempt in desk.attempts()] == ["thread 1"]
 
@@ -201,7 +205,7 @@ def test_where_no_thread_shows_whose_words_these_are_they_begin_with_the_name(
 ) -> None:
     desk.add("hello", Message(text="hello", byline="coder0"), thread_of="opener")
     desk.choose()
-    desk.lanes.learn("opener", Standing(state="sent", conversation="room", made_conversation=made), desk.now)
+    desk.lanes.learn("opener", OutboxRowState(state="sent", conversation="room", made_conversation=made), desk.now)
     (attempt,) = desk.attempts()
     assert isinstance(attempt.outbound.content, Message)
     assert attempt.outbound.content.text == text
@@ -209,7 +213,7 @@ def test_where_no_thread_shows_whose_words_these_are_they_begin_with_the_name(
 
 def test_what_belongs_in_a_thread_that_nobody_opens_is_dead(desk: Desk) -> None:
     desk.add("hello", thread_of="opener")
-    desk.lanes.learn("opener", Standing(state="missing"), desk.now)
+    desk.lanes.learn("opener", OutboxRowState(state="missing"), desk.now)
     assert desk.choose() == []
     assert "opener" in desk.dead["hello"]
 
@@ -240,7 +244,7 @@ def test_a_change_of_a_dead_message_is_dead_too(desk: Desk) -> None:
 
 
 def test_a_retried_message_takes_its_changes_along(desk: Desk) -> None:
-    desk.lanes.learn("message", Standing(state="dead", conversation="room"), desk.now)
+    desk.lanes.learn("message", OutboxRowState(state="dead", conversation="room"), desk.now)
     desk.add("message", attempts=3, first_attempt_at=1.0, attempt_scope=SCOPE)
     desk.add("change", Replace(target="message", message=Message(text="new")))
     assert desk.deliver_all() == ["message", "change"]
@@ -287,7 +291,7 @@ def test_a_change_of_what_may_stand_already_is_sent_on_its_own(desk: Desk) -> No
 
 
 def test_the_final_word_is_not_written_over_by_progress(desk: Desk) -> None:
-    desk.lanes.learn("message", Standing(state="sent", event_id="$m", conversation="room"), desk.now)
+    desk.lanes.learn("message", OutboxRowState(state="sent", event_id="$m", conversation="room"), desk.now)
     desk.add("final", Replace(target="message", message=Message(text="done"), final=True))
     desk.add("progress", Replace(target="message", message=Message(text="...")), priority=Priority.PROGRESS)
     assert desk.choose() == ["final"]
@@ -298,7 +302,7 @@ def test_the_final_word_is_not_written_over_by_progress(desk: Desk) -> None:
 
 
 def test_a_change_that_failed_gives_way_to_a_newer_one(desk: Desk) -> None:
-    desk.lanes.learn("message", Standing(state="sent", event_id="$m", conversation="room"), desk.now)
+    desk.lanes.learn("message", OutboxRowState(state="sent", event_id="$m", conversation="room"), desk.now)
     desk.add("old", Replace(target="message", message=Message(text="old")))
     assert desk.choose() == ["old"]
     desk.add("new", Replace(target="message", message=Message(text="new")))
@@ -308,7 +312,7 @@ def test_a_change_that_failed_gives_way_to_a_newer_one(desk: Desk) -> None:
 
 
 def test_progress_is_shown_at_most_once_a_second_and_the_end_at_once(desk: Desk) -> None:
-    desk.lanes.learn("message", Standing(state="sent", event_id="$m", conversation="room"), desk.now)
+    desk.lanes.learn("message", OutboxRowState(state="sent", event_id="$m", conversation="room"), desk.now)
 
     def change(key: str, *, final: bool = False) -> None:
         priority = Priority.FINAL if final else Priority.PROGRESS
@@ -356,7 +360,7 @@ def test_under_synapses_default_limit_approvals_and_replies_go_before_progress()
     desk = Desk(rate=0.2, burst=10)
     for number in range(20):
         name = f"agent {number}"
-        desk.lanes.learn(name, Standing(state="sent", event_id=f"${name}", conversation="room"), desk.now)
+        desk.lanes.learn(name, OutboxRowState(state="sent", event_id=f"${name}", conversation="room"), desk.now)
         desk.add(f"progress {number}", Replace(target=name, message=Message(text="...")), priority=Priority.PROGRESS)
     shown = desk.deliver_all()
     assert len(shown) == 5
@@ -624,7 +628,7 @@ def test_a_chat_system_that_can_do_little_is_given_what_it_can_show() -> None:
 
 def test_without_edits_the_final_text_is_a_message_of_its_own() -> None:
     desk = Desk(can=Capabilities())
-    desk.lanes.learn("m", Standing(state="sent", event_id="$m", conversation="room"), desk.now)
+    desk.lanes.learn("m", OutboxRowState(state="sent", event_id="$m", conversation="room"), desk.now)
     desk.add("progress", Replace(target="m", message=Message(text="...")), priority=Priority.PROGRESS)
     assert desk.attempts() == []
     desk.add("final", Replace(target="m", message=Message(text="done"), final=True))

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from connectors.contract.messages import Batch, Inbound, Message, OpenThread, Outbound, React, Replace, Sent, Text
+from connectors.contract.messages import (
+    Batch,
+    Inbound,
+    Message,
+    OpenThread,
+    Outbound,
+    React,
+    Replace,
+    Sent,
+    TextMessage,
+)
 from connectors.delivery import inbox, outbox, retention
 from connectors.delivery.retention import Horizon, Swept, sweep
 from core.crash_points import declare
@@ -21,7 +31,7 @@ NOW = 1000 * DAY
 
 
 def event(name: str) -> Inbound:
-    body = Text(text="hello")
+    body = TextMessage(text="hello")
     return Inbound(connector="memory", event_id=name, conversation="room", sender="@ana", sent_at=1.0, body=body)
 
 

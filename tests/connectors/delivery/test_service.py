@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.contract.connector_protocol import NeedsPerson, NotReady, Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, TryLater
 from connectors.contract.messages import (
     Batch,
     Edit,
@@ -25,7 +25,7 @@ from connectors.contract.messages import (
     Redaction,
     Replace,
     Sent,
-    Text,
+    TextMessage,
 )
 from connectors.delivery import inbox, outbox, sender
 from connectors.memory import ALL_CAPABILITIES, MemoryConnector, MemoryServer
@@ -59,7 +59,7 @@ def event(number: int, conversation: str = "room", text: str = "hello") -> Inbou
         conversation=conversation,
         sender="@ana",
         sent_at=1.0,
-        body=Text(text=text),
+        body=TextMessage(text=text),
     )
 
 
@@ -118,7 +118,7 @@ async def test_every_kind_of_event_arrives_as_it_was(office: Office) -> None:
         await office.until(lambda: _finished(office, 4))
         await delivery.idle()
     assert [inbound.body for inbound in seen] == [
-        Text(text="look", attachments=(picture,), mentions_us=True),
+        TextMessage(text="look", attachments=(picture,), mentions_us=True),
         Reaction(target=first, key="+1"),
         Edit(target=first, text="look!"),
         Redaction(target=first),
@@ -160,7 +160,7 @@ async def test_what_is_about_an_event_waits_for_it_wherever_it_is_said_to_be(off
     begun, stuck = asyncio.Event(), asyncio.Event()
 
     async def handler(arrival: Arrival) -> None:
-        if isinstance(arrival.inbound.body, Text) and arrival.inbound.conversation == "thread":
+        if isinstance(arrival.inbound.body, TextMessage) and arrival.inbound.conversation == "thread":
             begun.set()
             await stuck.wait()
         await office.answer(arrival)
@@ -221,7 +221,7 @@ async def test_an_event_whose_file_alone_cannot_be_had_is_given_up(office: Offic
 
 async def test_an_event_that_cannot_be_handled_is_given_up_and_the_operator_told(office: Office) -> None:
     async def handler(arrival: Arrival) -> None:
-        if isinstance(arrival.inbound.body, Text) and arrival.inbound.body.text == "poison":
+        if isinstance(arrival.inbound.body, TextMessage) and arrival.inbound.body.text == "poison":
             raise RuntimeError("no antidote")
         await office.answer(arrival)
 
@@ -486,7 +486,7 @@ async def test_a_log_in_that_changes_between_choice_and_send_doubles_nothing(
 
 
 async def test_a_refused_message_is_a_dead_letter_and_the_next_goes(office: Office) -> None:
-    office.server.script(Refused("too long"))
+    office.server.script(MessageRefused("too long"))
     async with office.open():
         await office.put("long")
         await office.put("short")
@@ -499,7 +499,7 @@ async def test_a_refused_message_is_a_dead_letter_and_the_next_goes(office: Offi
 
 
 async def test_a_dead_letter_that_is_retried_goes_out_with_its_changes(office: Office) -> None:
-    office.server.script(Refused("no such room"))
+    office.server.script(MessageRefused("no such room"))
     async with office.open() as delivery:
         await office.put("a")
         await office.until_state("a", "dead")
@@ -525,7 +525,7 @@ async def test_a_dead_change_that_is_retried_gives_way_to_a_newer_one(office: Of
     async with office.open() as delivery:
         await office.put("a")
         await office.until_state("a", "sent")
-        office.server.script(*[Refused("too long")] * (1 + newer_dies))
+        office.server.script(*[MessageRefused("too long")] * (1 + newer_dies))
         await office.put("older", Replace(target="a", message=Message(text="older"), final=True))
         await office.until_state("older", "dead")
         await office.put("newer", Replace(target="a", message=Message(text="newer"), final=True))

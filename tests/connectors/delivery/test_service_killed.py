@@ -115,7 +115,7 @@ async def check(register_url: str, server: MemoryServer) -> None:
 
 
 async def test_no_place_of_this_program_is_left_out() -> None:
-    code = "from tests.connectors import mortal; from register import crashpoints; print(*crashpoints.places())"
+    code = "from tests.connectors import crash_subject; from core import crash_points; print(*crash_points.places())"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     printed, _ = await process.communicate()
     # A connector that is not configured any more, tests/bot/messaging/test_bridge_killed.py takes out.

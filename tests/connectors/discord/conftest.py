@@ -13,7 +13,7 @@ from connectors.contract.messages import Batch
 from connectors.delivery import inbox
 from connectors.discord import gateway_session
 from connectors.discord.connector import DiscordConnector
-from connectors.discord.read_cursor import Position
+from connectors.discord.read_cursor import ReadCursor
 from connectors.discord.settings import DiscordSettings
 from tests.connectors.delivery.fake_room import STEP, Office
 from tests.connectors.delivery.fake_room import opened as office_opened
@@ -54,7 +54,7 @@ class Desk:
     async def office_without_waiting(self, **settings: Any) -> AsyncIterator[None]:
         """Deliver where the connector is not expected to come up."""
         async with self.office.store.write(STEP) as tx:
-            await inbox.accept(tx, "discord", Batch(events=(), cursor=Position(floor=0).encode()), 1.0)
+            await inbox.accept(tx, "discord", Batch(events=(), cursor=ReadCursor(floor=0).encode()), 1.0)
         async with self.office.open({"discord": self.connector(**settings)}):
             yield
 
@@ -96,7 +96,7 @@ def no_pause_before_identifying(monkeypatch: pytest.MonkeyPatch) -> None:
     async def at_once(_: object, shard_id: int | None, *, initial: bool = False) -> None:
         pass
 
-    monkeypatch.setattr(gateway_session.Session, "before_identify_hook", at_once)
+    monkeypatch.setattr(gateway_session.GatewaySession, "before_identify_hook", at_once)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.contract.messages import File, Message, OpenThread, Priority, React, Replace
 from connectors.discord import message_conversion, rest_client
-from connectors.discord.rest_client import Refusal, Wire
+from connectors.discord.rest_client import DiscordClient, DiscordRefusal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,12 +44,12 @@ async def test_what_discord_refuses_again_and_again_is_not_asked_until_it_shuts_
     """It hears no more of an address from which come ten thousand refused requests in ten minutes."""
     monkeypatch.setattr(rest_client, "MOST_INVALID", 3)
     now = 0.0
-    async with Wire(desk.api, steady=lambda: now) as tried:
+    async with DiscordClient(desk.api, steady=lambda: now) as tried:
         tried.token = desk.world.token
         desk.world.channel.denied = {"send"}
         path = f"/channels/{desk.room}/messages"
         for _ in range(5):
-            with pytest.raises(Refusal) as refused:
+            with pytest.raises(DiscordRefusal) as refused:
                 await tried.call("POST", path, body=message_conversion.spoken("one", key="one"))
         assert (refused.value.everywhere, refused.value.after) == (True, 600.0)
         assert len(desk.world.wire) == 3

@@ -63,7 +63,7 @@ async def test_while_a_lost_session_is_being_replaced_that_is_said(desk: Desk, m
         if not initial:
             await seen.wait()
 
-    monkeypatch.setattr(gateway_session.Session, "before_identify_hook", once_seen)
+    monkeypatch.setattr(gateway_session.GatewaySession, "before_identify_hook", once_seen)
     async with desk.open():
         desk.world.forget_sessions()
         health = await desk.health(lambda found: found.reachable is False)

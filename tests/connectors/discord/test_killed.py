@@ -16,7 +16,7 @@ from connectors.contract.messages import Batch
 from connectors.delivery import inbox, sender
 from connectors.delivery import service as delivery
 from connectors.discord import sent_log
-from connectors.discord.read_cursor import Position
+from connectors.discord.read_cursor import ReadCursor
 from database.engine.store import Store
 from database.schema import outbox
 from tests import forkserver
@@ -53,7 +53,7 @@ class Trial:
     async def write(self) -> None:
         """The bot was there before; then it went, and this was said."""
         direct = self.world.direct(self.world.ana)
-        position = Position(floor=self.world.fresh(), direct={str(direct.id): 0})
+        position = ReadCursor(floor=self.world.fresh(), direct={str(direct.id): 0})
         store = await Store.open(self.url)
         async with store.write(STEP) as tx:
             await inbox.accept(tx, "discord", Batch(events=(), cursor=position.encode()), 1.0)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connectors.contract.connector_protocol import Refused
-from connectors.contract.messages import Text
+from connectors.contract.connector_protocol import MessageRefused
+from connectors.contract.messages import TextMessage
 from connectors.discord import message_conversion, message_splitting, rest_client
 from connectors.discord.connector import LONGEST_TEXT
 from connectors.discord.message_splitting import WANTED_PARTS
-from connectors.discord.read_cursor import Position
+from connectors.discord.read_cursor import ReadCursor
 
 if TYPE_CHECKING:
     from connectors.contract.messages import Inbound
@@ -105,12 +105,12 @@ def test_a_block_that_fits_stays_whole_and_a_longer_one_is_opened_again() -> Non
 
 def test_a_cursor_stays_small_and_loses_nothing_that_was_not_read() -> None:
     minute = 60_000 << 22
-    position = Position(floor=0).read("a", 100 * minute).read("b", 105 * minute)
+    position = ReadCursor(floor=0).read("a", 100 * minute).read("b", 105 * minute)
     assert position.settled().of("c") == 95 * minute
     later = position.read("b", 200 * minute).settled()
     assert later.marks == {"b": 200 * minute}
     assert later.of("a") == 190 * minute
-    assert Position.decode(later.knows("d", 7).encode()) == later.knows("d", 7)
+    assert ReadCursor.decode(later.knows("d", 7).encode()) == later.knows("d", 7)
 
 
 def test_what_is_shown_without_words_is_read_in_words_and_is_no_command() -> None:
@@ -121,14 +121,14 @@ def test_what_is_shown_without_words_is_read_in_words_and_is_no_command() -> Non
         found = message_conversion.written(message | more, connector="discord", me="1", parent=None)
         return found and found.body
 
-    assert said(sticker_items=[{"name": "!stop"}]) == Text(text="[sticker: !stop]")
-    assert said(poll=poll) == Text(text="[poll: now or !yes / no]")
-    assert said(sticker_items=[{"name": "wave"}], content="!ps") == Text(text="!ps")
-    assert said(sticker_items=[7], poll={"question": 1, "answers": [None, {}]}) == Text(text="[poll: ? ? / ?]")
+    assert said(sticker_items=[{"name": "!stop"}]) == TextMessage(text="[sticker: !stop]")
+    assert said(poll=poll) == TextMessage(text="[poll: now or !yes / no]")
+    assert said(sticker_items=[{"name": "wave"}], content="!ps") == TextMessage(text="!ps")
+    assert said(sticker_items=[7], poll={"question": 1, "answers": [None, {}]}) == TextMessage(text="[poll: ? ? / ?]")
     assert said() is None
 
 
 def test_where_a_server_has_too_many_threads_it_is_said_what_to_do() -> None:
-    error = rest_client.send_error(rest_client.Refusal(400, 160006, "Maximum number of active threads reached"))
-    assert isinstance(error, Refused)
+    error = rest_client.send_error(rest_client.DiscordRefusal(400, 160006, "Maximum number of active threads reached"))
+    assert isinstance(error, MessageRefused)
     assert "archive threads" in str(error)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from connectors.contract.messages import Redaction, Text
+from connectors.contract.messages import Redaction, TextMessage
 from connectors.discord import receiver
-from connectors.discord.read_cursor import Position
+from connectors.discord.read_cursor import ReadCursor
 from tests.connectors.discord.fake_server_state import TEXT, Place
 from tests.connectors.discord.test_connector import arrived
 
@@ -68,7 +68,7 @@ async def test_what_is_said_in_private_hides_nothing_that_is_said_in_a_server_wi
         world.pass_minutes(60)
         last = world.say("after")
         await desk.office.until_state(f"re {last}", "sent")
-    assert Position.decode(await desk.cursor()).floor > int(private), "the cursor goes on as before"
+    assert ReadCursor.decode(await desk.cursor()).floor > int(private), "the cursor goes on as before"
 
 
 async def test_messages_that_a_moderator_deletes_at_once_are_each_taken_back(desk: Desk) -> None:
@@ -86,7 +86,7 @@ async def test_what_somebody_forwards_is_read_as_a_quotation_with_its_files(desk
         said = desk.world.forward("!stop coder0\nplease", [given])
         await desk.office.until_state(f"re {said}", "sent")
         ((_, _, _, body),) = await arrived(desk)
-        assert isinstance(body, Text)
+        assert isinstance(body, TextMessage)
         assert body.text == "Forwarded:\n> !stop coder0\n> please"
         assert desk.office.delivery is not None
         connector = desk.office.delivery.connector("discord")
@@ -152,28 +152,28 @@ async def test_a_thread_that_wakes_while_gaps_are_read_is_read_from_where_it_was
         pass
     missed = world.say("while you were away", place=thread)
     thread.archived = True
-    asked = receiver.Receiver._archived
+    asked = receiver.DiscordReceiver._archived
     later: list[str] = []
 
-    async def archived(self: receiver.Receiver, position: Position) -> list[dict[str, Any]]:
+    async def archived(self: receiver.DiscordReceiver, position: ReadCursor) -> list[dict[str, Any]]:
         later.append(world.say("you are back", place=thread))
         return await asked(self, position)
 
-    monkeypatch.setattr(receiver.Receiver, "_archived", archived)
+    monkeypatch.setattr(receiver.DiscordReceiver, "_archived", archived)
     async with desk.open():
         await desk.office.until_state(f"re {later[0]}", "sent")
     assert [event for event, *_ in await arrived(desk)] == [missed, *later]
 
 
 def test_a_cursor_of_an_earlier_version_is_understood_and_keeps_its_place() -> None:
-    found = Position.decode('{"floor": 5, "marks": {"7": 9}, "direct": ["3"]}')
-    assert found == Position(floor=5, marks={"7": 9}, direct={"3": 5})
-    assert Position.decode('{"floor": 5, "marks": {"3": 9}, "direct": ["3"]}') == Position(floor=5, direct={"3": 9})
-    assert Position.decode(found.encode()) == found
+    found = ReadCursor.decode('{"floor": 5, "marks": {"7": 9}, "direct": ["3"]}')
+    assert found == ReadCursor(floor=5, marks={"7": 9}, direct={"3": 5})
+    assert ReadCursor.decode('{"floor": 5, "marks": {"3": 9}, "direct": ["3"]}') == ReadCursor(floor=5, direct={"3": 9})
+    assert ReadCursor.decode(found.encode()) == found
 
 
 def test_neither_the_server_nor_a_direct_conversation_says_how_far_the_other_was_read() -> None:
     late = 86_400_000 << 22
-    found = Position(floor=5, direct={"3": 7})
+    found = ReadCursor(floor=5, direct={"3": 7})
     assert found.read("8", late).settled().of("3") == 7
     assert found.read("3", late).settled().of("8") == 5

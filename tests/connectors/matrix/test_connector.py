@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectors.contract.connector_protocol import NeedsPerson, NotReady, Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, TryLater
 from connectors.contract.messages import (
     Attachment,
     Edit,
@@ -18,7 +18,7 @@ from connectors.contract.messages import (
     Reaction,
     Redaction,
     Replace,
-    Text,
+    TextMessage,
 )
 from tests.connectors.matrix.conftest import Bot, healthy, until
 from tests.operator_client import Operator, body, relation, thread_root
@@ -66,7 +66,7 @@ async def test_what_people_write_react_edit_and_take_back_comes_in_as_such(ana: 
         room = await room_with(ana, bot)
         said = await ana.say(room, "!ps")
         event = await bot.keeper.got(said)
-        assert event.body == Text(text="!ps")
+        assert event.body == TextMessage(text="!ps")
         assert (event.conversation, event.parent, event.identity) == (room, None, f"matrix:{ana.user_id}")
 
         opened = await bot.say(room, OpenThread(title="coder0", message=Message(text="coder0 is up")), key="open-1")
@@ -104,7 +104,7 @@ async def test_a_mention_is_noticed_and_left_out_of_the_text(ana: Operator, syna
         room = await room_with(ana, bot)
         named: dict[str, Any] = {"m.mentions": {"user_ids": [bot.user_id]}}
         mention = await ana.say(room, "Muster: who is up?", **named)
-        assert (await bot.keeper.got(mention)).body == Text(text="who is up?", mentions_us=True)
+        assert (await bot.keeper.got(mention)).body == TextMessage(text="who is up?", mentions_us=True)
 
 
 async def test_a_picture_is_fetched_up_to_the_limit(ana: Operator, bot: Bot) -> None:
@@ -112,14 +112,14 @@ async def test_a_picture_is_fetched_up_to_the_limit(ana: Operator, bot: Bot) -> 
         room = await room_with(ana, bot)
         sent = await ana.send_file(room, PICTURE, "dot.png", "image/png", caption="what is this?")
         seen = (await bot.keeper.got(sent)).body
-        assert isinstance(seen, Text)
+        assert isinstance(seen, TextMessage)
         assert seen.text == "what is this?"
         (attachment,) = seen.attachments
         assert (attachment.name, attachment.media_type, attachment.size) == ("dot.png", "image/png", len(PICTURE))
         assert await connector.download(attachment, limit=10_000) == PICTURE
-        with pytest.raises(Refused, match="larger than"):
+        with pytest.raises(MessageRefused, match="larger than"):
             await connector.download(attachment, limit=len(PICTURE) - 1)
-        with pytest.raises(Refused, match="does not know"):
+        with pytest.raises(MessageRefused, match="does not know"):
             await connector.download(
                 Attachment(ref=attachment.ref + "x", name="x", media_type="image/png"), limit=10_000
             )
@@ -352,7 +352,7 @@ async def test_a_file_arrives_with_its_caption(ana: Operator, bot: Bot, tmp_path
         assert (event["content"]["body"], event["content"]["filename"]) == ("the whole log", "log.txt")
         assert await ana.download(event["content"]["url"]) == path.read_bytes()
         path.unlink()
-        with pytest.raises(Refused, match="cannot be read"):
+        with pytest.raises(MessageRefused, match="cannot be read"):
             await bot.say(room, file, key="another")
 
 
@@ -398,10 +398,10 @@ async def test_what_can_never_be_said_is_refused_with_a_sentence(ana: Operator, 
         room = await room_with(ana, bot)
         # Its own sync tells the bot that it is in the room.
         await bot.keeper.got(await ana.say(room, "hello"))
-        with pytest.raises(Refused, match="as a file"):
+        with pytest.raises(MessageRefused, match="as a file"):
             await bot.say(room, "x" * 100_000, key="long")
         await ana.set_state(room, "m.room.power_levels", {"events_default": 50})
-        with pytest.raises(Refused, match="power level"):
+        with pytest.raises(MessageRefused, match="power level"):
             await bot.say(room, "hello", key="muted")
         await ana.set_state(room, "m.room.power_levels", {"events_default": 0})
         await bot.say(room, "c\0ntrol \ud800 characters", key="odd")
@@ -467,7 +467,7 @@ async def test_nothing_is_said_in_an_encrypted_room(ana: Operator, bot: Bot) -> 
     async with bot.running() as connector:
         room = await ana.create_room(invite=[bot.user_id], encrypted=True)
         await joined(ana, room, bot)
-        with pytest.raises(Refused, match="encrypted"):
+        with pytest.raises(MessageRefused, match="encrypted"):
             await bot.say(room, "secret", key="secret")
         await healthy(connector, lambda health: "is encrypted" in health.detail)
         plain = await room_with(ana, bot)
@@ -475,7 +475,7 @@ async def test_nothing_is_said_in_an_encrypted_room(ana: Operator, bot: Bot) -> 
         encryption = {"algorithm": "m.megolm.v1.aes-sha2"}
         await ana.set_state(plain, "m.room.encryption", encryption)
         await healthy(connector, lambda health: plain in health.detail)
-        with pytest.raises(Refused, match="encrypted"):
+        with pytest.raises(MessageRefused, match="encrypted"):
             await bot.say(plain, "no longer", key="no-longer")
     assert await ana.messages(room, bot.user_id) == []
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectors.contract.connector_protocol import NeedsPerson, NotReady, Refused, Standing, TryLater, UnknownDevice
+from connectors.contract.connector_protocol import (
+    DeviceState,
+    MessageRefused,
+    NeedsPerson,
+    NotReady,
+    TryLater,
+    UnknownDevice,
+)
 from connectors.contract.messages import (
     Edit,
     File,
@@ -21,11 +28,11 @@ from connectors.contract.messages import (
     Redaction,
     Remark,
     Replace,
-    Text,
+    TextMessage,
 )
 from connectors.matrix import sync_loop
-from connectors.matrix.crypto.olm_machine import Closed, Opened
-from connectors.matrix.homeserver_client import Unreachable
+from connectors.matrix.crypto.olm_machine import Closed, DecryptedEvent
+from connectors.matrix.homeserver_client import HomeserverUnreachable
 from tests.connectors.matrix.conftest import Bot, healthy, until
 from tests.connectors.matrix.test_connector import joined
 from tests.encrypted_operator import EncryptedOperator
@@ -80,7 +87,7 @@ async def test_everything_works_in_an_encrypted_room_and_the_server_reads_none_o
     async with bot.running() as connector:
         room = await room_with(ana, bot)
         said = await ana.say(room, "!ps")
-        assert (await bot.keeper.got(said)).body == Text(text="!ps")
+        assert (await bot.keeper.got(said)).body == TextMessage(text="!ps")
 
         opened = await bot.say(room, OpenThread(title="coder0", message=Message(text="coder0 is up")), key="open-1")
         seen = await ana.wait_for(room, lambda event: body(event) == "coder0 is up")
@@ -108,7 +115,7 @@ async def test_everything_works_in_an_encrypted_room_and_the_server_reads_none_o
 
         given = await ana.send_file(room, b"my picture", "my.png", "image/png", caption="look")
         text = (await bot.keeper.got(given)).body
-        assert isinstance(text, Text)
+        assert isinstance(text, TextMessage)
         assert text.text == "look"
         assert await connector.download(text.attachments[0], limit=100) == b"my picture"
 
@@ -204,7 +211,7 @@ async def test_where_encryption_is_required_the_bot_is_silent_in_other_rooms(ana
         await joined(ana, room, bot)
         await ana.say(room, "!ps")
         await healthy(connector, lambda health: f"{room} is not encrypted" in health.detail)
-        with pytest.raises(Refused, match="not encrypted"):
+        with pytest.raises(MessageRefused, match="not encrypted"):
             await bot.say(room, "hello", key="hello")
         await ana.set_state(room, "m.room.encryption", MEGOLM)
         await bot.keeper.got(await ana.say(room, "now"))
@@ -271,7 +278,7 @@ async def test_the_devices_of_strangers_who_left_are_forgotten_and_those_of_othe
                 await each.join(room)
             await bot.say(room, "hello", key="1")
             assert await known() == {each.user_id for each in people}
-            await connector.judge(dee.account.device_id, Standing.BLOCKED)
+            await connector.judge(dee.account.device_id, DeviceState.BLOCKED)
             for each in (cy, dee, ben):
                 await ana.kick(room, each.user_id)
 
@@ -294,16 +301,16 @@ async def test_a_device_is_listed_blocked_and_forgotten(
         # As Ana's client shows it.
         assert own.fingerprint == ana.nio.device_store[bot.user_id][own.id].ed25519
         with pytest.raises(UnknownDevice, match="Muster writes itself"):
-            await connector.judge(own.id, Standing.BLOCKED)
+            await connector.judge(own.id, DeviceState.BLOCKED)
         assert (device.user, device.id, device.fingerprint) == (ana.user_id, ana.account.device_id, ana.fingerprint)
-        assert (device.standing, device.reads) == (Standing.SEEN, True)
+        assert (device.standing, device.reads) == (DeviceState.SEEN, True)
         async with EncryptedOperator(await synapse.log_in(ana.account), tmp_path / "phone") as phone:
             await bot.say(room, "two", key="2")
             await phone.wait_for(room, lambda event: body(event) == "two")
             new = await remarked(bot, "A new device")
             assert phone.account.device_id in new
-            stolen = await connector.judge(f"{ana.user_id}/{phone.account.device_id}", Standing.BLOCKED)
-            assert (stolen.standing, stolen.reads) == (Standing.BLOCKED, False)
+            stolen = await connector.judge(f"{ana.user_id}/{phone.account.device_id}", DeviceState.BLOCKED)
+            assert (stolen.standing, stolen.reads) == (DeviceState.BLOCKED, False)
             third = await bot.say(room, "three", key="3")
             await ana.wait_for(room, lambda event: body(event) == "three")
             await phone.say(room, "!stop all")
@@ -311,13 +318,13 @@ async def test_a_device_is_listed_blocked_and_forgotten(
             await phone.sync()
             seen = {event["event_id"]: event["type"] for event in await phone.events(room)}
             assert seen[third.event_id] == "m.room.encrypted"
-            trusted = await connector.judge(ana.account.device_id, Standing.TRUSTED)
-            assert (trusted.standing, trusted.reads) == (Standing.TRUSTED, True)
-            await connector.judge(phone.account.device_id, Standing.SEEN)
+            trusted = await connector.judge(ana.account.device_id, DeviceState.TRUSTED)
+            assert (trusted.standing, trusted.reads) == (DeviceState.TRUSTED, True)
+            await connector.judge(phone.account.device_id, DeviceState.SEEN)
             phone.nio.olm.outbound_group_sessions.clear()
             await bot.keeper.got(await phone.say(room, "mine again"))
         with pytest.raises(UnknownDevice, match="lists them"):
-            await connector.judge("NOBODY", Standing.BLOCKED)
+            await connector.judge("NOBODY", DeviceState.BLOCKED)
     assert bot.keeper.texts == ["mine again"]
 
 
@@ -341,14 +348,14 @@ async def test_a_device_that_was_logged_out_and_is_back_is_told_of_and_not_trust
 ) -> None:
     phone = await synapse.log_in(ana.account)
 
-    async def standings() -> dict[str, Standing]:
+    async def standings() -> dict[str, DeviceState]:
         return {device.id: device.standing for device in await bot.connector.devices()}
 
     async with bot.running() as connector:
         room = await room_with(ana, bot)
         async with EncryptedOperator(phone, tmp_path / "phone") as before:
             await bot.keeper.got(await before.say(room, "one"))
-            await connector.judge(phone.device_id, Standing.TRUSTED)
+            await connector.judge(phone.device_id, DeviceState.TRUSTED)
             await before.log_out()
 
         async def logged_out() -> bool:
@@ -362,16 +369,16 @@ async def test_a_device_that_was_logged_out_and_is_back_is_told_of_and_not_trust
             await after._upkeep()
             await bot.keeper.got(await after.say(room, "three"))
             assert f"`{phone.device_id}`" in await remarked(bot, "had been logged out, is shown again")
-            assert (await standings())[phone.device_id] is Standing.SEEN
+            assert (await standings())[phone.device_id] is DeviceState.SEEN
             await bot.say(room, "four", key="four")
             await after.wait_for(room, lambda event: body(event) == "four")
             await after.log_out()
         await until(logged_out)
         with pytest.raises(UnknownDevice):
-            await connector.judge(phone.device_id, Standing.TRUSTED)
+            await connector.judge(phone.device_id, DeviceState.TRUSTED)
         # Whoever has it may have the homeserver show it again.
-        stolen = await connector.judge(phone.device_id, Standing.BLOCKED)
-        assert (stolen.id, stolen.standing, stolen.reads) == (phone.device_id, Standing.BLOCKED, False)
+        stolen = await connector.judge(phone.device_id, DeviceState.BLOCKED)
+        assert (stolen.id, stolen.standing, stolen.reads) == (phone.device_id, DeviceState.BLOCKED, False)
 
 
 async def test_other_keys_under_a_devices_name_are_refused_until_an_admin_says_so(
@@ -390,11 +397,11 @@ async def test_other_keys_under_a_devices_name_are_refused_until_an_admin_says_s
             await again.sync()
             seen = {event["event_id"]: event["type"] for event in await again.events(room)}
             assert seen[second] == "m.room.encrypted"
-            await connector.judge(ana.account.device_id, Standing.SEEN)
+            await connector.judge(ana.account.device_id, DeviceState.SEEN)
             await bot.say(room, "three", key="3")
             await again.wait_for(room, lambda event: body(event) == "three")
             # What waited for it is taken now.
-            assert (await bot.keeper.got(said)).body == Text(text="it is me")
+            assert (await bot.keeper.got(said)).body == TextMessage(text="it is me")
             assert "matrix devices" not in (await connector.health()).detail
 
 
@@ -403,7 +410,7 @@ async def until_refused(bot: Bot, connector: MatrixConnector, room: str) -> str:
     sent = ""
     for number in range(100):
         sent = (await bot.say(room, f"is it known {number}", key=f"known-{number}")).event_id
-        if any(device.standing is Standing.CHANGED for device in await connector.devices()):
+        if any(device.standing is DeviceState.CHANGED for device in await connector.devices()):
             return sent
     raise AssertionError("it never saw it")
 
@@ -495,7 +502,7 @@ async def test_a_homeserver_can_neither_put_words_into_mouths_nor_say_them_twice
         async def tried(event: dict[str, Any], **changes: Any) -> Any:
             return await encryption.vault.run(encryption.vault.machine.open, room, {**event, **changes})
 
-        assert isinstance(await tried(wire[words.event_id]), Opened)
+        assert isinstance(await tried(wire[words.event_id]), DecryptedEvent)
         forged = await tried(wire[others.event_id], sender=ana.user_id)
         assert isinstance(forged, Closed)
         assert "does not list" in forged.reason
@@ -532,7 +539,7 @@ async def test_a_file_that_is_not_encrypted_as_it_should_be_is_refused_with_its_
         await ana.hand_over_keys(room, bot.user_id)
         await bot.keeper.until(lambda: sum("its file is not encrypted" in text for text in remarks(bot)) == 2)
         given = await bot.keeper.got(await ana.send_file(room, b"words", "a.txt", "text/plain", caption="after"))
-        assert isinstance(given.body, Text)
+        assert isinstance(given.body, TextMessage)
         assert len(given.body.attachments) == 1
     assert bot.keeper.texts == ["before", "after"]
 
@@ -592,7 +599,7 @@ async def test_a_new_device_that_asks_reads_what_was_said_before_it_only_when_an
             await bot.say(room, "two", key="2")
             await phone.wait_for(room, lambda event: body(event) == "two")
             assert "one" not in {body(event) for event in await phone.events(room)}
-            await it.judge(phone.account.device_id, Standing.TRUSTED)
+            await it.judge(phone.account.device_id, DeviceState.TRUSTED)
             await ask(phone, "2")
             await phone.wait_for(room, lambda event: event["event_id"] == sent.event_id and body(event) == "one")
             await ben.sync(timeout=1)
@@ -640,7 +647,7 @@ async def test_what_came_late_is_not_lost_when_the_rest_of_a_sync_fails(
             found = await late()
             if found and not failed:
                 failed.append(found)
-                raise Unreachable("as a page of the history that does not come")
+                raise HomeserverUnreachable("as a page of the history that does not come")
             return found
 
         monkeypatch.setattr(encryption, "late", opened_and_then_gone)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import vodozemac
 
-from connectors.contract.connector_protocol import Refused, Standing
+from connectors.contract.connector_protocol import DeviceState, MessageRefused
 from connectors.matrix.crypto import key_store as stores
 from connectors.matrix.crypto import olm_machine as machines
 from connectors.matrix.crypto.key_store import KeyStore
-from connectors.matrix.crypto.olm_machine import Closed, Machine, Opened
-from connectors.matrix.crypto.outbound_sessions import Request, Rotation
+from connectors.matrix.crypto.olm_machine import Closed, DecryptedEvent, Machine
+from connectors.matrix.crypto.outbound_sessions import KeyRequest, Rotation
 from connectors.matrix.crypto.primitives import device_keys, public_keys, signed
 from connectors.matrix.device_lists import DeviceLists
 from connectors.matrix.encrypted_files import FileSecrets, Tampered, open_file, seal_file
@@ -28,8 +28,8 @@ from connectors.matrix.message_conversion import Me
 from connectors.matrix.power_levels import PowerLevels
 from connectors.matrix.room_aliases import Aliases
 from connectors.matrix.room_cache import Rooms
-from connectors.matrix.sync_loop import Receiver, _encrypts
-from connectors.matrix.sync_response import KeyNews, Position, key_news
+from connectors.matrix.sync_loop import SyncLoop, _encrypts
+from connectors.matrix.sync_response import KeyNews, SyncPosition, key_news
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +99,7 @@ class Device:
     def hear(self, *events: Json) -> frozenset[tuple[str, str]]:
         return self.machine.hear(events, {ROOM, "!other:x"}).keys
 
-    def read(self, event: Json, room: str = ROOM) -> Opened | Closed | None:
+    def read(self, event: Json, room: str = ROOM) -> DecryptedEvent | Closed | None:
         return self.machine.open(room, event)
 
 
@@ -132,12 +132,12 @@ def eve(tmp_path: Path, bot: Device) -> Iterator[Device]:
     device.store.close()
 
 
-def text(found: Opened | Closed | None) -> str:
-    assert isinstance(found, Opened), found
+def text(found: DecryptedEvent | Closed | None) -> str:
+    assert isinstance(found, DecryptedEvent), found
     return str(found.event["content"]["body"])
 
 
-def reason(found: Opened | Closed | None) -> str:
+def reason(found: DecryptedEvent | Closed | None) -> str:
     assert isinstance(found, Closed), found
     return found.reason
 
@@ -176,14 +176,14 @@ def test_keys_that_are_pinned_stay_whatever_the_homeserver_shows(bot: Device, an
     (tmp_path / "other").mkdir()
     other = Device(tmp_path / "other", ana.user, ana.name)
     bot.learn(other)
-    assert (bot.known(ana).keys, bot.known(ana).standing) == (before.keys, Standing.CHANGED)
+    assert (bot.known(ana).keys, bot.known(ana).standing) == (before.keys, DeviceState.CHANGED)
     assert bot.machine.outgoing.readers([ana.user]) == []
     bot.learn(ana)
-    assert bot.known(ana).standing is Standing.SEEN
-    bot.machine.judge(ana.user, ana.name, Standing.BLOCKED)
+    assert bot.known(ana).standing is DeviceState.SEEN
+    bot.machine.judge(ana.user, ana.name, DeviceState.BLOCKED)
     bot.learn(other)
     bot.learn(ana)
-    assert bot.known(ana).standing is Standing.BLOCKED
+    assert bot.known(ana).standing is DeviceState.BLOCKED
     other.store.close()
 
 
@@ -313,7 +313,7 @@ def test_strangers_cannot_fill_the_disk_with_devices_that_they_log_out(
         about = {"algorithms": [], "device_id": f"D{number}", "user_id": eve.user, "keys": keys}
         return signed(account, about, eve.user, f"D{number}")
 
-    bot.machine.judge(eve.user, eve.name, Standing.BLOCKED)
+    bot.machine.judge(eve.user, eve.name, DeviceState.BLOCKED)
     for number in range(10):
         bot.now += 1.0
         # Other keys under its name do not have it remembered either.
@@ -323,7 +323,7 @@ def test_strangers_cannot_fill_the_disk_with_devices_that_they_log_out(
     # What was said of a device is remembered, and of the others the newest are.
     assert set(known) == {eve.name, *(f"D{number}" for number in range(5, 10))}
     assert [name for name, device in known.items() if not device.gone] == ["D9"]
-    assert known[eve.name].standing is Standing.BLOCKED
+    assert known[eve.name].standing is DeviceState.BLOCKED
 
 
 def test_a_message_is_its_senders_alone_in_its_room_and_once(bot: Device, ana: Device, eve: Device) -> None:
@@ -466,12 +466,12 @@ def test_a_device_that_was_logged_out_and_is_shown_again_is_a_new_one(bot: Devic
     assert told(bot) == []
     bot.share(ana)
     first = bot.machine.outgoing._outbound[ROOM].session.session_id
-    bot.machine.judge(ana.user, ana.name, Standing.TRUSTED)
+    bot.machine.judge(ana.user, ana.name, DeviceState.TRUSTED)
     seen = set()
     for _ in range(2):
         gone(bot, ana)
         bot.learn(ana)
-        assert bot.known(ana).standing is Standing.SEEN
+        assert bot.known(ana).standing is DeviceState.SEEN
         seen |= {each.since for each in bot.store.untold()}
         assert told(bot) == [(ana.name, True)]
         bot.learn(ana)
@@ -479,14 +479,14 @@ def test_a_device_that_was_logged_out_and_is_shown_again_is_a_new_one(bot: Devic
     assert len(seen) == 2
     # It asks for what was said before: nobody knows who has its keys by now.
     readers = bot.machine.outgoing.readers([ana.user])
-    request = Request(user=ana.user, device=ana.name, room=ROOM, session_id=first, id="1")
+    request = KeyRequest(user=ana.user, device=ana.name, room=ROOM, session_id=first, id="1")
     assert bot.machine.outgoing.answer(request, readers) == []
     assert len(bot.share(ana)) == 1
     assert bot.machine.outgoing._outbound[ROOM].session.session_id != first
-    bot.machine.judge(ana.user, ana.name, Standing.BLOCKED)
+    bot.machine.judge(ana.user, ana.name, DeviceState.BLOCKED)
     gone(bot, ana)
     bot.learn(ana)
-    assert (told(bot), bot.known(ana).standing) == ([], Standing.BLOCKED)
+    assert (told(bot), bot.known(ana).standing) == ([], DeviceState.BLOCKED)
 
 
 def test_what_is_told_of_a_device_while_something_else_is_said_of_it_is_not_lost(bot: Device, ana: Device) -> None:
@@ -509,14 +509,14 @@ def test_other_keys_under_the_name_of_a_device_that_was_logged_out_are_listed(
     (tmp_path / "other").mkdir()
     other = Device(tmp_path / "other", ana.user, ana.name)
     bot.learn(other)
-    assert (bot.known(ana).standing, bot.known(ana).gone) == (Standing.CHANGED, False)
+    assert (bot.known(ana).standing, bot.known(ana).gone) == (DeviceState.CHANGED, False)
     assert told(bot) == [(ana.name, False)]
-    bot.machine.judge(ana.user, ana.name, Standing.SEEN)
+    bot.machine.judge(ana.user, ana.name, DeviceState.SEEN)
     bot.learn(other)
     # Who had the name before reads nothing more, and what they were given is not given to who has it now.
     bot.machine.outgoing.lacking(ROOM, bot.machine.outgoing.readers([ana.user]), Rotation())
     assert bot.machine.outgoing._outbound[ROOM].session.session_id != first
-    request = Request(user=ana.user, device=ana.name, room=ROOM, session_id=first, id="1")
+    request = KeyRequest(user=ana.user, device=ana.name, room=ROOM, session_id=first, id="1")
     assert bot.machine.outgoing.answer(request, bot.machine.outgoing.readers([ana.user])) == []
     other.store.close()
 
@@ -539,9 +539,9 @@ def test_a_lost_session_is_mended_once_an_hour(bot: Device, ana: Device) -> None
 
 def test_what_is_written_on_a_device_that_is_blocked_or_has_other_keys_is_not_taken(bot: Device, ana: Device) -> None:
     bot.hear(*ana.share(bot))
-    bot.machine.judge(ana.user, ana.name, Standing.BLOCKED)
+    bot.machine.judge(ana.user, ana.name, DeviceState.BLOCKED)
     assert "blocked" in reason(bot.read(ana.write("hello", "$1")))
-    bot.machine.judge(ana.user, ana.name, Standing.CHANGED)
+    bot.machine.judge(ana.user, ana.name, DeviceState.CHANGED)
     assert "other keys" in reason(bot.read(ana.write("hello", "$2")))
 
 
@@ -599,14 +599,14 @@ def test_who_may_have_been_given_a_key_that_nobody_acknowledged_reads_no_more_ei
         bot.learn(eve)
         out.lacking(ROOM, both, Rotation())
     else:
-        bot.machine.judge(eve.user, eve.name, Standing.BLOCKED)
+        bot.machine.judge(eve.user, eve.name, DeviceState.BLOCKED)
         out.lacking(ROOM, [bot.known(ana)], Rotation())
     assert out._outbound[ROOM].session.session_id != session
 
 
 def asked(bot: Device, by: Device) -> list[Json]:
     session = bot.machine.outgoing._outbound[ROOM].session.session_id
-    request = Request(user=by.user, device=by.name, room=ROOM, session_id=session, id="1")
+    request = KeyRequest(user=by.user, device=by.name, room=ROOM, session_id=session, id="1")
     return bot.machine.outgoing.answer(request, bot.machine.outgoing.readers([by.user]))
 
 
@@ -623,21 +623,21 @@ def test_who_asks_is_given_what_they_were_given_and_no_more_until_an_admin_trust
         device.hear(bot.posted(body, device))
         (key,) = device.store.room_keys(ROOM, session)
         assert key.session.first_known_index == index
-    bot.machine.judge(eve.user, eve.name, Standing.TRUSTED)
+    bot.machine.judge(eve.user, eve.name, DeviceState.TRUSTED)
     (body,) = asked(bot, by=eve)
     eve.hear(bot.posted(body, eve))
     (key,) = eve.store.room_keys(ROOM, session)
     assert key.session.first_known_index == 0
-    bot.machine.judge(eve.user, eve.name, Standing.BLOCKED)
+    bot.machine.judge(eve.user, eve.name, DeviceState.BLOCKED)
     assert asked(bot, by=eve) == []
 
 
 def test_who_got_a_key_for_the_asking_reads_no_more_once_blocked(bot: Device, ana: Device, eve: Device) -> None:
     bot.share(ana)
     session = bot.machine.outgoing._outbound[ROOM].session.session_id
-    bot.machine.judge(eve.user, eve.name, Standing.TRUSTED)
+    bot.machine.judge(eve.user, eve.name, DeviceState.TRUSTED)
     assert asked(bot, by=eve) != []
-    bot.machine.judge(eve.user, eve.name, Standing.BLOCKED)
+    bot.machine.judge(eve.user, eve.name, DeviceState.BLOCKED)
     bot.share(ana)
     assert bot.machine.outgoing._outbound[ROOM].session.session_id != session
 
@@ -652,8 +652,8 @@ def test_a_count_of_keys_that_is_none_makes_no_more_keys_than_are_wanted(bot: De
 def test_nobody_is_given_keys_of_ours_that_came_from_somebody_else(bot: Device, ana: Device, eve: Device) -> None:
     bot.hear(*ana.share(bot))
     session = ana.machine.outgoing._outbound[ROOM].session.session_id
-    bot.machine.judge(eve.user, eve.name, Standing.TRUSTED)
-    request = Request(user=eve.user, device=eve.name, room=ROOM, session_id=session, id="1")
+    bot.machine.judge(eve.user, eve.name, DeviceState.TRUSTED)
+    request = KeyRequest(user=eve.user, device=eve.name, room=ROOM, session_id=session, id="1")
     assert bot.machine.outgoing.answer(request, bot.machine.outgoing.readers([eve.user])) == []
 
 
@@ -773,7 +773,7 @@ async def test_a_room_whose_encryption_was_taken_back_stays_encrypted() -> None:
         assert await asking == Rotation()
     asking = asyncio.create_task(readers.rotation(ROOM))
     (await wire.question(2)).set_result({"algorithm": "m.none"})
-    with pytest.raises(Refused, match="does not know"):
+    with pytest.raises(MessageRefused, match="does not know"):
         await asking
 
 
@@ -804,10 +804,10 @@ async def test_a_room_is_known_to_be_encrypted_before_the_gap_of_another_is_read
     given: Any = {"wire": Wire(), "sink": sink, "may_invite": _yes, "me": Me(user="@bot:x"), "named": (), "allowed": ()}
     levels = PowerLevels(server="x", steps=(), counts=lambda _: False, rooms=rooms)
     aliases = Aliases((), rooms, connector="matrix", clock=lambda: 0.0)
-    receiver = Receiver(
+    receiver = SyncLoop(
         connector="matrix", aliases=aliases, levels=levels, rooms=rooms, random=lambda: 0.0, log_in_again="", **given
     )
-    await receiver._next(Position(since="1", rooms=frozenset(joined)))
+    await receiver._next(SyncPosition(since="1", rooms=frozenset(joined)))
     assert known
     assert set(known) == {True}
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from connectors.contract.connector_protocol import Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, TryLater
 from connectors.contract.messages import Attachment, React
-from connectors.matrix.homeserver_client import MatrixRefusal, Unreachable, send_error
+from connectors.matrix.homeserver_client import HomeserverUnreachable, MatrixRefusal, send_error
 from tests.connectors.matrix.conftest import Bot, healthy
 from tests.connectors.matrix.other_homeserver import ANA, BOT, ROOM, OtherHomeserver
 from tests.synapse import Account
@@ -102,7 +102,7 @@ async def test_a_file_of_unknown_length_is_not_read_beyond_the_limit(
 ) -> None:
     attachment = Attachment(ref="mxc://conduit.test/abc", name="big", media_type="image/png")
     async with other_bot.running() as connector:
-        with pytest.raises(Refused, match="larger than"):
+        with pytest.raises(MessageRefused, match="larger than"):
             await connector.download(attachment, limit=200_000)
         assert len(await connector.download(attachment, limit=10_000_000)) == 64 * 65_536
 
@@ -191,17 +191,19 @@ async def test_a_service_that_is_no_homeserver_is_named_so(homeserver: OtherHome
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (Unreachable("connection refused"), TryLater, "cannot be reached"),
+        (HomeserverUnreachable("connection refused"), TryLater, "cannot be reached"),
         (MatrixRefusal(502, "M_UNKNOWN", "worker down"), TryLater, "worker down"),
-        (MatrixRefusal(403, "M_FORBIDDEN", "User not in room."), Refused, "Invite it"),
-        (MatrixRefusal(413, "M_TOO_LARGE", "event too large"), Refused, "too large"),
-        (MatrixRefusal(400, "M_BAD_JSON", "no"), Refused, "refuses"),
-        (MatrixRefusal(404, "M_NOT_FOUND", "no such room"), Refused, "does not know"),
+        (MatrixRefusal(403, "M_FORBIDDEN", "User not in room."), MessageRefused, "Invite it"),
+        (MatrixRefusal(413, "M_TOO_LARGE", "event too large"), MessageRefused, "too large"),
+        (MatrixRefusal(400, "M_BAD_JSON", "no"), MessageRefused, "refuses"),
+        (MatrixRefusal(404, "M_NOT_FOUND", "no such room"), MessageRefused, "does not know"),
         (MatrixRefusal(401, "M_UNKNOWN_TOKEN", "who?"), TryLater, "who"),
         (MatrixRefusal(403, "M_RESOURCE_LIMIT_EXCEEDED", "full"), TryLater, "full"),
     ],
 )
-def test_what_a_failed_request_means(error: Unreachable | MatrixRefusal, kind: type[Exception], words: str) -> None:
+def test_what_a_failed_request_means(
+    error: HomeserverUnreachable | MatrixRefusal, kind: type[Exception], words: str
+) -> None:
     found = send_error(error)
     assert type(found) is kind
     assert words in str(found)

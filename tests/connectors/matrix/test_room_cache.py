@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.contract.connector_protocol import Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, TryLater
 from connectors.contract.messages import Message, OpenThread
 from connectors.matrix.room_aliases import LOOK_AGAIN
 from tests.connectors.matrix.conftest import Bot, healthy
@@ -145,5 +145,5 @@ async def test_a_room_that_is_replaced_is_told_and_takes_nothing_more(
         new = await ana.upgrade(room, "11")
     async with bot.running() as connector:
         await healthy(connector, lambda health: f"{room} was replaced by {new}" in health.detail and health.impaired)
-        with pytest.raises(Refused, match=f"replaced by {new}"):
+        with pytest.raises(MessageRefused, match=f"replaced by {new}"):
             await bot.say(room, "hello", key="1")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from connectors.contract.connector_protocol import NeedsPerson
-from connectors.matrix.homeserver_client import Unreachable
+from connectors.matrix.homeserver_client import HomeserverUnreachable
 from connectors.matrix.power_levels import Levels
 from connectors.matrix.sync_loop import FIRST_PAUSE, LONGEST_PAUSE, pause
-from connectors.matrix.sync_response import Membership, Position, RoomNews, read
+from connectors.matrix.sync_response import Membership, RoomNews, SyncPosition, read
 
 ME = "@muster:example.org"
 
@@ -31,11 +31,11 @@ def counted(events: list[dict[str, Any]], *, before: bool, state: list[dict[str,
 
 
 def test_a_cursor_reads_as_it_was_written() -> None:
-    position = Position(since="s1_2", rooms=frozenset({"!b", "!a"}), invitations=(("!c", "@eve:example.org"),))
-    assert Position.decode(position.encode()) == position
+    position = SyncPosition(since="s1_2", rooms=frozenset({"!b", "!a"}), invitations=(("!c", "@eve:example.org"),))
+    assert SyncPosition.decode(position.encode()) == position
     levels = (("!a", Levels({"@ana:example.org": 100}, 0)), ("!b", Levels({}, 50)))
     position = replace(position, aliases=(("#fleet:example.org", "!a"),), levels=levels)
-    assert Position.decode(position.encode()) == position
+    assert SyncPosition.decode(position.encode()) == position
 
 
 _WRONG = '{"since": "s", "rooms": [], "invitations": [], "levels": {"!a": {"users": 1}}}'
@@ -44,7 +44,7 @@ _WRONG = '{"since": "s", "rooms": [], "invitations": [], "levels": {"!a": {"user
 @pytest.mark.parametrize("cursor", ["", "s1_2", "[]", '{"since": "s"}', '{"since": "s", "rooms": 5}', _WRONG])
 def test_a_foreign_cursor_needs_a_person(cursor: str) -> None:
     with pytest.raises(NeedsPerson, match="another version"):
-        Position.decode(cursor)
+        SyncPosition.decode(cursor)
 
 
 def test_only_what_was_said_while_we_were_there_counts() -> None:
@@ -92,7 +92,7 @@ def test_the_inviter_is_who_the_homeserver_says_not_who_the_invitation_claims() 
 
 
 def test_an_answer_of_any_shape_is_read_or_refused() -> None:
-    with pytest.raises(Unreachable, match="without a token"):
+    with pytest.raises(HomeserverUnreachable, match="without a token"):
         read({}, ME)
     odd = {"next_batch": "s", "rooms": {"join": {"!r": None, "!a|$b": {}}, "invite": [], "leave": {"!l": 5}}}
     news = read(odd, ME)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectors.contract.connector_protocol import NotReady, Refused, TryLater
+from connectors.contract.connector_protocol import MessageRefused, NotReady, TryLater
 from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import (
     Batch,
@@ -24,7 +24,7 @@ from connectors.contract.messages import (
     React,
     Reaction,
     Replace,
-    Text,
+    TextMessage,
 )
 from connectors.terminal import connector as terminal
 from connectors.terminal import transcript
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from connectors.contract.messages import OutboundContent, Sent
-    from connectors.terminal.connector import Session
-    from connectors.terminal.transcript import Line
+    from connectors.terminal.connector import TerminalSession
+    from connectors.terminal.transcript import TranscriptLine
 
 
 class Inbox:
@@ -78,7 +78,7 @@ async def sent(
     return await hub.send(outbound, conversation=conversation, target=target)
 
 
-async def shown(session: Session, count: int) -> list[Line]:
+async def shown(session: TerminalSession, count: int) -> list[TranscriptLine]:
     async with asyncio.timeout(30):
         return [await anext(session) for _ in range(count)]
 
@@ -90,7 +90,7 @@ async def test_what_a_person_types_is_durable_before_it_counts_as_said(hub: Term
     (event,) = inbox.events
     assert event.identity == f"terminal:{getpass.getuser()}"
     assert (event.event_id, event.conversation, event.parent) == (event_id, "fleet", None)
-    assert event.body == Text(text="!ps")
+    assert event.body == TextMessage(text="!ps")
 
 
 async def test_the_same_words_under_the_same_id_are_one_event(hub: TerminalConnector, inbox: Inbox) -> None:
@@ -221,7 +221,7 @@ async def test_a_client_that_attaches_while_a_line_is_written_sees_it_once(
     written, attached = asyncio.Event(), threading.Event()
     loop, add = asyncio.get_running_loop(), hub._transcript.add
 
-    def slowly(line: Line) -> Line:
+    def slowly(line: TranscriptLine) -> TranscriptLine:
         added = add(line)
         loop.call_soon_threadsafe(written.set)
         assert attached.wait(30)
@@ -241,7 +241,7 @@ async def test_reactions_reach_muster(hub: TerminalConnector, inbox: Inbox) -> N
     await sent(hub, "ask", "May I?", conversation="fleet")
     async with hub.attached() as session:
         await session.react("ask", "✅")
-        with pytest.raises(Refused, match="no such message"):
+        with pytest.raises(MessageRefused, match="no such message"):
             await session.react("nothing", "✅")
     assert inbox.events[0].body == Reaction(target="ask", key="✅")
 
@@ -249,14 +249,14 @@ async def test_reactions_reach_muster(hub: TerminalConnector, inbox: Inbox) -> N
 @pytest.mark.parametrize("text", ["", " \n", "x" * (terminal.LONGEST_INPUT + 1)])
 async def test_a_message_that_cannot_be_taken(hub: TerminalConnector, inbox: Inbox, text: str) -> None:
     async with hub.attached() as session:
-        with pytest.raises(Refused):
+        with pytest.raises(MessageRefused):
             await session.say(text)
     assert inbox.events == []
 
 
 async def test_an_unknown_conversation_names_the_known_ones(hub: TerminalConnector) -> None:
     async with hub.attached() as session:
-        with pytest.raises(Refused, match=r"no conversation 'flet'. There are fleet."):
+        with pytest.raises(MessageRefused, match=r"no conversation 'flet'. There are fleet."):
             await session.say("hello", conversation="flet")
 
 
@@ -354,7 +354,7 @@ async def test_a_large_transcript_is_made_smaller_and_forgets_no_key(
     async with later.attached(after=0) as session:
         await sent(later, "k3", "message 3 again")
         await sent(later, "end", "end")
-        lines: list[Line] = []
+        lines: list[TranscriptLine] = []
         while not lines or lines[-1].text != "end":
             lines += await shown(session, 1)
     assert not any("again" in line.text for line in lines)

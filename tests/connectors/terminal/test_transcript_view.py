@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.terminal.transcript import Line
-from connectors.terminal.transcript_view import SIGN, View, aligned, unsigned
+from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_view import SIGN, ScreenView, aligned, unsigned
 
 
-def line(kind: Any, text: str = "", **more: Any) -> Line:
-    return Line(**{"kind": kind, "id": f"i{text}", "conversation": "fleet", "at": 0.0, "text": text, **more})
+def line(kind: Any, text: str = "", **more: Any) -> TranscriptLine:
+    return TranscriptLine(**{"kind": kind, "id": f"i{text}", "conversation": "fleet", "at": 0.0, "text": text, **more})
 
 
-def screen(view: View, *lines: Line) -> list[str]:
+def screen(view: ScreenView, *lines: TranscriptLine) -> list[str]:
     return [text for each in lines for text in view.show(each)]
 
 
@@ -29,52 +29,52 @@ WRITING = (
 
 
 def test_a_text_that_is_written_shows_line_by_line() -> None:
-    view = View(progressive=True)
+    view = ScreenView(progressive=True)
     assert [view.show(each) for each in WRITING] == [[], ["I see"], ["the problem"], ["and mend it"]]
 
 
 def test_without_a_terminal_only_its_end_shows() -> None:
-    view = View()
+    view = ScreenView()
     assert [view.show(each) for each in WRITING] == [[], [], [], ["I see", "the problem", "and mend it"]]
 
 
 def test_a_text_that_something_came_between_goes_on_at_its_end() -> None:
-    view = View(progressive=True)
+    view = ScreenView(progressive=True)
     said = screen(view, *WRITING[:2], line("message", "meanwhile"), *WRITING[2:])
     assert said == ["I see", "meanwhile", "… the problem", "and mend it"]
 
 
 def test_a_text_that_changed_in_another_way_shows_again() -> None:
-    view = View(progressive=True)
+    view = ScreenView(progressive=True)
     changed = line("edit", "You see\nit", target="m")
     assert screen(view, *WRITING[:2], changed) == ["I see", "✎ You see", "it"]
 
 
 def test_what_is_added_to_a_finished_message_shows_alone() -> None:
-    view = View()
+    view = ScreenView()
     assert screen(
         view, line("message", "May I?", id="a"), line("edit", "May I?\nAllowed by ana.", target="a")
     ) == ["May I?", "Allowed by ana."]  # fmt: skip
 
 
 def test_the_same_text_again_shows_nothing() -> None:
-    assert screen(View(), line("message", "May I?", id="a"), line("edit", "May I?", target="a")) == ["May I?"]
+    assert screen(ScreenView(), line("message", "May I?", id="a"), line("edit", "May I?", target="a")) == ["May I?"]
 
 
 def test_an_edit_of_what_was_said_long_ago() -> None:
-    assert screen(View(), line("edit", "new", target="unknown")) == ["✎ new"]
-    assert screen(View(), line("edit", "new", target="unknown", final=False)) == []
+    assert screen(ScreenView(), line("edit", "new", target="unknown")) == ["✎ new"]
+    assert screen(ScreenView(), line("edit", "new", target="unknown", final=False)) == []
 
 
 def test_every_line_from_elsewhere_is_marked() -> None:
-    assert screen(View(), line("message", "a\nb", conversation="fleet/coder0")) == [
+    assert screen(ScreenView(), line("message", "a\nb", conversation="fleet/coder0")) == [
         "[fleet/coder0] a",
         "[fleet/coder0] b",
     ]
 
 
 def test_reactions_say_what_they_are_about() -> None:
-    view = View()
+    view = ScreenView()
     view.typed("mine")
     own = line("input", "fix the parser in the small module", id="mine", author="ana")
     other = line("input", "hello", id="other", author="ana")
@@ -98,7 +98,7 @@ FORGED = (
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("words", FORGED)
 def test_an_agents_words_cannot_pass_for_a_notice(words: str, colour: bool) -> None:
-    view = View(colour=colour, progressive=True)
+    view = ScreenView(colour=colour, progressive=True)
     for each in (
         line("message", words),
         line("edit", words, target="unknown"),
@@ -121,11 +121,11 @@ def test_an_agents_words_cannot_pass_for_a_notice(words: str, colour: bool) -> N
 @given(st.text(st.sampled_from([*"◈◇◆❖ab \n|", "\x1b", "\u2063"])))
 def test_no_text_holds_the_sign_of_a_notice(words: str) -> None:
     assert SIGN not in unsigned(words)
-    assert not any(SIGN in text for text in View().show(line("message", words)))
+    assert not any(SIGN in text for text in ScreenView().show(line("message", words)))
 
 
 def test_who_is_at_work_is_known_and_not_printed() -> None:
-    view = View()
+    view = ScreenView()
     assert view.show(line("typing", conversation="fleet/coder0", active=True)) == []
     assert view.working == {"fleet/coder0"}
     view.show(line("typing", conversation="fleet/coder0"))
@@ -134,8 +134,8 @@ def test_who_is_at_work_is_known_and_not_printed() -> None:
 
 def test_colours_only_where_they_are_wanted() -> None:
     reaction = line("reaction", "✅", target="unknown", conversation="elsewhere")
-    assert "\x1b[" in View(colour=True).show(reaction)[0]
-    assert "\x1b[" not in View().show(reaction)[0]
+    assert "\x1b[" in ScreenView(colour=True).show(reaction)[0]
+    assert "\x1b[" not in ScreenView().show(reaction)[0]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.contract.agent_count_feed import Counts, Headcount
+from connectors.contract.agent_count_feed import AgentCounts, Headcount
 from connectors.contract.connector_protocol import NotReady
 from connectors.contract.messages import Message, Outbound
 from connectors.tmux.connector import TmuxConnector
-from connectors.tmux.pane_model import Place, Wanted
-from connectors.tmux.process_client import Unanswered
+from connectors.tmux.pane_model import PanePlace, WantedPane
+from connectors.tmux.process_client import TmuxUnanswered
 from connectors.tmux.settings import TmuxSettings
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ class Tmux:
         self.asked: list[tuple[bool, bool]] = []
         self.news = asyncio.Event()
 
-    async def __call__(self, wanted: Wanted, *, make: bool, anew: bool = False) -> Place | None:
+    async def __call__(self, wanted: WantedPane, *, make: bool, anew: bool = False) -> PanePlace | None:
         self.asked.append((make, anew))
         self.news.set()
         if self.trouble is not None:
-            raise Unanswered(self.trouble)
+            raise TmuxUnanswered(self.trouble)
         self.there = self.there or make
-        return Place(pane="%7", session=wanted.session) if self.there else None
+        return PanePlace(pane="%7", session=wanted.session) if self.there else None
 
     async def asked_again(self, times: int) -> None:
         async with asyncio.timeout(LIMIT):
@@ -145,14 +145,14 @@ async def test_without_tmux_it_is_tried_again_and_what_is_said_waits(tmp_path: P
 
 async def test_the_counts_are_told_when_a_client_comes_and_when_they_change(tmp_path: Path) -> None:
     headcount = Headcount()
-    headcount.tell(Counts(working=1))
+    headcount.tell(AgentCounts(working=1))
     async with running(tmp_path, Tmux(), headcount=headcount) as connector:
         assert not headcount.wanted.is_set(), "nobody counts for nobody"
         async with connector.attached() as session, connector.attached() as other:
             assert headcount.wanted.is_set()
-            headcount.tell(Counts(working=2, waiting=1, failed=3))
-            headcount.tell(Counts(working=2, waiting=1, failed=3))
-            headcount.tell(Counts(unknown=1))
+            headcount.tell(AgentCounts(working=2, waiting=1, failed=3))
+            headcount.tell(AgentCounts(working=2, waiting=1, failed=3))
+            headcount.tell(AgentCounts(unknown=1))
             for each in (session, other):
                 texts = [(await anext(each)).text for _ in range(3)]
                 assert texts == [

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.tmux.pane_model import Wanted
+from connectors.tmux.pane_model import WantedPane
 from connectors.tmux.panes import MARK, Trouble, look, stand
-from connectors.tmux.process_client import Unanswered, ask, surroundings
+from connectors.tmux.process_client import TmuxUnanswered, ask, surroundings
 from tests.connectors.tmux.server import until
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def wanted(tmp_path: Path) -> Wanted:
-    return Wanted(
+def wanted(tmp_path: Path) -> WantedPane:
+    return WantedPane(
         socket=None,
         mark=str(tmp_path / "ro'o$m \"#{pid};"),
         session="Muster",
@@ -40,14 +40,14 @@ def marked(tmux: Server) -> list[str]:
     return [line.split()[0] for line in tmux.panes(f"#{{pane_id}} #{{{MARK}}}") if " " in line.strip()]
 
 
-def test_a_pane_is_made_where_no_server_runs_and_found_again(tmux: Server, wanted: Wanted) -> None:
+def test_a_pane_is_made_where_no_server_runs_and_found_again(tmux: Server, wanted: WantedPane) -> None:
     assert look(wanted) is None
     made = stand(wanted)
     assert (made.session, look(wanted), stand(wanted)) == ("Muster", made, made)
     assert tmux.panes("#{session_name}:#{window_name} #{pane_dead}") == ["Muster:fleet 0"]
 
 
-def test_it_is_found_after_it_was_moved_and_everything_renamed(tmux: Server, wanted: Wanted) -> None:
+def test_it_is_found_after_it_was_moved_and_everything_renamed(tmux: Server, wanted: WantedPane) -> None:
     pane = stand(wanted).pane
     tmux.theirs()
     tmux("join-pane", "-d", "-s", pane, "-t", "=theirs:desk")
@@ -58,7 +58,7 @@ def test_it_is_found_after_it_was_moved_and_everything_renamed(tmux: Server, wan
 
 
 def test_it_gets_a_window_in_a_session_of_the_persons_and_changes_nothing_else_there(
-    tmux: Server, wanted: Wanted
+    tmux: Server, wanted: WantedPane
 ) -> None:
     tmux.theirs("work")
     before = tmux("show-options", "-t", "=work")
@@ -69,14 +69,14 @@ def test_it_gets_a_window_in_a_session_of_the_persons_and_changes_nothing_else_t
     assert tmux.panes("#{window_name}") == ["desk"]
 
 
-def test_rooms_of_two_installations_do_not_meet(tmux: Server, wanted: Wanted) -> None:
+def test_rooms_of_two_installations_do_not_meet(tmux: Server, wanted: WantedPane) -> None:
     first = stand(wanted)
     second = stand(replace(wanted, mark=wanted.mark + "2"))
     assert first.pane != second.pane
     assert look(wanted) == first
 
 
-def test_a_program_of_another_version_is_started_anew_in_its_place(tmux: Server, wanted: Wanted) -> None:
+def test_a_program_of_another_version_is_started_anew_in_its_place(tmux: Server, wanted: WantedPane) -> None:
     pane = stand(wanted).pane
     pid = tmux.panes("#{pane_pid}")
     assert stand(wanted).pane == pane
@@ -89,7 +89,7 @@ def test_a_program_of_another_version_is_started_anew_in_its_place(tmux: Server,
     assert tmux.panes("#{pane_pid}") == again
 
 
-def test_what_the_person_put_into_the_pane_stays(tmux: Server, wanted: Wanted) -> None:
+def test_what_the_person_put_into_the_pane_stays(tmux: Server, wanted: WantedPane) -> None:
     pane = stand(wanted).pane
     tmux("respawn-pane", "-k", "-t", pane, "sleep", "501")
     pid = tmux.panes("#{pane_pid}")
@@ -102,7 +102,7 @@ def test_what_the_person_put_into_the_pane_stays(tmux: Server, wanted: Wanted) -
 
 
 def test_a_server_that_is_just_ending_is_waited_for(
-    tmux: Server, wanted: Wanted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmux: Server, wanted: WantedPane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = shutil.which("tmux")
     program = tmp_path / "bin" / "tmux"
@@ -124,7 +124,7 @@ exec {real} "$@"
     assert marked(tmux) == [place.pane]
 
 
-def test_the_session_of_an_agent_is_no_place_for_it(tmux: Server, wanted: Wanted) -> None:
+def test_the_session_of_an_agent_is_no_place_for_it(tmux: Server, wanted: WantedPane) -> None:
     tmux.theirs("coder0")
     tmux("set-option", "-t", "=coder0:", "@muster", "/agents/coder0")
     with pytest.raises(Trouble, match=r"coder0 is an agent's.*connectors\.tmux\.session"):
@@ -133,7 +133,7 @@ def test_the_session_of_an_agent_is_no_place_for_it(tmux: Server, wanted: Wanted
 
 
 @pytest.mark.root
-def test_what_is_no_socket_of_this_users_is_not_talked_to(tmux: Server, wanted: Wanted, tmp_path: Path) -> None:
+def test_what_is_no_socket_of_this_users_is_not_talked_to(tmux: Server, wanted: WantedPane, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Trouble, match=r"is no socket.*connectors\.tmux\.socket"):
         stand(replace(wanted, socket=str(tmp_path / "file")))
@@ -149,7 +149,7 @@ def test_what_is_no_socket_of_this_users_is_not_talked_to(tmux: Server, wanted: 
 
 
 def test_a_machine_without_tmux_or_with_an_old_one_is_told(
-    wanted: Wanted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wanted: WantedPane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from libtmux import common
 
@@ -177,7 +177,7 @@ def _forget_versions(common: object) -> None:
 
 
 async def test_nothing_of_musters_environment_gets_to_tmux(
-    tmux: Server, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+    tmux: Server, wanted: WantedPane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MUSTER_MATRIX_TOKEN", "secret")
     # One who started Muster within another tmux, in a locale without UTF-8.
@@ -190,21 +190,21 @@ async def test_nothing_of_musters_environment_gets_to_tmux(
     assert marked(tmux) == [made.pane]
 
 
-async def test_a_server_that_hangs_is_left_and_told_of(tmux: Server, wanted: Wanted) -> None:
+async def test_a_server_that_hangs_is_left_and_told_of(tmux: Server, wanted: WantedPane) -> None:
     assert await ask(wanted, make=True) is not None
     pid = int(tmux("display-message", "-p", "#{pid}")[0])
     os.kill(pid, signal.SIGSTOP)
     try:
-        with pytest.raises(Unanswered, match=r"server default did not answer in 0\.5 s"):
+        with pytest.raises(TmuxUnanswered, match=r"server default did not answer in 0\.5 s"):
             await ask(wanted, make=True, patience=0.5)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert await ask(wanted, make=False) is not None
 
 
-async def test_trouble_comes_back_as_a_sentence(tmp_path: Path, wanted: Wanted) -> None:
+async def test_trouble_comes_back_as_a_sentence(tmp_path: Path, wanted: WantedPane) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Unanswered, match="is no socket"):
+    with pytest.raises(TmuxUnanswered, match="is no socket"):
         await ask(replace(wanted, socket=str(tmp_path / "file")), make=True)
-    with pytest.raises(Unanswered, match="What asks tmux failed"):
+    with pytest.raises(TmuxUnanswered, match="What asks tmux failed"):
         await ask(replace(wanted, mark=7), make=True)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.contract.agent_count_feed import Counts
+from connectors.contract.agent_count_feed import AgentCounts
 from connectors.tmux.status_line import Sign
 from tests.connectors.tmux.server import until
 
@@ -33,7 +33,7 @@ def test_it_shows_the_counts_where_the_pane_is_and_takes_them_along(tmux: Server
     sign = Sign.here({"TMUX": f"{tmux.socket},1,0", "TMUX_PANE": pane})
     assert sign is not None
     sign.start()
-    counts = str(Counts(working=3, waiting=1))
+    counts = str(AgentCounts(working=3, waiting=1))
     sign.show(counts)
     until(lambda: tmux("show-options", "-v", "-t", "=theirs:", "@muster_fleet") == [counts])
     until(lambda: f"{pane} Muster: {counts}" in tmux.panes("#{pane_id} #{pane_title}"))

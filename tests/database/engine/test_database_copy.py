@@ -17,7 +17,7 @@ from core import crash_points
 from core.crash_points import declare
 from core.errors import RegisterError
 from database.engine import database_copy
-from database.engine.database_copy import Place, copy
+from database.engine.database_copy import RegisterPlace, copy
 from database.engine.store import Store
 from database.queries.operations import audit_log as audits
 from database.schema import audit, inbox, metadata, outbox
@@ -117,7 +117,9 @@ async def test_a_fleet_moves_to_a_server_and_back_with_all_that_it_knows(
     await fill(file)
     before = await content(file)
     seen: list[tuple[str, int, int]] = []
-    copied = await copy(Place(url=file), Place(url=empty_server), progress=lambda *said: seen.append(said))
+    copied = await copy(
+        RegisterPlace(url=file), RegisterPlace(url=empty_server), progress=lambda *said: seen.append(said)
+    )
     assert {table.name: table.rows for table in copied} == {name: len(rows) for name, rows in before.items()}
     assert [said for said in seen if said[0] == "outbox"] == [
         ("outbox", 0, ROWS),
@@ -129,13 +131,13 @@ async def test_a_fleet_moves_to_a_server_and_back_with_all_that_it_knows(
     assert await content(file) == before
 
     back = f"sqlite:///{tmp_path / 'back.db'}"
-    assert await copy(Place(url=empty_server), Place(url=back)) == copied
+    assert await copy(RegisterPlace(url=empty_server), RegisterPlace(url=back)) == copied
     assert await content(back) == before
 
 
 async def test_new_rows_come_behind_those_that_were_copied(file: str, server: str) -> None:
     await fill(file)
-    await copy(Place(url=file), Place(url=server))
+    await copy(RegisterPlace(url=file), RegisterPlace(url=server))
     store = await Store.open(server)
     async with store.write(STEP) as tx:
         last = await tx.scalar(select(func.max(audit.c.seq)))
@@ -148,7 +150,7 @@ async def test_new_rows_come_behind_those_that_were_copied(file: str, server: st
 
 async def test_an_empty_register_is_copied_too(file: str, server: str) -> None:
     await (await Store.open(file)).close()
-    assert {table.rows for table in await copy(Place(url=file), Place(url=server))} == {0}
+    assert {table.rows for table in await copy(RegisterPlace(url=file), RegisterPlace(url=server))} == {0}
 
 
 # --- refusing ----------------------------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ async def test_an_empty_register_is_copied_too(file: str, server: str) -> None:
 
 async def refused(source: str, target: str, *words: str) -> None:
     with pytest.raises(RegisterError) as caught:
-        await copy(Place(url=source), Place(url=target))
+        await copy(RegisterPlace(url=source), RegisterPlace(url=target))
     for word in words:
         assert word in str(caught.value)
 
@@ -246,7 +248,7 @@ class _Shouts(database_copy._WrittenJson):
 
 def _copy_and_die(source: str, target: str, side: str) -> None:
     crash_points.arm(f"{database_copy.COPY}.{side}")
-    asyncio.run(copy(Place(url=source), Place(url=target)))
+    asyncio.run(copy(RegisterPlace(url=source), RegisterPlace(url=target)))
 
 
 @pytest.mark.slow
@@ -261,5 +263,5 @@ async def test_killed_at_this_place_all_was_copied_or_nothing(file: str, server:
     assert process.exitcode == -signal.SIGKILL
     if side == "before":
         assert await count(target) == 0
-        await copy(Place(url=source), Place(url=target))
+        await copy(RegisterPlace(url=source), RegisterPlace(url=target))
     assert await count(target) == await count(source)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def opened(file: Path) -> AsyncIterator[sqlite_driver.Connection]:
+async def opened(file: Path) -> AsyncIterator[sqlite_driver.SqliteConnection]:
     connection = await sqlite_driver.connect(file, timeout=0.1)
     try:
         yield connection
@@ -88,14 +88,14 @@ async def test_a_snapshot_with_one_statement_takes_two_errands(tmp_path: Path, m
     async with store.read() as tx:
         await tx.execute(select(cursors))
     errands = 0
-    real = sqlite_driver.Connection._execute
+    real = sqlite_driver.SqliteConnection._execute
 
-    async def counted(self: sqlite_driver.Connection, *work: Any) -> Any:
+    async def counted(self: sqlite_driver.SqliteConnection, *work: Any) -> Any:
         nonlocal errands
         errands += 1
         return await real(self, *work)  # type: ignore[no-untyped-call]
 
-    monkeypatch.setattr(sqlite_driver.Connection, "_execute", counted)
+    monkeypatch.setattr(sqlite_driver.SqliteConnection, "_execute", counted)
     async with store.read() as tx:
         assert (await tx.execute(select(cursors))).all() == []
     await store.close()

@@ -14,7 +14,7 @@ from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import auto_resume
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger, usage_queries
-from database.queries.spending.usage_cache import Asked, Tally
+from database.queries.spending.usage_cache import UsageQuestion, UsageTally
 from tests.database.queries.rows import DAY, NOON, row
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ _LARGE = ("ledger", "spending", "quota_history", "tasks", "authorizations")
 
 async def second_look(tx: AsyncConnection) -> None:
     """At what was used since a window began, after a row came."""
-    tally, asked = Tally(), [Asked("host", AT), Asked("agent:coder0", NOON - DAY)]
+    tally, asked = UsageTally(), [UsageQuestion("host", AT), UsageQuestion("agent:coder0", NOON - DAY)]
     await (await tally.look(tx, NOON)).used(tx, asked, now=NOON)
     kept = await tally.look(tx, NOON)
     kept.frontier = kept.frontier._replace(places={"one": 40})
-    await (await tally.look(tx, NOON)).used(tx, [*asked, Asked("host", NOON - 99)], now=NOON)
+    await (await tally.look(tx, NOON)).used(tx, [*asked, UsageQuestion("host", NOON - 99)], now=NOON)
 
 
 QUESTIONS: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from egress.daemon.audit_throttle import EVERY_S, MOST_ATTEMPTS, MOST_HOSTS, OTHERS, Remarks
+from egress.daemon.audit_throttle import EVERY_S, MOST_ATTEMPTS, MOST_HOSTS, OTHERS, AuditThrottle
 from egress.tunnel.byte_relay import Traffic
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ class Audit:
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, str, Mapping[str, Any] | None]] = []
         self.time = 0.0
-        self.remarks = Remarks(self, clock=lambda: self.time)
+        self.remarks = AuditThrottle(self, clock=lambda: self.time)
 
     def __call__(
         self, agent: str, action: str, *, cause: str, by: str, result: str, detail: Mapping[str, Any] | None = None

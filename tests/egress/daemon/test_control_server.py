@@ -13,11 +13,11 @@ import aiohttp
 import pytest
 
 from egress.daemon import sync_control_client
-from egress.daemon.control_client import EgressClient
+from egress.daemon.control_client import EgressControlClient
 from egress.daemon.egress_service import running
 from egress.errors import EgressAbsent, EgressRefused, EgressSilent, EgressUnreachable
 from egress.paths import EgressPaths
-from egress.settings import AccountSettings, EgressSettings, LimitSettings, Registration
+from egress.settings import AccountSettings, AgentRegistration, EgressSettings, LimitSettings
 from tests.egress.whole_egress import Plane, anthropic, plane
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def _controlled(folder: Path) -> AsyncIterator[tuple[Plane, EgressClient]]:
-    async with plane(folder, control=True) as made, EgressClient(made.paths.control) as client:
+async def _controlled(folder: Path) -> AsyncIterator[tuple[Plane, EgressControlClient]]:
+    async with plane(folder, control=True) as made, EgressControlClient(made.paths.control) as client:
         yield made, client
 
 
-def _coder(**more: object) -> Registration:
+def _coder(**more: object) -> AgentRegistration:
     given = {"agent": "coder0", "launch_id": "l1", "accounts": {"anthropic": "main"}, **more}
-    return Registration.model_validate(given)
+    return AgentRegistration.model_validate(given)
 
 
 async def test_an_agent_is_registered_used_and_forgotten(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ async def test_what_cannot_be_done_is_told_in_a_sentence(tmp_path: Path) -> None
 
 
 async def test_an_egress_that_is_not_there_is_told_apart(tmp_path: Path) -> None:
-    async with EgressClient(tmp_path / "nowhere.sock") as client:
+    async with EgressControlClient(tmp_path / "nowhere.sock") as client:
         with pytest.raises(EgressUnreachable, match=r"nowhere\.sock"):
             await client.status()
 

@@ -14,14 +14,14 @@ import pytest
 
 from egress.http import bounded_http_server
 from egress.http.request import BrokenBody
-from egress.http.response_writer import Answer
+from egress.http.response_writer import ResponseWriter
 from tests import soak
 from tests.egress.scripted_provider import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from egress.http.request import Request
+    from egress.http.request import AgentRequest
 
 NAMES = (b"X-A", b"x-a", b"User-Agent", b"!#$%&'*+-.^_`|~0", b"Content-Type", b"Retry-After", b"Expect")
 TARGETS = (b"/", b"/openai/v1/responses", b"/a?b=c&d", b"/%20", b"*", b"/" + b"a" * 3_000)
@@ -122,10 +122,10 @@ class Desk:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.refused: list[str] = []
-        self.current: Request | None = None
+        self.current: AgentRequest | None = None
         self.server = bounded_http_server.Server(self.handle, broken=self.refused.append)
 
-    async def handle(self, request: Request) -> bool:
+    async def handle(self, request: AgentRequest) -> bool:
         self.current = request
         body = b""
         whole = False
@@ -143,11 +143,11 @@ class Desk:
             target = request.raw_path.encode("utf-8", "surrogateescape")
             self.asked.append(Asked(request.method.encode(), target, _sorted(headers), body, whole))
             self.current = None
-        answer = Answer(request)
+        answer = ResponseWriter(request)
         answer.refuse(200, (), b"", close=not whole)
         return answer.given()
 
-    async def settled(self, connection: bounded_http_server.Connection) -> None:
+    async def settled(self, connection: bounded_http_server.AgentConnection) -> None:
         """Wait until everything is answered, or the handler waits for bytes that were not sent."""
         while connection.task is not None:
             current = self.current

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fleet.sim.provider.billing_ledger import Entry as Billed
+    from fleet.sim.provider.billing_ledger import BilledRequest
 
 CALLS = [
     ("/anthropic/v1/messages", anthropic, "anthropic"),
@@ -52,7 +52,7 @@ async def test_what_the_provider_bills_is_in_the_ledger(
         assert entry.status == 200
 
 
-async def _billed(made: Plane, state: str) -> Billed:
+async def _billed(made: Plane, state: str) -> BilledRequest:
     """What the provider knows of the one request, once it has come to this state."""
     (found,) = await made.provider.ledger.find(lambda entry: entry.state == state, at_least=1, timeout=10)
     return found

@@ -5,27 +5,27 @@ from __future__ import annotations
 import pytest
 
 from egress.http import request_target
-from egress.http.request_target import BadTarget, Target
+from egress.http.request_target import BadTarget, RequestTarget
 
 
 @pytest.mark.parametrize(
     ("raw", "target"),
     [
-        ("/anthropic/v1/messages?beta=true", Target("anthropic", "/v1/messages", "?beta=true")),
-        ("/anthropic", Target("anthropic", "/", "")),
-        ("/anthropic/", Target("anthropic", "/", "")),
-        ("/openai/v1/models/gpt-5", Target("openai", "/v1/models/gpt-5", "")),
-        ("/anthropicx/v1/messages", Target(None, "/anthropicx/v1/messages", "")),
-        ("/v1/messages", Target(None, "/v1/messages", "")),
-        ("/", Target(None, "/", "")),
+        ("/anthropic/v1/messages?beta=true", RequestTarget("anthropic", "/v1/messages", "?beta=true")),
+        ("/anthropic", RequestTarget("anthropic", "/", "")),
+        ("/anthropic/", RequestTarget("anthropic", "/", "")),
+        ("/openai/v1/models/gpt-5", RequestTarget("openai", "/v1/models/gpt-5", "")),
+        ("/anthropicx/v1/messages", RequestTarget(None, "/anthropicx/v1/messages", "")),
+        ("/v1/messages", RequestTarget(None, "/v1/messages", "")),
+        ("/", RequestTarget(None, "/", "")),
     ],
 )
-def test_the_first_segment_says_whose_it_is(raw: str, target: Target) -> None:
+def test_the_first_segment_says_whose_it_is(raw: str, target: RequestTarget) -> None:
     assert request_target.read(raw) == target
 
 
 def test_an_intercepted_connection_needs_no_such_segment() -> None:
-    assert request_target.read("/v1/messages", provider="anthropic") == Target("anthropic", "/v1/messages", "")
+    assert request_target.read("/v1/messages", provider="anthropic") == RequestTarget("anthropic", "/v1/messages", "")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from egress.http import unmetered_calls
-from egress.http.unmetered_calls import Pace
+from egress.http.unmetered_calls import CallRateLimiter
 from egress.settings import AccountSettings
 from tests.egress.whole_egress import anthropic, plane
 
@@ -22,7 +22,7 @@ HEADERS = {"anthropic-version": "2023-06-01"}
 
 def test_an_agent_gets_its_burst_and_then_two_a_second_for_ever() -> None:
     now = 1_000.0
-    pace = Pace(lambda: now)
+    pace = CallRateLimiter(lambda: now)
     assert [pace.take() for _ in range(unmetered_calls.BURST)] == [None] * unmetered_calls.BURST
     assert pace.take() == 1
     now += 0.5

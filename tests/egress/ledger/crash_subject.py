@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from egress.ledger import Ledger
+from egress.ledger import UsageLedger
 from egress.ledger.table_rows import Denial
 from tests.egress.ledger.rows import reservation, settlement
 
@@ -26,7 +26,7 @@ def say(*words: object) -> None:
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
-async def drive(ledger: Ledger, name: str) -> None:
+async def drive(ledger: UsageLedger, name: str) -> None:
     while True:
         made = reservation(ledger, agent=name, at=time.time(), output=RESERVED)
         ledger.reserve(made)
@@ -47,7 +47,7 @@ async def drive(ledger: Ledger, name: str) -> None:
 
 async def main() -> None:
     # Files of what is under way are turned often.
-    ledger = await Ledger.open(Path(sys.argv[1]), long=20_000)
+    ledger = await UsageLedger.open(Path(sys.argv[1]), long=20_000)
     say("o", ledger.recovered)
     await asyncio.gather(*(drive(ledger, f"agent{number}") for number in range(TOGETHER)))
 

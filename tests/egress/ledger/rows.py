@@ -7,7 +7,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
-from egress.ledger import Ledger, reservation_log
+from egress.ledger import UsageLedger, reservation_log
 from egress.ledger.table_rows import Reservation, Settlement
 
 if TYPE_CHECKING:
@@ -26,15 +26,19 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path, clock: Clock | None = None, *, long: int = reservation_log.LONG) -> AsyncIterator[Ledger]:
-    ledger = await Ledger.open(path, long=long, clock=time.time if clock is None else clock)
+async def opened(
+    path: Path, clock: Clock | None = None, *, long: int = reservation_log.LONG
+) -> AsyncIterator[UsageLedger]:
+    ledger = await UsageLedger.open(path, long=long, clock=time.time if clock is None else clock)
     try:
         yield ledger
     finally:
         await ledger.close()
 
 
-def reservation(ledger: Ledger, *, agent: str = "coder0", at: float = 1_800_000_000.0, **changes: Any) -> Reservation:
+def reservation(
+    ledger: UsageLedger, *, agent: str = "coder0", at: float = 1_800_000_000.0, **changes: Any
+) -> Reservation:
     number, id_ = ledger.next_number()
     made = Reservation(
         number=number,
@@ -87,7 +91,7 @@ def settlement(made: Reservation, *, output: int = 7, **changes: Any) -> Settlem
     return settled._replace(**changes)
 
 
-async def entered(ledger: Ledger, **changes: Any) -> int:
+async def entered(ledger: UsageLedger, **changes: Any) -> int:
     """Reserve and settle one request; its seq."""
     made = reservation(ledger, **changes)
     ledger.reserve(made)

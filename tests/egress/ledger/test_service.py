@@ -19,12 +19,12 @@ from core.durable_files import sync_folder
 from database.engine import sqlite_vacuum
 from egress.ledger import reservation_log, schema
 from egress.ledger import service as book
-from egress.ledger.model import Entry, Observation
+from egress.ledger.model import LedgerEntry, Observation
 from egress.ledger.schema import LedgerUnusable
 from egress.ledger.table_rows import Denial, Reservation
-from egress.ledger.writer_thread import Head
+from egress.ledger.writer_thread import LedgerHead
 from egress.limits.admission_interface import LedgerUnwritable
-from egress.settings import Registration
+from egress.settings import AgentRegistration
 from tests.egress.ledger.rows import Clock, entered, look, opened, reservation, settlement, under_way
 from tests.small_disk import small
 
@@ -46,7 +46,7 @@ async def test_an_entry_is_read_as_it_was_settled(path: Path) -> None:
         ledger.reserve(made)
         assert await ledger.settle(settlement(made)) == 1
         (entry,) = await ledger.entries_after(0, 10)
-    assert entry == Entry(
+    assert entry == LedgerEntry(
         seq=1,
         id=made.id,
         tenant_id="default",
@@ -312,7 +312,7 @@ async def test_a_newer_ledger_is_left_alone(path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
     with pytest.raises(LedgerUnusable, match=r"newer Muster: its schema is version 99.*Start the newer Muster"):
-        await book.Ledger.open(path)
+        await book.UsageLedger.open(path)
     assert path.read_bytes() == before
 
 
@@ -324,13 +324,13 @@ async def test_what_is_no_ledger_is_not_made_one(path: Path, content: str | None
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute(content)
     with pytest.raises(LedgerUnusable, match=r"is no ledger of Muster's|cannot be used"):
-        await book.Ledger.open(path)
+        await book.UsageLedger.open(path)
 
 
 # --- a disk that takes nothing ----------------------------------------------------------------------------------------
 
 
-async def until_writable(ledger: book.Ledger) -> None:
+async def until_writable(ledger: book.UsageLedger) -> None:
     async with asyncio.timeout(LIMIT_S):
         while ledger.unwritable is not None:
             await asyncio.sleep(0.02)
@@ -657,9 +657,9 @@ async def test_whoever_copies_is_woken_by_each_kind_of_news(path: Path) -> None:
     seen = Observation(account="main", provider="anthropic", window="5h", seen_at=1.0, used=0.4)
     async with opened(path) as ledger:
         for write, head in (
-            (lambda: entered(ledger), Head(1, 0, 0)),
-            (lambda: ledger.act("coder0", "limit", cause="", by="egress", result=""), Head(1, 1, 0)),
-            (lambda: asyncio.to_thread(time.sleep, 0), Head(1, 1, 1)),
+            (lambda: entered(ledger), LedgerHead(1, 0, 0)),
+            (lambda: ledger.act("coder0", "limit", cause="", by="egress", result=""), LedgerHead(1, 1, 0)),
+            (lambda: asyncio.to_thread(time.sleep, 0), LedgerHead(1, 1, 1)),
         ):
             waiting = asyncio.create_task(ledger.newer(ledger.head, LIMIT_S))
             await asyncio.sleep(0)
@@ -668,9 +668,9 @@ async def test_whoever_copies_is_woken_by_each_kind_of_news(path: Path) -> None:
                 ledger.observe((seen,))
             await write()
             assert await waiting == head
-        assert await ledger.newer(Head(1, 1, 1), 0.01) == Head(1, 1, 1)
+        assert await ledger.newer(LedgerHead(1, 1, 1), 0.01) == LedgerHead(1, 1, 1)
         # Who is behind does not wait.
-        assert await ledger.newer(Head(1, 0, 1), LIMIT_S) == Head(1, 1, 1)
+        assert await ledger.newer(LedgerHead(1, 0, 1), LIMIT_S) == LedgerHead(1, 1, 1)
 
 
 async def test_of_each_window_of_an_account_the_latest_is_told(path: Path) -> None:
@@ -695,7 +695,9 @@ async def test_of_each_window_of_an_account_the_latest_is_told(path: Path) -> No
 
 
 async def test_denials_and_agents_are_there_again(path: Path) -> None:
-    known = Registration(agent="coder0", launch_id="l1", accounts={"anthropic": "main"}, routes=("docs.python.org",))
+    known = AgentRegistration(
+        agent="coder0", launch_id="l1", accounts={"anthropic": "main"}, routes=("docs.python.org",)
+    )
     async with opened(path) as ledger:
         denial = Denial("coder0", "freeze", "it went wild", "ann", "d1", 1.0)
         made = await ledger.deny(denial, result="2 streams ended", detail={"streams": 2})

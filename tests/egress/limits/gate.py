@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from budget.tokens import Tokens
-from egress.ledger import Ledger
-from egress.limits.admission_control import Gate
-from egress.limits.admission_interface import Asked, Ending
-from egress.settings import EgressSettings, LimitSettings, Registration
+from egress.ledger import UsageLedger
+from egress.limits.admission_control import AdmissionControl
+from egress.limits.admission_interface import AdmissionRequest, Ending
+from egress.settings import AgentRegistration, EgressSettings, LimitSettings
 from tests.egress.ledger.rows import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from egress.ledger.model import Action, Entry
+    from egress.ledger.model import Action, LedgerEntry
     from egress.limits.admission_interface import Cut
     from egress.limits.reservation import GateLease
 
@@ -34,7 +34,7 @@ def allowance(amount: float, scope: str = "agent:coder0", **others: Any) -> Limi
     return LimitSettings(kind="allowance", scope=scope, amount=amount, **others)
 
 
-def registration(agent: str = "coder0", **changes: Any) -> Registration:
+def registration(agent: str = "coder0", **changes: Any) -> AgentRegistration:
     given: dict[str, Any] = {
         "launch_id": f"{agent}-1",
         "role": "coder",
@@ -42,10 +42,10 @@ def registration(agent: str = "coder0", **changes: Any) -> Registration:
         "profile": "strict",
         "profiles": ("strict", "base"),
     }
-    return Registration(agent=agent, **given | changes)
+    return AgentRegistration(agent=agent, **given | changes)
 
 
-def asked(agent: str = "coder0", **changes: Any) -> Asked:
+def asked(agent: str = "coder0", **changes: Any) -> AdmissionRequest:
     """A request that reads 100 tokens and writes 100 at most."""
     given: dict[str, Any] = {
         "account": "main",
@@ -55,7 +55,7 @@ def asked(agent: str = "coder0", **changes: Any) -> Asked:
         "body_bytes": BODY,
         "max_tokens": 100,
     }
-    return Asked(agent=agent, **given | changes)
+    return AdmissionRequest(agent=agent, **given | changes)
 
 
 def completed(read: int = 100, written: int = 100, **changes: Any) -> Ending:
@@ -74,8 +74,8 @@ def completed(read: int = 100, written: int = 100, **changes: Any) -> Ending:
 class House:
     """One life of an egress, without its sockets."""
 
-    ledger: Ledger
-    gate: Gate
+    ledger: UsageLedger
+    gate: AdmissionControl
     clock: Clock
     estop: Path
     enforced: list[tuple[str, str, str]] = field(default_factory=list)
@@ -93,7 +93,7 @@ class House:
         await self.ledger.flushed()
         return await self.ledger.actions_after(0, 1000)
 
-    async def entries(self) -> list[Entry]:
+    async def entries(self) -> list[LedgerEntry]:
         return await self.ledger.entries_after(0, 1000)
 
     def limit(self, scope: str = "host", counted_on: str | None = None) -> dict[str, Any]:
@@ -121,14 +121,16 @@ async def house(
     """A gate that knows so many agents, and has nobody wait unless it is told so; what it is given before, it has from
     the ledger in this folder."""
     clock = clock or Clock()
-    ledger = await Ledger.open(folder / "ledger.db", clock=clock)
+    ledger = await UsageLedger.open(folder / "ledger.db", clock=clock)
     made: House
 
-    async def enforce(registration: Registration, action: str, cause: str) -> str:
+    async def enforce(registration: AgentRegistration, action: str, cause: str) -> str:
         made.enforced.append((registration.agent, action, cause))
         return "done"
 
-    gate = Gate(ledger, estop=folder / "estop", enforce=enforce, wait_s=wait_s, clock=clock, monotonic=clock)
+    gate = AdmissionControl(
+        ledger, estop=folder / "estop", enforce=enforce, wait_s=wait_s, clock=clock, monotonic=clock
+    )
     made = House(ledger, gate, clock, folder / "estop")
     try:
         await gate.start(EgressSettings(host="attic", limits=limits, **others))

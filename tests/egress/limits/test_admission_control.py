@@ -12,7 +12,7 @@ import pytest
 from budget.limits.input_bound import Contents
 from budget.tokens import Tokens
 from budget.windows import window_boundaries
-from egress.limits.admission_interface import Ending, LedgerUnwritable, Refused
+from egress.limits.admission_interface import AdmissionRefused, Ending, LedgerUnwritable
 from egress.limits.agent_counter_index import SettingsRefused
 from tests.egress.ledger.rows import Clock, under_way
 from tests.egress.limits.gate import allowance, asked, completed, heard, house, pool, registration
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 TOGETHER = 64
 
 
-async def refusal(home: House, agent: str = "coder0", **changes: object) -> Refused:
-    with pytest.raises(Refused) as refused:
+async def refusal(home: House, agent: str = "coder0", **changes: object) -> AdmissionRefused:
+    with pytest.raises(AdmissionRefused) as refused:
         await home.gate.admit(asked(agent, **changes))
     return refused.value
 
@@ -86,7 +86,7 @@ async def test_of_64_requests_at_once_as_many_are_admitted_as_there_is_room_for(
     async with house(tmp_path, limit) as home:  # type: ignore[arg-type]
         results = await asyncio.gather(*(home.gate.admit(asked()) for _ in range(TOGETHER)), return_exceptions=True)
         admitted = [result for result in results if not isinstance(result, BaseException)]
-        refused = [result for result in results if isinstance(result, Refused)]
+        refused = [result for result in results if isinstance(result, AdmissionRefused)]
         assert (len(admitted), len(refused)) == (10, 54)
         assert {each.retry_after_s for each in refused} == {2}
         for lease in admitted:

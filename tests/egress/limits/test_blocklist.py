@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress.ledger.model import ENDING
-from egress.limits.admission_interface import Ending, LedgerUnwritable, Refused
+from egress.limits.admission_interface import AdmissionRefused, Ending, LedgerUnwritable
 from egress.limits.blocklist import StopNotKept
 from tests.egress.ledger.rows import look
 from tests.egress.limits.gate import allowance, asked, heard, house, pool
@@ -40,7 +40,9 @@ async def test_a_cut_off_ends_everything_of_one_agent_and_is_durable_when_acknow
         assert look(tmp_path / "ledger.db", "SELECT agent, id FROM denials") == [("coder0", "d1")]
         assert other.cut is None
         assert home.gate.denied("coder1") is None
-        with pytest.raises(Refused, match=r"cut off by ann: it went wild\. `muster restore coder0` opens it again"):
+        with pytest.raises(
+            AdmissionRefused, match=r"cut off by ann: it went wild\. `muster restore coder0` opens it again"
+        ):
             await home.gate.admit(asked())
         (action, refused) = await home.actions()
         assert (action.id, action.action, action.cause, action.by) == ("d1", "cutoff", "it went wild", "ann")
@@ -59,7 +61,7 @@ async def test_a_cut_off_outlives_a_restart_until_it_is_taken_back(tmp_path: Pat
     async with house(tmp_path, agents=0) as home:
         assert home.gate.denied("coder0") is not None
         assert home.agent()["denied"]["by"] == "ann"
-        with pytest.raises(Refused):
+        with pytest.raises(AdmissionRefused):
             await home.gate.admit(asked())
         assert await home.gate.allow("coder0", cause="calm again", by="bob", id="d2")
         await home.use()
@@ -73,7 +75,7 @@ async def test_everybody_can_be_cut_off(tmp_path: Path) -> None:
         leases = [await home.gate.admit(asked(name)) for name in ("coder0", "coder1")]
         assert await home.gate.deny("*", "cutoff", cause="", by="ann", id="d1") == 2
         assert all(lease.cut for lease in leases)
-        with pytest.raises(Refused, match=r"Every agent was cut off by ann"):
+        with pytest.raises(AdmissionRefused, match=r"Every agent was cut off by ann"):
             await home.gate.admit(asked())
         await home.gate.allow("*", cause="", by="ann")
         await home.gate.admit(asked())
@@ -150,7 +152,7 @@ async def test_a_file_stops_everything_of_everybody_and_its_going_opens_it(tmp_p
         for lease in leases:
             await lease.settle(Ending(ended="cut"))
         assert home.gate.standing()["estop"] is True
-        with pytest.raises(Refused, match="The emergency stop is set"):
+        with pytest.raises(AdmissionRefused, match="The emergency stop is set"):
             await home.gate.admit(asked())
         home.estop.unlink()
         await home.use()
@@ -161,7 +163,7 @@ async def test_an_admission_sees_the_stop_before_anybody_looked(tmp_path: Path) 
     async with house(tmp_path) as home:
         lease = await home.gate.admit(asked())
         home.estop.touch()
-        with pytest.raises(Refused, match="The emergency stop is set"):
+        with pytest.raises(AdmissionRefused, match="The emergency stop is set"):
             await home.gate.admit(asked("coder1"))
         assert lease.cut is not None
 
@@ -224,6 +226,6 @@ async def test_what_is_said_of_a_denial_names_the_command_that_ends_it(
         await home.gate.deny("coder0", action, cause="enough", by="ann", id=id_)
         assert lease.cut is not None
         assert re.search(words, lease.cut.reason)
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(AdmissionRefused, match=words):
             await home.gate.admit(asked())
         await home.gate.close()

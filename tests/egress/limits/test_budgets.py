@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from pathlib import Path
 
-    from egress.ledger.model import Entry
-    from fleet.sim.provider.billing_ledger import Entry as Served
+    from egress.ledger.model import LedgerEntry
+    from fleet.sim.provider.billing_ledger import BilledRequest
     from fleet.sim.provider.normalized_request import Api
     from fleet.sim.provider.server import Provider
     from tests.egress.egress_process import Premises
@@ -52,7 +52,7 @@ class House:
         await self.premises.idle()
         return _used(await self.premises.rows(at_least))
 
-    def served(self, prefix: str) -> list[Served]:
+    def served(self, prefix: str) -> list[BilledRequest]:
         return [entry for entry in self.provider.ledger.entries if entry.text.startswith(prefix)]
 
 
@@ -91,7 +91,7 @@ async def house(short_home: Path) -> AsyncIterator[House]:
         yield House(premises, provider, customers)
 
 
-def _used(rows: Iterable[Entry]) -> int:
+def _used(rows: Iterable[LedgerEntry]) -> int:
     return sum(Weights().weigh(row.tokens) for row in rows)
 
 

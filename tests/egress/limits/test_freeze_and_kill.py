@@ -15,7 +15,7 @@ import pytest
 
 from egress.limits import freeze_and_kill
 from egress.limits.freeze_and_kill import Unkillable, enforce
-from egress.settings import Registration
+from egress.settings import AgentRegistration
 from fleet.control.agent_host_client import AgentLink
 from fleet.journal.events import Closing
 from fleet.supervision import process_sweep
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def registration(agent: Agent, **changes: str) -> Registration:
+def registration(agent: Agent, **changes: str) -> AgentRegistration:
     given = {"control_socket": agent.spec.socket, "marker": agent.spec.marker} | changes
-    return Registration(agent=agent.spec.agent, launch_id=agent.spec.launch_id, **given)  # type: ignore[arg-type]
+    return AgentRegistration(agent=agent.spec.agent, launch_id=agent.spec.launch_id, **given)  # type: ignore[arg-type]
 
 
 async def test_an_agent_host_that_answers_ends_its_runtime_and_says_why(short_home: Path) -> None:
@@ -84,7 +84,7 @@ async def test_children_that_gave_their_marker_away_are_killed_with_who_bears_it
 
 async def test_without_a_socket_and_a_marker_it_is_said_that_nothing_could_be_done() -> None:
     with pytest.raises(Unkillable, match="Look for them with ps"):
-        await enforce(Registration(agent="coder0", launch_id="l1"), "kill", "It went wild.")
+        await enforce(AgentRegistration(agent="coder0", launch_id="l1"), "kill", "It went wild.")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_whatever_answers_in_its_place_the_agent_is_stopped(short_home: Pa
     process = await asyncio.create_subprocess_exec("sleep", "60", env={process_sweep.VARIABLE: marker})
     server = await asyncio.start_unix_server(serve, str(short_home / "s"))
     try:
-        known = Registration(agent="coder0", launch_id="l1", control_socket=str(short_home / "s"), marker=marker)
+        known = AgentRegistration(agent="coder0", launch_id="l1", control_socket=str(short_home / "s"), marker=marker)
         assert (await enforce(known, "kill", "It went wild.")).endswith("1 processes were killed.")
         assert await process.wait() == -signal.SIGKILL
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from budget.tokens import Tokens, Weights
-from egress.limits.admission_interface import Ending, Refused
+from egress.limits.admission_interface import AdmissionRefused, Ending
 from tests.egress.ledger.rows import Clock, look, under_way
 from tests.egress.limits.gate import allowance, asked, house, pool
 from tests.soak import share
@@ -18,7 +18,7 @@ from tests.soak import share
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from egress.limits.limit_counters import Tally
+    from egress.limits.limit_counters import LimitCounter
     from egress.settings import LimitSettings
     from tests.egress.limits.gate import House
 
@@ -56,7 +56,7 @@ class Crowd:
         self.settled: list[str] = []
 
     @property
-    def tallies(self) -> list[Tally]:
+    def tallies(self) -> list[LimitCounter]:
         """Those that hold; what is still being counted from the ledger does not yet."""
         return list(dict.fromkeys(tally for way in self.home.gate._tallies.ways.values() for tally in way.tallies))
 
@@ -87,7 +87,7 @@ class Crowd:
                 await asyncio.sleep(0)
                 asking.cancel()
             lease = await asking
-        except Refused:
+        except AdmissionRefused:
             self.refused += 1
             return
         except asyncio.CancelledError:
@@ -184,7 +184,7 @@ async def passing(folder: Path, dice: random.Random) -> int:
         for tally in crowd.tallies:
             assert tally.used <= tally.bound, (tally.used, tally.bound)
             if tally.spent:
-                with pytest.raises(Refused):
+                with pytest.raises(AdmissionRefused):
                     await home.gate.admit(asked("coder0" if limit.kind == "pool" else tally.counted_on[7:-2]))
         assert crowd.cut == 0, "who keeps to its bounds is never cut"
         return crowd.admitted

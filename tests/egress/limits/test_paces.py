@@ -14,7 +14,7 @@ from budget.tokens import Tokens
 from budget.windows import window_boundaries
 from egress.daemon.egress_service import running
 from egress.ledger.model import FOR_NOW
-from egress.limits.admission_interface import Refused
+from egress.limits.admission_interface import AdmissionRefused
 from egress.paths import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, PaceSettings
 from tests.egress.ledger.rows import Clock
@@ -43,12 +43,12 @@ def pace(clock: Clock, amount: float = 1_000, limit: float = 100_000, **others: 
     return PaceSettings.model_validate(given | others)
 
 
-async def use_up(home: House, agent: str = "coder0", **changes: object) -> tuple[int, Refused]:
+async def use_up(home: House, agent: str = "coder0", **changes: object) -> tuple[int, AdmissionRefused]:
     """Ask until that is refused; how many were let through."""
     for count in range(100):
         try:
             await home.use(agent, **changes)  # type: ignore[arg-type]
-        except Refused as refused:
+        except AdmissionRefused as refused:
             return count, refused
     raise AssertionError("nothing holds it")
 
@@ -93,7 +93,7 @@ async def test_however_many_ask_at_once_it_is_not_passed_by_more_than_one_will_l
     async with house(tmp_path, pool(100_000, window="300d"), paces=(pace(clock),), clock=clock) as home:
         results = await asyncio.gather(*(home.gate.admit(asked()) for _ in range(64)), return_exceptions=True)
         admitted = [each for each in results if not isinstance(each, BaseException)]
-        refused = [each for each in results if isinstance(each, Refused)]
+        refused = [each for each in results if isinstance(each, AdmissionRefused)]
         assert (len(admitted), {each.retry_after_s for each in refused}) == (8, {2})
         assert "and about 1,000 tokens for requests under way, where its pace allows 1,000 tokens by now" in str(
             refused[0]
@@ -270,7 +270,7 @@ async def test_an_egress_that_comes_back_holds_it_while_nobody_else_is_there(sho
             if paced is None or paced > 400:
                 await (await egress.gate.admit(asked())).settle(completed(0, 0))
             else:
-                with pytest.raises(Refused, match="is ahead of its pace"):
+                with pytest.raises(AdmissionRefused, match="is ahead of its pace"):
                     await egress.gate.admit(asked())
         clock.now = start
 

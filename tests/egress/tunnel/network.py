@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from egress.limits.admission_interface import Cut
-from egress.tunnel.certificate_authority import Authority
+from egress.tunnel.certificate_authority import CertificateAuthority
 from egress.tunnel.checked_dns_resolver import Resolver
 from egress.tunnel.connect_tunnel import NotServed, Tunnels
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.ledger.model import Observation
-    from egress.limits.admission_interface import Asked, Lease
-    from egress.tunnel.byte_relay import Limits, Traffic
-    from egress.tunnel.host_allowlist import IPAddress, Target
+    from egress.limits.admission_interface import AdmissionRequest, AdmittedRequest
+    from egress.tunnel.byte_relay import Traffic, TunnelLimits
+    from egress.tunnel.host_allowlist import IPAddress, TunnelTarget
 
 _T = TypeVar("_T")
 Streams: TypeAlias = "tuple[asyncio.StreamReader, asyncio.StreamWriter]"
@@ -43,7 +43,7 @@ class Gate:
         self.cuts: dict[str, Cut] = {}
         self.watching: list[tuple[str, Callable[[Cut], None]]] = []
 
-    async def admit(self, asked: Asked) -> Lease:
+    async def admit(self, asked: AdmissionRequest) -> AdmittedRequest:
         raise NotImplementedError
 
     def denied(self, agent: str) -> Cut | None:
@@ -91,7 +91,7 @@ class NothingMetered:
     def meters(self, host: str) -> bool:
         return host == "api.anthropic.com"
 
-    def open(self, caller: Agent, wanted: Target) -> socket.socket:
+    def open(self, caller: Agent, wanted: TunnelTarget) -> socket.socket:
         raise NotServed(f"{wanted.host} is metered, and {caller.agent} has no account.")
 
 
@@ -150,10 +150,10 @@ class Street:
 
 
 @asynccontextmanager
-async def street(folder: Path, limits: Limits | None = None) -> AsyncIterator[Street]:
+async def street(folder: Path, limits: TunnelLimits | None = None) -> AsyncIterator[Street]:
     """All of it, while the block runs."""
     far: asyncio.Queue[Streams] = asyncio.Queue()
-    authority = Authority(folder / "theirs", folder / "trust", system=folder / "none")
+    authority = CertificateAuthority(folder / "theirs", folder / "trust", system=folder / "none")
     authority.cover(["docs.python.org"])
     server = await asyncio.start_server(lambda *streams: far.put_nowait(streams), "127.0.0.1")
     site = await asyncio.start_server(_page, "127.0.0.1", ssl=authority.context("docs.python.org"))

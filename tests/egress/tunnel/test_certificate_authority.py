@@ -15,7 +15,7 @@ from egress.tunnel.certificate_authority import (
     LEAF_LIFE,
     MOST_SUPERSEDED,
     OVERLAP,
-    Authority,
+    CertificateAuthority,
     NotMetered,
 )
 
@@ -39,10 +39,10 @@ def clock() -> Clock:
     return Clock()
 
 
-def made(tmp_path: Path, clock: Clock, hosts: tuple[str, ...] = HOSTS) -> Authority:
+def made(tmp_path: Path, clock: Clock, hosts: tuple[str, ...] = HOSTS) -> CertificateAuthority:
     system = tmp_path / "system.pem"
     system.write_text("# the system's own\n")
-    authority = Authority(tmp_path / "ca", tmp_path / "trust", now=clock, system=system)
+    authority = CertificateAuthority(tmp_path / "ca", tmp_path / "trust", now=clock, system=system)
     authority.cover(hosts)
     return authority
 
@@ -178,13 +178,13 @@ def test_a_damaged_file_is_left_alone_and_a_new_authority_made(tmp_path: Path, c
 
 
 def test_without_a_store_of_the_system_ours_is_all(tmp_path: Path, clock: Clock) -> None:
-    authority = Authority(tmp_path / "ca", tmp_path / "trust", now=clock, system=tmp_path / "none")
+    authority = CertificateAuthority(tmp_path / "ca", tmp_path / "trust", now=clock, system=tmp_path / "none")
     authority.cover(HOSTS)
     assert authority.bundle() == authority.certificates()
 
 
 def test_the_systems_certificates_are_found(tmp_path: Path) -> None:
-    authority = Authority(tmp_path / "ca", tmp_path / "trust")
+    authority = CertificateAuthority(tmp_path / "ca", tmp_path / "trust")
     authority.cover(HOSTS)
     context = ssl.create_default_context(cafile=str(authority.bundle_file))
     assert context.cert_store_stats()["x509_ca"] > 10

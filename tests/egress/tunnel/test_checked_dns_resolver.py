@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from egress.tunnel.checked_dns_resolver import NotPublic, Resolver, Unreachable, is_public
+from egress.tunnel.checked_dns_resolver import HostUnreachable, NotPublic, Resolver, is_public
 from egress.tunnel.host_allowlist import target
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ async def test_a_listed_address_needs_no_look_up() -> None:
 
 @pytest.mark.parametrize("answer", [[], ["not an address"], ["fe80::1%lo0%x"]])
 async def test_no_address_is_said(answer: list[str]) -> None:
-    with pytest.raises((Unreachable, NotPublic), match=r"docs\.python\.org"):
+    with pytest.raises((HostUnreachable, NotPublic), match=r"docs\.python\.org"):
         await Resolver(Names(answer)).addresses(DOCS)
 
 
@@ -143,7 +143,7 @@ async def test_the_next_address_is_tried_and_no_connection_is_left_over() -> Non
     (await taken.get()).close()
     server.close()
     await server.wait_closed()
-    with pytest.raises(Unreachable, match="no connection"):
+    with pytest.raises(HostUnreachable, match="no connection"):
         await resolver.connect(addresses, port)
 
 
@@ -163,7 +163,7 @@ async def test_a_slow_address_does_not_hold_up_the_next() -> None:
     )
     assert link.getpeername() == ("127.0.0.2", port)
     link.close()
-    with pytest.raises(Unreachable, match="in time"):
+    with pytest.raises(HostUnreachable, match="in time"):
         await Resolver(Names([]), connect_s=0.01).connect([ipaddress.ip_address("127.0.0.1")], port)
     for each in (full, *fillers):
         each.close()
@@ -173,6 +173,6 @@ async def test_a_slow_address_does_not_hold_up_the_next() -> None:
 
 async def test_the_system_is_asked_when_nobody_else_is() -> None:
     resolver = Resolver()
-    with pytest.raises(Unreachable):
+    with pytest.raises(HostUnreachable):
         await resolver.addresses(target("nowhere.invalid:443"))
     resolver.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from egress.tunnel.byte_relay import CHUNK, Limits
+from egress.tunnel.byte_relay import CHUNK, TunnelLimits
 from tests.egress.tunnel import client_hellos
 from tests.egress.tunnel.network import PUBLIC, Street, connect, street, within
 
@@ -226,7 +226,7 @@ async def test_a_tunnel_used_for_another_host_ends_before_a_byte_of_it_arrives(
 
 
 async def test_a_client_that_never_says_whom_it_is_for_is_given_up(tmp_path: Path) -> None:
-    async with street(tmp_path, Limits(hello_s=0.2)) as out:
+    async with street(tmp_path, TunnelLimits(hello_s=0.2)) as out:
         reader, writer = await out.tunnel()
         far_reader, _ = await out.next_far()
         writer.write(HELLO[:20])
@@ -236,14 +236,14 @@ async def test_a_client_that_never_says_whom_it_is_for_is_given_up(tmp_path: Pat
 
 
 async def test_a_head_that_never_comes_is_given_up(tmp_path: Path) -> None:
-    async with street(tmp_path, Limits(head_s=0.05)) as out:
+    async with street(tmp_path, TunnelLimits(head_s=0.05)) as out:
         reader, _ = await out.call("CONNECT docs.py")
         await _gone(reader)
         assert not out.resolver.went
 
 
 async def test_a_tunnel_in_which_nothing_moves_is_closed(tmp_path: Path) -> None:
-    async with street(tmp_path, Limits(idle_s=0.1)) as out:
+    async with street(tmp_path, TunnelLimits(idle_s=0.1)) as out:
         reader, writer = await out.tunnel()
         far_reader, _ = await out.next_far()
         writer.write(HELLO)
@@ -253,7 +253,7 @@ async def test_a_tunnel_in_which_nothing_moves_is_closed(tmp_path: Path) -> None
 
 
 async def test_so_many_tunnels_and_no_more(tmp_path: Path) -> None:
-    async with street(tmp_path, Limits(tunnels=2)) as out:
+    async with street(tmp_path, TunnelLimits(tunnels=2)) as out:
         first = await out.tunnel()
         await out.tunnel()
         assert (await out.answer(connect(DOCS))).startswith("HTTP/1.1 429 ")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress.tunnel.certificate_authority import Authority
+from egress.tunnel.certificate_authority import CertificateAuthority
 from egress.tunnel.tls_client_hello import LONGEST_FLIGHT, Doorkeeper, NameNotShown
 from tests.egress.tunnel import client_hellos
 
@@ -130,7 +130,7 @@ def test_a_second_hello_is_held_to_the_same(between: bytes, size: int, at_a_time
 
 
 def test_a_real_handshake_in_which_the_server_asks_for_a_second_hello_goes_through(tmp_path: Path) -> None:
-    authority = Authority(tmp_path / "ca", tmp_path / "trust", system=tmp_path / "none")
+    authority = CertificateAuthority(tmp_path / "ca", tmp_path / "trust", system=tmp_path / "none")
     authority.cover([HOST])
     theirs = authority.context(HOST)
     # OpenSSL's clients offer a key for another group first.

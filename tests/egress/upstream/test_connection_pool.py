@@ -14,10 +14,10 @@ import pytest
 import uvloop
 from multidict import CIMultiDict
 
-from egress.tunnel.certificate_authority import Authority
+from egress.tunnel.certificate_authority import CertificateAuthority
 from egress.upstream import connection_pool, http1_connection
 from egress.upstream.connection_pool import Upstream, check
-from egress.upstream.http1_connection import Connection
+from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.request_body_buffer import Bodies, Body
 from egress.upstream.response_reader import UpstreamGone
 from tests.egress.scripted_provider import LIMIT_S, Link, Wire, content, scripted
@@ -147,8 +147,8 @@ async def test_a_response_that_is_left_ends_at_the_provider_at_once() -> None:
 
 
 async def test_who_leaves_just_when_the_answer_is_there_leaves_the_connection_to_the_next() -> None:
-    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[Connection]()
-    connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
+    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[UpstreamConnection]()
+    connection = UpstreamConnection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
     connection.connection_made(wire)
     asking = asyncio.create_task(connection.ask(b"", None))
     await asyncio.sleep(0)
@@ -373,13 +373,13 @@ async def test_who_finds_all_connections_in_use_for_too_long_is_told(monkeypatch
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    made = Authority(tmp_path / "ca", tmp_path / "trust")
+def authority(tmp_path: Path) -> CertificateAuthority:
+    made = CertificateAuthority(tmp_path / "ca", tmp_path / "trust")
     made.cover(["localhost", "other.example"])
     return made
 
 
-async def test_over_tls_the_provider_is_who_it_says_and_speaks_what_is_spoken(authority: Authority) -> None:
+async def test_over_tls_the_provider_is_who_it_says_and_speaks_what_is_spoken(authority: CertificateAuthority) -> None:
     told: list[tuple[str | None, str | None]] = []
     server = authority.context("localhost")
     server.sni_callback = lambda link, name, context: told.append((name, None))
@@ -405,7 +405,7 @@ async def test_over_tls_the_provider_is_who_it_says_and_speaks_what_is_spoken(au
     ],
 )
 async def test_a_provider_that_is_not_who_it_says_is_sent_nothing(
-    authority: Authority, host: str, trusted: bool, why: str
+    authority: CertificateAuthority, host: str, trusted: bool, why: str
 ) -> None:
     heard = asyncio.Event()
 
@@ -427,7 +427,7 @@ async def test_a_provider_that_is_not_who_it_says_is_sent_nothing(
 @pytest.mark.parametrize("loops", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 @pytest.mark.parametrize("said", [True, False], ids=["told", "cut"])
 def test_over_tls_a_response_without_a_length_ends_only_where_the_provider_says_so(
-    authority: Authority, said: bool, loops: Callable[[], asyncio.AbstractEventLoop]
+    authority: CertificateAuthority, said: bool, loops: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     """Anybody on the way can end a connection, but not its TLS (RFC 9112, 9.8)."""
 
@@ -613,8 +613,8 @@ async def test_the_clock_begins_anew_with_every_piece_and_stands_still_between_r
 ) -> None:
     monkeypatch.setattr(http1_connection, "SILENCE_S", 10.0)
     clock, wire, buffer = _Clock(), Wire(), bytearray(http1_connection.PIECE)
-    free: list[Connection] = []
-    connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
+    free: list[UpstreamConnection] = []
+    connection = UpstreamConnection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
     connection._loop = cast("Any", clock)
     connection.connection_made(wire)
 
@@ -668,7 +668,7 @@ async def test_a_head_that_never_ends_is_silence(monkeypatch: pytest.MonkeyPatch
     """A byte now and then keeps neither a place here nor what is reserved for the agent for ever."""
     monkeypatch.setattr(http1_connection, "SILENCE_S", 10.0)
     clock, wire, buffer = _Clock(), Wire(), bytearray(http1_connection.PIECE)
-    connection = Connection(buffer=memoryview(buffer), free=lambda _: None, lost=lambda _: None)
+    connection = UpstreamConnection(buffer=memoryview(buffer), free=lambda _: None, lost=lambda _: None)
     connection._loop = cast("Any", clock)
     connection.connection_made(wire)
     asking = asyncio.create_task(connection.ask(b"", None))

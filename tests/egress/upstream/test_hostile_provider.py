@@ -14,10 +14,10 @@ import uvloop
 from multidict import CIMultiDict
 
 from egress.settings import AccountSettings
-from egress.tunnel.certificate_authority import Authority
+from egress.tunnel.certificate_authority import CertificateAuthority
 from egress.upstream import connection_pool, http1_connection
 from egress.upstream.connection_pool import Upstream
-from egress.upstream.http1_connection import Connection
+from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.request_body_buffer import Bodies, Body
 from egress.upstream.response_reader import UpstreamGone
 from tests.egress.scripted_provider import Link, Wire, content, scripted
@@ -51,14 +51,14 @@ def a_body(folder: Path, size: int) -> Body:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    made = Authority(tmp_path / "ca", tmp_path / "trust")
+def authority(tmp_path: Path) -> CertificateAuthority:
+    made = CertificateAuthority(tmp_path / "ca", tmp_path / "trust")
     made.cover(["localhost"])
     return made
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def providing(request: pytest.FixtureRequest, authority: Authority) -> Serving:
+def providing(request: pytest.FixtureRequest, authority: CertificateAuthority) -> Serving:
     """What makes a provider, with and without TLS."""
 
     def provider(serve: Callable[[Link], Awaitable[None]]) -> AbstractAsyncContextManager[Scripted]:
@@ -129,7 +129,7 @@ def test_nothing_stays_open_whenever_the_way_is_closed(providing: Serving, loop:
 @pytest.mark.parametrize("coding", ["length", "chunks"])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_who_reads_slowly_gets_all_that_came_before_the_connection_ended(
-    authority: Authority, coding: str, loop: str
+    authority: CertificateAuthority, coding: str, loop: str
 ) -> None:
     """Not every server ends TLS in good order; where the response says itself how long it is, it need not."""
     size = 2**19
@@ -168,8 +168,8 @@ def test_who_reads_slowly_gets_all_that_came_before_the_connection_ended(
 
 
 async def test_a_connection_on_which_something_is_unsent_is_used_no_more() -> None:
-    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[Connection]()
-    connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
+    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[UpstreamConnection]()
+    connection = UpstreamConnection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
     connection.connection_made(wire)
     asking = asyncio.create_task(connection.ask(b"", None))
     await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress.upstream.rate_limit_headers import observe
-from fleet.sim.provider.quota_headers import Limits, Windows
+from fleet.sim.provider.quota_headers import SimQuota, SimWindows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,7 +162,9 @@ def test_nothing_in_a_header_does_harm(headers: dict[str, str], provider: Provid
 @pytest.mark.parametrize("subscription", [True, False])
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_what_the_simulated_provider_sends_is_read(provider: Provider, subscription: bool) -> None:
-    windows = Windows(Limits(tokens_per_five_hours=1_000, input_tokens_per_minute=1_000, output_tokens_per_minute=0))
+    windows = SimWindows(
+        SimQuota(tokens_per_five_hours=1_000, input_tokens_per_minute=1_000, output_tokens_per_minute=0)
+    )
     windows.spend(NOW, 400, 100)
     headers = windows.headers("anthropic" if provider == "anthropic" else "responses", NOW, subscription=subscription)
     found = seen(provider, headers)

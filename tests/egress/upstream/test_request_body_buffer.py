@@ -11,7 +11,7 @@ import pytest
 
 from egress.http.request import Content
 from egress.upstream import request_body_buffer
-from egress.upstream.request_body_buffer import Bodies, Turns
+from egress.upstream.request_body_buffer import AgentTurns, Bodies
 from tests.egress.whole_egress import anthropic, plane
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LIMIT_S = 10.0
 
 
 async def test_who_sends_many_long_requests_waits_behind_itself_and_nobody_else_does() -> None:
-    turns = Turns(2)
+    turns = AgentTurns(2)
     began: list[str] = []
     gates: dict[str, asyncio.Event] = {}
 

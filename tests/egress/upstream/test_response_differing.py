@@ -14,7 +14,7 @@ import h11
 import pytest
 
 from egress.upstream import http1_connection
-from egress.upstream.http1_connection import Connection
+from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.response_reader import UpstreamGone
 from tests import soak
 from tests.egress.scripted_provider import Wire
@@ -126,8 +126,8 @@ def _garbled(dice: random.Random, said: bytes, head: int) -> bytes:
 
 
 async def _ours(pieces: list[bytes], method: str, ends: bool) -> Read:
-    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[Connection]()
-    connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
+    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[UpstreamConnection]()
+    connection = UpstreamConnection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
     connection.connection_made(wire)
     asking = asyncio.create_task(connection.ask(b"", None, headless=method == "HEAD"))
     await asyncio.sleep(0)

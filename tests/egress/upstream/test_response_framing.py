@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from egress.upstream import connection_pool, http1_connection
-from egress.upstream.http1_connection import Connection
+from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.response_reader import UpstreamGone
 from tests import soak
 from tests.egress.scripted_provider import Link, Wire, content, scripted
@@ -344,8 +344,8 @@ def _garbled(dice: random.Random, said: list[bytes]) -> bytes:
 
 async def _outcome(pieces: list[bytes], *, headless: bool, ends: bool) -> tuple[object, ...]:
     """What is made of it: the status and content that came, how it ended, whether the connection is used again."""
-    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[Connection]()
-    connection = Connection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
+    wire, buffer, free = Wire(), bytearray(http1_connection.PIECE), list[UpstreamConnection]()
+    connection = UpstreamConnection(buffer=memoryview(buffer), free=free.append, lost=lambda _: None)
     connection.connection_made(wire)
     asking = asyncio.create_task(connection.ask(b"", None, headless=headless))
     await asyncio.sleep(0)

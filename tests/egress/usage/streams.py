@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from egress.provider_endpoints import Api
-    from egress.usage import Meter, Reading
+    from egress.usage import Meter, UsageReading
 
 
 class Outcome(NamedTuple):
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
     """Before the ledger had it."""
     kept: bytes
     """Given to the client only after that."""
-    reading: Reading
+    reading: UsageReading
 
 
 def event(found: dict[str, Any] | str, name: str | None = None) -> bytes:

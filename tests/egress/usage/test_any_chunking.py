@@ -12,20 +12,20 @@ from egress.provider_endpoints import Api
 from egress.usage import meter_of
 from egress.usage.anthropic_messages import Messages
 from egress.usage.event_stream_meter import StreamMeter
-from egress.usage.openai_completions import Completions
-from egress.usage.openai_responses import Responses
+from egress.usage.openai_completions import CompletionsParser
+from egress.usage.openai_responses import ResponsesParser
 from fleet.sim.provider import anthropic_api, completions_api, responses_api
-from fleet.sim.provider.api_writer import Envelope
-from fleet.sim.provider.token_count import Usage
+from fleet.sim.provider.api_writer import ResponseEnvelope
+from fleet.sim.provider.token_count import BilledTokens
 from tests.egress.usage.streams import cut, through
 
 if TYPE_CHECKING:
     from egress.usage import Meter
 
 WRITERS: dict[Api, Any] = {
-    "anthropic": anthropic_api.Writer,
-    "responses": responses_api.Writer,
-    "chat": completions_api.Writer,
+    "anthropic": anthropic_api.AnthropicWriter,
+    "responses": responses_api.ResponsesWriter,
+    "chat": completions_api.CompletionsWriter,
 }
 APIS = st.sampled_from(get_args(Api))
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
@@ -75,7 +75,7 @@ def wild_streams(draw: st.DrawFn) -> bytes:
 
 def meters(api: Api, hide: bool) -> list[Meter]:
     """The meter, and one that finds everything large."""
-    dialect = {"anthropic": Messages(), "responses": Responses(), "chat": Completions(hide_usage=hide)}[api]
+    dialect = {"anthropic": Messages(), "responses": ResponsesParser(), "chat": CompletionsParser(hide_usage=hide)}[api]
     return [meter_of(api, True, 200, hide), StreamMeter(dialect, whole=120, terminal=400)]
 
 
@@ -84,8 +84,8 @@ def meters(api: Api, hide: bool) -> list[Meter]:
 def test_of_a_usual_stream(
     api: Api, end: bytes, places: list[int], hide: bool, words: str, fresh: int, cached: int, output: int
 ) -> None:
-    usage = Usage(input=fresh, cache_read=cached, output=output, reasoning=output // 2)
-    writer = WRITERS[api](Envelope(id="1", model="sim-1", created=1))
+    usage = BilledTokens(input=fresh, cache_read=cached, output=output, reasoning=output // 2)
+    writer = WRITERS[api](ResponseEnvelope(id="1", model="sim-1", created=1))
     frames = [*writer.begin(usage), *writer.thought(words), *writer.text(words), *writer.end("end", usage)]
     source = b"".join(frames).replace(b"\n", end)
     outcome = through(meter_of(api, True, 200, hide), cut(source, places))

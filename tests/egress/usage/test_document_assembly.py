@@ -18,7 +18,7 @@ from tests.egress.usage.streams import cut, event
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from egress.usage.document_assembly import Document
+    from egress.usage.document_assembly import AssembledDocument
 
 WORDS = st.text(max_size=40)
 COUNTS = st.integers(min_value=0, max_value=10**6)
@@ -260,7 +260,7 @@ SPLIT = {"anthropic": split_message, "responses": split_response, "chat": split_
 PLACES = st.lists(st.integers(min_value=0, max_value=6_000), max_size=30) | st.just(list(range(9_000)))
 
 
-def assembled(api: Api, *chunks: bytes, whole: bool = True) -> Document | None:
+def assembled(api: Api, *chunks: bytes, whole: bool = True) -> AssembledDocument | None:
     """What the client of this stream gets; nothing goes to it before that."""
     meter = meter_of(api, True, 200, False, assemble=True)
     for chunk in chunks:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from fleet.sim.provider.billing_ledger import Entry as Billed
+    from fleet.sim.provider.billing_ledger import BilledRequest
 
 CALLS = [
     ("/anthropic/v1/messages", anthropic),
@@ -33,7 +33,7 @@ def _limit(amount: float) -> LimitSettings:
     return LimitSettings(kind="pool", scope="host", amount=amount)
 
 
-async def _last(made: Plane) -> Billed:
+async def _last(made: Plane) -> BilledRequest:
     served = len(made.provider.ledger.entries)
     (*_, last) = await made.provider.ledger.find(lambda entry: entry.state != "running", at_least=served, timeout=10)
     return last

@@ -9,7 +9,7 @@ import pytest
 
 from budget.tokens import Tokens
 from egress.usage.event_stream_meter import StreamMeter
-from egress.usage.openai_responses import Responses
+from egress.usage.openai_responses import ResponsesParser
 from tests.egress.usage.streams import document, event, metered, through
 
 USAGE = {
@@ -81,7 +81,7 @@ def test_what_comes_behind_the_end_is_dropped(behind: bytes, end: bytes) -> None
 
 
 def test_after_the_release_the_rest_of_the_last_line_end_goes_on_and_nothing_else() -> None:
-    meter = StreamMeter(Responses())
+    meter = StreamMeter(ResponsesParser())
     last = terminal("completed", usage=USAGE).replace(b"\n", b"\r\n")
     assert meter.feed(last[:-1]) == b""
     assert meter.release() == last[:-1]
@@ -94,7 +94,7 @@ def test_the_rest_of_an_end_too_large_to_be_read_goes_on_and_nothing_behind_it()
     last = terminal("completed", output=[{"text": "x" * 9000}], usage=USAGE)
     source = last + text("free of charge") + b"data: {"
     for place in range(2_001, len(source), 97):
-        meter = StreamMeter(Responses(), whole=1000, terminal=2000)
+        meter = StreamMeter(ResponsesParser(), whole=1000, terminal=2000)
         assert meter.feed(source[:place]) == b""
         assert meter.reading.ended
         assert meter.release() + meter.feed(source[place:]) == last
@@ -127,12 +127,12 @@ def test_an_end_that_cannot_be_read_is_kept_back_all_the_same() -> None:
 def test_a_large_end_is_read_and_a_larger_one_only_kept_back() -> None:
     last = terminal("completed", output=[{"text": "x" * 3000}], usage=USAGE)
     other = event({"type": "response.output_item.done", "item": {"text": "y" * 3000}})
-    meter = StreamMeter(Responses(), whole=1000, terminal=10_000)
+    meter = StreamMeter(ResponsesParser(), whole=1000, terminal=10_000)
     passed, kept, reading = through(meter, [CREATED, other, last])
     assert (reading.tokens, reading.reported) == (TOKENS, True)
     assert (passed, kept) == (CREATED + other, last)
 
-    meter = StreamMeter(Responses(), whole=1000, terminal=2000)
+    meter = StreamMeter(ResponsesParser(), whole=1000, terminal=2000)
     passed, kept, reading = through(meter, [CREATED, other, last])
     assert (reading.ended, reading.reported, reading.garbled) == (True, False, True)
     assert (passed, kept) == (CREATED + other, last)

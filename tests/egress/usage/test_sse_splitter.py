@@ -8,7 +8,7 @@ import time
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from egress.usage.sse_splitter import Kind, Splitter, fields
+from egress.usage.sse_splitter import PieceKind, Splitter, fields
 from tests.egress.usage.streams import cut
 
 #: The bytes that mean something, and some that mean nothing.
@@ -61,7 +61,7 @@ def test_any_chunks_of_the_same_bytes_are_the_same_events(source: bytes, places:
     def run(chunks: list[bytes]) -> tuple[list[bytes], bytes, bytes]:
         splitter = Splitter(whole)
         pieces = [piece for chunk in chunks for piece in splitter.feed(chunk)]
-        events = [piece for kind, piece in pieces if kind is Kind.EVENT]
+        events = [piece for kind, piece in pieces if kind is PieceKind.EVENT]
         return events, b"".join(piece for _, piece in pieces), splitter.drain()
 
     at_once, chunked = run([source]), run(list(cut(source, places)))
@@ -73,20 +73,20 @@ def test_any_chunks_of_the_same_bytes_are_the_same_events(source: bytes, places:
 @given(BYTES)
 def test_the_events_are_those_of_the_standard(source: bytes) -> None:
     splitter = Splitter()
-    found = [fields(piece) for kind, piece in splitter.feed(source) if kind is Kind.EVENT]
+    found = [fields(piece) for kind, piece in splitter.feed(source) if kind is PieceKind.EVENT]
     assert [one for one in found if any(one)] == [one for one in spelled_out(source) if any(one)]
 
 
 def test_comments_and_blank_lines_go_on_before_an_event_comes() -> None:
     splitter = Splitter()
-    assert list(splitter.feed(b": still here\n")) == [(Kind.IDLE, b": still here\n")]
-    assert list(splitter.feed(b"\n")) == [(Kind.IDLE, b"\n")]
+    assert list(splitter.feed(b": still here\n")) == [(PieceKind.IDLE, b": still here\n")]
+    assert list(splitter.feed(b"\n")) == [(PieceKind.IDLE, b"\n")]
     assert list(splitter.feed(b"data: x\n")) == []
 
 
 def test_an_event_that_ends_in_cr_is_not_waited_for() -> None:
     splitter = Splitter()
-    assert list(splitter.feed(b"data: x\r\r")) == [(Kind.EVENT, b"data: x\r\r")]
+    assert list(splitter.feed(b"data: x\r\r")) == [(PieceKind.EVENT, b"data: x\r\r")]
 
 
 def test_single_bytes_cost_no_more_the_longer_an_event_grows() -> None:
@@ -98,7 +98,7 @@ def test_single_bytes_cost_no_more_the_longer_an_event_grows() -> None:
         assert not list(splitter.feed(source[place : place + 1]))
     print(f"{time.process_time() - began:.2f} s for {len(source)} bytes")
     (event,) = splitter.feed(b"\n\n")
-    assert event == (Kind.EVENT, source + b"\n\n")
+    assert event == (PieceKind.EVENT, source + b"\n\n")
 
 
 def test_nothing_is_lost_around_the_largest_size_of_an_event() -> None:
@@ -112,5 +112,5 @@ def test_nothing_is_lost_around_the_largest_size_of_an_event() -> None:
             piece for chunk in cut(source, [dice.randrange(130) for _ in range(5)]) for piece in splitter.feed(chunk)
         ]
         assert b"".join(piece for _, piece in pieces) == source
-        assert pieces[-1] == (Kind.EVENT, b"data: [DONE]\n\n")
-        assert (pieces[0][0] is Kind.EVENT) == (size <= 100)
+        assert pieces[-1] == (PieceKind.EVENT, b"data: [DONE]\n\n")
+        assert (pieces[0][0] is PieceKind.EVENT) == (size <= 100)

@@ -11,7 +11,7 @@ import pytest
 
 from fleet.control.agent_host_client import AgentLink, HostStatus
 from fleet.errors import AgentRefused, AgentUnreachable
-from fleet.journal.events import Entry, Position, Unknown
+from fleet.journal.events import JournalEntry, JournalPosition, Unknown
 from tests.fleet.host.scripted_agent import LIMIT_S
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ async def test_a_newer_host_is_understood_as_far_as_it_goes(tmp_path: Path) -> N
         await AgentLink.connect(tmp_path / "s") as link,
     ):
         assert link.hello.protocol == 7
-        assert await link.status() == HostStatus(state="dreaming", position=Position(3, 9))
+        assert await link.status() == HostStatus(state="dreaming", position=JournalPosition(3, 9))
 
 
 async def test_a_host_that_is_too_old_offers_the_way_out(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ async def test_following_passes_over_what_it_does_not_understand(tmp_path: Path)
     content = b"\n".join([b'{"id": 0, "result": {}}', *(json.dumps(line).encode() for line in lines)])
     async with host(tmp_path / "s", content), asyncio.timeout(LIMIT_S):
         link = await AgentLink.connect(tmp_path / "s")
-        items = [item async for item in link.follow(Position())]
+        items = [item async for item in link.follow(JournalPosition())]
         await link.aclose()
     event = Unknown(kind="levitated", fields={"height": 3})
-    assert items == [Entry(position=Position(1, 1), at=1.0, event=event), HostStatus(state="idle")]
+    assert items == [JournalEntry(position=JournalPosition(1, 1), at=1.0, event=event), HostStatus(state="idle")]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fleet.control.agent_host_client import AgentLink, HostStatus
 from fleet.control.host_spec import AgentSpec
 from fleet.journal import reader
-from fleet.journal.events import Entry, Position
+from fleet.journal.events import JournalEntry, JournalPosition
 from fleet.supervision import host_lifecycle, process_sweep
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCRIPTED = Path(__file__).parents[1] / "runtimes" / "scripted.py"
 LIMIT_S = 30.0
-START = Position()
+START = JournalPosition()
 
 E = TypeVar("E")
 
@@ -34,7 +34,7 @@ class Agent:
 
     home: Path
     spec: AgentSpec
-    seen: list[Entry] = field(default_factory=list)
+    seen: list[JournalEntry] = field(default_factory=list)
 
     @classmethod
     def make(cls, home: Path, scenario: str = "good", **changes: Any) -> Agent:
@@ -82,8 +82,8 @@ class Agent:
         finally:
             await host_lifecycle.kill(self.folder)
 
-    def entries(self) -> list[Entry]:
-        return [entry for page in reader.pages(self.folder, Position()) for entry in page]
+    def entries(self) -> list[JournalEntry]:
+        return [entry for page in reader.pages(self.folder, JournalPosition()) for entry in page]
 
     def events(self, kind: type[E]) -> list[E]:
         return [entry.event for entry in self.entries() if isinstance(entry.event, kind)]
@@ -105,7 +105,7 @@ async def until(
     link: AgentLink,
     kind: type[E],
     found: Callable[[E], bool] = lambda _: True,
-    after: Position = START,
+    after: JournalPosition = START,
     limit: float = LIMIT_S,
 ) -> E:
     """The first event of this kind after a position that `found` accepts."""
@@ -116,14 +116,14 @@ async def entry_when(
     link: AgentLink,
     kind: type[E],
     found: Callable[[E], bool] = lambda _: True,
-    after: Position = START,
+    after: JournalPosition = START,
     limit: float = LIMIT_S,
-) -> tuple[Entry, E]:
+) -> tuple[JournalEntry, E]:
     async with asyncio.timeout(limit):
         stream = link.follow(after)
         async with contextlib.aclosing(stream):  # type: ignore[type-var]
             async for item in stream:
-                if isinstance(item, Entry) and isinstance(item.event, kind) and found(item.event):
+                if isinstance(item, JournalEntry) and isinstance(item.event, kind) and found(item.event):
                     return item, item.event
     raise AssertionError(f"the agent host ended before there was such a {kind.__name__}")
 

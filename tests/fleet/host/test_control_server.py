@@ -16,7 +16,7 @@ import pytest
 
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentUnreachable
-from fleet.journal.events import Entry, PermissionAsked, RuntimeStarted, TextChunk, TurnEnded
+from fleet.journal.events import JournalEntry, PermissionAsked, RuntimeStarted, TextChunk, TurnEnded
 from tests.fleet.host.scripted_agent import LIMIT_S, START, Agent, gone, until
 
 if TYPE_CHECKING:
@@ -158,11 +158,11 @@ async def test_following_has_no_gap_and_no_repeat_wherever_it_begins(agent: Agen
         everything = agent.entries()
         for start in everything[::7]:
             rest = [entry for entry in everything if entry.position > start.position]
-            read: list[Entry] = []
+            read: list[JournalEntry] = []
             async with asyncio.timeout(LIMIT_S):
                 stream = link.follow(start.position)
                 async for item in stream:
-                    if isinstance(item, Entry):
+                    if isinstance(item, JournalEntry):
                         read.append(item)
                     if len(read) == len(rest):
                         break
@@ -178,7 +178,7 @@ async def test_who_follows_hears_of_a_change_of_state_before_the_next_heartbeat(
         async with asyncio.timeout(LIMIT_S):
             stream = link.follow(START)
             async for item in stream:
-                if not isinstance(item, Entry):
+                if not isinstance(item, JournalEntry):
                     state = item.state
                 elif isinstance(item.event, PermissionAsked):
                     asked = item.event
@@ -206,7 +206,7 @@ async def test_following_ends_with_the_agent_host_after_the_last_entry(agent: Ag
         await until(link, RuntimeStarted)
 
         async def follow() -> list[str]:
-            return [item.event.KIND async for item in link.follow(START) if isinstance(item, Entry)]
+            return [item.event.KIND async for item in link.follow(START) if isinstance(item, JournalEntry)]
 
         followers = [asyncio.create_task(follow()) for _ in range(3)]
         await link.send("m1", "say=x")

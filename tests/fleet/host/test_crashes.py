@@ -23,7 +23,7 @@ from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.host import control_server, journal_writer, message_images
 from fleet.host.acp import stdio_transport
 from fleet.host.state import AgentState, fold
-from fleet.journal.events import Closing, Entry, MessageQueued, PermissionAsked, TurnEnded, TurnStarted
+from fleet.journal.events import Closing, JournalEntry, MessageQueued, PermissionAsked, TurnEnded, TurnStarted
 from fleet.supervision import host_lifecycle, process_sweep
 from tests import soak
 from tests.fleet.host.scripted_agent import LIMIT_S, START, Agent, gone
@@ -140,14 +140,14 @@ async def attend(link: AgentLink) -> None:
     endless, working = None, None
     async with contextlib.aclosing(link.follow(START)) as stream:  # type: ignore[type-var]
         async for item in stream:
-            if isinstance(item, Entry) and isinstance(item.event, TurnStarted) and item.event.message == "m3":
+            if isinstance(item, JournalEntry) and isinstance(item.event, TurnStarted) and item.event.message == "m3":
                 endless = item.event.turn
             if isinstance(item, HostStatus) and item.state == "working":
                 working = item.turn
             if endless is not None and working == endless:
                 await link.cancel()
                 endless = None
-            if isinstance(item, Entry) and isinstance(item.event, PermissionAsked):
+            if isinstance(item, JournalEntry) and isinstance(item.event, PermissionAsked):
                 asked = item.event
                 with contextlib.suppress(AgentRefused):
                     await link.answer(
@@ -164,7 +164,7 @@ async def until_settled(link: AgentLink) -> None:
         state = AgentState()
         async with contextlib.aclosing(link.follow(START)) as stream:  # type: ignore[type-var]
             async for item in stream:
-                if isinstance(item, Entry):
+                if isinstance(item, JournalEntry):
                     state = state.after(item)
                     if set(MESSAGES) <= set(state.fates) and not state.queue and state.turn is None:
                         return
@@ -205,7 +205,7 @@ async def finish(agent: Agent) -> None:
             assert times == 1, (id_, fate)
 
 
-def cancelled_unsent(entries: list[Entry]) -> set[str]:
+def cancelled_unsent(entries: list[JournalEntry]) -> set[str]:
     """Messages whose turn was cancelled before their prompt was written."""
     events = [entry.event for entry in entries]
     return {e.message for e in events if isinstance(e, TurnEnded) and e.stop_reason == "cancelled" and not e.accepted}

@@ -10,7 +10,7 @@ import pytest
 from fleet.host import journal_writer as writing
 from fleet.host.journal_writer import JournalNotWritable, JournalWriter
 from fleet.journal import reader
-from fleet.journal.events import Entry, MessageQueued, Opened, Position, TextChunk, ThoughtChunk
+from fleet.journal.events import JournalEntry, JournalPosition, MessageQueued, Opened, TextChunk, ThoughtChunk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ class Book:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.durable: list[Entry] = []
+        self.durable: list[JournalEntry] = []
         self.troubles: list[bool] = []
         self.changed = asyncio.Event()
         self.writer: JournalWriter
@@ -50,8 +50,8 @@ class Book:
                 self.changed.clear()
                 await self.changed.wait()
 
-    def entries(self) -> list[Entry]:
-        return [entry for page in reader.pages(self.folder, Position()) for entry in page]
+    def entries(self) -> list[JournalEntry]:
+        return [entry for page in reader.pages(self.folder, JournalPosition()) for entry in page]
 
 
 @pytest.fixture
@@ -80,9 +80,9 @@ async def test_an_entry_is_on_disk_when_its_append_returns_and_told_in_order(boo
     messages = [MessageQueued(id=f"m{number}", text="x") for number in range(200)]
     entries = await asyncio.gather(*[writer.append(message) for message in messages])
     assert [entry.event for entry in entries] == messages
-    assert [entry.position for entry in book.entries()] == [Position(1, seq) for seq in range(1, 202)]
+    assert [entry.position for entry in book.entries()] == [JournalPosition(1, seq) for seq in range(1, 202)]
     assert book.durable == book.entries()
-    assert writer.position == Position(1, 201)
+    assert writer.position == JournalPosition(1, 201)
     assert writer.durable.size == reader.path_of(book.folder, 1).stat().st_size
 
 

@@ -21,7 +21,7 @@ from fleet.journal.events import (
     Notice,
     PermissionAnswered,
     PermissionAsked,
-    Plan,
+    PlanUpdated,
     RuntimeDied,
     RuntimeFailed,
     RuntimeStarted,
@@ -31,7 +31,7 @@ from fleet.journal.events import (
     TurnAccepted,
     TurnEnded,
     TurnStarted,
-    Usage,
+    UsageReported,
 )
 from fleet.supervision import host_lifecycle, process_sweep
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent, entry_when, gone, status_when, until
@@ -79,12 +79,12 @@ async def test_a_message_becomes_a_turn_with_its_answer(agent: Agent) -> None:
     assert said(agent) == "helloyou"
     assert [event.message for event in agent.events(TurnAccepted)] == ["m1"]
     assert [event.text for event in agent.events(ThoughtChunk)] == ["hm"]
-    assert [event.entries[0]["content"] for event in agent.events(Plan)] == ["first"]
+    assert [event.entries[0]["content"] for event in agent.events(PlanUpdated)] == ["first"]
     assert [(event.title, event.status) for event in agent.events(ToolCall)] == [
         ("make", "in_progress"),
         (None, "completed"),
     ]
-    assert agent.events(Usage)[0].fields["totalTokens"] == 15
+    assert agent.events(UsageReported)[0].fields["totalTokens"] == 15
     assert [event.reason for event in agent.events(Closing)] == ["asked to stop"]
     assert agent.events(RuntimeStarted)[0].loaded is False
     assert agent.left_over() == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fleet.host import restored_journal
 from fleet.host.journal_fanout import load_state
 from fleet.journal import reader
-from fleet.journal.events import Entry, MessageQueued, Opened, Position, TurnStarted
+from fleet.journal.events import JournalEntry, JournalPosition, MessageQueued, Opened, TurnStarted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,9 @@ def test_what_waited_is_uncertain_and_what_was_underway_is_known(tmp_path: Path)
         TurnStarted(turn="t1", message="begun", session="s1"),
     ]
     (tmp_path / "journal").mkdir()
-    entries = [Entry(position=Position(3, seq), at=1.0, event=event) for seq, event in enumerate(events, start=1)]
+    entries = [
+        JournalEntry(position=JournalPosition(3, seq), at=1.0, event=event) for seq, event in enumerate(events, start=1)
+    ]
     reader.path_of(tmp_path, 3).write_bytes(b"".join(map(reader.encode, entries)) + b'{"torn": ')
 
     incarnation = restored_journal.quiet(tmp_path, 2.0)

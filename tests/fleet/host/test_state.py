@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from fleet.host import state as states
 from fleet.host.state import AgentState, carried, cut_off, fold, from_carried
 from fleet.journal.events import (
-    Entry,
     Event,
     GrantAdded,
     GrantRevoked,
+    JournalEntry,
+    JournalPosition,
     MessageQueued,
     MessageWithdrawn,
     Opened,
     PermissionAnswered,
     PermissionAsked,
-    Position,
     RuntimeStarted,
     TurnAccepted,
     TurnEnded,
@@ -27,7 +27,9 @@ from fleet.journal.events import (
 
 
 def folded(*events: Event, state: AgentState | None = None) -> AgentState:
-    entries = [Entry(position=Position(3, n), at=float(n), event=event) for n, event in enumerate(events, 1)]
+    entries = [
+        JournalEntry(position=JournalPosition(3, n), at=float(n), event=event) for n, event in enumerate(events, 1)
+    ]
     return fold(entries, state)
 
 

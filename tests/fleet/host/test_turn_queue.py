@@ -14,8 +14,8 @@ from fleet.host.journal_fanout import Chronicle
 from fleet.host.permission_requests import PermissionDesk
 from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.state import AgentState
-from fleet.host.turn_queue import Turns
-from fleet.host.update_recorder import Transcript
+from fleet.host.turn_queue import TurnQueue
+from fleet.host.update_recorder import UpdateRecorder
 from fleet.journal.events import RuntimeStarted
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent
 
@@ -24,8 +24,8 @@ async def send_while_it_ends(folder: str) -> None:
     chronicle = await Chronicle.open(Agent.make(Path(folder)).spec, AgentState(), clock=time.time)
     desk = PermissionDesk(chronicle.journal, timeout_s=60, clock=time.time, grants=dict)
     tasks = HeldTasks()
-    transcript = Transcript(chronicle, desk)
-    turns = Turns(chronicle, transcript, desk, tasks)
+    transcript = UpdateRecorder(chronicle, desk)
+    turns = TurnQueue(chronicle, transcript, desk, tasks)
     life = RuntimeLife(chronicle, on_update=transcript.updated, on_permission=transcript.asked)
     try:
         assert isinstance(await life.start(None), RuntimeStarted)

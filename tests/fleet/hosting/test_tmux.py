@@ -11,7 +11,7 @@ import pytest
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import FleetError
 from fleet.hosting import TMUX, NotHosted, check
-from fleet.hosting.tmux import MARK, Known, Session, attachment, command, creation, literal, name_for
+from fleet.hosting.tmux import MARK, Known, TmuxSession, attachment, command, creation, literal, name_for
 from fleet.supervision import host_lifecycle
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent
 from tests.fleet.hosting.hosting_places import tmux_server
@@ -88,7 +88,7 @@ async def test_a_look_at_an_agent_and_a_slip_of_the_hand_leave_it_alone(
     agent = Agent.make(tmp_path, hosting=TMUX, viewer=viewer)
     async with agent.running() as link:
         pid = link.hello.pid
-        session = Session(agent="coder0", folder=agent.folder)
+        session = TmuxSession(agent="coder0", folder=agent.folder)
         assert session.name() == "coder0"
         assert tmux("display-message", "-p", "-t", "=coder0:", "#{window_name}") == ["coder0"]
         async with asyncio.timeout(LIMIT_S):
@@ -110,14 +110,14 @@ def test_a_session_is_known_by_its_folder_in_every_locale(
 ) -> None:
     folder = tmp_path / "é #{pid} $HOME;"
     folder.mkdir()
-    session = Session(agent="coder0", folder=folder)
+    session = TmuxSession(agent="coder0", folder=folder)
     tmux("set-option", "-t", "=theirs:", MARK, *literal([str(folder)]))
     for locale in ("C", "POSIX", "de_AT.ISO-8859-1", "C.UTF-8"):
         monkeypatch.setenv("LC_ALL", locale)
         assert session.name() == "theirs"
     for name in ("two\nlines", "\udcff"):
         with pytest.raises(NotHosted, match="another place"):
-            Session(agent="coder0", folder=tmp_path / name).start(1.0)
+            TmuxSession(agent="coder0", folder=tmp_path / name).start(1.0)
 
 
 async def test_a_session_that_a_person_made_is_neither_taken_over_nor_closed(server: Path, tmp_path: Path) -> None:

@@ -6,25 +6,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.journal import reader as journal
-from fleet.journal.events import Entry, MessageQueued, Opened, Position, TextChunk
-from fleet.journal.reader import Cursor, Durable, JournalReader
+from fleet.journal.events import JournalEntry, JournalPosition, MessageQueued, Opened, TextChunk
+from fleet.journal.reader import Durable, JournalCursor, JournalReader
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-START = Position()
+START = JournalPosition()
 
 
-def opened(incarnation: int) -> Entry:
+def opened(incarnation: int) -> JournalEntry:
     event = Opened(agent="a", launch_id="l", marker="m", pid=1, protocol=1)
-    return Entry(position=Position(incarnation, 1), at=1.0, event=event)
+    return JournalEntry(position=JournalPosition(incarnation, 1), at=1.0, event=event)
 
 
-def text(incarnation: int, seq: int) -> Entry:
-    return Entry(position=Position(incarnation, seq), at=2.0, event=TextChunk(turn="t", text=f"{incarnation}.{seq}"))
+def text(incarnation: int, seq: int) -> JournalEntry:
+    return JournalEntry(
+        position=JournalPosition(incarnation, seq), at=2.0, event=TextChunk(turn="t", text=f"{incarnation}.{seq}")
+    )
 
 
-def write(folder: Path, *entries: Entry, tail: bytes = b"") -> None:
+def write(folder: Path, *entries: JournalEntry, tail: bytes = b"") -> None:
     (folder / "journal").mkdir(exist_ok=True)
     for entry in entries:
         with journal.path_of(folder, entry.position.incarnation).open("ab") as file:
@@ -34,7 +36,7 @@ def write(folder: Path, *entries: Entry, tail: bytes = b"") -> None:
             file.write(tail)
 
 
-def positions(entries: list[Entry]) -> list[tuple[int, int]]:
+def positions(entries: list[JournalEntry]) -> list[tuple[int, int]]:
     return [(entry.position.incarnation, entry.position.seq) for entry in entries]
 
 
@@ -46,17 +48,17 @@ def test_no_journal_has_no_entries(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     queued = MessageQueued(id="m", text="a\nb\u2028\U0001f600é", images=("x",))
-    entries = [opened(1), Entry(position=Position(1, 2), at=3.5, event=queued)]
+    entries = [opened(1), JournalEntry(position=JournalPosition(1, 2), at=3.5, event=queued)]
     write(tmp_path, *entries)
     assert journal.read(tmp_path, START) == entries
 
 
 def test_reading_begins_after_the_position_and_goes_over_to_later_incarnations(tmp_path: Path) -> None:
     write(tmp_path, opened(1), text(1, 2), text(1, 3), opened(4), text(4, 2))
-    assert positions(journal.read(tmp_path, Position(1, 2))) == [(1, 3), (4, 1), (4, 2)]
-    assert positions(journal.read(tmp_path, Position(2, 9))) == [(4, 1), (4, 2)]
+    assert positions(journal.read(tmp_path, JournalPosition(1, 2))) == [(1, 3), (4, 1), (4, 2)]
+    assert positions(journal.read(tmp_path, JournalPosition(2, 9))) == [(4, 1), (4, 2)]
     assert positions(journal.read(tmp_path, START, 2)) == [(1, 1), (1, 2)]
-    assert journal.read(tmp_path, Position(4, 2)) == []
+    assert journal.read(tmp_path, JournalPosition(4, 2)) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_a_cursor_reads_each_line_once_and_only_what_is_durable(tmp_path: Path) 
     write(tmp_path, opened(1), text(1, 2))
     size = journal.path_of(tmp_path, 1).stat().st_size
     write(tmp_path, text(1, 3))
-    cursor = Cursor(tmp_path, START)
+    cursor = JournalCursor(tmp_path, START)
     assert len(cursor.read(2**20, Durable(1, size))) == 2
     assert cursor.read(2**20, Durable(1, size)) == []
     write(tmp_path, opened(2))
@@ -105,8 +107,8 @@ def test_a_cursor_in_small_bites_reads_the_same(tmp_path: Path) -> None:
         entries += [opened(incarnation), *(text(incarnation, seq) for seq in range(2, rng.randrange(2, 30)))]
     write(tmp_path, *entries)
     start = rng.choice(entries).position
-    cursor = Cursor(tmp_path, start)
-    read: list[Entry] = []
+    cursor = JournalCursor(tmp_path, start)
+    read: list[JournalEntry] = []
     while lines := cursor.read(rng.randrange(1, 500)):
         read += journal.decode(lines)
     assert read == [entry for entry in entries if entry.position > start]
@@ -116,7 +118,7 @@ def test_a_reader_pages_on_and_sees_what_is_added(tmp_path: Path) -> None:
     entries = [opened(1), *(text(1, seq) for seq in range(2, 11))]
     write(tmp_path, *entries)
     reader = JournalReader(tmp_path)
-    read: list[Entry] = []
+    read: list[JournalEntry] = []
     after = START
     while page := reader.read(after, 3):
         assert len(page) <= 3
@@ -125,7 +127,7 @@ def test_a_reader_pages_on_and_sees_what_is_added(tmp_path: Path) -> None:
     assert read == entries
     write(tmp_path, text(1, 11))
     assert positions(reader.read(after, 3)) == [(1, 11)]
-    assert positions(reader.read(Position(1, 9), 3)) == [(1, 10), (1, 11)]
+    assert positions(reader.read(JournalPosition(1, 9), 3)) == [(1, 10), (1, 11)]
 
 
 def test_the_last_entries_may_lie_in_several_files(tmp_path: Path) -> None:
@@ -133,16 +135,16 @@ def test_the_last_entries_may_lie_in_several_files(tmp_path: Path) -> None:
     assert positions(journal.read_last(tmp_path, 3)) == [(1, 2), (2, 1), (2, 2)]
     last = journal.last_entry(tmp_path)
     assert last is not None
-    assert last.position == Position(2, 2)
+    assert last.position == JournalPosition(2, 2)
 
 
 def test_pruning_keeps_what_was_not_read_and_the_newest(tmp_path: Path) -> None:
     for incarnation in range(1, 6):
         write(tmp_path, opened(incarnation))
-    assert journal.prune(tmp_path, Position(5, 1), keep_bytes=10**6) == []
-    assert [path.name for path in journal.prune(tmp_path, Position(3, 1), keep_bytes=0)] == [
+    assert journal.prune(tmp_path, JournalPosition(5, 1), keep_bytes=10**6) == []
+    assert [path.name for path in journal.prune(tmp_path, JournalPosition(3, 1), keep_bytes=0)] == [
         "00000001.jsonl",
         "00000002.jsonl",
     ]
-    journal.prune(tmp_path, Position(99, 1), keep_bytes=0)
+    journal.prune(tmp_path, JournalPosition(99, 1), keep_bytes=0)
     assert journal.incarnations(tmp_path) == [5]

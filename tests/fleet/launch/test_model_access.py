@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from fleet.errors import FleetError
-from fleet.launch.model_access import Account, choices
+from fleet.launch.model_access import ModelAccount, choices
 from fleet.runtimes import RUNTIMES
 
 
-def account(name: str, provider: str, base_url: str | None = None) -> Account:
-    return Account(name=name, provider=provider, base_url=base_url, secret=lambda: "key")
+def account(name: str, provider: str, base_url: str | None = None) -> ModelAccount:
+    return ModelAccount(name=name, provider=provider, base_url=base_url, secret=lambda: "key")
 
 
 ACCOUNTS = {each.name: each for each in (account("claudes", "anthropic"), account("gpts", "openai"))}
 
 
-def found(runtime: str, model: str | None, named: str | None = None, **accounts: Account) -> list[str]:
+def found(runtime: str, model: str | None, named: str | None = None, **accounts: ModelAccount) -> list[str]:
     some = choices(RUNTIMES[runtime], named, accounts or ACCOUNTS, role="coder", model=model)
     return [each.name for group in some.values() for each in group]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.roster import drift
-from fleet.roster.drift import Change, Difference
+from fleet.roster.drift import KeyDifference, RosterChange
 from fleet.roster.launch_overrides import Basis, described
 from fleet.roster.schema import AgentEntry
 
@@ -34,7 +34,7 @@ def row(*, said: Mapping[str, str] | None = None, wanted: str = "running", state
     return Row(name=keys.get("name", "a"), wanted=wanted, state=state, basis=basis)
 
 
-def found(rows: list[Row], *entries: AgentEntry) -> list[Change]:
+def found(rows: list[Row], *entries: AgentEntry) -> list[RosterChange]:
     return drift.changes(rows, {each.name: each for each in entries})
 
 
@@ -47,15 +47,15 @@ def test_as_it_was_launched_nothing_differs() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "differences"),
     [
-        ({"model": "m"}, {"model": "n"}, [Difference(key="model", before="m", after="n")]),
-        ({"model": "m"}, {}, [Difference(key="model", before="m")]),
-        ({}, {"role": "research"}, [Difference(key="role", after="research")]),
-        ({"env": {"A": "b", "C": "d"}}, {"env": {"A": "x"}}, [Difference(key="env A"), Difference(key="env C")]),
-        ({}, {"prompt": "Be brief."}, [Difference(key="prompt")]),
+        ({"model": "m"}, {"model": "n"}, [KeyDifference(key="model", before="m", after="n")]),
+        ({"model": "m"}, {}, [KeyDifference(key="model", before="m")]),
+        ({}, {"role": "research"}, [KeyDifference(key="role", after="research")]),
+        ({"env": {"A": "b", "C": "d"}}, {"env": {"A": "x"}}, [KeyDifference(key="env A"), KeyDifference(key="env C")]),
+        ({}, {"prompt": "Be brief."}, [KeyDifference(key="prompt")]),
     ],
 )
 def test_what_changed_in_the_roster_starts_the_agent_again(
-    before: dict[str, Any], after: dict[str, Any], differences: list[Difference]
+    before: dict[str, Any], after: dict[str, Any], differences: list[KeyDifference]
 ) -> None:
     (change,) = found([row(**before)], entry(**after))
     assert (change.agent, change.kind) == ("a", "restart")
@@ -71,7 +71,7 @@ def test_what_the_launch_said_itself_is_no_difference() -> None:
 def test_who_left_the_roster_stops_and_who_never_ran_starts_if_it_is_persistent() -> None:
     rows = [row(name="gone"), row(name="stays"), row(name="was", wanted="stopped", state="stopped")]
     fleet = [entry("new", persistent=True), entry("stays"), entry("worker"), entry("other", persistent=False)]
-    assert found(rows, *fleet) == [Change(agent="new", kind="start"), Change(agent="gone", kind="stop")]
+    assert found(rows, *fleet) == [RosterChange(agent="new", kind="start"), RosterChange(agent="gone", kind="stop")]
 
 
 @pytest.mark.parametrize(("wanted", "state"), [("stopped", "stopped"), ("running", "failed"), ("stopped", "idle")])
@@ -81,4 +81,4 @@ def test_who_does_not_run_is_left_as_it_is(wanted: str, state: str) -> None:
 
 def test_of_a_launch_by_an_older_version_nothing_is_claimed() -> None:
     assert found([Row(name="a")], entry(model="n")) == []
-    assert found([Row(name="a")]) == [Change(agent="a", kind="stop")]
+    assert found([Row(name="a")]) == [RosterChange(agent="a", kind="stop")]

@@ -138,7 +138,7 @@ def test_two_at_once_are_both_added(file: Path) -> None:
 def test_killed_on_the_way_the_file_is_whole(file: Path, place: str) -> None:
     file.write_text(OWN)
     program = (
-        "import sys, pathlib; from fleet import editing; editing.add_agent(pathlib.Path(sys.argv[1]), {'name': 'x'})"
+        "import sys, pathlib; from fleet.roster import edit; edit.add_agent(pathlib.Path(sys.argv[1]), {'name': 'x'})"
     )
     environ = {**os.environ, crash_points.ENVIRONMENT_VARIABLE: f"roster.write.{place}"}
     killed = subprocess.run([sys.executable, "-c", program, str(file)], env=environ, check=False, timeout=60)

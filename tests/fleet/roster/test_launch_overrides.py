@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.secret_references import Reference
-from fleet.roster.launch_overrides import FIELDS, Basis, Change, changes, described, overruled
-from fleet.roster.schema import AgentEntry, Defaults
+from fleet.roster.launch_overrides import FIELDS, Basis, LaunchChange, changes, described, overruled
+from fleet.roster.schema import AgentEntry, RosterDefaults
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def entry(**words: object) -> AgentEntry:
     return AgentEntry.model_validate({"name": "coder0", **words})
 
 
-def basis(*sources: AgentEntry | Defaults, **said: str) -> Basis:
+def basis(*sources: AgentEntry | RosterDefaults, **said: str) -> Basis:
     return Basis(said=said, roster=described(*sources))
 
 
@@ -36,8 +36,8 @@ def test_an_agent_that_would_be_started_as_it_was_takes_nothing_up() -> None:
 def test_what_is_different_is_told_with_what_it_was() -> None:
     after = replace(Agent(), model=None, workspace=Path("/other"))
     assert changes(Agent(), after, None, basis()) == (
-        Change("model", "small", None),
-        Change("workspace", "/w", "/other"),
+        LaunchChange("model", "small", None),
+        LaunchChange("workspace", "/w", "/other"),
     )
 
 
@@ -71,7 +71,7 @@ def test_what_the_roster_says_is_kept_without_the_words_themselves() -> None:
 
 
 def test_an_entry_goes_before_the_defaults_and_adds_to_their_environment() -> None:
-    defaults = Defaults.model_validate({"model": "small", "env": {"A": "1", "B": "1"}})
+    defaults = RosterDefaults.model_validate({"model": "small", "env": {"A": "1", "B": "1"}})
     filled = entry(model="large", env={"A": "1", "B": "2", "C": "3"})
     assert described(defaults, entry(model="large", env={"B": "2", "C": "3"})) == described(filled)
 

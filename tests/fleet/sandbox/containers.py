@@ -9,15 +9,15 @@ import shutil
 import pytest
 
 from fleet.sandbox import selection
-from fleet.sandbox.profiles import Profile, Written, merged
+from fleet.sandbox.profiles import SandboxProfile, WrittenProfile, merged
 
 #: What podman needs where it runs within a container itself, or on control groups of the older kind.
 _NESTED = ("--runtime", "runc", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 
 
-def profile(**changes: object) -> Profile:
+def profile(**changes: object) -> SandboxProfile:
     """A profile whose containers can be made here. Skips the test where none can."""
-    return merged({"box": Written(kind="container", image="host", flags=_flags(), **changes)})["box"]  # type: ignore[arg-type]
+    return merged({"box": WrittenProfile(kind="container", image="host", flags=_flags(), **changes)})["box"]  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -27,7 +27,7 @@ def _flags() -> tuple[str, ...]:
     reason = ""
     for flags in ((), _NESTED):
         found = selection.container_available(
-            merged({"box": Written(kind="container", image="host", flags=flags)})["box"]
+            merged({"box": WrittenProfile(kind="container", image="host", flags=flags)})["box"]
         )
         if found.works:
             return flags

@@ -20,7 +20,7 @@ from fleet import runtimes, sandbox
 from fleet.errors import FleetError
 from fleet.sandbox import bubblewrap, command_wrapper, process_limits, profiles, selection
 from fleet.sandbox.bubblewrap import Mount
-from fleet.sandbox.profiles import Written
+from fleet.sandbox.profiles import WrittenProfile
 from fleet.sandbox.system_mounts import system
 from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
 
@@ -259,7 +259,11 @@ def test_is_the_default_and_nothing_is_the_default_where_it_does_not_work() -> N
 def test_a_profile_is_asked_for_by_its_name_and_works_where_its_kind_does() -> None:
     works, broken = selection.Availability(True), selection.Availability(False, "bubblewrap is not installed.")
     known = profiles.merged(
-        {"web": Written(routes=("x.org",)), "open": Written(kind="none"), "box": Written(kind="container", image="x")}
+        {
+            "web": WrittenProfile(routes=("x.org",)),
+            "open": WrittenProfile(kind="none"),
+            "box": WrittenProfile(kind="container", image="x"),
+        }
     )
     assert selection.choose("web", works, known).routes == ("x.org",)
     assert selection.choose("open", broken, known).kind == "none"
@@ -323,7 +327,7 @@ def test_what_a_profile_mounts_is_seen_at_its_place_and_written_only_where_it_sa
     for name in ("models", "cache"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    written = Written(mounts=(f"{tmp_path}/models:/models", f"{tmp_path}/cache:rw"))
+    written = WrittenProfile(mounts=(f"{tmp_path}/models:/models", f"{tmp_path}/cache:rw"))
     profile = profiles.merged({"data": written})["data"]
     out = ground.run(
         f"cat /models/file {tmp_path}/cache/file; echo x > /models/new; echo y > {tmp_path}/cache/new", profile=profile
@@ -367,7 +371,7 @@ def test_a_profile_cannot_show_what_would_open_more_than_itself(ground: Ground, 
             programs=Path(runtimes.__file__).parents[2],
         )
         with pytest.raises(FleetError, match=words):
-            ground.wrapped("/bin/true", profile=profiles.merged({"open": Written(mounts=(text,))})["open"])
+            ground.wrapped("/bin/true", profile=profiles.merged({"open": WrittenProfile(mounts=(text,))})["open"])
 
 
 MUCH = "import sys; taken = bytearray(int(sys.argv[1])); print('taken')"
@@ -388,7 +392,7 @@ print(started)
 
 @needs_bubblewrap
 def test_a_profile_bounds_the_memory_of_each_process(ground: Ground) -> None:
-    profile = profiles.merged({"small": Written(memory=128 * 2**20)})["small"]
+    profile = profiles.merged({"small": WrittenProfile(memory=128 * 2**20)})["small"]
     little, much = (f'{sys.executable} -I -S -c "{MUCH}" {size * 2**20}' for size in (32, 256))
     out = ground.run(f"{little}; {much} 2>&1 | tail -1; ulimit -d unlimited 2>&1", profile=profile)
     assert out.splitlines()[:2] == ["taken", "MemoryError"]
@@ -399,7 +403,7 @@ def test_a_profile_bounds_the_memory_of_each_process(ground: Ground) -> None:
 @needs_bubblewrap
 def test_no_place_in_memory_takes_more_than_the_profile_says(ground: Ground) -> None:
     """A script writes into every folder in memory that it can write in, until it is told to stop."""
-    profile = profiles.merged({"small": Written(memory=64 * 2**20)})["small"]
+    profile = profiles.merged({"small": WrittenProfile(memory=64 * 2**20)})["small"]
     places = "grep ' tmpfs ' /proc/mounts | cut -d' ' -f2"
     out = ground.run(
         f"{places} | while read place; do find $place -xdev -type d -writable | while read folder; do "

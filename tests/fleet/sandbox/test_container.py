@@ -22,11 +22,11 @@ import pytest
 from fleet import runtimes, sandbox
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import FleetError, RuntimeMissing
-from fleet.journal.events import Position, RuntimeStarted, TurnEnded
+from fleet.journal.events import JournalPosition, RuntimeStarted, TurnEnded
 from fleet.sandbox import command_wrapper, container, selection
 from fleet.sandbox.bubblewrap import Mount
-from fleet.sandbox.egress_grant import Way
-from fleet.sandbox.profiles import Profile, Written, merged
+from fleet.sandbox.egress_grant import EgressGrant
+from fleet.sandbox.profiles import SandboxProfile, WrittenProfile, merged
 from fleet.sim.provider import server as providers
 from fleet.supervision import host_lifecycle, process_sweep
 from fleet.supervision.container_cleanup import remove
@@ -193,7 +193,7 @@ def test_podman_is_taken_where_both_are_there_or_what_the_profile_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box = {"kind": "container", "image": "x"}
-    found = merged({"any": Written(**box), "docker": Written(**box, engine="docker")})  # type: ignore[arg-type]
+    found = merged({"any": WrittenProfile(**box), "docker": WrittenProfile(**box, engine="docker")})  # type: ignore[arg-type]
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeMissing, match="podman or docker is not installed"):
         command_wrapper.engine_of(found["any"])
@@ -211,7 +211,7 @@ def test_an_image_has_its_own_programs_and_the_environment_is_on_no_command_line
     folder.mkdir()
     (folder / "podman").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(folder))
-    box = merged({"box": Written(kind="container", image="localhost/agents")})["box"]
+    box = merged({"box": WrittenProfile(kind="container", image="localhost/agents")})["box"]
     prepared = runtimes.prepare(
         runtimes.RUNTIMES["claude"], agent="coder0", home=ground.home, workspace=ground.workspace, model=None,
         extra_environment={"NPM_TOKEN": "the-users-own"}, elsewhere=True,
@@ -374,7 +374,7 @@ def test_an_agent_in_a_container_sees_and_reaches_what_is_its_own_and_nothing_el
         foreign.listen()
         port = listening.getsockname()[1]
         told = [[*map(str, ground.secrets)], str(ground.workspace), str(ground.home), port, str(others), str(out)]
-        way = Way(socket=out / "sock")
+        way = EgressGrant(socket=out / "sock")
         argv, environment = ground.wrapped(sys.executable, "-I", "-c", SEEN, profile=box, way=way)
         environment |= {"SECRETS": json.dumps(told), "PERSON": os.path.expanduser("~/.ssh"), "MUSTER_AGENT": "m"}
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
@@ -403,7 +403,7 @@ async def test_an_agent_works_in_a_container_and_nothing_is_left_when_its_host_i
     folder = tmp_path / "muster" / "run" / "out-coder0"
     folder.mkdir(parents=True)
     box = containers.profile()
-    ways = Ways(Way(socket=folder / "sock"))
+    ways = Ways(EgressGrant(socket=folder / "sock"))
     made = assembly(tmp_path, ways, account(), profiles={**merged({}), "box": box})
     agent = row(made, sandbox="box")
     private = made.folder("coder0")
@@ -418,7 +418,7 @@ async def test_an_agent_works_in_a_container_and_nothing_is_left_when_its_host_i
             marker = ways.asked[-1].marker
             async with await AgentLink.connect(str(made.socket("coder0"))) as link:
                 await link.send(marker, "[[say: through]]")
-                ended = await until(link, TurnEnded, after=Position(link.hello.incarnation))
+                ended = await until(link, TurnEnded, after=JournalPosition(link.hello.incarnation))
                 assert (ended.message, ended.stop_reason) == (marker, "end_turn")
                 host = psutil.Process(link.hello.pid)
                 inside = [psutil.Process(pid) for pid in process_sweep.survivors(marker)]
@@ -434,7 +434,7 @@ async def test_an_agent_works_in_a_container_and_nothing_is_left_when_its_host_i
         await made.start(agent, floor=0, grants=())
         marker = ways.asked[-1].marker
         async with await AgentLink.connect(str(made.socket("coder0"))) as link:
-            await until(link, RuntimeStarted, after=Position(3))
+            await until(link, RuntimeStarted, after=JournalPosition(3))
         inside = [psutil.Process(pid) for pid in process_sweep.survivors(marker)]
         client = next(each for each in inside if "--rm" in each.cmdline())
         client.kill()
@@ -474,7 +474,7 @@ def supervising(name: str) -> list[psutil.Process]:
     return found
 
 
-def exists(box: Profile, folder: Path) -> bool:
+def exists(box: SandboxProfile, folder: Path) -> bool:
     _, program = command_wrapper.engine_of(box)
     done = subprocess.run([program, "container", "exists", container.name(folder)], check=False, capture_output=True)
     assert done.returncode in (0, 1), done.stderr

@@ -16,8 +16,8 @@ import pytest
 
 from fleet import sandbox
 from fleet.sandbox import container, selection
-from fleet.sandbox.egress_grant import Way
-from fleet.sandbox.profiles import Written, merged
+from fleet.sandbox.egress_grant import EgressGrant
+from fleet.sandbox.profiles import WrittenProfile, merged
 from fleet.supervision.container_cleanup import remove
 from tests.fleet.sandbox import containers, machine_image
 from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
@@ -26,7 +26,7 @@ from tests.whole.escape_targets import ESCAPES, Outside
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fleet.sandbox.profiles import Profile
+    from fleet.sandbox.profiles import SandboxProfile
 
 pytestmark = [
     pytest.mark.slow,
@@ -69,14 +69,14 @@ def service() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 @pytest.fixture
-def box(service: tuple[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> Profile:
+def box(service: tuple[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> SandboxProfile:
     address, flags = service
     monkeypatch.setenv("DOCKER_HOST", address)
-    written = Written(kind="container", engine="docker", image=IMAGE, flags=flags, memory=2**29, pids=100)
+    written = WrittenProfile(kind="container", engine="docker", image=IMAGE, flags=flags, memory=2**29, pids=100)
     return merged({"box": written})["box"]
 
 
-def test_an_agent_gets_out_of_a_container_of_dockers_in_no_way_either(ground: Ground, box: Profile) -> None:
+def test_an_agent_gets_out_of_a_container_of_dockers_in_no_way_either(ground: Ground, box: SandboxProfile) -> None:
     assert selection.container_available(box) == selection.Availability(True)
     out = ground.state / "run" / "out-coder0"
     out.mkdir()
@@ -92,7 +92,7 @@ def test_an_agent_gets_out_of_a_container_of_dockers_in_no_way_either(ground: Gr
         }
         (ground.workspace / "wishes.json").write_text(json.dumps(wishes))
         words = ("python3", "-Es", "-m", "escapes", "networks", "kernel", "privileges", "files", "memory")
-        argv, environment = ground.wrapped(*words, profile=box, way=Way(socket=out / "sock"))
+        argv, environment = ground.wrapped(*words, profile=box, way=EgressGrant(socket=out / "sock"))
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     made = ground.workspace / "findings.json"
@@ -104,7 +104,9 @@ def test_an_agent_gets_out_of_a_container_of_dockers_in_no_way_either(ground: Gr
     assert [file.read_text() for file in ground.secrets] == ["secret"] * len(ground.secrets)
 
 
-def test_a_container_of_dockers_ends_with_its_client_and_can_be_removed_twice(ground: Ground, box: Profile) -> None:
+def test_a_container_of_dockers_ends_with_its_client_and_can_be_removed_twice(
+    ground: Ground, box: SandboxProfile
+) -> None:
     ending = sandbox.removal(box, ground.home)
     argv, environment = ground.wrapped(
         "python3", "-c", "import time; print('there', flush=True); time.sleep(999)", profile=box
@@ -123,9 +125,11 @@ def test_a_container_of_dockers_ends_with_its_client_and_can_be_removed_twice(gr
         assert subprocess.run(["docker", "ps", "-aq"], capture_output=True, check=True).stdout == b""
 
 
-def test_an_image_that_is_not_there_is_said_to_be_missing(box: Profile, service: tuple[str, tuple[str, ...]]) -> None:
-    other = merged({"box": Written(kind="container", engine="docker", image="localhost/no-such", flags=service[1])})[
-        "box"
-    ]
+def test_an_image_that_is_not_there_is_said_to_be_missing(
+    box: SandboxProfile, service: tuple[str, tuple[str, ...]]
+) -> None:
+    other = merged(
+        {"box": WrittenProfile(kind="container", engine="docker", image="localhost/no-such", flags=service[1])}
+    )["box"]
     found = selection.container_available(other)
     assert re.search("localhost/no-such is not on this machine.*`docker pull", found.reason)

@@ -20,10 +20,10 @@ from fleet.errors import FleetError
 from fleet.journal.events import RuntimeStarted, TurnEnded
 from fleet.launch import model_access
 from fleet.launch.host_spec_builder import Assembly
-from fleet.launch.launch_plan import Defaults, Planner
-from fleet.launch.model_access import Account
-from fleet.sandbox.egress_grant import Allowance, Way, WayAsked
-from fleet.sandbox.profiles import BUILT_IN, Written, merged
+from fleet.launch.launch_plan import LaunchDefaults, Planner
+from fleet.launch.model_access import ModelAccount
+from fleet.sandbox.egress_grant import Allowance, EgressGrant, WayAsked
+from fleet.sandbox.profiles import BUILT_IN, WrittenProfile, merged
 from fleet.sim.provider import server as providers
 from fleet.supervision import host_lifecycle, process_sweep
 from tests.fleet.host.scripted_agent import until
@@ -31,33 +31,33 @@ from tests.fleet.host.scripted_agent import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from fleet.sandbox.profiles import Profile
+    from fleet.sandbox.profiles import SandboxProfile
 
 needs_bubblewrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 SECRET = "sk-ant-api03-the-real-one"
 
 
-def account(name: str = "main", provider: str = "anthropic", **changes: Any) -> Account:
+def account(name: str = "main", provider: str = "anthropic", **changes: Any) -> ModelAccount:
     def secret() -> str:
         raise AssertionError("nobody here needs the key")
 
-    return dataclasses.replace(Account(name=name, provider=provider, base_url=None, secret=secret), **changes)
+    return dataclasses.replace(ModelAccount(name=name, provider=provider, base_url=None, secret=secret), **changes)
 
 
 class Ways:
     """Opens ways of one kind, and keeps what was asked for."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: EgressGrant) -> None:
         self.way = way
         self.asked: list[WayAsked] = []
 
-    async def open(self, asked: WayAsked) -> Way:
+    async def open(self, asked: WayAsked) -> EgressGrant:
         self.asked.append(asked)
         return self.way
 
 
 def assembly(
-    folder: Path, ways: Ways | None, *accounts: Account, profiles: Mapping[str, Profile] = BUILT_IN
+    folder: Path, ways: Ways | None, *accounts: ModelAccount, profiles: Mapping[str, SandboxProfile] = BUILT_IN
 ) -> Assembly:
     """What starts agents below a folder.
 
@@ -76,7 +76,7 @@ def assembly(
             roster=folder / "roster.yaml",
             hidden=(state,),
             accounts={each.name: each for each in accounts},
-            defaults=Defaults(),
+            defaults=LaunchDefaults(),
             profiles=profiles,
             with_way=ways is not None,
         ),
@@ -104,7 +104,7 @@ def ways(tmp_path: Path) -> Ways:
     folder.mkdir(parents=True)
     for name in ("ca.pem", "bundle.pem"):
         (folder / name).write_text("a certificate")
-    return Ways(Way(socket=folder / "sock", ca_file=folder / "ca.pem", bundle_file=folder / "bundle.pem"))
+    return Ways(EgressGrant(socket=folder / "sock", ca_file=folder / "ca.pem", bundle_file=folder / "bundle.pem"))
 
 
 @contextlib.asynccontextmanager
@@ -182,8 +182,8 @@ async def test_an_agent_that_a_boot_brings_back_before_its_way_finds_it_once_it_
     tmp_path: Path, ways: Ways
 ) -> None:
     assert ways.way.socket is not None
-    made = assembly(tmp_path, Ways(Way(socket=ways.way.socket)), account())
-    spec = made.spec(row(made), 0, (), way=Way(socket=ways.way.socket), marker="a" * 32)
+    made = assembly(tmp_path, Ways(EgressGrant(socket=ways.way.socket)), account())
+    spec = made.spec(row(made), 0, (), way=EgressGrant(socket=ways.way.socket), marker="a" * 32)
     # What lay in memory is gone, and the agent host comes up first.
     shutil.rmtree(ways.way.socket.parent)
     async with contextlib.AsyncExitStack() as ending:
@@ -200,7 +200,10 @@ async def test_an_agent_that_a_boot_brings_back_before_its_way_finds_it_once_it_
 
 
 def test_whoever_opens_the_way_is_told_what_the_agent_is(tmp_path: Path, ways: Ways) -> None:
-    written = {"web": Written(routes=("example.org",)), "docs": Written(extends=("web",), routes=("docs.python.org",))}
+    written = {
+        "web": WrittenProfile(routes=("example.org",)),
+        "docs": WrittenProfile(extends=("web",), routes=("docs.python.org",)),
+    }
     made = assembly(tmp_path, ways, account(), account("other", "openai"), profiles=merged(written))
     basis = {"said": {"budget": "200000", "budget_may_raise": "yes"}, "roster": {}}
     asked = made.asks_for_way(row(made, sandbox="docs", basis=basis), "m4rk3r")
@@ -231,7 +234,7 @@ def test_whoever_opens_the_way_is_told_what_the_agent_is(tmp_path: Path, ways: W
     ],
 )
 def test_a_runtime_in_a_sandbox_is_given_an_address_inside_and_a_placeholder(
-    tmp_path: Path, ways: Ways, kept: Account, key: str, address: str, placeholder: str
+    tmp_path: Path, ways: Ways, kept: ModelAccount, key: str, address: str, placeholder: str
 ) -> None:
     made = assembly(tmp_path, ways, kept)
     (tmp_path / "roster.yaml").write_text(
@@ -251,7 +254,7 @@ def test_a_runtime_in_a_sandbox_is_given_an_address_inside_and_a_placeholder(
 
 
 def test_without_a_sandbox_only_the_address_and_the_key_are_others(tmp_path: Path) -> None:
-    way = Way(url="http://127.0.0.1:1234/t0k3n")
+    way = EgressGrant(url="http://127.0.0.1:1234/t0k3n")
     made = assembly(tmp_path, Ways(way), account())
     environment = made.spec(row(made, sandbox="none"), 0, (), way=way).environment
     before = assembly(tmp_path, None, account(secret=lambda: SECRET)).spec(row(made, sandbox="none"), 0, ()).environment
@@ -270,7 +273,7 @@ def test_a_program_of_ones_own_may_use_the_first_account_of_each_provider(tmp_pa
     )
     agent = row(made, runtime="custom", sandbox="none")
     assert made.asks_for_way(agent, "m").accounts == {"anthropic": "main", "openai": "open"}
-    way = Way(url="http://127.0.0.1:1/t")
+    way = EgressGrant(url="http://127.0.0.1:1/t")
     environment = made.spec(agent, 0, (), way=way).environment
     assert environment["OPENAI_BASE_URL"] == "http://127.0.0.1:1/t/openai/v1"
     assert environment["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:1/t/anthropic"
@@ -310,7 +313,7 @@ def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "kept", [(), (account(has_credential=False),), (account(has_credential=False, passthrough=True),)]
 )
 def test_a_login_of_its_own_is_refused_in_a_sandbox_before_anything_starts(
-    tmp_path: Path, ways: Ways, claude: Path, kept: tuple[Account, ...]
+    tmp_path: Path, ways: Ways, claude: Path, kept: tuple[ModelAccount, ...]
 ) -> None:
     made = assembly(tmp_path, ways, *kept)
     with pytest.raises(FleetError, match=r"`claude setup-token`.*`passthrough: true` together with `sandbox: none`"):
@@ -338,7 +341,7 @@ def test_a_subscriptions_token_is_stood_for_by_one_that_looks_alike_and_an_old_l
 def test_a_login_that_goes_through_is_taken_into_the_home_and_only_the_address_is_set(
     tmp_path: Path, claude: Path
 ) -> None:
-    way = Way(url="http://127.0.0.1:1/t")
+    way = EgressGrant(url="http://127.0.0.1:1/t")
     made = assembly(tmp_path, Ways(way), account(has_credential=False, passthrough=True))
     agent = row(made, runtime="claude", sandbox="none")
     assert made.asks_for_way(agent, "m").accounts == {"anthropic": "main"}
@@ -352,7 +355,7 @@ def test_a_login_that_goes_through_is_taken_into_the_home_and_only_the_address_i
 def test_a_login_without_a_sandbox_that_was_not_declared_to_go_through_goes_where_it_went(
     tmp_path: Path, claude: Path
 ) -> None:
-    way = Way(url="http://127.0.0.1:1/t")
+    way = EgressGrant(url="http://127.0.0.1:1/t")
     made = assembly(tmp_path, Ways(way), account(has_credential=False, secret=lambda: None))
     agent = row(made, runtime="claude", sandbox="none")
     assert made.asks_for_way(agent, "m").accounts == {}
@@ -360,7 +363,7 @@ def test_a_login_without_a_sandbox_that_was_not_declared_to_go_through_goes_wher
 
 
 def test_codex_and_opencode_are_told_the_address_in_their_own_ways() -> None:
-    way = Way(socket=Path("/run/x/sock"))
+    way = EgressGrant(socket=Path("/run/x/sock"))
     for name, provider, wanted in (
         ("codex", "openai", "http://127.0.0.1:47801/openai/v1"),
         ("opencode", "anthropic", "http://127.0.0.1:47801/anthropic/v1"),
@@ -368,7 +371,7 @@ def test_codex_and_opencode_are_told_the_address_in_their_own_ways() -> None:
         ("pi", "anthropic", "http://127.0.0.1:47801/anthropic"),
     ):
         seen = model_access.through(account(provider=provider), way, login=True)
-        asked = runtimes.declaration.Asked(
+        asked = runtimes.declaration.RuntimeRequest(
             home=Path("/h"), workspace=Path("/w"), sandboxed=True, model=None, provider=provider, key=seen.secret(),
             base_url=seen.base_url, password="p",
         )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.errors import FleetError
-from fleet.sandbox.egress_grant import Way
+from fleet.sandbox.egress_grant import EgressGrant
 from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
 
 if TYPE_CHECKING:
@@ -35,19 +35,19 @@ def ground(tmp_path: Path) -> Ground:
 
 
 @pytest.fixture
-def way(ground: Ground) -> Way:
+def way(ground: Ground) -> EgressGrant:
     folder = ground.state / "run" / "out-coder0"
     folder.mkdir()
-    return Way(socket=folder / "sock")
+    return EgressGrant(socket=folder / "sock")
 
 
-def socket_of(way: Way) -> Path:
+def socket_of(way: EgressGrant) -> Path:
     assert way.socket is not None
     return way.socket
 
 
 @contextlib.asynccontextmanager
-async def serving(way: Way, name: str) -> AsyncIterator[None]:
+async def serving(way: EgressGrant, name: str) -> AsyncIterator[None]:
     """A plain HTTP server on the way's socket, which tells its name and the digest of what it was sent.
 
     It answers /early before it has read the body and hangs up, reads nothing more of /stuck, and answers what is no
@@ -97,7 +97,7 @@ async def serving(way: Way, name: str) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def inside(ground: Ground, way: Way | None, program: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def inside(ground: Ground, way: EgressGrant | None, program: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A Python program in the sandbox, whose streams are pipes."""
     argv, environment = ground.wrapped(sys.executable, "-I", "-c", program, way=way)
     process = await asyncio.create_subprocess_exec(
@@ -161,7 +161,7 @@ print(json.dumps(said), flush=True)
 """  # noqa: E501
 
 
-async def test_nothing_of_the_network_is_reached_from_inside(ground: Ground, way: Way) -> None:
+async def test_nothing_of_the_network_is_reached_from_inside(ground: Ground, way: EgressGrant) -> None:
     name = f"\0muster-test-{os.getpid()}"
     with socket.create_server(("127.0.0.1", 0)) as host, socket.socket(socket.AF_UNIX) as abstract:
         abstract.bind(name)
@@ -180,7 +180,7 @@ async def test_nothing_of_the_network_is_reached_from_inside(ground: Ground, way
     assert open_ == dict.fromkeys(("loopback of the host", "abstract socket of the host"), "through: None")
 
 
-async def test_of_musters_sockets_only_the_way_itself_is_there(ground: Ground, way: Way) -> None:
+async def test_of_musters_sockets_only_the_way_itself_is_there(ground: Ground, way: EgressGrant) -> None:
     run = ground.state / "run"
     (run / "out-coder1").mkdir()
     for path in (run / "egress.sock", run / "out-coder1" / "sock"):
@@ -211,7 +211,7 @@ def tell(what):
 """
 
 
-async def test_what_is_sent_arrives_whole_over_many_connections_at_once(ground: Ground, way: Way) -> None:
+async def test_what_is_sent_arrives_whole_over_many_connections_at_once(ground: Ground, way: EgressGrant) -> None:
     program = f"""{ASK}
 bodies = [bytes([n]) * (n * 4001) for n in range(50)]
 with concurrent.futures.ThreadPoolExecutor(50) as pool:
@@ -222,7 +222,7 @@ tell([answer == "egress " + hashlib.sha256(body).hexdigest() for answer, body in
         assert await told(process) == [True] * 50
 
 
-async def test_goes_on_when_the_egress_comes_back_and_waits_a_little_for_it(ground: Ground, way: Way) -> None:
+async def test_goes_on_when_the_egress_comes_back_and_waits_a_little_for_it(ground: Ground, way: EgressGrant) -> None:
     program = f"{ASK}\nfor _ in range(3):\n    tell(ask('/').split()[0])"
     async with inside(ground, way, program) as process:
         async with serving(way, "first"):
@@ -235,7 +235,7 @@ async def test_goes_on_when_the_egress_comes_back_and_waits_a_little_for_it(grou
             assert await told(process) == "second"
 
 
-async def test_ends_are_passed_on_and_an_early_answer_is_not_lost(ground: Ground, way: Way) -> None:
+async def test_ends_are_passed_on_and_an_early_answer_is_not_lost(ground: Ground, way: EgressGrant) -> None:
     program = f"""{ASK}
 import socket
 with socket.create_connection(("::1", 47801)) as half:
@@ -260,7 +260,7 @@ tell(early.recv(12).decode())
         assert await told(process) == "HTTP/1.1 200"
 
 
-async def test_holds_little_of_what_nobody_takes(ground: Ground, way: Way) -> None:
+async def test_holds_little_of_what_nobody_takes(ground: Ground, way: EgressGrant) -> None:
     program = f"""{ASK}
 import glob, socket
 sent = 0
@@ -283,7 +283,7 @@ tell([sent < 400_000_000, kilobytes])
         assert kilobytes < 40_000
 
 
-async def test_the_runtime_is_the_first_process_as_it_was_without_a_relay(ground: Ground, way: Way) -> None:
+async def test_the_runtime_is_the_first_process_as_it_was_without_a_relay(ground: Ground, way: EgressGrant) -> None:
     script = "echo $$; grep SigIgn /proc/self/status; cat; exit 7"
     seen = []
     for each in (None, way):
@@ -302,9 +302,9 @@ async def test_the_runtime_is_the_first_process_as_it_was_without_a_relay(ground
     assert not int(ignored.split()[1], 16) & 1 << signal.SIGPIPE - 1
 
 
-async def test_a_way_whose_folder_is_away_is_said_to_be(ground: Ground, way: Way) -> None:
+async def test_a_way_whose_folder_is_away_is_said_to_be(ground: Ground, way: EgressGrant) -> None:
     socket_of(way).parent.rmdir()
     with pytest.raises(FleetError, match="way out of its sandbox is not there"):
         ground.wrapped("/bin/true", way=way)
     with pytest.raises(FleetError, match="has no socket"):
-        ground.wrapped("/bin/true", way=Way(url="http://127.0.0.1:1/t"))
+        ground.wrapped("/bin/true", way=EgressGrant(url="http://127.0.0.1:1/t"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.sandbox.profiles import BUILT_IN, ProfileProblem, Shown, Written, merged, mount
+from fleet.sandbox.profiles import BUILT_IN, ProfileProblem, Shown, WrittenProfile, merged, mount
 
 
 def test_profiles_that_are_not_written_are_there_and_reach_nothing() -> None:
@@ -17,11 +17,13 @@ def test_profiles_that_are_not_written_are_there_and_reach_nothing() -> None:
 def test_what_is_extended_is_merged_in_its_order_and_the_profile_itself_goes_before_all() -> None:
     found = merged(
         {
-            "web": Written(
+            "web": WrittenProfile(
                 routes=("docs.python.org", "example.org"), env={"A": "web", "B": "web"}, memory=2**30, mounts=("/data",)
             ),
-            "code": Written(routes=("github.com:22", "example.org"), env={"B": "code", "C": "code"}, pids=100),
-            "both": Written(extends=("web", "code"), env={"C": "both"}, memory=2**31, mounts=("/data:rw", "/data/in")),
+            "code": WrittenProfile(routes=("github.com:22", "example.org"), env={"B": "code", "C": "code"}, pids=100),
+            "both": WrittenProfile(
+                extends=("web", "code"), env={"C": "both"}, memory=2**31, mounts=("/data:rw", "/data/in")
+            ),
         }
     )["both"]
     assert found.kind == "bubblewrap"
@@ -38,10 +40,10 @@ def test_what_is_extended_is_merged_in_its_order_and_the_profile_itself_goes_bef
 def test_a_profile_that_two_ways_lead_to_is_merged_once_and_before_both() -> None:
     found = merged(
         {
-            "base": Written(env={"A": "base"}),
-            "left": Written(extends=("base",), env={"A": "left"}),
-            "right": Written(extends=("base",)),
-            "top": Written(extends=("left", "right")),
+            "base": WrittenProfile(env={"A": "base"}),
+            "left": WrittenProfile(extends=("base",), env={"A": "left"}),
+            "right": WrittenProfile(extends=("base",)),
+            "top": WrittenProfile(extends=("left", "right")),
         }
     )["top"]
     assert found.lineage == ("top", "right", "left", "base")
@@ -49,43 +51,53 @@ def test_a_profile_that_two_ways_lead_to_is_merged_once_and_before_both() -> Non
 
 
 def test_limits_stay_with_the_profile_that_says_them() -> None:
-    found = merged({"base": Written(allowance=("2M",), pool=("9M",)), "top": Written(extends=("base",))})
+    found = merged({"base": WrittenProfile(allowance=("2M",), pool=("9M",)), "top": WrittenProfile(extends=("base",))})
     assert (found["base"].allowance, found["base"].pool) == (("2M",), ("9M",))
     assert (found["top"].allowance, found["top"].pool) == ((), ())
 
 
 def test_a_built_in_profile_can_be_given_routes_and_keeps_its_kind() -> None:
-    found = merged({"bubblewrap": Written(routes=("example.org",)), "more": Written(extends=("bubblewrap",))})
+    found = merged(
+        {"bubblewrap": WrittenProfile(routes=("example.org",)), "more": WrittenProfile(extends=("bubblewrap",))}
+    )
     assert found["bubblewrap"].routes == found["more"].routes == ("example.org",)
     with pytest.raises(ProfileProblem, match="Take another name"):
-        merged({"bubblewrap": Written(kind="none")})
+        merged({"bubblewrap": WrittenProfile(kind="none")})
 
 
 @pytest.mark.parametrize(
     ("written", "key", "words"),
     [
-        ({"a": Written(extends=("b",)), "b": Written(extends=("a",))}, "extends", "circle: a -> b -> a"),
-        ({"a": Written(extends=("a",))}, "extends", "circle: a -> a"),
-        ({"a": Written(extends=("bublewrap",))}, "extends", "Did you mean.*bubblewrap"),
-        ({"A": Written()}, "name", "lower-case"),
-        ({"a/../b": Written()}, "name", "lower-case"),
-        ({"--help": Written()}, "name", "lower-case"),
-        ({"a": Written(routes=("http://x.org/",))}, "routes", "a host is wanted"),
-        ({"a": Written(routes=("x.org; rm",))}, "routes", "a host is wanted"),
-        ({"a": Written(memory=1)}, "memory", "no runtime starts"),
-        ({"a": Written(env={"A B": "x"})}, "env", "environment variable"),
-        ({"a": Written(env={"LD_PRELOAD": "x"})}, "env", "Muster's to set"),
-        ({"a": Written(image="debian")}, "image", "kind: container alone"),
-        ({"a": Written(flags=("--cpus=2",))}, "flags", "kind: container alone"),
-        ({"a": Written(engine="podman")}, "engine", "kind: container alone"),
-        ({"a": Written(kind="container")}, "image", "a container needs one.*host, for this machine's own programs"),
-        ({"a": Written(kind="container", image="--privileged")}, "image", "the name of an image"),
-        ({"a": Written(kind="container", image="host", engine="docker")}, "engine", "needs podman"),
-        ({"a": Written(kind="container", image="x", flags=("--privileged",))}, "flags", "leave the isolation alone"),
-        ({"a": Written(kind="none", routes=("x.org",))}, "routes", "nothing holds"),
+        ({"a": WrittenProfile(extends=("b",)), "b": WrittenProfile(extends=("a",))}, "extends", "circle: a -> b -> a"),
+        ({"a": WrittenProfile(extends=("a",))}, "extends", "circle: a -> a"),
+        ({"a": WrittenProfile(extends=("bublewrap",))}, "extends", "Did you mean.*bubblewrap"),
+        ({"A": WrittenProfile()}, "name", "lower-case"),
+        ({"a/../b": WrittenProfile()}, "name", "lower-case"),
+        ({"--help": WrittenProfile()}, "name", "lower-case"),
+        ({"a": WrittenProfile(routes=("http://x.org/",))}, "routes", "a host is wanted"),
+        ({"a": WrittenProfile(routes=("x.org; rm",))}, "routes", "a host is wanted"),
+        ({"a": WrittenProfile(memory=1)}, "memory", "no runtime starts"),
+        ({"a": WrittenProfile(env={"A B": "x"})}, "env", "environment variable"),
+        ({"a": WrittenProfile(env={"LD_PRELOAD": "x"})}, "env", "Muster's to set"),
+        ({"a": WrittenProfile(image="debian")}, "image", "kind: container alone"),
+        ({"a": WrittenProfile(flags=("--cpus=2",))}, "flags", "kind: container alone"),
+        ({"a": WrittenProfile(engine="podman")}, "engine", "kind: container alone"),
+        (
+            {"a": WrittenProfile(kind="container")},
+            "image",
+            "a container needs one.*host, for this machine's own programs",
+        ),
+        ({"a": WrittenProfile(kind="container", image="--privileged")}, "image", "the name of an image"),
+        ({"a": WrittenProfile(kind="container", image="host", engine="docker")}, "engine", "needs podman"),
+        (
+            {"a": WrittenProfile(kind="container", image="x", flags=("--privileged",))},
+            "flags",
+            "leave the isolation alone",
+        ),
+        ({"a": WrittenProfile(kind="none", routes=("x.org",))}, "routes", "nothing holds"),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_place(written: dict[str, Written], key: str, words: str) -> None:
+def test_what_cannot_be_is_refused_with_its_place(written: dict[str, WrittenProfile], key: str, words: str) -> None:
     with pytest.raises(ProfileProblem, match=words) as told:
         merged(written)
     assert told.value.key == key

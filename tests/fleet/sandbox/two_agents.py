@@ -8,12 +8,12 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from fleet import runtimes, sandbox
-from fleet.sandbox.profiles import BUILT_IN, Profile
+from fleet.sandbox.profiles import BUILT_IN, SandboxProfile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet.sandbox.egress_grant import Way
+    from fleet.sandbox.egress_grant import EgressGrant
 
 LIMIT_S = 60.0
 
@@ -50,8 +50,8 @@ class Ground:
         *command: str,
         locked: tuple[str, ...] = (),
         doors: tuple[Path, ...] = (),
-        way: Way | None = None,
-        profile: Profile = BUILT_IN["bubblewrap"],
+        way: EgressGrant | None = None,
+        profile: SandboxProfile = BUILT_IN["bubblewrap"],
     ) -> tuple[list[str], dict[str, str]]:
         prepared = runtimes.prepare(
             runtimes.RUNTIMES["sim"], agent="coder0", home=self.home, workspace=self.workspace, model=None
@@ -74,8 +74,8 @@ class Ground:
         *,
         locked: tuple[str, ...] = (),
         doors: tuple[Path, ...] = (),
-        way: Way | None = None,
-        profile: Profile = BUILT_IN["bubblewrap"],
+        way: EgressGrant | None = None,
+        profile: SandboxProfile = BUILT_IN["bubblewrap"],
         **environment: str,
     ) -> str:
         argv, base = self.wrapped("/bin/sh", "-c", script, locked=locked, doors=doors, way=way, profile=profile)

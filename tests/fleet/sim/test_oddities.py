@@ -16,16 +16,16 @@ import pytest
 from fleet.sim.agent.model_client import Events
 from fleet.sim.provider import chaos, prompt_directives, usage_report
 from fleet.sim.provider.prompt_directives import Deliver
-from fleet.sim.provider.server import Provider, Settings, running
+from fleet.sim.provider.server import Provider, SimSettings, running
 from tests.fleet.sim.provider.test_server import LIMIT_S, PATHS, question
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from fleet.sim.provider.billing_ledger import Entry
+    from fleet.sim.provider.billing_ledger import BilledRequest
     from fleet.sim.provider.normalized_request import Api
     from fleet.sim.provider.response_delivery import Encoding
-    from fleet.sim.provider.token_count import Usage
+    from fleet.sim.provider.token_count import BilledTokens
 
 HELLO = "[[say: Grüße, 🙂!]]"
 
@@ -41,7 +41,7 @@ class Client:
         async with self._session.post(url, json=question(api, text, **more), headers={"x-api-key": "k"}) as response:
             return response, [piece async for piece in response.content.iter_any()]
 
-    async def entry(self) -> Entry:
+    async def entry(self) -> BilledRequest:
         """The latest, when it has ended."""
         found = await self.provider.ledger.find(lambda e: e.state != "running", at_least=1, timeout=LIMIT_S)
         return found[-1]
@@ -221,8 +221,8 @@ def test_orders_of_deliveries_are_read() -> None:
 
 
 async def test_chaos_is_the_same_for_the_same_seed() -> None:
-    async def played() -> list[tuple[str, Usage]]:
-        async with running(Settings(chaos="1")) as provider, aiohttp.ClientSession() as session:
+    async def played() -> list[tuple[str, BilledTokens]]:
+        async with running(SimSettings(chaos="1")) as provider, aiohttp.ClientSession() as session:
             client = Client(provider, session)
             for number in range(40):
                 with contextlib.suppress(aiohttp.ClientError):

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from fleet.supervision.health_findings import Finding, Limits, Question, Sighting, View, alike, found_in
+from fleet.supervision.health_findings import (
+    FleetView,
+    HealthFinding,
+    HealthThresholds,
+    OpenRequest,
+    Sighting,
+    alike,
+    found_in,
+)
 from fleet.supervision.liveness import Liveness
 
 NOW = 100_000.0
@@ -16,9 +24,9 @@ ROW = Sighting(name="coder0", wanted="running", liveness=WELL)
 TURN = replace(ROW, liveness=replace(WELL, state="working"), turn="m1")
 
 
-def found(*agents: Sighting, limits: Limits | None = None, **more: Any) -> list[Finding]:
-    view = View(at=NOW, agents=agents, **{"rostered": [agent.name for agent in agents], **more})
-    return list(found_in(view, limits or Limits()).findings)
+def found(*agents: Sighting, limits: HealthThresholds | None = None, **more: Any) -> list[HealthFinding]:
+    view = FleetView(at=NOW, agents=agents, **{"rostered": [agent.name for agent in agents], **more})
+    return list(found_in(view, limits or HealthThresholds()).findings)
 
 
 def lives(state: str, evidence: str = "protocol", detail: str | None = None) -> Sighting:
@@ -38,7 +46,7 @@ def test_an_agent_that_does_not_answer_is_found_with_since_when() -> None:
 
 def test_an_agent_that_nobody_has_looked_at_yet_is_undecided() -> None:
     unseen = replace(ROW, liveness=Liveness(state="unknown", evidence="none", evidence_age_s=None))
-    result = found_in(View(at=NOW, agents=[unseen], rostered=["coder0"]), Limits())
+    result = found_in(FleetView(at=NOW, agents=[unseen], rostered=["coder0"]), HealthThresholds())
     assert [finding.passing for finding in result.findings] == [True]
     assert result.is_undecided("failed", "coder0")
     assert not result.is_undecided("failed", "coder1")
@@ -48,7 +56,7 @@ def test_an_agent_that_nobody_has_looked_at_yet_is_undecided() -> None:
 def test_an_agent_of_another_installation_is_nobodys_trouble_here_and_what_was_told_of_it_stands(state: str) -> None:
     away = replace(ROW, elsewhere=True, liveness=Liveness(state=state, evidence="none", evidence_age_s=None))
     for rostered in ([], ["coder0"]):
-        result = found_in(View(at=NOW, agents=[away], rostered=rostered), Limits())
+        result = found_in(FleetView(at=NOW, agents=[away], rostered=rostered), HealthThresholds())
         assert result.findings == []
         assert result.is_undecided("silent", "coder0")
 
@@ -82,7 +90,7 @@ def test_an_agent_that_was_stopped_is_nobodys_trouble(state: str) -> None:
 
 
 def test_a_turn_without_any_event_is_stalled_after_its_time_and_overdue_if_that_was_asked_for() -> None:
-    limits = Limits(turn_silence=1800.0)
+    limits = HealthThresholds(turn_silence=1800.0)
     assert found(replace(TURN, event_at=NOW - 1799), limits=limits) == []
     (stalled,) = found(replace(TURN, event_at=NOW - 1800), limits=limits)
     assert (stalled.kind, stalled.subject, stalled.since) == ("stalled", "m1", NOW - 1800)
@@ -96,7 +104,7 @@ def test_a_turn_that_waits_for_an_operator_is_not_stalled() -> None:
 
 
 def test_a_permission_request_is_brought_to_mind_before_it_expires() -> None:
-    question = Question(id="4711", agent="coder0", asked_at=NOW - 800, expires_at=NOW + 100)
+    question = OpenRequest(id="4711", agent="coder0", asked_at=NOW - 800, expires_at=NOW + 100)
     (finding,) = found(ROW, questions=[question])
     assert (finding.key, finding.agent) == ("expiring/coder0/4711", "coder0")
     assert found(ROW, questions=[replace(question, expires_at=NOW + 121)]) == []
@@ -114,7 +122,7 @@ def test_where_roster_and_reality_differ_both_ways() -> None:
 
 
 def test_without_a_roster_nothing_is_said_about_drift_nor_that_it_is_over() -> None:
-    result = found_in(View(at=NOW, agents=[ROW], rostered=None), Limits())
+    result = found_in(FleetView(at=NOW, agents=[ROW], rostered=None), HealthThresholds())
     assert result.findings == []
     assert result.is_undecided("missing", "coder1")
     assert not result.is_undecided("silent", "coder1")
@@ -140,5 +148,5 @@ def test_who_runs_by_an_older_roster_and_a_roster_with_a_mistake_are_told() -> N
     assert [finding.key for finding in found(ROW, rostered=["coder0"], changed=["coder0"])] == ["changed/coder0"]
     (finding,) = found(ROW, rostered=None, mistake="roster.yaml:2:1: no\nroster.yaml:3:1: nor this")
     assert (finding.key, finding.cause) == ("unreadable/roster.yaml", "roster.yaml:2:1: no")
-    result = found_in(View(at=NOW, agents=[ROW], rostered=None), Limits())
+    result = found_in(FleetView(at=NOW, agents=[ROW], rostered=None), HealthThresholds())
     assert result.is_undecided("changed", "coder0")

@@ -201,7 +201,7 @@ async def test_a_host_that_hangs_before_its_lock_is_ended(
     monkeypatch.setattr(host_lifecycle, "_DETACH_S", LIMIT_S if detaches else 0.5)
     with pytest.raises(host_lifecycle.SpawnFailed, match=words) as failure:
         await host_lifecycle.spawn(agent.launch(), timeout_s=0.5)
-    assert not isinstance(failure.value, host_lifecycle.Unanswered)
+    assert not isinstance(failure.value, host_lifecycle.HostNotReady)
     assert not born(agent)
 
 
@@ -216,7 +216,7 @@ async def test_a_host_that_hangs_with_its_lock_is_left_alone(agent: Agent) -> No
     assert pid
     os.kill(pid, signal.SIGSTOP)
     try:
-        with pytest.raises(host_lifecycle.Unanswered, match="did not answer in 2 s"):
+        with pytest.raises(host_lifecycle.HostNotReady, match="did not answer in 2 s"):
             await answering
         assert host_lifecycle.is_running(agent.folder)
         os.kill(pid, signal.SIGCONT)

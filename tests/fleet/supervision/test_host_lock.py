@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HOLD = """
 import sys, pathlib
 from fleet.supervision import host_lock
-lock.hold(pathlib.Path(sys.argv[1]))
+host_lock.hold(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -29,7 +29,7 @@ def test_one_holder_at_a_time_and_none_when_it_is_gone(tmp_path: Path) -> None:
         assert holder.stdout is not None
         holder.stdout.readline()
         assert host_lock.holder(tmp_path) == holder.pid
-        with pytest.raises(host_lock.Held):
+        with pytest.raises(host_lock.HostLockHeld):
             host_lock.hold(tmp_path)
         holder.kill()
         holder.wait()

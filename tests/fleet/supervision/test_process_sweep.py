@@ -74,7 +74,7 @@ def test_other_processes_are_left_alone(marker: str) -> None:
         assert process_sweep.sweep(other) == 1
 
 
-def below(pid: int, name: str, state: str) -> process_sweep.Process:
+def below(pid: int, name: str, state: str) -> process_sweep.ProcessEntry:
     """The process of that name and state below `pid`, once there is one."""
     while True:
         for process in process_sweep.descendants(pid):

@@ -11,7 +11,7 @@ from fleet.supervision.restart_policy import (
     FOR_A_PERSON,
     TOO_OFTEN,
     Fall,
-    Record,
+    RestartRecord,
     after,
     asked_for,
     due,
@@ -23,9 +23,9 @@ from fleet.supervision.restart_policy import (
 )
 
 
-def falling(*times: float, ready: float | None = None) -> Record:
+def falling(*times: float, ready: float | None = None) -> RestartRecord:
     """The record of an agent that fell at these times, each time `ready` seconds after it had become ready."""
-    record = Record()
+    record = RestartRecord()
     for at in times:
         fall = Fall(at=at, of=f"run {at}", why="it fell", ready_at=None if ready is None else at - ready)
         record = after(tried(record), fall)
@@ -87,9 +87,9 @@ def test_a_clock_that_was_put_back_keeps_nobody_waiting_and_counts_nothing_twice
 
 def test_a_record_is_kept_whole() -> None:
     record = falling(0, 1)
-    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
-    assert Record.from_json(None) == Record()
-    assert Record.from_json({"why": "x", "added": "later"}) == Record(why="x")
+    assert RestartRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert RestartRecord.from_json(None) == RestartRecord()
+    assert RestartRecord.from_json({"why": "x", "added": "later"}) == RestartRecord(why="x")
 
 
 def test_tries_are_told_from_what_somebody_asked_for() -> None:

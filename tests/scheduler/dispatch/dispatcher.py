@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bot.pacing.snapshot import Snapshot
-from budget.dispatch.next_task import Agent, Limits, Policy, lane_of
-from budget.windows.pace_admission import Policy as PacingPolicy
+from bot.pacing.snapshot import PaceSnapshot
+from budget.dispatch.next_task import DispatchAgent, DispatchLimits, DispatchPolicy, lane_of
+from budget.windows.pace_admission import PacePolicy
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries import tasks
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from budget.dispatch.next_task import Wait
-    from budget.windows.pace_admission import Standing
+    from budget.dispatch.next_task import TaskWait
+    from budget.windows.pace_admission import WindowState
 
 STEP = declare("tests.dispatch")
 NOW = 1_800_000_000.0
@@ -45,12 +45,12 @@ def task(number: int, **said: Any) -> Task:
 class Paper:
     """Agents by name, and what was done to them."""
 
-    agents: dict[str, Agent] = field(default_factory=dict)
+    agents: dict[str, DispatchAgent] = field(default_factory=dict)
     given: list[tuple[str, str]] = field(default_factory=list)
     """Which task went to whom, as it was committed."""
     heard: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
-    no_start: Wait | None = None
+    no_start: TaskWait | None = None
     _writing: list[tuple[str, str]] = field(default_factory=list)
 
     async def able(self, live: Sequence[Task]) -> Sequence[Able]:
@@ -60,7 +60,7 @@ class Paper:
             taken = agent.name in busy and agent.readiness == "idle"
             found.append(
                 Able(
-                    agent=Agent(
+                    agent=DispatchAgent(
                         name=agent.name,
                         role=agent.role,
                         runtime=agent.runtime,
@@ -79,7 +79,7 @@ class Paper:
         del agent
         self.given += self._writing
 
-    async def start(self, task: Task, agent: str) -> Wait | None:
+    async def start(self, task: Task, agent: str) -> TaskWait | None:
         self.started.append(f"{task.id} {agent}")
         return self.no_start
 
@@ -87,7 +87,7 @@ class Paper:
         del tx
         self.heard.append(f"{task.id} refused: {why}")
 
-    async def waits(self, tx: AsyncConnection, task: Task, wait: Wait) -> None:
+    async def waits(self, tx: AsyncConnection, task: Task, wait: TaskWait) -> None:
         del tx
         self.heard.append(f"{task.id} {wait.why}")
 
@@ -103,9 +103,9 @@ class Desk:
     paper: Paper
     dispatcher: Dispatcher
     now: float = NOW
-    standings: Mapping[str, Standing] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
-    policy: Policy = field(default_factory=Policy)
+    standings: Mapping[str, WindowState] = field(default_factory=dict)
+    limits: DispatchLimits = field(default_factory=DispatchLimits)
+    policy: DispatchPolicy = field(default_factory=DispatchPolicy)
     filled: int = 1
 
     @classmethod
@@ -113,8 +113,8 @@ class Desk:
         store = await Store.open(url or f"sqlite:///{folder}/register.db")
         paper = Paper()
 
-        async def snapshot() -> Snapshot:
-            return Snapshot(now=desk.now, policy=PacingPolicy(), standings=desk.standings)
+        async def snapshot() -> PaceSnapshot:
+            return PaceSnapshot(now=desk.now, policy=PacePolicy(), standings=desk.standings)
 
         dispatcher = Dispatcher(
             store=store,

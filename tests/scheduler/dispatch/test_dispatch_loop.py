@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from budget.dispatch.next_task import Agent, Assign, Limits, Policy, Wait
+from budget.dispatch.next_task import Assign, DispatchAgent, DispatchLimits, DispatchPolicy, TaskWait
 from budget.windows.pace_admission import Cost
 from database.queries import tasks
-from scheduler.dispatch.dispatch_inputs import Able, Windows
+from scheduler.dispatch.dispatch_inputs import Able, WindowSnapshot
 from scheduler.dispatch.fairness_charges import correct
 from tests.budget.dispatch.test_next_task import week
 from tests.scheduler.dispatch.dispatcher import NOW, STEP, Desk, task
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def agent(name: str, **said: str) -> Agent:
-    return Agent(**{"name": name, "role": "coder", "runtime": "sim", "readiness": "idle", **said})  # type: ignore[arg-type]
+def agent(name: str, **said: str) -> DispatchAgent:
+    return DispatchAgent(**{"name": name, "role": "coder", "runtime": "sim", "readiness": "idle", **said})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def test_two_who_dispatch_at_once_give_each_task_to_one_agent_and_each_age
     desks = [await Desk.open(url=register_url) for _ in range(2)]
     asked = desks[0].dispatcher.snapshot
 
-    async def snapshot() -> Windows:
+    async def snapshot() -> WindowSnapshot:
         await desks[1].dispatcher.look()
         return await asked()
 
@@ -125,7 +125,7 @@ async def test_it_looks_when_it_is_told_to_and_at_the_time_at_which_something_ma
 
 async def test_who_cannot_be_started_is_tried_again_when_a_window_changes_and_not_before(desk: Desk) -> None:
     desk.paper.agents = {"coder0": agent("coder0", readiness="startable")}
-    desk.paper.no_start = Wait(task="", why="pace", text="no room", look_at=NOW + 1000)
+    desk.paper.no_start = TaskWait(task="", why="pace", text="no room", look_at=NOW + 1000)
     await desk.put(task(1))
     await desk.dispatcher.look()
     await desk.dispatcher.look()
@@ -140,13 +140,13 @@ async def test_who_cannot_be_started_is_tried_again_when_a_window_changes_and_no
 
 async def test_who_is_not_started_for_one_task_is_not_asked_for_each_that_is_alike(desk: Desk) -> None:
     desk.paper.agents = {f"coder{number}": agent(f"coder{number}", readiness="startable") for number in range(3)}
-    desk.paper.no_start = Wait(task="", why="pace", text="no room", look_at=NOW + 1000)
+    desk.paper.no_start = TaskWait(task="", why="pace", text="no room", look_at=NOW + 1000)
     await desk.put(*(task(number, operator=f"operator{number}") for number in range(1, 11)))
     await desk.dispatcher.look()
     assert len(desk.paper.started) == 3
     assert [(await desk.of(number)).why for number in (1, 10)] == ["pace", "pace"]
     # A time that is past does not have it tried without end, nor does a clock that went back keep it from being tried.
-    desk.paper.no_start = Wait(task="", why="pace", text="no room", look_at=NOW - 1)
+    desk.paper.no_start = TaskWait(task="", why="pace", text="no room", look_at=NOW - 1)
     desk.dispatcher.opened()
     await desk.dispatcher.look()
     assert len(desk.paper.started) == 6
@@ -247,8 +247,8 @@ async def test_under_a_limit_in_dollars_a_first_task_begins_and_from_it_others_l
 
 
 async def test_limits_and_deadlines_hold(desk: Desk) -> None:
-    desk.limits = Limits(host=1)
-    desk.policy = Policy(start_agents=False)
+    desk.limits = DispatchLimits(host=1)
+    desk.policy = DispatchPolicy(start_agents=False)
     desk.paper.agents = {"coder0": agent("coder0"), "coder1": agent("coder1")}
     await desk.put(task(1), task(2), task(3, role="nobody", deadline=NOW + 5))
     await desk.dispatcher.look()

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.agents.journal.projection import (
-    Ask,
+    AgentCondition,
+    AskPermission,
     Called,
     CallOver,
-    Condition,
     Effect,
     Fell,
     Note,
@@ -23,9 +23,9 @@ from bot.agents.journal.projection import (
     digest,
 )
 from bot.commands.syntax import written
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 from fleet.journal import events
-from fleet.journal.events import Entry, Event, Position
+from fleet.journal.events import Event, JournalEntry, JournalPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,17 +59,21 @@ def answered(request: str = "1", outcome: str = "selected") -> events.Permission
     return events.PermissionAnswered(request=request, outcome=outcome)
 
 
-def journal(happened: Iterable[Event]) -> list[Entry]:
+def journal(happened: Iterable[Event]) -> list[JournalEntry]:
     """Entries at rising positions; each `Opened` begins an incarnation."""
-    result, position = list[Entry](), Position(1, 0)
+    result, position = list[JournalEntry](), JournalPosition(1, 0)
     for event in happened:
         begins = isinstance(event, events.Opened) and position.seq > 0
-        position = Position(position.incarnation + 1, 1) if begins else Position(position.incarnation, position.seq + 1)
-        result.append(Entry(position=position, at=100.0 + len(result), event=event))
+        position = (
+            JournalPosition(position.incarnation + 1, 1)
+            if begins
+            else JournalPosition(position.incarnation, position.seq + 1)
+        )
+        result.append(JournalEntry(position=position, at=100.0 + len(result), event=event))
     return result
 
 
-def read(entries: Iterable[Entry], story: Story | None = None) -> tuple[Story, list[Effect]]:
+def read(entries: Iterable[JournalEntry], story: Story | None = None) -> tuple[Story, list[Effect]]:
     story, effects = story or Story("coder0"), list[Effect]()
     for entry in entries:
         story, following = story.after(entry)
@@ -117,18 +121,18 @@ JOURNALS = st.lists(ANY, max_size=40).map(journal)
 
 
 @given(JOURNALS)
-def test_the_same_journal_tells_the_same(entries: list[Entry]) -> None:
+def test_the_same_journal_tells_the_same(entries: list[JournalEntry]) -> None:
     assert read(entries) == read(entries)
 
 
 @given(JOURNALS)
-def test_no_two_notes_of_a_journal_share_a_key(entries: list[Entry]) -> None:
+def test_no_two_notes_of_a_journal_share_a_key(entries: list[JournalEntry]) -> None:
     keys = [effect.key for effect in read(entries)[1] if isinstance(effect, Note)]
     assert len(set(keys)) == len(keys)
 
 
 @given(JOURNALS, st.integers(0, 40))
-def test_who_goes_on_after_a_kill_tells_the_rest_alike(entries: list[Entry], cut: int) -> None:
+def test_who_goes_on_after_a_kill_tells_the_rest_alike(entries: list[JournalEntry], cut: int) -> None:
     story, _ = read(entries[:cut])
     seen = [entry for entry in entries[:cut] if entry.position > story.view_start]
     again, _ = read(seen, Story("coder0", position=story.view_start, view_start=story.view_start))
@@ -138,14 +142,14 @@ def test_who_goes_on_after_a_kill_tells_the_rest_alike(entries: list[Entry], cut
 
 
 @given(JOURNALS)
-def test_the_story_stands_where_the_journal_ends(entries: list[Entry]) -> None:
+def test_the_story_stands_where_the_journal_ends(entries: list[JournalEntry]) -> None:
     story, _ = read(entries)
-    assert story.position == (entries[-1].position if entries else Position())
+    assert story.position == (entries[-1].position if entries else JournalPosition())
     assert story.view_start <= story.position
 
 
 @given(JOURNALS)
-def test_the_journal_tells_how_it_ended_exactly_when_its_last_incarnation_does(entries: list[Entry]) -> None:
+def test_the_journal_tells_how_it_ended_exactly_when_its_last_incarnation_does(entries: list[JournalEntry]) -> None:
     ends = (events.Closing, events.RuntimeDied, events.RuntimeFailed)
     last = [entry.event for entry in entries if isinstance(entry.event, (events.Opened, *ends))]
     assert read(entries)[0].over == (not any(isinstance(event, events.Opened) for event in last[-1:]))
@@ -159,7 +163,7 @@ def fallen(effects: Iterable[Effect]) -> list[str]:
 
 
 def conditions(effects: Iterable[Effect]) -> list[str]:
-    return [effect.state for effect in effects if isinstance(effect, Condition)]
+    return [effect.state for effect in effects if isinstance(effect, AgentCondition)]
 
 
 def test_an_orderly_life_begins_and_ends_with_a_word() -> None:
@@ -266,7 +270,7 @@ def test_the_late_end_of_one_turn_does_not_end_another() -> None:
 def test_progress_shows_once_there_is_something_to_see() -> None:
     story, _ = read(journal([OPENED, READY, started()]))
     assert story.progress() is None
-    story, _ = story.after(Entry(position=Position(1, 4), at=1.0, event=said("a")))
+    story, _ = story.after(JournalEntry(position=JournalPosition(1, 4), at=1.0, event=said("a")))
     progress = story.progress()
     assert progress is not None
     assert (progress.view.text, progress.final) == ("a", False)
@@ -278,7 +282,7 @@ def test_progress_shows_once_there_is_something_to_see() -> None:
 def test_a_request_is_asked_for_its_message_and_settled_in_its_incarnation() -> None:
     lost = events.PermissionAnswered(request="1", outcome="lost", asked_in=1)
     effects = told(OPENED, started(), asked(), OPENED, lost)
-    (ask,) = [effect for effect in effects if isinstance(effect, Ask)]
+    (ask,) = [effect for effect in effects if isinstance(effect, AskPermission)]
     (settle,) = [effect for effect in effects if isinstance(effect, Settle)]
     assert ask.message == "m1"
     assert (ask.incarnation, settle.incarnation) == (1, 1)
@@ -297,7 +301,7 @@ def test_noise_is_told_as_one_line_that_does_nothing() -> None:
 def test_a_digest_has_a_line_for_each_turn_and_the_whole_for_a_file() -> None:
     turns = [event for n in "1234" for event in (started(n), said(f"text {n}\nmore", n), ended(n))]
     condensed = digest(
-        told(OPENED, READY, *turns, ended("5", "error", detail="Overloaded.")), prefix="!", redact=Redaction()
+        told(OPENED, READY, *turns, ended("5", "error", detail="Overloaded.")), prefix="!", redact=SecretMasker()
     )
     assert condensed.turns == 4
     assert [line for line in condensed.text.split("\n") if "text" in line] == [f"- text {n} more" for n in "1234"]
@@ -306,7 +310,7 @@ def test_a_digest_has_a_line_for_each_turn_and_the_whole_for_a_file() -> None:
 
 
 def test_a_digest_spells_commands_as_they_are_typed() -> None:
-    condensed = digest(told(OPENED, READY, started(), ended(reason="cut")), prefix=".", redact=Redaction())
+    condensed = digest(told(OPENED, READY, started(), ended(reason="cut")), prefix=".", redact=SecretMasker())
     assert "`.retry m1`" in condensed.text
     assert "`.retry m1`" in condensed.full
     (receipt,) = [effect for effect in condensed.effects if isinstance(effect, Receipt)]
@@ -315,27 +319,29 @@ def test_a_digest_spells_commands_as_they_are_typed() -> None:
 
 def test_a_digest_still_finishes_the_message_that_was_growing_before() -> None:
     effects = told(OPENED, started("1"), said("begun and ended"), ended("1"), started("2"), said("b", "2"), ended("2"))
-    assert finals(digest(effects, prefix="!", redact=Redaction(), growing="1").effects) == ["begun and ended"]
-    assert finals(digest(effects, prefix="!", redact=Redaction()).effects) == []
+    assert finals(digest(effects, prefix="!", redact=SecretMasker(), growing="1").effects) == ["begun and ended"]
+    assert finals(digest(effects, prefix="!", redact=SecretMasker()).effects) == []
 
 
 def test_a_digest_keeps_the_requests_that_are_still_open_and_only_those() -> None:
     condensed = digest(
-        told(OPENED, asked("1"), asked("2"), answered("1"), answered("0")), prefix="!", redact=Redaction()
+        told(OPENED, asked("1"), asked("2"), answered("1"), answered("0")), prefix="!", redact=SecretMasker()
     )
-    assert [effect.asked.request for effect in condensed.effects if isinstance(effect, Ask)] == ["2"]
+    assert [effect.asked.request for effect in condensed.effects if isinstance(effect, AskPermission)] == ["2"]
     assert [effect.answered.request for effect in condensed.effects if isinstance(effect, Settle)] == ["0"]
 
 
 def test_a_request_of_an_earlier_life_is_not_taken_for_that_of_a_later_one() -> None:
-    condensed = digest(told(OPENED, asked("1"), OPENED, asked("1"), answered("1")), prefix="!", redact=Redaction())
-    assert [effect.incarnation for effect in condensed.effects if isinstance(effect, Ask)] == [1]
+    condensed = digest(told(OPENED, asked("1"), OPENED, asked("1"), answered("1")), prefix="!", redact=SecretMasker())
+    assert [effect.incarnation for effect in condensed.effects if isinstance(effect, AskPermission)] == [1]
 
 
 @given(JOURNALS)
-def test_a_digest_leaves_every_message_and_the_agent_in_the_state_that_they_reached(entries: list[Entry]) -> None:
+def test_a_digest_leaves_every_message_and_the_agent_in_the_state_that_they_reached(
+    entries: list[JournalEntry],
+) -> None:
     effects = read(entries)[1]
-    condensed = digest(effects, prefix="!", redact=Redaction())
+    condensed = digest(effects, prefix="!", redact=SecretMasker())
     assert dict(receipts(condensed.effects)) == dict(receipts(effects))
     assert conditions(condensed.effects)[-1:] == conditions(effects)[-1:]
     assert not notes(condensed.effects)
@@ -350,7 +356,7 @@ def test_a_call_of_a_tool_is_taken_up_and_dropped_once_the_agent_was_told_that_n
         Called(call, 103.0),
         CallOver("1-1", 104.0),
     ]
-    condensed = digest(effects, prefix="!", redact=Redaction()).effects
+    condensed = digest(effects, prefix="!", redact=SecretMasker()).effects
     assert [effect for effect in condensed if isinstance(effect, Called | CallOver)] == [
         Called(call, 103.0),
         CallOver("1-1", 104.0),

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from bot.agents.journal.turn_view import LONGEST_TEXT, TurnView
 from bot.text import markdown
-from core.redaction import Redaction
-from fleet.journal.events import Closing, Event, Plan, TextChunk, ThoughtChunk, ToolCall
+from core.redaction import SecretMasker
+from fleet.journal.events import Closing, Event, PlanUpdated, TextChunk, ThoughtChunk, ToolCall
 
 START = TurnView("1", "m1")
 
@@ -76,11 +76,11 @@ def test_of_very_many_tool_calls_the_last_are_shown_and_the_rest_counted() -> No
 
 
 def test_a_plan_shows_its_steps_and_is_replaced_whole() -> None:
-    plan = Plan(
+    plan = PlanUpdated(
         turn="1", entries=({"content": "look", "status": "completed"}, {"content": "mend"}, {"status": "in_progress"})
     )
     assert told(plan).activity(str) == "● look  \n○ mend  \n◐"
-    assert told(plan, Plan(turn="1", entries=())).activity(str) is None
+    assert told(plan, PlanUpdated(turn="1", entries=())).activity(str) is None
 
 
 def test_nothing_done_tells_nothing() -> None:
@@ -110,11 +110,11 @@ def test_of_an_endless_answer_the_beginning_is_kept_and_the_rest_counted() -> No
     view = told(said("a" * LONGEST_TEXT), said("b" * 7), called("a", "ls"), said("c" * 5))
     assert view.text == "a" * LONGEST_TEXT
     secret = told(said("a " * (LONGEST_TEXT // 2 - 10) + "correct horse battery staple")).said(
-        Redaction(known=frozenset({"correct horse battery staple"}))
+        SecretMasker(known=frozenset({"correct horse battery staple"}))
     )
     assert "correct" not in secret
-    assert view.said(Redaction()).endswith("… 12 more characters of this answer were left out.")
-    assert told(said("short")).said(Redaction()) == "short"
+    assert view.said(SecretMasker()).endswith("… 12 more characters of this answer were left out.")
+    assert told(said("short")).said(SecretMasker()) == "short"
 
 
 def test_of_endless_tool_calls_only_the_last_are_remembered() -> None:

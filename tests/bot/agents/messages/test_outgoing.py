@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.agents.messages.delivery import deadlines
-from bot.messaging.composer import Place
+from bot.messaging.composer import MessagePlace
 from connectors.contract.messages import Message, Priority
 from connectors.delivery import outbox
 from core.crash_points import declare
@@ -156,7 +156,7 @@ async def test_a_beginning_that_one_dead_letter_alone_has_is_enough_in_either_di
         assert home.orchestrator is not None
         await put(home, replace(letter(1), state="dead"))
         await put(home, replace(letter(2), id="m0101", state="dead"))
-        place = Place("memory", conversation=ROOM)
+        place = MessagePlace("memory", conversation=ROOM)
         async with home.orchestrator.store.write(WRITE) as tx:
             await outbox.put(tx, place.outbound("note/lost", Message(text="lost words"), Priority.REPLY), 0.0)
             await outbox.close(tx, ["note/lost"], "dead", "nobody took it")

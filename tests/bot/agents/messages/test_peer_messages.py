@@ -12,7 +12,7 @@ from core.crash_points import declare
 from database.queries.agents import agents as rows
 from database.queries.chat import approvals
 from fleet.journal import reader
-from fleet.journal.events import MessageQueued, Position
+from fleet.journal.events import JournalPosition, MessageQueued
 from tests.bot.agents.messages.test_onboarding_prompt import row
 from tests.bot.interfaces.mcp.test_server import order
 from tests.bot.orchestrator import ROOM, House, house
@@ -34,7 +34,7 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 def read(home: House, name: str) -> list[str]:
     """The messages that an agent host has taken."""
-    entries = reader.read(home.paths.agent_folder(name), Position(), 1000)
+    entries = reader.read(home.paths.agent_folder(name), JournalPosition(), 1000)
     return [entry.event.text for entry in entries if isinstance(entry.event, MessageQueued)]
 
 
@@ -150,7 +150,7 @@ async def test_an_agent_reads_of_a_newcomer_with_its_next_message(home: House) -
         await home.chat.until(lambda: read(home, "ana0"), limit=30)
         home.say("And now?", ana)
         await home.chat.until(lambda: len(read(home, "ana0")) == 2, limit=30)
-        entries = reader.read(home.paths.agent_folder("ana0"), Position(), 1000)
+        entries = reader.read(home.paths.agent_folder("ana0"), JournalPosition(), 1000)
         taken = [(e.event.note, e.event.text) for e in entries if isinstance(e.event, MessageQueued)]
         note = "<fleet>\nThe fleet changed: here now: bob0 (research).\n</fleet>"
         assert taken == [(note, "What now?"), ("", "And now?")]

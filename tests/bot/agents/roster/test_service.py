@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bot.commands.completion import at_prompt
-from bot.commands.executor import Outcome, Request
+from bot.commands.executor import RunOutcome, RunRequest
 from bot.commands.registry import ADMIN
 from bot.commands.sections import load
 from bot.config.loader import check
@@ -46,10 +46,10 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
         yield made
 
 
-async def command(home: House, command: str, **arguments: str) -> Outcome:
+async def command(home: House, command: str, **arguments: str) -> RunOutcome:
     """Run a command as a program does."""
     assert home.orchestrator is not None
-    request = Request(
+    request = RunRequest(
         id=f"test-{home.orchestrator.services.clock()}",
         name=command,
         arguments=arguments,

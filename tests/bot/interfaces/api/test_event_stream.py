@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bot.interfaces.api.event_stream import EventHub, TooSlow
-from core.redaction import Redaction
+from core.redaction import SecretMasker
 
 
 async def test_everybody_who_watches_sees_what_happens_from_then_on() -> None:
@@ -31,7 +31,7 @@ async def test_who_falls_behind_gets_what_was_queued_and_then_the_end() -> None:
 
 
 async def test_no_secret_is_in_an_event_however_deep_it_lies() -> None:
-    hub = EventHub(redact=Redaction(known=frozenset({"correct horse battery"})))
+    hub = EventHub(redact=SecretMasker(known=frozenset({"correct horse battery"})))
     with hub.subscribed() as one:
         hub.publish({"type": "entry", "entry": {"kind": "tool", "words": ["the correct horse battery is it"]}})
         async with asyncio.timeout(30):

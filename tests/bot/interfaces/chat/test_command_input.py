@@ -10,8 +10,8 @@ from bot.commands.context import Context
 from bot.commands.registry import OPERATOR, VIEWER, CommandTable, Reply
 from bot.commands.syntax import written
 from bot.interfaces.chat import command_input
-from bot.interfaces.chat.command_input import Confirmation, Line, Talk, confirmation, interpret, prepare
-from connectors.contract.messages import Reading, Text
+from bot.interfaces.chat.command_input import CommandInput, Confirmation, Talk, confirmation, interpret, prepare
+from connectors.contract.messages import CommandReading, TextMessage
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def table() -> CommandTable:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("!ps", Line("ps")),
-        ("  ! ps --all", Line("ps --all")),
-        ("!send coder0 two\nlines", Line("send coder0 two\nlines")),
-        ("!lanuch x", Line("lanuch x")),
+        ("!ps", CommandInput("ps")),
+        ("  ! ps --all", CommandInput("ps --all")),
+        ("!send coder0 two\nlines", CommandInput("send coder0 two\nlines")),
+        ("!lanuch x", CommandInput("lanuch x")),
         ("hello", Talk("hello")),
         ("hello !ps", Talk("hello !ps")),
         ("!", Talk("!")),
@@ -57,20 +57,20 @@ def test_a_prefix_and_a_word_make_a_command(table: CommandTable, text: str, said
 
 
 def test_the_prefix_is_configurable(table: CommandTable) -> None:
-    assert interpret("muster ps", prefix="muster ", mentioned=False, table=table) == Line("ps")
+    assert interpret("muster ps", prefix="muster ", mentioned=False, table=table) == CommandInput("ps")
     assert interpret("!ps", prefix="muster ", mentioned=False, table=table) == Talk("!ps")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("muster: ps --all", Line("ps --all")),
-        ("@muster ps", Line("ps")),
-        ("Muster Bot, grant revoke g1", Line("grant revoke g1")),
-        ("@muster:example.org !ps", Line("ps")),
-        ("muster:ps", Line("ps")),
-        ("ps", Line("ps")),
-        ("muster: confirm", Line("confirm")),
+        ("muster: ps --all", CommandInput("ps --all")),
+        ("@muster ps", CommandInput("ps")),
+        ("Muster Bot, grant revoke g1", CommandInput("grant revoke g1")),
+        ("@muster:example.org !ps", CommandInput("ps")),
+        ("muster:ps", CommandInput("ps")),
+        ("ps", CommandInput("ps")),
+        ("muster: confirm", CommandInput("confirm")),
         ("muster: good morning", Talk("muster: good morning")),
         ("I think muster: does", Talk("I think muster: does")),
         ("muster:", Talk("muster:")),
@@ -123,10 +123,10 @@ def test_a_very_long_line_costs_little(table: CommandTable) -> None:
 @pytest.mark.parametrize("text", ["ps", "!ps", "frobnicate kill coder0", "@muster kill coder0", "words"])
 def test_what_was_chosen_from_a_menu_is_what_it_was_chosen_as(text: str) -> None:
     for mentioned in (False, True):
-        body = Text(text=text, mentions_us=mentioned, reading=Reading.COMMAND)
-        assert command_input.said(body, prefix="!") == Line(text)
-        assert command_input.said(replace(body, reading=Reading.TALK), prefix="!") == Talk(text)
-    assert command_input.said(Text(text=text), prefix="!") == interpret(text, prefix="!", mentioned=False)
+        body = TextMessage(text=text, mentions_us=mentioned, reading=CommandReading.COMMAND)
+        assert command_input.said(body, prefix="!") == CommandInput(text)
+        assert command_input.said(replace(body, reading=CommandReading.TALK), prefix="!") == Talk(text)
+    assert command_input.said(TextMessage(text=text), prefix="!") == interpret(text, prefix="!", mentioned=False)
 
 
 def test_of_a_line_that_is_too_long_no_half_of_a_word_is_kept(table: CommandTable) -> None:

@@ -17,7 +17,7 @@ from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.api.server import Gateway
 from bot.interfaces.cli import tmux_room_pane
 from connectors.contract.agent_count_feed import Headcount
-from connectors.contract.messages import Batch, Outbound, Text
+from connectors.contract.messages import Batch, Outbound, TextMessage
 from connectors.tmux.connector import TmuxConnector
 from connectors.tmux.process_client import ask
 from connectors.tmux.settings import TmuxSettings
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from connectors.contract.messages import OutboundContent
-    from connectors.tmux.pane_model import Place, Wanted
+    from connectors.tmux.pane_model import PanePlace, WantedPane
     from tests.connectors.tmux.server import Server
 
 LIMIT = 60.0
 
 
-async def no_pane(wanted: Wanted, *, make: bool, anew: bool = False) -> Place | None:
+async def no_pane(wanted: WantedPane, *, make: bool, anew: bool = False) -> PanePlace | None:
     """A tmux in which there is none, for programs that run elsewhere."""
     return None
 
@@ -89,7 +89,7 @@ class Muster:
 
     async def _accept(self, batch: Batch) -> None:
         for event in batch.events:
-            assert isinstance(event.body, Text)
+            assert isinstance(event.body, TextMessage)
             if event.event_id not in {known for known, _ in self.heard}:
                 self.heard.append((event.event_id, event.body.text))
         if self.unanswered:

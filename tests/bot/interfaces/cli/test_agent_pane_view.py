@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.interfaces.cli.agent_pane_view import Pane
-from core.redaction import MASK, Redaction
+from core.redaction import MASK, SecretMasker
 from fleet.journal import events
-from fleet.journal.events import Entry, Position
+from fleet.journal.events import JournalEntry, JournalPosition
 
 if TYPE_CHECKING:
     from fleet.journal.events import Event
@@ -14,8 +14,10 @@ SECRET = "correct-horse-battery"
 
 
 def shown(*said: Event) -> str:
-    pane = Pane(Redaction(known=frozenset({SECRET})))
-    entries = [Entry(position=Position(1, seq), at=0.0, event=event) for seq, event in enumerate(said, start=1)]
+    pane = Pane(SecretMasker(known=frozenset({SECRET})))
+    entries = [
+        JournalEntry(position=JournalPosition(1, seq), at=0.0, event=event) for seq, event in enumerate(said, start=1)
+    ]
     return "".join(map(pane.after, entries)) + pane.flush()
 
 

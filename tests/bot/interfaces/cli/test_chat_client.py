@@ -18,10 +18,10 @@ from bot.config.paths import Paths
 from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.api.server import Gateway
 from bot.interfaces.cli import chat_client
-from bot.interfaces.cli.chat_client import NoRoom, NotSaid, RemoteTerminal
+from bot.interfaces.cli.chat_client import NoSuchConnector, NotSaid, RemoteTerminal
 from bot.text.errors import NotRunning
 from connectors.contract.connector_registry import NoSettings
-from connectors.contract.messages import Batch, Message, OpenThread, Outbound, Text
+from connectors.contract.messages import Batch, Message, OpenThread, Outbound, TextMessage
 from connectors.terminal.connector import TerminalConnector
 from connectors.terminal.pending_input import Typed, Unsaid
 from core import unix_sockets
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from connectors.contract.messages import OutboundContent
-    from connectors.terminal.transcript import Line
+    from connectors.terminal.transcript import TranscriptLine
 
 
 class Muster:
@@ -72,7 +72,7 @@ class Muster:
 
     async def _accept(self, batch: Batch) -> None:
         for event in batch.events:
-            assert isinstance(event.body, Text)
+            assert isinstance(event.body, TextMessage)
             self.heard.append((event.event_id, event.conversation, event.body.text))
         if self.deaf:
             await asyncio.Event().wait()
@@ -91,7 +91,7 @@ def muster(tmp_path: Path) -> Muster:
     return Muster(tmp_path)
 
 
-async def until(link: AsyncIterator[Line], text: str) -> list[str]:
+async def until(link: AsyncIterator[TranscriptLine], text: str) -> list[str]:
     said: list[str] = []
     async with asyncio.timeout(20):
         while not said or said[-1] != text:
@@ -262,6 +262,6 @@ async def test_nothing_is_said_to_another_users_muster(muster: Muster, monkeypat
 
 async def test_a_connector_that_is_not_there(muster: Muster) -> None:
     async with muster.up():
-        with pytest.raises(NoRoom, match=r"has no tmux; add connectors\.tmux"):
+        with pytest.raises(NoSuchConnector, match=r"has no tmux; add connectors\.tmux"):
             async with RemoteTerminal(muster.socket, connector="tmux").attached():
                 pass

@@ -22,9 +22,9 @@ from bot.egress_client.process import pid_of, places
 from bot.interfaces.cli.main import run
 from bot.interfaces.cli.output import DONE, FAILED, NOT_RUNNING
 from bot.text.errors import UserError
-from egress.daemon.control_client import EgressClient
+from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressRefused
-from egress.settings import EgressSettings, Registration
+from egress.settings import AgentRegistration, EgressSettings
 from tests.whole.installation import end_egress
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def test_one_that_hangs_is_shown_to_hang(
     pid = pid_of(paths)
     assert pid is not None
     capsys.readouterr()
-    monkeypatch.setattr(EgressClient.status, "__kwdefaults__", {"timeout_s": 0.2})
+    monkeypatch.setattr(EgressControlClient.status, "__kwdefaults__", {"timeout_s": 0.2})
     os.kill(pid, signal.SIGSTOP)
     try:
         assert muster("egress", "status") == FAILED
@@ -141,13 +141,13 @@ def test_one_that_hangs_is_shown_to_hang(
 
 
 async def _serving(paths: Paths, name: str) -> None:
-    async with EgressClient(places(paths).control) as client:
+    async with EgressControlClient(places(paths).control) as client:
         await client.settings(EgressSettings(host="here"))
-        await client.register(Registration(agent=name, launch_id="l1", profile="none", listener="port"))
+        await client.register(AgentRegistration(agent=name, launch_id="l1", profile="none", listener="port"))
 
 
 async def _denied(paths: Paths) -> list[tuple[str, str]]:
-    async with EgressClient(places(paths).control) as client:
+    async with EgressControlClient(places(paths).control) as client:
         return [(each["agent"], each["by"]) for each in (await client.standing())["denials"]]
 
 

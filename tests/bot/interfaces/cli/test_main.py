@@ -379,7 +379,7 @@ async def test_completion_scripts(shell: Shell, name: str) -> None:
 async def test_words_that_a_shell_completes(shell: Shell, words: list[str], last: str, found: list[str]) -> None:
     from click.shell_completion import ShellComplete
 
-    program = cli.Program(shell.table, lambda: Client(shell.gateway.path))
+    program = cli.MusterProgram(shell.table, lambda: Client(shell.gateway.path))
     complete = ShellComplete(program, {}, "muster", "X").get_completions
     items = await asyncio.to_thread(complete, words, last)
     assert [item.value for item in items] == found
@@ -388,7 +388,7 @@ async def test_words_that_a_shell_completes(shell: Shell, words: list[str], last
 async def test_completion_without_an_orchestrator_is_empty(shell: Shell, tmp_path: Path) -> None:
     from click.shell_completion import ShellComplete
 
-    program = cli.Program(shell.table, lambda: Client(tmp_path / "nobody.sock"))
+    program = cli.MusterProgram(shell.table, lambda: Client(tmp_path / "nobody.sock"))
     assert ShellComplete(program, {}, "muster", "X").get_completions(["send"], "") == []
 
 

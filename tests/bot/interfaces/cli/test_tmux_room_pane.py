@@ -12,7 +12,7 @@ import pexpect
 import pytest
 
 from bot.interfaces.cli import tmux_room_pane
-from connectors.contract.agent_count_feed import Counts
+from connectors.contract.agent_count_feed import AgentCounts
 from connectors.contract.messages import Message, OpenThread
 from tests.bot.interfaces.cli.pane import LIMIT, Muster, until
 from tests.connectors.tmux.server import Server, server_of_ones_own
@@ -38,7 +38,7 @@ async def test_a_person_in_tmux_talks_with_the_fleet(muster: Muster, tmp_path: P
         await muster.at_the_prompt()
         await muster.type("hello")
         await until(lambda: muster.texts == ["hello"])
-        muster.headcount.tell(Counts(working=2, waiting=1))
+        muster.headcount.tell(AgentCounts(working=2, waiting=1))
         await muster.sees("2 working, 1 waiting, 0 failed")
         await until(lambda: "2 working, 1 waiting" in muster.tmux("display-message", "-p", "#{T:status-right}")[0])
         await muster.say("th", OpenThread(title="coder0", message=Message(text="coder0 starts")))

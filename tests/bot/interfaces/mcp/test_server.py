@@ -13,7 +13,7 @@ from bot.commands.executor import FINISH
 from database.queries.agents import tool_calls
 from database.queries.operations import audit_log, command_runs
 from fleet.journal import reader
-from fleet.journal.events import Position, ToolAsked, TurnStarted
+from fleet.journal.events import JournalPosition, ToolAsked, TurnStarted
 from fleet.sandbox import selection
 from tests.bot.orchestrator import ROOM, House, house
 
@@ -170,5 +170,5 @@ async def test_what_an_agent_does_not_wait_for_any_more_is_not_done(home: House)
 
 
 def of_kind(home: House, name: str, kind: type[Any]) -> list[Any]:
-    entries = reader.read(home.paths.agent_folder(name), Position(), 1000)
+    entries = reader.read(home.paths.agent_folder(name), JournalPosition(), 1000)
     return [entry.event for entry in entries if isinstance(entry.event, kind)]

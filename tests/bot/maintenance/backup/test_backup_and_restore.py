@@ -39,7 +39,7 @@ from database.engine import schema_revision
 from database.engine.store import Store
 from database.queries.agents import agents
 from fleet.journal import reader
-from fleet.journal.events import Entry, Opened, Position
+from fleet.journal.events import JournalEntry, JournalPosition, Opened
 from fleet.supervision import host_lifecycle
 from tests.bot.fake_agents import launch, recorded, roster, steps
 from tests.bot.maintenance.installation import STEP, die_at, hidden, people, put, standing
@@ -296,8 +296,8 @@ def test_a_backup_of_an_older_version_is_migrated(paths: Paths, revision: str) -
 
 def test_what_a_journal_says_that_was_begun_during_the_backup_is_not_told_again(paths: Paths) -> None:
     folder = paths.agent_folder("imp")
-    begun = Entry(
-        position=Position(1, 1),
+    begun = JournalEntry(
+        position=JournalPosition(1, 1),
         at=1.0,
         event=Opened(agent="imp", launch_id="l", marker="m", pid=1, protocol=1),
     )
@@ -306,14 +306,14 @@ def test_what_a_journal_says_that_was_begun_during_the_backup_is_not_told_again(
     made = asyncio.run(backup(paths, {}, now=1.0))
     asyncio.run(restore(paths, {}, made.written.file, now=2.0))
 
-    async def told() -> Position:
+    async def told() -> JournalPosition:
         store = await Store.open(paths.register_url)
         async with store.read() as tx:
             found = await agents.position(tx, "imp")
         await store.close()
-        return Position(found.incarnation, found.seq)
+        return JournalPosition(found.incarnation, found.seq)
 
-    assert asyncio.run(told()) == Position(reader.incarnations(folder)[-1], 1)
+    assert asyncio.run(told()) == JournalPosition(reader.incarnations(folder)[-1], 1)
 
 
 # --- a full disk -----------------------------------------------------------------------------------------------------

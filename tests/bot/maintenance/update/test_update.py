@@ -23,11 +23,11 @@ from bot.interfaces.cli.version_launcher import STAY, handed_over
 from bot.leadership.instance_lock import only_one
 from bot.maintenance.update import atomic_swap, default_files, packages, running_versions, versions
 from bot.maintenance.update import service as updating
-from bot.maintenance.update.packages import Candidate
+from bot.maintenance.update.packages import UpdateCandidate
 from bot.maintenance.update.relaunch import Relaunched, relaunch
 from bot.maintenance.update.service import Options, Updated
 from bot.setup import wizard
-from bot.setup.wizard import Answers
+from bot.setup.wizard import WizardAnswers
 from bot.text.errors import NotRunning, UserError
 from database import migrations
 from fleet import roles
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from bot.config.paths import Paths
 
-CANDIDATE = Candidate(version=next_version.VERSION, requirement="")
+CANDIDATE = UpdateCandidate(version=next_version.VERSION, requirement="")
 
 
 #: Backups are named by the second.
@@ -137,7 +137,7 @@ def test_a_version_that_was_built_again_is_not_the_one_that_stands(ready: Paths)
         if stands:
             next_version.installed(ready)
             (versions.folder(ready, next_version.VERSION) / versions.COMPLETE).write_text('{"sha256": "a"}')
-        candidate = Candidate(version=next_version.VERSION, requirement="/no/file.whl", digest=digest)
+        candidate = UpdateCandidate(version=next_version.VERSION, requirement="/no/file.whl", digest=digest)
         work = updating.go_to(ready, {}, candidate, Options(), now=float(next(_seconds)))
         if stands:
             asyncio.run(work)
@@ -404,7 +404,7 @@ def test_what_an_update_changes_in_the_operators_files(paths: Paths) -> None:
         "coder.md": default_files.digest("as it was shipped before"),
         "board.md": default_files.digest("board then"),
     }
-    answers = Answers(chat="terminal", preset="general", runtime="sim")
+    answers = WizardAnswers(chat="terminal", preset="general", runtime="sim")
     paths.roster_yaml.write_text(wizard.roster_yaml(answers) + "# edited\n")
     default_files.remember(paths, answers)
     found = {Path(each.path).name: (each.verdict, each.content) for each in default_files.changes(paths, before)}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bot.setup.doctor import Finding
+    from bot.setup.doctor import DoctorFinding
     from tests.postgres import Postgres
 
 
@@ -47,7 +47,7 @@ def nothing(name: str) -> str | None:
     return None
 
 
-def named(findings: list[Finding], name: str) -> Finding:
+def named(findings: list[DoctorFinding], name: str) -> DoctorFinding:
     return next(finding for finding in findings if finding.name == name)
 
 
@@ -268,7 +268,7 @@ async def test_the_register_is_looked_into(paths: Paths) -> None:
 def test_a_register_on_a_server_is_looked_into(paths: Paths, postgres: Postgres, emptied_database: str) -> None:
     paths.config.mkdir(parents=True, exist_ok=True)
 
-    def look(url: str) -> Finding:
+    def look(url: str) -> DoctorFinding:
         paths.muster_yaml.write_text(f"register: {{url: '{url}', password: 'env:DB'}}\n")
         return installation.register(loader.check(paths), paths, {"DB": "hunter2"})
 

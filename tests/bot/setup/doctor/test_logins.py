@@ -21,7 +21,7 @@ from tests.connectors.matrix.conftest import Keeper, healthy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bot.setup.doctor import Finding
+    from bot.setup.doctor import DoctorFinding
     from tests.synapse import Account, Synapse
 
 GUILD, CHANNEL = "123456789012345678", "223456789012345678"
@@ -35,7 +35,7 @@ def paths(tmp_path: Path) -> Paths:
     return made
 
 
-async def examined(paths: Paths, **environ: str) -> list[Finding]:
+async def examined(paths: Paths, **environ: str) -> list[DoctorFinding]:
     """What is found, in a thread, as the doctor waits for answers."""
     found = await asyncio.to_thread(lambda: list(logins.examine(loader.check(paths), paths, environ)))
     for each in found:

@@ -17,7 +17,7 @@ from connectors.delivery import inbox, sender
 from connectors.delivery import service as delivery
 from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.open_interactions import OpenInteractions
-from connectors.discord.read_cursor import Position
+from connectors.discord.read_cursor import ReadCursor
 from database.engine.store import Store
 from database.schema import inbox as events
 from database.schema import outbox
@@ -131,7 +131,7 @@ async def trying(folder: Path) -> AsyncIterator[Trial]:
         trial = Trial(world, api, folder)
         store = await Store.open(trial.url)
         # Nothing is to be made durable before a command is: the bot would die of that, and nobody hear of the command.
-        position = Position(floor=world.fresh(), channel=str(world.channel.id))
+        position = ReadCursor(floor=world.fresh(), channel=str(world.channel.id))
         async with store.write(STEP) as tx:
             await inbox.accept(tx, "discord", Batch(events=(), cursor=position.encode()), 1.0)
         await store.close()

@@ -17,7 +17,7 @@ from connectors.delivery import inbox, sender
 from connectors.delivery import outbox as sends
 from connectors.delivery import service as delivery
 from connectors.discord.interactions import open_interactions
-from connectors.discord.read_cursor import Position
+from connectors.discord.read_cursor import ReadCursor
 from database.engine.store import Store
 from database.schema import inbox as events
 from database.schema import outbox
@@ -69,7 +69,7 @@ async def trying(folder: Path) -> AsyncIterator[Presses]:
         store = await Store.open(trial.url)
         question = Message(text="may I?", buttons=(Button(key="✅", label="Yes"),))
         async with store.write(STEP) as tx:
-            position = Position(floor=world.fresh())
+            position = ReadCursor(floor=world.fresh())
             await inbox.accept(tx, "discord", Batch(events=(), cursor=position.encode()), 1.0)
             asked = Outbound(key=QUESTION, connector="discord", conversation=str(world.channel.id), content=question)
             await sends.put(tx, asked, time.time())

@@ -12,13 +12,13 @@ from database.queries.agents.last_results import AHEAD_S, Kind
 
 if TYPE_CHECKING:
     from database.engine.store import Store
-    from database.queries.agents.last_results import Result
+    from database.queries.agents.last_results import VisibleResult
 
 NOTE = declare("test.results.note")
 NOW = 1_000_000.0
 
 
-async def noted(store: Store, kind: Kind, at: float) -> Result:
+async def noted(store: Store, kind: Kind, at: float) -> VisibleResult:
     async with store.write(NOTE) as tx:
         await last_results.note(tx, "coder0", kind, at)
         found = await last_results.get(tx, "coder0")

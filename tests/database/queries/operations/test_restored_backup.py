@@ -65,7 +65,7 @@ async def test_nothing_that_waited_is_done_again(store: Store) -> None:
         (step,) = await tasks.steps(tx, "queued")
         assert (step.state, step.at) == ("failed", NOW)
         assert await tasks.steps(tx, "done") == []
-        assert await tasks.counts(tx) == tasks.Counts()
+        assert await tasks.counts(tx) == tasks.TaskCounts()
 
         async def column(name: str, table: Table) -> list[str]:
             return [row[0] for row in await tx.execute(select(table.c[name]).order_by(table.c.id))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert
 
-from budget.windows.even_spread_line import Line
+from budget.windows.even_spread_line import EvenSpreadLine
 from core.crash_points import declare
 from database.queries import tasks
 from database.queries.spending import limits_by_command, pacing_windows
@@ -25,7 +25,9 @@ STEP = declare("tests.pacing")
 
 
 def line(at: float) -> dict[str, Any]:
-    return asdict(Line(window="host/tokens/day", drawn_at=at, drawn_used=1.5, limit=9.0, resets_at=None, cause="first"))
+    return asdict(
+        EvenSpreadLine(window="host/tokens/day", drawn_at=at, drawn_used=1.5, limit=9.0, resets_at=None, cause="first")
+    )
 
 
 async def test_a_window_has_one_line_and_a_log_of_what_befell_it_once(store: Store) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import delete, event, update
 
 from core.crash_points import declare
 from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
-from database.queries.spending.usage_cache import EVERY_S, Asked, Tally
+from database.queries.spending.usage_cache import EVERY_S, UsageQuestion, UsageTally
 from database.queries.spending.usage_queries import AHEAD_S, HOUR, NOTHING
 from database.schema import ledger as ledger_table
 from database.schema import spending as spending_table
@@ -30,7 +30,7 @@ SCOPES = ("agent:coder0", "agent:nobody", "role:research", "profile:docs", "prov
           "host:elsewhere", "all")  # fmt: skip
 
 
-async def in_full(tx: AsyncConnection, asked: Sequence[Asked], now: float) -> list[Sums]:
+async def in_full(tx: AsyncConnection, asked: Sequence[UsageQuestion], now: float) -> list[Sums]:
     """Everything that is asked for, read anew."""
     until, made = now + AHEAD_S, []
     plain = await usage_queries.used_many(tx, [each[:2] for each in asked], until=until, heirs=HEIRS)
@@ -47,7 +47,7 @@ async def in_full(tx: AsyncConnection, asked: Sequence[Asked], now: float) -> li
     return made
 
 
-async def look(store: Store, tally: Tally, asked: Sequence[Asked], now: float) -> list[Sums]:
+async def look(store: Store, tally: UsageTally, asked: Sequence[UsageQuestion], now: float) -> list[Sums]:
     tally.begin()
     async with store.read() as tx:
         kept = await tally.look(tx, now)
@@ -73,10 +73,10 @@ class World:
         at = self.now - self.chance.choice([60.0, HOUR, DAY, 3 * DAY]) * self.chance.random()
         return self.chance.choice([at, at // HOUR * HOUR, at // DAY * DAY, 0.0, self.now, self.now + 2 * AHEAD_S])
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[UsageQuestion]:
         scopes = [(scope, self.chance.choice([None, None, "main", "spare"])) for scope in SCOPES]
         sliding = self.now - 5 * HOUR
-        return [Asked(scope, self.chance.choice([*self.starts, sliding]), account) for scope, account in scopes]
+        return [UsageQuestion(scope, self.chance.choice([*self.starts, sliding]), account) for scope, account in scopes]
 
     async def rows_come(self) -> None:
         name = self.chance.choice(["one", "two"])
@@ -93,7 +93,7 @@ class World:
         async with self.store.write(STEP) as tx:
             await usage_ledger.add(tx, new)
 
-    async def sums_are_put_right(self, tally: Tally) -> None:
+    async def sums_are_put_right(self, tally: UsageTally) -> None:
         """After rows came without their sums, and one sum was changed by hand."""
         self.seqs["two"] += 1
         at = max(self.now - self.chance.random() * DAY, self.kept_from)
@@ -110,7 +110,7 @@ class World:
                 day = await hourly_rollup.day_before(tx, day)
         tally.doubt()
 
-    async def happens(self, tally: Tally) -> str:
+    async def happens(self, tally: UsageTally) -> str:
         what = self.chance.choice(["rows", "rows", "rows", "time", "time", "back", "windows", "right", "gone", "sums"])
         match what:
             case "rows":
@@ -139,7 +139,7 @@ class World:
 
 
 async def test_whatever_happens_it_is_what_a_look_at_everything_finds(store: Store, chance: random.Random) -> None:
-    world, tally, happened = World(store, chance), Tally(), []
+    world, tally, happened = World(store, chance), UsageTally(), []
     for _ in range(70):
         happened.append(await world.happens(tally))
         asked = world.asked()
@@ -171,8 +171,8 @@ async def test_a_second_look_reads_what_came_since_and_nothing_else(store: Store
     async with store.write(STEP) as tx:
         await usage_ledger.add(tx, rows)
     starts = (NOON - 4 * HOUR, NOON - 1000.0, NOON - 2 * HOUR, 0.0)
-    asked = [Asked("agent:coder0", at) for at in starts] + [Asked("host", at) for at in starts]
-    tally = Tally()
+    asked = [UsageQuestion("agent:coder0", at) for at in starts] + [UsageQuestion("host", at) for at in starts]
+    tally = UsageTally()
     first = await look(store, tally, asked, NOON)
     assert sums(read) > 0
     read.clear()
@@ -196,15 +196,15 @@ async def test_a_second_look_reads_what_came_since_and_nothing_else(store: Store
 async def test_a_window_that_moves_along_reads_what_it_passes(store: Store, read: list[str]) -> None:
     async with store.write(STEP) as tx:
         await usage_ledger.add(tx, [row(seq, ended_at=NOON - 90.0 * seq) for seq in range(1, 200)])
-    tally = Tally()
-    (before,) = await look(store, tally, [Asked("host", NOON - 2 * HOUR)], NOON)
+    tally = UsageTally()
+    (before,) = await look(store, tally, [UsageQuestion("host", NOON - 2 * HOUR)], NOON)
     async with store.write(STEP) as tx:
         # Those that it passes stay, and all others would be missed if they were read.
         kept = ledger_table.c.ended_at.between(NOON - 2 * HOUR, NOON - 2 * HOUR + 200)
         await tx.execute(delete(ledger_table).where(~kept, ledger_table.c.seq.not_in([1, 199])))
         await tx.execute(delete(spending_table).where(spending_table.c.hour >= NOON // HOUR - 1))
     read.clear()
-    (after,) = await look(store, tally, [Asked("host", NOON - 2 * HOUR + 180)], NOON + 180)
+    (after,) = await look(store, tally, [UsageQuestion("host", NOON - 2 * HOUR + 180)], NOON + 180)
     assert (before.requests, after.requests) == (80, 78)
     assert sums(read) == 1
 
@@ -212,7 +212,7 @@ async def test_a_window_that_moves_along_reads_what_it_passes(store: Store, read
 async def test_another_register_in_its_place_is_read_anew(store: Store) -> None:
     async with store.write(STEP) as tx:
         await usage_ledger.add(tx, [row(seq, ended_at=NOON - seq % 7) for seq in range(1, 20)])
-    tally, asked = Tally(), [Asked("host", 0.0)]
+    tally, asked = UsageTally(), [UsageQuestion("host", 0.0)]
     assert (await look(store, tally, asked, NOON))[0].requests == 19
     async with store.write(STEP) as tx:
         # What a backup holds: it was made before the last ten came.
@@ -224,7 +224,7 @@ async def test_another_register_in_its_place_is_read_anew(store: Store) -> None:
 async def test_what_is_told_while_it_is_read_holds_for_the_next_look(store: Store) -> None:
     async with store.write(STEP) as tx:
         await usage_ledger.add(tx, [row(1)])
-    tally, asked = Tally(), [Asked("host", 0.0)]
+    tally, asked = UsageTally(), [UsageQuestion("host", 0.0)]
     tally.begin()
     async with store.read() as tx:
         kept = await tally.look(tx, NOON)

@@ -9,14 +9,22 @@ from hypothesis import strategies as st
 
 from fleet.host.acp.update_parser import (
     PERMISSION_CHARACTERS,
-    Call,
+    KnownToolCall,
     clean,
     events_of,
     permission_of,
     quoted,
     usage_fields,
 )
-from fleet.journal.events import Entry, Plan, Position, TextChunk, ThoughtChunk, ToolCall, Usage
+from fleet.journal.events import (
+    JournalEntry,
+    JournalPosition,
+    PlanUpdated,
+    TextChunk,
+    ThoughtChunk,
+    ToolCall,
+    UsageReported,
+)
 
 OPTIONS = [
     {"optionId": "a", "name": "Always", "kind": "allow_always"},
@@ -29,8 +37,8 @@ def block(text: Any) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def call(**fields: Any) -> Call:
-    return Call(call="c").with_update(fields)
+def call(**fields: Any) -> KnownToolCall:
+    return KnownToolCall(call="c").with_update(fields)
 
 
 def test_updates_become_events() -> None:
@@ -41,14 +49,14 @@ def test_updates_become_events() -> None:
         ThoughtChunk(turn=None, text="x")
     ]
     assert events_of({"sessionUpdate": "plan", "entries": [{"content": "a", "status": "pending", "x": 1}, 5]}, "t") == [
-        Plan(turn="t", entries=({"content": "a", "priority": None, "status": "pending"},))
+        PlanUpdated(turn="t", entries=({"content": "a", "priority": None, "status": "pending"},))
     ]
     started = {"sessionUpdate": "tool_call", "toolCallId": "c", "title": "ls", "rawInput": {"command": "ls -l"}}
     assert events_of(started, "t") == [ToolCall(turn="t", call="c", title="ls", detail="ls -l")]
     changed = {"sessionUpdate": "tool_call_update", "toolCallId": "c", "status": "completed"}
     assert events_of(changed, "t") == [ToolCall(turn="t", call="c", status="completed")]
     assert events_of({"sessionUpdate": "usage_update", "used": 5, "size": 9}, "t") == [
-        Usage(turn="t", fields={"used": 5, "size": 9})
+        UsageReported(turn="t", fields={"used": 5, "size": 9})
     ]
 
 
@@ -97,9 +105,9 @@ _kinds = ["agent_message_chunk", "agent_thought_chunk", "tool_call", "tool_call_
 @given(st.sampled_from(_kinds), st.dictionaries(st.sampled_from(_fields), _json), _json)
 def test_nonsense_never_raises_and_what_comes_of_it_can_be_written(kind: str, fields: dict[str, Any], odd: Any) -> None:
     for event in events_of({**fields, "sessionUpdate": kind}, "t"):
-        json.dumps(Entry(position=Position(1, 1), at=0.0, event=event).to_json())
-    permission_of(Call(call="c").with_update(fields), odd)
-    request = permission_of(Call(call="c").with_update(fields), OPTIONS)
+        json.dumps(JournalEntry(position=JournalPosition(1, 1), at=0.0, event=event).to_json())
+    permission_of(KnownToolCall(call="c").with_update(fields), odd)
+    request = permission_of(KnownToolCall(call="c").with_update(fields), OPTIONS)
     assert request is not None
     json.dumps(request.detail)
 

@@ -15,11 +15,18 @@ from hypothesis import strategies as st
 
 from fleet.sim.agent.model_client import Events
 from fleet.sim.provider import prompt_directives, request_script, scripted_replies, token_count
-from fleet.sim.provider.normalized_request import AssistantText, Call, Request, Result, Segment, UserText
-from fleet.sim.provider.prompt_directives import Fail, RunCommand, Say, Slow, UseTool, Wait
-from fleet.sim.provider.quota_headers import Limits
-from fleet.sim.provider.server import Provider, Settings, running
-from fleet.sim.provider.token_count import Meter, PrefixCache
+from fleet.sim.provider.normalized_request import (
+    AssistantText,
+    NormalizedRequest,
+    RequestedCall,
+    Segment,
+    ToolOutcome,
+    UserText,
+)
+from fleet.sim.provider.prompt_directives import Fail, RunCommand, Say, Slow, UseTool, WaitDirective
+from fleet.sim.provider.quota_headers import SimQuota
+from fleet.sim.provider.server import Provider, SimSettings, running
+from fleet.sim.provider.token_count import PrefixCache, TokenMeter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -205,7 +212,7 @@ async def test_an_error_before_the_answer_is_a_status_and_costs_nothing(client: 
         assert response.status == status
         assert response.headers["retry-after"] == "3"
         assert (await response.json())["error"]["message"] == "Not now."
-    assert client.provider.ledger.entries[0].usage == token_count.Usage()
+    assert client.provider.ledger.entries[0].usage == token_count.BilledTokens()
     await client.events(api, order)
     assert [entry.state for entry in client.provider.ledger.entries] == ["refused", "completed"]
 
@@ -303,8 +310,8 @@ async def test_quota_counts_what_was_billed(client: Client) -> None:
 
 async def test_a_plan_turns_away_models_whose_window_is_used_up_until_it_begins_anew() -> None:
     now = 1_800_000_000.0
-    limits = Limits(families={"opus": 1000}, refuses=True)
-    given = Settings(script=request_script.Script(limits=limits), clock=lambda: now)
+    limits = SimQuota(families={"opus": 1000}, refuses=True)
+    given = SimSettings(script=request_script.Script(limits=limits), clock=lambda: now)
     async with running(given) as provider, aiohttp.ClientSession() as session:
         client = Client(provider, session)
 
@@ -352,7 +359,7 @@ async def test_a_script_gives_orders_by_the_number_of_the_request(tmp_path: Path
     path = tmp_path / "script.yaml"
     path.write_text('requests: {1: "[[error: 529]]", "2-3": "[[say: Scripted.]]"}\nlimits: {tokens_per_week: 5}\n')
     async with (
-        running(Settings(script=request_script.read(path), log=tmp_path / "log")) as provider,
+        running(SimSettings(script=request_script.read(path), log=tmp_path / "log")) as provider,
         aiohttp.ClientSession() as session,
     ):
         client = Client(provider, session)
@@ -399,17 +406,20 @@ def test_the_program_says_where_it_listens_and_stops_when_its_lifeline_is_cut(tm
 # What is decided without a server.
 
 
-def asked(text: str, *after: Any, tools: bool = True) -> Request:
+def asked(text: str, *after: Any, tools: bool = True) -> NormalizedRequest:
     added = ("<system-reminder>[[say: no]]</system-reminder>", '<role name="coder">\n[[say: no]]\n</role>')
     items = (*(UserText(words) for words in added), UserText(text), *after)
-    return Request(
+    return NormalizedRequest(
         api="anthropic", model="m", items=items, segments=(Segment("", 0),), tools={"Bash": SHELL} if tools else {}
     )
 
 
 def test_orders_are_carried_out_part_by_part_as_tools_answer() -> None:
     text = "[[say: one]][[run: a]][[say: two]][[run: b]][[say: three]]"
-    first, second = (Call("1", "Bash"), Result("1", "A")), (Call("2", "Bash"), Result("2", "B"))
+    first, second = (
+        (RequestedCall("1", "Bash"), ToolOutcome("1", "A")),
+        (RequestedCall("2", "Bash"), ToolOutcome("2", "B")),
+    )
     assert scripted_replies.reply(asked(text)) == (Say("one"), UseTool("Bash", {"command": "a"}))
     assert scripted_replies.reply(asked(text, *first)) == (
         Say("Bash returned: A"),
@@ -438,7 +448,7 @@ def test_orders_are_read_with_what_is_in_them() -> None:
         UseTool("Bash", {"command": '[[ -f x ]] && echo "]]"'}),
         Fail(429, "No, no.", 2, 1.5),
         Slow(0.5),
-        Wait("gate"),
+        WaitDirective("gate"),
         Say("ab ab ab ", ("ab ", "ab ", "ab ")),
     )
     assert words == "Please  and  then"
@@ -457,23 +467,23 @@ def test_what_cannot_be_read_stays_words(text: str) -> None:
 def test_however_an_answer_is_cut_it_is_the_same_words_at_the_same_price(
     text: str, sizes: list[int], seed: int
 ) -> None:
-    whole = Meter(None)
+    whole = TokenMeter(None)
     whole.words("text", text)
     pieces, place = [], 0
     for size in [*sizes, len(text)]:
         pieces.append(text[place : place + size])
         place += size
-    cut = Meter(None)
+    cut = TokenMeter(None)
     assert "".join(cut.words("text", piece) for piece in pieces) == text
     assert cut.output == whole.output == token_count.count(text)
-    provider = Provider(Settings(seed=seed))
+    provider = Provider(SimSettings(seed=seed))
     assert "".join(provider.pieces(asked(text), Say(text))) == text
 
 
 @settings(max_examples=60, deadline=None)
 @given(pieces=st.lists(st.text(max_size=20), max_size=20), limit=st.integers(1, 30))
 def test_no_answer_costs_more_than_its_limit(pieces: list[str], limit: int) -> None:
-    meter = Meter(limit)
+    meter = TokenMeter(limit)
     for index, piece in enumerate(pieces):
         meter.words("thought" if index % 3 == 0 else "text", piece)
         assert meter.output <= limit
