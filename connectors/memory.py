@@ -39,7 +39,7 @@ from connectors.contract.messages import (
     Replace,
     Retitle,
     Sent,
-    TextMessage,
+    Text,
 )
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class MemoryServer:
         mentions_us: bool = False,
     ) -> str:
         """A person writes. Returns the event id."""
-        body = TextMessage(text=text, attachments=attachments, mentions_us=mentions_us)
+        body = Text(text=text, attachments=attachments, mentions_us=mentions_us)
         return self._happen(body, sender, conversation, parent)
 
     def react(self, target: str, key: str, *, sender: str = "@ana", conversation: str = "room") -> str:
@@ -299,7 +299,7 @@ class MemoryServer:
 
     def _happen(self, body: InboundBody, sender: str, conversation: str, parent: str | None) -> str:
         event_id = self._next_id()
-        if isinstance(body, TextMessage):
+        if isinstance(body, Text):
             self._wake(conversation)
         self._log.append(
             Inbound(

@@ -44,7 +44,7 @@ class Job:
     name: str
     #: Seconds from one time to the next, or a schedule.
     when: float | Cron
-    act: Callable[[], Awaitable[None]]
+    act: Callable[[], Awaitable[object]]
 
     @property
     def schedule(self) -> str:

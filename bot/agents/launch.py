@@ -131,7 +131,7 @@ async def launch_agent(
 
 async def _hold(services: Services, opened: Opening, by: str) -> TurnHold | None:
     """Why what a session is launched for begins later; None: at once, as far as is known."""
-    if not isinstance(opened.step, QueueStart) or opened.step.at is None or services.dispatcher is None:
+    if not isinstance(opened.step, QueueStart) or opened.step.at is None:
         return None
     person, snapshot = is_person(by), opened.snapshot
     if person and opened.cost is not None:

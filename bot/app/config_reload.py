@@ -80,18 +80,15 @@ async def reload(services: Services) -> Reloaded:
     # Before anybody can use them: what is not known to be a secret is not masked. A keyring may have somebody asked.
     services.redact.learn(await asyncio.to_thread(secrets.secrets_of, taken, services.environ))
     services.settings = taken
-    if services.pace is not None:
-        services.pace.renew()
+    services.pace.renew()
     try:
         notes = await _tell(services)
     except EgressRefused as error:
         services.settings = old
-        if services.pace is not None:
-            services.pace.renew()
+        services.pace.renew()
         return Reloaded(waiting=waiting, problem=str(error))
     await asyncio.to_thread(planner.take_up, services.planner, taken, services.environ)
-    if services.pace is not None:
-        services.pace.tell()
+    services.pace.tell()
     return Reloaded(changed=changed, waiting=waiting, notes=(*notes, *_missing(services)))
 
 

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 def steps(services: Services) -> TaskSteps:
     """What follows for tasks from how far their messages have come; needed before agents are kept."""
-    services.task_steps = TaskSteps(services)
-    made: TaskSteps = services.task_steps
+    services.task_steps = made = TaskSteps(services)
     return made
 
 
@@ -36,10 +35,11 @@ def install(services: Services, executor: Executor, roster: LatestRoster) -> Non
     settling = Settling(services)
     services.task_steps.ending = settling.ended
     services.settling = settling
+    services.assignment = Handing(services, executor, roster)
     services.dispatcher = Dispatcher(
         store=services.store,
         clock=services.clock,
-        hands=Handing(services, executor, roster),
+        hands=services.assignment,
         snapshot=services.pace.snapshot,
         limits=lambda: services.settings.dispatch.limits(services.settings.accounts),
         policy=lambda: services.settings.dispatch.policy(),
@@ -65,9 +65,8 @@ async def _taken(services: Services, tx: AsyncConnection, question: Question, wo
 
 def heard(services: Services) -> None:
     """An agent's journal was told on, or its host said how it is: a task may be over, or an agent free."""
-    if services.dispatcher is not None:
-        services.settling.wake()
-        services.dispatcher.wake()
+    services.settling.wake()
+    services.dispatcher.wake()
 
 
 def publishing(services: Services, publish: Callable[[Mapping[str, Any]], None]) -> Callable[[Mapping[str, Any]], None]:

@@ -29,7 +29,6 @@ from bot.commands.executor import Executor
 from bot.commands.registry import TABLE, Permission
 from bot.commands.slash_commands import CommandMenu
 from bot.config.database import open_register
-from bot.config.schema import OWN_ROOMS
 from bot.config.secrets import redaction_of
 from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.chat.duplicate_events import Overlap
@@ -40,6 +39,7 @@ from bot.maintenance.update import versions
 from bot.messaging.composer import Composer
 from bot.monitoring import health
 from connectors.contract.agent_count_feed import Headcount
+from connectors.contract.connector_protocol import AttachableConnector
 from connectors.contract.messages import Capabilities
 from fleet.roster.cache import LatestRoster
 
@@ -172,6 +172,7 @@ async def _running(
         connector = connectors.get(name)
         return connector.capabilities if connector is not None else Capabilities()
 
+    terminals = {name: each for name, each in connectors.items() if isinstance(each, AttachableConnector)}
     redact = redaction_of(settings, environ)
     speaker = Composer(paths.outgoing)
     roster = LatestRoster(
@@ -194,8 +195,8 @@ async def _running(
         settings=settings,
         environ=environ,
         paths=paths,
-        terminal=next((each for each in connectors.values() if each.kind == "terminal"), None),
-        terminals={name: each for name, each in connectors.items() if each.kind in OWN_ROOMS},
+        terminal=next((each for each in terminals.values() if each.kind == "terminal"), None),
+        terminals=terminals,
         headcount=headcount,
     )
     services.complete = words_of(services)

@@ -11,15 +11,37 @@ from bot.messaging.bridge import Bridge
 from bot.text.errors import UserError
 from bot.text.iso_timestamps import timestamp
 from connectors.contract.messages import Capabilities
+from core.redaction import SecretMasker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from bot.agents.service import Agents
+    from bot.agents.watch import Watches
+    from bot.approvals.questions import Questions
     from bot.auth.permissions import Operators
     from bot.commands.context import Origin
     from bot.commands.registry import CommandTable
+    from bot.config.loader import Settings
+    from bot.config.paths import Paths
+    from bot.egress_client.client import EgressClient
     from bot.interfaces.api.event_stream import EventHub
+    from bot.interfaces.chat.router import Conversations
+    from bot.monitoring.fleet_snapshot import Lookout
+    from bot.pacing.auto_resume import Continuing
+    from bot.pacing.runaway_guard import Breaker
+    from bot.pacing.service import PaceService
+    from bot.reports.poster import Reports
+    from bot.tasks.assignment import Handing
+    from bot.tasks.settlement import Settling
+    from bot.tasks.state_machine import TaskSteps
+    from connectors.contract.agent_count_feed import Headcount
+    from connectors.contract.connector_protocol import AttachableConnector
+    from connectors.delivery.service import Delivery
     from database.engine.store import Store
+    from fleet.launch.launch_plan import Planner
+    from scheduler.dispatch.dispatch_loop import Dispatcher
+    from scheduler.jobs import Jobs
 
 
 class HealthSource(Protocol):
@@ -44,10 +66,24 @@ async def _no_words(source: str) -> Sequence[str]:
     return ()
 
 
+class _Later:
+    """In the place of a service that is made later."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise RuntimeError(f"services.{self._name} is not made yet, and its {attribute} is asked for")
+
+
+def _later(name: str) -> Any:
+    return field(default_factory=lambda: _Later(name))
+
+
 @dataclass(kw_only=True, slots=True)
 class Services:
-    """Everything that acts. Filled while starting, in the order of the stages, and then left alone; what a test does
-    not need stays None."""
+    """Everything that acts. Filled while starting, in the order of the stages, and then left alone. What is asked for
+    before it is made raises RuntimeError."""
 
     clock: Callable[[], float]
     """Seconds since the epoch."""
@@ -61,8 +97,8 @@ class Services:
     """``connectors``, ``egress``, ``register``, ``jobs``, ``agents`` of ``health``; what is missing is unknown."""
     complete: Callable[[str], Awaitable[Sequence[str]]] = _no_words
     """The words that can follow, by source: ``agents``, ``runtimes``."""
-    redact: Any = str
-    """From a text to what may leave of it (core.redaction.SecretMasker)."""
+    redact: SecretMasker = field(default_factory=SecretMasker)
+    """From a text to what may leave of it."""
     timestamp: Callable[[float | None], str | None] = timestamp
     """RFC 3339 in UTC."""
     capabilities: Callable[[str], Capabilities] = _cannot
@@ -73,48 +109,49 @@ class Services:
     """Which rooms mirror each other."""
     overlap: Overlap = field(default_factory=Overlap)
     """Which connectors may read the same."""
-    settings: Any = None
-    """What muster.yaml says (bot.config.loader.Settings); another value once it is taken up anew
-    (bot.app.config_reload)."""
+    settings: Settings = _later("settings")
+    """What muster.yaml says; another value once it is taken up anew
+   ."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """Where references to secrets are looked up."""
-    paths: Any = None
-    delivery: Any = None
-    agents: Any = None
-    planner: Any = None
-    """What agents would be started as (fleet.launch.launch_plan.Planner)."""
-    watches: Any = None
-    lookout: Any = None
-    conversations: Any = None
-    outlet: Any = None
-    """The egress as this process knows it (bot.egress_client.client.EgressClient)."""
-    pace: Any = None
-    """Windows and their even-spread lines (bot.pacing.service.PaceService)."""
-    dispatcher: Any = None
-    """Hands tasks to agents (scheduler.dispatch.dispatch_loop.Dispatcher)."""
-    continuing: Any = None
-    """Has agents go on that stopped at a limit (bot.pacing.auto_resume.Continuing)."""
-    settling: Any = None
-    """Counts and tells what ended tasks came to (bot.tasks.settlement.Settling)."""
-    task_steps: Any = None
-    """What becomes of tasks that agents have (bot.tasks.state_machine.TaskSteps)."""
-    runaway: Any = None
-    """Pauses agents that spend with nothing to show for it (bot.pacing.runaway_guard.Breaker)."""
-    questions: Any = None
-    """What is asked of operators besides permissions (bot.approvals.questions.Questions)."""
-    reports: Any = None
-    """What is posted at times (bot.reports.poster.Reports)."""
-    jobs: Any = None
-    """What is done at times (scheduler.jobs.Jobs); jobs can be put and dropped while it runs."""
-    terminal: Any = None
+    paths: Paths = _later("paths")
+    delivery: Delivery = _later("delivery")
+    agents: Agents = _later("agents")
+    planner: Planner = _later("planner")
+    """What agents would be started as."""
+    watches: Watches = _later("watches")
+    lookout: Lookout = _later("lookout")
+    conversations: Conversations = _later("conversations")
+    outlet: EgressClient | None = None
+    """The egress as this process knows it."""
+    pace: PaceService = _later("pace")
+    """Windows and their even-spread lines."""
+    dispatcher: Dispatcher = _later("dispatcher")
+    """Decides which task begins."""
+    assignment: Handing = _later("assignment")
+    """Gives tasks to agents."""
+    continuing: Continuing = _later("continuing")
+    """Has agents go on that stopped at a limit."""
+    settling: Settling = _later("settling")
+    """Counts and tells what ended tasks came to."""
+    task_steps: TaskSteps = _later("task_steps")
+    """What becomes of tasks that agents have."""
+    runaway: Breaker = _later("runaway")
+    """Pauses agents that spend with nothing to show for it."""
+    questions: Questions = _later("questions")
+    """What is asked of operators besides permissions."""
+    reports: Reports = _later("reports")
+    """What is posted at times."""
+    jobs: Jobs = _later("jobs")
+    """What is done at times; jobs can be put and dropped while it runs."""
+    terminal: AttachableConnector | None = None
     """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""
-    terminals: Mapping[str, Any] = field(default_factory=dict)
+    terminals: Mapping[str, AttachableConnector] = field(default_factory=dict)
     """By its name, every connector that clients of ``GET /v1/terminal`` can attach to: terminals, and tmux."""
-    headcount: Any = None
-    """How many agents are at what, for connectors that show it (connectors.contract.agent_count_feed.Headcount)."""
+    headcount: Headcount = _later("headcount")
+    """How many agents are at what, for connectors that show it."""
 
     @property
     def command_prefix(self) -> str:
         """What commands begin with in chat."""
-        prefix: str = getattr(self.settings, "command_prefix", CHAT)
-        return prefix
+        return getattr(self.settings, "command_prefix", CHAT)

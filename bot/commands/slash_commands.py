@@ -13,7 +13,7 @@ from bot.commands.completion import CONFIRMING
 from bot.commands.help import CHAT_WORDS
 from bot.commands.parser import line_of
 from bot.commands.registry import ADMIN, NONE
-from connectors.contract.messages import CommandReading, TextMessage
+from connectors.contract.messages import CommandReading, Text
 from connectors.contract.slash_command_forms import Form, Option, OptionKind
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ class CommandMenu:
             *made,
         ]
 
-    def words(self, name: str, values: Mapping[str, Value]) -> TextMessage:
+    def words(self, name: str, values: Mapping[str, Value]) -> Text:
         """The line that somebody chose, or what they said."""
         if name == SAY:
-            return TextMessage(text=str(values.get("text", "")), reading=CommandReading.TALK)
+            return Text(text=str(values.get("text", "")), reading=CommandReading.TALK)
         command = named(self.table).get(name)
         if command is None:
             line = " ".join([name, *(_plain(values[key]) for key in ("id",) if key in values)])
@@ -68,7 +68,7 @@ class CommandMenu:
             known = {parameter.name.replace("_", "-"): parameter.name for parameter in command.parameters}
             given = {known[key]: _typed(value) for key, value in values.items() if key in known}
             line = line_of(command, given)
-        return TextMessage(text=line, reading=CommandReading.COMMAND)
+        return Text(text=line, reading=CommandReading.COMMAND)
 
     async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:
         """The words that there are now, those first that begin with what is typed."""

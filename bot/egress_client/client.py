@@ -102,9 +102,8 @@ class EgressClient:
 
     def _copied(self, actions: Sequence[Action]) -> None:
         self._news.after(actions)
-        if self.services.pace is not None:
-            self.services.pace.used()
-        if self.services.jobs is not None and self.services.settings.pacing.runaway is not None:
+        self.services.pace.used()
+        if self.services.settings.pacing.runaway is not None:
             self.services.jobs.soon("runaways")
 
     # --- keeping it -----------------------------------------------------------------------------------------------

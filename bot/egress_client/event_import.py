@@ -96,12 +96,10 @@ class EgressEventImport:
     async def noted(self, tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> None:
         """What providers answered, in the transaction that writes it, after what they said of their windows."""
         self._answering.heard(entries)
-        if self.services.continuing is not None:
-            await self.services.continuing.met_provider(tx, entries)
+        await self.services.continuing.met_provider(tx, entries)
 
     async def _met_limit(self, tx: AsyncConnection, row: AgentRow, key: str, action: Action) -> None:
-        if self.services.continuing is not None:
-            await self.services.continuing.met_limit(tx, row, key, action)
+        await self.services.continuing.met_limit(tx, row, key, action)
 
     def after(self, actions: Sequence[Action]) -> None:
         """These are committed."""

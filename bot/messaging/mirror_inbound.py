@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bot.messaging.composer import MessagePlace
 from bot.text import markdown
-from connectors.contract.messages import CommandReading, Edit, Emphasis, Priority, Redaction, Replace, TextMessage
+from connectors.contract.messages import CommandReading, Edit, Emphasis, Priority, Redaction, Replace, Text
 from connectors.delivery import inbox, outbox
 from core.crash_points import declare
 
@@ -62,14 +62,14 @@ class Mirror:
         """Carry an event to the rooms that mirror the one that it happened in; of one that is not mirrored, nothing."""
         bridge = self.services.bridge
         match inbound.body:
-            case TextMessage() as body if inbound.parent is None and bridge.joins(_place(inbound)):
+            case Text() as body if inbound.parent is None and bridge.joins(_place(inbound)):
                 await self._words(inbound, body)
             case Edit(target=target, text=text) if bridge.rooms:
                 await self._change(inbound, target, quoted(bridge.who(inbound.identity), f"{text} (edited)"))
             case Redaction(target=target) if bridge.rooms:
                 await self._change(inbound, target, None)
 
-    async def _words(self, inbound: Inbound, body: TextMessage) -> None:
+    async def _words(self, inbound: Inbound, body: Text) -> None:
         # A command that was chosen from a menu is shown as it is typed.
         words = f"{self.services.command_prefix}{body.text}" if body.reading is CommandReading.COMMAND else body.text
         text = self.services.redact(quoted(self.services.bridge.who(inbound.identity), words, body.attachments))

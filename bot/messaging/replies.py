@@ -23,7 +23,7 @@ from connectors.contract.messages import (
     React,
     Reaction,
     Replace,
-    TextMessage,
+    Text,
 )
 from connectors.delivery import inbox, outbox
 from core.crash_points import declare
@@ -104,7 +104,7 @@ class Replies:
                 at,
                 can,
                 priority=Priority.REPLY if here else Priority.FINAL,
-                reply_to=inbound.event_id if here and (private or isinstance(inbound.body, TextMessage)) else None,
+                reply_to=inbound.event_id if here and (private or isinstance(inbound.body, Text)) else None,
                 buttons=buttons if here else (),
                 private=private,
             ):
@@ -124,7 +124,7 @@ class Replies:
     def _places(self, inbound: Inbound, key: str) -> list[tuple[str, MessagePlace, bool]]:
         """Under which key and where an answer is said, and whether that is where the event came from."""
         place = MessagePlace(inbound.connector, conversation=inbound.conversation)
-        if not isinstance(inbound.body, TextMessage):
+        if not isinstance(inbound.body, Text):
             return [(key, place, True)]
         return [(each, at, at == place) for each, at in self.services.bridge.spread(key, place)]
 

@@ -197,10 +197,10 @@ async def tmux_open(ctx: Context, name: str | None = None) -> Reply:
     """
     from bot.text.errors import UserError
     from bot.text.markdown import code, one_line
-    from connectors.contract.connector_protocol import NotReady
+    from connectors.contract.connector_protocol import NotReady, PaneConnector
     from core.validation_errors import there_are
 
-    panes = {each: connector for each, connector in ctx.services.terminals.items() if connector.kind == "tmux"}
+    panes = {each: pane for each, pane in ctx.services.terminals.items() if isinstance(pane, PaneConnector)}
     if not panes:
         raise UserError("No tmux connector is configured. Write `tmux: {}` under connectors into muster.yaml.")
     if name is None and len(panes) > 1:

@@ -28,5 +28,4 @@ async def end(
         "over": f"⚖️ The time of what was authorized for {markdown.code(row.scope)} ({amount}) is over",
     }
     text = f"{words[how]}: it spends at its pace, which {command_line('pace')} shows."
-    if services.agents is not None:
-        await rooms.say(services, tx, f"authorization/{row.id}/{how}", text)
+    await rooms.say(services, tx, f"authorization/{row.id}/{how}", text)

@@ -225,11 +225,9 @@ class Continuing:
 
     def is_on(self, name: str) -> bool:
         """Whether an agent goes on by itself, as the roster says, or else muster.yaml."""
-        lookout = self.services.lookout
-        entry = lookout.roster.entry(name) if lookout is not None else None
+        entry = self.services.lookout.roster.entry(name)
         own = None if entry is None else entry.auto_continue
-        on: bool = self.services.settings.pacing.auto_continue if own is None else own
-        return on
+        return self.services.settings.pacing.auto_continue if own is None else own
 
     async def _resets_at(self, tx: AsyncConnection, row: AgentRow, each: Continuation, snapshot: PaceSnapshot) -> float:
         """When the windows open that hold it; where nobody knows, a while from now."""
@@ -279,7 +277,7 @@ class Continuing:
             # Further away than that it is by a clock that was set back since.
             return
         self._next = now + stagger
-        if each.is_ahead and self.services.pace is not None:
+        if each.is_ahead:
             # The egress is to know what room there is before the agent asks for it.
             await self.services.pace.redraw()
             await self.services.pace.push()

@@ -61,9 +61,7 @@ async def of_a_turn(
     Raises:
         RegisterError: the register cannot be read.
     """
-    cost = NOTHING
-    if services.dispatcher is not None:
-        cost = await services.dispatcher.cost_of(role=row.role, runtime=row.runtime, model=row.model, kind=TURN)
+    cost = await services.dispatcher.cost_of(role=row.role, runtime=row.runtime, model=row.model, kind=TURN)
     found = in_the_way(standings, snapshot, cost)
     # There is never room for a turn that is larger than its window: then any room will do.
     return found if found is None or found.at is not None else in_the_way(standings, snapshot)

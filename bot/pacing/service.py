@@ -220,7 +220,7 @@ class PaceService:
                 for row in over:
                     await authorization_expiry.end(self.services, tx, row, "over" if row.until <= now else "used", now)
             self._logged |= {(each.window, each.kind, each.at) for each in befell}
-        if over and self.services.delivery is not None:
+        if over:
             self.services.delivery.wake()
         if not (drawn.fresh or over):
             return False

@@ -23,7 +23,7 @@ from budget.costs.task_cost_projection import expected
 from budget.policy import model_downgrade
 from budget.policy.account_choice import AccountCandidate, WindowRoom, choose
 from budget.policy.model_downgrade import Downgrade, HeldBack, QueueStart, RefuseStart, Rung, Tried
-from budget.windows.pace_admission import Cost, PacePolicy, Waits, decide
+from budget.windows.pace_admission import Cost, Waits, decide
 from core.crash_points import declare
 from database.queries.agents import agents, session_accounts
 from database.queries.agents.session_accounts import AccountLease
@@ -154,10 +154,7 @@ async def snapshot_of(services: Services) -> PaceSnapshot:
     Raises:
         RegisterError: the register cannot be read.
     """
-    if services.pace is None:
-        return PaceSnapshot(now=services.clock(), policy=PacePolicy())
-    found: PaceSnapshot = await services.pace.snapshot()
-    return found
+    return await services.pace.snapshot()
 
 
 def cost_of(

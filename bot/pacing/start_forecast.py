@@ -66,7 +66,7 @@ async def draws(
         and model in (None, row.model)
     ]
     if able:
-        return [await services.dispatcher.hands.draw(row, snapshot) for row in able[:_ASKED]]
+        return [await services.assignment.draw(row, snapshot) for row in able[:_ASKED]]
     made = [
         snapshot.for_draw(role=role, runtime=runtime, model=model, provider=account.provider, account=name)
         for name, account in services.settings.accounts.items()

@@ -17,6 +17,7 @@ from database.queries import tasks
 from database.queries.agents import agent_messages, agents
 from database.queries.spending import limits_by_command, pacing_windows, turn_outcomes, usage_queries
 from database.queries.spending.usage_cache import UsageQuestion, UsageTally
+from fleet.launch.launch_plan import DEFAULT_ROLE
 from fleet.roster.launch_overrides import Basis
 from fleet.sandbox.profiles import merged
 
@@ -103,8 +104,7 @@ class Gathering:
         return self._turn[1]
 
     def _roster_budgets(self) -> Mapping[str, int]:
-        lookout = self.services.lookout
-        return (lookout.roster.budgets or {}) if lookout is not None else {}
+        return self.services.lookout.roster.budgets or {}
 
     async def _spenders(self, tx: AsyncConnection, settings: Settings) -> dict[str, Spender]:
         return await spenders_of(tx, self.services, settings)
@@ -180,15 +180,14 @@ class Gathering:
 async def spenders_of(tx: AsyncConnection, services: Services, settings: Settings) -> dict[str, Spender]:
     """Every agent that there is, or that the roster has, by its name."""
     lineages = lineages_of(settings)
-    lookout = services.lookout
-    if lookout is not None:
-        await lookout.roster.refresh()
+    roster = services.lookout.roster
+    await roster.refresh()
     found = {}
-    entries = () if lookout is None else lookout.roster.entries
     default = settings.agents.sandbox or "bubblewrap"
-    for entry in entries:
+    for entry in roster.entries:
         profile = entry.sandbox or default
-        found[entry.name] = Spender(name=entry.name, role=entry.role, profiles=lineages.get(profile, (profile,)))
+        role = entry.role or DEFAULT_ROLE
+        found[entry.name] = Spender(name=entry.name, role=role, profiles=lineages.get(profile, (profile,)))
     for row in await agents.every(tx):
         basis = Basis.from_json(row.basis)
         said = {} if basis is None or row.wanted == "stopped" else basis.said

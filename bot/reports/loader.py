@@ -89,7 +89,7 @@ async def gather(services: Services, kind: Kind, *, now: float, begin: float, en
     """
     zone: ZoneInfo = services.settings.timezone
     windows = await gather_windows(services, now, by_role=kind == "weekly")
-    views: Sequence[AgentView] = await services.agents.view() if kind == "fleet" and services.agents is not None else ()
+    views: Sequence[AgentView] = await services.agents.view() if kind == "fleet" else ()
     behind = services.outlet.behind() if services.outlet is not None else None
     async with services.store.read() as tx:
         facts = ReportFacts(kind=kind, now=now, zone=zone, begin=begin, end=end, behind=behind, windows=windows)

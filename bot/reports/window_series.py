@@ -49,8 +49,6 @@ async def standing_windows(services: Services, now: float) -> list[WindowFacts]:
 
 async def _standings(services: Services) -> list[tuple[WindowState, Figures]]:
     """Every window with its figures, those first that are used up most."""
-    if services.pace is None:
-        return []
     gate = None if services.outlet is None else await services.outlet.standing()
     snapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
     return [(snapshot.standings[each.key], each) for each in snapshot.every()]

@@ -43,7 +43,7 @@ async def show_budget(ctx: Context) -> Reply:
     services = ctx.services
     now = services.clock()
     standing = None if services.outlet is None else await services.outlet.standing()
-    snapshot = None if services.pace is None else (await services.pace.snapshot()).seen_at_the_gate(standing)
+    snapshot = (await services.pace.snapshot()).seen_at_the_gate(standing)
     if standing is None:
         # What a share comes to in tokens is shown as the share that it is.
         plain = [each for each in await holding(services) if each.account is None]

@@ -39,7 +39,7 @@ async def holding(services: Services) -> tuple[LimitSettings, ...]:
     async with services.store.read() as tx:
         given = await limits_by_command.every(tx)
     limits = limits_of(services.settings, await _roster_budgets(services), given)
-    return limits if services.pace is None else await services.pace.enforced(limits)
+    return await services.pace.enforced(limits)
 
 
 async def held_now(services: Services) -> tuple[HeldLimit, ...]:
@@ -190,9 +190,9 @@ async def _passed(services: Services, row: BudgetRow) -> str:
     """What is to be said of a limit that was used up before it was set."""
     used = 0.0
     if row.unit == "share":
-        snapshot = None if services.pace is None else await services.pace.snapshot()
+        snapshot = await services.pace.snapshot()
         key = f"{row.scope}/share/account:{row.of}/{row.window}"
-        standing = None if snapshot is None else snapshot.standings.get(key)
+        standing = snapshot.standings.get(key)
         used = 0.0 if standing is None else standing.window.known_use or 0.0
     elif services.outlet is not None and (standings := await services.outlet.standing()) is not None:
         kind, scope = addressed(row.scope)
@@ -302,9 +302,8 @@ async def _nothing_set(services: Services, scope: str, within: str | None) -> Us
 
 async def _pushed(services: Services) -> str:
     """Tell the egress, and whoever paces. A sentence when the egress does not hear of it now."""
-    if services.pace is not None:
-        await services.pace.redraw()
-        services.pace.tell()
+    await services.pace.redraw()
+    services.pace.tell()
     if services.outlet is None or await services.outlet.push():
         return ""
     return " ⚠️ The egress does not answer now; it is told as soon as it does, and until then what held before holds."

@@ -145,7 +145,7 @@ async def show_accounts(ctx: Context) -> Reply:
     seen = {each.account for each in found}
     silent = [name for name in services.settings.accounts if name not in seen]
     providers = {name: account.provider for name, account in services.settings.accounts.items()}
-    data = [
+    data: list[dict[str, Any]] = [
         *({"account": name, "provider": providers[name], "windows": []} for name in silent),
         *(
             {

@@ -207,8 +207,7 @@ class Handing:
     def handed_over(self, agent: str) -> None:
         self.services.agents.bring_mail(agent)
         self.services.delivery.wake()
-        if self.services.pace is not None:
-            self.services.pace.begun()
+        self.services.pace.begun()
 
     async def start(self, task: Task, agent: str) -> TaskWait | None:
         """Start an agent for a task, a rung lower where its model has no room; why it is not started, or None."""

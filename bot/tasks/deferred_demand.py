@@ -54,7 +54,7 @@ async def read(services: Services, snapshot: PaceSnapshot) -> list[DeferredDeman
     found = []
     for row in rows:
         count, tokens, usd = held[row.name]
-        draws = await services.dispatcher.hands.draw(row, snapshot)
+        draws = await services.assignment.draw(row, snapshot)
         keys = frozenset(standing.window.key for standing in draws)
         found.append(DeferredDemand(cost=Cost(tokens=tokens, usd=usd), count=count, windows=keys))
     return found

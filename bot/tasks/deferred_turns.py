@@ -64,8 +64,6 @@ async def look(services: Services, row: AgentRow, by: str) -> TurnHold | Begins:
     Raises:
         RegisterError: the register cannot be read.
     """
-    if services.pace is None or services.dispatcher is None:
-        return Begins()
     person = is_person(by)
     async with services.store.read() as tx:
         before = await tasks.held_turns(tx, row.name)
@@ -76,7 +74,7 @@ async def look(services: Services, row: AgentRow, by: str) -> TurnHold | Begins:
         snapshot = await services.pace.snapshot()
         if not snapshot.standings and not before:
             return Begins()
-        standings = await services.dispatcher.hands.draw(row, snapshot)
+        standings = await services.assignment.draw(row, snapshot)
         cost = await services.dispatcher.cost_of(role=row.role, runtime=row.runtime, model=row.model, kind=TURN)
     except (MusterError, OSError):
         if not before:

@@ -103,7 +103,7 @@ async def missing(services: Services, task: Task) -> Missing:
         row = None if task.agent is None else await agents.get(tx, task.agent)
     cost = await _cost(services, task, row)
     if task.kind == TURN and row is not None:
-        standings = await services.dispatcher.hands.draw(row, snapshot)
+        standings = await services.assignment.draw(row, snapshot)
         # Those that stand before it go with it, and it is one of those that are read.
         needed = deferred_demand.needed(
             await deferred_demand.read(services, snapshot),
@@ -115,7 +115,7 @@ async def missing(services: Services, task: Task) -> Missing:
         )
         return Missing(leave=needed.leave, helpless=None if needed.leave else needed.helpless)
     if row is not None:
-        draws: Sequence[Sequence[WindowState]] = [await services.dispatcher.hands.draw(row, snapshot)]
+        draws: Sequence[Sequence[WindowState]] = [await services.assignment.draw(row, snapshot)]
     else:
         draws = await start_forecast.draws(services, snapshot, role=task.role, runtime=None, model=None)
     # As one of critical urgency it passes the line; the bound at the egress holds it all the same.

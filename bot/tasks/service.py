@@ -217,8 +217,7 @@ async def add(
         return task.id
 
     task_id = await ctx.commit("add", act)
-    if services.dispatcher is not None:
-        await services.dispatcher.look_once()
+    await services.dispatcher.look_once()
     async with services.store.read() as tx:
         task = await tasks.get(tx, task_id)
         ahead = 0 if task is None else await tasks.ahead(tx, task)
@@ -450,8 +449,7 @@ async def cancel(ctx: Context, wanted: str | None) -> Reply:
         services.agents.bring_mail(done["agent"])
         if done["turn"] is not None:
             note = await _end_turn(ctx, done["agent"], done["turn"])
-    if services.dispatcher is not None:
-        services.dispatcher.wake()
+    services.dispatcher.wake()
     text = f"Task {markdown.code(done['id'])} is cancelled.{note}"
     return Reply(text, {"id": done["id"], "state": "cancelled"})
 
@@ -486,8 +484,7 @@ async def close(ctx: Context, wanted: str | None, *, failed: bool) -> Reply:
         return {"id": task.id, "state": state}
 
     done = await ctx.commit("close", act)
-    if services.dispatcher is not None:
-        services.dispatcher.wake()
+    services.dispatcher.wake()
     return Reply(f"Task {markdown.code(done['id'])} is {done['state']}.", done)
 
 

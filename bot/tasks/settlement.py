@@ -103,9 +103,8 @@ class Settling:
                     await self.services.task_steps.settle(tx, task, whole=counted == "all")
                 self._left.pop(task_id, None)
                 self.services.delivery.wake()
-                if self.services.dispatcher is not None:
-                    self.services.dispatcher.learned_more()
-                    self.services.dispatcher.wake()
+                self.services.dispatcher.learned_more()
+                self.services.dispatcher.wake()
 
     def _may_end(self, task: str) -> bool:
         """Whether the transaction that ends it may still be under way, however long the task was as it is."""

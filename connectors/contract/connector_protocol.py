@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from core.errors import MusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from connectors.contract.messages import Attachment, Batch, Capabilities, Health, Outbound, Sent
 
@@ -166,6 +167,45 @@ class Device:
 
 class UnknownDevice(MusterError):
     """No device is called so, or several are."""
+
+
+class AttachedProgram(Protocol):
+    """A program that shows a connector's room: iterated over, it gives the lines to show, until it is detached."""
+
+    async def receive(self, request: object) -> dict[str, Any]:
+        """Do what the program asks by a JSON object, and answer with one. Bad requests are answered, not raised."""
+
+    def __aiter__(self) -> AsyncIterator[RoomLine]: ...
+
+
+class RoomLine(Protocol):
+    """One thing that shows in a room."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class AttachableConnector(Connector, Protocol):
+    """A connector whose room is shown by programs on this machine."""
+
+    def attached(self, after: int | None = None) -> AbstractAsyncContextManager[AttachedProgram]:
+        """Attach a program; it is detached at the end.
+
+        Args:
+            after: the number of the last line that it shows already.
+        """
+
+
+@runtime_checkable
+class PaneConnector(AttachableConnector, Protocol):
+    """One that opens a pane for that program."""
+
+    async def open(self) -> str:
+        """Make the pane where there is none, and say where it is.
+
+        Raises:
+            NotReady: it cannot be made; the message says what to do.
+        """
 
 
 @runtime_checkable

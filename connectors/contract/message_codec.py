@@ -28,13 +28,13 @@ from connectors.contract.messages import (
     Remark,
     Replace,
     Retitle,
-    TextMessage,
+    Text,
 )
 from core.errors import MusterError
 from database.schema.text_types import storable
 
 _INBOUND: dict[str, type[InboundBody]] = {
-    "text": TextMessage,
+    "text": Text,
     "reaction": Reaction,
     "redaction": Redaction,
     "edit": Edit,
@@ -85,7 +85,7 @@ def decode_inbound(stored: Any) -> InboundBody:
     """
     kind = _kind(stored, _INBOUND)
     values = dict(stored)
-    if kind is TextMessage:
+    if kind is Text:
         values["attachments"] = tuple(_make(Attachment, item) for item in stored.get("attachments", ()))
         values["reading"] = CommandReading(stored.get("reading", CommandReading.PLAIN))
     return _make(kind, values)

@@ -37,7 +37,7 @@ class CommandReading(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextMessage:
+class Text:
     """A message that a person wrote."""
 
     text: str
@@ -82,7 +82,7 @@ class Remark:
     text: str
 
 
-InboundBody: TypeAlias = TextMessage | Reaction | Redaction | Edit | Remark
+InboundBody: TypeAlias = Text | Reaction | Redaction | Edit | Remark
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

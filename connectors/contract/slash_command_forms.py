@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from connectors.contract.messages import TextMessage
+    from connectors.contract.messages import Text
 
 Value: TypeAlias = "str | int | float | bool"
 
@@ -70,7 +70,7 @@ class Commands(Protocol):
     def forms(self) -> Sequence[Form]:
         """All of them."""
 
-    def words(self, name: str, values: Mapping[str, Value]) -> TextMessage:
+    def words(self, name: str, values: Mapping[str, Value]) -> Text:
         """What is said by choosing a command with these values, which may be anything; for the inbox."""
 
     async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from connectors.contract.messages import Attachment, ButtonStyle, Edit, Inbound, Reaction, Redaction, TextMessage
+from connectors.contract.messages import Attachment, ButtonStyle, Edit, Inbound, Reaction, Redaction, Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def written(message: Json, *, connector: str, me: str, parent: str | None) -> In
     if not text and not attachments:
         return None
     return _inbound(
-        message, TextMessage(text=text, attachments=attachments, mentions_us=mentioned), author, "", connector, parent
+        message, Text(text=text, attachments=attachments, mentions_us=mentioned), author, "", connector, parent
     )
 
 

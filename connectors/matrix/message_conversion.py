@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from connectors.contract.messages import Attachment, Edit, Emphasis, Inbound, Message, Reaction, Redaction, TextMessage
+from connectors.contract.messages import Attachment, Edit, Emphasis, Inbound, Message, Reaction, Redaction, Text
 from connectors.matrix.encrypted_files import FileSecrets, objection
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _edit(content: Json) -> Edit | None:
     return Edit(target=target, text=_string(fresh.get("body")) or _string(content.get("body")).removeprefix("* "))
 
 
-def _text(content: Json, me: Me) -> TextMessage | None:
+def _text(content: Json, me: Me) -> Text | None:
     kind = _string(content.get("msgtype"))
     attachments: tuple[Attachment, ...] = ()
     if kind in _WORDS:
@@ -160,7 +160,7 @@ def _text(content: Json, me: Me) -> TextMessage | None:
     if _object(_relation(content).get("m.in_reply_to")):
         text = _REPLY_QUOTE.sub("", text, count=1) if _REPLY_QUOTE.match(text) else text
     text, mentioned = without_mention(text, me, named=_names_us(content, me))
-    return TextMessage(text=text, attachments=attachments, mentions_us=mentioned)
+    return Text(text=text, attachments=attachments, mentions_us=mentioned)
 
 
 def _attached(content: Json) -> tuple[str, tuple[Attachment, ...]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import structlog
 
 from connectors.contract.connector_protocol import NeedsPerson
-from connectors.contract.messages import Batch, TextMessage
+from connectors.contract.messages import Batch, Text
 from connectors.matrix import room_history
 from connectors.matrix.homeserver_client import LOGGED_OUT, HomeserverClient, HomeserverRequestError, MatrixRefusal
 from connectors.matrix.message_conversion import Me, inbound
@@ -274,7 +274,7 @@ class SyncLoop:
                 continue
             found = inbound(opened, connector=self.connector, room=room, me=self.me, place_of=self.rooms.place_of)
             if found is not None:
-                if isinstance(found.body, TextMessage):
+                if isinstance(found.body, Text):
                     self.rooms.saw(found.event_id, found.conversation)
                 said.append(replace(found, groups=groups))
         return said

@@ -32,7 +32,7 @@ from connectors.contract.messages import (
     Replace,
     Retitle,
     Sent,
-    TextMessage,
+    Text,
 )
 from connectors.terminal.transcript import RoomTranscript, TranscriptLine
 from core.errors import MusterError
@@ -185,7 +185,7 @@ class TerminalConnector:
             body=body,
         )
         await self._sink(Batch(events=(inbound,), cursor=None))
-        if isinstance(body, TextMessage) and self._transcript.find(event_id) is None:
+        if isinstance(body, Text) and self._transcript.find(event_id) is None:
             line = TranscriptLine(
                 kind="input",
                 id=event_id,
@@ -356,7 +356,7 @@ class TerminalSession:
             )
         self._check(conversation)
         event_id = self._event_id(event_id)
-        await self._connector.receive(TextMessage(text=text), conversation=conversation, event_id=event_id)
+        await self._connector.receive(Text(text=text), conversation=conversation, event_id=event_id)
         return event_id
 
     async def react(self, target: str, key: str, *, event_id: str | None = None) -> str:

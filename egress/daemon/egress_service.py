@@ -24,7 +24,7 @@ from egress.daemon.control_server import EgressControlServer
 from egress.http.agent_listeners import ListenerError, Listeners
 from egress.http.proxy import Proxy
 from egress.http.registered_agent import RegisteredAgent
-from egress.ledger import UsageLedger
+from egress.ledger.service import UsageLedger
 from egress.ledger.writer_thread import LedgerHead
 from egress.limits.admission_control import AdmissionControl
 from egress.limits.freeze_and_kill import enforce

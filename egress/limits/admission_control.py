@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from budget.limits.request_admission import Share
-    from egress.ledger import UsageLedger
     from egress.ledger.model import Observation
+    from egress.ledger.service import UsageLedger
     from egress.limits.admission_interface import AdmissionRequest, Ending
     from egress.limits.agent_counter_index import AgentCounters
     from egress.limits.limit_counters import LimitCounter

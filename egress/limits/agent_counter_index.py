@@ -14,7 +14,7 @@ from egress.limits.limit_counters import LimitCounter, Spending, key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from egress.ledger import UsageLedger
+    from egress.ledger.service import UsageLedger
     from egress.settings import AgentRegistration, EgressSettings, LimitSettings, PaceSettings
 
 

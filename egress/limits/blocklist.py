@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from egress.ledger import UsageLedger
+    from egress.ledger.service import UsageLedger
     from egress.settings import Policy
 
 _log = structlog.get_logger(__name__)

@@ -27,7 +27,7 @@ from egress.limits.admission_interface import LedgerUnwritable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from egress.ledger import UsageLedger
+    from egress.ledger.service import UsageLedger
     from egress.settings import AgentRegistration
 
 _log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from budget.limits.request_admission import LimitState, RefuseRequest, Why
-    from egress.ledger import UsageLedger
+    from egress.ledger.service import UsageLedger
     from egress.limits.agent_counter_index import AgentCounters
     from egress.limits.limit_counters import LimitCounter
     from egress.limits.reservation import GateLease

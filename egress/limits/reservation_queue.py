@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from budget.costs.request_usage_from_history import History
     from budget.costs.token_prices import Rates
     from budget.limits.waiting_requests import WaitingRequest
-    from egress.ledger import UsageLedger
+    from egress.ledger.service import UsageLedger
     from egress.limits.admission_control import AdmissionControl
     from egress.limits.admission_interface import AdmissionRequest, Cut
     from egress.limits.agent_counter_index import AgentCounters, Tallies

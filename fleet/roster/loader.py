@@ -222,7 +222,7 @@ def schema(known_roles: Sequence[str] = ()) -> dict[str, Any]:
     """The JSON schema of roster.yaml, for editors that complete and check it."""
     whole = RosterFile.model_json_schema()
     if known_roles:
-        for block in ("Defaults", "AgentEntry"):
+        for block in ("RosterDefaults", "AgentEntry"):
             role = whole["$defs"][block]["properties"]["role"]
             role["anyOf"] = [{"enum": list(known_roles)}, {"pattern": f"^{roles.ROLE_NAME.pattern}$"}, {"type": "null"}]
     return {"$schema": SCHEMA_DIALECT, **whole}

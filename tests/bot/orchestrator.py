@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from bot.egress_client.client import EgressClient
     from bot.egress_client.source import EgressSource
     from database.queries.agents.agents import AgentRow
     from fleet.sim.provider.server import Provider
@@ -46,6 +47,12 @@ operators:
   memory:@otto: operator
   memory:@vera: viewer
 """
+
+
+def egress_client(orchestrator: Orchestrator) -> EgressClient:
+    """The egress as it knows it."""
+    assert orchestrator.services.outlet is not None
+    return orchestrator.services.outlet
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from connectors.contract.messages import Message, OpenThread, Outbound, Priority, React, Remark, Replace, TextMessage
+from connectors.contract.messages import Message, OpenThread, Outbound, Priority, React, Remark, Replace, Text
 from connectors.delivery import inbox, outbox
 from connectors.delivery.service import Delivery
 from core import crash_points
@@ -60,10 +60,10 @@ async def lead(store: Store, connector: Connector, events: int) -> None:
 
     async def handle(arrival: Arrival) -> None:
         body = arrival.inbound.body
-        assert isinstance(body, TextMessage | Remark)
-        if isinstance(body, TextMessage) and body.text == "poison":
+        assert isinstance(body, Text | Remark)
+        if isinstance(body, Text) and body.text == "poison":
             raise RuntimeError("no antidote")
-        said = consequences(arrival.inbound.event_id, body.text) if isinstance(body, TextMessage) else []
+        said = consequences(arrival.inbound.event_id, body.text) if isinstance(body, Text) else []
         async with store.write(HANDLE) as tx:
             for key, content, thread_of, priority in said:
                 await _put(tx, key, content, arrival, thread_of, priority)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from connectors.contract.connector_protocol import MessageRefused, NotReady, TryLater
-from connectors.contract.messages import Batch, File, Message, OpenThread, Outbound, React, Replace, Sent, TextMessage
+from connectors.contract.messages import Batch, File, Message, OpenThread, Outbound, React, Replace, Sent, Text
 from connectors.memory import MemoryConnector, MemoryServer
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ async def received(connector: MemoryConnector, cursor: str | None, count: int) -
 
     async def sink(batch: Batch) -> None:
         nonlocal place
-        texts.extend(event.body.text for event in batch.events if isinstance(event.body, TextMessage))
+        texts.extend(event.body.text for event in batch.events if isinstance(event.body, Text))
         place = batch.cursor or place
         if len(texts) >= count:
             enough.set()

@@ -56,8 +56,8 @@ async def make(
         return f"{datetime.fromtimestamp(at, settings.timezone):%H:%M} ({settings.timezone.key})"
 
     async def open_way(asked: WayAsked) -> EgressGrant:
-        way: EgressGrant = await services.outlet.open_way(asked)
-        return way
+        assert services.outlet is not None
+        return await services.outlet.open_way(asked)
 
     def told() -> None:
         services.delivery.wake()

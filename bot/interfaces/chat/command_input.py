@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bot.commands.registry import CommandTable, Permission
-    from connectors.contract.messages import TextMessage
+    from connectors.contract.messages import Text
 
 #: How much of a line that is no command is kept for the audit.
 _KEPT_LINE = 500
@@ -67,7 +67,7 @@ class Ready:
     """usage or unknown, with a refusal."""
 
 
-def said(body: TextMessage, *, prefix: str, table: CommandTable = TABLE) -> Said:
+def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
     """What a message is; where it was chosen from a menu, that says also which of both."""
     match body.reading:
         case CommandReading.COMMAND:

@@ -83,14 +83,15 @@ def _check_not_the_last(ctx: Context, connector: str, name: str, known: tuple[De
 
 def _keepers(ctx: Context, name: str | None) -> dict[str, DeviceKeeper]:
     settings, delivery = ctx.services.settings, ctx.services.delivery
-    names = [each.name for each in settings.connectors]
-    found = {each: delivery.connector(each) for each in names}
-    keepers = {each: keeper for each, keeper in found.items() if isinstance(keeper, DeviceKeeper)}
+    keepers: dict[str, DeviceKeeper] = {}
+    for each in settings.connectors:
+        if isinstance(connector := delivery.connector(each.name), DeviceKeeper):
+            keepers[each.name] = connector
     if not keepers:
         raise UserError("no connector encrypts: write encryption: allowed into the block of a Matrix connector.")
     if name is not None and name not in keepers:
         raise UserError(f"no connector called {one_line(name)} keeps devices. Those that do: {', '.join(keepers)}.")
-    return {each: keeper for each, keeper in keepers.items() if name in (None, each)}
+    return keepers if name is None else {name: keepers[name]}
 
 
 def _said(device: Device, standing: DeviceState) -> str:

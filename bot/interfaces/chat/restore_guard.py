@@ -14,7 +14,7 @@ import structlog
 from bot.messaging.composer import MessagePlace
 from bot.messaging.replies import REMARK
 from bot.text.iso_timestamps import timestamp
-from connectors.contract.messages import Priority, TextMessage
+from connectors.contract.messages import Priority, Text
 from connectors.delivery import inbox, outbox
 from database.queries.operations import restored_backup
 
@@ -56,7 +56,7 @@ async def _hold_back(services: Services, speaker: Composer, arrival: Arrival, re
     inbound, now = arrival.inbound, services.clock()
     log.info("chat.held_back", connector=inbound.connector, event_id=inbound.event_id, sent_at=inbound.sent_at)
     async with services.store.write(REMARK) as tx:
-        if isinstance(inbound.body, TextMessage):
+        if isinstance(inbound.body, Text):
             text = (
                 f"⏪ Muster was restored from a backup at {timestamp(restored_at)}. What was written here between the "
                 "backup and that moment is not acted on again, from this message on: it may have been done already. "
@@ -69,5 +69,4 @@ async def _hold_back(services: Services, speaker: Composer, arrival: Arrival, re
             for outbound in speaker.say(key, text, place, can, priority=Priority.REPLY, reply_to=inbound.event_id):
                 await outbox.put(tx, outbound, now)
         await inbox.finish(tx, arrival.seq, now, detail="written before Muster was restored from a backup")
-    if services.delivery is not None:
-        services.delivery.wake()
+    services.delivery.wake()

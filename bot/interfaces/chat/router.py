@@ -30,7 +30,7 @@ from bot.tasks.threads import answer_key
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget.dispatch.next_task import TURN
-from connectors.contract.messages import Edit, Reaction, Redaction, Remark, TextMessage
+from connectors.contract.messages import Edit, Reaction, Redaction, Remark, Text
 from connectors.delivery import inbox
 from core.crash_points import declare
 from database.queries import tasks
@@ -107,7 +107,7 @@ class Conversations:
             return
         await self.mirror.carry(inbound)
         match inbound.body:
-            case TextMessage():
+            case Text():
                 await self._text(arrival, inbound.body, authority)
             case Reaction():
                 await self.reactions.take(arrival, inbound.body, authority)
@@ -127,7 +127,7 @@ class Conversations:
 
     # --- text ---------------------------------------------------------------------------------------------------
 
-    async def _text(self, arrival: Arrival, body: TextMessage, authority: Authority) -> None:
+    async def _text(self, arrival: Arrival, body: Text, authority: Authority) -> None:
         inbound = arrival.inbound
         said = command_input.said(body, prefix=self.services.command_prefix)
         if isinstance(said, command_input.Talk):
@@ -180,7 +180,7 @@ class Conversations:
             here = await task_of(tx, inbound.connector, inbound.conversation)
         return ready.arguments if here is None else {"id": here, **ready.arguments}
 
-    async def _talk(self, arrival: Arrival, body: TextMessage, text: str, authority: Authority) -> None:
+    async def _talk(self, arrival: Arrival, body: Text, text: str, authority: Authority) -> None:
         inbound = arrival.inbound
         if not text.strip() and not body.attachments:
             await self.replies.answer(arrival, None, detail="empty")
@@ -211,7 +211,7 @@ class Conversations:
         key = derived_id("m", inbound)
         await self.services.runaway.spoken_to(row.name, inbound.identity, authority.through)
         async with self.services.store.write(TALK) as tx:
-            whence = {
+            source: dict[str, Any] = {
                 "connector": inbound.connector,
                 "conversation": inbound.conversation,
                 "event_id": inbound.event_id,
@@ -221,13 +221,13 @@ class Conversations:
             if hold is None:
                 note = await deferred_turns.note_ahead(tx, self.services, row, found, inbound.identity)
                 await self.services.agents.send(
-                    tx, row, text, message_id=key, by=inbound.identity, attachments=kept, **whence
+                    tx, row, text, message_id=key, by=inbound.identity, attachments=kept, **source
                 )
                 if note is not None:
                     await self.replies.say(tx, inbound, f"{key}/ahead", note)
             else:
                 task = await deferred_turns.add(
-                    tx, self.services, row, hold, text, cause=key, by=inbound.identity, attachments=kept, **whence
+                    tx, self.services, row, hold, text, cause=key, by=inbound.identity, attachments=kept, **source
                 )
                 told = deferred_turns.told(self.services, row, task, hold)
                 if not await deferred_turns.offer(tx, self.services, row, task, told):

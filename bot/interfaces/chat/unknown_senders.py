@@ -11,7 +11,7 @@ from bot.commands.slash_commands import TURNED_AWAY
 from bot.messaging.composer import MessagePlace
 from bot.messaging.replies import was_pressed
 from bot.text import markdown
-from connectors.contract.messages import CommandReading, Priority, Redaction, TextMessage
+from connectors.contract.messages import CommandReading, Priority, Redaction, Text
 from connectors.delivery import inbox, outbox
 from core.crash_points import declare
 from database.queries.chat import unknown_senders
@@ -56,7 +56,7 @@ class Strangers:
             told_at = known.told_at if known is not None else None
             pressed = was_pressed(inbound)
             # Whoever chose a command from a menu was answered there.
-            written = isinstance(inbound.body, TextMessage) and inbound.body.reading is CommandReading.PLAIN
+            written = isinstance(inbound.body, Text) and inbound.body.reading is CommandReading.PLAIN
             speak = (pressed or written) and identity != _OVERFLOW
             speak = speak and (told_at is None or now - told_at >= QUIET)
             await unknown_senders.note(tx, identity, now=now, text=tried, told=speak)
@@ -90,7 +90,7 @@ class Strangers:
 
 def _tried(inbound: Inbound, redact: Callable[[str], str]) -> str:
     match inbound.body:
-        case TextMessage(text=text):
+        case Text(text=text):
             return markdown.gist(text, redact, _CLIP)
         case Redaction():
             return "took a message back"

@@ -301,7 +301,7 @@ class ToolDoor:
                 await self.peers.record(tx, row, call.tool, kept, outcome, said, call.id)
         if bring_to is not None:
             self.services.agents.bring_mail(bring_to)
-        if call.tool == "task_done" and self.services.dispatcher is not None:
+        if call.tool == "task_done":
             self.services.dispatcher.wake()
         self.services.delivery.wake()
 
@@ -370,7 +370,7 @@ class ToolDoor:
         """Why an agent of this role may not launch that one, whatever the roster says of it; None: it may."""
         asked = {key: arguments.get(key) for key in ("role", "runtime", "model")}
         try:
-            plan = self.services.planner.plan(arguments.get("name"), asked)
+            plan = self.services.planner.plan(str(arguments.get("name")), asked)
         except (MusterError, TypeError, ValueError, AttributeError):
             return None  # the command says what is wrong
         if plan.kind == "none":

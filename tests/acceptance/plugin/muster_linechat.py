@@ -23,7 +23,7 @@ from connectors.contract.messages import (
     Message,
     Outbound,
     Sent,
-    TextMessage,
+    Text,
 )
 
 
@@ -121,4 +121,4 @@ class LineChat:
 
     def _inbound(self, line: dict[str, Any]) -> Inbound:
         said = {"event_id": str(line["n"]), "conversation": line["room"], "sender": line["who"], "sent_at": line["at"]}
-        return Inbound(connector=self.name, body=TextMessage(text=line["text"]), **said)
+        return Inbound(connector=self.name, body=Text(text=line["text"]), **said)

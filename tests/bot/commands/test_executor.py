@@ -20,6 +20,7 @@ from bot.commands.runs import CONFIRM_WITHIN, NothingToConfirm, RunConflict, Run
 from bot.interfaces.api.event_stream import EventHub
 from bot.text.errors import NotPermitted, UsageError, UserError
 from core.crash_points import declare
+from core.redaction import SecretMasker
 from database.engine.store import Store
 from database.queries.chat.operator_permissions import OperatorRow
 from database.queries.operations import audit_log, command_runs
@@ -51,7 +52,7 @@ class World:
             table=self.table,
             operators=Operators(self.store, {ANA: OPERATOR, BEN: ADMIN}),
             events=EventHub(),
-            redact=lambda text: text.replace("hunter22", "[redacted]"),
+            redact=SecretMasker(known=frozenset({"hunter22"})),
         )
         self.executor = Executor(self.services)
 

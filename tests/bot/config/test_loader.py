@@ -649,7 +649,7 @@ def test_the_schema_has_the_rosters_in_it_with_the_operators_own_roles(paths: Pa
     whole = json.loads(json.dumps(loader.schema(paths)))
     fleet = json.loads(json.dumps(loader.roster_schema(paths)))
     assert whole["$defs"]["RosterFile"]["properties"] == fleet["properties"]
-    assert {"AgentEntry", "Defaults"} <= set(whole["$defs"])
+    assert {"AgentEntry", "RosterDefaults"} <= set(whole["$defs"])
     (known,) = [each["enum"] for each in fleet["$defs"]["AgentEntry"]["properties"]["role"]["anyOf"] if "enum" in each]
     assert {"coder", "board-technical", "tester"} <= set(known)
     jsonschema: Any = pytest.importorskip("jsonschema")

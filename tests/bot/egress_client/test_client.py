@@ -23,7 +23,7 @@ from database.queries.spending import hourly_rollup, pacing_windows, usage_ledge
 from fleet.sandbox.selection import available
 from fleet.sim.provider.quota_headers import SimQuota
 from fleet.supervision import host_lifecycle
-from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House, house
+from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House, egress_client, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -91,7 +91,7 @@ async def test_a_refusal_of_which_no_turn_says_anything_is_told_with_what_opens_
     async with home.open() as orchestrator:
         thread = await home.launch("coder0")
         await home.ask("!cutoff coder0", sender=OPERATOR)
-        outlet = orchestrator.services.outlet
+        outlet = egress_client(orchestrator)
         outlet.every_s = 0.2
         served = await home.egress.start()
         (registered,) = home.egress.egress.ledger.agents.values()  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from core.errors import MusterError
 from egress.daemon.control_client import EgressControlClient
 from tests.bot.egress_client.test_client import spent
 from tests.bot.egress_client.test_process import home, pid_of, streams, until_another
-from tests.bot.orchestrator import ROOM, House
+from tests.bot.orchestrator import ROOM, House, egress_client
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +42,8 @@ def test_it_must_be_silent_for_long_and_to_several_calls() -> None:
 
 async def test_a_stopped_egress_is_killed_and_another_takes_over(home: House) -> None:
     async with home.open() as orchestrator:
-        assert orchestrator.services.outlet is not None
-        orchestrator.services.outlet.hung_s = 2.0
+        assert egress_client(orchestrator) is not None
+        egress_client(orchestrator).hung_s = 2.0
         thread = await home.launch("coder0")
         await home.marks(home.say("one", thread), "✅")
         midway = home.say("[[say: half of it,]][[hang]]", thread)

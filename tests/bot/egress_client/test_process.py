@@ -15,7 +15,7 @@ from bot.config.paths import Paths
 from bot.egress_client import process
 from bot.egress_client.process import EgressNotStarted, EgressProcess, places
 from tests.bot.egress_client.test_client import spent
-from tests.bot.orchestrator import ROOM, House, house
+from tests.bot.orchestrator import ROOM, House, egress_client, house
 from tests.whole.installation import end_egress
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def test_one_that_took_anothers_place_between_two_looks_is_told_the_keys(h
         thread = await home.launch("coder0")
         await home.marks(home.say("one", thread), "✅")
         first = pid_of(home.paths)
-        async with orchestrator.services.outlet._starting, asyncio.timeout(30):
+        async with egress_client(orchestrator)._starting, asyncio.timeout(30):
             os.kill(first, signal.SIGKILL)
             while process.listens(places(home.paths).control):
                 await asyncio.sleep(0.02)
@@ -80,8 +80,8 @@ async def test_one_that_took_anothers_place_between_two_looks_is_told_the_keys(h
                     await asyncio.sleep(0.02)
                 second.returncode = 0  # It outlives us.
             # As if nobody had noticed: the same client, at the same socket.
-            orchestrator.services.outlet.client = await home.egress.find()
-        await orchestrator.services.outlet.ensure()
+            egress_client(orchestrator).client = await home.egress.find()
+        await egress_client(orchestrator).ensure()
         await home.marks(home.say("two", thread), "✅")
         assert pid_of(home.paths) == second.pid
 
@@ -107,10 +107,10 @@ async def test_an_egress_of_an_older_version_gives_way_when_nothing_streams(
             midway = home.say("[[say: half of it,]][[wait: update]][[say: and the rest]]", thread)
             await streams(home, 1)
     async with home.open() as orchestrator:
-        orchestrator.services.outlet.every_s = 0.05
+        egress_client(orchestrator).every_s = 0.05
         # Several looks, each of which finds it outdated and busy.
         for _ in range(3):
-            orchestrator.services.outlet._look.set()
+            egress_client(orchestrator)._look.set()
             await streams(home, 1)
         assert pid_of(home.paths) == first, "not in the middle of an answer"
         home.models.release("update")
@@ -135,8 +135,8 @@ async def test_an_older_egress_that_is_never_idle_gives_way_in_the_end_and_what_
             await streams(home, 1)
             first = pid_of(home.paths)
     async with home.open() as orchestrator:
-        orchestrator.services.outlet.renew_after_s = 0.0
-        orchestrator.services.outlet._look.set()
+        egress_client(orchestrator).renew_after_s = 0.0
+        egress_client(orchestrator)._look.set()
         await until_another(home.paths, first)
         await home.marks(midway, "❌")
         assert (await spent(home, 1)).requests == 1, "settled once"

@@ -9,6 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 from bot.app.services import Services
 from bot.approvals.questions import Questions
@@ -23,7 +24,7 @@ from bot.messaging import progress_message
 from bot.messaging.attachments import Pictures
 from bot.messaging.composer import Composer
 from bot.messaging.own_messages import Utterances
-from connectors.contract.messages import Batch, Inbound, Message, Replace, TextMessage
+from connectors.contract.messages import Batch, Inbound, Message, Replace, Text
 from connectors.delivery import inbox, outbox
 from connectors.delivery.inbox import Arrival
 from connectors.memory import ALL_CAPABILITIES
@@ -62,7 +63,7 @@ async def main(folder: Path) -> None:
         operators=Operators(store, {f"memory:{ANA}": OPERATOR}),
         events=EventHub(),
         capabilities=lambda name: ALL_CAPABILITIES,
-        delivery=SimpleNamespace(wake=woken.set),
+        delivery=cast("Any", SimpleNamespace(wake=woken.set)),
     )
     services.questions = Questions(services)
     speaker = Composer(folder / "files")
@@ -75,7 +76,7 @@ async def main(folder: Path) -> None:
         Utterances(store),
     )
     asked = Inbound(
-        connector="memory", event_id="$1", conversation="room", sender=ANA, sent_at=now, body=TextMessage(text="!work")
+        connector="memory", event_id="$1", conversation="room", sender=ANA, sent_at=now, body=Text(text="!work")
     )
     async with store.write(ARRIVE) as tx:
         await inbox.accept(tx, "memory", Batch(events=(asked,), cursor=None), now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import pytest
 from sqlalchemy import select
@@ -22,7 +22,7 @@ from bot.messaging.attachments import Pictures
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.own_messages import Utterances
-from connectors.contract.messages import Batch, Edit, Inbound, Message, Outbound, Redaction, Replace, TextMessage
+from connectors.contract.messages import Batch, Edit, Inbound, Message, Outbound, Redaction, Replace, Text
 from connectors.delivery import inbox, outbox
 from connectors.delivery.inbox import Arrival
 from connectors.delivery.service import Delivery, DeliverySettings
@@ -63,7 +63,7 @@ async def lived(folder: Path) -> Stands:
         events=EventHub(),
         capabilities=lambda _: ALL_CAPABILITIES,
         bridge=Bridge(rooms=(ROOM, HALL), connectors=("memory", "east")),
-        delivery=SimpleNamespace(wake=lambda: None),
+        delivery=cast("Delivery", SimpleNamespace(wake=lambda: None)),
     )
     services.questions = Questions(services)
     speaker = Composer(folder / "files")
@@ -76,7 +76,7 @@ async def lived(folder: Path) -> Stands:
         Utterances(store),
     )
     bodies: list[InboundBody] = [
-        TextMessage(text="!work"),
+        Text(text="!work"),
         Edit(target="$0", text="!rest"),
         Redaction(target="$0"),
     ]

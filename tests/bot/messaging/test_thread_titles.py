@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, update
 
 from bot.interfaces.chat.thread_rearchive import WokenThreads
 from bot.messaging.thread_titles import Titles, TitleSweep, title_of
-from connectors.contract.messages import Inbound, Message, OpenThread, Outbound, Retitle, TextMessage
+from connectors.contract.messages import Inbound, Message, OpenThread, Outbound, Retitle, Text
 from connectors.delivery import outbox
 from connectors.memory import ALL_CAPABILITIES
 from core.crash_points import declare
@@ -181,7 +181,7 @@ def test_killed_at_this_place_a_thread_is_put_away_again(tmp_path: Path) -> None
         parent="room",
         sender="@a",
         sent_at=1.0,
-        body=TextMessage(text="?"),
+        body=Text(text="?"),
     )
     stopped = replace(ROW, state="stopped", wanted="stopped")
 

@@ -240,8 +240,9 @@ class Keeper:
 
 
 def with_connectors(office: Office, **connectors: Any) -> None:
-    office.services.settings = SimpleNamespace(connectors=[SimpleNamespace(name=name) for name in connectors])
-    office.services.delivery = SimpleNamespace(connector=connectors.get)
+    settings: Any = SimpleNamespace(connectors=[SimpleNamespace(name=name) for name in connectors])
+    delivery: Any = SimpleNamespace(connector=connectors.get)
+    office.services.settings, office.services.delivery = settings, delivery
 
 
 async def test_devices_are_listed_and_judged(office: Office) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bot.pacing.snapshot import PaceSnapshot
 from budget.windows.pace_admission import EvenSpreadLine, PacePolicy, Window, WindowState
@@ -11,6 +11,7 @@ from budget.windows.pace_admission import EvenSpreadLine, PacePolicy, Window, Wi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bot.pacing.service import PaceService
     from tests.bot.orchestrator import House
 
 
@@ -53,6 +54,7 @@ def paced(home: House) -> SetPace:
     """Have a house know the windows that are put there, and no others."""
     assert home.orchestrator is not None
     services = home.orchestrator.services
-    pace = services.pace = SetPace(services.clock, services.pace)
+    pace = SetPace(services.clock, services.pace)
+    services.pace = cast("PaceService", pace)
     services.dispatcher.snapshot = pace.snapshot
     return pace

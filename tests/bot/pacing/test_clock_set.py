@@ -22,7 +22,8 @@ async def test_what_was_observed_before_the_clock_went_back_hides_nothing_that_w
     store = await Store.open(f"sqlite:///{tmp_path}/register.db")
     kept = pace(store)
     account = Account.model_validate({"provider": "anthropic", "kind": "subscription", "windows": ["7d"]})
-    kept.services.settings.accounts = {"main": account}
+    settings: Any = kept.services.settings
+    settings.accounts = {"main": account}
     plain: dict[str, Any] = {
         "account": "main", "window": "7d", "provider": "anthropic", "used": 0.3, "amount": None, "remaining": None,
         "reset_at": NOON + 3 * DAY, "window_s": 7 * DAY, "status": "allowed",

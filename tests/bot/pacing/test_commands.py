@@ -17,7 +17,7 @@ from bot.spending import authorizations
 from core.crash_points import declare
 from database.queries.spending import pacing_windows, usage_ledger
 from database.schema import quota_history
-from tests.bot.orchestrator import OPERATOR, House, house
+from tests.bot.orchestrator import OPERATOR, House, egress_client, house
 from tests.database.queries.rows import row as ledger_row
 
 if TYPE_CHECKING:
@@ -289,7 +289,8 @@ async def test_the_egress_holds_a_lift_only_while_it_is_authorized(home: House, 
         await home.launch("coder0")
 
         async def host() -> dict[str, Any]:
-            standing = await orchestrator.services.outlet.standing()
+            standing = await egress_client(orchestrator).standing()
+            assert standing is not None
             (found,) = [each for each in standing["limits"] if each["scope"] == "host"]
             return dict(found)
 
@@ -305,7 +306,8 @@ async def test_the_egress_holds_a_lift_only_while_it_is_authorized(home: House, 
         assert 4000 <= lifted["lift"] <= 5000
         shown = [each for each in await data(home, "budget") if each["scope"] == "host"]
         assert [each["limit"] for each in shown] == [1000]
-        (given,) = orchestrator.services.pace._latest[0].authorizations
+        async with orchestrator.store.read() as tx:
+            (given,) = await pacing_windows.live(tx)
         # Taken back, it is the egress that hears of it first: whoever is killed then leaves it low.
         assert await orchestrator.services.pace.withhold([given.id])
         assert (await host())["lift"] == 0
@@ -333,8 +335,10 @@ async def test_the_egress_holds_a_share_once_it_is_learned_what_a_token_is(home:
         # A token is a thousandth of the window: 20 percent of it are 200 tokens.
         await observed(home, 0.7, resets, tokens=100.0)
         orchestrator.services.pace.renew()
-        assert await orchestrator.services.outlet.push()
-        (share,) = [each for each in (await orchestrator.services.outlet.standing())["limits"] if each["account"]]
+        assert await egress_client(orchestrator).push()
+        standing = await egress_client(orchestrator).standing()
+        assert standing is not None
+        (share,) = [each for each in standing["limits"] if each["account"]]
         assert (share["scope"], share["account"], share["limit"]) == ("agent:coder0", "main", 200)
         await home.ask("!send coder0 hello")
         said = await home.heard(await home.thread("coder0"), "0 of 200 tokens per 7d used")

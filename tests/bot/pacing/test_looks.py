@@ -33,7 +33,8 @@ async def _use(store: Store, seq: int, tokens: int, at: float) -> None:
 async def test_where_nothing_can_be_paced_a_look_reads_nothing_until_a_limit_is_set(tmp_path: Path) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/register.db")
     unpaced, read = pace(store), list[str]()
-    unpaced.services.settings.budgets = Budgets.model_validate({"agents": {"coder0": {"tokens": "5M"}}})
+    settings: Any = unpaced.services.settings
+    settings.budgets = Budgets.model_validate({"agents": {"coder0": {"tokens": "5M"}}})
     assert (await unpaced.snapshot()).standings == {}, "an allowance of a launch has no window"
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 from bot.egress_client import event_import
 from bot.egress_client.in_process import InsideEgress
 from fleet.sim.provider.quota_headers import SimQuota
-from tests.bot.orchestrator import house
+from tests.bot.orchestrator import egress_client, house
 from tests.bot.tasks.test_tasks import id_in, task_of
 from tests.bot.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
 from tests.bot.week.story import KEY
@@ -123,9 +123,7 @@ async def test_why_it_was_refused_is_not_told_once_more_when_it_has_gone_on_alre
         await home.heard(thread, "▶ There is room at its pace again: it goes on.")
         await week.quiet()
         monkeypatch.setattr(event_import, "_LONGEST_HELD_S", 0.0)
-        outlet = week.orchestrator.services.outlet
-        assert outlet is not None
-        await outlet._news.catch_up()
+        await egress_client(week.orchestrator)._news.catch_up()
         await week.quiet()
         assert sum("ahead of its pace" in text for text in home.chat.texts(thread)) == 2
 

@@ -17,7 +17,7 @@ from database.queries.agents import auto_resume, last_results
 from database.queries.agents.auto_resume import Continuation
 from database.queries.chat import questions
 from database.queries.spending import usage_ledger
-from tests.bot.orchestrator import OPERATOR, VIEWER, house
+from tests.bot.orchestrator import OPERATOR, VIEWER, egress_client, house
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,7 +61,7 @@ async def metered(home: House, requests: int) -> None:
 async def denial(home: House) -> Any:
     """By what coder0 is cut off."""
     assert home.orchestrator is not None
-    standing: Any = await home.orchestrator.services.outlet.standing()
+    standing: Any = await egress_client(home.orchestrator).standing()
     return next((each for each in standing.get("denials") or [] if each["agent"] == "coder0"), None)
 
 

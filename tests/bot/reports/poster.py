@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import insert, select
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bot.pacing.service import PaceService
     from bot.reports.chart import Figure
     from database.engine.store import Store
 
@@ -126,7 +127,7 @@ class Newsroom:
             settings=load(paths),
             main_room=lambda _: ("matrix", ROOM),
             paths=paths,
-            pace=self.board,
+            pace=cast("PaceService", self.board),
         )
         self.reports = Reports(
             services=self.services, speaker=Composer(paths.outgoing), painter=self.canvas, folder=paths.outgoing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from PIL import Image
@@ -16,6 +16,8 @@ from tests.bot.pacing.fake_pace import SetPace
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from bot.pacing.service import PaceService
 
 SETTINGS = """\
 timezone: Europe/Vienna
@@ -92,7 +94,7 @@ async def test_a_report_is_a_reply_with_a_picture_below_it(home: House) -> None:
     assert home.orchestrator is not None
     services = home.orchestrator.services
     pace = SetPace(services.clock, services.pace)
-    services.pace = pace
+    services.pace = cast("PaceService", pace)
     pace.put("account:sim/5h", 0.4)
     said = await home.ask("!report budget", sender=OPERATOR)
     assert "| sim 5h | 40% |" in said.replace("🟢 ", "")

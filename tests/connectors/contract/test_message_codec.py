@@ -27,7 +27,7 @@ from connectors.contract.messages import (
     Remark,
     Replace,
     Retitle,
-    TextMessage,
+    Text,
 )
 
 MESSAGE = Message(text="hi", html="<b>hi</b>", emphasis=Emphasis.TEXT, reply_to="$1")
@@ -38,9 +38,9 @@ PICTURE = Attachment(ref="mxc://x/y", name="a.png", media_type="image/png", size
 @pytest.mark.parametrize(
     "body",
     [
-        TextMessage(text="hi", attachments=(PICTURE, PICTURE), mentions_us=True),
-        TextMessage(text=""),
-        TextMessage(text="ps", reading=CommandReading.COMMAND),
+        Text(text="hi", attachments=(PICTURE, PICTURE), mentions_us=True),
+        Text(text=""),
+        Text(text="ps", reading=CommandReading.COMMAND),
         Reaction(target="$1", key="+1"),
         Reaction(target="$1", key="+1", pressed=True),
         Redaction(target="$1"),
@@ -53,10 +53,10 @@ def test_what_comes_in_reads_back_as_it_was(body: InboundBody) -> None:
 
 
 def test_an_authors_groups_stand_beside_what_they_wrote() -> None:
-    event = Inbound(connector="d", event_id="1", conversation="2", sender="3", sent_at=4.0, body=TextMessage(text="hi"))
+    event = Inbound(connector="d", event_id="1", conversation="2", sender="3", sent_at=4.0, body=Text(text="hi"))
     grouped = replace(event, groups=("role:5", "half \ud800 of a pair"))
     stored = json.loads(json.dumps(message_codec.encode_inbound(grouped)))
-    assert message_codec.decode_inbound(stored) == TextMessage(text="hi")
+    assert message_codec.decode_inbound(stored) == Text(text="hi")
     assert message_codec.decode_groups(stored) == ("role:5", "half \ufffd of a pair")
     # Earlier versions stored none, and nothing is stored where there are none.
     assert message_codec.encode_inbound(event) == message_codec.encode(event.body)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from connectors.contract.messages import Message, Outbound, Priority, TextMessage
+from connectors.contract.messages import Message, Outbound, Priority, Text
 from connectors.delivery import inbox, outbox
 from connectors.delivery.service import Delivery, DeliverySettings
 from connectors.memory import MemoryConnector, MemoryServer
@@ -75,7 +75,7 @@ class Office:
         inbound = arrival.inbound
         self.handled.append(inbound.event_id)
         async with self.store.write(STEP) as tx:
-            if isinstance(inbound.body, TextMessage):
+            if isinstance(inbound.body, Text):
                 content = Message(text=f"re: {inbound.body.text}", reply_to=inbound.event_id)
                 await self.put_in(tx, f"re {inbound.event_id}", content, to=inbound.conversation)
             await inbox.finish(tx, arrival.seq, 1.0)

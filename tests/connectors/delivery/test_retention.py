@@ -13,7 +13,7 @@ from connectors.contract.messages import (
     React,
     Replace,
     Sent,
-    TextMessage,
+    Text,
 )
 from connectors.delivery import inbox, outbox, retention
 from connectors.delivery.retention import Horizon, Swept, sweep
@@ -31,7 +31,7 @@ NOW = 1000 * DAY
 
 
 def event(name: str) -> Inbound:
-    body = TextMessage(text="hello")
+    body = Text(text="hello")
     return Inbound(connector="memory", event_id=name, conversation="room", sender="@ana", sent_at=1.0, body=body)
 
 

@@ -25,7 +25,7 @@ from connectors.contract.messages import (
     Redaction,
     Replace,
     Sent,
-    TextMessage,
+    Text,
 )
 from connectors.delivery import inbox, outbox, sender
 from connectors.memory import ALL_CAPABILITIES, MemoryConnector, MemoryServer
@@ -59,7 +59,7 @@ def event(number: int, conversation: str = "room", text: str = "hello") -> Inbou
         conversation=conversation,
         sender="@ana",
         sent_at=1.0,
-        body=TextMessage(text=text),
+        body=Text(text=text),
     )
 
 
@@ -118,7 +118,7 @@ async def test_every_kind_of_event_arrives_as_it_was(office: Office) -> None:
         await office.until(lambda: _finished(office, 4))
         await delivery.idle()
     assert [inbound.body for inbound in seen] == [
-        TextMessage(text="look", attachments=(picture,), mentions_us=True),
+        Text(text="look", attachments=(picture,), mentions_us=True),
         Reaction(target=first, key="+1"),
         Edit(target=first, text="look!"),
         Redaction(target=first),
@@ -160,7 +160,7 @@ async def test_what_is_about_an_event_waits_for_it_wherever_it_is_said_to_be(off
     begun, stuck = asyncio.Event(), asyncio.Event()
 
     async def handler(arrival: Arrival) -> None:
-        if isinstance(arrival.inbound.body, TextMessage) and arrival.inbound.conversation == "thread":
+        if isinstance(arrival.inbound.body, Text) and arrival.inbound.conversation == "thread":
             begun.set()
             await stuck.wait()
         await office.answer(arrival)
@@ -221,7 +221,7 @@ async def test_an_event_whose_file_alone_cannot_be_had_is_given_up(office: Offic
 
 async def test_an_event_that_cannot_be_handled_is_given_up_and_the_operator_told(office: Office) -> None:
     async def handler(arrival: Arrival) -> None:
-        if isinstance(arrival.inbound.body, TextMessage) and arrival.inbound.body.text == "poison":
+        if isinstance(arrival.inbound.body, Text) and arrival.inbound.body.text == "poison":
             raise RuntimeError("no antidote")
         await office.answer(arrival)
 

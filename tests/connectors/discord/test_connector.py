@@ -21,7 +21,7 @@ from connectors.contract.messages import (
     Redaction,
     Remark,
     Replace,
-    TextMessage,
+    Text,
 )
 from connectors.delivery.inbox import Arrival
 from database.schema import inbox
@@ -68,7 +68,7 @@ async def test_an_agents_thread_is_public_and_what_is_written_there_comes_from_t
         await desk.world.until(lambda: desk.office.handled[-1:] and "👍" in desk.office.handled[-1])
     assert row.event_id is not None
     found = await arrived(desk)
-    assert found[0] == (said, str(thread.id), desk.room, TextMessage(text="do it"))
+    assert found[0] == (said, str(thread.id), desk.room, Text(text="do it"))
     assert found[1][1:] == (str(thread.id), desk.room, Reaction(target=str(thread.id), key="👍"))
 
 
@@ -130,7 +130,7 @@ async def test_a_file_goes_up_with_its_caption_and_one_comes_down_up_to_the_limi
         said = desk.world.say("", attachments=[given])
         await desk.office.until_state(f"re {said}", "sent")
         ((_, _, _, body),) = await arrived(desk)
-        assert isinstance(body, TextMessage)
+        assert isinstance(body, Text)
         (attachment,) = body.attachments
         assert (attachment.name, attachment.media_type, attachment.size) == ("dot.png", "image/png", 4)
         assert desk.office.delivery is not None
@@ -152,7 +152,7 @@ async def test_edits_and_deletions_are_no_input_but_are_known(desk: Desk) -> Non
         desk.world.delete(said)
         await desk.world.until(lambda: len(desk.office.handled) == 3)
     assert [body for *_, body in await arrived(desk)] == [
-        TextMessage(text="stop"),
+        Text(text="stop"),
         Edit(target=said, text="go on"),
         Redaction(target=said),
     ]
@@ -172,8 +172,8 @@ async def test_bots_other_channels_and_what_was_said_before_the_first_start_do_n
         direct = world.say("in private", place=world.direct(world.ana))
         await desk.office.until_state(f"re {direct}", "sent")
     assert [(event, parent, body) for event, _, parent, body in await arrived(desk)] == [
-        (said, None, TextMessage(text="from ana", mentions_us=True)),
-        (direct, None, TextMessage(text="in private")),
+        (said, None, Text(text="from ana", mentions_us=True)),
+        (direct, None, Text(text="in private")),
     ]
 
 
@@ -343,7 +343,7 @@ async def test_without_the_intent_mentions_and_direct_messages_are_read(desk: De
         await desk.office.until_state(f"re {said}", "sent")
     assert not any(session.intents & CONTENT for session in desk.world.sessions.values())
     said_by_people = [body for *_, body in await arrived(desk) if not isinstance(body, Remark)]
-    assert said_by_people == [TextMessage(text="!ps", mentions_us=True)]
+    assert said_by_people == [Text(text="!ps", mentions_us=True)]
 
 
 async def test_a_missing_permission_is_named_and_what_waits_goes_out_once_it_is_given(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.contract.connector_protocol import MessageRefused
-from connectors.contract.messages import TextMessage
+from connectors.contract.messages import Text
 from connectors.discord import message_conversion, message_splitting, rest_client
 from connectors.discord.connector import LONGEST_TEXT
 from connectors.discord.message_splitting import WANTED_PARTS
@@ -121,10 +121,10 @@ def test_what_is_shown_without_words_is_read_in_words_and_is_no_command() -> Non
         found = message_conversion.written(message | more, connector="discord", me="1", parent=None)
         return found and found.body
 
-    assert said(sticker_items=[{"name": "!stop"}]) == TextMessage(text="[sticker: !stop]")
-    assert said(poll=poll) == TextMessage(text="[poll: now or !yes / no]")
-    assert said(sticker_items=[{"name": "wave"}], content="!ps") == TextMessage(text="!ps")
-    assert said(sticker_items=[7], poll={"question": 1, "answers": [None, {}]}) == TextMessage(text="[poll: ? ? / ?]")
+    assert said(sticker_items=[{"name": "!stop"}]) == Text(text="[sticker: !stop]")
+    assert said(poll=poll) == Text(text="[poll: now or !yes / no]")
+    assert said(sticker_items=[{"name": "wave"}], content="!ps") == Text(text="!ps")
+    assert said(sticker_items=[7], poll={"question": 1, "answers": [None, {}]}) == Text(text="[poll: ? ? / ?]")
     assert said() is None
 
 

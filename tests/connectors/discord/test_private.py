@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from connectors.contract.connector_protocol import NotReady
-from connectors.contract.messages import Edit, TextMessage
+from connectors.contract.messages import Edit, Text
 from connectors.delivery.inbox import Arrival
 from connectors.discord import member_roles, pending_direct_messages, read_cursor
 from database.schema import inbox
@@ -68,13 +68,13 @@ async def test_what_waits_for_somebodys_roles_is_taken_once_in_its_order_and_wit
         rows = await tx.execute(select(inbox).where(inbox.c.conversation == str(direct.id)).order_by(inbox.c.seq))
         found = [each.inbound for each in map(Arrival.from_row, rows)]
     assert [each.body for each in found] == [
-        TextMessage(text="one"),
+        Text(text="one"),
         Edit(target=one, text="one, or so"),
-        TextMessage(text="two"),
-        TextMessage(text="three"),
+        Text(text="two"),
+        Text(text="three"),
     ]
     assert {each.groups for each in found} == {(f"role:{ROLE}",)}
-    assert [each.event_id for each in found if isinstance(each.body, TextMessage)] == [one, two, three]
+    assert [each.event_id for each in found if isinstance(each.body, Text)] == [one, two, three]
 
 
 async def test_where_discord_does_not_answer_for_somebodys_roles_the_bot_stays_and_asks_again(

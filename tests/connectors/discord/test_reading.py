@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from connectors.contract.messages import Redaction, TextMessage
+from connectors.contract.messages import Redaction, Text
 from connectors.discord import receiver
 from connectors.discord.read_cursor import ReadCursor
 from tests.connectors.discord.fake_server_state import TEXT, Place
@@ -86,7 +86,7 @@ async def test_what_somebody_forwards_is_read_as_a_quotation_with_its_files(desk
         said = desk.world.forward("!stop coder0\nplease", [given])
         await desk.office.until_state(f"re {said}", "sent")
         ((_, _, _, body),) = await arrived(desk)
-        assert isinstance(body, TextMessage)
+        assert isinstance(body, Text)
         assert body.text == "Forwarded:\n> !stop coder0\n> please"
         assert desk.office.delivery is not None
         connector = desk.office.delivery.connector("discord")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from connectors.contract.messages import Message, Outbound, OutboundContent, TextMessage
+from connectors.contract.messages import Message, Outbound, OutboundContent, Text
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
 
@@ -58,7 +58,7 @@ class Keeper:
 
     @property
     def texts(self) -> list[str]:
-        return [event.body.text for event in self.events if isinstance(event.body, TextMessage)]
+        return [event.body.text for event in self.events if isinstance(event.body, Text)]
 
 
 class Bot:

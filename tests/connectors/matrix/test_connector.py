@@ -18,7 +18,7 @@ from connectors.contract.messages import (
     Reaction,
     Redaction,
     Replace,
-    TextMessage,
+    Text,
 )
 from tests.connectors.matrix.conftest import Bot, healthy, until
 from tests.operator_client import Operator, body, relation, thread_root
@@ -66,7 +66,7 @@ async def test_what_people_write_react_edit_and_take_back_comes_in_as_such(ana: 
         room = await room_with(ana, bot)
         said = await ana.say(room, "!ps")
         event = await bot.keeper.got(said)
-        assert event.body == TextMessage(text="!ps")
+        assert event.body == Text(text="!ps")
         assert (event.conversation, event.parent, event.identity) == (room, None, f"matrix:{ana.user_id}")
 
         opened = await bot.say(room, OpenThread(title="coder0", message=Message(text="coder0 is up")), key="open-1")
@@ -104,7 +104,7 @@ async def test_a_mention_is_noticed_and_left_out_of_the_text(ana: Operator, syna
         room = await room_with(ana, bot)
         named: dict[str, Any] = {"m.mentions": {"user_ids": [bot.user_id]}}
         mention = await ana.say(room, "Muster: who is up?", **named)
-        assert (await bot.keeper.got(mention)).body == TextMessage(text="who is up?", mentions_us=True)
+        assert (await bot.keeper.got(mention)).body == Text(text="who is up?", mentions_us=True)
 
 
 async def test_a_picture_is_fetched_up_to_the_limit(ana: Operator, bot: Bot) -> None:
@@ -112,7 +112,7 @@ async def test_a_picture_is_fetched_up_to_the_limit(ana: Operator, bot: Bot) -> 
         room = await room_with(ana, bot)
         sent = await ana.send_file(room, PICTURE, "dot.png", "image/png", caption="what is this?")
         seen = (await bot.keeper.got(sent)).body
-        assert isinstance(seen, TextMessage)
+        assert isinstance(seen, Text)
         assert seen.text == "what is this?"
         (attachment,) = seen.attachments
         assert (attachment.name, attachment.media_type, attachment.size) == ("dot.png", "image/png", len(PICTURE))

@@ -28,7 +28,7 @@ from connectors.contract.messages import (
     Redaction,
     Remark,
     Replace,
-    TextMessage,
+    Text,
 )
 from connectors.matrix import sync_loop
 from connectors.matrix.crypto.olm_machine import Closed, DecryptedEvent
@@ -87,7 +87,7 @@ async def test_everything_works_in_an_encrypted_room_and_the_server_reads_none_o
     async with bot.running() as connector:
         room = await room_with(ana, bot)
         said = await ana.say(room, "!ps")
-        assert (await bot.keeper.got(said)).body == TextMessage(text="!ps")
+        assert (await bot.keeper.got(said)).body == Text(text="!ps")
 
         opened = await bot.say(room, OpenThread(title="coder0", message=Message(text="coder0 is up")), key="open-1")
         seen = await ana.wait_for(room, lambda event: body(event) == "coder0 is up")
@@ -115,7 +115,7 @@ async def test_everything_works_in_an_encrypted_room_and_the_server_reads_none_o
 
         given = await ana.send_file(room, b"my picture", "my.png", "image/png", caption="look")
         text = (await bot.keeper.got(given)).body
-        assert isinstance(text, TextMessage)
+        assert isinstance(text, Text)
         assert text.text == "look"
         assert await connector.download(text.attachments[0], limit=100) == b"my picture"
 
@@ -401,7 +401,7 @@ async def test_other_keys_under_a_devices_name_are_refused_until_an_admin_says_s
             await bot.say(room, "three", key="3")
             await again.wait_for(room, lambda event: body(event) == "three")
             # What waited for it is taken now.
-            assert (await bot.keeper.got(said)).body == TextMessage(text="it is me")
+            assert (await bot.keeper.got(said)).body == Text(text="it is me")
             assert "matrix devices" not in (await connector.health()).detail
 
 
@@ -539,7 +539,7 @@ async def test_a_file_that_is_not_encrypted_as_it_should_be_is_refused_with_its_
         await ana.hand_over_keys(room, bot.user_id)
         await bot.keeper.until(lambda: sum("its file is not encrypted" in text for text in remarks(bot)) == 2)
         given = await bot.keeper.got(await ana.send_file(room, b"words", "a.txt", "text/plain", caption="after"))
-        assert isinstance(given.body, TextMessage)
+        assert isinstance(given.body, Text)
         assert len(given.body.attachments) == 1
     assert bot.keeper.texts == ["before", "after"]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.contract.messages import Edit, Emphasis, Inbound, Message, Reaction, Redaction, TextMessage
+from connectors.contract.messages import Edit, Emphasis, Inbound, Message, Reaction, Redaction, Text
 from connectors.matrix import message_conversion
 from connectors.matrix.encrypted_files import FileSecrets, objection, seal_file
 from connectors.matrix.message_conversion import Me, inbound, without_mention
@@ -44,7 +44,7 @@ def test_a_message_carries_who_where_and_when() -> None:
         conversation=ROOM,
         sender="@ana:example.org",
         sent_at=1_700_000_000.5,
-        body=TextMessage(text="!ps"),
+        body=Text(text="!ps"),
     )
 
 
@@ -130,8 +130,8 @@ def test_a_file_has_a_harmless_name_and_keeps_its_caption() -> None:
     assert attachment.name == ".._.._etc_pass_wd"
     assert (attachment.media_type, attachment.size) == ("text/plain", None)
     assert message_conversion.media(attachment.ref) == ("example.org", "abc")
-    assert body(event(raw | {"url": "https://evil.example/x"})) == TextMessage(text="look")
-    assert body(event(raw | {"url": "mxc://example.org/../../admin"})) == TextMessage(text="look")
+    assert body(event(raw | {"url": "https://evil.example/x"})) == Text(text="look")
+    assert body(event(raw | {"url": "mxc://example.org/../../admin"})) == Text(text="look")
 
 
 _JSON = st.recursive(
@@ -239,7 +239,7 @@ def sealed_file(**changes: Any) -> dict[str, Any]:
 
 def test_an_encrypted_file_is_one_with_what_opens_it() -> None:
     found = body(event(sealed_file()))
-    assert isinstance(found, TextMessage)
+    assert isinstance(found, Text)
     (attachment,) = found.attachments
     assert attachment.ref == f"mxc://x/y#{KEY}.{IV}.{HASH}"
     assert message_conversion.media(attachment.ref) == ("x", "y")
@@ -275,7 +275,7 @@ def test_an_encrypted_file_is_one_with_what_opens_it() -> None:
 def test_an_encrypted_file_that_nothing_opens_is_none(changes: dict[str, Any], reason: str) -> None:
     raw = sealed_file(**changes)
     found = body(event(raw))
-    assert isinstance(found, TextMessage)
+    assert isinstance(found, Text)
     assert found.attachments == ()
     assert reason in (message_conversion.unsealed_file(raw) or "")
 
@@ -289,7 +289,7 @@ def test_what_came_encrypted_has_no_file_in_the_clear() -> None:
     assert "not described" in (message_conversion.unsealed_file({"msgtype": "m.file", "file": []}) or "")
     # Nor does an address in the clear bring a key.
     found = body(event({"msgtype": "m.image", "body": "a.png", "url": f"mxc://x/y#{KEY}.{IV}.{HASH}"}))
-    assert isinstance(found, TextMessage)
+    assert isinstance(found, Text)
     assert found.attachments == ()
 
 

@@ -20,7 +20,7 @@ from connectors.contract.messages import (
     Priority,
     React,
     Replace,
-    TextMessage,
+    Text,
 )
 from connectors.terminal.connector import TerminalConnector
 from connectors.terminal.draft import Draft
@@ -59,7 +59,7 @@ class Parrot:
         while True:
             batch = await self.news.get()
             for event in batch.events:
-                assert isinstance(event.body, TextMessage)
+                assert isinstance(event.body, Text)
                 text, place = event.body.text, event.conversation
                 if text.startswith("open "):
                     await self.say(OpenThread(title=text[5:], message=Message(text=f"{text[5:]} starts")), place)

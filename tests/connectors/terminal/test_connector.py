@@ -24,7 +24,7 @@ from connectors.contract.messages import (
     React,
     Reaction,
     Replace,
-    TextMessage,
+    Text,
 )
 from connectors.terminal import connector as terminal
 from connectors.terminal import transcript
@@ -90,7 +90,7 @@ async def test_what_a_person_types_is_durable_before_it_counts_as_said(hub: Term
     (event,) = inbox.events
     assert event.identity == f"terminal:{getpass.getuser()}"
     assert (event.event_id, event.conversation, event.parent) == (event_id, "fleet", None)
-    assert event.body == TextMessage(text="!ps")
+    assert event.body == Text(text="!ps")
 
 
 async def test_the_same_words_under_the_same_id_are_one_event(hub: TerminalConnector, inbox: Inbox) -> None:

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from egress.ledger import UsageLedger
+from egress.ledger.service import UsageLedger
 from egress.ledger.table_rows import Denial
 from tests.egress.ledger.rows import reservation, settlement
 

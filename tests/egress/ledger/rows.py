@@ -7,7 +7,8 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
-from egress.ledger import UsageLedger, reservation_log
+from egress.ledger import reservation_log
+from egress.ledger.service import UsageLedger
 from egress.ledger.table_rows import Reservation, Settlement
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from budget.tokens import Tokens
-from egress.ledger import UsageLedger
+from egress.ledger.service import UsageLedger
 from egress.limits.admission_control import AdmissionControl
 from egress.limits.admission_interface import AdmissionRequest, Ending
 from egress.settings import AgentRegistration, EgressSettings, LimitSettings

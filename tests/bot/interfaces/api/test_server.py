@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import aiohttp
 import pytest
@@ -108,7 +108,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
             operators=Operators(store, {}),
             events=EventHub(),
             complete=complete,
-            terminal=Terminal(),
+            terminal=cast("Any", Terminal()),
         )
         executor = Executor(services)
         gateway = Gateway(services, executor, tmp_path / "gateway.sock")
@@ -364,7 +364,8 @@ async def test_the_terminal_goes_both_ways(served: Served) -> None:
         await terminal.send_json({"type": "say", "text": "hello"})
         got = [await terminal.receive_json(), await terminal.receive_json()]
         assert sorted(got, key=str) == [{"type": "accepted", "id": "1"}, {"type": "line", "text": "hello"}]
-    assert served.services.terminal.attached_after == [7]
+    attached: Any = served.services.terminal
+    assert attached.attached_after == [7]
 
 
 async def test_without_a_terminal_it_says_so(served: Served) -> None:

@@ -11,7 +11,7 @@ from bot.commands.registry import OPERATOR, VIEWER, CommandTable, Reply
 from bot.commands.syntax import written
 from bot.interfaces.chat import command_input
 from bot.interfaces.chat.command_input import CommandInput, Confirmation, Talk, confirmation, interpret, prepare
-from connectors.contract.messages import CommandReading, TextMessage
+from connectors.contract.messages import CommandReading, Text
 
 
 @pytest.fixture
@@ -123,10 +123,10 @@ def test_a_very_long_line_costs_little(table: CommandTable) -> None:
 @pytest.mark.parametrize("text", ["ps", "!ps", "frobnicate kill coder0", "@muster kill coder0", "words"])
 def test_what_was_chosen_from_a_menu_is_what_it_was_chosen_as(text: str) -> None:
     for mentioned in (False, True):
-        body = TextMessage(text=text, mentions_us=mentioned, reading=CommandReading.COMMAND)
+        body = Text(text=text, mentions_us=mentioned, reading=CommandReading.COMMAND)
         assert command_input.said(body, prefix="!") == CommandInput(text)
         assert command_input.said(replace(body, reading=CommandReading.TALK), prefix="!") == Talk(text)
-    assert command_input.said(TextMessage(text=text), prefix="!") == interpret(text, prefix="!", mentioned=False)
+    assert command_input.said(Text(text=text), prefix="!") == interpret(text, prefix="!", mentioned=False)
 
 
 def test_of_a_line_that_is_too_long_no_half_of_a_word_is_kept(table: CommandTable) -> None:

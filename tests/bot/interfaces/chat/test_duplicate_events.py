@@ -9,7 +9,7 @@ import pytest
 from bot.config.schema import ConnectorSettings
 from bot.interfaces.chat.duplicate_events import Overlap
 from connectors.contract.connector_registry import NoSettings
-from connectors.contract.messages import Batch, Inbound, TextMessage
+from connectors.contract.messages import Batch, Inbound, Text
 from connectors.delivery import inbox
 from connectors.delivery.inbox import Arrival
 from connectors.matrix.settings import MatrixSettings
@@ -42,7 +42,7 @@ def said(event: str, room: str, sender: str = "@ana:x", parent: str | None = Non
         parent=parent,
         sender=sender,
         sent_at=1.0,
-        body=TextMessage(text="x"),
+        body=Text(text="x"),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import delete
 
 from bot.commands.executor import Executor
-from connectors.contract.messages import Batch, Inbound, TextMessage
+from connectors.contract.messages import Batch, Inbound, Text
 from connectors.delivery import inbox
 from core.crash_points import declare
 from database import schema
@@ -297,7 +297,7 @@ async def test_everybody_in_a_group_has_its_permission_as_it_was_when_they_wrote
             conversation=ROOM,
             sender="@gus",
             sent_at=made.clock(),
-            body=TextMessage(text="!whoami"),
+            body=Text(text="!whoami"),
             groups=("role:7",),
         )
         store = await Store.open(f"sqlite:///{made.paths.state}/register.db")

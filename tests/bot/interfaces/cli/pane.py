@@ -17,7 +17,7 @@ from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.api.server import Gateway
 from bot.interfaces.cli import tmux_room_pane
 from connectors.contract.agent_count_feed import Headcount
-from connectors.contract.messages import Batch, Outbound, TextMessage
+from connectors.contract.messages import Batch, Outbound, Text
 from connectors.tmux.connector import TmuxConnector
 from connectors.tmux.process_client import ask
 from connectors.tmux.settings import TmuxSettings
@@ -89,7 +89,7 @@ class Muster:
 
     async def _accept(self, batch: Batch) -> None:
         for event in batch.events:
-            assert isinstance(event.body, TextMessage)
+            assert isinstance(event.body, Text)
             if event.event_id not in {known for known, _ in self.heard}:
                 self.heard.append((event.event_id, event.body.text))
         if self.unanswered:

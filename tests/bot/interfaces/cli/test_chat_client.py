@@ -21,7 +21,7 @@ from bot.interfaces.cli import chat_client
 from bot.interfaces.cli.chat_client import NoSuchConnector, NotSaid, RemoteTerminal
 from bot.text.errors import NotRunning
 from connectors.contract.connector_registry import NoSettings
-from connectors.contract.messages import Batch, Message, OpenThread, Outbound, TextMessage
+from connectors.contract.messages import Batch, Message, OpenThread, Outbound, Text
 from connectors.terminal.connector import TerminalConnector
 from connectors.terminal.pending_input import Typed, Unsaid
 from core import unix_sockets
@@ -72,7 +72,7 @@ class Muster:
 
     async def _accept(self, batch: Batch) -> None:
         for event in batch.events:
-            assert isinstance(event.body, TextMessage)
+            assert isinstance(event.body, Text)
             self.heard.append((event.event_id, event.conversation, event.body.text))
         if self.deaf:
             await asyncio.Event().wait()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectors.contract.messages import CommandReading, Message, Outbound, React, Reaction, Replace, TextMessage
+from connectors.contract.messages import CommandReading, Message, Outbound, React, Reaction, Replace, Text
 from connectors.contract.slash_command_forms import Form
 from connectors.delivery import inbox, outbox
 from connectors.delivery.service import Delivery
@@ -37,8 +37,8 @@ class One:
     def forms(self) -> Sequence[Form]:
         return (Form(name="ps", description="Who is there."),)
 
-    def words(self, name: str, values: Mapping[str, Value]) -> TextMessage:
-        return TextMessage(text=name, reading=CommandReading.COMMAND)
+    def words(self, name: str, values: Mapping[str, Value]) -> Text:
+        return Text(text=name, reading=CommandReading.COMMAND)
 
     async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:
         return ()
@@ -68,7 +68,7 @@ async def main(register_url: str, settings: dict[str, str | int], folder: str) -
                     "over": Replace(target=QUESTION, message=Message(text="it is over"), final=True),
                 }
             else:
-                assert isinstance(body, TextMessage)
+                assert isinstance(body, Text)
                 contents = {
                     f"answer {event}": Message(text=f"{body.text} {event}", reply_to=event),
                     f"more {event}": Message(text=f"more of {body.text} {event}", reply_to=event),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from connectors.contract.messages import CommandReading, Inbound, Message, OpenThread, Reaction, TextMessage
+from connectors.contract.messages import CommandReading, Inbound, Message, OpenThread, Reaction, Text
 from connectors.delivery.inbox import Arrival
 from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.interaction_handler import heard
@@ -184,7 +184,7 @@ def test_anything_may_stand_anywhere(key: str, value: object) -> None:
 async def test_what_is_kept_survives_lines_that_were_cut_off_and_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "interactions"
     about = {"token": "t", "application": "1", "kind": 2, "at": 1.0}
-    body = TextMessage(text="kill x", reading=CommandReading.COMMAND)
+    body = Text(text="kill x", reading=CommandReading.COMMAND)
     inbound = Inbound(connector="d", event_id="7", conversation="c", sender="1", sent_at=1.0, body=body, groups=("a",))
     kept = OpenInteractions(path)
     await kept.add(Interaction(id="7", **about, inbound=inbound))  # type: ignore[arg-type]

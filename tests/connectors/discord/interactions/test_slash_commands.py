@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from connectors.contract.messages import CommandReading, Inbound, Message, OpenThread, React, Remark, TextMessage
+from connectors.contract.messages import CommandReading, Inbound, Message, OpenThread, React, Remark, Text
 from connectors.contract.slash_command_forms import Asker, Form, Option
 from connectors.delivery.inbox import Arrival
 from connectors.discord import missing_content_intent
@@ -37,10 +37,10 @@ class Few:
             Form(name="say", description="Say something.", options=(Option(name="text", description="what."),)),
         )
 
-    def words(self, name: str, values: Mapping[str, Value]) -> TextMessage:
+    def words(self, name: str, values: Mapping[str, Value]) -> Text:
         if name == "say":
-            return TextMessage(text=str(values["text"]), reading=CommandReading.TALK)
-        return TextMessage(text=" ".join([name, *map(str, values.values())]), reading=CommandReading.COMMAND)
+            return Text(text=str(values["text"]), reading=CommandReading.TALK)
+        return Text(text=" ".join([name, *map(str, values.values())]), reading=CommandReading.COMMAND)
 
     async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:
         self.asked.append(asker)
@@ -71,7 +71,7 @@ async def test_a_command_is_acknowledged_and_its_answer_takes_the_placeholders_p
     assert desk.world.posts == []
     (found,) = await arrived(desk)
     assert (found.event_id, found.conversation, found.groups) == (number, desk.room, ("role:77",))
-    assert found.body == TextMessage(text="stop coder0", reading=CommandReading.COMMAND)
+    assert found.body == Text(text="stop coder0", reading=CommandReading.COMMAND)
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ async def test_words_for_an_agent_stand_there_for_all_to_read(desk: Desk) -> Non
         await desk.office.put("mark", React(target=number, key="📥"), to=desk.room)
         await desk.office.until_state("mark", "sent")
     (found,) = await arrived(desk)
-    assert found.body == TextMessage(text="@everyone !kill coder0", reading=CommandReading.TALK)
+    assert found.body == Text(text="@everyone !kill coder0", reading=CommandReading.TALK)
     assert desk.world.callbacks[number]["data"]["allowed_mentions"] == {"parse": [], "replied_user": False}
     assert desk.world.texts() == ["@everyone !kill coder0", "re: @everyone !kill coder0"]
     assert desk.world.reactions(desk.world.responses[number]["id"]) == ["📥"]
