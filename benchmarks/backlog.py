@@ -19,7 +19,7 @@ import psutil
 from benchmarks.figures import Figure
 from benchmarks.house import house as house_on_synapse
 from tests.bot.orchestrator import ADMIN, house
-from tests.whole.matrix_installation import replies_to
+from tests.system.matrix_installation import replies_to
 
 EVENTS = 1000
 AT_MOST_S = 10.0

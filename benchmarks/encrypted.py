@@ -16,10 +16,10 @@ from benchmarks.figures import Figure, percentile
 from benchmarks.house import house
 from benchmarks.round_trip import LIMIT, REST, WARM_UP
 from tests.encrypted_operator import EncryptedOperator
-from tests.whole.matrix_installation import replies_to
+from tests.system.matrix_installation import replies_to
 
 if TYPE_CHECKING:
-    from tests.whole.matrix_installation import Installation
+    from tests.system.matrix_installation import Installation
 
 ROUNDS = 200
 AT_MOST = 1.5

@@ -11,7 +11,7 @@ import yaml
 
 from fleet.sim.provider import server as provider
 from tests.synapse import Synapse
-from tests.whole.matrix_installation import Installation, installation
+from tests.system.matrix_installation import Installation, installation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

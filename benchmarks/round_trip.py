@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from benchmarks import echo_bot
 from benchmarks.figures import Figure, percentile
 from benchmarks.house import house
-from tests.whole.matrix_installation import replies_to
+from tests.system.matrix_installation import replies_to
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.operator_client import Operator
-    from tests.whole.matrix_installation import Installation
+    from tests.system.matrix_installation import Installation
 
 ROUNDS = 200
 WARM_UP = 10

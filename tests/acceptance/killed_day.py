@@ -19,7 +19,7 @@ from connectors.contract import connector_registry
 from tests.acceptance import seats
 from tests.acceptance.conftest import STANDING, configuration
 from tests.acceptance.operator import Operator, Said
-from tests.whole.installation import LIMIT, Premises
+from tests.system.installation import LIMIT, Premises
 
 if TYPE_CHECKING:
     import random

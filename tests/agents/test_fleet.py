@@ -10,9 +10,9 @@ import pytest
 from fleet.sim.provider import server as provider
 from tests.agents.test_real_agents import PROGRAMS
 from tests.operator_client import body, thread_root
-from tests.whole.matrix_installation import installation
-from tests.whole.operator_record import FINISHED, Books
-from tests.whole.test_fleet import CORE, all_are, begin, kill_everybody
+from tests.system.matrix_installation import installation
+from tests.system.operator_record import FINISHED, Books
+from tests.system.test_fleet import CORE, all_are, begin, kill_everybody
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from fleet.supervision import host_lock, liveness, process_sweep
 from tests.agents import hostile
 from tests.agents.test_real_agents import ASKING, PROGRAMS
 from tests.operator_client import body, thread_root
-from tests.whole.installation import LIMIT
-from tests.whole.matrix_installation import Installation, installation, reacts
+from tests.system.installation import LIMIT
+from tests.system.matrix_installation import Installation, installation, reacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

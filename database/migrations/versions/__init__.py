@@ -1,0 +1,1 @@
+"""The steps, a file each, in the order of their numbers."""

@@ -16,7 +16,7 @@ from bot.egress_client import process
 from bot.egress_client.process import EgressNotStarted, EgressProcess, places
 from tests.bot.egress_client.test_client import spent
 from tests.bot.orchestrator import ROOM, House, egress_client, house
-from tests.whole.installation import end_egress
+from tests.system.installation import end_egress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

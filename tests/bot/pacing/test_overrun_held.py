@@ -14,9 +14,9 @@ from bot.egress_client.in_process import InsideEgress
 from fleet.sim.provider.quota_headers import SimQuota
 from tests.bot.orchestrator import egress_client, house
 from tests.bot.tasks.test_tasks import id_in, task_of
-from tests.bot.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
-from tests.bot.week.story import KEY
-from tests.bot.week.test_week import MemoryRoom
+from tests.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
+from tests.week.story import KEY
+from tests.week.test_week import MemoryRoom
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

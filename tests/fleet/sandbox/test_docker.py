@@ -21,7 +21,7 @@ from fleet.sandbox.profiles import WrittenProfile, merged
 from fleet.supervision.container_cleanup import remove
 from tests.fleet.sandbox import containers, machine_image
 from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
-from tests.whole.escape_targets import ESCAPES, Outside
+from tests.system.escape_targets import ESCAPES, Outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

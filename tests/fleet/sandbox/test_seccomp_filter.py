@@ -1,5 +1,5 @@
 """Which calls of the kernel a sandbox leaves open: the filter, read as the kernel reads it, for machines that this is
-not. That it holds is tried in sandboxes (tests/whole/test_escapes.py)."""
+not. That it holds is tried in sandboxes (tests/system/test_escapes.py)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from bot.text.errors import UserError
 from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressRefused
 from egress.settings import AgentRegistration, EgressSettings
-from tests.whole.installation import end_egress
+from tests.system.installation import end_egress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from tests.operator_client import body
-from tests.whole.installation import LIMIT
+from tests.system.installation import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from tests.operator_client import Event
-    from tests.whole.matrix_installation import Installation
+    from tests.system.matrix_installation import Installation
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

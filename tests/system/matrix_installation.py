@@ -17,7 +17,7 @@ import yaml
 
 from bot.config.paths import Paths
 from tests.operator_client import Operator, body, relation, thread_root
-from tests.whole.installation import LIMIT, Premises
+from tests.system.installation import LIMIT, Premises
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

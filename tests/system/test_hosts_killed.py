@@ -12,11 +12,11 @@ from fleet.supervision import host_lifecycle
 from fleet.supervision.process_sweep import survivors
 from tests.operator_client import body
 from tests.pictures import PIXEL
-from tests.whole import crash_places, tool_calls
-from tests.whole.installation import LIMIT
-from tests.whole.kill_stages import staged
-from tests.whole.matrix_installation import reacts
-from tests.whole.scenarios import STANDING
+from tests.system import crash_places, tool_calls
+from tests.system.installation import LIMIT
+from tests.system.kill_stages import staged
+from tests.system.matrix_installation import reacts
+from tests.system.scenarios import STANDING
 
 if TYPE_CHECKING:
     import random
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
-    from tests.whole.operator_record import Books, Message
-    from tests.whole.scenarios import Stage
+    from tests.system.operator_record import Books, Message
+    from tests.system.scenarios import Stage
 
 pytestmark = pytest.mark.synapse
 

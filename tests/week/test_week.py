@@ -13,8 +13,8 @@ import yaml
 from bot.egress_client.in_process import InsideEgress
 from connectors.contract.messages import File
 from tests.bot.orchestrator import House, house
-from tests.bot.week import story
-from tests.bot.week.simulated_clock import BEGINNING, HOUR, LIMIT, FakeClock, Week, clocked_hosts
+from tests.week import story
+from tests.week.simulated_clock import BEGINNING, HOUR, LIMIT, FakeClock, Week, clocked_hosts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,7 +1,7 @@
 """An agent host whose clock somebody else sets: `clocked_host.py CLOCK` and what `fleet.host.process` takes.
 
 CLOCK is a file that holds by how many seconds its clock is ahead of the machine's
-(tests.bot.week.simulated_clock.FakeClock). It is run as a script, with no tests on its path.
+(tests.week.simulated_clock.FakeClock). It is run as a script, with no tests on its path.
 """
 
 import mmap

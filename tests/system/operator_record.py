@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.operator_client import body, relation
-from tests.whole.installation import LIMIT
-from tests.whole.matrix_installation import KEY, reacts, replies_to
+from tests.system.installation import LIMIT
+from tests.system.matrix_installation import KEY, reacts, replies_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.operator_client import Event
-    from tests.whole.matrix_installation import Installation
+    from tests.system.matrix_installation import Installation
 
 FINISHED = "✅"
 #: The marks of a message that may not have reached its agent, or whose turn did not end well.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.sandbox import selection
-from tests.whole import crash_places, scenarios
-from tests.whole.installation import LIMIT
-from tests.whole.kill_stages import staged
-from tests.whole.matrix_installation import Installation, installation
+from tests.system import crash_places, scenarios
+from tests.system.installation import LIMIT
+from tests.system.kill_stages import staged
+from tests.system.matrix_installation import Installation, installation
 
 if TYPE_CHECKING:
     import random
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
-    from tests.whole.scenarios import Scene, Stage
+    from tests.system.scenarios import Scene, Stage
 
 pytestmark = pytest.mark.synapse
 

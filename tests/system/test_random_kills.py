@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import soak
-from tests.whole.chaos import Mayhem, Plan
-from tests.whole.kill_stages import staged
+from tests.system.chaos import Mayhem, Plan
+from tests.system.kill_stages import staged
 
 if TYPE_CHECKING:
     import random

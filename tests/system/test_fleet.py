@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.supervision import host_lock
-from tests.whole.installation import LIMIT
-from tests.whole.matrix_installation import installation
-from tests.whole.operator_record import FINISHED, STRANDED, Books
-from tests.whole.scenarios import Stage
+from tests.system.installation import LIMIT
+from tests.system.matrix_installation import installation
+from tests.system.operator_record import FINISHED, STRANDED, Books
+from tests.system.scenarios import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
-    from tests.whole.matrix_installation import Installation
+    from tests.system.matrix_installation import Installation
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

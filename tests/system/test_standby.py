@@ -19,8 +19,8 @@ from bot.leadership.instance_lock import holder
 from fleet.supervision import host_lock
 from tests.operator_client import body, relation
 from tests.postgres import Postgres
-from tests.whole.installation import LIMIT
-from tests.whole.matrix_installation import KEY, Installation, installation, replies_to
+from tests.system.installation import LIMIT
+from tests.system.matrix_installation import KEY, Installation, installation, replies_to
 
 if TYPE_CHECKING:
     import random

@@ -13,7 +13,7 @@ import pytest
 from tests.bot.orchestrator import House, house
 from tests.connectors.discord.server import serving
 from tests.operator_client import LIMIT, Operator, body
-from tests.whole.matrix_installation import installation
+from tests.system.matrix_installation import installation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -26,7 +26,7 @@ from fleet.sandbox.egress_grant import PORT
 from fleet.sandbox.selection import available
 from tests.bot.orchestrator import house
 from tests.fleet.sandbox import containers
-from tests.whole.escape_targets import ESCAPES, Outside
+from tests.system.escape_targets import ESCAPES, Outside
 
 if TYPE_CHECKING:
     from bot.egress_client.in_process import InsideEgress

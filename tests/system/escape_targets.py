@@ -1,4 +1,4 @@
-"""What there is on this machine, outside of every sandbox, for the attempts of `tests/whole/escapes` to find."""
+"""What there is on this machine, outside of every sandbox, for the attempts of `tests/system/escapes` to find."""
 
 from __future__ import annotations
 

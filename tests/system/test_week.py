@@ -15,10 +15,10 @@ from bot.egress_client.in_process import inside
 from fleet.sim.provider import server as provider
 from fleet.sim.provider.request_script import Script
 from fleet.supervision import host_lifecycle
-from tests.bot.week import story
-from tests.bot.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
 from tests.operator_client import Operator, body, relation
-from tests.whole.matrix_installation import replies_to
+from tests.system.matrix_installation import replies_to
+from tests.week import story
+from tests.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

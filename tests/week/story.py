@@ -14,7 +14,7 @@ from database.queries import tasks
 from fleet.sim.provider.quota_headers import SimQuota
 
 if TYPE_CHECKING:
-    from tests.bot.week.simulated_clock import Week
+    from tests.week.simulated_clock import Week
 
 OPUS = "claude-opus-4-5"
 LIMITS = SimQuota(

@@ -11,9 +11,9 @@ import pytest
 from connectors.contract.messages import Priority
 from tests.operator_client import body
 from tests.synapse import DEFAULT, Limits
-from tests.whole.matrix_installation import installation
-from tests.whole.operator_record import FINISHED, Books
-from tests.whole.scenarios import STANDING, Stage
+from tests.system.matrix_installation import installation
+from tests.system.operator_record import FINISHED, Books
+from tests.system.scenarios import STANDING, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

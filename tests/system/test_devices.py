@@ -11,7 +11,7 @@ import yaml
 
 from tests.encrypted_operator import EncryptedOperator
 from tests.operator_client import body
-from tests.whole.matrix_installation import installation, replies_to
+from tests.system.matrix_installation import installation, replies_to
 
 if TYPE_CHECKING:
     from pathlib import Path

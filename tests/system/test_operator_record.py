@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.operator_client import Operator, body
-from tests.whole.kill_stages import staged
-from tests.whole.matrix_installation import KEY, replies_to
-from tests.whole.operator_record import Message
+from tests.system.kill_stages import staged
+from tests.system.matrix_installation import KEY, replies_to
+from tests.system.operator_record import Message
 
 if TYPE_CHECKING:
     from pathlib import Path

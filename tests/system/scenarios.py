@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from fleet.journal.events import RuntimeStarted
 from fleet.supervision import host_lifecycle, host_lock
 from tests.operator_client import Operator, body, relation, thread_root
-from tests.whole import tool_calls
-from tests.whole.installation import LIMIT
-from tests.whole.operator_record import FINISHED, WITHDRAWN, Books
+from tests.system import tool_calls
+from tests.system.installation import LIMIT
+from tests.system.operator_record import FINISHED, WITHDRAWN, Books
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from tests.operator_client import Event
-    from tests.whole.matrix_installation import Installation
-    from tests.whole.operator_record import Message
+    from tests.system.matrix_installation import Installation
+    from tests.system.operator_record import Message
 
     Scene: TypeAlias = Callable[["Stage"], Awaitable[None]]
 

@@ -14,14 +14,14 @@ import aiohttp
 
 from fleet.supervision import host_lock
 from tests.operator_client import body
-from tests.whole.installation import LIMIT
-from tests.whole.scenarios import STANDING
+from tests.system.installation import LIMIT
+from tests.system.scenarios import STANDING
 
 if TYPE_CHECKING:
     import random
 
-    from tests.whole.operator_record import Message
-    from tests.whole.scenarios import Stage
+    from tests.system.operator_record import Message
+    from tests.system.scenarios import Stage
 
 #: More than one answer to a sync brings.
 BURST = 60

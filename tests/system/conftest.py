@@ -10,7 +10,7 @@ import pytest
 
 from fleet.sim.provider import server as provider
 from tests import soak
-from tests.whole.matrix_installation import installation
+from tests.system.matrix_installation import installation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
-    from tests.whole.matrix_installation import Installation
+    from tests.system.matrix_installation import Installation
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def models() -> AsyncIterator[Provider]:
 def make_home(
     tmp_path: Path, synapse: Synapse, models: Provider
 ) -> Callable[..., AbstractAsyncContextManager[Installation]]:
-    """An installation as `tests.whole.matrix_installation.installation` takes it, started and in its room."""
+    """An installation as `tests.system.matrix_installation.installation` takes it, started and in its room."""
 
     @asynccontextmanager
     async def make(**settings: Any) -> AsyncIterator[Installation]:

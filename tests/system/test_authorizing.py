@@ -14,13 +14,13 @@ import pytest
 
 from bot.egress_client.process import pid_of
 from budget.tokens import Weights
-from tests.whole.installation import LIMIT
-from tests.whole.matrix_installation import installation
+from tests.system.installation import LIMIT
+from tests.system.matrix_installation import installation
 
 if TYPE_CHECKING:
     from fleet.sim.provider.server import Provider
     from tests.synapse import Synapse
-    from tests.whole.matrix_installation import Installation
+    from tests.system.matrix_installation import Installation
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

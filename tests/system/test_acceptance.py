@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.operator_client import Operator, body, relation, thread_root
-from tests.whole.matrix_installation import KEY, Installation, installation, reacts, replies_to
+from tests.system.matrix_installation import KEY, Installation, installation, reacts, replies_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.operator_client import Operator
-from tests.whole.matrix_installation import installation
-from tests.whole.operator_record import Books
-from tests.whole.scenarios import Stage
+from tests.system.matrix_installation import installation
+from tests.system.operator_record import Books
+from tests.system.scenarios import Stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

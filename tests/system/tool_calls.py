@@ -12,7 +12,7 @@ from fleet.journal.events import JournalPosition, ToolAnswered, ToolAsked
 from tests.operator_client import body
 
 if TYPE_CHECKING:
-    from tests.whole.matrix_installation import Installation
+    from tests.system.matrix_installation import Installation
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,57 @@
+"""The source is laid out as docs/README.md says: small folders that say what they are, one meaning for each name."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("bot", "budget", "conduit", "connectors", "core", "database", "egress", "fleet", "scheduler")
+#: More files than this in one folder are not looked through.
+MOST_FILES = 20
+
+
+@cache
+def modules() -> tuple[tuple[Path, ast.Module], ...]:
+    """Every module of the product, parsed; paths below the root."""
+    paths = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    return tuple((path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
+
+
+def test_no_folder_has_more_files_than_one_looks_through() -> None:
+    files = defaultdict(list)
+    for path, _ in modules():
+        if path.name != "__init__.py":
+            files[path.parent].append(path.name)
+    assert {str(folder): len(names) for folder, names in files.items() if len(names) > MOST_FILES} == {}
+
+
+def test_every_folder_says_what_is_in_it() -> None:
+    silent = [str(path) for path, tree in modules() if path.name == "__init__.py" and not ast.get_docstring(tree)]
+    assert silent == []
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    folders = {path.parent for path, _ in modules()}
+    assert [str(folder) for folder in sorted(folders) if not (ROOT / folder / "__init__.py").exists()] == []
+
+
+def test_no_public_class_name_has_two_meanings() -> None:
+    where = defaultdict(list)
+    for path, tree in modules():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where[node.name].append(str(path))
+    assert {name: paths for name, paths in where.items() if len(paths) > 1} == {}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_test_folder_is_one_of_the_source(package: str) -> None:
+    """`tests/` mirrors the source; what is about a whole process or a whole chat system is elsewhere."""
+    mirrored = {path.parent for path in (ROOT / "tests" / package).rglob("test_*.py")}
+    missing = [folder for folder in mirrored if not (ROOT / folder.relative_to(ROOT / "tests")).is_dir()]
+    assert [str(folder.relative_to(ROOT)) for folder in sorted(missing)] == []
