@@ -76,8 +76,8 @@ class _Later:
         raise RuntimeError(f"services.{self._name} is not made yet, and its {attribute} is asked for")
 
 
-def _later(name: str) -> Any:
-    return field(default_factory=lambda: _Later(name))
+def _later(name: str) -> Callable[[], Any]:
+    return lambda: _Later(name)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -109,46 +109,46 @@ class Services:
     """Which rooms mirror each other."""
     overlap: Overlap = field(default_factory=Overlap)
     """Which connectors may read the same."""
-    settings: Settings = _later("settings")
+    settings: Settings = field(default_factory=_later("settings"))
     """What muster.yaml says; another value once it is taken up anew
    ."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """Where references to secrets are looked up."""
-    paths: Paths = _later("paths")
-    delivery: Delivery = _later("delivery")
-    agents: Agents = _later("agents")
-    planner: Planner = _later("planner")
+    paths: Paths = field(default_factory=_later("paths"))
+    delivery: Delivery = field(default_factory=_later("delivery"))
+    agents: Agents = field(default_factory=_later("agents"))
+    planner: Planner = field(default_factory=_later("planner"))
     """What agents would be started as."""
-    watches: Watches = _later("watches")
-    lookout: Lookout = _later("lookout")
-    conversations: Conversations = _later("conversations")
+    watches: Watches = field(default_factory=_later("watches"))
+    lookout: Lookout = field(default_factory=_later("lookout"))
+    conversations: Conversations = field(default_factory=_later("conversations"))
     outlet: EgressClient | None = None
     """The egress as this process knows it."""
-    pace: PaceService = _later("pace")
+    pace: PaceService = field(default_factory=_later("pace"))
     """Windows and their even-spread lines."""
-    dispatcher: Dispatcher = _later("dispatcher")
+    dispatcher: Dispatcher = field(default_factory=_later("dispatcher"))
     """Decides which task begins."""
-    assignment: Handing = _later("assignment")
+    assignment: Handing = field(default_factory=_later("assignment"))
     """Gives tasks to agents."""
-    continuing: Continuing = _later("continuing")
+    continuing: Continuing = field(default_factory=_later("continuing"))
     """Has agents go on that stopped at a limit."""
-    settling: Settling = _later("settling")
+    settling: Settling = field(default_factory=_later("settling"))
     """Counts and tells what ended tasks came to."""
-    task_steps: TaskSteps = _later("task_steps")
+    task_steps: TaskSteps = field(default_factory=_later("task_steps"))
     """What becomes of tasks that agents have."""
-    runaway: Breaker = _later("runaway")
+    runaway: Breaker = field(default_factory=_later("runaway"))
     """Pauses agents that spend with nothing to show for it."""
-    questions: Questions = _later("questions")
+    questions: Questions = field(default_factory=_later("questions"))
     """What is asked of operators besides permissions."""
-    reports: Reports = _later("reports")
+    reports: Reports = field(default_factory=_later("reports"))
     """What is posted at times."""
-    jobs: Jobs = _later("jobs")
+    jobs: Jobs = field(default_factory=_later("jobs"))
     """What is done at times; jobs can be put and dropped while it runs."""
     terminal: AttachableConnector | None = None
     """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""
     terminals: Mapping[str, AttachableConnector] = field(default_factory=dict)
     """By its name, every connector that clients of ``GET /v1/terminal`` can attach to: terminals, and tmux."""
-    headcount: Headcount = _later("headcount")
+    headcount: Headcount = field(default_factory=_later("headcount"))
     """How many agents are at what, for connectors that show it."""
 
     @property

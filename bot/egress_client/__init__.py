@@ -1,1 +1,1 @@
-"""The orchestrator's side of the egress: keeping it running, telling it what holds, and importing what it wrote down."""
+"""The orchestrator's side of the egress: keeping it running, telling it what holds, importing what it wrote down."""

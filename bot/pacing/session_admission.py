@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bot.commands.syntax import command_line
-from bot.pacing.snapshot import PaceSnapshot
 from bot.tasks import text as task_words
 from bot.text import markdown
 from bot.text.errors import UserError
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
+    from bot.pacing.snapshot import PaceSnapshot
     from budget.costs.task_cost_from_history import Past
     from budget.policy.account_choice import Chosen
     from budget.policy.model_downgrade import Step
