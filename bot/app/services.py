@@ -73,7 +73,7 @@ class _Later:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        raise RuntimeError(f"services.{self._name} is not made yet, and its {attribute} is asked for")
+        raise AttributeError(f"services.{self._name} is not made yet, and its {attribute} is asked for")
 
 
 def _later(name: str) -> Callable[[], Any]:
@@ -83,7 +83,7 @@ def _later(name: str) -> Callable[[], Any]:
 @dataclass(kw_only=True, slots=True)
 class Services:
     """Everything that acts. Filled while starting, in the order of the stages, and then left alone. What is asked for
-    before it is made raises RuntimeError."""
+    before it is made raises AttributeError."""
 
     clock: Callable[[], float]
     """Seconds since the epoch."""
