@@ -55,7 +55,12 @@ def _cannot(connector: str) -> Capabilities:
     return Capabilities()
 
 
-def _no_room(origin: Origin | None) -> tuple[str, str]:
+def no_room(origin: Origin | None) -> tuple[str, str]:
+    """The room of an agent's thread where muster.yaml names none: that of whoever asked.
+
+    Raises:
+        UserError: nobody in a room did.
+    """
     if origin is None:
         raise UserError("There is no room for an agent's thread: name a fleet room in muster.yaml.")
     return origin.connector, origin.parent or origin.conversation
@@ -103,7 +108,7 @@ class Services:
     """RFC 3339 in UTC."""
     capabilities: Callable[[str], Capabilities] = _cannot
     """What the connector of that name can do; nothing when there is none."""
-    main_room: Callable[[Origin | None], tuple[str, str]] = _no_room
+    main_room: Callable[[Origin | None], tuple[str, str]] = no_room
     """Connector and conversation in which an agent's thread is opened, by where its launch was asked for."""
     bridge: Bridge = field(default_factory=Bridge)
     """Which rooms mirror each other."""

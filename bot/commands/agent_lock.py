@@ -104,7 +104,7 @@ async def custody(ctx: Context, agent: str, doing: str) -> AsyncIterator[Context
 async def _make_sure_it_is_ours(ctx: Context, agent: str) -> None:
     async with ctx.services.store.read() as tx:
         row = await agents.get(tx, agent)
-    if row is not None and ctx.services.agents is not None:
+    if row is not None:
         ctx.services.agents.make_sure_it_is_ours(row)
 
 

@@ -102,7 +102,7 @@ async def operator_set(
 
     settings = ctx.services.settings
     # What was given to somebody on a connector that is gone can be taken away all the same.
-    if settings is not None and permission != "none":
+    if permission != "none":
         problem = identities.problem(identity, identities.configured(settings))
         if problem is not None:
             raise UserError(problem)
@@ -197,10 +197,10 @@ async def tmux_open(ctx: Context, name: str | None = None) -> Reply:
     """
     from bot.text.errors import UserError
     from bot.text.markdown import code, one_line
-    from connectors.contract.connector_protocol import NotReady, PaneConnector
+    from connectors.contract.connector_protocol import NotReady, PaneOwner
     from core.validation_errors import there_are
 
-    panes = {each: pane for each, pane in ctx.services.terminals.items() if isinstance(pane, PaneConnector)}
+    panes = {each: pane for each, pane in ctx.services.terminals.items() if isinstance(pane, PaneOwner)}
     if not panes:
         raise UserError("No tmux connector is configured. Write `tmux: {}` under connectors into muster.yaml.")
     if name is None and len(panes) > 1:

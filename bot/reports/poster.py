@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from bot.reports.model import ReportFacts, WindowFacts
     from bot.reports.schedule import Due, Schedule
     from bot.reports.text import Why
-    from scheduler.jobs import Jobs
 
 log = structlog.get_logger(__name__)
 
@@ -143,10 +142,9 @@ class Reports:
             self._swept_at = at
             if failures:
                 raise failures[0]
-            if self.services.jobs is not None:
-                # Each of their jobs does the same, some of them once a week.
-                for name in self._arranged:
-                    self.services.jobs.mended(name)
+            # Each of their jobs does the same, some of them once a week.
+            for name in self._arranged:
+                self.services.jobs.mended(name)
 
     async def arrange(self) -> None:
         """Have the jobs run at the times that are set by now.
@@ -157,9 +155,7 @@ class Reports:
         self._arrange(await self.schedules())
 
     def _arrange(self, planned: Sequence[Schedule]) -> None:
-        jobs: Jobs | None = self.services.jobs
-        if jobs is None:
-            return
+        jobs = self.services.jobs
         wanted = {f"report {each.kind}": each for each in planned if each.on and each.cron is not None}
         for name in {f"report {kind}" for kind in KINDS} - wanted.keys():
             jobs.drop(name)
@@ -171,8 +167,7 @@ class Reports:
     async def run(self) -> None:
         """Look at the windows whenever they changed, until cancelled: what passes a share is told at once."""
         changed = asyncio.Event()
-        if self.services.pace is not None:
-            self.services.pace.on_change(changed.set)
+        self.services.pace.on_change(changed.set)
         with contextlib.suppress(MusterError):
             await self.arrange()
         while True:
@@ -347,7 +342,7 @@ class Reports:
 
     async def _cross(self, planned: Schedule, now: float) -> None:
         """Tell which windows passed a share, if that is told."""
-        if not planned.on or self.services.pace is None:
+        if not planned.on:
             return
         settings = self.services.settings
         hours = settings.schedules.quiet
@@ -423,8 +418,7 @@ class Reports:
             await outbox.put(tx, place.outbound(f"{key}/picture", file_of(picture), Priority.REPLY), now)
 
     def _told(self, event: dict[str, object]) -> None:
-        if self.services.delivery is not None:
-            self.services.delivery.wake()
+        self.services.delivery.wake()
         self.services.events.publish(event)
 
     async def _place(self) -> MessagePlace | None:

@@ -197,8 +197,8 @@ class AttachableConnector(Connector, Protocol):
 
 
 @runtime_checkable
-class PaneConnector(AttachableConnector, Protocol):
-    """One that opens a pane for that program."""
+class PaneOwner(Protocol):
+    """A connector that opens a pane for such a program."""
 
     async def open(self) -> str:
         """Make the pane where there is none, and say where it is.

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -49,6 +49,7 @@ class Office:
             health=parts,
             version="1.2.3",
             started_at=999_000.0,
+            settings=cast("Any", SimpleNamespace(broken=("matrix", "discord"), connectors=[])),
         )
         self.executor = Executor(self.services)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from bot.app.services import no_room
 from bot.config.dispatch import Dispatch
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
@@ -22,11 +24,9 @@ from database.queries.spending import pacing_windows, usage_ledger
 from database.queries.spending.pacing_windows import AuthorizationRow
 from database.queries.tasks import Task
 from egress.settings import LimitSettings
+from fleet.roster.cache import LatestRoster
 from tests.bot.maintenance.installation import die_at
 from tests.database.queries.rows import row
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STEP = declare("tests.kept")
 NOON = 1_796_040_000.0
@@ -45,7 +45,13 @@ def pace(store: Store, now: float = NOON) -> PaceService:
         agents=SimpleNamespace(sandbox=None),
     )
     services: Any = SimpleNamespace(
-        store=store, settings=settings, clock=lambda: now, lookout=None, outlet=None, agents=None, delivery=None
+        store=store,
+        settings=settings,
+        clock=lambda: now,
+        lookout=SimpleNamespace(roster=LatestRoster(Path("there is none"))),
+        outlet=None,
+        main_room=no_room,
+        delivery=SimpleNamespace(wake=lambda: None),
     )
     return PaceService(services=services)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
@@ -30,14 +31,18 @@ from database import schema
 from database.queries.operations import report_schedules
 from database.queries.operations.report_schedules import ScheduleRow
 from database.queries.spending import usage_ledger
+from scheduler.jobs import Jobs
 from tests.database.queries import rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bot.agents.service import Agents
+    from bot.agents.status import AgentView
     from bot.pacing.service import PaceService
     from bot.reports.chart import Figure
+    from connectors.delivery.service import Delivery
     from database.engine.store import Store
 
 SETUP = declare("test.newsroom")
@@ -54,6 +59,13 @@ timezone: {ZONE.key}
 def at(text: str, zone: ZoneInfo = ZONE) -> float:
     """A moment, as a clock on the wall of the operator shows it: ``2026-11-23 09:00``."""
     return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
+
+
+class NoAgents:
+    """A fleet that has none."""
+
+    async def view(self) -> tuple[AgentView, ...]:
+        return ()
 
 
 @dataclass
@@ -128,6 +140,9 @@ class Newsroom:
             main_room=lambda _: ("matrix", ROOM),
             paths=paths,
             pace=cast("PaceService", self.board),
+            jobs=Jobs((), lambda: self.now),
+            agents=cast("Agents", NoAgents()),
+            delivery=cast("Delivery", SimpleNamespace(wake=lambda: None)),
         )
         self.reports = Reports(
             services=self.services, speaker=Composer(paths.outgoing), painter=self.canvas, folder=paths.outgoing
