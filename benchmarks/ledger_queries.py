@@ -156,7 +156,7 @@ async def _yesterday(tx: AsyncConnection) -> None:
 
 
 async def _pictures(tx: AsyncConnection) -> None:
-    """As `bot.reports.window_series` asks, with no two windows of one scope."""
+    """As `bot.pacing.window_series` asks, with no two windows of one scope."""
     agents = [f"agent:agent{number}" for number in range(4)]
     for scope, days in (
         ("account:main", 32),

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from bot.app.orchestrator import running, until_stopped
 from bot.config.database import is_shared
+from bot.config.instance_lock import AlreadyRunning
 from bot.config.loader import load
 from bot.config.secrets import redaction_of
 from bot.egress_client.process import EgressProcess, variables_of
-from bot.leadership.instance_lock import AlreadyRunning
 from bot.leadership.lease import LeadLost, RegisterInUse
 from bot.leadership.standby import Standby
 from bot.maintenance.update import atomic_swap

@@ -20,6 +20,7 @@ from bot.app import autostart, stages
 from bot.app import connectors as connecting
 from bot.app.services import Services
 from bot.app.stages import beside
+from bot.app.takeover_notice import Announcement
 from bot.app.wiring import agents as crew
 from bot.app.wiring import budgets, chat, jobs, monitoring, order
 from bot.auth.permissions import Operators
@@ -29,14 +30,13 @@ from bot.commands.executor import Executor
 from bot.commands.registry import TABLE, Permission
 from bot.commands.slash_commands import CommandMenu
 from bot.config.database import open_register
+from bot.config.instance_lock import only_one
 from bot.config.secrets import redaction_of
-from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.chat.duplicate_events import Overlap
 from bot.leadership import installation_id, lease
-from bot.leadership.instance_lock import only_one
-from bot.leadership.takeover_notice import Announcement
 from bot.maintenance.update import versions
 from bot.messaging.composer import Composer
+from bot.messaging.event_hub import EventHub
 from bot.monitoring import health
 from connectors.contract.agent_count_feed import Headcount
 from connectors.contract.connector_protocol import AttachableConnector

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bot.config.loader import Settings
     from bot.config.paths import Paths
     from bot.egress_client.client import EgressClient
-    from bot.interfaces.api.event_stream import EventHub
     from bot.interfaces.chat.router import Conversations
+    from bot.messaging.event_hub import EventHub
     from bot.monitoring.fleet_snapshot import Lookout
     from bot.pacing.auto_resume import Continuing
     from bot.pacing.runaway_guard import Breaker

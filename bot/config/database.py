@@ -6,8 +6,8 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bot.config.instance_lock import only_one
 from bot.config.loader import load
-from bot.leadership.instance_lock import only_one
 from bot.text.errors import UserError
 from core.secret_references import Reference
 from database.engine import database_copy

@@ -1,6 +1,6 @@
 """One orchestrator leads with a register, wherever it runs: by a lease in it, renewed while the orchestrator lives.
 
-`bot.leadership.instance_lock` keeps a second one out of an installation. A register can be reached from elsewhere, and
+`bot.config.instance_lock` keeps a second one out of an installation. A register can be reached from elsewhere, and
 an orchestrator that shared it would take the other's agents for dead. An installation whose orchestrator was killed has
 its lease back at once; another one waits until it has run out (`bot.leadership.standby`).
 
@@ -95,7 +95,7 @@ async def held(
 ) -> AsyncIterator[Tenure]:
     """Lead with the register, for the installation whose state lies in `state`, until the block ends.
 
-    The installation's own lock (`bot.leadership.instance_lock`) is held already.
+    The installation's own lock (`bot.config.instance_lock`) is held already.
 
     Raises:
         RegisterInUse: another installation has it.

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from bot.config.database import open_register
+from bot.config.instance_lock import holder, only_one
 from bot.leadership import lease as tenure
 from bot.leadership import standby_registry
-from bot.leadership.instance_lock import holder, only_one
 from bot.text import markdown
 from core.errors import RegisterAway, RegisterError
 from database.leases import leases
@@ -30,9 +30,9 @@ from database.leases.fencing import elapsed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from bot.config.instance_lock import Holder
     from bot.config.loader import Settings
     from bot.config.paths import Paths
-    from bot.leadership.instance_lock import Holder
     from database.engine.store import Store
     from database.leases.leases import Lease
 

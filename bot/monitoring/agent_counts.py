@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from bot.interfaces.api.event_stream import TooSlow
+from bot.messaging.event_hub import TooSlow
 from connectors.contract.agent_count_feed import AgentCounts
 from core.errors import RegisterError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bot.agents.status import AgentView
     from bot.app.services import Services
-    from bot.interfaces.api.event_stream import Subscription
+    from bot.messaging.event_hub import Subscription
 
 log = structlog.get_logger(__name__)
 

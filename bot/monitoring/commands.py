@@ -120,7 +120,7 @@ async def matrix_devices(ctx: Context, *, connector: str | None = None) -> Reply
     Args:
         connector: only of the connector of that name.
     """
-    from bot.interfaces.chat import device_trust
+    from bot.messaging import device_trust
 
     return await device_trust.listed(ctx, connector)
 
@@ -133,7 +133,7 @@ async def matrix_trust(ctx: Context, device: str, *, connector: str | None = Non
         device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
         connector: the connector of that name, where there are several.
     """
-    from bot.interfaces.chat import device_trust
+    from bot.messaging import device_trust
 
     return await device_trust.judged(ctx, device, connector, "trusted")
 
@@ -146,7 +146,7 @@ async def matrix_block(ctx: Context, device: str, *, connector: str | None = Non
         device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
         connector: the connector of that name, where there are several.
     """
-    from bot.interfaces.chat import device_trust
+    from bot.messaging import device_trust
 
     return await device_trust.judged(ctx, device, connector, "blocked")
 
@@ -159,7 +159,7 @@ async def matrix_forget(ctx: Context, device: str, *, connector: str | None = No
         device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
         connector: the connector of that name, where there are several.
     """
-    from bot.interfaces.chat import device_trust
+    from bot.messaging import device_trust
 
     return await device_trust.judged(ctx, device, connector, "seen")
 

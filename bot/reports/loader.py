@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from bot.pacing.window_series import gather_windows
 from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
-from bot.reports.window_series import gather_windows
 from bot.text import markdown
 from database.queries import tasks
 from database.queries.operations import posted_reports

@@ -19,7 +19,8 @@ from bot.commands.syntax import written
 from bot.config.reports import KINDS
 from bot.messaging import private_files, rooms
 from bot.messaging.composer import MessagePlace
-from bot.reports import loader, schedule, threshold_alerts, window_series
+from bot.pacing import window_series
+from bot.reports import loader, schedule, threshold_alerts
 from bot.reports import text as wording
 from bot.reports.chart import figure_of
 from bot.text import markdown

@@ -9,12 +9,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bot.agents import offline_stop
+from bot.api_client import Client, LostConnection
 from bot.config.database import is_shared
+from bot.config.instance_lock import holder
 from bot.config.loader import load
-from bot.interfaces.api.client import Client, LostConnection
-from bot.leadership.instance_lock import holder
-from bot.setup import shutdown_record
+from bot.setup import offline_stop, shutdown_record
 from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
 
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from bot.config.instance_lock import Holder
     from bot.config.paths import Paths
-    from bot.leadership.instance_lock import Holder
 
 #: Seconds in which a detached start must answer, an orchestrator stop, and agents stop.
 START_LIMIT = 60.0

@@ -148,7 +148,7 @@ async def budget_authorize(ctx: Context, scope: BudgetScope, amount: str, *, for
 @command("pace", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def pace(ctx: Context) -> Reply:
     """Where each window stands against its line, and where it will likely stand at its reset."""
-    from bot.pacing.view import show_pace
+    from bot.spending.pace_view import show_pace
 
     return await show_pace(ctx)
 

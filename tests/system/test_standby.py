@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot.config.instance_lock import holder
 from bot.config.paths import Paths
 from bot.leadership import lease
-from bot.leadership.instance_lock import holder
 from fleet.supervision import host_lock
 from tests.operator_client import body, relation
 from tests.postgres import Postgres

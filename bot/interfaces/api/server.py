@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from bot.api_client import LINES
 from bot.auth.owner import owner_identity
 from bot.commands import help as command_help
 from bot.commands.registry import ADMIN
 from bot.commands.runs import RunConflict, RunRequest
 from bot.commands.syntax import written
 from bot.interfaces.api import openapi
-from bot.interfaces.api.client import LINES
-from bot.interfaces.api.event_stream import TooSlow
+from bot.messaging.event_hub import TooSlow
 from bot.monitoring import health_view
 from core.errors import MusterError, RegisterError
 from core.redaction import redacted_mapping
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.commands.executor import Executor, Progress, RunOutcome
-    from bot.interfaces.api.event_stream import Subscription
+    from bot.messaging.event_hub import Subscription
 
 #: Bytes of a request's body. A message to an agent may have 100,000 characters.
 LONGEST_BODY = 1_048_576

@@ -28,8 +28,8 @@ from core.errors import MusterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bot.api_client import Client
     from bot.commands.registry import Command, Parameter
-    from bot.interfaces.api.client import Client
 
     _ParamType = click.ParamType[Any]
 else:
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _of_standby() -> str | None:
     """What to say where nobody listens, since the Muster here stands by."""
+    from bot.config.instance_lock import holder
     from bot.config.paths import Paths
-    from bot.leadership.instance_lock import holder
 
     waiting = holder(Paths.of(os.environ).standby_lock)
     if waiting is None:
@@ -114,8 +114,8 @@ def _run(program: MusterProgram, arguments: list[str]) -> int:
 
 
 def _client() -> Client:
+    from bot.api_client import Client
     from bot.config.paths import Paths
-    from bot.interfaces.api.client import Client
 
     return Client(Paths.of(os.environ).gateway_socket)
 

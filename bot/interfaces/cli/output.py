@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bot.commands.syntax import SHELL, written
 
 if TYPE_CHECKING:
-    from bot.interfaces.api.client import GatewayResponse
+    from bot.api_client import GatewayResponse
 
 DONE, FAILED, WRONG_USAGE, NOT_RUNNING = range(4)
 

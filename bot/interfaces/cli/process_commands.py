@@ -191,7 +191,7 @@ def config_check() -> int:
 
 def _runs_with_older(paths: Paths) -> bool:
     """Whether Muster runs, and began before its settings were written last: its lock is written when it starts."""
-    from bot.leadership.instance_lock import holder
+    from bot.config.instance_lock import holder
 
     try:
         return holder(paths.lock) is not None and paths.lock.stat().st_mtime < paths.muster_yaml.stat().st_mtime

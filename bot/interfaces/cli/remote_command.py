@@ -16,8 +16,8 @@ from core.errors import MusterError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bot.api_client import Client, GatewayResponse
     from bot.commands.registry import Command
-    from bot.interfaces.api.client import Client, GatewayResponse
 
 #: What a shell has done by the egress, or by the agent's host, where Muster or its register is away.
 PAST_MUSTER = frozenset({"cutoff", "restore", "stop", "kill"})
@@ -123,8 +123,8 @@ def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, 
 
 
 def _end_directly(command: str, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
-    from bot.agents import offline_stop
     from bot.config.paths import Paths
+    from bot.setup import offline_stop
 
     paths = Paths.of(os.environ)
     if arguments.get("discard"):

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot.config.database import password
+from bot.config.instance_lock import AlreadyRunning, only_one
 from bot.config.loader import load
-from bot.leadership.instance_lock import AlreadyRunning, only_one
 from bot.maintenance.backup import contents, reader
 from bot.maintenance.interruptible import in_thread, to_the_end
 from bot.maintenance.update import atomic_swap

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bot.config.database import password
-from bot.leadership.instance_lock import only_one
+from bot.config.instance_lock import only_one
 from bot.text.errors import UserError
 from core.crash_points import around, declare
 from core.durable_files import sync_folder

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bot.api_client import Client
 from bot.egress_client.process import stop as stop_egress
-from bot.interfaces.api.client import Client
 from bot.maintenance.update import packages, running_versions, versions
 from bot.setup.daemon import stop
 from bot.text.errors import NotRunning, UserError

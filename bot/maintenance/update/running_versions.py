@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bot.config.instance_lock import holder
 from bot.egress_client.process import command_of as command_of
 from bot.egress_client.process import pid_of
-from bot.leadership.instance_lock import holder
 from fleet.supervision import host_lock
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from bot.config.database import password
+from bot.config.instance_lock import holder
 from bot.egress_client import emergency_stop, process
-from bot.leadership.instance_lock import holder
 from bot.setup.doctor.finding import PATIENCE, DoctorFinding
 from bot.text.errors import UserError
 from core.errors import RegisterError

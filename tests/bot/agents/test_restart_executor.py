@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.agents import offline_stop, restart_executor
+from bot.agents import restart_executor
 from bot.agents.restart_executor import Turnstile
 from bot.app import autostart
+from bot.setup import offline_stop
 from core import boot_id
 from fleet.roster.drift import ENDED
 from fleet.supervision import host_lifecycle, host_lock

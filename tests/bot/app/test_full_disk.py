@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.agents import watch
-from bot.interfaces.api.client import Client, GatewayResponse
+from bot.api_client import Client, GatewayResponse
 from fleet.supervision import host_lock
 from tests.bot.fake_agents import launch, recorded, roster, steps
 from tests.bot.orchestrator import ROOM, House, house

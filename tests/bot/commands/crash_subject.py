@@ -17,7 +17,7 @@ from bot.commands.context import Context, Origin
 from bot.commands.executor import Executor
 from bot.commands.registry import OPERATOR, CommandTable, Reply
 from bot.commands.runs import RunOutcome, RunRequest
-from bot.interfaces.api.event_stream import EventHub
+from bot.messaging.event_hub import EventHub
 from core import crash_points
 from database.engine.store import Store
 from database.queries.operations import audit_log

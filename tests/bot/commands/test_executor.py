@@ -17,7 +17,7 @@ from bot.commands.context import Context, Origin
 from bot.commands.executor import Executor
 from bot.commands.registry import ADMIN, OPERATOR, VIEWER, CommandTable, Reply
 from bot.commands.runs import CONFIRM_WITHIN, NothingToConfirm, RunConflict, RunOutcome, RunRequest
-from bot.interfaces.api.event_stream import EventHub
+from bot.messaging.event_hub import EventHub
 from bot.text.errors import NotPermitted, UsageError, UserError
 from core.crash_points import declare
 from core.redaction import SecretMasker

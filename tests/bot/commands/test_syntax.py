@@ -16,7 +16,7 @@ from bot.commands.executor import Executor
 from bot.commands.registry import ADMIN, VIEWER, CommandTable, Reply
 from bot.commands.runs import RunRequest
 from bot.commands.syntax import command_line, in_docstring, written
-from bot.interfaces.api.event_stream import EventHub
+from bot.messaging.event_hub import EventHub
 from bot.text import markdown
 from bot.text.errors import UsageError, UserError
 from database.engine.store import Store

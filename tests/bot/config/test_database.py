@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.commands import sections
+from bot.config.instance_lock import only_one
 from bot.config.paths import Paths
 from bot.interfaces.cli.main import run
-from bot.leadership.instance_lock import only_one
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.chat import operator_permissions

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.config.instance_lock import AlreadyRunning, holder
 from bot.config.loader import load
 from bot.config.paths import Paths
 from bot.leadership import lease, standby
-from bot.leadership.instance_lock import AlreadyRunning, holder
 from bot.leadership.standby import Standby
 from database.engine.store import Store
 from database.leases import leases
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 THERE = Path("/state/there")
 #: Holds the lock of an installation and does nothing.
 HOLDER = (
-    "import sys, time; from bot.leadership.instance_lock import only_one\n"
+    "import sys, time; from bot.config.instance_lock import only_one\n"
     "with only_one(sys.argv[1]): print(1, flush=True); time.sleep(60)"
 )
 

@@ -15,12 +15,12 @@ from bot.auth.permissions import Operators
 from bot.commands.context import Context  # noqa: TC001  the command table reads it
 from bot.commands.executor import Executor
 from bot.commands.registry import OPERATOR, CommandTable, Reply
-from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.chat.router import Conversations
 from bot.interfaces.chat.unknown_senders import Strangers
 from bot.messaging.attachments import Pictures
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import Composer, MessagePlace
+from bot.messaging.event_hub import EventHub
 from bot.messaging.own_messages import Utterances
 from connectors.contract.messages import Batch, Edit, Inbound, Message, Outbound, Redaction, Replace, Text
 from connectors.delivery import inbox, outbox

@@ -17,7 +17,7 @@ from bot.commands.help import explanation
 from bot.commands.registry import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.commands.runs import RunOutcome, RunRequest
 from bot.commands.syntax import CHAT, written
-from bot.interfaces.api.event_stream import EventHub
+from bot.messaging.event_hub import EventHub
 from bot.monitoring import audit_view
 from bot.monitoring import commands as _admin
 from connectors.contract.connector_protocol import Device, DeviceState, NotReady, UnknownDevice

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import insert
 
-from bot.interfaces.api.client import Client
+from bot.api_client import Client
+from bot.pacing.window_series import gather_windows
 from bot.reports.chart import figure_of
-from bot.reports.window_series import gather_windows
 from bot.spending import authorizations
 from core.crash_points import declare
 from database.queries.spending import pacing_windows, usage_ledger

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot.interfaces.api.client import Client
+from bot.api_client import Client
 from budget.windows import window_boundaries
 from core.crash_points import declare
 from database.queries import tasks

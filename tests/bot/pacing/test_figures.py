@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 
-from bot.interfaces.api.client import Client
+from bot.api_client import Client
 from bot.pacing.snapshot import PaceSnapshot
-from bot.pacing.view import _json
-from bot.reports.window_series import _plain
+from bot.pacing.window_series import _plain
 from bot.spending.budget_view import _shares, pace_json, rounded
+from bot.spending.pace_view import _json
 from bot.text import amounts
 from budget.windows.even_spread_line import LastSeen
 from budget.windows.pace_admission import Cost, Waits, WindowState, decide

@@ -18,8 +18,8 @@ from bot.auth.permissions import Operators
 from bot.commands.registry import CommandTable
 from bot.config.loader import load
 from bot.config.paths import Paths
-from bot.interfaces.api.event_stream import EventHub
 from bot.messaging.composer import Composer
+from bot.messaging.event_hub import EventHub
 from bot.pacing.snapshot import PaceSnapshot
 from bot.reports.poster import Reports
 from budget.windows.even_spread_line import EvenSpreadLine, Window

@@ -14,7 +14,8 @@ from sqlalchemy import select
 
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import MessagePlace
-from bot.reports import loader, poster, window_series
+from bot.pacing import window_series
+from bot.reports import loader, poster
 from connectors.contract.messages import Capabilities
 from core.redaction import SecretMasker
 from database.queries.operations import restored_backup

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.agents import offline_stop
+from bot.api_client import Client
+from bot.config.instance_lock import holder
 from bot.config.paths import Paths
-from bot.interfaces.api.client import Client
-from bot.leadership.instance_lock import holder
-from bot.setup import daemon
+from bot.setup import daemon, offline_stop
 from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
 from fleet import presets

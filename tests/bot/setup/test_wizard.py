@@ -12,9 +12,9 @@ import pytest
 
 from bot.commands.registry import CommandTable
 from bot.config import loader
+from bot.config.instance_lock import only_one
 from bot.config.paths import Paths
 from bot.interfaces.cli import main as cli
-from bot.leadership.instance_lock import only_one
 from bot.setup import wizard, wizard_chat
 from bot.setup.wizard import WizardAnswers
 from bot.text.errors import UserError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.shell_completion import ShellComplete
 
+from bot.api_client import Client
 from bot.commands import sections
-from bot.interfaces.api.client import Client
 from bot.interfaces.cli.main import MusterProgram
 from tests.bot.orchestrator import House, house
 

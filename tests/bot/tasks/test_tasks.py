@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.api_client import Client
 from bot.config.dispatch import Dispatch
-from bot.interfaces.api.client import Client
 from bot.tasks import state_machine
 from budget.dispatch import next_task
 from connectors.delivery import outbox

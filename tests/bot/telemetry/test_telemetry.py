@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
+from bot.api_client import Client
 from bot.commands import sections
 from bot.config.loader import load
-from bot.interfaces.api.client import Client
 from bot.interfaces.cli import main as cli
 from bot.telemetry import sender
 from bot.telemetry.payload import TelemetryFacts, amount, count, document

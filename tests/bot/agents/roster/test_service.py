@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot.api_client import Client
 from bot.commands.completion import at_prompt
 from bot.commands.executor import RunOutcome, RunRequest
 from bot.commands.registry import ADMIN
 from bot.commands.sections import load
 from bot.config.loader import check
-from bot.interfaces.api.client import Client
 from fleet import roles
 from fleet.roster import loader
 from fleet.supervision import host_lifecycle

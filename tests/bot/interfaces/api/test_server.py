@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
+from bot.api_client import LINES
 from bot.app.services import Services
 from bot.auth.owner import owner_identity
 from bot.auth.permissions import Operators
@@ -24,10 +25,9 @@ from bot.commands.executor import Executor
 from bot.commands.registry import OPERATOR, VIEWER, CommandTable, Reply
 from bot.commands.syntax import command_line
 from bot.interfaces.api import server as gateway_module
-from bot.interfaces.api.client import LINES
-from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.api.openapi import document
 from bot.interfaces.api.server import Gateway
+from bot.messaging.event_hub import EventHub
 from database.engine.store import Store
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bot.interfaces.api.client import Client
+from bot.api_client import Client
 from core.crash_points import declare
 from database.queries.spending import usage_ledger
 from tests.bot.orchestrator import ROOM, house

@@ -13,9 +13,9 @@ from bot.auth.permissions import Operators
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable
 from bot.config.paths import Paths
-from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.api.server import Gateway
 from bot.interfaces.cli import tmux_room_pane
+from bot.messaging.event_hub import EventHub
 from connectors.contract.agent_count_feed import Headcount
 from connectors.contract.messages import Batch, Outbound, Text
 from connectors.tmux.connector import TmuxConnector

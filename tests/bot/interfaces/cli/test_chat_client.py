@@ -15,10 +15,10 @@ from bot.auth.permissions import Operators
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable
 from bot.config.paths import Paths
-from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.api.server import Gateway
 from bot.interfaces.cli import chat_client
 from bot.interfaces.cli.chat_client import NoSuchConnector, NotSaid, RemoteTerminal
+from bot.messaging.event_hub import EventHub
 from bot.text.errors import NotRunning
 from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import Batch, Message, OpenThread, Outbound, Text

@@ -15,6 +15,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from bot.api_client import Client
 from bot.app.services import Services
 from bot.auth.permissions import Operators
 from bot.commands import sections
@@ -22,10 +23,9 @@ from bot.commands.argument_types import AgentName, Rest
 from bot.commands.context import Context
 from bot.commands.executor import Executor
 from bot.commands.registry import OPERATOR, VIEWER, CommandTable, Reply
-from bot.interfaces.api.client import Client
-from bot.interfaces.api.event_stream import EventHub
 from bot.interfaces.api.server import Gateway
 from bot.interfaces.cli import main as cli
+from bot.messaging.event_hub import EventHub
 from bot.text.errors import UserError
 from database.engine.store import Store
 
@@ -277,7 +277,7 @@ def _at_a_terminal(words: str, path: Path) -> Iterator[Any]:
         # Whoever runs the tests in the background may have had it ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from bot.commands.registry import CommandTable\n"
-        "from bot.interfaces.cli import main as cli; from bot.interfaces.api.client import Client\n"
+        "from bot.interfaces.cli import main as cli; from bot.api_client import Client\n"
         "from tests.bot.interfaces.cli.test_main import declare\n"
         "table = CommandTable(); declare(table, None)\n"
         f"sys.exit(cli.run(table, {words.split()!r}, client=lambda: Client(Path({str(path)!r}))))"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bot.config.instance_lock import only_one
 from bot.config.paths import Paths
 from bot.interfaces.cli import process_commands
-from bot.leadership.instance_lock import only_one
 
 if TYPE_CHECKING:
     from pathlib import Path

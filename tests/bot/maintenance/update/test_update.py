@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bot.commands import sections
+from bot.config.instance_lock import only_one
 from bot.interfaces.cli.main import run
 from bot.interfaces.cli.version_launcher import STAY, handed_over
-from bot.leadership.instance_lock import only_one
 from bot.maintenance.update import atomic_swap, default_files, packages, running_versions, versions
 from bot.maintenance.update import service as updating
 from bot.maintenance.update.packages import UpdateCandidate

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.config import loader
+from bot.config.instance_lock import only_one
 from bot.config.paths import Paths
 from bot.interfaces.cli.process_commands import config_check
-from bot.leadership.instance_lock import only_one
 from bot.setup import doctor, systemd_units
 from bot.setup.doctor import hosting, installation, machine, network, tmux
 from database.engine.store import Store

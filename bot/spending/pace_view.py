@@ -32,7 +32,7 @@ _EVEN = 0.005
 
 
 async def show_pace(ctx: Context) -> Reply:
-    from bot.reports.window_series import gather_windows
+    from bot.pacing.window_series import gather_windows
     from bot.spending.service import held_now
 
     services = ctx.services

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bot.interfaces.api.event_stream import EventHub, TooSlow
+from bot.messaging.event_hub import EventHub, TooSlow
 from core.redaction import SecretMasker
 
 
