@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import floor, isfinite, log10
 
 #: More places are not shown.
@@ -60,3 +61,42 @@ def amount(count: float | None, unit: str) -> str:
     if unit == "share":
         return percent(count)
     return money(count) if unit == "usd" else f"{tokens(count)} tokens"
+
+
+_TOKENS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kKmMgG]?)")
+
+
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+
+
+_MOST = 10**12
+
+
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
+
+
+def read_tokens(value: object) -> int:
+    """A number of tokens from ``500000``, ``500k`` or ``2M``.
+
+    Raises:
+        ValueError: it is none; the message says what one looks like.
+    """
+    match = _TOKENS.fullmatch(str(value).replace("_", "")) if isinstance(value, int | str) else None
+    if match is None or isinstance(value, bool):
+        raise ValueError(f"found {str(value)[:40]!r}; a number of tokens is wanted, like 500000, 500k or 2M.")
+    tokens = round(float(match[1]) * _FACTORS[match[2].casefold()])
+    if not 1 <= tokens <= _MOST:
+        raise ValueError(f"found {str(value)[:40]!r}; from one token to 10^12 are allowed.")
+    return tokens
+
+
+def read_share(value: object) -> float:
+    """A share of a window, as a fraction of it, from ``20%``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(f"found {str(value)[:40]!r}; a share above 0% and up to 100% is wanted, like 20%.")
+    return float(match[1]) / 100

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bot.auth.permission import OPERATOR, VIEWER
 from bot.commands.argument_types import AgentName, RoleName, RuntimeName, SandboxName
 from bot.commands.context import Context
-from bot.commands.registry import OPERATOR, VIEWER, Reply, command
+from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

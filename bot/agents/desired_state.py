@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bot.agents.messages import onboarding_prompt
 from bot.auth.permissions import is_person
 from bot.messaging.composer import MessagePlace
+from bot.messaging.outbox_keys import OPENER
 from bot.text import markdown
 from bot.text.errors import UserError
 from connectors.contract.messages import OpenThread, Priority
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.agents.journal.effects import Teller
-
-#: With this the outbox keys of the messages begin that open agents' threads.
-OPENER = "th/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 from bot.agents.desired_state import LaunchRequest
 from bot.agents.messages import outgoing
+from bot.auth.permission import ADMIN
 from bot.auth.permissions import is_person
-from bot.commands.registry import ADMIN, Reply
+from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.config import loader
-from bot.config.limits import read_tokens
 from bot.pacing.session_admission import opening, settle, tried_in_words, work_of
 from bot.spending.service import holding
 from bot.tasks import deferred_turns
 from bot.tasks.deferred_turns import TurnHold
 from bot.text import markdown
 from bot.text.errors import NotPermitted, UsageError, UserError
+from budget.amounts import read_tokens
 from budget.dispatch.next_task import TaskWait
 from budget.policy.model_downgrade import QueueStart
 from budget.windows import interactive_turns

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bot.commands.syntax import command_line
 from bot.text import amounts, markdown
 from bot.text.iso_timestamps import timestamp
+from bot.text.markdown import some
 from fleet.journal import events
 from fleet.runtimes import RUNTIMES
 
@@ -216,12 +217,6 @@ def _apart(drift: Sequence[HealthFinding]) -> Iterator[str]:
     for kind, sentence in told.items():
         if names := [finding.agent for finding in drift if finding.kind == kind]:
             yield f"\n{sentence.format(some(names))}"
-
-
-def some(names: Sequence[str]) -> str:
-    """Names in one line, and of very many only how many more there are."""
-    more = len(names) - _ROWS
-    return ", ".join(names[:_ROWS]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _doing(view: AgentView, now: float, width: int) -> str:

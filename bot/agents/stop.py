@@ -17,7 +17,6 @@ from fleet.supervision.restart_policy import asked_for
 
 if TYPE_CHECKING:
     from bot.commands.context import Context
-    from fleet.control.agent_host_client import BackgroundProcesses
 
 
 async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
@@ -60,18 +59,6 @@ async def kill_agent(ctx: Context, name: str, *, discard: bool) -> Reply:
     elif discard:
         kept += " Muster did not make it, so deleting it is yours to do."
     return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
-
-
-def background_in_words(name: str, left: BackgroundProcesses | None) -> str:
-    """Say that processes of an agent go on, and what ends them; empty where none does."""
-    if left is None:
-        return ""
-    names = ", ".join(markdown.code(markdown.one_line(each, 40)) for each in left.names)
-    many = left.count > 1
-    return (
-        f" ⚠️ {left.count} process{'es' if many else ''} that {name} started still run{'' if many else 's'} "
-        f"({names}). {command_line(f'stop {name} --now')} ends {'them' if many else 'it'} with the agent."
-    )
 
 
 async def silence_of(ctx: Context, name: str) -> str | None:

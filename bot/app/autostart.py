@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bot.agents.roster.service import usable
+from bot.auth.permission import OPERATOR
 from bot.commands.executor import RunRequest
-from bot.commands.registry import OPERATOR
 from bot.commands.syntax import written
 from bot.messaging import rooms
 from bot.setup import shutdown_record, systemd_units

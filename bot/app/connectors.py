@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from bot.app import pane_commands
 from bot.auth.owner import owner_identity
 from bot.config import connector_checks
 from bot.config.schema import OWN_ROOMS
-from bot.interfaces.cli import tmux_room_pane as room_pane
 from bot.maintenance.update import versions
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import MessagePlace
@@ -81,7 +81,7 @@ def make(
                 folder,
                 may_invite=invited,
                 headcount=headcount,
-                pane_program=room_pane.command(paths, each.name),
+                pane_program=pane_commands.room(paths, each.name),
                 pane_version=versions.of_this(),
                 may_read=reads,
                 keys=paths.keys_folder(each.name),

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bot.commands.registry import ADMIN
+from bot.auth.permission import ADMIN
 from bot.tasks import run_now
 from bot.tasks.assignment import Handing
 from bot.tasks.settlement import Settling

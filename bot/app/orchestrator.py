@@ -12,22 +12,25 @@ import contextlib
 import signal
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from bot.app import autostart, stages
 from bot.app import connectors as connecting
+from bot.app.completion_words import words_of
+from bot.app.config_reload import reload
 from bot.app.services import Services
 from bot.app.stages import beside
 from bot.app.takeover_notice import Announcement
 from bot.app.wiring import agents as crew
 from bot.app.wiring import budgets, chat, jobs, monitoring, order
+from bot.auth.permission import Permission
 from bot.auth.permissions import Operators
 from bot.commands import sections
-from bot.commands.completion import words_of
 from bot.commands.executor import Executor
-from bot.commands.registry import TABLE, Permission
+from bot.commands.registry import TABLE
 from bot.commands.slash_commands import CommandMenu
 from bot.config.database import open_register
 from bot.config.instance_lock import only_one
@@ -200,6 +203,7 @@ async def _running(
         headcount=headcount,
     )
     services.complete = words_of(services)
+    services.reload = partial(reload, services)
     executor = Executor(services)
     # Each may use what was made before it.
     budgets.meter(services, egress)

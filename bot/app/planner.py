@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bot.agents.messages import onboarding_prompt
-from bot.interfaces.cli import tmux_agent_pane
+from bot.app import pane_commands
 from bot.interfaces.mcp.server import tools_for
 from bot.setup.runtime_login import login_home
 from core.errors import MusterError
@@ -105,7 +105,7 @@ def assembly(
         environ=environ,
         tools_socket_of=paths.tools_socket,
         introduce=introduce,
-        viewer_of=lambda name: tmux_agent_pane.command(paths, name),
+        viewer_of=lambda name: pane_commands.agent(paths, name),
         installation=paths.label,
         open_way=open_way,
         accounts_of=leased,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bot.agents.service import Agents
     from bot.agents.watch import Watches
+    from bot.app.config_reload import Reloaded
     from bot.approvals.questions import Questions
     from bot.auth.permissions import Operators
     from bot.commands.context import Origin
@@ -117,6 +118,8 @@ class Services:
     settings: Settings = field(default_factory=_later("settings"))
     """What muster.yaml says; another value once it is taken up anew
    ."""
+    reload: Callable[[], Awaitable[Reloaded]] = field(default_factory=_later("reload"))
+    """Reads muster.yaml again, takes up what can be, and tells the egress."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """Where references to secrets are looked up."""
     paths: Paths = field(default_factory=_later("paths"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bot.auth.permission import OPERATOR
 from bot.commands.argument_types import ApprovalId, GrantId, QuestionId
 from bot.commands.context import Context
-from bot.commands.registry import OPERATOR, Reply, command
+from bot.commands.registry import Reply, command
 
 
 @command("approvals", permission=OPERATOR, help_section="approvals", audited=False, effects=False)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from bot.commands.registry import OPERATOR, Reply
+from bot.auth.permission import OPERATOR
+from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.messaging.agent_channel import ANSWERS
 from bot.messaging.bridge import original
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
+    from bot.auth.permission import Permission
     from bot.commands.context import Context
-    from bot.commands.registry import Permission
     from bot.messaging.composer import MessagePlace
     from database.queries.agents.agents import AgentRow
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.auth.owner import owner_identity
-from bot.commands.registry import ADMIN, NONE, Permission
+from bot.auth.permission import ADMIN, NONE, Permission
 from bot.text.errors import UserError
 from database.queries.chat import operator_permissions as queries
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from bot.commands.help import CHAT_WORDS
@@ -10,7 +9,6 @@ from bot.commands.syntax import CHAT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from pathlib import Path
 
     from bot.app.services import Services
     from bot.commands.registry import Command, CommandTable, Parameter
@@ -43,89 +41,6 @@ async def candidates(
     if match is not None:
         found += await _arguments(match.command, match.rest.split(), last, words_of)
     return found
-
-
-def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
-    """The words of each source, as they are at the moment; none for one that is not known."""
-
-    async def words(source: str) -> Sequence[str]:
-        match source:
-            case "agents":
-                launched: Sequence[str] = await services.agents.names()
-                return list(
-                    dict.fromkeys([*launched, *await asyncio.to_thread(_in_roster, services.paths.roster_yaml)])
-                )
-            case "runtimes":
-                from fleet.runtimes import RUNTIMES
-
-                return sorted(RUNTIMES)
-            case "roles":
-                from fleet import roles
-
-                return (await asyncio.to_thread(roles.library, services.paths.roles)).names
-            case "commands":
-                return list(dict.fromkeys(command.name.split()[0] for command in services.table))
-            case "sandboxes":
-                return sorted(services.planner.profiles)
-            case "accounts":
-                return sorted(services.settings.accounts)
-            case "approvals" | "questions" | "grants" | "dead-letters":
-                return await _ids(services, source)
-            case "scopes":
-                from bot.spending.scopes import offered
-
-                return await offered(services)
-            case "tasks":
-                return await _open_tasks(services)
-            case _ if source.startswith(CONFIRMING):
-                return await _confirming(services, source.removeprefix(CONFIRMING))
-            case _:
-                return ()
-
-    return words
-
-
-def _in_roster(file: Path) -> list[str]:
-    from fleet.errors import RosterError
-    from fleet.roster.loader import load
-
-    try:
-        return [entry.name for entry in load(file).agents]
-    except RosterError:
-        return []
-
-
-async def _ids(services: Services, source: str) -> list[str]:
-    from bot.agents.messages.outgoing import SHORT
-    from connectors.delivery import outbox
-    from database.queries.agents import agent_messages
-    from database.queries.chat import approvals, questions
-
-    async with services.store.read() as tx:
-        if source == "approvals":
-            return [each.id for each in await approvals.in_states(tx, ["pending"])]
-        if source == "questions":
-            return [each.id for each in await questions.pending(tx)]
-        if source == "grants":
-            return [each.id for each in await approvals.list_grants(tx)]
-        inward, outward = await agent_messages.stranded(tx), await outbox.dead_letters(tx)
-    return [*(each.id[:SHORT] for each in inward), *(each.key for each in outward)]
-
-
-async def _confirming(services: Services, identity: str) -> list[str]:
-    from database.queries.operations import command_runs
-
-    async with services.store.read() as tx:
-        runs = await command_runs.in_states(tx, ("confirming",))
-    now = services.clock()
-    return [run.id for run in reversed(runs) if run.identity == identity and (run.confirm_until or 0) > now]
-
-
-async def _open_tasks(services: Services) -> list[str]:
-    from database.queries import tasks
-
-    async with services.store.read() as tx:
-        return [each.id for each in await tasks.listing(tx)]
 
 
 def at_prompt(services: Services) -> Callable[[str], Awaitable[list[str]]]:

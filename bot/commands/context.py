@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from bot.commands.registry import Permission
+    from bot.auth.permission import Permission
 
 T = TypeVar("T")
 

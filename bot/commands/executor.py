@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
+from bot.auth.permission import Permission
 from bot.commands.checkpoints import RecordedSteps
 from bot.commands.context import Context
 from bot.commands.outcomes import Endings, Finish, audited
 from bot.commands.parser import with_usage
-from bot.commands.registry import Permission, Reply
+from bot.commands.registry import Reply
 from bot.commands.runs import (
     CONFIRM_FIRST,
     RunOutcome,

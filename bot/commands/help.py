@@ -10,7 +10,8 @@ from bot.text.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bot.commands.registry import Command, CommandTable, Permission
+    from bot.auth.permission import Permission
+    from bot.commands.registry import Command, CommandTable
 
 #: Words that only chat knows: they answer a question that a command asked.
 CHAT_WORDS = {

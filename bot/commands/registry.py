@@ -19,9 +19,9 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, get_type_hints
 
+from bot.auth.permission import ADMIN, Permission
 from bot.commands.argument_types import value_type
 from bot.text.errors import UsageError
 
@@ -34,26 +34,6 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-
-class Permission(IntEnum):
-    """What a person may do. Each includes those below it."""
-
-    NONE = 0
-    VIEWER = 1
-    OPERATOR = 2
-    ADMIN = 3
-
-    @classmethod
-    def named(cls, word: str) -> Permission:
-        """The permission called `word` (``viewer``). Raises `KeyError` when there is none of that name."""
-        return cls[word.upper()]
-
-    def __str__(self) -> str:
-        return self.name.lower()
-
-
-NONE, VIEWER, OPERATOR, ADMIN = Permission
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from database.queries.operations.command_runs import CommandRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bot.commands.registry import Command, Permission
+    from bot.auth.permission import Permission
+    from bot.commands.registry import Command
 
 #: Seconds in which a person can confirm.
 CONFIRM_WITHIN = 180.0

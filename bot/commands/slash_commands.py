@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bot.auth.permission import ADMIN, NONE
 from bot.commands.completion import CONFIRMING
 from bot.commands.help import CHAT_WORDS
 from bot.commands.parser import line_of
-from bot.commands.registry import ADMIN, NONE
 from connectors.contract.messages import CommandReading, Text
 from connectors.contract.slash_command_forms import Form, Option, OptionKind
 

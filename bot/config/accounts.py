@@ -11,7 +11,8 @@ accounts:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,11 +27,15 @@ from pydantic import (
 from bot.config.limits import Limits, read_quota_window, read_window
 from bot.config.types import Block, Url
 from budget.windows import window_boundaries as windows
+from core.file_permissions import exposed
 from core.secret_references import Reference
 from core.validation_errors import suggestion
 from fleet.roster import loader
 
 Kind = Literal["api_key", "subscription"]
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _length(value: object) -> str:
@@ -202,3 +207,13 @@ class Account(Block):
     def upstream(self) -> str | None:
         """`base_url` up to where the provider's own paths begin, each of which begins with /v1; None: not said."""
         return None if self.base_url is None else self.base_url.removesuffix("/v1")
+
+
+def exposed_credentials(accounts: Mapping[str, Account]) -> dict[str, str]:
+    """Of accounts whose credential lies where others can read it, a sentence that says so, by account. Reads files."""
+    found = {}
+    for name, account in accounts.items():
+        reference = account.credential
+        if reference is not None and reference.scheme == "file" and (open_ := exposed(Path(reference.name))):
+            found[name] = f"The credential of the account {name} is open: {open_}. Close it with chmod 600."
+    return found

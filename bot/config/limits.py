@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, get_args
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from bot.config.types import Block
+from budget.amounts import _SHARE, _TOKENS, read_share, read_tokens
 from budget.tokens import Weights
 from budget.windows import window_boundaries
 
@@ -27,27 +28,8 @@ Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 Unit: TypeAlias = Literal["tokens", "usd", "share"]
 
-_TOKENS = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kKmMgG]?)")
-_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
-_MOST = 10**12
-_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 #: How providers call the windows of their subscriptions: 5h, 7d, 7d_opus.
 WINDOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-
-
-def read_tokens(value: object) -> int:
-    """A number of tokens from ``500000``, ``500k`` or ``2M``.
-
-    Raises:
-        ValueError: it is none; the message says what one looks like.
-    """
-    match = _TOKENS.fullmatch(str(value).replace("_", "")) if isinstance(value, int | str) else None
-    if match is None or isinstance(value, bool):
-        raise ValueError(f"found {str(value)[:40]!r}; a number of tokens is wanted, like 500000, 500k or 2M.")
-    tokens = round(float(match[1]) * _FACTORS[match[2].casefold()])
-    if not 1 <= tokens <= _MOST:
-        raise ValueError(f"found {str(value)[:40]!r}; from one token to 10^12 are allowed.")
-    return tokens
 
 
 def read_window(value: object) -> str:
@@ -59,18 +41,6 @@ def read_window(value: object) -> str:
     word = value.strip() if isinstance(value, str) else str(value)
     window_boundaries.check(word)
     return word
-
-
-def read_share(value: object) -> float:
-    """A share of a window, as a fraction of it, from ``20%``.
-
-    Raises:
-        ValueError: it is none.
-    """
-    match = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None or not 0 < float(match[1]) <= 100:
-        raise ValueError(f"found {str(value)[:40]!r}; a share above 0% and up to 100% is wanted, like 20%.")
-    return float(match[1]) / 100
 
 
 def read_quota_window(value: object) -> str:

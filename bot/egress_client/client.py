@@ -16,7 +16,6 @@ from bot.egress_client.event_import import ENDED_BY, EgressEventImport
 from bot.egress_client.ledger_import import Copier, page_of, weighed
 from bot.egress_client.process import places
 from bot.egress_client.settings_push import egress_settings, registration, secrets_of, understood
-from bot.spending import service as budgeting
 from bot.text import markdown
 from bot.text.errors import UserError
 from core.errors import MusterError, RegisterError
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from database.queries.spending.usage_ledger import Copied
     from egress.daemon.control_client import EgressControlClient
     from egress.ledger.model import Action
+    from egress.settings import LimitSettings
     from fleet.sandbox.egress_grant import WayAsked
 
 log = structlog.get_logger(__name__)
@@ -66,6 +66,8 @@ class EgressClient:
     source: EgressSource
     environ: Mapping[str, str]
     host: str
+    holding: Callable[[], Awaitable[Sequence[LimitSettings]]]
+    """Every limit that does not belong to one launch."""
     every_s: float = EVERY_S
     renew_after_s: float = RENEW_AFTER_S
     hung_s: float = hang_detector.HUNG_S
@@ -216,7 +218,7 @@ class EgressClient:
             return client
 
     async def _wanted(self, status: Mapping[str, Any]) -> Any:
-        limits = understood(await budgeting.holding(self.services), status)
+        limits = understood(await self.holding(), status)
         pace = self.services.pace
         paces = () if pace is None else await pace.paces()
         return egress_settings(self.services.settings, limits, host=self.host, paces=paces)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from bot.config.accounts import exposed_credentials
 from bot.egress_client import emergency_stop
-from bot.spending.spend_query import exposed_credentials
 from core.errors import MusterError
 
 if TYPE_CHECKING:

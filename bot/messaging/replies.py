@@ -10,8 +10,8 @@ from bot.commands.runs import UNDOABLE
 from bot.commands.syntax import command_line, written
 from bot.messaging import mirror_inbound
 from bot.messaging.composer import MessagePlace
+from bot.messaging.outbox_keys import answer_key, end_key
 from bot.messaging.progress_message import Headway
-from bot.tasks.threads import answer_key, end_key
 from bot.text import markdown
 from connectors.contract.messages import (
     Button,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bot.agents.desired_state import OPENER
 from bot.commands.syntax import command_line
+from bot.messaging.outbox_keys import ANSWER, OPENER
 from bot.messaging.thread_titles import name_in
-from bot.tasks.threads import ANSWER
 from bot.text.errors import UserError
 from connectors.contract.messages import OpenThread
 from connectors.delivery import outbox

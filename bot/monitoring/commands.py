@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bot.auth.permission import ADMIN, VIEWER
 from bot.commands.argument_types import CommandWords, Duration
 from bot.commands.context import Context
-from bot.commands.registry import ADMIN, VIEWER, Reply, command
+from bot.commands.registry import Reply, command
 
 #: Lines of the audit that are shown at most.
 _AUDIT_LINES = 200

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from bot.commands.syntax import command_line
+from bot.egress_client.held_agents import closed_by_people
 from bot.pacing import next_opening
 from bot.pacing.runaway_guard import is_paused
 from bot.pacing.session_admission import snapshot_of
 from bot.pacing.snapshot import is_of_family
-from bot.spending.cutoff import closed_by_people
-from bot.tasks.text import ways
+from bot.pacing.wait_text import ways
 from bot.text import markdown, timestamps
 from core.crash_points import declare
 from database.queries import tasks

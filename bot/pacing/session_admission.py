@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bot.commands.syntax import command_line
-from bot.tasks import text as task_words
+from bot.pacing import wait_text
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget.costs.task_cost_from_history import learn
@@ -422,7 +422,7 @@ def told(services: Services, opened: Opening) -> str | None:
     """What is said of how a session starts: in its thread, and to whoever asked for it. None: it starts as wanted."""
     faster = f"{command_line('pace')} shows the windows."
     if opened.held is not None and opened.held.leave:
-        faster += f" An admin makes room for it as it was wanted by {task_words.ways(opened.held.leave)}."
+        faster += f" An admin makes room for it as it was wanted by {wait_text.ways(opened.held.leave)}."
     match opened.step:
         case Downgrade(rung=rung, why=why):
             was = markdown.code(opened.wanted.model or f"the default of {opened.wanted.runtime}")

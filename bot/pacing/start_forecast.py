@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bot.tasks import text as task_words
+from bot.pacing import wait_text
 from bot.text import markdown
 from bot.text.iso_timestamps import timestamp
 from budget.dispatch.next_task import TaskWait
@@ -87,7 +87,7 @@ def in_words(found: Prospect, now: float, zone: Any) -> str:
         return "Nothing that is known bounds it: it would begin as soon as somebody is free."
     if found.waits is None:
         return "What may be spent now has room for it: it would begin as soon as somebody is free."
-    rest = task_words.when(TaskWait.of(found.waits), now, zone)
+    rest = wait_text.when(TaskWait.of(found.waits), now, zone)
     return f"⏳ It would wait. {markdown.shown(found.waits.text)} {rest}".rstrip()
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from bot.reports.model import WindowFacts
 from budget.tokens import Tokens, Weights
 from budget.windows.even_spread_line import line_at
 from budget.windows.usage_forecast import Use, project
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.app.services import Services
-    from budget.windows.even_spread_line import EvenSpreadLine, Window
+    from budget.windows.even_spread_line import EvenSpreadLine, LastSeen, Unit, Window
     from budget.windows.pace_admission import WindowState
     from budget.windows.window_figures import Figures
     from database.queries.operations.posted_reports import RoleHour
@@ -208,3 +207,52 @@ def _curve(window: Window, facts: WindowFacts, uses: Iterable[Use], now: float) 
 def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     step = max(1, len(points) // _POINTS)
     return (*points[:-1:step], points[-1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowFacts:
+    """One window as it stands, in its own unit: tokens, USD, or shares of it (1.0 is all)."""
+
+    key: str
+    scope: str
+    unit: Unit
+    limit: float
+    used: float | None
+    """None: not known now."""
+    reserved: float | None
+    """None: not known."""
+    line: float | None
+    """What the pace comes to by now, as `pace` shows it; None: all of it may be used at any time."""
+    begins_at: float | None
+    resets_at: float | None
+    certainty: str
+    """How the reset is known: provider, user, estimated, unknown."""
+    at_least: float | None = None
+    """Where `used` is not known: what it surely has come to; None: that is not known either."""
+    last_seen: LastSeen | None = None
+    """Where `used` is not known: what was observed last."""
+    authorized: float = 0.0
+    """What may be used beyond the pace."""
+    expected: float | None = None
+    """What will be used at the reset, as it goes; `low` and `high` are the band around it."""
+    low: float | None = None
+    high: float | None = None
+    by_role: Sequence[tuple[str, float]] = ()
+    """What each role will likely still use until the reset, the most first; of the window that matters most, in a
+    weekly report."""
+    points: Sequence[tuple[float, float]] = ()
+    """What was used by when, ascending, as far as it is known."""
+    spread: Sequence[tuple[float, float]] = ()
+    """The line that stands: where it was drawn and where it ends."""
+
+    @property
+    def least(self) -> float | None:
+        """What is used, or at least; None: nothing was observed of it that can still count."""
+        if self.used is not None or self.last_seen is None:
+            return self.used
+        return self.at_least or 0.0
+
+    @property
+    def share(self) -> float | None:
+        """Of the limit, what is used."""
+        return None if self.used is None or self.limit <= 0 else self.used / self.limit

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from zoneinfo import ZoneInfo
 
-    from bot.reports.model import WindowFacts
+    from bot.pacing.window_series import WindowFacts
 
 PANELS: Final = 4
 #: Shares above this are drawn at it.

@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from bot.pacing.window_series import WindowFacts
 from bot.reports.chart import Figure, figure_of
 from bot.reports.chart_renderer import Painter
-from bot.reports.model import WindowFacts
 
 _ZONE = ZoneInfo("Europe/Vienna")
 #: Percent of the week that each of its first days used, and of five hours each of the first.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bot.auth.permission import OPERATOR
 from bot.commands.context import Context
-from bot.commands.registry import OPERATOR, Reply, command
+from bot.commands.registry import Reply, command
 
 
 @command("report", permission=OPERATOR, help_section="reports", audited=False)

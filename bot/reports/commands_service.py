@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from bot.commands.context import Context
     from bot.config.reports import Kind
-    from bot.reports.model import ReportedUsage, ReportFacts, TaskFacts, WindowFacts
+    from bot.pacing.window_series import WindowFacts
+    from bot.reports.model import ReportedUsage, ReportFacts, TaskFacts
     from bot.reports.poster import Reports
     from bot.reports.schedule import Schedule
 

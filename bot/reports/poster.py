@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from bot.app.services import Services
     from bot.config.reports import Kind
     from bot.messaging.composer import Composer
+    from bot.pacing.window_series import WindowFacts
     from bot.reports.chart import Figure
-    from bot.reports.model import ReportFacts, WindowFacts
+    from bot.reports.model import ReportFacts
     from bot.reports.schedule import Due, Schedule
     from bot.reports.text import Why
 

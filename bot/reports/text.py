@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from zoneinfo import ZoneInfo
 
-    from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts, WindowFacts
+    from bot.pacing.window_series import WindowFacts
+    from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
     from bot.reports.threshold_alerts import Crossing
 
 #: Rows of each table; of more, the first.

@@ -16,7 +16,7 @@ from database.queries.operations.posted_reports import ReportRow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bot.reports.model import WindowFacts
+    from bot.pacing.window_series import WindowFacts
 
 SHARES: Final = (0.80, 0.90, 0.95, 0.99)
 #: From this share on it is told in quiet hours, too: next to nothing works any more.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from bot.auth.permission import ADMIN, OPERATOR, VIEWER
 from bot.commands.argument_types import AgentName, BudgetScope, Duration, RoleName, RuntimeName
 from bot.commands.context import Context
-from bot.commands.registry import ADMIN, OPERATOR, VIEWER, Reply, command
+from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

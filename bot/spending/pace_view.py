@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bot.commands.context import Context
     from bot.pacing.snapshot import PaceSnapshot
-    from bot.reports.model import WindowFacts
+    from bot.pacing.window_series import WindowFacts
     from budget.windows.pace_admission import WindowState
     from budget.windows.window_figures import Figures
     from database.queries.spending.pacing_windows import Befell

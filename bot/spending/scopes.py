@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from bot.agents.status_view import some
 from bot.commands.syntax import command_line
 from bot.egress_client.settings_push import EACH_AGENT
 from bot.text.errors import UsageError
+from bot.text.markdown import some
 from budget.limits.scopes import Scope
 from core.validation_errors import closest, suggestion
 from database.queries.agents import agents

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot.commands.registry import Reply
+from bot.config.accounts import exposed_credentials
 from bot.egress_client.ledger_import import weighed
 from bot.text import amounts, markdown
 from bot.text.iso_timestamps import timestamp
-from core.file_permissions import exposed
 from database.queries.spending import usage_ledger, usage_queries
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from bot.app.services import Services
     from bot.commands.context import Context
-    from bot.config.schema import Account
     from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
 
 #: Days that are summed up one by one when nobody says how many.
@@ -162,16 +160,6 @@ async def show_accounts(ctx: Context) -> Reply:
             each["warning"] = warning
     warnings = "".join(f"\n\n⚠️ {markdown.one_line(warning, 300)}" for warning in open_.values())
     return Reply(_accounts_text(found, silent, now) + warnings, sorted(data, key=lambda each: str(each["account"])))
-
-
-def exposed_credentials(accounts: Mapping[str, Account]) -> dict[str, str]:
-    """Of accounts whose credential lies where others can read it, a sentence that says so, by account. Reads files."""
-    found = {}
-    for name, account in accounts.items():
-        reference = account.credential
-        if reference is not None and reference.scheme == "file" and (open_ := exposed(Path(reference.name))):
-            found[name] = f"The credential of the account {name} is open: {open_}. Close it with chmod 600."
-    return found
 
 
 def _by_account(found: Sequence[QuotaRow]) -> dict[str, list[QuotaRow]]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from bot.auth.permission import OPERATOR
 from bot.commands.context import Origin
-from bot.commands.registry import OPERATOR
 from bot.commands.runs import RunRequest
 from bot.commands.syntax import written
+from bot.egress_client.held_agents import who_is_held
 from bot.messaging.thread_owners import room_of
 from bot.pacing.session_admission import SessionPurpose, start_for, told, tried_in_words
-from bot.spending.cutoff import who_is_held
 from bot.tasks import run_now
 from bot.tasks import text as task_words
 from bot.tasks.service import IN_LINE

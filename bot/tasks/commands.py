@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bot.auth.permission import ADMIN, OPERATOR
 from bot.commands.argument_types import AgentName, RoleName, TaskId
 from bot.commands.context import Context
-from bot.commands.registry import ADMIN, OPERATOR, Reply, command
+from bot.commands.registry import Reply, command
 
 
 @command("task add", permission=OPERATOR, help_section="tasks")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
+from bot.pacing import wait_text
 from bot.tasks import deferred_demand, run_now, submission_policy
-from bot.tasks import text as task_words
 from bot.tasks.service import add_task
 from bot.text import amounts, markdown
 from budget.dispatch.next_task import TURN, TaskWait
@@ -200,9 +200,9 @@ async def offer(tx: AsyncConnection, services: Services, row: AgentRow, task: Ta
 def told(services: Services, row: AgentRow, task: Task, hold: TurnHold) -> str:
     """What whoever said it is told at once."""
     now, zone = services.clock(), services.settings.timezone
-    rest = task_words.when(hold.wait, now, zone, before=hold.before)
+    rest = wait_text.when(hold.wait, now, zone, before=hold.before)
     if hold.wait.why == "fairness" and hold.wait.look_at is not None:
-        rest = f"It runs after that, about {task_words.moment(hold.wait.look_at, now, zone)} ({zone}). {rest}".rstrip()
+        rest = f"It runs after that, about {wait_text.moment(hold.wait.look_at, now, zone)} ({zone}). {rest}".rstrip()
     if hold.helpless is not None and not hold.wait.critical:
         rest += f" No leave lets it begin now: {hold.helpless}."
     drop = command_line(f"task cancel {task.id}")

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
-from bot.config.limits import read_tokens
 from bot.messaging.thread_owners import agent_of
+from bot.pacing import wait_text
 from bot.tasks import state_machine, submission_policy, wait_reasons
 from bot.tasks import text as task_words
 from bot.tasks.text import AGENT
 from bot.tasks.threads import TaskThreads
 from bot.text import markdown
 from bot.text.errors import NotPermitted, UsageError, UserError
+from budget.amounts import read_tokens
 from budget.costs.task_cost_from_history import learn
 from budget.costs.task_cost_projection import expected
 from budget.dispatch.next_task import TURN, lane_of
@@ -255,11 +256,11 @@ def _queued(services: Services, task: Task, ahead: int, told: TaskStep | None) -
     wait = wait_reasons.wait_of(task, told)
     if task.why == "fairness" and task.look_at is not None:
         zone = services.settings.timezone
-        begins = task_words.moment(task.look_at, services.clock(), zone)
+        begins = wait_text.moment(task.look_at, services.clock(), zone)
         now = command_line(f"task now {task.id}")
         said += f" It will likely begin about {begins} ({zone}); {now} lets it begin now."
     if wait is not None and wait.why in SPENDING:
-        said += f" {task_words.when(wait, services.clock(), services.settings.timezone)}"
+        said += f" {wait_text.when(wait, services.clock(), services.settings.timezone)}"
     return said.rstrip()
 
 
@@ -297,7 +298,7 @@ def read_deadline(text: str, *, now: float, zone: tzinfo) -> float:
             ) from None
         at = (there if there.tzinfo is not None else there.replace(tzinfo=zone)).timestamp()
     if at <= now:
-        raise UsageError(f"--deadline: {task_words.moment(at, now, zone)} ({zone}) is past.")
+        raise UsageError(f"--deadline: {wait_text.moment(at, now, zone)} ({zone}) is past.")
     return at
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bot.commands.syntax import command_line
+from bot.pacing.wait_text import moment, when
 from bot.text import amounts, markdown
 from budget.dispatch import next_task
 from core.redaction import beginning
@@ -16,15 +15,10 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from budget.dispatch.next_task import TaskWait
-    from budget.windows.pace_admission import Leave
     from database.queries.tasks import Task, TaskCounts, TaskStep
 
 #: So begin the identities of agents (bot.interfaces.mcp.server).
 AGENT = next_task.AGENT
-#: Until so long ahead the time of day says which day it is, seconds.
-_TODAY_S = 20 * 3600.0
-#: Until so long ahead day and month say which year it is, seconds.
-_MONTHS_S = 180 * 86_400.0
 _GIST = 60
 _WHOLE = 2000
 _SUMMARY = 600
@@ -45,20 +39,6 @@ _SHAPE = (
     "runtime", "model", "account",
 )  # fmt: skip
 _TIMES = ("look_at", "deadline", "created_at", "dispatched_at", "started_at", "ended_at")
-
-
-def moment(at: float, now: float, zone: tzinfo) -> str:
-    """When that is, on the operator's clock: ``14:20``, or ``Thu 26 Nov 09:00`` where that is not within the day; with
-    its year where that is another."""
-    try:
-        there, here = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
-    except (ValueError, OverflowError, OSError):
-        return "some day"
-    if abs(at - now) < _TODAY_S:
-        return f"{there:%H:%M}"
-    # Near the turn of a year the day of the week says enough.
-    year = "" if there.year == here.year or abs(at - now) < _MONTHS_S else f" {there.year:04d}"
-    return f"{there:%a %d %b}{year} {there:%H:%M}"
 
 
 def cost(tokens: float | None, usd: float | None) -> str:
@@ -111,55 +91,6 @@ def target(task: Task) -> str:
     if task.assigned is not None and task.state != "queued":
         return task.assigned
     return task.agent or f"any {task.role}"
-
-
-def authorize_command(scope: str, amount: float, unit: str) -> str:
-    """The command that lets so much be spent now; the amount is rounded up to what can be written."""
-    if unit == "share":
-        written = f"{math.ceil(amount * 1000) / 10:g}%"
-    elif unit == "usd":
-        written = f"{math.ceil(amount * 100) / 100:.2f}usd"
-    else:
-        step = 10 ** max(0, len(str(int(amount))) - 3)
-        written = f"{math.ceil(amount / step) * step:.0f}"
-    return command_line(f"budget authorize {scope} {written} --for 1h")
-
-
-def ways(leave: Sequence[Leave]) -> str:
-    """All the commands that have to be given, as part of a sentence."""
-    return " and ".join(authorize_command(each.scope, each.amount, each.unit) for each in leave)
-
-
-def when(wait: TaskWait, now: float, zone: tzinfo, *, before: int = 0) -> str:
-    """When it runs, and what lets it run now, with so many before it: the rest of a sentence or two."""
-    said = []
-    if wait.never and not wait.leave:
-        said.append("Nothing but another limit lets it begin.")
-    elif wait.look_at is not None and wait.why in ("pace", "limit", "unknown", "price", "retry"):
-        said.append(f"It runs about {moment(wait.look_at, now, zone)} ({zone}).")
-    elif wait.reset_unknown:
-        said.append(_reset_unknown(wait.windows[0] if wait.windows else ""))
-    if wait.leave:
-        others = f", and {before} before it" if before else ""
-        said.append(f"To run it now{others}, an admin writes {ways(wait.leave)}.")
-        if wait.task:
-            said.append(f"{command_line(f'task now {wait.task}')} authorizes that, and has it go first.")
-    elif wait.critical and not wait.never:
-        urgent = command_line("task add TEXT --urgency critical")
-        said.append(
-            f"Before that only a higher limit lets it begin; or {urgent}, which may pass the limit within what an "
-            "admin authorizes."
-        )
-    return " ".join(said)
-
-
-def _reset_unknown(key: str) -> str:
-    """Why no time is told, and how to say when a window of an account begins anew."""
-    account, _, window = key.rpartition("account:")[2].rpartition("/")
-    if "account:" not in key or not account:
-        return "When it runs cannot be told, since nobody knows when that window begins anew."
-    command = command_line(f'budget set account:{account} 100% --window {window} --reset-at "YYYY-MM-DD HH:MM"')
-    return f"When it runs cannot be told, since nobody knows when that window begins anew; {command} says it."
 
 
 def waiting(task: Task, redact: Callable[[str], str], wait: TaskWait, now: float, zone: tzinfo) -> str:

@@ -6,11 +6,12 @@ All that opens, says, renames or closes happens in the transaction of its cause,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line, written
 from bot.messaging.composer import MessagePlace
+from bot.messaging.outbox_keys import answer_key, end_key
 from bot.tasks import text as task_words
 from bot.text import markdown
 from connectors.contract.messages import OpenThread, Priority, Replace, Retitle
@@ -27,20 +28,8 @@ if TYPE_CHECKING:
     from core.crash_points import Step
     from database.queries.tasks import Task
 
-#: With this the outbox keys of answers to commands begin, and so those of the messages that open tasks' threads.
-ANSWER: Final = "c/"
 #: The thread of a task that ended so long ago is called as it is, seconds.
 _LOOK_BACK_S = 2 * 86_400.0
-
-
-def answer_key(run_id: str) -> str:
-    """The outbox key of the answer to a command."""
-    return f"{ANSWER}{run_id}"
-
-
-def end_key(thread_key: str) -> str:
-    """The outbox key of what the message that opened a task's thread says last."""
-    return f"{thread_key}/over"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal, TypeAlias
 
-from bot.config.limits import read_share, read_tokens
 from bot.text.errors import UsageError
-from budget.amounts import UNKNOWN, amount, money, percent, tokens
+from budget.amounts import UNKNOWN, amount, money, percent, read_share, read_tokens, tokens
 
 __all__ = ["UNKNOWN", "Unit", "amount", "is_nothing", "money", "per", "percent", "read", "tokens"]
 

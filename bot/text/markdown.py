@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from markdown_it.utils import EnvType, OptionsDict
 
+
 # Unicode Standard Annex 9 (bidirectional formatting), the characters that leave no mark (Unicode's Default_Ignorable),
 # tags among them, interlinear annotation, and the noncharacters that `bot.commands.syntax` marks with. U+200D (joiner)
 # and the variation selectors stay where emoji need them: neither after ASCII, but for keycaps, nor more than two in a
@@ -31,6 +32,8 @@ _DECEPTIVE = re.compile(
     "\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
     "|(?<![^\x00-\x7f])(?!\ufe0f\u20e3)[\u200d\ufe00-\ufe0f]+|[\u200d\ufe00-\ufe0f]{3,}"
 )
+#: More names than this make a line too long.
+_NAMES = 30
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -133,3 +136,9 @@ def span(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.0f} h"
     return f"{seconds / 86400:.0f} d"
+
+
+def some(names: Sequence[str]) -> str:
+    """Names in one line, and of very many only how many more there are."""
+    more = len(names) - _NAMES
+    return ", ".join(names[:_NAMES]) + (f" and {more:,} more" if more > 0 else "")

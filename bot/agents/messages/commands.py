@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bot.auth.permission import OPERATOR
 from bot.commands.argument_types import AgentName, LetterId, Rest
 from bot.commands.context import Context
-from bot.commands.registry import OPERATOR, Reply, command
+from bot.commands.registry import Reply, command
 
 #: Seconds for a cancelled turn to end, before it is looked what its commands left running.
 _TURN_OVER_S = 3
@@ -44,7 +45,7 @@ async def cancel(ctx: Context, name: AgentName) -> Reply:
         name: the agent.
     """
     from bot.agents.journal.projection import cancelled_as
-    from bot.agents.stop import background_in_words
+    from bot.messaging.background_processes import background_in_words
 
     agents = ctx.services.agents
     row = await agents.get(name)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from bot.agents.launch import request_of, room_for, warnings_of
 from bot.agents.restart import settings_of
 from bot.agents.roster import view as roster_view
-from bot.app.config_reload import reload
+from bot.auth.permission import ADMIN
 from bot.commands.agent_lock import custody
-from bot.commands.registry import ADMIN, Reply
+from bot.commands.registry import Reply
 from bot.commands.syntax import command_line, from_shell
 from bot.setup import systemd_units
 from bot.text.errors import NotPermitted, UserError
@@ -227,7 +227,7 @@ async def _leave(ctx: Context, name: str, *, now: bool) -> str | None:
 async def apply(ctx: Context) -> Reply:
     services = ctx.services
     fleet = await usable(services)
-    reloaded = await reload(services)
+    reloaded = await services.reload()
     settings = {"changed": list(reloaded.changed), "waiting": list(reloaded.waiting), "problem": reloaded.problem}
     rows = {view.row.name: view.row for view in await services.agents.view()}
     found = {change.agent: change for change in _drift(fleet, rows.values())}

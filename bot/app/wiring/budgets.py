@@ -17,6 +17,7 @@ from bot.pacing.runaway_guard import Breaker
 from bot.pacing.service import PaceService
 from bot.reports.chart_renderer import Painter
 from bot.reports.poster import Reports
+from bot.spending.service import holding
 
 if TYPE_CHECKING:
     from bot.app.services import Services
@@ -38,7 +39,11 @@ def meter(services: Services, egress: EgressSource | None) -> None:
     services.runaway = Breaker(services)  # asks questions
     if egress is not None:
         services.outlet = EgressClient(
-            services=services, source=egress, environ=services.environ, host=socket.gethostname()
+            services=services,
+            source=egress,
+            environ=services.environ,
+            host=socket.gethostname(),
+            holding=lambda: holding(services),
         )
         services.outlet.is_over = services.runaway.is_over
     services.pace = PaceService(services=services)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from bot.commands.arguments_schema import arguments_schema
 
-    from bot.commands.registry import Command, CommandTable, Parameter
+if TYPE_CHECKING:
+    from bot.commands.registry import Command, CommandTable
 
 _ERROR_STATUSES = {
     "400": "An argument is wrong; the text says what is allowed.",
@@ -91,26 +91,6 @@ def _operation(command: Command) -> dict[str, Any]:
         },
         "responses": responses,
     }
-
-
-def arguments_schema(command: Command, only: Collection[str] | None = None) -> dict[str, Any]:
-    """The JSON schema of a command's arguments, or of some of them."""
-    parameters = [each for each in command.parameters if only is None or each.name in only]
-    return {
-        "type": "object",
-        "properties": {parameter.name: _schema(parameter) for parameter in parameters},
-        "required": [parameter.name for parameter in parameters if parameter.required],
-        "additionalProperties": False,
-    }
-
-
-def _schema(parameter: Parameter) -> dict[str, Any]:
-    schema = dict(parameter.type.schema)
-    if parameter.help:
-        schema["description"] = parameter.help
-    if isinstance(parameter.default, str | int | float):
-        schema["default"] = parameter.default
-    return schema
 
 
 def _response(meaning: str, schema: str) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from bot.api_client import LINES
 from bot.auth.owner import owner_identity
+from bot.auth.permission import ADMIN
 from bot.commands import help as command_help
-from bot.commands.registry import ADMIN
 from bot.commands.runs import RunConflict, RunRequest
 from bot.commands.syntax import written
 from bot.interfaces.api import openapi

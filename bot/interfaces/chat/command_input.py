@@ -20,7 +20,8 @@ from core.redaction import begin_of_last_word
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bot.commands.registry import CommandTable, Permission
+    from bot.auth.permission import Permission
+    from bot.commands.registry import CommandTable
     from connectors.contract.messages import Text
 
 #: How much of a line that is no command is kept for the audit.

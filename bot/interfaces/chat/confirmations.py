@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.messaging.composer import MessagePlace
+from bot.messaging.outbox_keys import answer_key
 from bot.messaging.replies import REMARK, derived_id
-from bot.tasks.threads import answer_key
 from bot.text.errors import UserError
 from connectors.delivery import outbox
 from database.queries.operations import command_runs

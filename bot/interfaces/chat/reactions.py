@@ -9,7 +9,7 @@ from bot.approvals import service as answering
 from bot.approvals.choices import by_mark
 from bot.approvals.questions import ASKED, word_of
 from bot.approvals.requests import QUESTION
-from bot.commands.registry import OPERATOR
+from bot.auth.permission import OPERATOR
 from bot.messaging.bridge import original
 from bot.messaging.replies import confirmation_key, derived_id
 from bot.text.errors import UserError

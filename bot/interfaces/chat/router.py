@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from bot.auth.permission import NONE, OPERATOR, Permission
 from bot.commands.argument_types import TASK
 from bot.commands.context import Origin
 from bot.commands.executor import RunRequest
-from bot.commands.registry import NONE, OPERATOR, Permission
 from bot.commands.syntax import command_line, from_shell
 from bot.interfaces.chat import command_input
 from bot.interfaces.chat.confirmations import Confirmations
 from bot.interfaces.chat.reactions import Reactions
 from bot.interfaces.chat.thread_rearchive import WokenThreads
 from bot.messaging.mirror_inbound import Mirror
+from bot.messaging.outbox_keys import answer_key
 from bot.messaging.replies import REMARK, Replies, derived_id
 from bot.messaging.thread_owners import addressee, task_of
 from bot.tasks import deferred_turns
 from bot.tasks.deferred_turns import TurnHold
-from bot.tasks.threads import answer_key
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget.dispatch.next_task import TURN

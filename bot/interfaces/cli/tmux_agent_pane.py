@@ -36,12 +36,6 @@ _START_S: Final = 60.0
 _AGAIN_S: Final = 0.2
 
 
-def command(paths: Paths, name: str) -> list[str]:
-    """The command line that shows the agent of that name."""
-    places = (paths.config, paths.state, paths.sockets)
-    return [sys.executable, "-P", "-m", "bot.interfaces.cli.tmux_agent_pane", name, *map(str, places)]
-
-
 def redaction(paths: Paths, spec: AgentSpec) -> SecretMasker:
     """What is masked: the patterns, the secrets that the settings refer to, and those that the agent was given.
 

@@ -26,12 +26,6 @@ HINT: Final = (
 )
 
 
-def command(paths: Paths, name: str) -> list[str]:
-    """The command line that shows the room of the connector of that name."""
-    places = (paths.config, paths.state, paths.sockets)
-    return [sys.executable, "-P", "-m", "bot.interfaces.cli.tmux_room_pane", name, *map(str, places)]
-
-
 def main(arguments: Sequence[str]) -> int:
     """0 when the person left, or Muster has no such connector any more; else it is to be started again."""
     from bot.config.paths import Paths

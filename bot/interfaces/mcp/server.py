@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from bot.auth import agent_permissions
+from bot.auth.permission import OPERATOR
+from bot.commands.arguments_schema import arguments_schema
 from bot.commands.context import Origin
-from bot.commands.registry import OPERATOR
 from bot.commands.runs import RunRequest
-from bot.interfaces.api.openapi import arguments_schema
 from bot.text.errors import UserError
 from core.crash_points import around, declare
 from core.errors import MusterError, RegisterError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.commands import registry
+from bot.auth import permission
 from bot.commands.runs import RunOutcome, RunRequest
 from fleet.runtimes import RUNTIMES
 from tests.bot.orchestrator import ADMIN, OPERATOR, House, house
@@ -143,7 +143,7 @@ async def run(home: House, command: str, **arguments: str) -> RunOutcome:
         name=command,
         arguments=arguments,
         identity=f"memory:{ADMIN}",
-        permission=registry.ADMIN,
+        permission=permission.ADMIN,
         door="gateway",
     )
     return await home.orchestrator.executor.run(request)

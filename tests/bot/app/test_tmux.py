@@ -6,7 +6,7 @@ import asyncio
 import getpass
 from typing import TYPE_CHECKING
 
-from bot.commands.registry import ADMIN
+from bot.auth.permission import ADMIN
 from tests.bot.interfaces.cli.pane import until
 from tests.bot.orchestrator import house
 from tests.connectors.tmux.server import server_of_ones_own

@@ -11,8 +11,9 @@ import pytest
 
 from bot.agents.roster import view as roster_view
 from bot.auth import agent_permissions
+from bot.auth.permission import ADMIN
 from bot.commands import sections
-from bot.commands.registry import ADMIN, TABLE
+from bot.commands.registry import TABLE
 from bot.interfaces.mcp.server import COMMON, tools_for
 from fleet.roles import Library, Role, library
 

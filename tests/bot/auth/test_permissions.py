@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.app import connectors
 from bot.auth.owner import owner_identity
+from bot.auth.permission import ADMIN, NONE, OPERATOR, VIEWER
 from bot.auth.permissions import Authority, Operators
-from bot.commands.registry import ADMIN, NONE, OPERATOR, VIEWER
 from bot.config.loader import load
 from bot.config.paths import Paths
 from bot.text.errors import UserError

@@ -12,10 +12,11 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.app.services import Services
+from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Operators
 from bot.commands.context import Context, Origin
 from bot.commands.executor import Executor
-from bot.commands.registry import OPERATOR, CommandTable, Reply
+from bot.commands.registry import CommandTable, Reply
 from bot.commands.runs import RunOutcome, RunRequest
 from bot.messaging.event_hub import EventHub
 from core import crash_points

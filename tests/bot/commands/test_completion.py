@@ -5,10 +5,11 @@ from typing import Literal
 
 import pytest
 
+from bot.auth.permission import VIEWER
 from bot.commands.argument_types import AgentName, Rest, RuntimeName
 from bot.commands.completion import candidates
 from bot.commands.context import Context
-from bot.commands.registry import VIEWER, CommandTable, Reply
+from bot.commands.registry import CommandTable, Reply
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.app.services import Services
+from bot.auth.permission import ADMIN, OPERATOR, VIEWER
 from bot.auth.permissions import Operators
 from bot.commands.argument_types import AgentName
 from bot.commands.context import Context, Origin
 from bot.commands.executor import Executor
-from bot.commands.registry import ADMIN, OPERATOR, VIEWER, CommandTable, Reply
+from bot.commands.registry import CommandTable, Reply
 from bot.commands.runs import CONFIRM_WITHIN, NothingToConfirm, RunConflict, RunOutcome, RunRequest
 from bot.messaging.event_hub import EventHub
 from bot.text.errors import NotPermitted, UsageError, UserError

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.auth.permission import OPERATOR
 from bot.commands import parser
 from bot.commands.argument_types import AgentName, Duration, Rest
 from bot.commands.context import Context
-from bot.commands.registry import OPERATOR, Command, CommandTable, Reply
+from bot.commands.registry import Command, CommandTable, Reply
 from bot.commands.syntax import written
 from bot.text.errors import UsageError
 

@@ -5,9 +5,10 @@ from typing import Literal
 
 import pytest
 
+from bot.auth.permission import ADMIN, OPERATOR, VIEWER, Permission
 from bot.commands.argument_types import AgentName, Duration, Rest, RuntimeName
 from bot.commands.context import Context
-from bot.commands.registry import ADMIN, OPERATOR, VIEWER, CommandTable, Permission, Reply
+from bot.commands.registry import CommandTable, Reply
 from bot.text.errors import UsageError
 
 

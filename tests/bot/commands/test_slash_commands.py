@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot.auth.permission import ADMIN, NONE, OPERATOR, VIEWER
 from bot.commands import parser, sections
-from bot.commands.registry import ADMIN, NONE, OPERATOR, TABLE, VIEWER
+from bot.commands.registry import TABLE
 from bot.commands.slash_commands import SAY, CommandMenu, named
 from bot.interfaces.chat import command_input
 from connectors.contract.messages import CommandReading
@@ -19,7 +20,8 @@ from tests.connectors.discord import fake_menu as discords
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bot.commands.registry import Command, Permission
+    from bot.auth.permission import Permission
+    from bot.commands.registry import Command
 
 sections.load()
 

@@ -8,12 +8,13 @@ import pytest
 
 import bot
 from bot.app.services import Services
+from bot.auth.permission import ADMIN, VIEWER
 from bot.auth.permissions import Operators
 from bot.commands import help as command_help
 from bot.commands import sections
 from bot.commands.context import Context
 from bot.commands.executor import Executor
-from bot.commands.registry import ADMIN, VIEWER, CommandTable, Reply
+from bot.commands.registry import CommandTable, Reply
 from bot.commands.runs import RunRequest
 from bot.commands.syntax import command_line, in_docstring, written
 from bot.messaging.event_hub import EventHub

@@ -11,10 +11,11 @@ from sqlalchemy import select
 
 from bot.app.services import Services
 from bot.approvals.questions import Questions
+from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Operators
 from bot.commands.context import Context  # noqa: TC001  the command table reads it
 from bot.commands.executor import Executor
-from bot.commands.registry import OPERATOR, CommandTable, Reply
+from bot.commands.registry import CommandTable, Reply
 from bot.interfaces.chat.router import Conversations
 from bot.interfaces.chat.unknown_senders import Strangers
 from bot.messaging.attachments import Pictures

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from bot.auth.permission import OPERATOR
 from bot.commands import sections
 from bot.commands.context import Context
-from bot.commands.registry import OPERATOR, TABLE, CommandTable, Reply
+from bot.commands.registry import TABLE, CommandTable, Reply
 from bot.commands.syntax import command_line
 from bot.messaging import progress_message
 from bot.text.errors import UserError

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from bot.app.services import Services
+from bot.auth.permission import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.auth.permissions import Operators
 from bot.commands import registry as command_table
 from bot.commands import sections
 from bot.commands.executor import Executor
 from bot.commands.help import explanation
-from bot.commands.registry import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.commands.runs import RunOutcome, RunRequest
 from bot.commands.syntax import CHAT, written
 from bot.messaging.event_hub import EventHub

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.config.reports import QuietHours
+from bot.pacing.window_series import WindowFacts
 from bot.reports import text as wording
 from bot.reports.commands_service import facts_json
 from bot.reports.loader import span_of
-from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts, WindowFacts
+from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
 from bot.reports.schedule import quiet_until
 from bot.reports.threshold_alerts import Crossing
 from bot.text import markdown

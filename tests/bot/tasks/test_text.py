@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bot.commands.syntax import command_line
+from bot.pacing import wait_text
 from bot.tasks import text as task_words
 from bot.tasks import wait_reasons
 from bot.text import amounts
@@ -26,7 +27,7 @@ def test_every_command_that_is_needed_to_run_a_task_now_is_named() -> None:
         Leave(scope="account:main", unit="share", amount=0.03),
     )
     wait = TaskWait(task="t", why="pace", text="x", look_at=NOON + 60, leave=leave)
-    said = task_words.when(wait, NOON, ZONE)
+    said = wait_text.when(wait, NOON, ZONE)
     assert re.findall(r"budget authorize (\S+) (\S+) --for 1h", said) == [("host", "52400"), ("account:main", "3%")]
     assert "It runs about 12:01" in said
 
@@ -35,7 +36,7 @@ def test_every_command_that_is_needed_to_run_a_task_now_is_named() -> None:
     ("amount", "unit"), [(0.2, "tokens"), (999_999.5, "tokens"), (12_345.644, "usd"), (0.004, "usd"), (0.0301, "share")]
 )
 def test_the_amount_that_is_named_can_be_written_and_is_enough(amount: float, unit: str) -> None:
-    said = re.search(r"authorize host (\S+) --for", task_words.authorize_command("host", amount, unit))
+    said = re.search(r"authorize host (\S+) --for", wait_text.authorize_command("host", amount, unit))
     assert said is not None
     count, read = amounts.read(said[1])
     assert read == unit
@@ -44,7 +45,7 @@ def test_the_amount_that_is_named_can_be_written_and_is_enough(amount: float, un
 
 def test_at_a_limit_it_is_said_what_helps_instead_of_an_authorization() -> None:
     wait = TaskWait(task="t", why="limit", text="x", look_at=NOON + 60, scope="host", critical=True)
-    said = task_words.when(wait, NOON, ZONE)
+    said = wait_text.when(wait, NOON, ZONE)
     assert "a higher limit" in said
     assert "--urgency critical" in said
     assert "budget authorize" not in said
@@ -52,15 +53,15 @@ def test_at_a_limit_it_is_said_what_helps_instead_of_an_authorization() -> None:
 
 @pytest.mark.parametrize("key", ["account:main/7d", "role:coder/share/account:main/7d"])
 def test_where_no_time_can_be_told_it_is_said_how_to_tell_the_reset(key: str) -> None:
-    said = task_words.when(TaskWait(task="t", why="pace", text="x", windows=(key,), reset_unknown=True), NOON, ZONE)
+    said = wait_text.when(TaskWait(task="t", why="pace", text="x", windows=(key,), reset_unknown=True), NOON, ZONE)
     assert "budget set account:main 100% --window 7d --reset-at" in said
-    unnamed = task_words.when(TaskWait(task="t", why="pace", text="x", reset_unknown=True), NOON, ZONE)
+    unnamed = wait_text.when(TaskWait(task="t", why="pace", text="x", reset_unknown=True), NOON, ZONE)
     assert "nobody knows when that window begins anew" in unnamed
 
 
 def test_what_an_admin_may_still_let_begin_is_not_called_hopeless() -> None:
     leave = (Leave(scope="host", unit="tokens", amount=5e6),)
-    said = task_words.when(TaskWait(task="t", why="limit", text="x", never=True, leave=leave), NOON, ZONE)
+    said = wait_text.when(TaskWait(task="t", why="limit", text="x", never=True, leave=leave), NOON, ZONE)
     assert "Nothing but another limit" not in said
     assert "budget authorize host" in said
 
@@ -82,8 +83,8 @@ def test_what_was_told_of_a_wait_is_told_again_until_it_waits_for_something_else
 
 
 def test_a_time_that_is_years_away_says_its_year_and_one_of_next_week_does_not() -> None:
-    assert task_words.moment(1_577_836_800.0, NOON, ZONE) == "Wed 01 Jan 2020 00:00"
-    assert task_words.moment(NOON + 40 * 86_400, NOON, ZONE) == "Sat 09 Jan 12:00"
+    assert wait_text.moment(1_577_836_800.0, NOON, ZONE) == "Wed 01 Jan 2020 00:00"
+    assert wait_text.moment(NOON + 40 * 86_400, NOON, ZONE) == "Sat 09 Jan 12:00"
 
 
 @pytest.mark.parametrize(("projected", "why"), [(600_000.0, "no more counts"), (2e6, "mostly come to as much")])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bot.api_client import Client
+from bot.auth.permission import ADMIN
 from bot.commands.completion import at_prompt
 from bot.commands.executor import RunOutcome, RunRequest
-from bot.commands.registry import ADMIN
 from bot.commands.sections import load
 from bot.config.loader import check
 from fleet import roles

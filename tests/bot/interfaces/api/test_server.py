@@ -18,11 +18,12 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from bot.api_client import LINES
 from bot.app.services import Services
 from bot.auth.owner import owner_identity
+from bot.auth.permission import OPERATOR, VIEWER
 from bot.auth.permissions import Operators
 from bot.commands.argument_types import AgentName, Duration, Rest
 from bot.commands.context import Context
 from bot.commands.executor import Executor
-from bot.commands.registry import OPERATOR, VIEWER, CommandTable, Reply
+from bot.commands.registry import CommandTable, Reply
 from bot.commands.syntax import command_line
 from bot.interfaces.api import server as gateway_module
 from bot.interfaces.api.openapi import document

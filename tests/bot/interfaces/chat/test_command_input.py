@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from bot.auth.permission import OPERATOR, VIEWER
 from bot.commands import sections
 from bot.commands.argument_types import AgentName, Rest
 from bot.commands.context import Context
-from bot.commands.registry import OPERATOR, VIEWER, CommandTable, Reply
+from bot.commands.registry import CommandTable, Reply
 from bot.commands.syntax import written
 from bot.interfaces.chat import command_input
 from bot.interfaces.chat.command_input import CommandInput, Confirmation, Talk, confirmation, interpret, prepare

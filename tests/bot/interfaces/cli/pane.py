@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.app import pane_commands
 from bot.app.services import Services
 from bot.auth.permissions import Operators
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable
 from bot.config.paths import Paths
 from bot.interfaces.api.server import Gateway
-from bot.interfaces.cli import tmux_room_pane
 from bot.messaging.event_hub import EventHub
 from connectors.contract.agent_count_feed import Headcount
 from connectors.contract.messages import Batch, Outbound, Text
@@ -59,7 +59,7 @@ class Muster:
             "tmux",
             TmuxSettings(),
             folder,
-            pane_program=tmux_room_pane.command(self.paths, "tmux"),
+            pane_program=pane_commands.room(self.paths, "tmux"),
             headcount=self.headcount,
             grace=0.5,
             asking=ask if self._tmux is not None else no_pane,

@@ -17,12 +17,13 @@ import pytest
 
 from bot.api_client import Client
 from bot.app.services import Services
+from bot.auth.permission import OPERATOR, VIEWER
 from bot.auth.permissions import Operators
 from bot.commands import sections
 from bot.commands.argument_types import AgentName, Rest
 from bot.commands.context import Context
 from bot.commands.executor import Executor
-from bot.commands.registry import OPERATOR, VIEWER, CommandTable, Reply
+from bot.commands.registry import CommandTable, Reply
 from bot.interfaces.api.server import Gateway
 from bot.interfaces.cli import main as cli
 from bot.messaging.event_hub import EventHub

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pexpect
 import pytest
 
-from bot.interfaces.cli import tmux_room_pane
+from bot.app import pane_commands
 from connectors.contract.agent_count_feed import AgentCounts
 from connectors.contract.messages import Message, OpenThread
 from tests.bot.interfaces.cli.pane import LIMIT, Muster, until
@@ -184,7 +184,7 @@ async def test_what_is_typed_is_heard_once_wherever_its_program_dies(tmp_path: P
 @contextlib.contextmanager
 def _at_a_terminal(muster: Muster, crash: str | None) -> Iterator[pexpect.spawn[str]]:
     """The program, in a terminal that is no pane."""
-    program, *arguments = tmux_room_pane.command(muster.paths, "tmux")
+    program, *arguments = pane_commands.room(muster.paths, "tmux")
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"}
     if crash is not None:
         environment["MUSTER_CRASH"] = crash

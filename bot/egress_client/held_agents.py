@@ -1,0 +1,63 @@
+"""Agents of which nothing leaves, as the egress says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from bot.egress_client.client import is_commanded
+from bot.egress_client.settings_push import scope_of
+from bot.text.markdown import code
+from core.errors import MusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bot.app.services import Services
+
+
+#: A table of agents waits no longer for what an egress says that does not answer, seconds.
+_LOOK_S = 1.0
+
+
+async def who_is_held(services: Services) -> frozenset[str] | None:
+    """The agents of which nothing leaves now: cut off, stopped with all others, or their budget used up. None: all."""
+    standing = await _standing(services)
+    if standing.get("estop"):
+        return None
+    return _commanded(standing) | frozenset(_used_up(standing))
+
+
+async def closed_by_people(services: Services) -> frozenset[str] | None:
+    """The agents of which nothing leaves since a person closed their way out. None: nobody's does, by the emergency
+    stop."""
+    standing = await _standing(services)
+    return None if standing.get("estop") else _commanded(standing)
+
+
+async def _standing(services: Services) -> Mapping[str, Any]:
+    """What the egress says; nothing where it says nothing in time."""
+    with contextlib.suppress(TimeoutError, MusterError):
+        async with asyncio.timeout(_LOOK_S):
+            return (None if services.outlet is None else await services.outlet.standing()) or {}
+    return {}
+
+
+def _commanded(standing: Mapping[str, Any]) -> frozenset[str]:
+    told: dict[str, Any] = standing.get("agents") or {}
+    return frozenset(name for name, each in told.items() if is_commanded(each.get("denied")))
+
+
+def _used_up(standing: Mapping[str, Any]) -> dict[str, list[str]]:
+    """By agent, the scopes of the limits that let nothing of it out any more."""
+    limits = standing.get("limits") or []
+    found = {
+        name: [
+            code(scope_of(limits[place]["kind"], limits[place]["scope"]))
+            for place in each.get("governing") or ()
+            if limits[place].get("state") == "spent"
+        ]
+        for name, each in (standing.get("agents") or {}).items()
+    }
+    return {name: scopes for name, scopes in found.items() if scopes}

@@ -1,0 +1,23 @@
+"""What is said of processes that an agent left running."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.commands.syntax import command_line
+from bot.text import markdown
+
+if TYPE_CHECKING:
+    from fleet.control.agent_host_client import BackgroundProcesses
+
+
+def background_in_words(name: str, left: BackgroundProcesses | None) -> str:
+    """Say that processes of an agent go on, and what ends them; empty where none does."""
+    if left is None:
+        return ""
+    names = ", ".join(markdown.code(markdown.one_line(each, 40)) for each in left.names)
+    many = left.count > 1
+    return (
+        f" ⚠️ {left.count} process{'es' if many else ''} that {name} started still run{'' if many else 's'} "
+        f"({names}). {command_line(f'stop {name} --now')} ends {'them' if many else 'it'} with the agent."
+    )
