@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bot.agents.services import AgentServices
 from bot.auth.permission import OPERATOR, VIEWER
 from bot.commands.argument_types import AgentName, RoleName, RuntimeName, SandboxName
 from bot.commands.context import Context
@@ -13,11 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from bot.app.services import Services
-
 
 @command("ps", permission=VIEWER, help_section="fleet", audited=False, effects=False)
-async def ps(ctx: Context, *, all: bool = False) -> Reply:
+async def ps(ctx: Context[AgentServices], *, all: bool = False) -> Reply:
     """The fleet: state, how it is known and how long ago, what each agent does.
 
     Args:
@@ -30,8 +29,8 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
     now = ctx.services.clock()
     seen = await ctx.services.agents.view()
     shown = [view for view in seen if all or status_view.is_up(view)]
-    drift = await ctx.services.lookout.drift() if all else []
-    aliases = ctx.services.lookout.roster.aliases
+    drift = await ctx.services.drift() if all else []
+    aliases = ctx.services.roster.aliases
     used = await spend_query.tokens_today(ctx.services)
     async with ctx.services.store.read() as tx:
         accounts = await session_accounts.by_agent(tx)
@@ -70,7 +69,7 @@ async def ps(ctx: Context, *, all: bool = False) -> Reply:
 
 @command("launch", permission=OPERATOR, help_section="fleet")
 async def launch(
-    ctx: Context,
+    ctx: Context[AgentServices],
     name: AgentName,
     *,
     role: RoleName | None = None,
@@ -115,7 +114,7 @@ async def launch(
 
 
 @command("stop", permission=OPERATOR, help_section="fleet")
-async def stop(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+async def stop(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
     """Stop an agent when its turn ends. Its session and its queued messages are kept.
 
     Args:
@@ -130,7 +129,7 @@ async def stop(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
 
 
 @command("restart", permission=OPERATOR, help_section="fleet")
-async def restart(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+async def restart(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
     """Stop an agent when its turn ends, and start it again in the same session, with what the roster says by now.
 
     What its launch said itself stays as it was said.
@@ -147,7 +146,7 @@ async def restart(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
 
 
 @command("freeze", permission=OPERATOR, help_section="fleet")
-async def freeze(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+async def freeze(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
     """End an agent's process when its turn ends. Its workspace, its conversation and what waits for it are kept.
 
     Args:
@@ -162,7 +161,7 @@ async def freeze(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
 
 
 @command("resume", permission=OPERATOR, help_section="fleet")
-async def resume(ctx: Context, name: AgentName, *, prompt: str | None = None) -> Reply:
+async def resume(ctx: Context[AgentServices], name: AgentName, *, prompt: str | None = None) -> Reply:
     """Bring a frozen agent back as it was, in its workspace and, where its runtime kept it, its conversation.
 
     Args:
@@ -176,12 +175,12 @@ async def resume(ctx: Context, name: AgentName, *, prompt: str | None = None) ->
         return await resume_agent(held, name, prompt=prompt)
 
 
-async def _is_known(services: Services, arguments: Mapping[str, Any]) -> None:
+async def _is_known(services: AgentServices, arguments: Mapping[str, Any]) -> None:
     await services.agents.get(arguments["name"])
 
 
 @command("kill", permission=OPERATOR, help_section="fleet", confirm=True, check=_is_known)
-async def kill(ctx: Context, name: AgentName, *, discard: bool = False) -> Reply:
+async def kill(ctx: Context[AgentServices], name: AgentName, *, discard: bool = False) -> Reply:
     """Stop an agent at once, with everything it started, and give up its session.
 
     Args:
@@ -196,7 +195,7 @@ async def kill(ctx: Context, name: AgentName, *, discard: bool = False) -> Reply
 
 
 @command("tail", permission=VIEWER, help_section="fleet", audited=False, effects=False)
-async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
+async def tail(ctx: Context[AgentServices], name: AgentName, entries: int = 20) -> Reply:
     """The last entries of an agent's journal.
 
     Args:
@@ -217,7 +216,7 @@ async def tail(ctx: Context, name: AgentName, entries: int = 20) -> Reply:
 
 
 @command("watch", permission=VIEWER, help_section="fleet", audited=False, effects=False)
-async def watch(ctx: Context, name: AgentName) -> Reply:
+async def watch(ctx: Context[AgentServices], name: AgentName) -> Reply:
     """Keep one message with the agent's state up to date, for half an hour.
 
     Args:
@@ -229,7 +228,7 @@ async def watch(ctx: Context, name: AgentName) -> Reply:
     view = await ctx.services.agents.view_of(name)
     ctx.services.watches.add(ctx, name)
     now = ctx.services.clock()
-    alias = ctx.services.lookout.roster.aliases.get(name)
+    alias = ctx.services.roster.aliases.get(name)
     async with ctx.services.store.read() as tx:
         accounts = await session_accounts.of_agent(tx, name)
     text = status_view.agent_text(view, now, alias, accounts)

@@ -20,11 +20,12 @@ from fleet.roster.drift import ENDED
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from bot.agents.services import AgentServices
     from bot.commands.context import Context
     from database.queries.agents.agents import AgentRow
 
 
-async def freeze_agent(ctx: Context, name: str, *, now: bool) -> Reply:
+async def freeze_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply:
     agents = ctx.services.agents
     row = await agents.get(name)
     if row.wanted == "frozen" and row.state == "frozen":
@@ -57,7 +58,7 @@ async def freeze_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     return Reply(f"{name} is frozen {when}; {kept}, and {back}.", {"id": row.launch_id, "state": "freezing"})
 
 
-async def _waiting(ctx: Context, name: str) -> str:
+async def _waiting(ctx: Context[AgentServices], name: str) -> str:
     """How many messages wait for an agent that does not run, in a sentence; empty when none does."""
     async with ctx.services.store.read() as tx:
         count = len(await agent_messages.in_states(tx, ["pending", "journaled"], agent=name))
@@ -66,7 +67,7 @@ async def _waiting(ctx: Context, name: str) -> str:
     return " A message waits for it." if count == 1 else f" {count} messages wait for it."
 
 
-async def resume_agent(ctx: Context, name: str, *, prompt: str | None) -> Reply:
+async def resume_agent(ctx: Context[AgentServices], name: str, *, prompt: str | None) -> Reply:
     services = ctx.services
     row = await services.agents.get(name)
     known = await ctx.once("launch", lambda: services.agents.launch_of(name))
@@ -106,7 +107,7 @@ async def resume_agent(ctx: Context, name: str, *, prompt: str | None) -> Reply:
     return Reply(f"{name} comes back in its thread, in {place}.{waiting}", data)
 
 
-async def _not_frozen(ctx: Context, row: AgentRow, prompt: str | None) -> Reply:
+async def _not_frozen(ctx: Context[AgentServices], row: AgentRow, prompt: str | None) -> Reply:
     """Answer for an agent that is not frozen; one that runs gets the prompt as a message."""
     if row.wanted != "running":
         start = command_line(f"launch {row.name}")

@@ -33,7 +33,7 @@ from fleet.workspace import left_behind
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.commands.context import Context
     from bot.pacing.session_admission import Opening
     from database.queries.agents.agents import AgentRow
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 async def launch_agent(
-    ctx: Context,
+    ctx: Context[AgentServices],
     name: str,
     *,
     role: str | None,
@@ -130,7 +130,7 @@ async def launch_agent(
     )
 
 
-async def _hold(services: Services, opened: Opening, by: str) -> TurnHold | None:
+async def _hold(services: AgentServices, opened: Opening, by: str) -> TurnHold | None:
     """Why what a session is launched for begins later; None: at once, as far as is known."""
     if not isinstance(opened.step, QueueStart) or opened.step.at is None:
         return None
@@ -144,7 +144,7 @@ async def _hold(services: Services, opened: Opening, by: str) -> TurnHold | None
     return await deferred_turns.with_those_before(services, hold, opened.standings, snapshot, person=person)
 
 
-async def _queue(ctx: Context, tx: AsyncConnection, row: AgentRow, hold: TurnHold, task: str) -> Task:
+async def _queue(ctx: Context[AgentServices], tx: AsyncConnection, row: AgentRow, hold: TurnHold, task: str) -> Task:
     origin = ctx.origin
     return await deferred_turns.add(
         tx,
@@ -161,7 +161,7 @@ async def _queue(ctx: Context, tx: AsyncConnection, row: AgentRow, hold: TurnHol
     )
 
 
-async def _budget(ctx: Context, name: str, budget: str) -> dict[str, str]:
+async def _budget(ctx: Context[AgentServices], name: str, budget: str) -> dict[str, str]:
     """What a launch says of its budget (fleet.roster.launch_overrides.LAUNCH_ALONE).
 
     Raises:
@@ -205,7 +205,7 @@ def request_of(plan: LaunchPlan, *, by: str, connector: str, room: str, task: st
     )
 
 
-async def room_for(ctx: Context, plan: LaunchPlan, *, here: bool) -> tuple[str, str]:
+async def room_for(ctx: Context[AgentServices], plan: LaunchPlan, *, here: bool) -> tuple[str, str]:
     """Connector and conversation of an agent's thread: where the roster says, else where the launch was asked for or
     the main room, else where it had one. `here`: where the launch was asked for comes first.
 

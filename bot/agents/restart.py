@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from bot.agents.services import AgentServices
     from bot.commands.context import Context
     from fleet.launch.launch_plan import LaunchPlan
     from fleet.roster.launch_overrides import LaunchChange
 
 
-async def restart_agent(ctx: Context, name: str, *, now: bool) -> Reply:
+async def restart_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply:
     services = ctx.services
     row = await services.agents.get(name)
     if row.wanted == "frozen":

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from bot.agents.journal.effects import Teller
     from bot.agents.restart_executor import Starter
-    from bot.agents.status import AgentView
+    from bot.messaging.fleet_port import AgentView
     from database.engine.store import Store
     from database.queries.agents.agents import AgentRow
     from database.queries.agents.auto_resume import Continuation

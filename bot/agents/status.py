@@ -5,9 +5,10 @@ Nobody is asked anything, so a look at a thousand agents answers at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bot.messaging.fleet_port import AgentView
 from bot.text import markdown
 from fleet.journal.events import Closing
 from fleet.roster.drift import ENDED
@@ -23,25 +24,6 @@ if TYPE_CHECKING:
     from database.queries.agents.auto_resume import Continuation
     from database.queries.chat.approvals import Approval
     from fleet.control.agent_host_client import HostStatus
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AgentView:
-    """One agent as `ps` shows it."""
-
-    row: AgentRow
-    liveness: Liveness
-    status: HostStatus | None
-    activity: str | None
-    """What it does, in a few words: the tool call that runs, what it asks for, or that it waits at a limit."""
-    activity_since: float | None = None
-    """Since when, in seconds since the epoch."""
-    queued: int = 0
-    """Messages that wait for it."""
-    tries_at: float | None = None
-    """When it is started again by itself, in seconds since the epoch; None: it is not."""
-    elsewhere: bool = False
-    """It belongs to another installation, whose word for it is the last there is."""
 
 
 def view_of(

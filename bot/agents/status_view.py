@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from bot.agents.status import AgentView
+    from bot.messaging.fleet_port import AgentView
     from fleet.journal.events import JournalEntry
     from fleet.supervision.health_findings import HealthFinding
 

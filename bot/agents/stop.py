@@ -16,10 +16,11 @@ from database.queries.agents import auto_resume
 from fleet.supervision.restart_policy import asked_for
 
 if TYPE_CHECKING:
+    from bot.agents.services import AgentServices
     from bot.commands.context import Context
 
 
-async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
+async def stop_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply:
     agents = ctx.services.agents
     row = await agents.get(name)
     if row.wanted == "stopped" and row.state in {"stopped", "failed"}:
@@ -42,7 +43,7 @@ async def stop_agent(ctx: Context, name: str, *, now: bool) -> Reply:
     return Reply(f"{name} stops {when}.", {"id": row.launch_id, "state": "stopping"})
 
 
-async def kill_agent(ctx: Context, name: str, *, discard: bool) -> Reply:
+async def kill_agent(ctx: Context[AgentServices], name: str, *, discard: bool) -> Reply:
     agents = ctx.services.agents
     launch = await ctx.once("launch", lambda: agents.launch_of(name))
     row = await agents.get(name)
@@ -61,7 +62,7 @@ async def kill_agent(ctx: Context, name: str, *, discard: bool) -> Reply:
     return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
 
 
-async def silence_of(ctx: Context, name: str) -> str | None:
+async def silence_of(ctx: Context[AgentServices], name: str) -> str | None:
     """A sentence about an agent whose host is there and does not answer; None when it answers, or there is none."""
     agents = ctx.services.agents
     if not await agents.is_silent(name):

@@ -23,7 +23,7 @@ from core.errors import RegisterError
 from database.queries.agents import session_accounts
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.commands.context import Context
 
 log = structlog.get_logger(__name__)
@@ -48,11 +48,11 @@ class _Watch:
 
 @dataclass(slots=True)
 class Watches:
-    services: Services
+    services: AgentServices
     _open: dict[tuple[MessagePlace, str], _Watch] = field(default_factory=dict)
     _shown: dict[str, str] = field(default_factory=dict)
 
-    def add(self, ctx: Context, agent: str) -> None:
+    def add(self, ctx: Context[AgentServices], agent: str) -> None:
         """Keep the reply of this command up to date.
 
         Raises:
@@ -90,7 +90,7 @@ class Watches:
         except UserError as error:
             gist = text = written(str(error), self.services.command_prefix)
         else:
-            alias = self.services.lookout.roster.aliases.get(watch.agent)
+            alias = self.services.roster.aliases.get(watch.agent)
             async with self.services.store.read() as tx:
                 accounts = await session_accounts.of_agent(tx, watch.agent)
             text = self.services.redact(status_view.agent_text(view, now, alias, accounts))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.commands.executor import Executor, RunOutcome
+    from bot.reports.services import ReportServices
     from fleet.roster.loader import Roster
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,7 @@ _KNOWN_WITHIN_S = 30.0
 _LOOK_AGAIN_S = 0.1
 
 
-async def bring_up(services: Services, executor: Executor, *, stagger_s: float = STAGGER_S) -> None:
+async def bring_up(services: ReportServices, executor: Executor, *, stagger_s: float = STAGGER_S) -> None:
     """Start every persistent agent that should run and does not. Whatever happens to it is logged, and ends nothing."""
     try:
         fleet = await usable(services)
@@ -60,7 +60,7 @@ async def bring_up(services: Services, executor: Executor, *, stagger_s: float =
         log.exception("core.not_brought_up")
 
 
-async def _bring_up(services: Services, executor: Executor, fleet: Roster, stagger_s: float) -> None:
+async def _bring_up(services: ReportServices, executor: Executor, fleet: Roster, stagger_s: float) -> None:
     for refused in await asyncio.to_thread(systemd_units.settle, services.paths, fleet.agents):
         log.warning("units.not_settled", reason=refused)
     left = services.paths.brought_down
@@ -75,7 +75,7 @@ async def _bring_up(services: Services, executor: Executor, fleet: Roster, stagg
     await asyncio.to_thread(left.unlink, missing_ok=True)
 
 
-async def _launch(services: Services, executor: Executor, name: str) -> None:
+async def _launch(services: ReportServices, executor: Executor, name: str) -> None:
     async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
         if outcome.state != "done":
             await _tell(services, tx, outcome, f"{name} was not brought up. {outcome.text}")
@@ -93,7 +93,7 @@ async def _launch(services: Services, executor: Executor, name: str) -> None:
         log.error("core.not_brought_up", agent=name, reason=written(outcome.text, ""))
 
 
-async def _refuse(services: Services, executor: Executor, sentence: str) -> None:
+async def _refuse(services: ReportServices, executor: Executor, sentence: str) -> None:
     async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
         await _tell(services, tx, outcome, outcome.text)
 
@@ -104,7 +104,7 @@ async def _refuse(services: Services, executor: Executor, sentence: str) -> None
         services.delivery.wake()
 
 
-def _request(services: Services, subject: str, name: str, arguments: Mapping[str, object]) -> RunRequest:
+def _request(services: ReportServices, subject: str, name: str, arguments: Mapping[str, object]) -> RunRequest:
     return RunRequest(
         id=f"up-{services.started_at * 1000:.0f}-{subject}",
         name=name,
@@ -115,12 +115,12 @@ def _request(services: Services, subject: str, name: str, arguments: Mapping[str
     )
 
 
-async def _tell(services: Services, tx: AsyncConnection, outcome: RunOutcome, sentence: str) -> None:
+async def _tell(services: ReportServices, tx: AsyncConnection, outcome: RunOutcome, sentence: str) -> None:
     """Say it where the fleet is spoken of, where there is such a room."""
     await rooms.say(services, tx, f"up/{outcome.run_id}", f"⚠️ {sentence}")
 
 
-async def _is_due(services: Services, name: str, stopped_with_us: frozenset[str]) -> bool:
+async def _is_due(services: ReportServices, name: str, stopped_with_us: frozenset[str]) -> bool:
     """Whether an agent is to be started now."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_KNOWN_WITHIN_S):

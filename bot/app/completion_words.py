@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from bot.app.services import Services
+    from bot.reports.services import ReportServices
 
 
-def words_of(services: Services) -> Callable[[str], Awaitable[Sequence[str]]]:
+def words_of(services: ReportServices) -> Callable[[str], Awaitable[Sequence[str]]]:
     """The words of each source, as they are at the moment; none for one that is not known."""
 
     async def words(source: str) -> Sequence[str]:
@@ -64,7 +64,7 @@ def _in_roster(file: Path) -> list[str]:
         return []
 
 
-async def _ids(services: Services, source: str) -> list[str]:
+async def _ids(services: ReportServices, source: str) -> list[str]:
     from bot.agents.messages.outgoing import SHORT
     from connectors.delivery import outbox
     from database.queries.agents import agent_messages
@@ -81,7 +81,7 @@ async def _ids(services: Services, source: str) -> list[str]:
     return [*(each.id[:SHORT] for each in inward), *(each.key for each in outward)]
 
 
-async def _confirming(services: Services, identity: str) -> list[str]:
+async def _confirming(services: ReportServices, identity: str) -> list[str]:
     from database.queries.operations import command_runs
 
     async with services.store.read() as tx:
@@ -90,7 +90,7 @@ async def _confirming(services: Services, identity: str) -> list[str]:
     return [run.id for run in reversed(runs) if run.identity == identity and (run.confirm_until or 0) > now]
 
 
-async def _open_tasks(services: Services) -> list[str]:
+async def _open_tasks(services: ReportServices) -> list[str]:
     from database.queries import tasks
 
     async with services.store.read() as tx:

@@ -7,13 +7,14 @@ A file that is not valid, or that the egress does not take, changes nothing.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from bot.app import planner
 from bot.config import secrets
 from bot.config.limits import Budgets
 from bot.config.loader import load
+from bot.config.reloaded import Reloaded
 from bot.egress_client.settings_push import scope_of
 from bot.text import amounts, markdown
 from bot.text.errors import ConfigError
@@ -23,8 +24,8 @@ from egress.errors import EgressRefused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bot.app.services import Services
     from bot.config.schema import Settings
+    from bot.reports.services import ReportServices
 
 #: What is taken up at once; of all other keys it is said that they wait for a restart.
 LIVE = ("accounts", "budgets", "dispatch", "pacing", "sandboxes", "schedules", "telemetry")
@@ -39,32 +40,7 @@ _WHOLE = {
 _MADE = frozenset({"warnings", "broken"})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reloaded:
-    """What became of the file."""
-
-    changed: tuple[str, ...] = ()
-    """What holds now that did not: a phrase each."""
-    waiting: tuple[str, ...] = ()
-    """The keys that hold after a restart alone."""
-    problem: str | None = None
-    """Why nothing was taken up."""
-    notes: tuple[str, ...] = ()
-    """What is to be done about what was: a sentence each."""
-
-    def text(self) -> str:
-        """For people; empty when there is nothing to say."""
-        lines = []
-        if self.problem is not None:
-            lines.append(f"✖ muster.yaml was not taken up, and what held before holds: {self.problem}")
-        if self.changed:
-            lines.append(f"muster.yaml was taken up: {'; '.join(self.changed)}.")
-        if self.waiting:
-            lines.append(f"What it says of {', '.join(self.waiting)} holds once Muster is started again.")
-        return "\n\n".join([*lines, *(f"⚠️ {note}" for note in self.notes)])
-
-
-async def reload(services: Services) -> Reloaded:
+async def reload(services: ReportServices) -> Reloaded:
     """Read muster.yaml, take up what can be, and tell the egress."""
     old: Settings = services.settings
     try:
@@ -92,7 +68,7 @@ async def reload(services: Services) -> Reloaded:
     return Reloaded(changed=changed, waiting=waiting, notes=(*notes, *_missing(services)))
 
 
-async def _tell(services: Services) -> list[str]:
+async def _tell(services: ReportServices) -> list[str]:
     """Tell the egress, if it runs. What to say where it does not hear of it now.
 
     Raises:
@@ -110,7 +86,7 @@ async def _tell(services: Services) -> list[str]:
     return []
 
 
-def _missing(services: Services) -> list[str]:
+def _missing(services: ReportServices) -> list[str]:
     """Variables that accounts refer to and this process does not have: it got its environment when it was started."""
     names = {
         account.credential.name: name

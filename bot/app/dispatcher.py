@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.commands.executor import Executor
+    from bot.reports.services import ReportServices
     from database.queries.chat.questions import Question
     from fleet.roster.cache import LatestRoster
 
 
-def steps(services: Services) -> TaskSteps:
+def steps(services: ReportServices) -> TaskSteps:
     """What follows for tasks from how far their messages have come; needed before agents are kept."""
     services.task_steps = made = TaskSteps(services)
     return made
 
 
-def install(services: Services, executor: Executor, roster: LatestRoster) -> None:
+def install(services: ReportServices, executor: Executor, roster: LatestRoster) -> None:
     """Make the dispatcher."""
     settling = Settling(services)
     services.task_steps.ending = settling.ended
@@ -59,17 +59,19 @@ def install(services: Services, executor: Executor, roster: LatestRoster) -> Non
     services.questions.on(run_now.KIND, partial(_taken, services), begun, needs=needs)
 
 
-async def _taken(services: Services, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
+async def _taken(services: ReportServices, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
     return await run_now.take(tx, services, question, word, by=by)
 
 
-def heard(services: Services) -> None:
+def heard(services: ReportServices) -> None:
     """An agent's journal was told on, or its host said how it is: a task may be over, or an agent free."""
     services.settling.wake()
     services.dispatcher.wake()
 
 
-def publishing(services: Services, publish: Callable[[Mapping[str, Any]], None]) -> Callable[[Mapping[str, Any]], None]:
+def publishing(
+    services: ReportServices, publish: Callable[[Mapping[str, Any]], None]
+) -> Callable[[Mapping[str, Any]], None]:
     """`publish`, with which the dispatcher hears how agents are."""
 
     def published(event: Mapping[str, Any]) -> None:
@@ -80,7 +82,7 @@ def publishing(services: Services, publish: Callable[[Mapping[str, Any]], None])
     return published
 
 
-async def run(services: Services) -> None:
+async def run(services: ReportServices) -> None:
     """Dispatch and settle until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(services.dispatcher.run(), name="dispatch tasks")

@@ -21,7 +21,6 @@ from bot.app import autostart, stages
 from bot.app import connectors as connecting
 from bot.app.completion_words import words_of
 from bot.app.config_reload import reload
-from bot.app.services import Services
 from bot.app.stages import beside
 from bot.app.takeover_notice import Announcement
 from bot.app.wiring import agents as crew
@@ -41,6 +40,7 @@ from bot.maintenance.update import versions
 from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
 from bot.monitoring import health
+from bot.reports.services import ReportServices
 from connectors.contract.agent_count_feed import Headcount
 from connectors.contract.connector_protocol import AttachableConnector
 from connectors.contract.messages import Capabilities
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from bot.config.loader import Settings
     from bot.config.paths import Paths
     from bot.egress_client.source import EgressSource
+    from bot.interfaces.chat.router import Conversations
+    from bot.monitoring.fleet_snapshot import Lookout
     from connectors.contract.connector_protocol import Connector
     from connectors.delivery.service import Delivery
     from database.engine.store import Store
@@ -68,12 +70,14 @@ class Orchestrator:
     paths: Paths
     settings: Settings
     store: Store
-    services: Services
+    services: ReportServices
     delivery: Delivery
     agents: Agents
     executor: Executor
     jobs: Jobs
     connectors: Mapping[str, Connector]
+    conversations: Conversations
+    lookout: Lookout
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
@@ -182,7 +186,7 @@ async def _running(
         paths.roster_yaml, heartbeat_s=settings.agents.heartbeat, freshness_s=settings.agents.freshness
     )
     sections.load()
-    services = Services(
+    services = ReportServices(
         clock=clock,
         store=store,
         table=TABLE,
@@ -194,8 +198,8 @@ async def _running(
         capabilities=capabilities,
         main_room=connecting.main_room(settings, connectors),
         bridge=connecting.bridge(settings, connectors),
-        overlap=Overlap.of(settings.connectors, connecting.located(connectors)),
         settings=settings,
+        roster=roster,
         environ=environ,
         paths=paths,
         terminal=next((each for each in terminals.values() if each.kind == "terminal"), None),
@@ -207,13 +211,14 @@ async def _running(
     executor = Executor(services)
     # Each may use what was made before it.
     budgets.meter(services, egress)
-    await chat.make(services, executor, speaker, connectors, broken)
+    overlap = Overlap.of(settings.connectors, connecting.located(connectors))
+    conversations = await chat.make(services, executor, speaker, connectors, broken, overlap)
     tools = await crew.make(
         services, executor, speaker, connectors, roster, with_way=egress is not None, leave_down=not bring_up
     )
     watched = monitoring.make(services, speaker, roster)
     budgets.hand_out(services, executor, speaker, roster)
-    jobs.make(services, watched)
+    jobs.make(services, watched, conversations)
     services.health = health.HealthInputs(
         delivery=services.delivery,
         jobs=services.jobs,
@@ -236,6 +241,8 @@ async def _running(
                 executor=executor,
                 jobs=services.jobs,
                 connectors=connectors,
+                conversations=conversations,
+                lookout=watched.lookout,
             )
         finally:
             log.info("muster.stopping")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bot.approvals.services import ApprovalServices
 from bot.auth.permission import OPERATOR
 from bot.commands.argument_types import ApprovalId, GrantId, QuestionId
 from bot.commands.context import Context
@@ -9,7 +10,7 @@ from bot.commands.registry import Reply, command
 
 
 @command("approvals", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
-async def approvals(ctx: Context) -> Reply:
+async def approvals(ctx: Context[ApprovalServices]) -> Reply:
     """The permission requests that wait for an answer."""
     from bot.approvals.service import listing
 
@@ -17,7 +18,7 @@ async def approvals(ctx: Context) -> Reply:
 
 
 @command("approve", permission=OPERATOR, help_section="approvals")
-async def approve(ctx: Context, id: ApprovalId, *, always: bool = False) -> Reply:
+async def approve(ctx: Context[ApprovalServices], id: ApprovalId, *, always: bool = False) -> Reply:
     """Allow what an agent asks for.
 
     Args:
@@ -30,7 +31,7 @@ async def approve(ctx: Context, id: ApprovalId, *, always: bool = False) -> Repl
 
 
 @command("deny", permission=OPERATOR, help_section="approvals")
-async def deny(ctx: Context, id: ApprovalId) -> Reply:
+async def deny(ctx: Context[ApprovalServices], id: ApprovalId) -> Reply:
     """Deny what an agent asks for.
 
     Args:
@@ -42,7 +43,7 @@ async def deny(ctx: Context, id: ApprovalId) -> Reply:
 
 
 @command("questions", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
-async def questions(ctx: Context) -> Reply:
+async def questions(ctx: Context[ApprovalServices]) -> Reply:
     """What is asked about agents and their tasks, and waits for an answer."""
     from bot.approvals.questions import listing
 
@@ -50,7 +51,7 @@ async def questions(ctx: Context) -> Reply:
 
 
 @command("answer", permission=OPERATOR, help_section="approvals")
-async def answer(ctx: Context, id: QuestionId, word: str) -> Reply:
+async def answer(ctx: Context[ApprovalServices], id: QuestionId, word: str) -> Reply:
     """Answer a question about an agent or a task, as its message says.
 
     Args:
@@ -63,7 +64,7 @@ async def answer(ctx: Context, id: QuestionId, word: str) -> Reply:
 
 
 @command("grants", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
-async def grants(ctx: Context) -> Reply:
+async def grants(ctx: Context[ApprovalServices]) -> Reply:
     """What was allowed for always."""
     from bot.approvals.service import list_grants
 
@@ -71,7 +72,7 @@ async def grants(ctx: Context) -> Reply:
 
 
 @command("grant revoke", permission=OPERATOR, help_section="approvals")
-async def grant_revoke(ctx: Context, id: GrantId) -> Reply:
+async def grant_revoke(ctx: Context[ApprovalServices], id: GrantId) -> Reply:
     """Take back what was allowed for always; the next such request is asked again.
 
     Args:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.approvals.services import ApprovalServices
     from bot.auth.permission import Permission
     from bot.commands.context import Context
     from bot.messaging.composer import MessagePlace
@@ -80,7 +80,7 @@ def word_of(question: Question, mark: str) -> str | None:
 
 @dataclass(slots=True)
 class Questions:
-    services: Services
+    services: ApprovalServices
     _takers: dict[str, Taker] = field(default_factory=dict)
     _followers: dict[str, AnswerFollower] = field(default_factory=dict)
     _needs: dict[tuple[str, str], Permission] = field(default_factory=dict)
@@ -266,7 +266,7 @@ def _over(question: Question) -> str:
 # --- by command --------------------------------------------------------------------------------------------------
 
 
-async def answer_by_command(ctx: Context, question_id: str, word: str) -> Reply:
+async def answer_by_command(ctx: Context[ApprovalServices], question_id: str, word: str) -> Reply:
     services = ctx.services
 
     async def act(tx: AsyncConnection) -> dict[str, str]:
@@ -301,7 +301,7 @@ async def _find(tx: AsyncConnection, question_id: str) -> Question:
     raise UserError(f"No question is called {markdown.one_line(question_id, 40)!r}. {listed}")
 
 
-async def listing(ctx: Context) -> Reply:
+async def listing(ctx: Context[ApprovalServices]) -> Reply:
     async with ctx.services.store.read() as tx:
         waiting = await questions.pending(tx)
     now = ctx.services.clock()

@@ -15,7 +15,9 @@ from database.queries.operations import audit_log
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.agents.journal.projection import AskPermission, Settle
+    from fleet.journal import events
+
+    pass
     from bot.messaging.agent_channel import Voice
     from database.queries.agents.agents import AgentRow
     from database.queries.chat.approvals import Approval
@@ -160,3 +162,23 @@ class PermissionRequests:
             text += f"\n\n{markdown.code_block(approval.detail)}"
         await self.voice.over(tx, approval.outbox_key, text)
         await self.voice.titles.show(tx, row.name)
+
+
+@dataclass(frozen=True, slots=True)
+class AskPermission:
+    """The runtime asks for a permission."""
+
+    incarnation: int
+    asked: events.PermissionAsked
+    at: float
+    message: str | None
+    """The message whose turn it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A permission request is over."""
+
+    incarnation: int
+    answered: events.PermissionAnswered
+    at: float

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.approvals.choices import ChoiceName
+    from bot.approvals.services import ApprovalServices
     from bot.commands.context import Context
     from database.queries.chat.approvals import Approval
     from fleet.errors import AgentRefused
@@ -136,7 +137,7 @@ async def _find(tx: AsyncConnection, approval_id: str) -> Approval:
     return approval
 
 
-async def answer_by_command(ctx: Context, approval_id: str, choice: ChoiceName) -> Reply:
+async def answer_by_command(ctx: Context[ApprovalServices], approval_id: str, choice: ChoiceName) -> Reply:
     async def act(tx: AsyncConnection) -> dict[str, str]:
         approval = await _find(tx, approval_id)
         now = ctx.services.clock()
@@ -157,7 +158,7 @@ async def answer_by_command(ctx: Context, approval_id: str, choice: ChoiceName) 
     return Reply(done["text"], {"id": done["id"], "state": "answering"})
 
 
-async def listing(ctx: Context) -> Reply:
+async def listing(ctx: Context[ApprovalServices]) -> Reply:
     now = ctx.services.clock()
     async with ctx.services.store.read() as tx:
         waiting = await approvals.in_states(tx, ["pending", "answering"])
@@ -185,7 +186,7 @@ async def listing(ctx: Context) -> Reply:
     return Reply(redact("\n\n".join(lines)), data)
 
 
-async def list_grants(ctx: Context) -> Reply:
+async def list_grants(ctx: Context[ApprovalServices]) -> Reply:
     async with ctx.services.store.read() as tx:
         standing = await approvals.list_grants(tx)
     data = [
@@ -208,7 +209,7 @@ async def list_grants(ctx: Context) -> Reply:
     return Reply(ctx.services.redact("\n".join(lines)), data)
 
 
-async def revoke_grant(ctx: Context, grant_id: str) -> Reply:
+async def revoke_grant(ctx: Context[ApprovalServices], grant_id: str) -> Reply:
     async def act(tx: AsyncConnection) -> str:
         grant = await approvals.get_grant(tx, grant_id.strip("`").casefold())
         if grant is None:

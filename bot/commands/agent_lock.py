@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context, RunSteps
+    from bot.commands.services import CommandServices
     from database.leases.leases import Lease
 
 T = TypeVar("T")
+S = TypeVar("S", bound="CommandServices")
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +70,7 @@ async def is_held(tx: AsyncConnection, agent: str, now: float) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def custody(ctx: Context, agent: str, doing: str) -> AsyncIterator[Context]:
+async def custody(ctx: Context[S], agent: str, doing: str) -> AsyncIterator[Context[S]]:
     """Let no other life-cycle command at this agent until the block ends.
 
     Args:
@@ -101,14 +103,14 @@ async def custody(ctx: Context, agent: str, doing: str) -> AsyncIterator[Context
         await asyncio.wait([renewing])
 
 
-async def _make_sure_it_is_ours(ctx: Context, agent: str) -> None:
+async def _make_sure_it_is_ours(ctx: Context[CommandServices], agent: str) -> None:
     async with ctx.services.store.read() as tx:
         row = await agents.get(tx, agent)
     if row is not None:
         ctx.services.agents.make_sure_it_is_ours(row)
 
 
-async def _acquired(ctx: Context, agent: str, owner: str, *, over_agents: bool) -> Lease:
+async def _acquired(ctx: Context[CommandServices], agent: str, owner: str, *, over_agents: bool) -> Lease:
     services = ctx.services
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while True:
@@ -134,7 +136,7 @@ def _busy(agent: str, lease: Lease, now: float) -> str:
     return f"{agent}: {who} is under way, for {since} now. Nothing was changed; ask again when it has ended."
 
 
-async def _renew(ctx: Context, lease: Lease) -> None:
+async def _renew(ctx: Context[CommandServices], lease: Lease) -> None:
     while True:
         await asyncio.sleep(RENEW)
         try:
@@ -147,7 +149,7 @@ async def _renew(ctx: Context, lease: Lease) -> None:
             log.info("custody.not_renewed", lease=lease.name, reason=str(error))
 
 
-async def _release(ctx: Context, lease: Lease) -> None:
+async def _release(ctx: Context[CommandServices], lease: Lease) -> None:
     with contextlib.suppress(RegisterError):
         async with ctx.services.store.write(CUSTODY) as tx:
             await leases.release(tx, lease, now=ctx.services.clock())

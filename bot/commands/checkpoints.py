@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.commands.services import CommandServices
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class RecordedSteps:
     """The recorded steps of one run."""
 
     def __init__(
-        self, services: Services, run_id: str, progress: Callable[[str], Awaitable[None]], *, prefix: str
+        self, services: CommandServices, run_id: str, progress: Callable[[str], Awaitable[None]], *, prefix: str
     ) -> None:
         self._services = services
         self._run_id = run_id

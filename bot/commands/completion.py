@@ -10,8 +10,8 @@ from bot.commands.syntax import CHAT
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bot.app.services import Services
     from bot.commands.registry import Command, CommandTable, Parameter
+    from bot.commands.services import CommandServices
 
 #: With this the source begins of what waits for somebody's yes; their identity follows.
 CONFIRMING = "confirming "
@@ -43,7 +43,7 @@ async def candidates(
     return found
 
 
-def at_prompt(services: Services) -> Callable[[str], Awaitable[list[str]]]:
+def at_prompt(services: CommandServices) -> Callable[[str], Awaitable[list[str]]]:
     """The completion of a prompt that runs in the orchestrator."""
 
     async def complete(text: str) -> list[str]:

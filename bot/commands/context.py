@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.auth.permission import Permission
 
 T = TypeVar("T")
+S = TypeVar("S", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class RunSteps(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(Generic[S]):
     """One run of one command.
 
     A run that a crash cut off is taken up again from its beginning, under the same `run_id`. Its effects therefore
@@ -55,7 +55,7 @@ class Context:
     """chat, cli or gateway."""
     origin: Origin | None
     """None when it did not come from chat."""
-    services: Services
+    services: S
     taken_up: bool
     """Whether an earlier process began this run and did not end it."""
     asked_at: float

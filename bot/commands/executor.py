@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.commands.registry import Command
+    from bot.commands.services import CommandServices
     from database.queries.operations.command_runs import CommandRun
 
 ACCEPT = declare("command.accept")
@@ -76,7 +76,7 @@ async def _tell_nobody(text: str) -> None:
 class Executor:
     """Runs commands. One per process; it goes on with a run even when the door that asked has gone."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: CommandServices) -> None:
         self._services = services
         self._endings = Endings(services)
         self._tasks: dict[str, tuple[RunRequest, asyncio.Task[RunOutcome]]] = {}

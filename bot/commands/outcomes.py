@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.commands.registry import Command
     from bot.commands.runs import RunOutcome, RunRequest
+    from bot.commands.services import CommandServices
     from database.queries.operations.command_runs import CommandRun
 
 #: Characters of one argument, and of an outcome, that the audit keeps.
@@ -31,7 +31,7 @@ Finish: TypeAlias = "Callable[[AsyncConnection, RunOutcome], Awaitable[None]]"
 
 @dataclass(frozen=True, slots=True)
 class Endings:
-    services: Services
+    services: CommandServices
 
     async def refused(
         self, tx: AsyncConnection, request: RunRequest, sentence: str, reason: str | None, finish: Finish

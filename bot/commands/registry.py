@@ -1,7 +1,7 @@
 """The command table: each command is declared once, and every door is made from its declaration.
 
     @command("launch", permission=OPERATOR, help_section="fleet")
-    async def launch(ctx: Context, name: AgentName, *, task: str | None = None) -> Reply:
+    async def launch(ctx: Context[CommandServices], name: AgentName, *, task: str | None = None) -> Reply:
         \"\"\"Start an agent.
 
         Args:
@@ -28,7 +28,6 @@ from bot.text.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-    from bot.app.services import Services
     from bot.commands.argument_types import ValueType
     from connectors.contract.messages import File
 
@@ -51,7 +50,7 @@ class Reply:
 
 
 #: Called with the services and the arguments as they are bound.
-Check: TypeAlias = "Callable[[Services, Mapping[str, Any]], Awaitable[None]]"
+Check: TypeAlias = "Callable[..., Awaitable[None]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.egress_client.services import EgressServices
     from egress.ledger.model import LedgerEntry
 
 #: A turn is judged so long after its last request, at least and at most, seconds: its end may be written later.
@@ -81,7 +81,7 @@ class _Turn:
 class Answering:
     """Compares the turns of one host's agents. What it forgets at a restart, the next turn shows again."""
 
-    services: Services
+    services: EgressServices
     _turns: dict[tuple[str, str, str], _Turn] = field(default_factory=dict)
     """By agent, launch and turn."""
 

@@ -28,8 +28,8 @@ from fleet.sandbox.egress_grant import EgressGrant
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from bot.app.services import Services
     from bot.egress_client.ledger_import import Page
+    from bot.egress_client.services import EgressServices
     from bot.egress_client.source import EgressSource
     from database.queries.agents.agents import AgentRow
     from database.queries.spending.usage_ledger import Copied
@@ -62,7 +62,7 @@ _TOLD_AGAIN_S = 600.0
 class EgressClient:
     """One host's egress."""
 
-    services: Services
+    services: EgressServices
     source: EgressSource
     environ: Mapping[str, str]
     host: str

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.egress_client.services import EgressServices
     from database.queries.agents.agents import AgentRow
     from egress.ledger.model import Action, LedgerEntry
 
@@ -46,7 +46,7 @@ class _Held:
 class EgressEventImport:
     """Of one host's egress."""
 
-    services: Services
+    services: EgressServices
     _attempts: Attempts = field(default_factory=Attempts)
     _answering: Answering = field(init=False)
     _held: dict[str, _Held] = field(default_factory=dict)

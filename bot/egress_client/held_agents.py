@@ -14,14 +14,14 @@ from core.errors import MusterError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bot.app.services import Services
+    from bot.egress_client.services import EgressServices
 
 
 #: A table of agents waits no longer for what an egress says that does not answer, seconds.
 _LOOK_S = 1.0
 
 
-async def who_is_held(services: Services) -> frozenset[str] | None:
+async def who_is_held(services: EgressServices) -> frozenset[str] | None:
     """The agents of which nothing leaves now: cut off, stopped with all others, or their budget used up. None: all."""
     standing = await _standing(services)
     if standing.get("estop"):
@@ -29,14 +29,14 @@ async def who_is_held(services: Services) -> frozenset[str] | None:
     return _commanded(standing) | frozenset(_used_up(standing))
 
 
-async def closed_by_people(services: Services) -> frozenset[str] | None:
+async def closed_by_people(services: EgressServices) -> frozenset[str] | None:
     """The agents of which nothing leaves since a person closed their way out. None: nobody's does, by the emergency
     stop."""
     standing = await _standing(services)
     return None if standing.get("estop") else _commanded(standing)
 
 
-async def _standing(services: Services) -> Mapping[str, Any]:
+async def _standing(services: EgressServices) -> Mapping[str, Any]:
     """What the egress says; nothing where it says nothing in time."""
     with contextlib.suppress(TimeoutError, MusterError):
         async with asyncio.timeout(_LOOK_S):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bot.commands.context import Context
+    from bot.messaging.services import MessagingServices
 
 _WORDS = {
     DeviceState.SEEN: "as first seen",
@@ -24,7 +25,7 @@ _WORDS = {
 _LONGEST_NAME = 40
 
 
-async def listed(ctx: Context, connector: str | None) -> Reply:
+async def listed(ctx: Context[MessagingServices], connector: str | None) -> Reply:
     """The devices that are known."""
     found = [(name, device) for name, keeper in _keepers(ctx, connector).items() for device in await keeper.devices()]
     data = [_as_json(name, device) for name, device in found]
@@ -48,7 +49,7 @@ async def listed(ctx: Context, connector: str | None) -> Reply:
     return Reply("\n\n".join((shown, *_advice([device for _, device in found]))), data)
 
 
-async def judged(ctx: Context, device: str, connector: str | None, word: str) -> Reply:
+async def judged(ctx: Context[MessagingServices], device: str, connector: str | None, word: str) -> Reply:
     """Say how a device stands from now on."""
     standing = DeviceState(word)
     keepers = _keepers(ctx, connector)
@@ -65,7 +66,7 @@ async def judged(ctx: Context, device: str, connector: str | None, word: str) ->
     raise UserError(reasons[0] if len(set(reasons)) == 1 else " ".join(dict.fromkeys(reasons)))
 
 
-def _check_not_the_last(ctx: Context, connector: str, name: str, known: tuple[Device, ...]) -> None:
+def _check_not_the_last(ctx: Context[MessagingServices], connector: str, name: str, known: tuple[Device, ...]) -> None:
     """Whoever blocks the only device on which they read would see neither the answer nor a way back.
 
     Raises:
@@ -81,7 +82,7 @@ def _check_not_the_last(ctx: Context, connector: str, name: str, known: tuple[De
         )
 
 
-def _keepers(ctx: Context, name: str | None) -> dict[str, DeviceKeeper]:
+def _keepers(ctx: Context[MessagingServices], name: str | None) -> dict[str, DeviceKeeper]:
     settings, delivery = ctx.services.settings, ctx.services.delivery
     keepers: dict[str, DeviceKeeper] = {}
     for each in settings.connectors:

@@ -19,8 +19,8 @@ from core.crash_points import declare
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.messaging.composer import Composer
+    from bot.messaging.services import MessagingServices
     from connectors.contract.messages import Attachment, Inbound
 
 MIRROR = declare("chat.mirror")
@@ -55,7 +55,7 @@ def quoted(who: str, text: str, attachments: tuple[Attachment, ...] = ()) -> str
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    services: Services
+    services: MessagingServices
     speaker: Composer
 
     async def carry(self, inbound: Inbound) -> None:

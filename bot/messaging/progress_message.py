@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.messaging.composer import Composer, MessagePlace
+    from bot.messaging.services import MessagingServices
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ EVERY = 2.0
 class Headway:
     """The message that shows how far one command has got."""
 
-    services: Services
+    services: MessagingServices
     speaker: Composer
     place: MessagePlace
     key: str

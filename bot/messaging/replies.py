@@ -31,9 +31,9 @@ from core.crash_points import declare
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.commands.executor import RunOutcome
     from bot.messaging.composer import Composer
+    from bot.messaging.services import MessagingServices
     from connectors.contract.messages import Inbound
     from connectors.delivery.inbox import Arrival
 
@@ -63,7 +63,7 @@ def was_pressed(inbound: Inbound) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    services: Services
+    services: MessagingServices
     speaker: Composer
 
     async def say(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.messaging.services import MessagingServices
 
 #: Connector and conversation of the main room; raises UserError when none is set.
 MainRoom: TypeAlias = "Callable[[], tuple[str, str]]"
@@ -36,7 +36,7 @@ async def fleet_room(tx: AsyncConnection, main_room: MainRoom) -> MessagePlace |
     return MessagePlace(connector, conversation=room)
 
 
-async def say(services: Services, tx: AsyncConnection, key: str, text: str) -> bool:
+async def say(services: MessagingServices, tx: AsyncConnection, key: str, text: str) -> bool:
     """Put it into the outbox for that room, once per key; False: there is no room yet. Wake the delivery afterwards.
 
     Raises:

@@ -8,7 +8,7 @@ is another one than the last. A sweep finds what no such transaction saw to.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bot.messaging.composer import MessagePlace
 from connectors.contract.messages import Priority, Retitle
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.agents.service import Agents
-    from bot.tasks.threads import TaskThreads
+    from bot.messaging.fleet_port import FleetPort
     from connectors.contract.messages import Capabilities
+    from core.crash_points import Step
     from database.engine.store import Store
     from database.queries.agents.agents import AgentRow
 
@@ -111,15 +111,21 @@ class Titles:
             await self.call(tx, connector, found[0], Retitle(title=found[1], archived=True), spoken=True)
 
 
+class TaskTitles(Protocol):
+    """Who names the threads of tasks."""
+
+    async def sweep(self, step: Step) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TitleSweep:
     """Finds agents and tasks whose threads are not called as they should be."""
 
     titles: Titles
     store: Store
-    agents: Agents
+    agents: FleetPort
     wake_delivery: Callable[[], None]
-    tasks: TaskThreads | None = None
+    tasks: TaskTitles | None = None
 
     async def look(self) -> None:
         """Have those threads renamed."""

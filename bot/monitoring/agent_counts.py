@@ -15,9 +15,9 @@ from core.errors import RegisterError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bot.agents.status import AgentView
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.messaging.event_hub import Subscription
+    from bot.messaging.fleet_port import AgentView
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ def counted(views: Iterable[AgentView]) -> AgentCounts:
     )
 
 
-async def run(services: Services) -> None:
+async def run(services: AgentServices) -> None:
     """Keep `services.headcount`, until cancelled."""
     headcount = services.headcount
     while True:

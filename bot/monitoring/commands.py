@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bot.agents.services import AgentServices
 from bot.auth.permission import ADMIN, VIEWER
 from bot.commands.argument_types import CommandWords, Duration
 from bot.commands.context import Context
@@ -14,7 +15,7 @@ _AUDIT_LINES = 200
 
 
 @command("help", permission=VIEWER, help_section="admin", effects=False, audited=False)
-async def help_(ctx: Context, name: CommandWords | None = None) -> Reply:
+async def help_(ctx: Context[AgentServices], name: CommandWords | None = None) -> Reply:
     """What you can do here, or how one command is written.
 
     Args:
@@ -38,7 +39,7 @@ async def help_(ctx: Context, name: CommandWords | None = None) -> Reply:
 
 
 @command("health", permission=VIEWER, help_section="admin", effects=False, audited=False)
-async def health(ctx: Context) -> Reply:
+async def health(ctx: Context[AgentServices]) -> Reply:
     """How Muster itself is: its connections, its register, its jobs, and how many agents are in which state."""
     from bot.monitoring import health_view
 
@@ -47,7 +48,7 @@ async def health(ctx: Context) -> Reply:
 
 
 @command("whoami", permission=VIEWER, help_section="admin", effects=False, audited=False)
-async def whoami(ctx: Context) -> Reply:
+async def whoami(ctx: Context[AgentServices]) -> Reply:
     """Who you are to Muster, and what you may do."""
     from bot.text.markdown import code
 
@@ -59,7 +60,7 @@ async def whoami(ctx: Context) -> Reply:
 
 
 @command("operators", permission=ADMIN, help_section="admin", effects=False)
-async def operators(ctx: Context) -> Reply:
+async def operators(ctx: Context[AgentServices]) -> Reply:
     """Who may do what, and where that was said."""
     from bot.text.markdown import code, table
 
@@ -88,7 +89,7 @@ async def operators(ctx: Context) -> Reply:
 
 @command("operator set", permission=ADMIN, help_section="admin")
 async def operator_set(
-    ctx: Context, identity: str, permission: Literal["none", "viewer", "operator", "admin"]
+    ctx: Context[AgentServices], identity: str, permission: Literal["none", "viewer", "operator", "admin"]
 ) -> Reply:
     """Give somebody a permission, or take it away. This goes before what muster.yaml says.
 
@@ -115,7 +116,7 @@ async def operator_set(
 
 
 @command("matrix devices", permission=ADMIN, help_section="admin", effects=False)
-async def matrix_devices(ctx: Context, *, connector: str | None = None) -> Reply:
+async def matrix_devices(ctx: Context[AgentServices], *, connector: str | None = None) -> Reply:
     """Muster's own device and those of the people in encrypted rooms, and which of them are given keys.
 
     Args:
@@ -127,7 +128,7 @@ async def matrix_devices(ctx: Context, *, connector: str | None = None) -> Reply
 
 
 @command("matrix trust", permission=ADMIN, help_section="admin")
-async def matrix_trust(ctx: Context, device: str, *, connector: str | None = None) -> Reply:
+async def matrix_trust(ctx: Context[AgentServices], device: str, *, connector: str | None = None) -> Reply:
     """Say that a device is who it says: its fingerprint was compared.
 
     Args:
@@ -140,7 +141,7 @@ async def matrix_trust(ctx: Context, device: str, *, connector: str | None = Non
 
 
 @command("matrix block", permission=ADMIN, help_section="admin")
-async def matrix_block(ctx: Context, device: str, *, connector: str | None = None) -> Reply:
+async def matrix_block(ctx: Context[AgentServices], device: str, *, connector: str | None = None) -> Reply:
     """Give a device no keys from now on, and take nothing that is written on it.
 
     Args:
@@ -153,7 +154,7 @@ async def matrix_block(ctx: Context, device: str, *, connector: str | None = Non
 
 
 @command("matrix forget", permission=ADMIN, help_section="admin")
-async def matrix_forget(ctx: Context, device: str, *, connector: str | None = None) -> Reply:
+async def matrix_forget(ctx: Context[AgentServices], device: str, *, connector: str | None = None) -> Reply:
     """Forget what was said of a device, and its keys: the next ones that come under its name are taken for its own.
 
     Args:
@@ -166,7 +167,7 @@ async def matrix_forget(ctx: Context, device: str, *, connector: str | None = No
 
 
 @command("audit", permission=ADMIN, help_section="admin", effects=False)
-async def audit(ctx: Context, *, since: Duration | None = None) -> Reply:
+async def audit(ctx: Context[AgentServices], *, since: Duration | None = None) -> Reply:
     """Who did what, from where, and what came of it: the newest 200 lines.
 
     Args:
@@ -182,7 +183,7 @@ async def audit(ctx: Context, *, since: Duration | None = None) -> Reply:
 
 
 @command("telemetry preview", permission=ADMIN, help_section="admin", effects=False, audited=False)
-async def telemetry_preview(ctx: Context) -> Reply:
+async def telemetry_preview(ctx: Context[AgentServices]) -> Reply:
     """Exactly what telemetry would send now, and whether it does. It is off unless muster.yaml switches it on."""
     from bot.telemetry.sender import preview
 
@@ -190,7 +191,7 @@ async def telemetry_preview(ctx: Context) -> Reply:
 
 
 @command("tmux open", permission=ADMIN, help_section="admin")
-async def tmux_open(ctx: Context, name: str | None = None) -> Reply:
+async def tmux_open(ctx: Context[AgentServices], name: str | None = None) -> Reply:
     """Make the tmux pane with the fleet's room again where it was closed, and say where it is.
 
     Args:

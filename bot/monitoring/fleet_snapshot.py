@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.agents.service import Agents
-    from bot.agents.status import AgentView
+    from bot.messaging.fleet_port import AgentView
     from database.engine.store import Store
     from fleet.roster.cache import LatestRoster
 

@@ -9,10 +9,10 @@ from bot.text.markdown import one_line, span
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
 
 
-async def report(services: Services) -> dict[str, Any]:
+async def report(services: AgentServices) -> dict[str, Any]:
     """The object that ``health --json`` prints."""
     parts: dict[str, Any] = dict(await services.health()) if services.health is not None else {}
     connectors = list(parts.get("connectors") or [])

@@ -12,12 +12,12 @@ from database.queries.spending import pacing_windows
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.pacing.services import PacingServices
     from database.queries.spending.pacing_windows import AuthorizationRow
 
 
 async def end(
-    services: Services, tx: AsyncConnection, row: AuthorizationRow, how: Literal["used", "over"], now: float
+    services: PacingServices, tx: AsyncConnection, row: AuthorizationRow, how: Literal["used", "over"], now: float
 ) -> None:
     """End one that is used up or over, unless it was ended; in the transaction that says so in the room."""
     if not await pacing_windows.end(tx, row.id, how, now):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.pacing.services import PacingServices
     from bot.pacing.snapshot import PaceSnapshot
     from budget.windows.pace_admission import Waits
     from database.queries.agents.agents import AgentRow
@@ -75,7 +75,7 @@ _REJECTED = "rejected"
 class Continuing:
     """Of one host's agents."""
 
-    services: Services
+    services: PacingServices
     _next: float = 0.0
     """The next one goes on at this time or later, seconds since the epoch."""
 
@@ -225,7 +225,7 @@ class Continuing:
 
     def is_on(self, name: str) -> bool:
         """Whether an agent goes on by itself, as the roster says, or else muster.yaml."""
-        entry = self.services.lookout.roster.entry(name)
+        entry = self.services.roster.entry(name)
         own = None if entry is None else entry.auto_continue
         return self.services.settings.pacing.auto_continue if own is None else own
 

@@ -19,6 +19,7 @@ from scheduler.dispatch.task_history import pasts
 
 if TYPE_CHECKING:
     from bot.commands.context import Context
+    from bot.pacing.services import PacingServices
     from budget.costs.task_cost_from_history import LearnedCost, Range
 
 #: Text and code come to about so many signs a token.
@@ -27,7 +28,7 @@ _DAYS = HALF_LIFE_S / 86_400
 
 
 async def estimate(
-    ctx: Context, text: str, *, role: str | None, runtime: str | None, model: str | None, kind: str
+    ctx: Context[PacingServices], text: str, *, role: str | None, runtime: str | None, model: str | None, kind: str
 ) -> Reply:
     services = ctx.services
     if role is not None and role not in (known := (await asyncio.to_thread(services.planner.roles)).names):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.pacing.services import PacingServices
     from bot.pacing.snapshot import PaceSnapshot
     from budget.windows.pace_admission import WindowState
     from database.queries.agents.agents import AgentRow
@@ -25,7 +25,7 @@ NOTHING = Cost(tokens=0.0, usd=0.0)
 
 
 async def windows_of(
-    services: Services, tx: AsyncConnection, row: AgentRow, snapshot: PaceSnapshot
+    services: PacingServices, tx: AsyncConnection, row: AgentRow, snapshot: PaceSnapshot
 ) -> Sequence[WindowState]:
     """The windows that an agent draws on."""
     provider, account = await drawn_on(services, row, await session_accounts.of_agent(tx, row.name))
@@ -53,7 +53,7 @@ def in_the_way(standings: Sequence[WindowState], snapshot: PaceSnapshot, cost: C
 
 
 async def of_a_turn(
-    services: Services, row: AgentRow, standings: Sequence[WindowState], snapshot: PaceSnapshot
+    services: PacingServices, row: AgentRow, standings: Sequence[WindowState], snapshot: PaceSnapshot
 ) -> Waits | None:
     """What a turn of the agent waits for, as such turns are wont to be: one that begins is not to be stopped at its
     first request again.
@@ -67,7 +67,7 @@ async def of_a_turn(
     return found if found is None or found.at is not None else in_the_way(standings, snapshot)
 
 
-def _profiles(services: Services, row: AgentRow) -> Sequence[str]:
+def _profiles(services: PacingServices, row: AgentRow) -> Sequence[str]:
     try:
         lineage: Sequence[str] = services.planner.profile(row.sandbox).lineage
     except FleetError:  # muster.yaml has it no more

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.pacing.services import PacingServices
     from budget.policy.runaway_detector import RunawayFound
     from database.queries.agents.agents import AgentRow
     from database.queries.agents.last_results import VisibleResult
@@ -84,7 +84,7 @@ def is_ours(denial_id: object) -> bool:
 class Breaker:
     """Of one host's agents."""
 
-    services: Services
+    services: PacingServices
 
     def __post_init__(self) -> None:
         self.services.questions.on(KIND, self.take, self.follow)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.pacing.services import PacingServices
     from bot.pacing.window_inputs import WindowInputs
     from bot.pacing.window_status import Drawn
     from budget.windows.even_spread_line import Cause, PacePolicy
@@ -56,7 +56,7 @@ _NEWS_S = 14 * 86_400.0
 class PaceService:
     """Windows and their lines."""
 
-    services: Services
+    services: PacingServices
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a window, a line or an authorization is not what it was; whoever waits for that clears it."""
     _gathering: Gathering = field(init=False)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.pacing.services import PacingServices
     from bot.pacing.snapshot import PaceSnapshot
     from budget.costs.task_cost_from_history import Past
     from budget.policy.account_choice import Chosen
@@ -85,7 +85,7 @@ class Opening:
 
 
 async def start_for(
-    services: Services, name: str, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
+    services: PacingServices, name: str, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
 ) -> Opening:
     """What `name` would be started as now, for this work.
 
@@ -105,7 +105,11 @@ async def start_for(
 
 
 async def opening(
-    services: Services, plan: LaunchPlan, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
+    services: PacingServices,
+    plan: LaunchPlan,
+    work: SessionPurpose | None,
+    *,
+    asked: Mapping[str, str | None] | None = None,
 ) -> Opening:
     """What is done of a session that a plan describes; see `start_for`."""
     snapshot = await snapshot_of(services)
@@ -148,7 +152,7 @@ async def opening(
     )
 
 
-async def snapshot_of(services: Services) -> PaceSnapshot:
+async def snapshot_of(services: PacingServices) -> PaceSnapshot:
     """Every window as it stands now; none where nothing is paced.
 
     Raises:
@@ -175,7 +179,7 @@ def cost_of(
     return expected(learned, work.tokens, usd_per_token=price)
 
 
-def _chain(services: Services, runtime: str) -> list[Rung]:
+def _chain(services: PacingServices, runtime: str) -> list[Rung]:
     """The ladder for an agent of this runtime, whose models those are that name none."""
     written = services.settings.pacing.ladder
     if runtime in {model_downgrade.parse(each, runtime="", runtimes=RUNTIMES).runtime for each in written}:
@@ -185,14 +189,16 @@ def _chain(services: Services, runtime: str) -> list[Rung]:
     return [model_downgrade.parse(each, runtime=runtime, runtimes=RUNTIMES) for each in written]
 
 
-def _goes_on(services: Services, row: AgentRow | None, plan: LaunchPlan) -> bool:
+def _goes_on(services: PacingServices, row: AgentRow | None, plan: LaunchPlan) -> bool:
     """Whether it goes on with a conversation, in the middle of which the model stays."""
     if row is None or not row.keep_session or row.runtime != plan.runtime:
         return False
     return bool(reader.incarnations(services.planner.folder_of(plan.name)))
 
 
-def _lowered(services: Services, plan: LaunchPlan, rung: Rung, asked: Mapping[str, str | None]) -> LaunchPlan | None:
+def _lowered(
+    services: PacingServices, plan: LaunchPlan, rung: Rung, asked: Mapping[str, str | None]
+) -> LaunchPlan | None:
     """The plan with another rung's model; None: that could not be started."""
     said = {"runtime": rung.runtime, "model": rung.model}
     try:
@@ -205,7 +211,7 @@ def _lowered(services: Services, plan: LaunchPlan, rung: Rung, asked: Mapping[st
 
 
 def _held(
-    services: Services,
+    services: PacingServices,
     snapshot: PaceSnapshot,
     plan: LaunchPlan,
     work: SessionPurpose | None,
@@ -252,7 +258,7 @@ def work_of(task: str | None) -> SessionPurpose | None:
 
 
 async def settle(
-    services: Services, tx: AsyncConnection, row: AgentRow, opened: Opening, *, may_refuse: bool = False
+    services: PacingServices, tx: AsyncConnection, row: AgentRow, opened: Opening, *, may_refuse: bool = False
 ) -> str | None:
     """Have a session start as it was decided, in the transaction that has the agent run: lease its account, and tell.
 
@@ -298,7 +304,7 @@ def _candidate(
 
 
 async def lease(
-    services: Services,
+    services: PacingServices,
     tx: AsyncConnection,
     row: AgentRow,
     accounts: Mapping[str, Sequence[str]],
@@ -366,7 +372,7 @@ async def lease(
     return found
 
 
-def _has_credential(services: Services, account: str) -> bool:
+def _has_credential(services: PacingServices, account: str) -> bool:
     """Whether nothing is known to be missing: a variable is looked up here, everything else by the egress."""
     found = services.settings.accounts.get(account)
     reference = None if found is None else found.credential
@@ -386,7 +392,7 @@ def _told(chosen: Chosen, held: AccountLease | None, *, several: bool) -> str | 
     return f"It is on the account {account}: {chosen.reason}." if several else None
 
 
-async def accounts_of(services: Services, row: AgentRow) -> Mapping[str, str]:
+async def accounts_of(services: PacingServices, row: AgentRow) -> Mapping[str, str]:
     """The account of each provider that an agent is on, as its host is about to be started
     (`fleet.launch.host_spec_builder`).
 
@@ -404,7 +410,7 @@ async def accounts_of(services: Services, row: AgentRow) -> Mapping[str, str]:
     return found
 
 
-async def drawn_on(services: Services, row: AgentRow, leased: Mapping[str, str]) -> tuple[str | None, str | None]:
+async def drawn_on(services: PacingServices, row: AgentRow, leased: Mapping[str, str]) -> tuple[str | None, str | None]:
     """The provider and the account of an agent's model, of those that it is on."""
     provider: str | None = None
     if len(leased) > 1:
@@ -418,7 +424,7 @@ async def drawn_on(services: Services, row: AgentRow, leased: Mapping[str, str])
 # --- words -------------------------------------------------------------------------------------------------------
 
 
-def told(services: Services, opened: Opening) -> str | None:
+def told(services: PacingServices, opened: Opening) -> str | None:
     """What is said of how a session starts: in its thread, and to whoever asked for it. None: it starts as wanted."""
     faster = f"{command_line('pace')} shows the windows."
     if opened.held is not None and opened.held.leave:

@@ -16,8 +16,8 @@ from database.queries.agents import agents
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bot.app.services import Services
     from bot.config.accounts import ServesBlock
+    from bot.pacing.services import PacingServices
     from bot.pacing.snapshot import PaceSnapshot
     from budget.windows.pace_admission import Cost, WindowState
 
@@ -36,7 +36,7 @@ class Prospect:
 
 
 async def prospect(
-    services: Services, cost: Cost, *, role: str | None, runtime: str | None, model: str | None
+    services: PacingServices, cost: Cost, *, role: str | None, runtime: str | None, model: str | None
 ) -> Prospect:
     """Whether work of normal urgency fits under what may be spent now, with any of those who could do it.
 
@@ -52,7 +52,7 @@ async def prospect(
 
 
 async def draws(
-    services: Services, snapshot: PaceSnapshot, *, role: str | None, runtime: str | None, model: str | None
+    services: PacingServices, snapshot: PaceSnapshot, *, role: str | None, runtime: str | None, model: str | None
 ) -> list[Sequence[WindowState]]:
     """The windows that it would draw on: of each agent that runs and could do it, or else of each account."""
     async with services.store.read() as tx:

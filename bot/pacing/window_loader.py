@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.config.schema import Account, Settings
     from bot.egress_client.settings_push import HeldLimit
+    from bot.pacing.services import PacingServices
     from database.queries.spending.pacing_windows import ObservationRow
     from database.queries.spending.usage_cache import UsageCache
     from database.queries.spending.usage_queries import Sums
@@ -48,7 +48,7 @@ _TURN_S = 600.0
 class Gathering:
     """Finds the facts; remembers what does not change between two looks, which come one after the other."""
 
-    services: Services
+    services: PacingServices
     tally: UsageTally = field(default_factory=UsageTally)
     """What was used since the windows began."""
     unpaced: Settings | None = None
@@ -104,7 +104,7 @@ class Gathering:
         return self._turn[1]
 
     def _roster_budgets(self) -> Mapping[str, int]:
-        return self.services.lookout.roster.budgets or {}
+        return self.services.roster.budgets or {}
 
     async def _spenders(self, tx: AsyncConnection, settings: Settings) -> dict[str, Spender]:
         return await spenders_of(tx, self.services, settings)
@@ -177,10 +177,10 @@ class Gathering:
         return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
 
 
-async def spenders_of(tx: AsyncConnection, services: Services, settings: Settings) -> dict[str, Spender]:
+async def spenders_of(tx: AsyncConnection, services: PacingServices, settings: Settings) -> dict[str, Spender]:
     """Every agent that there is, or that the roster has, by its name."""
     lineages = lineages_of(settings)
-    roster = services.lookout.roster
+    roster = services.roster
     await roster.refresh()
     found = {}
     default = settings.agents.sandbox or "bubblewrap"

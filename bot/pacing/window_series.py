@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.pacing.services import PacingServices
     from budget.windows.even_spread_line import EvenSpreadLine, LastSeen, Unit, Window
     from budget.windows.pace_admission import WindowState
     from budget.windows.window_figures import Figures
@@ -37,7 +37,7 @@ _HOUR: Final = 3600.0
 _SAME_RESET_S: Final = 3600.0
 
 
-async def standing_windows(services: Services, now: float) -> list[WindowFacts]:
+async def standing_windows(services: PacingServices, now: float) -> list[WindowFacts]:
     """Every window as it stands, those first that are used up most, without what came before and what will come.
 
     Raises:
@@ -46,14 +46,14 @@ async def standing_windows(services: Services, now: float) -> list[WindowFacts]:
     return [_plain(*each) for each in await _standings(services)]
 
 
-async def _standings(services: Services) -> list[tuple[WindowState, Figures]]:
+async def _standings(services: PacingServices) -> list[tuple[WindowState, Figures]]:
     """Every window with its figures, those first that are used up most."""
     gate = None if services.outlet is None else await services.outlet.standing()
     snapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
     return [(snapshot.standings[each.key], each) for each in snapshot.every()]
 
 
-async def gather_windows(services: Services, now: float, *, by_role: bool = False) -> list[WindowFacts]:
+async def gather_windows(services: PacingServices, now: float, *, by_role: bool = False) -> list[WindowFacts]:
     """Every window, those first that are used up most; of the first, also where it goes.
 
     Args:

@@ -7,10 +7,11 @@ from typing import Literal
 from bot.auth.permission import OPERATOR
 from bot.commands.context import Context
 from bot.commands.registry import Reply, command
+from bot.reports.services import ReportServices
 
 
 @command("report", permission=OPERATOR, help_section="reports", audited=False)
-async def report(ctx: Context, kind: Literal["daily", "weekly", "budget", "fleet"] = "daily") -> Reply:
+async def report(ctx: Context[ReportServices], kind: Literal["daily", "weekly", "budget", "fleet"] = "daily") -> Reply:
     """A report, at once: what it would say if it were due now.
 
     Args:
@@ -23,7 +24,7 @@ async def report(ctx: Context, kind: Literal["daily", "weekly", "budget", "fleet
 
 
 @command("schedules", permission=OPERATOR, help_section="reports", audited=False, effects=False)
-async def schedules(ctx: Context) -> Reply:
+async def schedules(ctx: Context[ReportServices]) -> Reply:
     """When each kind of report is posted, who said so, and when it comes next."""
     from bot.reports.commands_service import show_schedules
 
@@ -31,7 +32,9 @@ async def schedules(ctx: Context) -> Reply:
 
 
 @command("schedule set", permission=OPERATOR, help_section="reports")
-async def schedule_set(ctx: Context, kind: Literal["daily", "weekly", "budget", "fleet"], cron: str) -> Reply:
+async def schedule_set(
+    ctx: Context[ReportServices], kind: Literal["daily", "weekly", "budget", "fleet"], cron: str
+) -> Reply:
     """Set when a kind of report is posted, in the zone of muster.yaml. It goes before what muster.yaml says.
 
     Args:
@@ -45,7 +48,7 @@ async def schedule_set(ctx: Context, kind: Literal["daily", "weekly", "budget", 
 
 
 @command("schedule off", permission=OPERATOR, help_section="reports")
-async def schedule_off(ctx: Context, kind: Literal["daily", "weekly", "budget", "fleet"]) -> Reply:
+async def schedule_off(ctx: Context[ReportServices], kind: Literal["daily", "weekly", "budget", "fleet"]) -> Reply:
     """Post no reports of a kind by themselves any more.
 
     Args:
@@ -57,7 +60,7 @@ async def schedule_off(ctx: Context, kind: Literal["daily", "weekly", "budget", 
 
 
 @command("schedule clear", permission=OPERATOR, help_section="reports")
-async def schedule_clear(ctx: Context, kind: Literal["daily", "weekly", "budget", "fleet"]) -> Reply:
+async def schedule_clear(ctx: Context[ReportServices], kind: Literal["daily", "weekly", "budget", "fleet"]) -> Reply:
     """Forget what a command set of a kind of report: what muster.yaml says of it holds again.
 
     Args:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from bot.reports.model import ReportedUsage, ReportFacts, TaskFacts
     from bot.reports.poster import Reports
     from bot.reports.schedule import Schedule
+    from bot.reports.services import ReportServices
 
 
-async def show_report(ctx: Context, kind: Kind) -> Reply:
+async def show_report(ctx: Context[ReportServices], kind: Kind) -> Reply:
     """The report as a reply, and its picture behind it where it was asked for in a room."""
     reports: Reports = ctx.services.reports
     connector = None if ctx.origin is None else ctx.origin.connector
@@ -40,7 +41,7 @@ async def show_report(ctx: Context, kind: Kind) -> Reply:
 # --- schedules -----------------------------------------------------------------------------------------------------
 
 
-async def show_schedules(ctx: Context) -> Reply:
+async def show_schedules(ctx: Context[ReportServices]) -> Reply:
     services = ctx.services
     planned, now = await services.reports.schedules(), services.clock()
     zone: ZoneInfo = services.settings.timezone
@@ -61,7 +62,7 @@ async def show_schedules(ctx: Context) -> Reply:
     return Reply("\n\n".join(lines), data)
 
 
-async def set_schedule(ctx: Context, kind: Kind, cron: str) -> Reply:
+async def set_schedule(ctx: Context[ReportServices], kind: Kind, cron: str) -> Reply:
     services = ctx.services
     zone: ZoneInfo = services.settings.timezone
     if kind == "budget":
@@ -90,7 +91,7 @@ async def set_schedule(ctx: Context, kind: Kind, cron: str) -> Reply:
     return Reply(words, await _now_json(ctx, kind))
 
 
-async def switch_off(ctx: Context, kind: Kind) -> Reply:
+async def switch_off(ctx: Context[ReportServices], kind: Kind) -> Reply:
     await _say(ctx, kind, "")
     again = "schedule set budget on" if kind == "budget" else f"schedule set {kind} CRON"
     text = (
@@ -100,7 +101,7 @@ async def switch_off(ctx: Context, kind: Kind) -> Reply:
     return Reply(text, await _now_json(ctx, kind))
 
 
-async def clear(ctx: Context, kind: Kind) -> Reply:
+async def clear(ctx: Context[ReportServices], kind: Kind) -> Reply:
     """Forget what a command said of a kind: what muster.yaml says of it holds again."""
     services = ctx.services
     known = await ctx.commit("clear", lambda tx: report_schedules.remove(tx, kind))
@@ -118,7 +119,7 @@ async def clear(ctx: Context, kind: Kind) -> Reply:
     return Reply(f"**{kind}**: {begun}: {holds}", _schedule_json(now, services.clock()))
 
 
-async def _say(ctx: Context, kind: Kind, cron: str) -> None:
+async def _say(ctx: Context[ReportServices], kind: Kind, cron: str) -> None:
     services = ctx.services
     row = ScheduleRow(
         kind=kind, cron=cron, zone=services.settings.timezone.key, set_by=ctx.identity, set_at=services.clock()
@@ -127,7 +128,7 @@ async def _say(ctx: Context, kind: Kind, cron: str) -> None:
     await services.reports.arrange()
 
 
-async def _now_json(ctx: Context, kind: Kind) -> dict[str, Any]:
+async def _now_json(ctx: Context[ReportServices], kind: Kind) -> dict[str, Any]:
     planned: Sequence[Schedule] = await ctx.services.reports.schedules()
     return next(_schedule_json(each, ctx.services.clock()) for each in planned if each.kind == kind)
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.agents.status import AgentView
-    from bot.app.services import Services
     from bot.config.reports import Kind
+    from bot.messaging.fleet_port import AgentView
+    from bot.reports.services import ReportServices
     from database.queries.spending.usage_queries import Sums
     from database.queries.tasks import Task
 
@@ -74,7 +74,7 @@ def span_of(kind: Kind, at: float, zone: ZoneInfo, last: float | None = None) ->
 # --- facts ---------------------------------------------------------------------------------------------------------
 
 
-async def gather(services: Services, kind: Kind, *, now: float, begin: float, end: float) -> ReportFacts:
+async def gather(services: ReportServices, kind: Kind, *, now: float, begin: float, end: float) -> ReportFacts:
     """The facts of a report.
 
     Args:

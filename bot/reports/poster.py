@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.config.reports import Kind
     from bot.messaging.composer import Composer
     from bot.pacing.window_series import WindowFacts
     from bot.reports.chart import Figure
     from bot.reports.model import ReportFacts
     from bot.reports.schedule import Due, Schedule
+    from bot.reports.services import ReportServices
     from bot.reports.text import Why
 
 log = structlog.get_logger(__name__)
@@ -89,7 +89,7 @@ class Made:
 class Reports:
     """Posts reports; what a command shows of them comes from here, too."""
 
-    services: Services
+    services: ReportServices
     speaker: Composer
     painter: Artist
     folder: Path

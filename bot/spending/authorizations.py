@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
+    from bot.pacing.services import PacingServices
     from budget.windows.even_spread_line import Unit
     from budget.windows.pace_admission import WindowState
 
@@ -33,7 +34,7 @@ LONGEST_S = 31 * 86_400.0
 SHORTEST_S = 60.0
 
 
-async def authorize(ctx: Context, scope: str, amount: str, for_s: float | None) -> Reply:
+async def authorize(ctx: Context[PacingServices], scope: str, amount: str, for_s: float | None) -> Reply:
     from bot.spending.scopes import known_scope
 
     services = ctx.services
@@ -130,7 +131,7 @@ def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
 _UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
-async def _take_back(ctx: Context, scope: str) -> Reply:
+async def _take_back(ctx: Context[PacingServices], scope: str) -> Reply:
     services = ctx.services
     now = services.clock()
     async with services.store.read() as tx:
@@ -150,7 +151,7 @@ async def _take_back(ctx: Context, scope: str) -> Reply:
     return Reply(text, {"scope": scope, "ended": count})
 
 
-async def _told(ctx: Context) -> str:
+async def _told(ctx: Context[PacingServices]) -> str:
     """Take up what is authorized by now, and tell the egress. A sentence when it does not hear of it now."""
     services = ctx.services
     await services.pace.redraw()

@@ -20,8 +20,8 @@ from egress.ledger.model import EXCESS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bot.app.services import Services
     from bot.commands.context import Context
+    from bot.pacing.services import PacingServices
     from bot.pacing.snapshot import PaceSnapshot
     from bot.spending.limit_precedence import Overruled
     from budget.windows.even_spread_line import LastSeen, Unit, Window
@@ -36,7 +36,7 @@ _EXCESSES = 1_000
 _MARKS = {"open": "🟢", "used up": "🔴", "overruled": "⚪"}
 
 
-async def show_budget(ctx: Context) -> Reply:
+async def show_budget(ctx: Context[PacingServices]) -> Reply:
     # The other way round, whoever sets a limit shows it.
     from bot.spending.service import held_now, holding
 
@@ -87,7 +87,7 @@ def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overrule
     return shown
 
 
-async def _with_excess(services: Services, found: Sequence[dict[str, Any]], now: float) -> list[dict[str, Any]]:
+async def _with_excess(services: PacingServices, found: Sequence[dict[str, Any]], now: float) -> list[dict[str, Any]]:
     """The rows with how far a request that ran alone brought each beyond its limit
     (budget.limits.request_admission)."""
     passed = [row for row in found if _is_passed(row)]
@@ -333,7 +333,7 @@ def _notes(lines: Sequence[str]) -> str:
     return "\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
 
 
-def _resets(snapshot: PaceSnapshot, services: Services) -> list[str]:
+def _resets(snapshot: PaceSnapshot, services: PacingServices) -> list[str]:
     """When the windows of subscriptions begin anew, and how that is known."""
     lines = []
     zone = services.settings.timezone
@@ -365,7 +365,7 @@ def reset_words(standing: WindowState, snapshot: PaceSnapshot, zone: Any) -> str
     return known[window.certainty]
 
 
-def _authorized(snapshot: PaceSnapshot, services: Services) -> str:
+def _authorized(snapshot: PaceSnapshot, services: PacingServices) -> str:
     lines = authorized_words(snapshot, services.settings.timezone)
     return "\n\n" + "\n".join(lines) if lines else ""
 

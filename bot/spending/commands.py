@@ -8,17 +8,16 @@ from bot.auth.permission import ADMIN, OPERATOR, VIEWER
 from bot.commands.argument_types import AgentName, BudgetScope, Duration, RoleName, RuntimeName
 from bot.commands.context import Context
 from bot.commands.registry import Reply, command
+from bot.pacing.services import PacingServices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from bot.app.services import Services
-
 
 @command("spend", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def spend(
-    ctx: Context,
+    ctx: Context[PacingServices],
     *,
     by: Literal["agent", "role", "task", "account", "model", "day"] = "agent",
     since: Duration | None = None,
@@ -37,7 +36,7 @@ async def spend(
 
 
 @command("accounts", permission=VIEWER, help_section="budget", audited=False, effects=False)
-async def accounts(ctx: Context) -> Reply:
+async def accounts(ctx: Context[PacingServices]) -> Reply:
     """What the providers said last of each account's quota, and when."""
     from bot.spending.spend_query import show_accounts
 
@@ -45,7 +44,7 @@ async def accounts(ctx: Context) -> Reply:
 
 
 @command("budget", permission=VIEWER, help_section="budget", audited=False, effects=False)
-async def budget(ctx: Context) -> Reply:
+async def budget(ctx: Context[PacingServices]) -> Reply:
     """The limits that hold: how much of each is used and left, what may be used now at its pace, and what then."""
     from bot.spending.budget_view import show_budget
 
@@ -54,7 +53,7 @@ async def budget(ctx: Context) -> Reply:
 
 @command("budget set", permission=ADMIN, help_section="budget")
 async def budget_set(
-    ctx: Context,
+    ctx: Context[PacingServices],
     scope: BudgetScope,
     limit: str,
     *,
@@ -85,14 +84,14 @@ async def budget_set(
     return await set_budget(ctx, scope, limit, window=window, policy=policy, of=of, reset_at=reset_at)
 
 
-async def _is_set(services: Services, arguments: Mapping[str, Any]) -> None:
+async def _is_set(services: PacingServices, arguments: Mapping[str, Any]) -> None:
     from bot.spending.service import check_clear
 
     await check_clear(services, arguments["scope"], window=arguments["window"])
 
 
 @command("budget clear", permission=ADMIN, help_section="budget", confirm=True, check=_is_set)
-async def budget_clear(ctx: Context, scope: BudgetScope, *, window: str | None = None) -> Reply:
+async def budget_clear(ctx: Context[PacingServices], scope: BudgetScope, *, window: str | None = None) -> Reply:
     """Take back the limits that were set by command for a scope. What the files say of it holds again.
 
     Args:
@@ -106,7 +105,7 @@ async def budget_clear(ctx: Context, scope: BudgetScope, *, window: str | None =
 
 @command("estimate", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def estimate(
-    ctx: Context,
+    ctx: Context[PacingServices],
     text: str,
     *,
     role: RoleName | None = None,
@@ -129,7 +128,9 @@ async def estimate(
 
 
 @command("budget authorize", permission=ADMIN, help_section="budget")
-async def budget_authorize(ctx: Context, scope: BudgetScope, amount: str, *, for_: Duration | None = None) -> Reply:
+async def budget_authorize(
+    ctx: Context[PacingServices], scope: BudgetScope, amount: str, *, for_: Duration | None = None
+) -> Reply:
     """Let a scope spend faster than its pace, by so much and for a time. It is used up, and ends by itself.
 
     Critical tasks may pass the limit itself by it, and the egress lets so much more through; a provider's own window
@@ -147,7 +148,7 @@ async def budget_authorize(ctx: Context, scope: BudgetScope, amount: str, *, for
 
 
 @command("pace", permission=VIEWER, help_section="budget", audited=False, effects=False)
-async def pace(ctx: Context) -> Reply:
+async def pace(ctx: Context[PacingServices]) -> Reply:
     """Where each window stands against its line, and where it will likely stand at its reset."""
     from bot.spending.pace_view import show_pace
 
@@ -155,7 +156,7 @@ async def pace(ctx: Context) -> Reply:
 
 
 @command("cutoff", permission=OPERATOR, help_section="budget")
-async def cutoff(ctx: Context, name: AgentName) -> Reply:
+async def cutoff(ctx: Context[PacingServices], name: AgentName) -> Reply:
     """Close an agent's way out: what streams ends at once, and nothing of it leaves until it is restored.
 
     The agent itself goes on, and can do what needs no network.
@@ -169,7 +170,7 @@ async def cutoff(ctx: Context, name: AgentName) -> Reply:
 
 
 @command("restore", permission=OPERATOR, help_section="budget")
-async def restore(ctx: Context, name: AgentName) -> Reply:
+async def restore(ctx: Context[PacingServices], name: AgentName) -> Reply:
     """Open the way out of an agent that was cut off.
 
     A limit that is used up goes on holding: `budget set` raises it.
@@ -183,7 +184,7 @@ async def restore(ctx: Context, name: AgentName) -> Reply:
 
 
 @command("estop", permission=OPERATOR, help_section="budget", confirm="clear")
-async def estop(ctx: Context, *, clear: bool = False) -> Reply:
+async def estop(ctx: Context[PacingServices], *, clear: bool = False) -> Reply:
     """The emergency stop: close the way out of all agents at once, until an admin clears it. Nobody is asked first.
 
     Args:

@@ -23,12 +23,12 @@ from database.queries.chat import questions
 from egress.errors import EgressUnreachable
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
     from bot.commands.context import Context
     from bot.egress_client.client import EgressClient
+    from bot.pacing.services import PacingServices
 
 
-def outlet_of(ctx: Context) -> EgressClient:
+def outlet_of(ctx: Context[PacingServices]) -> EgressClient:
     """The egress.
 
     Raises:
@@ -40,7 +40,7 @@ def outlet_of(ctx: Context) -> EgressClient:
     return outlet
 
 
-async def cut_off(ctx: Context, name: str) -> Reply:
+async def cut_off(ctx: Context[PacingServices], name: str) -> Reply:
     row = await ctx.services.agents.get(name)
     ctx.services.agents.make_sure_it_is_ours(row)
     outlet = outlet_of(ctx)
@@ -58,7 +58,7 @@ async def cut_off(ctx: Context, name: str) -> Reply:
     return Reply(text, data)
 
 
-async def restore_agent(ctx: Context, name: str) -> Reply:
+async def restore_agent(ctx: Context[PacingServices], name: str) -> Reply:
     services = ctx.services
     row = await services.agents.get(name)
     services.agents.make_sure_it_is_ours(row)
@@ -79,7 +79,7 @@ async def restore_agent(ctx: Context, name: str) -> Reply:
     return Reply(text, {"id": row.launch_id, "state": "open"})
 
 
-async def whose_is_closed(services: Services) -> str:
+async def whose_is_closed(services: PacingServices) -> str:
     """What `ps` says of agents that cannot get out; nothing when all can, or when nobody knows."""
     standing = None
     with contextlib.suppress(TimeoutError):
@@ -109,7 +109,7 @@ async def whose_is_closed(services: Services) -> str:
     return "".join(f"\n\n{line}" for line in lines)
 
 
-async def stop_everything(ctx: Context, *, clear: bool) -> Reply:
+async def stop_everything(ctx: Context[PacingServices], *, clear: bool) -> Reply:
     services = ctx.services
     state = services.paths.state
     if clear:
@@ -146,7 +146,7 @@ async def stop_everything(ctx: Context, *, clear: bool) -> Reply:
     return Reply(f"Everything is stopped: no agent gets out. {how}.{_note(told)}", {"estop": True})
 
 
-async def _told(ctx: Context, *, clear: bool) -> bool:
+async def _told(ctx: Context[PacingServices], *, clear: bool) -> bool:
     """Tell the egress; False: it did not answer. The file is what counts."""
     try:
         await outlet_of(ctx).stop_all(clear=clear, by=ctx.identity)

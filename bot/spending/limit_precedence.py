@@ -14,8 +14,8 @@ from budget.limits.scopes import Limit, overruled
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bot.app.services import Services
     from bot.egress_client.settings_push import HeldLimit
+    from bot.pacing.services import PacingServices
     from bot.pacing.window_inputs import Spender
 
 #: The scope of what `launch --budget` says.
@@ -40,7 +40,7 @@ class Overruled:
         return scope_of(self.limit.kind, self.limit.scope)
 
 
-async def look(services: Services, held: Sequence[HeldLimit]) -> list[Overruled]:
+async def look(services: PacingServices, held: Sequence[HeldLimit]) -> list[Overruled]:
     """The allowances that do not govern the agents of their scope.
 
     Raises:

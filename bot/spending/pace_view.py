@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from bot.commands.context import Context
+    from bot.pacing.services import PacingServices
     from bot.pacing.snapshot import PaceSnapshot
     from bot.pacing.window_series import WindowFacts
     from budget.windows.pace_admission import WindowState
@@ -31,7 +32,7 @@ _WINDOWS = 12
 _EVEN = 0.005
 
 
-async def show_pace(ctx: Context) -> Reply:
+async def show_pace(ctx: Context[PacingServices]) -> Reply:
     from bot.pacing.window_series import gather_windows
     from bot.spending.service import held_now
 

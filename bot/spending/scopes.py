@@ -19,7 +19,7 @@ from fleet.sandbox import profiles
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bot.app.services import Services
+    from bot.pacing.services import PacingServices
 
 #: Scopes that are one word.
 _NAMELESS = ("host", EACH_AGENT)
@@ -45,7 +45,7 @@ def read_scope(scope: str) -> str:
     return str(found)
 
 
-async def known_scope(scope: str, services: Services) -> str:
+async def known_scope(scope: str, services: PacingServices) -> str:
     """The scope as it is kept, if what it names is there: a limit on a name that nobody has would look as if it held.
 
     Raises:
@@ -68,13 +68,13 @@ async def known_scope(scope: str, services: Services) -> str:
     )
 
 
-async def offered(services: Services) -> list[str]:
+async def offered(services: PacingServices) -> list[str]:
     """Every scope that can be named now."""
     there = await _there(services)
     return [*_NAMELESS, *(f"{sort}:{name}" for sort, names in there.items() for name in names)]
 
 
-async def _there(services: Services) -> dict[str, Sequence[str]]:
+async def _there(services: PacingServices) -> dict[str, Sequence[str]]:
     """What there is now of each sort of scope that has a name."""
     return {
         "account": list(services.settings.accounts),
@@ -85,10 +85,10 @@ async def _there(services: Services) -> dict[str, Sequence[str]]:
     }
 
 
-async def _agents(services: Services) -> list[str]:
+async def _agents(services: PacingServices) -> list[str]:
     """Who is in the roster, or was launched without being in it."""
     async with services.store.read() as tx:
         names = {row.name for row in await agents.every(tx)}
-    latest = services.lookout.roster
+    latest = services.roster
     await latest.refresh()
     return sorted(names | (latest.names or frozenset()))

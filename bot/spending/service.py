@@ -22,15 +22,15 @@ from database.queries.spending.limits_by_command import BudgetRow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bot.app.services import Services
     from bot.commands.context import Context
+    from bot.pacing.services import PacingServices
     from egress.settings import LimitSettings
 
 #: No window is longer (budget.windows.window_boundaries).
 _LONGEST_S = 366 * 86_400.0
 
 
-async def holding(services: Services) -> tuple[LimitSettings, ...]:
+async def holding(services: PacingServices) -> tuple[LimitSettings, ...]:
     """Every limit that does not belong to one launch.
 
     Raises:
@@ -42,15 +42,15 @@ async def holding(services: Services) -> tuple[LimitSettings, ...]:
     return await services.pace.enforced(limits)
 
 
-async def held_now(services: Services) -> tuple[HeldLimit, ...]:
+async def held_now(services: PacingServices) -> tuple[HeldLimit, ...]:
     """The same as they were written, shares of accounts' windows among them."""
     async with services.store.read() as tx:
         given = await limits_by_command.every(tx)
     return held(services.settings, await _roster_budgets(services), given)
 
 
-async def _roster_budgets(services: Services) -> Mapping[str, int]:
-    latest = services.lookout.roster
+async def _roster_budgets(services: PacingServices) -> Mapping[str, int]:
+    latest = services.roster
     await latest.refresh()
     budgeted: Mapping[str, int] | None = latest.budgets
     if budgeted is None:
@@ -60,7 +60,7 @@ async def _roster_budgets(services: Services) -> Mapping[str, int]:
 
 
 async def set_budget(
-    ctx: Context,
+    ctx: Context[PacingServices],
     scope: str,
     limit: str,
     *,
@@ -110,7 +110,7 @@ async def set_budget(
     return Reply(text, budget_view.set_json(set_, now))
 
 
-async def _share_of(services: Services, scope: str, of: str | None, window: str | None) -> tuple[str, str]:
+async def _share_of(services: PacingServices, scope: str, of: str | None, window: str | None) -> tuple[str, str]:
     """The account of whose window it is a share, and that window.
 
     Raises:
@@ -142,7 +142,7 @@ async def _share_of(services: Services, scope: str, of: str | None, window: str 
     return name, window
 
 
-async def _quota_windows(services: Services, account: str) -> list[str]:
+async def _quota_windows(services: PacingServices, account: str) -> list[str]:
     """The windows of a subscription, as muster.yaml or its provider calls them."""
     written = [each.name for each in services.settings.accounts[account].windows]
     if written:
@@ -152,7 +152,7 @@ async def _quota_windows(services: Services, account: str) -> list[str]:
     return told or ["5h", "7d"]
 
 
-async def _reset(services: Services, scope: str, unit: str, window: str, text: str) -> float:
+async def _reset(services: PacingServices, scope: str, unit: str, window: str, text: str) -> float:
     """When a provider's window begins anew, as a person says.
 
     Raises:
@@ -186,7 +186,7 @@ async def _reset(services: Services, scope: str, unit: str, window: str, text: s
     return at
 
 
-async def _passed(services: Services, row: BudgetRow) -> str:
+async def _passed(services: PacingServices, row: BudgetRow) -> str:
     """What is to be said of a limit that was used up before it was set."""
     used = 0.0
     if row.unit == "share":
@@ -211,7 +211,7 @@ async def _passed(services: Services, row: BudgetRow) -> str:
     return f" ⚠️ It is passed already: {amounts.amount(used, row.unit)} {verb} used."
 
 
-async def _governs(services: Services, row: BudgetRow) -> str:
+async def _governs(services: PacingServices, row: BudgetRow) -> str:
     """For whom another limit governs, or holds beside this one."""
     said = [in_words(each) for each in of_scope(await look(services, await held_now(services)), row.scope)]
     async with services.store.read() as tx:
@@ -221,7 +221,7 @@ async def _governs(services: Services, row: BudgetRow) -> str:
     return "".join(f" {each}" for each in said)
 
 
-async def _beside(services: Services, row: BudgetRow) -> str:
+async def _beside(services: PacingServices, row: BudgetRow) -> str:
     """What is to be said of the other limits of its scope: those that go on holding, and those of files that do not."""
     async with services.store.read() as tx:
         given = [each for each in await limits_by_command.every(tx) if each.scope == row.scope]
@@ -252,7 +252,7 @@ def _written(limit: HeldLimit) -> str:
     return f"{amounts.amount(limit.amount, limit.unit)}{amounts.per(limit.window)}"
 
 
-async def clear_budget(ctx: Context, scope: str, *, window: str | None) -> Reply:
+async def clear_budget(ctx: Context[PacingServices], scope: str, *, window: str | None) -> Reply:
     services = ctx.services
     scope = read_scope(scope)
     within = None if window is None else "" if window.strip().casefold() == "none" else _any_window(window)
@@ -267,7 +267,7 @@ async def clear_budget(ctx: Context, scope: str, *, window: str | None) -> Reply
     return Reply(f"{markdown.code(scope)}: taken back. {again}{note}", {"scope": scope, "cleared": gone})
 
 
-async def check_clear(services: Services, scope: str, *, window: str | None) -> None:
+async def check_clear(services: PacingServices, scope: str, *, window: str | None) -> None:
     """See whether there is a limit to take back.
 
     Raises:
@@ -281,7 +281,7 @@ async def check_clear(services: Services, scope: str, *, window: str | None) -> 
         raise await _nothing_set(services, scope, within)
 
 
-async def _left(services: Services, scope: str) -> tuple[list[HeldLimit], bool]:
+async def _left(services: PacingServices, scope: str) -> tuple[list[HeldLimit], bool]:
     """Return the limits that hold for a scope now, and whether any of them was set by command."""
     kind, inner = addressed(scope)
     left = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, inner)]
@@ -289,7 +289,7 @@ async def _left(services: Services, scope: str) -> tuple[list[HeldLimit], bool]:
         return left, any(each.scope == scope for each in await limits_by_command.every(tx))
 
 
-async def _nothing_set(services: Services, scope: str, within: str | None) -> UserError:
+async def _nothing_set(services: PacingServices, scope: str, within: str | None) -> UserError:
     left, given = await _left(services, scope)
     holds = ""
     if left and given:
@@ -300,7 +300,7 @@ async def _nothing_set(services: Services, scope: str, within: str | None) -> Us
     return UserError(f"No limit was set by command for {markdown.code(scope)}{which}.{holds}")
 
 
-async def _pushed(services: Services) -> str:
+async def _pushed(services: PacingServices) -> str:
     """Tell the egress, and whoever paces. A sentence when the egress does not hear of it now."""
     await services.pace.redraw()
     services.pace.tell()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.commands.context import Context
+    from bot.pacing.services import PacingServices
     from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
 
 #: Days that are summed up one by one when nobody says how many.
@@ -44,7 +44,7 @@ class Whole:
     actual: float | None
 
 
-async def show_spend(ctx: Context, by: Key, since: float | None) -> Reply:
+async def show_spend(ctx: Context[PacingServices], by: Key, since: float | None) -> Reply:
     services = ctx.services
     now, zone = services.clock(), services.settings.timezone
     start = midnight(now, zone, days=_DAYS - 1 if by == "day" else 0) if since is None else now - since
@@ -57,7 +57,7 @@ async def show_spend(ctx: Context, by: Key, since: float | None) -> Reply:
     return Reply(_spent_text(found, by, now - start, wholes) + (f"\n\n⚠️ {behind}" if behind else ""), data)
 
 
-async def _wholes(tx: AsyncConnection, services: Services, ids: Sequence[str]) -> dict[str, Whole]:
+async def _wholes(tx: AsyncConnection, services: PacingServices, ids: Sequence[str]) -> dict[str, Whole]:
     projected, used = await usage_queries.projected(tx, ids), await usage_queries.by_task(tx, ids)
     weights = services.settings.budgets.weights
     return {
@@ -66,7 +66,7 @@ async def _wholes(tx: AsyncConnection, services: Services, ids: Sequence[str]) -
     }
 
 
-async def tokens_today(services: Services) -> dict[str, int] | None:
+async def tokens_today(services: PacingServices) -> dict[str, int] | None:
     """What each agent used since midnight of the operator's zone, in tokens of all kinds; None: nobody knows it all."""
     if services.outlet is None or services.outlet.behind() is not None:
         return None
@@ -135,7 +135,7 @@ def _whole_text(by: Key, whole: Whole | None) -> tuple[str, ...]:
     return tuple("-" if each is None else amounts.tokens(each) for each in known)
 
 
-async def show_accounts(ctx: Context) -> Reply:
+async def show_accounts(ctx: Context[PacingServices]) -> Reply:
     services = ctx.services
     now = services.clock()
     async with services.store.read() as tx:

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.agents.status import AgentView
-    from bot.app.services import Services
     from bot.commands.executor import Executor
     from bot.commands.runs import RunOutcome
+    from bot.messaging.fleet_port import AgentView
     from bot.pacing.snapshot import PaceSnapshot
+    from bot.tasks.services import TaskServices
     from budget.dispatch.next_task import Readiness
     from budget.windows.pace_admission import WindowState
     from database.queries.agents.agents import AgentRow
@@ -66,7 +66,7 @@ _TOLD = frozenset({"pace", "limit", "price", "nobody"})
 class Handing:
     """The dispatcher's hands (scheduler.dispatch.task_transitions.Hands)."""
 
-    services: Services
+    services: TaskServices
     executor: Executor
     roster: LatestRoster
     _leased: dict[str, tuple[str, str | None, str | None]] = field(default_factory=dict)

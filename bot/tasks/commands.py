@@ -8,11 +8,12 @@ from bot.auth.permission import ADMIN, OPERATOR
 from bot.commands.argument_types import AgentName, RoleName, TaskId
 from bot.commands.context import Context
 from bot.commands.registry import Reply, command
+from bot.tasks.services import TaskServices
 
 
 @command("task add", permission=OPERATOR, help_section="tasks")
 async def task_add(
-    ctx: Context,
+    ctx: Context[TaskServices],
     text: str,
     *,
     role: RoleName | None = None,
@@ -57,7 +58,7 @@ async def task_add(
 
 
 @command("tasks", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
-async def tasks(ctx: Context, *, all: bool = False) -> Reply:
+async def tasks(ctx: Context[TaskServices], *, all: bool = False) -> Reply:
     """The queue: what agents have, what waits and why, and what each was projected to cost and cost.
 
     Args:
@@ -69,7 +70,7 @@ async def tasks(ctx: Context, *, all: bool = False) -> Reply:
 
 
 @command("task", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
-async def task(ctx: Context, id: TaskId | None = None) -> Reply:
+async def task(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
     """One task, with each of its steps.
 
     Args:
@@ -81,7 +82,7 @@ async def task(ctx: Context, id: TaskId | None = None) -> Reply:
 
 
 @command("task show", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
-async def task_show(ctx: Context, id: TaskId | None = None) -> Reply:
+async def task_show(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
     """One task, with each of its steps.
 
     Args:
@@ -93,7 +94,7 @@ async def task_show(ctx: Context, id: TaskId | None = None) -> Reply:
 
 
 @command("task cancel", permission=OPERATOR, help_section="tasks")
-async def task_cancel(ctx: Context, id: TaskId | None = None) -> Reply:
+async def task_cancel(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
     """End a task: one that waits is dropped, and of one that runs the turn is ended.
 
     Args:
@@ -105,7 +106,7 @@ async def task_cancel(ctx: Context, id: TaskId | None = None) -> Reply:
 
 
 @command("task now", permission=ADMIN, help_section="tasks")
-async def task_now(ctx: Context, id: TaskId | None = None) -> Reply:
+async def task_now(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
     """Run at once what a limit or the pace holds: what it misses is authorized for an hour, and it goes first.
 
     Args:
@@ -117,7 +118,7 @@ async def task_now(ctx: Context, id: TaskId | None = None) -> Reply:
 
 
 @command("task close", permission=OPERATOR, help_section="tasks")
-async def task_close(ctx: Context, id: TaskId | None = None, *, failed: bool = False) -> Reply:
+async def task_close(ctx: Context[TaskServices], id: TaskId | None = None, *, failed: bool = False) -> Reply:
     """Say that a task is done whose agent ended its turn without saying so.
 
     Args:

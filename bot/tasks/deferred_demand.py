@@ -13,8 +13,8 @@ from database.queries.agents import agents
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bot.app.services import Services
     from bot.pacing.snapshot import PaceSnapshot
+    from bot.tasks.services import TaskServices
     from budget.windows.pace_admission import Leave, PacePolicy, WindowState
 
 
@@ -42,7 +42,7 @@ class Needed:
     """Why no leave would help, as part of a sentence; None: one would, or none is needed."""
 
 
-async def read(services: Services, snapshot: PaceSnapshot) -> list[DeferredDemand]:
+async def read(services: TaskServices, snapshot: PaceSnapshot) -> list[DeferredDemand]:
     """Of each agent what is held for it.
 
     Raises:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.pacing.snapshot import PaceSnapshot
+    from bot.tasks.services import TaskServices
     from budget.windows.pace_admission import Cost, WindowState
     from database.queries.agents.agents import AgentRow
     from database.queries.tasks import Task
@@ -50,7 +50,7 @@ class TurnHold:
     """Why no leave would help, as part of a sentence."""
 
 
-async def look(services: Services, row: AgentRow, by: str) -> TurnHold | Begins:
+async def look(services: TaskServices, row: AgentRow, by: str) -> TurnHold | Begins:
     """Whether words to this agent wait, or begin at once.
 
     A person's words are held by limits, and by the pace only where its use is a day ahead
@@ -93,7 +93,7 @@ async def look(services: Services, row: AgentRow, by: str) -> TurnHold | Begins:
 
 
 def _decide(
-    services: Services, standings: Sequence[WindowState], cost: Cost, snapshot: PaceSnapshot, *, person: bool
+    services: TaskServices, standings: Sequence[WindowState], cost: Cost, snapshot: PaceSnapshot, *, person: bool
 ) -> Waits | Begins:
     if person:
         return interactive_turns.decide(standings, cost, snapshot.now, snapshot.policy)
@@ -102,7 +102,7 @@ def _decide(
 
 
 async def with_those_before(
-    services: Services, hold: TurnHold, standings: Sequence[WindowState], snapshot: PaceSnapshot, *, person: bool
+    services: TaskServices, hold: TurnHold, standings: Sequence[WindowState], snapshot: PaceSnapshot, *, person: bool
 ) -> TurnHold:
     """The same with leave that is for the turns, too, which stand before it: else these would take it."""
     if hold.cost is None:
@@ -117,7 +117,7 @@ async def with_those_before(
 
 
 async def note_ahead(
-    tx: AsyncConnection, services: Services, row: AgentRow, begins: Begins | TurnHold, by: str
+    tx: AsyncConnection, services: TaskServices, row: AgentRow, begins: Begins | TurnHold, by: str
 ) -> str | None:
     """Count a person's words that begin ahead of the pace, in the transaction that sends them.
 
@@ -144,7 +144,7 @@ async def note_ahead(
 
 async def add(
     tx: AsyncConnection,
-    services: Services,
+    services: TaskServices,
     row: AgentRow,
     hold: TurnHold,
     text: str,
@@ -186,7 +186,7 @@ async def add(
     )
 
 
-async def offer(tx: AsyncConnection, services: Services, row: AgentRow, task: Task, told: str) -> bool:
+async def offer(tx: AsyncConnection, services: TaskServices, row: AgentRow, task: Task, told: str) -> bool:
     """Say in the agent's thread that words are held, with the buttons that run them now or drop them.
 
     Returns:
@@ -197,7 +197,7 @@ async def offer(tx: AsyncConnection, services: Services, row: AgentRow, task: Ta
     return bool(await teller.conversation(tx, row, "") == (task.connector, task.conversation))
 
 
-def told(services: Services, row: AgentRow, task: Task, hold: TurnHold) -> str:
+def told(services: TaskServices, row: AgentRow, task: Task, hold: TurnHold) -> str:
     """What whoever said it is told at once."""
     now, zone = services.clock(), services.settings.timezone
     rest = wait_text.when(hold.wait, now, zone, before=hold.before)

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.commands.context import Context
     from bot.messaging.composer import MessagePlace
     from bot.pacing.snapshot import PaceSnapshot
+    from bot.tasks.services import TaskServices
     from budget.windows.pace_admission import Leave, WindowState
     from database.queries.agents.agents import AgentRow
     from database.queries.chat.questions import Question
@@ -66,7 +66,7 @@ class Missing:
 
 
 async def ask(
-    tx: AsyncConnection, services: Services, row: AgentRow | None, task: Task, text: str, place: MessagePlace
+    tx: AsyncConnection, services: TaskServices, row: AgentRow | None, task: Task, text: str, place: MessagePlace
 ) -> None:
     """Say where a held task was asked for that it waits, with the buttons that end that."""
     await withdraw(tx, services, task, "It still waits, as said below.")
@@ -82,7 +82,7 @@ async def ask(
     )
 
 
-async def withdraw(tx: AsyncConnection, services: Services, task: Task, why: str) -> None:
+async def withdraw(tx: AsyncConnection, services: TaskServices, task: Task, why: str) -> None:
     """Take the buttons away: the task is not held any more."""
     for question in await questions.pending(tx, kind=KIND):
         if question.task == task.id:
@@ -92,7 +92,7 @@ async def withdraw(tx: AsyncConnection, services: Services, task: Task, why: str
 # --- what is missing ---------------------------------------------------------------------------------------------
 
 
-async def missing(services: Services, task: Task) -> Missing:
+async def missing(services: TaskServices, task: Task) -> Missing:
     """What has to be authorized for a held task to begin now.
 
     Raises:
@@ -127,7 +127,7 @@ async def missing(services: Services, task: Task) -> Missing:
     return Missing(leave=least.leave, helpless=None if least.leave else least.text)
 
 
-async def _cost(services: Services, task: Task, row: AgentRow | None) -> Cost:
+async def _cost(services: TaskServices, task: Task, row: AgentRow | None) -> Cost:
     if task.projected_tokens is not None:
         return Cost(tokens=task.projected_tokens, usd=task.projected_usd)
     runtime, model = (None, None) if row is None else (row.runtime, row.model)
@@ -138,7 +138,7 @@ async def _cost(services: Services, task: Task, row: AgentRow | None) -> Cost:
 # --- doing it ----------------------------------------------------------------------------------------------------
 
 
-async def run_now(ctx: Context, wanted: str | None) -> Reply:
+async def run_now(ctx: Context[TaskServices], wanted: str | None) -> Reply:
     from bot.tasks.service import find
 
     services = ctx.services
@@ -178,7 +178,7 @@ def _check(task: Task) -> None:
         )
 
 
-async def grant(tx: AsyncConnection, services: Services, task: Task, leave: Iterable[Leave], *, by: str) -> None:
+async def grant(tx: AsyncConnection, services: TaskServices, task: Task, leave: Iterable[Leave], *, by: str) -> None:
     """Authorize what a task misses, and have it go first."""
     now = services.clock()
     for each in leave:
@@ -205,7 +205,7 @@ async def grant(tx: AsyncConnection, services: Services, task: Task, leave: Iter
         await tasks.change(tx, task.id, only=["queued"], now=now, urgency="critical", lane=lane)
 
 
-async def begun(services: Services) -> None:
+async def begun(services: TaskServices) -> None:
     """What was granted is committed: lines, egress and dispatcher take it up."""
     await services.pace.redraw()
     services.pace.tell()
@@ -226,7 +226,7 @@ def _json(leave: Leave) -> dict[str, Any]:
 # --- by button ---------------------------------------------------------------------------------------------------
 
 
-async def take(tx: AsyncConnection, services: Services, question: Question, word: str, *, by: str) -> str:
+async def take(tx: AsyncConnection, services: TaskServices, question: Question, word: str, *, by: str) -> str:
     """What follows from an answer, in the transaction that takes it (bot.approvals.questions.Taker)."""
     task = None if question.task is None else await tasks.get(tx, question.task)
     if task is None or task.state != "queued":

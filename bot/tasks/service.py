@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.commands.context import Context
+    from bot.tasks.services import TaskServices
     from budget.windows.pace_admission import Urgency
     from database.queries.agents.agents import AgentRow
     from database.queries.tasks import TaskStep
@@ -155,7 +155,7 @@ async def add_task(
 
 
 async def add(
-    ctx: Context,
+    ctx: Context[TaskServices],
     text: str,
     *,
     role: str | None,
@@ -241,7 +241,7 @@ async def add(
 IN_LINE = "in line"
 
 
-def _queued(services: Services, task: Task, ahead: int, told: TaskStep | None) -> str:
+def _queued(services: TaskServices, task: Task, ahead: int, told: TaskStep | None) -> str:
     name = markdown.code(task.id)
     if task.state != "queued":
         words = {"done": "is done", "failed": f"is refused: {(task.summary or '').rstrip('.')}"}.get(
@@ -302,7 +302,7 @@ def read_deadline(text: str, *, now: float, zone: tzinfo) -> float:
     return at
 
 
-async def _target(ctx: Context, role: str | None, agent: str | None) -> tuple[str | None, str | None]:
+async def _target(ctx: Context[TaskServices], role: str | None, agent: str | None) -> tuple[str | None, str | None]:
     """Role and agent that the task is for.
 
     Raises:
@@ -338,14 +338,14 @@ async def _target(ctx: Context, role: str | None, agent: str | None) -> tuple[st
     raise UsageError(f"whose task is it? Say --role ROLE or --agent NAME. {listed}")
 
 
-def _rostered(services: Services) -> dict[str, str]:
+def _rostered(services: TaskServices) -> dict[str, str]:
     try:
         return {entry.name: entry.role or DEFAULT_ROLE for entry in services.planner.read_roster().agents}
     except Exception:  # what is wrong with it is told elsewhere
         return {}
 
 
-async def _here(ctx: Context, rows: Sequence[AgentRow]) -> AgentRow | None:
+async def _here(ctx: Context[TaskServices], rows: Sequence[AgentRow]) -> AgentRow | None:
     """The agent in whose thread this was asked."""
     origin = ctx.origin
     if origin is None or origin.parent is None:
@@ -381,7 +381,7 @@ async def find(tx: AsyncConnection, wanted: str | None) -> Task:
 # --- looking -----------------------------------------------------------------------------------------------------
 
 
-async def listing(ctx: Context, *, all: bool) -> Reply:
+async def listing(ctx: Context[TaskServices], *, all: bool) -> Reply:
     services = ctx.services
     now, zone = services.clock(), services.settings.timezone
     async with services.store.read() as tx:
@@ -398,7 +398,7 @@ async def listing(ctx: Context, *, all: bool) -> Reply:
     return Reply("\n\n".join(filter(None, (head, shown))), data)
 
 
-async def show(ctx: Context, wanted: str | None) -> Reply:
+async def show(ctx: Context[TaskServices], wanted: str | None) -> Reply:
     services = ctx.services
     async with services.store.read() as tx:
         task = await find(tx, wanted)
@@ -426,7 +426,7 @@ async def show(ctx: Context, wanted: str | None) -> Reply:
 # --- ending ------------------------------------------------------------------------------------------------------
 
 
-async def cancel(ctx: Context, wanted: str | None) -> Reply:
+async def cancel(ctx: Context[TaskServices], wanted: str | None) -> Reply:
     services = ctx.services
 
     async def act(tx: AsyncConnection) -> dict[str, Any]:
@@ -455,7 +455,7 @@ async def cancel(ctx: Context, wanted: str | None) -> Reply:
     return Reply(text, {"id": done["id"], "state": "cancelled"})
 
 
-async def _end_turn(ctx: Context, name: str, turn: str) -> str:
+async def _end_turn(ctx: Context[TaskServices], name: str, turn: str) -> str:
     agents_ = ctx.services.agents
 
     async def act() -> bool:
@@ -469,7 +469,7 @@ async def _end_turn(ctx: Context, name: str, turn: str) -> str:
     return f" The turn of {name} is ended." if ended else ""
 
 
-async def close(ctx: Context, wanted: str | None, *, failed: bool) -> Reply:
+async def close(ctx: Context[TaskServices], wanted: str | None, *, failed: bool) -> Reply:
     services = ctx.services
 
     async def act(tx: AsyncConnection) -> dict[str, str]:
@@ -489,13 +489,13 @@ async def close(ctx: Context, wanted: str | None, *, failed: bool) -> Reply:
     return Reply(f"Task {markdown.code(done['id'])} is {done['state']}.", done)
 
 
-async def _check_close(ctx: Context, tx: AsyncConnection, task: Task) -> None:
+async def _check_close(ctx: Context[TaskServices], tx: AsyncConnection, task: Task) -> None:
     """Allow an agent to close its own tasks; the orchestrator also those of agents without the tool `task_done`."""
     row = await agents.get(tx, ctx.identity.removeprefix(AGENT)) if ctx.identity.startswith(AGENT) else None
     if row is None or row.role != _ORCHESTRATOR or state_machine.has_task_done(task.runtime):
         _check_own(ctx, task, "close")
 
 
-def _check_own(ctx: Context, task: Task, what: str) -> None:
+def _check_own(ctx: Context[TaskServices], task: Task, what: str) -> None:
     if ctx.identity.startswith(AGENT) and task.operator != ctx.identity:
         raise NotPermitted(f"an agent may {what} only what it asked for itself.")

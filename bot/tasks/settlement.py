@@ -19,7 +19,7 @@ from database.queries.spending.usage_ledger import Copied
 from fleet.errors import FleetError
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
+    from bot.tasks.services import TaskServices
     from database.queries.tasks import Task
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ PATIENCE_S = 60.0
 class Settling:
     """Of one host's tasks."""
 
-    services: Services
+    services: TaskServices
     _left: dict[str, float] = field(default_factory=dict)
     """Tasks that are about to end or did, and since when that is known, by the clock that nobody sets."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)

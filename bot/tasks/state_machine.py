@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.config.schema import Settings
+    from bot.tasks.services import TaskServices
     from budget.dispatch.next_task import TaskWait
     from database.queries.agents.agents import AgentRow
     from database.queries.chat.questions import Question
@@ -89,7 +89,7 @@ def retry_pause(attempt: int) -> float:
 class TaskSteps:
     """Steps of tasks, and what is told of them."""
 
-    services: Services
+    services: TaskServices
     ending: Callable[[str], None] = lambda _: None
     """Called with the id of a task that an agent had and that is about to end."""
 

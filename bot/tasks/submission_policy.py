@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.commands.context import Context
+    from bot.tasks.services import TaskServices
     from budget.windows.pace_admission import Urgency
 
 
-async def urgency_of_agent(ctx: Context, wanted: Urgency) -> Urgency:
+async def urgency_of_agent(ctx: Context[TaskServices], wanted: Urgency) -> Urgency:
     """How urgent a task is that an agent asks for."""
     async with ctx.services.store.read() as tx:
         row = await agents.get(tx, ctx.identity.removeprefix(AGENT))
@@ -60,7 +61,7 @@ async def payer_of(tx: AsyncConnection, identity: str, people: Mapping[str, Sequ
     return None if row is None else f"role:{row.role}"
 
 
-async def check_room(tx: AsyncConnection, ctx: Context) -> None:
+async def check_room(tx: AsyncConnection, ctx: Context[TaskServices]) -> None:
     """Refuse one more than whoever asks may have in the queue.
 
     Raises:

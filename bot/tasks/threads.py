@@ -23,8 +23,8 @@ from database.queries.tasks import ENDED
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
     from bot.commands.context import Context
+    from bot.tasks.services import TaskServices
     from core.crash_points import Step
     from database.queries.tasks import Task
 
@@ -34,11 +34,11 @@ _LOOK_BACK_S = 2 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class TaskThreads:
-    services: Services
+    services: TaskServices
 
     # --- opening ------------------------------------------------------------------------------------------------
 
-    def key_for(self, ctx: Context) -> str | None:
+    def key_for(self, ctx: Context[TaskServices]) -> str | None:
         """The outbox key under which the answer to this command will open a thread; None: it opens none, as nobody asks
         in a room with threads."""
         origin = ctx.origin

@@ -26,9 +26,9 @@ from database.queries.operations.posted_reports import ReportRow
 from database.queries.spending import usage_ledger
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
     from bot.config.schema import Settings
     from bot.config.telemetry import Telemetry
+    from bot.egress_client.services import EgressServices
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ LIMIT_S = 15.0
 _WEEK = 7 * 86_400.0
 
 
-async def contents(services: Services) -> bytes:
+async def contents(services: EgressServices) -> bytes:
     """What would go now."""
     settings: Settings = services.settings
     since = services.clock() - _WEEK
@@ -65,7 +65,7 @@ async def contents(services: Services) -> bytes:
     )
 
 
-async def preview(services: Services) -> Reply:
+async def preview(services: EgressServices) -> Reply:
     """Exactly what would go, and whether it does."""
     telemetry: Telemetry = services.settings.telemetry
     body = await contents(services)
@@ -78,7 +78,7 @@ async def preview(services: Services) -> Reply:
     return Reply(f"{goes}\n\n{markdown.code_block(text, 'json')}", data)
 
 
-async def send(services: Services) -> None:
+async def send(services: EgressServices) -> None:
     """Send it, if it is switched on and today (UTC) nobody has. That it could not be sent is a line in the log."""
     telemetry: Telemetry = services.settings.telemetry
     if not telemetry.enabled or telemetry.url is None:

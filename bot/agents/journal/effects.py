@@ -9,20 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bot.agents.journal.projection import (
-    AgentCondition,
-    AskPermission,
-    Called,
-    CallOver,
-    Fell,
-    GrantGiven,
-    Note,
-    Progress,
-    Receipt,
-    Settle,
-)
+from bot.agents.journal.projection import AgentCondition, Called, CallOver, Fell, GrantGiven, Note, Progress, Receipt
 from bot.agents.journal.tool_calls import call_id, call_of
-from bot.approvals.requests import PermissionRequests
+from bot.approvals.requests import AskPermission, PermissionRequests, Settle
 from bot.commands.syntax import command_line
 from bot.messaging import mirror_inbound
 from bot.messaging.agent_channel import Voice, by, nameless

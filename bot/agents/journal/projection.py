@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from bot.agents.journal.turn_view import TurnView
+from bot.approvals.requests import AskPermission, Settle
 from bot.commands import sections
 from bot.commands.syntax import command_line, from_shell, named_in, written
 from bot.text import markdown
@@ -65,26 +66,6 @@ class Receipt:
     state: str
     turn: str | None = None
     detail: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AskPermission:
-    """The runtime asks for a permission."""
-
-    incarnation: int
-    asked: events.PermissionAsked
-    at: float
-    message: str | None
-    """The message whose turn it is about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """A permission request is over."""
-
-    incarnation: int
-    answered: events.PermissionAnswered
-    at: float
 
 
 @dataclass(frozen=True, slots=True)

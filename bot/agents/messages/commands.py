@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bot.agents.services import AgentServices
 from bot.auth.permission import OPERATOR
 from bot.commands.argument_types import AgentName, LetterId, Rest
 from bot.commands.context import Context
@@ -12,7 +13,7 @@ _TURN_OVER_S = 3
 
 
 @command("send", permission=OPERATOR, help_section="talking")
-async def send(ctx: Context, name: AgentName, text: Rest) -> Reply:
+async def send(ctx: Context[AgentServices], name: AgentName, text: Rest) -> Reply:
     """Put a message into an agent's queue. It waits for the end of the running turn.
 
     Args:
@@ -25,7 +26,7 @@ async def send(ctx: Context, name: AgentName, text: Rest) -> Reply:
 
 
 @command("steer", permission=OPERATOR, help_section="talking")
-async def steer(ctx: Context, name: AgentName, text: Rest) -> Reply:
+async def steer(ctx: Context[AgentServices], name: AgentName, text: Rest) -> Reply:
     """Interrupt an agent: its running turn is cancelled, and this message goes first.
 
     Args:
@@ -38,7 +39,7 @@ async def steer(ctx: Context, name: AgentName, text: Rest) -> Reply:
 
 
 @command("cancel", permission=OPERATOR, help_section="talking")
-async def cancel(ctx: Context, name: AgentName) -> Reply:
+async def cancel(ctx: Context[AgentServices], name: AgentName) -> Reply:
     """Cancel an agent's running turn. What waits in its queue comes next.
 
     Args:
@@ -66,7 +67,7 @@ async def cancel(ctx: Context, name: AgentName) -> Reply:
 
 
 @command("dead-letters", permission=OPERATOR, help_section="talking", audited=False, effects=False)
-async def dead_letters(ctx: Context) -> Reply:
+async def dead_letters(ctx: Context[AgentServices]) -> Reply:
     """What could not be delivered, or may not have been, in either direction."""
     from bot.agents.messages.outgoing import stranded
 
@@ -74,7 +75,7 @@ async def dead_letters(ctx: Context) -> Reply:
 
 
 @command("retry", permission=OPERATOR, help_section="talking")
-async def retry(ctx: Context, id: LetterId) -> Reply:
+async def retry(ctx: Context[AgentServices], id: LetterId) -> Reply:
     """Send again what could not be delivered, or what a crash left uncertain.
 
     Args:

@@ -21,6 +21,7 @@ from fleet.control.task_attempt_ids import task_of
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from bot.agents.services import AgentServices
     from bot.commands.context import Context
     from connectors.contract.messages import OutboundContent
     from database.queries.agents.agent_messages import AgentMessage
@@ -31,7 +32,7 @@ SHORT = 8
 _LISTED = 5
 
 
-async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "steer"]) -> Reply:
+async def post(ctx: Context[AgentServices], name: str, text: str, *, mode: Literal["queue", "steer"]) -> Reply:
     """`send` and `steer`. The answer to it appears in the agent's thread."""
     agents = ctx.services.agents
     row = await agents.get(name)
@@ -81,7 +82,7 @@ async def post(ctx: Context, name: str, text: str, *, mode: Literal["queue", "st
     return Reply(note, {"id": ctx.run_id, "state": state})
 
 
-async def stranded(ctx: Context) -> Reply:
+async def stranded(ctx: Context[AgentServices]) -> Reply:
     """Both directions: messages to agents, and messages to chat."""
     async with ctx.services.store.read() as tx:
         inward = await agent_messages.stranded(tx)
@@ -136,7 +137,7 @@ def _gist(content: OutboundContent) -> str:
             return f"the thread's name {title}"
 
 
-async def send_again(ctx: Context, wanted: str) -> Reply:
+async def send_again(ctx: Context[AgentServices], wanted: str) -> Reply:
     """Send what did not arrive once more.
 
     A dead letter goes under its own id: should the agent host have had it after all, it stays one message there. What

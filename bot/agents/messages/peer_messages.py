@@ -11,8 +11,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from bot.agents.journal.projection import AskPermission, Settle
 from bot.agents.messages.onboarding_prompt import address
+from bot.approvals.requests import AskPermission, Settle
 from bot.messaging.composer import MessagePlace
 from bot.text import markdown
 from bot.text.errors import UserError

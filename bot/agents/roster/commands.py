@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bot.agents.services import AgentServices
 from bot.auth.permission import OPERATOR, VIEWER
 from bot.commands.argument_types import AccountName, AgentName, RoleName, RoleWords, RuntimeName, SandboxName
 from bot.commands.context import Context
@@ -13,11 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from bot.app.services import Services
-
 
 @command("roster", permission=VIEWER, help_section="fleet", audited=False, effects=False)
-async def roster(ctx: Context) -> Reply:
+async def roster(ctx: Context[AgentServices]) -> Reply:
     """The roster: who is in it, what is wrong with it, and what of it is not applied yet."""
     from bot.agents.roster.service import look
 
@@ -25,7 +24,7 @@ async def roster(ctx: Context) -> Reply:
 
 
 @command("roster apply", permission=OPERATOR, help_section="fleet")
-async def roster_apply(ctx: Context) -> Reply:
+async def roster_apply(ctx: Context[AgentServices]) -> Reply:
     """Do what roster.yaml and muster.yaml say by now, and say what that was.
 
     Of muster.yaml, accounts, budgets, sandbox profiles and schedules are taken up at once; the rest waits for a restart
@@ -39,7 +38,7 @@ async def roster_apply(ctx: Context) -> Reply:
 
 
 @command("roles", permission=VIEWER, help_section="fleet", audited=False, effects=False)
-async def roles(ctx: Context, name: RoleWords | None = None) -> Reply:
+async def roles(ctx: Context[AgentServices], name: RoleWords | None = None) -> Reply:
     """What agents can be for: each role's mandate, or all of one role's page.
 
     Args:
@@ -52,7 +51,7 @@ async def roles(ctx: Context, name: RoleWords | None = None) -> Reply:
 
 @command("add", permission=OPERATOR, help_section="fleet")
 async def add(
-    ctx: Context,
+    ctx: Context[AgentServices],
     name: AgentName,
     *,
     role: RoleName | None = None,
@@ -102,14 +101,14 @@ async def add(
     return await add_agent(ctx, name, entry, instead_of=instead_of)
 
 
-async def _can_go(services: Services, arguments: Mapping[str, Any]) -> None:
+async def _can_go(services: AgentServices, arguments: Mapping[str, Any]) -> None:
     from bot.agents.roster.service import check_known
 
     await check_known(services, arguments["name"])
 
 
 @command("remove", permission=OPERATOR, help_section="fleet", confirm=True, check=_can_go)
-async def remove(ctx: Context, name: AgentName, *, now: bool = False) -> Reply:
+async def remove(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
     """Take an agent out of the roster and stop it when its turn ends. Its workspace and its session stay.
 
     The only orchestrator cannot be removed, nor the only enhancer, unless the roster is a minimal one.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.commands.context import Context
     from bot.config.loader import Check
     from database.queries.agents.agents import AgentRow
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 _NAMED = 20
 
 
-async def checked(services: Services) -> Check:
+async def checked(services: AgentServices) -> Check:
     """Both files as they stand now. What is wrong with muster.yaml is not the roster's."""
     from bot.config.loader import check
 
     return await asyncio.to_thread(check, services.paths)
 
 
-async def usable(services: Services) -> Roster:
+async def usable(services: AgentServices) -> Roster:
     """The roster as it stands now.
 
     Raises:
@@ -62,7 +62,7 @@ async def usable(services: Services) -> Roster:
 # --- looking -----------------------------------------------------------------------------------------------------
 
 
-async def look(ctx: Context) -> Reply:
+async def look(ctx: Context[AgentServices]) -> Reply:
     services = ctx.services
     found = await checked(services)
     fleet = found.roster or Roster()
@@ -79,7 +79,7 @@ def _drift(fleet: Roster, rows: Iterable[AgentRow]) -> list[RosterChange]:
     return drift.changes(rows, {entry.name: entry for entry in fleet.agents})
 
 
-async def show_roles(ctx: Context, name: str | None) -> Reply:
+async def show_roles(ctx: Context[AgentServices], name: str | None) -> Reply:
     library = await asyncio.to_thread(roles.library, ctx.services.paths.roles)
     if name is None:
         return Reply(roster_view.roles_text(library), [roster_view.role_as_json(role) for role in library])
@@ -93,7 +93,9 @@ async def show_roles(ctx: Context, name: str | None) -> Reply:
 # --- changing ----------------------------------------------------------------------------------------------------
 
 
-async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instead_of: str | None) -> Reply:
+async def add_agent(
+    ctx: Context[AgentServices], name: str, entry: Mapping[str, Any], *, instead_of: str | None
+) -> Reply:
     services = ctx.services
     for key, why in (
         ("sandbox", "An agent without a sandbox acts as the person who runs Muster"),
@@ -131,13 +133,13 @@ async def add_agent(ctx: Context, name: str, entry: Mapping[str, Any], *, instea
     return Reply(text, {"name": name, "added": True, "role": role, "replaced": instead_of})
 
 
-async def _settle_units(services: Services, fleet: Roster) -> str:
+async def _settle_units(services: AgentServices, fleet: Roster) -> str:
     """Give who is in the roster its systemd unit, and take away that of who is not. What to say of what was refused."""
     refused = await asyncio.to_thread(systemd_units.settle, services.paths, fleet.agents)
     return "".join(f"\n\n⚠️ {services.redact(line)}" for line in refused)
 
 
-async def _standing(services: Services, name: str) -> dict[str, Any] | None:
+async def _standing(services: AgentServices, name: str) -> dict[str, Any] | None:
     """The entry of that name as roster.yaml has it, before anything is done."""
     try:
         fleet = await asyncio.to_thread(services.planner.read_roster)
@@ -161,12 +163,12 @@ def _added_before(name: str, wanted: Mapping[str, Any], standing: Mapping[str, A
     return Reply(f"{name} is in the roster already; nothing was changed.", data)
 
 
-async def remove_agent(ctx: Context, name: str, *, now: bool) -> Reply:
+async def remove_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply:
     async with custody(ctx, name, "remove") as held:
         return await _remove(held, name, now=now)
 
 
-async def check_known(services: Services, name: str) -> None:
+async def check_known(services: AgentServices, name: str) -> None:
     """See whether there is such an agent, in the roster or in the register.
 
     Raises:
@@ -178,14 +180,14 @@ async def check_known(services: Services, name: str) -> None:
         raise await _unknown(services, name)
 
 
-async def _unknown(services: Services, name: str) -> UserError:
+async def _unknown(services: AgentServices, name: str) -> UserError:
     fleet = await asyncio.to_thread(services.planner.read_roster)
     names = [entry.name for entry in fleet.agents]
     there = f"{there_are(names[:_NAMED])}." if names else "There is nobody in it."
     return UserError(f"No agent of the roster is called {name!r}.{suggestion(name, names)} {there}")
 
 
-async def _remove(ctx: Context, name: str, *, now: bool) -> Reply:
+async def _remove(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply:
     services = ctx.services
     known = await ctx.once("before", lambda: _standing(services, name))
     async with services.store.read() as tx:
@@ -204,7 +206,7 @@ async def _remove(ctx: Context, name: str, *, now: bool) -> Reply:
     return Reply(f"{gone}{stops or ''}{unsettled}", data)
 
 
-async def _leave(ctx: Context, name: str, *, now: bool) -> str | None:
+async def _leave(ctx: Context[AgentServices], name: str, *, now: bool) -> str | None:
     """Stop who left the roster. What to say of that; None when it does not run."""
     services = ctx.services
     async with services.store.read() as tx:
@@ -224,7 +226,7 @@ async def _leave(ctx: Context, name: str, *, now: bool) -> str | None:
 # --- applying ----------------------------------------------------------------------------------------------------
 
 
-async def apply(ctx: Context) -> Reply:
+async def apply(ctx: Context[AgentServices]) -> Reply:
     services = ctx.services
     fleet = await usable(services)
     reloaded = await services.reload()
@@ -258,7 +260,7 @@ async def apply(ctx: Context) -> Reply:
     return Reply(text, {"changes": data, "settings": settings}, ok=well and all(each["done"] for each in done))
 
 
-async def _apply_one(ctx: Context, change: RosterChange, row: AgentRow | None) -> str:
+async def _apply_one(ctx: Context[AgentServices], change: RosterChange, row: AgentRow | None) -> str:
     """Do one change; what was done.
 
     Raises:
@@ -272,7 +274,7 @@ async def _apply_one(ctx: Context, change: RosterChange, row: AgentRow | None) -
     return await _restart(ctx, row)
 
 
-async def _restart(ctx: Context, row: AgentRow) -> str:
+async def _restart(ctx: Context[AgentServices], row: AgentRow) -> str:
     services = ctx.services
     plan = await asyncio.to_thread(services.planner.replan, row)
 
@@ -286,7 +288,7 @@ async def _restart(ctx: Context, row: AgentRow) -> str:
     return f"It starts again {'when its turn ends' if services.agents.in_turn(row.name) else 'now'}.{warnings_of(plan)}"
 
 
-async def _launch(ctx: Context, name: str) -> str:
+async def _launch(ctx: Context[AgentServices], name: str) -> str:
     services = ctx.services
     plan = await asyncio.to_thread(services.planner.plan, name, {})
     connector, room = await room_for(ctx, plan, here=False)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bot.agents.status import AgentView
     from bot.config.loader import Check
+    from bot.messaging.fleet_port import AgentView
     from core.validation_errors import Problem
     from fleet.roles import Library, Role
     from fleet.roster.drift import RosterChange

@@ -17,18 +17,18 @@ from bot.pacing import session_admission
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bot.app.services import Services
     from bot.commands.executor import Executor
     from bot.config.loader import Settings
     from bot.config.paths import Paths
     from bot.messaging.composer import Composer
+    from bot.reports.services import ReportServices
     from connectors.contract.connector_protocol import Connector
     from fleet.roster.cache import LatestRoster
     from fleet.sandbox.egress_grant import EgressGrant, WayAsked
 
 
 async def make(
-    services: Services,
+    services: ReportServices,
     executor: Executor,
     speaker: Composer,
     connectors: Mapping[str, Connector],

@@ -20,14 +20,14 @@ from bot.reports.poster import Reports
 from bot.spending.service import holding
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
     from bot.commands.executor import Executor
     from bot.egress_client.source import EgressSource
     from bot.messaging.composer import Composer
+    from bot.reports.services import ReportServices
     from fleet.roster.cache import LatestRoster
 
 
-def meter(services: Services, egress: EgressSource | None) -> None:
+def meter(services: ReportServices, egress: EgressSource | None) -> None:
     """Make what agents are kept with.
 
     Args:
@@ -49,7 +49,7 @@ def meter(services: Services, egress: EgressSource | None) -> None:
     services.pace = PaceService(services=services)
 
 
-def hand_out(services: Services, executor: Executor, speaker: Composer, roster: LatestRoster) -> None:
+def hand_out(services: ReportServices, executor: Executor, speaker: Composer, roster: LatestRoster) -> None:
     """Make what gives agents their tasks, and what reports of all.
 
     Args:

@@ -14,37 +14,41 @@ from connectors.delivery.service import Delivery, DeliverySettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bot.app.services import Services
     from bot.commands.executor import Executor
+    from bot.interfaces.chat.duplicate_events import Overlap
     from bot.messaging.composer import Composer
+    from bot.reports.services import ReportServices
     from connectors.contract.connector_protocol import Connector
     from connectors.contract.messages import Health
 
 
 async def make(
-    services: Services,
+    services: ReportServices,
     executor: Executor,
     speaker: Composer,
     connectors: Mapping[str, Connector],
     broken: Mapping[str, Health],
-) -> None:
-    """Make `services.conversations` and `services.delivery`.
+    overlap: Overlap,
+) -> Conversations:
+    """Make `services.delivery`, and who deals with what people say.
 
     Args:
         services: what there is by now.
         executor: runs the commands that come in.
         speaker: puts words into the shape of a connector.
         connectors: by their names.
+        overlap: which of them may read the same.
         broken: why those that are configured and cannot be made cannot.
     """
     utterances = Utterances(services.store)
-    services.conversations = conversations = Conversations(
+    conversations = Conversations(
         services,
         executor,
         speaker,
         Strangers(services, speaker),
         Pictures(services.paths.incoming, connectors.get),
         utterances,
+        overlap,
     )
     services.delivery = Delivery(
         services.store,
@@ -56,3 +60,4 @@ async def make(
         on_outcome=utterances.decided,
         on_failed=conversations.given_up,
     )
+    return conversations

@@ -13,13 +13,14 @@ from bot.telemetry import sender as telemetry
 from scheduler.jobs import Job, Jobs
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
     from bot.app.wiring.monitoring import Watching
     from bot.config.loader import Settings
     from bot.config.paths import Paths
+    from bot.interfaces.chat.router import Conversations
+    from bot.reports.services import ReportServices
 
 
-def make(services: Services, watching: Watching) -> None:
+def make(services: ReportServices, watching: Watching, conversations: Conversations) -> None:
     """Make `services.jobs`; everything that they call is there."""
     settings: Settings = services.settings
     paths: Paths = services.paths
@@ -29,7 +30,7 @@ def make(services: Services, watching: Watching) -> None:
     )
     services.jobs = Jobs(
         (
-            Job("confirmations", 30.0, services.conversations.confirmations.lapse),
+            Job("confirmations", 30.0, conversations.confirmations.lapse),
             Job("retention", 3600.0, lambda: retention_job.sweep(store, paths, clock, settings.retention.files)),
             Job("abandoned", 3600.0, services.delivery.abandon),
             Job("sums", 3600.0, Recount(store, clock, services.pace.doubt).next),

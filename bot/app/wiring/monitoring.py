@@ -15,28 +15,29 @@ from fleet.supervision.health_findings import HealthThresholds
 from scheduler.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
     from bot.config.loader import Settings
     from bot.messaging.composer import Composer
+    from bot.reports.services import ReportServices
     from fleet.roster.cache import LatestRoster
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watching:
+    lookout: Lookout
     watchdog: Watchdog
     job_alarms: JobAlarms
     outages: Outages
 
 
-def make(services: Services, speaker: Composer, roster: LatestRoster) -> Watching:
-    """Make `services.lookout` and `services.watches`, the watchdog, and what tells of jobs that fail.
+def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> Watching:
+    """Make `services.watches`, the watchdog, and what tells of jobs that fail.
 
     Args:
         services: what there is by now; agents and delivery among it.
         speaker: puts words into the shape of a connector.
         roster: roster.yaml as it was read last.
     """
-    services.lookout = lookout = Lookout(
+    lookout = Lookout(
         store=services.store,
         agents=services.agents,
         roster=roster,
@@ -45,6 +46,7 @@ def make(services: Services, speaker: Composer, roster: LatestRoster) -> Watchin
         redact=services.redact,
     )
     services.watches = Watches(services)
+    services.drift = lookout.drift
     alarms = Alarms(
         speaker=speaker,
         redaction=services.redact,
@@ -84,7 +86,7 @@ def make(services: Services, speaker: Composer, roster: LatestRoster) -> Watchin
         rooms=connectors.main_rooms(services.settings),
         prefix=services.settings.command_prefix,
     )
-    return Watching(watchdog=watchdog, job_alarms=job_alarms, outages=outages)
+    return Watching(lookout=lookout, watchdog=watchdog, job_alarms=job_alarms, outages=outages)
 
 
 def _limits(settings: Settings) -> HealthThresholds:

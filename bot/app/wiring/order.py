@@ -12,13 +12,13 @@ from bot.monitoring import agent_counts
 from core.errors import RegisterAway
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
     from bot.app.wiring.monitoring import Watching
     from bot.commands.executor import Executor
     from bot.interfaces.mcp.server import ToolDoor
+    from bot.reports.services import ReportServices
 
 
-def stages(services: Services, executor: Executor, tools: ToolDoor, watching: Watching) -> list[Stage]:
+def stages(services: ReportServices, executor: Executor, tools: ToolDoor, watching: Watching) -> list[Stage]:
     """Every part that runs, each behind what it uses and before what uses it."""
     gateway = Gateway(services, executor, services.paths.gateway_socket)
 
@@ -51,7 +51,7 @@ def stages(services: Services, executor: Executor, tools: ToolDoor, watching: Wa
     ]
 
 
-async def _after_outages(services: Services, executor: Executor) -> None:
+async def _after_outages(services: ReportServices, executor: Executor) -> None:
     """What an outage of the register cut off is taken up when it is over, as it would be after a restart."""
     while True:
         await services.store.returned.wait()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.commands.executor import Executor, Progress, RunOutcome
     from bot.messaging.event_hub import Subscription
 
@@ -58,7 +58,7 @@ _log = structlog.get_logger("gateway")
 class Gateway:
     """Listens on `path`."""
 
-    services: Services
+    services: AgentServices
     executor: Executor
     path: Path
     _runner: web.AppRunner | None = None

@@ -15,7 +15,7 @@ from database.queries.operations import command_runs
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.commands.executor import Executor, RunOutcome
     from bot.interfaces.chat import command_input
     from bot.messaging.replies import Replies
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Confirmations:
-    services: Services
+    services: AgentServices
     executor: Executor
     replies: Replies
 

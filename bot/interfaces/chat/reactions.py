@@ -19,7 +19,7 @@ from database.queries.chat import approvals
 from database.queries.operations import audit_log
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.auth.permissions import Authority
     from bot.interfaces.chat.confirmations import Confirmations
     from bot.messaging.own_messages import Utterances
@@ -36,7 +36,7 @@ _GONE = "What this button belongs to is over, and so old that nothing more is kn
 
 @dataclass(frozen=True, slots=True)
 class Reactions:
-    services: Services
+    services: AgentServices
     replies: Replies
     confirmations: Confirmations
     utterances: Utterances

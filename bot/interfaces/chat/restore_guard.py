@@ -19,7 +19,7 @@ from connectors.delivery import inbox, outbox
 from database.queries.operations import restored_backup
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.messaging.composer import Composer
     from connectors.delivery.inbox import Arrival
     from connectors.delivery.receiver import Handler
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-async def held_back(services: Services, speaker: Composer, handle: Handler) -> Handler:
+async def held_back(services: AgentServices, speaker: Composer, handle: Handler) -> Handler:
     """What deals with events: `handle` itself, or in a register that was restored, only with those sent since.
 
     The moment is the sender's, as the chat system tells it; that of what never left this machine is ours.
@@ -46,13 +46,13 @@ async def held_back(services: Services, speaker: Composer, handle: Handler) -> H
     return only_newer
 
 
-async def _is_operators(services: Services, arrival: Arrival) -> bool:
+async def _is_operators(services: AgentServices, arrival: Arrival) -> bool:
     # What strangers write is turned away in any case, within its own bounds.
     inbound = arrival.inbound
     return bool(await services.operators.permission(inbound.identity, inbound.groups))
 
 
-async def _hold_back(services: Services, speaker: Composer, arrival: Arrival, restored_at: float) -> None:
+async def _hold_back(services: AgentServices, speaker: Composer, arrival: Arrival, restored_at: float) -> None:
     inbound, now = arrival.inbound, services.clock()
     log.info("chat.held_back", connector=inbound.connector, event_id=inbound.event_id, sent_at=inbound.sent_at)
     async with services.store.write(REMARK) as tx:

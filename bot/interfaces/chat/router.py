@@ -19,6 +19,7 @@ from bot.commands.executor import RunRequest
 from bot.commands.syntax import command_line, from_shell
 from bot.interfaces.chat import command_input
 from bot.interfaces.chat.confirmations import Confirmations
+from bot.interfaces.chat.duplicate_events import Overlap
 from bot.interfaces.chat.reactions import Reactions
 from bot.interfaces.chat.thread_rearchive import WokenThreads
 from bot.messaging.mirror_inbound import Mirror
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.auth.permissions import Authority
     from bot.commands.executor import Executor, RunOutcome
     from bot.interfaces.chat.unknown_senders import Strangers
@@ -65,12 +66,14 @@ LONGEST_MESSAGE = 100_000
 
 @dataclass(slots=True)
 class Conversations:
-    services: Services
+    services: AgentServices
     executor: Executor
     speaker: Composer
     strangers: Strangers
     pictures: Pictures
     utterances: Utterances
+    overlap: Overlap = field(default_factory=Overlap)
+    """Which connectors may read the same."""
     replies: Replies = field(init=False)
     mirror: Mirror = field(init=False)
     confirmations: Confirmations = field(init=False)
@@ -95,9 +98,9 @@ class Conversations:
         if isinstance(inbound.body, Remark):
             await self.replies.answer(arrival, from_shell(inbound.body.text, self.services.table))
             return
-        if inbound.connector in self.services.overlap.rooms:
+        if inbound.connector in self.overlap.rooms:
             async with self.services.store.read() as tx:
-                why_not = await self.services.overlap.why_not(tx, arrival)
+                why_not = await self.overlap.why_not(tx, arrival)
             if why_not is not None:
                 await self.replies.answer(arrival, None, detail=why_not)
                 return

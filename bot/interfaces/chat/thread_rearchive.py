@@ -19,7 +19,7 @@ from database.queries.agents import agents
 from database.queries.chat import thread_titles
 
 if TYPE_CHECKING:
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from connectors.contract.messages import Inbound
 
 WAKE = declare("titles.wake")
@@ -28,7 +28,7 @@ PUT_AWAY = declare("titles.put_away")
 
 @dataclass(frozen=True, slots=True)
 class WokenThreads:
-    services: Services
+    services: AgentServices
     _open: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     """Of conversations that were put away: the key of the message that opened each, and what it is called."""
 

@@ -20,7 +20,7 @@ from database.queries.operations import audit_log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.messaging.composer import Composer
     from connectors.contract.messages import Inbound
     from connectors.delivery.inbox import Arrival
@@ -39,7 +39,7 @@ _CLIP = 200
 
 @dataclass(frozen=True, slots=True)
 class Strangers:
-    services: Services
+    services: AgentServices
     speaker: Composer
 
     async def turn_away(self, arrival: Arrival) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bot.agents.messages.peer_messages import Peers
-    from bot.app.services import Services
+    from bot.agents.services import AgentServices
     from bot.commands.executor import Executor
     from bot.commands.registry import CommandTable
     from bot.commands.runs import RunOutcome
@@ -126,7 +126,7 @@ def tools_for(role: str, roles: Library, table: CommandTable) -> tuple[Tool, ...
 class ToolDoor:
     """Deals with the calls of all agents; `wake` it when a journal was read."""
 
-    services: Services
+    services: AgentServices
     executor: Executor
     peers: Peers
     link: Callable[[str], AgentLink | None]

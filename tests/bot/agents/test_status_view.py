@@ -6,7 +6,7 @@ import dataclasses
 from zoneinfo import ZoneInfo
 
 from bot.agents import status_view
-from bot.agents.status import AgentView
+from bot.messaging.fleet_port import AgentView
 from core.redaction import SecretMasker
 from fleet.journal.events import Event, JournalEntry, JournalPosition, TextChunk, ThoughtChunk, TurnEnded
 from fleet.supervision.health_findings import HealthFinding

@@ -11,14 +11,15 @@ from collections import Counter
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.app.services import Services
 from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Operators
 from bot.commands.context import Context, Origin
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable, Reply
 from bot.commands.runs import RunOutcome, RunRequest
+from bot.commands.services import CommandServices
 from bot.messaging.event_hub import EventHub
+from bot.reports.services import ReportServices
 from core import crash_points
 from database.engine.store import Store
 from database.queries.operations import audit_log
@@ -39,16 +40,16 @@ async def main(file: str) -> None:
         return "did it"
 
     @table.command("launch", permission=OPERATOR, help_section="x")
-    async def launch(ctx: Context) -> Reply:
+    async def launch(ctx: Context[CommandServices]) -> Reply:
         """Do something that must happen once."""
         return Reply(await ctx.commit("effect", effect))
 
     @table.command("kill", permission=OPERATOR, help_section="x", confirm=True)
-    async def kill(ctx: Context) -> Reply:
+    async def kill(ctx: Context[CommandServices]) -> Reply:
         """Do something that must happen once, when it is confirmed."""
         return Reply(await ctx.commit("effect", effect))
 
-    services = Services(
+    services = ReportServices(
         clock=lambda: 1_000_000.0,
         store=store,
         table=table,

@@ -10,6 +10,7 @@ from bot.commands.argument_types import AgentName, Rest, RuntimeName
 from bot.commands.completion import candidates
 from bot.commands.context import Context
 from bot.commands.registry import CommandTable, Reply
+from bot.commands.services import CommandServices
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def table() -> CommandTable:
 
     @table.command("launch", permission=VIEWER, help_section="x")
     async def launch(
-        ctx: Context,
+        ctx: Context[CommandServices],
         name: AgentName,
         *,
         runtime: RuntimeName | None = None,
@@ -29,12 +30,12 @@ def table() -> CommandTable:
         return Reply("")
 
     @table.command("send", permission=VIEWER, help_section="x")
-    async def send(ctx: Context, name: AgentName, text: Rest) -> Reply:
+    async def send(ctx: Context[CommandServices], name: AgentName, text: Rest) -> Reply:
         """X."""
         return Reply("")
 
     @table.command("grant revoke", permission=VIEWER, help_section="x")
-    async def grant_revoke(ctx: Context, id: str) -> Reply:
+    async def grant_revoke(ctx: Context[CommandServices], id: str) -> Reply:
         """X."""
         return Reply("")
 

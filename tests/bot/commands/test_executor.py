@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.app.services import Services
 from bot.auth.permission import ADMIN, OPERATOR, VIEWER
 from bot.auth.permissions import Operators
 from bot.commands.argument_types import AgentName
@@ -18,7 +17,9 @@ from bot.commands.context import Context, Origin
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable, Reply
 from bot.commands.runs import CONFIRM_WITHIN, NothingToConfirm, RunConflict, RunOutcome, RunRequest
+from bot.commands.services import CommandServices
 from bot.messaging.event_hub import EventHub
+from bot.reports.services import ReportServices
 from bot.text.errors import NotPermitted, UsageError, UserError
 from core.crash_points import declare
 from core.redaction import SecretMasker
@@ -47,7 +48,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.table = CommandTable()
-        self.services = Services(
+        self.services = ReportServices(
             clock=lambda: self.now,
             store=self.store,
             table=self.table,
@@ -90,7 +91,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 def _declare(world: World) -> None:
     @world.table.command("launch", permission=OPERATOR, help_section="fleet")
-    async def launch(ctx: Context, name: AgentName, *, task: str | None = None) -> Reply:
+    async def launch(ctx: Context[CommandServices], name: AgentName, *, task: str | None = None) -> Reply:
         """Start an agent."""
 
         async def spawn() -> list[str]:
@@ -109,19 +110,19 @@ def _declare(world: World) -> None:
         return Reply(f"launched {name}", {"id": name, "spawned": spawned, "recorded": recorded})
 
     @world.table.command("ps", permission=VIEWER, help_section="fleet", effects=False)
-    async def ps(ctx: Context) -> Reply:
+    async def ps(ctx: Context[CommandServices]) -> Reply:
         """Look."""
         world.done.append("ps")
         return Reply(f"look {len(world.done)}", [])
 
     @world.table.command("kill", permission=OPERATOR, help_section="fleet", confirm=True)
-    async def kill(ctx: Context, name: AgentName) -> Reply:
+    async def kill(ctx: Context[CommandServices], name: AgentName) -> Reply:
         """Kill."""
         world.done.append(f"kill {name}")
         return Reply(f"killed {name}")
 
     @world.table.command("break", permission=VIEWER, help_section="fleet")
-    async def break_(ctx: Context, how: str) -> Reply:
+    async def break_(ctx: Context[CommandServices], how: str) -> Reply:
         """Fail."""
         match how:
             case "user":
@@ -398,7 +399,7 @@ class TestConfirmation:
 
     async def test_what_runs_already_cannot_be_taken_back_and_does_not_lapse(self, world: World) -> None:
         @world.table.command("erase", permission=OPERATOR, help_section="x", confirm=True)
-        async def erase(ctx: Context) -> Reply:
+        async def erase(ctx: Context[CommandServices]) -> Reply:
             """Erase."""
             world.reached.set()
             await world.go.wait()
@@ -417,7 +418,7 @@ class TestConfirmation:
 
     async def test_a_confirmed_command_that_was_cut_off_is_taken_up(self, world: World) -> None:
         @world.table.command("erase", permission=OPERATOR, help_section="x", confirm=True)
-        async def erase(ctx: Context) -> Reply:
+        async def erase(ctx: Context[CommandServices]) -> Reply:
             """Erase."""
             world.reached.set()
             await world.go.wait()
@@ -470,7 +471,7 @@ async def test_progress_reaches_whoever_asked_and_never_hurts(world: World) -> N
     told: list[str] = []
 
     @world.table.command("work", permission=VIEWER, help_section="x")
-    async def work(ctx: Context) -> Reply:
+    async def work(ctx: Context[CommandServices]) -> Reply:
         """Work."""
         await ctx.progress("half of hunter22")
         return Reply("all")

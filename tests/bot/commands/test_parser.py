@@ -13,6 +13,7 @@ from bot.commands import parser
 from bot.commands.argument_types import AgentName, Duration, Rest
 from bot.commands.context import Context
 from bot.commands.registry import Command, CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.commands.syntax import written
 from bot.text.errors import UsageError
 
@@ -22,7 +23,7 @@ def _table() -> CommandTable:
 
     @table.command("launch", permission=OPERATOR, help_section="fleet")
     async def launch(
-        ctx: Context,
+        ctx: Context[CommandServices],
         name: AgentName,
         runtime: str | None = None,
         *,
@@ -37,7 +38,9 @@ def _table() -> CommandTable:
         return Reply("")
 
     @table.command("send", permission=OPERATOR, help_section="talking")
-    async def send(ctx: Context, name: AgentName, text: Rest, *, now: bool = False, lane: str | None = None) -> Reply:
+    async def send(
+        ctx: Context[CommandServices], name: AgentName, text: Rest, *, now: bool = False, lane: str | None = None
+    ) -> Reply:
         """X."""
         return Reply("")
 

@@ -9,6 +9,7 @@ from bot.auth.permission import ADMIN, OPERATOR, VIEWER, Permission
 from bot.commands.argument_types import AgentName, Duration, Rest, RuntimeName
 from bot.commands.context import Context
 from bot.commands.registry import CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.text.errors import UsageError
 
 
@@ -23,7 +24,7 @@ def table() -> CommandTable:
 
     @table.command("launch", permission=OPERATOR, help_section="fleet")
     async def launch(
-        ctx: Context,
+        ctx: Context[CommandServices],
         name: AgentName,
         runtime: RuntimeName | None = None,
         *,
@@ -47,17 +48,17 @@ def table() -> CommandTable:
         return Reply(name)
 
     @table.command("send", permission=OPERATOR, help_section="talking")
-    async def send(ctx: Context, name: AgentName, text: Rest, *, now: bool = False) -> Reply:
+    async def send(ctx: Context[CommandServices], name: AgentName, text: Rest, *, now: bool = False) -> Reply:
         """Say something."""
         return Reply(text)
 
     @table.command("grants", permission=VIEWER, help_section="approvals")
-    async def grants(ctx: Context) -> Reply:
+    async def grants(ctx: Context[CommandServices]) -> Reply:
         """What was allowed."""
         return Reply("")
 
     @table.command("grant revoke", permission=ADMIN, help_section="approvals", confirm=True)
-    async def grant_revoke(ctx: Context, id: str) -> Reply:
+    async def grant_revoke(ctx: Context[CommandServices], id: str) -> Reply:
         """Take back."""
         return Reply("")
 
@@ -155,31 +156,31 @@ def test_only_commands_within_the_permission_are_visible(table: CommandTable) ->
     assert len(table.visible(ADMIN)) == len(table) == 4
 
 
-async def _unknown(ctx: Context, when: complex) -> Reply:
+async def _unknown(ctx: Context[CommandServices], when: complex) -> Reply:
     """X."""
     return Reply("")
 
 
-async def _flag_in_order(ctx: Context, now: bool) -> Reply:
+async def _flag_in_order(ctx: Context[CommandServices], now: bool) -> Reply:
     """X."""
     return Reply("")
 
 
-async def _rest_first(ctx: Context, text: Rest, name: str) -> Reply:
+async def _rest_first(ctx: Context[CommandServices], text: Rest, name: str) -> Reply:
     """X."""
     return Reply("")
 
 
-async def _rest_option(ctx: Context, *, text: Rest) -> Reply:
+async def _rest_option(ctx: Context[CommandServices], *, text: Rest) -> Reply:
     """X."""
     return Reply("")
 
 
-async def _no_docstring(ctx: Context) -> Reply:
+async def _no_docstring(ctx: Context[CommandServices]) -> Reply:
     return Reply("")
 
 
-async def _wrong_help(ctx: Context) -> Reply:
+async def _wrong_help(ctx: Context[CommandServices]) -> Reply:
     """X.
 
     Args:
@@ -188,12 +189,12 @@ async def _wrong_help(ctx: Context) -> Reply:
     return Reply("")
 
 
-async def _many(ctx: Context, *names: str) -> Reply:
+async def _many(ctx: Context[CommandServices], *names: str) -> Reply:
     """X."""
     return Reply("")
 
 
-async def _either(ctx: Context, value: int | str) -> Reply:
+async def _either(ctx: Context[CommandServices], value: int | str) -> Reply:
     """X."""
     return Reply("")
 
@@ -209,7 +210,7 @@ def test_a_wrong_declaration_fails_when_it_is_made(function: object) -> None:
 
 
 def test_a_name_is_declared_once_and_is_one_or_two_words(table: CommandTable) -> None:
-    async def ok(ctx: Context) -> Reply:
+    async def ok(ctx: Context[CommandServices]) -> Reply:
         """X."""
         return Reply("")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import bot
-from bot.app.services import Services
 from bot.auth.permission import ADMIN, VIEWER
 from bot.auth.permissions import Operators
 from bot.commands import help as command_help
@@ -16,8 +15,10 @@ from bot.commands.context import Context
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable, Reply
 from bot.commands.runs import RunRequest
+from bot.commands.services import CommandServices
 from bot.commands.syntax import command_line, in_docstring, written
 from bot.messaging.event_hub import EventHub
+from bot.reports.services import ReportServices
 from bot.text import markdown
 from bot.text.errors import UsageError, UserError
 from database.engine.store import Store
@@ -56,7 +57,7 @@ async def test_every_door_answers_in_its_own_words(tmp_path: Path) -> None:
     table = CommandTable()
 
     @table.command("ps", permission=VIEWER, help_section="fleet")
-    async def ps(ctx: Context, how: str) -> Reply:
+    async def ps(ctx: Context[CommandServices], how: str) -> Reply:
         """Look, like `ps fine` does."""
         match how:
             case "fine":
@@ -72,7 +73,7 @@ async def test_every_door_answers_in_its_own_words(tmp_path: Path) -> None:
 
     store = await Store.open(f"sqlite:///{tmp_path}/register.db")
     clock = 1_000_000.0
-    services = Services(
+    services = ReportServices(
         clock=lambda: clock, store=store, table=table, operators=Operators(store, {}), events=EventHub()
     )
     executor = Executor(services)

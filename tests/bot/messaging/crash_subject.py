@@ -11,13 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from bot.app.services import Services
 from bot.approvals.questions import Questions
 from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Operators
 from bot.commands.context import Context
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.interfaces.chat.router import Conversations
 from bot.interfaces.chat.unknown_senders import Strangers
 from bot.messaging import progress_message
@@ -25,6 +25,7 @@ from bot.messaging.attachments import Pictures
 from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
 from bot.messaging.own_messages import Utterances
+from bot.reports.services import ReportServices
 from connectors.contract.messages import Batch, Inbound, Message, Replace, Text
 from connectors.delivery import inbox, outbox
 from connectors.delivery.inbox import Arrival
@@ -42,7 +43,7 @@ async def main(folder: Path) -> None:
     table, woken = CommandTable(), asyncio.Event()
 
     @table.command("work", permission=OPERATOR, help_section="x")
-    async def work(ctx: Context) -> Reply:
+    async def work(ctx: Context[CommandServices]) -> Reply:
         """Work."""
         for step in ("1 of 2", "2 of 2"):
             woken.clear()
@@ -57,7 +58,7 @@ async def main(folder: Path) -> None:
         now += 1.0
         return now
 
-    services = Services(
+    services = ReportServices(
         clock=clock,
         store=store,
         table=table,

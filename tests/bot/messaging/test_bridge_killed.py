@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import pytest
 from sqlalchemy import select
 
-from bot.app.services import Services
 from bot.approvals.questions import Questions
 from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Operators
@@ -23,6 +22,7 @@ from bot.messaging.bridge import Bridge
 from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.event_hub import EventHub
 from bot.messaging.own_messages import Utterances
+from bot.reports.services import ReportServices
 from connectors.contract.messages import Batch, Edit, Inbound, Message, Outbound, Redaction, Replace, Text
 from connectors.delivery import inbox, outbox
 from connectors.delivery.inbox import Arrival
@@ -36,6 +36,7 @@ from tests.bot.maintenance.installation import die_at
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bot.commands.services import CommandServices
     from connectors.contract.messages import InboundBody
 
 STEP = declare("tests.bridge_killed")
@@ -51,12 +52,12 @@ async def lived(folder: Path) -> Stands:
     table, now = CommandTable(), 1_000_000.0
 
     @table.command("work", permission=OPERATOR, help_section="x")
-    async def work(ctx: Context) -> Reply:
+    async def work(ctx: Context[CommandServices]) -> Reply:
         """Work."""
         del ctx
         return Reply("It is done.")
 
-    services = Services(
+    services = ReportServices(
         clock=lambda: now,
         store=store,
         table=table,

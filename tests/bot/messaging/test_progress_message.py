@@ -15,6 +15,7 @@ from bot.auth.permission import OPERATOR
 from bot.commands import sections
 from bot.commands.context import Context
 from bot.commands.registry import TABLE, CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.commands.syntax import command_line
 from bot.messaging import progress_message
 from bot.text.errors import UserError
@@ -33,7 +34,7 @@ class Work:
     steps: "asyncio.Queue[str | Exception | None]" = field(default_factory=asyncio.Queue)
     taken: int = 0
 
-    async def do(self, ctx: Context) -> Reply:
+    async def do(self, ctx: Context[CommandServices]) -> Reply:
         while (step := await self.steps.get()) is not None:
             if isinstance(step, Exception):
                 raise step
@@ -49,12 +50,12 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     table = CommandTable()
 
     @table.command("work", permission=OPERATOR, help_section="x")
-    async def long(ctx: Context) -> Reply:
+    async def long(ctx: Context[CommandServices]) -> Reply:
         """Work."""
         return await work.do(ctx)
 
     @table.command("overwork", permission=OPERATOR, help_section="x", confirm=True)
-    async def longer(ctx: Context) -> Reply:
+    async def longer(ctx: Context[CommandServices]) -> Reply:
         """Work, if that is really meant."""
         return await work.do(ctx)
 
@@ -189,7 +190,7 @@ async def test_an_event_that_is_given_up_leaves_nothing_at_work(home: House, wor
     async with services.store.write(GIVE_UP) as tx:
         arrival = await inbox.find(tx, "memory", event)
         assert arrival is not None
-        await services.conversations.given_up(tx, arrival, "a fault")
+        await home.orchestrator.conversations.given_up(tx, arrival, "a fault")
     services.delivery.wake()
     assert "A fault in Muster" in (await home.reply(event)).text
     await home.heard(ROOM, "✖ Failed.")

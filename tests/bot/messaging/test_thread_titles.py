@@ -163,7 +163,7 @@ def test_killed_at_this_place_a_thread_is_renamed_once(tmp_path: Path) -> None:
             await agents.add(tx, ROW)
         names = Titles(lambda connector: replace(ALL_CAPABILITIES, titles=True), lambda: 1.0)
         ours = SimpleNamespace(is_ours=lambda row: True)
-        await TitleSweep(names, store, ours, lambda: None).look()  # type: ignore[arg-type]
+        await TitleSweep(names, store, ours, lambda: None).look()
         named = await in_outbox(store)
         await store.close()
         return named
@@ -202,7 +202,7 @@ def test_killed_at_this_place_a_thread_is_put_away_again(tmp_path: Path) -> None
         woken = WokenThreads(services)  # type: ignore[arg-type]
         await woken.heard(said)
         await woken.dealt_with(said)
-        await TitleSweep(names, store, ours, lambda: None).look()  # type: ignore[arg-type]
+        await TitleSweep(names, store, ours, lambda: None).look()
         async with store.read() as tx:
             assert await thread_titles.every(tx) == {stopped.thread_key: ("⏹ coder0", True)}
         assert await in_outbox(store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from bot.agents.status import AgentView
+from bot.messaging.fleet_port import AgentView
 from bot.monitoring import agent_counts
 from bot.monitoring.agent_counts import Changes, counted
 from connectors.contract.agent_count_feed import AgentCounts

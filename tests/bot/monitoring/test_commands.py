@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import pytest
 
-from bot.app.services import Services
 from bot.auth.permission import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.auth.permissions import Operators
 from bot.commands import registry as command_table
@@ -20,6 +19,7 @@ from bot.commands.syntax import CHAT, written
 from bot.messaging.event_hub import EventHub
 from bot.monitoring import audit_view
 from bot.monitoring import commands as _admin
+from bot.reports.services import ReportServices
 from connectors.contract.connector_protocol import Device, DeviceState, NotReady, UnknownDevice
 from database.engine.store import Store
 from database.queries.operations.audit_log import AuditRow
@@ -40,7 +40,7 @@ class Office:
         async def parts() -> dict[str, Any]:
             return self.parts
 
-        self.services = Services(
+        self.services = ReportServices(
             clock=lambda: 1_000_000.0,
             store=self.store,
             table=command_table.TABLE,

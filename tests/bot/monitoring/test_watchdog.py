@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bot.agents.status import AgentView
+    from bot.messaging.fleet_port import AgentView
 
 KEY = "sk-ant-api03-aQ7" + "xK9w" * 20
 #: Heartbeats and sweeps as fast as a test wants them.
@@ -253,7 +253,7 @@ async def test_a_key_in_the_reason_of_a_failure_is_not_told_in_part(
 ) -> None:
     await home.launch("coder0")
     assert home.orchestrator is not None
-    lookout, view = home.orchestrator.services.lookout, Agents.view
+    lookout, view = home.orchestrator.lookout, Agents.view
 
     async def failed(self: Agents) -> list[AgentView]:
         verdict = Liveness(state="failed", evidence="journal", evidence_age_s=1.0, detail=f"no luck with {KEY}")

@@ -170,7 +170,7 @@ async def test_it_can_be_switched_off_for_an_agent_and_for_all(tmp_path: Path) -
     roster = "agents:\n- {name: coder0, auto_continue: false}\n- {name: coder1}\n"
     async with house(tmp_path, roster=roster) as home:
         async with home.open() as orchestrator:
-            await orchestrator.services.lookout.roster.refresh()
+            await orchestrator.services.roster.refresh()
             thread = await stopped(home)
             await look(home, DAY + 60)
             assert not await waiting(home)

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import insert, select
 
-from bot.app.services import Services
 from bot.auth.permissions import Operators
 from bot.commands.registry import CommandTable
 from bot.config.loader import load
@@ -22,6 +21,7 @@ from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
 from bot.pacing.snapshot import PaceSnapshot
 from bot.reports.poster import Reports
+from bot.reports.services import ReportServices
 from budget.windows.even_spread_line import EvenSpreadLine, Window
 from budget.windows.pace_admission import PacePolicy, WindowState
 from connectors.contract.messages import Capabilities, File, Message
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.agents.service import Agents
-    from bot.agents.status import AgentView
+    from bot.messaging.fleet_port import AgentView
     from bot.pacing.service import PaceService
     from bot.reports.chart import Figure
     from connectors.delivery.service import Delivery
@@ -128,7 +128,7 @@ class Newsroom:
         paths.prepare()
         paths.muster_yaml.write_text(SETTINGS + self.settings)
         self.now = self.now or self.started_at
-        self.services = Services(
+        self.services = ReportServices(
             clock=lambda: self.now,
             store=self.store,
             table=CommandTable(),

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from bot.agents.journal.projection import (
     AgentCondition,
-    AskPermission,
     Called,
     CallOver,
     Effect,
@@ -18,10 +17,10 @@ from bot.agents.journal.projection import (
     Note,
     Progress,
     Receipt,
-    Settle,
     Story,
     digest,
 )
+from bot.approvals.requests import AskPermission, Settle
 from bot.commands.syntax import written
 from core.redaction import SecretMasker
 from fleet.journal import events

@@ -302,7 +302,7 @@ async def test_a_persona_is_shown_beside_the_name_that_commands_take(home: House
     thread = await home.launch("coder0")
     assert home.orchestrator is not None
     assert any("**Ada** (coder0) · coder" in text for text in home.chat.texts(thread) + home.chat.texts(ROOM))
-    await home.orchestrator.services.lookout.look()
+    await home.orchestrator.lookout.look()
     assert "| coder0 (Ada) |" in await home.ask("!ps")
     (found,) = (await command(home, "ps")).data
     assert (found["name"], found["alias"]) == ("coder0", "Ada")

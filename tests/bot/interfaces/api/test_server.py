@@ -16,7 +16,6 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from bot.api_client import LINES
-from bot.app.services import Services
 from bot.auth.owner import owner_identity
 from bot.auth.permission import OPERATOR, VIEWER
 from bot.auth.permissions import Operators
@@ -24,11 +23,13 @@ from bot.commands.argument_types import AgentName, Duration, Rest
 from bot.commands.context import Context
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.commands.syntax import command_line
 from bot.interfaces.api import server as gateway_module
 from bot.interfaces.api.openapi import document
 from bot.interfaces.api.server import Gateway
 from bot.messaging.event_hub import EventHub
+from bot.reports.services import ReportServices
 from database.engine.store import Store
 
 
@@ -73,7 +74,7 @@ class Terminal:
 class Served:
     gateway: Gateway
     client: aiohttp.ClientSession
-    services: Services
+    services: ReportServices
     ran: list[str] = field(default_factory=list)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,7 +103,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         return {"agents": ["coder0"]}.get(source, [])
 
     async with await_store(tmp_path) as store:
-        services = Services(
+        services = ReportServices(
             clock=lambda: 1_000_000.0,
             store=store,
             table=CommandTable(),
@@ -138,7 +139,7 @@ def _declare(served: Served) -> None:
     table = served.services.table
 
     @table.command("send", permission=OPERATOR, help_section="talking")
-    async def send(ctx: Context, name: AgentName, text: Rest, *, by: Literal["a", "b"] = "a") -> Reply:
+    async def send(ctx: Context[CommandServices], name: AgentName, text: Rest, *, by: Literal["a", "b"] = "a") -> Reply:
         """Say something.
 
         Args:
@@ -149,12 +150,14 @@ def _declare(served: Served) -> None:
         return Reply(f"told {name}", {"id": ctx.run_id})
 
     @table.command("grant revoke", permission=OPERATOR, help_section="approvals", confirm=True)
-    async def grant_revoke(ctx: Context, id: str, *, for_: Duration | None = None, now: bool = False) -> Reply:
+    async def grant_revoke(
+        ctx: Context[CommandServices], id: str, *, for_: Duration | None = None, now: bool = False
+    ) -> Reply:
         """Take back."""
         return Reply(f"revoked {id} {for_}")
 
     @table.command("wait", permission=VIEWER, help_section="x")
-    async def wait(ctx: Context) -> Reply:
+    async def wait(ctx: Context[CommandServices]) -> Reply:
         """Wait."""
         served.ran.append("wait")
         served.reached.set()
@@ -162,7 +165,7 @@ def _declare(served: Served) -> None:
         return Reply("waited")
 
     @table.command("walk", permission=VIEWER, help_section="x")
-    async def walk(ctx: Context, *, fall: bool = False) -> Reply:
+    async def walk(ctx: Context[CommandServices], *, fall: bool = False) -> Reply:
         """Go on step by step."""
         served.ran.append("walk")
         await ctx.progress("half, see " + command_line("wait"))
@@ -170,7 +173,7 @@ def _declare(served: Served) -> None:
         return Reply("there", ok=not fall)
 
     @table.command("fail", permission=VIEWER, help_section="x")
-    async def fail(ctx: Context) -> Reply:
+    async def fail(ctx: Context[CommandServices]) -> Reply:
         """Fail."""
         return Reply("no", ok=False)
 

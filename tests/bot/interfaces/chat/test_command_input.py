@@ -9,6 +9,7 @@ from bot.commands import sections
 from bot.commands.argument_types import AgentName, Rest
 from bot.commands.context import Context
 from bot.commands.registry import CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.commands.syntax import written
 from bot.interfaces.chat import command_input
 from bot.interfaces.chat.command_input import CommandInput, Confirmation, Talk, confirmation, interpret, prepare
@@ -20,17 +21,17 @@ def table() -> CommandTable:
     table = CommandTable()
 
     @table.command("ps", permission=VIEWER, help_section="fleet")
-    async def ps(ctx: Context, *, all: bool = False) -> Reply:
+    async def ps(ctx: Context[CommandServices], *, all: bool = False) -> Reply:
         """The fleet."""
         return Reply("")
 
     @table.command("send", permission=OPERATOR, help_section="talking")
-    async def send(ctx: Context, name: AgentName, text: Rest) -> Reply:
+    async def send(ctx: Context[CommandServices], name: AgentName, text: Rest) -> Reply:
         """Say."""
         return Reply("")
 
     @table.command("grant revoke", permission=OPERATOR, help_section="approvals")
-    async def grant_revoke(ctx: Context, id: str) -> Reply:
+    async def grant_revoke(ctx: Context[CommandServices], id: str) -> Reply:
         """Take back."""
         return Reply("")
 

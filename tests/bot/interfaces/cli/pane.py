@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.app import pane_commands
-from bot.app.services import Services
 from bot.auth.permissions import Operators
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable
 from bot.config.paths import Paths
 from bot.interfaces.api.server import Gateway
 from bot.messaging.event_hub import EventHub
+from bot.reports.services import ReportServices
 from connectors.contract.agent_count_feed import Headcount
 from connectors.contract.messages import Batch, Outbound, Text
 from connectors.tmux.connector import TmuxConnector
@@ -66,7 +66,7 @@ class Muster:
         )
         self.connector.subscribe(self._accept)
         store = await Store.open(f"sqlite:///{self.paths.state}/register.db")
-        services = Services(
+        services = ReportServices(
             clock=lambda: 0.0,
             store=store,
             table=CommandTable(),

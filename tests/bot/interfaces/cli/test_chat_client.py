@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.app.services import Services
 from bot.auth.permissions import Operators
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable
@@ -19,6 +18,7 @@ from bot.interfaces.api.server import Gateway
 from bot.interfaces.cli import chat_client
 from bot.interfaces.cli.chat_client import NoSuchConnector, NotSaid, RemoteTerminal
 from bot.messaging.event_hub import EventHub
+from bot.reports.services import ReportServices
 from bot.text.errors import NotRunning
 from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import Batch, Message, OpenThread, Outbound, Text
@@ -51,7 +51,7 @@ class Muster:
         self.terminal = TerminalConnector("terminal", NoSettings(), self.folder)
         self.terminal.subscribe(self._accept)
         store = await Store.open(f"sqlite:///{self.folder}/register.db")
-        services = Services(
+        services = ReportServices(
             clock=lambda: 0.0,
             store=store,
             table=CommandTable(),

@@ -16,7 +16,6 @@ import pexpect
 import pytest
 
 from bot.api_client import Client
-from bot.app.services import Services
 from bot.auth.permission import OPERATOR, VIEWER
 from bot.auth.permissions import Operators
 from bot.commands import sections
@@ -24,9 +23,11 @@ from bot.commands.argument_types import AgentName, Rest
 from bot.commands.context import Context
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.interfaces.api.server import Gateway
 from bot.interfaces.cli import main as cli
 from bot.messaging.event_hub import EventHub
+from bot.reports.services import ReportServices
 from bot.text.errors import UserError
 from database.engine.store import Store
 
@@ -58,7 +59,7 @@ async def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIter
     async def complete(source: str) -> list[str]:
         return {"agents": ["coder0", "writer"]}.get(source, [])
 
-    services = Services(
+    services = ReportServices(
         clock=lambda: 1_000_000.0,
         store=store,
         table=CommandTable(),
@@ -79,12 +80,12 @@ async def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIter
 
 def declare(table: CommandTable, shell: Shell | None) -> None:
     @table.command("ps", permission=VIEWER, help_section="fleet", effects=False)
-    async def ps(ctx: Context, *, all: bool = False) -> Reply:
+    async def ps(ctx: Context[CommandServices], *, all: bool = False) -> Reply:
         """The fleet."""
         return Reply("| name |\n| --- |\n| coder\x1b[31m0 |", [{"name": "coder\x1b[31m0", "all": all}])
 
     @table.command("send", permission=OPERATOR, help_section="talking")
-    async def send(ctx: Context, name: AgentName, text: Rest, *, lane: int = 0) -> Reply:
+    async def send(ctx: Context[CommandServices], name: AgentName, text: Rest, *, lane: int = 0) -> Reply:
         """Say something.
 
         Args:
@@ -95,32 +96,32 @@ def declare(table: CommandTable, shell: Shell | None) -> None:
         return Reply("told", {"id": "m1", "state": "queued"})
 
     @table.command("grants", permission=VIEWER, help_section="approvals")
-    async def grants(ctx: Context) -> Reply:
+    async def grants(ctx: Context[CommandServices]) -> Reply:
         """What was allowed."""
         return Reply("none", [])
 
     @table.command("grant revoke", permission=OPERATOR, help_section="approvals", confirm=True)
-    async def grant_revoke(ctx: Context, id: str) -> Reply:
+    async def grant_revoke(ctx: Context[CommandServices], id: str) -> Reply:
         """Take back what was allowed."""
         return Reply(f"revoked {id}")
 
     @table.command("help", permission=VIEWER, help_section="admin")
-    async def help_(ctx: Context, name: Rest | None = None) -> Reply:
+    async def help_(ctx: Context[CommandServices], name: Rest | None = None) -> Reply:
         """Help."""
         return Reply("help from there")
 
     @table.command("refuse", permission=VIEWER, help_section="x")
-    async def refuse(ctx: Context) -> Reply:
+    async def refuse(ctx: Context[CommandServices]) -> Reply:
         """Refuse."""
         raise UserError("There is no such agent.")
 
     @table.command("half", permission=VIEWER, help_section="x")
-    async def half(ctx: Context) -> Reply:
+    async def half(ctx: Context[CommandServices]) -> Reply:
         """Fail, with something to show for it."""
         return Reply("Only half of it.", {"half": True}, ok=False)
 
     @table.command("walk", permission=VIEWER, help_section="x")
-    async def walk(ctx: Context) -> Reply:
+    async def walk(ctx: Context[CommandServices]) -> Reply:
         """Go on step by step."""
         await ctx.progress("half\x1b[2J")
         assert shell is not None
@@ -128,7 +129,7 @@ def declare(table: CommandTable, shell: Shell | None) -> None:
         return Reply("there")
 
     @table.command("wait", permission=VIEWER, help_section="x")
-    async def wait(ctx: Context) -> Reply:
+    async def wait(ctx: Context[CommandServices]) -> Reply:
         """Wait."""
         assert shell is not None
         shell.ran.append("wait")

@@ -1,0 +1,25 @@
+"""What says things in chat can call upon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bot.commands.services import CommandServices, later
+from bot.messaging.bridge import Bridge
+from bot.messaging.event_hub import EventHub
+
+if TYPE_CHECKING:
+    from bot.messaging.fleet_port import FleetPort
+
+
+@dataclass(kw_only=True, slots=True)
+class MessagingServices(CommandServices):
+    """What commands have, and rooms and events."""
+
+    events: EventHub = field(default_factory=EventHub)
+    """What happens, for whoever listens."""
+    bridge: Bridge = field(default_factory=Bridge)
+    """Which rooms mirror each other."""
+    agents: FleetPort = field(default_factory=later("agents"))
+    """The agents, as far as the rooms below theirs need them."""

@@ -1,0 +1,19 @@
+"""What pacing wants of the rooms above it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.pacing.snapshot import PaceSnapshot
+    from budget.windows.pace_admission import WindowState
+    from database.queries.agents.agents import AgentRow
+
+
+class DrawPort(Protocol):
+    """Who knows what agents draw on."""
+
+    async def draw(self, row: AgentRow, snapshot: PaceSnapshot) -> Sequence[WindowState]:
+        """The windows that what an agent does draws on."""
