@@ -19,6 +19,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, get_type_hints
 
 from bot.auth.permission import ADMIN, Permission
@@ -291,10 +292,12 @@ command = TABLE.command
 def _parameters(name: str, function: Callable[..., Any], argument_help: Mapping[str, str]) -> tuple[Parameter, ...]:
     if not inspect.iscoroutinefunction(function):
         raise TypeError(f"{name}: a command is an async function")
-    hints = get_type_hints(function)
     signature = list(inspect.signature(function).parameters.values())
     if not signature:
         raise TypeError(f"{name}: the first parameter of a command is its context")
+    # What the context holds is for the type checker: it need not be imported when a command is declared.
+    given = {key: value for key, value in function.__annotations__.items() if key not in (signature[0].name, "return")}
+    hints = get_type_hints(SimpleNamespace(__annotations__=given), function.__globals__)
     parameters: list[Parameter] = []
     for item in signature[1:]:
         if item.kind not in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY):

@@ -14,17 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from connectors.contract.connector_protocol import MessageRefused, NotReady, Sink, TryLater
-from connectors.contract.messages import (
-    Attachment,
-    Batch,
-    Capabilities,
-    Health,
-    Inbound,
-    Message,
-    Outbound,
-    Sent,
-    Text,
-)
+from connectors.contract.messages import Attachment, Batch, Capabilities, Health, Inbound, Message, Outbound, Sent, Text
 
 
 class Settings(BaseModel, frozen=True, extra="forbid"):

@@ -48,7 +48,7 @@ def pace(store: Store, now: float = NOON) -> PaceService:
         store=store,
         settings=settings,
         clock=lambda: now,
-        lookout=SimpleNamespace(roster=LatestRoster(Path("there is none"))),
+        roster=LatestRoster(Path("there is none")),
         outlet=None,
         main_room=no_room,
         delivery=SimpleNamespace(wake=lambda: None),

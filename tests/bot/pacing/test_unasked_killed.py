@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -17,6 +18,8 @@ from bot.config.pacing import Pacing
 from bot.messaging.composer import Composer
 from bot.pacing.auto_resume import Continuing
 from bot.pacing.runaway_guard import Breaker
+from bot.pacing.snapshot import PaceSnapshot
+from budget.windows.even_spread_line import PacePolicy
 from connectors.memory import ALL_CAPABILITIES
 from core.crash_points import declare
 from core.redaction import SecretMasker
@@ -28,12 +31,11 @@ from database.queries.agents.auto_resume import Continuation
 from database.queries.chat import questions
 from database.queries.spending import usage_ledger
 from database.schema import outbox
+from fleet.roster.cache import LatestRoster
 from tests.bot.maintenance.installation import die_at
 from tests.database.queries.rows import row as ledger_row
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 STEP = declare("tests.unasked")
@@ -69,10 +71,15 @@ async def desk(folder: Path, now: float) -> Any:
         is_ours=lambda _: True,
         wishes=None,
     )  # fmt: skip
+
+    async def paced() -> PaceSnapshot:
+        return PaceSnapshot(now=now, policy=PacePolicy())
+
     pacing = Pacing.model_validate({"runaway": {"tokens": "100k"}, "stagger": "1s"})
     services = SimpleNamespace(
         store=store, clock=lambda: now, redact=str, command_prefix="!", capabilities=lambda _: ALL_CAPABILITIES,
-        agents=agents_, delivery=SimpleNamespace(wake=lambda: None), pace=None, outlet=None, lookout=None,
+        agents=agents_, delivery=SimpleNamespace(wake=lambda: None), outlet=None,
+        roster=LatestRoster(Path("there is none")), pace=SimpleNamespace(snapshot=paced),
         planner=SimpleNamespace(profile=lambda _: SimpleNamespace(lineage=("none",))),
         settings=SimpleNamespace(pacing=pacing, timezone=ZoneInfo("UTC"), budgets=Budgets(), accounts={}),
     )  # fmt: skip
