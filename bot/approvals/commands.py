@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from bot.approvals.services import ApprovalServices
+from typing import TYPE_CHECKING
+
 from bot.auth.permission import OPERATOR
 from bot.commands.argument_types import ApprovalId, GrantId, QuestionId
-from bot.commands.context import Context
 from bot.commands.registry import Reply, command
+
+if TYPE_CHECKING:
+    from bot.approvals.services import ApprovalServices
+    from bot.commands.context import Context
 
 
 @command("approvals", permission=OPERATOR, help_section="approvals", audited=False, effects=False)

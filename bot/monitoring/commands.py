@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from bot.agents.services import AgentServices
 from bot.auth.permission import ADMIN, VIEWER
 from bot.commands.argument_types import CommandWords, Duration
-from bot.commands.context import Context
 from bot.commands.registry import Reply, command
+
+if TYPE_CHECKING:
+    from bot.agents.services import AgentServices
+    from bot.commands.context import Context
 
 #: Lines of the audit that are shown at most.
 _AUDIT_LINES = 200

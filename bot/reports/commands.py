@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bot.auth.permission import OPERATOR
-from bot.commands.context import Context
 from bot.commands.registry import Reply, command
-from bot.reports.services import ReportServices
+
+if TYPE_CHECKING:
+    from bot.commands.context import Context
+    from bot.reports.services import ReportServices
 
 
 @command("report", permission=OPERATOR, help_section="reports", audited=False)

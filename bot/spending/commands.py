@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Literal
 
 from bot.auth.permission import ADMIN, OPERATOR, VIEWER
 from bot.commands.argument_types import AgentName, BudgetScope, Duration, RoleName, RuntimeName
-from bot.commands.context import Context
 from bot.commands.registry import Reply, command
-from bot.pacing.services import PacingServices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from bot.commands.context import Context
+    from bot.pacing.services import PacingServices
 
 
 @command("spend", permission=VIEWER, help_section="budget", audited=False, effects=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bot.auth.permission import ADMIN, OPERATOR
 from bot.commands.argument_types import AgentName, RoleName, TaskId
-from bot.commands.context import Context
 from bot.commands.registry import Reply, command
-from bot.tasks.services import TaskServices
+
+if TYPE_CHECKING:
+    from bot.commands.context import Context
+    from bot.tasks.services import TaskServices
 
 
 @command("task add", permission=OPERATOR, help_section="tasks")

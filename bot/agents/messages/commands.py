@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from bot.agents.services import AgentServices
+from typing import TYPE_CHECKING
+
 from bot.auth.permission import OPERATOR
 from bot.commands.argument_types import AgentName, LetterId, Rest
-from bot.commands.context import Context
 from bot.commands.registry import Reply, command
+
+if TYPE_CHECKING:
+    from bot.agents.services import AgentServices
+    from bot.commands.context import Context
 
 #: Seconds for a cancelled turn to end, before it is looked what its commands left running.
 _TURN_OVER_S = 3

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bot.agents.services import AgentServices
 from bot.auth.permission import OPERATOR, VIEWER
 from bot.commands.argument_types import AccountName, AgentName, RoleName, RoleWords, RuntimeName, SandboxName
-from bot.commands.context import Context
 from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from bot.agents.services import AgentServices
+    from bot.commands.context import Context
 
 
 @command("roster", permission=VIEWER, help_section="fleet", audited=False, effects=False)
