@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bot.config.loader import Settings
     from bot.config.paths import Paths
-    from database.leases.leases import Lease
+    from database.queries.operations.leases import Lease
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,9 +17,9 @@ from bot.text import markdown
 from bot.text.errors import UserError
 from core.crash_points import declare
 from core.errors import RegisterError
-from database.leases import leases
-from database.leases.leases import LeaseHeld, LeaseLost
 from database.queries.agents import agents
+from database.queries.operations import leases
+from database.queries.operations.leases import LeaseHeld, LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bot.commands.context import Context, RunSteps
     from bot.commands.services import CommandServices
-    from database.leases.leases import Lease
+    from database.queries.operations.leases import Lease
 
 T = TypeVar("T")
 S = TypeVar("S", bound="CommandServices")

@@ -5,7 +5,7 @@ an orchestrator that shared it would take the other's agents for dead. An instal
 its lease back at once; another one waits until it has run out (`bot.leadership.standby`).
 
 On a server the lease is short, its times are the server's own, and its number fences every write
-(`database.leases.fencing`):
+(`database.engine.fencing`):
 who was away for so long that another leads writes nothing any more.
 """
 
@@ -25,9 +25,9 @@ from sqlalchemy import text
 from bot.text.errors import UserError
 from core.crash_points import declare
 from core.errors import RegisterError, RegisterFenced
-from database.leases import leases
-from database.leases.fencing import Fence, elapsed
-from database.leases.leases import LeaseHeld, LeaseLost
+from database.engine.fencing import Fence, elapsed
+from database.queries.operations import leases
+from database.queries.operations.leases import LeaseHeld, LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from database.engine.store import Store
-    from database.leases.leases import Lease
+    from database.queries.operations.leases import Lease
 
 log = structlog.get_logger(__name__)
 

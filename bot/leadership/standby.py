@@ -24,8 +24,8 @@ from bot.leadership import lease as tenure
 from bot.leadership import standby_registry
 from bot.text import markdown
 from core.errors import RegisterAway, RegisterError
-from database.leases import leases
-from database.leases.fencing import elapsed
+from database.engine.fencing import elapsed
+from database.queries.operations import leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bot.config.loader import Settings
     from bot.config.paths import Paths
     from database.engine.store import Store
-    from database.leases.leases import Lease
+    from database.queries.operations.leases import Lease
 
 log = structlog.get_logger(__name__)
 

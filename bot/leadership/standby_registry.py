@@ -1,7 +1,7 @@
 """Who stands by, so that the one that leads can say it: each writes into the register that it waits, while it does.
 
-A row of `database.leases.leases` per installation, renewed as the leader's is. It grants nothing: who leads is decided
-without it (`bot.leadership.standby`), so whoever could not write it stands by all the same.
+A row of `database.queries.operations.leases` per installation, renewed as the leader's is. It grants nothing: who leads
+is decided without it (`bot.leadership.standby`), so whoever could not write it stands by all the same.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import structlog
 from bot.leadership import lease as tenure
 from core.crash_points import declare
 from core.errors import RegisterError
-from database.leases import leases
-from database.leases.leases import LeaseLost
+from database.queries.operations import leases
+from database.queries.operations.leases import LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from database.engine.store import Store
-    from database.leases.leases import Lease
+    from database.queries.operations.leases import Lease
 
 log = structlog.get_logger(__name__)
 

@@ -23,11 +23,12 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from core import sqlite_vacuum
 from core.crash_points import around, declare
 from core.durable_files import sync_folder
 from core.errors import RegisterError, RegisterFull, RegisterUnusable
 from database import migrations
-from database.engine import sqlite_driver, sqlite_vacuum
+from database.engine import sqlite_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from core.crash_points import Step
-    from database.leases.fencing import Fence
+    from database.engine.fencing import Fence
 
 __all__ = ["RegisterAway", "RegisterFull", "Store", "insert_once", "next_place"]
 

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core import sqlite_vacuum
 from core.crash_points import around, declare
-from database.engine import sqlite_vacuum
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -5,7 +5,8 @@ from sqlalchemy import BigInteger, Column, Float
 from database.schema.table_base import table
 from database.schema.text_types import String
 
-#: Names that one owner holds for a time (database.leases.leases). Rows stay when the time is over, so that tokens only
+#: Names that one owner holds for a time (database.queries.operations.leases). Rows stay when the time is over, so that
+# tokens only
 #: grow.
 leases = table(
     "leases",

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from core import unix_sockets
 from core.errors import MusterError
 from egress.daemon.control_client import LONGEST_WAIT_S
-from egress.limits.admission_interface import LedgerUnwritable
+from egress.ledger.model import LedgerUnwritable
 from egress.settings import AgentRegistration, EgressSettings, Policy
 
 if TYPE_CHECKING:

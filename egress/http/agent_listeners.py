@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from egress.http.proxy import Proxy
-    from egress.http.request import AgentRequest
     from egress.paths import EgressPaths
+    from egress.request.agent_request import AgentRequest
     from egress.settings import AgentRegistration
 
 _log = structlog.get_logger("egress.http.agent_listeners")

@@ -18,8 +18,8 @@ import structlog
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from multidict import CIMultiDict
 
-from egress.http.request import AgentRequest, BrokenBody, Content
 from egress.http.response_writer import ResponseWriter
+from egress.request.agent_request import AgentRequest, BrokenBody, Content
 from egress.upstream.connection_error_text import word
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from egress.http import content_encoding, error_responses, header_filter, request_body_policy, response_writer
-from egress.ledger.model import BROKEN_OFF, EGRESS_ERROR, TOO_LITTLE_LEFT, UNREACHABLE, UNREADABLE
-from egress.limits.admission_interface import Ending, LedgerUnwritable
+from egress.http import error_responses, header_filter, request_body_policy, response_writer
+from egress.ledger.model import BROKEN_OFF, EGRESS_ERROR, TOO_LITTLE_LEFT, UNREACHABLE, UNREADABLE, LedgerUnwritable
+from egress.limits.admission_interface import Ending
 from egress.limits.request_charge import has_input
+from egress.request import content_encoding
 from egress.upstream import rate_limit_headers
 from egress.upstream.response_reader import UpstreamGone
 from egress.usage import NotAssembledError, UsageReading, meter_of

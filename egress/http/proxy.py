@@ -20,19 +20,13 @@ from egress.http import (
 )
 from egress.http.error_responses import ErrorResponse
 from egress.http.metered_exchange import Passage
-from egress.http.request import BrokenBody
-from egress.limits.admission_interface import (
-    AdmissionRefused,
-    AdmissionRequest,
-    Cut,
-    Ending,
-    LedgerUnwritable,
-    Measured,
-)
+from egress.ledger.model import LedgerUnwritable
+from egress.limits.admission_interface import AdmissionRefused, AdmissionRequest, Cut, Ending, Measured
 from egress.limits.provider_token_count import Counter
+from egress.request.agent_request import BrokenBody
+from egress.request.body_buffer import Bodies, Body, Stalled, TooLong, TooManyRequests
 from egress.upstream.connection_pool import Upstream
 from egress.upstream.credentials import Credentials, NoCredential
-from egress.upstream.request_body_buffer import Bodies, Body, Stalled, TooLong, TooManyRequests
 from egress.usage import document_assembly, text_token_estimate
 
 if TYPE_CHECKING:
@@ -42,11 +36,11 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
 
     from egress.http.registered_agent import RegisteredAgent
-    from egress.http.request import AgentRequest
     from egress.http.request_body_policy import Asking
     from egress.http.request_target import RequestTarget
     from egress.limits.admission_interface import Gatekeeper
     from egress.provider_endpoints import Api, Operation, Provider
+    from egress.request.agent_request import AgentRequest
     from egress.settings import AccountSettings, EgressSettings
     from egress.upstream.response_reader import Response
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from core.secret_values import SecretValues
-    from egress.http.request import AgentRequest
+    from egress.request.agent_request import AgentRequest
 
 #: A client that was cut off and has not taken what was written for it by then loses the rest.
 GRACE_S: Final = 0.03

@@ -14,8 +14,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from egress import provider_endpoints
-from egress.http import content_encoding, error_responses, header_filter
+from egress.http import error_responses, header_filter
 from egress.http.error_responses import ErrorResponse
+from egress.request import content_encoding
 from egress.upstream import rate_limit_headers
 from egress.upstream.response_reader import UpstreamGone
 
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
     from egress.http.response_writer import ResponseWriter
     from egress.limits.admission_interface import Cut, Gatekeeper
+    from egress.request.body_buffer import Body
     from egress.settings import AccountSettings
     from egress.upstream.connection_pool import Upstream
-    from egress.upstream.request_body_buffer import Body
     from egress.upstream.response_reader import Response
 
 #: So many calls an agent may make at once. Claude Code counts each of its tools by itself when it is asked for its

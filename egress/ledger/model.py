@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from budget.tokens import Tokens
+from core.errors import MusterError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -146,3 +149,7 @@ class Action:
     """Whose command, or ``egress``."""
     result: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LedgerUnwritable(MusterError):
+    """The ledger cannot be written (a full disk?). Nothing is admitted before it can be again."""

@@ -12,8 +12,8 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from core import sqlite_vacuum
 from core.errors import MusterError
-from database.engine import sqlite_vacuum
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
+from core import sqlite_vacuum
 from core.secret_values import SecretValues
-from database.engine import sqlite_vacuum
 from egress.ledger import hourly_aggregates, recovery, reservation_log, table_rows
 from egress.ledger.model import Action
 from egress.ledger.page_reader import Reader
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from egress.ledger.model import LedgerEntry, Observation
+    from egress.ledger.model import LedgerEntry, LedgerUnwritable, Observation
     from egress.ledger.page_reader import PastRequest
     from egress.ledger.table_rows import Denial, Reservation, Settlement
-    from egress.limits.admission_interface import LedgerUnwritable
     from egress.settings import AgentRegistration
 
 _log = structlog.get_logger(__name__)

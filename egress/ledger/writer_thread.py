@@ -25,9 +25,8 @@ import structlog
 
 from core.crash_points import around, declare
 from egress.ledger import batch_insert, hourly_aggregates
-from egress.ledger.model import NOT_WRITTEN
+from egress.ledger.model import NOT_WRITTEN, LedgerUnwritable
 from egress.ledger.table_rows import OBSERVED, Settlement, estimated
-from egress.limits.admission_interface import LedgerUnwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -157,10 +157,6 @@ class AdmittedRequest(Protocol):
         ...
 
 
-class LedgerUnwritable(MusterError):
-    """The ledger cannot be written (a full disk?). Nothing is admitted before it can be again."""
-
-
 class Gatekeeper(Protocol):
     """What the proxy needs of the gate (egress.limits.admission_control.AdmissionControl)."""
 

@@ -22,7 +22,7 @@ import structlog
 
 from core.errors import MusterError
 from core.safe_stream_write import send
-from egress.limits.admission_interface import LedgerUnwritable
+from egress.ledger.model import LedgerUnwritable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
 
     from egress.provider_endpoints import Api
+    from egress.request.body_buffer import Bodies
     from egress.upstream.connection_pool import Upstream
-    from egress.upstream.request_body_buffer import Bodies
 
 _log = structlog.get_logger(__name__)
 

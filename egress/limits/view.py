@@ -10,7 +10,7 @@ from egress.limits.limit_counters import fine
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from egress.limits.admission_interface import LedgerUnwritable
+    from egress.ledger.model import LedgerUnwritable
     from egress.limits.agent_counter_index import Tallies
     from egress.limits.blocklist import Denials
     from egress.limits.limit_counters import LimitCounter

@@ -20,9 +20,9 @@ import structlog
 
 from egress import provider_endpoints
 from egress.http import bounded_http_server
-from egress.http.request import AgentRequest
 from egress.http.response_writer import ResponseWriter
 from egress.provider_endpoints import PROVIDERS, Provider
+from egress.request.agent_request import AgentRequest
 from egress.tunnel.connect_tunnel import Caller, NotServed
 from egress.tunnel.host_allowlist import HTTPS, hostname
 

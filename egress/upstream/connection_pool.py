@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
     from multidict import MultiMapping
 
-    from egress.upstream.request_body_buffer import Body
+    from egress.request.body_buffer import Body
     from egress.upstream.response_reader import Response
 
 #: For a connection, from the wish for one to the end of the TLS handshake.

@@ -22,7 +22,7 @@ from egress.upstream.response_reader import Response, Unheard, UpstreamGone
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from egress.upstream.request_body_buffer import Body
+    from egress.request.body_buffer import Body
 
 #: Models think long without a word.
 SILENCE_S: Final = 600.0

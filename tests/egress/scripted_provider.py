@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from egress.upstream.request_body_buffer import Body
+    from egress.request.body_buffer import Body
     from egress.upstream.response_reader import Response
 
 LIMIT_S = 20.0

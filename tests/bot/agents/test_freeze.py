@@ -9,8 +9,8 @@ import pytest
 
 from bot.commands import agent_lock
 from bot.commands.agent_lock import CUSTODY, lease_of
-from database.leases import leases
 from database.queries.agents import agents
+from database.queries.operations import leases
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import ADMIN, ROOM, House, house
 

@@ -16,9 +16,8 @@ from bot.leadership.standby import move
 from core.errors import RegisterError, RegisterFenced
 from database.engine import postgres as database_server
 from database.engine.store import Store
-from database.leases import leases
-from database.leases.leases import Lease
-from database.queries.operations import watchdog_findings
+from database.queries.operations import leases, watchdog_findings
+from database.queries.operations.leases import Lease
 from database.queries.operations.watchdog_findings import FindingRow
 from tests.bot.orchestrator import house
 

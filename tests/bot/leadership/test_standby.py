@@ -19,7 +19,7 @@ from bot.config.paths import Paths
 from bot.leadership import lease, standby
 from bot.leadership.standby import Standby
 from database.engine.store import Store
-from database.leases import leases
+from database.queries.operations import leases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,7 +15,7 @@ from bot.monitoring import health_view
 from core import crash_points
 from core.crash_points import declare
 from database.engine.store import Store
-from database.leases import leases
+from database.queries.operations import leases
 from tests import forkserver
 from tests.bot.orchestrator import house
 

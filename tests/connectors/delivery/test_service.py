@@ -29,9 +29,9 @@ from connectors.contract.messages import (
 )
 from connectors.delivery import inbox, outbox, sender
 from connectors.memory import ALL_CAPABILITIES, MemoryConnector, MemoryServer
+from database.engine.fencing import Fence
 from database.engine.store import RegisterFull
-from database.leases import leases
-from database.leases.fencing import Fence
+from database.queries.operations import leases
 from tests.connectors.delivery.fake_room import QUICK, STEP, Office, opened
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from egress.http import bounded_http_server, header_filter
+from egress.request import body_buffer
 from egress.settings import AccountSettings
-from egress.upstream import request_body_buffer
 from tests.egress.whole_egress import KEY, Plane, anthropic, plane
 
 if TYPE_CHECKING:
@@ -189,8 +189,8 @@ async def test_what_is_no_request_is_refused_in_a_word_and_told(tmp_path: Path, 
 async def test_an_agent_that_never_ends_its_requests_keeps_no_other_from_asking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(request_body_buffer, "MOST_IN_MEMORY", 8 * 2**20)
-    monkeypatch.setattr(request_body_buffer, "MOST_ON_DISK", 16 * 2**20)
+    monkeypatch.setattr(body_buffer, "MOST_IN_MEMORY", 8 * 2**20)
+    monkeypatch.setattr(body_buffer, "MOST_ON_DISK", 16 * 2**20)
     async with plane(tmp_path) as made, contextlib.AsyncExitStack() as lines:
         await made.agent()
         other = await made.agent("other0")

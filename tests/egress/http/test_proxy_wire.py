@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from egress.http import response_writer
+from egress.request import body_buffer
 from egress.settings import AccountSettings, LimitSettings
-from egress.upstream import request_body_buffer
 from tests.egress.whole_egress import Plane, anthropic, plane
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ async def test_what_could_smuggle_something_in_is_refused_and_its_connection_clo
 async def test_a_long_request_arrives_as_it_was_and_leaves_nothing_behind(tmp_path: Path) -> None:
     async with plane(tmp_path) as made:
         agent = await made.agent()
-        asked = anthropic("[[say: yes]]", system="a" * (3 * request_body_buffer.IN_MEMORY))
+        asked = anthropic("[[say: yes]]", system="a" * (3 * body_buffer.IN_MEMORY))
         response = await agent.post("/anthropic/v1/messages", data=io.BytesIO(json.dumps(asked).encode()))
         assert response.status == 200, await response.text()
         (entry,) = await made.entries(1)
@@ -200,16 +200,12 @@ async def test_a_long_request_arrives_as_it_was_and_leaves_nothing_behind(tmp_pa
 async def test_what_a_long_request_took_is_given_back_while_its_answer_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        request_body_buffer, "MOST_ON_DISK", int(3 * request_body_buffer.IN_MEMORY / request_body_buffer.SHARE)
-    )
+    monkeypatch.setattr(body_buffer, "MOST_ON_DISK", int(3 * body_buffer.IN_MEMORY / body_buffer.SHARE))
     async with plane(tmp_path) as made:
         agent = await made.agent()
         open_ = []
         for number in range(3):
-            asked = anthropic(
-                f"[[say: {number}]][[hang]]", stream=True, system="a" * (2 * request_body_buffer.IN_MEMORY)
-            )
+            asked = anthropic(f"[[say: {number}]][[hang]]", stream=True, system="a" * (2 * body_buffer.IN_MEMORY))
             response = await agent.post("/anthropic/v1/messages", data=io.BytesIO(json.dumps(asked).encode()))
             assert response.status == 200, await response.text()
             await response.content.readuntil(b"text_delta")
@@ -221,10 +217,10 @@ async def test_what_a_long_request_took_is_given_back_while_its_answer_streams(
 async def test_where_there_is_no_room_for_long_requests_they_are_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_body_buffer, "MOST_ON_DISK", request_body_buffer.IN_MEMORY)
+    monkeypatch.setattr(body_buffer, "MOST_ON_DISK", body_buffer.IN_MEMORY)
     async with plane(tmp_path) as made:
         agent = await made.agent()
-        asked = json.dumps(anthropic(system="a" * (2 * request_body_buffer.IN_MEMORY))).encode()
+        asked = json.dumps(anthropic(system="a" * (2 * body_buffer.IN_MEMORY))).encode()
         response = await agent.post("/anthropic/v1/messages", data=io.BytesIO(asked))
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
         # Short ones pass.
@@ -235,7 +231,7 @@ async def test_where_there_is_no_room_for_long_requests_they_are_to_come_again(
 async def test_a_request_that_is_too_long_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, announced: bool
 ) -> None:
-    monkeypatch.setattr(request_body_buffer, "LONGEST", 2_000)
+    monkeypatch.setattr(body_buffer, "LONGEST", 2_000)
     async with plane(tmp_path) as made:
         await made.agent()
         if announced:
@@ -499,7 +495,7 @@ async def test_a_long_request_is_bounded_like_any_other(tmp_path: Path) -> None:
         limit = LimitSettings(kind="pool", scope="host", amount=10_000_000)
         await made.egress.configure(made.settings(account).model_copy(update={"limits": (limit,)}))
         agent = await made.agent(accounts={"anthropic": "main"})
-        asked = anthropic(system="a" * (2 * request_body_buffer.IN_MEMORY), max_tokens=20_000_000)
+        asked = anthropic(system="a" * (2 * body_buffer.IN_MEMORY), max_tokens=20_000_000)
         response = await agent.post("/anthropic/v1/messages", data=io.BytesIO(json.dumps(asked).encode()))
         assert response.status == 200, await response.text()
         # Before that it was asked to count, and gave no count.

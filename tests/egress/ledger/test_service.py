@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from budget.tokens import Tokens
+from core import sqlite_vacuum
 from core.durable_files import sync_folder
-from database.engine import sqlite_vacuum
 from egress.ledger import reservation_log, schema
 from egress.ledger import service as book
-from egress.ledger.model import LedgerEntry, Observation
+from egress.ledger.model import LedgerEntry, LedgerUnwritable, Observation
 from egress.ledger.schema import LedgerUnusable
 from egress.ledger.table_rows import Denial, Reservation
 from egress.ledger.writer_thread import LedgerHead
-from egress.limits.admission_interface import LedgerUnwritable
 from egress.settings import AgentRegistration
 from tests.egress.ledger.rows import Clock, entered, look, opened, reservation, settlement, under_way
 from tests.small_disk import small

@@ -12,7 +12,8 @@ import pytest
 from budget.limits.input_bound import Contents
 from budget.tokens import Tokens
 from budget.windows import window_boundaries
-from egress.limits.admission_interface import AdmissionRefused, Ending, LedgerUnwritable
+from egress.ledger.model import LedgerUnwritable
+from egress.limits.admission_interface import AdmissionRefused, Ending
 from egress.limits.agent_counter_index import SettingsRefused
 from tests.egress.ledger.rows import Clock, under_way
 from tests.egress.limits.gate import allowance, asked, completed, heard, house, pool, registration

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from egress.ledger.model import ENDING
-from egress.limits.admission_interface import AdmissionRefused, Ending, LedgerUnwritable
+from egress.ledger.model import ENDING, LedgerUnwritable
+from egress.limits.admission_interface import AdmissionRefused, Ending
 from egress.limits.blocklist import StopNotKept
 from tests.egress.ledger.rows import look
 from tests.egress.limits.gate import allowance, asked, heard, house, pool

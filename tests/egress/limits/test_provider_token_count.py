@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from egress.limits import provider_token_count
 from egress.limits.provider_token_count import ABSENT_S, FAILED_S, Counter
-from egress.upstream.request_body_buffer import Bodies
+from egress.request.body_buffer import Bodies
 from tests.egress.ledger.rows import Clock
 from tests.egress.scripted_provider import Link, Scripted, scripted
 

@@ -13,12 +13,12 @@ import pytest
 import uvloop
 from multidict import CIMultiDict
 
+from egress.request.body_buffer import Bodies, Body
 from egress.settings import AccountSettings
 from egress.tunnel.certificate_authority import CertificateAuthority
 from egress.upstream import connection_pool, http1_connection
 from egress.upstream.connection_pool import Upstream
 from egress.upstream.http1_connection import UpstreamConnection
-from egress.upstream.request_body_buffer import Bodies, Body
 from egress.upstream.response_reader import UpstreamGone
 from tests.egress.scripted_provider import Link, Wire, content, scripted
 from tests.egress.whole_egress import anthropic, plane

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from egress.http.request import Content
-from egress.upstream import request_body_buffer
-from egress.upstream.request_body_buffer import AgentTurns, Bodies
+from egress.request import body_buffer
+from egress.request.agent_request import Content
+from egress.request.body_buffer import AgentTurns, Bodies
 from tests.egress.whole_egress import anthropic, plane
 
 if TYPE_CHECKING:
@@ -58,19 +58,19 @@ async def test_a_long_request_of_one_agent_is_parsed_while_another_ones_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Held up in the middle of being read, one agent's long request keeps its own others waiting, and nobody else's."""
-    monkeypatch.setattr(request_body_buffer, "IN_MEMORY", 1_000)
+    monkeypatch.setattr(body_buffer, "IN_MEMORY", 1_000)
     held, go = threading.Event(), threading.Event()
     async with plane(tmp_path) as made:
         slow, quick = await made.agent("slow"), await made.agent("quick")
-        usual = request_body_buffer.Body.content
+        usual = body_buffer.Body.content
 
-        def content(self: request_body_buffer.Body) -> bytes:
+        def content(self: body_buffer.Body) -> bytes:
             if self._whose == "slow" and not held.is_set():
                 held.set()
                 go.wait(LIMIT_S)
             return usual(self)
 
-        monkeypatch.setattr(request_body_buffer.Body, "content", content)
+        monkeypatch.setattr(body_buffer.Body, "content", content)
         first = asyncio.ensure_future(slow.post("/anthropic/v1/messages", json=anthropic("x " * 2_000)))
         try:
             assert await asyncio.to_thread(held.wait, LIMIT_S)
@@ -87,7 +87,7 @@ async def test_a_long_request_of_one_agent_is_parsed_while_another_ones_is(
 
 async def test_a_file_is_not_closed_while_a_thread_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its number may be another file's in the next moment: that one would be read, or written over."""
-    monkeypatch.setattr(request_body_buffer, "IN_MEMORY", 1_000)
+    monkeypatch.setattr(body_buffer, "IN_MEMORY", 1_000)
     held, go = threading.Event(), threading.Event()
     store = Bodies(tmp_path)
     content = Content()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, insert, select
 
+from core import sqlite_vacuum
 from core.crash_points import declare
-from database.engine import batched_delete, sqlite_vacuum
+from database.engine import batched_delete
 from database.engine.batched_delete import BATCH
 from database.engine.store import Store
 from database.queries.operations import audit_log

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.crash_points import declare
-from database.leases import leases
-from database.leases.leases import Lease, LeaseHeld, LeaseLost, confirmed, granted
+from database.queries.operations import leases
+from database.queries.operations.leases import Lease, LeaseHeld, LeaseLost, confirmed, granted
 
 if TYPE_CHECKING:
     from database.engine.store import Store

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from core.errors import RegisterFenced
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.leases.leases import Lease
 
 
 #: Past SQLAlchemy's expressions, which would cost more than the server does.
@@ -31,11 +29,21 @@ def elapsed() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class HeldLease(Protocol):
+    """A lease that was acquired."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def token(self) -> int: ...
+
+
 @dataclass(slots=True)
 class Fence:
     """What holds for the process that has `lease`."""
 
-    lease: Lease
+    lease: HeldLease
     #: Until when it cannot have run out, on the clock `steady`.
     good_until: float
     steady: Callable[[], float] = elapsed

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from core.errors import MusterError
-from egress.http import content_encoding
-from egress.http.request import BrokenBody
+from egress.request import content_encoding
+from egress.request.agent_request import BrokenBody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from egress.http.request import AgentRequest, Content
+    from egress.request.agent_request import AgentRequest, Content
 
 _T = TypeVar("_T")
 

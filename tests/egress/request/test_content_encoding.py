@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egress.http.content_encoding import PIECE, BadEncoding, decoder
+from egress.request.content_encoding import PIECE, BadEncoding, decoder
 from tests.egress.usage.streams import cut
 
 if TYPE_CHECKING:
