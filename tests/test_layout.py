@@ -55,3 +55,45 @@ def test_every_test_folder_is_one_of_the_source(package: str) -> None:
     mirrored = {path.parent for path in (ROOT / "tests" / package).rglob("test_*.py")}
     missing = [folder for folder in mirrored if not (ROOT / folder.relative_to(ROOT / "tests")).is_dir()]
     assert [str(folder.relative_to(ROOT)) for folder in sorted(missing)] == []
+
+
+#: Where JSON, a third party's object or a command line's value is taken as it comes, and how many such names there are.
+#: Between subjects nothing is `Any`.
+AS_IT_COMES = {
+    "bot/api_client.py": 1,
+    "bot/commands/argument_types.py": 3,
+    "bot/commands/registry.py": 3,
+    "bot/commands/runs.py": 1,
+    "bot/commands/services.py": 1,
+    "bot/config/cross_checks.py": 4,
+    "bot/interfaces/api/server.py": 1,
+    "bot/interfaces/cli/chat_client.py": 1,
+    "bot/interfaces/cli/main.py": 2,
+    "bot/reports/chart_process.py": 3,
+    "bot/setup/doctor/installation.py": 1,
+    "bot/tasks/wait_reasons.py": 1,
+    "budget/costs/token_prices.py": 1,
+    "scheduler/jobs.py": 1,
+}
+
+
+def test_nothing_between_subjects_is_any() -> None:
+    found = dict.fromkeys(AS_IT_COMES, 0)
+    for path, tree in modules():
+        if path.parts[0] in ("bot", "budget", "scheduler") and (count := sum(map(_bare, ast.walk(tree)))):
+            found[str(path)] = count
+    assert found == AS_IT_COMES, "who takes less as it comes lowers the number"
+
+
+def _bare(node: ast.AST) -> int:
+    """How many names `node` declares as `Any` and nothing more."""
+    annotations: list[ast.expr | None] = []
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        given = node.args
+        annotations = [
+            node.returns,
+            *(each.annotation for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)),
+        ]
+    elif isinstance(node, ast.AnnAssign):
+        annotations = [node.annotation]
+    return sum(each is not None and ast.unparse(each) in ("Any", "Any | None") for each in annotations)

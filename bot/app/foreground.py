@@ -60,7 +60,7 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bri
                 async with running(
                     paths, settings, environ, bring_up=bring_up, egress=egress, stood_by=stood_by
                 ) as orchestrator:
-                    if at_keyboard and orchestrator.terminal is not None:
+                    if at_keyboard and orchestrator.services.terminal is not None:
                         await first_of(converse_at_keyboard(orchestrator), until_stopped(orchestrator))
                     else:
                         await until_stopped(orchestrator)

@@ -13,7 +13,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -41,6 +41,7 @@ from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
 from bot.monitoring import health
 from bot.reports.services import ReportServices
+from bot.text.errors import UserError
 from connectors.contract.agent_count_feed import Headcount
 from connectors.contract.connector_protocol import AttachableConnector
 from connectors.contract.messages import Capabilities
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from bot.monitoring.fleet_snapshot import Lookout
     from connectors.contract.connector_protocol import Connector
     from connectors.delivery.service import Delivery
+    from connectors.terminal.connector import TerminalConnector
     from database.engine.store import Store
     from scheduler.jobs import Jobs
 
@@ -89,9 +91,15 @@ class Orchestrator:
         await autostart.bring_up(self.services, self.executor)
 
     @property
-    def terminal(self) -> Any:
-        """The terminal connector, when one is configured."""
-        return next((each for each in self.connectors.values() if each.kind == "terminal"), None)
+    def terminal(self) -> TerminalConnector:
+        """The terminal connector.
+
+        Raises:
+            UserError: muster.yaml has none.
+        """
+        if self.services.terminal is None:
+            raise UserError("No terminal is configured: write `terminal: {}` under connectors into muster.yaml.")
+        return cast("TerminalConnector", self.services.terminal)
 
     async def quiet(self) -> None:
         """Wait until nothing is left to hand out or to send."""

@@ -7,7 +7,7 @@ with each value quoted: nothing that stands in one can be another argument, or a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bot.auth.permission import ADMIN, NONE
 from bot.commands.completion import CONFIRMING
@@ -19,6 +19,7 @@ from connectors.contract.slash_command_forms import Form, Option, OptionKind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from bot.auth.permission import Permission
     from bot.auth.permissions import Operators
     from bot.commands.registry import Command, CommandTable, Parameter
     from connectors.contract.slash_command_forms import Asker, Value
@@ -89,7 +90,7 @@ class CommandMenu:
         """What strangers are answered."""
         return TURNED_AWAY if await self._permission(asker) is NONE else None
 
-    async def _permission(self, asker: Asker) -> Any:
+    async def _permission(self, asker: Asker) -> Permission:
         return await self.operators.permission(f"{self.connector}:{asker.sender}", asker.groups)
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from database.queries.spending.usage_ledger import Copied
     from egress.daemon.control_client import EgressControlClient
     from egress.ledger.model import Action
-    from egress.settings import LimitSettings
+    from egress.settings import EgressSettings, LimitSettings
     from fleet.sandbox.egress_grant import WayAsked
 
 log = structlog.get_logger(__name__)
@@ -217,10 +217,9 @@ class EgressClient:
             self._there.set()
             return client
 
-    async def _wanted(self, status: Mapping[str, Any]) -> Any:
+    async def _wanted(self, status: Mapping[str, Any]) -> EgressSettings:
         limits = understood(await self.holding(), status)
-        pace = self.services.pace
-        paces = () if pace is None else await pace.paces()
+        paces = await self.services.pace.paces()
         return egress_settings(self.services.settings, limits, host=self.host, paces=paces)
 
     def _gone(self) -> None:

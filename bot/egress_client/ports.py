@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from database.queries.agents.agents import AgentRow
     from egress.ledger.model import Action, LedgerEntry
+    from egress.settings import PaceSettings
 
 
 class WindowPort(Protocol):
@@ -19,7 +20,7 @@ class WindowPort(Protocol):
     def used(self) -> None:
         """Something was used, and is in the register."""
 
-    async def paces(self) -> Any:
+    async def paces(self) -> Sequence[PaceSettings]:
         """What the egress holds agents to between one look and the next."""
 
 

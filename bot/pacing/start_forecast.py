@@ -15,6 +15,7 @@ from database.queries.agents import agents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import tzinfo
 
     from bot.config.accounts import ServesBlock
     from bot.pacing.services import PacingServices
@@ -81,7 +82,7 @@ def _fits(serves: ServesBlock, role: str | None, runtime: str | None, model: str
     return serves.model_copy(update=unsaid).fits(role=role or "", runtime=runtime or "", model=model)
 
 
-def in_words(found: Prospect, now: float, zone: Any) -> str:
+def in_words(found: Prospect, now: float, zone: tzinfo) -> str:
     """A sentence or two, for people."""
     if not found.paced:
         return "Nothing that is known bounds it: it would begin as soon as somebody is free."

@@ -19,6 +19,7 @@ from egress.ledger.model import EXCESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from zoneinfo import ZoneInfo
 
     from bot.commands.context import Context
     from bot.pacing.services import PacingServices
@@ -347,7 +348,7 @@ def _resets(snapshot: PaceSnapshot, services: PacingServices) -> list[str]:
     return lines
 
 
-def reset_words(standing: WindowState, snapshot: PaceSnapshot, zone: Any) -> str:
+def reset_words(standing: WindowState, snapshot: PaceSnapshot, zone: ZoneInfo) -> str:
     """When a window begins anew and how that is known, in words."""
     window = standing.window
     if window.resets_at is None:
@@ -370,7 +371,7 @@ def _authorized(snapshot: PaceSnapshot, services: PacingServices) -> str:
     return "\n\n" + "\n".join(lines) if lines else ""
 
 
-def authorized_words(snapshot: PaceSnapshot, zone: Any) -> list[str]:
+def authorized_words(snapshot: PaceSnapshot, zone: ZoneInfo) -> list[str]:
     """What is authorized now, a line each."""
     lines = {}
     for standing in snapshot.standings.values():

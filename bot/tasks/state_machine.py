@@ -306,7 +306,9 @@ class TaskSteps:
         await self._withdraw_questions(tx, task, "The task is cancelled.")
         return True
 
-    async def _end(self, tx: AsyncConnection, task: Task, state: str, summary: str | None, *, only: Any = LIVE) -> bool:
+    async def _end(
+        self, tx: AsyncConnection, task: Task, state: str, summary: str | None, *, only: Sequence[str] = LIVE
+    ) -> bool:
         """End a task. What it used, and so its last message, follows when its turn is over (`settle`)."""
         now = self.services.clock()
         values: dict[str, Any] = {

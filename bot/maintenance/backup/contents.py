@@ -14,7 +14,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,11 @@ def within(state: Path, file: Path) -> PurePosixPath | None:
     return PurePosixPath(found.relative_to(folder)) if found.is_relative_to(folder) else None
 
 
-def walk(folder: Path, place: str, take: Callable[[str, BinaryIO, os.stat_result], None], found: Selection) -> None:
+#: Called with the place of a file in the archive, the open file, and what is known of it.
+Take: TypeAlias = "Callable[[str, BinaryIO, os.stat_result], None]"
+
+
+def walk(folder: Path, place: str, take: Take, found: Selection) -> None:
     """Take everything below `folder`, which may itself be a link, as `place`.
 
     Args:
@@ -109,13 +113,13 @@ def walk(folder: Path, place: str, take: Callable[[str, BinaryIO, os.stat_result
         os.close(descriptor)
 
 
-def one(path: Path, place: str, take: Callable[[str, BinaryIO, os.stat_result], None]) -> None:
+def one(path: Path, place: str, take: Take) -> None:
     """Take a file of Muster's own, which may be a link."""
     with path.open("rb") as stream:
         take(place, stream, os.fstat(stream.fileno()))
 
 
-def _walk(descriptor: int, place: PurePosixPath, take: Any, found: Selection) -> None:
+def _walk(descriptor: int, place: PurePosixPath, take: Take, found: Selection) -> None:
     found.folders[str(place)] = stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o777
     for name in sorted(os.listdir(descriptor)):
         inside = place / name
@@ -135,7 +139,7 @@ def _walk(descriptor: int, place: PurePosixPath, take: Any, found: Selection) ->
 _OURS: Final = NO_ROOM | {errno.EIO, errno.EFBIG, errno.EROFS}
 
 
-def _entry(descriptor: int, name: str, place: PurePosixPath, take: Any, found: Selection) -> None:
+def _entry(descriptor: int, name: str, place: PurePosixPath, take: Take, found: Selection) -> None:
     kind = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
     if stat.S_ISLNK(kind) and may_link(str(place)):
         found.links[str(place)] = os.readlink(name, dir_fd=descriptor)

@@ -16,7 +16,7 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from bot.maintenance.backup import contents
 from bot.maintenance.backup.archive import FORMAT, HEADER, MANIFEST, Header
@@ -186,7 +186,7 @@ def _header(file: Path, tar: tarfile.TarFile) -> Header:
         raise BadArchive(f"{file} is no backup of Muster's: its header cannot be read.") from None
 
 
-def _write(path: Path, stream: Any, member: tarfile.TarInfo) -> str:
+def _write(path: Path, stream: IO[bytes], member: tarfile.TarInfo) -> str:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     digest = hashlib.sha256()
     left = member.size

@@ -10,7 +10,7 @@ import http.client
 import json
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from bot.setup.doctor.finding import PATIENCE, DoctorFinding
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from bot.config.loader import Check
     from bot.config.paths import Paths
+    from connectors.discord.settings import DiscordSettings
+    from connectors.matrix.settings import MatrixSettings
 
 _MATRIX: Final = "/_matrix/client/v3/account/whoami"
 _DISCORD: Final = "/users/@me"
@@ -43,9 +45,9 @@ def examine(checked: Check, paths: Paths, environ: Mapping[str, str]) -> Iterato
     for connector in checked.settings.connectors if checked.settings else ():
         try:
             if connector.kind == "matrix":
-                yield from _matrix(connector.name, connector.settings, paths, environ)
+                yield from _matrix(connector.name, cast("MatrixSettings", connector.settings), paths, environ)
             elif connector.kind == "discord":
-                yield from _discord(connector.name, connector.settings, environ)
+                yield from _discord(connector.name, cast("DiscordSettings", connector.settings), environ)
         except Unresolved:
             continue  # that is said of the secret
         except _NoAnswer as error:
@@ -54,7 +56,7 @@ def examine(checked: Check, paths: Paths, environ: Mapping[str, str]) -> Iterato
             yield DoctorFinding(name=_title(connector.name), state="unknown", found=found, way=way)
 
 
-def _matrix(name: str, settings: Any, paths: Paths, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
+def _matrix(name: str, settings: MatrixSettings, paths: Paths, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
     from connectors.matrix.homeserver_client import LOGGED_OUT
     from connectors.matrix.login import how_to_log_in_again, kept
 
@@ -90,7 +92,7 @@ def _matrix(name: str, settings: Any, paths: Paths, environ: Mapping[str, str]) 
         yield from _keys(name, settings, paths, device)
 
 
-def _keys(name: str, settings: Any, paths: Paths, device: str) -> Iterator[DoctorFinding]:
+def _keys(name: str, settings: MatrixSettings, paths: Paths, device: str) -> Iterator[DoctorFinding]:
     from connectors.matrix.device_key_startup import gone
     from connectors.matrix.login import how_to_make_a_new_device
 
@@ -107,7 +109,7 @@ def _keys(name: str, settings: Any, paths: Paths, device: str) -> Iterator[Docto
     )
 
 
-def _discord(name: str, settings: Any, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
+def _discord(name: str, settings: DiscordSettings, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
     from connectors.discord.gateway_session import bad_token
     from connectors.discord.rest_client import AGENT
 
