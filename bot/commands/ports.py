@@ -1,4 +1,4 @@
-"""What commands want of the rooms above them."""
+"""What commands want of the subjects above them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every command can call upon. Each room adds what it makes; the rooms above have all of it."""
+"""What every command can call upon. Each subject adds what it makes; those above have all of it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class CommandServices:
     planner: Planner = field(default_factory=later("planner"))
     """What agents would be started as."""
     agents: OwnedPort = field(default_factory=later("agents"))
-    """The agents, as far as the rooms below theirs need them."""
+    """The agents, as far as the subjects below theirs need them."""
     dispatcher: Dispatcher = field(default_factory=later("dispatcher"))
     """Decides which task begins."""
     jobs: Jobs = field(default_factory=later("jobs"))

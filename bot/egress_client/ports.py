@@ -1,4 +1,4 @@
-"""What the egress's client wants of the rooms above it."""
+"""What the egress's client wants of the subjects above it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agents, as the rooms below theirs see them."""
+"""The agents, as the subjects below theirs see them."""
 
 from __future__ import annotations
 

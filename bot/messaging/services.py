@@ -22,4 +22,4 @@ class MessagingServices(CommandServices):
     bridge: Bridge = field(default_factory=Bridge)
     """Which rooms mirror each other."""
     agents: FleetPort = field(default_factory=later("agents"))
-    """The agents, as far as the rooms below theirs need them."""
+    """The agents, as far as the subjects below theirs need them."""

@@ -1,4 +1,4 @@
-"""What pacing wants of the rooms above it."""
+"""What pacing wants of the subjects above it."""
 
 from __future__ import annotations
 
