@@ -205,7 +205,7 @@ async def tail(ctx: Context[AgentServices], name: AgentName, entries: int = 20) 
     """
     from bot.agents import status_view
     from bot.text.errors import UsageError
-    from bot.text.iso_timestamps import timestamp
+    from bot.text.timestamps import timestamp
 
     if not 1 <= entries <= 200:
         raise UsageError(f"ENTRIES is from 1 to 200, not {entries}.")

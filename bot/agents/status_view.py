@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bot.commands.syntax import command_line
 from bot.text import amounts, markdown
-from bot.text.iso_timestamps import timestamp
 from bot.text.markdown import some
+from bot.text.timestamps import timestamp
 from fleet.journal import events
 from fleet.runtimes import RUNTIMES
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bot.commands.syntax import CHAT
 from bot.text.errors import UserError
-from bot.text.iso_timestamps import timestamp
+from bot.text.timestamps import timestamp
 from connectors.contract.messages import Capabilities
 from core.redaction import SecretMasker
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bot.text.iso_timestamps import timestamp
 from bot.text.markdown import one_line, table
+from bot.text.timestamps import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bot.egress_client.health import condition
 from bot.leadership import standby_registry
 from bot.monitoring import disk_check
-from bot.text.iso_timestamps import timestamp
+from bot.text.timestamps import timestamp
 from connectors.delivery import outbox
 from core.errors import RegisterError
 from database.queries import tasks

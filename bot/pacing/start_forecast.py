@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bot.pacing import wait_text
 from bot.text import markdown
-from bot.text.iso_timestamps import timestamp
+from bot.text.timestamps import timestamp
 from budget.dispatch.next_task import TaskWait
 from budget.windows.pace_admission import Waits, decide
 from database.queries.agents import agents

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bot.commands.syntax import command_line
+from bot.text import timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,28 +14,6 @@ if TYPE_CHECKING:
 
     from budget.dispatch.next_task import TaskWait
     from budget.windows.pace_admission import Leave
-
-
-#: Until so long ahead the time of day says which day it is, seconds.
-_TODAY_S = 20 * 3600.0
-
-
-#: Until so long ahead day and month say which year it is, seconds.
-_MONTHS_S = 180 * 86_400.0
-
-
-def moment(at: float, now: float, zone: tzinfo) -> str:
-    """When that is, on the operator's clock: ``14:20``, or ``Thu 26 Nov 09:00`` where that is not within the day; with
-    its year where that is another."""
-    try:
-        there, here = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
-    except (ValueError, OverflowError, OSError):
-        return "some day"
-    if abs(at - now) < _TODAY_S:
-        return f"{there:%H:%M}"
-    # Near the turn of a year the day of the week says enough.
-    year = "" if there.year == here.year or abs(at - now) < _MONTHS_S else f" {there.year:04d}"
-    return f"{there:%a %d %b}{year} {there:%H:%M}"
 
 
 def authorize_command(scope: str, amount: float, unit: str) -> str:
@@ -61,7 +39,7 @@ def when(wait: TaskWait, now: float, zone: tzinfo, *, before: int = 0) -> str:
     if wait.never and not wait.leave:
         said.append("Nothing but another limit lets it begin.")
     elif wait.look_at is not None and wait.why in ("pace", "limit", "unknown", "price", "retry"):
-        said.append(f"It runs about {moment(wait.look_at, now, zone)} ({zone}).")
+        said.append(f"It runs about {timestamps.shown(wait.look_at, zone, now)} ({zone}).")
     elif wait.reset_unknown:
         said.append(_reset_unknown(wait.windows[0] if wait.windows else ""))
     if wait.leave:

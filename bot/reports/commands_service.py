@@ -11,7 +11,7 @@ from bot.reports import text as wording
 from bot.reports.poster import file_of
 from bot.text import markdown
 from bot.text.errors import UsageError
-from bot.text.iso_timestamps import timestamp
+from bot.text.timestamps import timestamp
 from database.queries.operations import report_schedules
 from database.queries.operations.report_schedules import ScheduleRow
 from scheduler.cron import Cron, CronError, next_after

@@ -13,7 +13,7 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.text import amounts, markdown, timestamps
 from bot.text.errors import UsageError, UserError
-from bot.text.iso_timestamps import timestamp
+from bot.text.timestamps import timestamp
 from budget.windows.pace_admission import Authorization, worth
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import AuthorizationRow

@@ -11,7 +11,7 @@ from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.spending import limit_precedence
 from bot.text import amounts, markdown, timestamps
 from bot.text.errors import UserError
-from bot.text.iso_timestamps import timestamp
+from bot.text.timestamps import timestamp
 from budget.windows import window_boundaries
 from budget.windows.window_figures import figures
 from database.queries.operations import audit_log

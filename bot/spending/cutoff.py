@@ -15,8 +15,8 @@ from bot.egress_client.held_agents import _LOOK_S, _used_up
 from bot.messaging.background_processes import background_in_words
 from bot.pacing.runaway_guard import KIND as RUNAWAY
 from bot.text.errors import NotPermitted, UserError
-from bot.text.iso_timestamps import timestamp
 from bot.text.markdown import some
+from bot.text.timestamps import timestamp
 from core.errors import MusterError
 from database.queries.agents import last_results
 from database.queries.chat import questions

@@ -11,7 +11,7 @@ from bot.spending import limit_precedence
 from bot.spending.budget_view import authorized_words, pace_json, reset_words, rounded, seen_at, seen_words
 from bot.text import amounts, markdown
 from bot.text.errors import UserError
-from bot.text.iso_timestamps import timestamp
+from bot.text.timestamps import timestamp
 from database.queries.spending import pacing_windows
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from bot.commands.registry import Reply
 from bot.config.accounts import exposed_credentials
 from bot.egress_client.ledger_import import weighed
 from bot.text import amounts, markdown
-from bot.text.iso_timestamps import timestamp
+from bot.text.timestamps import timestamp
 from database.queries.spending import usage_ledger, usage_queries
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from bot.commands.syntax import command_line
 from bot.pacing import wait_text
 from bot.tasks import deferred_demand, run_now, submission_policy
 from bot.tasks.service import add_task
-from bot.text import amounts, markdown
+from bot.text import amounts, markdown, timestamps
 from budget.dispatch.next_task import TURN, TaskWait
 from budget.windows import interactive_turns
 from budget.windows.interactive_turns import Begins
@@ -202,7 +202,7 @@ def told(services: TaskServices, row: AgentRow, task: Task, hold: TurnHold) -> s
     now, zone = services.clock(), services.settings.timezone
     rest = wait_text.when(hold.wait, now, zone, before=hold.before)
     if hold.wait.why == "fairness" and hold.wait.look_at is not None:
-        rest = f"It runs after that, about {wait_text.moment(hold.wait.look_at, now, zone)} ({zone}). {rest}".rstrip()
+        rest = f"It runs after that, about {timestamps.shown(hold.wait.look_at, zone, now)} ({zone}). {rest}".rstrip()
     if hold.helpless is not None and not hold.wait.critical:
         rest += f" No leave lets it begin now: {hold.helpless}."
     drop = command_line(f"task cancel {task.id}")

@@ -16,7 +16,7 @@ from bot.tasks import state_machine, submission_policy, wait_reasons
 from bot.tasks import text as task_words
 from bot.tasks.text import AGENT
 from bot.tasks.threads import TaskThreads
-from bot.text import markdown
+from bot.text import markdown, timestamps
 from bot.text.errors import NotPermitted, UsageError, UserError
 from budget.amounts import read_tokens
 from budget.costs.task_cost_from_history import learn
@@ -256,7 +256,7 @@ def _queued(services: TaskServices, task: Task, ahead: int, told: TaskStep | Non
     wait = wait_reasons.wait_of(task, told)
     if task.why == "fairness" and task.look_at is not None:
         zone = services.settings.timezone
-        begins = wait_text.moment(task.look_at, services.clock(), zone)
+        begins = timestamps.shown(task.look_at, zone, services.clock())
         now = command_line(f"task now {task.id}")
         said += f" It will likely begin about {begins} ({zone}); {now} lets it begin now."
     if wait is not None and wait.why in SPENDING:
@@ -298,7 +298,7 @@ def read_deadline(text: str, *, now: float, zone: tzinfo) -> float:
             ) from None
         at = (there if there.tzinfo is not None else there.replace(tzinfo=zone)).timestamp()
     if at <= now:
-        raise UsageError(f"--deadline: {wait_text.moment(at, now, zone)} ({zone}) is past.")
+        raise UsageError(f"--deadline: {timestamps.shown(at, zone, now)} ({zone}) is past.")
     return at
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bot.commands.syntax import command_line
-from bot.pacing.wait_text import moment, when
-from bot.text import amounts, markdown
+from bot.pacing.wait_text import when
+from bot.text import amounts, markdown, timestamps
 from budget.dispatch import next_task
 from core.redaction import beginning
 
@@ -167,7 +167,7 @@ def state(task: Task, now: float, zone: tzinfo) -> str:
         return task.state
     if task.why is None:
         return "queued"
-    until = f" until {moment(task.look_at, now, zone)}" if task.look_at is not None else ""
+    until = f" until {timestamps.shown(task.look_at, zone, now)}" if task.look_at is not None else ""
     return f"queued: {task.why}{until}"
 
 
@@ -212,7 +212,7 @@ def whole(
     if task.state == "queued":
         lines.append(f"- {why_it_waits(task, behind, now, zone)}")
     if task.deadline is not None:
-        lines.append(f"- deadline: {moment(task.deadline, now, zone)}")
+        lines.append(f"- deadline: {timestamps.shown(task.deadline, zone, now)}")
     if task.charged_to is not None:
         lines.append(f"- counts for {markdown.one_line(task.charged_to, 60)} where turns are taken")
     if task.parent is not None:
@@ -220,7 +220,10 @@ def whole(
     lines.append(f"- {costs(task)}")
     if task.summary:
         lines.append(f"- summary: {markdown.shown(redact(task.summary)[:_SUMMARY])}")
-    lines += ["", *(f"- {moment(step.at, now, zone)} {step.state}{_because(step, redact)}" for step in steps[-12:])]
+    lines += [
+        "",
+        *(f"- {timestamps.shown(step.at, zone, now)} {step.state}{_because(step, redact)}" for step in steps[-12:]),
+    ]
     return "\n".join(lines)
 
 
@@ -236,7 +239,7 @@ _FREE = {
 
 def why_it_waits(task: Task, behind: int, now: float, zone: tzinfo) -> str:
     """Return one sentence: why a queued task waits, when it will likely begin, and what lets it begin now."""
-    about = "" if task.look_at is None else f" about {moment(task.look_at, now, zone)} ({zone})"
+    about = "" if task.look_at is None else f" about {timestamps.shown(task.look_at, zone, now)} ({zone})"
     if behind or task.reason is None:
         first = f"{behind} more of its lane go first" if behind else "nobody has looked at it yet"
         return f"waits: {first}; it begins after them." if behind else f"waits: {first}."

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from bot.text.errors import UsageError
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
     from zoneinfo import ZoneInfo
 
 
-def shown(at: float, zone: ZoneInfo, now: float) -> str:
+def shown(at: float, zone: tzinfo, now: float) -> str:
     """``14:00`` of today, ``Wed 25 Nov 09:00`` of a day within half a year, and otherwise the date."""
-    then, today = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
+    try:
+        then, today = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
+    except (ValueError, OverflowError, OSError):
+        return "some day"
     if then.date() == today.date():
         return f"{then:%H:%M}"
     if abs(at - now) < 180 * 86_400:
@@ -44,3 +48,14 @@ def read(text: str, zone: ZoneInfo) -> float:
         later = (found + timedelta(hours=1)).strftime("%Y-%m-%d %H:%M")
         raise UsageError(f"In {zone.key} clocks leave out {found:%Y-%m-%d %H:%M}. Write {later}, perhaps.")
     return at.timestamp()
+
+
+def timestamp(at: float | None) -> str | None:
+    """RFC 3339 in UTC, from seconds since the epoch; unknown stays None, and so does what no calendar has."""
+    if at is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # a provider says of its windows what it likes
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -13,7 +13,7 @@ import structlog
 
 from bot.messaging.composer import MessagePlace
 from bot.messaging.replies import REMARK
-from bot.text.iso_timestamps import timestamp
+from bot.text.timestamps import timestamp
 from connectors.contract.messages import Priority, Text
 from connectors.delivery import inbox, outbox
 from database.queries.operations import restored_backup

@@ -80,7 +80,7 @@ def egress_status(as_json: bool) -> int:
     import json
 
     from bot.egress_client import emergency_stop, process
-    from bot.text.iso_timestamps import timestamp
+    from bot.text.timestamps import timestamp
     from egress.daemon.control_client import EgressControlClient
     from egress.errors import EgressSilent
 
@@ -244,7 +244,7 @@ def estop(clear: bool, confirmed: bool) -> int:
 
     from bot.egress_client import emergency_stop
     from bot.text.errors import UserError
-    from bot.text.iso_timestamps import timestamp
+    from bot.text.timestamps import timestamp
     from egress.daemon import sync_control_client
     from egress.errors import EgressAbsent, EgressRefused, EgressUnreachable
 

@@ -168,7 +168,7 @@ def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool,
 
 
 def _backup_json(made: Backup) -> dict[str, object]:
-    from bot.text.iso_timestamps import timestamp
+    from bot.text.timestamps import timestamp
 
     return {
         "file": str(made.written.file),
@@ -200,7 +200,7 @@ def _backup_text(made: Backup) -> str:
 
 
 def _restored_json(done: Restored) -> dict[str, object]:
-    from bot.text.iso_timestamps import timestamp
+    from bot.text.timestamps import timestamp
 
     settled = done.settled
     return {
@@ -225,7 +225,7 @@ def _restored_json(done: Restored) -> dict[str, object]:
 
 
 def _restored_text(done: Restored) -> str:
-    from bot.text.iso_timestamps import timestamp
+    from bot.text.timestamps import timestamp
 
     settled = done.settled
     lines = [f"Restored the backup of {timestamp(done.header.made_at)} by Muster {done.header.muster}."]

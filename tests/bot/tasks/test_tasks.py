@@ -294,7 +294,7 @@ async def test_an_agent_of_the_roster_is_started_for_a_task(tmp_path: Path) -> N
 WRONG = (
     ("--role codr", "coder"),
     ("--agent nobody", "No agent is called"),
-    ("--role coder --deadline 2001-01-01", "Mon 01 Jan 2001 00:00 (UTC) is past"),
+    ("--role coder --deadline 2001-01-01", "2001-01-01 00:00 (UTC) is past"),
     ("--role coder --deadline soon", "write a length of time"),
     ("--role coder --estimate 99999G", "--estimate"),
     ("--role coder --estimate -5", "estimate"),
