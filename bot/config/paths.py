@@ -25,7 +25,6 @@ Sockets do not go to ``XDG_RUNTIME_DIR``: that folder is emptied at the last log
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pwd
 import stat
@@ -87,7 +86,7 @@ class Paths:
         if len(os.fsencode(sockets)) + _LONGEST_SOCKET > SOCKET_PATH_LIMIT:
             sockets = _short_folder(sockets, uid)
         usual = not given and state == person / ".local" / "state" / "muster"
-        label = "" if usual else hashlib.sha256(os.fsencode(state)).hexdigest()[:8]
+        label = "" if usual else _digest(state)[:8]
         return cls(config=config, state=state, sockets=sockets, home=home, label=label)
 
     @property
@@ -255,7 +254,7 @@ def _xdg(environ: Mapping[str, str], variable: str, fallback: Path) -> Path:
 
 
 def _short_folder(folder: Path, uid: int) -> Path:
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    digest = _digest(folder)[:12]
     # Not TMPDIR: every process of the installation must come to the same place, whatever its environment says.
     return Path("/tmp") / f"muster-{uid}" / digest  # noqa: S108  `prepare` checks owner and mode
 
@@ -297,3 +296,9 @@ def _claim(folder: Path, uid: int, *, forbidden: int = 0o077, tighten: bool = Fa
         )
     if mode & forbidden:
         folder.chmod(mode & ~forbidden)
+
+
+def _digest(path: Path) -> str:
+    import hashlib  # a shell's command rarely needs it, and it loads OpenSSL
+
+    return hashlib.sha256(os.fsencode(path)).hexdigest()
