@@ -75,7 +75,7 @@ async def test_a_permission_is_given_by_a_button_that_is_gone_when_it_is_over(ho
     late = home.chat.press(asked.event_id, "❌", conversation=thread)
     assert "is over" in await answer(home, late)
     assert told(home, again) is None, "who presses twice is told nothing"
-    assert (home.paths.workspace("coder0") / "proof.txt").exists()
+    await home.chat.until(lambda: (home.paths.workspace("coder0") / "proof.txt").exists(), limit=30)
     assert not [said for said in home.chat.said if isinstance(said.content, React) and said.target == asked.event_id]
 
 
