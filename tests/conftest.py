@@ -37,13 +37,23 @@ NEEDS_ROOT = "needs root"
 EXCUSED = (NEEDS_ROOT, "the time for soak tests is over", "tried by hand")
 
 
+#: Whose tests run with both kinds of database in `make test`; of all others `make test-slow` runs the second.
+_BOTH_DATABASES = ("tests/database/", "tests/connectors/delivery/test_service")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say in which order tests run.
+    """Say in which order tests run, and which of them are slow because their like runs anyway.
 
     Those with a homeserver go first: they are the longest, and as neighbours most of them come to one of the test
     processes, so that the other one starts no homeserver. Where the time for soak tests is bounded, chance says which
     of them come to run.
     """
+    for item in items:
+        call = getattr(item, "callspec", None)
+        twin = call is not None and call.params.get("register_url") == "postgresql"
+        if twin and not item.nodeid.startswith(_BOTH_DATABASES):
+            item.add_marker(pytest.mark.slow)
     if config.option.markexpr == "soak" and soak.budget() is not None:
         soak.shuffle(items)
     else:
