@@ -36,10 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from bot.agents.context import AgentContext
     from bot.agents.journal.commit_fetcher import CommitSource
-    from bot.agents.journal.effects import Teller
     from bot.agents.journal.follower import JournalFollower
-    from database.engine.store import Store
     from database.queries.agents.agents import AgentRow
 
 log = structlog.get_logger(__name__)
@@ -111,16 +110,10 @@ class Reviver:
     """Sees to one agent while it has no host."""
 
     name: str
-    store: Store
-    teller: Teller
-    starter: Starter
-    clock: Callable[[], float]
-    wake_delivery: Callable[[], None]
+    context: AgentContext
     follower: JournalFollower
     changed: asyncio.Event
     """Set when the agent's row in the register changed."""
-    turnstile: Turnstile
-    limits: RestartLimits = field(default_factory=RestartLimits)
     left_over: frozenset[str] | None = None
     """The markers that processes carried when the orchestrator began, for an agent that was stopped then; None: it
     looks for itself."""
@@ -131,7 +124,7 @@ class Reviver:
 
     @property
     def _folder(self) -> Path:
-        return self.starter.folder(self.name)
+        return self.context.starter.folder(self.name)
 
     def seen_up(self) -> None:
         """It runs."""
@@ -157,7 +150,7 @@ class Reviver:
         await self._wait(due)
 
     async def _row(self) -> AgentRow | None:
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             return await agents.get(tx, self.name)
 
     async def _was_started(self, row: AgentRow) -> bool:
@@ -168,14 +161,14 @@ class Reviver:
     # --- starting -----------------------------------------------------------------------------------------------
 
     async def _start(self, row: AgentRow) -> None:
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             position = await agents.position(tx, self.name)
             grants = await approvals.list_grants(tx, agent=self.name)
         again = restart_policy.asked_for(row.launch_id) != row.launch_id
         try:
-            async with self.turnstile.at_once if again else contextlib.nullcontext():
+            async with self.context.turnstile.at_once if again else contextlib.nullcontext():
                 with around(SPAWN):
-                    await self.starter.start(row, floor=position.incarnation, grants=grants)
+                    await self.context.starter.start(row, floor=position.incarnation, grants=grants)
         except RegisterError:
             raise
         except (MusterError, OSError) as error:
@@ -187,40 +180,41 @@ class Reviver:
 
     async def _not_answering(self, row: AgentRow, reason: str) -> None:
         """The agent host runs and does not answer. What becomes of it is not known: it has not failed."""
-        async with self.store.write(SPAWN_FAILED) as tx:
+        async with self.context.store.write(SPAWN_FAILED) as tx:
             now_found = await agents.get(tx, self.name)
             if now_found is None or now_found.launch_id != row.launch_id:
                 return
-            reason = self.teller.redaction(reason)
+            reason = self.context.teller.redaction(reason)
             if now_found.state == "starting":
                 await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=reason)
             force = f"{command_line(f'kill {self.name}')} ends it"
             text = f"⚠️ {reason} It is there and may answer yet; {force}."
-            await self.teller.note(tx, row, f"silent/{row.launch_id}", text)
-        self.wake_delivery()
+            await self.context.teller.note(tx, row, f"silent/{row.launch_id}", text)
+        self.context.wake_delivery()
 
     async def _not_started(self, row: AgentRow, error: Exception) -> None:
-        reason = self.teller.redaction(str(error))
+        reason = self.context.teller.redaction(str(error))
         fall = await asyncio.to_thread(self._fall, row, reason, error)
-        async with self.store.write(SPAWN_FAILED) as tx:
+        async with self.context.store.write(SPAWN_FAILED) as tx:
             now_found = await agents.get(tx, self.name)
             if now_found is None:
                 return
             wanted = now_found.wanted == "running"
-            record = restart_policy.after(RestartRecord.from_json(now_found.revival), fall, self.limits)
+            record = restart_policy.after(RestartRecord.from_json(now_found.revival), fall, self.context.limits)
             changed = await agents.change(
                 tx,
                 self.name,
                 under=row.launch_id,
                 state="failed" if wanted else now_found.wanted,
                 detail=reason,
-                stopped_at=self.clock(),
+                stopped_at=self.context.clock(),
                 revival=record.to_json() if wanted else None,
             )
             if changed and wanted:
-                text = f"✖ {from_shell(reason, sections.load())}\n\n{outlook(self.name, record, fall, self.limits)}"
-                await self.teller.note(tx, row, f"spawn/{row.launch_id}", text)
-        self.wake_delivery()
+                follows = outlook(self.name, record, fall, self.context.limits)
+                text = f"✖ {from_shell(reason, sections.load())}\n\n{follows}"
+                await self.context.teller.note(tx, row, f"spawn/{row.launch_id}", text)
+        self.context.wake_delivery()
 
     # --- falling ------------------------------------------------------------------------------------------------
 
@@ -245,7 +239,7 @@ class Reviver:
             return
         words = left + await asyncio.to_thread(host_lifecycle.last_words, self._folder)
         fall = await asyncio.to_thread(self._fall, row, None, None)
-        async with self.store.write(GONE) as tx:
+        async with self.context.store.write(GONE) as tx:
             found = await agents.get(tx, self.name)
             if found is None or found.launch_id != row.launch_id or found.wanted != row.wanted:
                 return
@@ -255,32 +249,32 @@ class Reviver:
                 state = "failed"
                 next_ = f"{command_line(f'restart {self.name}')} brings it back."
                 if not self._is_left_down():
-                    record = restart_policy.after(RestartRecord.from_json(found.revival), fall, self.limits)
-                    kept, next_ = record.to_json(), outlook(self.name, record, fall, self.limits)
+                    record = restart_policy.after(RestartRecord.from_json(found.revival), fall, self.context.limits)
+                    kept, next_ = record.to_json(), outlook(self.name, record, fall, self.context.limits)
             await agents.change(
                 tx,
                 self.name,
                 under=row.launch_id,
                 state=state,
                 detail=reason,
-                stopped_at=self.clock(),
+                stopped_at=self.context.clock(),
                 **({} if kept is None else {"revival": kept}),
             )
             if not self.follower.story.over:
-                await self.teller.gone(tx, row, self.follower.story, reason, next_, words)
+                await self.context.teller.gone(tx, row, self.follower.story, reason, next_, words)
         self.follower.close()
-        self.wake_delivery()
+        self.context.wake_delivery()
 
     async def _never_came(self, row: AgentRow) -> None:
         """A launch that was given up before it had a host: it is what is wanted of it, and nothing is left to tell."""
         if row.state in {*ENDED, "frozen"}:
             return
-        async with self.store.write(GONE) as tx:
+        async with self.context.store.write(GONE) as tx:
             found = await agents.get(tx, self.name)
             if found is None or found.launch_id != row.launch_id or found.wanted != row.wanted:
                 return
             await agents.change(
-                tx, self.name, under=row.launch_id, state=found.wanted, detail=None, stopped_at=self.clock()
+                tx, self.name, under=row.launch_id, state=found.wanted, detail=None, stopped_at=self.context.clock()
             )
 
     async def _due(self) -> float | None:
@@ -293,20 +287,22 @@ class Reviver:
             return None
         fall = await asyncio.to_thread(self._fall, row, row.detail or "it ended", None)
         before = RestartRecord.from_json(row.revival)
-        record = restart_policy.after(before, fall, self.limits)
+        record = restart_policy.after(before, fall, self.context.limits)
         if record != before:
             end = await asyncio.to_thread(self._end, row)
-            async with self.store.write(FELL) as tx:
+            async with self.context.store.write(FELL) as tx:
                 kept = record.to_json()
                 if not await agents.change(tx, self.name, under=row.launch_id, revival=kept, stopped_at=fall.at):
                     return None
-                await self.teller.note(tx, row, f"fell/{fall.of}", end + outlook(self.name, record, fall, self.limits))
-            self.wake_delivery()
-        now = self.clock()
-        due = restart_policy.due(record, now, self.limits)
+                await self.context.teller.note(
+                    tx, row, f"fell/{fall.of}", end + outlook(self.name, record, fall, self.context.limits)
+                )
+            self.context.wake_delivery()
+        now = self.context.clock()
+        due = restart_policy.due(record, now, self.context.limits)
         if due is None:
             return None
-        return max(due, self.turnstile.slot(now)) if self._found_down else due
+        return max(due, self.context.turnstile.slot(now)) if self._found_down else due
 
     async def _left_down(self, row: AgentRow) -> None:
         """Tell the end of an agent that nothing starts again by itself now, unless it was told."""
@@ -314,10 +310,10 @@ class Reviver:
         end = await asyncio.to_thread(self._end, row)
         if not end or RestartRecord.from_json(row.revival).of == fall.of:
             return
-        async with self.store.write(FELL) as tx:
+        async with self.context.store.write(FELL) as tx:
             back = f"{command_line(f'restart {self.name}')} brings it back."
-            await self.teller.note(tx, row, f"fell/{fall.of}", f"{end}{back}")
-        self.wake_delivery()
+            await self.context.teller.note(tx, row, f"fell/{fall.of}", f"{end}{back}")
+        self.context.wake_delivery()
 
     def _end(self, row: AgentRow) -> str:
         """Return what the agent host said of this launch's end, to stand before what follows; empty if nothing."""
@@ -341,7 +337,7 @@ class Reviver:
             for_a_person = restart_policy.needs_a_person(run.failure.reason, run.failure.stderr, hints)
         with_machine = run is not None and bool(run.boot) and run.boot != boot_id.boot_id()
         return Fall(
-            at=self.clock(),
+            at=self.context.clock(),
             of=f"{row.launch_id}/{run.incarnation if run is not None else 0}",
             why=why or (_WITH_MACHINE if with_machine else _GONE),
             ready_at=run.ready_at if run is not None else None,
@@ -353,13 +349,13 @@ class Reviver:
 
     async def _wait(self, due: float | None) -> None:
         """Wait until its row changes, somebody else starts it, or it is due; then it is set to be started."""
-        longest = None if due is None else due - self.clock()
+        longest = None if due is None else due - self.context.clock()
         # One that an earlier process of ours was starting may come only now.
         while not host_lifecycle.is_running(self._folder):
             if due is not None and longest is not None:
                 # As long as was said, also when the clock is put back meanwhile.
-                due = min(due, self.clock() + longest)
-            left = None if due is None else due - self.clock()
+                due = min(due, self.context.clock() + longest)
+            left = None if due is None else due - self.context.clock()
             if left is not None and left <= 0:
                 if await self._try():
                     return
@@ -373,11 +369,11 @@ class Reviver:
 
     async def _try(self) -> bool:
         """Set it to be started; False: a command is at it, which goes first."""
-        async with self.store.write(REVIVE) as tx:
+        async with self.context.store.write(REVIVE) as tx:
             row = await agents.get(tx, self.name)
             if row is None or row.wanted != "running" or row.state not in ENDED:
                 return True
-            if await is_held(tx, self.name, self.clock()):
+            if await is_held(tx, self.name, self.context.clock()):
                 return False
             await agents.change(
                 tx,
@@ -387,7 +383,7 @@ class Reviver:
                 detail=None,
                 at_once=False,
                 launch_id=restart_policy.try_id(row.launch_id),
-                started_at=self.clock(),
+                started_at=self.context.clock(),
                 stopped_at=None,
                 revival=restart_policy.tried(RestartRecord.from_json(row.revival)).to_json(),
             )

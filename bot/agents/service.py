@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bot.agents import restart_executor, status
+from bot.agents import status
 from bot.agents.desired_state import Wishes
 from bot.agents.messages import delivery
 from bot.agents.messages.delivery import END
-from bot.agents.restart_executor import Turnstile
 from bot.agents.supervisor import Keeper
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
@@ -37,20 +36,18 @@ from fleet.journal.events import JournalPosition
 from fleet.supervision import host_lifecycle, liveness, process_sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from bot.agents.context import AgentContext
     from bot.agents.journal.effects import Teller
-    from bot.agents.restart_executor import Starter
     from bot.messaging.fleet_port import AgentView
-    from database.engine.store import Store
     from database.queries.agents.agents import AgentRow
     from database.queries.agents.auto_resume import Continuation
     from database.queries.chat.approvals import Approval
     from fleet.control.agent_host_client import AgentLink, BackgroundProcesses
     from fleet.journal.events import JournalEntry
-    from fleet.supervision.restart_policy import RestartLimits
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +64,6 @@ _BACKGROUND_S = 2.0
 #: An agent host that has not answered a question after this is silent, seconds.
 ANSWER_WITHIN = 5.0
 
-#: So many agents are taken up at one time when Muster starts; commands go in between.
-BEGIN_AT_ONCE = 8
-
 #: Bytes of an agent's journal that stay after they were told.
 KEEP_JOURNAL = 64 * 1024 * 1024
 
@@ -78,41 +72,39 @@ KEEP_JOURNAL = 64 * 1024 * 1024
 class Agents:
     """All agents of this host."""
 
-    store: Store
-    teller: Teller
-    starter: Starter
-    clock: Callable[[], float]
-    wake_delivery: Callable[[], None]
-    publish: Callable[[Mapping[str, object]], None]
-    show_typing: Callable[[str, str, bool], Awaitable[None]]
+    context: AgentContext
     give_up_after: float
     """Seconds after which a message that could not be delivered is a dead letter."""
     fresh_for: Callable[[str], float] = lambda _: liveness.FRESH_S
     """Seconds for which what was heard of the agent of that name counts."""
-    digest_after: int = 10
     keep_journal: int = KEEP_JOURNAL
     """Bytes of each agent's journal that stay after they were told."""
     leave_down: bool = False
     """Who is found down when Muster starts is left so."""
-    is_ours: Callable[[AgentRow], bool] = lambda _: True
-    """Whether an agent is this installation's to see to; all others are left alone (bot.leadership.installation_id)."""
-    limits: RestartLimits = field(default_factory=lambda: restart_executor.LIMITS)
-    """How often an agent that falls is tried again."""
-    turnstile: Turnstile = field(default_factory=Turnstile)
     wishes: Wishes = field(init=False)
     """What is wanted of them."""
     _keepers: dict[str, Keeper] = field(default_factory=dict)
-    _beginning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGIN_AT_ONCE))
     _tasks: asyncio.TaskGroup | None = None
 
+    @property
+    def teller(self) -> Teller:
+        """Who says in chat what becomes of them."""
+        return self.context.teller
+
+    @property
+    def is_ours(self) -> Callable[[AgentRow], bool]:
+        """Whether an agent is this installation's to see to."""
+        return self.context.is_ours
+
     def __post_init__(self) -> None:
-        self.wishes = Wishes(teller=self.teller, clock=self.clock, send=self.send, patience=self.give_up_after)
+        context, patience = self.context, self.give_up_after
+        self.wishes = Wishes(teller=context.teller, clock=context.clock, send=self.send, patience=patience)
 
     # --- running ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Keep every agent of the register, and those that are added, until cancelled."""
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             rows = await agents.every(tx)
             waited_for = await agent_messages.waited_for(tx)
         # One look at all processes, instead of one for each agent that does not run.
@@ -121,13 +113,13 @@ class Agents:
             # Commands that an earlier process began are taken up at once, and may have been here before.
             for keeper in self._keepers.values():
                 self._begin(keeper)
-            for row in filter(self.is_ours, rows):
+            for row in filter(self.context.is_ours, rows):
                 stopped = row.wanted == "stopped" and row.state == "stopped"
                 left_over = carried if stopped else None
                 self._keep(row.name, left_over=left_over, leave_down=self.leave_down, idle=row.name not in waited_for)
             self._tasks.create_task(self._ask_the_silent(), name="ask silent agents")
             while True:
-                await self.store.rest(delivery.LOOK_AGAIN)
+                await self.context.store.rest(delivery.LOOK_AGAIN)
                 await self._look_for_mail()
 
     async def _ask_the_silent(self) -> None:
@@ -147,7 +139,7 @@ class Agents:
     async def _look_for_mail(self) -> None:
         """Have everything brought that waits, also what nobody spoke of: one look for all agents."""
         try:
-            async with self.store.read() as tx:
+            async with self.context.store.read() as tx:
                 waited_for = await agent_messages.waited_for(tx)
         except RegisterError as error:
             log.info("agents.mail_not_looked_for", reason=str(error))
@@ -165,24 +157,7 @@ class Agents:
     ) -> Keeper:
         keeper = self._keepers.get(name)
         if keeper is None:
-            keeper = Keeper(
-                name=name,
-                store=self.store,
-                teller=self.teller,
-                starter=self.starter,
-                clock=self.clock,
-                wake_delivery=self.wake_delivery,
-                publish=self.publish,
-                show_typing=self.show_typing,
-                beginning=self._beginning,
-                turnstile=self.turnstile,
-                left_over=left_over,
-                leave_down=leave_down,
-                idle=idle,
-                is_ours=self.is_ours,
-                limits=self.limits,
-                digest_after=self.digest_after,
-            )
+            keeper = Keeper(name=name, context=self.context, left_over=left_over, leave_down=leave_down, idle=idle)
             self._keepers[name] = keeper
             self._begin(keeper)
         return keeper
@@ -196,19 +171,19 @@ class Agents:
         """A fault in one agent's keeper is logged and tried again; it is no other agent's."""
         pause = 1.0
         while True:
-            began = self.clock()
+            began = self.context.clock()
             try:
                 await keeper.run()
                 self._keepers.pop(keeper.name, None)
                 return
             except Exception as error:
-                if self.clock() - began > LONGEST_PAUSE:
+                if self.context.clock() - began > LONGEST_PAUSE:
                     pause = 1.0
                 if is_away(error):
                     log.info("keeper.stands_aside", agent=keeper.name)
                 else:
                     log.exception("keeper.failed", agent=keeper.name, again_in_s=pause)
-                await self.store.rest(pause)
+                await self.context.store.rest(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     def look_again(self, name: str) -> None:
@@ -231,7 +206,7 @@ class Agents:
         Raises:
             UserError: there is none.
         """
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             row = await agents.get(tx, name)
             names = [] if row is not None else [other.name for other in await agents.every(tx)]
         if row is None:
@@ -242,23 +217,23 @@ class Agents:
 
     def make_sure_it_is_ours(self, row: AgentRow) -> None:
         """Raises `AgentElsewhere` for an agent of another installation."""
-        if not self.is_ours(row):
+        if not self.context.is_ours(row):
             raise AgentElsewhere(row)
 
     async def names(self) -> list[str]:
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             return [row.name for row in await agents.every(tx)]
 
     async def view(self) -> list[AgentView]:
         """Every agent, with what is known of its life now; nobody is asked, so this answers at once."""
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             rows = await agents.every(tx)
             waiting = Counter(message.agent for message in await agent_messages.in_states(tx, ["pending"]))
             # The one that has waited longest is put in last.
             asking = {each.agent: each for each in reversed(await approvals.in_states(tx, ["pending"]))}
             stopped = {each.agent: each for each in reversed(await auto_resume.waiting(tx))}
             held = await tasks.held_back(tx)
-        now = self.clock()
+        now = self.context.clock()
         return [
             self._view(
                 row,
@@ -293,14 +268,14 @@ class Agents:
     async def view_of(self, name: str) -> AgentView:
         """One agent, as `view` shows it."""
         row = await self.get(name)
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=row.name)
             asking = await approvals.in_states(tx, ["pending"], agent=row.name)
             stopped = await auto_resume.waiting(tx, agent=row.name)
             held = await tasks.held_back(tx, row.name)
         asks = asking[0] if asking else None
         first = stopped[0] if stopped else None
-        return self._view(row, self.clock(), len(waiting), asks, first, held.get(row.name))
+        return self._view(row, self.context.clock(), len(waiting), asks, first, held.get(row.name))
 
     def _view(
         self,
@@ -311,7 +286,7 @@ class Agents:
         stopped: Continuation | None,
         held: tuple[int, float | None] | None,
     ) -> AgentView:
-        if not self.is_ours(row):
+        if not self.context.is_ours(row):
             return status.view_from_afar(row, waiting=waiting)
         keeper = self._keepers.get(row.name)
         return status.view_of(
@@ -323,7 +298,7 @@ class Agents:
             stopped=stopped,
             held=held,
             fresh_s=self.fresh_for(row.name),
-            redact=self.teller.redaction,
+            redact=self.context.teller.redaction,
         )
 
     async def launch_of(self, name: str) -> str:
@@ -333,16 +308,16 @@ class Agents:
     async def tail(self, name: str, entries: int) -> list[JournalEntry]:
         """The last entries of an agent's journal, oldest first."""
         row = await self.get(name)
-        return await asyncio.to_thread(host_lifecycle.tail, self.starter.folder(row.name), entries)
+        return await asyncio.to_thread(host_lifecycle.tail, self.context.starter.folder(row.name), entries)
 
     async def prune(self) -> None:
         """Remove the oldest parts of journals that were told in full, beyond what is kept to look back at."""
-        async with self.store.read() as tx:
-            rows = [row for row in await agents.every(tx) if self.is_ours(row)]
+        async with self.context.store.read() as tx:
+            rows = [row for row in await agents.every(tx) if self.context.is_ours(row)]
             read = {row.name: await agents.position(tx, row.name) for row in rows}
         for row in rows:
             before = JournalPosition(read[row.name].view_incarnation, 0)
-            await asyncio.to_thread(reader.prune, self.starter.folder(row.name), before, self.keep_journal)
+            await asyncio.to_thread(reader.prune, self.context.starter.folder(row.name), before, self.keep_journal)
 
     async def is_silent(self, name: str) -> bool:
         """Whether the agent's host is there and does not answer; takes a few seconds to find out that it does not."""
@@ -359,7 +334,7 @@ class Agents:
         Returns:
             Whether the workspace was deleted; one that Muster did not make stays.
         """
-        async with self.store.write(KILLED) as tx:
+        async with self.context.store.write(KILLED) as tx:
             changed = await agents.change(
                 tx,
                 row.name,
@@ -370,15 +345,15 @@ class Agents:
                 keep_session=False,
                 state="stopped",
                 detail="killed, with everything it had started",
-                stopped_at=self.clock(),
+                stopped_at=self.context.clock(),
             )
-            await self.teller.titles.show(tx, row.name)
+            await self.context.teller.titles.show(tx, row.name)
         if not changed:
             return False
         try:
-            await host_lifecycle.kill(self.starter.folder(row.name))
+            await host_lifecycle.kill(self.context.starter.folder(row.name))
         except FleetError as error:
-            async with self.store.write(KILLED) as tx:
+            async with self.context.store.write(KILLED) as tx:
                 await agents.change(tx, row.name, under=row.launch_id, state="unknown", detail=str(error))
             raise
         if (keeper := self._keepers.get(row.name)) is not None:
@@ -386,7 +361,7 @@ class Agents:
         self.look_again(row.name)
         if not discard:
             return False
-        return await asyncio.to_thread(self.starter.discard_workspace, Path(row.workspace), row.name)
+        return await asyncio.to_thread(self.context.starter.discard_workspace, Path(row.workspace), row.name)
 
     async def send(
         self,
@@ -404,7 +379,7 @@ class Agents:
         answer_in: str | None = None,
     ) -> AgentMessage:
         """Put a message on its way to an agent, once per `message_id`; `bring_mail` makes it go at once."""
-        now = self.clock()
+        now = self.context.clock()
         message = AgentMessage(
             id=message_id,
             agent=row.name,
@@ -466,5 +441,5 @@ class Agents:
         """
         detail = {"detail": END} if end else {}
         return await agent_messages.change(
-            tx, message.id, now=self.clock(), only=["pending", "journaled"], state="withdrawing", **detail
+            tx, message.id, now=self.context.clock(), only=["pending", "journaled"], state="withdrawing", **detail
         )

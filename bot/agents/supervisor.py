@@ -27,17 +27,11 @@ from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.supervision import host_lifecycle
 from fleet.supervision.liveness import questioned_after
-from fleet.supervision.restart_policy import RestartLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from bot.agents.journal.effects import Teller
+    from bot.agents.context import AgentContext
     from bot.agents.journal.follower import HeardStatus
     from bot.agents.journal.turn_view import ToolLine
-    from bot.agents.restart_executor import Starter, Turnstile
-    from database.engine.store import Store
-    from database.queries.agents.agents import AgentRow
     from fleet.journal.events import JournalEntry
 
 log = structlog.get_logger(__name__)
@@ -56,17 +50,7 @@ class Keeper:
     """Keeps one agent."""
 
     name: str
-    store: Store
-    teller: Teller
-    starter: Starter
-    clock: Callable[[], float]
-    wake_delivery: Callable[[], None]
-    publish: Callable[[Mapping[str, object]], None]
-    show_typing: Callable[[str, str, bool], Awaitable[None]]
-    """Show or stop showing, in a connector's conversation, that somebody is at work."""
-    beginning: asyncio.Semaphore
-    """Held while it begins, so that not all of a large fleet begin at once."""
-    turnstile: Turnstile
+    context: AgentContext
     left_over: frozenset[str] | None = None
     """The markers that processes carried when the orchestrator began, for an agent that was stopped then; None: it
     looks for itself."""
@@ -74,12 +58,6 @@ class Keeper:
     """Nothing is to be brought to the agent when its keeper begins, as far as is known."""
     leave_down: bool = False
     """One that is found down when Muster starts is left so."""
-    is_ours: Callable[[AgentRow], bool] = lambda _: True
-    """Whether it is this installation's to see to."""
-    limits: RestartLimits = field(default_factory=RestartLimits)
-    """How often it is tried again when it falls."""
-    digest_after: int = 10
-    """After an absence, more turns than this are told as one digest."""
     host_runs: bool | None = None
     unanswered_at: float | None = None
     """When the agent host was asked in vain last, in seconds since the epoch."""
@@ -94,53 +72,22 @@ class Keeper:
     _reviver: Reviver = field(init=False)
 
     def __post_init__(self) -> None:
-        self._carrier = Carrier(
-            self.name,
-            self.store,
-            self.teller,
-            self.clock,
-            self.wake_delivery,
-            link=lambda: self._link,
-            idle=self.idle,
-        )
-        self._typing = TypingIndicator(
-            name=self.name,
-            store=self.store,
-            teller=self.teller,
-            show=self.show_typing,
-            turn=lambda: self._follower.story.view,
-        )
+        context = self.context
+        self._carrier = Carrier(self.name, context, link=lambda: self._link, idle=self.idle)
+        self._typing = TypingIndicator(name=self.name, context=context, turn=lambda: self._follower.story.view)
         self._follower = JournalFollower(
             name=self.name,
-            folder=self.starter.folder(self.name),
-            store=self.store,
-            teller=self.teller,
-            clock=self.clock,
-            wake_delivery=self.wake_delivery,
-            publish=self.publish,
+            context=context,
+            folder=context.starter.folder(self.name),
             took_room=self._carrier.room,
             turned=self._turned,
-            digest_after=self.digest_after,
         )
-        self._gatherer = Gatherer(
-            name=self.name,
-            store=self.store,
-            teller=self.teller,
-            source=self.starter.workspaces,
-            wake_delivery=self.wake_delivery,
-            clock=self.clock,
-        )
+        self._gatherer = Gatherer(name=self.name, context=context)
         self._reviver = Reviver(
             name=self.name,
-            store=self.store,
-            teller=self.teller,
-            starter=self.starter,
-            clock=self.clock,
-            wake_delivery=self.wake_delivery,
+            context=context,
             follower=self._follower,
             changed=self._changed,
-            turnstile=self.turnstile,
-            limits=self.limits,
             left_over=self.left_over,
             leave_down=self.leave_down,
         )
@@ -192,7 +139,7 @@ class Keeper:
 
     async def is_silent(self, within: float) -> bool:
         """Whether an agent host is there that does not answer within so many seconds."""
-        folder = self.starter.folder(self.name)
+        folder = self.context.starter.folder(self.name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while host_lifecycle.is_running(folder):
@@ -201,12 +148,12 @@ class Keeper:
                     await asyncio.sleep(ASK_AGAIN)
         if not host_lifecycle.is_running(folder):
             return False
-        self.unanswered_at = self.clock()
+        self.unanswered_at = self.context.clock()
         return True
 
     def should_be_asked(self, fresh_s: float) -> bool:
         """Whether a heartbeat of its agent host should have come and did not, and nobody has asked since."""
-        heard, now = self._follower.heard_at, self.clock()
+        heard, now = self._follower.heard_at, self.context.clock()
         if self._link is None or self.seen is None or heard is None:
             return False
         asked = self.unanswered_at is not None and self.unanswered_at > heard
@@ -222,7 +169,7 @@ class Keeper:
                 status = await link.status()
         except TimeoutError:
             if self._follower.heard_at == began:
-                self.unanswered_at = self.clock()
+                self.unanswered_at = self.context.clock()
         except (AgentUnreachable, AgentRefused):
             pass  # who follows it learns that it is gone
         else:
@@ -230,11 +177,11 @@ class Keeper:
 
     async def run(self) -> None:
         """Keep the agent until cancelled; one of another installation is not touched."""
-        async with asyncio.TaskGroup() as tasks, self.beginning:
-            async with self.store.read() as tx:
+        async with asyncio.TaskGroup() as tasks, self.context.beginning:
+            async with self.context.store.read() as tx:
                 row = await agents.get(tx, self.name)
                 position = await agents.position(tx, self.name)
-            if row is not None and not self.is_ours(row):
+            if row is not None and not self.context.is_ours(row):
                 return
             await self._follower.take_up(row, position)
             self._begun.clear()
@@ -260,7 +207,7 @@ class Keeper:
         while True:
             self._changed.clear()
             self._gatherer.due()
-            async with self.store.read() as tx:
+            async with self.context.store.read() as tx:
                 row = await agents.get(tx, self.name)
             if row is None:
                 return
@@ -292,9 +239,9 @@ class Keeper:
         logged = False
         while True:
             try:
-                return await AgentLink.connect(self.starter.socket(self.name))
+                return await AgentLink.connect(self.context.starter.socket(self.name))
             except AgentUnreachable as error:
-                if not host_lifecycle.is_running(self.starter.folder(self.name)):
+                if not host_lifecycle.is_running(self.context.starter.folder(self.name)):
                     return None
                 # It holds its lock and does not answer: it is starting, or stopped. That is not gone.
                 self.host_runs = True
@@ -310,18 +257,18 @@ class Keeper:
     async def _estranged(self, refusal: AgentRefused) -> None:
         """The host runs and speaks another protocol: say so once, and end it by force when it is no longer wanted."""
         self._changed.clear()
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             row = await agents.get(tx, self.name)
         if row is None:
             return
         if row.wanted != "running" or row.state == "starting":
-            await host_lifecycle.kill(self.starter.folder(self.name))
+            await host_lifecycle.kill(self.context.starter.folder(self.name))
             return
-        async with self.store.write(GONE) as tx:
+        async with self.context.store.write(GONE) as tx:
             await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=str(refusal))
             text = f"⚠️ {refusal} {command_line(f'restart {self.name}')} does that."
-            await self.teller.note(tx, row, f"protocol/{row.launch_id}", text)
-        self.wake_delivery()
+            await self.context.teller.note(tx, row, f"protocol/{row.launch_id}", text)
+        self.context.wake_delivery()
         await self._changed.wait()
 
     async def _with_host(self, link: AgentLink) -> None:
@@ -343,7 +290,7 @@ class Keeper:
         """Shut the host down once it is not the one that is wanted; at once, or when its turn ends."""
         asked: bool | None = None
         while True:
-            async with self.store.read() as tx:
+            async with self.context.store.read() as tx:
                 row = await agents.get(tx, self.name)
             if row is None:
                 return
@@ -368,7 +315,7 @@ class Keeper:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            async with self.store.read() as tx:
+            async with self.context.store.read() as tx:
                 row = await agents.get(tx, self.name)
             if row is not None and row.at_once:
                 await self._shut_down(link, now=True, reason=reason)

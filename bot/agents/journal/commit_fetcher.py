@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
@@ -26,8 +25,7 @@ from fleet.errors import FleetError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bot.agents.journal.effects import Teller
-    from database.engine.store import Store
+    from bot.agents.context import AgentContext
     from fleet.workspace import Collected
 
 P = ParamSpec("P")
@@ -57,11 +55,7 @@ class Gatherer:
     """Gathers one agent's commits."""
 
     name: str
-    store: Store
-    teller: Teller
-    source: CommitSource
-    wake_delivery: Callable[[], None]
-    clock: Callable[[], float] = time.time
+    context: AgentContext
     _due: asyncio.Event = field(default_factory=asyncio.Event)
 
     def due(self) -> None:
@@ -77,7 +71,7 @@ class Gatherer:
 
     async def _gather(self) -> None:
         try:
-            collected = await _in_thread(self.source.collect, self.name)
+            collected = await _in_thread(self.context.starter.workspaces.collect, self.name)
         except (FleetError, OSError) as error:
             log.warning("agent.commits_not_taken_over", agent=self.name, reason=str(error))
             # The same words once per launch, however often it is tried.
@@ -90,16 +84,16 @@ class Gatherer:
         # What is empty, or took commits back, shows nothing.
         shown = collected.commits > 0 and collected.shows
         await self._tell(key, f"⇡ {collected.sentence(markdown.code)}", result=shown)
-        await _in_thread(self.source.acknowledge, self.name, collected)
+        await _in_thread(self.context.starter.workspaces.acknowledge, self.name, collected)
 
     async def _tell(self, key: str, text: str, *, result: bool = False) -> None:
-        async with self.store.write(FOLLOW) as tx:
+        async with self.context.store.write(FOLLOW) as tx:
             row = await agents.get(tx, self.name)
             if row is not None:
                 if result:
-                    await last_results.note(tx, self.name, "commit", self.clock())
-                await self.teller.note(tx, row, f"{key}/{row.launch_id}", text)
-        self.wake_delivery()
+                    await last_results.note(tx, self.name, "commit", self.context.clock())
+                await self.context.teller.note(tx, row, f"{key}/{row.launch_id}", text)
+        self.context.wake_delivery()
 
 
 async def _in_thread(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

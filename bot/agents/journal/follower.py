@@ -27,12 +27,11 @@ from fleet.journal.reader import JournalReader
 from fleet.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    from bot.agents.journal.effects import Teller
+    from bot.agents.context import AgentContext
     from bot.agents.journal.projection import Effect
-    from database.engine.store import Store
     from database.queries.agents.agents import AgentRow
     from fleet.control.agent_host_client import AgentLink
 
@@ -62,19 +61,13 @@ class JournalFollower:
     """Follows one agent."""
 
     name: str
+    context: AgentContext
     folder: Path
     """The agent's private folder, where its journal is."""
-    store: Store
-    teller: Teller
-    clock: Callable[[], float]
-    wake_delivery: Callable[[], None]
-    publish: Callable[[Mapping[str, object]], None]
     took_room: Callable[[], None]
     """Called when the agent host can write again."""
     turned: Callable[[], None]
     """Called when the turn that is open is another, or none, or one was open in between."""
-    digest_after: int = 10
-    """After an absence, more turns than this are told as one digest."""
     seen: HeardStatus | None = None
     """None while no agent host is followed, or it has not spoken yet."""
     heard_at: float | None = None
@@ -95,7 +88,7 @@ class JournalFollower:
     def heard(self, status: HostStatus) -> None:
         """Take up what the agent host said when it was asked."""
         if self.seen is not None:
-            self.heard_at = self.clock()
+            self.heard_at = self.context.clock()
             self.seen = HeardStatus(status=status, at=self.heard_at)
 
     def close(self) -> None:
@@ -128,9 +121,12 @@ class JournalFollower:
             effects += following
             self.last = page[-1]
         ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
-        if ended > self.digest_after:
+        if ended > self.context.digest_after:
             condensed = stories.digest(
-                effects, prefix=self.teller.prefix, redact=self.teller.redaction, growing=_open_turn(self.story)
+                effects,
+                prefix=self.context.teller.prefix,
+                redact=self.context.teller.redaction,
+                growing=_open_turn(self.story),
             )
             await self._reach(story, condensed.effects, condensed)
         else:
@@ -168,16 +164,16 @@ class JournalFollower:
                 async with asyncio.timeout(PROGRESS_EVERY if waiting else None):
                     item = await queue.get()
             except TimeoutError:
-                shown, shown_at = await self._show_progress(), self.clock()
+                shown, shown_at = await self._show_progress(), self.context.clock()
                 continue
             entries: list[JournalEntry] = []
             while item is not None:
                 if isinstance(item, HostStatus):
                     if item.writable and self.seen is not None and not self.seen.status.writable:
                         self.took_room()  # what it could not take, it can take now
-                    self.heard_at = self.clock()
+                    self.heard_at = self.context.clock()
                     self.seen = HeardStatus(status=item, at=self.heard_at)
-                    self.publish({"type": "status", "agent": self.name, "state": item.state})
+                    self.context.publish({"type": "status", "agent": self.name, "state": item.state})
                 else:
                     entries.append(item)
                 if queue.empty() or len(entries) >= BATCH:
@@ -185,8 +181,8 @@ class JournalFollower:
                 item = queue.get_nowait()
             if entries:
                 await self._tell(entries)
-                if abs(self.clock() - shown_at) >= PROGRESS_EVERY and self.story is not shown:
-                    shown, shown_at = await self._show_progress(), self.clock()
+                if abs(self.context.clock() - shown_at) >= PROGRESS_EVERY and self.story is not shown:
+                    shown, shown_at = await self._show_progress(), self.context.clock()
             if item is None:
                 return
 
@@ -206,7 +202,7 @@ class JournalFollower:
         """Tell what was just heard."""
         self.last = entries[-1]
         for entry in entries:
-            self.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
+            self.context.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
         story, effects = stories.told(self.story, entries)
         self._correct(story)
         await self._reach(story, tuple(effects))
@@ -255,15 +251,15 @@ class JournalFollower:
         await self._commit(story, (stories.Note(f"fault/{self.name}/{place}", text),))
 
     async def _commit(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
-        now = self.clock()
+        now = self.context.clock()
         step = TAKE_UP if any(isinstance(effect, stories.Called) for effect in effects) else FOLLOW
-        async with self.store.write(step) as tx:
+        async with self.context.store.write(step) as tx:
             row = await agents.get(tx, self.name)
             if row is not None:
                 for effect in effects:
-                    await self.teller.carry_out(tx, row, effect)
+                    await self.context.teller.carry_out(tx, row, effect)
                 if condensed is not None:
-                    await self.teller.digest(tx, row, condensed, story.position)
+                    await self.context.teller.digest(tx, row, condensed, story.position)
                 await agents.move(
                     tx,
                     PositionRow(
@@ -276,7 +272,7 @@ class JournalFollower:
                     now,
                 )
         self._go_on(story, effects)
-        self.wake_delivery()
+        self.context.wake_delivery()
 
     def _go_on(self, story: Story, effects: tuple[Effect, ...] = ()) -> None:
         before, self.story = self.story, story

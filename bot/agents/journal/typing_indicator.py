@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from database.queries.agents import agents
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    from bot.agents.journal.effects import Teller
+    from bot.agents.context import AgentContext
     from bot.agents.journal.turn_view import TurnView
-    from database.engine.store import Store
 
 #: "Typing" is shown again after this, seconds; chat systems forget it.
 TYPE_AGAIN = 20.0
@@ -25,10 +24,7 @@ class TypingIndicator:
     """Of one agent."""
 
     name: str
-    store: Store
-    teller: Teller
-    show: Callable[[str, str, bool], Awaitable[None]]
-    """Show or stop showing, in a connector's conversation, that somebody is at work."""
+    context: AgentContext
     turn: Callable[[], TurnView | None]
     """The turn that is open."""
     _turned: asyncio.Event = field(default_factory=asyncio.Event)
@@ -46,19 +42,19 @@ class TypingIndicator:
                 view = self.turn()
                 place = await self._whereabouts(view.message) if view is not None else None
                 if shown is not None and shown != place:
-                    await self.show(*shown, False)
+                    await self.context.show_typing(*shown, False)
                 if place is not None:
-                    await self.show(*place, True)
+                    await self.context.show_typing(*place, True)
                 shown = place
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TYPE_AGAIN if place is not None else None):
                         await self._turned.wait()
         finally:
             if shown is not None:
-                await self.show(*shown, False)
+                await self.context.show_typing(*shown, False)
 
     async def _whereabouts(self, message: str) -> tuple[str, str] | None:
         """Connector and conversation in which a message is answered; None while its thread does not stand."""
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             row = await agents.get(tx, self.name)
-            return None if row is None else await self.teller.conversation(tx, row, message)
+            return None if row is None else await self.context.teller.conversation(tx, row, message)

@@ -26,8 +26,7 @@ from fleet.errors import AgentRefused, AgentUnreachable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from bot.agents.journal.effects import Teller
-    from database.engine.store import Store
+    from bot.agents.context import AgentContext
     from database.queries.agents.agent_messages import AgentMessage
     from database.queries.chat.approvals import Approval
     from fleet.control.agent_host_client import AgentLink
@@ -73,10 +72,7 @@ class Carrier:
     """Carries for one agent."""
 
     name: str
-    store: Store
-    teller: Teller
-    clock: Callable[[], float]
-    wake_delivery: Callable[[], None]
+    context: AgentContext
     link: Callable[[], AgentLink | None]
     """The open link to the agent host, when there is one."""
     steady: Callable[[], float] = time.monotonic
@@ -142,12 +138,12 @@ class Carrier:
         return answered and not self._held_back
 
     async def _give_up_old(self) -> None:
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             row = await agents.get(tx, self.name)
             if row is not None and row.wanted == "frozen":
                 return  # what is said to a frozen agent waits with it
             waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
-        self._deadlines = deadlines(self._deadlines, waiting, now=self.clock(), steady=self.steady())
+        self._deadlines = deadlines(self._deadlines, waiting, now=self.context.clock(), steady=self.steady())
         for message in waiting:
             if self._deadlines[message.id, message.give_up_at] <= self.steady():
                 await self._settle(message.id, "dead", detail="it could not be delivered in the time that it had")
@@ -155,17 +151,17 @@ class Carrier:
     async def _settle(
         self, message_id: str, *states: str, detail: str | None = None, told: Mapping[str, str] | None = None
     ) -> None:
-        async with self.store.write(HANDED_OVER) as tx:
+        async with self.context.store.write(HANDED_OVER) as tx:
             if told is not None:
-                await peer_messages.tell(tx, self.name, told, self.clock())
+                await peer_messages.tell(tx, self.name, told, self.context.clock())
             row = await agents.get(tx, self.name)
             if row is not None:
                 for state in states:
-                    await self.teller.carry_out(tx, row, Receipt(message_id, state, detail=detail))
-        self.wake_delivery()
+                    await self.context.teller.carry_out(tx, row, Receipt(message_id, state, detail=detail))
+        self.context.wake_delivery()
 
     async def _carry_withdrawals(self, link: AgentLink) -> None:
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             taken_back = await agent_messages.in_states(tx, ["withdrawing"], agent=self.name)
         for message in taken_back:
             with around(HAND_OVER):
@@ -173,14 +169,14 @@ class Carrier:
             # Of what is ended with its turn the journal says what becomes of it.
             if not taken.withdrawn and not taken.ending:
                 # It never arrived; or its turn has begun, and then the journal says what becomes of it.
-                async with self.store.write(HANDED_OVER) as tx:
-                    now = self.clock()
+                async with self.context.store.write(HANDED_OVER) as tx:
+                    now = self.context.clock()
                     await agent_messages.change(tx, message.id, now=now, only=["withdrawing"], state="withdrawn")
 
     async def _carry_messages(self, link: AgentLink) -> None:
         if self._held_back:
             return
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=self.name)
             told = await peer_messages.told(tx, self.name) if waiting else None
             others = onboarding_prompt.fleet(await agents.every(tx), but=self.name) if waiting else {}
@@ -220,7 +216,7 @@ class Carrier:
 
     async def _carry_answers(self, link: AgentLink) -> bool:
         """Bring answers; return False where the agent host takes none now."""
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             answering = await approvals.in_states(tx, ["answering"], agent=self.name)
         for approval in answering:
             if approval.incarnation == OURS:
@@ -257,27 +253,27 @@ class Carrier:
                 raise
             return await self._answer_refused(approval, refusal)
         log.info("approval.answered", agent=self.name, approval=approval.id, outcome=outcome)
-        async with self.store.write(ANSWERED) as tx:
+        async with self.context.store.write(ANSWERED) as tx:
             await approvals.change(tx, approval.id, only=["answering"], state="answered", outcome=outcome)
-        self.wake_delivery()
+        self.context.wake_delivery()
         return None
 
     async def _answer_refused(self, approval: Approval, refusal: AgentRefused) -> Approval | None:
         """The agent host did not take an answer: it gets another, unless the request is over."""
         instead = fallback(approval, refusal.code)
-        async with self.store.write(ANSWERED) as tx:
+        async with self.context.store.write(ANSWERED) as tx:
             row = await agents.get(tx, self.name)
             if row is not None and instead is None:
-                await self.teller.requests.too_late(tx, row, approval, str(refusal))
+                await self.context.teller.requests.too_late(tx, row, approval, str(refusal))
             elif row is not None:
                 await approvals.change(tx, approval.id, only=["answering"], answer=instead)
                 text = fallen_back(approval, instead or {}, refusal)
-                await self.teller.note(tx, row, f"{approval.outbox_key}/not-taken", text)
-        self.wake_delivery()
+                await self.context.teller.note(tx, row, f"{approval.outbox_key}/not-taken", text)
+        self.context.wake_delivery()
         return None if row is None or instead is None else replace(approval, answer=instead)
 
     async def _carry_revocations(self, link: AgentLink) -> None:
-        async with self.store.read() as tx:
+        async with self.context.store.read() as tx:
             taken_back = [
                 grant
                 for grant in await approvals.list_grants(tx, agent=self.name, standing=False)
@@ -288,5 +284,5 @@ class Carrier:
             if grant.digest not in standing:
                 with around(ANSWER):
                     await link.revoke(digest=grant.digest, by=grant.revoked_by or "")
-            async with self.store.write(ANSWERED) as tx:
+            async with self.context.store.write(ANSWERED) as tx:
                 await approvals.change_grant(tx, grant.id, held=True)

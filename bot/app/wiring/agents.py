@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from bot.agents.context import AgentContext
 from bot.agents.journal.effects import Teller
 from bot.agents.messages.peer_messages import Peers
 from bot.agents.service import Agents
@@ -65,7 +66,7 @@ async def make(
         dispatcher.heard(services)
 
     services.planner = planner.planner(paths, settings, services.environ, with_way=with_way)
-    services.agents = agents = Agents(
+    context = AgentContext(
         store=store,
         teller=Teller(
             speaker,
@@ -90,11 +91,14 @@ async def make(
         wake_delivery=told,
         publish=dispatcher.publishing(services, services.events.publish),
         show_typing=connecting.typing(connectors),
+        is_ours=(await installation_id.settled(store, installation_id.word_of(paths.installation))).is_ours,
+    )
+    services.agents = agents = Agents(
+        context=context,
         give_up_after=settings.delivery.give_up_after,
         keep_journal=settings.retention.journals,
         fresh_for=roster.fresh_for,
         leave_down=leave_down,
-        is_ours=(await installation_id.settled(store, installation_id.word_of(paths.installation))).is_ours,
     )
     words = Peers(
         send=agents.send,

@@ -80,7 +80,7 @@ async def test_a_runtime_that_does_not_start_says_why_in_its_thread(broken: Hous
         "login": "muster login",
     }
     assert broken.orchestrator is not None
-    broken.orchestrator.agents.limits = RestartLimits(falls=1)
+    broken.orchestrator.agents.context.limits = RestartLimits(falls=1)
     for name in expected:
         await broken.ask(f"!launch {name}")
     for name, words in expected.items():
@@ -110,7 +110,7 @@ async def test_garbage_in_the_middle_of_a_turn_is_told_once_and_ends_nothing(hom
 
 async def test_a_runtime_that_dies_in_mid_turn_leaves_its_last_words_and_no_process(home: House) -> None:
     assert home.orchestrator is not None
-    home.orchestrator.agents.limits = RestartLimits(falls=1)
+    home.orchestrator.agents.context.limits = RestartLimits(falls=1)
     thread = await launch(home, "imp")
     event = home.say(
         steps(

@@ -222,7 +222,7 @@ async def test_an_agent_that_cannot_be_started_says_so_in_its_thread(tmp_path: P
     )
     async with house(tmp_path, roster=broken) as home, home.open():
         assert home.orchestrator is not None
-        home.orchestrator.agents.limits = RestartLimits(falls=1)
+        home.orchestrator.agents.context.limits = RestartLimits(falls=1)
         home.paths.workspaces.mkdir(exist_ok=True)
         home.paths.workspace("blocked").write_text("a file")
         await home.ask("!launch blocked --runtime sim --sandbox none")

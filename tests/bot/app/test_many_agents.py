@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bot.agents import service as fleet
+from bot.agents.context import BEGIN_AT_ONCE
 from bot.agents.journal.follower import JournalFollower
 from core.crash_points import declare
 from database.queries.agents import agents
@@ -51,7 +51,7 @@ async def known_as(home: House, state: str, *names: str) -> None:
 async def test_not_all_agents_are_taken_up_at_once_and_commands_go_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [f"coder{number}" for number in range(3 * fleet.BEGIN_AT_ONCE)]
+    names = [f"coder{number}" for number in range(3 * BEGIN_AT_ONCE)]
     held = asyncio.Event()
     beginning: set[str] = set()
     take_up = JournalFollower.take_up
@@ -67,10 +67,10 @@ async def test_not_all_agents_are_taken_up_at_once_and_commands_go_in_between(
         monkeypatch.setattr(JournalFollower, "take_up", slow)
         async with home.open():
             async with asyncio.timeout(30):
-                while len(beginning) < fleet.BEGIN_AT_ONCE:
+                while len(beginning) < BEGIN_AT_ONCE:
                     await asyncio.sleep(0.01)
             assert "admin" in await home.ask("!whoami")
-            assert len(beginning) == fleet.BEGIN_AT_ONCE
+            assert len(beginning) == BEGIN_AT_ONCE
             held.set()
             await known_as(home, "stopped", *names)
             assert beginning == set(names)

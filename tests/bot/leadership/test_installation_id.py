@@ -85,7 +85,7 @@ async def test_commands_about_an_agent_elsewhere_are_refused_and_change_nothing(
     async with house(tmp_path) as home, home.open() as orchestrator:
         await home.launch("coder0")
         before = await home.row("coder0")
-        orchestrator.agents.is_ours = lambda _: False
+        orchestrator.agents.context.is_ours = lambda _: False
         for line in (
             "!stop coder0",
             "!restart coder0",
@@ -99,5 +99,5 @@ async def test_commands_about_an_agent_elsewhere_are_refused_and_change_nothing(
         assert await home.row("coder0") == before
         with pytest.raises(AgentElsewhere, match="muster restore"):
             orchestrator.agents.make_sure_it_is_ours(before)
-        orchestrator.agents.is_ours = lambda _: True
+        orchestrator.agents.context.is_ours = lambda _: True
         assert "idle" in await home.ask("!ps")
