@@ -100,3 +100,10 @@ def read_share(value: object) -> float:
     if match is None or not 0 < float(match[1]) <= 100:
         raise ValueError(f"found {str(value)[:40]!r}; a share above 0% and up to 100% is wanted, like 20%.")
     return float(match[1]) / 100
+
+
+def per(window: str | None) -> str:
+    """`` a day``, `` in 5h``; empty for a limit that holds for good."""
+    if not window:
+        return ""
+    return f" a {window}" if window in ("day", "week", "month") else f" in {window}"

@@ -69,7 +69,7 @@ AS_IT_COMES = {
     "bot/interfaces/api/server.py": 1,
     "bot/interfaces/cli/chat_client.py": 1,
     "bot/interfaces/cli/main.py": 2,
-    "bot/reports/chart_process.py": 3,
+    "bot/reports/chart_drawing.py": 3,
     "bot/setup/doctor/installation.py": 1,
     "bot/tasks/wait_reasons.py": 1,
     "budget/costs/token_prices.py": 1,

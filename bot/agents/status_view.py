@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bot.commands.syntax import command_line
-from bot.text import amounts, markdown
+from bot.text import markdown
 from bot.text.markdown import some
 from bot.text.timestamps import timestamp
+from budget import amounts
 from fleet.journal import events
 from fleet.runtimes import RUNTIMES
 

@@ -16,8 +16,9 @@ from bot.config.limits import Budgets
 from bot.config.loader import load
 from bot.config.reloaded import Reloaded
 from bot.egress_client.settings_push import scope_of
-from bot.text import amounts, markdown
+from bot.text import markdown
 from bot.text.errors import ConfigError
+from budget import amounts
 from core.errors import MusterError
 from egress.errors import EgressRefused
 

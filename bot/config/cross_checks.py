@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bot.text import amounts
+from budget import amounts
 from core.validation_errors import suggestion, there_are
 from egress.provider_endpoints import PROVIDERS
 from fleet import roles

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from bot.commands.syntax import command_line
 from bot.messaging import rooms
-from bot.text import amounts, markdown
+from bot.text import markdown
+from budget import amounts
 from database.queries.spending import pacing_windows
 
 if TYPE_CHECKING:

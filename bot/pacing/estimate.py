@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from bot.commands.registry import Reply
 from bot.pacing import start_forecast
-from bot.text import amounts, markdown
+from bot.text import markdown
 from bot.text.errors import UsageError
+from budget import amounts
 from budget.costs.task_cost_from_history import HALF_LIFE_S, learn
 from core.validation_errors import suggestion
 from fleet import roles

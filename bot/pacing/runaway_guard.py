@@ -19,8 +19,9 @@ from bot.approvals.questions import QuestionChoice
 from bot.commands.syntax import command_line
 from bot.egress_client.client import denial_of
 from bot.egress_client.ledger_import import weighed
-from bot.text import amounts, markdown
+from bot.text import markdown
 from bot.text.errors import UserError
+from budget import amounts
 from budget.policy.runaway_detector import RunawayLimit, SpentSinceResult, breaker
 from core.crash_points import declare
 from core.errors import MusterError

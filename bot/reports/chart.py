@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from bot.reports import text as wording
-from bot.text import amounts
+from budget import amounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

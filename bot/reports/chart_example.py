@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from bot.pacing.window_series import WindowFacts
 from bot.reports.chart import Figure, figure_of
-from bot.reports.chart_renderer import Painter
+from bot.reports.chart_subprocess import Painter
 
 _ZONE = ZoneInfo("Europe/Vienna")
 #: Percent of the week that each of its first days used, and of five hours each of the first.

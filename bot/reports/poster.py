@@ -67,7 +67,7 @@ _PAUSE: Final = 10.0
 
 
 class Artist(Protocol):
-    """Draws figures (`bot.reports.chart_renderer.Painter`)."""
+    """Draws figures (`bot.reports.chart_subprocess.Painter`)."""
 
     async def picture(self, figure: Figure) -> bytes | None: ...
 

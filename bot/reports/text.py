@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from bot.commands.syntax import command_line
 from bot.spending.budget_view import seen_words
-from bot.text import amounts, markdown
+from bot.text import markdown
+from budget import amounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
-from bot.text import amounts, markdown, timestamps
+from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
 from bot.text.timestamps import timestamp
+from budget import amounts
 from budget.windows.pace_admission import Authorization, worth
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import AuthorizationRow
@@ -41,9 +42,9 @@ async def authorize(ctx: Context[PacingServices], scope: str, amount: str, for_s
     scope = await known_scope(scope, services)
     if scope == "agent":
         raise UsageError("Leave is given to one agent, and not to each: write agent:NAME. Nothing was authorized.")
-    if amounts.is_nothing(amount):
+    if amount_input.is_nothing(amount):
         return await _take_back(ctx, scope)
-    count, unit = amounts.read(amount)
+    count, unit = amount_input.read(amount)
     lasts = LASTS_S if for_s is None else for_s
     if not SHORTEST_S <= lasts <= LONGEST_S:
         raise UsageError("It can be authorized for one minute up to 31 days. Nothing was authorized.")

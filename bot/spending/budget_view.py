@@ -9,9 +9,10 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.spending import limit_precedence
-from bot.text import amounts, markdown, timestamps
+from bot.text import markdown, timestamps
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
+from budget import amounts
 from budget.windows import window_boundaries
 from budget.windows.window_figures import figures
 from database.queries.operations import audit_log

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from bot.egress_client.settings_push import scope_of
 from bot.pacing.window_inputs import draw_of
 from bot.pacing.window_loader import spenders_of
-from bot.text import amounts, markdown
+from bot.text import markdown
+from budget import amounts
 from budget.limits.scopes import Limit, overruled
 
 if TYPE_CHECKING:

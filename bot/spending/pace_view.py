@@ -9,9 +9,10 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.spending import limit_precedence
 from bot.spending.budget_view import authorized_words, pace_json, reset_words, rounded, seen_at, seen_words
-from bot.text import amounts, markdown
+from bot.text import markdown
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
+from budget import amounts
 from database.queries.spending import pacing_windows
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from bot.pacing.window_loader import spenders_of
 from bot.spending import budget_view
 from bot.spending.limit_precedence import in_words, look, of_scope
 from bot.spending.scopes import known_scope, read_scope
-from bot.text import amounts, markdown, timestamps
+from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
+from budget import amounts
 from budget.windows import window_boundaries
 from core.validation_errors import suggestion
 from database.queries.spending import limits_by_command, pacing_windows
@@ -72,7 +73,7 @@ async def set_budget(
     services = ctx.services
     now = services.clock()
     scope = await known_scope(scope, services)
-    amount, unit = amounts.read(limit)
+    amount, unit = amount_input.read(limit)
     if unit == "share":
         of, within = await _share_of(services, scope, of, window)
     else:

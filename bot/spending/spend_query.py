@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bot.commands.registry import Reply
 from bot.config.accounts import exposed_credentials
 from bot.egress_client.ledger_import import weighed
-from bot.text import amounts, markdown
+from bot.text import markdown
 from bot.text.timestamps import timestamp
+from budget import amounts
 from database.queries.spending import usage_ledger, usage_queries
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from bot.commands.syntax import command_line
 from bot.pacing import wait_text
 from bot.tasks import deferred_demand, run_now, submission_policy
 from bot.tasks.service import add_task
-from bot.text import amounts, markdown, timestamps
+from bot.text import markdown, timestamps
+from budget import amounts
 from budget.dispatch.next_task import TURN, TaskWait
 from budget.windows import interactive_turns
 from budget.windows.interactive_turns import Begins

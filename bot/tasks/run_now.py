@@ -14,8 +14,9 @@ from bot.auth.permissions import is_person
 from bot.commands.registry import Reply
 from bot.pacing import start_forecast
 from bot.tasks import deferred_demand
-from bot.text import amounts, markdown
+from bot.text import markdown
 from bot.text.errors import UserError
+from budget import amounts
 from budget.dispatch.next_task import TURN, lane_of
 from budget.windows import interactive_turns
 from budget.windows.pace_admission import Cost, Waits

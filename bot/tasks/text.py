@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from bot.commands.syntax import command_line
 from bot.pacing.wait_text import when
-from bot.text import amounts, markdown, timestamps
+from bot.text import markdown, timestamps
+from budget import amounts
 from budget.dispatch import next_task
 from core.redaction import beginning
 

@@ -15,7 +15,7 @@ from bot.egress_client.client import EgressClient
 from bot.pacing.auto_resume import Continuing
 from bot.pacing.runaway_guard import Breaker
 from bot.pacing.service import PaceService
-from bot.reports.chart_renderer import Painter
+from bot.reports.chart_subprocess import Painter
 from bot.reports.poster import Reports
 from bot.spending.service import holding
 

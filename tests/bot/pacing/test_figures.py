@@ -14,7 +14,7 @@ from bot.pacing.snapshot import PaceSnapshot
 from bot.pacing.window_series import _plain
 from bot.spending.budget_view import _shares, pace_json, rounded
 from bot.spending.pace_view import _json
-from bot.text import amounts
+from budget import amounts
 from budget.windows.even_spread_line import LastSeen
 from budget.windows.pace_admission import Cost, Waits, WindowState, decide
 from budget.windows.window_figures import CountedLimit, figures

@@ -13,7 +13,7 @@ from bot.commands.syntax import command_line
 from bot.pacing import wait_text
 from bot.tasks import text as task_words
 from bot.tasks import wait_reasons
-from bot.text import amounts, timestamps
+from bot.text import amount_input, timestamps
 from budget.dispatch.next_task import TaskWait
 from budget.windows.pace_admission import Leave
 from database.queries.tasks import Task, TaskStep
@@ -38,7 +38,7 @@ def test_every_command_that_is_needed_to_run_a_task_now_is_named() -> None:
 def test_the_amount_that_is_named_can_be_written_and_is_enough(amount: float, unit: str) -> None:
     said = re.search(r"authorize host (\S+) --for", wait_text.authorize_command("host", amount, unit))
     assert said is not None
-    count, read = amounts.read(said[1])
+    count, read = amount_input.read(said[1])
     assert read == unit
     assert count >= amount
 

@@ -16,7 +16,7 @@ from PIL import Image
 from bot.pacing.window_series import WindowFacts
 from bot.reports import chart_example
 from bot.reports.chart import Figure, Panel, figure_of
-from bot.reports.chart_renderer import LARGEST, Painter
+from bot.reports.chart_subprocess import LARGEST, Painter
 from budget.windows.even_spread_line import LastSeen
 from tests.bot.reports.poster import ZONE, at
 

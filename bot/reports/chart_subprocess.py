@@ -1,4 +1,4 @@
-"""Has figures drawn by a process of their own (`bot.reports.chart_process`), bounded in time; a picture that cannot be
+"""Has figures drawn by a process of their own (`bot.reports.chart_drawing`), bounded in time; a picture that cannot be
 had is none, and the text goes out alone."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Painter:
     folder: Path
     """Its own: where the library keeps what it knows of fonts."""
     environ: Mapping[str, str]
-    program: tuple[str, ...] = (sys.executable, "-P", "-m", "bot.reports.chart_process")
+    program: tuple[str, ...] = (sys.executable, "-P", "-m", "bot.reports.chart_drawing")
     limit_s: float = LIMIT_S
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One at a time: each takes a processor and memory, and as many may be asked for as there are people."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bot.text import amounts
+from bot.text import amount_input
+from budget import amounts
 
 
 @pytest.mark.parametrize(
@@ -46,4 +47,4 @@ def test_a_share_is_never_shown_as_more_than_it_is(share: float, shown: str) -> 
     ("text", "nothing"), [("0", True), ("0%", True), ("$0", True), ("0k", True), ("0.5%", False), ("no", False)]
 )
 def test_nothing_is_nothing_in_every_unit(text: str, nothing: bool) -> None:
-    assert amounts.is_nothing(text) is nothing
+    assert amount_input.is_nothing(text) is nothing

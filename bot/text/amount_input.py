@@ -6,9 +6,7 @@ import re
 from typing import Literal, TypeAlias
 
 from bot.text.errors import UsageError
-from budget.amounts import UNKNOWN, amount, money, percent, read_share, read_tokens, tokens
-
-__all__ = ["UNKNOWN", "Unit", "amount", "is_nothing", "money", "per", "percent", "read", "tokens"]
+from budget.amounts import read_share, read_tokens
 
 Unit: TypeAlias = Literal["tokens", "usd", "share"]
 
@@ -42,10 +40,3 @@ def read(text: str) -> tuple[float, Unit]:
 def is_nothing(text: str) -> bool:
     """Whether it is an amount of nothing, in whatever unit."""
     return re.fullmatch(r"\$?\s*0+(?:\.0+)?\s*(?:%|usd|\$|[kmg]|tokens?)?", text.strip(), re.IGNORECASE) is not None
-
-
-def per(window: str | None) -> str:
-    """`` a day``, `` in 5h``; empty for a limit that holds for good."""
-    if not window:
-        return ""
-    return f" a {window}" if window in ("day", "week", "month") else f" in {window}"

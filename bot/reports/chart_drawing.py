@@ -1,4 +1,4 @@
-"""Draws a figure, in a process of its own: `python -P -m bot.reports.chart_process png|text <figure.json >picture`.
+"""Draws a figure, in a process of its own: `python -P -m bot.reports.chart_drawing png|text <figure.json >picture`.
 
 What draws weighs more than all the rest of Muster, and is made for anything; so it is bounded in time and memory, and
 what it does wrong costs the picture and nothing else. Words are written as they are: none is read as a formula.

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bot.reports.chart import Figure
-from bot.reports.chart_renderer import Painter
+from bot.reports.chart_subprocess import Painter
 
 if TYPE_CHECKING:
     from pathlib import Path
