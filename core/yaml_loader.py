@@ -417,7 +417,7 @@ class _Composer:
             return _CONSTANTS[text]
         if text[0] in "-+.0123456789":
             if _INTEGER.fullmatch(text) and len(text) <= 30:
-                return int(text)
+                return int(text.replace("_", ""))
             if _FLOAT.fullmatch(text) and len(text) <= 60:
                 return float(text.replace("_", ""))
         return text

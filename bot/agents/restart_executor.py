@@ -21,7 +21,7 @@ from bot.text import markdown
 from core import boot_id
 from core.crash_points import around, declare
 from core.errors import MusterError, RegisterError
-from database.queries.agents import agents
+from database.queries.agents import agent_messages, agents
 from database.queries.chat import approvals
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.journal import reader
@@ -71,7 +71,9 @@ _END = {"stopped": "killed, with everything it had started", "frozen": "its proc
 class Starter(Protocol):
     """Starts agent hosts; `fleet.launch.host_spec_builder` knows how."""
 
-    async def start(self, row: AgentRow, *, floor: int, grants: Sequence[approvals.Grant]) -> None:
+    async def start(
+        self, row: AgentRow, *, floor: int, grants: Sequence[approvals.Grant], withdrawn: Sequence[str]
+    ) -> None:
         """Start the agent host of `row`, and return when it answers.
 
         Raises:
@@ -164,11 +166,16 @@ class Reviver:
         async with self.context.store.read() as tx:
             position = await agents.position(tx, self.name)
             grants = await approvals.list_grants(tx, agent=self.name)
+            taken_back = await agent_messages.in_states(tx, ["withdrawing"], agent=self.name)
         again = restart_policy.asked_for(row.launch_id) != row.launch_id
         try:
             async with self.context.turnstile.at_once if again else contextlib.nullcontext():
                 with around(SPAWN):
-                    await self.context.starter.start(row, floor=position.incarnation, grants=grants)
+                    # Before a turn of theirs could begin; whoever is only told of it once it runs is told too late.
+                    withdrawn = [message.id for message in taken_back]
+                    await self.context.starter.start(
+                        row, floor=position.incarnation, grants=grants, withdrawn=withdrawn
+                    )
         except RegisterError:
             raise
         except (MusterError, OSError) as error:

@@ -76,6 +76,8 @@ class AgentSpec:
     """Whether to go on with the session that the journal knows; otherwise a new one is begun."""
     incarnation_floor: int = 0
     """The journal's new incarnation is above this, even when the folder's earlier journal was lost."""
+    withdrawn: tuple[str, ...] = ()
+    """Ids of messages that were taken back while no agent host ran: they leave its queue before a turn begins."""
     grants: tuple[Mapping[str, str], ...] = ()
     """What is allowed for always: ``digest`` and ``title``."""
 
@@ -119,6 +121,6 @@ class AgentSpec:
         source: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = {f.name for f in dataclasses.fields(cls)}
         known: dict[str, Any] = {key: value for key, value in source.items() if key in names}
-        for name in ("command", "removal", "child_names", "grants", "tools", "mcp_servers", "viewer"):
+        for name in ("command", "removal", "child_names", "withdrawn", "grants", "tools", "mcp_servers", "viewer"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)

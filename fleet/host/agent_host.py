@@ -12,6 +12,7 @@ from fleet.host.background_processes import BackgroundWatch
 from fleet.host.background_tasks import HeldTasks
 from fleet.host.heartbeat import Heartbeat
 from fleet.host.journal_fanout import Chronicle
+from fleet.host.journal_writer import JournalNotWritable
 from fleet.host.mcp.pending_tool_calls import CallDesk
 from fleet.host.permission_requests import PermissionDesk
 from fleet.host.runtime_lifetime import RuntimeLife
@@ -102,6 +103,9 @@ class AgentHost:
 
     async def _live(self) -> None:
         await self.chronicle.say(*cut_off(self.chronicle.state, "The agent host ended in the middle of it."))
+        for message in self.spec.withdrawn:
+            with contextlib.suppress(JournalNotWritable):
+                await self.turns.withdraw(message)
         failure = await self._unless_stopped(self._start())
         if failure is not None:
             self._enter("failed", failure.reason)

@@ -89,8 +89,16 @@ class Assembly:
         """Where the agents work."""
         return self.planner.workspaces
 
-    async def start(self, row: DesiredAgent, *, floor: int, grants: Sequence[StandingGrant]) -> None:
+    async def start(
+        self, row: DesiredAgent, *, floor: int, grants: Sequence[StandingGrant], withdrawn: Sequence[str] = ()
+    ) -> None:
         """Start an agent host, and return when it answers.
+
+        Args:
+            row: the agent.
+            floor: its incarnation is a later one.
+            grants: what was allowed for always.
+            withdrawn: messages that were taken back while it did not run.
 
         Raises:
             FleetError: it cannot be started; the message is for the operator.
@@ -105,7 +113,7 @@ class Assembly:
             self.spec, row, floor, grants, introduction, way=way, marker=marker, leased=leased
         )
         async with self.starting:
-            await host_lifecycle.spawn(spec)
+            await host_lifecycle.spawn(replace(spec, withdrawn=tuple(withdrawn)))
 
     def asks_for_way(self, row: DesiredAgent, marker: str, leased: Mapping[str, str] = _NONE) -> WayAsked:
         """What is said of `row` to whoever opens its way out.

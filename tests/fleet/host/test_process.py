@@ -17,6 +17,7 @@ from fleet.journal.events import (
     Closing,
     GrantAdded,
     MessageQueued,
+    MessageWithdrawn,
     Noise,
     Notice,
     PermissionAnswered,
@@ -558,6 +559,23 @@ async def test_stopping_waits_for_the_turn_and_keeps_the_queue(agent: Agent) -> 
     assert agent.prompts() == ["wait"]
     async with agent.running() as link:
         await until(link, TurnEnded, lambda event: event.message == "m2")
+
+
+async def test_what_was_taken_back_meanwhile_is_never_read_however_soon_its_turn_would_begin(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "wait")
+        await until(link, TurnStarted)
+        await link.send("m2", "say=never")
+        await link.send("m3", "say=later")
+        stopping = asyncio.create_task(link.shutdown())
+        await status_when(link, lambda status: status.state == "stopping")
+        await link.cancel()
+        await stopping
+        await gone(agent)
+    async with agent.running(withdrawn=("m2", "m3 of long ago")) as link:
+        await until(link, TurnEnded, lambda event: event.message == "m3")
+    assert agent.prompts() == ["wait", "say=later"]
+    assert [event.id for event in agent.events(MessageWithdrawn)] == ["m2"]
 
 
 @pytest.mark.slow
