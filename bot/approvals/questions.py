@@ -17,7 +17,7 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.messaging.agent_channel import ANSWERS
 from bot.messaging.bridge import original
-from bot.messaging.thread_titles import OFFERS
+from bot.messaging.thread_lifecycle import OFFERS
 from bot.text import markdown
 from bot.text.errors import UserError
 from connectors.contract.messages import Button

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from bot.commands.syntax import written
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import MessagePlace
-from bot.messaging.thread_titles import Titles
+from bot.messaging.thread_lifecycle import Titles
 from connectors.contract.messages import Emphasis, Message, Priority, React, Replace
 from connectors.delivery import outbox
 from connectors.delivery.capability_fallbacks import beside_byline

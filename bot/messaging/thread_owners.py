@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bot.commands.syntax import command_line
 from bot.messaging.outbox_keys import ANSWER, OPENER
-from bot.messaging.thread_titles import name_in
+from bot.messaging.thread_lifecycle import name_in
 from bot.text.errors import UserError
 from connectors.contract.messages import OpenThread
 from connectors.delivery import outbox

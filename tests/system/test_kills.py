@@ -125,7 +125,7 @@ APART: dict[str, tuple[str, ...]] = {
     # tests/bot/messaging/test_bridge_killed.py.
     "test_killed_at_this_place_what_is_mirrored_stands_once": both("chat.mirror"),
     "test_killed_at_this_place_what_waits_in_vain_is_given_up": both("outbox.abandon"),
-    # Where threads have names: tests/bot/messaging/test_thread_titles.py.
+    # Where threads have names: tests/bot/messaging/test_thread_lifecycle.py.
     "test_killed_at_this_place_a_thread_is_renamed_once": both("titles.sweep"),
     "test_killed_at_this_place_a_thread_is_put_away_again": both("titles.wake", "titles.put_away"),
     # Slash commands and buttons on Discord: tests/connectors/discord/interactions/test_commands_killed.py,

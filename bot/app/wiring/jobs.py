@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bot.maintenance import retention_job
 from bot.maintenance.ledger_recount import Recount
 from bot.maintenance.retention_files import bound_logs
-from bot.messaging.thread_titles import TitleSweep
+from bot.messaging.thread_lifecycle import TitleSweep
 from bot.tasks.threads import TaskThreads
 from bot.telemetry import sender as telemetry
 from scheduler.jobs import Job, Jobs

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from bot.interfaces.chat.thread_rearchive import WokenThreads
-from bot.messaging.thread_titles import Titles, TitleSweep, title_of
+from bot.messaging.thread_lifecycle import Titles, TitleSweep, title_of
 from connectors.contract.messages import Inbound, Message, OpenThread, Outbound, Retitle, Text
 from connectors.delivery import outbox
 from connectors.memory import ALL_CAPABILITIES
