@@ -46,7 +46,7 @@ lint: $(VENV)/.installed-dev ## Style, types and layers.
 	@$(BIN)/ruff format --check --quiet $(SOURCES)
 	@$(BIN)/mypy --no-error-summary
 	@mkdir -p .cache
-	@$(BIN)/lint-imports >.cache/imports.log 2>&1 || { cat .cache/imports.log; exit 1; }
+	@$(BIN)/lint-imports --no-cache >.cache/imports.log 2>&1 || { cat .cache/imports.log; exit 1; }
 
 format: $(VENV)/.installed-dev ## Rewrite the sources in the house style.
 	@$(BIN)/ruff check --quiet --fix $(SOURCES); $(BIN)/ruff format --quiet $(SOURCES)

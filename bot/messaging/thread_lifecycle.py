@@ -1,5 +1,6 @@
-"""What threads are called, and when they are archived, where a chat system can do that: an agent's thread has its name, a
-task's has the title of `bot.tasks.text.title`, each behind a mark for how it is.
+"""What threads are called and when they are archived, where a chat system can do that.
+
+An agent's thread has its name, a task's the title of `bot.tasks.text.title`, each behind a mark for how it is.
 
 A name is decided from what the register says, in the transaction that changes it, and put into the outbox only when it
 is another one than the last. A sweep finds what no such transaction saw to.
