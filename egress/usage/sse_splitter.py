@@ -23,7 +23,8 @@ _COLON = ord(":")
 _END = re.compile(rb"(?>\r\n|\n|\r)[\r\n]")
 _LINE_END = re.compile(rb"[\r\n]")
 _LINE_ENDS = re.compile(rb"\r\n|\n|\r")
-_IDLE = re.compile(rb"(?:[\r\n]+|:[^\r\n]*[\r\n])++")
+# Not possessive: before Python 3.11.5 a possessive group keeps what a failed branch consumed (CPython issue 106052).
+_IDLE = re.compile(rb"(?:[\r\n]+|:[^\r\n]*[\r\n])+")
 
 
 class PieceKind(Enum):

@@ -56,6 +56,7 @@ def spelled_out(source: bytes) -> list[tuple[bytes, bytes]]:
 @settings(max_examples=150, deadline=None)
 @given(BYTES, PLACES, st.sampled_from([5, 20, 1000]))
 @example(b"data\n\r\nx", [6], 5)
+@example(b"\r:", [1], 5)
 @example(b"\xef\xbb\xbfdata\r\r\n", [1, 2, 8], 1000)
 def test_any_chunks_of_the_same_bytes_are_the_same_events(source: bytes, places: list[int], whole: int) -> None:
     def run(chunks: list[bytes]) -> tuple[list[bytes], bytes, bytes]:
