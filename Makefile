@@ -9,12 +9,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TEST_PROCESSES ?= 3
 #: What goes before the tests; nothing (`LINT=`) where another run has looked at the same sources.
 LINT ?= lint
-SOURCES := bot budget conduit connectors core database egress fleet scheduler tests benchmarks
+SOURCES := bot budget conduit connectors core database egress fleet scheduler tests benchmarks docs
 
 # Each test process would compile all modules anew, and pytest rewrite all tests, which takes it a quarter of a minute.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-slow test-agents test-root soak bench lint format lock clean help
+.PHONY: run test test-slow test-agents test-root soak bench docs release lint format lock clean help
 
 help: ## Say what each target does.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -48,8 +48,16 @@ lint: $(VENV)/.installed-dev ## Style, types and layers.
 	@mkdir -p .cache
 	@$(BIN)/lint-imports --no-cache >.cache/imports.log 2>&1 || { cat .cache/imports.log; exit 1; }
 
+docs: $(VENV)/.installed-docs ## Write the reference pages and build the site into .cache/docs; a broken link fails.
+	@$(BIN)/python -m docs.reference_pages
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs .cache/docs
+	@echo "Built .cache/docs/index.html."
+
 format: $(VENV)/.installed-dev ## Rewrite the sources in the house style.
 	@$(BIN)/ruff check --quiet --fix $(SOURCES); $(BIN)/ruff format --quiet $(SOURCES)
+
+release: $(VENV)/.installed-dev ## Build dist/, and try it in empty environments (docs/CONTRIBUTING.md).
+	@.ci/release
 
 lock: $(VENV)/.installed-dev ## Resolve the dependencies anew into both lock files.
 	@$(PIP) install uv
@@ -57,6 +65,8 @@ lock: $(VENV)/.installed-dev ## Resolve the dependencies anew into both lock fil
 		pyproject.toml --group build -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate --group docs -c requirements-dev.lock -o requirements-docs.lock
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -72,6 +82,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.installed-docs: requirements-docs.lock $(VENV)/.installed
+	@$(PIP) install --require-hashes -r requirements-docs.lock
 	@touch $@
 
 tests/agents/node_modules/.installed: tests/agents/package-lock.json

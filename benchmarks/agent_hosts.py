@@ -1,8 +1,8 @@
 """Stands in for many agent hosts: ``python -m benchmarks.agent_hosts HOME NAME ...``.
 
 Each holds its agent's lock, listens on its socket and tells a status every ten seconds, as a true one does that has
-nothing to do (docs/control-protocol.md); without its runtime, a thousand of them fit into one process. Prints a line
-when all of them listen, and runs until it is killed.
+nothing to do (docs/reference/control-protocol.md); without its runtime, a thousand of them fit into one process.
+Prints a line when all of them listen, and runs until it is killed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""``python -m benchmarks.pacing_chart > docs/pacing.svg``: one week of one account under each law, as a picture."""
+"""Draw one week of one account under each law.
+
+python -m benchmarks.pacing_chart > docs/pictures/pacing.svg
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A homeserver of one's own: files to run one with, and what sets a fleet up on it (docs/homeserver.md)."""
+"""A homeserver of one's own: files to run one with, and what sets a fleet up on it (docs/how-to/homeserver.md)."""

@@ -1,4 +1,4 @@
-"""The source is laid out as docs/README.md says: small folders that say what they are, one meaning for each name."""
+"""The sources keep to the layout in docs/CONTRIBUTING.md: small folders with a purpose, and one meaning per name."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from database.queries.chat.approvals import Approval
     from fleet.errors import AgentRefused
 
-#: The agent host holds as many grants as it can (docs/control-protocol.md).
+#: The agent host holds as many grants as it can (docs/reference/control-protocol.md).
 TOO_MANY_GRANTS: Final = "too_many_grants"
 
 

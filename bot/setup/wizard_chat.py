@@ -150,7 +150,7 @@ def _discord_block(given: Mapping[str, str | None]) -> list[str]:
 def _discord_steps(answers: WizardAnswers, token: str) -> list[str]:
     return [
         f"1. Put the bot's token {token}.",
-        "2. Invite the bot into the server: docs/discord.md says with which permissions.",
+        "2. Invite the bot into the server: docs/how-to/discord.md says with which permissions.",
         "3. Start Muster: muster up",
         "4. Write !help in the channel.",
     ]

@@ -1,9 +1,9 @@
 """Freezing and killing an agent from outside, whether or not it cooperates.
 
-Its agent host is asked first, over its control socket (docs/control-protocol.md): it ends the runtime to its last
-process, and writes down that it did. When it does not answer, everything that carries the agent's marker is killed, and
-the agent host with it. Both leave workspace and conversation as they are. What sets a freeze from a kill (whether the
-conversation is resumed or given up) is the orchestrator's, which reads in the ledger's actions what was done and why.
+The agent host is asked first, over its control socket (docs/reference/control-protocol.md). It ends the runtime with
+all its processes, and records that. If it does not answer, every process that carries the agent's marker is killed, and
+the agent host too. Workspace and conversation stay as they are in both cases. The orchestrator reads in the ledger's
+actions what was done and why: a freeze keeps the conversation, and a kill gives it up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The orchestrator's side of an agent host's control socket (docs/control-protocol.md)."""
+"""The orchestrator's side of an agent host's control socket (docs/reference/control-protocol.md)."""
 
 from __future__ import annotations
 

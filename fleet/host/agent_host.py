@@ -206,7 +206,7 @@ class AgentHost:
     # --- what may be asked of it ----------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """What is known now, and when it was seen (docs/control-protocol.md)."""
+        """What is known now, and when it was seen (docs/reference/control-protocol.md)."""
         known, journal, heartbeat = self.chronicle.state, self.chronicle.journal, self._heartbeat
         turn = known.turn
         state = self._phase

@@ -1,4 +1,4 @@
-"""The control socket of an agent host (docs/control-protocol.md).
+"""The control socket of an agent host (docs/reference/control-protocol.md).
 
 Whoever connects may be hostile or slow: its user id is checked, its lines are bounded, its requests are bounded in
 number, and one that does not take what it asked for is dropped. Followers are served from the journal's files, each

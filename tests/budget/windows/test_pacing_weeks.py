@@ -141,7 +141,7 @@ def misses(load: Load, weeks: list[Week]) -> list[str]:
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 def test_weeks_at_random_keep_the_law() -> None:
-    """Of 24 loads with three windows each, hardly any misses a bound (docs/benchmarks.md says how many of 600 did)."""
+    """Of 24 loads with three windows each, hardly any misses a bound (docs/reference/benchmarks.md has the numbers)."""
     found: list[str] = []
     for number in range(24):
         source = random.Random(f"{soak.seed()}/{number}")

@@ -1,4 +1,4 @@
-"""What programs are answered: exactly the keys that are promised and those that docs/gateway.md adds to them."""
+"""What programs are answered: exactly the keys that are promised, and those that docs/reference/gateway.md adds."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _PROMISED: Mapping[str, set[str]] = {
 
 
 def _added() -> dict[str, set[str]]:
-    """What the table of docs/gateway.md says is there besides."""
+    """What the table of docs/reference/gateway.md says is there besides."""
     table = _GATEWAY.read_text().partition("## What `--json` prints")[2]
     rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", table, re.MULTILINE)
     return {name: set(re.findall(r"`(\w+)`", keys)) for name, keys in rows}
