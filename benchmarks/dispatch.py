@@ -22,6 +22,7 @@ from budget.windows.even_spread_line import EvenSpreadLine, Window
 from budget.windows.pace_admission import WindowState
 from database.queries import tasks
 from database.queries.spending import usage_ledger
+from database.queries.task_states import TaskEvent
 from tests.database.queries.rows import row
 from tests.scheduler.dispatch.dispatcher import NOW, STEP, Desk
 
@@ -88,7 +89,7 @@ async def _give(desk: Desk, names: Sequence[str]) -> list[float]:
         desk.paper.agents[name] = replace(desk.paper.agents[name], readiness="busy")
         task, _ = desk.paper.given[-1]
         async with desk.store.write(STEP) as tx:
-            await tasks.change(tx, task, only=["dispatched"], now=desk.now, state="done", ended_at=desk.now)
+            await tasks.change(tx, task, TaskEvent.FINISH, now=desk.now, ended_at=desk.now)
             used = row(number, agent=name, task=task, ended_at=desk.now - 1.0, usd=None)
             await usage_ledger.add(tx, [used])
     return taken

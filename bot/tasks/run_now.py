@@ -25,6 +25,7 @@ from database.queries.agents import agents
 from database.queries.chat import questions
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import AuthorizationRow
+from database.queries.task_states import TaskEvent
 from database.queries.tasks import SPENDING
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ async def grant(tx: AsyncConnection, services: TaskServices, task: Task, leave: 
             urgency="critical",
             estimate=task.estimate,
         )
-        await tasks.change(tx, task.id, only=["queued"], now=now, urgency="critical", lane=lane)
+        await tasks.change(tx, task.id, TaskEvent.EXPEDITE, now=now, urgency="critical", lane=lane)
 
 
 async def begun(services: TaskServices) -> None:

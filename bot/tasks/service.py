@@ -27,7 +27,8 @@ from core.validation_errors import suggestion, there_are
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents
 from database.queries.spending import usage_queries
-from database.queries.tasks import ENDED, LIVE, SPENDING, Task
+from database.queries.task_states import ENDED, LIVE
+from database.queries.tasks import SPENDING, Task
 from fleet import roles
 from fleet.launch.launch_plan import DEFAULT_ROLE
 from scheduler.dispatch.task_history import pasts

@@ -16,6 +16,7 @@ from core.errors import MusterError, RegisterError
 from database.queries import tasks
 from database.queries.spending import usage_ledger
 from database.queries.spending.usage_ledger import Copied
+from database.queries.task_states import ENDED
 from fleet.errors import FleetError
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ class Settling:
                 task = await tasks.get(tx, task_id)
                 over = task is not None and await self.services.task_steps.is_over(tx, task)
                 runs_on = None if task is None or over else await self.services.task_steps.runs_on(tx, task)
-            if task is None or task.state not in tasks.ENDED or task.attempt == 0 or task.actual_tokens is not None:
-                if task is None or task.state in tasks.ENDED or not self._may_end(task_id):
+            if task is None or task.state not in ENDED or task.attempt == 0 or task.actual_tokens is not None:
+                if task is None or task.state in ENDED or not self._may_end(task_id):
                     self._left.pop(task_id, None)
                 continue
             if runs_on is not None:

@@ -1,7 +1,7 @@
-"""What becomes of a task that an agent has, by what is heard of its message and by what the agent and people say.
+"""Moves tasks that agents have through their states (`database.queries.task_states`).
 
-Everything here happens in the caller's transaction: the receipt of a message and the step of its task are one. A step
-is taken only from the states that it may follow, so doing it again changes nothing, and telling it again stands once.
+Receipts of messages, agents' reports and operators' answers are the causes. Each step happens in the caller's
+transaction, with the message about it. A step is only taken from a legal state, so repeating it changes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from database.queries import tasks
 from database.queries.agents import agent_messages, agents, last_results
 from database.queries.chat import questions
 from database.queries.spending import usage_queries
-from database.queries.tasks import ENDED, LIVE, OPEN, TaskStep
+from database.queries.task_states import ENDED, LIVE, OPEN, TaskEvent
+from database.queries.tasks import TaskStep
 from fleet.control.task_attempt_ids import attempt_of
 from fleet.runtimes import RUNTIMES
 from scheduler.dispatch.fairness_charges import correct
@@ -59,6 +60,8 @@ CHOICES = (
 FIRST_RETRY_S = 30.0
 #: An agent's summary may have so many characters.
 LONGEST_SUMMARY = 4000
+#: The event that ends a task in each state.
+_ENDS = {"done": TaskEvent.FINISH, "failed": TaskEvent.FAIL, "cancelled": TaskEvent.CANCEL}
 #: States in which a message goes no further.
 MESSAGE_OVER = ("finished", "failed", "uncertain", "withdrawn", "dead", "retried")
 
@@ -116,9 +119,7 @@ class TaskSteps:
         now = self.services.clock()
         is_turn = task.kind == TURN
         if state == "accepted":
-            await tasks.change(
-                tx, task.id, only=["dispatched"], attempt_is=attempt, now=now, state="running", started_at=now
-            )
+            await tasks.change(tx, task.id, TaskEvent.ACCEPT, attempt_is=attempt, now=now, started_at=now)
         elif state == "finished" and is_turn:
             await self._end(tx, task, "done", None)
         elif state == "finished" and not has_task_done(row.runtime):
@@ -142,7 +143,7 @@ class TaskSteps:
         if known is None or not is_person(known.sender):
             return
         for task in await tasks.of_agent(tx, row.name, states=["waiting"]):
-            await tasks.change(tx, task.id, only=["waiting"], now=self.services.clock(), step=False)
+            await tasks.change(tx, task.id, TaskEvent.REPLY, now=self.services.clock(), step=False)
 
     async def _failed(self, tx: AsyncConnection, task: Task, why: str) -> None:
         """It is tried again, as often as it may be; that a limit was met is no attempt of its own."""
@@ -157,7 +158,6 @@ class TaskSteps:
             await self._end(tx, task, "failed", f"{why}; tried again, it would begin after its deadline")
             return
         values: dict[str, Any] = {
-            "state": "queued",
             "retries": task.retries - (limit is None),
             "why": "retry",
             "reason": f"Attempt {task.attempt} {'failed' if limit is None else 'met a limit'}: {why}",
@@ -166,7 +166,7 @@ class TaskSteps:
             # What is behind it does not wait for that.
             "lane": aside(task.lane),
         }
-        if await tasks.change(tx, task.id, only=LIVE, attempt_is=task.attempt, now=now, **values):
+        if await tasks.change(tx, task.id, TaskEvent.RETRY, attempt_is=task.attempt, now=now, **values):
             text = f"🔁 Task {markdown.code(task.id)} is tried again in {markdown.span(pause)}: {why}"
             if limit is not None:
                 text = f"⏸ Task {markdown.code(task.id)} met a limit, and is in the queue until that is over: {why}"
@@ -175,8 +175,8 @@ class TaskSteps:
     async def _ask(self, tx: AsyncConnection, row: AgentRow, task: Task, why: str) -> None:
         """The agent has it no more, and did not say how it ended: the operator is asked."""
         now = self.services.clock()
-        values: dict[str, Any] = {"state": "waiting", "reason": "waits for an operator's word"}
-        if await tasks.change(tx, task.id, only=["dispatched", "running"], attempt_is=task.attempt, now=now, **values):
+        reason = "waits for an operator's word"
+        if await tasks.change(tx, task.id, TaskEvent.ASK, attempt_is=task.attempt, now=now, reason=reason):
             await self._question(tx, row, task, f"❔ {why} task {task_words.named(task, self.services.redact)}.")
 
     async def _question(self, tx: AsyncConnection, row: AgentRow, task: Task, text: str) -> None:
@@ -235,8 +235,8 @@ class TaskSteps:
         summary = self.services.redact(summary.strip())[:LONGEST_SUMMARY]
         if status == "blocked":
             now = self.services.clock()
-            values: dict[str, Any] = {"state": "waiting", "reason": "the agent is blocked", "summary": summary}
-            if await tasks.change(tx, task.id, only=LIVE, attempt_is=task.attempt, now=now, **values):
+            values: dict[str, Any] = {"reason": "the agent is blocked", "summary": summary}
+            if await tasks.change(tx, task.id, TaskEvent.BLOCK, attempt_is=task.attempt, now=now, **values):
                 said = f"🚧 {row.name} is blocked on task {markdown.code(task.id)}: {markdown.shown(summary[:600])}"
                 await self._question(tx, row, task, said)
             return f"Task {task.id} waits for your operator, who was told why."
@@ -312,7 +312,6 @@ class TaskSteps:
         """End a task. What it used, and so its last message, follows when its turn is over (`settle`)."""
         now = self.services.clock()
         values: dict[str, Any] = {
-            "state": state,
             "summary": summary,
             "why": None,
             "reason": None,
@@ -321,7 +320,7 @@ class TaskSteps:
         }
         if task.attempt:
             self.ending(task.id)
-        if not await tasks.change(tx, task.id, only=only, attempt_is=task.attempt, now=now, **values):
+        if not await tasks.change(tx, task.id, _ENDS[state], only=only, attempt_is=task.attempt, now=now, **values):
             return False
         if not task.attempt:
             # Nothing follows that would have to be counted.
@@ -365,7 +364,9 @@ class TaskSteps:
             tokens, usd = (0.0, 0.0) if used is None else weighed(self.services.settings, used)
             unpriced = used is not None and used.unpriced
             values: dict[str, Any] = {"actual_tokens": tokens, "actual_usd": None if unpriced else usd}
-            if not await tasks.change(tx, task.id, only=ENDED, attempt_is=task.attempt, now=now, step=False, **values):
+            if not await tasks.change(
+                tx, task.id, TaskEvent.SETTLE, attempt_is=task.attempt, now=now, step=False, **values
+            ):
                 return False
             await correct(tx, task, tokens, now=now)
         over = await tasks.get(tx, task.id)

@@ -18,7 +18,7 @@ from connectors.contract.messages import OpenThread, Priority, Replace, Retitle
 from connectors.delivery import outbox
 from database.queries import tasks
 from database.queries.chat import thread_owners, thread_titles
-from database.queries.tasks import ENDED
+from database.queries.task_states import ENDED
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection

@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from database.engine.batched_delete import BATCH
 from database.engine.store import insert_once
+from database.queries.task_states import ENDED, LIVE, OPEN, TRANSITIONS, TaskEvent
 from database.schema import fair_queues, task_events, tasks
 
 if TYPE_CHECKING:
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
-
-#: States of a task that somebody has, or is being given.
-LIVE = ("dispatched", "running", "waiting")
-#: States of a task that is not over.
-OPEN = ("queued", *LIVE)
-#: States that a task ends in.
-ENDED = ("done", "failed", "cancelled")
 
 #: Why a task waits, where what may be spent holds it.
 SPENDING = ("pace", "limit", "unknown", "price")
@@ -135,32 +129,38 @@ async def add(tx: AsyncConnection, task: Task, *, decision: Mapping[str, Any] | 
 async def change(
     tx: AsyncConnection,
     task_id: str,
+    event: TaskEvent,
     *,
-    only: Sequence[str],
     now: float,
+    only: Sequence[str] | None = None,
     attempt_is: int | None = None,
     decision: Mapping[str, Any] | None = None,
     step: bool = True,
     **values: Any,
 ) -> bool:
-    """Set columns of a task that is in one of the states `only`, and write down the step.
+    """Apply an event to a task, and record the step.
 
     Args:
-        tx: to write in.
+        tx: the transaction to write in.
         task_id: the whole id.
-        only: in another state it is left as it is.
+        event: what happens. `task_states.TRANSITIONS` gives the state that follows.
         now: seconds since the epoch.
-        attempt_is: only if this attempt is its latest.
-        decision: what was decided on, for the record of its steps.
-        step: whether this is a step of the task, to be remembered.
-        values: the columns.
+        only: the states to apply it in, if they are fewer than the event allows.
+        attempt_is: apply it only if this is the latest attempt.
+        decision: what the step was decided on, for the record.
+        step: whether to record the step.
+        values: other columns to set.
 
     Returns:
-        False when nothing was changed.
+        False if the task is in another state or attempt. Nothing is changed then.
     """
-    where = [tasks.c.id == task_id, tasks.c.state.in_(only)]
+    legal = TRANSITIONS[event]
+    sources = legal.sources if only is None else [state for state in legal.sources if state in only]
+    where = [tasks.c.id == task_id, tasks.c.state.in_(sources)]
     if attempt_is is not None:
         where.append(tasks.c.attempt == attempt_is)
+    if legal.target is not None:
+        values["state"] = legal.target
     changed = (await tx.execute(update(tasks).where(*where).values(updated_at=now, **values))).rowcount > 0
     if changed and step:
         state = values.get("state")

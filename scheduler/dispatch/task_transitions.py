@@ -17,6 +17,7 @@ from budget.dispatch.next_task import TaskWait
 from core.crash_points import declare
 from core.errors import RegisterError
 from database.queries import tasks
+from database.queries.task_states import TaskEvent
 from fleet.control.task_attempt_ids import message_of
 from scheduler.dispatch.dispatch_inputs import keeps_agent
 from scheduler.dispatch.start_failures import StartFailures
@@ -86,7 +87,6 @@ class TaskTransitions:
         now = self.clock()
         attempt = task.attempt + 1
         given: dict[str, Any] = {
-            "state": "dispatched",
             "attempt": attempt,
             "assigned": agent.name,
             "runtime": agent.runtime,
@@ -103,14 +103,14 @@ class TaskTransitions:
             "reason": step.why,
             "look_at": None,
         }
-        handed = replace(task, **given)
+        handed = replace(task, state="dispatched", **given)
         decision = {"agent": agent.name, "tokens": step.cost.tokens, "usd": step.cost.usd, "why": step.why}
         async with self.store.write(DISPATCH) as tx:
             own = await tasks.of_agent(tx, agent.name)
             if task.kind != next_task.TURN and any(keeps_agent(each, now, self.unanswered_s()) for each in own):
                 return  # it was given another since it was looked at
             if not await tasks.change(
-                tx, task.id, only=["queued"], attempt_is=task.attempt, now=now, decision=decision, **given
+                tx, task.id, TaskEvent.ASSIGN, attempt_is=task.attempt, now=now, decision=decision, **given
             ):
                 return
             if not await self.hands.hand_over(tx, handed, agent.name):
@@ -132,7 +132,6 @@ class TaskTransitions:
         """End a task that nothing will let begin."""
         now = self.clock()
         ended: dict[str, Any] = {
-            "state": "failed",
             "summary": why,
             "why": None,
             "reason": None,
@@ -140,7 +139,7 @@ class TaskTransitions:
             "ended_at": now,
         }
         async with self.store.write(REFUSE) as tx:
-            if await tasks.change(tx, task.id, only=["queued"], attempt_is=task.attempt, now=now, **ended):
+            if await tasks.change(tx, task.id, TaskEvent.REFUSE, attempt_is=task.attempt, now=now, **ended):
                 await self.hands.refused(tx, task, why)
         log.info("task.refused", task=task.id, reason=why)
         self.hands.told()
@@ -159,7 +158,7 @@ class TaskTransitions:
                     values["lane"] = next_task.aside(task.lane)
                 if wait.cost is not None:
                     values |= {"projected_tokens": wait.cost.tokens, "projected_usd": wait.cost.usd}
-                if await tasks.change(tx, task.id, only=["queued"], now=now, step=task.why != wait.why, **values):
+                if await tasks.change(tx, task.id, TaskEvent.HOLD, now=now, step=task.why != wait.why, **values):
                     await self.hands.waits(tx, task, wait)
         self.hands.told()
 

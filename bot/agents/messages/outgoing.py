@@ -16,6 +16,7 @@ from connectors.contract.messages import File, Message, OpenThread, React, Repla
 from connectors.delivery import outbox
 from database.queries import tasks
 from database.queries.agents import agent_messages
+from database.queries.task_states import OPEN
 from fleet.control.task_attempt_ids import task_of
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ async def _check_task(tx: AsyncConnection, message: AgentMessage) -> None:
     """
     carried = task_of(message.id)
     task = None if carried is None else await tasks.get(tx, carried)
-    if task is not None and task.state in tasks.OPEN:
+    if task is not None and task.state in OPEN:
         cancel = command_line(f"task cancel {task.id}")
         raise UserError(
             f"This carries task `{task.id}`, which is {task.state} and goes on by itself; {cancel} ends it."

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, insert, select
 
 from database.engine.store import insert_once
-from database.queries.tasks import ENDED, Task
+from database.queries.task_states import ENDED
+from database.queries.tasks import Task
 from database.schema import reports, spending, tasks
 
 if TYPE_CHECKING:

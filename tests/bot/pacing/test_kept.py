@@ -22,6 +22,7 @@ from database.queries.agents import agent_messages
 from database.queries.agents.agent_messages import AgentMessage
 from database.queries.spending import pacing_windows, usage_ledger
 from database.queries.spending.pacing_windows import AuthorizationRow
+from database.queries.task_states import TaskEvent
 from database.queries.tasks import Task
 from egress.settings import LimitSettings
 from fleet.roster.cache import LatestRoster
@@ -130,10 +131,10 @@ async def test_what_an_ended_task_reserved_is_free_once_it_is_counted_what_it_us
         await tasks.add(tx, task)
     assert await reserved() == 300_000
     async with store.write(STEP) as tx:
-        await tasks.change(tx, "t1", only=tasks.LIVE, now=NOON, state="done", ended_at=NOON)
+        await tasks.change(tx, "t1", TaskEvent.FINISH, now=NOON, ended_at=NOON)
     assert await reserved() == 300_000, "its last requests may still be on their way into the register"
     async with store.write(STEP) as tx:
-        await tasks.change(tx, "t1", only=tasks.ENDED, now=NOON, actual_tokens=200_000.0)
+        await tasks.change(tx, "t1", TaskEvent.SETTLE, now=NOON, actual_tokens=200_000.0)
     assert await reserved() == 0
     await store.close()
 
@@ -143,15 +144,23 @@ async def test_a_reservation_ends_with_its_turn_whoever_is_to_answer_then(tmp_pa
     given: dict[str, Any] = {"text": "x", "lane": "x", "operator": "ana", "created_at": NOON, "updated_at": NOON}
     async with store.write(STEP) as tx:
         for number, state in enumerate(("waiting", "running"), start=1):
-            task = Task(id=f"t{number}", kind="task", state=state, attempt=1, projected_tokens=300_000.0, **given)
+            message_id = f"task-t{number}-1"
+            task = Task(
+                id=f"t{number}",
+                kind="task",
+                state=state,
+                attempt=1,
+                message=message_id,
+                projected_tokens=300_000.0,
+                **given,
+            )
             await tasks.add(tx, task)
             message = AgentMessage(
-                id=f"task-t{number}-1", agent="coder0", mode="prompt", text="x", attachments=(), sender="ana",
+                id=message_id, agent="coder0", mode="prompt", text="x", attachments=(), sender="ana",
                 connector=None, conversation=None, event_id=None, answer_in=None, state="accepted", turn="1",
                 detail=None, created_at=NOON, updated_at=NOON, give_up_at=NOON + DAY,
             )  # fmt: skip
             await agent_messages.add(tx, message)
-            await tasks.change(tx, task.id, only=tasks.LIVE, now=NOON, message=message.id)
 
     async def held() -> tuple[float, int]:
         standing = (await pace(store).snapshot()).standings["host/tokens/day"]

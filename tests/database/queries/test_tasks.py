@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries import tasks
+from database.queries.task_states import TaskEvent
 from database.queries.tasks import Task
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ async def test_each_lane_shows_its_first_task(store: Store) -> None:
         assert behind.id == "00000004"
         assert await tasks.next_in_lane(tx, "normal/role:b/ana", 9) is None
     async with store.write(STEP) as tx:
-        assert await tasks.change(tx, "00000001", only=["queued"], now=5.0, state="dispatched")
+        assert await tasks.change(tx, "00000001", TaskEvent.ASSIGN, now=5.0)
     async with store.read() as tx:
         assert [each.id for each in await tasks.lane_heads(tx)] == ["00000002", "00000003", "00000004"]
         assert (await tasks.counts(tx))["queued"] == 8
@@ -59,12 +60,12 @@ async def test_each_lane_shows_its_first_task(store: Store) -> None:
 async def test_a_step_is_taken_once_and_remembered(store: Store) -> None:
     await put(store, task(1))
     async with store.write(STEP) as tx:
-        given: dict[str, Any] = {"state": "dispatched", "attempt": 1, "assigned": "coder0", "reason": "it is its turn"}
-        assert await tasks.change(tx, "00000001", only=["queued"], now=5.0, decision={"deficit": 2.0}, **given)
-        assert not await tasks.change(tx, "00000001", only=["queued"], now=6.0, **given)
-        assert not await tasks.change(tx, "00000001", only=["dispatched"], attempt_is=2, now=6.0, state="running")
-        assert await tasks.change(tx, "00000001", only=["dispatched"], attempt_is=1, now=7.0, state="running")
-        assert await tasks.change(tx, "00000001", only=["running"], now=8.0, step=False, look_at=9.0)
+        given: dict[str, Any] = {"attempt": 1, "assigned": "coder0", "reason": "it is its turn"}
+        assert await tasks.change(tx, "00000001", TaskEvent.ASSIGN, now=5.0, decision={"deficit": 2.0}, **given)
+        assert not await tasks.change(tx, "00000001", TaskEvent.ASSIGN, now=6.0, **given)
+        assert not await tasks.change(tx, "00000001", TaskEvent.ACCEPT, attempt_is=2, now=6.0)
+        assert await tasks.change(tx, "00000001", TaskEvent.ACCEPT, attempt_is=1, now=7.0)
+        assert not await tasks.change(tx, "00000001", TaskEvent.BLOCK, only=["waiting"], now=8.0)
     async with store.read() as tx:
         found = await tasks.steps(tx, "00000001")
         assert [(each.state, each.at, each.decision) for each in found] == [

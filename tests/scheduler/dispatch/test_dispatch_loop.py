@@ -12,6 +12,7 @@ import pytest
 from budget.dispatch.next_task import Assign, DispatchAgent, DispatchLimits, DispatchPolicy, TaskWait
 from budget.windows.pace_admission import Cost
 from database.queries import tasks
+from database.queries.task_states import TaskEvent
 from scheduler.dispatch.dispatch_inputs import Able, WindowSnapshot
 from scheduler.dispatch.fairness_charges import correct
 from tests.budget.dispatch.test_next_task import week
@@ -45,7 +46,7 @@ async def test_each_task_goes_to_one_agent_however_many_look_at_once(desk: Desk)
     waiting = await desk.of(4)
     assert (waiting.state, waiting.why) == ("queued", "busy")
     async with desk.store.write(STEP) as tx:
-        await tasks.change(tx, "00000002", only=["dispatched"], now=NOW, state="done", ended_at=NOW)
+        await tasks.change(tx, "00000002", TaskEvent.FINISH, now=NOW, ended_at=NOW)
     await desk.dispatcher.look()
     assert desk.paper.given[-1][0] == "00000004"
 
@@ -236,9 +237,9 @@ async def test_under_a_limit_in_dollars_a_first_task_begins_and_from_it_others_l
     await desk.put(task(2, role="judge"))
     await desk.dispatcher.look()
     assert (await desk.of(2)).why == "price"
-    ended: dict[str, Any] = {"state": "done", "ended_at": desk.now, "actual_tokens": 1000.0, "actual_usd": 0.02}
+    ended: dict[str, Any] = {"ended_at": desk.now, "actual_tokens": 1000.0, "actual_usd": 0.02}
     async with desk.store.write(STEP) as tx:
-        await tasks.change(tx, "00000001", only=["dispatched"], now=desk.now, **ended)
+        await tasks.change(tx, "00000001", TaskEvent.FINISH, now=desk.now, **ended)
     desk.dispatcher.learned_more()
     await desk.dispatcher.look()
     second = await desk.of(2)

@@ -13,6 +13,7 @@ from database.queries import tasks
 from database.queries.spending import limits_by_command, pacing_windows
 from database.queries.spending.limits_by_command import BudgetRow
 from database.queries.spending.pacing_windows import AuthorizationRow, Befell
+from database.queries.task_states import TaskEvent
 from database.queries.tasks import Task
 from database.schema import quota_history
 
@@ -103,6 +104,6 @@ async def test_what_waits_is_counted_by_its_reason(store: Store) -> None:
                 "updated_at": 1.0,
             }
             await tasks.add(tx, Task(id=f"{number:08x}", kind="task", text="x", role="coder", why=why, **lane))
-        await tasks.change(tx, "00000001", only=["queued"], now=2.0, state="dispatched")
+        await tasks.change(tx, "00000001", TaskEvent.ASSIGN, now=2.0)
     async with store.read() as tx:
         assert await pacing_windows.waiting(tx) == {"pace": 1, "limit": 1}
