@@ -1,7 +1,9 @@
-"""Files that are there after a loss of power, whole or not at all."""
+"""Writes that survive a loss of power, whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -10,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def write(path: Path, text: str) -> None:
-    """Put `text` in the place of what stands there, for this user alone.
+    """Replace the file at `path`, readable by this user alone.
 
     Raises:
-        OSError: it could not be written; what stood there still does.
+        OSError: it cannot be written. The previous file is unchanged.
     """
     beside = path.with_name(f"{path.name}.new")
     # One that was left behind may be open to others.
@@ -27,8 +29,38 @@ def write(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def append(number: int, content: bytes, *, size: int, sync: bool = False) -> None:
+    """Append all of `content` to an open file, or nothing.
+
+    Args:
+        number: the file's descriptor, opened with O_APPEND.
+        content: the bytes to append.
+        size: the file's length in bytes before this.
+        sync: whether to wait until the content is on the disk.
+
+    Raises:
+        OSError: it cannot be appended, for example because the disk is full. The file is cut back to `size`, unless the
+            file system refuses even that (those that copy on write can).
+    """
+    rest = memoryview(content)
+    try:
+        while rest:
+            written = os.write(number, rest)
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            rest = rest[written:]
+        if sync:
+            os.fdatasync(number)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(number, size)
+            if sync:
+                os.fdatasync(number)
+        raise
+
+
 def sync_folder(folder: Path | str) -> None:
-    """Have on the disk which files there are in a folder (fsync(2): that of a file alone does not name it)."""
+    """Write a folder's entries to the disk. Syncing a file alone does not store its name (fsync(2))."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(number)

@@ -62,13 +62,12 @@ class LineFile:
                 durable_files.write(self._path, "".join(f"{each}\n" for each in anew))
                 self._count, self._whole = len(anew), True
                 return
-            # Behind a line that was cut off, this one is to be one of its own.
+            # The line before may be cut off, so this one begins on a new line.
             raw = (f"{line}\n" if self._whole else f"\n{line}\n").encode()
             self._whole = False
             number = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                while raw:
-                    raw = raw[os.write(number, raw) :]
+                durable_files.append(number, raw, size=os.fstat(number).st_size)
             finally:
                 os.close(number)
             self._whole = True

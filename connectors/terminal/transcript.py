@@ -13,7 +13,7 @@ import uuid
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from core import crash_points
+from core import crash_points, durable_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -165,16 +165,8 @@ class RoomTranscript:
 
     def _put(self, objects: Iterable[Mapping[str, Any]], *, durable: bool) -> None:
         content = b"".join(json.dumps(each, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for each in objects)
-        try:
-            with crash_points.around(WRITE):
-                written = os.write(self._file, content)
-                if written != len(content):
-                    raise OSError(28, "No space left on device")
-                if durable:
-                    os.fsync(self._file)
-        except OSError:
-            os.ftruncate(self._file, self._size)
-            raise
+        with crash_points.around(WRITE):
+            durable_files.append(self._file, content, size=self._size, sync=durable)
         self._size += len(content)
 
     def _read(self) -> None:
@@ -217,10 +209,7 @@ class RoomTranscript:
         part = self._path.with_suffix(".part")
         handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            written = os.write(handle, content)
-            if written != len(content):
-                raise OSError(28, "No space left on device")
-            os.fsync(handle)
+            durable_files.append(handle, content, size=0, sync=True)
             with crash_points.around(COMPACT):
                 os.replace(part, self._path)
         except OSError:

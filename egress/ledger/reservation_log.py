@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from core.crash_points import around, declare, passing
-from core.durable_files import sync_folder
+from core.durable_files import append, sync_folder
 from egress.ledger.table_rows import Reservation
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Intents:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         content = b"".join([to_json({"ledger": self._id, "after": after}) + b"\n", *map(_line, reservations)])
         try:
-            _write(number, content, 0)
+            append(number, content, size=0)
         except OSError:
             os.close(number)
             path.unlink(missing_ok=True)
@@ -176,7 +176,7 @@ class Intents:
     def _append(self, line: bytes) -> None:
         number, _ = self._file
         try:
-            _write(number, line, self._size)
+            append(number, line, size=self._size)
         except OSError:
             # A full disk may refuse even that a file becomes shorter (file systems that copy on write).
             self._size = os.fstat(number).st_size
@@ -260,17 +260,3 @@ def _readable(line: bytes) -> Reservation:
 def _line(reservation: Reservation) -> bytes:
     # What stands before it may be a part that could not be taken back; after it, zeros after a loss of power.
     return b"\n" + to_json(reservation) + b"\n"
-
-
-def _write(number: int, content: bytes, size: int) -> None:
-    """Append to a file of this size, all of it or nothing."""
-    rest = content
-    try:
-        while written := os.write(number, rest):
-            if written == len(rest):
-                return
-            rest = rest[written:]
-        raise OSError("nothing was written")
-    except OSError:
-        os.ftruncate(number, size)
-        raise

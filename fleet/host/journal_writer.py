@@ -11,7 +11,6 @@ makes more of them is slowed down through its pipe, and once there is space they
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from core.crash_points import around, declare
-from core.durable_files import sync_folder
+from core.durable_files import append, sync_folder
 from fleet.errors import FleetError
 from fleet.journal import reader
 from fleet.journal.events import JournalEntry, JournalPosition, TextChunk, ThoughtChunk
@@ -267,15 +266,8 @@ class JournalWriter:
         fd, before = self._fd, self._size
 
         def write() -> None:
-            try:
-                with around(COMMIT):
-                    _write_all(fd, lines)
-                    os.fdatasync(fd)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(fd, before)
-                    os.fdatasync(fd)
-                raise
+            with around(COMMIT):
+                append(fd, lines, size=before, sync=True)
 
         await self._in_thread(write)
         self._size += len(lines)
@@ -291,7 +283,7 @@ class JournalWriter:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 with around(OPEN):
-                    _write_all(fd, line)
+                    append(fd, line, size=0)
                     os.fsync(fd)
                     sync_folder(path.parent)
             except OSError:
@@ -334,9 +326,3 @@ def _joined(first: Event, second: Event) -> Event | None:
                 return None
             return kind(turn=first.turn, text=first.text + second.text)
     return None
-
-
-def _write_all(fd: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(fd, rest) :]

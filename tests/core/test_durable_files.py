@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import resource
 import stat
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,23 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         durable_files.write(path, "two")
     assert path.read_text() == "one"
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_what_does_not_fit_is_not_appended_in_part(tmp_path: Path, sync: bool) -> None:
+    path = tmp_path / "lines"
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    durable_files.append(number, b"one\n", size=0, sync=sync)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            durable_files.append(number, b"two\n", size=4, sync=sync)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    durable_files.append(number, b"three\n", size=4, sync=sync)
+    os.close(number)
+    assert path.read_bytes() == b"one\nthree\n"
 
 
 def test_a_socket_takes_the_place_of_one_that_was_left(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WRITE = declare("test.line")
 
 
-async def test_what_comes_after_a_line_that_a_full_disk_cut_off_is_a_line_of_its_own(tmp_path: Path) -> None:
+async def test_a_line_that_a_full_disk_cuts_off_is_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     file = LineFile(path, WRITE, most=100)
     await file.append("one", all_lines=tuple)
@@ -29,4 +29,12 @@ async def test_what_comes_after_a_line_that_a_full_disk_cut_off_is_a_line_of_its
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     await file.append("three", all_lines=tuple)
-    assert [line for line in LineFile(path, WRITE, most=100).read() if line] == ["one", "two ", "three"]
+    assert [line for line in LineFile(path, WRITE, most=100).read() if line] == ["one", "three"]
+
+
+async def test_a_line_follows_one_that_a_crash_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("one\ntw")
+    file = LineFile(path, WRITE, most=100)
+    await file.append("three", all_lines=tuple)
+    assert file.read() == ["one", "tw", "three"]

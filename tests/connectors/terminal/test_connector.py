@@ -307,7 +307,7 @@ async def test_stopping_lets_everybody_go(hub: TerminalConnector) -> None:
 async def test_a_full_disk_is_no_send(hub: TerminalConnector, monkeypatch: pytest.MonkeyPatch) -> None:
     await sent(hub, "k1", "one")
     with monkeypatch.context() as full:
-        full.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left")))
+        full.setattr("os.fdatasync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left")))
         with pytest.raises(TryLater, match="No space left"):
             await sent(hub, "k2", "two")
     await sent(hub, "k2", "two")
