@@ -54,7 +54,7 @@ LIMIT = 240.0
 #: Of what Discord tells of: all requests of a bot in a second, and those of one kind in one channel.
 EVERYTHING = (50, 1.0)
 OF_A_CHANNEL = (5, 5.0)
-#: Part of the requests is left for what nobody waits for.
+#: Part of the requests is left for what no one waits for.
 LATER_AT_MOST = 1.5
 REQUEST_AT_MOST_S = 3.0
 KNOWN = 1000
@@ -62,7 +62,7 @@ KNOWN_AT_MOST_MB = 30.0
 
 
 def measure() -> list[Figure]:
-    """Each connector in turn, then the memory."""
+    """Return each connector in turn, then the memory."""
     figures = []
     for name, place in (
         ("in memory", _in_memory),
@@ -291,7 +291,7 @@ async def _room(homeserver: str, token: str, more: Mapping[str, Any] | None = No
 
 
 async def _said(homeserver: str, token: str, room: str) -> list[dict[str, Any]]:
-    """The last hundred events, as the homeserver has them."""
+    """Return the last hundred events, as the homeserver has them."""
     async with (
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,
         session.get(f"{homeserver}/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=100") as answer,
@@ -327,7 +327,7 @@ async def _resident(threads: int) -> float:
 
 
 async def _live(api: str, guild: int, channel: int, folder: str, threads: list[str]) -> float:
-    """The life of that process."""
+    """Return the life of that process."""
     given = {"token": f"file:{folder}/token", "guild": guild, "channel": channel, "api": api}
     connector = DiscordConnector("discord", DiscordSettings.model_validate(given), Path(folder))
     async with _office(Path(folder), "discord") as office, office.open({"discord": connector}):

@@ -36,7 +36,7 @@ _DAY = 86_400.0
 
 
 def measure() -> list[Figure]:
-    """Milliseconds of a decision."""
+    """Return milliseconds of a decision."""
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as folder:
         return asyncio.run(_measure(Path(folder)))
 
@@ -79,7 +79,7 @@ async def _measure(folder: Path) -> list[Figure]:
 
 
 async def _give(desk: Desk, names: Sequence[str]) -> list[float]:
-    """Seconds of each decision that gives a task to an agent, while each has spent something since the last."""
+    """Return seconds of each decision that gives a task to an agent, while each has spent something since the last."""
     taken = []
     for _ in range(ROUNDS):
         number = len(desk.paper.given)

@@ -106,7 +106,7 @@ async def _measure() -> list[Figure]:
 
 
 async def _compared(ways: dict[str, Way], folder: Path) -> dict[str, Seen]:
-    """All ways in turn, several times."""
+    """Return all ways in turn, several times."""
     documents: dict[str, list[dict[str, float]]] = {title: [] for title in ways}
     few: dict[str, list[dict[str, float]]] = {title: [] for title in ways}
     streams: dict[str, list[dict[str, float]]] = {title: [] for title in ways}
@@ -161,7 +161,7 @@ def _rates(seen: dict[str, Seen]) -> list[Figure]:
 
 
 def _ratio(ours: list[dict[str, float]], others: list[dict[str, float]], name: str) -> float:
-    """The median of the rounds' ratios: what was measured at about the same time is compared."""
+    """Return the median of the rounds' ratios: what was measured at about the same time is compared."""
     return statistics.median(one[name] / other[name] for one, other in zip(ours, others, strict=True))
 
 
@@ -211,7 +211,7 @@ async def _streams(way: Way, folder: Path) -> dict[str, float]:
 
 
 async def _load(asking: dict[str, Any], folder: Path) -> dict[str, float]:
-    """What the process of clients measures."""
+    """Return what the process of clients measures."""
     (folder / "way.json").write_text(json.dumps(asking))
     command = (sys.executable, "-m", "benchmarks.egress_load", str(folder / "way.json"))
     process = await asyncio.create_subprocess_exec(

@@ -29,7 +29,7 @@ QUESTION = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": " ".
 
 
 def request(way: dict[str, Any], body: dict[str, Any]) -> bytes:
-    """The bytes of a request, ready to be sent again and again."""
+    """Return the bytes of a request, ready to be sent again and again."""
     source = json.dumps(body).encode()
     headers = {
         "Host": "127.0.0.1",
@@ -44,7 +44,7 @@ def request(way: dict[str, Any], body: dict[str, Any]) -> bytes:
 
 
 async def connect(way: dict[str, Any], number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection of its own."""
+    """Return a connection of its own."""
     if sockets := way.get("sockets"):
         return await asyncio.open_unix_connection(sockets[number % len(sockets)], limit=2**20)
     return await asyncio.open_connection(way["host"], way["port"], limit=2**20)
@@ -160,7 +160,7 @@ class _Listening(asyncio.Protocol):
 
 
 async def streams(way: dict[str, Any]) -> dict[str, float]:
-    """How long after they were written events arrive, when all streams are open."""
+    """Return how long after they were written events arrive, when all streams are open."""
     source = request(way, {**QUESTION, "stream": True, "n": way["events"]})
     late: list[float] = []
     clients = [

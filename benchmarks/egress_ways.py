@@ -59,18 +59,18 @@ class Way:
         }
 
     def processes(self) -> list[psutil.Process]:
-        """The proxy and its children."""
+        """Return the proxy and its children."""
         if self.pid is None:
             return []
         parent = psutil.Process(self.pid)
         return [parent, *parent.children(recursive=True)]
 
     def cpu_s(self) -> float:
-        """What it has used of the processors."""
+        """Return what it has used of the processors."""
         return sum(sum(process.cpu_times()[:2]) for process in self.processes())
 
     def memory_mb(self) -> float:
-        """What it holds."""
+        """Return what it holds."""
         return sum(process.memory_info().rss for process in self.processes()) / 1e6
 
 
@@ -226,7 +226,7 @@ async def ours(upstream: int, folder: Path) -> AsyncIterator[Egress]:
 
 
 def install(name: str) -> None:
-    """Make sure of a virtual environment with somebody else's proxy.
+    """Make sure of a virtual environment with someone else's proxy.
 
     Raises:
         NotHere: it cannot be installed.

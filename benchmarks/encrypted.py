@@ -57,7 +57,7 @@ async def _measure() -> list[Figure]:
 
 
 async def _room(home: Installation, ana: EncryptedOperator, *, encrypted: bool) -> str:
-    """A room in which the bot is."""
+    """Return a room in which the bot is."""
     room = await ana.create_room(invite=[home.bot.user_id], encrypted=encrypted)
     await ana.wait_for(
         room,
@@ -67,7 +67,7 @@ async def _room(home: Installation, ana: EncryptedOperator, *, encrypted: bool) 
 
 
 async def _ask(home: Installation, ana: EncryptedOperator, room: str) -> float:
-    """Milliseconds from before the question is sent until the reply is read."""
+    """Return milliseconds from before the question is sent until the reply is read."""
     await asyncio.sleep(REST)
     began = time.perf_counter()
     asked = await ana.say(room, "!ps")

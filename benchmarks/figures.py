@@ -33,7 +33,7 @@ class Figure:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that `percent` of `values` do not exceed, interpolated; `percent` from 1 to 99."""
+    """Return the value that `percent` of `values` do not exceed, interpolated; `percent` from 1 to 99."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 

@@ -70,7 +70,7 @@ def measure() -> list[Figure]:
 
 
 async def _of_size(size: int) -> dict[str, float]:
-    """What each thing takes with so many agents, in milliseconds."""
+    """Return what each thing takes with so many agents, in milliseconds."""
     names = [f"agent{number}" for number in range(size)]
     found: dict[str, float] = {}
     async with asyncio.timeout(LIMIT):
@@ -94,7 +94,7 @@ async def _of_size(size: int) -> dict[str, float]:
 
 
 async def _medians(act: Callable[[], Awaitable[object]]) -> tuple[float, float]:
-    """Milliseconds that went by, and those of CPU, after one round to warm up."""
+    """Return milliseconds that went by, and those of CPU, after one round to warm up."""
     taken, computed = [], []
     for _ in range(ROUNDS + 1):
         began, worked = time.perf_counter(), time.process_time()
@@ -168,7 +168,7 @@ def _row(name: str, workspace: str, wanted: str) -> AgentRow:
 
 
 def _write_journal(folder: Path, name: str, *, stopped: bool) -> int:
-    """A journal of one incarnation; the number of its last entry."""
+    """Return a journal of one incarnation; the number of its last entry."""
     happened: list[Event] = [
         Opened(agent=name, launch_id=f"launch-{name}", marker=f"bench-{name}", pid=1, protocol=CONTROL_PROTOCOL),
         RuntimeStarted(pid=1, session="s1", loaded=False),

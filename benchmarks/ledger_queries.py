@@ -49,7 +49,7 @@ _RAW = '{"input_tokens": 11, "cache_read_input_tokens": 41022, "cache_creation_i
 
 
 def measure() -> list[Figure]:
-    """Milliseconds of each question."""
+    """Return milliseconds of each question."""
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as folder:
         return asyncio.run(_measure(Path(folder, "register.db")))
 
@@ -88,7 +88,7 @@ async def _measure(file: Path, rows: int = ROWS) -> list[Figure]:
 
 
 async def _looks(store: Store) -> list[Figure]:
-    """What the pace takes for a snapshot: at first, while nothing happens, and while requests come."""
+    """Return what the pace takes for a snapshot: at first, while nothing happens, and while requests come."""
     now = NOW
     pace, chance = paced(store, lambda: now), random.Random(5)
     first = await _snapshot(pace)

@@ -58,7 +58,7 @@ async def _measure() -> list[Figure]:
 
 
 def _memory(pid: int | str) -> dict[str, float]:
-    """What a process holds, in megabytes (1,000,000 bytes), by the kernel's names."""
+    """Return what a process holds, in megabytes (1,000,000 bytes), by the kernel's names."""
     found = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, kilobytes = line.split(":")

@@ -21,7 +21,7 @@ WINDOWS = AGENTS * len(LENGTHS)
 
 
 def paced(store: Store, clock: Callable[[], float]) -> PaceService:
-    """What the orchestrator has, without an egress and without a chat."""
+    """Return what the orchestrator has, without an egress and without a chat."""
     names = [f"agent{number}" for number in range(AGENTS)]
     limits = {name: [{"tokens": "240M", "window": length} for length in LENGTHS] for name in names}
     settings: Any = SimpleNamespace(

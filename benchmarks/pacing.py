@@ -35,7 +35,7 @@ def measure() -> list[Figure]:
 
 
 def trial(load: Load, weeks: Sequence[Week]) -> list[Figure]:
-    """What one hard load comes to: how much is used, and who waits how long."""
+    """Return what one hard load comes to: how much is used, and who waits how long."""
     used = [week.used * 100 for week in weeks if week.wanted]
     early = sum(week.was_early_by_law for week in weeks)
     found = [Figure(name=f"{load.name}: used up before 97 % of the time", value=early, unit="", at_most=0.0)]
@@ -61,12 +61,12 @@ def trial(load: Load, weeks: Sequence[Week]) -> list[Figure]:
 
 
 def windows(law: Law, weeks: int = WEEKS, seed: int = SEED) -> list[Week]:
-    """What became of that many windows of each load."""
+    """Return what happened to that many windows of each load."""
     return [week for number, load in enumerate(LOADS) for week in play(load, law, weeks, seed * 1000 + number)]
 
 
 def figures(law: Law, weeks: Sequence[Week]) -> list[Figure]:
-    """What they come to. Bounds are on the even pace alone."""
+    """Return what they come to. Bounds are on the even pace alone."""
     name, even = LAWS[law], law == "even"
     wanted = [week.used * 100 for week in weeks if week.wanted]
     early, ours = sum(week.was_early for week in weeks), sum(week.was_early_by_law for week in weeks)

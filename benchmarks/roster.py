@@ -70,7 +70,7 @@ def _check(file: Path) -> None:
 
 
 def _cpu(act: Callable[[], object]) -> float:
-    """Milliseconds of CPU."""
+    """Return milliseconds of CPU."""
     taken = []
     for _ in range(ROUNDS):
         began = time.process_time()

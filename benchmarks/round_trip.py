@@ -62,7 +62,7 @@ async def _measure() -> list[Figure]:
 
 
 async def _ask(ana: Operator, bot: str, room: str) -> float:
-    """Milliseconds from before the question is sent until the reply is seen."""
+    """Return milliseconds from before the question is sent until the reply is seen."""
     await asyncio.sleep(REST)
     began = time.perf_counter()
     asked = await ana.say(room, "!ps")

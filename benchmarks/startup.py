@@ -82,7 +82,7 @@ def _cpu_until(egress: socket.socket, command: tuple[str, ...], last: str, home:
 
 
 def _time(command: tuple[str, ...]) -> float:
-    """Milliseconds from start to end."""
+    """Return milliseconds from start to end."""
     began = time.perf_counter()
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return (time.perf_counter() - began) * 1000

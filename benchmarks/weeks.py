@@ -4,7 +4,7 @@ A provider grants a window of seven days, again and again. Tasks are asked for i
 other than projected; the provider reports the window late, rounded, or not at all. Production's pure functions decide:
 budget.windows.provider_quota reads the reports, budget.windows.window_state draws the line,
 budget.costs.task_cost_from_history projects, budget.dispatch.next_task says which task begins and why others wait,
-budget.dispatch.fair_queueing charges for it. Beside the even pace run two others in the place of
+budget.dispatch.fair_queueing charges for it. Beside the even pace run two others in place of
 budget.windows.pace_admission: greedy, which begins what the window still holds; and whole days, which lets each day's
 share be spent at once.
 """
@@ -138,7 +138,7 @@ class _Task:
 
 @dataclass(slots=True)
 class Week:
-    """What became of one window."""
+    """What happened to one window."""
 
     load: str
     law: Law
@@ -250,7 +250,7 @@ class _Account:
         self.week.reset += WEEK_S
         end = self.week.reset
         if self.world.random() * 10 < self.load.early:
-            # The provider begins it anew before its time, and tells so only with the next response.
+            # The provider begins it again before its time, and tells so only with the next response.
             end -= self.world.uniform(0.1, 0.6) * WEEK_S
         large_at = self.began + self.asking.random() * WEEK_S
         idle = 0
@@ -406,7 +406,7 @@ class _Account:
             window.per_token = provider_quota.capacity(window.history) or window.per_token
 
     def _standing(self, window: _Provider) -> WindowState:
-        # What went through since the last observation, or since the window began anew; at the steps of `_see`.
+        # What went through since the last observation, or since the window was reset; at the steps of `_see`.
         history = self._seen_by_now(window)
         counts_from = provider_quota.counts_from(history, self.clock, length_s=window.length) or 0.0
         since = self._tokens_since(counts_from)
@@ -426,13 +426,13 @@ class _Account:
         )  # fmt: skip
 
     def _seen_by_now(self, window: _Provider) -> Sequence[provider_quota.QuotaSample]:
-        """The last observations, but for those from what is the future since the clock was set back."""
+        """Return the last observations, but for those from what is the future since the clock was set back."""
         if not self.load.jumps:
             return window.history[-25:]
         return [seen for seen in window.history if seen.seen_at <= self.clock][-25:]
 
     def _tokens_since(self, moment: float) -> float:
-        """How many tokens went through in what the clock showed as after `moment`."""
+        """Return how many tokens went through in what the clock showed as after `moment`."""
         if not self.load.jumps:
             return self.tokens - next((tokens for at, tokens in reversed(self.counted) if at <= moment), 0.0)
         before = [0.0, *(tokens for _, tokens in self.counted)]
@@ -545,7 +545,7 @@ def _mean(spread: float) -> float:
 
 
 def _poisson(source: random.Random, expected: float) -> int:
-    """How many come when so many are expected (Knuth's way, in parts that do not underflow)."""
+    """Return how many come when so many are expected (Knuth's way, in parts that do not underflow)."""
     count = 0
     while expected > 0:
         bound, product = math.exp(-min(expected, 30.0)), source.random()

@@ -84,7 +84,7 @@ class Client:
             progress: told how far the command is, each time that it says so.
 
         Raises:
-            NotRunning: nobody listens.
+            NotRunning: no one listens.
             LostConnection: the connection broke and could not be made again in time.
         """
         headers = {"Idempotency-Key": secrets.token_hex(16), "Muster-Door": "cli"}
@@ -99,7 +99,7 @@ class Client:
         """Look at something.
 
         Raises:
-            NotRunning: nobody listens.
+            NotRunning: no one listens.
             LostConnection: the connection broke and could not be made again in time.
         """
         return self._ask("GET", path, None, {})
@@ -137,7 +137,7 @@ class Client:
 
 
 def _read(response: http.client.HTTPResponse, progress: Callable[[str], None] | None) -> GatewayResponse:
-    """The answer; what comes before it is told.
+    """Return the answer; what comes before it is told.
 
     Raises:
         ValueError: there is none.

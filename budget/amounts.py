@@ -7,7 +7,7 @@ from math import floor, isfinite, log10
 
 #: More places are not shown.
 _PLACES = 9
-#: What is written for what nobody knows: never 0, and never left out.
+#: What is written for what no one knows: never 0, and never left out.
 UNKNOWN = "?"
 
 
@@ -53,7 +53,7 @@ def percent(share: float) -> str:
 
 
 def amount(count: float | None, unit: str) -> str:
-    """An amount of this unit; unknown is ``?``."""
+    """Return an amount of this unit; unknown is ``?``."""
     if count is None:
         return UNKNOWN
     if not isfinite(count):
@@ -76,7 +76,7 @@ _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 
 
 def read_tokens(value: object) -> int:
-    """A number of tokens from ``500000``, ``500k`` or ``2M``.
+    """Return a number of tokens from ``500000``, ``500k`` or ``2M``.
 
     Raises:
         ValueError: it is none; the message says what one looks like.
@@ -91,7 +91,7 @@ def read_tokens(value: object) -> int:
 
 
 def read_share(value: object) -> float:
-    """A share of a window, as a fraction of it, from ``20%``.
+    """Return a share of a window, as a fraction of it, from ``20%``.
 
     Raises:
         ValueError: it is none.

@@ -81,7 +81,7 @@ class Weights:
         return cls(**given)
 
     def weigh(self, tokens: Tokens) -> int:
-        """What these count, in whole tokens, rounded up."""
+        """Return what these count, in whole tokens, rounded up."""
         thousandths = (
             tokens.input * self.input
             + tokens.output * self.output

@@ -85,7 +85,7 @@ async def register(
             raise NameTaken(f"There is a user {name} on {homeserver.url} already.") from None
         raise _not_registered(homeserver, name, error) from None
     if "access_token" not in answer:
-        # Some are set to let nobody in while registering.
+        # Some are set to let no one in while registering.
         return await log_in(homeserver, name=name, password=password, device=device)
     return _session(answer, name)
 
@@ -113,7 +113,7 @@ async def log_in(homeserver: Homeserver, *, name: str, password: str, device: st
 
 
 async def who(homeserver: Homeserver, token: str) -> HomeserverSession | None:
-    """Whose log-in this is; None when it is over."""
+    """Return whose log-in this is; None when it is over."""
     try:
         answer = await homeserver.call("GET", "account", "whoami", token=token)
     except HomeserverRefusal as error:

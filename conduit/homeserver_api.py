@@ -125,7 +125,7 @@ class Homeserver:
 
 
 def address(url: str) -> str:
-    """The address without what is not needed.
+    """Return the address without what is not needed.
 
     Raises:
         ProvisionError: it is none.
@@ -141,7 +141,7 @@ def address(url: str) -> str:
 
 
 def is_open_to_listeners(url: str) -> bool:
-    """Whether secrets would cross a network in the clear."""
+    """Return whether secrets would cross a network in the clear."""
     parts = urlsplit(url)
     try:
         ours = ipaddress.ip_address(parts.hostname or "").is_loopback
@@ -151,12 +151,12 @@ def is_open_to_listeners(url: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """A text from elsewhere, as it can be shown."""
+    """Return a text from elsewhere, as it can be shown."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:200])
 
 
 def text_of(answer: Json, key: str) -> str:
-    """An identifier in an answer.
+    """Return an identifier in an answer.
 
     Raises:
         ProvisionError: there is none that can be used.

@@ -110,7 +110,7 @@ async def _provisioned(wanted: SetupOptions, url: str, kept: RecordFolder, paths
 
 
 def next_steps(outcome: SetupOutcome, wanted: SetupOptions, kept: RecordFolder, paths: Paths) -> str:
-    """What to do now, for the person."""
+    """Return what to do now, for the person."""
     if outcome.changed:
         lines = ["", "Done:", *(f"  {each}" for each in outcome.changed), ""]
     else:

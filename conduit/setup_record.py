@@ -74,7 +74,7 @@ class RecordFolder:
         """Keep others out.
 
         Raises:
-            ProvisionError: somebody is in, or the folder cannot be made.
+            ProvisionError: someone is in, or the folder cannot be made.
         """
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,10 +107,10 @@ class RecordFolder:
         return self._place("json")
 
     def record(self) -> SetupRecord | None:
-        """How far it came; None when it was never begun.
+        """Return how far it came; None when it was never begun.
 
         Raises:
-            ProvisionError: what stands there cannot be understood.
+            ProvisionError: what is there cannot be understood.
         """
         text = self._read("json")
         if text is None:
@@ -131,11 +131,11 @@ class RecordFolder:
         return record
 
     def password(self, whose: str) -> str | None:
-        """The kept one of ``bot`` or ``operator``."""
+        """Return the kept one of ``bot`` or ``operator``."""
         return self._read(f"{whose}-password")
 
     def new_password(self, whose: str) -> str:
-        """One that nobody knows, on the disk before it is used; the kept one if there is one."""
+        """Return one that no one knows, on the disk before it is used; the kept one if there is one."""
         found = self.password(whose)
         if found is None:
             found = secrets.token_urlsafe(_PASSWORD)
@@ -148,7 +148,7 @@ class RecordFolder:
             self._place(f"{whose}-password").unlink(missing_ok=True)
 
     def token(self) -> str | None:
-        """The bot's access token."""
+        """Return the bot's access token."""
         return self._read("token")
 
     def write_token(self, token: str) -> None:
@@ -157,7 +157,7 @@ class RecordFolder:
             self._write("token", token + "\n")
 
     def is_acting(self) -> bool:
-        """Whether we are logged in as the operator, or may be: a run was killed meanwhile."""
+        """Return whether we are logged in as the operator, or may be: a run was killed meanwhile."""
         return self._place("acting").exists()
 
     def begin_acting(self) -> None:

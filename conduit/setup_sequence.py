@@ -91,7 +91,7 @@ class Provisioning:
     # --- before --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> SetupRecord:
-        """The record as it is to be, which may not be written yet."""
+        """Return the record as it is to be, which may not be written yet."""
         wanted, url = self.wanted, self.homeserver.url
         record = self.kept.record()
         if record is None:
@@ -102,7 +102,7 @@ class Provisioning:
                 device=f"MUSTER{secrets.token_hex(4).upper()}",
                 mark=secrets.token_hex(16),
             )
-        # A name under which nobody is known yet was a mistake, or is somebody else's.
+        # A name under which no one is known yet was a mistake, or is someone else's.
         if record.operator_id is None:
             record = replace(record, operator=wanted.operator)
         if record.bot_id is None:

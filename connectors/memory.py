@@ -140,16 +140,16 @@ class MemoryServer:
         attachments: tuple[Attachment, ...] = (),
         mentions_us: bool = False,
     ) -> str:
-        """A person writes. Returns the event id."""
+        """Return a person writes. Returns the event id."""
         body = Text(text=text, attachments=attachments, mentions_us=mentions_us)
         return self._happen(body, sender, conversation, parent)
 
     def react(self, target: str, key: str, *, sender: str = "@ana", conversation: str = "room") -> str:
-        """A person reacts to an event. Returns the event id."""
+        """Return a person reacts to an event. Returns the event id."""
         return self._happen(Reaction(target=target, key=key), sender, conversation, None)
 
     def press(self, target: str, key: str, *, sender: str = "@ana", conversation: str = "room") -> str:
-        """A person presses a button under a message of the bot. Returns the event id."""
+        """Return a person presses a button under a message of the bot. Returns the event id."""
         return self._happen(Reaction(target=target, key=key, pressed=True), sender, conversation, None)
 
     def redact(self, target: str, *, sender: str = "@ana", conversation: str = "room") -> str:
@@ -157,7 +157,7 @@ class MemoryServer:
         return self._happen(Redaction(target=target), sender, conversation, None)
 
     def edit(self, target: str, text: str, *, sender: str = "@ana", conversation: str = "room") -> str:
-        """A person changes a message. Returns the event id."""
+        """Return a person changes a message. Returns the event id."""
         return self._happen(Edit(target=target, text=text), sender, conversation, None)
 
     def remark(self, text: str, *, sender: str = "@ana", conversation: str = "room") -> str:
@@ -173,19 +173,19 @@ class MemoryServer:
     # --- what people see ---------------------------------------------------------------------------------------
 
     def messages(self, conversation: str = "room") -> list[Said]:
-        """The bot's messages and files in a conversation, reactions left out."""
+        """Return the bot's messages and files in a conversation, reactions left out."""
         return [said for said in self.said if said.conversation == conversation and not isinstance(said.content, React)]
 
     def texts(self, conversation: str = "room") -> list[str]:
-        """What the bot's messages read now."""
+        """Return what the bot's messages read now."""
         return [said.text for said in self.messages(conversation)]
 
     def reactions(self, target: str) -> list[str]:
-        """The bot's reactions to an event."""
+        """Return the bot's reactions to an event."""
         return [said.text for said in self.said if isinstance(said.content, React) and said.target == target]
 
     def find(self, key: str) -> Said | None:
-        """What was said under a key."""
+        """Return what was said under a key."""
         return next((said for said in self.said if said.key == key), None)
 
     async def until(self, condition: Callable[[], Any], *, limit: float = 10.0) -> None:
@@ -249,7 +249,7 @@ class MemoryServer:
         return self._log[place : place + _BATCH]
 
     async def take(self, outbound: Outbound, *, conversation: str, target: str | None, scope: str) -> Sent:
-        """A request to send."""
+        """Return a request to send."""
         self.wire.append(outbound.key)
         self._notify()
         if (hanging := self._hanging.get(conversation)) is not None:
@@ -270,7 +270,7 @@ class MemoryServer:
         return known
 
     def look(self, key: str, conversation: str) -> Sent | None:
-        """Whether something stands under a key, however long ago it was said."""
+        """Return whether something is under a key, however long ago it was said."""
         if self.down:
             raise TryLater("the memory server is down")
         for said in self.said:
@@ -282,11 +282,11 @@ class MemoryServer:
         return None
 
     def content(self, ref: str) -> bytes | None:
-        """The bytes of an upload."""
+        """Return the bytes of an upload."""
         return self._files.get(ref)
 
     def watch(self) -> asyncio.Event:
-        """An event that is set whenever something happens, until `unwatch`."""
+        """Return an event that is set whenever something happens, until `unwatch`."""
         changed = asyncio.Event()
         self._watching.append(changed)
         return changed

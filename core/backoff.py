@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def pause(failures: int, *, first: float, longest: float, rng: Callable[[], float]) -> float:
-    """Seconds to wait after so many failures in a row, at least half of what they would be without chance.
+    """Return seconds to wait after so many failures in a row, at least half of what they would be without chance.
 
     Args:
         failures: 1 after the first.

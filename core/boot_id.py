@@ -21,7 +21,8 @@ def is_this(wanted: str) -> bool:
 
 
 def boot_id() -> str:
-    """A word that is another one after each start of the machine (proc(5), random/boot_id); empty: it has none."""
+    """Return a word that is another one after each start of the machine (proc(5), random/boot_id); empty: it has
+    none."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:

@@ -48,7 +48,7 @@ def declare(name: str) -> Step:
 
 
 def places() -> frozenset[str]:
-    """Every place of the steps that the imported modules announced."""
+    """Return every place of the steps that the imported modules announced."""
     return frozenset(f"{step}.{side}" for step in _steps for side in ("before", "after"))
 
 

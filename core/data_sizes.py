@@ -12,7 +12,7 @@ _LARGEST: Final = 100 * 10**12
 
 
 def read(text: str) -> int:
-    """Bytes from what was written.
+    """Return bytes from what was written.
 
     Raises:
         ValueError: it is no amount of data.
@@ -28,7 +28,7 @@ def read(text: str) -> int:
 
 
 def of_setting(value: object) -> int:
-    """Bytes from the value of a key in a file.
+    """Return bytes from the value of a key in a file.
 
     Raises:
         ValueError: it is no amount of data; the message says what one looks like.

@@ -12,7 +12,7 @@ _LONGEST: Final = 10 * 366 * 86_400
 
 
 def read(text: str) -> float:
-    """Seconds from what was written.
+    """Return seconds from what was written.
 
     Raises:
         ValueError: it is no length of time.
@@ -28,7 +28,7 @@ def read(text: str) -> float:
 
 
 def of_setting(value: object) -> float:
-    """Seconds from the value of a key in a file.
+    """Return seconds from the value of a key in a file.
 
     Raises:
         ValueError: it is no length of time; the message says what one looks like.

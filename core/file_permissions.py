@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def exposed(path: Path) -> str | None:
-    """A sentence's beginning that says who else can read a file; None: nobody, or it is not there."""
+    """Return a sentence's beginning that says who else can read a file; None: no one, or it is not there."""
     try:
         real = path.resolve(strict=True)
         mode = real.stat()
@@ -45,7 +45,7 @@ def _group(number: int) -> str:
 
 
 def _has_others(number: int) -> bool:
-    """Whether a group may have others in it than this user: it is not the one that bears the user's name, or has
+    """Return whether a group may have others in it than this user: it is not the one that bears the user's name, or has
     members who are listed."""
     try:
         group, user = grp.getgrgid(number), pwd.getpwuid(os.geteuid())

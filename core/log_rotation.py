@@ -1,4 +1,4 @@
-"""Logs that stay small while somebody writes to them: their last part goes to a second file, and they begin anew.
+"""Logs that stay small while someone writes to them: their last part goes to a second file, and they start again.
 
 Whoever writes has the file open to append, so writing goes on at its new end. What is written in the moment between the
 copy and the cut is lost; that is for logs, and for nothing else.
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Bytes that a log has when nobody says otherwise.
+#: Bytes that a log has when no one says otherwise.
 LIMIT: Final = 10 * 10**6
 #: Seconds between two looks.
 _EVERY_S: Final = 0.5
 
 
 def earlier(log: Path) -> Path:
-    """Where the part goes that was cut off last."""
+    """Return where the part goes that was cut off last."""
     return log.with_name(f"{log.name}.1")
 
 
@@ -44,7 +44,7 @@ def bound(log: Path, limit: int) -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False  # somebody else is at it
+            return False  # someone else is at it
         tail = os.pread(descriptor, limit // 2, status.st_size - limit // 2)
         with contextlib.suppress(OSError):  # a full disk is no reason to let it grow
             _keep(earlier(log), tail)

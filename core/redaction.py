@@ -5,7 +5,7 @@ those that look like one. Text that is still being written is cut before anythin
 that none shows half in one edit and half in the next.
 
 What is redacted may be a command that an operator is asked to allow: so what a shell acts on ends a secret that is one
-by its place alone, and no command hides behind `token=`. And what is redacted may be 100 kB that somebody chose to make
+by its place alone, and no command hides behind `token=`. And what is redacted may be 100 kB that someone chose to make
 it slow: so every repetition here is bounded, or the next one cannot begin inside it.
 """
 
@@ -44,10 +44,10 @@ _FORMATS = (
     r"(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){5,6}(?:[MNO][DTjz][AEIMQUYcgk]|[MNO][AQgw])?"
     r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
 )
-# Nothing of a word stands before a secret; but the end of a terminal's colour may (`\x1b[31m`).
+# Nothing of a word is before a secret; but the end of a terminal's colour may (`\x1b[31m`).
 _BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=[0-9;\[]m))"
 _KNOWN_FORMATS = re.compile(rf"{_BEGIN}(?:{'|'.join(_FORMATS)})")
-# JSON Web Tokens (RFC 7519). At most 64 characters of a name may stand before it in the same run.
+# JSON Web Tokens (RFC 7519). At most 64 characters of a name may be before it in the same run.
 _WEB_TOKEN = re.compile(
     rf"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{{0,64}}?(?P<secret>{_BEGIN}"
     r"eyJ[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,})"
@@ -127,7 +127,7 @@ class SecretMasker:
         return "".join([*shown, text[end:]])
 
     def of_growing(self, text: str) -> str:
-        """The part of `text` that may be shown while more of it is coming, masked.
+        """Return the part of `text` that may be shown while more of it is coming, masked.
 
         Held back are the last word, which may be the beginning of a key, the beginning of a known value, and a private
         key without its end.
@@ -143,7 +143,7 @@ class SecretMasker:
         return self(text[:safe])
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
-        """Where secrets are, in order, apart from each other."""
+        """Return where secrets are, in order, apart from each other."""
         result: list[tuple[int, int]] = []
         for begin, end in sorted(self._found(text)):
             if result and begin <= result[-1][1]:
@@ -167,7 +167,7 @@ class SecretMasker:
 
 
 def _cut_off(text: str, value: str) -> Iterator[tuple[int, int]]:
-    """Where `text` has the beginning of `value`, and was cut behind it: what stands before a `…`."""
+    """Yield where `text` has the beginning of `value`, and was cut behind it: what is before a `…`."""
     head = value[: min(8, len(value) // 2)]
     begin = text.find(head)
     while begin >= 0:
@@ -181,9 +181,9 @@ def _cut_off(text: str, value: str) -> Iterator[tuple[int, int]]:
 
 
 def beginning(text: str, redact: Callable[[str], str], most: int = 20_000) -> str:
-    """The beginning of `text`, masked, for what shows less of it: a secret is known as a whole alone, so it is masked
-    before anything is cut. Of a longer text about `most` characters are looked through, and no part of a secret that
-    goes on behind them is left."""
+    """Return the beginning of `text`, masked, for what shows less of it: a secret is known as a whole alone, so it is
+    masked before anything is cut. Of a longer text about `most` characters are looked through, and no part of a
+    secret that goes on behind them is left."""
     if len(text) <= most or not isinstance(redact, SecretMasker):
         return redact(text)
     return redact.of_growing(text[:most])
@@ -210,5 +210,5 @@ def redacted_mapping(value: Mapping[str, Any], redact: Callable[[str], str]) -> 
 
 
 def begin_of_last_word(text: str) -> int:
-    """Where the word begins that may go on after `text`."""
+    """Return where the word begins that may go on after `text`."""
     return len(text.rstrip(_WORD_CHARACTERS))

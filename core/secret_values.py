@@ -102,7 +102,7 @@ class SecretValues:
     def look(self, content: bytes) -> tuple[list[Span], int]:
         """Find all values in content that goes on, and how much of it may be shown now.
 
-        What stands behind that may be the beginning of a value.
+        What is behind that may be the beginning of a value.
         """
         return self._look(content, whole=False)
 
@@ -115,7 +115,7 @@ class SecretValues:
         return [(_characters(content, begin), _characters(content, end)) for begin, end in spans]
 
     def shown_of(self, text: str) -> int:
-        """How many characters of a text that goes on may be shown now."""
+        """Return how many characters of a text that goes on may be shown now."""
         content = text.encode("utf-8", "surrogatepass")
         return _characters(content, self.look(content)[1])
 
@@ -124,7 +124,7 @@ class SecretValues:
         return starred(content, self.spans(content))
 
     def masked_text(self, text: str) -> str:
-        """Return a whole text with asterisks in the place of values."""
+        """Return a whole text with asterisks in place of values."""
         content = text.encode("utf-8", "surrogatepass")
         spans = self.spans(content)
         return starred(content, spans).decode("utf-8", "surrogatepass") if spans else text
@@ -177,7 +177,7 @@ class SecretValues:
         return self._stray.sub(b"", text) if self._stray is not None and b"\\" in text else text
 
     def _places(self, text: bytes, layers: list[_Layer]) -> list[Span]:
-        """Where values are in `text`, in the content that it was before these layers were undone."""
+        """Return where values are in `text`, in the content that it was before these layers were undone."""
         spans = []
         for value in self._values:
             begin = text.find(value)
@@ -187,7 +187,7 @@ class SecretValues:
         return spans
 
     def _begun(self, text: bytes) -> int:
-        """Where at the end of `text` a value begins that may go on; its length: nowhere."""
+        """Return where at the end of `text` a value begins that may go on; its length: nowhere."""
         size = len(text)
         if not size or text[-1] not in self._signs:
             return size
@@ -297,7 +297,7 @@ class _Layer:
         return made
 
     def before(self, begin: int, end: int) -> Span:
-        """Where a span of the text stood in the content."""
+        """Return where a span of the text was in the content."""
         at = bisect_right(self._at, begin) - 1
         first = self._before[at] if self._after[at] >= 0 else self._before[at] + begin - self._at[at]
         at = bisect_right(self._at, end - 1) - 1
@@ -315,7 +315,7 @@ def starred(content: bytes, spans: Iterable[Span]) -> bytes:
 
 
 def _escapes_of(values: list[bytes], signs: set[int]) -> tuple[tuple[re.Pattern[bytes], ...], re.Pattern[bytes]]:
-    """One layer of percent escapes, one of JSON's, and whether there is anything to undo.
+    """Return one layer of percent escapes, one of JSON's, and whether there is anything to undo.
 
     Escapes of characters that no value has are left alone, since nearly all are such.
     """
@@ -339,7 +339,7 @@ def _class(signs: set[int]) -> bytes:
 
 
 def _nibbles(signs: set[int]) -> Iterator[bytes]:
-    """The two hexadecimal digits of each sign, by the first of them."""
+    """Yield the two hexadecimal digits of each sign, by the first of them."""
     for high in range(2, 8):
         digits = {sign & 15 for sign in signs if sign >> 4 == high}
         low = "".join(sorted({digit for number in digits for digit in f"{number:x}{number:X}"}))
@@ -370,7 +370,7 @@ def _character(found: re.Match[bytes]) -> bytes:
 
 
 def _half_escape(text: bytes) -> int:
-    """Where at the end of `text` an escape begins that may go on; its length: nowhere."""
+    """Return where at the end of `text` an escape begins that may go on; its length: nowhere."""
     if not text or text[-1] not in _ESCAPING:
         return len(text)
     tail = text[-_HALF_LOOKED_AT:]
@@ -383,17 +383,17 @@ def _half_escape(text: bytes) -> int:
 
 
 def _whole_escape(content: bytes, begin: int) -> int:
-    """Where to begin, so that no backslash is left that escapes what stands there no longer."""
+    """Return where to begin, so that no backslash is left that escapes what is there no longer."""
     return begin - _backslashes(content, begin) % 2
 
 
 def _escape_end(content: bytes, end: int) -> int:
-    """Where to end, so that no backslash is left whose own backslash is gone."""
+    """Return where to end, so that no backslash is left whose own backslash is gone."""
     return end + (_backslashes(content, end) % 2 if content[end : end + 1] == b"\\" else 0)
 
 
 def _backslashes(content: bytes, place: int) -> int:
-    """How many backslashes stand before a place."""
+    """Return how many backslashes are before a place."""
     return place - len(content[:place].rstrip(b"\\")) if content[place - 1 : place] == b"\\" else 0
 
 

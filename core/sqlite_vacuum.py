@@ -1,7 +1,7 @@
 """Giving back what a database file of SQLite no longer needs (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
 
 SQLite keeps the pages of deleted rows and fills them later. A file with ``auto_vacuum = INCREMENTAL`` can give them
-back to the disk step by step. Only a new file can be made so; an older one must be written anew once, which `convert`
+back to the disk step by step. Only a new file can be made so; an older one must be rewritten once, which `convert`
 does when the file is opened.
 """
 
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 #: For a connection to an empty file, before anything else is done with it.
 NEW: Final = "PRAGMA auto_vacuum = INCREMENTAL"
-#: Files up to this size are written anew when they are opened: some seconds at the limit.
+#: Files up to this size are rewritten when they are opened: some seconds at the limit.
 MOST_BYTES: Final = 512 * 2**20
 #: Pages that one step gives back (4 MB): some milliseconds.
 PAGES: Final = 1000
@@ -49,7 +49,7 @@ def script(pages: int) -> str:
 
 
 def convert(connection: sqlite3.Connection, file: Path) -> bool:
-    """Write an older file anew, so that it can shrink from now on; return whether that was done. Blocking.
+    """Write an older file again, so that it can shrink from now on; return whether that was done. Blocking.
 
     Where it cannot be done now (another process has the file open, the disk has no room, the file is very large), the
     file stays as it is, and grows and is used as before.

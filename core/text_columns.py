@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines with their columns below one another; a row without cells is a rule. In cells, NUL stands for
-    a bar."""
+    """Return the rows as lines with their columns below one another; a row without cells is a rule. In cells, NUL
+    stands for a bar."""
     count = max((len(row) for row in table), default=0)
     widths = [max((width(row[i]) for row in table if i < len(row)), default=0) for i in range(count)]
     rows = []
@@ -22,7 +22,7 @@ def columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 def width(text: str) -> int:
-    """How many letters of a terminal `text` takes."""
+    """Return how many letters of a terminal `text` takes."""
     return sum(
         0 if unicodedata.combining(sign) or sign == "\ufe0f" else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
         for sign in text

@@ -14,7 +14,7 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 
 def listen(path: Path) -> socket.socket:
-    """A socket that this user alone can connect to; one that was left there is replaced.
+    """Return a socket that this user alone can connect to; one that was left there is replaced.
 
     Raises:
         OSError: there can be none.
@@ -31,7 +31,7 @@ def listen(path: Path) -> socket.socket:
 
 
 def uid_of(sock: Any) -> int | None:
-    """The user id of the process that connected, or that listens (unix(7), SO_PEERCRED); None where unknown."""
+    """Return the user id of the process that connected, or that listens (unix(7), SO_PEERCRED); None where unknown."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None or sock is None:
         return None
@@ -40,5 +40,5 @@ def uid_of(sock: Any) -> int | None:
 
 
 def is_own(sock: Any) -> bool:
-    """Whether the other end is this user, or root, whom nothing could keep out."""
+    """Return whether the other end is this user, or root, whom nothing could keep out."""
     return uid_of(sock) in {os.geteuid(), 0}

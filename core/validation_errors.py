@@ -59,7 +59,7 @@ class FileProblems(MusterError):
 
 
 def lines_of(problems: Sequence[Problem]) -> list[str]:
-    """A line for each; of very many, the first, and how many more there are."""
+    """Return a line for each; of very many, the first, and how many more there are."""
     lines = [str(problem) for problem in problems[:MOST_PROBLEMS]]
     more = len(problems) - MOST_PROBLEMS
     return [*lines, f"... and {more:,} more problems."] if more > 0 else lines
@@ -77,13 +77,13 @@ def there_are(known: Sequence[str], more: str = "") -> str:
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:
-    """The one of the `known` words that was probably meant."""
+    """Return the one of the `known` words that was probably meant."""
     return _closest(word[:_LONGEST_WORD], tuple(known))
 
 
 @functools.lru_cache(256)
 def _closest(word: str, known: tuple[str, ...]) -> str | None:
-    # The same slip stands in a file a thousand times, or not at all.
+    # The same slip is in a file a thousand times, or not at all.
     return next(iter(difflib.get_close_matches(word, known, 1, 0.6)), None)
 
 
@@ -176,7 +176,7 @@ def allowed(model: type[BaseModel]) -> str:
 
 
 def model_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel] | None:
-    """The model that `loc` lies in, as far as annotations tell."""
+    """Return the model that `loc` lies in, as far as annotations tell."""
     here: Any = model
     for part in loc:
         if isinstance(here, type) and issubclass(here, BaseModel):

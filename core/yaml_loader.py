@@ -65,7 +65,7 @@ class _Node:
 
 @dataclass(slots=True)
 class YamlDocument:
-    """What stands in a file, and what was found wrong with it so far."""
+    """What is in a file, and what was found wrong with it so far."""
 
     path: Path
     value: Any
@@ -80,7 +80,7 @@ class YamlDocument:
         self.problems.append(self.problem(loc, message))
 
     def problem(self, loc: Sequence[str | int], message: str) -> Problem:
-        """What is wrong at the key `loc`, without adding it."""
+        """Return what is wrong at the key `loc`, without adding it."""
         line, column = self.place(loc) or (None, None)
         return Problem(
             file=self.path.name,
@@ -91,7 +91,7 @@ class YamlDocument:
         )
 
     def line(self, loc: Sequence[str | int]) -> int | None:
-        """The line of the key `loc`, or of the nearest that encloses it."""
+        """Return the line of the key `loc`, or of the nearest that encloses it."""
         place = self.place(loc)
         return None if place is None else place[0]
 
@@ -111,7 +111,7 @@ class YamlDocument:
         return place
 
     def has(self, loc: Sequence[str | int]) -> bool:
-        """Return whether the key `loc` stands in the file with a value."""
+        """Return whether the key `loc` is in the file with a value."""
         here = self.value
         for part in loc:
             if isinstance(here, dict):
@@ -135,7 +135,7 @@ class YamlDocument:
         return text
 
     def validate(self, model: type[M], value: Any = None, *, at: Sequence[str | int] = ()) -> M | None:
-        """Make a `model` of `value` (of the whole file by default), which stands at `at`.
+        """Make a `model` of `value` (of the whole file by default), which is at `at`.
 
         Problems are added to `problems`, and then the answer is None.
         """
@@ -154,7 +154,7 @@ class YamlDocument:
             return None
 
     def _add(self, model: type[BaseModel], detail: ErrorDetails, at: tuple[str | int, ...]) -> None:
-        # Beyond what stands in the file, `loc` names what pydantic tried, such as the members of a union.
+        # Beyond what is in the file, `loc` names what pydantic tried, such as the members of a union.
         loc: list[str | int] = []
         here: Any = self.value
         for part in at:
@@ -207,7 +207,7 @@ def read(path: Path) -> YamlDocument:
 
 
 def parse(path: Path, text: str) -> YamlDocument:
-    """Like `read`, of a text that stands at the beginning of the file `path`."""
+    """Like `read`, of a text that is at the beginning of the file `path`."""
     document = YamlDocument(path=path, value=None)
     try:
         document._root = _Composer(document).compose(text)
@@ -224,7 +224,7 @@ def parse(path: Path, text: str) -> YamlDocument:
 
 
 def open_to_others(path: Path) -> str | None:
-    """A sentence if other users can change the file, or the folder that it is in."""
+    """Return a sentence if other users can change the file, or the folder that it is in."""
     for place in (path, path.parent):
         try:
             mode = stat.S_IMODE(place.stat().st_mode)
@@ -243,7 +243,7 @@ def _whole(path: Path, line: int | None, message: str, column: int | None = None
 
 
 def read_text(path: Path) -> str:
-    """What stands in a file, within bounds.
+    """Return what is in a file, within bounds.
 
     Raises:
         FileNotFoundError: there is no such file.

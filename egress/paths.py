@@ -73,10 +73,10 @@ class EgressPaths:
         return self.sockets / "egress.sock"
 
     def listener(self, agent: str) -> Path:
-        """The socket that is an agent's identity, alone in a folder that its sandbox can be shown.
+        """Return the socket that is an agent's identity, alone in a folder that its sandbox can be shown.
 
         Raises:
-            SocketPathTooLong: nobody could connect to it.
+            SocketPathTooLong: no one could connect to it.
         """
         path = self.sockets / f"out-{agent}" / "sock"
         if len(str(path).encode()) > LONGEST_SOCKET_PATH:

@@ -96,7 +96,7 @@ def hold(path: Path) -> int:
     """Take the lock by which a host has one egress; the kernel frees it with the process.
 
     Raises:
-        AlreadyRunning: somebody has it.
+        AlreadyRunning: someone has it.
         OSError: it cannot be had at all.
     """
     number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -62,7 +62,7 @@ _MODELS = "/v1/models/"
 
 
 def operation(provider: Provider, method: str, path: str) -> Operation | None:
-    """Which call this is; None: none that is let through.
+    """Return which call this is; None: none that is let through.
 
     Args:
         provider: whose.

@@ -1,6 +1,6 @@
 """What the egress is told, over its control socket and from its own files: the wire, validated.
 
-Secrets never stand here: credentials are references (core.secret_references), resolved by the egress itself.
+Secrets never are here: credentials are references (core.secret_references), resolved by the egress itself.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class LimitSettings(_Wire):
     """Until then (seconds since the epoch); without it there is no lift. Nobody needs to be there to take it back."""
 
     def without_lift(self) -> LimitSettings:
-        """The same, not lifted."""
+        """Return the same, not lifted."""
         return self.model_copy(update={"lift": 0.0, "lift_until": None})
 
 
@@ -107,7 +107,7 @@ class PaceSettings(_Wire):
     """It is a provider's own window, which the provider holds: nothing here has a limit on it."""
 
     def without_lift(self) -> PaceSettings:
-        """The same, with nothing authorized."""
+        """Return the same, with nothing authorized."""
         return self.model_copy(update={"lift": 0.0, "lift_until": None})
 
 
@@ -133,7 +133,7 @@ class EgressSettings(_Wire):
         return tuple(filter(_is_pace, value)) if isinstance(value, list | tuple) else ()
 
     def without_lifts(self, is_over: Callable[[float], bool] = lambda until: True) -> EgressSettings:
-        """The same limits and paces, not lifted.
+        """Return the same limits and paces, not lifted.
 
         Args:
             is_over: only those whose lift ends at a time of which this says so.

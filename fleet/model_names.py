@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-#: How names of each provider's models begin, where nothing stands before them.
+#: How names of each provider's models begin, where nothing is before them.
 _FAMILIES: Final = {
     "anthropic": re.compile(r"(claude|sonnet|opus|haiku)\b"),
     "openai": re.compile(r"(gpt|chatgpt|codex)\b|o[1-9]\b"),
@@ -20,7 +20,7 @@ _FAMILIES: Final = {
 PROVIDERS: Final = tuple(_FAMILIES)
 #: What may differ in two names of one model: a date or ``latest`` at its end, and what a runtime or a cloud adds.
 _SUFFIX: Final = re.compile(r"(-(\d{8}|\d{4}-\d{2}-\d{2}|latest)|@\d{8}|\[\d+[km]\]|-v\d+:\d+)$")
-#: Aliases of Claude Code, by what stands in the names of the models that they can mean; empty: any.
+#: Aliases of Claude Code, by what is in the names of the models that they can mean; empty: any.
 _ALIASES: Final = {
     "sonnet": ("sonnet",),
     "opus": ("opus",),
@@ -57,7 +57,7 @@ def is_same(asked: str, answered: str) -> bool:
 
 
 def _bare(model: str) -> str:
-    """A name without its provider, and without what may differ."""
+    """Return a name without its provider, and without what may differ."""
     name = model.casefold().rpartition("/")[2]
     while (shorter := _SUFFIX.sub("", name)) != name:
         name = shorter

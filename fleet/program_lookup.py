@@ -70,7 +70,7 @@ def find(name: str, which: Which) -> Program:
 
 
 def python_paths() -> tuple[Path, ...]:
-    """What this interpreter and Muster's own packages need."""
+    """Return what this interpreter and Muster's own packages need."""
     here = Path(__file__).resolve().parent.parent
     library = f"lib/python{sys.version_info.major}.{sys.version_info.minor}"
     paths: list[Path] = []
@@ -91,12 +91,13 @@ def _of_the_system(path: Path) -> bool:
 
 
 def _shared(prefix: Path) -> bool:
-    """Whether a person's own files lie below this folder too."""
+    """Return whether a person's own files lie below this folder too."""
     return prefix.name == ".local" or Path.home().is_relative_to(prefix)
 
 
 def _installation(real: Path) -> tuple[Path, ...]:
-    """The folder that was installed: for a package of npm everything beside it, since that is what it may import."""
+    """Return the folder that was installed: for a package of npm everything beside it, since that is what it may
+    import."""
     for parent in reversed(real.parents):
         if parent.name == "node_modules":
             return () if _of_the_system(parent) else (parent,)
@@ -104,7 +105,7 @@ def _installation(real: Path) -> tuple[Path, ...]:
 
 
 def _interpreter(real: Path) -> str | None:
-    """The name of the interpreter that a script asks `env` for."""
+    """Return the name of the interpreter that a script asks `env` for."""
     with real.open("rb") as file:
         line = file.readline(256)
     if not line.startswith(b"#!"):

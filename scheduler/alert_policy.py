@@ -1,6 +1,6 @@
 """What is told of findings, and when: once, together where many are alike, again where that was promised. Pure.
 
-What was told stands in the register, a row per finding. Comparing it with what is found now says what is news.
+What was told is in the register, a row per finding. Comparing it with what is found now says what is news.
 """
 
 from __future__ import annotations
@@ -114,14 +114,14 @@ class NewsDecision:
 
 
 def is_fleet_wide(event: str) -> bool:
-    """Whether an event is about more than one agent, or about the fleet."""
+    """Return whether an event is about more than one agent, or about the fleet."""
     return event.startswith(_OF_MANY)
 
 
 def decide(
     found: Found, standing: Sequence[FindingRow], memory: Memory, now: float, limits: HealthThresholds
 ) -> NewsDecision:
-    """What follows from what is found, given what was told.
+    """Return what follows from what is found, given what was told.
 
     Args:
         found: what is wrong now.
@@ -164,14 +164,14 @@ def decide(
 
 
 def _is_serious(row: FindingRow) -> bool:
-    """Whether the end of it is told, and so what comes and goes is told once."""
+    """Return whether the end of it is told, and so what comes and goes is told once."""
     return row.kind in _SERIOUS or (row.kind in _SERIOUS_OF_MANY and is_fleet_wide(row.event))
 
 
 def _sorted_out(
     found: Found, here: Mapping[str, HealthFinding], standing: Iterable[FindingRow], memory: Memory, now: float
 ) -> tuple[list[FindingRow], list[FindingRow], dict[str, float]]:
-    """What still stands, what is over, and since when what stands is well."""
+    """Return what still stands, what is over, and since when what stands is well."""
     kept: list[FindingRow] = []
     over: list[FindingRow] = []
     well: dict[str, float] = {}
@@ -246,7 +246,8 @@ def _told(beginning: _Beginning, here: Mapping[str, HealthFinding], now: float) 
 
 
 def _is_due(told: Sequence[FindingRow], now: float, limits: HealthThresholds) -> bool:
-    """Whether it is time to tell it again: after as long as it took at first, then after twice as long each time."""
+    """Return whether it is time to tell it again: after as long as it took at first, then after twice as long each
+    time."""
     if told[0].kind not in _REPEATED:
         return False
     tells = max(row.tells for row in told)

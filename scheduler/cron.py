@@ -1,4 +1,4 @@
-"""Times of a crontab line in somebody's time zone: when it is due next, and when it was due last. No clock, no I/O.
+"""Times of a crontab line in someone's time zone: when it is due next, and when it was due last. No clock, no I/O.
 
 Five fields (minute, hour, day of the month, month, day of the week) as crontab(5) has them: `*`, numbers, names
 (``mon``, ``jan``), ranges, steps and lists; both 0 and 7 are Sunday. Where both a day of the month and one of the week
@@ -36,7 +36,7 @@ _SHORT = {
     "@monthly": "0 0 1 * *",
 }
 
-#: Characters of a line; what is longer was written by nobody.
+#: Characters of a line; what is longer was written by no one.
 _LONGEST = 200
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -127,7 +127,7 @@ class Cron:
         return f"{int(hour):02}:{int(minute):02}, {which} ({self.zone.key})"
 
     def fits(self, day: date) -> bool:
-        """Whether it comes on that day of the calendar."""
+        """Return whether it comes on that day of the calendar."""
         if day.month not in self._months:
             return False
         of_month = day.day in self._days or (self._last_day and day.day == monthrange(day.year, day.month)[1])
@@ -135,12 +135,12 @@ class Cron:
         return of_month or of_week if self._either else of_month and of_week
 
     def moment(self, day: date, minute: int) -> float:
-        """When a minute of that day comes, in seconds since the epoch."""
+        """Return when a minute of that day comes, in seconds since the epoch."""
         return _moment(datetime(day.year, day.month, day.day, *divmod(minute, 60)), self.zone)  # noqa: DTZ001 (a wall clock)
 
 
 def next_after(cron: Cron, at: float) -> float:
-    """When it is due for the first time after `at`; both in seconds since the epoch."""
+    """Return when it is due for the first time after `at`; both in seconds since the epoch."""
     day = _day_of(cron, at) - timedelta(days=1)
     for _ in range(_FARTHEST):
         if cron.fits(day):
@@ -152,7 +152,7 @@ def next_after(cron: Cron, at: float) -> float:
 
 
 def previous_before(cron: Cron, at: float) -> float:
-    """When it was due for the last time before `at`; both in seconds since the epoch."""
+    """Return when it was due for the last time before `at`; both in seconds since the epoch."""
     day = _day_of(cron, at) + timedelta(days=1)
     for _ in range(_FARTHEST):
         if cron.fits(day):
@@ -171,7 +171,7 @@ def _day_of(cron: Cron, at: float) -> date:
 
 
 def _moment(wall: datetime, zone: ZoneInfo) -> float:
-    """The moment at which a clock in `zone` shows `wall` for the first time, or is put forward over it."""
+    """Return the moment at which a clock in `zone` shows `wall` for the first time, or is put forward over it."""
     first, second = (wall.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
     before, after = first.utcoffset(), second.utcoffset()
     assert before is not None

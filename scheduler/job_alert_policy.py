@@ -1,6 +1,6 @@
 """What the room is told of jobs that fail: once, again ever less often while it lasts, and once when it is over. Pure.
 
-What was told stands in the register, a row per job (`database.queries.operations.watchdog_findings`). It stays for a
+What was told is in the register, a row per job (`database.queries.operations.watchdog_findings`). It stays for a
 while after the job is well, so that one that fails every other time is not told every time.
 """
 
@@ -43,7 +43,7 @@ class Verdict:
 
 
 def judged(record: JobRecord, standing: FindingRow | None, *, failed_at: float | None, now: float) -> Verdict:
-    """What follows from a job's run that has just ended.
+    """Return what follows from a job's run that has just ended.
 
     Args:
         record: of the job.
@@ -96,5 +96,5 @@ def _well(standing: FindingRow | None, failed_at: float | None, now: float) -> V
 
 
 def pause(tells: int) -> float:
-    """Seconds between the time that it was told last, the `tells`-th, and the next."""
+    """Return seconds between the time that it was told last, the `tells`-th, and the next."""
     return PAUSES[min(tells, len(PAUSES)) - 1]

@@ -1,9 +1,9 @@
-"""Work that is done at times. Each job is a few lines that call a service; what became of its runs is in `health`.
+"""Work that is done at times. Each job is a few lines that call a service; what happened to its runs is in `health`.
 
 APScheduler runs them from memory: the table below is the source, and nothing about jobs is kept across restarts. Its
 defaults would drop a run that is a second late and start another while one is running, so both are set here. What is
 late is done once, however often it would have been due meanwhile. Its timers follow the clock; a clock that is set is
-noticed, and what is due is reckoned anew.
+noticed, and what is due is reckoned again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRecord:
-    """What became of a job's runs. Times are seconds since the epoch."""
+    """What happened to a job's runs. Times are seconds since the epoch."""
 
     name: str
     schedule: str = ""
@@ -137,7 +137,7 @@ class Jobs:
             self.on_ended(self._records[name])
 
     def records(self) -> list[JobRecord]:
-        """Every job, as it is now."""
+        """Return every job, as it is now."""
         result = []
         for record in self._records.values():
             job = self._scheduler.get_job(record.name) if self._scheduler is not None else None

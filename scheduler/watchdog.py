@@ -1,6 +1,6 @@
 """The sweep: looks at the fleet, and tells what is wrong with it that was not told yet.
 
-What was told stands in the register, and is written in the transaction that puts the messages into the outbox: killed
+What was told is in the register, and is written in the transaction that puts the messages into the outbox: killed
 at any point, the next sweep tells what is missing, and nothing twice.
 """
 
@@ -91,7 +91,7 @@ class Watchdog:
         return told
 
     async def _cancel_overdue(self, found: Sequence[HealthFinding]) -> None:
-        """Once per turn; after a restart once more, since nobody knows whether the last one came that far."""
+        """Once per turn; after a restart once more, since no one knows whether the last one came that far."""
         overdue = {finding.key: finding for finding in found if finding.kind == "overdue"}
         self._cancelled &= set(overdue)
         for key, finding in overdue.items():

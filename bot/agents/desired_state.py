@@ -115,7 +115,7 @@ class Wishes:
         return fresh, True
 
     def _running(self, run_id: str, by: str, *, at_once: bool) -> dict[str, Any]:
-        """The columns of a new launch. What failed before it counts no more."""
+        """Return the columns of a new launch. What failed before it counts no more."""
         return {
             "wanted": "running",
             "at_once": at_once,
@@ -130,7 +130,7 @@ class Wishes:
         }
 
     async def _begun(self, tx: AsyncConnection, name: str, by: str) -> None:
-        """It begins anew: nothing of it is to go on by itself; what it spends is counted from here, if a person wanted
+        """It starts again: nothing of it is to go on by itself; what it spends is counted from here, if a person wanted
         that."""
         await auto_resume.drop(tx, name, "it was started anew")
         if is_person(by) or await last_results.get(tx, name) is None:
@@ -198,7 +198,7 @@ class Wishes:
             settings: columns of its row that are to be other ones.
 
         Returns:
-            False, and nothing is changed, when it was launched anew since `row` was read.
+            False, and nothing is changed, when it was relaunched since `row` was read.
         """
         if row.launch_id == run_id:
             return True

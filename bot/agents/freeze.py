@@ -59,7 +59,7 @@ async def freeze_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> 
 
 
 async def _waiting(ctx: Context[AgentServices], name: str) -> str:
-    """How many messages wait for an agent that does not run, in a sentence; empty when none does."""
+    """Return how many messages wait for an agent that does not run, in a sentence; empty when none does."""
     async with ctx.services.store.read() as tx:
         count = len(await agent_messages.in_states(tx, ["pending", "journaled"], agent=name))
     if not count:

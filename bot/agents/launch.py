@@ -131,7 +131,7 @@ async def launch_agent(
 
 
 async def _hold(services: AgentServices, opened: Opening, by: str) -> TurnHold | None:
-    """Why what a session is launched for begins later; None: at once, as far as is known."""
+    """Return why what a session is launched for begins later; None: at once, as far as is known."""
     if not isinstance(opened.step, QueueStart) or opened.step.at is None:
         return None
     person, snapshot = is_person(by), opened.snapshot
@@ -162,7 +162,7 @@ async def _queue(ctx: Context[AgentServices], tx: AsyncConnection, row: AgentRow
 
 
 async def _budget(ctx: Context[AgentServices], name: str, budget: str) -> dict[str, str]:
-    """What a launch says of its budget (fleet.roster.launch_overrides.LAUNCH_ALONE).
+    """Return what a launch says of its budget (fleet.roster.launch_overrides.LAUNCH_ALONE).
 
     Raises:
         UsageError: it is no number of tokens.
@@ -187,7 +187,7 @@ async def _budget(ctx: Context[AgentServices], name: str, budget: str) -> dict[s
 
 
 def request_of(plan: LaunchPlan, *, by: str, connector: str, room: str, task: str | None = None) -> LaunchRequest:
-    """What a plan asks of the register."""
+    """Return what a plan asks of the register."""
     return LaunchRequest(
         name=plan.name,
         role=plan.role,
@@ -230,7 +230,7 @@ async def room_for(ctx: Context[AgentServices], plan: LaunchPlan, *, here: bool)
 
 
 def warnings_of(plan: LaunchPlan) -> str:
-    """What whoever starts an agent must know of what holds it; empty when nothing is out of the way."""
+    """Return what whoever starts an agent must know of what holds it; empty when nothing is out of the way."""
     warnings = ""
     if plan.kind == "none":
         warnings += (

@@ -60,7 +60,7 @@ async def restart_agent(ctx: Context[AgentServices], name: str, *, now: bool) ->
 
 
 def settings_of(plan: LaunchPlan) -> dict[str, object]:
-    """The columns of an agent's row that a start by this plan sets."""
+    """Return the columns of an agent's row that a start by this plan sets."""
     return {
         "role": plan.role,
         "runtime": plan.runtime,
@@ -86,7 +86,7 @@ def _words(change: LaunchChange) -> str:
 
 
 def _overruled(plan: LaunchPlan) -> str:
-    """What the roster says in vain."""
+    """Return what the roster says in vain."""
     kept = [
         f"{field} {markdown.code(said)} (the roster: {markdown.code(other)})"
         for field, (said, other) in launch_overrides.overruled(plan.basis).items()

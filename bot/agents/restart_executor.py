@@ -1,6 +1,6 @@
-"""What becomes of an agent that has no host: it is started, told to be gone, tried again, or given up.
+"""What happens to an agent that has no host: it is started, told to be gone, tried again, or given up.
 
-Whether it is tried again is decided in `fleet.supervision.restart_policy`, and stands in the register in the
+Whether it is tried again is decided in `fleet.supervision.restart_policy`, and is in the register in the
 transaction that tells of it; an orchestrator that comes later goes on where this one was killed.
 """
 
@@ -49,9 +49,9 @@ SPAWN_FAILED = declare("agent.spawn_failed")
 FELL = declare("agent.fell")
 REVIVE = declare("agent.revive")
 
-#: While an agent waits for its next try, it is looked at so often whether somebody else started it, seconds.
+#: While an agent waits for its next try, it is looked at so often whether someone else started it, seconds.
 LOOK_AGAIN = 5.0
-#: A try that a command stands in the way of is put off by so much, seconds.
+#: A try that a command is in the way of is put off by so much, seconds.
 ASIDE = 0.5
 #: So many are tried again at one time.
 TRY_AT_ONCE = 4
@@ -61,7 +61,7 @@ STAGGER_S = 1.0
 #: How often an agent is tried again, and how long between.
 LIMITS = RestartLimits()
 
-#: Why an agent fell of which nobody says why.
+#: Why an agent fell of which no one says why.
 _GONE = "the agent host is gone, with no word of its own"
 _WITH_MACHINE = "it ended with the machine, which was started anew"
 #: What is said of an agent host that ended with no word of its own, by what is wanted of it.
@@ -100,7 +100,7 @@ class Turnstile:
     _last: float = 0.0
 
     def slot(self, now: float) -> float:
-        """The next moment that is nobody's, from `now` on; seconds since the epoch."""
+        """Return the next moment that is no one's, from `now` on; seconds since the epoch."""
         back, self._last = max(0.0, self._last - now), now
         at = max(now, self._next - back)
         self._next = at + self.spacing
@@ -156,7 +156,10 @@ class Reviver:
             return await agents.get(tx, self.name)
 
     async def _was_started(self, row: AgentRow) -> bool:
-        """Whether this launch has had its agent host already. A launch is started once; a try is another launch."""
+        """Return whether this launch has had its agent host already.
+
+        A launch is started once; a try is another launch.
+        """
         opened = await asyncio.to_thread(reader.last_opened, self._folder)
         return opened is not None and opened.launch_id == row.launch_id
 
@@ -186,7 +189,7 @@ class Reviver:
                 await self._not_started(row, error)
 
     async def _not_answering(self, row: AgentRow, reason: str) -> None:
-        """The agent host runs and does not answer. What becomes of it is not known: it has not failed."""
+        """The agent host runs and does not answer. What happens to it is not known: it has not failed."""
         async with self.context.store.write(SPAWN_FAILED) as tx:
             now_found = await agents.get(tx, self.name)
             if now_found is None or now_found.launch_id != row.launch_id:
@@ -285,7 +288,10 @@ class Reviver:
             )
 
     async def _due(self) -> float | None:
-        """When the agent is to be tried again; None: it is not. A fall that its journal told is dealt with here."""
+        """Return when the agent is to be tried again; None: it is not.
+
+        A fall that its journal told is dealt with here.
+        """
         row = await self._row()
         if row is None or row.wanted != "running" or row.state not in ENDED:
             return None
@@ -323,18 +329,18 @@ class Reviver:
         self.context.wake_delivery()
 
     def _end(self, row: AgentRow) -> str:
-        """Return what the agent host said of this launch's end, to stand before what follows; empty if nothing."""
+        """Return what the agent host said of this launch's end, to be before what follows; empty if nothing."""
         run = last_run(self._folder)
         if run is None or run.launch_id != row.launch_id or run.end is None:
             return ""
         return f"{end_in_words(run.end, self.name)}\n\n"
 
     def _is_left_down(self) -> bool:
-        """Whether the agent is not started again by itself now."""
+        """Return whether the agent is not started again by itself now."""
         return self.leave_down or host_lifecycle.stays_down(self._folder)
 
     def _fall(self, row: AgentRow, why: str | None, error: Exception | None) -> Fall:
-        """What befell this launch; `why` is None where nobody said."""
+        """Return what happened to this launch; `why` is None where no one said."""
         run = last_run(self._folder)
         if run is not None and run.launch_id != row.launch_id:
             run = None
@@ -355,7 +361,7 @@ class Reviver:
     # --- trying again -------------------------------------------------------------------------------------------
 
     async def _wait(self, due: float | None) -> None:
-        """Wait until its row changes, somebody else starts it, or it is due; then it is set to be started."""
+        """Wait until its row changes, someone else starts it, or it is due; then it is set to be started."""
         longest = None if due is None else due - self.context.clock()
         # One that an earlier process of ours was starting may come only now.
         while not host_lifecycle.is_running(self._folder):
@@ -399,7 +405,7 @@ class Reviver:
 
 
 def _only_a_person_mends(error: Exception) -> bool:
-    """Whether what kept an agent from being started stays as it is, however often it is tried."""
+    """Return whether what kept an agent from being started stays as it is, however often it is tried."""
     if isinstance(error, SpawnBarred):
         return True
     if isinstance(error, OSError | SpawnFailed | AgentRefused | AgentUnreachable):
@@ -408,7 +414,7 @@ def _only_a_person_mends(error: Exception) -> bool:
 
 
 def outlook(name: str, record: RestartRecord, fall: Fall, limits: RestartLimits) -> str:
-    """What is going to happen after a fall, for the agent's thread."""
+    """Return what is going to happen after a fall, for the agent's thread."""
     again = command_line(f"restart {name}")
     if record.ended == restart_policy.FOR_A_PERSON:
         return f"🛑 No other try would mend that, so {name} stays down. Once it is mended, {again} starts it."

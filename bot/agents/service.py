@@ -88,7 +88,7 @@ class Agents:
 
     @property
     def teller(self) -> Teller:
-        """Who says in chat what becomes of them."""
+        """Who says in chat what happens to them."""
         return self.context.teller
 
     @property
@@ -125,7 +125,7 @@ class Agents:
     async def _ask_the_silent(self) -> None:
         """Ask agent hosts of which no heartbeat came in time, instead of waiting until it is too old to count.
 
-        Of a fleet that is well nobody is asked: to look costs one comparison an agent.
+        Of a fleet that is well no one is asked: to look costs one comparison an agent.
         """
         while True:
             await asyncio.sleep(ASK_EVERY)
@@ -137,7 +137,7 @@ class Agents:
                 await asyncio.gather(*(self._keepers[name].ask(liveness.patience(silent[name])) for name in some))
 
     async def _look_for_mail(self) -> None:
-        """Have everything brought that waits, also what nobody spoke of: one look for all agents."""
+        """Have everything brought that waits, also what no one spoke of: one look for all agents."""
         try:
             async with self.context.store.read() as tx:
                 waited_for = await agent_messages.waited_for(tx)
@@ -191,7 +191,7 @@ class Agents:
         self._keep(name).changed()
 
     def link(self, name: str) -> AgentLink | None:
-        """The open link to an agent's host, when there is one."""
+        """Return the open link to an agent's host, when there is one."""
         keeper = self._keepers.get(name)
         return keeper.link if keeper is not None else None
 
@@ -201,7 +201,7 @@ class Agents:
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def get(self, name: str) -> AgentRow:
-        """The agent called `name`.
+        """Return the agent called `name`.
 
         Raises:
             UserError: there is none.
@@ -225,7 +225,7 @@ class Agents:
             return [row.name for row in await agents.every(tx)]
 
     async def view(self) -> list[AgentView]:
-        """Every agent, with what is known of its life now; nobody is asked, so this answers at once."""
+        """Return every agent, with what is known of its life now; no one is asked, so this answers at once."""
         async with self.context.store.read() as tx:
             rows = await agents.every(tx)
             waiting = Counter(message.agent for message in await agent_messages.in_states(tx, ["pending"]))
@@ -247,12 +247,12 @@ class Agents:
         ]
 
     def is_up(self, name: str) -> bool:
-        """Whether the agent host of `name` is known to run."""
+        """Return whether the agent host of `name` is known to run."""
         keeper = self._keepers.get(name)
         return keeper is not None and keeper.host_runs is True
 
     def is_known(self, name: str) -> bool:
-        """Whether anybody has looked yet if the agent host of `name` runs."""
+        """Return whether anybody has looked yet if the agent host of `name` runs."""
         keeper = self._keepers.get(name)
         return keeper is not None and keeper.host_runs is not None
 
@@ -262,11 +262,11 @@ class Agents:
         return None if keeper is None or keeper.seen is None else keeper.seen.status.turn
 
     def in_turn(self, name: str) -> bool:
-        """Whether the agent is known to be in the middle of a turn."""
+        """Return whether the agent is known to be in the middle of a turn."""
         return self.turn_of(name) is not None
 
     async def view_of(self, name: str) -> AgentView:
-        """One agent, as `view` shows it."""
+        """Return one agent, as `view` shows it."""
         row = await self.get(name)
         async with self.context.store.read() as tx:
             waiting = await agent_messages.in_states(tx, ["pending"], agent=row.name)
@@ -302,11 +302,11 @@ class Agents:
         )
 
     async def launch_of(self, name: str) -> str:
-        """The id of the launch that the agent runs under."""
+        """Return the id of the launch that the agent runs under."""
         return (await self.get(name)).launch_id
 
     async def tail(self, name: str, entries: int) -> list[JournalEntry]:
-        """The last entries of an agent's journal, oldest first."""
+        """Return the last entries of an agent's journal, oldest first."""
         row = await self.get(name)
         return await asyncio.to_thread(host_lifecycle.tail, self.context.starter.folder(row.name), entries)
 
@@ -320,7 +320,8 @@ class Agents:
             await asyncio.to_thread(reader.prune, self.context.starter.folder(row.name), before, self.keep_journal)
 
     async def is_silent(self, name: str) -> bool:
-        """Whether the agent's host is there and does not answer; takes a few seconds to find out that it does not."""
+        """Return whether the agent's host is there and does not answer; takes a few seconds to find out that it does
+        not."""
         keeper = self._keepers.get(name)
         return keeper is not None and await keeper.is_silent(ANSWER_WITHIN)
 
@@ -329,7 +330,7 @@ class Agents:
     async def kill(self, row: AgentRow, *, discard: bool) -> bool:
         """Stop at once, by signals; the session is given up, and with `discard` the workspace goes too.
 
-        Does nothing to an agent that was launched anew since `row` was read.
+        Does nothing to an agent that was relaunched since `row` was read.
 
         Returns:
             Whether the workspace was deleted; one that Muster did not make stays.
@@ -399,7 +400,7 @@ class Agents:
             give_up_at=now + self.give_up_after,
         )
         if await agent_messages.add(tx, message) and is_person(by) and task_of(message_id) is None:
-            # Somebody looked at it.
+            # Someone looked at it.
             await auto_resume.drop(tx, row.name, f"{by} wrote to it")
             await last_results.note(tx, row.name, "answer", now)
         return message
@@ -413,7 +414,7 @@ class Agents:
         return (await keeper.link.cancel(turn)).cancelled
 
     async def left_running(self, name: str, *, turn_over_s: int = 0) -> BackgroundProcesses | None:
-        """What an agent's commands left running, once its turn is over or that many seconds have passed.
+        """Return what an agent's commands left running, once its turn is over or that many seconds have passed.
 
         Returns:
             None where nothing of that kind runs, or the agent host cannot tell.
@@ -434,7 +435,7 @@ class Agents:
         Args:
             tx: the transaction.
             message: to be taken back.
-            end: where its turn has begun and nobody was told so yet, have that cancelled.
+            end: where its turn has begun and no one was told so yet, have that cancelled.
 
         Returns:
             False when its turn has begun, as far as is known.

@@ -1,6 +1,6 @@
 """What is known of an agent at this moment: its row in the register and what its keeper heard, put together.
 
-Nobody is asked anything, so a look at a thousand agents answers at once.
+No one is asked anything, so a look at a thousand agents answers at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def view_of(
     fresh_s: float = liveness.FRESH_S,
     redact: Callable[[str], str] = str,
 ) -> AgentView:
-    """One agent as it is known now.
+    """Return one agent as it is known now.
 
     Args:
         row: what the register says of it.
@@ -92,7 +92,7 @@ def _held_back(count: int, look_at: float | None, now: float) -> str:
 
 
 def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:
-    """One agent of another installation. Who was to run may or may not; who was not, was last seen so."""
+    """Return one agent of another installation. Who was to run may or may not; who was not, was last seen so."""
     state = row.state if row.wanted != "running" and row.state in {*ENDED, "frozen"} else "unknown"
     detail = f"it is on {markdown.one_line(row.host)}, whose Muster does not lead now"
     verdict = Liveness(state=state, evidence="none", evidence_age_s=None, detail=detail)

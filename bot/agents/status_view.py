@@ -52,11 +52,11 @@ _SHAPE = (
 )  # fmt: skip
 #: Characters of what an agent does, in the table.
 _CELL = 30
-#: Agents in one table of `ps`; of more, those come first whom somebody should look at.
+#: Agents in one table of `ps`; of more, those come first whom someone should look at.
 _ROWS = 30
 #: From so many agents on, `ps` begins with how many are in each state.
 _COUNTED = 10
-#: The states in the order in which somebody should look at them.
+#: The states in the order in which someone should look at them.
 _URGENCY = {
     state: place
     for place, state in enumerate(
@@ -66,7 +66,7 @@ _URGENCY = {
 
 
 def is_up(view: AgentView) -> bool:
-    """Whether the agent runs, should run, or ended otherwise than by being stopped."""
+    """Return whether the agent runs, should run, or ended otherwise than by being stopped."""
     return view.row.wanted == "running" or view.liveness.state != "stopped"
 
 
@@ -111,7 +111,8 @@ def as_json(
 
 
 def drift_as_json(finding: HealthFinding) -> dict[str, Any]:
-    """An agent that is not in the register, in the shape of the others: in the roster alone, or running alone."""
+    """Return an agent that is not in the register, in the shape of the others: in the roster alone, or running
+    alone."""
     stray = finding.kind == "stray"
     known: dict[str, Any] = {
         "name": finding.agent,
@@ -126,7 +127,7 @@ def drift_as_json(finding: HealthFinding) -> dict[str, Any]:
 
 
 def named(name: str, alias: str | None) -> str:
-    """An agent as people read of it: the name that commands take, and what it is called."""
+    """Return an agent as people read of it: the name that commands take, and what it is called."""
     return name if alias is None else f"{name} ({alias})"
 
 
@@ -147,17 +148,17 @@ def fleet_text(
     unconfined: Collection[str] = ("none",),
     used: Mapping[str, int] | None = None,
 ) -> str:
-    """The table of `ps`, and what must be said about agents that are not isolated.
+    """Return the table of `ps`, and what must be said about agents that are not isolated.
 
     Args:
         views: the agents to show.
         hidden: how many are stopped and not shown.
         now: seconds since the epoch.
-        everybody: leave nobody out, however long the table gets.
+        everybody: leave no one out, however long the table gets.
         drift: where roster, register and what runs differ.
         aliases: what is shown beside the names, by name.
         unconfined: the sandbox profiles that isolate nothing.
-        used: tokens of this day, by the agent's name; None: nobody knows.
+        used: tokens of this day, by the agent's name; None: no one knows.
     """
     apart = "".join(f"\n{line}" for line in _apart(drift))
     if not views:
@@ -196,12 +197,12 @@ def fleet_text(
 
 
 def _tokens(view: AgentView, used: Mapping[str, int] | None) -> tuple[str, ...]:
-    """What an agent used today, in a cell of its own where anybody knows."""
+    """Return what an agent used today, in a cell of its own where anybody knows."""
     return () if used is None else (amounts.tokens(used.get(view.row.name, 0)),)
 
 
 def _row(view: AgentView, now: float, alias: str | None) -> tuple[str, str, str]:
-    """An agent in three short cells, which a phone shows side by side."""
+    """Return an agent in three short cells, which a phone shows side by side."""
     age = view.liveness.evidence_age_s
     known = view.liveness.evidence if age is None else f"{view.liveness.evidence}, {markdown.span(age)}"
     state = view.liveness.state
@@ -238,7 +239,7 @@ def _doing(view: AgentView, now: float, width: int) -> str:
 def agent_text(
     view: AgentView, now: float, alias: str | None = None, accounts: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """One agent, as `watch` keeps it up to date; `accounts` are those that it is on, by provider."""
+    """Return one agent, as `watch` keeps it up to date; `accounts` are those that it is on, by provider."""
     row, status = view.row, view.status
     lines = [
         f"{_STATE_MARKS.get(view.liveness.state, '')} **{named(row.name, alias)}** {view.liveness.state} "
@@ -282,7 +283,10 @@ def _with_text(entry: JournalEntry, text: str) -> JournalEntry:
 
 
 def journal_text(entries: Sequence[JournalEntry], zone: ZoneInfo, redact: Callable[[str], str]) -> str:
-    """The last of a journal, a line per entry, with times of this zone. Secrets are masked before a line is cut."""
+    """Return the last of a journal, a line per entry, with times of this zone.
+
+    Secrets are masked before a line is cut.
+    """
     if not entries:
         return "The journal is empty."
     lines = []

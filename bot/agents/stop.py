@@ -63,7 +63,8 @@ async def kill_agent(ctx: Context[AgentServices], name: str, *, discard: bool) -
 
 
 async def silence_of(ctx: Context[AgentServices], name: str) -> str | None:
-    """A sentence about an agent whose host is there and does not answer; None when it answers, or there is none."""
+    """Return a sentence about an agent whose host is there and does not answer; None when it answers, or there
+    is none."""
     agents = ctx.services.agents
     if not await agents.is_silent(name):
         return None

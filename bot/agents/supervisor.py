@@ -1,7 +1,7 @@
 """One keeper per agent: it makes the agent what is wanted.
 
 What a keeper does is read off the register each time: the agent's row says what is wanted. So a keeper that is started
-anew goes on where the last one was killed. With it work a follower (`bot.agents.journal.follower`), which tells the
+again goes on where the last one was killed. With it work a follower (`bot.agents.journal.follower`), which tells the
 agent's journal, a carrier (`bot.agents.messages.delivery`), which brings things to the agent, a reviver
 (`bot.agents.restart_executor`), which sees to an agent without a host, and a typing indicator.
 """
@@ -41,7 +41,7 @@ _WHY = {"stopped": "asked to stop", "frozen": FREEZE}
 
 #: A link that broke is tried again after this, seconds.
 RETRY_LINK = 0.5
-#: While somebody waits for an agent host to answer, a link to it is looked for so often, seconds.
+#: While someone waits for an agent host to answer, a link to it is looked for so often, seconds.
 ASK_AGAIN = 0.1
 
 
@@ -103,7 +103,7 @@ class Keeper:
         self._carrier.mail()
 
     def look_for_mail(self) -> None:
-        """There is something to bring, of which nobody may have said so."""
+        """There is something to bring, of which no one may have said so."""
         self._carrier.look_again()
 
     def killed(self) -> None:
@@ -138,7 +138,7 @@ class Keeper:
         return view.running() if view is not None else None
 
     async def is_silent(self, within: float) -> bool:
-        """Whether an agent host is there that does not answer within so many seconds."""
+        """Return whether an agent host is there that does not answer within so many seconds."""
         folder = self.context.starter.folder(self.name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
@@ -152,7 +152,7 @@ class Keeper:
         return True
 
     def should_be_asked(self, fresh_s: float) -> bool:
-        """Whether a heartbeat of its agent host should have come and did not, and nobody has asked since."""
+        """Return whether a heartbeat of its agent host should have come and did not, and no one has asked since."""
         heard, now = self._follower.heard_at, self.context.clock()
         if self._link is None or self.seen is None or heard is None:
             return False
@@ -235,7 +235,7 @@ class Keeper:
                 self._follower.lose()
 
     async def _connect(self) -> AgentLink | None:
-        """A link to the agent host if one runs; None when there is none (its lock is free)."""
+        """Return a link to the agent host if one runs; None when there is none (its lock is free)."""
         logged = False
         while True:
             try:
@@ -280,7 +280,7 @@ class Keeper:
             following = tasks.create_task(self._follower.follow(link), name=f"follow {self.name}")
             try:
                 await asyncio.wait({following, losing}, return_when=asyncio.FIRST_COMPLETED)
-                # A host that ends lets its followers read the last of it; a link that broke alone is made anew.
+                # A host that ends lets its followers read the last of it; a link that broke alone is made again.
                 await asyncio.wait({following}, timeout=RETRY_LINK)
             finally:
                 for task in (ending, typing, losing, following):

@@ -3,7 +3,7 @@
 Each comes up by the command `launch`, given by Muster itself: written down before it acts, taken up again after a
 crash, and without effect on an agent that runs. Whom an operator stopped or froze stays so; whom `down --all` stopped
 comes up again. Who should run and fell is brought back by its keeper (`bot.agents.restart_executor`), whether it is
-persistent or not; one that was given up is launched anew.
+persistent or not; one that was given up is relaunched.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ async def _tell(services: ReportServices, tx: AsyncConnection, outcome: RunOutco
 
 
 async def _is_due(services: ReportServices, name: str, stopped_with_us: frozenset[str]) -> bool:
-    """Whether an agent is to be started now."""
+    """Return whether an agent is to be started now."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_KNOWN_WITHIN_S):
             while True:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def words_of(services: ReportServices) -> Callable[[str], Awaitable[Sequence[str]]]:
-    """The words of each source, as they are at the moment; none for one that is not known."""
+    """Return the words of each source, as they are at the moment; none for one that is not known."""
 
     async def words(source: str) -> Sequence[str]:
         match source:

@@ -1,4 +1,4 @@
-"""Taking up what muster.yaml says by now, of what can change while Muster runs: accounts, budgets, sandbox profiles,
+"""Taking up what muster.yaml says now, of what can change while Muster runs: accounts, budgets, sandbox profiles,
 schedules, telemetry.
 
 A file that is not valid, or that the egress does not take, changes nothing.
@@ -37,7 +37,7 @@ _WHOLE = {
     "pacing": "how spending is spread over time",
     "telemetry": "what is told of this installation, and to whom (telemetry)",
 }
-#: Of these it is no news that they are made anew by each reading.
+#: Of these it is no news that they are made again by each reading.
 _MADE = frozenset({"warnings", "broken"})
 
 
@@ -54,7 +54,7 @@ async def reload(services: ReportServices) -> Reloaded:
     if not changed:
         return Reloaded(waiting=waiting)
     taken = replace(old, **{key: getattr(new, key) for key in LIVE})
-    # Before anybody can use them: what is not known to be a secret is not masked. A keyring may have somebody asked.
+    # Before anybody can use them: what is not known to be a secret is not masked. A keyring may have someone asked.
     services.redact.learn(await asyncio.to_thread(secrets.secrets_of, taken, services.environ))
     services.settings = taken
     services.pace.renew()

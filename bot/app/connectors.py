@@ -45,7 +45,7 @@ def make(
     menu: Callable[[str], Commands],
     headcount: Headcount | None = None,
 ) -> tuple[dict[str, Connector], dict[str, Health]]:
-    """The connectors that are configured, and of those that cannot be made the reason, by their names.
+    """Return the connectors that are configured, and of those that cannot be made the reason, by their names.
 
     Args:
         paths: the installation.
@@ -96,13 +96,13 @@ def make(
 
 
 def main_rooms(settings: Settings) -> tuple[MessagePlace, ...]:
-    """The main rooms of all connectors that have one; the first is the fleet's."""
+    """Return the main rooms of all connectors that have one; the first is the fleet's."""
     those = connector_checks.with_main_rooms(settings.connectors)
     return tuple(MessagePlace(each.name, conversation=each.main_room) for each in those)
 
 
 def bridge(settings: Settings, connectors: Mapping[str, Connector] | None = None) -> Bridge:
-    """The main rooms that mirror each other: the fleet's, and those of which it is said.
+    """Return the main rooms that mirror each other: the fleet's, and those of which it is said.
 
     Args:
         settings: what is configured.
@@ -120,7 +120,8 @@ def bridge(settings: Settings, connectors: Mapping[str, Connector] | None = None
 
 
 def located(connectors: Mapping[str, Connector]) -> Callable[[str, str], str]:
-    """What tells, of a connector's name and what a room is called in the settings, the conversation that it is."""
+    """Return what tells, of a connector's name and what a room is called in the settings, the conversation that
+    it is."""
 
     def locate(name: str, room: str) -> str:
         connector = connectors.get(name)
@@ -133,7 +134,7 @@ def located(connectors: Mapping[str, Connector]) -> Callable[[str, str], str]:
 def main_room(
     settings: Settings, connectors: Mapping[str, Connector] | None = None
 ) -> Callable[[Origin | None], tuple[str, str]]:
-    """What says in which connector and room an agent's thread is opened, by where its launch was asked for."""
+    """Return what says in which connector and room an agent's thread is opened, by where its launch was asked for."""
     locate = located(connectors or {})
 
     def choose(origin: Origin | None) -> tuple[str, str]:
@@ -151,13 +152,13 @@ def main_room(
 
 
 def owners(settings: Settings) -> set[str]:
-    """The identities of whoever runs Muster: at the gateway, and in each place that is this user's alone."""
+    """Return the identities of whoever runs Muster: at the gateway, and in each place that is this user's alone."""
     names = {each.name for each in settings.connectors if each.kind in OWN_ROOMS}
     return {owner_identity(), *(f"{name}:{getpass.getuser()}" for name in names)}
 
 
 def typing(connectors: Mapping[str, Connector]) -> Callable[[str, str, bool], Awaitable[None]]:
-    """What shows, or stops showing, in a connector's conversation that somebody is at work."""
+    """Return what shows, or stops showing, in a connector's conversation that someone is at work."""
 
     async def show(name: str, conversation: str, active: bool) -> None:
         connector = connectors.get(name)
@@ -169,7 +170,7 @@ def typing(connectors: Mapping[str, Connector]) -> Callable[[str, str, bool], Aw
         except TimeoutError:
             pass
         except Exception as error:
-            # Nobody's work is to end over it.
+            # No one's work is to end over it.
             log.info("typing.not_shown", connector=name, reason=repr(error))
 
     return show

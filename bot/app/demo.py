@@ -48,7 +48,7 @@ class StepFailed(Exception):
 
 
 def demo_paths(environ: Mapping[str, str]) -> Paths:
-    """The demo's own folder, inside the state directory, so that it never touches a real installation."""
+    """Return the demo's own folder, inside the state directory, so that it never touches a real installation."""
     return Paths.of({**environ, "MUSTER_HOME": str(Paths.of(environ).state / "demo")})
 
 
@@ -82,7 +82,7 @@ def _sandbox_option() -> str:
 
 
 def demo_roster() -> str:
-    """The roster that the first demo writes; whatever is done to it later stays."""
+    """Return the roster that the first demo writes; whatever is done to it later stays."""
     return presets.text("general", runtime="sim", sandbox=_sandbox())
 
 

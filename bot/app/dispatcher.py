@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def steps(services: ReportServices) -> TaskSteps:
-    """What follows for tasks from how far their messages have come; needed before agents are kept."""
+    """Return what follows for tasks from how far their messages have come; needed before agents are kept."""
     services.task_steps = made = TaskSteps(services)
     return made
 

@@ -132,7 +132,7 @@ async def running(
         stood_by: it takes the place of another one, of which the room is told.
 
     Raises:
-        LeadLost: another orchestrator leads by now.
+        LeadLost: another orchestrator leads now.
         UserError: it cannot be started; another one runs, or a folder or the register cannot be used.
     """
     paths.prepare()

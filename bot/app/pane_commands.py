@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def room(paths: Paths, connector: str) -> list[str]:
-    """The command line that shows the room of the connector of that name."""
+    """Return the command line that shows the room of the connector of that name."""
     return _program("tmux_room_pane", paths, connector)
 
 
 def agent(paths: Paths, name: str) -> list[str]:
-    """The command line that shows the agent of that name."""
+    """Return the command line that shows the agent of that name."""
     return _program("tmux_agent_pane", paths, name)
 
 

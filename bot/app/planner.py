@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def planner(paths: Paths, settings: Settings, environ: Mapping[str, str], *, with_way: bool) -> Planner:
-    """What plans the agents of an installation.
+    """Return what plans the agents of an installation.
 
     Args:
         paths: the installation.
@@ -71,7 +71,7 @@ def assembly(
     open_way: OpenWay | None,
     accounts_of: Callable[[AgentRow], Awaitable[Mapping[str, str]]] | None = None,
 ) -> Assembly:
-    """What starts the agents of an installation.
+    """Return what starts the agents of an installation.
 
     Args:
         planner: what plans them.
@@ -118,7 +118,7 @@ def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Mo
         return lambda: None if credential is None else credential.resolve(environ)
 
     def is_token(name: str) -> bool:
-        """Whether it is a token of a subscription, which its own program tells by how it begins."""
+        """Return whether it is a token of a subscription, which its own program tells by how it begins."""
         try:
             return (secret(name)() or "").startswith("sk-ant-oat")
         except MusterError:

@@ -49,7 +49,7 @@ class Announcement:
 
 
 def text(lease: Lease, before: Lease, now: float, state: Path) -> str:
-    """What is said, as Markdown."""
+    """Return what is said, as Markdown."""
     new, old = (markdown.code(markdown.one_line(each.owner, 300)) for each in (lease, before))
     others = "" if before.owner.endswith(tenure.whereabouts(state)) else (
         " The agents of that machine go on without being heard, and are shown as unknown, until its Muster leads again."

@@ -64,20 +64,21 @@ _MARKS: dict[str, ChoiceName] = {
 
 
 def by_mark(mark: str) -> ChoiceName | None:
-    """The answer that a reaction means; None when it means none. Skin tones and variation selectors do not count."""
+    """Return the answer that a reaction means; None when it means none. Skin tones and variation selectors do not
+    count."""
     bare = "".join(char for char in mark if char != "\ufe0f" and not "\U0001f3fb" <= char <= "\U0001f3ff")
     return _MARKS.get(bare)
 
 
 def offered(options: Sequence[Mapping[str, str]]) -> tuple[ApprovalChoice, ...]:
-    """The answers that a request with these options can have; denying is always one."""
+    """Return the answers that a request with these options can have; denying is always one."""
 
     meant: dict[str, set[str]] = {}
     for option in options:
         meant.setdefault(option.get("id") or "", set()).add(option.get("kind") or "")
 
     def first(kind: str) -> str | None:
-        # An id under which an agent offers several kinds is no answer: nobody knows what it would do.
+        # An id under which an agent offers several kinds is no answer: no one knows what it would do.
         return next((id_ for id_, kinds in meant.items() if id_ and kinds == {kind}), None)
 
     once, always = first("allow_once"), first("allow_always")
@@ -97,9 +98,9 @@ def offered(options: Sequence[Mapping[str, str]]) -> tuple[ApprovalChoice, ...]:
 
 
 def question(approval: Approval, redact: Callable[[str], str], *, until: str, marks: bool, hidden: bool = False) -> str:
-    """The message that asks, with the whole of what is to be allowed.
+    """Return the message that asks, with the whole of what is to be allowed.
 
-    The answers stand before it: where it is too long for a message, its end is in a file, and they must not be.
+    The answers are before it: where it is too long for a message, its end is in a file, and they must not be.
 
     Args:
         approval: the request.

@@ -1,6 +1,6 @@
 """Questions to operators in an agent's thread: answered by a reaction or a button, or by `answer ID WORD`.
 
-A question is written where its cause is, under an id that comes from that cause: asked again, it stands once. Only
+A question is written where its cause is, under an id that comes from that cause: asked again, it exists once. Only
 operators' answers count, the first one does, and it is taken in the transaction that acts on it. Who asks of a kind
 says what follows from an answer (`Questions.on`).
 """
@@ -69,12 +69,12 @@ class AnswerFollower(Protocol):
 
 
 def bare(mark: str) -> str:
-    """A reaction without what varies of it: skin tones, variation selectors."""
+    """Return a reaction without what varies of it: skin tones, variation selectors."""
     return "".join(char for char in mark if char != "\ufe0f" and not "\U0001f3fb" <= char <= "\U0001f3ff")
 
 
 def word_of(question: Question, mark: str) -> str | None:
-    """The answer that a reaction means; None: none."""
+    """Return the answer that a reaction means; None: none."""
     return next((each["word"] for each in question.choices if bare(each["mark"]) == bare(mark)), None)
 
 
@@ -100,7 +100,7 @@ class Questions:
             self._followers[kind] = follower
 
     def needs(self, question: Question, word: str) -> Permission:
-        """Who may answer so."""
+        """Return who may answer so."""
         return self._needs.get((question.kind, word), OPERATOR)
 
     # --- asking -------------------------------------------------------------------------------------------------
@@ -207,19 +207,19 @@ class Questions:
         self.services.delivery.wake()
 
     async def withdraw(self, tx: AsyncConnection, question: Question, why: str) -> bool:
-        """End a question that nobody needs to answer any more; False: it was over already."""
+        """End a question that no one needs to answer any more; False: it was over already."""
         if not await questions.close(tx, question.id, state="withdrawn", answered_at=self.services.clock()):
             return False
         await self._closed(tx, question, f"⌛ {why}", "withdrawn", "muster", None)
         return True
 
     async def about(self, key: str) -> Question | None:
-        """The question that this message of ours asks."""
+        """Return the question that this message of ours asks."""
         async with self.services.store.read() as tx:
             return await questions.by_outbox_key(tx, original(key))
 
     async def is_mark(self, mark: str) -> bool:
-        """Whether a question waits for which this reaction is an answer."""
+        """Return whether a question waits for which this reaction is an answer."""
         async with self.services.store.read() as tx:
             return any(word_of(question, mark) is not None for question in await questions.pending(tx))
 
@@ -247,7 +247,7 @@ class Questions:
 
 
 def asked(question: Question, text: str, marks: bool) -> str:
-    """The message that asks."""
+    """Return the message that asks."""
     lines = []
     for each in question.choices:
         mark = f"{each['mark']} " if marks else ""

@@ -1,4 +1,4 @@
-"""Permission requests in chat: asked, closed with what became of them, and what was allowed for always."""
+"""Permission requests in chat: asked, closed with what happened to them, and what was allowed for always."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class PermissionRequests:
         await self.voice.titles.show(tx, row.name)
 
     async def settle(self, tx: AsyncConnection, row: AgentRow, settle: Settle) -> None:
-        """The agent host says what became of a request."""
+        """The agent host says what happened to a request."""
         answered = settle.answered
         approval = await approvals.by_request(tx, row.name, settle.incarnation, answered.request)
         if approval is None:

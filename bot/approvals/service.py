@@ -78,7 +78,7 @@ async def answer(
         answered_at=now,
     )
     if not taken:
-        # Somebody else was quicker, in another room, since this one was read.
+        # Someone else was quicker, in another room, since this one was read.
         return _answered(await approvals.get(tx, approval.id) or approval, source)
     await last_results.note(tx, approval.agent, "answer", now)
     verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
@@ -86,7 +86,7 @@ async def answer(
 
 
 def _answered(approval: Approval, source: str) -> str:
-    """What is said to who answers a request that has an answer.
+    """Return what is said to who answers a request that has an answer.
 
     Raises:
         UserError: it is another's.
@@ -102,7 +102,8 @@ def _outcome(approval: Approval) -> str:
 
 
 def fallback(approval: Approval, code: str) -> dict[str, Any] | None:
-    """What to answer instead, when the agent host did not take an answer, so that it does not wait for one in vain.
+    """Return what to answer instead, when the agent host did not take an answer, so that it does not wait for one in
+    vain.
 
     Args:
         approval: the request, with the answer that was not taken.
@@ -121,7 +122,7 @@ def fallback(approval: Approval, code: str) -> dict[str, Any] | None:
 
 
 def fallen_back(approval: Approval, instead: Mapping[str, Any], refusal: AgentRefused) -> str:
-    """A sentence for the operator: what became of the answer that was not taken, and what to do."""
+    """Return a sentence for the operator: what happened to the answer that was not taken, and what to do."""
     ways = f" {command_line('grants')} lists them, {command_line('grant revoke ID')} takes one back."
     way = ways if refusal.code == TOO_MANY_GRANTS else ""
     became = "allowed once, not for always" if instead.get("choice") == "allow" else "denied instead"

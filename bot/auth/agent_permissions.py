@@ -49,7 +49,7 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
 
 
 def commands_of(role: str, roles: Library) -> frozenset[str]:
-    """The commands that an agent of this role may use; none when nobody knows the role."""
+    """Return the commands that an agent of this role may use; none when no one knows the role."""
     known = roles.get(role)
     return frozenset() if known is None else frozenset(known.commands) & MAY.keys()
 
@@ -60,13 +60,13 @@ def withheld(role: Role) -> tuple[str, ...]:
 
 
 def urgency(role: str, wanted: Urgency, roles: Library) -> Urgency:
-    """How urgent a task is that an agent of this role asks for: no more than its role may say."""
+    """Return how urgent a task is that an agent of this role asks for: no more than its role may say."""
     known = roles.get(role)
     return min(wanted, "normal" if known is None else known.urgency, key=URGENCIES.index)
 
 
 def refusal(role: str, command: str, arguments: Mapping[str, Any], roles: Library) -> str | None:
-    """Why an agent of this role may not do this, in a sentence; None: it may."""
+    """Return why an agent of this role may not do this, in a sentence; None: it may."""
     own = commands_of(role, roles)
     if command not in own:
         return f"An agent of the role {role} may not use {command}. Ask your operator for it, in words."

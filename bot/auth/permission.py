@@ -15,7 +15,7 @@ class Permission(IntEnum):
 
     @classmethod
     def named(cls, word: str) -> Permission:
-        """The permission called `word` (``viewer``). Raises `KeyError` when there is none of that name."""
+        """Return the permission called `word` (``viewer``). Raises `KeyError` when there is none of that name."""
         return cls[word.upper()]
 
     def __str__(self) -> str:

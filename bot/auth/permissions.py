@@ -41,20 +41,20 @@ class Operator:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Authority:
-    """What somebody may do, and by what."""
+    """What someone may do, and by what."""
 
     permission: Permission
-    #: the group by which they may, such as ``discord:role:123``; None where it was said of themselves, or of nobody
+    #: the group by which they may, such as ``discord:role:123``; None where it was said of themselves, or of no one
     through: str | None = None
 
 
 def is_person(identity: str) -> bool:
-    """Whether it is somebody who commands the fleet: no agent, and no part of Muster itself."""
+    """Return whether it is someone who commands the fleet: no agent, and no part of Muster itself."""
     return _IDENTITY.fullmatch(identity) is not None and not identity.startswith(("agent:", "muster:"))
 
 
 class Operators:
-    """Permissions by identity. The table is read once and again after a change of ours; nobody else writes it."""
+    """Permissions by identity. The table is read once and again after a change of ours; no one else writes it."""
 
     def __init__(
         self, store: Store, configured: Mapping[str, Permission], owners: Collection[str] | None = None
@@ -66,11 +66,11 @@ class Operators:
         self._changes = 0
 
     async def permission(self, identity: str, groups: Collection[str] = ()) -> Permission:
-        """What somebody may do; `NONE` for a stranger. See `authority`."""
+        """Return what someone may do; `NONE` for a stranger. See `authority`."""
         return (await self.authority(identity, groups)).permission
 
     async def authority(self, identity: str, groups: Collection[str] = ()) -> Authority:
-        """What somebody may do, and by which of their groups.
+        """Return what someone may do, and by which of their groups.
 
         What is said of themselves goes before what is said of the groups that they are in, also where it is less. Of
         several groups the one with the highest permission counts.
@@ -110,7 +110,7 @@ class Operators:
         """Give a permission; `refresh` once `tx` is committed.
 
         Raises:
-            UserError: nobody can be called so, or it is the owner, whose permission stays.
+            UserError: no one can be called so, or it is the owner, whose permission stays.
         """
         if not _IDENTITY.fullmatch(row.identity):
             raise UserError(
@@ -122,12 +122,12 @@ class Operators:
         await queries.put(tx, row)
 
     def refresh(self) -> None:
-        """Read the table anew at the next question."""
+        """Read the table again at the next question."""
         self._rows = None
         self._changes += 1
 
     def _entry(self, table: Mapping[str, OperatorRow], identity: str) -> Permission | None:
-        """What was said of a person, or of a group; None when nothing was."""
+        """Return what was said of a person, or of a group; None when nothing was."""
         row = table.get(identity)
         return self._configured.get(identity) if row is None else _read(row)
 

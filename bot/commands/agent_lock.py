@@ -59,12 +59,12 @@ class AgentBusy(UserError):
 
 
 def lease_of(agent: str) -> str:
-    """The name of an agent's lease."""
+    """Return the name of an agent's lease."""
     return f"agent:{agent}"
 
 
 async def is_held(tx: AsyncConnection, agent: str, now: float) -> bool:
-    """Whether a command is at this agent."""
+    """Return whether a command is at this agent."""
     found = await leases.find(tx, lease_of(agent))
     return found is not None and found.until > now
 

@@ -111,7 +111,7 @@ def _runtime_name(text: str) -> RuntimeName:
 
 
 def read_duration(text: str) -> Duration:
-    """Seconds from ``90``, ``30s``, ``15m``, ``2h``, ``1h30m``, ``7d``.
+    """Return seconds from ``90``, ``30s``, ``15m``, ``2h``, ``1h30m``, ``7d``.
 
     Raises:
         ValueError: it is none of these.
@@ -199,7 +199,7 @@ def add_type(annotation: Any, value_type: ValueType) -> None:
 
 
 def value_type(annotation: Any) -> tuple[ValueType, bool]:
-    """The type behind an annotation, and whether it may be None.
+    """Return the type behind an annotation, and whether it may be None.
 
     Raises:
         TypeError: commands cannot take such an argument.

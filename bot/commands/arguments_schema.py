@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def arguments_schema(command: Command, only: Collection[str] | None = None) -> dict[str, Any]:
-    """The JSON schema of a command's arguments, or of some of them."""
+    """Return the JSON schema of a command's arguments, or of some of them."""
     parameters = [each for each in command.parameters if only is None or each.name in only]
     return {
         "type": "object",

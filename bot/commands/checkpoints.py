@@ -65,5 +65,5 @@ class RecordedSteps:
 
 
 def _through_json(result: T) -> T:
-    """The result as a later run would see it, so that both see the same."""
+    """Return the result as a later run would see it, so that both see the same."""
     return cast("T", json.loads(json.dumps(result)))

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from bot.commands.registry import Command, CommandTable, Parameter
     from bot.commands.services import CommandServices
 
-#: With this the source begins of what waits for somebody's yes; their identity follows.
+#: With this the source begins of what waits for someone's yes; their identity follows.
 CONFIRMING = "confirming "
 
 
 async def candidates(
     table: CommandTable, text: str, words_of: Callable[[str], Awaitable[Sequence[str]]], prefix: str = CHAT
 ) -> list[str]:
-    """The words that can stand in place of the last one.
+    """Return the words that can be in place of the last one.
 
     Args:
         table: the commands.
@@ -44,7 +44,7 @@ async def candidates(
 
 
 def at_prompt(services: CommandServices) -> Callable[[str], Awaitable[list[str]]]:
-    """The completion of a prompt that runs in the orchestrator."""
+    """Return the completion of a prompt that runs in the orchestrator."""
 
     async def complete(text: str) -> list[str]:
         return await candidates(services.table, text, services.complete, services.command_prefix)

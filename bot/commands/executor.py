@@ -84,7 +84,7 @@ class Executor:
     async def run(
         self, request: RunRequest, *, finish: Finish = _owe_nothing, progress: Progress = _tell_nobody
     ) -> RunOutcome:
-        """Run a command and say what became of it; an id that is known keeps what became of it.
+        """Run a command and say what happened to it; an id that is known keeps what happened to it.
 
         Raises:
             RunConflict: the id is known for something else.
@@ -122,7 +122,7 @@ class Executor:
 
         Raises:
             NothingToConfirm: no run of that id ever waited.
-            NotPermitted: it waits for somebody else.
+            NotPermitted: it waits for someone else.
         """
         async with self._services.store.read() as tx:
             run = await command_runs.get(tx, run_id)
@@ -135,7 +135,7 @@ class Executor:
 
         Raises:
             NothingToConfirm: no run of that id ever waited.
-            NotPermitted: it waits for somebody else.
+            NotPermitted: it waits for someone else.
             UserError: it is too late, the command runs.
         """
         async with self._services.store.write(CONFIRM) as tx:
@@ -151,7 +151,7 @@ class Executor:
             )
 
     async def waiting(self, identity: str, conversation: str | None = None) -> list[CommandRun]:
-        """What waits for this person's confirmation (in this conversation), oldest first."""
+        """Return what waits for this person's confirmation (in this conversation), oldest first."""
         now = self._services.clock()
         async with self._services.store.read() as tx:
             runs = await command_runs.in_states(tx, ("confirming",))
@@ -164,12 +164,12 @@ class Executor:
         ]
 
     async def waiting_for(self, identity: str, connector: str, conversation: str) -> str | None:
-        """The newest run that waits there for this person's confirmation."""
+        """Return the newest run that waits there for this person's confirmation."""
         runs = [run for run in await self.waiting(identity, conversation) if run.connector == connector]
         return runs[-1].id if runs else None
 
     async def lapse(self, *, finish: Finish = _owe_nothing) -> list[RunOutcome]:
-        """End what nobody confirmed in time. For a job, every minute or so."""
+        """End what no one confirmed in time. For a job, every minute or so."""
         now = self._services.clock()
         async with self._services.store.read() as tx:
             runs = await command_runs.in_states(tx, ("confirming",))
@@ -231,7 +231,7 @@ class Executor:
 
     def _ended(self, request: RunRequest, task: asyncio.Task[RunOutcome]) -> None:
         self._tasks.pop(request.id, None)
-        # Whoever asked may have gone; an error that nobody fetches is not to pass unseen.
+        # Whoever asked may have gone; an error that no one fetches is not to pass unseen.
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, UserError):
             _log.error("command.not_ended", command=request.name, run=request.id, error=str(error))
 
@@ -347,7 +347,7 @@ class Executor:
     async def _end_at_once(
         self, run: CommandRun, state: str, reply: Reply, finish: Finish, reason: str | None
     ) -> RunOutcome:
-        """The end of a run of which nothing was written before."""
+        """Return the end of a run of which nothing was written before."""
         try:
             async with self._services.store.write(FINISH) as tx:
                 return await self._endings.end(tx, run, state, reply, finish, reason, begun=False)
@@ -369,7 +369,7 @@ class Executor:
         return outcome
 
 
-#: Of a wish of which nothing is written down, and of a run that stands in the register.
+#: Of a wish of which nothing is written down, and of a run that is in the register.
 _NOT_BEGUN = "`{}` was not begun; ask for it again then."
 _GOES_ON = "`{}` had begun, and goes on then by itself."
 

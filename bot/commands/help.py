@@ -21,7 +21,7 @@ CHAT_WORDS = {
 
 
 def overview(table: CommandTable, permission: Permission, *, chat: bool = False) -> str:
-    """Every command that `permission` may run, by section, a line each."""
+    """Return every command that `permission` may run, by section, a line each."""
     sections: dict[str, list[str]] = {}
     for command in table.visible(permission):
         summary = in_docstring(command.summary, table)
@@ -34,7 +34,7 @@ def overview(table: CommandTable, permission: Permission, *, chat: bool = False)
 
 
 def explanation(command: Command, table: CommandTable) -> str:
-    """One command: usage, what it does, each argument."""
+    """Return one command: usage, what it does, each argument."""
     lines = [command_line(command.usage), "", in_docstring(command.summary, table)]
     if command.description:
         lines += ["", in_docstring(command.description, table)]
@@ -55,7 +55,7 @@ def explanation(command: Command, table: CommandTable) -> str:
 
 
 def find(table: CommandTable, words: str, permission: Permission) -> list[Command]:
-    """The command called `words`, or those of which it is the first word.
+    """Return the command called `words`, or those of which it is the first word.
 
     Raises:
         UserError: there is none that `permission` may run.

@@ -36,7 +36,7 @@ class Endings:
     async def refused(
         self, tx: AsyncConnection, request: RunRequest, sentence: str, reason: str | None, finish: Finish
     ) -> RunOutcome:
-        """A wish that never became a run."""
+        """Return a wish that never became a run."""
         run = new_run(request, "refused", self.services.clock(), self.kept(request.arguments))
         return await self.end(tx, run, "refused", Reply(sentence), finish, reason, begun=False)
 
@@ -51,7 +51,8 @@ class Endings:
         *,
         begun: bool = True,
     ) -> RunOutcome:
-        """The end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's part.
+        """Return the end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's
+        part.
 
         A run that has an end keeps it. One that was not `begun` is written down here.
         """
@@ -94,11 +95,11 @@ class Endings:
         return outcome
 
     def prefix(self, door: str) -> str:
-        """What commands begin with where the answer is read."""
+        """Return what commands begin with where the answer is read."""
         return prefix_of(door, self.services.command_prefix)
 
     def said(self, run: CommandRun, reply: Reply, reason: str | None) -> dict[str, Any]:
-        """An answer as it is kept, and as it leaves."""
+        """Return an answer as it is kept, and as it leaves."""
         redact = self.services.redact
         text = redact(written(reply.text, self.prefix(run.door)))
         said = {"text": text, "data": redacted(reply.data, redact), "reason": reason}
@@ -117,5 +118,5 @@ class Endings:
 
 
 def audited(command: Command | None) -> bool:
-    """Whether the audit has a line of each run; of a command that is not known it has."""
+    """Return whether the audit has a line of each run; of a command that is not known it has."""
     return command is None or command.audited

@@ -39,7 +39,7 @@ _FALSE = {"false", "no", "off", "0"}
 
 
 def parse(command: Command, text: str) -> dict[str, Json]:
-    """The arguments of `command` by name, from what follows its name on the line.
+    """Return the arguments of `command` by name, from what follows its name on the line.
 
     Raises:
         UsageError: a sentence that says what is wrong with the line.
@@ -73,7 +73,7 @@ def parse(command: Command, text: str) -> dict[str, Json]:
 
 
 def line_of(command: Command, arguments: Mapping[str, Json]) -> str:
-    """The line that `parse` reads `arguments` from, with the command's name in front."""
+    """Return the line that `parse` reads `arguments` from, with the command's name in front."""
     words = [command.name]
     rest = ""
     for parameter in (*(p for p in command.positional if not p.type.rest), *command.options):
@@ -104,7 +104,7 @@ def quote(text: str) -> str:
 
 
 def with_usage(error: Exception | str, command: Command) -> str:
-    """The sentence of `error` and how the command is written."""
+    """Return the sentence of `error` and how the command is written."""
     return f"{error}\n\nUsage: {command_line(command.usage)}"
 
 
@@ -166,7 +166,8 @@ def _option_named(command: Command, name: str) -> tuple[Parameter, bool]:
 
 
 def _is_text(command: Command, option: re.Match[str], waiting: list[Parameter]) -> bool:
-    """Whether what looks like an option is the beginning of free text: a typographic dash and no known option."""
+    """Return whether what looks like an option is the beginning of free text: a typographic dash and no known
+    option."""
     free = bool(waiting) and waiting[0].type.rest
     return free and option.group()[0] in _DASHES and _find(command, option["name"]) is None
 
@@ -177,7 +178,7 @@ def _options_of(command: Command) -> str:
 
 
 def left_over(command: Command, rest: str) -> str:
-    """What to say of words that no argument takes."""
+    """Return what to say of words that no argument takes."""
     texts = any(not parameter.type.flag and parameter.type.label == "TEXT" for parameter in command.parameters)
     hint = " Put quotes around a text of several words." if texts else ""
     return f'"{_clipped(rest)}" is left over.{hint}'
@@ -234,7 +235,7 @@ class _Line:
         return rest
 
     def word(self, *, attached: bool = False) -> _Word:
-        """The next word without its quotes; with `attached` it begins right here and may be empty."""
+        """Return the next word without its quotes; with `attached` it begins right here and may be empty."""
         if not attached:
             self._skip_space()
         start = self.at

@@ -83,7 +83,7 @@ class Parameter:
         return shown if self.required else f"[{shown}]"
 
     def read(self, given: object) -> Any:
-        """The value for the function, from JSON: a boolean for a flag, else a text or a number.
+        """Return the value for the function, from JSON: a boolean for a flag, else a text or a number.
 
         Raises:
             UsageError: it is nothing that this parameter takes.
@@ -101,7 +101,7 @@ class Parameter:
         raise UsageError(f"{self._title}: expected {self.type.expected}, not {_quoted(given)}.")
 
     def to_json(self, text: str) -> str | int | float:
-        """What was typed, checked, in the form in which it is kept: numbers as numbers, everything else as text.
+        """Return what was typed, checked, in the form in which it is kept: numbers as numbers, everything else as text.
 
         Raises:
             UsageError: it is nothing that this parameter takes.
@@ -141,7 +141,7 @@ class Command:
 
     @property
     def usage(self) -> str:
-        """``launch NAME [RUNTIME] [--task TEXT]``; options stand before a text that takes the rest of the line."""
+        """``launch NAME [RUNTIME] [--task TEXT]``; options are before a text that takes the rest of the line."""
         ordered = sorted(self.parameters, key=lambda parameter: parameter.type.rest)
         return " ".join([self.name, *(parameter.usage for parameter in ordered)])
 
@@ -158,7 +158,7 @@ class Command:
         return bool(arguments.get(self.confirm)) if isinstance(self.confirm, str) else self.confirm
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The keyword arguments for the function, from JSON by name.
+        """Return the keyword arguments for the function, from JSON by name.
 
         Raises:
             UsageError: an argument is missing, unknown, or not of its type.
@@ -246,11 +246,11 @@ class CommandTable:
         return self._commands.get(" ".join(name.casefold().split()))
 
     def visible(self, permission: Permission) -> list[Command]:
-        """The commands that somebody with `permission` may run, in the order of their declaration."""
+        """Return the commands that someone with `permission` may run, in the order of their declaration."""
         return [command for command in self if command.permission <= permission]
 
     def match(self, line: str) -> Match | None:
-        """The command whose name is the longest at the beginning of `line`; upper case counts as lower case."""
+        """Return the command whose name is the longest at the beginning of `line`; upper case counts as lower case."""
         for words in (2, 1):
             found = re.match(r"\s*" + r"\s+".join([r"(\S+)"] * words), line)
             if found is None:

@@ -1,4 +1,4 @@
-"""One run of a command as a value: the wish, the row that stands for it, and what became of it."""
+"""One run of a command as a value: the wish, the row that stands for it, and what happened to it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
-    """What became of a run."""
+    """What happened to a run."""
 
     run_id: str
     name: str
@@ -80,7 +80,7 @@ UNDOABLE = " cannot be undone"
 
 
 def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | None] | None:
-    """Why a request cannot become a run: a sentence and a word."""
+    """Return why a request cannot become a run: a sentence and a word."""
     if command is None:
         return unknown(request.name), "unknown"
     if request.permission < command.permission:
@@ -101,7 +101,7 @@ def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | No
 
 
 def new_run(request: RunRequest, state: str, now: float, arguments: Mapping[str, Any] | None = None) -> CommandRun:
-    """The row with which a run begins."""
+    """Return the row with which a run begins."""
     origin = request.origin
     return CommandRun(
         id=request.id,
@@ -124,7 +124,7 @@ def new_run(request: RunRequest, state: str, now: float, arguments: Mapping[str,
 
 
 def request_of(run: CommandRun, permission: Permission, through: str | None) -> RunRequest:
-    """The wish behind a row, to be taken up again or now that it is confirmed."""
+    """Return the wish behind a row, to be taken up again or now that it is confirmed."""
     return RunRequest(
         id=run.id,
         name=run.name,
@@ -139,14 +139,14 @@ def request_of(run: CommandRun, permission: Permission, through: str | None) -> 
 
 
 def origin_of(run: CommandRun) -> Origin | None:
-    """The chat message that a run came from."""
+    """Return the chat message that a run came from."""
     if run.connector is None or run.conversation is None or run.event_id is None:
         return None
     return Origin(connector=run.connector, conversation=run.conversation, parent=run.parent, event_id=run.event_id)
 
 
 def outcome_of(run: CommandRun) -> RunOutcome:
-    """What became of a run, as far as it has got."""
+    """Return what happened to a run, as far as it has got."""
     reply: Mapping[str, Any] = run.reply or {}
     file = File(**reply["file"]) if "file" in reply else None
     return RunOutcome(
@@ -162,7 +162,7 @@ def outcome_of(run: CommandRun) -> RunOutcome:
 
 
 def checked(run: CommandRun | None, identity: str) -> CommandRun:
-    """The run, if it is for `identity` to confirm or to take back."""
+    """Return the run, if it is for `identity` to confirm or to take back."""
     if run is None:
         raise NothingToConfirm
     if run.identity != identity:
@@ -197,7 +197,7 @@ def unknown(name: str) -> str:
 
 
 def question(command: Command, arguments: Mapping[str, Any]) -> str:
-    """What is asked before a command that cannot be undone; by which way it is confirmed, whoever asks knows."""
+    """Return what is asked before a command that cannot be undone; by which way it is confirmed, whoever asks knows."""
     return f"{command_line(line_of(command, arguments))}{UNDOABLE}."
 
 

@@ -20,7 +20,7 @@ MODULES = (
 
 
 def load() -> CommandTable:
-    """The table with every command of Muster in it. Safe to call twice."""
+    """Return the table with every command of Muster in it. Safe to call twice."""
     for module in MODULES:
         import_module(module)
     return TABLE

@@ -42,10 +42,10 @@ def _cannot(connector: str) -> Capabilities:
 
 
 def no_room(origin: Origin | None) -> tuple[str, str]:
-    """The room of an agent's thread where muster.yaml names none: that of whoever asked.
+    """Return the room of an agent's thread where muster.yaml names none: that of whoever asked.
 
     Raises:
-        UserError: nobody in a room did.
+        UserError: no one in a room did.
     """
     if origin is None:
         raise UserError("There is no room for an agent's thread: name a fleet room in muster.yaml.")
@@ -68,7 +68,8 @@ class _Later:
 
 
 def later(name: str) -> Callable[[], Any]:
-    """The default of a service that is made while starting; asking it for anything before raises AttributeError."""
+    """Return the default of a service that is made while starting; asking it for anything before raises
+    AttributeError."""
     return lambda: _Later(name)
 
 

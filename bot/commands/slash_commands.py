@@ -1,7 +1,7 @@
 """The commands as chat systems offer them in menus of their own, such as Discord's slash commands.
 
 All is made from the command table, so that every command is there. What is chosen becomes a line as it would be typed,
-with each value quoted: nothing that stands in one can be another argument, or another command.
+with each value quoted: nothing that is in one can be another argument, or another command.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CommandMenu:
     """The words of a source, as they are at the moment (bot.commands.completion)."""
 
     def forms(self) -> Sequence[Form]:
-        """Every command, and the words that only chat knows."""
+        """Return every command, and the words that only chat knows."""
         made = [_form(name, command) for name, command in named(self.table).items()]
         made += [
             Form(name=word, description=meaning, options=(Option(name="id", description=_WHICH, completes=True),))
@@ -59,7 +59,7 @@ class CommandMenu:
         ]
 
     def words(self, name: str, values: Mapping[str, Value]) -> Text:
-        """The line that somebody chose, or what they said."""
+        """Return the line that someone chose, or what they said."""
         if name == SAY:
             return Text(text=str(values.get("text", "")), reading=CommandReading.TALK)
         command = named(self.table).get(name)
@@ -72,7 +72,7 @@ class CommandMenu:
         return Text(text=line, reading=CommandReading.COMMAND)
 
     async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:
-        """The words that there are now, those first that begin with what is typed."""
+        """Return the words that there are now, those first that begin with what is typed."""
         if name in CHAT_WORDS:
             return _sought(await self.words_of(f"{CONFIRMING}{self.connector}:{asker.sender}"), typed)
         command = named(self.table).get(name)
@@ -87,7 +87,7 @@ class CommandMenu:
         return _sought(words, typed)
 
     async def refusal(self, asker: Asker) -> str | None:
-        """What strangers are answered."""
+        """Return what strangers are answered."""
         return TURNED_AWAY if await self._permission(asker) is NONE else None
 
     async def _permission(self, asker: Asker) -> Permission:
@@ -104,7 +104,7 @@ def _sought(words: Sequence[str], typed: str) -> Sequence[str]:
 
 
 def named(table: CommandTable) -> dict[str, Command]:
-    """The commands by their names in menus."""
+    """Return the commands by their names in menus."""
     groups = {command.name.split()[0] for command in table if " " in command.name}
     found = {}
     for command in table:
@@ -147,6 +147,6 @@ def _typed(value: Value) -> Value:
 
 
 def _plain(value: Value) -> str:
-    """A word that stands alone; of anything else nothing that could be read as a word of its own."""
+    """Return a word that stands alone; of anything else nothing that could be read as a word of its own."""
     text = str(value)
     return text if text.isprintable() and " " not in text else repr(text)

@@ -18,7 +18,7 @@ SHELL = "muster "
 #: What it begins with in chat when nothing else is configured.
 CHAT = "!"
 
-# Noncharacters, which are for use inside a program (The Unicode Standard, section 23.7). Nobody's quoted words pass for
+# Noncharacters, which are for use inside a program (The Unicode Standard, section 23.7). No one's quoted words pass for
 # a mark: `bot.text.markdown.shown` lets none through.
 _BEGIN, _END = "\ufdd0", "\ufdd1"
 _MARKED = re.compile(f"{_BEGIN}([^{_BEGIN}{_END}]*){_END}")
@@ -55,11 +55,11 @@ def from_shell(text: str, table: CommandTable) -> str:
 
 
 def named_in(text: str, table: CommandTable) -> list[str]:
-    """The command lines that `text`, of a module that knows no doors, names; each once."""
+    """Return the command lines that `text`, of a module that knows no doors, names; each once."""
     lines = [found.removeprefix(SHELL) for found in _CODE.findall(text) if found.startswith(SHELL)]
     return [command_line(line) for line in dict.fromkeys(lines) if table.match(line) is not None]
 
 
 def prefix_of(door: str, chat: str) -> str:
-    """What commands begin with at `door`; in chat with `chat`."""
+    """Return what commands begin with at `door`; in chat with `chat`."""
     return {"chat": chat, "cli": SHELL}.get(door, "")

@@ -103,7 +103,7 @@ class ServesBlock(Block):
     models: _Words | None = Field(default=None, description="A model, or the family in its name: opus.")
 
     def fits(self, *, role: str, runtime: str, model: str | None) -> bool:
-        """Whether such work may use it; a model that nobody named is the runtime's choice, and fits."""
+        """Return whether such work may use it; a model that no one named is the runtime's choice, and fits."""
         return (
             (self.roles is None or role in self.roles)
             and (self.runtimes is None or runtime in self.runtimes)

@@ -23,7 +23,7 @@ _OWNERS = {"terminal": "the terminal"}
 
 
 def problems(connectors: Sequence[ConnectorSettings], *, complete: bool) -> Iterator[Found]:
-    """What is wrong with the blocks beside each other.
+    """Yield what is wrong with the blocks beside each other.
 
     Args:
         connectors: those that are valid by themselves.
@@ -37,7 +37,7 @@ def problems(connectors: Sequence[ConnectorSettings], *, complete: bool) -> Iter
 
 
 def _names(connectors: Sequence[ConnectorSettings]) -> Iterator[Found]:
-    """People are told apart by their connector's name and their own: no name may make somebody else of them."""
+    """People are told apart by their connector's name and their own: no name may make someone else of them."""
     for each in connectors:
         if each.name in _OURS:
             yield (
@@ -54,21 +54,21 @@ def _names(connectors: Sequence[ConnectorSettings]) -> Iterator[Found]:
 
 
 def with_main_rooms(connectors: Sequence[ConnectorSettings]) -> tuple[ConnectorSettings, ...]:
-    """Those that have a main room. The first one's is the fleet's: a room that somebody named comes before the
+    """Return those that have a main room. The first one's is the fleet's: a room that someone named comes before the
     terminal's, which is there anyway."""
     having = [each for each in connectors if each.main_room is not None]
     return tuple(sorted(having, key=lambda each: each.room is None))
 
 
 def joined(connectors: Sequence[ConnectorSettings]) -> tuple[ConnectorSettings, ...]:
-    """Those whose main rooms mirror each other: the one with the fleet's, and those of which it is said."""
+    """Return those whose main rooms mirror each other: the one with the fleet's, and those of which it is said."""
     rooms = with_main_rooms(connectors)
     mirroring = tuple(each for each in rooms[1:] if each.bridge)
     return (rooms[0], *mirroring) if mirroring else ()
 
 
 def warnings(connectors: Sequence[ConnectorSettings]) -> Iterator[str]:
-    """What is no mistake, and may not be meant."""
+    """Yield what is no mistake, and may not be meant."""
     those = joined(connectors)
     encrypted = [each.name for each in those if getattr(each.settings, "encryption", None) == "required"]
     plain = [each.name for each in those if each.name not in encrypted]
@@ -116,13 +116,13 @@ def _twins(first: ConnectorSettings, second: ConnectorSettings) -> Iterator[Foun
 
 
 def _log_ins(each: ConnectorSettings) -> dict[str, Reference]:
-    """What it logs in with, by its key. A password makes a log-in of its own each time."""
+    """Return what it logs in with, by its key. A password makes a log-in of its own each time."""
     values = {name: getattr(each.settings, name) for name in type(each.settings).model_fields}
     return {name: value for name, value in values.items() if isinstance(value, Reference) and name != "password"}
 
 
 def _rooms(each: ConnectorSettings) -> set[str]:
-    """The rooms that are known to be its own, of kinds whose rooms have names that no other server has."""
+    """Return the rooms that are known to be its own, of kinds whose rooms have names that no other server has."""
     if each.kind not in ("matrix", "discord"):
         return set()
     return {room for room in (each.room, *_only(each)) if room is not None}

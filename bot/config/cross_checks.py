@@ -74,7 +74,7 @@ def check(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile | No
 
 
 def not_in_roster(document: YamlDocument, agents: Sequence[str]) -> list[str]:
-    """A line for each budget of an agent that the roster does not have: one may be launched all the same."""
+    """Return a line for each budget of an agent that the roster does not have: one may be launched all the same."""
     return [
         str(
             document.problem(
@@ -141,7 +141,7 @@ _UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
 def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], LimitBlock, str | None]]:
-    """Each limit with its place in the file, and of one on an account, which."""
+    """Yield each limit with its place in the file, and of one on an account, which."""
     budgets = known.budgets
     for key, limits in (("agent", budgets.agent), ("host", budgets.host)):
         for at, limit in enumerate(limits):

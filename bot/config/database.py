@@ -30,12 +30,12 @@ async def open_register(settings: Settings, environ: Mapping[str, str], *, home:
 
 
 def is_shared(settings: Settings) -> bool:
-    """Whether the register is on a server, where a second orchestrator may stand by."""
+    """Return whether the register is on a server, where a second orchestrator may stand by."""
     return not settings.register_url.startswith("sqlite:")
 
 
 def password(reference: Reference | None, environ: Mapping[str, str]) -> Callable[[], str] | None:
-    """What fetches a password whenever it is wanted, so that one that was changed is noticed."""
+    """Return what fetches a password whenever it is wanted, so that one that was changed is noticed."""
     return None if reference is None else partial(reference.resolve, environ)
 
 
@@ -53,7 +53,7 @@ async def copy(
         environ: where references to secrets are looked up.
         urls: where the registers are.
         references: where the passwords are. Absent: for this installation's own, as in muster.yaml.
-        progress: told of each table how many of its rows stand already, and of how many.
+        progress: told of each table how many of its rows exist already, and of how many.
 
     Raises:
         UserError: Muster runs here on one of them, or a reference is none.

@@ -108,11 +108,11 @@ class Dispatch(Block):
         return given
 
     def policy(self) -> next_task.DispatchPolicy:
-        """What decisions take of it."""
+        """Return what decisions take of it."""
         return next_task.DispatchPolicy(start_agents=self.start_agents)
 
     def limits(self, accounts: Mapping[str, Account]) -> next_task.DispatchLimits:
-        """How many tasks may be under way at once, with what is said of accounts."""
+        """Return how many tasks may be under way at once, with what is said of accounts."""
         return next_task.DispatchLimits(
             host=self.at_once.host,
             roles=self.at_once.roles,

@@ -1,4 +1,4 @@
-"""Whether somebody on one of the connectors can be called so: ``CONNECTOR:PERSON``, or ``CONNECTOR:GROUP``."""
+"""Whether someone on one of the connectors can be called so: ``CONNECTOR:PERSON``, or ``CONNECTOR:GROUP``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConnectorIdentityKind:
 
 
 def configured(settings: Settings) -> dict[str, ConnectorIdentityKind]:
-    """The connectors, by their names."""
+    """Return the connectors, by their names."""
     found = {name: ConnectorIdentityKind() for name in settings.broken}
     for each in settings.connectors:
         guild = getattr(each.settings, "guild", None)
@@ -40,7 +40,7 @@ def configured(settings: Settings) -> dict[str, ConnectorIdentityKind]:
 
 
 def problem(identity: str, connectors: Mapping[str, ConnectorIdentityKind]) -> str | None:
-    """What is wrong with an identity, and what to write instead; None: nothing.
+    """Return what is wrong with an identity, and what to write instead; None: nothing.
 
     Args:
         identity: anything.
@@ -61,7 +61,7 @@ def problem(identity: str, connectors: Mapping[str, ConnectorIdentityKind]) -> s
 
 
 def _on_discord(connector: str, person: str, guild: str | None) -> str | None:
-    """What is wrong with the name of a person on Discord, or of a role there (``role:ID``)."""
+    """Return what is wrong with the name of a person on Discord, or of a role there (``role:ID``)."""
     word, colon, role = person.partition(":")
     if not colon:
         if re.fullmatch(_SNOWFLAKE, person):

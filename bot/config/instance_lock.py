@@ -50,7 +50,7 @@ def only_one(path: Path, *, note: str = "") -> Iterator[None]:
         note: what whoever finds it held is told.
 
     Raises:
-        AlreadyRunning: somebody else holds it.
+        AlreadyRunning: someone else holds it.
         UserError: the disk is full.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -80,7 +80,7 @@ def _take(descriptor: int) -> None:
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds the lock now; None when nobody does. A file that was left behind is nobody."""
+    """Return who holds the lock now; None when no one does. A file that was left behind is no one."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

@@ -44,7 +44,7 @@ def read_window(value: object) -> str:
 
 
 def read_quota_window(value: object) -> str:
-    """The name of a window of a subscription, as its provider calls it: ``5h``, ``7d``, ``7d_opus``.
+    """Return the name of a window of a subscription, as its provider calls it: ``5h``, ``7d``, ``7d_opus``.
 
     Raises:
         ValueError: it is none.
@@ -159,7 +159,7 @@ class Budgets(Block):
         return value
 
     def pools(self) -> Iterator[tuple[str, LimitBlock]]:
-        """Each pool with its scope."""
+        """Yield each pool with its scope."""
         for limit in self.host:
             yield "host", limit
         pools = {
@@ -174,7 +174,7 @@ class Budgets(Block):
                     yield f"{kind}:{name}", limit
 
     def allowances(self) -> Iterator[tuple[str, LimitBlock]]:
-        """Each allowance with its scope; ``host`` is that of agents which have none of their own."""
+        """Yield each allowance with its scope; ``host`` is that of agents which have none of their own."""
         for limit in self.agent:
             yield "host", limit
         for name, limits in self.agents.items():

@@ -96,7 +96,7 @@ def check(paths: Paths) -> Check:
 
 
 def unusable_room(settings: Settings, room: str) -> str | None:
-    """Why a room (``CONNECTOR:ROOM``) cannot be an agent's; None: it can."""
+    """Return why a room (``CONNECTOR:ROOM``) cannot be an agent's; None: it can."""
     name, _, conversation = room.partition(":")
     connector = settings.connector(name)
     if connector is not None:
@@ -115,7 +115,8 @@ def unusable_room(settings: Settings, room: str) -> str | None:
 
 
 def schema(paths: Paths | None = None) -> dict[str, Any]:
-    """The JSON schema of muster.yaml, for editors to complete and check it; that of roster.yaml is among its $defs."""
+    """Return the JSON schema of muster.yaml, for editors to complete and check it; that of roster.yaml is among its
+    $defs."""
     whole = MusterFile.model_json_schema(by_alias=True)
     blocks: list[dict[str, Any]] = []
     definitions: dict[str, Any] = whole.setdefault("$defs", {})
@@ -147,7 +148,7 @@ def schema(paths: Paths | None = None) -> dict[str, Any]:
 
 
 def roster_schema(paths: Paths | None = None) -> dict[str, Any]:
-    """The JSON schema of roster.yaml, with the operator's own roles where it is known where they are."""
+    """Return the JSON schema of roster.yaml, with the operator's own roles where it is known where they are."""
     return roster.schema(roles.library(None if paths is None else paths.roles).names)
 
 
@@ -225,7 +226,7 @@ def _settings(
 
 
 def _granted(connectors: tuple[ConnectorSettings, ...]) -> dict[str, PermissionWord]:
-    """What the connectors' own blocks give to groups of people."""
+    """Return what the connectors' own blocks give to groups of people."""
     found = {}
     for each in connectors:
         granted = getattr(each.settings, "granted", dict)
@@ -291,7 +292,7 @@ def _connectors(
 
 
 def _unusable(model: type[BaseModel], room: str) -> str | None:
-    """Why this can be no room of a kind that has an idea of what rooms are called; None: it can."""
+    """Return why this can be no room of a kind that has an idea of what rooms are called; None: it can."""
     check = getattr(model, "check_room", None)
     try:
         if check is not None:

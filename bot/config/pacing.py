@@ -36,7 +36,7 @@ def _portion(value: object) -> float:
 
 
 def _portion_or_off(value: object) -> float | None:
-    """The same, or ``off``."""
+    """Return the same, or ``off``."""
     if value == "off":
         return None
     try:
@@ -118,7 +118,7 @@ class Pacing(Block):
 
 
 def policy_of(pacing: Pacing, zone: ZoneInfo) -> PacePolicy:
-    """The pacing law's own settings (budget.windows.pace_admission)."""
+    """Return the pacing law's own settings (budget.windows.pace_admission)."""
     from budget.windows.pace_admission import PacePolicy
 
     return PacePolicy(burst=pacing.burst, borrow=pacing.borrow, overrun=pacing.overrun, zone=zone)

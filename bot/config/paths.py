@@ -19,7 +19,7 @@
 
 Sockets do not go to ``XDG_RUNTIME_DIR``: that folder is emptied at the last logout, and agents go on after it.
 
-`Paths.of` only computes; `Paths.prepare` makes the folders and refuses those that somebody else could reach into.
+`Paths.of` only computes; `Paths.prepare` makes the folders and refuses those that someone else could reach into.
 """
 
 from __future__ import annotations
@@ -176,42 +176,42 @@ class Paths:
 
     @property
     def drawing(self) -> Path:
-        """The folder of the process that draws pictures; all in it can be made anew."""
+        """The folder of the process that draws pictures; all in it can be made again."""
         return self.state / "drawing"
 
     def agent_folder(self, name: str) -> Path:
-        """The private folder of an agent: journal, home, images, log."""
+        """Return the private folder of an agent: journal, home, images, log."""
         return self.agents / _leaf(name)
 
     def agent_socket(self, name: str) -> Path:
-        """The control socket of an agent host."""
+        """Return the control socket of an agent host."""
         return self.sockets / f"agent-{_leaf(name)}.sock"
 
     def tools_socket(self, name: str) -> Path:
-        """Where an agent reaches Muster's own tools."""
+        """Return where an agent reaches Muster's own tools."""
         return self.sockets / f"tools-{_leaf(name)}.sock"
 
     def workspace(self, name: str) -> Path:
-        """Where an agent works, unless the roster says otherwise."""
+        """Return where an agent works, unless the roster says otherwise."""
         return self.workspaces / _leaf(name)
 
     def connector_folder(self, name: str) -> Path:
-        """The private folder of a connector."""
+        """Return the private folder of a connector."""
         return self.connectors / _leaf(name)
 
     def keys_folder(self, name: str) -> Path:
-        """The folder of a connector's keys."""
+        """Return the folder of a connector's keys."""
         return self.state / "keys" / _leaf(name)
 
     def private_folders(self) -> tuple[Path, ...]:
-        """Every folder of which nobody else may see the inside: what a sandbox has to hide."""
+        """Return every folder of which no one else may see the inside: what a sandbox has to hide."""
         return (self.config, self.state, self.sockets)
 
     def prepare(self, *, uid: int | None = None) -> None:
         """Make the folders, each 0700, and close those of the state that are open.
 
         Raises:
-            UserError: one of them cannot be made, is not a folder, or is within somebody else's reach.
+            UserError: one of them cannot be made, is not a folder, or is within someone else's reach.
         """
         uid = os.getuid() if uid is None else uid
         # The configuration may lie in a folder that was there before us and that others may read.
@@ -225,7 +225,7 @@ class Paths:
         """Make the sockets' folder, or see that the one which is there is ours alone.
 
         Raises:
-            UserError: it cannot be made, is not a folder, or is within somebody else's reach.
+            UserError: it cannot be made, is not a folder, or is within someone else's reach.
         """
         uid = os.getuid() if uid is None else uid
         ours = self.sockets.parent in (self.config, self.state)

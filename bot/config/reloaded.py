@@ -1,4 +1,4 @@
-"""What became of muster.yaml when it was read again."""
+"""What happened to muster.yaml when it was read again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reloaded:
-    """What became of the file."""
+    """What happened to the file."""
 
     changed: tuple[str, ...] = ()
     """What holds now that did not: a phrase each."""

@@ -94,6 +94,6 @@ class Schedules(Block):
     )
 
     def cron_of(self, kind: str) -> str | None:
-        """When this kind is posted; None: not at times."""
+        """Return when this kind is posted; None: not at times."""
         found: str | None = getattr(self, kind) if kind != "budget" else None
         return found

@@ -78,7 +78,7 @@ class ProfileBlock(Block):
     engine: Engine | None = Field(default=None, description="Of a container. Absent: podman where it is there.")
 
     def written(self) -> WrittenProfile:
-        """The same for who merges it with others."""
+        """Return the same for who merges it with others."""
         return WrittenProfile(
             kind=self.kind,
             extends=self.extends,
@@ -94,14 +94,14 @@ class ProfileBlock(Block):
 
 
 def allowances(profiles: Mapping[str, ProfileBlock]) -> Iterator[tuple[str, LimitBlock]]:
-    """The limits of each agent in these, each with its scope."""
+    """Yield the limits of each agent in these, each with its scope."""
     for name, profile in profiles.items():
         for limit in profile.allowance:
             yield f"profile:{name}", limit
 
 
 def pools(profiles: Mapping[str, ProfileBlock]) -> Iterator[tuple[str, LimitBlock]]:
-    """The limits of all agents in these together, each with its scope."""
+    """Yield the limits of all agents in these together, each with its scope."""
     for name, profile in profiles.items():
         for limit in profile.pool:
             yield f"profile:{name}", limit

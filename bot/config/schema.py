@@ -139,7 +139,7 @@ class AgentDefaults(Block):
 
 
 class WatchdogBlock(Block):
-    """What is looked after while nobody looks."""
+    """What is looked after while no one looks."""
 
     every: Duration = Field(default=10.0, description="How often the fleet is looked at.")
     turn_silence: Duration = Field(
@@ -298,5 +298,5 @@ class Settings:
     """What should be mended, but keeps nothing from starting."""
 
     def connector(self, name: str) -> ConnectorSettings | None:
-        """The connector of that name."""
+        """Return the connector of that name."""
         return next((each for each in self.connectors if each.name == name), None)

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def redaction_of(settings: Settings, environ: Mapping[str, str]) -> SecretMasker:
-    """What must not leave: the patterns, and the secrets that the settings refer to."""
+    """Return what must not leave: the patterns, and the secrets that the settings refer to."""
     return SecretMasker(known=secrets_of(settings, environ), extra=tuple(settings.redaction.patterns))
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> frozenset[str]:
-    """The secrets that the settings refer to, as far as they are to be had."""
+    """Return the secrets that the settings refer to, as far as they are to be had."""
     known = set()
     references = [account.credential for account in settings.accounts.values()] + [settings.register_password]
     for connector in settings.connectors:

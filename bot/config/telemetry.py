@@ -17,7 +17,7 @@ from bot.config.types import Block, Url
 
 
 def _private(value: str) -> str:
-    """Who listens on the way is not told either; on this machine itself nobody does."""
+    """Return who listens on the way is not told either; on this machine itself no one does."""
     parts = urlsplit(value)
     if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
         raise ValueError(f"found {value[:80]!r}; write https:// first. Plain http goes to this machine alone.")

@@ -162,7 +162,8 @@ class EgressClient:
         await self._news.catch_up()
 
     async def _is_to_be_renewed(self, client: EgressControlClient) -> bool:
-        """Whether it is of an older version, and nobody notices that another takes its place, or that was long ago."""
+        """Return whether it is of an older version, and no one notices that another takes its place, or that was long
+        ago."""
         if not await self.source.is_outdated():
             self._outdated_since = None
             return False
@@ -172,7 +173,7 @@ class EgressClient:
         return not (await client.status()).get("streams") or now - since >= self.renew_after_s
 
     async def _is_needed(self) -> bool:
-        """Whether an agent that should run may be one that was given a way out by an earlier process."""
+        """Return whether an agent that should run may be one that was given a way out by an earlier process."""
         if not await asyncio.to_thread(places(self.services.paths).ledger.exists):
             return False
         async with self.services.store.read() as tx:
@@ -192,7 +193,7 @@ class EgressClient:
                 await client.forget(name)
 
     async def ensure(self) -> EgressControlClient:
-        """The egress, running and told what holds.
+        """Return the egress, running and told what holds.
 
         Raises:
             MusterError: it does not come up.
@@ -320,7 +321,7 @@ class EgressClient:
             id: by which command.
 
         Raises:
-            UserError: the egress does not answer, or it was closed anew since.
+            UserError: the egress does not answer, or it was closed again since.
         """
         try:
             client = await self.ensure()
@@ -376,7 +377,7 @@ class EgressClient:
     # --- looking --------------------------------------------------------------------------------------------------
 
     async def standing(self) -> Mapping[str, Any] | None:
-        """How each limit stands; None: the egress does not answer, or does not run."""
+        """Return how each limit stands; None: the egress does not answer, or does not run."""
         try:
             client = await self.source.find()
             return None if client is None else await client.standing()
@@ -384,7 +385,7 @@ class EgressClient:
             return None
 
     def behind(self) -> str | None:
-        """A sentence when the register does not have what was used lately; None: it has, as far as is known."""
+        """Return a sentence when the register does not have what was used lately; None: it has, as far as is known."""
         if self.client is None or self.copier.trouble is None:
             return None
         return f"What was used last is not here yet: {self.copier.trouble}"
@@ -405,7 +406,7 @@ class EgressClient:
                 wait_s=wait_s,
             )
         except MusterError:
-            # Whoever is asked for news is the first to know that nobody is there.
+            # Whoever is asked for news is the first to know that no one is there.
             self._look.set()
             raise
         return page_of(answer)
@@ -418,5 +419,5 @@ async def denial_of(client: EgressControlClient, agent: str) -> Mapping[str, Any
 
 
 def is_commanded(denial: Mapping[str, Any] | None) -> bool:
-    """Whether somebody cut an agent off, which goes on; what ended an agent is over when it is started again."""
+    """Return whether someone cut an agent off, which goes on; what ended an agent is over when it is started again."""
     return denial is not None and denial.get("action") == "cutoff" and not str(denial.get("id")).startswith(ENDING)

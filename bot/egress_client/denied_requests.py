@@ -33,7 +33,7 @@ _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._*-]+)(?::[0-9]+)?:?
 
 
 def subject(action: Action) -> str:
-    """What it is about: the host, or what kind of request."""
+    """Return what it is about: the host, or what kind of request."""
     if action.action == ROUTE_REFUSED:
         found = _HOST.match(action.cause)
         return "an address" if found is None else found["host"].lower()
@@ -73,7 +73,7 @@ class Attempts:
         return alone
 
     def due(self, now: float) -> Iterator[tuple[str, str, str]]:
-        """Agent, key and sentence of what is to be summed up by now; it is over with that."""
+        """Agent, key and sentence of what is to be summed up now; it is over with that."""
         for agent, window in [each for each in self._windows.items() if each[1].until <= now]:
             del self._windows[agent]
             if (text := self._summed(agent, window)) is not None:

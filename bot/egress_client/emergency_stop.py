@@ -24,7 +24,7 @@ def pull(state: Path, *, by: str, at: str) -> bool:
 
     Args:
         state: the state folder.
-        by: who says so; stands in the file for whoever looks.
+        by: who says so; is in the file for whoever looks.
         at: when, for the same.
 
     Returns:
@@ -44,7 +44,7 @@ def pull(state: Path, *, by: str, at: str) -> bool:
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. An empty file of this name is enough.") from error
     try:
-        # Its being there is what counts: a full disk that takes no word of it keeps nobody from stopping.
+        # Its being there is what counts: a full disk that takes no word of it keeps no one from stopping.
         os.write(descriptor, f"{by} {at}\n".encode())
         os.fsync(descriptor)
     except OSError:
@@ -71,12 +71,12 @@ def release(state: Path) -> bool:
 
 
 def is_pulled(state: Path) -> bool:
-    """Whether the stop holds."""
+    """Return whether the stop holds."""
     return os.path.lexists(state / NAME)
 
 
 def pulled_at(state: Path) -> float | None:
-    """When it was pulled last, in seconds since the epoch; None: it is not."""
+    """Return when it was pulled last, in seconds since the epoch; None: it is not."""
     try:
         return os.lstat(state / NAME).st_mtime
     except OSError:

@@ -58,7 +58,7 @@ class EgressEventImport:
         self._answering = Answering(self.services)
 
     async def told(self, tx: AsyncConnection, key: str, action: Action) -> None:
-        """What becomes of the agent, and what is said in its thread; in the transaction that writes the action."""
+        """What happens to the agent, and what is said in its thread; in the transaction that writes the action."""
         if action.at < (await restored_backup.last(tx) or 0.0):
             # Told before the backup was put back, or of agents that are no more what they were then.
             return
@@ -177,5 +177,5 @@ class EgressEventImport:
 
 
 def _is_older(action: Action, row: AgentRow) -> bool:
-    """Whether the agent was launched anew since: what befell the launch before is over."""
+    """Return whether the agent was relaunched since: what happened to the launch before is over."""
     return row.started_at is not None and action.at < row.started_at

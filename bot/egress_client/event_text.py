@@ -56,7 +56,7 @@ _DONE = {
 
 
 def about(action: Action) -> list[str] | None:
-    """The agents that met a limit with this; None: it is no crossing."""
+    """Return the agents that met a limit with this; None: it is no crossing."""
     if action.action != "limit":
         return None
     named = action.detail.get("agents")
@@ -64,12 +64,12 @@ def about(action: Action) -> list[str] | None:
 
 
 def crossing(action: Action) -> str:
-    """What those are told."""
+    """Return what those are told."""
     return f"🔴 {_cause(action, 600)}"
 
 
 def told(action: Action, *, profile: str | None = None) -> str | None:
-    """What is said in the agent's thread; None: nothing, since whoever did it was answered.
+    """Return what is said in the agent's thread; None: nothing, since whoever did it was answered.
 
     Args:
         action: what was done.
@@ -85,25 +85,26 @@ def told(action: Action, *, profile: str | None = None) -> str | None:
 
 
 def is_attempt(action: Action) -> bool:
-    """Whether an agent tried what is closed to it whatever its budget, which it can do a thousand times."""
+    """Return whether an agent tried what is closed to it whatever its budget, which it can do a thousand times."""
     if action.by != EGRESS or action.action not in (denied_requests.REFUSED, denied_requests.ROUTE_REFUSED):
         return False
-    # The gate says which budget it was, if any; nobody else does.
+    # The gate says which budget it was, if any; no one else does.
     return "scope" not in action.detail
 
 
 def is_of_the_gate(action: Action) -> bool:
-    """Whether a request was refused by a budget, a cut-off, the emergency stop, or for want of an account."""
+    """Return whether a request was refused by a budget, a cut-off, the emergency stop, or for want of an account."""
     return action.by == EGRESS and action.action == denied_requests.REFUSED and "scope" in action.detail
 
 
 def is_of_the_pace(action: Action) -> bool:
-    """Whether a request was refused because more is used than may be by now, though the limit is not."""
+    """Return whether a request was refused because more is used than may be now, though the limit is not."""
     return action.by == EGRESS and action.action == denied_requests.REFUSED and action.detail.get("why") == PACE
 
 
 def quotes(text: str, action: Action) -> bool:
-    """Whether `text`, the end of a turn, gives this refusal as its reason. How much is used may be another number."""
+    """Return whether `text`, the end of a turn, gives this refusal as its reason. How much is used may be another
+    number."""
     return _gist(action.cause)[:_GIST] in _gist(text)
 
 

@@ -22,7 +22,8 @@ _LOOK_S = 1.0
 
 
 async def who_is_held(services: EgressServices) -> frozenset[str] | None:
-    """The agents of which nothing leaves now: cut off, stopped with all others, or their budget used up. None: all."""
+    """Return the agents of which nothing leaves now: cut off, stopped with all others, or their budget used up. None:
+    all."""
     standing = await _standing(services)
     if standing.get("estop"):
         return None
@@ -30,14 +31,14 @@ async def who_is_held(services: EgressServices) -> frozenset[str] | None:
 
 
 async def closed_by_people(services: EgressServices) -> frozenset[str] | None:
-    """The agents of which nothing leaves since a person closed their way out. None: nobody's does, by the emergency
-    stop."""
+    """Return the agents of which nothing leaves since a person closed their way out. None: no one's does, by the
+    emergency stop."""
     standing = await _standing(services)
     return None if standing.get("estop") else _commanded(standing)
 
 
 async def _standing(services: EgressServices) -> Mapping[str, Any]:
-    """What the egress says; nothing where it says nothing in time."""
+    """Return what the egress says; nothing where it says nothing in time."""
     with contextlib.suppress(TimeoutError, MusterError):
         async with asyncio.timeout(_LOOK_S):
             return (None if services.outlet is None else await services.outlet.standing()) or {}

@@ -30,11 +30,11 @@ class InsideEgress:
     _running: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     async def find(self) -> EgressControlClient | None:
-        """The one that runs; None: none does."""
+        """Return the one that runs; None: none does."""
         return self._client
 
     async def start(self) -> EgressControlClient:
-        """The one that runs, started if need be."""
+        """Return the one that runs, started if need be."""
         if self._client is None:
             from egress.daemon.egress_service import running
 

@@ -1,7 +1,7 @@
-"""From the egress's ledger into the register: in order, once, and without a gap that nobody hears of.
+"""From the egress's ledger into the register: in order, once, and without a gap that no one hears of.
 
 What was read and how far is written in one transaction. So a copier that is killed, or finds the register away, goes
-on where it was; the egress keeps its ledger and needs nobody meanwhile.
+on where it was; the egress keeps its ledger and needs no one meanwhile.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def page_of(answer: Mapping[str, Any]) -> Page:
 
 
 def weighed(sums: Sums, weights: Mapping[str, float] | None = None) -> float:
-    """What sums count, in weighted tokens, with factors as muster.yaml has them."""
+    """Return what sums count, in weighted tokens, with factors as muster.yaml has them."""
     return float(Weights.of(weights or {}).weigh(Tokens(**sums.kinds)))
 
 
@@ -212,7 +212,7 @@ class Copier:
             await self.told(tx, key, action)
 
     async def _missing(self, tx: AsyncConnection, what: str, last: int, seqs: Sequence[int]) -> None:
-        """Write down what should stand between the last row and these, and does not."""
+        """Write down what should be between the last row and these, and does not."""
         for seq in seqs:
             if seq != last + 1:
                 log.error("ledger.gap", ledger=self._at.ledger, kind=what, first=last + 1, last=seq - 1)
@@ -231,7 +231,7 @@ class Copier:
 
 
 def _of_limit(action: Action) -> dict[str, Any]:
-    """Which limit a request may pass that runs alone, as people write it."""
+    """Return which limit a request may pass that runs alone, as people write it."""
     if action.action != EXCESS:
         return {}
     told = {name: action.detail.get(name) for name in ("kind", "scope", "unit", "window")}

@@ -21,7 +21,7 @@ class WindowPort(Protocol):
         """Something was used, and is in the register."""
 
     async def paces(self) -> Sequence[PaceSettings]:
-        """What the egress holds agents to between one look and the next."""
+        """Return what the egress holds agents to between one look and the next."""
 
 
 class LimitListener(Protocol):

@@ -53,12 +53,12 @@ class NotEnded(MusterError):
 
 
 def places(paths: Paths) -> EgressPaths:
-    """Where the egress of an installation keeps what it knows, and is reached."""
+    """Return where the egress of an installation keeps what it knows, and is reached."""
     return EgressPaths(state=paths.state, sockets=paths.sockets)
 
 
 def command(paths: Paths) -> list[str]:
-    """The command line of the egress of an installation."""
+    """Return the command line of the egress of an installation."""
     return [
         sys.executable,
         "-P",
@@ -72,7 +72,7 @@ def command(paths: Paths) -> list[str]:
 
 
 def variables_of(settings: Settings) -> frozenset[str]:
-    """The variables in which accounts have their credentials."""
+    """Return the variables in which accounts have their credentials."""
     return frozenset(
         account.credential.name
         for account in settings.accounts.values()
@@ -81,13 +81,13 @@ def variables_of(settings: Settings) -> frozenset[str]:
 
 
 def listens(control: Path) -> bool:
-    """Whether somebody listens on this socket."""
+    """Return whether someone listens on this socket."""
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as asking:
         asking.setblocking(False)
         try:
             asking.connect(str(control))
         except BlockingIOError:
-            # So many wait already to be heard: somebody is there.
+            # So many wait already to be heard: someone is there.
             return True
         except OSError:
             return False
@@ -95,8 +95,8 @@ def listens(control: Path) -> bool:
 
 
 def pid_of(paths: Paths) -> int | None:
-    """The process of the egress that runs; None: none does. The lock is not touched, or one that starts would find it
-    taken."""
+    """Return the process of the egress that runs; None: none does. The lock is not touched, or one that starts would
+    find it taken."""
     try:
         pid = int(json.loads(places(paths).lock.read_bytes())["pid"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -106,7 +106,7 @@ def pid_of(paths: Paths) -> int | None:
 
 
 def command_of(pid: int) -> list[str]:
-    """A process's command line; empty where it is not to be had."""
+    """Return a process's command line; empty where it is not to be had."""
     try:
         content = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -115,7 +115,7 @@ def command_of(pid: int) -> list[str]:
 
 
 def environment_of(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
-    """What it may know of the environment of whoever starts it, with the variables `secrets`."""
+    """Return what it may know of the environment of whoever starts it, with the variables `secrets`."""
     return {**environment(environ), **{name: environ[name] for name in secrets if environ.get(name)}}
 
 
@@ -145,7 +145,7 @@ def spawn(paths: Paths, environ: Mapping[str, str], secrets: Iterable[str]) -> s
 
 
 def last_words(paths: Paths) -> str:
-    """What it printed, which is nothing while all is well."""
+    """Return what it printed, which is nothing while all is well."""
     try:
         words = _output(paths).read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip()
     except OSError:
@@ -169,7 +169,7 @@ class EgressProcess:
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     async def find(self) -> EgressControlClient | None:
-        """The one that runs; None: none does."""
+        """Return the one that runs; None: none does."""
         if self._child is not None and self._child.poll() is not None:
             log.warning("egress.ended", pid=self._child.pid, status=self._child.returncode)
             self._child = None
@@ -180,7 +180,7 @@ class EgressProcess:
         return self._client
 
     async def start(self) -> EgressControlClient:
-        """The one that runs, started if need be.
+        """Return the one that runs, started if need be.
 
         Raises:
             NotStarted: it does not come up.
@@ -220,7 +220,7 @@ class EgressProcess:
         return f"The egress (process {child.pid}) {ended}.{more}"
 
     async def is_outdated(self) -> bool:
-        """Whether the one that runs is of another version than this process."""
+        """Return whether the one that runs is of another version than this process."""
         pid = await asyncio.to_thread(pid_of, self.paths)
         words = [] if pid is None else await asyncio.to_thread(command_of, pid)
         return bool(words) and words[0] != sys.executable
@@ -267,7 +267,7 @@ async def stop(paths: Paths) -> bool:
             # It ended in the middle of its answer, or before.
             pass
     until = time.monotonic() + STOP_S
-    # It answers nobody any more before what is under way is settled and another may take its place.
+    # It answers no one any more before what is under way is settled and another may take its place.
     while listens(control) or (pid is not None and await asyncio.to_thread(pid_of, paths) == pid):
         if time.monotonic() > until:
             raise MusterError(f"The egress was told to stop and has not yet. See {places(paths).log}.")
@@ -276,7 +276,7 @@ async def stop(paths: Paths) -> bool:
 
 
 def silent(pid: int | None) -> str:
-    """What to say of an egress that does not answer, and how it is ended by hand."""
+    """Return what to say of an egress that does not answer, and how it is ended by hand."""
     if pid is None:
         return "The egress does not answer, and which process it is cannot be told. Look for `egress.process` with ps."
     return f"The egress (process {pid}) does not answer. `kill -9 {pid}` ends it; what completed is not lost."
@@ -318,7 +318,7 @@ def kill(paths: Paths) -> int:
 
 
 def _has_open(pid: int, path: os.PathLike[str]) -> bool:
-    """Whether a process has this very file open (proc(5), /proc/PID/fd)."""
+    """Return whether a process has this very file open (proc(5), /proc/PID/fd)."""
     try:
         wanted = os.stat(path)
         for number in os.listdir(f"/proc/{pid}/fd"):

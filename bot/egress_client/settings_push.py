@@ -53,12 +53,12 @@ class HeldLimit:
 
     @property
     def is_whole(self) -> bool:
-        """All of an account's own window: it bounds nothing, and may say when the window begins anew."""
+        """All of an account's own window: it bounds nothing, and may say when the window resets."""
         return self.unit == "share" and self.scope == f"account:{self.of}" and self.amount >= 1
 
 
 def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]) -> tuple[HeldLimit, ...]:
-    """Every limit that does not belong to one launch, shares of accounts' windows among them.
+    """Return every limit that does not belong to one launch, shares of accounts' windows among them.
 
     Args:
         settings: of muster.yaml.
@@ -93,7 +93,8 @@ def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[
 def limits_of(
     settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]
 ) -> tuple[LimitSettings, ...]:
-    """Those of them that are in tokens or money: what a share of a provider's window comes to is learned (bot.pacing).
+    """Return those of them that are in tokens or money: what a share of a provider's window comes to is learned
+    (bot.pacing).
 
     Args:
         settings: of muster.yaml.
@@ -104,7 +105,7 @@ def limits_of(
 
 
 def limit_settings(limit: HeldLimit) -> LimitSettings:
-    """A limit in tokens or money, as the egress has it."""
+    """Return a limit in tokens or money, as the egress has it."""
     return LimitSettings.model_validate(
         {
             "kind": limit.kind,
@@ -119,7 +120,7 @@ def limit_settings(limit: HeldLimit) -> LimitSettings:
 
 
 def held_of(row: BudgetRow) -> HeldLimit:
-    """A limit given by command."""
+    """Return a limit given by command."""
     kind, scope = addressed(row.scope)
     return HeldLimit(
         kind=kind,
@@ -150,14 +151,14 @@ def understood(limits: Sequence[LimitSettings], status: Mapping[str, Any]) -> tu
 
 
 def addressed(scope: str) -> tuple[LimitKind, str]:
-    """What a scope of commands is to the egress: what kind of limit, on which of its scopes."""
+    """Return what a scope of commands is to the egress: what kind of limit, on which of its scopes."""
     if scope == EACH_AGENT:
         return "allowance", "host"
     return ("allowance", scope) if scope.startswith("agent:") else ("pool", scope)
 
 
 def scope_of(kind: str, scope: str) -> str:
-    """The other way round: how people write the scope of a limit."""
+    """Return the other way round: how people write the scope of a limit."""
     return EACH_AGENT if (kind, scope) == ("allowance", "host") else scope
 
 
@@ -188,7 +189,7 @@ def egress_settings(
 
 
 def registration(asked: WayAsked) -> AgentRegistration:
-    """What the egress is told of an agent."""
+    """Return what the egress is told of an agent."""
     return AgentRegistration(
         agent=asked.agent,
         launch_id=asked.launch_id,
@@ -218,7 +219,7 @@ def registration(asked: WayAsked) -> AgentRegistration:
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The secrets that only this process can look up, since it has the environment; by their reference."""
+    """Return the secrets that only this process can look up, since it has the environment; by their reference."""
     found: dict[str, str] = {}
     for account in settings.accounts.values():
         reference = account.credential

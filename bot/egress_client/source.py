@@ -12,17 +12,17 @@ class EgressSource(Protocol):
     """Where an egress is to be had: a process of its own, or, in tests, this one."""
 
     async def find(self) -> EgressControlClient | None:
-        """The one that runs; None: none does."""
+        """Return the one that runs; None: none does."""
 
     async def start(self) -> EgressControlClient:
-        """The one that runs, started if need be.
+        """Return the one that runs, started if need be.
 
         Raises:
             MusterError: it does not come up; the message says why, and what to do.
         """
 
     async def is_outdated(self) -> bool:
-        """Whether the one that runs is of another version than this process."""
+        """Return whether the one that runs is of another version than this process."""
 
     async def stop(self) -> None:
         """End the one that runs, in good order."""

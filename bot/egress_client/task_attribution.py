@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 async def believed(tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-    """The same requests; those for a task that their agent never had are for none.
+    """Return the same requests; those for a task that their agent never had are for none.
 
     Asks once for a whole page, and a second time only where a task was given to more than one agent or is not known.
 

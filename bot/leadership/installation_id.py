@@ -47,14 +47,14 @@ class Homes:
     shared: bool
 
     def is_ours(self, row: AgentRow) -> bool:
-        """Whether its processes are this installation's to see to."""
+        """Return whether its processes are this installation's to see to."""
         if not self.shared:
             return True
         return row.home == self.own if row.home is not None else row.host == self.host
 
 
 async def settled(store: Store, home: str) -> Homes:
-    """Who is ours in `store`; agents of this host from before installations were told apart are, from now on."""
+    """Return who is ours in `store`; agents of this host from before installations were told apart are, from now on."""
     homes = Homes(home, socket.gethostname(), store.is_shared)
     if homes.shared:
         async with store.read() as tx:
@@ -66,7 +66,7 @@ async def settled(store: Store, home: str) -> Homes:
 
 
 def word_of(file: Path) -> str:
-    """The word that tells an installation from every other, drawn when it is first asked for.
+    """Return the word that tells an installation from every other, drawn when it is first asked for.
 
     It lies with the installation's state, so that it stays when the machine gets another name.
     """

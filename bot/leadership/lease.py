@@ -44,7 +44,7 @@ HOLD = declare("register.hold")
 
 #: The lease; no agent can be called so.
 NAME = "muster:orchestrator"
-#: Seconds that it lasts, and after which it is renewed: in a file, which nobody else reaches, and on a server.
+#: Seconds that it lasts, and after which it is renewed: in a file, which no one else reaches, and on a server.
 DURATION, RENEW = 60.0, 15.0
 SHARED_DURATION, SHARED_RENEW = 20.0, 5.0
 #: The end of a lease that its holder let go of.
@@ -58,7 +58,7 @@ class RegisterInUse(UserError):
 
 
 class LeadLost(UserError):
-    """Another orchestrator leads with the register by now."""
+    """Another orchestrator leads with the register now."""
 
 
 class Succession(Protocol):
@@ -72,7 +72,7 @@ class Tenure:
     """The time for which this process leads."""
 
     lease: Lease
-    #: Who led before; None: nobody ever did.
+    #: Who led before; None: no one ever did.
     before: Lease | None
 
 
@@ -82,7 +82,7 @@ def whereabouts(state: Path) -> str:
 
 
 async def time_of(tx: AsyncConnection, store: Store, clock: Callable[[], float]) -> float:
-    """The time by which leases run out: the server's, where several machines see it; seconds since the epoch."""
+    """Return the time by which leases run out: the server's, where several machines see it; seconds since the epoch."""
     if not store.is_shared:
         return clock()
     now: float = (await tx.execute(_SERVERS_TIME)).scalar_one()
@@ -131,7 +131,7 @@ async def held(
 
 
 async def keep(store: Store, tenure: Tenure, clock: Callable[[], float]) -> None:
-    """Renew it for as long as it is not lost; a register that is away is nobody's.
+    """Renew it for as long as it is not lost; a register that is away is no one's.
 
     Raises:
         LeadLost: another orchestrator leads, since this process was away for too long.

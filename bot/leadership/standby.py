@@ -45,7 +45,8 @@ Move = Literal["wait", "lead", "end"]
 
 
 def move(lease: Lease | None, now: float, *, ours: bool, locked: bool, watched: bool = True) -> Move:
-    """What follows from what is seen: to wait, to lead, or to end the process of this installation that is silent.
+    """Return what follows from what is seen: to wait, to lead, or to end the process of this installation that is
+    silent.
 
     Args:
         lease: who leads, or led last.
@@ -110,7 +111,7 @@ class Standby:
             await store.close()
 
     async def _open(self, stop: asyncio.Event) -> Store | None:
-        """The register, as soon as it is there; None: it was told to stop."""
+        """Return the register, as soon as it is there; None: it was told to stop."""
         while not stop.is_set():
             try:
                 return await open_register(self.settings, self.environ)

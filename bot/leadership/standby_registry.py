@@ -80,7 +80,7 @@ async def note(store: Store, state: Path, before: Lease | None = None) -> Lease:
 
 
 async def others(tx: AsyncConnection, store: Store, state: Path, clock: Callable[[], float]) -> list[Lease]:
-    """Who stands by now, besides this process, which may just have done so; `acquired_at` says since when.
+    """Return who stands now, besides this process, which may just have done so; `acquired_at` says since when.
 
     Raises:
         RegisterError: the register cannot be read.

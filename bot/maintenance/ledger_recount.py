@@ -1,4 +1,4 @@
-"""The ledger's sums, counted anew from its rows: some days each hour, and in time all of them."""
+"""The ledger's sums, recounted from its rows: some days each hour, and in time all of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What is thrown away to keep an installation small, oldest first: files for chat and from chat, and logs.
 
-Nothing goes that somebody still waits for: a file that is not sent yet, a picture that an agent has not got yet.
+Nothing goes that someone still waits for: a file that is not sent yet, a picture that an agent has not got yet.
 Journals are `bot.agents.service.Agents.prune`'s, which knows how far they were told.
 """
 
@@ -43,7 +43,7 @@ class KeptFile:
 
 
 def superfluous(files: Iterable[KeptFile], *, before: float, limit: int, wanted: Collection[Path]) -> list[Path]:
-    """Which files go: those from before `before`, and of the others the oldest until `limit` bytes are left."""
+    """Return which files go: those from before `before`, and of the others the oldest until `limit` bytes are left."""
     gone = []
     left = sorted(files, key=lambda file: (file.at, file.path.name))
     total = sum(file.size for file in left)

@@ -1,4 +1,4 @@
-"""What is thrown away once an hour because nobody needs it any more: rows of the register, and files for chat."""
+"""What is thrown away once an hour because no one needs it any more: rows of the register, and files for chat."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KEEP_FILES = 14 * 86_400.0
 
 
 async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: int = 10**9) -> None:
-    """Forget what nobody needs any more, in the register and of files for chat, of which `files` bytes stay."""
+    """Forget what no one needs any more, in the register and of files for chat, of which `files` bytes stay."""
     now = clock()
     await retention.sweep(store, now)
     for forget, kept_s in (

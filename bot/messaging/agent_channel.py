@@ -52,11 +52,11 @@ class Voice:
         return Titles(self.capabilities, self.clock)
 
     def thread(self, row: AgentRow) -> MessagePlace:
-        """The agent's own thread."""
+        """Return the agent's own thread."""
         return MessagePlace(row.connector, thread_of=row.thread_key)
 
     def place_of(self, row: AgentRow, message: AgentMessage | None) -> MessagePlace:
-        """Where a message to the agent is answered."""
+        """Return where a message to the agent is answered."""
         if message is not None and message.connector and message.answer_in:
             return MessagePlace(message.connector, conversation=message.answer_in)
         return self.thread(row)
@@ -71,7 +71,7 @@ class Voice:
         return MessagePlace(message.connector, conversation=message.conversation)
 
     async def place(self, tx: AsyncConnection, row: AgentRow, message_id: str | None) -> MessagePlace:
-        """Where the message of this id is answered."""
+        """Return where the message of this id is answered."""
         message = await agent_messages.get(tx, message_id) if message_id is not None else None
         return self.place_of(row, message)
 
@@ -90,7 +90,7 @@ class Voice:
         await self.titles.show(tx, row.name, spoken=True)
 
     async def say(self, tx: AsyncConnection, key: str, text: str, place: MessagePlace) -> None:
-        """Say something that nobody waits for."""
+        """Say something that no one waits for."""
         await self.speak(tx, key, text, place, priority=Priority.PROGRESS)
 
     async def speak(
@@ -148,7 +148,7 @@ class Voice:
             tx: the transaction in which it ends.
             key: of the question.
             text: how it ended.
-            below: what was said before the answers stays, and this stands below it.
+            below: what was said before the answers stays, and this is below it.
         """
         for each in self.bridge.keys(key):
             asked = await outbox.get(tx, each)
@@ -199,7 +199,7 @@ class Voice:
 
 
 def by(agent: str, outbound: Outbound) -> Outbound:
-    """The same as words of an agent's."""
+    """Return the same as words of an agent's."""
     match outbound.content:
         case Message() as message:
             return replace(outbound, content=replace(message, byline=agent))
@@ -210,5 +210,5 @@ def by(agent: str, outbound: Outbound) -> Outbound:
 
 
 def nameless(row: AgentRow, text: str) -> str | None:
-    """The agent's name, where what is said of it does not have it anyway."""
+    """Return the agent's name, where what is said of it does not have it anyway."""
     return None if row.name in text else row.name

@@ -85,7 +85,7 @@ class Pictures:
 
 
 def encoded(picture: Mapping[str, object]) -> dict[str, str]:
-    """A picture that was kept, as the control protocol takes it.
+    """Return a picture that was kept, as the control protocol takes it.
 
     Raises:
         OSError: it cannot be read.

@@ -1,8 +1,8 @@
 """The rooms that mirror the fleet's. What is said in one of them is said in the others, and what operators are asked
-stands in all of them.
+is in all of them.
 
 A copy is a row of the outbox as any other, under the key of what it is a copy of and the name of its connector. So it
-stands once, whatever dies in between, and can be found again after a restart.
+exists once, whatever dies in between, and can be found again after a restart.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def _as_named(connector: str, name: str) -> str:
 
 
 def original(key: str) -> str:
-    """The key of what a message of ours is a copy of; of anything else, its own."""
+    """Return the key of what a message of ours is a copy of; of anything else, its own."""
     return key.partition(_AT)[0]
 
 
 def copy_key(key: str, connector: str) -> str:
-    """The key of a copy on another connector."""
+    """Return the key of a copy on another connector."""
     return f"{key}{_AT}{connector}"
 
 
@@ -48,7 +48,7 @@ class Bridge:
     """From a connector and what muster.yaml calls a room there to the conversation that it is."""
 
     def joins(self, place: MessagePlace) -> bool:
-        """Whether what is said there is said elsewhere, too."""
+        """Return whether what is said there is said elsewhere, too."""
         return any(self._is(room, place) for room in self.rooms)
 
     def spread(self, key: str, place: MessagePlace) -> tuple[tuple[str, MessagePlace], ...]:
@@ -66,17 +66,18 @@ class Bridge:
         return ((key, place), *copies, (copy_key(key, also.connector), also))
 
     def keys(self, key: str) -> tuple[str, ...]:
-        """All keys under which something may stand that was said or asked under `key`, however it was bridged then."""
+        """Return all keys under which something may stand that was said or asked under `key`, however it was bridged
+        then."""
         return (key, *(copy_key(key, name) for name in self.connectors))
 
     def who(self, identity: str) -> str:
-        """Somebody who is spoken of in another room than theirs (Markdown)."""
+        """Someone who is spoken of in another room than theirs (Markdown)."""
         connector, _, person = identity.partition(":")
         name = self.people.get(identity)
         return f"{markdown.code(markdown.one_line(name or person, 120))} on **{connector}**"
 
     def connector_of(self, identity: str) -> str | None:
-        """The connector that somebody is known by; None: they came through none."""
+        """Return the connector that someone is known by; None: they came through none."""
         name, colon, _ = identity.partition(":")
         return name if colon and name in self.connectors else None
 

@@ -60,7 +60,10 @@ class Composer:
         buttons: tuple[Button, ...] = (),
         private: bool = False,
     ) -> list[Outbound]:
-        """The messages that say `markdown`. The buttons are under the first; what is `private`, all of them are."""
+        """Return the messages that say `markdown`.
+
+        The buttons are under the first; what is `private`, all of them are.
+        """
         markdown = rendering.shown(markdown)
         limit = _room(can)
         if _size(markdown) <= limit:
@@ -87,7 +90,7 @@ class Composer:
         ]
 
     def begin(self, key: str, markdown: str, place: MessagePlace, can: Capabilities, *, emphasis: Emphasis) -> Outbound:
-        """The first message of a text that is still growing."""
+        """Return the first message of a text that is still growing."""
         markdown = rendering.shown(markdown)
         limit = _room(can)
         shown = markdown if _size(markdown) <= limit else latest(markdown, limit)
@@ -145,7 +148,7 @@ class Composer:
 
 
 def latest(markdown: str, limit: int) -> str:
-    """The end of a text that is still growing and has become too long for a message."""
+    """Return the end of a text that is still growing and has become too long for a message."""
     return f"…{markdown[-limit // 4 :]}"
 
 
@@ -155,13 +158,13 @@ def _size(text: str) -> int:
 
 
 def _room(can: Capabilities) -> int:
-    """How long the text of one message may be."""
+    """Return how long the text of one message may be."""
     return int(can.max_text * _TEXT_SHARE) if can.html else can.max_text
 
 
 def _message(markdown: str, can: Capabilities, emphasis: Emphasis, reply_to: str | None = None) -> Message:
-    """The message; without its HTML where nobody reads that, or marks made it so long that the connector would not
-    take both."""
+    """Return the message; without its HTML where no one reads that, or marks made it so long that the connector would
+    not take both."""
     if not can.html:
         return Message(text=rendering.shown(markdown), emphasis=emphasis, reply_to=reply_to)
     message = rendering.message(markdown, emphasis=emphasis, reply_to=reply_to)
@@ -192,7 +195,8 @@ class _Fence:
 
 
 def _fence_after(fence: _Fence | None, line: str, limit: int) -> _Fence | None:
-    """The fenced block that is open after `line`. One whose marks would fill an eighth of `limit` counts as text."""
+    """Return the fenced block that is open after `line`. One whose marks would fill an eighth of `limit` counts as
+    text."""
     found = _FENCE.fullmatch(line)
     if found is None:
         return fence
@@ -205,7 +209,7 @@ def _fence_after(fence: _Fence | None, line: str, limit: int) -> _Fence | None:
 
 
 def beginning(markdown: str, limit: int) -> str:
-    """The first lines of a long text, and how much more there is."""
+    """Return the first lines of a long text, and how much more there is."""
     lines = markdown.lstrip("\n")[: max(1, min(limit, 2000) * 3 // 4 - 40)].splitlines()[:_HEAD_LINES]
     fence: _Fence | None = None
     for line in lines:
@@ -250,7 +254,7 @@ def _closed(piece: str, fence: _Fence | None) -> str:
 
 
 def _cut(line: str, room: int) -> int:
-    """Where to cut a line that is too long: at `room`, or earlier where the rest would begin as a fence does."""
+    """Return where to cut a line that is too long: at `room`, or earlier where the rest would begin as a fence does."""
     if line[room] not in "`~ \t":
         return room
     earlier = len(line[:room].rstrip("`~ \t")) - 1

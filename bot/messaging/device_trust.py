@@ -26,7 +26,7 @@ _LONGEST_NAME = 40
 
 
 async def listed(ctx: Context[MessagingServices], connector: str | None) -> Reply:
-    """The devices that are known."""
+    """Return the devices that are known."""
     found = [(name, device) for name, keeper in _keepers(ctx, connector).items() for device in await keeper.devices()]
     data = [_as_json(name, device) for name, device in found]
     if not found:

@@ -1,7 +1,7 @@
 """What people say in a room that others mirror, carried into those: who said it and where, and quoted, so that nothing
 of it can be taken for a command or for words of Muster's own.
 
-What is carried is keyed to the event that it comes from, and stands once. Edits and deletions change the copy.
+What is carried is keyed to the event that it comes from, and exists once. Edits and deletions change the copy.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ MIRROR = declare("chat.mirror")
 
 
 def mirror_key(connector: str, event_id: str) -> str:
-    """The key of the copies of what somebody said, the room's name behind it (`bot.messaging.bridge.Bridge.spread`)."""
+    """Return the key of the copies of what someone said, the room's name behind it
+    (`bot.messaging.bridge.Bridge.spread`)."""
     digest = hashlib.blake2s(f"{connector}\0{event_id}".encode(), digest_size=10).hexdigest()
     return f"b/{digest}"
 
 
 def to(who: str, text: str) -> str:
-    """What somebody was answered, as the other rooms show it (Markdown)."""
+    """Return what someone was answered, as the other rooms show it (Markdown)."""
     return f"↳ to {who}:\n\n{text}"
 
 
 def of(agent: str, text: str) -> str:
-    """What an agent says to somebody who wrote to it from elsewhere (Markdown)."""
+    """Return what an agent says to someone who wrote to it from elsewhere (Markdown)."""
     return f"**{agent}**:\n\n{text}"
 
 
 def quoted(who: str, text: str, attachments: tuple[Attachment, ...] = ()) -> str:
-    """What somebody said, as the other rooms show it (Markdown)."""
+    """Return what someone said, as the other rooms show it (Markdown)."""
     # Files stay where they are: the other chat system's people have no access to them there.
     files = [
         f"📎 {markdown.code(markdown.one_line(each.name))} ({markdown.code(markdown.one_line(each.media_type))})"

@@ -9,12 +9,12 @@ ANSWER: Final = "c/"
 
 
 def answer_key(run_id: str) -> str:
-    """The outbox key of the answer to a command."""
+    """Return the outbox key of the answer to a command."""
     return f"{ANSWER}{run_id}"
 
 
 def end_key(thread_key: str) -> str:
-    """The outbox key of what the message that opened a task's thread says last."""
+    """Return the outbox key of what the message that opened a task's thread says last."""
     return f"{thread_key}/over"
 
 

@@ -1,6 +1,6 @@
-"""What of ours an event in chat is about: a message that somebody reacts to, a thread that somebody writes in.
+"""What of ours an event in chat is about: a message that someone reacts to, a thread that someone writes in.
 
-Somebody may answer before we have written down what the chat system calls our message or thread, most of all when a
+Someone may answer before we have written down what the chat system calls our message or thread, most of all when a
 crash came in between. So while any send is undecided that an event may be about, the event waits for it.
 """
 
@@ -35,7 +35,7 @@ class Utterances:
     async def find(
         self, connector: str, begins: Sequence[str], look: Callable[[AsyncConnection], Awaitable[Row | None]]
     ) -> Row | None:
-        """What `look` finds of what we said; None when it is not ours.
+        """Return what `look` finds of what we said; None when it is not ours.
 
         Args:
             connector: where it was said.

@@ -13,7 +13,7 @@ def put(path: Path, content: bytes) -> None:
     """Write a file, with the folders that it is in.
 
     Raises:
-        OSError: it cannot be written; what stood there still does.
+        OSError: it cannot be written; what was there still does.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_suffix(".part")

@@ -1,6 +1,6 @@
 """How far a long command has got, in one message of the chat that it was given in.
 
-A command says it by `Context.progress`. Of a quick one nothing is shown. After a while one message stands in the
+A command says it by `Context.progress`. Of a quick one nothing is shown. After a while one message is in the
 conversation, and is changed as the command gets on. The answer is a message of its own, since that is what people are
 notified of and what is said exactly once; this one then gets a last word, in the transaction that has the answer.
 

@@ -1,4 +1,4 @@
-"""What is said to who wrote an event: in its conversation, and under keys that come from it, so that it stands once."""
+"""What is said to who wrote an event: in its conversation, and under keys that come from it, so that it exists once."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ _CLOSED = {"done": "☑️ {}: confirmed.", "failed": "☑️ {}: confirmed.", "
 
 
 def derived_id(kind: str, inbound: Inbound) -> str:
-    """The id of what an event causes: the same whenever the event is looked at."""
+    """Return the id of what an event causes: the same whenever the event is looked at."""
     digest = hashlib.blake2s(f"{inbound.connector}\0{inbound.event_id}".encode(), digest_size=10).hexdigest()
     return f"{kind}{digest}"
 
 
 def confirmation_key(run_id: str) -> str:
-    """The outbox key of the message that asks whether a command is really meant."""
+    """Return the outbox key of the message that asks whether a command is really meant."""
     return f"confirm/{run_id}"
 
 
 def was_pressed(inbound: Inbound) -> bool:
-    """Whether somebody pressed a button."""
+    """Return whether someone pressed a button."""
     return isinstance(inbound.body, Reaction) and inbound.body.pressed
 
 
@@ -87,8 +87,8 @@ class Replies:
             text: the answer (Markdown).
             elsewhere: what the other rooms show of it, where that is something else.
             buttons: below it, where it is answered by them.
-            private: it concerns nobody but its author, who may be told alone where a button was pressed.
-            into: a message that opens a thread stands under `key` there, and is to read so.
+            private: it concerns no one but its author, who may be told alone where a button was pressed.
+            into: a message that opens a thread is under `key` there, and is to read so.
         """
         private = private and was_pressed(inbound)
         for at_key, at, here in self._places(inbound, key):
@@ -111,7 +111,7 @@ class Replies:
                 await outbox.put(tx, outbound, self.services.clock())
 
     async def _complete(self, tx: AsyncConnection, key: str, text: str, place: MessagePlace) -> None:
-        """Have the message under `key` that opened a thread read as the answer, unless it says already what became of
+        """Have the message under `key` that opened a thread read as the answer, unless it says already what happened to
         it all."""
         if await outbox.get(tx, end_key(key)) is not None:
             return
@@ -129,7 +129,7 @@ class Replies:
         return [(each, at, at == place) for each, at in self.services.bridge.spread(key, place)]
 
     async def outcome(self, tx: AsyncConnection, inbound: Inbound, outcome: RunOutcome) -> None:
-        """Answer with what became of a command; of one that waits for a confirmation, ask for it."""
+        """Answer with what happened to a command; of one that waits for a confirmation, ask for it."""
         if outcome.state != "confirming":
             answer = answer_key(outcome.run_id)
             stands = await outbox.get(tx, answer)
@@ -175,12 +175,12 @@ class Replies:
         await outbox.put(tx, place.outbound(f"{key}/closed", content, Priority.RECEIPT), self.services.clock())
 
     async def finish(self, tx: AsyncConnection, arrival: Arrival, outcome: RunOutcome) -> None:
-        """Finish the event that gave a command, with what became of it."""
+        """Finish the event that gave a command, with what happened to it."""
         await self.outcome(tx, arrival.inbound, outcome)
         await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
 
     def headway(self, inbound: Inbound) -> Headway:
-        """How far the command has got that an event gave."""
+        """Return how far the command has got that an event gave."""
         place = MessagePlace(inbound.connector, conversation=inbound.conversation)
         return Headway(self.services, self.speaker, place, derived_id("p", inbound))
 

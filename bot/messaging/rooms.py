@@ -20,7 +20,7 @@ MainRoom: TypeAlias = "Callable[[], tuple[str, str]]"
 
 
 async def fleet_room(tx: AsyncConnection, main_room: MainRoom) -> MessagePlace | None:
-    """The main room, or the newest agent's where nobody said which is the main one; None: there is none yet.
+    """Return the main room, or the newest agent's where no one said which is the main one; None: there is none yet.
 
     Raises:
         RegisterError: the register cannot be read.

@@ -35,22 +35,22 @@ SWEEP = declare("titles.sweep")
 UP: Final = "🟢"
 #: It is up, and asks something of an operator.
 ASKS: Final = "✋"
-#: Nobody knows: its agent host does not answer.
+#: No one knows: its agent host does not answer.
 UNKNOWN: Final = "❔"
-#: Kinds of questions that nobody needs to answer: what they are about goes on by itself.
+#: Kinds of questions that no one needs to answer: what they are about goes on by itself.
 OFFERS: Final = frozenset({"held"})
 _ENDED: Final = {"failed": "❌", "frozen": "❄️", "stopped": "⏹"}
 
 
 def title_of(name: str, state: str, *, asks: bool) -> Retitle:
-    """What the thread of an agent in this state is called. That of one that was stopped is put away."""
+    """Return what the thread of an agent in this state is called. That of one that was stopped is put away."""
     mark = _ENDED.get(state) or (UNKNOWN if state == "unknown" else ASKS if asks else UP)
     return Retitle(title=f"{mark} {name}", archived=state == "stopped")
 
 
 def name_in(title: str) -> str:
-    """The agent whose thread was opened under this title, with a mark or without. For threads of which nobody wrote
-    down whose they are."""
+    """Return the agent whose thread was opened under this title, with a mark or without. For threads of which no one
+    wrote down whose they are."""
     return title.rpartition(" ")[2]
 
 
@@ -60,12 +60,12 @@ class Titles:
     clock: Callable[[], float]
 
     def has(self, connector: str) -> bool:
-        """Whether threads have names there that change."""
+        """Return whether threads have names there that change."""
         can = self.capabilities(connector)
         return can.threads and can.titles
 
     def first(self, row: AgentRow) -> str:
-        """What the thread of an agent that is being launched is called from the beginning."""
+        """Return what the thread of an agent that is being launched is called from the beginning."""
         return title_of(row.name, row.state, asks=False).title if self.has(row.connector) else row.name
 
     async def opened(self, tx: AsyncConnection, row: AgentRow) -> None:

@@ -36,7 +36,7 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
     is said anywhere else is for the orchestrator.
 
     Raises:
-        UserError: nobody.
+        UserError: no one.
     """
     opener = None
     if inbound.parent is not None:
@@ -70,10 +70,10 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
 
 
 def _holder(task: Task | None, task_id: str, rows: Mapping[str, AgentRow]) -> AgentRow:
-    """The agent that words in a task's thread go to.
+    """Return the agent that words in a task's thread go to.
 
     Raises:
-        UserError: nobody has the task.
+        UserError: no one has the task.
     """
     name = f"`{task_id}`"
     if task is None:
@@ -93,22 +93,22 @@ def _holder(task: Task | None, task_id: str, rows: Mapping[str, AgentRow]) -> Ag
 
 
 async def agent_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
-    """The name of the agent whose thread this is; None: nobody's."""
+    """Return the name of the agent whose thread this is; None: no one's."""
     opener = await outbox.by_conversation(tx, connector, conversation)
     owner = None if opener is None else await owner_of(tx, opener)
     return owner.name if owner is not None and owner.kind == "agent" else None
 
 
 async def task_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
-    """The id of the task whose thread this is; None: no task's."""
+    """Return the id of the task whose thread this is; None: no task's."""
     opener = await outbox.by_conversation(tx, connector, conversation)
     owner = None if opener is None else await owner_of(tx, opener)
     return owner.name if owner is not None and owner.kind == "task" else None
 
 
 async def room_of(tx: AsyncConnection, connector: str, conversation: str) -> str:
-    """The room that a conversation is in: of an agent's thread the one where its newest thread is, of a task's the one
-    where the task was asked for; of what is no thread of ours, itself."""
+    """Return the room that a conversation is in: of an agent's thread the one where its newest thread is, of a task's
+    the one where the task was asked for; of what is no thread of ours, itself."""
     opener = await outbox.by_conversation(tx, connector, conversation)
     owner = None if opener is None else await owner_of(tx, opener)
     if opener is None or owner is None:
@@ -118,7 +118,7 @@ async def room_of(tx: AsyncConnection, connector: str, conversation: str) -> str
 
 
 async def owner_of(tx: AsyncConnection, opener: Row) -> Owner | None:
-    """Whose thread a message opened."""
+    """Return whose thread a message opened."""
     if (found := await thread_owners.of(tx, opener.key)) is not None:
         return found
     # Those of agents that were opened before that was written down are called by their names.

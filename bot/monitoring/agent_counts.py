@@ -1,4 +1,4 @@
-"""Counting agents for those who see the fleet at a glance: when something happened, and only while somebody watches."""
+"""Counting agents for those who see the fleet at a glance: when something happened, and only while someone watches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CHATTER: Final = frozenset({"text", "thought", "tool", "plan", "usage"})
 
 
 def counted(views: Iterable[AgentView]) -> AgentCounts:
-    """How many are at what. Agents of other installations are not ours to count."""
+    """Return how many are at what. Agents of other installations are not ours to count."""
     states = Counter(view.liveness.state for view in views if not view.elsewhere)
     return AgentCounts(
         working=states["working"] + states["starting"],
@@ -66,7 +66,7 @@ class Changes:
         self._states: dict[object, object] = {}
 
     def has(self, event: Mapping[str, Any]) -> bool:
-        """Whether this one can; to be asked of each in turn."""
+        """Return whether this one can; to be asked of each in turn."""
         if event.get("type") == "status":
             agent, state = event.get("agent"), event.get("state")
             same = self._states.get(agent) == state

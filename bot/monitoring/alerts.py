@@ -92,7 +92,7 @@ class Alarms:
         return await self.fleet_room(tx)
 
     async def _copies(self, tx: AsyncConnection, piece: News) -> list[tuple[str, MessagePlace]]:
-        """Where else a permission request stands that is soon denied, and under which key it is told there."""
+        """Return where else a permission request stands that is soon denied, and under which key it is told there."""
         if not (isinstance(piece, Told) and piece.findings[0].kind == "expiring"):
             return []
         approval = await approvals.get(tx, piece.findings[0].subject)
@@ -105,11 +105,11 @@ class Alarms:
         return found
 
     async def fleet_room(self, tx: AsyncConnection) -> MessagePlace | None:
-        """Where the fleet is spoken of; None: there is no room yet."""
+        """Return where the fleet is spoken of; None: there is no room yet."""
         return await rooms.fleet_room(tx, self.main_room)
 
     async def _beside(self, tx: AsyncConnection, row: AgentRow, piece: News) -> MessagePlace:
-        """The agent's thread; for a permission request, where its question stands."""
+        """Return the agent's thread; for a permission request, where its question stands."""
         if isinstance(piece, Told) and piece.findings[0].kind == "expiring":
             approval = await approvals.get(tx, piece.findings[0].subject)
             question = await outbox.get(tx, approval.outbox_key) if approval is not None else None
@@ -120,7 +120,7 @@ class Alarms:
 
 
 async def _is_told_otherwise(tx: AsyncConnection, piece: Over) -> bool:
-    """Whether the agent's thread says anyway what became of it: it was stopped, it failed, it is gone."""
+    """Return whether the agent's thread says anyway what happened to it: it was stopped, it failed, it is gone."""
     row = await agents.get(tx, piece.agent)
     return row is None or row.wanted != "running" or row.state in {"failed", "stopped"}
 
@@ -129,7 +129,7 @@ async def _is_told_otherwise(tx: AsyncConnection, piece: Over) -> bool:
 
 
 def command_for(finding: HealthFinding) -> str:
-    """The command that helps, as it is typed behind the prefix."""
+    """Return the command that helps, as it is typed behind the prefix."""
     name = finding.agent
     match finding.kind:
         case "silent" | "failed":
@@ -151,7 +151,7 @@ def command_for(finding: HealthFinding) -> str:
 
 
 def text(piece: News, now: float) -> str:
-    """What is said, as Markdown with command lines in it (`bot.commands.syntax`)."""
+    """Return what is said, as Markdown with command lines in it (`bot.commands.syntax`)."""
     match piece:
         case Over():
             return _over(piece, now)

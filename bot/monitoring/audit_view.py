@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def text(rows: Sequence[AuditRow], *, limit: int) -> str:
-    """A table, oldest first."""
+    """Return a table, oldest first."""
     if not rows:
         return "Nothing was done in that time."
     lines = [

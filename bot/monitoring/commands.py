@@ -105,7 +105,7 @@ async def operator_set(
     from database.queries.chat.operator_permissions import OperatorRow
 
     settings = ctx.services.settings
-    # What was given to somebody on a connector that is gone can be taken away all the same.
+    # What was given to someone on a connector that is gone can be taken away all the same.
     if permission != "none":
         problem = identities.problem(identity, identities.configured(settings))
         if problem is not None:

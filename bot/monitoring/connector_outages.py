@@ -1,6 +1,6 @@
 """Tells in the other chat systems that one is out of reach, once, and in all of them when it is back.
 
-Who sits in the one that is out sees nothing happen; who sits in another would wonder why nobody answers there.
+Who sits in the one that is out sees nothing happen; who sits in another would wonder why no one answers there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ PATIENCE_S: Final = 300.0
 
 
 def is_out(health: Health) -> bool:
-    """Whether people there are not heard or cannot be answered. A place of this user's own is left when they leave."""
+    """Return whether people there are not heard or cannot be answered. A place of this user's own is left when they
+    leave."""
     unseen = health.reachable is None and health.last_seen is None
     wrong = health.reachable is False or health.authenticated is False or health.impaired or unseen
     return wrong and health.kind not in OWN_ROOMS

@@ -1,4 +1,4 @@
-"""What the watchdog sees: the agents of the register, what they ask, the roster, and hosts that nobody knows of."""
+"""What the watchdog sees: the agents of the register, what they ask, the roster, and hosts that no one knows of."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Lookout:
     redact: Callable[[str], str]
 
     async def look(self) -> FleetView:
-        """The fleet as it is known now.
+        """Return the fleet as it is known now.
 
         Raises:
             RegisterError: the register cannot be used.
@@ -82,7 +82,7 @@ class Lookout:
         )
 
     def _changed(self, views: Sequence[AgentView]) -> list[str]:
-        """Who runs by what the roster no longer says."""
+        """Return who runs by what the roster no longer says."""
         if self.roster.names is None:
             return []
         rows = [view.row for view in views if not view.elsewhere]
@@ -97,7 +97,7 @@ class Lookout:
             log.info("watchdog.not_cancelled", agent=name, turn=turn, reason=str(error))
 
     async def drift(self) -> list[HealthFinding]:
-        """Where roster, register and what runs differ at this moment, by name."""
+        """Return where roster, register and what runs differ at this moment, by name."""
         found = found_in(await self.look(), HealthThresholds())
         return sorted((each for each in found.findings if each.kind in _DRIFT), key=lambda each: each.agent)
 

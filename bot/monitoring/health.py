@@ -92,7 +92,7 @@ class HealthInputs:
 
 
 def _gone(name: str, waiting: int, threads: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """A connector that muster.yaml has no more, and for which something waits."""
+    """Return a connector that muster.yaml has no more, and for which something waits."""
     there = sorted(agent for connector, agent in threads if connector == name)
     others = " and others" if len(there) > _NAMED else ""
     whose = f" It has the threads of {', '.join(there[:_NAMED])}{others}." if there else ""

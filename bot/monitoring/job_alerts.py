@@ -142,7 +142,7 @@ class JobAlarms:
 
 
 def text(piece: Piece, record: JobRecord, before: FindingRow | None, now: float) -> str:
-    """What is said, as Markdown with command lines in it (`bot.commands.syntax`)."""
+    """Return what is said, as Markdown with command lines in it (`bot.commands.syntax`)."""
     name = f"**{markdown.one_line(record.name)}**"
     health = command_line("health")
     lasted = "" if before is None else markdown.span(max(0.0, now - before.found_at))

@@ -1,7 +1,7 @@
 """Agents that stopped at a limit go on when it is over, one after the other.
 
 That an agent met a limit is written down in the transaction that copies the egress's word of it, so it outlives us.
-What becomes of it is decided later, from what the register says then: whether the agent has stopped at all, when the
+What happens to it is decided later, from what the register says then: whether the agent has stopped at all, when the
 windows that hold it open, and whether anybody saw to it meanwhile. It is told to go on by one message, whose id is the
 continuation's own; so however often that is tried, it is said once.
 """
@@ -55,9 +55,9 @@ GOES_ON = declare("continuing.goes_on")
 MUSTER: Final = "muster"
 #: The clocks of egress and agent host are one, and what they write is not written at the same moment; seconds.
 _BEFORE_S = 10.0
-#: What was met and stopped nobody for so long was no stop, seconds.
+#: What was met and stopped no one for so long was no stop, seconds.
 _NOT_STOPPED_S = 120.0
-#: Where nobody says when a limit is over it is looked again after so long, then twice as long, ..., seconds.
+#: Where no one says when a limit is over it is looked again after so long, then twice as long, ..., seconds.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 600.0, 6 * 3_600.0
 #: Who was told to go on and stopped again within so long is told after longer and longer, seconds.
 _SAME_TROUBLE_S = 2 * LONGEST_PAUSE_S
@@ -146,7 +146,7 @@ class Continuing:
         )
         await auto_resume.add(tx, new)
 
-    # --- what becomes of it -------------------------------------------------------------------------------------
+    # --- what happens to it -------------------------------------------------------------------------------------
 
     async def look(self) -> None:
         """See to all that wait; a job calls it every few seconds.
@@ -199,13 +199,13 @@ class Continuing:
             await self._take_turn(row, each)
 
     def _is_busy(self, row: AgentRow) -> bool:
-        """Whether it is in a turn, or about to end or to begin: what it met may not have stopped it."""
+        """Return whether it is in a turn, or about to end or to begin: what it met may not have stopped it."""
         if self.services.agents.in_turn(row.name):
             return True
         return row.wanted == "frozen" and row.state not in ENDED and row.state != "frozen"
 
     async def _why_not(self, tx: AsyncConnection, row: AgentRow | None, each: Continuation, now: float) -> str | None:
-        """Why it does not go on by itself; None: it does, as far as is known."""
+        """Return why it does not go on by itself; None: it does, as far as is known."""
         if row is None:
             return "it is no more"
         if asked_for(row.launch_id) != asked_for(each.launch_id) or row.wanted == "stopped":
@@ -224,13 +224,13 @@ class Continuing:
         return None
 
     def is_on(self, name: str) -> bool:
-        """Whether an agent goes on by itself, as the roster says, or else muster.yaml."""
+        """Return whether an agent goes on by itself, as the roster says, or else muster.yaml."""
         entry = self.services.roster.entry(name)
         own = None if entry is None else entry.auto_continue
         return self.services.settings.pacing.auto_continue if own is None else own
 
     async def _resets_at(self, tx: AsyncConnection, row: AgentRow, each: Continuation, snapshot: PaceSnapshot) -> float:
-        """When the windows open that hold it; where nobody knows, a while from now."""
+        """Return when the windows open that hold it; where no one knows, a while from now."""
         held = await self._still_held(tx, row, snapshot, scope=each.scope or None)
         now = self.services.clock()
         if held is not None and held > now:
@@ -241,7 +241,7 @@ class Continuing:
     async def _still_held(
         self, tx: AsyncConnection, row: AgentRow, snapshot: PaceSnapshot, *, scope: str | None = None
     ) -> float | None:
-        """When there is room for it, or `now` where there is none and nobody knows; None: there is room now."""
+        """Return when there is room for it, or `now` where there is none and no one knows; None: there is room now."""
         standings = await next_opening.windows_of(self.services, tx, row, snapshot)
         if scope is not None and (until := next_opening.spent_until(standings, scope)) is not None:
             return until
@@ -355,14 +355,14 @@ class Continuing:
 
 
 async def _is_queued(tx: AsyncConnection, message: str) -> bool:
-    """Whether the task that a message carried is begun anew, or not at all, by the queue."""
+    """Return whether the task that a message carried is begun again, or not at all, by the queue."""
     task = task_of(message)
     found = None if task is None else await tasks.get(tx, task)
     return found is not None and (found.state in ("queued", "cancelled", "done") or found.message != message)
 
 
 def _is_closed(quota: QuotaRow, at: float) -> bool:
-    """Whether a window has nothing left, and says when it has."""
+    """Return whether a window has nothing left, and says when it has."""
     if quota.reset_at is None or quota.reset_at <= at:
         return False
     over = quota.used is not None and quota.used >= 1.0
@@ -370,7 +370,7 @@ def _is_closed(quota: QuotaRow, at: float) -> bool:
 
 
 def _is_for_good(snapshot: PaceSnapshot, scope: str) -> bool:
-    """Whether a limit that was met holds until a person changes it."""
+    """Return whether a limit that was met holds until a person changes it."""
     if scope.startswith("launch:"):
         return True
     windows = [each.window for each in snapshot.standings.values() if each.window.scope == scope]
@@ -379,7 +379,7 @@ def _is_for_good(snapshot: PaceSnapshot, scope: str) -> bool:
 
 
 def _tells(each: Continuation) -> bool:
-    """Whether it was told when it goes on."""
+    """Return whether it was told when it goes on."""
     return _LOOKED.search(each.detail or "") is not None
 
 

@@ -1,6 +1,6 @@
 """What the egress is to hold besides plain limits: shares of windows, and what is authorized beyond a limit. Pure.
 
-The egress counts tokens and money, and keeps them while nobody else is there. So a share of a provider's window becomes
+The egress counts tokens and money, and keeps them while no one else is there. So a share of a provider's window becomes
 tokens, as learned; and an authorization a lift of Muster's own limits by what is left of it, until it ends or the
 window does, whichever is first: in the next window it would be given twice.
 """
@@ -31,7 +31,7 @@ _DIGITS = 3
 def enforced(
     limits: Sequence[LimitSettings], facts: WindowInputs, standings: Mapping[str, WindowState], policy: PacePolicy
 ) -> tuple[LimitSettings, ...]:
-    """The limits as the egress is to hold them now.
+    """Return the limits as the egress is to hold them now.
 
     Args:
         limits: in tokens and money, without lifts.
@@ -72,9 +72,9 @@ class _Known(NamedTuple):
 
 
 def _own(limits: Sequence[LimitSettings], mine: str, spender: Spender, known: _Known) -> list[LimitSettings]:
-    """The allowances of an agent for which something is authorized: those that govern it, as its own.
+    """Return the allowances of an agent for which something is authorized: those that govern it, as its own.
 
-    Nobody else who has them from the same scope is to have more for it.
+    No one else who has them from the same scope is to have more for it.
     """
     allowances = [limit for limit in limits if limit.kind == "allowance"]
     governed = governing_allowances(((limit.scope, limit.set_at) for limit in allowances), spender)
@@ -122,7 +122,7 @@ def _shares(facts: WindowInputs, known: _Known) -> Iterator[LimitSettings]:
 
 
 def window_of(standing: WindowState) -> str | None:
-    """A provider's window as the egress counts it; None: it is not known when it began, or it cannot be counted.
+    """Return a provider's window as the egress counts it; None: it is not known when it began, or it cannot be counted.
 
     A provider tells of windows what it likes; for one that the egress could not count all limits would be refused.
     """
@@ -134,7 +134,8 @@ def window_of(standing: WindowState) -> str | None:
 
 
 def _begins(standing: WindowState) -> float | None:
-    """When the window began. Where the reset is told, as the line has it: each response tells it a little otherwise."""
+    """Return when the window began. Where the reset is told, as the line has it: each response tells it a little
+    otherwise."""
     window, line = standing.window, standing.line
     if window.certainty in ("provider", "user") and line.resets_at is not None and window.length is not None:
         return line.resets_at - window.length
@@ -142,7 +143,7 @@ def _begins(standing: WindowState) -> float | None:
 
 
 def tokens_of(each: Budgeted, standing: WindowState, facts: WindowInputs) -> float | None:
-    """How many weighted tokens a share of a window is; None: that was not learned yet."""
+    """Return how many weighted tokens a share of a window is; None: that was not learned yet."""
     window = standing.window
     per_token = window.per_token
     if per_token is None or per_token <= 0:

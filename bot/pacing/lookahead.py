@@ -30,7 +30,7 @@ _DIGITS = 2
 
 
 def paces(facts: WindowInputs, standings: Mapping[str, WindowState], policy: PacePolicy) -> tuple[PaceSettings, ...]:
-    """Those that the egress is to hold.
+    """Return those that the egress is to hold.
 
     Args:
         facts: as they were found.
@@ -70,7 +70,7 @@ def _of_quotas(facts: WindowInputs, standings: Mapping[str, WindowState], policy
 
 
 def _in_tokens(pace: PaceAllowance, standing: WindowState, facts: WindowInputs, of: str | None) -> PaceAllowance | None:
-    """A share's, in weighted tokens that go through here; None: what a token is of it was not learned yet."""
+    """Return a share's, in weighted tokens that go through here; None: what a token is of it was not learned yet."""
     window = standing.window
     per_token, used, begins = window.per_token, window.known_use, window.begins_at
     if per_token is None or not per_token > 0 or used is None or begins is None:

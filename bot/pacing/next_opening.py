@@ -27,7 +27,7 @@ NOTHING = Cost(tokens=0.0, usd=0.0)
 async def windows_of(
     services: PacingServices, tx: AsyncConnection, row: AgentRow, snapshot: PaceSnapshot
 ) -> Sequence[WindowState]:
-    """The windows that an agent draws on."""
+    """Return the windows that an agent draws on."""
     provider, account = await drawn_on(services, row, await session_accounts.of_agent(tx, row.name))
     return snapshot.for_draw(
         agent=row.name,
@@ -41,13 +41,13 @@ async def windows_of(
 
 
 def spent_until(standings: Sequence[WindowState], scope: str) -> float | None:
-    """When those windows of a scope begin anew that are used up; None: none is, or that is not known."""
+    """Return when those windows of a scope start again that are used up; None: none is, or that is not known."""
     spent = [each.window.resets_at for each in standings if each.window.scope == scope and each.window.is_used_up]
     return max((at for at in spent if at is not None), default=None)
 
 
 def in_the_way(standings: Sequence[WindowState], snapshot: PaceSnapshot, cost: Cost = NOTHING) -> Waits | None:
-    """What such work waits for; None: there is room for it, or nobody knows of none."""
+    """Return what such work waits for; None: there is room for it, or no one knows of none."""
     found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
     return found if isinstance(found, Waits) and found.why not in ("unknown", "price") else None
 
@@ -55,8 +55,8 @@ def in_the_way(standings: Sequence[WindowState], snapshot: PaceSnapshot, cost: C
 async def of_a_turn(
     services: PacingServices, row: AgentRow, standings: Sequence[WindowState], snapshot: PaceSnapshot
 ) -> Waits | None:
-    """What a turn of the agent waits for, as such turns are wont to be: one that begins is not to be stopped at its
-    first request again.
+    """Return what a turn of the agent waits for, as such turns are wont to be: one that begins is not to be stopped at
+    its first request again.
 
     Raises:
         RegisterError: the register cannot be read.

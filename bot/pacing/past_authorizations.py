@@ -1,7 +1,7 @@
 """What was used of authorizations in windows that are over. Pure.
 
 While Muster is down, the egress goes on with what it was told, and a window may end meanwhile. What was used beyond its
-limit is written down with the window's line, which is another by then. So it is counted anew for each authorization
+limit is written down with the window's line, which is another by then. So it is recounted for each authorization
 that has outlasted a window: otherwise it would be given once more in the next.
 """
 
@@ -47,7 +47,7 @@ def ended(
     rows: Iterable[AuthorizationRow],
     now: float,
 ) -> list[PastWindows]:
-    """The limits whose windows ended while an authorization that holds now was given."""
+    """Return the limits whose windows ended while an authorization that holds now was given."""
     since: dict[str, float] = {}
     for row in rows:
         since[row.scope] = min(since.get(row.scope, now), row.granted_at)
@@ -88,7 +88,7 @@ def used_up(
     over: Sequence[PastWindows],
     used: Mapping[CountStart, UsedSince],
 ) -> list[AuthorizationRow]:
-    """The authorizations with what was used of them in windows that are over.
+    """Return the authorizations with what was used of them in windows that are over.
 
     Args:
         rows: that hold.

@@ -16,4 +16,4 @@ class DrawPort(Protocol):
     """Who knows what agents draw on."""
 
     async def draw(self, row: AgentRow, snapshot: PaceSnapshot) -> Sequence[WindowState]:
-        """The windows that what an agent does draws on."""
+        """Return the windows that what an agent does draws on."""

@@ -49,7 +49,7 @@ FOLLOWED = declare("runaway.followed")
 KIND: Final = "runaway"
 #: Who closes and opens ways out.
 MUSTER: Final = "muster"
-#: What stands in the register where an operator answered by words to the agent, which need no others.
+#: What is in the register where an operator answered by words to the agent, which need no others.
 SPOKEN: Final = "spoken"
 #: Answers are followed up for so long, seconds.
 _FOLLOW_S = 3_600.0
@@ -71,13 +71,13 @@ _SEEN_TO: Final = ("answer", "launch")
 
 
 async def is_paused(tx: AsyncConnection, agent: str) -> bool:
-    """Whether an agent waits for an operator's answer."""
+    """Return whether an agent waits for an operator's answer."""
     asked = await questions.pending(tx, kind=KIND, agent=agent)
     return bool(asked) and not _is_seen_to(asked[-1], await last_results.get(tx, agent))
 
 
 def is_ours(denial_id: object) -> bool:
-    """Whether an agent was cut off for running away."""
+    """Return whether an agent was cut off for running away."""
     return str(denial_id or "").startswith(f"{KIND}/")
 
 
@@ -142,7 +142,7 @@ class Breaker:
     async def _over(
         self, tx: AsyncConnection, rows: Sequence[AgentRow], last: Mapping[str, VisibleResult]
     ) -> list[tuple[AgentRow, RunawayFound]]:
-        """Those of the agents that used too much since their last visible result."""
+        """Return those of the agents that used too much since their last visible result."""
         runaway = self.services.settings.pacing.runaway
         since = [(row, last[row.name].at if row.name in last else row.started_at) for row in rows]
         counted = [(row, at) for row, at in since if at is not None]
@@ -215,7 +215,7 @@ class Breaker:
         self.services.delivery.wake()
 
     async def is_over(self, agent: str, denial: Mapping[str, Any]) -> bool:
-        """Whether a denial is ours and nobody is asked about the agent any more
+        """Return whether a denial is ours and no one is asked about the agent any more
         (bot.egress_client.client.EgressClient)."""
         if not is_ours(denial.get("id")):
             return False
@@ -225,7 +225,7 @@ class Breaker:
     # --- answers ------------------------------------------------------------------------------------------------
 
     async def take(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
-        """What follows from an answer, in the transaction that takes it (bot.approvals.questions.Taker)."""
+        """Return what follows from an answer, in the transaction that takes it (bot.approvals.questions.Taker)."""
         row = await agents.get(tx, question.agent)
         if row is None or row.wanted != "running":
             return f"{question.agent} does not run any more."

@@ -109,7 +109,7 @@ class PaceService:
         self._look.set()
 
     def doubt(self) -> None:
-        """The ledger's sums were put right: what is kept of them is read anew."""
+        """The ledger's sums were put right: what is kept of them is reread."""
         self._gathering.tally.doubt()
 
     @property
@@ -119,7 +119,7 @@ class PaceService:
         return policy_of(settings.pacing, settings.timezone)
 
     async def enforced(self, limits: Sequence[LimitSettings]) -> tuple[LimitSettings, ...]:
-        """The limits as the egress is to hold them now: with shares of windows, and with what is authorized.
+        """Return the limits as the egress is to hold them now: with shares of windows, and with what is authorized.
 
         Args:
             limits: in tokens and money.
@@ -131,7 +131,7 @@ class PaceService:
         return enforced(limits, facts, found, self.policy)
 
     async def paces(self) -> tuple[PaceSettings, ...]:
-        """The paces that the egress is to hold now.
+        """Return the paces that the egress is to hold now.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -142,7 +142,7 @@ class PaceService:
         return paces(facts, found, self.policy)
 
     async def _found(self) -> tuple[WindowInputs, Mapping[str, WindowState]]:
-        """What was found last, if that was lately."""
+        """Return what was found last, if that was lately."""
         if self._latest is None or not 0 <= self.services.clock() - self._latest[0].now < _EVERY_S:
             async with self._read() as tx:
                 facts, drawn = await self._drawn(tx, None)
@@ -167,7 +167,7 @@ class PaceService:
         return self.services.outlet is None or bool(await self.services.outlet.push())
 
     async def snapshot(self) -> PaceSnapshot:
-        """Every window as it stands now.
+        """Return every window as it stands now.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -181,7 +181,7 @@ class PaceService:
         return PaceSnapshot(now=facts.now, policy=self.policy, standings=drawn.standings, policies=policies_of(facts))
 
     async def redraw(self, cause: Cause | None = None, *, scope: str | None = None) -> None:
-        """Draw the lines anew that are to be, and keep them.
+        """Draw the lines again that are to be, and keep them.
 
         Args:
             cause: draw all of them, for this; None: those that are due.
@@ -198,7 +198,7 @@ class PaceService:
             await self.push()
 
     async def _redrawn(self, cause: Cause | None, scope: str | None) -> bool:
-        """Whether the egress was told what holds now."""
+        """Return whether the egress was told what holds now."""
         async with self._keeping:
             now = self.services.clock()
             async with self._read() as tx:
@@ -230,8 +230,8 @@ class PaceService:
         return True
 
     def _other_paces(self) -> bool:
-        """Whether the egress is to hold other paces than when this was asked last: one of a provider's window can be
-        told only once it was learned what a token is of it."""
+        """Return whether the egress is to hold other paces than when this was asked last: one of a provider's window
+        can be told only once it was learned what a token is of it."""
         before, self._paced = self._paced, () if self._latest is None else paces(*self._latest, self.policy)
         return self._paced != before
 
@@ -289,7 +289,7 @@ class PaceService:
         return facts, window_status.stand(facts, lines, self.policy, spread=spread, cause=cause, scope=scope)
 
     def _of_quotas(self, facts: WindowInputs) -> list[Befell]:
-        """What observations say befell windows, and was not written down."""
+        """Return what observations say befell windows, and was not written down."""
         return [
             Befell(window=quota.key, at=event.at, kind=event.kind, detail={"text": event.text})
             for quota in facts.quotas
@@ -299,12 +299,12 @@ class PaceService:
 
 
 def policies_of(facts: WindowInputs) -> dict[str, str]:
-    """What happens at the limit of each window that is Muster's own."""
+    """Return what happens at the limit of each window that is Muster's own."""
     return {each.key: each.limit.policy for each in budgeted(facts.held, facts.spenders)}
 
 
 def _of_lines(drawn: Drawn, now: float) -> list[Befell]:
-    """What is written down of lines that were drawn."""
+    """Return what is written down of lines that were drawn."""
     made = [
         Befell(
             window=line.window,

@@ -87,7 +87,7 @@ class Opening:
 async def start_for(
     services: PacingServices, name: str, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
 ) -> Opening:
-    """What `name` would be started as now, for this work.
+    """Return what `name` would be started as now, for this work.
 
     Args:
         services: what there is.
@@ -111,7 +111,7 @@ async def opening(
     *,
     asked: Mapping[str, str | None] | None = None,
 ) -> Opening:
-    """What is done of a session that a plan describes; see `start_for`."""
+    """Return what is done of a session that a plan describes; see `start_for`."""
     snapshot = await snapshot_of(services)
     if not snapshot.standings:
         return Opening(step=model_downgrade.StartAsWanted(), plan=plan, wanted=plan, snapshot=snapshot)
@@ -153,7 +153,7 @@ async def opening(
 
 
 async def snapshot_of(services: PacingServices) -> PaceSnapshot:
-    """Every window as it stands now; none where nothing is paced.
+    """Return every window as it stands now; none where nothing is paced.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -164,7 +164,7 @@ async def snapshot_of(services: PacingServices) -> PaceSnapshot:
 def cost_of(
     past: Sequence[Past], plan: LaunchPlan, work: SessionPurpose | None, *, now: float, price: float | None = None
 ) -> Cost:
-    """What the work is projected to cost.
+    """Return what the work is projected to cost.
 
     Args:
         past: tasks of the role that ended.
@@ -180,7 +180,7 @@ def cost_of(
 
 
 def _chain(services: PacingServices, runtime: str) -> list[Rung]:
-    """The ladder for an agent of this runtime, whose models those are that name none."""
+    """Return the ladder for an agent of this runtime, whose models those are that name none."""
     written = services.settings.pacing.ladder
     if runtime in {model_downgrade.parse(each, runtime="", runtimes=RUNTIMES).runtime for each in written}:
         # The ladder says itself which models are this runtime's, so the others are those of the fleet's own.
@@ -190,7 +190,7 @@ def _chain(services: PacingServices, runtime: str) -> list[Rung]:
 
 
 def _goes_on(services: PacingServices, row: AgentRow | None, plan: LaunchPlan) -> bool:
-    """Whether it goes on with a conversation, in the middle of which the model stays."""
+    """Return whether it goes on with a conversation, in the middle of which the model stays."""
     if row is None or not row.keep_session or row.runtime != plan.runtime:
         return False
     return bool(reader.incarnations(services.planner.folder_of(plan.name)))
@@ -199,7 +199,7 @@ def _goes_on(services: PacingServices, row: AgentRow | None, plan: LaunchPlan) -
 def _lowered(
     services: PacingServices, plan: LaunchPlan, rung: Rung, asked: Mapping[str, str | None]
 ) -> LaunchPlan | None:
-    """The plan with another rung's model; None: that could not be started."""
+    """Return the plan with another rung's model; None: that could not be started."""
     said = {"runtime": rung.runtime, "model": rung.model}
     try:
         lower: LaunchPlan = services.planner.plan(plan.name, {**asked, **said})
@@ -218,8 +218,8 @@ def _held(
     cost: Cost,
     leased: Mapping[str, str],
 ) -> tuple[HeldBack, Sequence[WindowState]] | None:
-    """Why such a session may not start now on any of the accounts that serve it, and the windows that it would draw on
-    where it may first; None: it may."""
+    """Return why such a session may not start now on any of the accounts that serve it, and the windows that it would
+    draw on where it may first; None: it may."""
     urgency: Urgency = "normal" if work is None else work.urgency
     provider, names = next(iter(plan.accounts.items()), (None, ()))
     mine = leased.get(provider or "")
@@ -253,7 +253,8 @@ def _is_never(snapshot: PaceSnapshot, waits: Waits) -> bool:
 
 
 def work_of(task: str | None) -> SessionPurpose | None:
-    """What a launch by hand is for: it is never refused for its pace, and without a task it spends nothing yet."""
+    """Return what a launch by hand is for: it is never refused for its pace, and without a task it spends
+    nothing yet."""
     return None if task is None else SessionPurpose(kind="turn", may_refuse=False)
 
 
@@ -373,7 +374,7 @@ async def lease(
 
 
 def _has_credential(services: PacingServices, account: str) -> bool:
-    """Whether nothing is known to be missing: a variable is looked up here, everything else by the egress."""
+    """Return whether nothing is known to be missing: a variable is looked up here, everything else by the egress."""
     found = services.settings.accounts.get(account)
     reference = None if found is None else found.credential
     if reference is None or reference.scheme != "env":
@@ -393,7 +394,7 @@ def _told(chosen: Chosen, held: AccountLease | None, *, several: bool) -> str | 
 
 
 async def accounts_of(services: PacingServices, row: AgentRow) -> Mapping[str, str]:
-    """The account of each provider that an agent is on, as its host is about to be started
+    """Return the account of each provider that an agent is on, as its host is about to be started
     (`fleet.launch.host_spec_builder`).
 
     Raises:
@@ -411,7 +412,7 @@ async def accounts_of(services: PacingServices, row: AgentRow) -> Mapping[str, s
 
 
 async def drawn_on(services: PacingServices, row: AgentRow, leased: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """The provider and the account of an agent's model, of those that it is on."""
+    """Return the provider and the account of an agent's model, of those that it is on."""
     provider: str | None = None
     if len(leased) > 1:
         with contextlib.suppress(FleetError):
@@ -425,7 +426,8 @@ async def drawn_on(services: PacingServices, row: AgentRow, leased: Mapping[str,
 
 
 def told(services: PacingServices, opened: Opening) -> str | None:
-    """What is said of how a session starts: in its thread, and to whoever asked for it. None: it starts as wanted."""
+    """Return what is said of how a session starts: in its thread, and to whoever asked for it. None: it starts as
+    wanted."""
     faster = f"{command_line('pace')} shows the windows."
     if opened.held is not None and opened.held.leave:
         faster += f" An admin makes room for it as it was wanted by {wait_text.ways(opened.held.leave)}."
@@ -443,7 +445,7 @@ def told(services: PacingServices, opened: Opening) -> str | None:
 
 
 def tried_in_words(step: QueueStart | RefuseStart) -> str:
-    """Which smaller models have no room either; nothing where none was tried."""
+    """Return which smaller models have no room either; nothing where none was tried."""
     if not step.tried:
         return ""
     first, *rest = (markdown.code(str(rung)) for rung in step.tried)

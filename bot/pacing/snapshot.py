@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaceSnapshot:
-    """Every window as it stands at one moment."""
+    """Every window as it is at one moment."""
 
     now: float
     """Seconds since the epoch."""
@@ -30,7 +30,7 @@ class PaceSnapshot:
     """What the egress counts at this moment, by the key of the window; only where people are shown it."""
 
     def seen_at_the_gate(self, standing: Mapping[str, Any] | None) -> PaceSnapshot:
-        """The same with what the egress counts (egress.limits.view); None: it does not answer."""
+        """Return the same with what the egress counts (egress.limits.view); None: it does not answer."""
         gates = {}
         for each in () if standing is None else standing["limits"]:
             if each.get("account") is None and each["window"] is not None:
@@ -41,12 +41,12 @@ class PaceSnapshot:
         return replace(self, gates=gates)
 
     def figures(self, key: str) -> Figures | None:
-        """The figures of a window, as all views show them; None: there is none of this key."""
+        """Return the figures of a window, as all views show them; None: there is none of this key."""
         standing = self.standings.get(key)
         return None if standing is None else figures(standing, self.now, self.policy, self.gates.get(key))
 
     def every(self) -> list[Figures]:
-        """The figures of all windows, those first that are used up most."""
+        """Return the figures of all windows, those first that are used up most."""
         found = [figures(each, self.now, self.policy, self.gates.get(key)) for key, each in self.standings.items()]
         return sorted(found, key=lambda each: (-(each.least / each.limit if each.limit else 0.0), each.key))
 
@@ -62,7 +62,7 @@ class PaceSnapshot:
         account: str | None = None,
         host: bool = True,
     ) -> tuple[WindowState, ...]:
-        """Every window that such work draws on; what is not known of the work (None) draws on nothing.
+        """Return every window that such work draws on; what is not known of the work (None) draws on nothing.
 
         Args:
             agent: who does it.
@@ -102,7 +102,7 @@ def draws_on(
     account: str | None = None,
     host: bool = True,
 ) -> bool:
-    """Whether such work counts on a window; the arguments are those of `PaceSnapshot.for_draw`."""
+    """Return whether such work counts on a window; the arguments are those of `PaceSnapshot.for_draw`."""
     sort, _, name = window.scope.partition(":")
     drawn = {"agent": agent, "role": role, "provider": provider, "account": account}
     if sort == "host":
@@ -120,6 +120,7 @@ def draws_on(
 
 
 def is_of_family(window: str, model: str | None) -> bool:
-    """Whether a provider's window counts a model: those of a family of models are called after it, like ``7d_opus``."""
+    """Return whether a provider's window counts a model: those of a family of models are called after it, like
+    ``7d_opus``."""
     family = window.partition("_")[2]
     return not family or model is None or family.casefold() in model.casefold()

@@ -39,7 +39,7 @@ class Prospect:
 async def prospect(
     services: PacingServices, cost: Cost, *, role: str | None, runtime: str | None, model: str | None
 ) -> Prospect:
-    """Whether work of normal urgency fits under what may be spent now, with any of those who could do it.
+    """Return whether work of normal urgency fits under what may be spent now, with any of those who could do it.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -55,7 +55,7 @@ async def prospect(
 async def draws(
     services: PacingServices, snapshot: PaceSnapshot, *, role: str | None, runtime: str | None, model: str | None
 ) -> list[Sequence[WindowState]]:
-    """The windows that it would draw on: of each agent that runs and could do it, or else of each account."""
+    """Return the windows that it would draw on: of each agent that runs and could do it, or else of each account."""
     async with services.store.read() as tx:
         every = await agents.every(tx)
     able = [
@@ -83,7 +83,7 @@ def _fits(serves: ServesBlock, role: str | None, runtime: str | None, model: str
 
 
 def in_words(found: Prospect, now: float, zone: tzinfo) -> str:
-    """A sentence or two, for people."""
+    """Return a sentence or two, for people."""
     if not found.paced:
         return "Nothing that is known bounds it: it would begin as soon as somebody is free."
     if found.waits is None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def authorize_command(scope: str, amount: float, unit: str) -> str:
-    """The command that lets so much be spent now; the amount is rounded up to what can be written."""
+    """Return the command that lets so much be spent now; the amount is rounded up to what can be written."""
     if unit == "share":
         written = f"{math.ceil(amount * 1000) / 10:g}%"
     elif unit == "usd":
@@ -29,12 +29,12 @@ def authorize_command(scope: str, amount: float, unit: str) -> str:
 
 
 def ways(leave: Sequence[Leave]) -> str:
-    """All the commands that have to be given, as part of a sentence."""
+    """Return all the commands that have to be given, as part of a sentence."""
     return " and ".join(authorize_command(each.scope, each.amount, each.unit) for each in leave)
 
 
 def when(wait: TaskWait, now: float, zone: tzinfo, *, before: int = 0) -> str:
-    """When it runs, and what lets it run now, with so many before it: the rest of a sentence or two."""
+    """Return when it runs, and what lets it run now, with so many before it: the rest of a sentence or two."""
     said = []
     if wait.never and not wait.leave:
         said.append("Nothing but another limit lets it begin.")
@@ -57,7 +57,7 @@ def when(wait: TaskWait, now: float, zone: tzinfo, *, before: int = 0) -> str:
 
 
 def _reset_unknown(key: str) -> str:
-    """Why no time is told, and how to say when a window of an account begins anew."""
+    """Return why no time is told, and how to say when a window of an account resets."""
     account, _, window = key.rpartition("account:")[2].rpartition("/")
     if "account:" not in key or not account:
         return "When it runs cannot be told, since nobody knows when that window begins anew."

@@ -121,7 +121,7 @@ class Budgeted:
 
 
 def budgeted(held: Sequence[HeldLimit], spenders: Mapping[str, Spender]) -> Iterator[Budgeted]:
-    """Each limit, for whom it counts: a pool once, an allowance for each agent that it governs.
+    """Yield each limit, for whom it counts: a pool once, an allowance for each agent that it governs.
 
     Of an allowance without a window, which is a launch's, only the egress keeps count.
     """
@@ -155,7 +155,7 @@ def governing_allowances(allowances: Iterable[Named], spender: Spender) -> froze
 
 
 def draw_of(spender: Spender) -> Draw:
-    """What the agent draws on, whatever provider and account it uses."""
+    """Return what the agent draws on, whatever provider and account it uses."""
     return Draw(
         agent=spender.name, launch_id=spender.launch_id, profiles=tuple(spender.profiles), provider="", account=""
     )
@@ -191,7 +191,7 @@ def starts(
 
 
 def windows_of(facts: WindowInputs) -> Iterator[Window]:
-    """Every window that there is, as it is known now."""
+    """Yield every window that there is, as it is known now."""
     for window in _windows(facts):
         yield replace(window, turn=_turn(window, facts.turn))
 
@@ -227,7 +227,7 @@ def _of_the_clock(each: Budgeted, facts: WindowInputs) -> Window:
         begins_at=begins if ends is not None else None,
         resets_at=ends,
         length_s=None if ends is None else ends - begins,
-        # The clock says so, and nobody can be surer.
+        # The clock says so, and no one can be surer.
         certainty="provider",
         used=used.usd if limit.unit == "usd" else used.tokens,
         used_at=now,
@@ -235,7 +235,7 @@ def _of_the_clock(each: Budgeted, facts: WindowInputs) -> Window:
 
 
 def _share(each: Budgeted, quota: Quota, facts: WindowInputs) -> Window:
-    """A share of a provider's window: what its scope used of the account, as learned per token."""
+    """Return a share of a provider's window: what its scope used of the account, as learned per token."""
     reading, limit = quota.reading, each.limit
     begins = _begun(reading, facts.now)
     used: float | None = None
@@ -270,7 +270,7 @@ def _share(each: Budgeted, quota: Quota, facts: WindowInputs) -> Window:
 
 
 def _begun(reading: WindowReading, now: float) -> float | None:
-    """When the window began; of one that is known by its length alone, the earliest that it can have."""
+    """Return when the window began; of one that is known by its length alone, the earliest that it can have."""
     if reading.begins_at is not None and reading.begins_at <= now:
         return reading.begins_at
     return None if reading.length_s is None else now - reading.length_s

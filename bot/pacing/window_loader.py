@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 #: What an ended task used is counted within moments; where it never is, it holds nothing for longer, seconds.
 _UNSETTLED_S = 3_600.0
-#: The windows of a subscription of which nobody has told anything yet, by their names: what both providers have.
+#: The windows of a subscription of which no one has told anything yet, by their names: what both providers have.
 _USUAL = {"5h": 18_000.0, "7d": 604_800.0}
 #: Of each account so many windows at most are looked at, the newest: who answers as a provider calls them as he likes.
 _MOST_WINDOWS = 24
-#: What a typical turn comes to is looked up anew after so long, seconds.
+#: What a typical turn comes to is looked up again after so long, seconds.
 _TURN_S = 600.0
 
 
@@ -178,7 +178,7 @@ class Gathering:
 
 
 async def spenders_of(tx: AsyncConnection, services: PacingServices, settings: Settings) -> dict[str, Spender]:
-    """Every agent that there is, or that the roster has, by its name."""
+    """Return every agent that there is, or that the roster has, by its name."""
     lineages = lineages_of(settings)
     roster = services.roster
     await roster.refresh()
@@ -203,7 +203,7 @@ async def spenders_of(tx: AsyncConnection, services: PacingServices, settings: S
 
 
 def _can_be_paced(settings: Settings, limits: Iterable[HeldLimit]) -> bool:
-    """Whether there may be windows, whichever agents there are."""
+    """Return whether there may be windows, whichever agents there are."""
     launches = all(limit.is_whole or (limit.kind == "allowance" and limit.window is None) for limit in limits)
     return not launches or any(account.kind == "subscription" for account in settings.accounts.values())
 
@@ -224,7 +224,7 @@ def heirs_of(settings: Settings) -> dict[str, list[str]]:
 
 
 def weigh(sums: Sums, weights: Weights) -> int:
-    """What it counts against limits."""
+    """Return what it counts against limits."""
     return weights.weigh(Tokens(**sums.kinds))
 
 
@@ -244,7 +244,7 @@ async def _used(
 
 
 def _windows(name: str, account: Account, newest: Mapping[tuple[str, str], int]) -> dict[str, float | None]:
-    """The windows of a subscription by their names, with their lengths where somebody said them."""
+    """Return the windows of a subscription by their names, with their lengths where someone said them."""
     if account.windows:
         return {each.name: each.length_s for each in account.windows}
     latest = sorted(((seq, window) for (whose, window), seq in newest.items() if whose == name), reverse=True)

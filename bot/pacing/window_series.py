@@ -38,7 +38,7 @@ _SAME_RESET_S: Final = 3600.0
 
 
 async def standing_windows(services: PacingServices, now: float) -> list[WindowFacts]:
-    """Every window as it stands, those first that are used up most, without what came before and what will come.
+    """Return every window as it stands, those first that are used up most, without what came before and what will come.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -47,14 +47,14 @@ async def standing_windows(services: PacingServices, now: float) -> list[WindowF
 
 
 async def _standings(services: PacingServices) -> list[tuple[WindowState, Figures]]:
-    """Every window with its figures, those first that are used up most."""
+    """Return every window with its figures, those first that are used up most."""
     gate = None if services.outlet is None else await services.outlet.standing()
     snapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
     return [(snapshot.standings[each.key], each) for each in snapshot.every()]
 
 
 async def gather_windows(services: PacingServices, now: float, *, by_role: bool = False) -> list[WindowFacts]:
-    """Every window, those first that are used up most; of the first, also where it goes.
+    """Return every window, those first that are used up most; of the first, also where it goes.
 
     Args:
         services: what knows of them.
@@ -104,7 +104,7 @@ def _since(window: WindowFacts, now: float) -> float:
 
 
 async def _uses(tx: AsyncConnection, scope: str, since: float, weights: Weights, now: float) -> list[Use]:
-    """What was used on a scope, hour by hour."""
+    """Return what was used on a scope, hour by hour."""
     try:
         pieces = await usage_queries.series(tx, scope, since, _HOUR, until=now)
     except ValueError:
@@ -116,7 +116,7 @@ async def _uses(tx: AsyncConnection, scope: str, since: float, weights: Weights,
 async def _with_past(
     tx: AsyncConnection, standing: WindowState, facts: WindowFacts, uses: Sequence[Use], zone: ZoneInfo, now: float
 ) -> WindowFacts:
-    """A window with how it came to stand so, and where it goes."""
+    """Return a window with how it came to stand so, and where it goes."""
     window = standing.window
     projection = project(window, standing.line, uses, now, zone=zone)
     if projection is not None:
@@ -127,7 +127,7 @@ async def _with_past(
 
 
 async def _observed(tx: AsyncConnection, facts: WindowFacts, now: float) -> list[tuple[float, float]]:
-    """What the provider said of the window that runs, as far as that is kept."""
+    """Return what the provider said of the window that runs, as far as that is kept."""
     begin, reset = facts.begins_at, facts.resets_at
     if begin is None or reset is None:
         return []
@@ -142,7 +142,7 @@ async def _observed(tx: AsyncConnection, facts: WindowFacts, now: float) -> list
 
 
 def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -> tuple[tuple[float, float], ...]:
-    """The curve that the provider's words make; it does not fall, since they are rounded and come late."""
+    """Return the curve that the provider's words make; it does not fall, since they are rounded and come late."""
     assert facts.begins_at is not None
     points, highest = [(facts.begins_at, 0.0)], 0.0
     for at, used in seen:
@@ -153,7 +153,7 @@ def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -
 
 
 def _plain(standing: WindowState, found: Figures) -> WindowFacts:
-    """A window without what came before."""
+    """Return a window without what came before."""
     return WindowFacts(
         key=found.key,
         scope=found.scope,
@@ -173,7 +173,7 @@ def _plain(standing: WindowState, found: Figures) -> WindowFacts:
 
 
 def _spread(line: EvenSpreadLine, found: Figures) -> tuple[tuple[float, float], ...]:
-    """The line that stands, from when it was drawn to the reset."""
+    """Return the line that stands, from when it was drawn to the reset."""
     if found.line is None or line.resets_at is None:
         return ()
     return (line.drawn_at, line_at(line, line.drawn_at)), (line.resets_at, line_at(line, line.resets_at))
@@ -185,7 +185,7 @@ def _use(at: float, sums: Sums, weights: Weights) -> Use:
 
 
 def _curve(window: Window, facts: WindowFacts, uses: Iterable[Use], now: float) -> tuple[tuple[float, float], ...]:
-    """What was used by when, ending with what is used now.
+    """Return what was used by when, ending with what is used now.
 
     The ledger gives the shape; how high it goes is what the window says, since a provider also counts what others used.
     """

@@ -25,7 +25,7 @@ _NOTHING = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawn:
-    """What became of windows, and what of it is to be written down."""
+    """What happened to windows, and what of it is to be written down."""
 
     standings: Mapping[str, WindowState]
     fresh: tuple[EvenSpreadLine, ...] = ()
@@ -49,14 +49,14 @@ def stand(
     cause: Cause | None = None,
     scope: str | None = None,
 ) -> Drawn:
-    """How every window stands, with its line drawn anew where that is due.
+    """Return how every window stands, with its line redrawn where that is due.
 
     Args:
         facts: as they were found.
         lines: that stand, by window.
         policy: how strictly the pace is kept.
         spread: False: there is no pace, so that all of a limit may be used at any time.
-        cause: draw all of them anew, for this,
+        cause: redraw all of them, for this,
         scope: or only those of windows of this scope.
     """
     now = facts.now
@@ -96,9 +96,10 @@ def stand(
 def _beyond(
     found: Mapping[str, WindowState], skewed: Iterable[EvenSpreadLine], now: float, policy: PacePolicy
 ) -> dict[str, float]:
-    """What was used up of authorizations beyond limits since lines were drawn that are dropped, as the clock went back.
+    """Return what was used up of authorizations beyond limits since lines were drawn that are dropped, as the clock
+    went back.
 
-    Of the pace nothing is counted on: nobody knows how far it had come.
+    Of the pace nothing is counted on: no one knows how far it had come.
     """
     drawn: dict[str, float] = {}
     for line in skewed:
@@ -134,10 +135,10 @@ def _settle(
     cause: Cause | None,
     anew: Collection[str],
 ) -> dict[str, float]:
-    """Draw lines anew where that is due; how much of each authorization is written down as used.
+    """Redraw lines where that is due; how much of each authorization is written down as used.
 
     An authorization holds for all windows of its scope at once. So what is used up of it in one is written down with
-    the lines of all drawn anew: otherwise another would count the same a second time.
+    the lines of all redrawn: otherwise another would count the same a second time.
     """
     drawn: dict[str, float] = {}
     new = {line.window for line in fresh}
@@ -178,12 +179,12 @@ def _used_up(rows: Sequence[AuthorizationRow], drawn: Mapping[str, float]) -> It
 
 
 def _flat(line: EvenSpreadLine) -> EvenSpreadLine:
-    """The same without a spread: all of the limit may be used at any time."""
+    """Return the same without a spread: all of the limit may be used at any time."""
     return replace(line, level=max(line.limit, line.drawn_used), ahead=0.0)
 
 
 def _is_flat(line: EvenSpreadLine) -> bool:
-    """Whether it was drawn while there was no spread."""
+    """Return whether it was drawn while there was no spread."""
     return line.level is not None and line.level >= line.limit > line.drawn_used and line.resets_at is not None
 
 
@@ -239,12 +240,12 @@ def _projected(window: Window, task: UnderWay) -> float:
 
 
 def _rate(window: Window) -> float:
-    """What a token is in the window's unit."""
+    """Return what a token is in the window's unit."""
     return 1.0 if window.unit == "tokens" else window.per_token or 0.0
 
 
 def line_from(written: Mapping[str, Any]) -> EvenSpreadLine | None:
-    """A line as it was kept; None: it cannot be read, and is drawn anew."""
+    """Return a line as it was kept; None: it cannot be read, and is redrawn."""
     known = {each.name: written[each.name] for each in fields(EvenSpreadLine) if each.name in written}
     try:
         line = EvenSpreadLine(**known)

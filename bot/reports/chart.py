@@ -59,7 +59,7 @@ class Figure:
 def figure_of(
     windows: Sequence[WindowFacts], zone: ZoneInfo, now: float, *, redact: Callable[[str], str] = str
 ) -> Figure | None:
-    """What is drawn of these; None: nothing can be drawn of any.
+    """Return what is drawn of these; None: nothing can be drawn of any.
 
     Args:
         windows: in the order in which they matter.
@@ -121,7 +121,7 @@ def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[st
 def _parted(
     points: Sequence[tuple[float, float]], at: float
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """A curve until a moment, and from it on."""
+    """Return a curve until a moment, and from it on."""
     before = [point for point in points if point[0] <= at] or [(0.0, 0.0)]
     return before, [before[-1], *(point for point in points if point[0] > at)]
 

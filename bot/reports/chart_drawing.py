@@ -24,7 +24,7 @@ LARGEST: Final = 2**20
 _GROUND, _INK, _FAINT = "#262b34", "#eceff4", "#7d8796"
 _USED, _EVEN, _LIMIT = "#62b0ff", "#ffce6b", "#ff7676"
 _INCHES, _DPI = 7.2, 100
-#: Inches of one panel, and of what stands below all of them.
+#: Inches of one panel, and of what is below all of them.
 _PANEL, _FOOT = 2.35, 0.55
 _COLOURS = 64
 
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def png(figure: dict[str, Any]) -> bytes:
-    """A picture of a `bot.reports.chart.Figure`."""
+    """Return a picture of a `bot.reports.chart.Figure`."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -81,7 +81,7 @@ def png(figure: dict[str, Any]) -> bytes:
 
 
 def _smaller(picture: io.BytesIO) -> bytes:
-    """The same picture in few colours, which is a third of the bytes."""
+    """Return the same picture in few colours, which is a third of the bytes."""
     from PIL import Image
 
     made = io.BytesIO()
@@ -127,10 +127,10 @@ def _draw(axes: Any, panel: dict[str, Any]) -> None:
 
 
 def text(figure: dict[str, Any]) -> str:
-    """The same in letters, without colours: for a terminal, also one that shows none."""
+    """Return the same in letters, without colours: for a terminal, also one that shows none."""
     import plotext
 
-    # How large the terminal is, if there is one, is of no account: somebody else's shows it.
+    # How large the terminal is, if there is one, is of no account: someone else's shows it.
     plotext.terminal.limit(False, False)
     drawn = [_in_letters(plotext.figure, panel) for panel in figure["panels"]]
     unknown = "   ? at least so much" if any(panel.get("since") for panel in figure["panels"]) else ""

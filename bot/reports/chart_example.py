@@ -23,7 +23,7 @@ _DAYS, _HOURS = (11.0, 17.5, 15.0), (31.0, 24.0)
 
 
 def figure() -> Figure:
-    """A subscription on a Thursday morning: its week goes as it should, its five hours do not."""
+    """Return a subscription on a Thursday morning: its week goes as it should, its five hours do not."""
     now = datetime(2026, 11, 26, 9, 0, tzinfo=_ZONE).timestamp()
     monday = datetime(2026, 11, 23, 0, 0, tzinfo=_ZONE).timestamp()
     week = _window("7d", monday, 7 * 86_400.0, now, [(8, 19, each) for each in _DAYS], 24, expected=(0.78, 0.89, 0.99))
@@ -45,7 +45,7 @@ def _window(
     *,
     expected: tuple[float, float, float],
 ) -> WindowFacts:
-    """A window in whose every stretch of `hours` so much was used, evenly between two hours of it."""
+    """Return a window in whose every stretch of `hours` so much was used, evenly between two hours of it."""
     points, used = [(begin, 0.0)], 0.0
     for place, (first, last, percent) in enumerate(work):
         start = begin + place * hours * 3600

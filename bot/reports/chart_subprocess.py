@@ -41,7 +41,7 @@ class Painter:
     """One at a time: each takes a processor and memory, and as many may be asked for as there are people."""
 
     async def picture(self, figure: Figure) -> bytes | None:
-        """A PNG; None: there is none, and the log says why."""
+        """Return a PNG; None: there is none, and the log says why."""
         made = await self._drawn(figure, "png")
         if made is None:
             return None

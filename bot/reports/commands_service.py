@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 async def show_report(ctx: Context[ReportServices], kind: Kind) -> Reply:
-    """The report as a reply, and its picture behind it where it was asked for in a room."""
+    """Return the report as a reply, and its picture behind it where it was asked for in a room."""
     reports: Reports = ctx.services.reports
     connector = None if ctx.origin is None else ctx.origin.connector
     made = await reports.make(kind, now=ctx.services.clock(), connector=connector, key=f"report/{ctx.run_id}")
@@ -166,7 +166,7 @@ def _schedule_json(planned: Schedule, now: float) -> dict[str, Any]:
 
 
 def facts_json(facts: ReportFacts) -> dict[str, Any]:
-    """A report as `--json` prints it; what does not belong to its kind is left out."""
+    """Return a report as `--json` prints it; what does not belong to its kind is left out."""
     made: dict[str, Any] = {"kind": facts.kind, "at": timestamp(facts.now)}
     if facts.kind in ("daily", "weekly"):
         made |= {

@@ -45,13 +45,13 @@ _SEEN_S: Final = 180.0
 
 
 def midnight(at: float, zone: ZoneInfo, *, days: int = 0) -> float:
-    """When the day of `at` began in `zone`, or one so many days away from it."""
+    """Return when the day of `at` began in `zone`, or one so many days away from it."""
     day = datetime.fromtimestamp(at, zone).date() + timedelta(days=days)
     return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 def span_of(kind: Kind, at: float, zone: ZoneInfo, last: float | None = None) -> tuple[float, float]:
-    """What a report is about that is due at `at`: from when on, and until before when.
+    """Return what a report is about that is due at `at`: from when on, and until before when.
 
     A daily report tells of yesterday, or of all days since the one before it, so that one after a weekend, or after
     some that were missed, leaves no day out.
@@ -75,7 +75,7 @@ def span_of(kind: Kind, at: float, zone: ZoneInfo, last: float | None = None) ->
 
 
 async def gather(services: ReportServices, kind: Kind, *, now: float, begin: float, end: float) -> ReportFacts:
-    """The facts of a report.
+    """Return the facts of a report.
 
     Args:
         services: what knows of them.
@@ -101,7 +101,7 @@ async def gather(services: ReportServices, kind: Kind, *, now: float, begin: flo
 
 
 async def _with_work(tx: AsyncConnection, facts: ReportFacts, redact: Callable[[str], str]) -> ReportFacts:
-    """What was spent and done in this time, what waits, and who was down."""
+    """Return what was spent and done in this time, what waits, and who was down."""
     by_agent = await usage_queries.groups(tx, ("agent",), facts.begin, facts.end)
     by_task = await usage_queries.groups(tx, ("task",), facts.begin, facts.end)
     by_day = await usage_queries.days(tx, facts.begin, facts.zone, until=facts.end) if facts.kind == "weekly" else {}
@@ -129,7 +129,7 @@ async def _with_work(tx: AsyncConnection, facts: ReportFacts, redact: Callable[[
 async def _with_fleet(
     tx: AsyncConnection, facts: ReportFacts, views: Sequence[AgentView], *, known: bool
 ) -> ReportFacts:
-    """Who is there, and what they came to since midnight."""
+    """Return who is there, and what they came to since midnight."""
     today = midnight(facts.now, facts.zone)
     used = await usage_queries.groups(tx, ("agent",), today)
     done = await posted_reports.done_by(tx, today, facts.now + 1)
@@ -159,7 +159,7 @@ async def _with_fleet(
 
 
 async def _downs(tx: AsyncConnection, begin: float, end: float, now: float) -> list[Down]:
-    """Who was down in this time, as the sweeps remembered."""
+    """Return who was down in this time, as the sweeps remembered."""
     found = []
     for row in await posted_reports.of_kind(tx, DOWN):
         _, kind, agent, _, *cause = row.key.split("/", 4)
@@ -194,6 +194,6 @@ def _spent(key: str, sums: Sums) -> ReportedUsage:
 
 
 def _largest(found: Mapping[str, Sums]) -> list[ReportedUsage]:
-    """All of them, the largest first."""
+    """Return all of them, the largest first."""
     made = [_spent(key, sums) for key, sums in found.items()]
     return sorted(made, key=lambda each: (-each.tokens, each.key))

@@ -105,7 +105,7 @@ class Reports:
     # --- when ---------------------------------------------------------------------------------------------------
 
     async def schedules(self) -> list[Schedule]:
-        """When each kind is posted.
+        """Return when each kind is posted.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -149,7 +149,7 @@ class Reports:
                 self.services.jobs.mended(name)
 
     async def arrange(self) -> None:
-        """Have the jobs run at the times that are set by now.
+        """Have the jobs run at the times that are set now.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -255,7 +255,7 @@ class Reports:
         due: Due | None = None,
         note: str | None = None,
     ) -> Made:
-        """A report, as this connector can show it.
+        """Return a report, as this connector can show it.
 
         Args:
             kind: of the report.
@@ -279,7 +279,7 @@ class Reports:
     async def _drawn(
         self, shown: Sequence[WindowFacts], now: float, connector: str | None, key: str
     ) -> tuple[str | None, Path | None]:
-        """The windows as a fenced block, or as a file; neither, where nothing is to be drawn or it cannot be."""
+        """Return the windows as a fenced block, or as a file; neither, where nothing is to be drawn or it cannot be."""
         settings = self.services.settings
         try:
             figure = figure_of(shown, settings.timezone, now, redact=self.services.redact)
@@ -399,7 +399,7 @@ class Reports:
         picture: Path | None,
         now: float,
     ) -> list[tuple[str, MessagePlace, str, Path | None]]:
-        """The same for the rooms that mirror the place: key, place, text and picture, as each can show it."""
+        """Return the same for the rooms that mirror the place: key, place, text and picture, as each can show it."""
         made = []
         for copy, at in self.services.bridge.spread(key, place)[1:]:
             letters, drawn = None, picture
@@ -424,7 +424,7 @@ class Reports:
         self.services.events.publish(event)
 
     async def _place(self) -> MessagePlace | None:
-        """Where reports are posted; None: nowhere, which is logged once."""
+        """Return where reports are posted; None: nowhere, which is logged once."""
         room = self.services.settings.schedules.room
         if room is not None:
             connector, _, conversation = room.partition(":")
@@ -439,10 +439,10 @@ class Reports:
 
 
 def file_of(picture: Path) -> File:
-    """The picture as a message, beside a text that says all that is in it."""
+    """Return the picture as a message, beside a text that says all that is in it."""
     return File(path=str(picture), name="pace.png", media_type="image/png", caption="Used, against the line.")
 
 
 def _named(key: str) -> str:
-    """The key of somebody who was down, without the cause."""
+    """Return the key of someone who was down, without the cause."""
     return "/".join(key.split("/", 4)[:4])

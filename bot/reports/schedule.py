@@ -1,7 +1,7 @@
 """Which report is due, and how late it is. Pure: schedules and what was posted in, a decision out.
 
 Of a kind, only what was due last is ever posted: what was missed before that is counted, and not caught up. What was
-due before somebody set the schedule, before a backup was put back, or in a future that a wrong clock showed, is not
+due before someone set the schedule, before a backup was put back, or in a future that a wrong clock showed, is not
 due.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Seconds after which a report is told to be late.
 LATE_S: Final = 300.0
 #: Of what was posted before a schedule was set, seconds for which it still is the one before: a new time of day, or a
-#: weekend, leaves no day out, and what was off for a month begins anew.
+#: weekend, leaves no day out, and what was off for a month starts again.
 _BEFORE_S: Final = 7 * 86_400.0
 #: So many missed ones are counted.
 _COUNTED: Final = 1000
@@ -55,7 +55,7 @@ class Schedule:
         return hashlib.blake2s(text.encode(), digest_size=6).hexdigest()
 
     def next_after(self, at: float) -> float | None:
-        """When it is due next; None: nobody can say."""
+        """Return when it is due next; None: no one can say."""
         return None if self.cron is None or not self.on else next_after(self.cron, at)
 
 
@@ -85,7 +85,7 @@ class Due:
 
 
 def in_force(settings: Schedules, rows: Iterable[ScheduleRow], zone: ZoneInfo) -> list[Schedule]:
-    """When each kind is posted: as a command said, otherwise as muster.yaml does."""
+    """Return when each kind is posted: as a command said, otherwise as muster.yaml does."""
     given = {row.kind: row for row in rows}
     return [_by_command(kind, given[kind], zone) if kind in given else _by_file(kind, settings, zone) for kind in KINDS]
 
@@ -121,7 +121,7 @@ def _by_command(kind: Kind, row: ScheduleRow, zone: ZoneInfo) -> Schedule:
 
 
 def last_due(schedule: Schedule, now: float) -> float | None:
-    """When it was due last, `now` included; None: it is not posted by the clock."""
+    """Return when it was due last, `now` included; None: it is not posted by the clock."""
     if schedule.cron is None or not schedule.on:
         return None
     # Cron knows whole minutes; what is due at this very moment is due.
@@ -137,7 +137,7 @@ def due(
     zone: ZoneInfo,
     now: float,
 ) -> Due | None:
-    """The report that is to be posted now; None: none is.
+    """Return the report that is to be posted now; None: none is.
 
     Args:
         schedule: of the kind.
@@ -165,7 +165,7 @@ def due(
 
 
 def _missed(cron: Cron | None, at: float, begin: float) -> int:
-    """How many were due between `begin` and `at`."""
+    """Return how many were due between `begin` and `at`."""
     assert cron is not None
     count = 0
     while count < _COUNTED:
@@ -177,7 +177,7 @@ def _missed(cron: Cron | None, at: float, begin: float) -> int:
 
 
 def quiet_until(quiet: QuietHours, zone: ZoneInfo, at: float) -> float | None:
-    """When the quiet hours end in which `at` lies; None: it lies in none."""
+    """Return when the quiet hours end in which `at` lies; None: it lies in none."""
     wall = datetime.fromtimestamp(at, zone)
     clock, over_midnight = wall.time(), quiet.from_ > quiet.to
     inside = clock >= quiet.from_ or clock < quiet.to if over_midnight else quiet.from_ <= clock < quiet.to

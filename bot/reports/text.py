@@ -36,7 +36,7 @@ _STATES = {"provider": "", "user": "", "estimated": "≈ ", "unknown": "? "}
 
 
 def report(facts: ReportFacts, *, note: str | None = None) -> str:
-    """The whole text of a report."""
+    """Return the whole text of a report."""
     parts = [_heading(facts), *([f"_{note}_"] if note else [])]
     match facts.kind:
         case "fleet":
@@ -58,7 +58,7 @@ def report(facts: ReportFacts, *, note: str | None = None) -> str:
 
 
 def late(due_at: float, now: float, zone: ZoneInfo, why: Why, missed: int) -> str:
-    """Why it comes now, and how many before it never came."""
+    """Return why it comes now, and how many before it never came."""
     due = _near(due_at, now, zone)
     posted = moment(now, zone, day=due != moment(due_at, zone))
     reason = {
@@ -164,7 +164,7 @@ def _used(window: WindowFacts) -> str:
 
 
 def _seen(window: WindowFacts, now: float) -> str | None:
-    """What is known all the same of a window whose use is not known."""
+    """Return what is known all the same of a window whose use is not known."""
     words = seen_words(window.last_seen, window.unit, now)
     return None if words is None else f"❔ {markdown.code(window_name(window))}: {words}."
 
@@ -280,7 +280,7 @@ def _tokens(agent: AgentFacts) -> str:
 
 
 def window_name(window: WindowFacts) -> str:
-    """What a window is called where there is little room: ``main 7d``, ``host day``, ``coder of main 7d``."""
+    """Return what a window is called where there is little room: ``main 7d``, ``host day``, ``coder of main 7d``."""
     scope, _, rest = window.key.partition("/")
     name = scope.partition(":")[2] or scope
     kind, _, inner = rest.partition("/")

@@ -1,7 +1,7 @@
 """Which windows passed 80, 90, 95 or 99 percent since that was told last. Pure.
 
 Each share is told once in each window, and of several that were passed together only the highest. It may be told again
-once the window began anew, or, of a limit that people set, once what is used fell well below it, as it does when the
+once the window was reset, or, of a limit that people set, once what is used fell well below it, as it does when the
 limit is raised. What a provider says of its own window may be put right downwards and come back: that is no reason.
 """
 
@@ -23,7 +23,7 @@ SHARES: Final = (0.80, 0.90, 0.95, 0.99)
 AT_ANY_HOUR: Final = 0.99
 #: What is used must lie so much below a share for that to be told again.
 _FELL: Final = 0.10
-#: A provider's window of which no more than this part of what was told is used began anew before its time.
+#: A provider's window of which no more than this part of what was told is used started again before its time.
 _EMPTIED: Final = 0.5
 #: Providers' resets move by a minute or two without being others (seconds).
 _JITTER: Final = 300.0
@@ -50,7 +50,7 @@ class AlertDecision:
 
 
 def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float, *, quiet: bool) -> AlertDecision:
-    """What is to be told, given what was.
+    """Return what is to be told, given what was.
 
     Args:
         windows: as they stand.
@@ -99,7 +99,7 @@ def _share_of(key: str) -> float:
 
 
 def _again(window: WindowFacts, share: float, told: Sequence[ReportRow], now: float) -> set[str]:
-    """The rows of what may be told again."""
+    """Return the rows of what may be told again."""
     if not told:
         return set()
     reset = max(row.due_at for row in told)
@@ -107,7 +107,7 @@ def _again(window: WindowFacts, share: float, told: Sequence[ReportRow], now: fl
     if reset and now >= reset and later:
         return {row.key for row in told}
     if window.unit == "share" and window.limit == 1.0:
-        # A whole window of a provider's, whose limit nobody raises.
+        # A whole window of a provider's, whose limit no one raises.
         emptied = share <= _EMPTIED * max(_share_of(row.key) for row in told)
         return {row.key for row in told} if emptied else set()
     return {row.key for row in told if share < _share_of(row.key) - _FELL}

@@ -145,7 +145,7 @@ def _end_standby(paths: Paths) -> bool:
 
 
 def _stop_egress(paths: Paths) -> bool:
-    """End the egress as well, which nobody needs then. False: it does not run."""
+    """End the egress as well, which no one needs then. False: it does not run."""
     import asyncio
 
     from bot.egress_client import process
@@ -191,7 +191,7 @@ def _fleet(client: Client) -> list[dict[str, Any]]:
 
 
 def _may_run(agent: Mapping[str, Any]) -> bool:
-    """Whether an agent of this installation runs, or would be started again by itself."""
+    """Return whether an agent of this installation runs, or would be started again by itself."""
     if agent.get("elsewhere"):
         return False
     return agent["state"] not in {"stopped", "failed", "frozen"} or agent.get("tries_again_s") is not None

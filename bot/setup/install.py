@@ -47,7 +47,7 @@ def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_r
     Args:
         paths: the installation.
         environ: where references to secrets are looked up, and what finds the installation.
-        agents_too: let every agent whose hosting nobody named run in a unit of its own.
+        agents_too: let every agent whose hosting no one named run in a unit of its own.
         dry_run: change nothing, and say everything.
 
     Raises:
@@ -149,7 +149,7 @@ def _person() -> str:
 
 
 def _after_a_boot(paths: Paths, found: Check) -> list[str]:
-    """The secrets that will not be there when nobody has logged in yet."""
+    """Return the secrets that will not be there when no one has logged in yet."""
     given = _variables(Path(systemd_units.secrets_of(paths)))
     told = []
     for place, reference in references(found):

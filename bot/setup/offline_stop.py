@@ -4,7 +4,7 @@ An agent host answers on its own socket and holds its own lock, and what it star
 end agents while the orchestrator is dead and the register is damaged. Whoever may use those files owns this
 installation, and is its admin.
 
-An agent that was ended so stays down, whatever the register says, until somebody launches or restarts it. A file in its
+An agent that was ended so stays down, whatever the register says, until someone launches or restarts it. A file in its
 folder says so (`fleet.supervision.host_lifecycle.STAY_DOWN`). Agents that end with Muster (`down --all`) come back with
 it.
 """
@@ -95,7 +95,7 @@ async def _end_all(paths: Paths, names: list[str]) -> list[str]:
 
 
 async def _shut_down(paths: Paths, name: str, *, now: bool, limit_s: float) -> bool:
-    """Whether it ended within the limit.
+    """Return whether it ended within the limit.
 
     Raises:
         FleetError: it does not answer.

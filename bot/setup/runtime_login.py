@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def login_home(paths: Paths, runtime: str) -> Path:
-    """The folder in which the login of a runtime is kept; it is there once somebody has logged in."""
+    """Return the folder in which the login of a runtime is kept; it is there once someone has logged in."""
     return paths.state / "logins" / runtime
 
 

@@ -15,7 +15,7 @@ def write(path: Path, names: Sequence[str]) -> None:
 
 
 def read(path: Path) -> frozenset[str]:
-    """Their names; none where nobody left word."""
+    """Their names; none where no one left word."""
     try:
         return frozenset(path.read_text(encoding="utf-8").split())
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """The systemd units of an installation: which there should be, and making it so.
 
 Which agents have one is what the roster says (`hosting: systemd`), and nothing else: whoever is added gets a unit, and
-the unit of whoever is removed, or runs elsewhere by now, is disabled and taken away, so that no boot brings it back.
+the unit of whoever is removed, or runs elsewhere now, is disabled and taken away, so that no boot brings it back.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class UnitChange:
         return bool(self.write or self.enable or self.drop)
 
     def commands(self) -> list[list[str]]:
-        """What ``systemctl --user`` is told, in this order; files are written before, and deleted before the reload."""
+        """Return what ``systemctl --user`` is told, in this order; files are written before, and deleted before the
+        reload."""
         return [
             *([["disable", *self.drop]] if self.drop else []),
             *([["daemon-reload"]] if self.write or self.drop else []),
@@ -50,7 +51,7 @@ class UnitChange:
 
 
 def change(wanted: Mapping[str, str], present: Mapping[str, str], enabled: Collection[str]) -> UnitChange:
-    """What is to be done.
+    """Return what is to be done.
 
     Args:
         wanted: the units that there should be, with what they should say.
@@ -65,7 +66,7 @@ def change(wanted: Mapping[str, str], present: Mapping[str, str], enabled: Colle
 
 
 def of_agents(paths: Paths, agents: Iterable[AgentEntry]) -> dict[str, str]:
-    """The units that the agents of a roster should have."""
+    """Return the units that the agents of a roster should have."""
     made = [
         AgentUnit(agent=entry.name, folder=paths.agent_folder(entry.name), installation=paths.label)
         for entry in agents
@@ -75,7 +76,7 @@ def of_agents(paths: Paths, agents: Iterable[AgentEntry]) -> dict[str, str]:
 
 
 def of_orchestrator(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
-    """The units of the orchestrator and of the egress."""
+    """Return the units of the orchestrator and of the egress."""
     variables = {**environment(environ), **{name: environ[name] for name in _PLACES if environ.get(name)}}
     if paths.home is not None:
         variables["MUSTER_HOME"] = str(paths.home)
@@ -91,12 +92,12 @@ def of_orchestrator(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def secrets_of(paths: Paths) -> Path:
-    """The file from which systemd gives the orchestrator variables, for references ``env:NAME``."""
+    """Return the file from which systemd gives the orchestrator variables, for references ``env:NAME``."""
     return paths.config / "secrets.env"
 
 
 def present(paths: Paths, *, orchestrator: bool) -> tuple[dict[str, str], frozenset[str]]:
-    """The units of this installation that there are, and those of them that a boot starts.
+    """Return the units of this installation that there are, and those of them that a boot starts.
 
     Args:
         paths: the installation.

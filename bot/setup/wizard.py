@@ -97,7 +97,7 @@ def init(paths: Paths, answers: WizardAnswers, ask: Ask | None) -> WizardAnswers
 
 
 def next_steps(answers: WizardAnswers, paths: Paths) -> str:
-    """What to do now, for the person."""
+    """Return what to do now, for the person."""
     steps = [f"Wrote {paths.muster_yaml} and {paths.roster_yaml}.", ""]
     system = SYSTEMS[answers.chat or "terminal"]
     reference = Reference.parse(answers.token or system.token or TOKEN, folder=paths.config)
@@ -169,7 +169,7 @@ def _no_chat(text: str) -> str | None:
 
 
 def _found_runtime() -> str | None:
-    """A runtime that is installed here, other than the built-in one."""
+    """Return a runtime that is installed here, other than the built-in one."""
     for name in ("claude", "codex", "opencode", "pi"):
         if shutil.which(runtimes.RUNTIMES[name].program):
             return name
@@ -180,7 +180,7 @@ def _found_runtime() -> str | None:
 
 
 def muster_yaml(answers: WizardAnswers) -> str:
-    """The settings, with comments."""
+    """Return the settings, with comments."""
     operators = wizard_chat.identities(answers)
     lines = [
         "# Muster's settings. Every key may be left out; `muster config check` says what is wrong with this file.",
@@ -258,7 +258,7 @@ _NO_OPERATORS = ["# operators:", '#   "matrix:@ana:example.org": admin']
 
 
 def roster_yaml(answers: WizardAnswers) -> str:
-    """The roster, with comments."""
+    """Return the roster, with comments."""
     if not answers.runtime and answers.preset is None:
         return f"{roster.HEADER}preset: {MINIMAL}\n"
     remark = "not found on this machine: `muster doctor` says how to get it" if answers.absent else ""

@@ -42,7 +42,7 @@ class WizardQuestion:
     needed: bool = True
 
     def wrong(self, kind: str, text: str) -> str | None:
-        """What is wrong with an answer; None when nothing is."""
+        """Return what is wrong with an answer; None when nothing is."""
         if not text and not self.needed:
             return None
         return wrong(kind, self.key, [text] if self.key.endswith("s") else text.removeprefix(f"{kind}:"))
@@ -213,7 +213,7 @@ CHATS: tuple[Chat, ...] = tuple(SYSTEMS)
 
 
 def meant(answers: WizardAnswers) -> Chat | None:
-    """Which chat system the answers speak of; None: they do not say."""
+    """Return which chat system the answers speak of; None: they do not say."""
     if answers.chat is not None:
         return answers.chat
     if answers.homeserver:
@@ -222,7 +222,7 @@ def meant(answers: WizardAnswers) -> Chat | None:
 
 
 def lines(answers: WizardAnswers) -> list[str]:
-    """The block `connectors` of muster.yaml: the terminal, the chosen one, and the others as comments."""
+    """Return the block `connectors` of muster.yaml: the terminal, the chosen one, and the others as comments."""
     written = ["connectors:", "  terminal:"]
     for name, system in SYSTEMS.items():
         if name == answers.chat:
@@ -235,13 +235,13 @@ def lines(answers: WizardAnswers) -> list[str]:
 
 
 def identities(answers: WizardAnswers) -> list[str]:
-    """The operators, each with the connector in front."""
+    """Return the operators, each with the connector in front."""
     kind = answers.chat or "terminal"
     return [each if each.startswith(f"{kind}:") else f"{kind}:{each}" for each in answers.operators]
 
 
 def wrong(kind: str, key: str, value: object) -> str | None:
-    """What is wrong with a value of a connector's block; None when nothing is."""
+    """Return what is wrong with a value of a connector's block; None when nothing is."""
     try:
         connector_registry.settings_model(kind).model_validate({key: value}, context={"folder": Path("/")})
     except ValidationError as error:

@@ -153,7 +153,7 @@ async def _take_back(ctx: Context[PacingServices], scope: str) -> Reply:
 
 
 async def _told(ctx: Context[PacingServices]) -> str:
-    """Take up what is authorized by now, and tell the egress. A sentence when it does not hear of it now."""
+    """Take up what is authorized now, and tell the egress. A sentence when it does not hear of it now."""
     services = ctx.services
     await services.pace.redraw()
     services.pace.tell()

@@ -80,7 +80,7 @@ async def show_budget(ctx: Context[PacingServices]) -> Reply:
 
 
 def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overruled]) -> list[dict[str, Any]]:
-    """The rows with the scope that governs instead of each, where the limit of a row governs nobody now."""
+    """Return the rows with the scope that governs instead of each, where the limit of a row governs no one now."""
     by = limit_precedence.governed_by(unheard)
     shown = []
     for row in found:
@@ -90,7 +90,7 @@ def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overrule
 
 
 async def _with_excess(services: PacingServices, found: Sequence[dict[str, Any]], now: float) -> list[dict[str, Any]]:
-    """The rows with how far a request that ran alone brought each beyond its limit
+    """Return the rows with how far a request that ran alone brought each beyond its limit
     (budget.limits.request_admission)."""
     passed = [row for row in found if _is_passed(row)]
     if not passed:
@@ -107,12 +107,12 @@ async def _with_excess(services: PacingServices, found: Sequence[dict[str, Any]]
 
 
 def _is_passed(row: Mapping[str, Any]) -> bool:
-    """Whether more is used than a limit of Muster's own allows. A provider's windows are none."""
+    """Return whether more is used than a limit of Muster's own allows. A provider's windows are none."""
     return row["unit"] != "share" and row["used"] is not None and row["used"] > row["limit"]
 
 
 def _is_about(excess: AuditRow, row: Mapping[str, Any], now: float) -> bool:
-    """Whether a request ran alone under this limit in the window that is now."""
+    """Return whether a request ran alone under this limit in the window that is now."""
     told = excess.arguments
     return (
         all(told.get(name) == row[name] for name in ("kind", "scope", "unit", "window"))
@@ -130,7 +130,7 @@ def _excess_words(row: Mapping[str, Any]) -> str:
 
 
 def set_json(limit: HeldLimit, now: float) -> dict[str, Any]:
-    """A limit that was just set, in the shape of ``budget --json``."""
+    """Return a limit that was just set, in the shape of ``budget --json``."""
     if limit.unit != "share":
         return _json({"agent": None, **_plain(limit)}, None, now, None)
     return {
@@ -156,8 +156,8 @@ def _plain(limit: HeldLimit) -> dict[str, Any]:
 def _json(
     limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float, snapshot: PaceSnapshot | None
 ) -> dict[str, Any]:
-    """A limit in the shape of ``budget --json``. What nobody knows is None."""
-    # Nobody writes a fraction of a token: programs get whole numbers of them, from whichever side they come.
+    """Return a limit in the shape of ``budget --json``. What no one knows is None."""
+    # No one writes a fraction of a token: programs get whole numbers of them, from whichever side they come.
     amount = int(limit["amount"]) if limit["unit"] == "tokens" else limit["amount"]
     end = window_boundaries.end_of(limit.get("window"), now)
     agent = limit.get("agent")
@@ -165,7 +165,7 @@ def _json(
     whose = f"agent:{agent}" if agent is not None else scope
     key = f"{whose}/{limit['unit']}/{limit.get('window') or 'all'}"
     paced = None if snapshot is None or limit.get("window") is None else snapshot.figures(key)
-    # A limit without a window is paced by nobody, and what is used of it only the egress counts.
+    # A limit without a window is paced by no one, and what is used of it only the egress counts.
     used = paced.used if paced is not None else None if seen is None else seen["used"]
     reserved = paced.reserved if paced is not None else None if seen is None else seen["reserved"]
     if limit["unit"] == "tokens":
@@ -196,7 +196,7 @@ def _json(
 
 
 def _shares(snapshot: PaceSnapshot) -> list[dict[str, Any]]:
-    """The windows of subscriptions, and the shares of them that are set."""
+    """Return the windows of subscriptions, and the shares of them that are set."""
     found = []
     for standing in snapshot.standings.values():
         window = standing.window
@@ -231,17 +231,17 @@ def _shares(snapshot: PaceSnapshot) -> list[dict[str, Any]]:
 
 
 def rounded(amount: float | None) -> float | None:
-    """A figure as programs get it; what nobody knows is None."""
+    """Return a figure as programs get it; what no one knows is None."""
     return None if amount is None else round(amount, 6)
 
 
 def seen_at(window: Window) -> float | None:
-    """When something was observed of a window last, be it too long ago to count as known."""
+    """Return when something was observed of a window last, be it too long ago to count as known."""
     return window.used_at if window.last_seen is None else window.last_seen.at
 
 
 def seen_words(last: LastSeen | None, unit: Unit, now: float) -> str | None:
-    """What is known all the same of a window whose use is not known, in words; None: nothing."""
+    """Return what is known all the same of a window whose use is not known, in words; None: nothing."""
     if last is None:
         return None
     ago = f"{markdown.span(now - last.at)} ago"
@@ -252,7 +252,7 @@ def seen_words(last: LastSeen | None, unit: Unit, now: float) -> str | None:
 
 
 def pace_json(found: Figures) -> dict[str, Any]:
-    """Where a window stands against its line, in its unit. What nobody knows is None."""
+    """Return where a window stands against its line, in its unit. What no one knows is None."""
     return {
         "window": found.key,
         # Without a spread all of the limit may be used at any time.
@@ -267,7 +267,7 @@ def pace_json(found: Figures) -> dict[str, Any]:
 
 
 def table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
-    """Limits in the shape of ``budget --json`` as a room is shown them; `unknown` stands for what nobody knows."""
+    """Limits in the shape of ``budget --json`` as a room is shown them; `unknown` stands for what no one knows."""
     shown = found[:_ROWS]
     # Most of the time nothing is, and a phone is narrow.
     held = any(each["reserved"] for each in shown)
@@ -306,7 +306,7 @@ def _per(each: Mapping[str, Any]) -> str:
 
 
 def _pace(each: Mapping[str, Any]) -> str:
-    """What may be used now, at its pace."""
+    """Return what may be used now, at its pace."""
     pace = each["pace"]
     if pace is None:
         return "-"
@@ -314,7 +314,7 @@ def _pace(each: Mapping[str, Any]) -> str:
 
 
 def _shares_kept(snapshot: PaceSnapshot) -> list[str]:
-    """Which shares the egress holds, and which only pace, a line each."""
+    """Return which shares the egress holds, and which only pace, a line each."""
     lines = []
     for standing in snapshot.standings.values():
         window = standing.window
@@ -336,7 +336,7 @@ def _notes(lines: Sequence[str]) -> str:
 
 
 def _resets(snapshot: PaceSnapshot, services: PacingServices) -> list[str]:
-    """When the windows of subscriptions begin anew, and how that is known."""
+    """Return when the windows of subscriptions start again, and how that is known."""
     lines = []
     zone = services.settings.timezone
     for standing in snapshot.standings.values():
@@ -350,7 +350,7 @@ def _resets(snapshot: PaceSnapshot, services: PacingServices) -> list[str]:
 
 
 def reset_words(standing: WindowState, snapshot: PaceSnapshot, zone: ZoneInfo) -> str:
-    """When a window begins anew and how that is known, in words."""
+    """Return when a window resets and how that is known, in words."""
     window = standing.window
     if window.resets_at is None:
         how = "begins anew at a time that nobody knows"
@@ -373,7 +373,7 @@ def _authorized(snapshot: PaceSnapshot, services: PacingServices) -> str:
 
 
 def authorized_words(snapshot: PaceSnapshot, zone: ZoneInfo) -> list[str]:
-    """What is authorized now, a line each."""
+    """Return what is authorized now, a line each."""
     lines = {}
     for standing in snapshot.standings.values():
         for each in standing.authorizations:
@@ -390,6 +390,6 @@ def _named(each: Mapping[str, Any]) -> str:
     agent = each.get("agent")
     scope = str(each["scope"])
     if scope.startswith("launch:"):
-        # Whose id nobody knows by heart.
+        # Whose id no one knows by heart.
         return f"{agent} (this launch)"
     return scope if agent is None or scope == f"agent:{agent}" else f"{agent} ({scope})"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def outlet_of(ctx: Context[PacingServices]) -> EgressClient:
-    """The egress.
+    """Return the egress.
 
     Raises:
         UserError: there is none.
@@ -66,7 +66,7 @@ async def restore_agent(ctx: Context[PacingServices], name: str) -> Reply:
         row.name, asked_at=ctx.asked_at, cause=f"restored by {ctx.identity}", by=ctx.identity, id=ctx.run_id
     )
     if changed:
-        # Whoever opens it looked at it: what it spends counts anew.
+        # Whoever opens it looked at it: what it spends counts again.
         await ctx.commit("seen to", lambda tx: last_results.note(tx, name, "answer", services.clock()))
     if emergency_stop.is_pulled(services.paths.state):
         held = f"but the emergency stop holds for all: {command_line('estop --clear')} ends it"
@@ -80,7 +80,7 @@ async def restore_agent(ctx: Context[PacingServices], name: str) -> Reply:
 
 
 async def whose_is_closed(services: PacingServices) -> str:
-    """What `ps` says of agents that cannot get out; nothing when all can, or when nobody knows."""
+    """Return what `ps` says of agents that cannot get out; nothing when all can, or when no one knows."""
     standing = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_S):

@@ -42,7 +42,7 @@ class Overruled:
 
 
 async def look(services: PacingServices, held: Sequence[HeldLimit]) -> list[Overruled]:
-    """The allowances that do not govern the agents of their scope.
+    """Return the allowances that do not govern the agents of their scope.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -52,7 +52,7 @@ async def look(services: PacingServices, held: Sequence[HeldLimit]) -> list[Over
 
 
 def decide(held: Sequence[HeldLimit], spenders: Iterable[Spender]) -> list[Overruled]:
-    """The same, of what is known. Pure."""
+    """Return the same, of what is known. Pure."""
     allowances = [each for each in held if each.kind == "allowance"]
     found: dict[tuple[int, str], list[str]] = {}
     governs: set[int] = set()
@@ -94,7 +94,7 @@ def _of_launch(spender: Spender) -> list[Limit]:
 
 
 def in_words(found: Overruled) -> str:
-    """One sentence: which limit does not hold for whom, and which does."""
+    """Return one sentence: which limit does not hold for whom, and which does."""
     limit = found.limit
     amount = amounts.amount(limit.amount, limit.unit)
     what = f"{markdown.code(found.scope)} ({amount}{amounts.per(limit.window) if limit.unit != 'share' else ''})"
@@ -109,10 +109,10 @@ def in_words(found: Overruled) -> str:
 
 
 def of_scope(found: Iterable[Overruled], scope: str) -> list[Overruled]:
-    """Those of one scope, as people write it."""
+    """Return those of one scope, as people write it."""
     return [each for each in found if each.scope == scope]
 
 
 def governed_by(found: Iterable[Overruled]) -> Mapping[tuple[str, str, str | None], str]:
-    """By scope, unit and window of limits that govern nobody now: the scope that does."""
+    """By scope, unit and window of limits that govern no one now: the scope that does."""
     return {(each.scope, each.limit.unit, each.limit.window): each.by for each in found if each.everybody}

@@ -137,7 +137,7 @@ def _window(
 
 
 def _unknown(found: Figures, snapshot: PaceSnapshot, limit: str) -> str:
-    """What is known of a window all the same whose use is not known."""
+    """Return what is known of a window all the same whose use is not known."""
     seen = seen_words(found.last_seen, found.unit, snapshot.now)
     if seen is None:
         return f"What is used of {limit} is not known, so one task runs at a time."
@@ -149,7 +149,7 @@ def _unknown(found: Figures, snapshot: PaceSnapshot, limit: str) -> str:
 
 
 def named(key: str) -> str:
-    """The key of a window as people read it."""
+    """Return the key of a window as people read it."""
     scope, _, share = key.partition("/share/account:")
     if share:
         account, _, window = share.partition("/")

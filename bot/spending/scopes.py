@@ -27,7 +27,7 @@ _SCOPES = "agent, agent:NAME, role:NAME, host, account:NAME, provider:NAME, prof
 
 
 def read_scope(scope: str) -> str:
-    """The scope as it is kept.
+    """Return the scope as it is kept.
 
     Raises:
         UsageError: there is none like it.
@@ -46,7 +46,8 @@ def read_scope(scope: str) -> str:
 
 
 async def known_scope(scope: str, services: PacingServices) -> str:
-    """The scope as it is kept, if what it names is there: a limit on a name that nobody has would look as if it held.
+    """Return the scope as it is kept, if what it names is there: a limit on a name that no one has would look as if it
+    held.
 
     Raises:
         UsageError: there is none like it, or nothing is called so; what is.
@@ -69,13 +70,13 @@ async def known_scope(scope: str, services: PacingServices) -> str:
 
 
 async def offered(services: PacingServices) -> list[str]:
-    """Every scope that can be named now."""
+    """Return every scope that can be named now."""
     there = await _there(services)
     return [*_NAMELESS, *(f"{sort}:{name}" for sort, names in there.items() for name in names)]
 
 
 async def _there(services: PacingServices) -> dict[str, Sequence[str]]:
-    """What there is now of each sort of scope that has a name."""
+    """Return what there is now of each sort of scope that has a name."""
     return {
         "account": list(services.settings.accounts),
         "role": sorted((await asyncio.to_thread(services.planner.roles)).names),
@@ -86,7 +87,7 @@ async def _there(services: PacingServices) -> dict[str, Sequence[str]]:
 
 
 async def _agents(services: PacingServices) -> list[str]:
-    """Who is in the roster, or was launched without being in it."""
+    """Return who is in the roster, or was launched without being in it."""
     async with services.store.read() as tx:
         names = {row.name for row in await agents.every(tx)}
     latest = services.roster

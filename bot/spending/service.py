@@ -32,7 +32,7 @@ _LONGEST_S = 366 * 86_400.0
 
 
 async def holding(services: PacingServices) -> tuple[LimitSettings, ...]:
-    """Every limit that does not belong to one launch.
+    """Return every limit that does not belong to one launch.
 
     Raises:
         UserError: the roster cannot be read, and could not be since Muster started.
@@ -44,7 +44,7 @@ async def holding(services: PacingServices) -> tuple[LimitSettings, ...]:
 
 
 async def held_now(services: PacingServices) -> tuple[HeldLimit, ...]:
-    """The same as they were written, shares of accounts' windows among them."""
+    """Return the same as they were written, shares of accounts' windows among them."""
     async with services.store.read() as tx:
         given = await limits_by_command.every(tx)
     return held(services.settings, await _roster_budgets(services), given)
@@ -55,7 +55,7 @@ async def _roster_budgets(services: PacingServices) -> Mapping[str, int]:
     await latest.refresh()
     budgeted: Mapping[str, int] | None = latest.budgets
     if budgeted is None:
-        # No limit is to be lifted because somebody is in the middle of writing the file.
+        # No limit is to be lifted because someone is in the middle of writing the file.
         raise UserError(f"The budgets of the roster are not known: {latest.problem}")
     return budgeted
 
@@ -112,7 +112,7 @@ async def set_budget(
 
 
 async def _share_of(services: PacingServices, scope: str, of: str | None, window: str | None) -> tuple[str, str]:
-    """The account of whose window it is a share, and that window.
+    """Return the account of whose window it is a share, and that window.
 
     Raises:
         UsageError: there is none like it.
@@ -144,7 +144,7 @@ async def _share_of(services: PacingServices, scope: str, of: str | None, window
 
 
 async def _quota_windows(services: PacingServices, account: str) -> list[str]:
-    """The windows of a subscription, as muster.yaml or its provider calls them."""
+    """Return the windows of a subscription, as muster.yaml or its provider calls them."""
     written = [each.name for each in services.settings.accounts[account].windows]
     if written:
         return written
@@ -154,7 +154,7 @@ async def _quota_windows(services: PacingServices, account: str) -> list[str]:
 
 
 async def _reset(services: PacingServices, scope: str, unit: str, window: str, text: str) -> float:
-    """When a provider's window begins anew, as a person says.
+    """Return when a provider's window resets, as a person says.
 
     Raises:
         UsageError: it is none that can be.
@@ -188,7 +188,7 @@ async def _reset(services: PacingServices, scope: str, unit: str, window: str, t
 
 
 async def _passed(services: PacingServices, row: BudgetRow) -> str:
-    """What is to be said of a limit that was used up before it was set."""
+    """Return what is to be said of a limit that was used up before it was set."""
     used = 0.0
     if row.unit == "share":
         snapshot = await services.pace.snapshot()
@@ -223,7 +223,8 @@ async def _governs(services: PacingServices, row: BudgetRow) -> str:
 
 
 async def _beside(services: PacingServices, row: BudgetRow) -> str:
-    """What is to be said of the other limits of its scope: those that go on holding, and those of files that do not."""
+    """Return what is to be said of the other limits of its scope: those that go on holding, and those of files that do
+    not."""
     async with services.store.read() as tx:
         given = [each for each in await limits_by_command.every(tx) if each.scope == row.scope]
     others = [each for each in given if (each.unit, each.window) != (row.unit, row.window)]

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from bot.pacing.services import PacingServices
     from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
 
-#: Days that are summed up one by one when nobody says how many.
+#: Days that are summed up one by one when no one says how many.
 _DAYS = 30
 #: Rows of a table in a room; of more, the largest.
 _ROWS = 40
 
 
 def midnight(now: float, zone: ZoneInfo, *, days: int = 0) -> float:
-    """When the day began in a time zone, or the one so many days before."""
+    """Return when the day began in a time zone, or the one so many days before."""
     day = datetime.fromtimestamp(now, zone).date() - timedelta(days=days)
     return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Whole:
-    """A task from its beginning on, in weighted tokens; None: nobody knows."""
+    """A task from its beginning on, in weighted tokens; None: no one knows."""
 
     projected: float | None
     actual: float | None
@@ -68,7 +68,8 @@ async def _wholes(tx: AsyncConnection, services: PacingServices, ids: Sequence[s
 
 
 async def tokens_today(services: PacingServices) -> dict[str, int] | None:
-    """What each agent used since midnight of the operator's zone, in tokens of all kinds; None: nobody knows it all."""
+    """Return what each agent used since midnight of the operator's zone, in tokens of all kinds; None: no one knows it
+    all."""
     if services.outlet is None or services.outlet.behind() is not None:
         return None
     async with services.store.read() as tx:

@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 #: What the egress said of whom nothing leaves holds so long, seconds.
 _HELD_S = 2.0
-#: Whoever asked for a task is answered what became of it by now; so soon after that it is not said again, seconds.
+#: Whoever asked for a task is answered what happened to it now; so soon after that it is not said again, seconds.
 ANSWERED_S = 5.0
 #: Who starts agents for tasks.
 IDENTITY = "muster:dispatch"
@@ -77,7 +77,7 @@ class Handing:
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def able(self, live: Sequence[Task]) -> Sequence[Able]:
-        """The agents that there are, and those of the roster that can be started."""
+        """Return the agents that there are, and those of the roster that can be started."""
         views: list[AgentView] = await self.services.agents.view()
         await self.roster.refresh()
         entries = {entry.name: entry for entry in self.roster.entries}
@@ -160,7 +160,7 @@ class Handing:
         return known[1], known[2]
 
     async def draw(self, row: AgentRow, snapshot: PaceSnapshot) -> Sequence[WindowState]:
-        """The windows that what an agent does draws on."""
+        """Return the windows that what an agent does draws on."""
         async with self.services.store.read() as tx:
             own = [lease for lease in await session_accounts.live(tx) if lease.agent == row.name]
         provider, account = await self._account(row, own)
@@ -266,7 +266,8 @@ class Handing:
         return None
 
     async def _origin(self, task: Task) -> Origin | None:
-        """Where the task was asked for: there stands the thread of an agent that is started for it, if nowhere else."""
+        """Return where the task was asked for: there stands the thread of an agent that is started for it, if nowhere
+        else."""
         if task.connector is None or task.conversation is None:
             return None
         async with self.services.store.read() as tx:
@@ -300,7 +301,7 @@ class Handing:
 
 
 def readiness_of(view: AgentView, *, in_roster: bool, has_mail: bool, has_task: bool) -> Readiness:
-    """Whether an agent can be given something now."""
+    """Return whether an agent can be given something now."""
     row, state = view.row, view.liveness.state
     if view.elsewhere or row.wanted == "frozen":
         return "away"
@@ -320,7 +321,7 @@ def readiness_of(view: AgentView, *, in_roster: bool, has_mail: bool, has_task: 
 
 
 def worth_telling(last: object, wait: TaskWait, told_at: float, now: float) -> bool:
-    """Whether a task waits for something else by now, or for so much longer or shorter that it is to be told."""
+    """Return whether a task waits for something else now, or for so much longer or shorter that it is to be told."""
     before = last if isinstance(last, dict) else {}
     if before.get("why") != wait.why:
         # What only passes back and forth is told once.

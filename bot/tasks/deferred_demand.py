@@ -31,7 +31,7 @@ class DeferredDemand:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needed:
-    """What would have to be authorized for a turn and all that stands before it."""
+    """What would have to be authorized for a turn and all that is before it."""
 
     leave: tuple[Leave, ...]
     before: int
@@ -69,7 +69,7 @@ def needed(
     *,
     person: bool = False,
 ) -> Needed:
-    """What has to be authorized for one more turn to begin now, with those that go first. Pure.
+    """Return what has to be authorized for one more turn to begin now, with those that go first. Pure.
 
     Args:
         ahead: what is held already.
@@ -79,7 +79,7 @@ def needed(
         policy: how strictly the pace is kept.
         person: a person said it, so that `budget.windows.interactive_turns` decides.
     """
-    # What stands before it is taken as begun: so much of each window is promised to it that both draw on.
+    # What is before it is taken as begun: so much of each window is promised to it that both draw on.
     if person:
         used = [_used(standing, [each.cost for each in _on(ahead, standing)]) for standing in standings]
         found: Waits | object = interactive_turns.decide(used, cost, now, policy)

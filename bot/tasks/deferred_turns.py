@@ -52,7 +52,7 @@ class TurnHold:
 
 
 async def look(services: TaskServices, row: AgentRow, by: str) -> TurnHold | Begins:
-    """Whether words to this agent wait, or begin at once.
+    """Return whether words to this agent wait, or begin at once.
 
     A person's words are held by limits, and by the pace only where its use is a day ahead
     (`budget.windows.interactive_turns`). Words of agents are held by the pace, as tasks are.
@@ -105,7 +105,7 @@ def _decide(
 async def with_those_before(
     services: TaskServices, hold: TurnHold, standings: Sequence[WindowState], snapshot: PaceSnapshot, *, person: bool
 ) -> TurnHold:
-    """The same with leave that is for the turns, too, which stand before it: else these would take it."""
+    """Return the same with leave that is for the turns, too, which are before it: else these would take it."""
     if hold.cost is None:
         return hold
     try:
@@ -161,7 +161,7 @@ async def add(
     """Put the words into the queue, in the transaction that deals with whoever said them."""
     cost = hold.cost
     if is_person(by):
-        # Somebody looked at it.
+        # Someone looked at it.
         await auto_resume.drop(tx, row.name, f"{by} wrote to it")
         await last_results.note(tx, row.name, "answer", services.clock())
     return await add_task(
@@ -199,7 +199,7 @@ async def offer(tx: AsyncConnection, services: TaskServices, row: AgentRow, task
 
 
 def told(services: TaskServices, row: AgentRow, task: Task, hold: TurnHold) -> str:
-    """What whoever said it is told at once."""
+    """Return what whoever said it is told at once."""
     now, zone = services.clock(), services.settings.timezone
     rest = wait_text.when(hold.wait, now, zone, before=hold.before)
     if hold.wait.why == "fairness" and hold.wait.look_at is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from database.queries.tasks import Task
 
-#: Before a task is looked at again whose limit nobody knows the end of; it doubles with each attempt. Seconds.
+#: Before a task is looked at again whose limit no one knows the end of; it doubles with each attempt. Seconds.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 6 * 3_600.0
 #: A task that meets limits more often than that uses up its retries with it: perhaps it is made to.
 MOST_MET: Final = 10
@@ -27,7 +27,7 @@ _APART_S = 10.0
 
 
 async def again_at(tx: AsyncConnection, task: Task, why: str, now: float) -> float | None:
-    """When a task is looked at again that met a limit with a window; None: it failed for something else.
+    """Return when a task is looked at again that met a limit with a window; None: it failed for something else.
 
     Args:
         tx: the transaction in which its turn failed.

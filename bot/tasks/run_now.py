@@ -95,7 +95,7 @@ async def withdraw(tx: AsyncConnection, services: TaskServices, task: Task, why:
 
 
 async def missing(services: TaskServices, task: Task) -> Missing:
-    """What has to be authorized for a held task to begin now.
+    """Return what has to be authorized for a held task to begin now.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -106,7 +106,7 @@ async def missing(services: TaskServices, task: Task) -> Missing:
     cost = await _cost(services, task, row)
     if task.kind == TURN and row is not None:
         standings = await services.assignment.draw(row, snapshot)
-        # Those that stand before it go with it, and it is one of those that are read.
+        # Those that are before it go with it, and it is one of those that are read.
         needed = deferred_demand.needed(
             await deferred_demand.read(services, snapshot),
             standings,
@@ -229,7 +229,7 @@ def _json(leave: Leave) -> dict[str, Any]:
 
 
 async def take(tx: AsyncConnection, services: TaskServices, question: Question, word: str, *, by: str) -> str:
-    """What follows from an answer, in the transaction that takes it (bot.approvals.questions.Taker)."""
+    """Return what follows from an answer, in the transaction that takes it (bot.approvals.questions.Taker)."""
     task = None if question.task is None else await tasks.get(tx, question.task)
     if task is None or task.state != "queued":
         return "It waits no more."

@@ -57,7 +57,7 @@ _ORCHESTRATOR = "orchestrator"
 
 
 async def new_id(tx: AsyncConnection, cause: str) -> str:
-    """An id that no task has, derived from what asks for the task."""
+    """Return an id that no task has, derived from what asks for the task."""
     salt = 0
     while True:
         found = hashlib.blake2s(f"task\0{cause}\0{salt}".encode(), digest_size=4).hexdigest()
@@ -112,7 +112,7 @@ async def add_task(
         parent: the id of the task that it is a part of.
         retries: how often it is tried again when its agent dies.
         connector: where it was asked for, as are `conversation` and `event_id`.
-        conversation: what becomes of it while it waits is told there.
+        conversation: what happens to it while it waits is told there.
         event_id: the message that asked; of words to an agent, the one on which the receipts are shown.
         answer_in: of words to an agent, where it answers; None: in its thread.
         thread_key: the outbox key of the message that will open its thread; None: it has none.
@@ -238,7 +238,7 @@ async def add(
     return Reply(said, task_words.data(task, services.timestamp, services.redact))
 
 
-#: Why a task waits that nobody has looked at yet, because it is new or others are before it.
+#: Why a task waits that no one has looked at yet, because it is new or others are before it.
 IN_LINE = "in line"
 
 
@@ -266,7 +266,8 @@ def _queued(services: TaskServices, task: Task, ahead: int, told: TaskStep | Non
 
 
 async def _projected(tx: AsyncConnection, task: Task, now: float) -> float | None:
-    """What a task is projected to cost of which somebody said what it would, in weighted tokens; None: nobody did."""
+    """Return what a task is projected to cost of which someone said what it would, in weighted tokens; None: no one
+    did."""
     if task.estimate is None or task.projected_tokens is not None:
         return task.projected_tokens
     # What waits in its line was not looked at yet.
@@ -282,7 +283,7 @@ def _tokens(text: str) -> float:
 
 
 def read_deadline(text: str, *, now: float, zone: tzinfo) -> float:
-    """A moment: a length of time from now, or a time with or without its zone.
+    """Return a moment: a length of time from now, or a time with or without its zone.
 
     Raises:
         UsageError: it is none, or past.
@@ -347,7 +348,7 @@ def _rostered(services: TaskServices) -> dict[str, str]:
 
 
 async def _here(ctx: Context[TaskServices], rows: Sequence[AgentRow]) -> AgentRow | None:
-    """The agent in whose thread this was asked."""
+    """Return the agent in whose thread this was asked."""
     origin = ctx.origin
     if origin is None or origin.parent is None:
         return None
@@ -360,7 +361,7 @@ async def _here(ctx: Context[TaskServices], rows: Sequence[AgentRow]) -> AgentRo
 
 
 async def find(tx: AsyncConnection, wanted: str | None) -> Task:
-    """The task whose id begins so; None: nobody said which.
+    """Return the task whose id begins so; None: no one said which.
 
     Raises:
         UserError: there is none, or there are several.

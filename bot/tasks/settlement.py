@@ -108,12 +108,13 @@ class Settling:
                 self.services.dispatcher.wake()
 
     def _may_end(self, task: str) -> bool:
-        """Whether the transaction that ends it may still be under way, however long the task was as it is."""
+        """Return whether the transaction that ends it may still be under way, however long the task was as it is."""
         # From the queue, too: what was tried before ends there where it is cancelled or refused.
         return time.monotonic() - self._left.get(task, 0.0) < PATIENCE_S
 
     async def _is_counted(self, task: Task) -> Literal["all", "not yet", "unknown"]:
-        """Whether all that it used is in the register; unknown: nobody can tell, nor is it waited for any longer."""
+        """Return whether all that it used is in the register; unknown: no one can tell, nor is it waited for any
+        longer."""
         outlet = self.services.outlet
         if outlet is None or outlet.client is None:
             return "unknown"

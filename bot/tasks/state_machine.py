@@ -72,18 +72,19 @@ def weighed(settings: Settings, used: Sums) -> tuple[float, float]:
 
 
 def has_task_done(runtime: str | None) -> bool:
-    """Whether agents of this runtime have the tool `task_done`."""
+    """Return whether agents of this runtime have the tool `task_done`."""
     known = RUNTIMES.get(runtime or "")
     return known is None or known.tools
 
 
 def closes(task: Task) -> Sequence[str]:
-    """The states in which somebody's word ends a task: while it waits for that; or at any time if its agent cannot."""
+    """Return the states in which someone's word ends a task: while it waits for that; or at any time if its agent
+    cannot."""
     return ["waiting"] if has_task_done(task.runtime) else LIVE
 
 
 def retry_pause(attempt: int) -> float:
-    """Seconds before a task whose attempt of this number failed is tried again."""
+    """Return seconds before a task whose attempt of this number failed is tried again."""
     # No power of two that a number could not hold: of so many the pause is the longest.
     return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt - 1, 20))
 
@@ -123,7 +124,7 @@ class TaskSteps:
         elif state == "finished" and is_turn:
             await self._end(tx, task, "done", None)
         elif state == "finished" and not has_task_done(row.runtime):
-            # It cannot say what became of it: the end of its turn is the end of the task.
+            # It cannot say what happened to it: the end of its turn is the end of the task.
             if task.state != "waiting":
                 await self._end(tx, task, "done", None)
         elif state == "finished":
@@ -138,7 +139,7 @@ class TaskSteps:
             await self._end(tx, task, "cancelled", "taken back")
 
     async def _spoken_to(self, tx: AsyncConnection, row: AgentRow, message: str) -> None:
-        """A person's words reached an agent: what it waits with for an answer goes on, and keeps the agent anew."""
+        """A person's words reached an agent: what it waits with for an answer goes on, and keeps the agent again."""
         known = await agent_messages.get(tx, message)
         if known is None or not is_person(known.sender):
             return
@@ -213,7 +214,7 @@ class TaskSteps:
         turn: str | None = None,
         which: str | None = None,
     ) -> str:
-        """`task_done`: an agent says what became of the task that it has. What to tell it.
+        """`task_done`: an agent says what happened to the task that it has. What to tell it.
 
         Args:
             tx: the transaction that deals with the call.
@@ -231,7 +232,7 @@ class TaskSteps:
                 f"The status {markdown.one_line(status, 40)!r} is none: allowed is done, failed or blocked."
             )
         task = await self._meant(tx, row, turn, which)
-        # Of a key that is cut in two nobody would know any more that it is one.
+        # Of a key that is cut in two no one would know any more that it is one.
         summary = self.services.redact(summary.strip())[:LONGEST_SUMMARY]
         if status == "blocked":
             now = self.services.clock()
@@ -245,7 +246,8 @@ class TaskSteps:
         return f"Task {task.id} is {status}. End your turn now; the next task comes by itself."
 
     async def _meant(self, tx: AsyncConnection, row: AgentRow, turn: str | None, which: str | None) -> Task:
-        """The task of which an agent speaks: the one that its turn is about, or the only one that waits for a word.
+        """Return the task of which an agent speaks: the one that its turn is about, or the only one that waits for a
+        word.
 
         Raises:
             UserError: there is none, or it cannot be told which.
@@ -276,7 +278,7 @@ class TaskSteps:
         return own[0]
 
     async def close(self, tx: AsyncConnection, task: Task, state: str, *, by: str) -> None:
-        """An operator says what became of a task that waits for that.
+        """An operator says what happened to a task that waits for that.
 
         Raises:
             UserError: it does not.
@@ -287,7 +289,7 @@ class TaskSteps:
         await self._withdraw_questions(tx, task, f"{by} said so by command.")
 
     async def answered(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
-        """An operator answered the question (bot.approvals.questions.Taker)."""
+        """Return an operator answered the question (bot.approvals.questions.Taker)."""
         task = None if question.task is None else await tasks.get(tx, question.task)
         if task is None or task.state != "waiting":
             return "The task is over already."
@@ -338,12 +340,12 @@ class TaskSteps:
     # --- what it came to ----------------------------------------------------------------------------------------
 
     async def is_over(self, tx: AsyncConnection, task: Task) -> bool:
-        """Whether nothing more is used for an ended task: the turn that it began is over."""
+        """Return whether nothing more is used for an ended task: the turn that it began is over."""
         message = None if task.message is None else await agent_messages.get(tx, task.message)
         return message is None or message.state in MESSAGE_OVER
 
     async def runs_on(self, tx: AsyncConnection, task: Task) -> tuple[AgentRow, str] | None:
-        """The agent and the turn of a task that was cancelled, and whose turn began all the same."""
+        """Return the agent and the turn of a task that was cancelled, and whose turn began all the same."""
         message = None if task.message is None else await agent_messages.get(tx, task.message)
         if task.state != "cancelled" or message is None or message.state != "accepted" or message.turn is None:
             return None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 async def urgency_of_agent(ctx: Context[TaskServices], wanted: Urgency) -> Urgency:
-    """How urgent a task is that an agent asks for."""
+    """Return how urgent a task is that an agent asks for."""
     async with ctx.services.store.read() as tx:
         row = await agents.get(tx, ctx.identity.removeprefix(AGENT))
     library = await asyncio.to_thread(roles.library, ctx.services.paths.roles)
@@ -34,7 +34,7 @@ async def urgency_of_agent(ctx: Context[TaskServices], wanted: Urgency) -> Urgen
 
 
 def as_one(people: Mapping[str, Sequence[str]], identity: str) -> str | None:
-    """The identity by which a person takes turns who has several; None: by the one that they ask under."""
+    """Return the identity by which a person takes turns who has several; None: by the one that they ask under."""
     for identities in people.values():
         if identity in identities[1:]:
             return identities[0]

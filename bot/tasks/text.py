@@ -51,7 +51,7 @@ def cost(tokens: float | None, usd: float | None) -> str:
 
 
 def costs(task: Task) -> str:
-    """What was projected and what it was, beside each other."""
+    """Return what was projected and what it was, beside each other."""
     estimated = cost(task.projected_tokens, task.projected_usd)
     return f"projected {estimated}, used {cost(task.actual_tokens, task.actual_usd)}"
 
@@ -60,7 +60,7 @@ def projected_otherwise(task: Task, projected: float | None) -> str | None:
     """That something else is projected than was said, and why; None: it is not.
 
     Args:
-        task: of which somebody said what it would cost.
+        task: of which someone said what it would cost.
         projected: what is projected (`budget.costs.task_cost_projection`), in weighted tokens; None: that is not known.
     """
     said = task.estimate
@@ -78,7 +78,7 @@ def projected_otherwise(task: Task, projected: float | None) -> str | None:
 
 
 def gist(task: Task, redact: Callable[[str], str], width: int = _GIST) -> str:
-    """The beginning of what is to be done, on one line and without secrets."""
+    """Return the beginning of what is to be done, on one line and without secrets."""
     return markdown.gist(task.text, redact, width)
 
 
@@ -95,13 +95,13 @@ def target(task: Task) -> str:
 
 
 def waiting(task: Task, redact: Callable[[str], str], wait: TaskWait, now: float, zone: tzinfo) -> str:
-    """What is said where a task was asked for that waits."""
+    """Return what is said where a task was asked for that waits."""
     rest = when(wait, now, zone)
     return f"⏳ Task {named(task, redact)} waits. {markdown.shown(wait.text)} {rest}".rstrip()
 
 
 def given(task: Task, redact: Callable[[str], str]) -> str:
-    """What is said in an agent's thread when it is given a task."""
+    """Return what is said in an agent's thread when it is given a task."""
     urgency = "" if task.urgency == "normal" else f", {task.urgency}"
     by = markdown.one_line(task.operator, 60)
     again = f" Attempt {task.attempt}." if task.attempt > 1 else ""
@@ -124,7 +124,7 @@ def for_agent(task: Task, *, tools: bool = True) -> str:
 
 
 def over(task: Task, redact: Callable[[str], str]) -> str:
-    """What is said last of a task."""
+    """Return what is said last of a task."""
     words = {"done": "is done", "failed": "failed", "cancelled": "is cancelled"}.get(task.state, task.state)
     summary = ""
     if task.summary:
@@ -135,18 +135,19 @@ def over(task: Task, redact: Callable[[str], str]) -> str:
 
 
 def title(task: Task, redact: Callable[[str], str], *, marked: bool) -> str:
-    """What its thread is called: its id and the beginning of what is to be done; `marked`: behind how it stands."""
+    """Return what its thread is called: its id and the beginning of what is to be done; `marked`: behind how it
+    stands."""
     name = f"{task.id} {gist(task, redact)}"
     return f"{_TITLE_MARKS[task.state]} {name}" if marked else name
 
 
 def opened(task: Task, redact: Callable[[str], str]) -> str:
-    """The message that opens its thread, as it reads until it is known what becomes of the task."""
+    """Return the message that opens its thread, as it reads until it is known what happens to the task."""
     return f"{_MARKS['queued']} Task {markdown.code(task.id)} ({gist(task, redact)}) is in the queue."
 
 
 def closed(task: Task, redact: Callable[[str], str]) -> str:
-    """How that message reads once the task is over."""
+    """Return how that message reads once the task is over."""
     words = {"done": "is done", "cancelled": "is cancelled"}.get(task.state, "failed")
     return f"{_MARKS[task.state]} Task {markdown.code(task.id)} {words}: {gist(task, redact)}"
 
@@ -155,7 +156,7 @@ def closed(task: Task, redact: Callable[[str], str]) -> str:
 
 
 def data(task: Task, timestamp: Callable[[float | None], str | None], redact: Callable[[str], str]) -> dict[str, Any]:
-    """The shape of one task in JSON."""
+    """Return the shape of one task in JSON."""
     found: dict[str, Any] = {name: getattr(task, name) for name in _SHAPE}
     for name in ("text", "reason", "summary"):
         found[name] = None if found[name] is None else redact(found[name])
@@ -163,7 +164,7 @@ def data(task: Task, timestamp: Callable[[float | None], str | None], redact: Ca
 
 
 def state(task: Task, now: float, zone: tzinfo) -> str:
-    """Where it stands, in a few words."""
+    """Return where it stands, in a few words."""
     if task.state != "queued":
         return task.state
     if task.why is None:
@@ -202,7 +203,7 @@ def table(
 def whole(
     task: Task, redact: Callable[[str], str], steps: Sequence[TaskStep], behind: int, now: float, zone: tzinfo
 ) -> str:
-    """One task, with all that is known of it."""
+    """Return one task, with all that is known of it."""
     lines = [
         f"{_MARKS.get(task.state, '')} **{task.state}** {markdown.code(task.id)} for {target(task)}, "
         f"{task.urgency}, of {markdown.one_line(task.operator, 60)}",

@@ -1,6 +1,6 @@
-"""Threads of tasks: the answer to `task add` in a room opens one, in which is told what becomes of the task.
+"""Threads of tasks: the answer to `task add` in a room opens one, in which is told what happens to the task.
 
-All that opens, says, renames or closes happens in the transaction of its cause, and stands once per key.
+All that opens, says, renames or closes happens in the transaction of its cause, and exists once per key.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class TaskThreads:
     # --- opening ------------------------------------------------------------------------------------------------
 
     def key_for(self, ctx: Context[TaskServices]) -> str | None:
-        """The outbox key under which the answer to this command will open a thread; None: it opens none, as nobody asks
-        in a room with threads."""
+        """Return the outbox key under which the answer to this command will open a thread; None: it opens none, as no
+        one asks in a room with threads."""
         origin = ctx.origin
         if ctx.door != "chat" or origin is None or origin.parent is not None or not is_person(ctx.identity):
             return None

@@ -1,4 +1,4 @@
-"""What a task that waits was found to need, kept in the step in which somebody was told of it: so whoever asks later is
+"""What a task that waits was found to need, kept in the step in which someone was told of it: so whoever asks later is
 told the same, with whole commands. Pure."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FLAGS: Final = tuple(each.name for each in fields(TaskWait) if each.default is 
 
 
 def decision_of(wait: TaskWait) -> dict[str, Any]:
-    """What is kept of it (`Step.decision`)."""
+    """Return what is kept of it (`Step.decision`)."""
     return {
         "look_at": wait.look_at,
         "why": wait.why,
@@ -27,7 +27,7 @@ def decision_of(wait: TaskWait) -> dict[str, Any]:
 
 
 def wait_of(task: Task, told: TaskStep | None) -> TaskWait | None:
-    """Why a task waits, as it stands in its row and in what was told of it last; None: nobody knows yet."""
+    """Return why a task waits, as it is in its row and in what was told of it last; None: no one knows yet."""
     why: Any = task.why
     if task.state != "queued" or why is None:
         return None

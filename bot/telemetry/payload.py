@@ -51,17 +51,17 @@ class TelemetryFacts:
 
 
 def count(number: int) -> str:
-    """The step that a count lies in."""
+    """Return the step that a count lies in."""
     return next((step for most, step in _COUNTS if number <= most), _MANY)
 
 
 def amount(tokens: int) -> str:
-    """The step that an amount of tokens lies in: a power of ten."""
+    """Return the step that an amount of tokens lies in: a power of ten."""
     return next((step for most, step in _AMOUNTS if tokens <= most), _MUCH)
 
 
 def document(facts: TelemetryFacts) -> bytes:
-    """What is shown, and what is sent."""
+    """Return what is shown, and what is sent."""
     told = {
         "schema": SCHEMA,
         "muster": _release(facts.version),

@@ -41,7 +41,7 @@ _WEEK = 7 * 86_400.0
 
 
 async def contents(services: EgressServices) -> bytes:
-    """What would go now."""
+    """Return what would go now."""
     settings: Settings = services.settings
     since = services.clock() - _WEEK
     async with services.store.read() as tx:
@@ -79,7 +79,7 @@ async def preview(services: EgressServices) -> Reply:
 
 
 async def send(services: EgressServices) -> None:
-    """Send it, if it is switched on and today (UTC) nobody has. That it could not be sent is a line in the log."""
+    """Send it, if it is switched on and today (UTC) no one has. That it could not be sent is a line in the log."""
     telemetry: Telemetry = services.settings.telemetry
     if not telemetry.enabled or telemetry.url is None:
         return
@@ -103,7 +103,7 @@ async def _post(url: str, body: bytes) -> None:
     try:
         async with (
             ClientSession(timeout=ClientTimeout(total=LIMIT_S), cookie_jar=DummyCookieJar()) as session,
-            # A redirect would take it to where nobody chose.
+            # A redirect would take it to where no one chose.
             session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
         ):
             status = answer.status

@@ -14,8 +14,8 @@ _USD = re.compile(r"(?:\$\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)|([0-9]{1,9}(?:\.[0-9]{
 
 
 def read(text: str) -> tuple[float, Unit]:
-    """An amount and its unit: ``500k`` and ``2M`` are tokens, ``20usd`` and ``$20`` US dollars, ``20%`` a share of a
-    subscription's window, as a fraction.
+    """Return an amount and its unit: ``500k`` and ``2M`` are tokens, ``20usd`` and ``$20`` US dollars, ``20%`` a share
+    of a subscription's window, as a fraction.
 
     Raises:
         UsageError: it is none, or not above 0.
@@ -38,5 +38,5 @@ def read(text: str) -> tuple[float, Unit]:
 
 
 def is_nothing(text: str) -> bool:
-    """Whether it is an amount of nothing, in whatever unit."""
+    """Return whether it is an amount of nothing, in whatever unit."""
     return re.fullmatch(r"\$?\s*0+(?:\.0+)?\s*(?:%|usd|\$|[kmg]|tokens?)?", text.strip(), re.IGNORECASE) is not None

@@ -57,7 +57,7 @@ def shown(text: str) -> str:
 
 
 def one_line(text: str, width: int = 80) -> str:
-    """The gist of `text` on one line of at most `width` characters. Not for what somebody must decide on.
+    """Return the gist of `text` on one line of at most `width` characters. Not for what someone must decide on.
 
     No word is cut in half, except behind a slash: half a secret is none that redaction would know.
     """
@@ -89,7 +89,7 @@ def code_block(text: str, language: str = "") -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(shown(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
@@ -121,13 +121,13 @@ def html(markdown: str) -> str:
 
 
 def message(markdown: str, *, emphasis: Emphasis = Emphasis.NOTICE, reply_to: str | None = None) -> Message:
-    """A chat message from Markdown that anybody may have had a hand in."""
+    """Return a chat message from Markdown that anybody may have had a hand in."""
     text = shown(markdown)
     return Message(text=text, html=html(text), emphasis=emphasis, reply_to=reply_to)
 
 
 def span(seconds: float) -> str:
-    """A length of time for people: ``4 s``, ``12 min``, ``3 h``, ``2 d``."""
+    """Return a length of time for people: ``4 s``, ``12 min``, ``3 h``, ``2 d``."""
     seconds = max(0.0, seconds)
     if seconds < 100:
         return f"{seconds:.0f} s"

@@ -26,7 +26,7 @@ def shown(at: float, zone: tzinfo, now: float) -> str:
 
 
 def read(text: str, zone: ZoneInfo) -> float:
-    """A moment from ``2026-11-25 09:00``, in the operator's zone, or with a zone of its own (RFC 3339).
+    """Return a moment from ``2026-11-25 09:00``, in the operator's zone, or with a zone of its own (RFC 3339).
 
     Raises:
         UsageError: it is none, or one that clocks leave out.

@@ -77,7 +77,7 @@ class History:
     def estimate(
         self, role: str, model: str, body_bytes: int, max_tokens: int | None, *, most_input: int | None = None
     ) -> Estimate:
-        """What a request will use.
+        """Return what a request will use.
 
         Args:
             role: of the agent.
@@ -177,7 +177,7 @@ class _Pair:
 
 
 def _rank(count: int) -> int:
-    """Where the least stands, among so many in order, that 95 of 100 do not pass."""
+    """Return where the least stands, among so many in order, that 95 of 100 do not pass."""
     return -(-95 * count // 100) - 1
 
 

@@ -123,7 +123,7 @@ def learn(
     now: float,
     prior: Range | None = None,
 ) -> LearnedCost:
-    """What a task of this role will likely cost.
+    """Return what a task of this role will likely cost.
 
     Args:
         past: tasks that ended, of this role at least; others are passed over.
@@ -182,7 +182,7 @@ class TypicalTurn:
 
 
 def typical_turn(seen: Sequence[tuple[float, float | None]]) -> TypicalTurn:
-    """What half of the turns stay within; a guess while fewer than `ENOUGH` are known.
+    """Return what half of the turns stay within; a guess while fewer than `ENOUGH` are known.
 
     Args:
         seen: of turns the weighted tokens, and the US dollars where the price is known. Turns without tokens are left
@@ -197,8 +197,8 @@ def typical_turn(seen: Sequence[tuple[float, float | None]]) -> TypicalTurn:
 
 
 def weights_of(ended: Sequence[float], now: float) -> list[float]:
-    """How much each past counts: 1 for one that ended now, half of that each `HALF_LIFE_S` before; of `ENOUGH` pasts
-    and more, none has more than a fifth of the whole."""
+    """Return how much each past counts: 1 for one that ended now, half of that each `HALF_LIFE_S` before; of `ENOUGH`
+    pasts and more, none has more than a fifth of the whole."""
     weights = [max(_LEAST_WEIGHT, 0.5 ** (min(max(0.0, now - at), 1e12) / HALF_LIFE_S)) for at in ended]
     if len(weights) < ENOUGH:
         return weights
@@ -211,7 +211,7 @@ def weights_of(ended: Sequence[float], now: float) -> list[float]:
 
 
 def quantile(points: Sequence[tuple[float, float]], share: float) -> float:
-    """The smallest value that `share` of the weight stays within.
+    """Return the smallest value that `share` of the weight stays within.
 
     Args:
         points: values and their weights; one at least.
@@ -226,7 +226,7 @@ def quantile(points: Sequence[tuple[float, float]], share: float) -> float:
 
 
 def _steps(guess: Range, weight: float) -> list[tuple[float, float]]:
-    """A prior as points, whose quantiles are its own."""
+    """Return a prior as points, whose quantiles are its own."""
     return [(guess.p50, 0.5 * weight), (guess.p80, 0.3 * weight), (guess.p90, 0.2 * weight)]
 
 

@@ -1,4 +1,4 @@
-"""What a task is projected to cost, by what was learned and by what somebody said of it. Pure.
+"""What a task is projected to cost, by what was learned and by what someone said of it. Pure.
 
 A projection opens gates and decides whose turn it is, so whoever asks for a task has a reason to say little. And who
 says too much has others wait for what is never used. So a person's word has a floor and a ceiling, and both are
@@ -29,7 +29,7 @@ def expected(
     by_agent: bool = False,
     usd_per_token: float | None = None,
 ) -> Cost:
-    """What a task is projected to cost.
+    """Return what a task is projected to cost.
 
     Args:
         learned: of such tasks.

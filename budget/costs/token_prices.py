@@ -76,7 +76,7 @@ class Rates:
 def price(
     provider: str, model: str | None, tokens: Tokens, at: float, raw: Mapping[str, Any] | None = None
 ) -> int | None:
-    """What a request cost, in nano-USD; None: no price is known.
+    """Return what a request cost, in nano-USD; None: no price is known.
 
     Args:
         provider: whose model it is.
@@ -116,7 +116,7 @@ def rates(
     input_tokens: int = 0,
     context: Mapping[str, str] | None = None,
 ) -> Rates | None:
-    """What a model's tokens cost in one request; None: no price is known.
+    """Return what a model's tokens cost in one request; None: no price is known.
 
     Args:
         provider: whose model it is.
@@ -149,7 +149,8 @@ def load() -> None:
 
 @lru_cache(maxsize=1024)
 def _tiers(provider: str, model: str, quarter: int, terms: _Context) -> tuple[tuple[int, Rates], ...]:
-    """What a model costs at a time, by the least input above which it does, in order; none: no price is known."""
+    """Return what a model costs at a time, by the least input above which it does, in order; none: no price is
+    known."""
     entry = _entry(provider, model)
     if entry is None:
         return ()
@@ -163,7 +164,7 @@ def _tiers(provider: str, model: str, quarter: int, terms: _Context) -> tuple[tu
 
 @lru_cache(maxsize=1024)
 def _entry(provider: str, model: str) -> ModelInfo | None:
-    """What is published of a model.
+    """Return what is published of a model.
 
     It is looked for among its provider's models alone: the library's own lookup remembers every name that it was ever
     asked for.

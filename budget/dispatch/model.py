@@ -19,8 +19,8 @@ URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 
 #: pace, limit, unknown, price: as `budget.windows.pace_admission.Waits` has it. fairness: it is not its turn yet.
 #: concurrency: as many
-#: as may be are under way. busy: all who could do it have something to do. starting: somebody who can is being started.
-#: nobody: nobody can do it. retry: it failed, and is tried again at its time.
+#: as may be are under way. busy: all who could do it have something to do. starting: someone who can is being started.
+#: no one: no one can do it. retry: it failed, and is tried again at its time.
 Why: TypeAlias = Literal[
     "pace", "limit", "unknown", "price", "fairness", "concurrency", "busy", "starting", "nobody", "retry"
 ]

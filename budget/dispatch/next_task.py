@@ -10,7 +10,7 @@ covers it.
 
 Tasks of one operator, target, urgency, kind and size form a lane and go in their order, so only the first of each is
 looked at (its head). A head whose turn it is and that only waits for a line has the others that draw on that window
-wait. A head that no agent can take, that another limit holds, or that is large has nobody wait.
+wait. A head that no agent can take, that another limit holds, or that is large has no one wait.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _Round:
     # --- what a head sees ---------------------------------------------------------------------------------------
 
     def draw(self, head: LaneHead, agent: DispatchAgent) -> Sequence[WindowState]:
-        """The windows that its work draws on, with what is kept there for it or for another."""
+        """Return the windows that its work draws on, with what is kept there for it or for another."""
         bare = self.view.draw(agent)
         if not self.savings:
             return bare
@@ -133,7 +133,7 @@ class _Round:
         return self._keys[agent.name]
 
     def paced(self, head: LaneHead, agent: DispatchAgent) -> Cost | TaskWait:
-        """What it is projected to cost, if the windows have room for that."""
+        """Return what it is projected to cost, if the windows have room for that."""
         cost, now = self.view.cost(head, agent), self.view.now
         own = [each for each in self.savings.values() if each.task == head.id]
         # What has saved all of it reads the line ahead: others may be ahead of it, too.
@@ -144,7 +144,7 @@ class _Round:
         )
 
     def is_large(self, head: LaneHead, agent: DispatchAgent) -> bool:
-        """Whether it needs more than a line grants in a day, of what is left for it."""
+        """Return whether it needs more than a line grants in a day, of what is left for it."""
         cost = self.view.cost(head, agent)
         return any(_is_large(each, cost) for each in self.draw(head, agent))
 
@@ -180,14 +180,14 @@ class _Round:
             self.savings[found.window] = found
 
     def _opens(self, standing: WindowState, cost: Cost, head: LaneHead) -> bool:
-        """Whether a window is no limit that holds it besides."""
+        """Return whether a window is no limit that holds it besides."""
         found = pace_admission.decide([standing], cost, head.urgency, self.view.now, self.view.pacing, known=self.known)
         return not isinstance(found, pace_admission.Waits) or found.why == "pace"
 
     # --- trying -------------------------------------------------------------------------------------------------
 
     def attempt(self, head: LaneHead, finish: float, ahead: float) -> Assign | StartTask | TaskWait:
-        """Give a head to somebody who can take it, or say why that waits."""
+        """Give a head to someone who can take it, or say why that waits."""
         waits: list[TaskWait] = []
         # What held the one before, and for what cost: it holds the next as well, if that draws on it.
         holds: tuple[Cost, str] | None = None
@@ -220,7 +220,7 @@ class _Round:
         return wait
 
     def _saving(self, head: LaneHead, wait: TaskWait) -> TaskWait:
-        """What a task is told that saves."""
+        """Return what a task is told that saves."""
         own = [each for each in self.savings.values() if each.task == head.id]
         if not own:
             return wait
@@ -231,7 +231,7 @@ class _Round:
         return replace(wait, text=f"{wait.text} It saves for that, and has {part:.0%}.", look_at=at, saves_from=since)
 
     def _behind(self, head: LaneHead, agent: DispatchAgent, other: _First) -> TaskWait:
-        """What a head is told that others come before."""
+        """Return what a head is told that others come before."""
         view, cost = self.view, self.view.cost(head, agent)
         at, leave = view.now, []
         for standing in self.draw(head, agent):
@@ -291,7 +291,7 @@ def _words(head: LaneHead, this: _Round) -> Assign | TaskWait:
 
 
 def _spoken(head: LaneHead, agent: DispatchAgent, view: QueueView) -> Cost | TaskWait:
-    """What a person's words are projected to cost, if they begin now (`budget.windows.interactive_turns`)."""
+    """Return what a person's words are projected to cost, if they begin now (`budget.windows.interactive_turns`)."""
     cost = view.cost(head, agent)
     found = interactive_turns.decide(view.draw(agent), cost, view.now, view.pacing)
     if isinstance(found, interactive_turns.Begins):
@@ -300,7 +300,7 @@ def _spoken(head: LaneHead, agent: DispatchAgent, view: QueueView) -> Cost | Tas
 
 
 def _saved(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None:
-    """A large task that its line covers with what it saved."""
+    """Return a large task that its line covers with what it saved."""
     for head, _ in _savers(this):
         if head.id in this.ready:
             found = this.attempt(head, 0.0, 0.0)
@@ -311,7 +311,7 @@ def _saved(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None
 
 
 def _next(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None:
-    """The head whose turn it is, if it can begin; the waits of all that come before it are noted."""
+    """Return the head whose turn it is, if it can begin; the waits of all that come before it are noted."""
     queues = _queues(this, heads)
     weights = fair_queueing.weights(queues)
     ahead = {queue: this.view.ahead.get(queue, 0.0) for queue in queues}
@@ -341,7 +341,7 @@ def _next(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None:
 
 
 def _queues(this: _Round, heads: Sequence[LaneHead]) -> dict[str, list[LaneHead]]:
-    """The heads that somebody can take, by queue."""
+    """Return the heads that someone can take, by queue."""
     found: dict[str, list[LaneHead]] = {}
     for head in heads:
         if head.id in this.ready:
@@ -350,7 +350,7 @@ def _queues(this: _Round, heads: Sequence[LaneHead]) -> dict[str, list[LaneHead]
 
 
 def _savers(this: _Round) -> list[tuple[LaneHead, float]]:
-    """The heads that save, and the part of its need that each has."""
+    """Return the heads that save, and the part of its need that each has."""
     parts = {each.task: each.saved(this.view.now) / each.wanted for each in this.savings.values()}
     return [(head, parts[head.id]) for head in this.view.heads if head.id in parts] if parts else []
 
@@ -358,7 +358,7 @@ def _savers(this: _Round) -> list[tuple[LaneHead, float]]:
 def _charged(
     step: Assign | StartTask, head: LaneHead, this: _Round, queues: Mapping[str, Sequence[LaneHead]]
 ) -> Assign | StartTask:
-    """The step, with what its queue is charged."""
+    """Return the step, with what its queue is charged."""
     if isinstance(step, StartTask):
         return step
     waiting = {each.queue for each in this.view.heads if each.kind != TURN}
@@ -381,7 +381,7 @@ def _charged(
 
 
 def _is_due(head: LaneHead, this: _Round) -> bool:
-    """Whether a head could begin if it were its turn: no limit of its own holds it, and it is not large."""
+    """Return whether a head could begin if it were its turn: no limit of its own holds it, and it is not large."""
     wait = this.waits.get(head.id)
     if wait is not None:
         return wait.turn or wait.why == "fairness"
@@ -389,8 +389,8 @@ def _is_due(head: LaneHead, this: _Round) -> bool:
 
 
 def _passes(head: LaneHead, ahead: float, other: _First) -> bool:
-    """Whether what is urgent may begin although another's turn it is: it reads the line further ahead than that one,
-    and its queue was served less."""
+    """Return whether what is urgent may begin although another's turn it is: it reads the line further ahead than that
+    one, and its queue was served less."""
     return head.urgency == "high" and other.head.urgency != "high" and ahead <= other.finish
 
 
@@ -431,7 +431,8 @@ def _late(this: _Round, head: LaneHead) -> RefuseTask | None:
 
 
 def _may_begin(this: _Round, head: LaneHead) -> bool:
-    """Whether it might begin before its deadline if what is under way used nothing more: tasks end early, too."""
+    """Return whether it might begin before its deadline if what is under way used nothing more: tasks end early,
+    too."""
     assert head.deadline is not None
     if this.waits[head.id].why == "fairness":
         return True

@@ -7,8 +7,8 @@ from __future__ import annotations
 def lane_of(
     *, kind: str, operator: str, role: str | None, agent: str | None, urgency: str, estimate: float | None = None
 ) -> str:
-    """The lane that a task waits in. What waits for room holds up only what needs as much: tasks of another kind, or
-    that are said to be of another size, have a lane of their own. So have words to an agent."""
+    """Return the lane that a task waits in. What waits for room holds up only what needs as much: tasks of another
+    kind, or that are said to be of another size, have a lane of their own. So have words to an agent."""
     target = f"agent:{agent}" if agent is not None else f"role:{role}"
     return f"{urgency}/{kind}/{size_of(estimate)}/{target}/{operator}"
 
@@ -29,5 +29,5 @@ _SIZES = 9
 
 
 def aside(lane: str) -> str:
-    """The lane of those that would block theirs, because nothing but another limit lets them begin."""
+    """Return the lane of those that would block theirs, because nothing but another limit lets them begin."""
     return lane if lane.endswith("/aside") else f"{lane}/aside"

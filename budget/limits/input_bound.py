@@ -76,7 +76,7 @@ class Bound:
 def by_bytes(
     body_bytes: int, contents: Contents, *, provider: str, model: str | None, previous_tokens: int | None = None
 ) -> Bound:
-    """Return the bound that needs nobody's answer.
+    """Return the bound that needs no one's answer.
 
     Args:
         body_bytes: of the body as it leaves.
@@ -110,7 +110,7 @@ def by_ratio(body_bytes: int, contents: Contents, *, ratio: float | None, densit
         contents: what those do not bound.
         ratio: the most tokens a byte that this agent was ever billed with this model; None if it was never.
         density: the tokens of the text, as its characters make them likely.
-        least: the bound that needs nobody's answer.
+        least: the bound that needs no one's answer.
     """
     if contents.hidden or contents.previous is not None or contents.rereads:
         # What is not in the body, its text says nothing of.

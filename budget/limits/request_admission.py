@@ -182,7 +182,7 @@ class RefuseRequest:
 
     @property
     def text(self) -> str:
-        """For the agent and for people: which budget, how much, when it begins anew, and what opens it."""
+        """For the agent and for people: which budget, how much, when it starts again, and what opens it."""
         limit, used = self.standing.limit, self.standing.used
         budget = _name(limit, self.agent)
         match self.why:
@@ -351,7 +351,7 @@ class _Decision:
         return "sure"
 
     def _room(self, standing: LimitState, how: How, left: int) -> int:
-        """How many tokens of output fit."""
+        """Return how many tokens of output fit."""
         factor, per = self._output_factor(standing.limit.unit)
         room = left - self._reading(standing, how)
         if room < 0:
@@ -366,7 +366,7 @@ class _Decision:
         return Share(held=max(0, standing.left), reading=reading, how=how, excess=excess)
 
     def _reading(self, standing: LimitState, how: How) -> int:
-        """What its input counts for at most."""
+        """Return what its input counts for at most."""
         if how == "cached":
             assert self._need.counted is not None
             return self._input(standing, self._need.counted, cached=True)
@@ -375,7 +375,7 @@ class _Decision:
         return self._input(standing, bound.tokens)
 
     def _full(self, standing: LimitState) -> int:
-        """What its input comes to if nothing of it is in the cache."""
+        """Return what its input comes to if nothing of it is in the cache."""
         closest = self._unsure or self._sure
         return self._input(standing, closest.tokens)
 
@@ -396,7 +396,8 @@ class _Decision:
         return -(-output * factor // per)
 
     def _output_factor(self, unit: Unit) -> tuple[int, int]:
-        """What a token of output counts at most, as a fraction: reasoning is output, too, and may count otherwise."""
+        """Return what a token of output counts at most, as a fraction: reasoning is output, too, and may count
+        otherwise."""
         if unit == "tokens":
             return max(self._weights.output, self._weights.reasoning), 1000
         rates = self._rates(self._sure.tokens)
@@ -423,7 +424,7 @@ class _Decision:
         return None
 
     def _paced(self, standing: LimitState) -> float | None:
-        """What the pace lets be used by now, where more than that is used or under way."""
+        """Return what the pace lets be used now, where more than that is used or under way."""
         paced = standing.pace.at(self._now) if standing.pace is not None else None
         return paced if paced is not None and standing.used + standing.likely >= paced else None
 
@@ -446,12 +447,12 @@ _ENDLESS = 10**12
 
 
 def writable(model: str | None) -> int:
-    """How many tokens a model is known to be able to write in one response."""
+    """Return how many tokens a model is known to be able to write in one response."""
     return WRITABLE_BY_REASONING if model is not None and _REASONING.match(model[:80]) else WRITABLE
 
 
 def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> int:
-    """What tokens count against a limit in `unit`: weighted tokens, or nano-USD.
+    """Return what tokens count against a limit in `unit`: weighted tokens, or nano-USD.
 
     Raises:
         ValueError: in USD without rates.
@@ -464,7 +465,7 @@ def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> i
 
 
 def cut_text(standing: LimitState, streaming: int, agent: str | None = None, *, midway: bool = True) -> str:
-    """Why requests are ended in the middle, once a limit is reached: for agents and for people.
+    """Return why requests are ended in the middle, once a limit is reached: for agents and for people.
 
     Args:
         standing: the limit's.
@@ -498,7 +499,7 @@ def _wait(why: Why, standing: LimitState, need: int, paced: float | None, now: f
 
 
 def _opens(why: Why, standing: LimitState, need: int, now: float) -> float | None:
-    """When it is over by itself; None: not known, or never."""
+    """Return when it is over by itself; None: not known, or never."""
     if why in ("busy", "no_price"):
         return None
     if why == "pace" and standing.pace is not None:
@@ -522,7 +523,7 @@ def _shown(amount: int, unit: Unit) -> str:
 
 
 def _spent(limit: Limit, used: int) -> str:
-    """How much of how much, in which time."""
+    """Return how much of how much, in which time."""
     if not limit.bounds:
         return f"{_shown(used, limit.unit)} used here"
     window = limit.window or ("launch" if limit.kind == "allowance" else None)
@@ -552,17 +553,20 @@ def _moment(at: float) -> str:
 
 
 def _authorize(limit: Limit, agent: str | None) -> str:
-    """What lets it be spent faster, or beyond."""
+    """Return what lets it be spent faster, or beyond."""
     scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
     return f"`muster budget authorize {scope} AMOUNT`"
 
 
 def _command(limit: Limit, agent: str | None) -> str:
-    """What opens it. The allowance of one agent is raised by one of its own, except what was set at its launch."""
+    """Return what opens it.
+
+    The allowance of one agent is raised by one of its own, except what was set at its launch.
+    """
     if limit.scope.startswith("launch:"):
         return f"`muster launch {agent or 'NAME'} --budget TOKENS`, once it is stopped"
     if window_boundaries.is_from_moment(limit.window):
-        # A share of a provider's window, of which nobody sets tokens.
+        # A share of a provider's window, of which no one sets tokens.
         return _authorize(limit, agent)
     scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
     window = f" --window {limit.window}" if limit.window else ""

@@ -92,7 +92,7 @@ class Limit:
     """until then (seconds since the epoch)."""
 
     def at(self, now: float) -> Limit:
-        """The limit as it holds now."""
+        """Return the limit as it holds now."""
         return replace(self, amount=self.amount + self.lift, lift=0) if self.lift and now < self.lift_until else self
 
     @property
@@ -145,7 +145,7 @@ class Draw:
 
 
 def of_role(role: str, account: str) -> tuple[str, str]:
-    """The scopes on which the spending of a role with an account counts, besides those of who spent it."""
+    """Return the scopes on which the spending of a role with an account counts, besides those of who spent it."""
     return f"role:{role}", _of_account(f"role:{role}", account)
 
 
@@ -154,7 +154,8 @@ def _of_account(scope: str, account: str) -> str:
 
 
 def amount_of(written: str | float | Decimal, unit: Unit) -> int:
-    """The exact amount of a limit, from what a person wrote: weighted tokens, or USD, of which nano-USD are made.
+    """Return the exact amount of a limit, from what a person wrote: weighted tokens, or USD, of which nano-USD are
+    made.
 
     What is finer than that is cut.
 
@@ -174,7 +175,7 @@ def amount_of(written: str | float | Decimal, unit: Unit) -> int:
 
 
 def governing(limits: Iterable[Limit], draw: Draw) -> tuple[Limit, ...]:
-    """The limits that a request must fit under, allowances first, each in the order in which they stand.
+    """Return the limits that a request must fit under, allowances first, each in the order in which they stand.
 
     Of the scopes launch, agent, profile, the profiles that it extends in their order, and host, the first on which any
     allowance is set governs, with all that are set on it (of several windows or units). Allowances of a launch hold
@@ -202,7 +203,8 @@ def governing(limits: Iterable[Limit], draw: Draw) -> tuple[Limit, ...]:
 
 
 def overruled(limits: Iterable[Limit], draw: Draw) -> tuple[tuple[Limit, Limit], ...]:
-    """The allowances on scopes of this agent that do not govern, each with the first one that governs instead."""
+    """Return the allowances on scopes of this agent that do not govern, each with the first one that governs
+    instead."""
     given = tuple(limits)
     chosen = [limit for limit in governing(given, draw) if limit.kind == "allowance"]
     mine = [limit for limit in given if limit.kind == "allowance" and limit.scope in draw.scopes]
@@ -210,7 +212,7 @@ def overruled(limits: Iterable[Limit], draw: Draw) -> tuple[tuple[Limit, Limit],
 
 
 def counted_on(limit: Limit, draw: Draw) -> str:
-    """The scope whose spending counts against a limit that governs a request.
+    """Return the scope whose spending counts against a limit that governs a request.
 
     A pool's is its own. An allowance counts one agent: what it spent within the window, over all its launches; without
     a window, what its launch spent. One that is set on a launch never counts another launch.

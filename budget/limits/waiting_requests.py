@@ -3,7 +3,7 @@
 The oldest goes first. A request that does not fit under a limit claims it, and no younger one passes it there; on
 limits that it does not wait for, others go on. It keeps a claim until it leaves the line, so that a request with
 several limits is not passed at one while it waits for another. But while it waits for its own agent's allowance, it
-claims nothing that others share: an agent that is at its own limit holds up nobody else.
+claims nothing that others share: an agent that is at its own limit holds up no one else.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class WaitingLine(Generic[_T]):
         return self._all.pop(waiting, self) is None
 
     def is_claimed(self, draws: Collection[Hashable]) -> bool:
-        """Whether somebody who came now would pass another at one of these limits."""
+        """Return whether someone who came now would pass another at one of these limits."""
         return any(not each.claims.isdisjoint(draws) for each in self._all)
 
     def advance(self, ask: Callable[[_T], Stays | None]) -> None:

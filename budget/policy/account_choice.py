@@ -75,7 +75,7 @@ def _left(room: WindowRoom) -> float:
 
 
 def choose(candidates: Sequence[AccountCandidate], *, held: str | None = None) -> Chosen | None:
-    """The account on which a session starts; None: there is no candidate.
+    """Return the account on which a session starts; None: there is no candidate.
 
     Args:
         candidates: the accounts that serve it, in the order of muster.yaml, which decides between equals.

@@ -1,6 +1,6 @@
 """What is done with work that meets a limit where a session starts: a smaller model, the queue, or, last, a refusal.
 
-A rung of the ladder is a model of a runtime. Whoever stands on a rung steps down to the first one below it that may run
+A rung of the ladder is a model of a runtime. Whoever is on a rung steps down to the first one below it that may run
 now: first models of the same runtime, in the order of the chain, then other runtimes. Only where a session starts: to
 change the model in the middle of one would break its cache and its signed thoughts. Pure.
 """
@@ -31,12 +31,12 @@ class Rung:
 
 
 def parse(written: str, *, runtime: str, runtimes: Iterable[str]) -> Rung:
-    """A rung as it is written: ``opus``, or ``codex:gpt-5-codex``.
+    """Return a rung as it is written: ``opus``, or ``codex:gpt-5-codex``.
 
     Args:
         written: the rung.
         runtime: whose model one is that names no runtime.
-        runtimes: those that there are. What stands before a colon and is none of them belongs to the model's name.
+        runtimes: those that there are. What is before a colon and is none of them belongs to the model's name.
     """
     before, colon, after = written.partition(":")
     if colon and before in set(runtimes) and after:
@@ -45,7 +45,8 @@ def parse(written: str, *, runtime: str, runtimes: Iterable[str]) -> Rung:
 
 
 def is_of(model: str | None, family: str) -> bool:
-    """Whether a model is the one, or of the family, that a rung or a window names: ``claude-opus-4-1`` is ``opus``."""
+    """Return whether a model is the one, or of the family, that a rung or a window names: ``claude-opus-4-1`` is
+    ``opus``."""
     if model is None:
         return False
     name, wanted = model.casefold(), family.casefold()
@@ -56,7 +57,7 @@ def is_of(model: str | None, family: str) -> bool:
 
 
 def rungs(chain: Sequence[Rung], *, runtime: str, model: str | None) -> tuple[Rung, ...]:
-    """The rungs below a model, in the order in which they are tried.
+    """Return the rungs below a model, in the order in which they are tried.
 
     A model that the chain does not name stands above all of it.
     """
@@ -131,7 +132,8 @@ Step: TypeAlias = StartAsWanted | Downgrade | QueueStart | RefuseStart
 def step(
     wanted: HeldBack | None, below: Sequence[Tried] = (), *, deadline: float | None = None, may_refuse: bool = True
 ) -> Step:
-    """What is done: it starts; else a smaller model; else it is queued; and only if that is in vain it is refused.
+    """Return what is done: it starts; else a smaller model; else it is queued; and only if that is in vain it is
+    refused.
 
     Args:
         wanted: why what is wanted may not run; None: it may.

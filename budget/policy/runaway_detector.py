@@ -33,7 +33,7 @@ class RunawayFound:
 
 
 def breaker(spent: SpentSinceResult, limit: RunawayLimit) -> RunawayFound | None:
-    """Whether an agent is to be paused.
+    """Return whether an agent is to be paused.
 
     Args:
         spent: since its last visible result.

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _LONG_DAY_S = 26 * 3_600.0
 #: To so many seconds it is told when something would fit, within so many tries.
 _NEAR_S, _TRIES = 60.0, 24
-#: So many times a line is thought to be drawn anew, to tell when something would fit: more than the days of a year.
+#: So many times a line is thought to be redrawn, to tell when something would fit: more than the days of a year.
 _TURNS = 400
 
 
 def opens(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
-    """When it would fit if nothing else were spent and what is under way cost what is reserved; None: never, or not
-    known."""
+    """Return when it would fit if nothing else were spent and what is under way cost what is reserved; None: never, or
+    not known."""
     window = standing.window
     if ask.wanted > window.known_limit and not (ask.urgency == "critical" and standing.authorizations):
         return None
@@ -43,7 +43,7 @@ def opens(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
 
 
 def _within(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
-    """When it would fit within this window."""
+    """Return when it would fit within this window."""
     t = now
     for turns in range(_TURNS):
         line = standing.line
@@ -86,8 +86,8 @@ def _earliest(standing: WindowState, ask: WindowDemand, now: float) -> float | N
 
 
 def _first(lacks: Callable[[float], float], low: float, high: float) -> float:
-    """When something fits that does not at `low` and does at `high`, to `_NEAR_S` and never too early: by regula falsi
-    (Illinois), as what is short is nearly a straight line."""
+    """Return when something fits that does not at `low` and does at `high`, to `_NEAR_S` and never too early: by regula
+    falsi (Illinois), as what is short is nearly a straight line."""
     over, under = lacks(low), lacks(high)
     if over <= 0:
         return low

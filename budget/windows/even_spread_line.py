@@ -1,7 +1,7 @@
 """The even-spread line of a window: how much of it may be used by when. Pure; times are seconds since the epoch.
 
 A window is one limit over one stretch of time: what a provider grants in seven days, or a budget of a month. Its line
-is straight, from what is used when it is drawn to the limit at the reset. It is drawn anew each midnight of the
+is straight, from what is used when it is drawn to the limit at the reset. It is redrawn each midnight of the
 operator's zone (for windows under two days: each fifth of the window), so that what was not used is spread over the
 rest; and whenever something changes: the limit, the reset, an authorization, an observation that contradicts it.
 
@@ -25,7 +25,7 @@ Certainty: TypeAlias = Literal["provider", "user", "estimated", "unknown"]
 Cause: TypeAlias = Literal["first", "midnight", "fifth", "limit", "authorization", "observation", "reset"]
 
 DAY_S = 86_400.0
-#: Windows shorter than this have their line drawn anew each fifth, not each midnight.
+#: Windows shorter than this have their line redrawn each fifth, not each midnight.
 SHORT_S = 2 * DAY_S
 #: Times of a reset that differ by no more than this are the same: providers round, and their clocks differ.
 JITTER_S = 120.0
@@ -91,7 +91,7 @@ class Window:
 
     @property
     def is_quota(self) -> bool:
-        """Whether it is a provider's own, so that nobody here can allow more than all of it."""
+        """Whether it is a provider's own, so that no one here can allow more than all of it."""
         return self.unit == "share" and self.scope.startswith("account:")
 
     @property
@@ -112,7 +112,7 @@ class Window:
         """What people are told where the use is not known: that it is at least this. None: that is not known either."""
         if self.known_use is not None or self.at_least is None:
             return None
-        # Of a window that began anew unseen, what went through since it was seen may belong to the one before.
+        # Of a window that started again unseen, what went through since it was seen may belong to the one before.
         return None if self.last_seen is None or self.last_seen.used is None else self.least_use
 
     @property
@@ -143,13 +143,13 @@ class Window:
         return length if math.isfinite(length) and length >= 1 else None
 
     def knows_reset(self, now: float) -> bool:
-        """Whether it is known when it resets, and that is yet to come."""
+        """Return whether it is known when it resets, and that is yet to come."""
         at = self.resets_at
         return at is not None and math.isfinite(at) and now < at <= _LAST and self.certainty != "unknown"
 
     @property
     def is_short(self) -> bool:
-        """Whether its line is drawn anew each fifth, not each midnight."""
+        """Whether its line is redrawn each fifth, not each midnight."""
         return self.length is not None and self.length < SHORT_S
 
 
@@ -192,13 +192,14 @@ class EvenSpreadLine:
 
 
 def name_of(window: Window) -> str:
-    """What a sentence calls a window."""
+    """Return what a sentence calls a window."""
     rest = window.key.removeprefix(window.scope).strip("/").replace("/", " ")
     return f"The window {rest} of {window.scope}" if rest else f"The window of {window.scope}"
 
 
 def line_at(line: EvenSpreadLine, t: float) -> float:
-    """What may be used by `t` at an even pace, in the window's unit. Of what began beyond its limit: what was used."""
+    """Return what may be used by `t` at an even pace, in the window's unit. Of what began beyond its limit: what was
+    used."""
     start = line.drawn_used if line.level is None else line.level
     if line.resets_at is None or start >= line.limit:
         return max(line.limit, start)
@@ -208,7 +209,8 @@ def line_at(line: EvenSpreadLine, t: float) -> float:
 
 
 def burst_at(window: Window, policy: PacePolicy, t: float) -> float:
-    """What may be used beyond the line at `t`: less the less time remains, and the less certain the window is."""
+    """Return what may be used beyond the line at `t`: less the less time remains, and the less certain the
+    window is."""
     length = window.length
     if length is None or window.resets_at is None:
         return 0.0
@@ -217,13 +219,14 @@ def burst_at(window: Window, policy: PacePolicy, t: float) -> float:
 
 
 def least_burst(window: Window) -> float:
-    """The smallest burst: one typical turn, and never more than the whole limit. In the window's unit."""
+    """Return the smallest burst: one typical turn, and never more than the whole limit. In the window's unit."""
     turn = window.turn
     return min(turn, window.known_limit) if turn is not None and math.isfinite(turn) and turn > 0 else 0.0
 
 
 def burst_on(line: EvenSpreadLine, window: Window, policy: PacePolicy, t: float) -> float:
-    """The burst at `t`: one typical turn at least, as far as half of what the line still leaves to the limit covers it.
+    """Return the burst at `t`: one typical turn at least, as far as half of what the line still leaves to the limit
+    covers it.
 
     So a small budget, or one that is set late in its window, admits its first turn at once; and what is left lasts.
     """
@@ -236,7 +239,7 @@ def burst_on(line: EvenSpreadLine, window: Window, policy: PacePolicy, t: float)
 def redrawn(
     window: Window, line: EvenSpreadLine | None, now: float, policy: PacePolicy, *, cause: Cause | None = None
 ) -> EvenSpreadLine | None:
-    """The line that is to stand from now on; None: the one that stands holds.
+    """Return the line that is to stand from now on; None: the one that stands holds.
 
     Args:
         window: as it is known now.
@@ -272,7 +275,7 @@ def redrawn(
 
 
 def next_turn(window: Window, line: EvenSpreadLine, t: float, policy: PacePolicy) -> float | None:
-    """When after `t` the line is drawn anew by the clock; None: never."""
+    """Return when after `t` the line is redrawn by the clock; None: never."""
     if line.resets_at is None:
         return None
     length = window.length
@@ -295,7 +298,7 @@ def turn_before(window: Window, line: EvenSpreadLine, t: float, policy: PacePoli
 
 
 def _cause(window: Window, line: EvenSpreadLine | None, now: float, policy: PacePolicy) -> Cause | None:
-    """Why the line that stands does not hold any more; None: it does."""
+    """Return why the line that stands does not hold any more; None: it does."""
     if line is None or line.window != window.key:
         return "first"
     length = window.length or 0.0
@@ -327,7 +330,7 @@ def _cause(window: Window, line: EvenSpreadLine | None, now: float, policy: Pace
 
 
 def _reset(window: Window, now: float) -> float | None:
-    """When the window is taken to reset."""
+    """Return when the window is taken to reset."""
     length = window.length
     known = window.resets_at
     if known is not None and window.knows_reset(now):
@@ -343,5 +346,5 @@ def _midnight_after(t: float, zone: ZoneInfo) -> float | None:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> float:
-    """When a day begins; where clocks leave out midnight, when they do so."""
+    """Return when a day begins; where clocks leave out midnight, when they do so."""
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp()

@@ -53,7 +53,7 @@ class WindowDemand:
 
 
 def need(window: Window, cost: Cost) -> float | None:
-    """What a task is projected to cost, in the window's unit; None: that cannot be told."""
+    """Return what a task is projected to cost, in the window's unit; None: that cannot be told."""
     return _in_unit(window, cost.tokens, cost.usd)
 
 
@@ -84,7 +84,7 @@ def short_of_limit(standing: WindowState, ask: WindowDemand, now: float) -> floa
 
 
 def margin(standing: WindowState, cost: Cost, wanted: float, now: float) -> float:
-    """What a task must leave under the limit beyond its projection.
+    """Return what a task must leave under the limit beyond its projection.
 
     At most half of what it would leave of an unused window, so that one that is nearly as large as the window still
     runs some day. Who authorizes takes that risk.
@@ -99,7 +99,7 @@ def margin(standing: WindowState, cost: Cost, wanted: float, now: float) -> floa
 
 
 def spare(standing: WindowState, cost: Cost, wanted: float, now: float) -> float:
-    """The margin of a task, as it is before a window's end gives it up."""
+    """Return the margin of a task, as it is before a window's end gives it up."""
     window = standing.window
     if window.length is None or window.resets_at is None:
         return margin(standing, cost, wanted, now)
@@ -107,7 +107,8 @@ def spare(standing: WindowState, cost: Cost, wanted: float, now: float) -> float
 
 
 def _steps(window: Window, now: float) -> float:
-    """How far beyond the p90 a task may cost and still must fit: near its end a window cannot make good for one."""
+    """Return how far beyond the p90 a task may cost and still must fit: near its end a window cannot make good
+    for one."""
     if window.length is None or window.resets_at is None:
         return LATE_STEPS[0]
     part = 1 - (window.resets_at - now) / window.length
@@ -116,7 +117,7 @@ def _steps(window: Window, now: float) -> float:
 
 
 def _patience(window: Window, now: float) -> float:
-    """How much of the margin is kept: all of it, until the window is nearly over. What is left then is lost."""
+    """Return how much of the margin is kept: all of it, until the window is nearly over. What is left then is lost."""
     if window.length is None or window.resets_at is None:
         return 1.0
     return min(1.0, max(0.0, window.resets_at - now) / (ENDING * window.length))

@@ -49,7 +49,7 @@ Decision: TypeAlias = Begins | Waits
 
 
 def decide(standings: Sequence[WindowState], cost: Cost, now: float, policy: PacePolicy) -> Decision:
-    """Whether a person's words begin a turn now.
+    """Return whether a person's words begin a turn now.
 
     Args:
         standings: of the windows that the turn draws on.
@@ -119,7 +119,10 @@ def _text(standing: WindowState, why: str, by_now: float) -> str:
 
 
 def _leave(held: Sequence[Waits]) -> tuple[Leave, ...]:
-    """What lets them begin in all of these windows: of each scope and unit the most. Empty if one admits nobody."""
+    """Return what lets them begin in all of these windows: of each scope and unit the most.
+
+    Empty if one admits no one.
+    """
     if any(each.authorize is None for each in held):
         return ()
     most: dict[tuple[str, str], Leave] = {}
@@ -131,7 +134,7 @@ def _leave(held: Sequence[Waits]) -> tuple[Leave, ...]:
 
 
 def _reaches(standing: WindowState, amount: float) -> float | None:
-    """When the line comes to this amount; None: it ends before."""
+    """Return when the line comes to this amount; None: it ends before."""
     line = standing.line
     if line.resets_at is None or amount > line.limit:
         return None

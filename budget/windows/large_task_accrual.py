@@ -141,7 +141,7 @@ def for_others(standing: WindowState, saving: Saving, now: float, policy: PacePo
 
 
 def _line(standing: WindowState, saving: Saving, now: float, policy: PacePolicy) -> tuple[float, float]:
-    """Where the line with all that is kept is now, and how fast it rises."""
+    """Return where the line with all that is kept is now, and how fast it rises."""
     line = standing.line
     assert line.resets_at is not None
     turn = _turn(standing, now, policy)
@@ -162,7 +162,7 @@ def _drawn(standing: WindowState, level: float, slope: float, now: float) -> Win
 
 
 def _turn(standing: WindowState, now: float, policy: PacePolicy) -> float:
-    """When the line was last drawn from what was used."""
+    """Return when the line was last drawn from what was used."""
     line = standing.line
     if line.cause in ("first", "midnight", "fifth", "reset"):
         return min(now, line.drawn_at)

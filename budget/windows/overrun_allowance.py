@@ -49,9 +49,9 @@ class PaceAllowance:
         )
 
     def at(self, t: float) -> float | None:
-        """What may be used by `t`; None: there is no pace then.
+        """Return what may be used by `t`; None: there is no pace then.
 
-        So it is, too, where it begins in what is the future: then a clock was set, and nobody knows what was meant.
+        So it is, too, where it begins in what is the future: then a clock was set, and no one knows what was meant.
         """
         if not self.from_at - JITTER_S <= t < self.until_at:
             return None
@@ -65,7 +65,7 @@ class PaceAllowance:
         return max(t, lifted if lifted < self.lift_until else self._reaches(amount))
 
     def without_lift(self) -> PaceAllowance:
-        """The same, with nothing authorized."""
+        """Return the same, with nothing authorized."""
         return replace(self, lift=0.0, lift_until=0.0)
 
     def _reaches(self, amount: float) -> float:
@@ -74,7 +74,7 @@ class PaceAllowance:
 
 
 def overrun(standing: WindowState, now: float, policy: PacePolicy) -> PaceAllowance | None:
-    """What work under way may use by when, in the window's unit; None: as much as the limit lets it.
+    """Return what work under way may use by when, in the window's unit; None: as much as the limit lets it.
 
     It depends on the line that stands and on what is under way, and not on what is used or on `now`, but for what is
     authorized then. It is never lower than what work may begin within (`budget.windows.window_state.ceiling`). A large
@@ -115,14 +115,14 @@ def overrun(standing: WindowState, now: float, policy: PacePolicy) -> PaceAllowa
         until_at=min(line.resets_at, begins + (limit - starts) / steepest),
         until_amount=limit,
         lift=lift,
-        # Whoever has more than one is told anew when the first is over.
+        # Whoever has more than one is told again when the first is over.
         lift_until=min((each.until for each, amount in left if amount > 0), default=0.0),
     )
     return pace if pace.is_sane else None
 
 
 def _bends(standing: WindowState) -> list[float]:
-    """When the burst begins to shrink, and when nothing is left of it."""
+    """Return when the burst begins to shrink, and when nothing is left of it."""
     window = standing.window
     if window.resets_at is None or window.length is None:
         return []

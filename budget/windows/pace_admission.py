@@ -158,7 +158,7 @@ def decide(
     *,
     known: Known | None = None,
 ) -> Decision:
-    """Whether a task may begin now, in every window that it draws on.
+    """Return whether a task may begin now, in every window that it draws on.
 
     Args:
         standings: of these windows; without any, nothing bounds it.
@@ -204,7 +204,7 @@ def decide(
 def governing(
     standings: Sequence[WindowState], urgency: Urgency, now: float, policy: PacePolicy, cost: Cost | None = None
 ) -> WindowState | None:
-    """The tightest: in which the fewest such tasks fit, or without a task, least of the limit is admissible."""
+    """Return the tightest: in which the fewest such tasks fit, or without a task, least of the limit is admissible."""
 
     def room(standing: WindowState) -> float:
         free = admissible(standing, urgency, now, policy)
@@ -300,13 +300,13 @@ def _waits(standing: WindowState, cost: Cost, urgency: Urgency, now: float, poli
 
 
 def _asked(standing: WindowState, ask: WindowDemand, now: float) -> float:
-    """What would have to be authorized: the line is drawn anew then, from what is used if that is beyond it."""
+    """Return what would have to be authorized: the line is redrawn then, from what is used if that is beyond it."""
     then = settled(standing, now, ask.policy, cause="authorization") or standing
     return max(short(then, ask, now), LEAST * standing.window.known_limit)
 
 
 def _leave(waits: Sequence[Waits]) -> tuple[Leave, ...]:
-    """What lets it begin in all of these windows at once: of each scope and unit the most that one asks for."""
+    """Return what lets it begin in all of these windows at once: of each scope and unit the most that one asks for."""
     found: dict[tuple[str, Unit], float] = {}
     for each in waits:
         if each.authorize is None:

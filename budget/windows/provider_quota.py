@@ -48,7 +48,7 @@ FRESH_S = 15 * 60.0
 STALE_AFTER = 0.1
 #: but not before `FRESH_S`, and not after this.
 STALE_AT_MOST_S = 12 * 3_600.0
-#: More than this share of a window beyond what went through here is somebody else's spending.
+#: More than this share of a window beyond what went through here is someone else's spending.
 _ELSEWHERE = 0.03
 #: A step of the use from which a rate is learned: small against it are rounding to whole percents, and lateness.
 _STEP = 0.05
@@ -117,7 +117,7 @@ def read(
     *,
     length_s: float | None = None,
 ) -> WindowReading:
-    """What the observations of one window of one account come to.
+    """Return what the observations of one window of one account come to.
 
     Args:
         history: of that window, in any order.
@@ -190,7 +190,7 @@ def counts_from(
 
 
 def capacity(history: Sequence[QuotaSample]) -> float | None:
-    """What one weighted token is of the window, as a share; None: too little was seen to tell.
+    """Return what one weighted token is of the window, as a share; None: too little was seen to tell.
 
     The weighted median over the latest steps of the use, each large against rounding and lateness, within windows of
     the present length. What others spend on the account counts as ours: that errs towards the careful side.
@@ -222,7 +222,8 @@ def capacity(history: Sequence[QuotaSample]) -> float | None:
 
 
 def _at_most(parts: Sequence[Sequence[QuotaSample]]) -> float | None:
-    """What a token is at most, as a share: by all that the use rose while it was watched, and by what went through.
+    """Return what a token is at most, as a share: by all that the use rose while it was watched, and by what went
+    through.
 
     Observations that are late make steps of the use in which hardly any tokens went through.
     """
@@ -242,7 +243,8 @@ def _at_most(parts: Sequence[Sequence[QuotaSample]]) -> float | None:
 def _reset(
     rows: Sequence[QuotaSample], follows: bool, length: float | None, by_user: float | None, now: float
 ) -> tuple[float | None, Certainty, float | None]:
-    """When it resets, how that is known, and if all that was observed is of a window that is over: when it ended."""
+    """Return when it resets, how that is known, and if all that was observed is of a window that is over: when it
+    ended."""
     known = _last(row.reset_at for row in rows)
     said = by_user if by_user is not None and is_time(by_user, now) else None
     if known is not None and now < known:
@@ -254,7 +256,7 @@ def _reset(
         return said, "user", ended
     base = max((at for at in (known, said) if at is not None), default=None)
     if base is None and follows and length is not None and rows:
-        # Nobody says when it ends, but it was seen to begin.
+        # No one says when it ends, but it was seen to begin.
         base = rows[0].seen_at + length
         ended = base if base <= now else None
         if ended is None:
@@ -265,7 +267,7 @@ def _reset(
 
 
 def _counted(rows: Sequence[QuotaSample], spent: float, rate: float, length: float | None) -> float | None:
-    """What the observations come to with what went through here since; None: nothing was observed."""
+    """Return what the observations come to with what went through here since; None: nothing was observed."""
     told = [row for row in rows if row.used is not None]
     if not told:
         return None
@@ -306,12 +308,12 @@ def _used(
 
 
 def stale_after(length: float | None) -> float:
-    """How long an observation of a window of that length holds, seconds."""
+    """Return how long an observation of a window of that length holds, seconds."""
     return FRESH_S if length is None else max(FRESH_S, min(STALE_AT_MOST_S, STALE_AFTER * length))
 
 
 def _elsewhere(told: Sequence[QuotaSample], rate: float | None) -> list[Event]:
-    """Whether the last step of the use is more than what went through here."""
+    """Return whether the last step of the use is more than what went through here."""
     if len(told) < 2 or rate is None:
         return []
     before, last = told[-2:]

@@ -1,4 +1,4 @@
-"""Observations of a provider's windows, and what befell the windows between them. Pure.
+"""Observations of a provider's windows, and what happened to the windows between them. Pure.
 
 Within a window the use only grows. When it falls, that is a reset before its time, or an observation that is late.
 """
@@ -67,7 +67,7 @@ class Event:
 
 
 def late_by(length: float | None) -> float:
-    """How late an observation of a window of that length may be, seconds."""
+    """Return how late an observation of a window of that length may be, seconds."""
     shortest, longest = _LATE_S
     return shortest if length is None else max(shortest, min(longest, LATE * length))
 
@@ -92,7 +92,7 @@ class _Known:
 
 
 def segments(rows: Sequence[QuotaSample]) -> tuple[list[list[QuotaSample]], list[Event]]:
-    """The observations of each window by itself, and what befell between and within them."""
+    """Return the observations of each window by itself, and what happened to between and within them."""
     windows: list[_Known] = []
     events: list[Event] = []
     for row in rows:
@@ -122,7 +122,8 @@ def segments(rows: Sequence[QuotaSample]) -> tuple[list[list[QuotaSample]], list
 
 
 def _is_late(before: _Known, current: _Known, row: QuotaSample) -> bool:
-    """Whether it is of the window that was seen to end before its time a moment ago: it names that one's reset."""
+    """Return whether it is of the window that was seen to end before its time a moment ago: it names that one's
+    reset."""
     if before.reset is None or current.reset is None or row.reset_at is None:
         return False
     since = row.seen_at - current.rows[0].seen_at
@@ -131,7 +132,7 @@ def _is_late(before: _Known, current: _Known, row: QuotaSample) -> bool:
 
 
 def _between(current: _Known, row: QuotaSample) -> tuple[EventKind | None, str]:
-    """What lies between the window so far and an observation after it."""
+    """Return what lies between the window so far and an observation after it."""
     length, reset, used = current.length, current.reset, current.used
     if length is not None and row.length_s is not None and abs(length - row.length_s) > _SAME_LENGTH * length:
         return "plan_change", f"It is {hours(row.length_s)} long now, and was {hours(length)}: the plan is another."

@@ -47,7 +47,7 @@ class Reserve:
 
 
 def outer(projected: float, high: float | None, steps: float = 2.0) -> float:
-    """What hardly any such task passes.
+    """Return what hardly any such task passes.
 
     Args:
         projected: what 80 of 100 stay within.
@@ -64,12 +64,12 @@ def outer(projected: float, high: float | None, steps: float = 2.0) -> float:
 
 
 def reserve(tasks: Iterable[ReservedTask]) -> Reserve:
-    """What these tasks together may still use."""
+    """Return what these tasks together may still use."""
     return together(still(task) for task in tasks)
 
 
 def still(task: ReservedTask) -> Reserve:
-    """What one task may still use."""
+    """Return what one task may still use."""
     projected, used = amount_of(task.projected), amount_of(task.used)
     rest = projected - used if used < projected else GOES_ON * used
     high = max(outer(projected, task.high) - used, GOES_ON_HIGH * used if used >= projected else 0.0, rest)
@@ -77,8 +77,8 @@ def still(task: ReservedTask) -> Reserve:
 
 
 def together(parts: Iterable[Reserve]) -> Reserve:
-    """What several may still use: they are not all among the long ones at once, so that their margins add up as those
-    of independent costs do."""
+    """Return what several may still use: they are not all among the long ones at once, so that their margins add up as
+    those of independent costs do."""
     total = squares = 0.0
     for part in parts:
         total += part.projected

@@ -90,7 +90,7 @@ class Projection:
 def project(
     window: Window, line: EvenSpreadLine | None, history: Sequence[Use], now: float, *, zone: ZoneInfo
 ) -> Projection | None:
-    """Where the use of a window will stand at its reset.
+    """Return where the use of a window will stand at its reset.
 
     Args:
         window: whose use.
@@ -209,7 +209,7 @@ def _days(amounts: Sequence[tuple[float, str, float]], now: float, zone: ZoneInf
 
 
 def _expected(past: Sequence[_PastDay], day: date) -> tuple[float, float, Mapping[str, float]]:
-    """What a day brings: its mean, by how much days differ from that, and what each role has of it."""
+    """Return what a day brings: its mean, by how much days differ from that, and what each role has of it."""
     alike = [each for each in past if (each.day.weekday() >= 5) == (day.weekday() >= 5)]
     chosen = alike if len(alike) >= _ALIKE else past
     weight = sum(each.weight for each in chosen)
@@ -230,7 +230,8 @@ def _expected(past: Sequence[_PastDay], day: date) -> tuple[float, float, Mappin
 
 
 def _pieces(now: float, until: float, zone: ZoneInfo) -> list[tuple[date, float, float]]:
-    """The days between two moments, each with its beginning and end; of very long windows only the first year."""
+    """Return the days between two moments, each with its beginning and end; of very long windows only the first
+    year."""
     made: list[tuple[date, float, float]] = []
     begin = now
     while begin < until and len(made) < 366:

@@ -1,4 +1,4 @@
-"""When a budget begins anew: the windows that spending is counted in. Times are seconds since the epoch.
+"""When a budget resets: the windows that spending is counted in. Times are seconds since the epoch.
 
 A window is ``day``, ``week`` (from Monday), ``month``, all in UTC, or a length such as ``90m``, ``5h`` or ``7d``.
 Windows of a length follow one another without gaps, from the epoch on (1970-01-01 00:00 UTC), so that everybody agrees
@@ -39,7 +39,7 @@ def length_of(window: str) -> int | None:
 
 
 def start_of(window: str | None, now: float) -> float:
-    """When the window began in which `now` is; without an end, the epoch."""
+    """Return when the window began in which `now` is; without an end, the epoch."""
     if window is None:
         return 0.0
     if window == "day":
@@ -68,17 +68,17 @@ def in_words(window: str) -> str:
 
 
 def is_from_moment(window: str | None) -> bool:
-    """Whether it was written by a program, after a provider's."""
+    """Return whether it was written by a program, after a provider's."""
     return _from(window) is not None
 
 
 def from_moment(begins_at: float, length_s: float) -> str:
-    """The windows of so many seconds that follow one another from a moment on, to be written down."""
+    """Return the windows of so many seconds that follow one another from a moment on, to be written down."""
     return f"{max(1, round(length_s))}s@{max(0, round(begins_at))}"
 
 
 def end_of(window: str | None, now: float) -> float | None:
-    """When the window ends in which `now` is, which is when the next begins; None: never."""
+    """Return when the window ends in which `now` is, which is when the next begins; None: never."""
     if window is None:
         return None
     if window == "month":

@@ -1,7 +1,7 @@
 """The figures of one window at one moment, as every view shows them. Pure; times are seconds since the epoch.
 
 `budget`, `pace`, reports, alarms, `tasks` and the dispatcher read the same standing. What is used of it, left of it and
-allowed by it is computed here and nowhere else, and written by `budget.amounts`. What nobody knows is None and never 0.
+allowed by it is computed here and nowhere else, and written by `budget.amounts`. What no one knows is None and never 0.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class CountedLimit:
 
 
 def figures(standing: WindowState, now: float, policy: PacePolicy, gate: CountedLimit | None = None) -> Figures:
-    """The figures of a window.
+    """Return the figures of a window.
 
     Args:
         standing: of the window, with the line that stands.

@@ -38,7 +38,7 @@ class Authorization:
     """Of the amount, what was used up before the line that stands was drawn."""
 
     def left(self, now: float) -> float:
-        """What of it is not used up by the line that stands; 0 before it is granted and once it is over."""
+        """Return what of it is not used up by the line that stands; 0 before it is granted and once it is over."""
         if not self.granted_at <= now < self.until or not math.isfinite(self.amount):
             return 0.0
         return max(0.0, self.amount - max(0.0, self.drawn))
@@ -82,7 +82,7 @@ class WindowState:
 
 
 def ceiling(standing: WindowState, urgency: Urgency, now: float, policy: PacePolicy) -> float:
-    """What may be used and reserved at `now`, in the window's unit."""
+    """Return what may be used and reserved at `now`, in the window's unit."""
     most = utmost(standing, urgency, now)
     if urgency == "critical":
         return most
@@ -97,7 +97,7 @@ def ceiling(standing: WindowState, urgency: Urgency, now: float, policy: PacePol
 
 
 def admissible(standing: WindowState, urgency: Urgency, now: float, policy: PacePolicy) -> float:
-    """What a task that begins now may be projected to cost, in the window's unit; never negative.
+    """Return what a task that begins now may be projected to cost, in the window's unit; never negative.
 
     Where the use is not known: one thing at a time, of any size where nothing was observed of the window.
     """
@@ -111,7 +111,7 @@ def admissible(standing: WindowState, urgency: Urgency, now: float, policy: Pace
 
 
 def utmost(standing: WindowState, urgency: Urgency, now: float) -> float:
-    """What nothing passes."""
+    """Return what nothing passes."""
     window = standing.window
     if urgency != "critical" or window.is_quota:
         return window.known_limit
@@ -120,7 +120,8 @@ def utmost(standing: WindowState, urgency: Urgency, now: float) -> float:
 
 
 def worth(authorization: Authorization, window: Window, amount: float) -> float:
-    """What an amount of an authorization is in the window's unit; 0 where the one cannot be told from the other."""
+    """Return what an amount of an authorization is in the window's unit; 0 where the one cannot be told from the
+    other."""
     if not math.isfinite(amount) or amount <= 0:
         return 0.0
     if authorization.unit == window.unit:
@@ -133,10 +134,10 @@ def worth(authorization: Authorization, window: Window, amount: float) -> float:
 
 
 def settled(standing: WindowState, now: float, policy: PacePolicy, *, cause: Cause | None = None) -> WindowState | None:
-    """The standing with its line drawn anew, where that is due, and with what was used up of its authorizations.
+    """Return the standing with its line redrawn, where that is due, and with what was used up of its authorizations.
 
     Authorizations are also used up while a line stands: that is written down, and the line drawn from there, in steps
-    of `STEP`, so that waiting gives nothing of it back. One that was granted since has the line drawn anew.
+    of `STEP`, so that waiting gives nothing of it back. One that was granted since has the line redrawn.
 
     Returns:
         None: all stays as it is.
@@ -152,7 +153,7 @@ def settled(standing: WindowState, now: float, policy: PacePolicy, *, cause: Cau
     taken: list[Authorization] = []
     rest = beyond
     for authorization in sorted(standing.authorizations, key=lambda one: (one.until, one.id)):
-        # What is beyond the line when it is granted was spent before: the line is drawn anew and counts from then on.
+        # What is beyond the line when it is granted was spent before: the line is redrawn and counts from then on.
         left = authorization.left(now) if authorization.granted_at <= line.drawn_at else 0.0
         whole = worth(authorization, window, left)
         part = min(rest, whole)
@@ -172,7 +173,7 @@ def settled(standing: WindowState, now: float, policy: PacePolicy, *, cause: Cau
 
 
 def amount_of(value: float | None, otherwise: float = 0.0) -> float:
-    """A number of at least 0; what is none is taken for `otherwise`."""
+    """Return a number of at least 0; what is none is taken for `otherwise`."""
     return otherwise if value is None or not math.isfinite(value) else max(0.0, value)
 
 

@@ -23,7 +23,7 @@ JOIN = crash_points.declare("provision.join")
 
 #: A key in the content of the event that begins a room.
 MARK = "fleet.muster.provision"
-#: Times that a room was upgraded which are followed in one run; nobody does it more often, and rooms could go round.
+#: Times that a room was upgraded which are followed in one run; no one does it more often, and rooms could go round.
 _UPGRADES = 10
 _ROOM = re.compile(r"![!-~]{1,254}")
 
@@ -56,7 +56,7 @@ class FleetRoom:
         return record
 
     async def _follow(self, record: SetupRecord, bot: HomeserverSession) -> SetupRecord:
-        """Where somebody upgraded the room (Client-Server API v1.11, "Room upgrades"), the newest is the fleet's."""
+        """Where someone upgraded the room (Client-Server API v1.11, "Room upgrades"), the newest is the fleet's."""
         former = record.room
         for _ in range(_UPGRADES):
             assert record.room is not None
@@ -113,7 +113,7 @@ class FleetRoom:
         return self.work.kept.write(replace(record, room=room))
 
     async def _find_room(self, record: SetupRecord, operator: HomeserverSession) -> str | None:
-        """The room that was asked for when we were interrupted."""
+        """Return the room that was asked for when we were interrupted."""
         for room in await self._rooms_of(operator):
             with contextlib.suppress(HomeserverRefusal):
                 begun = await self.work.homeserver.call(
@@ -127,7 +127,7 @@ class FleetRoom:
         """Have the bot in the room.
 
         Raises:
-            _Lost: the operator is not in it, so nobody can ask the bot in.
+            _Lost: the operator is not in it, so no one can ask the bot in.
         """
         assert record.room is not None
         with crash_points.around(JOIN):
@@ -200,14 +200,14 @@ class FleetRoom:
 
 
 class _Lost(Exception):
-    """Nobody of ours is in the room."""
+    """No one of ours is in the room."""
 
 
 _ALGORITHM = "m.megolm.v1.aes-sha2"
 
 
 def _room(wanted: SetupOptions, record: SetupRecord) -> Json:
-    """A room for those who are invited (Client-Server API v1.11, "POST /createRoom")."""
+    """Return a room for those who are invited (Client-Server API v1.11, "POST /createRoom")."""
     state: list[Json] = [{"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}}]
     if wanted.encrypted:
         state.append({"type": "m.room.encryption", "state_key": "", "content": {"algorithm": _ALGORITHM}})

@@ -51,7 +51,7 @@ class ConnectorBlock:
     """A room whose place as the main one `room` takes."""
 
     def wanted(self) -> dict[str, str]:
-        """The keys of the block."""
+        """Return the keys of the block."""
         keys = {} if self.connector == "matrix" else {"kind": "matrix"}
         keys |= {
             "homeserver": self.homeserver,
@@ -62,7 +62,7 @@ class ConnectorBlock:
         return keys | ({"encryption": "required"} if self.encrypted else {})
 
     def is_its_token(self, reference: object) -> bool:
-        """Whether a reference points to the file with the token, however it is written."""
+        """Return whether a reference points to the file with the token, however it is written."""
         try:
             found = Reference.parse(str(reference), folder=self.folder)
         except ValueError:
@@ -75,7 +75,7 @@ class ConnectorBlock:
 
 
 def edited(text: str | None, block: ConnectorBlock) -> str:
-    """The file with the block and the operator in it.
+    """Return the file with the block and the operator in it.
 
     Raises:
         ProvisionError: it says something else already, or lines cannot be put in.
@@ -166,7 +166,8 @@ def preview(paths: loader.Paths, block: ConnectorBlock) -> None:
 
 
 def user_of(paths: loader.Paths, block: ConnectorBlock) -> str:
-    """The bot's id as the file has it, where only the name before the colon is known; else the one of `block`."""
+    """Return the bot's id as the file has it, where only the name before the colon is known; else the one of
+    `block`."""
     text = _read(Path(os.path.realpath(paths.muster_yaml)))
     there = (_parsed(text or "", block).get("connectors") or {}).get(block.connector)
     found = there.get("user") if isinstance(there, dict) else None
@@ -175,7 +176,7 @@ def user_of(paths: loader.Paths, block: ConnectorBlock) -> str:
 
 
 def room_of(paths: loader.Paths, block: ConnectorBlock) -> str | None:
-    """The main room as the file has it."""
+    """Return the main room as the file has it."""
     text = _read(Path(os.path.realpath(paths.muster_yaml)))
     there = (_parsed(text or "", block).get("connectors") or {}).get(block.connector)
     found = there.get("fleet_room") if isinstance(there, dict) else None
@@ -186,7 +187,7 @@ def room_of(paths: loader.Paths, block: ConnectorBlock) -> str | None:
 
 
 def _completed(text: str, there: Any, block: ConnectorBlock) -> str:
-    """A block that is there, with the keys that it lacks. `there` is changed alike."""
+    """Return a block that is there, with the keys that it lacks. `there` is changed alike."""
     wanted = block.wanted()
     if not isinstance(there, dict):
         raise _by_hand(block, f"connectors.{block.connector} is no block")

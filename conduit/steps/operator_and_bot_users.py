@@ -1,7 +1,7 @@
 """The two users of a fleet: the operator and the bot, registered or logged in as.
 
 We act as the operator on a device of its own, and are logged out at the end. What is kept says while we are in, so that
-a run that was killed leaves nobody logged in for longer than until the next one.
+a run that was killed leaves no one logged in for longer than until the next one.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Users:
             ) from None
 
     async def as_operator(self, record: SetupRecord, why: str) -> HomeserverSession:
-        """A log-in as the operator, when it is needed.
+        """Return a log-in as the operator, when it is needed.
 
         Raises:
             WrongOperator: there is no password for it.

@@ -6,7 +6,7 @@ retries no send; `connectors.delivery.service` does both for all of them. Its li
 1. made by the registry with its name, its settings and a private folder;
 2. `subscribe(sink)` once;
 3. `start(cursor)` runs until cancelled or until it fails. `NotReady` means that it is started again after a pause;
-   `NeedsPerson` means that it stays down, with that sentence in its health, until somebody mends it;
+   `NeedsPerson` means that it stays down, with that sentence in its health, until someone mends it;
 4. `stop()` releases what `start` took.
 """
 
@@ -99,7 +99,7 @@ class Connector(Protocol):
         """
 
     async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
-        """Look whether `outbound` already stands in `conversation`, when the server may have forgotten its key.
+        """Look whether `outbound` already is in `conversation`, when the server may have forgotten its key.
 
         Raises:
             TryLater: the server cannot be asked now.
@@ -109,7 +109,7 @@ class Connector(Protocol):
         """Within what keys are recognised (a Matrix device id); a key sent under another scope is unknown now."""
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
-        """The content of an attachment.
+        """Return the content of an attachment.
 
         Raises:
             TryLater: it may work later.
@@ -117,10 +117,10 @@ class Connector(Protocol):
         """
 
     async def typing(self, conversation: str, *, active: bool) -> None:
-        """Show or stop showing that somebody is at work. Best effort; never raises `SendError`."""
+        """Show or stop showing that someone is at work. Best effort; never raises `SendError`."""
 
     async def health(self) -> Health:
-        """What is known of the connection, at once, without asking the chat system."""
+        """Return what is known of the connection, at once, without asking the chat system."""
 
 
 # --- what only some connectors have ------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class NamesRooms(Protocol):
     """A connector whose rooms can be written in more than one way in the settings."""
 
     def room_of(self, name: str) -> str | None:
-        """The conversation that a room is which is written so; None while that is not known."""
+        """Return the conversation that a room is which is written so; None while that is not known."""
 
 
 class DeviceState(StrEnum):
@@ -149,7 +149,7 @@ class DeviceState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """A device of somebody in an encrypted conversation."""
+    """A device of someone in an encrypted conversation."""
 
     user: str
     """The person, as the connector names people."""
@@ -222,7 +222,7 @@ class DeviceKeeper(Protocol):
 
         Args:
             device: its id, or ``PERSON/ID`` where several people have one that is called so.
-            standing: not `CHANGED`, which nobody says.
+            standing: not `CHANGED`, which no one says.
 
         Raises:
             UnknownDevice: there is none, or more than one.

@@ -67,12 +67,12 @@ class NoSettings(BaseModel):
 
 
 def kinds() -> tuple[str, ...]:
-    """The names of all kinds, in alphabetical order. Those that cannot be imported are among them."""
+    """Return the names of all kinds, in alphabetical order. Those that cannot be imported are among them."""
     return tuple(sorted({*BUILT_IN, *_third_parties()}))
 
 
 def settings_model(kind: str) -> type[BaseModel]:
-    """The model of the block in ``muster.yaml``.
+    """Return the model of the block in ``muster.yaml``.
 
     Raises:
         UnknownKind: there is no such kind.
@@ -88,7 +88,7 @@ def settings_model(kind: str) -> type[BaseModel]:
 
 
 def connector_class(kind: str) -> type[Connector]:
-    """The class of a kind, imported.
+    """Return the class of a kind, imported.
 
     Raises:
         UnknownKind: there is no such kind.
@@ -103,7 +103,7 @@ def connector_class(kind: str) -> type[Connector]:
 
 
 def make(kind: str, name: str, settings: BaseModel, folder: Path, **services: Any) -> Connector:
-    """A connector, not started.
+    """Return a connector, not started.
 
     Args:
         kind: its kind.

@@ -61,24 +61,24 @@ class CodecError(MusterError):
 
 
 def encode(value: InboundBody | OutboundContent) -> dict[str, Any]:
-    """A JSON object with the kind of the value under `type`."""
+    """Return a JSON object with the kind of the value under `type`."""
     return {"type": _NAMES[type(value)], **_clean(asdict(value))}
 
 
 def encode_inbound(event: Inbound) -> dict[str, Any]:
-    """The body of an inbound event, and beside it the groups of its author."""
+    """Return the body of an inbound event, and beside it the groups of its author."""
     groups = {_GROUPS: _clean(event.groups)} if event.groups else {}
     return {**encode(event.body), **groups}
 
 
 def decode_groups(stored: Any) -> tuple[str, ...]:
-    """The groups of an event's author; of what an earlier version of Muster stored, none."""
+    """Return the groups of an event's author; of what an earlier version of Muster stored, none."""
     found = stored.get(_GROUPS) if isinstance(stored, dict) else None
     return tuple(str(each) for each in found) if isinstance(found, list) else ()
 
 
 def decode_inbound(stored: Any) -> InboundBody:
-    """The body of an inbound event.
+    """Return the body of an inbound event.
 
     Raises:
         CodecError: it is of an unknown kind or lacks something.
@@ -92,7 +92,7 @@ def decode_inbound(stored: Any) -> InboundBody:
 
 
 def decode_outbound(stored: Any) -> OutboundContent:
-    """The content of an outbox row.
+    """Return the content of an outbox row.
 
     Raises:
         CodecError: it is of an unknown kind or lacks something.

@@ -73,7 +73,7 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Remark:
-    """What the connector itself has to say in the conversation. Nobody wrote it; whose name it bears decides nothing.
+    """What the connector itself has to say in the conversation. No one wrote it; whose name it bears decides nothing.
 
     It comes the way events do, so that it is said once for its event id, whatever happens in between. `text` is
     Markdown, with commands as a shell would have them (``muster matrix devices``).
@@ -110,7 +110,7 @@ class Inbound:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """What one answer of the chat system brought, and the cursor that stands behind it.
+    """What one answer of the chat system brought, and the cursor that is behind it.
 
     Accepting a batch writes its events and its cursor in one transaction.
     """
@@ -195,7 +195,7 @@ class Replace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class React:
-    """A reaction. `target` is an event id of somebody's message, or with `own` the outbox key of a message of ours."""
+    """A reaction. `target` is an event id of someone's message, or with `own` the outbox key of a message of ours."""
 
     target: str
     key: str

@@ -68,13 +68,13 @@ class Commands(Protocol):
     """What a connector can ask about commands."""
 
     def forms(self) -> Sequence[Form]:
-        """All of them."""
+        """Return all of them."""
 
     def words(self, name: str, values: Mapping[str, Value]) -> Text:
-        """What is said by choosing a command with these values, which may be anything; for the inbox."""
+        """Return what is said by choosing a command with these values, which may be anything; for the inbox."""
 
     async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:
         """Values that are likely, by what is typed of one so far; none for who may not give the command."""
 
     async def refusal(self, asker: Asker) -> str | None:
-        """What is answered to whoever may give no command at all; None: they may."""
+        """Return what is answered to whoever may give no command at all; None: they may."""

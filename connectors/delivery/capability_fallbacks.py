@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def adapt(content: OutboundContent, capabilities: Capabilities) -> OutboundContent | None:
-    """The nearest thing that the chat system can show; None when it is better to say nothing."""
+    """Return the nearest thing that the chat system can show; None when it is better to say nothing."""
     match content:
         case React() if not capabilities.reactions:
             return None
@@ -34,7 +34,7 @@ def adapt(content: OutboundContent, capabilities: Capabilities) -> OutboundConte
 
 
 def signed(content: OutboundContent) -> OutboundContent:
-    """The same, beginning with the name of whose words they are."""
+    """Return the same, beginning with the name of whose words they are."""
     match content:
         case Message(byline=str(name), text=text, html=html):
             rich = None if html is None else _byline_html(name) + html
@@ -48,7 +48,7 @@ def signed(content: OutboundContent) -> OutboundContent:
 
 
 def beside_byline(capabilities: Capabilities, name: str) -> Capabilities:
-    """What can be said of somebody so that `signed` still fits."""
+    """Return what can be said of someone so that `signed` still fits."""
     taken = len(_byline(name).encode()) + (len(_byline_html(name)) if capabilities.html else 0)
     return replace(capabilities, max_text=max(1, capabilities.max_text - taken))
 

@@ -22,12 +22,12 @@ PROGRESS_GAP: Final = 1.0
 
 
 def is_change(row: Row) -> bool:
-    """Whether it changes a message of ours."""
+    """Return whether it changes a message of ours."""
     return isinstance(row.outbound.content, Replace)
 
 
 def last_word(rows: Sequence[Row], row: Row, content: Replace) -> Row | None:
-    """Which of `rows`, all about the same message, makes the change `row` needless."""
+    """Return which of `rows`, all about the same message, makes the change `row` needless."""
     for other in rows:
         change = other.outbound.content
         if isinstance(change, Replace) and ((change.final and not content.final) or other.seq > row.seq):
@@ -53,7 +53,7 @@ def merged(target: Row, change: Replace, priority: Priority) -> Row | None:
 
 
 def is_receipt(row: Row) -> bool:
-    """Whether it says by a reaction how far a person's message has come."""
+    """Return whether it says by a reaction how far a person's message has come."""
     content = row.outbound.content
     return row.outbound.priority is Priority.RECEIPT and isinstance(content, React) and not content.own
 
@@ -65,7 +65,7 @@ class ProgressGaps:
         self._shown: dict[str, float] = {}
 
     def earliest(self, row: Row) -> float:
-        """When a row may go as far as this gap is concerned."""
+        """Return when a row may go as far as this gap is concerned."""
         if (target := _progress_of(row)) is None:
             return 0.0
         return self._shown.get(target, -PROGRESS_GAP) + PROGRESS_GAP
@@ -84,6 +84,6 @@ class ProgressGaps:
 
 
 def _progress_of(row: Row) -> str | None:
-    """The message in which a row shows progress."""
+    """Return the message in which a row shows progress."""
     content = row.outbound.content
     return content.target if isinstance(content, Replace) and row.outbound.priority is Priority.PROGRESS else None

@@ -78,7 +78,7 @@ class Supervisor:
             await self._release()
 
     async def health(self) -> Health:
-        """What is known of the connection, and what is being done about it."""
+        """Return what is known of the connection, and what is being done about it."""
         try:
             async with asyncio.timeout(_HEALTH_TIMEOUT):
                 health = await self.connector.health()
@@ -141,7 +141,7 @@ class Supervisor:
         return True
 
     async def _open(self) -> None:
-        """Let what waits be said once there is somebody to say it to: before that, each would be tried for nothing."""
+        """Let what waits be said once there is someone to say it to: before that, each would be tried for nothing."""
         try:
             await self.connector.connected()
         except Exception:

@@ -29,7 +29,7 @@ PAGE = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arrival:
-    """An inbound event that stands in the inbox."""
+    """An inbound event that is in the inbox."""
 
     #: Its place in the inbox; later events have higher ones.
     seq: int
@@ -80,7 +80,7 @@ async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) 
 
 
 def _moment(claimed: float, now: float) -> float:
-    """When it was sent, as a number that a database takes; chat systems repeat what senders claim."""
+    """Return when it was sent, as a number that a database takes; chat systems repeat what senders claim."""
     try:
         moment = float(claimed)
     except OverflowError:
@@ -89,7 +89,7 @@ def _moment(claimed: float, now: float) -> float:
 
 
 async def cursor(tx: AsyncConnection, connector: str) -> str | None:
-    """How far the connector has received; None when it never has."""
+    """Return how far the connector has received; None when it never has."""
     found: str | None = await tx.scalar(select(cursors.c.cursor).where(cursors.c.connector == connector))
     return found
 
@@ -106,7 +106,7 @@ async def set_cursor(tx: AsyncConnection, connector: str, value: str, now: float
 async def unhandled(
     tx: AsyncConnection, *, after: int, upto: int | None = None, limit: int = PAGE
 ) -> Sequence[Row[Any]]:
-    """Rows that nobody has finished, in the order in which they came; for `Arrival.from_row`."""
+    """Rows that no one has finished, in the order in which they came; for `Arrival.from_row`."""
     query = select(inbox).where(inbox.c.state == "new", inbox.c.seq > after)
     if upto is not None:
         query = query.where(inbox.c.seq <= upto)
@@ -123,7 +123,7 @@ async def finish(
         seq: `Arrival.seq`.
         now: seconds since the epoch.
         state: `done`, or `failed` when Muster could not deal with it.
-        detail: what became of it, for people.
+        detail: what happened to it, for people.
         forget: drop the body at once (the key stays), for what strangers wrote.
     """
     values: dict[str, Any] = {"state": state, "detail": detail, "handled_at": now}
@@ -133,14 +133,14 @@ async def finish(
 
 
 async def find(tx: AsyncConnection, connector: str, event_id: str) -> Arrival | None:
-    """An event that came in and whose body is still kept."""
+    """Return an event that came in and whose body is still kept."""
     query = select(inbox).where(inbox.c.connector == connector, inbox.c.event_id == event_id, inbox.c.body.is_not(None))
     row = (await tx.execute(query)).one_or_none()
     return None if row is None else Arrival.from_row(row)
 
 
 async def waiting(tx: AsyncConnection) -> int:
-    """How many events nobody has finished yet."""
+    """Return how many events no one has finished yet."""
     return await tx.scalar(select(func.count()).select_from(inbox).where(inbox.c.state == "new")) or 0
 
 

@@ -95,9 +95,9 @@ class Lane:
         self.failures, self.not_before = 0, 0.0
 
     def waiting(self) -> list[Row]:
-        """Those that are not being sent."""
+        """Return those that are not being sent."""
         return self.rows[1:] if self.in_flight else self.rows[:]
 
     def priority(self) -> int:
-        """The most urgent of its rows'."""
+        """Return the most urgent of its rows'."""
         return next(priority for priority, count in enumerate(self.urgency) if count)

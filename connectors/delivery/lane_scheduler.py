@@ -54,7 +54,7 @@ class Lanes:
         #: The lane in which each waiting key is.
         self._where: dict[str, str] = {}
         self._standings = Standings()
-        #: Lanes of which it must be found out anew what they wait for.
+        #: Lanes of which it must be found out again what they wait for.
         self._dirty: dict[str, None] = {}
         self._ready: list[tuple[int, float, int, str, int]] = []
         self._timed: list[tuple[float, str, int]] = []
@@ -74,7 +74,7 @@ class Lanes:
         return len(self._where)
 
     def __contains__(self, key: str) -> bool:
-        """Whether it waits, is under way, or is about to be closed by what `choose` returns next."""
+        """Return whether it waits, is under way, or is about to be closed by what `choose` returns next."""
         return key in self._where or key in self._closing
 
     # --- rows come ---------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class Lanes:
         return self._standings.unknown()
 
     def learn(self, key: str, standing: OutboxRowState, now: float) -> None:
-        """What became of a row that is not waiting here."""
+        """What happened to a row that is not waiting here."""
         if key not in self._where:
             self._learn(key, standing)
             self._settle(now)
@@ -135,7 +135,7 @@ class Lanes:
         return self.take()
 
     def take(self) -> SendDecision:
-        """What is to be written down so far, without choosing anything to send."""
+        """Return what is to be written down so far, without choosing anything to send."""
         notes, self._notes = self._notes, SendDecision()
         self._closing.clear()
         return notes
@@ -150,7 +150,7 @@ class Lanes:
         return self.take()
 
     def next_at(self, now: float) -> float | None:
-        """When time alone lets something happen; None when only an event can."""
+        """Return when time alone lets something happen; None when only an event can."""
         moments = []
         while self._timed and not self._current(self._timed[0][1], self._timed[0][2]):
             heapq.heappop(self._timed)
@@ -160,7 +160,7 @@ class Lanes:
             moments.append(self.pace.next_at(found[0], now))
         return min(moments, default=None)
 
-    # --- what became of an attempt -----------------------------------------------------------------------------
+    # --- what happened to an attempt -----------------------------------------------------------------------------
 
     def sent(self, key: str, sent: Sent, now: float) -> None:
         """The chat system has it."""
@@ -240,7 +240,7 @@ class Lanes:
         self._dirty[lane.name] = None
 
     def _returned(self, key: str) -> Lane:
-        """The lane whose first row is no longer under way."""
+        """Return the lane whose first row is no longer under way."""
         lane = self._lanes[self._where[key]]
         lane.in_flight = False
         self.in_flight -= 1
@@ -436,7 +436,7 @@ class Lanes:
         )
 
     def _forgotten(self, row: Row, now: float, scope: str) -> bool:
-        """Whether the chat system would not recognise the key of an earlier attempt."""
+        """Return whether the chat system would not recognise the key of an earlier attempt."""
         remembered = self.capabilities.remembers_keys
         if remembered is None or row.first_attempt_at is None or row.attempt_scope != scope:
             return True

@@ -34,7 +34,7 @@ PAGE = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One thing to say, and what became of it so far."""
+    """One thing to say, and what happened to it so far."""
 
     #: Its place in the outbox; a retried row moves to the end.
     seq: int
@@ -90,7 +90,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutboxRowState:
-    """What became of a row that others refer to."""
+    """What happened to a row that others refer to."""
 
     state: State | Literal["missing"]
     event_id: str | None = None
@@ -100,14 +100,14 @@ class OutboxRowState:
 
 
 def own_target(content: OutboundContent) -> str | None:
-    """The outbox key of the message of ours that `content` is about."""
+    """Return the outbox key of the message of ours that `content` is about."""
     if isinstance(content, Replace) or (isinstance(content, React) and content.own):
         return content.target
     return None
 
 
 def lane_of(outbound: Outbound) -> str:
-    """The lane in which `outbound` waits: what is in one lane goes out in order, one at a time.
+    """Return the lane in which `outbound` waits: what is in one lane goes out in order, one at a time.
 
     Messages, files and threads of one conversation share a lane; changes of one message have theirs, and so have
     reactions to it, so that what it says now never waits for marks; and so has a thread's name.
@@ -147,13 +147,13 @@ async def put(tx: AsyncConnection, outbound: Outbound, now: float) -> bool:
 
 
 async def get(tx: AsyncConnection, key: str) -> Row | None:
-    """The row with that key."""
+    """Return the row with that key."""
     row = (await tx.execute(select(outbox).where(outbox.c.key == key))).one_or_none()
     return None if row is None else Row.from_row(row)
 
 
 async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> Row | None:
-    """The message of ours that the chat system calls `event_id`."""
+    """Return the message of ours that the chat system calls `event_id`."""
     query = select(outbox).where(outbox.c.connector == connector, outbox.c.event_id == event_id)
     # An edit can carry its message's id in some chat systems; the message itself came first.
     row = (await tx.execute(query.order_by(outbox.c.seq).limit(1))).one_or_none()
@@ -161,7 +161,7 @@ async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> Row | 
 
 
 async def by_conversation(tx: AsyncConnection, connector: str, conversation: str) -> Row | None:
-    """The opener of the thread that `conversation` is."""
+    """Return the opener of the thread that `conversation` is."""
     query = select(outbox).where(outbox.c.connector == connector, outbox.c.made_conversation == conversation)
     row = (await tx.execute(query.order_by(outbox.c.seq).limit(1))).one_or_none()
     return None if row is None else Row.from_row(row)
@@ -170,13 +170,13 @@ async def by_conversation(tx: AsyncConnection, connector: str, conversation: str
 async def pending(
     tx: AsyncConnection, connector: str, *, after: int = 0, limit: int = PAGE
 ) -> Sequence[ResultRow[Any]]:
-    """What waits to be said, in the order in which it was put; for `Row.from_row`."""
+    """Return what waits to be said, in the order in which it was put; for `Row.from_row`."""
     query = select(outbox).where(outbox.c.state == "pending", outbox.c.connector == connector, outbox.c.seq > after)
     return (await tx.execute(query.order_by(outbox.c.seq).limit(limit))).all()
 
 
 async def undecided(tx: AsyncConnection, connector: str, *, begins: Sequence[str]) -> bool:
-    """Whether a message was tried of which it is not known yet whether it stands, and under which event id.
+    """Return whether a message was tried of which it is not known yet whether it stands, and under which event id.
 
     Args:
         begins: with what the keys of the messages begin that are asked about.
@@ -192,19 +192,19 @@ async def undecided(tx: AsyncConnection, connector: str, *, begins: Sequence[str
 
 
 async def counts(tx: AsyncConnection) -> dict[tuple[str, State], int]:
-    """How many rows each connector has in each state."""
+    """Return how many rows each connector has in each state."""
     query = select(outbox.c.connector, outbox.c.state, func.count()).group_by(outbox.c.connector, outbox.c.state)
     return {(connector, state): count for connector, state, count in await tx.execute(query)}
 
 
 async def waiting(tx: AsyncConnection) -> dict[str, int]:
-    """How many rows wait for each connector for which any do."""
+    """Return how many rows wait for each connector for which any do."""
     query = select(outbox.c.connector, func.count()).where(outbox.c.state == "pending").group_by(outbox.c.connector)
     return {connector: count for connector, count in await tx.execute(query)}
 
 
 async def abandon(tx: AsyncConnection, connector: str, before: float, detail: str, *, limit: int = 500) -> int:
-    """Give up what was put before `before` for a connector that nobody runs. At most `limit`; says how many."""
+    """Give up what was put before `before` for a connector that no one runs. At most `limit`; says how many."""
     where = (outbox.c.state == "pending", outbox.c.connector == connector, outbox.c.created_at < before)
     old = select(outbox.c.seq).where(*where).order_by(outbox.c.seq).limit(limit)
     dead = update(outbox).where(outbox.c.seq.in_(old)).values(state="dead", detail=detail)
@@ -212,7 +212,7 @@ async def abandon(tx: AsyncConnection, connector: str, before: float, detail: st
 
 
 async def dead_letters(tx: AsyncConnection, *, limit: int = 200) -> list[Row]:
-    """What could not be said, newest first; without changes of a dead message, which share its fate."""
+    """Return what could not be said, newest first; without changes of a dead message, which share its fate."""
     target = aliased(outbox)
     query = (
         select(outbox)
@@ -340,7 +340,7 @@ async def rewrite(tx: AsyncConnection, key: str, content: OutboundContent, prior
 
 
 async def standing(tx: AsyncConnection, keys: Collection[str]) -> dict[str, OutboxRowState]:
-    """What became of the rows with these keys."""
+    """Return what happened to the rows with these keys."""
     opener = aliased(outbox)
     place = func.coalesce(outbox.c.conversation, opener.c.made_conversation, opener.c.conversation)
     columns = (outbox.c.key, outbox.c.state, outbox.c.event_id, outbox.c.made_conversation, place.label("place"))

@@ -1,4 +1,4 @@
-"""What became of the rows that others refer to, and which lanes wait to hear of it.
+"""What happened to the rows that others refer to, and which lanes wait to hear of it.
 
 A row can refer to two others: to the one that opens its thread, and to the message of ours that it changes or marks.
 Both must be sent, dead or superseded before it can go, and tell where it goes.
@@ -38,7 +38,7 @@ class Standings:
         self._unknown: set[str] = set()
 
     def learn(self, key: str, standing: OutboxRowState) -> set[str]:
-        """Note what became of a row. Returns the lanes that waited for it."""
+        """Note what happened to a row. Returns the lanes that waited for it."""
         self._known[key] = standing
         self._known.move_to_end(key)
         while len(self._known) > _KEPT:  # whoever needs it again asks again
@@ -50,7 +50,7 @@ class Standings:
         self._known.pop(key, None)
 
     def release(self, key: str) -> set[str]:
-        """The lanes that waited for a row; they have to be looked at anew."""
+        """Return the lanes that waited for a row; they have to be looked at again."""
         self._unknown.discard(key)
         return self._waiting.pop(key, set())
 
@@ -65,11 +65,11 @@ class Standings:
         return set(self._unknown)
 
     def open_question(self, row: Row) -> str | None:
-        """A key that must be dealt with before this row can go."""
+        """Return a key that must be dealt with before this row can go."""
         return next((key for key in referred_to(row) if key not in self._known), None)
 
     def hopeless(self, row: Row) -> str | None:
-        """Why this row, which has no open question, can never go."""
+        """Return why this row, which has no open question, can never go."""
         if self.conversation(row) is None:
             return f"its thread was to be opened by {row.outbound.thread_of}, which is not there"
         opener = self._known.get(row.outbound.thread_of or "")
@@ -83,12 +83,13 @@ class Standings:
         return None
 
     def stands_alone(self, row: Row) -> bool:
-        """Whether a row has the last word on a message that was left unsaid, and so is said as a message itself."""
+        """Return whether a row has the last word on a message that was left unsaid, and so is said as a message
+        itself."""
         content = row.outbound.content
         return isinstance(content, Replace) and content.final and self._known[content.target].state == "superseded"
 
     def still_said(self, row: Row, lanes: Iterable[Lane]) -> str | None:
-        """The lane of something that waits to be said in the thread that `row` puts away, if it does so."""
+        """Return the lane of something that waits to be said in the thread that `row` puts away, if it does so."""
         content, place = row.outbound.content, self.conversation(row)
         if not isinstance(content, Retitle) or not content.archived:
             return None
@@ -102,26 +103,27 @@ class Standings:
         return None
 
     def conversation(self, row: Row) -> str | None:
-        """Where a row goes, as far as that is known; a thread that never opened falls back to its opener's place."""
+        """Return where a row goes, as far as that is known; a thread that never opened falls back to its opener's
+        place."""
         if row.outbound.thread_of is None:
             return row.outbound.conversation
         opener = self._known.get(row.outbound.thread_of)
         return None if opener is None else opener.made_conversation or opener.conversation
 
     def threadless(self, row: Row) -> bool:
-        """Whether a row, which has no open question, belongs in a thread that never opened."""
+        """Return whether a row, which has no open question, belongs in a thread that never opened."""
         opener = self._known.get(row.outbound.thread_of or "")
         return opener is not None and opener.made_conversation in (None, opener.conversation)
 
     def target(self, row: Row) -> str | None:
-        """The event that a row, which has no open question, is about."""
+        """Return the event that a row, which has no open question, is about."""
         content = row.outbound.content
         if (key := own_target(content)) is not None:
             return self._known[key].event_id
         return content.target if isinstance(content, React) else None
 
     def lane(self, row: Row) -> str:
-        """The name of the lane in which a row goes, as far as its conversation is known."""
+        """Return the name of the lane in which a row goes, as far as its conversation is known."""
         place = self.conversation(row)
         if row.outbound.thread_of is None or place is None:
             return lane_of(row.outbound)

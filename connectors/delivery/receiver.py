@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 
 
 class InboxReceiver:
-    """Hands out what stands in the inbox."""
+    """Hands out what is in the inbox."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class InboxReceiver:
                     pass
 
     async def _load(self, *, rescan: bool) -> list[tuple[str, str]]:
-        """Queue what is new. Returns the conversations that nobody is working on yet."""
+        """Queue what is new. Returns the conversations that no one is working on yet."""
         begun: list[tuple[str, str]] = []
         # What is held now may be finished while we look, and must not be taken for forgotten.
         held = frozenset(self._held)

@@ -40,7 +40,7 @@ class Swept:
 
 
 async def sweep(store: Store, now: float, horizon: Horizon | None = None) -> Swept:
-    """Take away what is beyond the horizon, a few hundred rows at a time, so that nobody waits long for their turn."""
+    """Take away what is beyond the horizon, a few hundred rows at a time, so that no one waits long for their turn."""
     horizon = horizon or Horizon()
 
     return Swept(

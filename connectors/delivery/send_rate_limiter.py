@@ -42,11 +42,11 @@ class SendRateLimiter:
         self._refusals = 0
 
     def allows(self, priority: Priority, now: float) -> bool:
-        """Whether something of this urgency may be sent now."""
+        """Return whether something of this urgency may be sent now."""
         return self.next_at(priority, now) <= now
 
     def next_at(self, priority: Priority, now: float) -> float:
-        """When something of this urgency may be sent if nothing else is."""
+        """Return when something of this urgency may be sent if nothing else is."""
         self._count(now)
         if self.rate is None:
             return max(now, self.paused_until)
@@ -56,7 +56,7 @@ class SendRateLimiter:
         return max(refilled, self.paused_until)
 
     def scarce(self, now: float) -> bool:
-        """Whether so little is left that what can be left out should be."""
+        """Return whether so little is left that what can be left out should be."""
         self._count(now)
         return now < self.paused_until or (
             self.rate is not None and self._tokens < self._threshold(Priority.PROGRESS) - 1e-6

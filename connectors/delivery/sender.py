@@ -1,6 +1,6 @@
 """The outbox of one connector on its way to the wire.
 
-What is about to be sent is written down before the wire is touched, and what became of it after. So after a crash at
+What is about to be sent is written down before the wire is touched, and what happened to it after. So after a crash at
 any moment every row is either known to stand, or is sent again under the key that the chat system already knows.
 """
 
@@ -62,7 +62,7 @@ class _Record:
     choice: SendDecision = field(default_factory=SendDecision)
 
     def outcomes(self, now: float) -> Iterator[outbox.Row]:
-        """The rows that are done with, as they stand now."""
+        """Yield the rows that are done with, as they stand now."""
         for result in self.results:
             row = result.attempt.row
             match result.outcome:
@@ -124,8 +124,8 @@ class OutboxSender:
         return Lanes(abilities, pace, backoff=backoff, rng=self._rng, uploads_at_once=uploads)
 
     def _now(self) -> float:
-        """The time in the lanes: the clock's when this began, and from then on seconds that really passed. So nothing
-        that waits grows old because the clock is set."""
+        """Return the time in the lanes: the clock's when this began, and from then on seconds that really passed. So
+        nothing that waits grows old because the clock is set."""
         return self._epoch + self._steady()
 
     def wake(self) -> None:
@@ -283,10 +283,10 @@ class OutboxSender:
                     return found
                 await self._restamp(attempt.row.key)
             if self._connector.scope() != attempt.scope:
-                # It has logged in meanwhile, on another device: there, nobody knows what was tried before.
+                # It has logged in meanwhile, on another device: there, no one knows what was tried before.
                 return TryLater(f"{self._name} has just changed its log-in", after=0.0)
             if not self._store.in_time():
-                # Somebody else may send it by now, and would not know that we do.
+                # Someone else may send it now, and would not know that we do.
                 return TryLater("the register was not reached for so long that another Muster may lead", after=1.0)
             async with asyncio.timeout(limit):
                 with around(SEND):
@@ -309,7 +309,8 @@ class OutboxSender:
     # --- what is written down ----------------------------------------------------------------------------------
 
     def _take_results(self, now: float) -> list[_Result]:
-        """What became of what was under way; the lanes know it from now on, the register after the next `_write`."""
+        """Return what happened to what was under way; the lanes know it from now on, the register after the next
+        `_write`."""
         results, self._results = self._results, []
         for result in results:
             key = result.attempt.row.key

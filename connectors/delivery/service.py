@@ -90,7 +90,7 @@ class Delivery:
                 tasks.create_task(supervisor.sender.run(), name=f"sender {name}")
 
     def connector(self, name: str) -> Connector | None:
-        """The connector of that name."""
+        """Return the connector of that name."""
         supervisor = self._supervisors.get(name)
         return None if supervisor is None else supervisor.connector
 
@@ -118,13 +118,13 @@ class Delivery:
         return supervisor is not None
 
     async def health(self) -> dict[str, Health]:
-        """Every connector's health by name, also of those that could not be made."""
+        """Return every connector's health by name, also of those that could not be made."""
         found = await asyncio.gather(*(supervisor.health() for supervisor in self._supervisors.values()))
         return {**self._broken, **dict(zip(self._supervisors, found, strict=True))}
 
     async def abandon(self) -> int:
         """Give up what waited too long for connectors that are not run, because they are not configured any more or
-        cannot be made: nobody else does. Says how many rows that were.
+        cannot be made: no one else does. Says how many rows that were.
 
         Raises:
             RegisterError: the register cannot be used.

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def persist(store: Store, step: Step, work: Callable[[AsyncConnection], Awaitable[None]]) -> None:
-    """Do `work` in one transaction. While the register is full or away, wait and do it anew; nothing is half done."""
+    """Do `work` in one transaction. While the register is full or away, wait and do it again; nothing is half done."""
     pause = _FIRST_PAUSE
     while True:
         try:

@@ -1,4 +1,4 @@
-"""A file of lines in the connector's folder: each is appended as it comes; all are written anew once there are many."""
+"""A file of lines in the connector's folder: each is appended as it comes; all are rewritten once there are many."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LineFile:
         self._writing = asyncio.Lock()
 
     def read(self) -> list[str]:
-        """The lines that are there; none where the file cannot be read."""
+        """Return the lines that are there; none where the file cannot be read."""
         try:
             lines = self._path.read_text(errors="replace").splitlines()
         except OSError:

@@ -49,7 +49,7 @@ Json: TypeAlias = dict[str, Any]
 #: Discord says "the past few minutes" ("Create Message", `enforce_nonce`).
 _REMEMBERS_KEYS = 180.0
 #: Of the fifty requests a second that Discord takes of a bot ("Rate Limits", Global Rate Limit): those for what is
-#: said, to which the burst is added in the first second, and those that show that somebody is at work.
+#: said, to which the burst is added in the first second, and those that show that someone is at work.
 _RATE, _BURST, _TYPING = 40.0, 5, 3
 #: As many messages; what is longer goes out as a file.
 LONGEST_TEXT = WANTED_PARTS * message_conversion.LONGEST - 200
@@ -222,7 +222,7 @@ class DiscordConnector:
         self._wire = self._session = self._receiver = self._speaker = None
 
     async def health(self) -> Health:
-        """What is known of the connection."""
+        """Return what is known of the connection."""
         wire, session, receiver = self._wire, self._session, self._receiver
         reachable: bool | None = None
         impaired = self._places.impaired
@@ -263,7 +263,7 @@ class DiscordConnector:
         )
 
     def scope(self) -> str:
-        """The bot: Discord recognises nonces of one author."""
+        """Return the bot: Discord recognises nonces of one author."""
         return self._me
 
     async def _arrived(self, interactions: Interactions, event_id: str) -> None:
@@ -298,7 +298,7 @@ class DiscordConnector:
         return sent
 
     async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
-        """Look whether it stands already."""
+        """Look whether it exists already."""
         speaker = self._connected()
         try:
             return await speaker.find(outbound, conversation=conversation, target=target)
@@ -311,7 +311,7 @@ class DiscordConnector:
             raise send_error(error) from error
 
     async def typing(self, conversation: str, *, active: bool) -> None:
-        """Show that somebody is at work, for ten seconds; Discord offers nothing to end it sooner."""
+        """Show that someone is at work, for ten seconds; Discord offers nothing to end it sooner."""
         wire, now = self._wire, time.monotonic()
         if active and wire is not None and (len(self._typed) < _TYPING or now - self._typed[0] >= 1.0):
             self._typed.append(now)
@@ -319,7 +319,7 @@ class DiscordConnector:
                 await wire.call("POST", f"/channels/{conversation}/typing")
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
-        """The content of an attachment. Its address is asked for anew, since addresses end after a day."""
+        """Return the content of an attachment. Its address is asked for again, since addresses end after a day."""
         self._connected()
         wire, parts = self._wire, attachment.ref.split("/")
         if len(parts) != 3 or not all(message_conversion.identifier(part) for part in parts):
@@ -364,7 +364,7 @@ class DiscordConnector:
         return failed
 
     def _is_discords(self, url: str) -> bool:
-        """Whether a file lies where Discord keeps them: an address is not to lead us elsewhere."""
+        """Return whether a file lies where Discord keeps them: an address is not to lead us elsewhere."""
         parts = urlsplit(url)
         if self._settings.api == API:
             return parts.scheme == "https" and parts.hostname in _CDN

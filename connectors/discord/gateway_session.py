@@ -30,7 +30,7 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 #: Seconds after which a session counts as one that lasts.
 SETTLED = 60.0
-#: Failures in a row after which a session is begun anew.
+#: Failures in a row after which a session is begun again.
 RESUMES = 3
 _DISALLOWED_INTENTS = 4014
 _CONNECT_TIMEOUT = 60.0
@@ -46,7 +46,7 @@ NEEDED = {
     "attach_files": "Attach Files",
 }
 
-# Nobody here misses voice.
+# No one here misses voice.
 discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False
 
 _log = structlog.get_logger(__name__)
@@ -106,8 +106,8 @@ class GatewaySession(discord.Client):
         return await self._way_in(self.login(token), reference=reference)
 
     async def _way_in(self, before: Awaitable[None] | None = None, *, reference: str) -> str:
-        """The gateway's address. To be asked before each new session: of who starts more than Discord lets it in a
-        day, the token is reset (Gateway documentation, "Session Start Limit Object").
+        """Return the gateway's address. To be asked before each new session: of who starts more than Discord lets it in
+        a day, the token is reset (Gateway documentation, "Session Start Limit Object").
         """
         try:
             if before is not None:
@@ -157,7 +157,7 @@ class GatewaySession(discord.Client):
             if self._entered is not None and self._steady() - self._entered >= SETTLED:
                 failures = 0
             if failures >= RESUMES:
-                # Where the session is to be resumed, nobody may be any more.
+                # Where the session is to be resumed, no one may be any more.
                 parameters |= self._where_we_were(first, resume=False)
             _log.info("discord_reconnecting", resume=parameters["resume"], failures=failures)
             if failures:
@@ -174,14 +174,14 @@ class GatewaySession(discord.Client):
         return {"resume": True, "session": socket.session_id, "sequence": socket.sequence, "gateway": socket.gateway}
 
     def has_channel(self, guild: str, channel: str) -> bool | None:
-        """Whether the server has this channel, and it is one for text; None while that cannot be said."""
+        """Return whether the server has this channel, and it is one for text; None while that cannot be said."""
         found = self.get_guild(int(guild))
         if found is None or found.unavailable:
             return None
         return isinstance(found.get_channel(int(channel)), discord.TextChannel)
 
     def missing(self, guild: str, channel: str) -> list[str] | None:
-        """The permissions that the bot lacks in a channel; None while that cannot be said."""
+        """Return the permissions that the bot lacks in a channel; None while that cannot be said."""
         found = self.get_guild(int(guild))
         place = None if found is None else found.get_channel(int(channel))
         if found is None or place is None or found.me is None:
@@ -223,7 +223,7 @@ def _forgiving(event: str, parse: Callable[[Any], None]) -> Callable[[Any], None
 
 
 def bad_token(reference: str) -> str:
-    """What a person does about a token that is not valid."""
+    """Return what a person does about a token that is not valid."""
     return (
         "Discord does not know the bot's token; it was reset, or never right. Make a new one in the developer portal "
         f"(your application, Bot, Reset Token), put it where {reference} points, then restart Muster."

@@ -33,7 +33,7 @@ class Roles:
     _known: OrderedDict[str, tuple[float, tuple[str, ...]]] = field(default_factory=OrderedDict)
 
     async def of(self, person: str, event: Json) -> tuple[str, ...]:
-        """The groups of whoever an event is about, by the event itself or by asking; none outside of the server.
+        """Return the groups of whoever an event is about, by the event itself or by asking; none outside of the server.
 
         Raises:
             NotReady: there is no answer now.
@@ -53,12 +53,12 @@ class Roles:
         return told
 
     def known(self, person: str, *, old: bool = False) -> tuple[str, ...] | None:
-        """The groups of somebody, where nobody needs to be asked; with `old` also those of some time ago."""
+        """Return the groups of someone, where no one needs to be asked; with `old` also those of some time ago."""
         until, groups = self._known.get(person, (None, ()))
         return groups if until is not None and (old or until > self.steady()) else None
 
 
 def groups(member: object) -> tuple[str, ...] | None:
-    """The groups of a member of the server; None when it is not said which roles they have."""
+    """Return the groups of a member of the server; None when it is not said which roles they have."""
     roles = member.get("roles") if isinstance(member, dict) else None
     return tuple(f"role:{each}" for each in roles if identifier(each)) if isinstance(roles, list) else None

@@ -51,13 +51,13 @@ _UNSAFE_IN_NAMES = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 def written(message: Json, *, connector: str, me: str, parent: str | None) -> Inbound | None:
-    """What a message says; None when no person said it, or nothing in it.
+    """Return what a message says; None when no person said it, or nothing in it.
 
     Args:
         message: as the gateway or the history has it.
         connector: the connector's name.
         me: our user id.
-        parent: the main room, when the message stands in a thread.
+        parent: the main room, when the message is in a thread.
     """
     author = author_of(message)
     if author is None or author == me or message.get("type") not in _WRITTEN:
@@ -75,7 +75,8 @@ def written(message: Json, *, connector: str, me: str, parent: str | None) -> In
 
 
 def changed(message: Json, *, connector: str, me: str, parent: str | None) -> Inbound | None:
-    """What an update of a message says; None when nobody edited it (a preview of a link was added, for example)."""
+    """Return what an update of a message says; None when no one edited it (a preview of a link was added, for
+    example)."""
     author, stamp = author_of(message), _string(message.get("edited_timestamp"))
     if author is None or author == me or not stamp or message.get("type") not in _WRITTEN:
         return None
@@ -89,7 +90,7 @@ def deleted(event: Json, author: str, *, connector: str, parent: str | None) -> 
 
 
 def reacted(event: Json, *, connector: str, me: str, conversation: str, parent: str | None) -> Inbound | None:
-    """A reaction. The same one given again has the same id, so that it counts once."""
+    """Return a reaction. The same one given again has the same id, so that it counts once."""
     user, message = identifier(event.get("user_id")), identifier(event.get("message_id"))
     key = _string(_object(event.get("emoji")).get("name"))[:LONGEST_KEY]
     bot = _object(_object(event.get("member")).get("user")).get("bot")
@@ -107,29 +108,29 @@ def reacted(event: Json, *, connector: str, me: str, conversation: str, parent: 
 
 
 def author_of(message: Json) -> str | None:
-    """The person that wrote it; None when it was a bot or a webhook."""
+    """Return the person that wrote it; None when it was a bot or a webhook."""
     author = _object(message.get("author"))
     return None if author.get("bot") or message.get("webhook_id") else identifier(author.get("id"))
 
 
 def has_thread(message: Json) -> bool:
-    """Whether a thread was opened below a message ("Message Flags")."""
+    """Return whether a thread was opened below a message ("Message Flags")."""
     flags = message.get("flags")
     return isinstance(flags, int) and bool(flags & _HAS_THREAD)
 
 
 def sent_at(message: int) -> float:
-    """When a message was sent, by its id."""
+    """Return when a message was sent, by its id."""
     return ((message >> 22) + _EPOCH) / 1000
 
 
 def first_of(seconds: float) -> int:
-    """The least id of what is made at that time or later."""
+    """Return the least id of what is made at that time or later."""
     return max(0, int(seconds * 1000) - _EPOCH) << 22
 
 
 def identifier(value: object) -> str | None:
-    """An id, if it is one."""
+    """Return an id, if it is one."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 
@@ -163,23 +164,24 @@ def _without_mention(text: str, me: str) -> tuple[str, bool]:
 
 
 def attached(message: Json) -> list[Json]:
-    """The files of a message, and those that were forwarded with it, as Discord tells them."""
+    """Return the files of a message, and those that were forwarded with it, as Discord tells them."""
     return [_object(each) for source in (message, *_snapshots(message)) for each in _list(source.get("attachments"))]
 
 
 def _snapshots(message: Json) -> list[Json]:
-    """What somebody wrote elsewhere and the author forwards ("Message Snapshot Object")."""
+    """Return what someone wrote elsewhere and the author forwards ("Message Snapshot Object")."""
     return [_object(_object(each).get("message")) for each in _list(message.get("message_snapshots"))]
 
 
 def _forwarded(message: Json) -> list[str]:
-    """The words that are forwarded, as a quotation: they are those of somebody else, and no command."""
+    """Return the words that are forwarded, as a quotation: they are those of someone else, and no command."""
     said = [text for each in _snapshots(message) if (text := _string(each.get("content")).strip())]
     return ["Forwarded:", *(f"> {line}" for text in said for line in text.split("\n"))] if said else []
 
 
 def _wordless(message: Json) -> str:
-    """What a message without words shows, in words: stickers ("Sticker Item Object"), or a poll ("Poll Object")."""
+    """Return what a message without words shows, in words: stickers ("Sticker Item Object"), or a poll ("Poll
+    Object")."""
     stickers = [f"[sticker: {_line(_object(each).get('name'))}]" for each in _list(message.get("sticker_items"))]
     poll = _object(message.get("poll"))
     if not poll:
@@ -227,12 +229,12 @@ def _string(value: object) -> str:
 
 
 def nonce(key: str) -> str:
-    """The nonce of an outbox key: the same for ever, and as long as one may be."""
+    """Return the nonce of an outbox key: the same for ever, and as long as one may be."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:25]
 
 
 def spoken(text: str, *, key: str, reply_to: str | None = None, buttons: Sequence[Button] = ()) -> Json:
-    """The body of a request that creates a message."""
+    """Return the body of a request that creates a message."""
     body = edited(text, buttons) | {"nonce": nonce(key), "enforce_nonce": True}
     # What an agent writes is not to make Discord ask addresses for previews.
     body["flags"] = _SUPPRESS_EMBEDS
@@ -242,7 +244,8 @@ def spoken(text: str, *, key: str, reply_to: str | None = None, buttons: Sequenc
 
 
 def edited(text: str, buttons: Sequence[Button] = ()) -> Json:
-    """The body of a request that changes a message; buttons that it had before and that are not named are gone."""
+    """Return the body of a request that changes a message; buttons that it had before and that are not named are
+    gone."""
     return {"content": shown(text), "allowed_mentions": NOBODY, "components": components(buttons)}
 
 
@@ -261,25 +264,25 @@ def components(buttons: Sequence[Button]) -> list[Json]:
 
 
 def uploaded(caption: str, name: str, *, key: str) -> Json:
-    """The body of a request that creates a message with one file."""
+    """Return the body of a request that creates a message with one file."""
     return captioned(caption, name) | {"nonce": nonce(key), "enforce_nonce": True}
 
 
 def captioned(caption: str, name: str) -> Json:
-    """What a message with one file says."""
+    """Return what a message with one file says."""
     return edited(caption[:LONGEST]) | {"attachments": [{"id": 0, "filename": name}]}
 
 
 def file_name(name: str) -> str:
-    """A file's name as Discord keeps it, so that it is known again."""
+    """Return a file's name as Discord keeps it, so that it is known again."""
     return _UNKEPT_IN_NAMES.sub("_", name)[-LONGEST_TITLE:].lstrip(".") or "file"
 
 
 def shown(text: str) -> str:
-    """The text as Discord has it; it refuses messages without any."""
+    """Return the text as Discord has it; it refuses messages without any."""
     return clean(text).strip() or "\u200b"
 
 
 def title(text: str) -> str:
-    """The name of a thread."""
+    """Return the name of a thread."""
     return " ".join(clean(text).split())[:LONGEST_TITLE] or "agent"

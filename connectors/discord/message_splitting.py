@@ -23,7 +23,7 @@ MOST_PARTS = 4
 
 
 def in_parts(text: str) -> list[str]:
-    """The text as messages, with its tables drawn."""
+    """Return the text as messages, with its tables drawn."""
     found = split(redrawn(text), most=WANTED_PARTS)
     if len(found) > WANTED_PARTS:
         found = split(text, most=WANTED_PARTS)  # tables that are drawn take more room
@@ -32,8 +32,8 @@ def in_parts(text: str) -> list[str]:
 
 
 def split(text: str, limit: int = LONGEST, *, most: int | None = None) -> list[str]:
-    """The text in pieces of at most `limit` characters, at least one of them. Characters are code points, as Discord
-    counts them.
+    """Return the text in pieces of at most `limit` characters, at least one of them. Characters are code points, as
+    Discord counts them.
 
     It is split between lines. A fenced block that fits into one piece stays whole; a longer one is closed at the end of
     a piece and opened again in the next. Where that makes more than `most` pieces, each is filled to its end instead.
@@ -91,7 +91,7 @@ def _fenced(lines: list[str], first: str, fence: str, limit: int) -> list[str]:
 
 
 def _cut(line: str, limit: int) -> list[str]:
-    """A line in parts, between words where that is possible."""
+    """Return a line in parts, between words where that is possible."""
     parts = []
     while len(line) > limit:
         space = line.rfind(" ", limit // 2, limit)
@@ -120,7 +120,7 @@ class _Pieces:
     """That which the last line is in."""
 
     def room(self, block: _Block | None) -> int:
-        """How long a line in `block` may be, to be put into this piece."""
+        """Return how long a line in `block` may be, to be put into this piece."""
         used = sum(len(line) + 1 for line in self.lines)
         if self.block is not None and self.block is not block:
             used += len(self.block.fence) + 1
@@ -181,7 +181,7 @@ def _contents(text: str) -> Iterator[tuple[str, _Block | None]]:
 
 
 def _opening(opened: re.Match[str]) -> tuple[str, list[str]]:
-    """A block's first line to be written again, and of it what names no language: it belongs into the block."""
+    """Return a block's first line to be written again, and of it what names no language: it belongs into the block."""
     words = opened[2].strip()
     return (f"{opened[1]}{words}", []) if _LANGUAGE.fullmatch(words) else (opened[1], [words])
 

@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 def way_out(*, asked_for: bool) -> str:
-    """What to do, and what works without it."""
+    """Return what to do, and what works without it."""
     words = "Slash commands do everything."
     if not asked_for:
         return words
@@ -55,7 +55,7 @@ class Withheld:
                 await asyncio.Event().wait()
             known = await asyncio.to_thread(self._read)
             if known != _TOLD:
-                # Under the same id after a crash, so that it stands once.
+                # Under the same id after a crash, so that it exists once.
                 event_id = known or f"remark/{FILE}/{int(self.clock())}"
                 await asyncio.to_thread(durable_files.write, self.path, event_id)
                 receiver.take(self._remark(event_id))

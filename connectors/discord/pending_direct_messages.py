@@ -1,7 +1,7 @@
-"""Where what somebody does in private waits until it is known which roles they have in the server.
+"""Where what someone does in private waits until it is known which roles they have in the server.
 
 Discord is asked beside everything else, for one person after the other, so that strangers who write to the bot hold up
-nobody but one another. What else is done in the same conversation waits behind.
+no one but one another. What else is done in the same conversation waits behind.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PendingMessage:
-    """Something that somebody did, and the event by which it was told; none, where it did not come as one."""
+    """Something that someone did, and the event by which it was told; none, where it did not come as one."""
 
     found: Inbound
     event: str = ""
@@ -55,11 +55,11 @@ class Anteroom:
         return self._count
 
     def holds(self, conversation: str) -> bool:
-        """Whether something waits that was done there."""
+        """Return whether something waits that was done there."""
         return conversation in self._waiting
 
     def put(self, waiting: PendingMessage) -> None:
-        """Somebody did this in private."""
+        """Someone did this in private."""
         conversation = waiting.found.conversation
         if conversation not in self._waiting:
             self._waiting[conversation] = deque()
@@ -68,7 +68,8 @@ class Anteroom:
         self._count += 1
 
     def take(self) -> list[PendingMessage]:
-        """What waits no more, with the groups of who did it; of each conversation in the order in which it came."""
+        """Return what waits no more, with the groups of who did it; of each conversation in the order in which
+        it came."""
         found: list[PendingMessage] = []
         while self._answers:
             conversation, groups = self._answers.popleft()

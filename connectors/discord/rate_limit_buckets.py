@@ -1,7 +1,7 @@
 """How much each of Discord's rate limits has left ("Rate Limits", Header Format). No I/O; the clock is handed in.
 
 What is under way counts as used: of several requests that go out together, none is one too many. A bucket of which
-nothing is known holds nobody up; its first answer says what it is like.
+nothing is known holds no one up; its first answer says what it is like.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Buckets:
 
 
 def seconds(value: object) -> float | None:
-    """A number of seconds in an answer, if it is one; an hour at most."""
+    """Return a number of seconds in an answer, if it is one; an hour at most."""
     try:
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

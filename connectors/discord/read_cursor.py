@@ -30,7 +30,7 @@ class ReadCursor:
     """The channel that was read; None where an earlier version of Muster wrote it down."""
 
     def of(self, conversation: str) -> int:
-        """The last message that was read in a conversation."""
+        """Return the last message that was read in a conversation."""
         direct = self.direct.get(conversation)
         return max(self.floor, self.marks.get(conversation, 0)) if direct is None else direct
 
@@ -43,7 +43,7 @@ class ReadCursor:
         return replace(self, marks=self.marks | {conversation: message})
 
     def settled(self) -> ReadCursor:
-        """The same with a higher floor, as far as all was read that was said below it."""
+        """Return the same with a higher floor, as far as all was read that was said below it."""
         floor = max(self.floor, max(self.marks.values(), default=0) - _LATE)
         return replace(self, floor=floor, marks={key: mark for key, mark in self.marks.items() if mark > floor})
 

@@ -212,7 +212,7 @@ class DiscordReceiver:
     # --- gaps ----------------------------------------------------------------------------------------------------
 
     async def _catch_up(self, guild: Json) -> None:
-        """Read what was said while nobody listened."""
+        """Read what was said while no one listened."""
         channels = [each for each in guild.get("channels", []) if each.get("id") == self.places.channel]
         threads = [each for each in guild.get("threads", []) if each.get("parent_id") == self.places.channel]
         for thread in threads:
@@ -247,7 +247,7 @@ class DiscordReceiver:
         return message_conversion.first_of((self.wire.its_time or self.clock()) + 1.0)
 
     async def _archived(self, position: ReadCursor) -> list[Json]:
-        """Threads in which something was said before they were archived, all that while nobody listened."""
+        """Threads in which something was said before they were archived, all that while no one listened."""
         found: list[Json] = []
         before: str | None = None
         while True:
@@ -350,7 +350,7 @@ class DiscordReceiver:
                     else message_conversion.deleted(data, author, connector=self.connector, parent=parent)
                 )
         target = str(data.get("message_id"))
-        # The message from which a thread was made stands in the channel, and is the thread's beginning.
+        # The message from which a thread was made is in the channel, and is the thread's beginning.
         if self.places.parent(target) == channel:
             channel, parent = target, channel
         return message_conversion.reacted(
@@ -371,7 +371,7 @@ class DiscordReceiver:
         held = self.anteroom.holds(found.conversation)
         groups = None if held else self.roles.known(found.sender)
         if groups is None and not held:
-            # What is said of somebody goes before what is said of their roles, so that those do not matter.
+            # What is said of someone goes before what is said of their roles, so that those do not matter.
             named = self.may_read is not None and await self.may_read(found.sender, ())
             groups = () if named or len(self.anteroom) >= anteroom.MOST else None
         if groups is None:
@@ -380,11 +380,11 @@ class DiscordReceiver:
         return replace(done, found=replace(found, groups=groups))
 
     async def _after(self, position: ReadCursor, done: PendingMessage) -> ReadCursor:
-        """How far was read once this is dealt with."""
+        """Return how far was read once this is dealt with."""
         found = done.found
         said = done.event == "MESSAGE_CREATE"
         if not self.places.is_ours(found.conversation):
-            # Strangers may be without number, and what they say while nobody listens is nothing to the fleet.
+            # Strangers may be without number, and what they say while no one listens is nothing to the fleet.
             counts = self.may_read is None or await self.may_read(found.sender, found.groups)
             if not counts or done.event not in ("", "MESSAGE_CREATE"):
                 return position
@@ -392,8 +392,8 @@ class DiscordReceiver:
         return position.read(found.conversation, int(found.event_id)) if said else position
 
     async def _unread(self, message: Json) -> bool:
-        """Whether it came in a thread in which more may have been said before: one that was archived as the session
-        began, and woke before it was asked which ones are."""
+        """Return whether it came in a thread in which more may have been said before: one that was archived as the
+        session began, and woke before it was asked which ones are."""
         channel = message_conversion.identifier(message.get("channel_id"))
         if channel is None or "guild_id" not in message or channel == self.places.channel or channel in self._looked:
             return False
@@ -429,5 +429,5 @@ _EVENTS = frozenset({"MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESS
 
 
 def _last(place: Json) -> int:
-    """The last message of a channel or a thread, which may be deleted by now; 0 where there is none."""
+    """Return the last message of a channel or a thread, which may be deleted now; 0 where there is none."""
     return int(message_conversion.identifier(place.get("last_message_id")) or 0)

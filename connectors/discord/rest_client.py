@@ -59,7 +59,7 @@ class DiscordRequestError(Exception):
 
 
 class DiscordUnreachable(DiscordRequestError):
-    """Nobody answered, or nobody who is Discord."""
+    """No one answered, or no one who is Discord."""
 
 
 class DiscordRefusal(DiscordRequestError):
@@ -88,7 +88,7 @@ class DiscordRefusal(DiscordRequestError):
 
 
 def send_error(error: DiscordRequestError) -> SendError:
-    """What a failed request means for what was to be said with it."""
+    """Return what a failed request means for what was to be said with it."""
     if not isinstance(error, DiscordRefusal):
         return TryLater(f"Discord cannot be reached: {error}")
     if error.passes:
@@ -219,7 +219,8 @@ class DiscordClient:
         raise refusal
 
     async def read(self, url: str, *, limit: int) -> bytes | None:
-        """The bytes of a file, asked for without our token; None as soon as they turn out to be more than `limit`.
+        """Return the bytes of a file, asked for without our token; None as soon as they turn out to be more than
+        `limit`.
 
         Raises:
             Unreachable: no answer.

@@ -107,7 +107,7 @@ class DiscordSender:
         conversation = self.places.instead_of(conversation)
         match outbound.content:
             case Message(private=True) | File(private=True):
-                return None  # it stands in no history
+                return None  # it is in no history
             case Message(text=text):
                 found = await self._own(conversation, outbound.key, in_parts(text)[0], None)
                 return None if found is None else await self._went_on(conversation, found, text, outbound)
@@ -125,7 +125,7 @@ class DiscordSender:
     # --- saying --------------------------------------------------------------------------------------------------
 
     async def _went_on(self, conversation: str, first: str, text: str, outbound: Outbound) -> Sent:
-        """Say what belongs to a message that stands already."""
+        """Say what belongs to a message that exists already."""
         await self.record.put(message_conversion.nonce(outbound.key), first)
         if isinstance(outbound.content, OpenThread):
             return await self._below(conversation, first, outbound.content.title, in_parts(text), look=True)
@@ -190,7 +190,7 @@ class DiscordSender:
             if error.code != UNKNOWN_MESSAGE:
                 raise
             return await self._text(conversation, message, key) if final else None
-        # What did not fit into the message that opened a thread stands in the thread.
+        # What did not fit into the message that opened a thread is in the thread.
         opened = isinstance(answer, dict) and message_conversion.has_thread(answer)
         await self._others(target if opened else conversation, target, parts)
         return None
@@ -222,7 +222,7 @@ class DiscordSender:
                     )
                 except DiscordRefusal as error:
                     if error.code != UNKNOWN_MESSAGE:
-                        raise  # else somebody deleted it, and does not want it
+                        raise  # else someone deleted it, and does not want it
 
     async def _gone(self, path: str) -> None:
         try:
@@ -256,7 +256,7 @@ class DiscordSender:
                     mild=True,
                 )
             elif error.code != UNKNOWN_CHANNEL:
-                raise  # of a thread that was deleted nobody wants to know the name
+                raise  # of a thread that was deleted no one wants to know the name
             return
         self.places.forget_note("titles")
         self.places.named(thread, title, archived=archived)
@@ -307,7 +307,7 @@ class DiscordSender:
             return await self.wire.call(method, path, body=body, part=part)
 
     def _marked(self, event: str) -> str | None:
-        """The message that a mark on an event goes to; None: there is none, and will be none."""
+        """Return the message that a mark on an event goes to; None: there is none, and will be none."""
         interaction = self.answers.kept.get(event)
         if interaction is None:
             return event
@@ -318,7 +318,8 @@ class DiscordSender:
         return None if waits else interaction.message
 
     async def _was_thread(self, conversation: str) -> bool:
-        """Whether this was a thread of our channel: such a one has the id of the message that it was made from."""
+        """Return whether this was a thread of our channel: such a one has the id of the message that it was made
+        from."""
         if self.places.parent(conversation) == self.places.channel:
             return True
         try:
@@ -330,13 +331,13 @@ class DiscordSender:
         return True
 
     def _place_of(self, conversation: str, message: str) -> str:
-        """Where a message stands: that which opened a thread is in the channel."""
+        """Return where a message stands: that which opened a thread is in the channel."""
         return (self.places.parent(conversation) or self.places.channel) if message == conversation else conversation
 
     # --- looking -------------------------------------------------------------------------------------------------
 
     async def _own(self, conversation: str, key: str, text: str, file: str | None) -> str | None:
-        """The message that says this and was sent under `key`, as far as can be told.
+        """Return the message that says this and was sent under `key`, as far as can be told.
 
         One that is in the record is known for sure. Else it is one of ours with the same words that is not known to
         have been sent under another key: the newest, since what is in doubt was the last thing said there.

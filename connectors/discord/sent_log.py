@@ -1,7 +1,7 @@
 """Which messages are ours, and under which nonce each was sent.
 
 Discord forgets nonces after minutes and shows them in no history. So whatever it took is written down here before
-anything else is sent in that conversation; what stands there and is not in the record is what a crash kept from it.
+anything else is sent in that conversation; what is there and is not in the record is what a crash kept from it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class SentLog:
                 self._keep(nonce, message[:-1])
 
     def message(self, nonce: str) -> str | None:
-        """The message that was sent under a nonce."""
+        """Return the message that was sent under a nonce."""
         return self._messages.get(nonce)
 
     def knows(self, message: str) -> bool:
-        """Whether it is known under which nonce this message was sent."""
+        """Return whether it is known under which nonce this message was sent."""
         return message in self._nonces
 
     async def put(self, nonce: str, message: str) -> None:

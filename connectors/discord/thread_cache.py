@@ -32,19 +32,19 @@ class Places:
         _put(self._gone, thread, None, _THREADS)
 
     def instead_of(self, place: str) -> str:
-        """Where that is said which belongs here: in the channel, where this is a thread of it that is gone."""
+        """Return where that is said which belongs here: in the channel, where this is a thread of it that is gone."""
         return self.channel if place in self._gone else place
 
     def knows(self, place: str) -> bool:
-        """Whether it is known what this is."""
+        """Return whether it is known what this is."""
         return place == self.channel or place in self._parents
 
     def is_ours(self, place: str) -> bool:
-        """Whether it is the channel, or a thread in it."""
+        """Return whether it is the channel, or a thread in it."""
         return place == self.channel or self._parents.get(place) == self.channel
 
     def parent(self, place: str) -> str | None:
-        """The channel, when this is a thread in it."""
+        """Return the channel, when this is a thread in it."""
         return self._parents.get(place)
 
     def named(self, thread: str, title: str, *, archived: bool) -> None:
@@ -52,7 +52,8 @@ class Places:
         self._titles[thread] = title, archived
 
     def name(self, thread: str) -> tuple[str, bool] | None:
-        """The name that we gave a thread, and whether it is archived, as far as nothing was heard to the contrary."""
+        """Return the name that we gave a thread, and whether it is archived, as far as nothing was heard to the
+        contrary."""
         return self._titles.get(thread)
 
     def heard_name(self, thread: str, title: object, archived: object) -> None:
@@ -73,15 +74,15 @@ class Places:
         self._titles.clear()
 
     def saw(self, message: str, author: str) -> None:
-        """Somebody wrote a message."""
+        """Someone wrote a message."""
         _put(self._authors, message, author, _MESSAGES)
 
     def author(self, message: str) -> str | None:
-        """Who wrote a message, if it was seen lately."""
+        """Return who wrote a message, if it was seen lately."""
         return self._authors.get(message)
 
     def note(self, about: str, sentence: str, *, mild: bool = False) -> None:
-        """Keep a sentence for the operator; the newest one about each thing. What is mild keeps nobody from being heard
+        """Keep a sentence for the operator; the newest one about each thing. What is mild keeps no one from being heard
         or answered."""
         _put(self._notes, about, sentence, _NOTES)
         (self._mild.add if mild else self._mild.discard)(about)
@@ -91,12 +92,12 @@ class Places:
         self._notes.pop(about, None)
 
     def notes(self) -> tuple[str, ...]:
-        """The sentences, newest first."""
+        """Return the sentences, newest first."""
         return tuple(reversed(self._notes.values()))
 
     @property
     def impaired(self) -> bool:
-        """Whether one of them says that somebody is not heard, or not answered."""
+        """Whether one of them says that someone is not heard, or not answered."""
         return not self._mild.issuperset(self._notes)
 
 

@@ -185,14 +185,14 @@ class MatrixConnector:
             await wire.close()
 
     async def health(self) -> Health:
-        """What is known of the connection."""
+        """Return what is known of the connection."""
         wire, receiver = self._wire, self._receiver
         failure = receiver.failure if receiver is not None and receiver.failure else self._failure
         reachable: bool | None = None
         notes, impaired = self._rooms.notes(), self._rooms.impaired
         if failure is not None:
             detail = failure
-            # Somebody who says that the log-in is over has answered.
+            # Someone who says that the log-in is over has answered.
             reachable = self._authenticated is False and self._answered_at is not None
         elif receiver is None:
             detail = "Not connected yet."
@@ -214,7 +214,7 @@ class MatrixConnector:
         )
 
     def scope(self) -> str:
-        """The device: homeservers recognise transaction ids within one."""
+        """Return the device: homeservers recognise transaction ids within one."""
         return self._device
 
     async def _introduce(self, wire: HomeserverClient) -> Me:
@@ -279,7 +279,7 @@ class MatrixConnector:
         return self._sent(outbound, event_id, room, root)
 
     async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
-        """Look whether it stands already."""
+        """Look whether it exists already."""
         wire = self._connected()
         room, root = await self._place(wire, conversation)
         user = self._settings.user
@@ -300,11 +300,12 @@ class MatrixConnector:
         return None if event_id is None else self._sent(outbound, event_id, room, root)
 
     def room_of(self, name: str) -> str | None:
-        """The id of a room that is written by its id or by an alias; None while nobody knows where that leads."""
+        """Return the id of a room that is written by its id or by an alias; None while no one knows where that
+        leads."""
         return self._aliases.room(name)
 
     async def typing(self, conversation: str, *, active: bool) -> None:
-        """Show that somebody is at work, for 45 seconds unless it is said again."""
+        """Show that someone is at work, for 45 seconds unless it is said again."""
         wire, room = self._wire, self._aliases.room(message_conversion.place(conversation)[0])
         if wire is None or room is None:
             return
@@ -313,7 +314,7 @@ class MatrixConnector:
             await wire.call("PUT", "rooms", room, "typing", self._settings.user, body=body, timeout=10.0)
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
-        """The content of an attachment."""
+        """Return the content of an attachment."""
         wire = self._connected()
         try:
             return await speaking.fetch(wire, attachment, limit)
@@ -341,7 +342,7 @@ class MatrixConnector:
     # --- inside --------------------------------------------------------------------------------------------------
 
     async def _place(self, wire: HomeserverClient, conversation: str) -> tuple[str, str | None]:
-        """The room's id, and the root event if it is a thread."""
+        """Return the room's id, and the root event if it is a thread."""
         room, root = message_conversion.place(conversation)
         return await self._aliases.find(wire, room), root
 
@@ -349,12 +350,12 @@ class MatrixConnector:
         return any(room == self._aliases.room(name) for name in self._named)
 
     def _is_outside(self, room: str) -> bool:
-        """Whether the bot is known not to be in a room that is named by its id."""
+        """Return whether the bot is known not to be in a room that is named by its id."""
         receiver = self._receiver
         return room.startswith("!") and receiver is not None and receiver.begun and room not in receiver.inside
 
     def _is_mute_in(self, room: str) -> bool:
-        """Whether `encryption` has the bot silent there."""
+        """Return whether `encryption` has the bot silent there."""
         wanted, encrypted = self._settings.encryption, self._rooms.encrypted.get(room)
         return (wanted == "off" and encrypted is True) or (wanted == "required" and encrypted is False)
 
@@ -377,7 +378,7 @@ class MatrixConnector:
         return Sent(event_id=event_id)
 
     async def _unlocked(self, wire: HomeserverClient, levels: PowerLevels) -> Encryption | None:
-        """What reads and writes encrypted rooms, ready; None where it is switched off.
+        """Return what reads and writes encrypted rooms, ready; None where it is switched off.
 
         Raises:
             NeedsPerson: the keys are lost.
@@ -404,11 +405,11 @@ class MatrixConnector:
         return self._encryption
 
     async def _seals(self, wire: HomeserverClient, room: str) -> Encryption | None:
-        """What encrypts messages to a room; None: they go out in the clear.
+        """Return what encrypts messages to a room; None: they go out in the clear.
 
         Raises:
             Refused: neither is to be.
-            WireError: nobody knows now.
+            WireError: no one knows now.
         """
         # While nothing is heard, a room may be encrypted that was not.
         unheard = self._receiver is None or self._receiver.failure is not None
@@ -428,7 +429,7 @@ class MatrixConnector:
         if self._encryption is None:
             raise TryLater(self._failure or "the keys of encrypted rooms are not there yet", away=True)
         if unheard:
-            # Nor would we hear of somebody who left, or of a device that was logged out.
+            # Nor would we hear of someone who left, or of a device that was logged out.
             self._encryption.doubt(room)
         return self._encryption
 

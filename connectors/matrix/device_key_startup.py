@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from connectors.matrix.room_cache import Rooms
     from connectors.matrix.settings import MatrixSettings
 
-#: In the connector's folder: so that a device whose keys are gone is not made anew under its name.
+#: In the connector's folder: so that a device whose keys are gone is not made again under its name.
 _EARLIER = "devices.json"
 
 
@@ -46,7 +46,7 @@ async def encryption_for(
     rooms: Rooms,
     clock: Callable[[], float],
 ) -> Encryption:
-    """What reads and writes encrypted rooms, not started.
+    """Return what reads and writes encrypted rooms, not started.
 
     Raises:
         KeysNeedPerson: there are no keys to do it with.
@@ -90,7 +90,7 @@ async def unlock(
     way_out: str,
     clock: Callable[[], float],
 ) -> tuple[Vault, bool]:
-    """The keys of our device, and whether it is a new one that comes after another.
+    """Return the keys of our device, and whether it is a new one that comes after another.
 
     Args:
         wire: to the homeserver, logged in.
@@ -132,7 +132,7 @@ async def unlock(
 
 
 def gone(folder: Path, keys: Path, device: str) -> Path | None:
-    """What is gone of the keys of a device that had some; None: nothing, or it never had any. Only looks.
+    """Return what is gone of the keys of a device that had some; None: nothing, or it never had any. Only looks.
 
     Args:
         folder: the connector's, where it is written down which devices had keys.
@@ -145,7 +145,7 @@ def gone(folder: Path, keys: Path, device: str) -> Path | None:
 
 
 def _earlier(folder: Path) -> dict[str, str]:
-    """The devices that we ever were, with their fingerprints."""
+    """Return the devices that we ever were, with their fingerprints."""
     try:
         found = json.loads((folder / _EARLIER).read_text())
     except (OSError, ValueError):

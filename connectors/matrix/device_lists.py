@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = dict[str, Any]
 
-#: Seconds between two attempts at a device that had no one-time key, and at looking anew at somebody's devices.
+#: Seconds between two attempts at a device that had no one-time key, and at looking again at someone's devices.
 _AGAIN = 60.0
 #: Rooms in which people's devices are told of.
 _ROOMS = 20
@@ -74,7 +74,7 @@ class DeviceLists:
             self._silent.pop(user, None)
 
     def doubt(self) -> None:
-        """Nobody tells us of changes now: everybody is asked for anew."""
+        """No one tells us of changes now: everybody is asked for again."""
         self.changed(tuple(self._tracked))
 
     async def update(self, users: Iterable[str]) -> None:
@@ -86,7 +86,7 @@ class DeviceLists:
         wanted = frozenset(users)
         if not self._unknown(wanted):
             return
-        # One after the other: whom somebody else asks for just now is known only when the answer is there.
+        # One after the other: whom someone else asks for just now is known only when the answer is there.
         async with self._asking:
             if missing := self._unknown(wanted):
                 await self._ask(missing)
@@ -101,7 +101,7 @@ class DeviceLists:
         answer = await self.wire.call("POST", "keys", "query", body=body)
         shown = users.intersection(found if isinstance(found := answer.get("device_keys"), dict) else ())
         await self.vault.run(self._machine.learn, answer, users)
-        # Whoever changed something while we asked is asked for anew.
+        # Whoever changed something while we asked is asked for again.
         self._tracked |= shown - self._stale
         # Whose homeserver does not answer is not waited for with each message.
         self._silent = {user: until for user, until in self._silent.items() if until > self.clock()}
@@ -109,7 +109,7 @@ class DeviceLists:
         await self.note_changed()
 
     async def look_again(self, user: str) -> bool:
-        """Ask for somebody's devices again, though nobody says that they changed; not more often than now and then."""
+        """Ask for someone's devices again, though no one says that they changed; not more often than now and then."""
         now = self.clock()
         asked = user in self._tracked or now < self._silent.get(user, 0.0)
         if asked and now < self._after.get((user, ""), 0.0):
@@ -160,7 +160,7 @@ class DeviceLists:
                 # Then it is not known for certain: it is asked again after the next sync.
                 _log.info("matrix_devices", connector=self.connector, user=user, error=str(error))
                 return
-            # A room's levels stand also while somebody is out of it.
+            # A room's levels stand also while someone is out of it.
             known = [room for room in (None, *inside) if await self.readers.is_known(room, user)]
             if not shares and not known:
                 await self.vault.run(self._machine.forget_stranger, user)

@@ -43,12 +43,12 @@ class FileSecrets:
         return {"url": address, "v": "v2", "key": key, "iv": self.iv, "hashes": {"sha256": self.sha256}}
 
     def beside(self, address: str) -> str:
-        """One reference of an address and these; `of` finds them again."""
+        """Return one reference of an address and these; `of` finds them again."""
         return f"{address}#{self.key}.{self.iv}.{self.sha256}"
 
     @classmethod
     def of(cls, reference: str) -> FileSecrets | None:
-        """Those in a reference; None: it is to a file in the clear."""
+        """Return those in a reference; None: it is to a file in the clear."""
         parts = reference.partition("#")[2].split(".")
         return cls(*parts) if len(parts) == 3 and cls(*parts)._is_sound() else None
 
@@ -57,7 +57,7 @@ class FileSecrets:
 
 
 def objection(file: object) -> str | None:
-    """Why an event's ``file`` is not what the specification has there ("EncryptedFile"); None when it is."""
+    """Return why an event's ``file`` is not what the specification has there ("EncryptedFile"); None when it is."""
     if not isinstance(file, dict):
         return "its file is not described"
     if not _ADDRESS.fullmatch(file["url"] if isinstance(file.get("url"), str) else ""):
@@ -85,14 +85,14 @@ def _unpadded(value: object) -> str:
 
 
 def seal_file(content: bytes) -> tuple[bytes, FileSecrets]:
-    """A file encrypted with a key of its own."""
+    """Return a file encrypted with a key of its own."""
     ciphertext, found = encrypt_attachment(content)
     key, iv, digest = found["key"]["k"], found["iv"], found["hashes"]["sha256"]
     return ciphertext, FileSecrets(_unpadded(key), _unpadded(iv), _unpadded(digest))
 
 
 def open_file(ciphertext: bytes, secrets: FileSecrets) -> bytes:
-    """The content of an encrypted file.
+    """Return the content of an encrypted file.
 
     Raises:
         Tampered: it is not what was encrypted.

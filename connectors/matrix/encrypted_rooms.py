@@ -1,4 +1,4 @@
-"""Encrypted rooms over the wire: who reads what we write, what becomes of what cannot be read, and keeping keys going.
+"""Encrypted rooms over the wire: who reads what we write, what happens to what cannot be read, and keeping keys going.
 
 Reading and writing are `connectors.matrix.crypto.olm_machine`'s; here is when it is asked, with what from the
 homeserver.
@@ -112,7 +112,8 @@ class Encryption:
             self._requests = [*self._requests, *heard.requests][-_REQUESTS:]
 
     async def read(self, room: str, event: Json) -> Json | None:
-        """The event that an encrypted one is; None when it cannot be read, which is kept or said where it matters."""
+        """Return the event that an encrypted one is; None when it cannot be read, which is kept or said where it
+        matters."""
         found = await self.vault.run(self._machine.open, room, event)
         sender = str(event.get("sender"))
         changed = found.unknown_device if isinstance(found, Closed) else found is not None and found.logged_out
@@ -165,7 +166,7 @@ class Encryption:
         return [opened for number, opened in sorted(self._opened.items()) if number not in self._done]
 
     def doubt(self, room: str) -> None:
-        """Nobody tells us of changes now: who is in a room, and on which devices, is asked for anew."""
+        """No one tells us of changes now: who is in a room, and on which devices, is asked for again."""
         self.readers.missed(room)
         self.lists.doubt()
 
@@ -175,7 +176,7 @@ class Encryption:
         self._done += [each.number for each in self._waiting if each.event.get("event_id") == target]
 
     def refuse_plain(self, room: str, event: Json) -> None:
-        """Somebody wrote in the clear in an encrypted room, or the homeserver says so in their name."""
+        """Someone wrote in the clear in an encrypted room, or the homeserver says so in their name."""
         sender = str(event.get("sender"))
         day = int(sent_at(event) // 86_400)
         self.remarks.add(
@@ -187,7 +188,7 @@ class Encryption:
         )
 
     async def due_remarks(self, inside: Collection[str]) -> list[Inbound]:
-        """What is to be said of all this in the rooms in which we are; to be handed on before `settle`."""
+        """Return what is to be said of all this in the rooms in which we are; to be handed on before `settle`."""
         await self.lists.tell(inside)
         now = self.clock()
         late: dict[tuple[str, str], UndecryptedMessage] = {}
@@ -210,7 +211,7 @@ class Encryption:
         return self.remarks.hand_on()
 
     def patience(self) -> float | None:
-        """Seconds after which there may be something to remark on; None: nothing."""
+        """Return seconds after which there may be something to remark on; None: nothing."""
         waits = [each.kept_at for each in self._waiting if not each.told and each.number not in self._done]
         return max(0.2, min(waits) + GRACE - self.clock()) if waits else None
 
@@ -271,7 +272,7 @@ class Encryption:
     # --- what goes out -------------------------------------------------------------------------------------------
 
     async def seal(self, room: str, kind: str, content: Json) -> Json:
-        """The content of an encrypted event, whose key those who may read it have been given.
+        """Return the content of an encrypted event, whose key those who may read it have been given.
 
         Raises:
             WireError: the homeserver did not take part.

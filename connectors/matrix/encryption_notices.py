@@ -48,7 +48,7 @@ class EncryptionNotices:
         )
 
     def hand_on(self) -> list[Inbound]:
-        """All of them; `settle` once they are durable."""
+        """Return all of them; `settle` once they are durable."""
         self._handed = frozenset(self._waiting)
         return list(self._waiting.values())
 
@@ -60,5 +60,5 @@ class EncryptionNotices:
 
 
 def quoted(name: object) -> str:
-    """An id in a sentence; ids that could be taken for something else are not shown."""
+    """Return an id in a sentence; ids that could be taken for something else are not shown."""
     return f"`{name}`" if isinstance(name, str) and _ID.fullmatch(name) else "somebody"

@@ -58,7 +58,7 @@ class Readers:
         self._rotations.pop(room, None)
 
     async def of(self, room: str) -> set[str]:
-        """Who of those in the room may read what we write.
+        """Return who of those in the room may read what we write.
 
         Raises:
             WireError: the homeserver cannot say who is in it.
@@ -66,7 +66,7 @@ class Readers:
         return {user for user in await self._in(room) if await self.reads(room, user)}
 
     async def is_member(self, room: str, user: str) -> bool:
-        """Whether somebody is in the room.
+        """Return whether someone is in the room.
 
         Raises:
             WireError: the homeserver cannot say who is in it.
@@ -92,21 +92,21 @@ class Readers:
         return members
 
     async def reads(self, room: str | None, user: str) -> bool:
-        """Whether somebody may read what we write in that room, or in any in which we know them."""
+        """Return whether someone may read what we write in that room, or in any in which we know them."""
         return self.trust_all or (user != self.me and await self.is_known(room, user))
 
     async def is_known(self, room: str | None, user: str) -> bool:
-        """Whether somebody has a permission, in that room or in any in which we know them."""
+        """Return whether someone has a permission, in that room or in any in which we know them."""
         places = self.rooms_of(user) if room is None else [room]
         groups = {group for place in places for group in self.groups(place, user)}
         return await self.may_read(user, sorted(groups))
 
     def rooms_of(self, user: str) -> list[str]:
-        """The rooms in which we know somebody."""
+        """Return the rooms in which we know someone."""
         return [room for room, members in self._members.items() if user in members]
 
     async def rotation(self, room: str) -> Rotation:
-        """When a group session ends in a room.
+        """Return when a group session ends in a room.
 
         Raises:
             WireError: the homeserver cannot say.

@@ -30,7 +30,7 @@ Json: TypeAlias = dict[str, Any]
 CLIENT = "/_matrix/client"
 MEDIA = "/_matrix/media"
 
-#: The log-in is over: for ever, or until somebody logs in again.
+#: The log-in is over: for ever, or until someone logs in again.
 LOGGED_OUT = frozenset({"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_USER_DEACTIVATED"})
 
 #: Seconds; a homeserver that asks for more is asked again all the same.
@@ -52,7 +52,7 @@ class HomeserverRequestError(Exception):
 
 
 class HomeserverUnreachable(HomeserverRequestError):
-    """Nobody answered, or nobody who speaks Matrix."""
+    """No one answered, or no one who speaks Matrix."""
 
 
 class MatrixRefusal(HomeserverRequestError):
@@ -78,7 +78,7 @@ class MatrixRefusal(HomeserverRequestError):
 
 
 def send_error(error: HomeserverRequestError) -> SendError:
-    """What a failed request means for what was to be said with it."""
+    """Return what a failed request means for what was to be said with it."""
     if not isinstance(error, MatrixRefusal):
         return TryLater(f"the homeserver cannot be reached: {error}")
     if error.passes:
@@ -127,7 +127,7 @@ class HomeserverClient:
         return address
 
     async def read(self, *path: str, base: str, limit: int, timeout: float = 120.0) -> bytes | None:
-        """The bytes of a file; None as soon as they turn out to be more than `limit`."""
+        """Return the bytes of a file; None as soon as they turn out to be more than `limit`."""
         response = await self._ask("GET", _place(base, path, None), None, "application/json", timeout)
         try:
             async with response:

@@ -45,7 +45,7 @@ class MatrixLogin:
 
 
 def kept(folder: Path, settings: MatrixSettings) -> MatrixLogin | None:
-    """The log-in of an earlier run, if it is of the same user on the same homeserver."""
+    """Return the log-in of an earlier run, if it is of the same user on the same homeserver."""
     try:
         found: Any = json.loads((folder / FILE).read_text())
         session = MatrixLogin(**found)
@@ -78,7 +78,7 @@ async def log_in(wire: HomeserverClient, settings: MatrixSettings, folder: Path)
 
 
 def how_to_log_in_again(settings: MatrixSettings, folder: Path) -> str:
-    """What a person does when the homeserver has ended the log-in."""
+    """Return what a person does when the homeserver has ended the log-in."""
     if settings.access_token is not None:
         return (
             f"The access token of {settings.user} is no longer valid. Log in again (in Element: Settings, "
@@ -91,12 +91,12 @@ def how_to_log_in_again(settings: MatrixSettings, folder: Path) -> str:
 
 
 def is_no_device(device: str) -> bool:
-    """Whether this only stands for a token that belongs to no device."""
+    """Return whether this only stands for a token that belongs to no device."""
     return device.startswith(_NO_DEVICE)
 
 
 def how_to_make_a_new_device(settings: MatrixSettings, folder: Path) -> str:
-    """What a person does to have Muster be another device."""
+    """Return what a person does to have Muster be another device."""
     if settings.access_token is not None:
         return (
             f"To make a new device, log in as {settings.user} anew (in Element, in a private window: Settings, "

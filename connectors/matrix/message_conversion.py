@@ -50,18 +50,18 @@ _UNSAFE_IN_NAMES = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 def thread(room: str, root: str) -> str:
-    """The conversation of the thread below the event `root`."""
+    """Return the conversation of the thread below the event `root`."""
     return f"{room}|{root}"
 
 
 def place(conversation: str) -> tuple[str, str | None]:
-    """The room, and the root event if it is a thread."""
+    """Return the room, and the root event if it is a thread."""
     room, _, root = conversation.partition("|")
     return room, root or None
 
 
 def conversation_of(event: Json, room: str) -> str:
-    """Where an event stands of which only what it relates to is known."""
+    """Return where an event stands of which only what it relates to is known."""
     root = _related(_object(event.get("content")), "m.thread")
     return room if root is None else thread(room, root)
 
@@ -83,7 +83,7 @@ class Me:
 
 
 def inbound(event: Json, *, connector: str, room: str, me: Me, place_of: Callable[[str], str | None]) -> Inbound | None:
-    """What an event of a room's timeline says; None when it is nothing that a person said to us.
+    """Return what an event of a room's timeline says; None when it is nothing that a person said to us.
 
     Args:
         event: as the homeserver gave it.
@@ -135,7 +135,7 @@ def inbound(event: Json, *, connector: str, room: str, me: Me, place_of: Callabl
 
 
 def sent_at(event: Json) -> float:
-    """When the author's homeserver says that it was sent; 0 when it says nonsense."""
+    """Return when the author's homeserver says that it was sent; 0 when it says nonsense."""
     stamp = event.get("origin_server_ts")
     return stamp / 1000 if isinstance(stamp, int) and 0 <= stamp < 10**14 else 0.0
 
@@ -169,7 +169,7 @@ def _attached(content: Json) -> tuple[str, tuple[Attachment, ...]]:
     about = _object(content.get("info"))
     media_type = _string(about.get("mimetype")).lower()
     size = about.get("size")
-    # What opens an encrypted file stands behind its address; addresses have nothing there.
+    # What opens an encrypted file is behind its address; addresses have nothing there.
     reference = _string(content.get("url"))
     reference = "" if "#" in reference else reference
     if content.get("file") is not None:
@@ -188,8 +188,8 @@ def _attached(content: Json) -> tuple[str, tuple[Attachment, ...]]:
 
 
 def unsealed_file(content: Json) -> str | None:
-    """Why the file of a message that came encrypted is not taken: that the message is its sender's says nothing of a
-    file that everybody at the homeserver can put something else in the place of. None: it is, or there is no file."""
+    """Return why the file of a message that came encrypted is not taken: that the message is its sender's says nothing
+    of a file that everybody at the homeserver can put something else in place of. None: it is, or there is no file."""
     if _string(content.get("msgtype")) not in _FILES:
         return None
     if content.get("file") is not None:
@@ -198,7 +198,8 @@ def unsealed_file(content: Json) -> str | None:
 
 
 def media(reference: str) -> tuple[str, str] | None:
-    """The server and the id in an ``mxc://`` address, of which a reference to an encrypted file is the beginning."""
+    """Return the server and the id in an ``mxc://`` address, of which a reference to an encrypted file is the
+    beginning."""
     found = _MXC.fullmatch(reference.partition("#")[0])
     return (found[1], found[2]) if found and (FileSecrets.of(reference) or "#" not in reference) else None
 
@@ -209,7 +210,7 @@ def _names_us(content: Json, me: Me) -> bool:
 
 
 def without_mention(text: str, me: Me, *, named: bool) -> tuple[str, bool]:
-    """The text without our name at its beginning, and whether we are mentioned.
+    """Return the text without our name at its beginning, and whether we are mentioned.
 
     `named` says that the sender's client says so (`m.mentions`). Without that, a mere word that happens to be our name
     is no mention unless a colon or comma follows it; our user id always is.
@@ -261,7 +262,7 @@ def clean(text: str) -> str:
 def spoken(
     message: Message, *, key: str, root: str | None = None, latest: str | None = None, limit: int = CONTENT_LIMIT
 ) -> Json:
-    """The content of a message, in the thread below `root` if that is given.
+    """Return the content of a message, in the thread below `root` if that is given.
 
     `latest` is the newest event of the thread that is known: clients without threads show the message as an answer to
     it (Client-Server API, "Threading"). What does not fit into `limit` bytes goes out without its HTML.
@@ -272,7 +273,7 @@ def spoken(
 
 
 def replacement(message: Message, *, key: str, target: str, limit: int = CONTENT_LIMIT) -> Json:
-    """The content of an edit. An edit cannot move its message to another thread, so it names none."""
+    """Return the content of an edit. An edit cannot move its message to another thread, so it names none."""
     relation = {"m.relates_to": {"rel_type": "m.replace", "event_id": target}, KEY: key, "m.mentions": {}}
     fresh = _fit(_words(message), limit)
     shown = dict(fresh)
@@ -288,7 +289,7 @@ def replacement(message: Message, *, key: str, target: str, limit: int = CONTENT
 
 
 def reaction(key: str, *, outbox_key: str, target: str) -> Json:
-    """The content of a reaction."""
+    """Return the content of a reaction."""
     return {"m.relates_to": {"rel_type": "m.annotation", "event_id": target, "key": clean(key)}, KEY: outbox_key}
 
 
@@ -304,7 +305,8 @@ def uploaded(
     latest: str | None = None,
     secrets: FileSecrets | None = None,
 ) -> Json:
-    """The content of a message with a file that lies in the media repository; `secrets` open one that is encrypted."""
+    """Return the content of a message with a file that lies in the media repository; `secrets` open one that is
+    encrypted."""
     content: Json = {
         "msgtype": "m.image" if media_type in _PICTURES else "m.file",
         "body": _harmless(caption) or name,
@@ -319,17 +321,17 @@ def uploaded(
 
 
 def sealed_key(key: str) -> str:
-    """What stands in the clear of an encrypted event of ours, so that it is found again: no word of the key."""
+    """Return what is in the clear of an encrypted event of ours, so that it is found again: no word of the key."""
     return "x" + hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def size(content: Json) -> int:
-    """Bytes on the wire, at most."""
+    """Return bytes on the wire, at most."""
     return len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
 
 
 def transaction(key: str) -> str:
-    """The transaction id of an outbox key: the same for ever, and safe in a path."""
+    """Return the transaction id of an outbox key: the same for ever, and safe in a path."""
     if re.fullmatch(r"[A-Za-z0-9._~-]{1,120}", key):
         return key
     return sealed_key(key)
@@ -347,7 +349,7 @@ def _words(message: Message) -> Json:
 
 
 def _harmless(text: str) -> str:
-    # An empty m.mentions notifies nobody; old clients go by the words, and a word joiner between them is not seen.
+    # An empty m.mentions notifies no one; old clients go by the words, and a word joiner between them is not seen.
     return _EVERYBODY.sub("@\u2060", clean(text))
 
 

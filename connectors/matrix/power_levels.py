@@ -3,7 +3,7 @@
 Whoever has reached a level that the settings name is in its group, ``level:50``. Four things keep strangers out:
 
 - Only the rooms that the settings name count: in a room of their own, anybody has any level.
-- What counts is what somebody was given by name. What everybody has (``users_default``) gives nothing.
+- What counts is what someone was given by name. What everybody has (``users_default``) gives nothing.
 - A level counts as it was when the message was said. Events come in order, and how things stood at the place up to
   which was read is part of the cursor.
 - Other homeservers can tell of what was said, and of changes, in an order of their own, and of changes that the room
@@ -41,14 +41,14 @@ _CREATE = "m.room.create"
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What people have been given by name in one room. Nobody has less than 1 here."""
+    """What people have been given by name in one room. No one has less than 1 here."""
 
     users: Mapping[str, int] = field(default_factory=dict)
     default: int = 0
     """What everybody has, which counts for nothing here."""
 
     def of(self, user: str) -> int:
-        """The level of somebody; 0 for who was given none."""
+        """Return the level of someone; 0 for who was given none."""
         return self.users.get(user, 0)
 
     def lower(self, other: Levels) -> Levels:
@@ -67,7 +67,7 @@ class Levels:
 
 
 def read(power: Json | None, create: Json) -> Levels:
-    """What a room's state says.
+    """Return what a room's state says.
 
     Args:
         power: the content of ``m.room.power_levels``; None where there is none.
@@ -80,7 +80,7 @@ def read(power: Json | None, create: Json) -> Levels:
         creators = [create.get("sender"), *(more if isinstance(more, list) else ())]
         found |= {user: CREATOR for user in creators if isinstance(user, str)}
     elif power is None:
-        # Without the event, whoever began the room has 100, and nobody else anything.
+        # Without the event, whoever began the room has 100, and no one else anything.
         creator = content.get("creator", create.get("sender"))
         found = {creator: 100} if isinstance(creator, str) else {}
     known = [(user, level) for user, level in found.items() if level > 0 and _plausible(user)]
@@ -89,7 +89,7 @@ def read(power: Json | None, create: Json) -> Levels:
 
 
 def _has_creators(version: object) -> bool:
-    # Versions of unknown names have none, so that nobody is given more than they have.
+    # Versions of unknown names have none, so that no one is given more than they have.
     return isinstance(version, str) and re.fullmatch(r"[0-9]{1,6}", version) is not None and int(version) >= 12
 
 
@@ -140,7 +140,7 @@ class PowerLevels:
         self._changed.clear()
 
     def known(self) -> tuple[tuple[str, Levels], ...]:
-        """How things stand at the place up to which was read."""
+        """Return how things stand at the place up to which was read."""
         return tuple(sorted(self._known.items(), key=lambda each: each[0]))
 
     async def look_ahead(self, wire: HomeserverClient, rooms: Iterable[str]) -> None:
@@ -181,7 +181,7 @@ class PowerLevels:
         if room in self._known and not foreign and (not gap or room in self._now):
             return
         self._now[room] = await self._ask(wire, room)
-        # How things stood before a change is not known where nothing was.
+        # How things were before a change is not known where nothing was.
         self._known.setdefault(room, Levels() if changes else self._now[room])
         self._tell(room)
 
@@ -196,14 +196,14 @@ class PowerLevels:
         """Go past an event."""
         if room in self._known and _changes(event):
             said = read(_object(event.get("content")), self._begun(room))
-            # That it stands in the timeline does not mean that the room took it.
+            # That it is in the timeline does not mean that the room took it.
             foreign = self._is_foreign(event.get("sender"))
             self._known[room] = said.lower(self._now.get(room, Levels())) if foreign else said
             self._changed.add(room)
             self._tell(room)
 
     def groups(self, room: str, sender: str, *, gap: bool = False) -> tuple[str, ...]:
-        """The groups of somebody who speaks at this place."""
+        """Return the groups of someone who speaks at this place."""
         levels = self._known.get(room)
         if levels is None or not self.counts(room):
             return ()
@@ -254,7 +254,7 @@ def _changes(event: Json) -> bool:
 
 
 async def _begun(wire: HomeserverClient, room: str) -> Json:
-    """The event that began the room, or its content where the homeserver does not tell who sent it."""
+    """Return the event that began the room, or its content where the homeserver does not tell who sent it."""
     try:
         found = await wire.call("GET", "rooms", room, "state", _CREATE, "", query={"format": "event"})
     except MatrixRefusal as error:

@@ -1,7 +1,7 @@
 """Rooms by name: what ``#fleet:example.org`` leads to (Client-Server API v1.11, "Room aliases").
 
 Whoever administers the server of an alias decides where it leads. So it is asked once where the fleet speaks, and what
-it said first stands from then on, in the cursor; that it leads elsewhere by now is told and not followed.
+it said first stands from then on, in the cursor; that it leads elsewhere now is told and not followed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from connectors.matrix.homeserver_client import HomeserverClient
     from connectors.matrix.room_cache import Rooms
 
-#: Seconds after which it is looked anew where aliases lead, and after which one that led nowhere is tried again.
+#: Seconds after which it is looked again where aliases lead, and after which one that led nowhere is tried again.
 LOOK_AGAIN = 3600.0
 _TRY_AGAIN = 30.0
-#: Aliases that are remembered; there are as many as somebody writes into the settings.
+#: Aliases that are remembered; there are as many as someone writes into the settings.
 _KEPT = 100
 
 _log = structlog.get_logger(__name__)
@@ -51,14 +51,14 @@ class Aliases:
         return tuple(sorted(self._known.items()))
 
     def room(self, name: str) -> str | None:
-        """The id of a room that is named by its id or by an alias; None while nobody knows where that leads."""
+        """Return the id of a room that is named by its id or by an alias; None while no one knows where that leads."""
         return self._known.get(name) if is_alias(name) else name
 
     async def find(self, wire: HomeserverClient, name: str) -> str:
-        """The id of a room that is named by its id or by an alias.
+        """Return the id of a room that is named by its id or by an alias.
 
         Raises:
-            TryLater: the alias leads nowhere, or nobody can say where now.
+            TryLater: the alias leads nowhere, or no one can say where now.
         """
         found = self.room(name)
         if found is not None:
@@ -99,8 +99,8 @@ class Aliases:
         self._look_at = now + (_TRY_AGAIN if missing else LOOK_AGAIN)
 
     def _is_missed(self, name: str) -> bool:
-        """Whether the fleet lacks a room as long as this leads nowhere. What still waits for one that the settings name
-        no more says nothing of how the connector is now."""
+        """Return whether the fleet lacks a room as long as this leads nowhere. What still waits for one that the
+        settings name no more says nothing of how the connector is now."""
         return name in self._named and name not in self._known
 
     async def _look_up(self, wire: HomeserverClient, name: str) -> None:

@@ -32,17 +32,17 @@ class Rooms:
         """Whether messages in a room are encrypted, where that was asked. Encryption is never switched off again."""
 
     def saw(self, event_id: str, conversation: str) -> None:
-        """An event stands in a conversation, and is the newest there."""
+        """An event is in a conversation, and is the newest there."""
         _put(self._places, event_id, conversation, _EVENTS)
         if place(conversation)[1] is not None:
             _put(self._latest, conversation, event_id, _THREADS)
 
     def place_of(self, event_id: str) -> str | None:
-        """The conversation of an event, if it was seen lately."""
+        """Return the conversation of an event, if it was seen lately."""
         return self._places.get(event_id)
 
     def latest(self, conversation: str) -> str | None:
-        """The newest event of a thread, if one was seen lately."""
+        """Return the newest event of a thread, if one was seen lately."""
         return self._latest.get(conversation)
 
     def encrypts(self, room: str) -> None:
@@ -80,16 +80,16 @@ class Rooms:
         _put(self._left, room, room, _NOTES)
 
     def was_left(self, room: str) -> bool:
-        """Whether the bot was in this room before, as far as is remembered."""
+        """Return whether the bot was in this room before, as far as is remembered."""
         return room in self._left
 
     def replacement(self, room: str) -> str | None:
-        """What took its place, if that is known."""
+        """Return what took its place, if that is known."""
         return self._replaced.get(room)
 
     def note(self, about: str, sentence: str, *, grave: bool = False) -> None:
         """Keep a sentence for the operator; the newest one about each thing. `grave`: something cannot be said or
-        heard until somebody does something."""
+        heard until someone does something."""
         _put(self._notes, about, sentence, _NOTES)
         (self._grave.add if grave else self._grave.discard)(about)
         self._grave &= self._notes.keys()
@@ -105,12 +105,12 @@ class Rooms:
         return bool(self._grave)
 
     def notes(self) -> tuple[str, ...]:
-        """The sentences, newest first."""
+        """Return the sentences, newest first."""
         return tuple(reversed(self._notes.values()))
 
 
 async def is_encrypted(wire: HomeserverClient, rooms: Rooms, room: str, *, anew: bool = False) -> bool:
-    """Whether messages in a room are encrypted; `anew`: what was known may be old.
+    """Return whether messages in a room are encrypted; `anew`: what was known may be old.
 
     Raises:
         WireError: the homeserver cannot say.

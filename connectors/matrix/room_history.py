@@ -1,4 +1,4 @@
-"""Reading what stands in a room already (Client-Server API, "GET /rooms/{roomId}/messages")."""
+"""Reading what is in a room already (Client-Server API, "GET /rooms/{roomId}/messages")."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ _SEARCHED = 1_000
 
 
 async def between(wire: HomeserverClient, room: str, since: str, known: Sequence[str]) -> AsyncIterator[list[Json]]:
-    """What came after the sync token `since` and is not among `known`, the ids of the timeline that came with the sync.
+    """Yield what came after the sync token `since` and is not among `known`, the ids of the timeline that came with the
+    sync.
 
     Page by page, oldest first, forward from where the last sync ended: so whatever its size, a gap is read in bounded
     memory, and nothing before it is touched. A timeline has what came last, the history what was said last, and these
@@ -63,7 +64,7 @@ async def between(wire: HomeserverClient, room: str, since: str, known: Sequence
 
 
 async def own_event(wire: HomeserverClient, room: str, user: str, key: str) -> str | None:
-    """The id of the event that we sent under an outbox key, if it stands among the newest."""
+    """Return the id of the event that we sent under an outbox key, if it is among the newest."""
     token: str | None = None
     searched = 0
     wanted = {"senders": [user], "types": ["m.room.message", "m.reaction", "m.room.encrypted"]}
@@ -86,7 +87,7 @@ async def own_event(wire: HomeserverClient, room: str, user: str, key: str) -> s
 
 
 async def own_reaction(wire: HomeserverClient, room: str, user: str, target: str, key: str) -> str | None:
-    """The id of our reaction `key` to `target`, if there is one."""
+    """Return the id of our reaction `key` to `target`, if there is one."""
     token: str | None = None
     for _ in range(_SEARCHED // _PAGE):
         query = {"limit": str(_PAGE)} | ({"from": token} if token else {})
@@ -110,7 +111,7 @@ async def own_reaction(wire: HomeserverClient, room: str, user: str, target: str
 
 
 def events_of(value: object) -> list[Json]:
-    """The events in a list that a homeserver gave."""
+    """Return the events in a list that a homeserver gave."""
     return [event for event in value if isinstance(event, dict)] if isinstance(value, list) else []
 
 

@@ -30,7 +30,7 @@ async def event(
     target: str | None,
     sealed: bool,
 ) -> tuple[str, Json]:
-    """The type and the content of the event that says it; its file is uploaded.
+    """Return the type and the content of the event that says it; its file is uploaded.
 
     Args:
         wire: to the homeserver.
@@ -88,7 +88,7 @@ async def _upload(wire: HomeserverClient, file: File, *, sealed: bool) -> tuple[
 
 
 async def fetch(wire: HomeserverClient, attachment: Attachment, limit: int) -> bytes:
-    """The content of an attachment.
+    """Return the content of an attachment.
 
     Raises:
         Refused: it has no address, is larger than `limit` bytes, or is not what was encrypted.

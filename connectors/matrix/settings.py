@@ -35,12 +35,12 @@ def _user(value: str) -> str:
 
 
 def is_room(value: str) -> bool:
-    """Whether it is the id of a room."""
+    """Return whether it is the id of a room."""
     return _ROOM.fullmatch(value) is not None and value.isprintable()
 
 
 def is_alias(value: str) -> bool:
-    """Whether it is an address of a room (Matrix spec v1.11, "Room aliases")."""
+    """Return whether it is an address of a room (Matrix spec v1.11, "Room aliases")."""
     return _ALIAS.fullmatch(value) is not None and len(value) <= 255 and value.isprintable()
 
 
@@ -54,7 +54,7 @@ def _room(value: str) -> str:
 
 
 class PowerLevelSettings(BaseModel):
-    """From which power level on somebody may do what. Nobody is listed: who has the level in the room has the right."""
+    """From which power level on someone may do what. No one is listed: who has the level in the room has the right."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -72,7 +72,7 @@ class PowerLevelSettings(BaseModel):
         return self
 
     def steps(self) -> tuple[int, ...]:
-        """The levels that are named."""
+        """Return the levels that are named."""
         return tuple(sorted({step for step in (self.viewer, self.operator, self.admin) if step is not None}))
 
 
@@ -129,7 +129,7 @@ class MatrixSettings(BaseModel):
     burst: int = Field(default=10, ge=1, description="How many messages may go out at once before that.")
 
     def granted(self) -> dict[str, str]:
-        """The permission that each group of people has who are in it (`Inbound.groups`)."""
+        """Return the permission that each group of people has who are in it (`Inbound.groups`)."""
         levels = self.power_levels
         given = (
             ()

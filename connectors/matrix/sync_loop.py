@@ -59,7 +59,7 @@ _log = structlog.get_logger(__name__)
 
 
 def pause(failures: int, asked: float | None, random: float) -> float:
-    """Seconds to wait after so many failures in a row. `random` in [0, 1) spreads many bots over the time."""
+    """Return seconds to wait after so many failures in a row. `random` in [0, 1) spreads many bots over the time."""
     longest = min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
     return max(FIRST_PAUSE, longest * (0.75 + 0.25 * random), asked or 0.0)
 
@@ -220,7 +220,7 @@ class SyncLoop:
         return read(await self.wire.call("GET", "sync", query=query, timeout=poll + 30.0), self.me.user)
 
     async def _room(self, news: RoomNews, position: SyncPosition) -> list[Inbound]:
-        """What was said in the timeline; what was said before it and left out is handed on at once."""
+        """Return what was said in the timeline; what was said before it and left out is handed on at once."""
         member = Membership(self.me.user, inside=news.room in position.rooms)
         self._observe(news.room, news.state)
         if news.room not in position.rooms:
@@ -280,8 +280,8 @@ class SyncLoop:
         return said
 
     async def _open(self, room: str, event: Json) -> Json | None:
-        """The event as it reads; None when it does not count, since it is not encrypted where it should be or cannot
-        be read."""
+        """Return the event as it reads; None when it does not count, since it is not encrypted where it should be or
+        cannot be read."""
         if self.encryption is None or event.get("sender") == self.me.user or "state_key" in event:
             return event
         if event.get("type") == "m.room.encrypted":
@@ -324,7 +324,7 @@ class SyncLoop:
                 self.encryption.taken_back(event)
 
     def _late(self, opened: list[tuple[str, Json]]) -> list[Inbound]:
-        """What was said in messages whose keys came later than they."""
+        """Return what was said in messages whose keys came later than they."""
         said = []
         for room, event in opened:
             found = inbound(event, connector=self.connector, room=room, me=self.me, place_of=self.rooms.place_of)
@@ -336,7 +336,7 @@ class SyncLoop:
         return said
 
     def _expected(self, news: SyncResponse, position: SyncPosition) -> set[str]:
-        """The rooms whose keys may come: where we are, or are about to be."""
+        """Return the rooms whose keys may come: where we are, or are about to be."""
         invited = {room for room, _ in (*position.invitations, *news.invited)}
         return {*position.rooms, *(room.room for room in news.joined), *invited}
 
@@ -399,7 +399,10 @@ class SyncLoop:
         return tuple(left)
 
     async def _join(self, room: str, inviter: str) -> bool:
-        """Whether the invitation is settled. A room that cannot be joined just now does not hold up the others."""
+        """Return whether the invitation is settled.
+
+        A room that cannot be joined just now does not hold up the others.
+        """
         now = asyncio.get_running_loop().time()
         if now < self._join_after.get(room, now):
             return False
@@ -419,7 +422,10 @@ class SyncLoop:
 
 
 def _encrypts(event: Json) -> bool:
-    """Whether this switches encryption on. Who may not change the room's state can send its like as a message."""
+    """Return whether this switches encryption on.
+
+    Who may not change the room's state can send its like as a message.
+    """
     return event.get("type") == "m.room.encryption" and event.get("state_key") == ""
 
 

@@ -143,7 +143,7 @@ def key_news(answer: Json) -> KeyNews:
 
 
 def keys_left(counts: object) -> int | None:
-    """How many one-time keys there are, of a homeserver's counts; None: it does not say.
+    """Return how many one-time keys there are, of a homeserver's counts; None: it does not say.
 
     What is left out is zero (Client-Server API, "/sync"), but that is the word of one field that is often left out for
     other reasons: who reads this asks again before keys are made.
@@ -209,7 +209,7 @@ class Membership:
         return event.get("type") == "m.room.member" and event.get("state_key") == self.user
 
     def counts(self, event: Json) -> bool:
-        """Whether we were there when this was said."""
+        """Return whether we were there when this was said."""
         if self.passed_over > 0:
             self.passed_over -= 1
             return False
@@ -228,7 +228,7 @@ def _is_join(event: Json) -> bool:
 
 
 def left(news: SyncResponse, before: frozenset[str]) -> tuple[RoomNews, ...]:
-    """The rooms in which we are no more; `before`: where we were at the last sync.
+    """Return the rooms in which we are no more; `before`: where we were at the last sync.
 
     Who was thrown out and invited again meanwhile is told of the invitation, and by some homeservers of nothing else;
     then all that was said before has to be read from the room.
@@ -239,7 +239,7 @@ def left(news: SyncResponse, before: frozenset[str]) -> tuple[RoomNews, ...]:
 
 
 def _plausible(name: str) -> bool:
-    """Whether an id can be shown, and is not taken for a thread's. Homeservers make no others."""
+    """Return whether an id can be shown, and is not taken for a thread's. Homeservers make no others."""
     return len(name) <= 255 and name.isprintable() and "|" not in name
 
 

@@ -52,7 +52,7 @@ MAIN = "fleet"
 LONGEST_INPUT = 1_000_000
 #: Lines that wait for a client before it counts as gone.
 MOST_WAITING = 5_000
-#: Lines that a client sees when it attaches, even when somebody has seen them.
+#: Lines that a client sees when it attaches, even when someone has seen them.
 LOOK_BACK = 10
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -122,7 +122,7 @@ class TerminalConnector:
         raise MessageRefused("A terminal message has no attachments. Name the file's path in your message instead.")
 
     async def connected(self) -> None:
-        """Always: what nobody reads now stands in the transcript."""
+        """Always: what no one reads now is in the transcript."""
 
     async def typing(self, conversation: str, *, active: bool) -> None:
         self._show(TranscriptLine(kind="typing", id="", conversation=conversation, at=self._clock(), active=active))
@@ -150,7 +150,7 @@ class TerminalConnector:
         """Attach a client for the time of the block.
 
         Args:
-            after: the sequence number of the last line that it has seen; None: what nobody has seen yet, and a few
+            after: the sequence number of the last line that it has seen; None: what no one has seen yet, and a few
                 lines before that.
         """
         session = TerminalSession(self, after=self._transcript.lines[-1].seq if self._transcript.lines else 0)
@@ -164,7 +164,7 @@ class TerminalConnector:
             session.end()
 
     def conversations(self) -> list[str]:
-        """All conversations, the main room first."""
+        """Return all conversations, the main room first."""
         return [MAIN, *(opens for opens in self._transcript.keys.values() if opens is not None)]
 
     async def receive(self, body: InboundBody, *, conversation: str, event_id: str) -> None:
@@ -201,7 +201,7 @@ class TerminalConnector:
                     self._show(line)  # it is in the inbox, which is what counts
 
     def describe(self, event_id: str) -> TranscriptLine | None:
-        """The message that a reaction or an edit is about."""
+        """Return the message that a reaction or an edit is about."""
         return self._transcript.find(event_id)
 
     # --- inside -------------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ class TerminalSession:
         return self._connector.user
 
     def show(self, line: TranscriptLine) -> None:
-        """Show a line that was just written, unless it stood in the transcript when the client attached."""
+        """Show a line that was just written, unless it was in the transcript when the client attached."""
         if not line.seq or line.seq > self._after:
             self.put(line)
 
@@ -333,7 +333,7 @@ class TerminalSession:
         return line
 
     def conversations(self) -> list[str]:
-        """All conversations, the main room first."""
+        """Return all conversations, the main room first."""
         return self._connector.conversations()
 
     async def say(self, text: str, *, conversation: str = MAIN, event_id: str | None = None) -> str:

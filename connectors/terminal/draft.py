@@ -1,4 +1,4 @@
-"""The line that a person had begun when the terminal went away: it stands at the prompt of whatever comes next."""
+"""The line that a person had begun when the terminal went away: it is at the prompt of whatever comes next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Begun:
 
 
 class Draft:
-    """A file with one of them, or none. Best effort: nobody promised anything of a line that was not ended."""
+    """A file with one of them, or none. Best effort: no one promised anything of a line that was not ended."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,7 +35,7 @@ class Draft:
                 durable_files.write(self._path, json.dumps({"conversation": begun.conversation, "text": begun.text}))
 
     def take(self) -> Begun | None:
-        """What was remembered, once."""
+        """Return what was remembered, once."""
         try:
             words = json.loads(self._path.read_text(encoding="utf-8"))
             begun = Begun(str(words["conversation"]), str(words["text"]))

@@ -50,7 +50,7 @@ class PromptLink(Protocol):
     """An attachment to the terminal connector, in this process or behind a socket."""
 
     def conversations(self) -> list[str]:
-        """All conversations, the main room first."""
+        """Return all conversations, the main room first."""
 
     async def say(self, text: str, *, conversation: str, event_id: str | None = None) -> str:
         """Say something; durable when this returns."""
@@ -81,7 +81,7 @@ async def converse(
 
     Args:
         terminal: what to attach to.
-        complete: from the text before the cursor to the words that can stand in place of its last one.
+        complete: from the text before the cursor to the words that can be in place of its last one.
         history: the file that remembers what was typed, made 0600.
         settle: awaited at the end of piped input, while printing goes on: returns when everything was answered.
         hint: shown first when a person is there.
@@ -164,7 +164,7 @@ class _Seat:
 
 
 def _meant(wanted: str, known: Sequence[str]) -> list[str]:
-    """The conversation of that name, or whose last part it is, or those whose last part begins with it."""
+    """Return the conversation of that name, or whose last part it is, or those whose last part begins with it."""
     last = {name: name.rpartition("/")[2] for name in known}
     whole = [name for name in known if name == wanted] or [name for name in known if last[name] == wanted]
     return whole[:1] or [name for name in known if last[name].startswith(wanted)]
@@ -331,7 +331,7 @@ def _to(stream: TextIO) -> Callable[[str], None]:
 
 
 async def _input(stream: TextIO | None) -> AsyncGenerator[str, None]:
-    """The lines of standard input, whatever it is, without blocking the loop."""
+    """Yield the lines of standard input, whatever it is, without blocking the loop."""
     if stream is None:
         return
     if isinstance(stream, io.TextIOWrapper):
@@ -341,14 +341,14 @@ async def _input(stream: TextIO | None) -> AsyncGenerator[str, None]:
     room = threading.Semaphore(_LINES_AHEAD)
 
     def read() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no one listens any more
             with contextlib.suppress(ValueError, OSError):
                 while line := stream.readline(_LONGEST_LINE):
                     room.acquire()
                     loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\r\n"))
             loop.call_soon_threadsafe(lines.put_nowait, None)
 
-    # A thread of its own, which nobody waits for: reading a terminal or a file cannot be called off.
+    # A thread of its own, which no one waits for: reading a terminal or a file cannot be called off.
     threading.Thread(target=read, name="standard input", daemon=True).start()
     while (line := await lines.get()) is not None:
         room.release()

@@ -63,7 +63,7 @@ class TranscriptLine:
 
     @classmethod
     def from_json(cls, source: Mapping[str, Any]) -> TranscriptLine:
-        """What `to_json` made, perhaps by another version.
+        """Return what `to_json` made, perhaps by another version.
 
         Raises:
             ValueError: it is no such object.
@@ -112,14 +112,14 @@ class RoomTranscript:
 
     @property
     def shown(self) -> int:
-        """Up to which line somebody has seen it."""
+        """Up to which line someone has seen it."""
         try:
             return int(self._marker.read_text(encoding="ascii") or 0)
         except (OSError, ValueError):
             return 0
 
     def mark_shown(self, seq: int) -> None:
-        """Somebody has seen it up to here. Best effort: what is forgotten is shown once more."""
+        """Someone has seen it up to here. Best effort: what is forgotten is shown once more."""
         try:
             handle = os.open(self._marker, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(handle, "w", encoding="ascii") as file:
@@ -131,7 +131,7 @@ class RoomTranscript:
         """Write a line, durable when this returns unless its text is still being written.
 
         Raises:
-            OSError: it could not be written; it does not stand there then.
+            OSError: it could not be written; it does not be there then.
         """
         line = replace(line, seq=self._seq + 1)
         self._put([line.to_json()], durable=line.final)
@@ -142,11 +142,11 @@ class RoomTranscript:
         return line
 
     def after(self, seq: int) -> list[TranscriptLine]:
-        """The lines behind `seq`, without texts that were replaced since."""
+        """Return the lines behind `seq`, without texts that were replaced since."""
         return _folded([line for line in self.lines if line.seq > seq])
 
     def find(self, event_id: str) -> TranscriptLine | None:
-        """The newest line that shows the message `event_id`."""
+        """Return the newest line that shows the message `event_id`."""
         for line in reversed(self.lines):
             if line.id == event_id or (line.kind == "edit" and line.target == event_id):
                 return line

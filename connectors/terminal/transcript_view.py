@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from connectors.terminal.transcript import TranscriptLine
 
-#: Kinds of lines that nobody but Muster makes.
+#: Kinds of lines that no one but Muster makes.
 _MUSTERS_OWN = ("reaction", "thread", "file")
 #: Messages whose edits can still be shown as additions.
 _REMEMBERED = 500
@@ -35,13 +35,13 @@ _UNSIGNED = {ord(char): f"⟨U+{ord(char):04X}⟩" for char in "◈◇◆❖⟐�
 
 
 def wants_colour(environ: Mapping[str, str] = os.environ, *, tty: bool) -> bool:
-    """Whether to colour the output (https://no-color.org)."""
+    """Return whether to colour the output (https://no-color.org)."""
     return tty and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 @dataclass(slots=True)
 class _Shown:
-    """How much of a message stands on the screen."""
+    """How much of a message is on the screen."""
 
     text: str = ""
     mine: bool = False
@@ -63,11 +63,11 @@ class ScreenView:
         self._last_said: str | None = None
 
     def typed(self, event_id: str) -> None:
-        """The person typed this here: it stands on the screen already."""
+        """The person typed this here: it is on the screen already."""
         self._mine.add(event_id)
 
     def show(self, line: TranscriptLine) -> list[str]:
-        """The lines to print for one line of the transcript."""
+        """Return the lines to print for one line of the transcript."""
         match line.kind:
             case "typing":
                 (self.working.add if line.active else self.working.discard)(line.conversation)

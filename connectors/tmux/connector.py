@@ -2,7 +2,7 @@
 
 A small program in a pane shows the room and takes what is typed. It outlives this process and comes back to the next
 one by itself, so that the pane is made once, and found again by an option that was set on it. A pane that the person
-closed stays closed until somebody asks for another, or Muster is started again.
+closed stays closed until someone asks for another, or Muster is started again.
 """
 
 from __future__ import annotations

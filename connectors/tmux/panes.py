@@ -39,7 +39,7 @@ FLEET: Final = "@muster_fleet"
 #: The option by which sessions of agent hosts are known (fleet.hosting.tmux); no room is made in one.
 _AGENT: Final = "@muster"
 
-#: The size of a session that nobody looks at: columns, lines.
+#: The size of a session that no one looks at: columns, lines.
 _SIZE: Final = ("120", "40")
 _NO_SERVER: Final = ("no server running", "No such file or directory", "Connection refused", "no sessions")
 _WENT: Final = ("server exited", "lost server")
@@ -75,7 +75,7 @@ class _Row:
 
 
 def look(wanted: WantedPane) -> PanePlace | None:
-    """The pane, where it is; None when there is none.
+    """Return the pane, where it is; None when there is none.
 
     Raises:
         Trouble: the server cannot be asked.
@@ -89,7 +89,7 @@ def stand(wanted: WantedPane, *, anew: bool = False) -> PanePlace:
 
     Args:
         wanted: which.
-        anew: start the program in it again although something runs there.
+        again: start the program in it again although something runs there.
 
     Raises:
         Trouble: it cannot be found or made.
@@ -118,7 +118,7 @@ def _stand(wanted: WantedPane, anew: bool) -> PanePlace:
 
 
 def reach(socket: str | None) -> libtmux.Server:
-    """The server, which need not run.
+    """Return the server, which need not run.
 
     Raises:
         Trouble: tmux is not there or too old, or the socket is not this user's.
@@ -157,7 +157,7 @@ def literal(words: Iterable[str]) -> list[str]:
 
 
 def socket_path(socket: str | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the socket of a server is (tmux(1), -L)."""
+    """Return where the socket of a server is (tmux(1), -L)."""
     if socket is not None and "/" in socket:
         return Path(socket)
     folder = Path(environ.get("TMUX_TMPDIR") or "/tmp") / f"tmux-{os.getuid()}"  # noqa: S108  tmux's own default

@@ -33,7 +33,7 @@ class TmuxUnanswered(MusterError):
 
 
 def surroundings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What tmux, and what runs in the pane, may know of the environment that Muster was started in: no secrets.
+    """Return what tmux, and what runs in the pane, may know of the environment that Muster was started in: no secrets.
 
     tmux prints other signs for what it has to print where the locale is not UTF-8, so that one is always said.
     """
@@ -47,7 +47,7 @@ def surroundings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 async def ask(wanted: WantedPane, *, make: bool, anew: bool = False, patience: float = PATIENCE) -> PanePlace | None:
-    """Where the pane is; None when there is none, which with `make` cannot be.
+    """Return where the pane is; None when there is none, which with `make` cannot be.
 
     Raises:
         Unanswered: tmux cannot be asked, or cannot do it.

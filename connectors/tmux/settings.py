@@ -33,7 +33,7 @@ def _socket(value: str) -> str:
 
 
 def _name(value: str) -> str:
-    # tmux would fill in what stands behind a #, run what stands in #(...), and read . and : as parts of an address.
+    # tmux would fill in what is behind a #, run what is in #(...), and read . and : as parts of an address.
     if not re.fullmatch(r"\w[\w-]{0,39}", value):
         raise ValueError(f"found {value[:80]!r}; letters, digits, _ and - are allowed, 40 at most.")
     return value

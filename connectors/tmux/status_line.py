@@ -1,6 +1,6 @@
 """What tmux itself shows of the fleet, put there by the program in the pane: it is where the pane is, however it moved.
 
-The words are numbers and Muster's own; nothing that an agent, a person or a file says stands in them, since tmux runs
+The words are numbers and Muster's own; nothing that an agent, a person or a file says is in them, since tmux runs
 what it finds in ``#(...)``. They go into the pane's title, which tmux's own status line shows while one is in the pane,
 and into an option of the session, which a status line can show anywhere in it.
 """

@@ -1,4 +1,4 @@
-"""Deleting in small steps, so that nobody waits long for the register.
+"""Deleting in small steps, so that no one waits long for the register.
 
 A step deletes at most `BATCH` rows. Whoever deletes more takes a transaction for each step, until a step deletes fewer.
 """

@@ -58,7 +58,7 @@ async def copy(
     Args:
         source: what is copied; it stays as it is.
         target: made where there is nothing yet. When the copying fails it is as it was.
-        progress: told of each table how many of its rows stand already, and of how many.
+        progress: told of each table how many of its rows exist already, and of how many.
 
     Raises:
         RegisterError: one of them cannot be used or is in use, the target is not empty, or what was written is not what
@@ -144,7 +144,7 @@ async def copy_rows(
 
 
 async def _pages(tx: AsyncConnection, table: Table) -> AsyncIterator[list[dict[str, Any]]]:
-    """All rows in the order of the key, as they go over the wire: JSON is the text that it was stored as."""
+    """Yield all rows in the order of the key, as they go over the wire: JSON is the text that it was stored as."""
     key = list(table.primary_key)
     columns = [cast(column, Text).label(column.name) if isinstance(column.type, JSON) else column for column in table.c]
     query = select(*columns).order_by(*key).limit(PAGE)
@@ -181,7 +181,7 @@ class _WrittenJson(UserDefinedType[str]):
 
 
 def _plain(table: Table) -> Table:
-    """The table, for rows as `_pages` gives them: nothing is added to them, and JSON is not written again."""
+    """Return the table, for rows as `_pages` gives them: nothing is added to them, and JSON is not written again."""
     columns = [
         Column(column.name, _WrittenJson() if isinstance(column.type, JSON) else column.type) for column in table.c
     ]

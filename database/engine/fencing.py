@@ -1,6 +1,6 @@
 """A fence around the register: who opened it writes only while its lease is its own.
 
-Each transaction compares the lease's number once it has its turn, and nobody acquires a lease out of turn; so what is
+Each transaction compares the lease's number once it has its turn, and no one acquires a lease out of turn; so what is
 committed was written by the holder. Outside the register nothing can be compared at the last moment: there, `in_time`
 says whether the lease cannot have run out yet, by seconds that really passed.
 """
@@ -25,7 +25,7 @@ _NUMBER = "SELECT token FROM leases WHERE name = $1"
 
 
 def elapsed() -> float:
-    """Seconds since some moment, those included in which the process was stopped or the machine slept."""
+    """Return seconds since some moment, those included in which the process was stopped or the machine slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -51,14 +51,14 @@ class Fence:
     """Set once it is known that somebody else has acquired it."""
 
     def in_time(self) -> bool:
-        """Whether nobody else can have acquired it."""
+        """Return whether no one else can have acquired it."""
         return not self.lost.is_set() and self.steady() < self.good_until
 
     async def check(self, tx: AsyncConnection) -> None:
         """Make sure that the lease is still its holder's, in a transaction whose turn it is.
 
         Raises:
-            RegisterFenced: somebody else has acquired it.
+            RegisterFenced: someone else has acquired it.
         """
         found = (await tx.exec_driver_sql(_NUMBER, (self.lease.name,))).scalar()
         if found != self.lease.token:

@@ -89,9 +89,9 @@ class DatabaseServer:
 
         Args:
             address: where it is.
-            password: fetches the password, each time anew; None: whatever else lets us in.
+            password: fetches the password, each time again; None: whatever else lets us in.
             stamps: what every row that is inserted carries (`database.schema`).
-            alone: nobody else may have it open, now or until it is closed.
+            alone: no one else may have it open, now or until it is closed.
 
         Raises:
             RegisterError: it cannot be used; it is left as it was found.
@@ -115,11 +115,11 @@ class DatabaseServer:
         """Nothing to do: a connection leads to where it was opened."""
 
     async def take_turn(self, tx: AsyncConnection) -> None:
-        """Wait until nobody else writes. The transaction sees the database as it is from then on."""
+        """Wait until no one else writes. The transaction sees the database as it is from then on."""
         await tx.exec_driver_sql(_TURN)
 
     def refusal(self, error: BaseException) -> RegisterError | None:
-        """What to say of an error; None when it is none of the database's."""
+        """Return what to say of an error; None when it is none of the database's."""
         return self._access.refusal(error)
 
     async def shrink(self) -> bool:
@@ -211,7 +211,7 @@ async def _prepare(access: ServerAccess) -> None:
 
 
 def looking(access: ServerAccess) -> AbstractAsyncContextManager[AsyncEngine]:
-    """An engine for a server of which nothing is known yet."""
+    """Return an engine for a server of which nothing is known yet."""
     return access.engine(lock_timeout=_milliseconds(TURN_LIMIT))
 
 
@@ -231,7 +231,7 @@ async def _check_server(place: str, tx: AsyncConnection) -> str:
 
 
 async def _revision(place: str, tx: AsyncConnection) -> str | None:
-    """The revision of the schema; None when no table was made yet."""
+    """Return the revision of the schema; None when no table was made yet."""
     tables = set((await tx.execute(_TABLES, {"schema": SCHEMA})).scalars())
     if migrations.VERSION_TABLE not in tables:
         if tables:
@@ -299,7 +299,7 @@ def make_tables(connection: Connection) -> None:
 
 
 def _still_open(connection: Any, _record: object, _proxy: object) -> None:
-    """Called by SQLAlchemy for every connection that it takes from its pool; one that was lost is made anew."""
+    """Called by SQLAlchemy for every connection that it takes from its pool; one that was lost is made again."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError("the server closed it")
 

@@ -63,7 +63,7 @@ class ServerAccess:
     def __init__(self, address: ServerAddress, password: Callable[[], str] | None, name: str) -> None:
         """Args:
         address: where the database is.
-        password: fetches the password, each time anew; None: whatever else lets us in.
+        password: fetches the password, each time again; None: whatever else lets us in.
         name: by which an administrator of the server knows us.
         """
         self.place = str(address)
@@ -72,10 +72,10 @@ class ServerAccess:
         self._name = name
 
     async def connect(self, *, alone: bool = False, patient: bool = False, **settings: str) -> Any:
-        """A connection of the driver.
+        """Return a connection of the driver.
 
         Args:
-            alone: nobody else may have the register open, now or until it is closed.
+            alone: no one else may have the register open, now or until it is closed.
             patient: statements may take as long as they do.
             settings: the session's, by the server's names.
 
@@ -118,7 +118,7 @@ class ServerAccess:
         """An engine for one piece of work that takes its time, without settings that old versions do not know.
 
         Args:
-            alone: nobody else may have the register open, now or until it is closed.
+            alone: no one else may have the register open, now or until it is closed.
             settings: of each session, by the server's names.
 
         Raises:
@@ -139,7 +139,7 @@ class ServerAccess:
             await engine.dispose()
 
     async def lets_in(self) -> bool:
-        """Whether we get in at all."""
+        """Return whether we get in at all."""
         try:
             (await self.connect()).terminate()
         except RegisterError:
@@ -147,7 +147,7 @@ class ServerAccess:
         return True
 
     def refusal(self, error: BaseException) -> RegisterError | None:
-        """What to say of an error; None when it is none of the database's."""
+        """Return what to say of an error; None when it is none of the database's."""
         original: Any = error.orig if isinstance(error, DBAPIError) else error
         cause = original.__cause__ if isinstance(original, Exception) else None
         if broke_off(original):
@@ -160,13 +160,13 @@ class ServerAccess:
         return None if code is None else refusal(self.place, code, _words(cause or original))
 
     def unusable(self, error: DBAPIError) -> RegisterError:
-        """What to say of an error at a moment at which nothing may fail."""
+        """Return what to say of an error at a moment at which nothing may fail."""
         return self.refusal(error) or RegisterError(
             f"The register {self.place} cannot be used: {_words(error.orig or error)}."
         )
 
     def silence(self, error: OSError, limit: float | None = None) -> RegisterAway:
-        """What to say when the network failed, or nobody answered within `limit` seconds."""
+        """Return what to say when the network failed, or no one answered within `limit` seconds."""
         waited = ANSWER_LIMIT if limit is None else limit
         return away(self.place, f"no answer within {waited:g} s" if isinstance(error, TimeoutError) else _words(error))
 
@@ -205,7 +205,8 @@ class ServerAccess:
 
 
 def broke_off(error: BaseException) -> bool:
-    """Whether the driver was given something to do between the server's last word and the end of the connection."""
+    """Return whether the driver was given something to do between the server's last word and the end of the
+    connection."""
     return isinstance(error.__cause__, asyncpg.InternalClientError)
 
 

@@ -30,7 +30,7 @@ def away(place: object, reason: str) -> RegisterAway:
 
 
 def refusal(place: object, code: str | None, reason: str) -> RegisterError | None:
-    """What to say of an error of the server; None when the statement itself was at fault.
+    """Return what to say of an error of the server; None when the statement itself was at fault.
 
     Args:
         place: the register, as it may be shown.

@@ -1,6 +1,6 @@
-"""A register in an SQLite file put in the place of the one on a PostgreSQL server, which is kept under another name.
+"""A register in an SQLite file put in place of the one on a PostgreSQL server, which is kept under another name.
 
-All of it is one transaction: the schema is renamed, made anew and filled, or nothing is changed. The name of the kept
+All of it is one transaction: the schema is renamed, made again and filled, or nothing is changed. The name of the kept
 schema says afterwards that it was done.
 """
 
@@ -39,7 +39,7 @@ async def replace(
     """Put the register in `file` onto the server; what is there is kept as the schema `kept`.
 
     Raises:
-        RegisterError: the server cannot be used, or somebody has the register open. Nothing is changed.
+        RegisterError: the server cannot be used, or someone has the register open. Nothing is changed.
     """
     _check(kept)
     source = await Store.open(f"sqlite:///{file}", alone=True)
@@ -61,7 +61,7 @@ async def replace(
 
 
 async def is_kept(address: ServerAddress, password: Callable[[], str] | None, kept: str) -> bool:
-    """Whether `replace` was done that keeps what was there as the schema `kept`.
+    """Return whether `replace` was done that keeps what was there as the schema `kept`.
 
     Raises:
         RegisterError: the server cannot be asked.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def of(url: str, *, password: Callable[[], str] | None = None) -> str | None:
-    """The revision of the register at `url`; None where there is none yet.
+    """Return the revision of the register at `url`; None where there is none yet.
 
     Raises:
         RegisterError: it cannot be asked.

@@ -47,9 +47,9 @@ async def take(
 
     Args:
         url: the register's address.
-        file: its folder is there, and nobody else's.
+        file: its folder is there, and no one else's.
         password: fetches the password of a server.
-        progress: told of each table of a server how many of its rows stand already, and of how many.
+        progress: told of each table of a server how many of its rows exist already, and of how many.
 
     Raises:
         RegisterError: the register cannot be read, or the copy not be written. What there is of the copy is the
@@ -68,7 +68,7 @@ async def take(
 
 
 def look(file: Path, *, kind: str = "sqlite") -> RegisterSnapshot:
-    """What is in a register's file that nobody has open. Blocking.
+    """Return what is in a register's file that no one has open. Blocking.
 
     Raises:
         RegisterError: it is damaged, or no register of this program or an older one.
@@ -102,7 +102,7 @@ def _copy_pages(source: Path, target: Path) -> None:
             closing(sqlite3.connect(target, isolation_level=None)) as writing,
         ):
             reading.execute("PRAGMA query_only = ON")
-            # All pages in one step: a pause in between would begin anew whenever somebody else wrote
+            # All pages in one step: a pause in between would start again whenever someone else wrote
             # (https://www.sqlite.org/backup.html).
             reading.backup(writing, pages=-1)
             writing.execute("PRAGMA journal_mode = DELETE")

@@ -5,7 +5,7 @@ or half-made file. What lies in the place is never overwritten: what is wrong wi
 
 SQLite runs in WAL mode with ``synchronous=FULL``: what was committed stands after a power cut. Writers begin with
 ``BEGIN IMMEDIATE``, so a transaction never fails half-way because another one was faster; readers have connections of
-their own and wait for nobody.
+their own and wait for no one.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class DatabaseFile:
         Args:
             file: its absolute path.
             stamps: what every row that is inserted carries (`database.schema`).
-            alone: nobody else may have it open, now or until it is closed.
+            alone: no one else may have it open, now or until it is closed.
 
         Raises:
             RegisterError: what lies there cannot be used; it is left as it was found.
@@ -109,7 +109,7 @@ class DatabaseFile:
         """Make sure that the file is still in its place.
 
         Raises:
-            RegisterError: it is not; SQLite would go on with a file that nobody finds, and all would be lost.
+            RegisterError: it is not; SQLite would go on with a file that no one finds, and all would be lost.
         """
         if _identity(self.file) != self._identity:
             raise RegisterUnusable(
@@ -120,7 +120,7 @@ class DatabaseFile:
         """Nothing to do: the first statement begins with ``BEGIN IMMEDIATE``."""
 
     def refusal(self, error: BaseException) -> RegisterError | None:
-        """What to say of an error; None when it is none of the database's."""
+        """Return what to say of an error; None when it is none of the database's."""
         original = error.orig if isinstance(error, DBAPIError) else error
         return refusal(self.file, original) if isinstance(original, sqlite3.Error) else None
 
@@ -233,7 +233,7 @@ def _check_header(file: Path) -> None:
 
 
 def _check_content(file: Path) -> str | None:
-    """The revision of the schema; None when no table was made yet."""
+    """Return the revision of the schema; None when no table was made yet."""
     with closing(
         sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
     ) as connection:
@@ -270,7 +270,7 @@ def _explained(file: Path) -> Iterator[None]:
 
 
 def refusal(place: object, error: BaseException) -> RegisterError | None:
-    """What to say when SQLite could not do its work; None when the statement itself was at fault."""
+    """Return what to say when SQLite could not do its work; None when the statement itself was at fault."""
     name = getattr(error, "sqlite_errorname", None) or ""
     if name == "SQLITE_FULL":
         return RegisterFull(f"{place}: the disk is full. Nothing was half done; make room, and the work goes on.")

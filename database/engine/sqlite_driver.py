@@ -42,7 +42,7 @@ class SqliteCursor:
         await self._connection.errand(self, lambda cursor: cursor.executemany(sql, parameters))
 
     async def fetchall(self) -> list[Any]:
-        """The rows that are left."""
+        """Return the rows that are left."""
         rows, self._rows = self._rows, []
         return rows
 
@@ -67,7 +67,7 @@ class SqliteConnection(aiosqlite.Connection):
         self._begin = how
 
     def cursor(self) -> SqliteCursor:  # type: ignore[override]
-        """A cursor; the database learns of it with its first statement."""
+        """Return a cursor; the database learns of it with its first statement."""
         return SqliteCursor(self)
 
     async def errand(self, cursor: SqliteCursor, work: Callable[[sqlite3.Cursor], object]) -> None:

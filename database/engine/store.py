@@ -2,7 +2,7 @@
 
 It is an SQLite file (`database.engine.sqlite`) or a schema on a PostgreSQL server (`database.engine.postgres`). On
 both, writers wait for their turn and then see everything that was written before; readers see one moment and wait for
-nobody. A server can be away: then everything is refused at once, while one task here tries to reach it, ever less
+no one. A server can be away: then everything is refused at once, while one task here tries to reach it, ever less
 often.
 """
 
@@ -107,11 +107,11 @@ class Store:
 
         Args:
             url: where it is.
-            password: fetches the password for a server, for each connection anew.
+            password: fetches the password for a server, for each connection again.
             tenant_id: whose rows are written.
             host: by which machine; this one by default.
             home: by which installation.
-            alone: nobody else may have it open, now or until it is closed.
+            alone: no one else may have it open, now or until it is closed.
             clock: seconds since the epoch.
             rng: a number from 0 up to 1, for jitter.
 
@@ -135,7 +135,7 @@ class Store:
         return self._database.writers.dialect.name == "postgresql"
 
     def in_time(self) -> bool:
-        """Whether what is done now outside the register is still done by who may write in it."""
+        """Return whether what is done now outside the register is still done by who may write in it."""
         return self.fence is None or self.fence.in_time()
 
     @property
@@ -169,8 +169,8 @@ class Store:
         Raises:
             RegisterFull: the disk is full; nothing of the block stands.
             RegisterAway: the server does not answer.
-            RegisterConflict: it was undone in favour of another; `transact` would do it anew.
-            RegisterFenced: it is fenced, and somebody else has acquired the lease.
+            RegisterConflict: it was undone in favour of another; `transact` would do it again.
+            RegisterFenced: it is fenced, and someone else has acquired the lease.
             RegisterError: the database could not be used; nothing of the block stands.
         """
         async with self._turn:
@@ -188,7 +188,7 @@ class Store:
                         await tx.commit()
 
     async def transact(self, step: Step, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Do `work` in one transaction like `write`, and anew where the database undid it in favour of another."""
+        """Do `work` in one transaction like `write`, and again where the database undid it in favour of another."""
         for tries in range(1, TRIES + 1):
             try:
                 async with self.write(step) as tx:
@@ -287,7 +287,7 @@ class Store:
                 return await self._database.shrink()
 
     async def rest(self, seconds: float) -> None:
-        """Pause before trying anew what was refused: so long, or until the server is back if that is sooner."""
+        """Pause before trying again what was refused: so long, or until the server is back if that is sooner."""
         if self._outage is None:
             await asyncio.sleep(seconds)
             return
@@ -296,7 +296,7 @@ class Store:
                 await self._present.wait()
 
     def _went_away(self, refusal: RegisterAway) -> RegisterAway:
-        """What to say from now on, while one task tries to reach the server."""
+        """Return what to say from now on, while one task tries to reach the server."""
         if self._outage is None and not self._closed:
             _log.error("register.away", reason=str(refusal))
             self._present.clear()
@@ -332,7 +332,7 @@ async def insert_once(tx: AsyncConnection, table: Table, **values: Any) -> bool:
 
 
 async def next_place(tx: AsyncConnection, counter: Column[int]) -> int:
-    """A number that no row has had yet, behind all that have one. `counter` is a key that counts up."""
+    """Return a number that no row has had yet, behind all that have one. `counter` is a key that counts up."""
     if tx.dialect.name == "postgresql":
         sequence = func.pg_get_serial_sequence(counter.table.name, counter.name)
         return cast("int", await tx.scalar(select(func.nextval(sequence))))

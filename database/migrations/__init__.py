@@ -30,12 +30,12 @@ _alembic = threading.Lock()
 
 @cache
 def known() -> frozenset[str]:
-    """Every revision that this program knows."""
+    """Return every revision that this program knows."""
     return frozenset(file.name.partition("_")[0] for file in (FOLDER / "versions").glob("[0-9]*_*.py"))
 
 
 def head() -> str:
-    """The revision of `database.schema`."""
+    """Return the revision of `database.schema`."""
     return max(known())
 
 

@@ -193,14 +193,14 @@ async def get(tx: AsyncConnection, task_id: str) -> Task | None:
 
 
 async def find(tx: AsyncConnection, begins: str, *, limit: int = 10) -> list[Task]:
-    """The tasks whose ids begin so, newest first."""
+    """Return the tasks whose ids begin so, newest first."""
     found = select(tasks).where(tasks.c.id.startswith(begins, autoescape=True)).order_by(tasks.c.seq.desc())
     return [Task.from_row(row) for row in await tx.execute(found.limit(limit))]
 
 
 async def lane_heads(tx: AsyncConnection, *, limit: int = 1000) -> list[Task]:
-    """The first queued task of each lane. Each costs two looks into the index, however many wait behind it. Of very
-    many the oldest, as many of each operator as of the others."""
+    """Return the first queued task of each lane. Each costs two looks into the index, however many wait behind it. Of
+    very many the oldest, as many of each operator as of the others."""
     queued = tasks.c.state == "queued"
     first = select(func.min(tasks.c.lane).label("lane")).where(queued)
     lanes = first.cte("lanes", recursive=True)
@@ -229,14 +229,14 @@ async def overdue(tx: AsyncConnection, now: float, *, limit: int = 100) -> list[
 
 
 async def next_in_lane(tx: AsyncConnection, lane: str, after: int) -> Task | None:
-    """The first queued task of a lane behind the place `after` (`Task.seq`)."""
+    """Return the first queued task of a lane behind the place `after` (`Task.seq`)."""
     where = (tasks.c.state == "queued", tasks.c.lane == lane, tasks.c.seq > after)
     row = (await tx.execute(select(tasks).where(*where).order_by(tasks.c.seq).limit(1))).one_or_none()
     return None if row is None else Task.from_row(row)
 
 
 async def live(tx: AsyncConnection) -> list[Task]:
-    """The tasks that agents have, oldest first."""
+    """Return the tasks that agents have, oldest first."""
     return await in_states(tx, LIVE)
 
 
@@ -247,14 +247,14 @@ async def in_states(tx: AsyncConnection, states: Sequence[str], *, limit: int = 
 
 
 async def of_agent(tx: AsyncConnection, agent: str, *, states: Sequence[str] = LIVE) -> list[Task]:
-    """The tasks that an agent has, the one that it was given last first."""
+    """Return the tasks that an agent has, the one that it was given last first."""
     where = (tasks.c.assigned == agent, tasks.c.state.in_(states))
     found = select(tasks).where(*where).order_by(tasks.c.dispatched_at.desc(), tasks.c.seq.desc())
     return [Task.from_row(row) for row in await tx.execute(found)]
 
 
 async def held_turns(tx: AsyncConnection, agent: str) -> list[Task]:
-    """What was said to an agent that waits to be said, oldest first."""
+    """Return what was said to an agent that waits to be said, oldest first."""
     where = (tasks.c.state == "queued", tasks.c.kind == "turn", tasks.c.agent == agent)
     return [Task.from_row(row) for row in await tx.execute(select(tasks).where(*where).order_by(tasks.c.seq))]
 
@@ -290,13 +290,13 @@ async def held_back(tx: AsyncConnection, agent: str | None = None) -> dict[str, 
 
 
 async def by_message(tx: AsyncConnection, message: str) -> Task | None:
-    """The task that a message carries, if it is the latest that carries it."""
+    """Return the task that a message carries, if it is the latest that carries it."""
     row = (await tx.execute(select(tasks).where(tasks.c.message == message))).one_or_none()
     return None if row is None else Task.from_row(row)
 
 
 async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> list[Task]:
-    """The queued tasks that one chat event caused."""
+    """Return the queued tasks that one chat event caused."""
     where = (tasks.c.state == "queued", tasks.c.connector == connector, tasks.c.event_id == event_id)
     return [Task.from_row(row) for row in await tx.execute(select(tasks).where(*where))]
 
@@ -311,7 +311,7 @@ async def ended(tx: AsyncConnection, *, role: str | None = None, since: float = 
 
 
 async def unsettled(tx: AsyncConnection, *, since: float, limit: int = 500) -> list[Task]:
-    """Tasks that an agent had, which ended since then, and of which nobody said yet what they used; oldest first."""
+    """Tasks that an agent had, which ended since then, and of which no one said yet what they used; oldest first."""
     # Expressions: they are found by when they ended, and not among all that ever did.
     over, order = tasks.c.state.concat("").in_(ENDED), tasks.c.seq + 0
     where = (over, tasks.c.ended_at >= since, tasks.c.actual_tokens.is_(None), tasks.c.attempt > 0)
@@ -327,7 +327,8 @@ async def with_threads(tx: AsyncConnection, *, since: float, limit: int = 500) -
 
 
 async def listing(tx: AsyncConnection, *, all: bool = False, since: float = 0.0, limit: int = 200) -> list[Task]:
-    """What `tasks` shows: those that are not over, oldest first; with `all`, also those that ended since then."""
+    """Return what `tasks` shows: those that are not over, oldest first; with `all`, also those that ended since
+    then."""
     still_open = tasks.c.state.in_(OPEN)
     shown = or_(still_open, and_(tasks.c.state.in_(ENDED), tasks.c.ended_at >= since)) if all else still_open
     # Those that agents have come before those that wait, however many wait.
@@ -337,20 +338,20 @@ async def listing(tx: AsyncConnection, *, all: bool = False, since: float = 0.0,
 
 
 async def counts(tx: AsyncConnection) -> TaskCounts:
-    """How many tasks are in each state in which they are not over."""
+    """Return how many tasks are in each state in which they are not over."""
     found = select(tasks.c.state, func.count()).where(tasks.c.state.in_(OPEN)).group_by(tasks.c.state)
     return TaskCounts(by_state={state: int(number) for state, number in await tx.execute(found)})
 
 
 async def steps(tx: AsyncConnection, task_id: str, *, limit: int = 100) -> list[TaskStep]:
-    """The steps of a task, oldest first; of very many the last."""
+    """Return the steps of a task, oldest first; of very many the last."""
     table = task_events
     found = select(table).where(table.c.task == task_id).order_by(table.c.seq.desc()).limit(limit)
     return [TaskStep.from_row(row) for row in await tx.execute(found)][::-1]
 
 
 async def ahead(tx: AsyncConnection, task: Task) -> int:
-    """How many queued tasks of its lane come before a task that is queued."""
+    """Return how many queued tasks of its lane come before a task that is queued."""
     if task.state != "queued":
         return 0
     where = (tasks.c.state == "queued", tasks.c.lane == task.lane, tasks.c.seq < task.seq)
@@ -358,13 +359,13 @@ async def ahead(tx: AsyncConnection, task: Task) -> int:
 
 
 async def queued_of(tx: AsyncConnection, operator: str) -> int:
-    """How many tasks that this one asked for wait; words to agents are none."""
+    """Return how many tasks that this one asked for wait; words to agents are none."""
     where = (tasks.c.operator == operator, tasks.c.state == "queued", tasks.c.kind != "turn")
     return int(await tx.scalar(select(func.count()).select_from(tasks).where(*where)) or 0)
 
 
 async def last_told(tx: AsyncConnection, task_id: str) -> TaskStep | None:
-    """The last step of a task of which somebody was told when it would begin."""
+    """Return the last step of a task of which someone was told when it would begin."""
     table = task_events
     where = (table.c.task == task_id, table.c.state == "told")
     row = (await tx.execute(select(table).where(*where).order_by(table.c.seq.desc()).limit(1))).one_or_none()
@@ -372,7 +373,7 @@ async def last_told(tx: AsyncConnection, task_id: str) -> TaskStep | None:
 
 
 async def tell(tx: AsyncConnection, step: TaskStep) -> None:
-    """Write down that somebody was told of a task."""
+    """Write down that someone was told of a task."""
     await _step(tx, step)
 
 
@@ -418,14 +419,14 @@ async def given(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, tuple[str 
 
 
 async def ended_counts(tx: AsyncConnection, *, since: float) -> dict[str, int]:
-    """How many tasks ended since then, by the state in which they did."""
+    """Return how many tasks ended since then, by the state in which they did."""
     where = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= since)
     found = select(tasks.c.state, func.count()).where(*where).group_by(tasks.c.state)
     return {state: int(number) for state, number in await tx.execute(found)}
 
 
 async def assigned(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
-    """The agent that each of these tasks was given to last; those of nobody are missing."""
+    """Return the agent that each of these tasks was given to last; those of no one are missing."""
     wanted = sorted(set(ids))[:_IDS_AT_ONCE]
     if not wanted:
         return {}

@@ -22,7 +22,7 @@ agents = table(
     Column(
         "revival", JSON
     ),  # how often it fell, and when it is tried again: fleet.supervision.restart_policy; null: it never fell
-    Column("basis", JSON),  # what that launch stands on: fleet.roster.launch_overrides; null: not known
+    Column("basis", JSON),  # what that launch is on: fleet.roster.launch_overrides; null: not known
     Column("launched_by", String, nullable=False),
     Column("connector", String, nullable=False),  # where its thread is
     Column("room", String, nullable=False),
@@ -131,7 +131,7 @@ tool_calls = table(
     Column("call", String, nullable=False),  # as the agent's journal names it
     Column("tool", String, nullable=False),
     Column("arguments", JSON, nullable=False),  # empty once it is over
-    Column("queued", Boolean, nullable=False),  # to be done even if nobody waits for it
+    Column("queued", Boolean, nullable=False),  # to be done even if no one waits for it
     Column("state", String, nullable=False),  # pending | done (the answer is on its way) | over
     Column("reply", JSON),  # {"text": ..., "ok": ...}
     Column("asked_at", Float, nullable=False),

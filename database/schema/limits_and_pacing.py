@@ -15,7 +15,7 @@ budgets = table(
     Column("policy", String, nullable=False),  # cutoff | freeze | kill
     Column("set_by", String, nullable=False),
     Column("set_at", Float, nullable=False),
-    Column("reset_at", Float),  # when the window begins anew, as a person said; null: as the clock or the provider says
+    Column("reset_at", Float),  # when the window resets, as a person said; null: as the clock or the provider says
     Column("of", String),  # of a share: the account whose window it is a share of
 )
 
@@ -27,7 +27,7 @@ pace_lines = table(
     Column("drawn_at", Float, nullable=False),
 )
 
-#: What befell windows: lines drawn anew, resets, changes of plan, clock skew, contradictions.
+#: What happened to windows: lines redrawn, resets, changes of plan, clock skew, contradictions.
 pace_log = table(
     "pace_log",
     Column("seq", Counter, primary_key=True, autoincrement=True),

@@ -24,7 +24,7 @@ Counter = BigInteger().with_variant(Integer, "sqlite")
 
 
 def stamp(option: str) -> Any:
-    """A column's default: what `database.engine.store` put under this name for the connection that inserts."""
+    """Return a column's default: what `database.engine.store` put under this name for the connection that inserts."""
 
     def default(context: DefaultExecutionContext) -> str | None:
         value: str | None = context.execution_options[option]
@@ -34,7 +34,7 @@ def stamp(option: str) -> Any:
 
 
 def table(name: str, *items: Any, **options: Any) -> Table:
-    """A table of the register, with the columns that each of them has."""
+    """Return a table of the register, with the columns that each of them has."""
     return Table(
         name,
         metadata,

@@ -1,11 +1,11 @@
-"""Tasks, what became of them, and the turns of those who ask for them."""
+"""Tasks, what happened to them, and the turns of those who ask for them."""
 
 from sqlalchemy import JSON, Column, Float, Index, Integer
 
 from database.schema.table_base import Counter, table
 from database.schema.text_types import PeopleText, String
 
-#: The dispatch queue, and what became of what was in it.
+#: The dispatch queue, and what happened to what was in it.
 tasks = table(
     "tasks",
     Column("seq", Counter, primary_key=True, autoincrement=True),
@@ -29,7 +29,7 @@ tasks = table(
     Column("thread_key", String),  # the outbox key of the message that opens its thread; null: it has none
     Column("state", String, nullable=False),
     # queued | dispatched | running | waiting | done | failed | cancelled
-    Column("why", String),  # of a queued one: pace | limit | unknown | price | fairness | concurrency | nobody | ...
+    Column("why", String),  # of a queued one: pace | limit | unknown | price | fairness | concurrency | no one | ...
     Column("reason", PeopleText),  # the same in words, as told
     Column("look_at", Float),  # when it is looked at again, if nothing happens before
     Column("attempt", Integer, nullable=False, default=0),

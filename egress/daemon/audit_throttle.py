@@ -82,7 +82,7 @@ class AuditThrottle:
         found.ended[traffic.ended] += 1
 
     def flush(self) -> None:
-        """Tell the sums, and what was left out; count anew."""
+        """Tell the sums, and what was left out; recount."""
         for agent, hosts in self._sums.items():
             for where, found in hosts.items():
                 detail = {

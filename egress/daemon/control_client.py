@@ -80,8 +80,9 @@ class EgressControlClient:
         limit: int = 500,
         wait_s: float = 0.0,
     ) -> dict[str, Any]:
-        """What is in the ledger after these positions: ``ledger`` (its id: positions in another one mean nothing),
-        ``entries``, ``observations``, ``actions``, each object with its own ``seq``. Waits so long for the first."""
+        """Return what is in the ledger after these positions: ``ledger`` (its id: positions in another one mean
+        nothing), ``entries``, ``observations``, ``actions``, each object with its own ``seq``. Waits so long for the
+        first."""
         wait_s = min(wait_s, LONGEST_WAIT_S)
         query = {
             "after": after,
@@ -94,7 +95,7 @@ class EgressControlClient:
         return await self._ask("GET", f"/entries?{line}", timeout_s=ANSWER_S + wait_s)
 
     async def standing(self) -> dict[str, Any]:
-        """How every limit stands, and which govern each agent."""
+        """Return how every limit stands, and which govern each agent."""
         return await self._ask("GET", "/standing", timeout_s=LOOK_S)
 
     async def estop(self, *, cause: str, by: str) -> int:
@@ -113,7 +114,7 @@ class EgressControlClient:
         self, method: str, path: str, wanted: Mapping[str, Any] | None = None, *, timeout_s: float = ANSWER_S
     ) -> dict[str, Any]:
         if self._closed:
-            # Whoever still held it does not open connections that nobody would close.
+            # Whoever still held it does not open connections that no one would close.
             raise EgressUnreachable("The egress was let go of; another takes its place.")
         if self._session is None:
             self._session = aiohttp.ClientSession(

@@ -108,7 +108,7 @@ class EgressControlServer:
             raise
 
     async def close(self) -> None:
-        """Answer nobody any more."""
+        """Answer no one any more."""
         if self._runner is not None:
             self._path.unlink(missing_ok=True)
             await self._runner.cleanup()
@@ -185,7 +185,7 @@ class EgressControlServer:
 async def _guard(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Nobody but this user, and a sentence for whatever goes wrong."""
+    """No one but this user, and a sentence for whatever goes wrong."""
     transport = request.transport
     if transport is None or not unix_sockets.is_own(transport.get_extra_info("socket")):
         return _error(403, "this socket is its owner's alone.")

@@ -85,7 +85,7 @@ class Egress:
         """Somebody asked for the end."""
 
     def status(self) -> dict[str, Any]:
-        """What this egress is and does, in short. No secrets."""
+        """Return what this egress is and does, in short. No secrets."""
         return {
             "pid": os.getpid(),
             "since": self._since,
@@ -125,7 +125,7 @@ class Egress:
                 await asyncio.to_thread(durable_files.write, self._paths.settings, settings.model_dump_json())
                 self._interception.take(settings.accounts)
             except OSError as error:
-                # What nobody would find again is not to hold meanwhile, either.
+                # What no one would find again is not to hold meanwhile, either.
                 await self.gate.set_settings(self._settings)
                 where = error.filename or self._paths.settings
                 raise UnusableSettings(f"{where} cannot be written: {error.strerror}.") from None
@@ -288,10 +288,10 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def _kept(paths: EgressPaths, now: float) -> EgressSettings | None:
-    """The settings that were kept; None: there are none that can be read.
+    """Return the settings that were kept; None: there are none that can be read.
 
-    Where the clock was set back since, nobody knows how much of the time of a lift is left: nothing is lifted until it
-    is told anew.
+    Where the clock was set back since, no one knows how much of the time of a lift is left: nothing is lifted until it
+    is told again.
     """
     try:
         kept = EgressSettings.model_validate_json(paths.settings.read_bytes())

@@ -34,7 +34,7 @@ def request(
     """Send one request to the control socket and return the answer (`egress.daemon.control_server` lists the requests).
 
     Raises:
-        EgressAbsent: nobody listens there.
+        EgressAbsent: no one listens there.
         EgressUnreachable: it closed the connection without an answer, or it is no egress.
         EgressSilent: it did not answer within `timeout_s`.
         EgressRefused: it answered that it does not do this.

@@ -139,7 +139,7 @@ class Listeners:
 
 
 def _bound(port: int) -> socket.socket:
-    """A socket on this port of the loopback interface, or, where somebody has that, on any other."""
+    """Return a socket on this port of the loopback interface, or, where someone has that, on any other."""
     for wanted in (port, 0):
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -200,7 +200,7 @@ class _Listener:
         await self._http.shutdown(0.1)
 
     def admit(self, transport: asyncio.Transport) -> bool:
-        """Whether one more connection is let in."""
+        """Return whether one more connection is let in."""
         if len(self._connections) >= MOST_CONNECTIONS:
             # Closed ones go by themselves, but not at once.
             self._connections = WeakSet(each for each in self._connections if not each.is_closing())
@@ -210,7 +210,7 @@ class _Listener:
         return True
 
     def http(self) -> asyncio.Protocol:
-        """What speaks HTTP on one connection."""
+        """Return what speaks HTTP on one connection."""
         return self._http()
 
     @property
@@ -330,7 +330,7 @@ class _Ports:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """The token of a port listener, and what follows it."""
+    """Return the token of a port listener, and what follows it."""
     if not path.startswith("/"):
         return "", path
     token, slash, rest = path[1:].partition("/")

@@ -54,7 +54,7 @@ _OPENAI: dict[int, tuple[str, str | None]] = {
 
 
 def status_of(api: Api, status: int) -> int:
-    """The status that a client of `api` is sent.
+    """Return the status that a client of `api` is sent.
 
     Codex (0.166, 0.169) sends a request that was answered with 403 five times more, for seven seconds, before it shows
     the message; 400 it takes for an answer. Other clients of OpenAI's treat both alike.
@@ -63,12 +63,12 @@ def status_of(api: Api, status: int) -> int:
 
 
 def body(api: Api, status: int, message: str) -> bytes:
-    """The JSON body of a refusal with this status."""
+    """Return the JSON body of a refusal with this status."""
     return _json(_error(api, status, message))
 
 
 def event(api: Api, message: str, *, status: int = 403, sequence: int = 0) -> bytes:
-    """What ends a stream in the middle, to be written where an event has just ended.
+    """Return what ends a stream in the middle, to be written where an event has just ended.
 
     Args:
         api: whose shape.
@@ -112,5 +112,5 @@ def _openai(status: int) -> tuple[str, str | None]:
 
 
 def _json(found: Mapping[str, Any]) -> bytes:
-    # No line end can stand in it: whatever the message holds, it stays within its event.
+    # No line end can be in it: whatever the message holds, it stays within its event.
     return json.dumps(found, separators=(",", ":")).encode("ascii")

@@ -27,7 +27,7 @@ HOP_BY_HOP: Final = frozenset(
         "http2-settings",
     }
 )
-#: Never from the agent to a provider: said anew by the egress, or whose account it is, or where the request came from.
+#: Never from the agent to a provider: said again by the egress, or whose account it is, or where the request came from.
 _NOT_OUT: Final = HOP_BY_HOP | {
     "host",
     "content-length",
@@ -64,8 +64,8 @@ _OAUTH: Final = "sk-ant-oat"
 
 
 def goes_as_key(provider: Provider, credential: str) -> bool:
-    """Whether a provider that tells them apart is given it as an API key, and answers as to one: without the windows
-    of a subscription."""
+    """Return whether a provider that tells them apart is given it as an API key, and answers as to one: without the
+    windows of a subscription."""
     return provider == "anthropic" and not credential.startswith(_OAUTH)
 
 
@@ -76,7 +76,7 @@ def outgoing(
     credential: str | None,
     own: bool = False,
 ) -> CIMultiDict[str]:
-    """What goes to the provider.
+    """Return what goes to the provider.
 
     Args:
         came: as the agent sent them.
@@ -112,7 +112,7 @@ def outgoing(
 
 
 def returning(came: Iterable[tuple[bytes, bytes]], *, decoded: bool) -> list[tuple[bytes, bytes]]:
-    """What goes back to the agent, but for the length.
+    """Return what goes back to the agent, but for the length.
 
     Args:
         came: as the provider sent them.

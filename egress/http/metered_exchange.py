@@ -348,7 +348,7 @@ class Passage:
             status=status,
             tokens=reading.so_far,
             reported=reading.reported,
-            # A redirection is nobody's answer.
+            # A redirection is no one's answer.
             sent=self._sent() if status is None else not 300 <= status < 400,
             lost=self._left and ended in ("upstream_gone", "client_gone"),
             model=reading.model,
@@ -387,7 +387,7 @@ def _type_of(error: UpstreamGone | content_encoding.BadEncoding) -> str:
 
 
 def _beside_document(response: Response) -> list[tuple[bytes, bytes]]:
-    """What goes back beside a document that was made of a stream."""
+    """Return what goes back beside a document that was made of a stream."""
     passing = header_filter.returning(response.raw_headers, decoded=True)
     return [*response_writer.JSON, *(each for each in passing if each[0].lower() != b"content-type")]
 

@@ -207,7 +207,7 @@ class Proxy:
         assert target.provider is not None
         account = self._account(line, target.provider)
         if not operation.metered and request.method != "POST" and not request.content.at_eof():
-            # A server that does not expect one would take it for the next request, whose answer somebody else gets.
+            # A server that does not expect one would take it for the next request, whose answer someone else gets.
             self._note(line.agent, "refused", f"{request.method} {target.path[:200]} with a body")
             raise ErrorResponse(400, f"a {request.method} has no body here.", close=True)
         if not operation.metered and (wait_s := line.pace.take()) is not None:

@@ -21,7 +21,7 @@ class RegisteredAgent:
         self.pace = CallRateLimiter()
 
     def renew(self, registration: AgentRegistration) -> None:
-        """It was registered anew."""
+        """It was registered again."""
         self.registration = registration
         self.turn = TurnFile(registration.turn_file)
 
@@ -35,5 +35,5 @@ class RegisteredAgent:
         return self.registration.routes
 
     def has_account(self, provider: Provider) -> bool:
-        """Whether it may ask this provider's models at all."""
+        """Return whether it may ask this provider's models at all."""
         return provider in self.registration.accounts

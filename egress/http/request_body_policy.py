@@ -2,7 +2,7 @@
 
 Of a request only the members of the outermost object are read here, each with the place where it stands, so that a
 change is a splice and every other byte goes on as the client wrote it. What two readers of JSON could understand
-differently is refused: a member that stands there twice, another encoding than UTF-8, a number that is none.
+differently is refused: a member that is there twice, another encoding than UTF-8, a number that is none.
 
 Refused as well is what costs without being metered (`_REFUSED`, `_tools_of_anthropic`, `_tools_of_responses`):
 
@@ -185,7 +185,8 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
 
 
 def _own_tools(api: Api, values: Mapping[str, Any]) -> tuple[int, bool, int]:
-    """How many tools the provider describes, whether it runs one of them, and how often it may search the web."""
+    """Return how many tools the provider describes, whether it runs one of them, and how often it may search the
+    web."""
     tools = _tools_of_responses(values) if api == "responses" else _each(values.get("tools"), "tools")
     own = [tool for tool in tools if tool.get("type") not in {None, "custom", "function"}]
     run = [tool for tool in own if not _runs_at_client(api, tool)]
@@ -213,7 +214,7 @@ def _check_name(key: str, read: Container[str]) -> None:
 def edits(
     asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
 ) -> tuple[BodySplice, ...]:
-    """What has to be changed, in the order of the places.
+    """Return what has to be changed, in the order of the places.
 
     Args:
         asking: what was read of the body.
@@ -248,7 +249,7 @@ def edits(
 def rewrite(
     body: bytes, asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
 ) -> bytes:
-    """The body with its `edits`; the very same object when there are none.
+    """Return the body with its `edits`; the very same object when there are none.
 
     Raises:
         BadAsking: as `edits` does.
@@ -266,7 +267,7 @@ def rewrite(
 
 
 #: What the providers' own counts take of a request (Anthropic API reference, "Count tokens in a Message"; OpenAI API
-#: reference, "Get input token counts"). What else stands in a request they refuse.
+#: reference, "Get input token counts"). What else is in a request they refuse.
 _COUNTED: Mapping[Api, frozenset[str]] = {
     "anthropic": frozenset(
         {
@@ -300,7 +301,7 @@ def countable(api: Api, body: bytes) -> bytes:
 
 
 def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
-    """The members that make the bound hold."""
+    """Return the members that make the bound hold."""
     if asking.max_tokens is not None and asking.max_tokens <= max_tokens:
         return {}
     each = max_tokens // asking.choices
@@ -335,7 +336,7 @@ _PLAIN = JSONDecoder()
 
 
 def _members(body: bytes, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
-    """The members that are read, the places of those that may change, and where a first one would stand."""
+    """Return the members that are read, the places of those that may change, and where a first one would stand."""
     if len(body) > _CHECKED_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
         raise BadAsking(f"the body holds more than {MOST_PARTS:,} values; send fewer.", status=413)
     try:
@@ -505,7 +506,7 @@ def _passes_anthropic(tool: Mapping[str, Any]) -> bool:
 
 
 def _tools_of_responses(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """All tools, those too that stand in namespaces and in the input."""
+    """Return all tools, those too that stand in namespaces and in the input."""
     waiting = list(_each(values.get("tools"), "tools"))
     items = values.get("input")
     for item in items if isinstance(items, list) else ():
@@ -531,5 +532,5 @@ def _passes_responses(tool: Mapping[str, Any]) -> bool:
 
 
 def _searches(tool: Mapping[str, Any]) -> bool:
-    """Whether this is OpenAI's web search: ``web_search``, ``web_search_2025_08_26``, ``web_search_preview``."""
+    """Return whether this is OpenAI's web search: ``web_search``, ``web_search_2025_08_26``, ``web_search_preview``."""
     return str(tool.get("type")).startswith("web_search")

@@ -25,7 +25,7 @@ NOTHING: Final = Attribution()
 
 
 class TurnFile:
-    """Reads the file again only when it was written anew. Whatever is wrong with it, nothing is known then."""
+    """Reads the file again only when it was rewritten. Whatever is wrong with it, nothing is known then."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -33,7 +33,7 @@ class TurnFile:
         self._last = NOTHING
 
     def now(self) -> Attribution:
-        """What it says."""
+        """Return what it says."""
         if not self._path:
             return NOTHING
         try:

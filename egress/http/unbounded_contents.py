@@ -1,6 +1,6 @@
 """What the bytes of a request's body do not bound (budget.limits.input_bound.Contents), looked for while it is parsed.
 
-Every object of the input is looked at once, as it is read, with all of its pairs: a member that stands there twice
+Every object of the input is looked at once, as it is read, with all of its pairs: a member that is there twice
 hides nothing.
 """
 
@@ -34,7 +34,7 @@ def _no_number(word: str) -> None:
 
 
 class TwiceError(Exception):
-    """A member stands in an object twice."""
+    """A member is in an object twice."""
 
 
 class Look:
@@ -99,22 +99,22 @@ def fresh_look() -> Look:
 
 
 def adds(values: Mapping[str, Any]) -> bool:
-    """Whether the provider writes something of its own around such a request."""
+    """Return whether the provider writes something of its own around such a request."""
     return any(values.get(key) for key in _ADDING)
 
 
 def previous_of(api: Api, values: Mapping[str, Any]) -> str | None:
-    """The response that a request goes on from, by its id."""
+    """Return the response that a request goes on from, by its id."""
     previous = values.get("previous_response_id") if api == "responses" else None
     return previous if isinstance(previous, str) and previous else None
 
 
 def refers(api: Api, values: Mapping[str, Any]) -> bool:
-    """Whether a request goes on from a conversation that the provider keeps."""
+    """Return whether a request goes on from a conversation that the provider keeps."""
     return api == "responses" and bool(values.get("conversation"))
 
 
 def compacts(values: Mapping[str, Any]) -> bool:
-    """Whether the provider may sum the conversation up before it answers, and so read it twice."""
+    """Return whether the provider may sum the conversation up before it answers, and so read it twice."""
     managed = values.get("context_management")
     return managed is not None and "compact" in str(managed)

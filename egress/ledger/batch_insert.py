@@ -25,7 +25,7 @@ _who: Final = itemgetter(WHO)
 
 
 def settled(seq: int, settlement: Settlement) -> tuple[Any, ...]:
-    """The row of an entry."""
+    """Return the row of an entry."""
     return (seq, *_who(settlement.reservation), *settlement[1:])
 
 

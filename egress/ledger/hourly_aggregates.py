@@ -71,7 +71,7 @@ def advance(connection: sqlite3.Connection) -> None:
 
 
 def since(connection: sqlite3.Connection, start: float) -> list[Used]:
-    """What was used from `start` on (seconds since the epoch), by who used it. All entries are in the sums.
+    """Return what was used from `start` on (seconds since the epoch), by who used it. All entries are in the sums.
 
     Whole hours come from the sums; of the hour in which `start` lies, the entries are counted one by one.
     """

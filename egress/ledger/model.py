@@ -38,7 +38,7 @@ TOO_LITTLE_LEFT: Final = "too_little_left"
 EGRESS_ERROR: Final = "egress_error"
 #: The egress ended while this was under way, and never heard how it ended.
 EGRESS_ENDED: Final = "egress_ended"
-#: The database refused the entry for what stood in it.
+#: The database refused the entry for what was in it.
 NOT_WRITTEN: Final = "not_written"
 #: All that an entry says of what went wrong, besides the status. Entries never repeat what a provider wrote: some
 #: providers write the account's key into their errors.
@@ -68,7 +68,7 @@ FOR_NOW: Final = "refused for now"
 PACE: Final = "pace"
 #: The action of the audit with which a request was let go that may pass a limit by its input.
 EXCESS: Final = "excess"
-#: The ids of denials by commands that end an agent begin so; what they do to it (freeze, kill) stands behind it.
+#: The ids of denials by commands that end an agent begin so; what they do to it (freeze, kill) is behind it.
 ENDING: Final = "ending/"
 
 
@@ -136,7 +136,7 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Action:
-    """Something that the egress did to an agent, or let nobody do: a row of the audit."""
+    """Something that the egress did to an agent, or let no one do: a row of the audit."""
 
     seq: int
     id: str

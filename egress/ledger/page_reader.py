@@ -39,24 +39,25 @@ class Reader:
         self._connection: sqlite3.Connection | None = None
 
     async def entries_after(self, seq: int, limit: int) -> list[LedgerEntry]:
-        """The entries after `seq`, in order, without gaps, at most `limit`."""
+        """Return the entries after `seq`, in order, without gaps, at most `limit`."""
         return await self._page(
             "SELECT * FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit, table_rows.entry
         )
 
     async def actions_after(self, seq: int, limit: int) -> list[Action]:
-        """The actions after `seq`, in order, without gaps, at most `limit`."""
+        """Return the actions after `seq`, in order, without gaps, at most `limit`."""
         return await self._page(
             "SELECT * FROM actions WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit, table_rows.action
         )
 
     async def observations_after(self, change: int, limit: int) -> list[tuple[int, Observation]]:
-        """What became known of quotas after `change`, each with its own; only the latest of a window is kept."""
+        """Return what became known of quotas after `change`, each with its own; only the latest of a window is kept."""
         query = "SELECT * FROM observations WHERE change > ? ORDER BY change LIMIT ?"
         return await self._page(query, change, limit, lambda row: (row["change"], table_rows.observation(row)))
 
     async def learned(self, limit: int) -> list[PastRequest]:
-        """What the last requests used whose usage the provider told, oldest first. `limit` bounds what is looked at."""
+        """Return what the last requests used whose usage the provider told, oldest first. `limit` bounds what is looked
+        at."""
         query = (
             "SELECT role, coalesce(model_asked, '') AS asked, input, output, cache_read, cache_write, reasoning FROM "
             "(SELECT * FROM entries ORDER BY seq DESC LIMIT ?) WHERE reported AND ended = 'completed' ORDER BY seq"

@@ -22,8 +22,8 @@ _TYPES: Final = json.dumps(sorted(ERROR_TYPES))
 def blank(connection: sqlite3.Connection) -> None:
     """Take such text out of the entries, and out of what the file keeps of them.
 
-    The entries are blank when this returns. Where there is no room to write the file anew, it is tried at the next
-    start: until then, old text may stand in parts of the file that no entry uses.
+    The entries are blank when this returns. Where there is no room to write the file again, it is tried at the next
+    start: until then, old text may be in parts of the file that no entry uses.
 
     Raises:
         sqlite3.Error: the entries cannot be read or written.

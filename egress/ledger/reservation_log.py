@@ -7,7 +7,7 @@ holds. It is taken back by nothing but its entry in the ledger, which has the sa
 only grows; when it is long, another is begun with what is still open, and the older one goes when everything that had
 ended by then is in the ledger, durably.
 
-A file is text. Its first line is an object, ``{"ledger": ID, "after": SEQ}``: what became of its reservations stands in
+A file is text. Its first line is an object, ``{"ledger": ID, "after": SEQ}``: what happened to its reservations is in
 that ledger after that seq. Each further line is a reservation, the list of its fields, or empty.
 """
 
@@ -81,7 +81,7 @@ class Intents:
         passing(_AFTER)
 
     def tell(self, reservation: Reservation) -> None:
-        """Keep what is assumed of an open request now, in the place of what `begin` was told.
+        """Keep what is assumed of an open request now, in place of what `begin` was told.
 
         Raises:
             OSError: it cannot be kept; what was kept before holds.
@@ -120,7 +120,7 @@ class Intents:
         (number, path), began = self._file, self._after
         with around(TURN):
             self._start(after, self._open.values())
-        # It stays open until it is dropped: somebody may just be syncing it.
+        # It stays open until it is dropped: someone may just be syncing it.
         self._older[path] = number, began
 
     def sync(self) -> None:
@@ -133,7 +133,7 @@ class Intents:
             self._named = path
 
     def drop(self, older: Iterable[Path]) -> None:
-        """Remove files of which nothing is needed any more. Nobody syncs them.
+        """Remove files of which nothing is needed any more. No one syncs them.
 
         Raises:
             OSError: one cannot be removed; it is still among the older ones.
@@ -151,7 +151,7 @@ class Intents:
 
     @property
     def after(self) -> int:
-        """Only of entries up to this seq nobody will ask whether they are in the ledger."""
+        """Only of entries up to this seq no one will ask whether they are in the ledger."""
         return min(self._after, *(began for _, began in self._older.values())) if self._older else self._after
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Intents:
             path.unlink(missing_ok=True)
             raise
         self._file, self._size, self._after = (number, path), len(content), after
-        # However much is open, it is not written anew again and again.
+        # However much is open, it is not rewritten again and again.
         self._long = max(self._least_long, len(content) * 4)
 
     def _append(self, line: bytes) -> None:
@@ -185,7 +185,7 @@ class Intents:
 
 
 def pending(ledger: Path, id: str) -> tuple[int, list[Reservation], list[Path]]:
-    """What the files beside a ledger hold, in the order in which it was admitted.
+    """Return what the files beside a ledger hold, in the order in which it was admitted.
 
     Files of another ledger, which was here before it, are left alone: what they hold has its entries there.
 
@@ -235,7 +235,7 @@ def _next(ledger: Path) -> Path:
 
 
 def _read(path: Path) -> tuple[str | None, int, list[Reservation]]:
-    """Whose file it is (None: it does not say so), after which seq it begins, and what it holds."""
+    """Return whose file it is (None: it does not say so), after which seq it begins, and what it holds."""
     whose, after, reservations = None, 0, []
     # After a loss of power, the last line may be a part of one, or zeros.
     for place, line in enumerate(path.read_bytes().split(b"\n")):
@@ -258,5 +258,5 @@ def _readable(line: bytes) -> Reservation:
 
 
 def _line(reservation: Reservation) -> bytes:
-    # What stands before it may be a part that could not be taken back; after it, zeros after a loss of power.
+    # What is before it may be a part that could not be taken back; after it, zeros after a loss of power.
     return b"\n" + to_json(reservation) + b"\n"

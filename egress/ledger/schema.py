@@ -78,7 +78,7 @@ INSERT OR IGNORE INTO meta VALUES ('summed_roles', 0);
 """
 VERSION: Final = len(_SCRIPTS)
 
-#: Nobody else writes; somebody who looks at the file by hand may hold it for a moment.
+#: No one else writes; someone who looks at the file by hand may hold it for a moment.
 _BUSY_S: Final = 1.0
 #: The writer has one for each number of rows.
 _STATEMENTS: Final = 256
@@ -89,7 +89,7 @@ class LedgerUnusable(MusterError):
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """The file, made or brought up to date, with every commit on the disk before it returns.
+    """Return the file, made or brought up to date, with every commit on the disk before it returns.
 
     Raises:
         LedgerUnusable: a newer Muster wrote it, it is no ledger, or it cannot be written.
@@ -116,7 +116,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that only reads; the file exists."""
+    """Return a connection that only reads; the file exists."""
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
     )

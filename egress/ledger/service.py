@@ -35,7 +35,7 @@ _PRUNE_ROWS: Final = 5000
 #: So long at most a reservation is with the kernel alone. (A sync at each would be a second wait for the disk in every
 #: request.)
 _SYNC_S: Final = 0.1
-#: When nothing could be kept, it is tried again so much later, whether somebody asks or not.
+#: When nothing could be kept, it is tried again so much later, whether someone asks or not.
 _PROBE_S: Final = 1.0
 
 _T = TypeVar("_T")
@@ -210,7 +210,7 @@ class UsageLedger:
     def note(
         self, agent: str, action: str, *, cause: str, by: str, result: str, detail: Mapping[str, Any] | None = None
     ) -> None:
-        """The same, for whom nobody waits."""
+        """The same, for whom no one waits."""
         made = self._action(agent, action, cause, by, result, detail)
         self._writer.put_unheard(WriterTask(lambda connection: _insert_action(connection, made), owed=True))
 
@@ -253,7 +253,8 @@ class UsageLedger:
     # --- what was used ---------------------------------------------------------------------------------------------
 
     async def used_since(self, starts: Sequence[float]) -> dict[float, list[hourly_aggregates.Used]]:
-        """What was used from each of these times on, all settlements included that were asked for before this."""
+        """Return what was used from each of these times on, all settlements included that were asked for before
+        this."""
 
         def read(connection: sqlite3.Connection) -> dict[float, list[hourly_aggregates.Used]]:
             hourly_aggregates.advance(connection)
@@ -263,7 +264,7 @@ class UsageLedger:
         return result
 
     async def learned(self, limit: int) -> list[PastRequest]:
-        """What the last requests used whose usage the provider told, oldest first."""
+        """Return what the last requests used whose usage the provider told, oldest first."""
         return await self._reader.learned(limit)
 
     # --- for who copies it -----------------------------------------------------------------------------------------
@@ -283,7 +284,7 @@ class UsageLedger:
         return await self._reader.observations_after(change, limit)
 
     async def newer(self, than: LedgerHead, timeout_s: float) -> LedgerHead:
-        """How far the ledger goes, once it goes beyond `than` in any of its streams, or the time is up."""
+        """Return how far the ledger goes, once it goes beyond `than` in any of its streams, or the time is up."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not any(have > known for have, known in zip(self._head, than, strict=True)):

@@ -77,7 +77,7 @@ class Settlement(NamedTuple):
 
 
 def estimated(reservation: Reservation, ended_at: float, why: str) -> Settlement:
-    """How a request ended of which nothing more is known than what was assumed of it.
+    """Return how a request ended of which nothing more is known than what was assumed of it.
 
     Args:
         reservation: what was assumed.
@@ -120,12 +120,12 @@ class Denial(NamedTuple):
 
 
 def name(text: str | None) -> str | None:
-    """A word from outside, bounded, and such as the database takes (no half of a surrogate pair)."""
+    """Return a word from outside, bounded, and such as the database takes (no half of a surrogate pair)."""
     return text if text is None else _clean(text, _NAME_CHARACTERS)
 
 
 def detail(text: str | None) -> str | None:
-    """A sentence from outside, bounded."""
+    """Return a sentence from outside, bounded."""
     return text if text is None else _clean(text, _DETAIL_CHARACTERS)
 
 
@@ -135,7 +135,7 @@ def _clean(text: str, characters: int) -> str:
 
 
 def usage(raw: Mapping[str, Any] | None) -> str | None:
-    """A provider's usage object as it goes into the ledger; of one that is too long only how long it is."""
+    """Return a provider's usage object as it goes into the ledger; of one that is too long only how long it is."""
     if raw is None:
         return None
     try:
@@ -146,7 +146,7 @@ def usage(raw: Mapping[str, Any] | None) -> str | None:
 
 
 def bounded(tokens: Tokens) -> Tokens:
-    """The same, each kind between 0 and what a response can hold at all."""
+    """Return the same, each kind between 0 and what a response can hold at all."""
     if (
         0 <= tokens.input <= MOST_TOKENS
         and 0 <= tokens.output <= MOST_TOKENS
@@ -165,7 +165,7 @@ def bounded(tokens: Tokens) -> Tokens:
 
 
 def tokens_of(row: Mapping[str, Any]) -> Tokens:
-    """What a row of the table counts."""
+    """Return what a row of the table counts."""
     return Tokens(
         input=row["input"],
         output=row["output"],

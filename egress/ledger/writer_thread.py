@@ -2,10 +2,10 @@
 
 What gathers while one group is being committed is the next one: so a slow disk makes groups larger, not queues longer.
 A group is handed over at the end of a round of the event loop, with what those asked for who were told of the last one:
-each transaction costs as much as some ten rows. While many ask, groups keep a pace for the same reason; somebody who
+each transaction costs as much as some ten rows. While many ask, groups keep a pace for the same reason; someone who
 asks alone never waits for it. Whoever waits for something of a group is told, in one go, when it is on the disk.
 
-When the disk takes no more (it is full, read-only, or somebody holds the file), everybody who waits is told so and
+When the disk takes no more (it is full, read-only, or someone holds the file), everybody who waits is told so and
 nothing of the group stands. What has happened all the same (settlements, denials) is owed: it is kept, and written
 first once the disk takes it again, which is tried again and again.
 """
@@ -89,7 +89,7 @@ _observed: Final = attrgetter(*OBSERVED)
 
 
 class LedgerWriter:
-    """Takes jobs from the event loop, and tells it what became of them.
+    """Takes jobs from the event loop, and tells it what happened to them.
 
     Args:
         connection: to write with; this thread's from now on.
@@ -147,7 +147,7 @@ class LedgerWriter:
         return done
 
     def put_unheard(self, what: What) -> None:
-        """The same, when nobody wants to know."""
+        """The same, when no one wants to know."""
         self._put(WriteJob(what, None))
 
     async def close(self) -> None:
@@ -197,7 +197,7 @@ class LedgerWriter:
                 if group is None:
                     break
                 told = self._write(group)
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left who waits
+                with contextlib.suppress(RuntimeError):  # the loop is closed: no one is left who waits
                     self._loop.call_soon_threadsafe(self._told, told, self._head)
             if self._owed:
                 self._attempt([])
@@ -232,7 +232,7 @@ class LedgerWriter:
         return [(job.done, result) for job, result in zip(group, results, strict=True) if job.done is not None]
 
     def _attempt_singly(self, group: Sequence[WriteJob]) -> list[_Told]:
-        """Something in the group cannot be written whatever the disk does: find it, so that it harms nobody else."""
+        """Something in the group cannot be written whatever the disk does: find it, so that it harms no one else."""
         self._owed.clear()
         told: list[_Told] = []
         for place, job in enumerate(group):
@@ -279,7 +279,7 @@ class LedgerWriter:
         return [(job.done, unwritable(self.trouble)) for job in jobs if job.done is not None]
 
     def _commit(self, group: Sequence[WriteJob]) -> list[Any]:
-        """One transaction; what each job comes to."""
+        """Return one transaction; what each job comes to."""
         before = self._head, self._summed
         try:
             with around(COMMIT):
@@ -294,7 +294,7 @@ class LedgerWriter:
         return results
 
     def _is_one_statement(self, group: Sequence[WriteJob]) -> bool:
-        """Whether it can do without a transaction, since a statement is one by itself."""
+        """Return whether it can do without a transaction, since a statement is one by itself."""
         return (
             0 < len(group) <= batch_insert.MOST_ROWS
             and all(isinstance(job.what, Settlement) for job in group)
@@ -356,7 +356,7 @@ class LedgerWriter:
 
 
 def unwritable(trouble: str | None) -> LedgerUnwritable:
-    """What whoever wants something written is told while nothing can be."""
+    """Return what whoever wants something written is told while nothing can be."""
     return LedgerUnwritable(
         f"The egress's ledger cannot be written ({trouble}), so nothing is let through. "
         "Make room on its disk; it is tried again every few seconds."
@@ -374,5 +374,5 @@ def _resolve(told: Sequence[_Told]) -> None:
 
 
 def _of_storage(error: Exception) -> bool:
-    """Whether the disk or the file is at fault, and not what was to be written."""
+    """Return whether the disk or the file is at fault, and not what was to be written."""
     return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError

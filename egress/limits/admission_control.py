@@ -114,7 +114,7 @@ class AdmissionControl:
         """Hold these settings, for all agents that the ledger knows. Comes before anything is admitted.
 
         When they cannot hold (another version wrote them), no agent is known, and so nothing is admitted, until they
-        are told anew.
+        are told again.
 
         Raises:
             LedgerUnwritable: the ledger could not be asked.
@@ -249,7 +249,7 @@ class AdmissionControl:
         return stop
 
     def standing(self) -> dict[str, Any]:
-        """What holds, what was used of it, and who is under way. Ready for JSON."""
+        """Return what holds, what was used of it, and who is under way. Ready for JSON."""
         return overview(
             tallies=self._tallies,
             agents=self._agents,
@@ -267,7 +267,7 @@ class AdmissionControl:
     # --- reserve, settle --------------------------------------------------------------------------------------------
 
     def closed(self, agent: str) -> Cut | None:
-        """Why nothing of this agent's is admitted, whatever limits say; None: it is."""
+        """Return why nothing of this agent's is admitted, whatever limits say; None: it is."""
         return self._denials.closed(agent)
 
     def _turned_away(self, asked: AdmissionRequest, way: AgentCounters, refusal: RefuseRequest) -> AdmissionRefused:
@@ -305,7 +305,7 @@ class AdmissionControl:
         )
 
     def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]:
-        """A lease's own way to be settled."""
+        """Return a lease's own way to be settled."""
         now = self._clock()
         elapsed = self._monotonic() - lease.began
         asked = lease.asked

@@ -170,7 +170,7 @@ class Gatekeeper(Protocol):
         ...
 
     def denied(self, agent: str) -> Cut | None:
-        """Why nothing of this agent's may leave, metered or not; None: it may."""
+        """Return why nothing of this agent's may leave, metered or not; None: it may."""
         ...
 
     def observe(self, observations: tuple[Observation, ...]) -> None:

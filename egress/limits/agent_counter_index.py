@@ -185,7 +185,7 @@ def _draws(agents: Iterable[AgentRegistration]) -> list[tuple[AgentRegistration,
 
 
 def draw_of(agent: AgentRegistration, provider: str, account: str) -> Draw:
-    """What this agent's requests over that account draw on."""
+    """Return what this agent's requests over that account draw on."""
     return Draw(
         agent=agent.agent,
         launch_id=agent.launch_id,
@@ -244,7 +244,7 @@ def _paces(settings: EgressSettings) -> dict[tuple[str, str, str | None], PaceAl
 
 
 def _alone(written: PaceSettings) -> Limit | None:
-    """What is counted for a pace that belongs to no limit; None: it is none, or cannot be counted."""
+    """Return what is counted for a pace that belongs to no limit; None: it is none, or cannot be counted."""
     if not written.by_itself:
         return None
     try:

@@ -73,7 +73,7 @@ class Denials:
         return iter(list(self._denials.values()))
 
     def closed(self, agent: str) -> Cut | None:
-        """Why nothing of this agent's may leave; None: it may."""
+        """Return why nothing of this agent's may leave; None: it may."""
         self.look()
         if self.stopped:
             return Cut(reason=_STOPPED)
@@ -113,7 +113,7 @@ class Denials:
         if denial is None:
             return False
         await self._ledger.allow(agent, "restore", cause=cause, by=by, id=id)
-        # Who was cut off anew in the meantime stays so.
+        # Who was cut off again in the meantime stays so.
         if self._denials.get(agent) is denial:
             del self._denials[agent]
         return True

@@ -217,7 +217,7 @@ def end_marked(marker: str, agent_host: int | None = None) -> int:
 
 
 def _held(marker: str, agent_host: int | None, but: Iterable[int] = ()) -> dict[int, int]:
-    """The living processes of an agent, by number, each with a descriptor that stands for this very process."""
+    """Return the living processes of an agent, by number, each with a descriptor that stands for this very process."""
     wanted = _VARIABLE + os.fsencode(marker)
     seen = {
         int(name): stat

@@ -29,7 +29,7 @@ def fine(limit: Limit) -> int:
 
 
 def weight(tokens: Tokens, weights: Weights) -> int:
-    """What tokens count, in thousandths."""
+    """Return what tokens count, in thousandths."""
     return (
         tokens.input * weights.input
         + tokens.output * weights.output
@@ -66,7 +66,7 @@ class Spending:
         self.nano_usd = 0
 
     def roll(self, now: float) -> bool:
-        """Begin anew when the window has ended; whether it had."""
+        """Start again when the window has ended; whether it had."""
         if self.ends_at is None or now < self.ends_at:
             return False
         self._begin(now)
@@ -157,7 +157,7 @@ class LimitCounter:
 
     @property
     def left(self) -> int:
-        """What nobody used or holds, as of the last `standing`; in whole units, rounded down."""
+        """What no one used or holds, as of the last `standing`; in whole units, rounded down."""
         return (self.bound - self.used - self.held) // fine(self.limit)
 
     def replace(self, limit: Limit, now: float) -> None:
@@ -186,7 +186,7 @@ class LimitCounter:
             self._reopen()
 
     def roll(self, now: float) -> None:
-        """Begin anew when the window has ended; hold no lift that is over."""
+        """Start again when the window has ended; hold no lift that is over."""
         if self.limit is not self.written and now >= self.written.lift_until:
             self._hold(self.written)
         if self.spending.roll(now):

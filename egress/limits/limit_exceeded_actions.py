@@ -98,7 +98,7 @@ class Crossings:
     def met_in_vain(self, way: AgentCounters, refusal: RefuseRequest) -> None:
         """Freeze who asks for more than is left, where that is the limit's policy: it would fail again and again.
 
-        Nobody is killed for it: what a request needs is an estimate, and a conversation does not come back.
+        No one is killed for it: what a request needs is an estimate, and a conversation does not come back.
         """
         if refusal.why != "too_big" or refusal.retry_after_s is not None or refusal.standing.limit.policy != "freeze":
             return
@@ -109,7 +109,7 @@ class Crossings:
 
 
 def detail_of(refusal: RefuseRequest) -> dict[str, Any]:
-    """What was in the way, for the audit."""
+    """Return what was in the way, for the audit."""
     return _detail(refusal.why, refusal.standing, refusal.opens_at)
 
 
@@ -119,5 +119,5 @@ def _detail(why: Why, standing: LimitState, opens_at: float | None) -> dict[str,
 
 
 def closes_routes(tally: LimitCounter) -> bool:
-    """Whether with this limit everything is closed to an agent, and not only what draws on it."""
+    """Return whether with this limit everything is closed to an agent, and not only what draws on it."""
     return Scope.parse(tally.limit.scope).sort not in ("provider", "account")

@@ -57,7 +57,7 @@ class Counter:
         self._asked: dict[bytes, asyncio.Task[int | None]] = {}
 
     def may(self, api: Api, account: str) -> bool:
-        """Whether there is such a call, as far as is known."""
+        """Return whether there is such a call, as far as is known."""
         return api in PATHS and self._closed_until.get(f"{account}/{api}", 0.0) <= self._monotonic()
 
     async def count(

@@ -24,7 +24,7 @@ STEP: Final = 1 / 2
 
 
 def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, bound: Tokens, elapsed_s: float) -> Tokens:
-    """What goes into the ledger, and counts against limits.
+    """Return what goes into the ledger, and counts against limits.
 
     - What the provider reported, as it reported it.
     - Nothing, when the request never reached the provider, when the provider refused it (a status of 400 or above), or
@@ -66,7 +66,7 @@ def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, bound: Tokens,
 
 
 def at_an_end(so_far: Tokens, reserved: Tokens) -> Tokens:
-    """What a stream is charged with, should the egress end before the stream tells more.
+    """Return what a stream is charged with, should the egress end before the stream tells more.
 
     The input is what the stream has told. The output is what the next step would tell, for less than that may have
     streamed since; but not more than was reserved, unless more has streamed.
@@ -81,13 +81,13 @@ def at_an_end(so_far: Tokens, reserved: Tokens) -> Tokens:
 
 
 def next_step(so_far: Tokens) -> int:
-    """The output, in tokens, from which on it is kept again."""
+    """Return the output, in tokens, from which on it is kept again."""
     written = so_far.output + so_far.reasoning
     return max(FIRST_STEP, written + int(written * STEP))
 
 
 def has_input(tokens: Tokens) -> bool:
-    """Whether the provider has told what was read."""
+    """Return whether the provider has told what was read."""
     return bool(tokens.input or tokens.cache_read or tokens.cache_write)
 
 

@@ -161,20 +161,20 @@ class GateLease:
         hold.count(hold.reading if self.so_far is _NOTHING else self._used(hold, weighed))
 
     def _expected(self, weighed: bool) -> int:
-        """What it will probably use, in the parts that are counted."""
+        """Return what it will probably use, in the parts that are counted."""
         if weighed:
             return weight(self.estimate.expected, self._weights)
         return 0 if self.rates is None else self.rates.price(self.estimate.expected)
 
     def _reading(self, weighed: bool) -> int:
-        """What its input comes to at most, in the parts that are counted."""
+        """Return what its input comes to at most, in the parts that are counted."""
         if weighed:
             weights = self._weights
             return self.bound.input * max(weights.input, weights.cache_read, weights.cache_write)
         return 0 if self.rates is None else dearest_input(self.rates, self.bound.input)
 
     def _writing(self, weighed: bool) -> int:
-        """What its output comes to at most."""
+        """Return what its output comes to at most."""
         if weighed:
             return self.bound.output * max(self._weights.output, self._weights.reasoning)
         if self.rates is None:
@@ -186,15 +186,15 @@ class GateLease:
         return used if has_input(self.so_far) else used + hold.reading
 
     def _worth(self, weighed: bool) -> int:
-        """What has streamed so far comes to, in the parts that are counted."""
+        """Return what has streamed so far comes to, in the parts that are counted."""
         so_far = self._within_bound(self.so_far)
         if weighed:
             return weight(so_far, self._weights)
         return 0 if self.rates is None else self.rates.price(so_far)
 
     def _within_bound(self, so_far: Tokens) -> Tokens:
-        """What streams is counted on the high side, and a provider keeps to the bound on output. So one that seems to
-        be passed by a little is met; what passes it by far comes from a provider that does not keep to it."""
+        """Return what streams is counted on the high side, and a provider keeps to the bound on output. So one that
+        seems to be passed by a little is met; what passes it by far comes from a provider that does not keep to it."""
         written, most = so_far.output + so_far.reasoning, self.bound.output
         if not most < written <= most * BY_FAR:
             return so_far
@@ -278,7 +278,7 @@ class GateLease:
             await self._settling
 
     def price(self, model: str | None, tokens: Tokens, now: float, raw: Mapping[str, Any] | None) -> int | None:
-        """What it cost, in nano-USD: by the model that answered, or else by the one that was asked for."""
+        """Return what it cost, in nano-USD: by the model that answered, or else by the one that was asked for."""
         try:
             for name in dict.fromkeys((model, self.reservation.model_asked)):
                 found = price(self.asked.provider, name, tokens, now, raw)

@@ -1,7 +1,7 @@
 """Who may leave now and who waits: decisions of budget.limits.request_admission, made durable reservations by the gate.
 
 Everything is decided in memory and in one step of the event loop, so that no two requests can be admitted on the same
-tokens. Far from a limit a request is decided about once, and waits for nobody.
+tokens. Far from a limit a request is decided about once, and waits for no one.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Reserving:
                 self._responses.popitem(last=False)
 
     def advance(self) -> None:
-        """Let go who fits by now, oldest first. Never waits."""
+        """Let go who fits now, oldest first. Never waits."""
         if self._advancing or not self._line:
             return
         self._advancing = True
@@ -156,7 +156,7 @@ class Reserving:
                 self._fail(place.what, AdmissionRefused(cut.reason, scope=cut.scope))
 
     async def close(self) -> None:
-        """Have nobody wait any more."""
+        """Have no one wait any more."""
         for place in self._line:
             self._fail(place.what, AdmissionRefused("The egress is being stopped.", retry_after_s=2))
         for task in list(self._measuring):
@@ -200,7 +200,7 @@ class Reserving:
             assert asked.measure is not None
             measured = await asked.measure()
         except Exception:
-            # Then the bound that needs nobody's answer holds.
+            # Then the bound that needs no one's answer holds.
             _log.exception("measuring an input failed", agent=asked.agent)
         finally:
             if not entry.lease.done():
@@ -278,7 +278,7 @@ class Reserving:
         )
 
     def _closer(self, entry: _Entry, measured: Measured) -> Need:
-        """What is needed, now that more is known of the input."""
+        """Return what is needed, now that more is known of the input."""
         need, asked = entry.need, entry.asked
         bounds = list(need.bounds)
         if measured.counted is not None:

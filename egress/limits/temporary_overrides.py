@@ -1,4 +1,4 @@
-"""How long limits and paces stay lifted: by a clock that nobody sets.
+"""How long limits and paces stay lifted: by a clock that no one sets.
 
 What is authorized is told with the moment at which it ends. How long that is from now is reckoned when it is told
 first, and not again: whoever sets the clock back gives no more of it, however often the settings are told or agents
@@ -41,7 +41,7 @@ class Lifts:
         self._timer: asyncio.TimerHandle | None = None
 
     def lasting(self, settings: EgressSettings) -> EgressSettings:
-        """The settings without the lifts whose time is over, whatever the clock says by now."""
+        """Return the settings without the lifts whose time is over, whatever the clock says now."""
         now, ticks = self._clock(), _ticks()
         self._ends = {until: end for until, end in self._ends.items() if now < until}
         lifted: list[LimitSettings | PaceSettings] = [*settings.limits, *settings.paces]

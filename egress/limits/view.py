@@ -1,4 +1,4 @@
-"""What stands at the gate, as it is told to whoever asks. Ready for JSON; times are seconds since the epoch."""
+"""What is at the gate, as it is told to whoever asks. Ready for JSON; times are seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def overview(
     unwritable: LedgerUnwritable | None,
     now: float,
 ) -> dict[str, Any]:
-    """All of it.
+    """Return all of it.
 
     ``limits`` has a row for each limit and what it is counted on; amounts are weighted tokens or USD, as ``unit`` says
-    (``tokens``, ``usd``), and ``agent`` is whose share an allowance is. ``paced`` is what may be used of it by now.
+    (``tokens``, ``usd``), and ``agent`` is whose share an allowance is. ``paced`` is what may be used of it now.
     Under ``agents``, ``governing`` are the places in ``limits`` of those that hold for it. ``paces`` are the windows of
     which only the pace holds, as their providers hold the rest.
     """
@@ -108,6 +108,6 @@ def _pace(tally: LimitCounter, now: float) -> dict[str, Any]:
 
 
 def _paced(tally: LimitCounter, now: float) -> float | None:
-    """What may be used by now, in the unit that is shown; None: all of it."""
+    """Return what may be used now, in the unit that is shown; None: all of it."""
     paced = None if tally.pace is None else tally.pace.at(now)
     return None if paced is None else paced / (NANO_USD if tally.limit.unit == "usd" else 1)

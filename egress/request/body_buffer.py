@@ -73,13 +73,13 @@ class Body:
         return self._file is not None
 
     def content(self) -> bytes:
-        """All of it, in memory."""
+        """Return all of it, in memory."""
         if self._file is None:
             return self._content
         return b"".join(_Pieces(self._file, self._size))
 
     def put(self, content: bytes) -> None:
-        """Something else stands in its place."""
+        """Something else is in its place."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
@@ -122,7 +122,7 @@ class Bodies:
             return await _in_thread(work)
 
     def made(self, content: bytes) -> Body:
-        """A body that is no agent's, in memory."""
+        """Return a body that is no agent's, in memory."""
         return Body(content, None, len(content), self, "")
 
     async def read(self, request: AgentRequest, whose: str, longest: int | None = None) -> Body:
@@ -342,7 +342,7 @@ async def _next(content: Content) -> bytes:
 
 
 def _nameless(folder: Path) -> int:
-    """A new file that is gone with its descriptor."""
+    """Return a new file that is gone with its descriptor."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 Upstreams are asked for none. Some compress all the same, some say nothing of it, and some say it of what is plain: so
 the first bytes are looked at, whatever the label says. What comes out comes in pieces of at most PIECE bytes: a small
-input that unfolds into gigabytes never stands in memory as a whole.
+input that unfolds into gigabytes never is in memory as a whole.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Decoder(Protocol):
     """Undoes encodings. After BadEncoding it is of no use any more."""
 
     def feed(self, content: bytes) -> Iterator[bytes]:
-        """What these bytes unfold into; the iterator must be used up before the next call.
+        """Return what these bytes unfold into; the iterator must be used up before the next call.
 
         Raises:
             BadEncoding: they cannot be read.
@@ -51,7 +51,7 @@ class Decoder(Protocol):
         ...
 
     def end(self) -> Iterator[bytes]:
-        """What is left, when there is no more; used up, it says that the content was whole.
+        """Return what is left, when there is no more; used up, it says that the content was whole.
 
         Raises:
             BadEncoding: it was not.
@@ -60,7 +60,7 @@ class Decoder(Protocol):
 
 
 def decoder(content_encoding: str | None) -> Decoder:
-    """A decoder for what a Content-Encoding says; without one, of what the first bytes say.
+    """Return a decoder for what a Content-Encoding says; without one, of what the first bytes say.
 
     Raises:
         BadEncoding: an encoding that is not known, or too many on top of one another.
@@ -105,14 +105,14 @@ class _Sniffing:
         yield from self._inner.end()
 
     def _known(self, first: bytes) -> bool:
-        """Whether these bytes tell."""
+        """Return whether these bytes tell."""
         if len(first) >= _PEEK:
             return True
         return self._label == "identity" and not _begins(first)
 
 
 def _begins(first: bytes) -> bool:
-    """Whether a content that can be told from text begins so, perhaps."""
+    """Return whether a content that can be told from text begins so, perhaps."""
     for magic in (_GZIP, _ZSTD):
         if magic.startswith(first[: len(magic)]):
             return True
@@ -134,7 +134,8 @@ def _by(label: str, first: bytes) -> Decoder:
 
 
 def _is_text(first: bytes) -> bool:
-    """Whether it is plain all the same: it begins as JSON or an event stream does, and with nothing but ASCII."""
+    """Return whether it is plain all the same: it begins as JSON or an event stream does, and with nothing but
+    ASCII."""
     start = first[:_PEEK]
     return start.startswith(_TEXT_STARTS) and all(32 <= byte < 127 or byte in b"\r\n\t" for byte in start)
 

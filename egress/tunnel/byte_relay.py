@@ -97,7 +97,7 @@ class Flow:
             self._client.transport.abort()
 
     def traffic(self) -> Traffic:
-        """What went through."""
+        """Return what went through."""
         assert self.began is not None
         return Traffic(
             agent=self.agent,

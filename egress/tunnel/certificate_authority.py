@@ -90,7 +90,7 @@ class CertificateAuthority:
     ) -> None:
         """
         Args:
-            folder: for keys; nobody else's.
+            folder: for keys; no one else's.
             trust: for certificates, which sandboxes are shown: `ca.pem`, ours alone, and `bundle.pem`, ours and the
                 system's, for clients that take one file instead of what they trusted before.
             now: the clock, in UTC.
@@ -114,7 +114,7 @@ class CertificateAuthority:
         return self._trust / BUNDLE
 
     def cover(self, hosts: Iterable[str]) -> None:
-        """Vouch for exactly these hosts from now on, and publish the certificates. Made anew only when needed.
+        """Vouch for exactly these hosts from now on, and publish the certificates. Made again only when needed.
 
         Raises:
             OSError: the folders cannot be written.
@@ -138,7 +138,7 @@ class CertificateAuthority:
         )
 
     def bundle(self) -> str:
-        """The system's certificates and ours, in PEM."""
+        """Return the system's certificates and ours, in PEM."""
         for store in self._stores():
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 return f"{store.read_text(encoding='utf-8').rstrip()}\n{self.certificates()}"
@@ -146,7 +146,7 @@ class CertificateAuthority:
         return self.certificates()
 
     def context(self, host: str) -> ssl.SSLContext:
-        """How to answer a client that wants to speak TLS with a metered host.
+        """Return how to answer a client that wants to speak TLS with a metered host.
 
         Raises:
             NotMetered: the host is not among those that are covered.
@@ -201,7 +201,7 @@ class CertificateAuthority:
         return context
 
     def _issuer(self, host: str) -> _Issuer | None:
-        """The oldest that will do: the one that most programs know."""
+        """Return the oldest that will do: the one that most programs know."""
         return next((each for each in self._issuers if host in each.hosts and self._left(each) > LEAF_LIFE), None)
 
     def _left(self, issuer: _Issuer) -> datetime.timedelta:

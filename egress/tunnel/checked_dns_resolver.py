@@ -48,7 +48,7 @@ class NotPublic(MusterError):
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether an address is one of the internet's, and no other in disguise."""
+    """Return whether an address is one of the internet's, and no other in disguise."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
@@ -89,11 +89,11 @@ class Resolver:
         self._connect_s = connect_s
 
     async def addresses(self, wanted: TunnelTarget, *, agent: str = "") -> tuple[IPAddress, ...]:
-        """The addresses of a target, once and for all; those of a name are all public.
+        """Return the addresses of a target, once and for all; those of a name are all public.
 
         Raises:
             NotPublic: one of them is not. None of the others is used then, either.
-            Unreachable: there is none, or nobody says in time.
+            Unreachable: there is none, or no one says in time.
         """
         if wanted.ip is not None:
             return (wanted.ip,)
@@ -117,7 +117,7 @@ class Resolver:
         return found[:MOST_TRIED]
 
     async def connect(self, addresses: Sequence[IPAddress], port: int) -> socket.socket:
-        """A connection to the first of these that takes one; the next is tried when one is slow.
+        """Return a connection to the first of these that takes one; the next is tried when one is slow.
 
         Raises:
             Unreachable: none does.
@@ -170,7 +170,7 @@ class Resolver:
             self._running.discard(done)
             slots.release()
             if not done.cancelled():
-                # Nobody may be waiting for it any more.
+                # No one may be waiting for it any more.
                 done.exception()
 
         running.add_done_callback(ended)

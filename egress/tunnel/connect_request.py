@@ -21,7 +21,7 @@ _OTHERWISE: Final = frozenset({b"transfer-encoding", b"content-encoding", b"upgr
 
 
 def read(head: bytes) -> TunnelTarget:
-    """Where a CONNECT is to lead.
+    """Return where a CONNECT is to lead.
 
     Args:
         head: the request up to and with the empty line.

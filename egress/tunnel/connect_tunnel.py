@@ -2,7 +2,7 @@
 
 What is asked for is checked before anything leaves: the target as it is written, the agent's routes, the addresses
 behind the name, and then the first thing that the client says, which must be a TLS handshake for that very name. A
-route to a private address carries anything: what was listed there is the address, and nothing else can stand behind it.
+route to a private address carries anything: what was listed there is the address, and nothing else can be behind it.
 What goes through a tunnel afterwards is counted, and ended at once when the agent is cut off.
 """
 
@@ -59,11 +59,11 @@ class Metered(Protocol[C_contra]):
     """Where connections to metered hosts go (egress.tunnel.tls_interception)."""
 
     def meters(self, host: str) -> bool:
-        """Whether a host is metered: then no tunnel leads there."""
+        """Return whether a host is metered: then no tunnel leads there."""
         ...
 
     def open(self, caller: C_contra, wanted: TunnelTarget) -> socket.socket:
-        """A connection on whose other end that host is answered for.
+        """Return a connection on whose other end that host is answered for.
 
         Raises:
             NotServed: this agent has nothing to do there, or not on that port.
@@ -109,7 +109,7 @@ class Tunnels(Generic[_C]):
         self._flows: set[Flow] = set()
 
     def count(self, agent: str) -> int:
-        """How many tunnels an agent has, or is about to have."""
+        """Return how many tunnels an agent has, or is about to have."""
         return self._open[agent]
 
     def close(self, agent: str | None = None) -> None:
@@ -142,7 +142,7 @@ class Tunnels(Generic[_C]):
             writer.close()
 
     async def _answer(self, caller: _C, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Whether there was a tunnel. Otherwise the client was told why not."""
+        """Return whether there was a tunnel. Otherwise the client was told why not."""
         asked = "an unreadable target"
         try:
             wanted = await self._wanted(reader)

@@ -75,7 +75,7 @@ class Route:
     network: IPNetwork | None = None
 
     def leads_to(self, target: TunnelTarget) -> bool:
-        """Whether the target is what was listed."""
+        """Return whether the target is what was listed."""
         if target.port != self.port:
             return False
         if self.network is not None:
@@ -140,12 +140,12 @@ def target(authority: str) -> TunnelTarget:
 
 
 def which(listed: Iterable[Route], wanted: TunnelTarget) -> Route | None:
-    """The route that leads to a target; None: there is none, and nothing goes there."""
+    """Return the route that leads to a target; None: there is none, and nothing goes there."""
     return next((each for each in listed if each.leads_to(wanted)), None)
 
 
 def hostname(written: str) -> str | None:
-    """The canonical form of a host's name; None: it is no public name (an address, a single word, garbage)."""
+    """Return the canonical form of a host's name; None: it is no public name (an address, a single word, garbage)."""
     try:
         return _name(written, unicode=True)
     except ValueError:
@@ -179,7 +179,7 @@ def _split(text: str, *, default: int | None) -> tuple[str, int]:
 
 
 def _address(host: str) -> IPAddress | None:
-    """The address, if it is one in its plain form; None: it may be a name.
+    """Return the address, if it is one in its plain form; None: it may be a name.
 
     Raises:
         ValueError: it is an address in disguise, or one to which nothing ever goes.
@@ -222,7 +222,7 @@ def _network(text: str) -> IPNetwork:
 
 
 def _name(host: str, *, unicode: bool) -> str:
-    """A name in its ASCII form."""
+    """Return a name in its ASCII form."""
     host = host.removesuffix(".")
     if not host.isascii():
         if not unicode:
@@ -245,7 +245,7 @@ def _name(host: str, *, unicode: bool) -> str:
 
 
 def _ascii(name: str) -> str:
-    """A name, or a label of one, in its ASCII form (IDNA 2008, UTS 46)."""
+    """Return a name, or a label of one, in its ASCII form (IDNA 2008, UTS 46)."""
     # Seldom needed, and its tables are large.
     import idna
 
@@ -256,5 +256,5 @@ def _ascii(name: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """What was found, harmless to print."""
+    """Return what was found, harmless to print."""
     return ascii(text if len(text) <= 80 else f"{text[:77]}...")

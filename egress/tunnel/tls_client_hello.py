@@ -158,7 +158,7 @@ class Doorkeeper:
             raise NameNotShown(f"its TLS handshake names {name!a} instead of {self._host}.")
 
     def _between(self, kind: int, length: int) -> bool:
-        """The records after a ClientHello, until it is clear that no second one follows."""
+        """Return the records after a ClientHello, until it is clear that no second one follows."""
         if kind == _CHANGE_CIPHER_SPEC or (kind == _APPLICATION_DATA and self._early):
             self._at += _RECORD
             self._skip = length

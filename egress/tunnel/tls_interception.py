@@ -54,7 +54,8 @@ class MeteredHost:
     """Whose interface is there, and the path below which it begins, without a slash at its end."""
 
     def find(self, method: str, target: str) -> tuple[Provider, str]:
-        """Whose call a request is, and its path from that provider's root on; the first one's when it is nobody's."""
+        """Return whose call a request is, and its path from that provider's root on; the first one's when it is no
+        one's."""
         path = target.partition("?")[0]
         below = [(who, base) for who, base in self.bases if path == base or path.startswith(f"{base}/")]
         for who, base in below:
@@ -65,7 +66,7 @@ class MeteredHost:
 
 
 def metered_hosts(accounts: Iterable[AccountSettings]) -> Mapping[str, MeteredHost]:
-    """The hosts to which no tunnel leads: the providers' own, and those of the accounts' upstreams."""
+    """Return the hosts to which no tunnel leads: the providers' own, and those of the accounts' upstreams."""
     ports: dict[str, set[int]] = {}
     bases: dict[str, dict[tuple[Provider, str], None]] = {}
     for provider, facts in PROVIDERS.items():
@@ -131,11 +132,11 @@ class Interception(Generic[_C]):
         self._hosts = hosts
 
     def meters(self, host: str) -> bool:
-        """Whether a host is metered: then no tunnel leads there."""
+        """Return whether a host is metered: then no tunnel leads there."""
         return host in self._hosts
 
     def open(self, caller: _C, wanted: TunnelTarget) -> socket.socket:
-        """A connection on whose other end that host is answered for.
+        """Return a connection on whose other end that host is answered for.
 
         Raises:
             NotServed: this agent has no account there, or the port is another.
@@ -187,7 +188,7 @@ class Interception(Generic[_C]):
         except (OSError, TimeoutError) as error:
             reason = error.reason if isinstance(error, ssl.SSLError) else ""
             if "UNKNOWN_CA" in (reason or "") or "CERTIFICATE" in (reason or ""):
-                # Otherwise nobody would find out why a client in the sandbox says that its network is broken.
+                # Otherwise no one would find out why a client in the sandbox says that its network is broken.
                 self._note(
                     caller.agent,
                     "refused",

@@ -1,4 +1,4 @@
-"""What went wrong with a connection to a provider, in words that may stand in an agent's thread."""
+"""What went wrong with a connection to a provider, in words that may be in an agent's thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLOSED: Final = "it closed the connection"
 
 
 def why(error: BaseException) -> str:
-    """The kind of error, without addresses, headers or anything else that was sent."""
+    """Return the kind of error, without addresses, headers or anything else that was sent."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return "its certificate is not valid"
     if isinstance(error, ssl.SSLError):
@@ -31,5 +31,5 @@ def why(error: BaseException) -> str:
 
 
 def word(error: object) -> str:
-    """What a library calls it, as words of a sentence."""
+    """Return what a library calls it, as words of a sentence."""
     return str(error).lower().replace("_", " ")[:100]

@@ -41,7 +41,7 @@ _CLOSING_S: Final = 2.0
 
 
 def check(upstream: str) -> str:
-    """The address of an upstream, without a slash at its end.
+    """Return the address of an upstream, without a slash at its end.
 
     Raises:
         ValueError: it is none. The message says what to write.
@@ -51,7 +51,7 @@ def check(upstream: str) -> str:
         raise ValueError("an upstream's address holds no user name and no password; name a credential instead.")
     try:
         parts = urlsplit(upstream)
-        # Names in other scripts are written in several ways; what stands in the request is to be what is certified.
+        # Names in other scripts are written in several ways; what is in the request is to be what is certified.
         known = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0 and parts.netloc.isascii()
     except ValueError:
         known = False
@@ -81,7 +81,7 @@ class Upstream:
     async def send(self, method: str, url: str, headers: MultiMapping[str], body: Body | None) -> Response:
         """Send a request, and wait for the head of the response. The body is closed when it is sent.
 
-        A server may close a connection just when a request is sent on it, and nobody can tell then whether it was read
+        A server may close a connection just when a request is sent on it, and no one can tell then whether it was read
         (RFC 9112, 9.3.1). What a model is asked is not sent again by itself: were it answered twice, it would be billed
         twice. The agent is told, and its client decides (`UpstreamGone.sent`). So that this is rare, connections are
         idle for a short time alone, and none is used of which the end can be seen before anything was written. What
@@ -139,7 +139,7 @@ class _Pool:
         self._emptied: asyncio.Future[None] | None = None
 
     def idle(self) -> UpstreamConnection | None:
-        """One that may be used at once."""
+        """Return one that may be used at once."""
         while self._idle:
             since, connection = self._idle.pop()
             if self._loop.time() - since < IDLE_S and connection.usable:
@@ -148,7 +148,7 @@ class _Pool:
         return None
 
     async def take(self, *, new: bool = False) -> UpstreamConnection:
-        """One that may be used; where all that may be are in use, when one comes free.
+        """Return one that may be used; where all that may be are in use, when one comes free.
 
         Args:
             new: one on which nothing was sent yet.
@@ -221,12 +221,12 @@ class _Pool:
             self._opening -= 1
 
     async def _resolved(self) -> list[AddrInfoType]:
-        """The provider's addresses. Those who ask at the same time wait for one answer."""
+        """Return the provider's addresses. Those who ask at the same time wait for one answer."""
         if self._known_until > self._loop.time():
             return self._addresses
         if self._looking is None:
             self._looking = self._loop.create_task(self._look_up(), name="look-up")
-            # Nobody may be waiting for it any more.
+            # No one may be waiting for it any more.
             self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())
         looking = self._looking
         try:
@@ -289,10 +289,10 @@ class _Pool:
 
 
 def _head(method: str, target: str, host: str, headers: MultiMapping[str], length: int | None) -> bytes:
-    """The head of a request.
+    """Return the head of a request.
 
     Raises:
-        ValueError: something in it would end a line, and begin one that nobody wrote.
+        ValueError: something in it would end a line, and begin one that no one wrote.
     """
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]

@@ -1,4 +1,4 @@
-"""The accounts' credentials: fetched where their references point, kept in memory, and shown to nobody."""
+"""The accounts' credentials: fetched where their references point, kept in memory, and shown to no one."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ class Credentials:
         self._told.set()
 
     def forget(self, reference: str) -> None:
-        """The provider does not take it: look anew the next time."""
+        """The provider does not take it: look again the next time."""
         self._known.pop(reference, None)
 
     def known(self, reference: str) -> str | None:
-        """The secret, when it needs no looking up."""
+        """Return the secret, when it needs no looking up."""
         secret = self._known.get(reference)
         if secret is not None and reference.startswith("file:") and self._files.get(reference) != _stamp(reference):
             return None
         return secret
 
     async def get(self, reference: str) -> str:
-        """The secret. Those who ask for the same at once share one looking up.
+        """Return the secret. Those who ask for the same at once share one looking up.
 
         Raises:
             NoCredential: there is none.

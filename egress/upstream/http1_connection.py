@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SILENCE_S: Final = 600.0
 #: What is read ahead of one response; it pauses at twice as much.
 READ_AHEAD: Final = 2**15
-#: Bytes without content: of a head, of what stands between chunks, of trailers.
+#: Bytes without content: of a head, of what is between chunks, of trailers.
 LONGEST_HEAD: Final = 2**16
 MOST_HEADERS: Final = 128
 #: Before the response itself (RFC 9110, 15.2).
@@ -136,7 +136,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Break it at once. Never waits."""
         self._until = None
-        # Nobody wants what else came.
+        # No one wants what else came.
         self._secured = None
         if self._sender is not None:
             self._sender.cancel()
@@ -213,7 +213,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Of the transport."""
         if self._answered is None:
-            # Nobody asked for it.
+            # No one asked for it.
             self.abort()
             return
         if not self._transport.is_closing():
@@ -285,7 +285,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         response = Response(self, status, self._headers)
         coding = response.headers.get("transfer-encoding")
         if coding is not None and (coding.lower() != "chunked" or version == "1.0"):
-            # What stands before or after it could be read in more ways than one.
+            # What is before or after it could be read in more ways than one.
             self._stop("its transfer coding is another than chunked")
         length = response.headers.get("content-length")
         if length is not None and len(length) > _MOST_DIGITS:
@@ -416,7 +416,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def _listen(self) -> None:
         """Give the provider time from now on.
 
-        The clock is wound up once per silence, and not anew for every piece that comes: when it runs out, it looks
+        The clock is wound up once per silence, and not again for every piece that comes: when it runs out, it looks
         whether anything came meanwhile.
         """
         self._until = self._loop.time() + SILENCE_S

@@ -35,7 +35,7 @@ _MOST_WINDOWS = 24
 
 
 def observe(provider: Provider, account: str, headers: Mapping[str, str], now: float) -> tuple[Observation, ...]:
-    """What is known of the account's windows after this response.
+    """Return what is known of the account's windows after this response.
 
     Args:
         provider: whose.
@@ -129,7 +129,7 @@ def _codex(headers: Mapping[str, str], now: float) -> dict[str, _Found]:
 
 
 def _codex_window(headers: Mapping[str, str], prefix: str, now: float) -> _Found | None:
-    """One window; None: there is none, which is also said by all zeros."""
+    """Return one window; None: there is none, which is also said by all zeros."""
     used = _number(headers.get(f"{prefix}used-percent", ""))
     minutes = _number(headers.get(f"{prefix}window-minutes", ""))
     at = _number(headers.get(f"{prefix}reset-at", ""))
@@ -146,7 +146,7 @@ def _codex_window(headers: Mapping[str, str], prefix: str, now: float) -> _Found
 
 
 def _name_by(minutes: int) -> str:
-    """What a window of so many minutes is called. Codex says 299 and 10,079, too."""
+    """Return what a window of so many minutes is called. Codex says 299 and 10,079, too."""
     for length, name in _NAMES_BY_MINUTES.items():
         if abs(length - minutes) <= 1:
             return name
@@ -163,7 +163,7 @@ def _share(found: _Found) -> None:
 
 
 def _number(value: str) -> float | None:
-    """A number of at least 0."""
+    """Return a number of at least 0."""
     if not 0 < len(value) <= 40 or "_" in value or not value.isascii():
         return None
     try:
@@ -178,7 +178,7 @@ def _word(value: str) -> str | None:
 
 
 def _epoch(value: str, now: float) -> float | None:
-    """Seconds since the epoch, from such, from milliseconds, or from RFC 3339."""
+    """Return seconds since the epoch, from such, from milliseconds, or from RFC 3339."""
     at = _number(value)
     if at is None:
         try:

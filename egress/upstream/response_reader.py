@@ -63,7 +63,7 @@ class Response:
         return self._ended and not self._pieces
 
     def read_nowait(self) -> bytes:
-        """What is here of the content; nothing when it has not come yet, or was all.
+        """Return what is here of the content; nothing when it has not come yet, or was all.
 
         Raises:
             UpstreamGone: the response broke off, and what came before was read.
@@ -81,7 +81,7 @@ class Response:
         return b""
 
     async def readany(self) -> bytes:
-        """The next of the content; nothing at its end. Of one reader at a time.
+        """Return the next of the content; nothing at its end. Of one reader at a time.
 
         Raises:
             UpstreamGone: the response broke off.

@@ -48,7 +48,7 @@ class AssembledMeter:
         return b""
 
     def document(self) -> AssembledDocument:
-        """Return the document, in the place of `release`.
+        """Return the document, in place of `release`.
 
         Raises:
             NotAssembledError: none can be made of this stream.

@@ -82,12 +82,12 @@ _BETAS: Final = (
 
 
 def is_known(api: Api, members: Iterable[str], tools: object) -> bool:
-    """Whether the document that such a request asks for can be assembled.
+    """Return whether the document that such a request asks for can be assembled.
 
     Args:
         api: how it is written.
         members: the names in its outermost object.
-        tools: what stands under that name.
+        tools: what is under that name.
     """
     if api == "responses":
         # The last event repeats the whole response, whatever is in it.
@@ -99,7 +99,7 @@ def is_known(api: Api, members: Iterable[str], tools: object) -> bool:
 
 
 def knows_betas(values: Iterable[str]) -> bool:
-    """Whether these values of the header ``anthropic-beta`` change nothing that is not known here."""
+    """Return whether these values of the header ``anthropic-beta`` change nothing that is not known here."""
     return all(not (name := part.strip()) or name.startswith(_BETAS) for value in values for part in value.split(","))
 
 
@@ -107,7 +107,7 @@ def knows_betas(values: Iterable[str]) -> bool:
 
 
 def assembler_of(api: Api) -> Assembler:
-    """An assembler for one response."""
+    """Return an assembler for one response."""
     if api == "anthropic":
         return _Messages()
     return _Responses() if api == "responses" else _Completions()
@@ -219,7 +219,8 @@ def _index(found: Mapping[str, Any]) -> int:
 
 
 def _input(source: str) -> object:
-    """The input of a tool. One that ends in the middle, at ``max_tokens``, is read as far as it goes, as SDKs do."""
+    """Return the input of a tool. One that ends in the middle, at ``max_tokens``, is read as far as it goes, as SDKs
+    do."""
     try:
         return json.loads(source)
     except (ValueError, RecursionError):
@@ -364,7 +365,7 @@ def _join_call(calls: dict[int, dict[str, Any]], call: object) -> None:
 
 
 def _joined(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
-    """Both in one: texts one after the other. A name comes whole, and some servers repeat it."""
+    """Return both in one: texts one after the other. A name comes whole, and some servers repeat it."""
     both = dict(older)
     for key, value in newer.items():
         before = both.get(key)
@@ -410,7 +411,7 @@ _USUAL: Final = 500
 
 
 def _status(error: object) -> int:
-    """The status that an API would have told an error with."""
+    """Return the status that an API would have told an error with."""
     if isinstance(error, dict):
         for key in ("code", "type"):
             said = error.get(key)

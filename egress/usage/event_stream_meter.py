@@ -1,6 +1,6 @@
 """The meter of an event stream: what goes on at once, and what is kept back until the ledger has it.
 
-An event goes on when it is whole: a client can do nothing with a part of one, and so stands between two events
+An event goes on when it is whole: a client can do nothing with a part of one, and so is between two events
 whenever its stream is cut. Only of an event over sse.WHOLE_BYTES do parts go on.
 """
 
@@ -94,7 +94,7 @@ class StreamMeter:
             self._take_part(kind, piece, out)
 
     def _end_with(self, kind: PieceKind, piece: bytes, out: list[bytes]) -> None:
-        """Take the last bytes of the terminal event. Whatever comes behind it is dropped: nobody meters that."""
+        """Take the last bytes of the terminal event. Whatever comes behind it is dropped: no one meters that."""
         if self._overlong and kind in (PieceKind.MORE, PieceKind.LAST):
             self._overlong = kind is PieceKind.MORE
             out.append(piece)

@@ -73,7 +73,8 @@ class BodyMeter:
         self._dialect.ended = True
 
     def _before_surplus(self, source: bytearray) -> Any:
-        """The document, where more came behind its end, and none of that went on: it is dropped. None: there is none.
+        """Return the document, where more came behind its end, and none of that went on: it is dropped. None: there is
+        none.
 
         Where some of it went on, all of it counts as output, as what cannot be read does.
         """
@@ -91,7 +92,7 @@ class BodyMeter:
         if self._released or self._dialect.ended or self._status >= 400:
             return
         self._reading = None
-        # Its usage stands at its end, or was not read yet; and nearly all that went on is output, which was billed as
+        # Its usage is at its end, or was not read yet; and nearly all that went on is output, which was billed as
         # a whole before the first byte of it came. (Reading all but the last part would otherwise be free.)
         self._assume(self._copy, self._size - len(self._newest))
 

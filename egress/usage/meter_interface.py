@@ -76,6 +76,6 @@ class Meter(Protocol):
         ...
 
     def release(self) -> bytes:
-        """What was kept back, once. After it `feed` gives back the end of the terminal event alone: what a provider
-        sends behind that is dropped."""
+        """Return what was kept back, once. After it `feed` gives back the end of the terminal event alone: what a
+        provider sends behind that is dropped."""
         ...

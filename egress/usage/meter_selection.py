@@ -26,7 +26,7 @@ _LOOKED_AT = 64
 
 
 def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool, *, assemble: bool = False) -> ResponseMeter:
-    """A meter for one response.
+    """Return a meter for one response.
 
     Args:
         api: how it is written.
@@ -91,7 +91,7 @@ class ResponseMeter:
         return kept if self._inner is None else kept + self._inner.release()
 
     def document(self) -> AssembledDocument | None:
-        """Return what the client gets in the place of `release`, or None where the content itself goes on.
+        """Return what the client gets in place of `release`, or None where the content itself goes on.
 
         Raises:
             NotAssembledError: no document can be made of the stream that came.
@@ -107,7 +107,7 @@ class ResponseMeter:
 
 
 def _is_stream(first: bytes, label: bool) -> bool | None:
-    """Whether a response that begins so is an event stream; None: that is not to be seen yet."""
+    """Return whether a response that begins so is an event stream; None: that is not to be seen yet."""
     seen = first[:_LOOKED_AT]
     start = seen.removeprefix(_BOM).lstrip(_SPACE)
     if start.startswith(_DOCUMENT):

@@ -108,7 +108,7 @@ class ResponsesParser(UsageParser):
             self.error = usage_number_checks.error_type(found["error"])
 
     def _searched(self, times: int) -> None:
-        """The provider has searched the web so often by now. It bills that, and its usage does not say it."""
+        """The provider has searched the web so often now. It bills that, and its usage does not say it."""
         if times or self._searches:
             self._searches = times
             # Beside what the provider says, from where the price is made (budget.costs.token_prices).
@@ -119,7 +119,7 @@ class ResponsesParser(UsageParser):
 
 
 def _is_search(item: object) -> bool:
-    """Whether this is a search that is billed; opening a page that was found is not (OpenAI documentation, "Web
+    """Return whether this is a search that is billed; opening a page that was found is not (OpenAI documentation, "Web
     search")."""
     if not isinstance(item, dict) or item.get("type") != "web_search_call":
         return False

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def disjoint(usage: Mapping[str, Any], read: str, written: str) -> tuple[Tokens, bool]:
-    """Tokens in disjoint kinds, and whether the parts were no larger than their whole.
+    """Return tokens in disjoint kinds, and whether the parts were no larger than their whole.
 
     Args:
         usage: merged.

@@ -17,7 +17,7 @@ _NOTHING = Tokens()
 
 
 class Fate(Enum):
-    """What becomes of an event on its way to the client."""
+    """What happens to an event on its way to the client."""
 
     PASS = "pass"  # noqa: S105
     HIDE = "hide"
@@ -35,7 +35,7 @@ class UsageParser(ABC):
     PATHS: ClassVar[tuple[tuple[str, ...], ...]]
     #: Where a response that is one document has its output.
     OUTPUT: ClassVar[str]
-    #: What characters count while nobody has told the tokens.
+    #: What characters count while no one has told the tokens.
     DENSITY: ClassVar[bytes] = text_token_estimate.ANY
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class UsageParser(ABC):
 
     @abstractmethod
     def may_be_last(self, head: bytes) -> bool:
-        """Whether an event that begins so, too large to come in one piece, may be the terminal one."""
+        """Return whether an event that begins so, too large to come in one piece, may be the terminal one."""
 
     @abstractmethod
     def document(self, found: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ class UsageParser(ABC):
 
     @abstractmethod
     def tokens(self) -> Tokens:
-        """What `usage` says, in disjoint kinds."""
+        """Return what `usage` says, in disjoint kinds."""
 
     def close(self) -> None:
         """The stream is over, in good order: it was the whole response, if it says so."""
@@ -94,7 +94,7 @@ class UsageParser(ABC):
         return True
 
     def odd(self, usage: Mapping[str, Any]) -> bool:
-        """Whether something stands in it that cannot be."""
+        """Return whether something is in it that cannot be."""
         return usage_number_checks.odd(usage, self.PATHS)
 
     def name(self, source: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ class UsageParser(ABC):
         return Fate.LAST
 
     def reading(self) -> UsageReading:
-        """All that is known."""
+        """Return all that is known."""
         if self._tokens is None:
             self._tokens = self.tokens()
         return UsageReading(

@@ -48,7 +48,7 @@ Piece: TypeAlias = tuple[PieceKind, bytes]
 
 
 def fields(event: bytes) -> tuple[bytes, bytes]:
-    """An event's name, empty where it has none, and its data: the lines of it joined by LF."""
+    """Return an event's name, empty where it has none, and its data: the lines of it joined by LF."""
     name, lines = b"", []
     for line in _LINE_ENDS.split(event) if b"\r" in event else event.split(b"\n"):
         field, _, value = line.partition(b":")
@@ -76,7 +76,7 @@ class Splitter:
         """In the middle of a large comment."""
 
     def feed(self, content: bytes) -> Iterator[Piece]:
-        """The pieces that these bytes complete. The iterator must be used up."""
+        """Yield the pieces that these bytes complete. The iterator must be used up."""
         scanned = 0
         if self._kept:
             kept = self._kept
@@ -89,14 +89,14 @@ class Splitter:
         yield from self._cut(content, scanned)
 
     def drain(self) -> bytes:
-        """What is kept back; it is not kept any longer."""
+        """Return what is kept back; it is not kept any longer."""
         rest = bytes(self._kept)
         self._kept.clear()
         self._scanned = 0
         return rest
 
     def _complete(self) -> bool:
-        """Whether something ends in what is kept."""
+        """Return whether something ends in what is kept."""
         kept = self._kept
         pattern = _LINE_END if kept[0] == _COLON else _END
         if len(kept) > self._whole or pattern.search(kept, self._scanned):
@@ -138,7 +138,7 @@ class Splitter:
             place += len(piece[1])
 
     def _next(self, content: bytes, place: int, scanned: int) -> Piece | None:
-        """The next event or its head, or the head of a large comment; None: it has not ended."""
+        """Return the next event or its head, or the head of a large comment; None: it has not ended."""
         size = len(content) - place
         if content[place] == _COLON:
             if size <= self._whole:

@@ -19,7 +19,7 @@ are not published. Tokens guessed for one that there is, by the tables here, and
 | any ASCII at random | 0.7 to 0.8 | 0.4 | | emoji | 1.1 | 0.4 |
 | small letters at random | 0.5 | 0.5 | | Amharic | 0.8 | 0.3 |
 
-What nobody writes (letters, digits or rare characters at random) stays at half and less; there, the number of events
+What no one writes (letters, digits or rare characters at random) stays at half and less; there, the number of events
 says more, wherever a provider sends each token in one of its own (`egress.usage.parser_base`).
 """
 
@@ -92,7 +92,7 @@ OPENAI: Final = _table(
 
 
 def weigh(table: bytes, text: str | bytes | bytearray) -> int:
-    """What a text, or the UTF-8 of one, weighs; `tokens` makes tokens of a sum of such."""
+    """Return what a text, or the UTF-8 of one, weighs; `tokens` makes tokens of a sum of such."""
     return sum((text.encode("utf-8", "replace") if isinstance(text, str) else text).translate(table))
 
 

@@ -32,7 +32,7 @@ def loads(source: bytes | bytearray) -> Any:
 
 
 def first(source: bytes | bytearray) -> tuple[Any, int]:
-    """The JSON value that the source begins with, and where it ends, in bytes.
+    """Return the JSON value that the source begins with, and where it ends, in bytes.
 
     Raises:
         ValueError: it begins with none.
@@ -48,12 +48,12 @@ def first(source: bytes | bytearray) -> tuple[Any, int]:
 
 
 def sound(value: object) -> bool:
-    """Whether this can be a number of tokens."""
+    """Return whether this can be a number of tokens."""
     return type(value) is int and 0 <= value <= MOST
 
 
 def number(source: object, *path: str) -> int:
-    """The tokens that stand at a path; 0 where there is nothing, or nothing sound."""
+    """Return the tokens that stand at a path; 0 where there is nothing, or nothing sound."""
     for key in path:
         if not isinstance(source, dict):
             return 0
@@ -62,7 +62,7 @@ def number(source: object, *path: str) -> int:
 
 
 def told(source: object, *path: str) -> bool:
-    """Whether a number of tokens stands at a path."""
+    """Return whether a number of tokens is at a path."""
     for key in path:
         if not isinstance(source, dict):
             return False
@@ -71,7 +71,7 @@ def told(source: object, *path: str) -> bool:
 
 
 def odd(source: Mapping[str, Any], paths: Iterable[tuple[str, ...]]) -> bool:
-    """Whether something that is no number of tokens stands where one belongs. Absent and null are not odd."""
+    """Return whether something that is no number of tokens stands where one belongs. Absent and null are not odd."""
     for path in paths:
         value: object = source
         for key in path:
@@ -86,7 +86,8 @@ def odd(source: Mapping[str, Any], paths: Iterable[tuple[str, ...]]) -> bool:
 
 
 def merged(older: Mapping[str, Any], newer: Mapping[str, Any], depth: int = 1) -> dict[str, Any]:
-    """Both usage objects in one: of two numbers the larger, of anything else the newer, and null counts for nothing.
+    """Return both usage objects in one: of two numbers the larger, of anything else the newer, and null counts for
+    nothing.
 
     What has no place in a ledger is left out: impossible numbers of tokens, long words, deep or endless structures.
     """
@@ -114,7 +115,7 @@ def merged(older: Mapping[str, Any], newer: Mapping[str, Any], depth: int = 1) -
 
 
 def word(value: object) -> str | None:
-    """A name that a provider gave, if it is one."""
+    """Return a name that a provider gave, if it is one."""
     return value if isinstance(value, str) and 0 < len(value) <= LONGEST_WORD and value.isprintable() else None
 
 

@@ -121,7 +121,7 @@ class AgentLink:
         """Connect and greet.
 
         Raises:
-            AgentUnreachable: nobody answers there, or somebody who is not this user.
+            AgentUnreachable: no one answers there, or someone who is not this user.
             AgentRefused: (``protocol``) it speaks a protocol that this version does not.
         """
         reader, writer = await _open(Path(path), timeout)
@@ -175,7 +175,7 @@ class AgentLink:
         return Cancelled(cancelled=bool(answer.get("cancelled")), turn=answer.get("turn"))
 
     async def background(self, *, turn_over_s: int = 0) -> BackgroundProcesses:
-        """What runs in the background, once no turn is open or that many seconds have passed.
+        """Return what runs in the background, once no turn is open or that many seconds have passed.
 
         Raises:
             AgentRefused: ``unknown_method``: the agent host is older than this.
@@ -226,15 +226,15 @@ class AgentLink:
         await self._ask("begin_call", {"call": call})
 
     async def answer_call(self, call: str, text: str, *, ok: bool) -> None:
-        """Tell the agent what became of its call.
+        """Tell the agent what happened to its call.
 
         Raises:
-            AgentRefused: ``too_late``: nobody waits for it any more.
+            AgentRefused: ``too_late``: no one waits for it any more.
         """
         await self._ask("answer_call", {"call": call, "text": text, "ok": ok})
 
     async def tail(self, entries: int) -> list[JournalEntry]:
-        """The last entries of the journal."""
+        """Return the last entries of the journal."""
         answer = await self._ask("tail", {"entries": entries})
         return [entry for source in answer.get("entries", []) if (entry := _entry(source)) is not None]
 
@@ -248,7 +248,7 @@ class AgentLink:
                 raise
 
     async def follow(self, position: JournalPosition) -> AsyncIterator[JournalEntry | HostStatus]:
-        """The journal after `position`, then what is added to it, and a status after each heartbeat.
+        """Yield the journal after `position`, then what is added to it, and a status after each heartbeat.
 
         Has a connection of its own. Ends when the agent host ends it.
         """
@@ -365,7 +365,7 @@ async def _open(path: Path, timeout: float) -> tuple[asyncio.StreamReader, async
 
 
 async def _read(reader: asyncio.StreamReader) -> dict[str, Any] | None:
-    """The next message; None at the end.
+    """Return the next message; None at the end.
 
     Raises:
         ValueError: it is none.

@@ -206,7 +206,7 @@ class AgentHost:
     # --- what may be asked of it ----------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """What is known now, and when it was seen (docs/reference/control-protocol.md)."""
+        """Return what is known now, and when it was seen (docs/reference/control-protocol.md)."""
         known, journal, heartbeat = self.chronicle.state, self.chronicle.journal, self._heartbeat
         turn = known.turn
         state = self._phase
@@ -236,7 +236,7 @@ class AgentHost:
         }
 
     async def tail(self, count: int) -> list[dict[str, Any]]:
-        """The journal's last entries, as JSON."""
+        """Return the journal's last entries, as JSON."""
         entries = await asyncio.to_thread(journals.read_last, self.chronicle.folder, max(0, min(count, 1000)))
         return [entry.to_json() for entry in entries if entry.position <= self.chronicle.journal.position]
 

@@ -1,4 +1,4 @@
-"""Tasks that nobody awaits."""
+"""Tasks that no one awaits."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _STATE_CHANGES: Final = (RuntimeStarted, TurnStarted, TurnEnded, PermissionAsked
 
 
 class Chronicle:
-    """One incarnation of an agent's journal, or several where it had to begin anew. `open` it."""
+    """One incarnation of an agent's journal, or several where it had to start again. `open` it."""
 
     def __init__(self, spec: AgentSpec, state: AgentState, *, clock: Callable[[], float]) -> None:
         self.spec = spec
@@ -124,7 +124,7 @@ class Chronicle:
 
 
 def load_state(folder: Path) -> AgentState:
-    """What the journal's last whole incarnation says. One without its first entry says nothing."""
+    """Return what the journal's last whole incarnation says. One without its first entry says nothing."""
     for incarnation in reversed(journals.incarnations(folder)):
         state: AgentState | None = None
         for page in journals.pages(folder, JournalPosition(incarnation, 0)):

@@ -4,7 +4,7 @@ Entries are written in groups: what gathers while one group goes to disk is the 
 anybody is told of it, be it the one who awaits it, the state that is folded from it, or a follower.
 
 When the disk takes no more, the group that failed is cut off the file again and nothing further goes into that file.
-Whoever awaited an entry of it is told so; entries that nobody awaits (a runtime's text) are kept, the runtime that
+Whoever awaited an entry of it is told so; entries that no one awaits (a runtime's text) are kept, the runtime that
 makes more of them is slowed down through its pipe, and once there is space they follow in a new incarnation.
 """
 
@@ -306,7 +306,7 @@ class JournalWriter:
 
 
 def _merge(group: list[_Waiting]) -> list[_Waiting]:
-    """The group with neighbouring chunks of one turn's text made one, where nobody awaits them singly."""
+    """Return the group with neighbouring chunks of one turn's text made one, where no one awaits them singly."""
     merged: list[_Waiting] = []
     for waiting in group:
         last = merged[-1] if merged else None

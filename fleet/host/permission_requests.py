@@ -220,7 +220,7 @@ class PermissionDesk:
             one.decided.set_result(option)
 
     async def _decide(self, one: _Open, option: str | None, *events: GrantAdded | PermissionAnswered) -> None:
-        """Answer the runtime, once the journal has it. From here on the request is nobody else's to decide."""
+        """Answer the runtime, once the journal has it. From here on the request is no one else's to decide."""
         del self._open[one.request]
         chosen = one.rejection
         try:

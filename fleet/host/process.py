@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     os.umask(0o077)
     listener = os.environ.pop(_NOTIFY, "")
     if detach and os.fork():
-        # Nobody waits for the child: it belongs to init, so that whoever started it may come and go.
+        # No one waits for the child: it belongs to init, so that whoever started it may come and go.
         os._exit(0)
     try:
         spec = AgentSpec.read(Path(arguments[-1]))

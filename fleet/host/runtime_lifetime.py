@@ -195,7 +195,7 @@ class RuntimeLife:
             self._chronicle.journal.record(Notice(text=str(error)))
 
     async def _how_it_ended(self) -> str:
-        """What can be said of a runtime that says nothing more."""
+        """Return what can be said of a runtime that says nothing more."""
         assert self._process is not None
         try:
             return str(await asyncio.wait_for(self._process.wait(), _LEAVE_S))

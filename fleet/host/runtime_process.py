@@ -56,7 +56,7 @@ def adopt_orphans() -> None:
 
 
 class _Streams(asyncio.subprocess.SubprocessStreamProtocol):
-    """The pipes of a process, and its end: `asyncio` tells of that only when nobody holds the pipes any more, which
+    """The pipes of a process, and its end: `asyncio` tells of that only when no one holds the pipes any more, which
     what a runtime leaves behind may do for ever (seen in CPython 3.11)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -139,7 +139,7 @@ class RuntimeProcess:
         return Exit(code)
 
     async def last_words(self) -> str:
-        """The last lines of its stderr, once nothing more comes or soon after it died."""
+        """Return the last lines of its stderr, once nothing more comes or soon after it died."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._stderr_task), _DRAIN_S)
         return "\n".join(self._stderr)
@@ -221,7 +221,7 @@ def reap_orphans(except_pid: int | None = None) -> None:
 
 
 def hint_for(stderr: str, hints: Mapping[str, str]) -> str | None:
-    """The sentence of the first hint whose pattern is found in what the runtime said last."""
+    """Return the sentence of the first hint whose pattern is found in what the runtime said last."""
     for pattern, sentence in hints.items():
         with contextlib.suppress(re.error):
             if re.search(pattern, stderr, re.IGNORECASE):
@@ -230,7 +230,7 @@ def hint_for(stderr: str, hints: Mapping[str, str]) -> str | None:
 
 
 def missing_program(command: tuple[str, ...], error: OSError) -> str:
-    """Why a command could not be started, as a sentence."""
+    """Return why a command could not be started, as a sentence."""
     program = command[0] if command else "(nothing)"
     if isinstance(error, FileNotFoundError) and error.filename and str(error.filename) != program:
         return f"The folder {error.filename} is not there, so {Path(program).name} cannot be started in it."

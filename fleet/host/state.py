@@ -56,7 +56,7 @@ class OpenTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenPermission:
-    """A request that nobody answered yet. All four of incarnation, session, request and digest name it."""
+    """A request that no one answered yet. All four of incarnation, session, request and digest name it."""
 
     incarnation: int
     session: str
@@ -85,7 +85,7 @@ class AgentState:
     """The markers of the last launches, by which their left-overs are found."""
 
     def after(self, entry: JournalEntry) -> AgentState:
-        """The state once this entry is in the journal."""
+        """Return the state once this entry is in the journal."""
         match entry.event:
             case Opened(carried=carried, marker=marker):
                 state = from_carried(carried)
@@ -134,7 +134,7 @@ class AgentState:
 
 
 def fate_of(ended: TurnEnded) -> str:
-    """What a turn's end says of the message that it was for."""
+    """Return what a turn's end says of the message that it was for."""
     if ended.stop_reason == "cut":
         return CUT if ended.accepted else UNCERTAIN
     if ended.stop_reason == "cancelled":
@@ -143,7 +143,7 @@ def fate_of(ended: TurnEnded) -> str:
 
 
 def fold(entries: Sequence[JournalEntry], state: AgentState | None = None) -> AgentState:
-    """The state after all of the entries."""
+    """Return the state after all of the entries."""
     state = state or AgentState()
     for entry in entries:
         state = state.after(entry)
@@ -151,7 +151,7 @@ def fold(entries: Sequence[JournalEntry], state: AgentState | None = None) -> Ag
 
 
 def cut_off(state: AgentState, detail: str) -> list[Event]:
-    """What must be said of a state whose runtime is gone: nothing that was open goes on."""
+    """Return what must be said of a state whose runtime is gone: nothing that was open goes on."""
     events: list[Event] = [
         PermissionAnswered(request=lost.request, outcome="lost", asked_in=lost.incarnation)
         for lost in state.permissions.values()
@@ -166,7 +166,7 @@ def cut_off(state: AgentState, detail: str) -> list[Event]:
 
 
 def carried(state: AgentState) -> dict[str, Any]:
-    """The state as plain JSON, for an incarnation's first entry."""
+    """Return the state as plain JSON, for an incarnation's first entry."""
     return {
         "queue": [_plain(message) for message in state.queue],
         "fates": [[id_, fate] for id_, fate in state.fates.items()],
@@ -198,7 +198,7 @@ def from_carried(source: Mapping[str, Any]) -> AgentState:
 
 
 def _queued(queue: tuple[MessageQueued, ...], message: MessageQueued) -> tuple[MessageQueued, ...]:
-    """What steers goes before what waits, behind what steered earlier."""
+    """Return what steers goes before what waits, behind what steered earlier."""
     if message.mode != "steer":
         return (*queue, message)
     steering = [m for m in queue if m.mode == "steer"]

@@ -204,7 +204,7 @@ class TurnQueue:
                 end = await life.prompt(self._text(message), pictures)
             except RuntimeTrouble as error:
                 if life.silent:
-                    # What became of the turn is told with the runtime's end, which cancels this.
+                    # What happened to the turn is told with the runtime's end, which cancels this.
                     await asyncio.Event().wait()
                 said = str(error)
                 hint = hint_for(said, self._chronicle.spec.hints)
@@ -234,6 +234,7 @@ class TurnQueue:
         current_turn_file.write(self._chronicle.folder, session=life.session.session, turn=turn, message=message)
 
     def _text(self, message: MessageQueued) -> list[str]:
-        """What the runtime is given, block by block: before the first message of a session what the role says."""
+        """Return what the runtime is given, block by block: before the first message of a session what the role
+        says."""
         instructions = "" if self._chronicle.state.introduced else self._chronicle.spec.instructions
         return [*filter(None, (instructions, message.note)), message.text]

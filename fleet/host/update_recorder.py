@@ -67,7 +67,7 @@ class UpdateRecorder:
             self._chronicle.journal.record(TurnAccepted(turn=open_turn.turn, message=open_turn.message))
 
     def accepted(self, turn: str) -> bool:
-        """Whether the runtime showed that."""
+        """Return whether the runtime showed that."""
         return self._accepted == turn
 
     def updated(self, session: str, update: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def _weight(event: Event) -> int:
 
 
 def _activity(event: Event) -> str | None:
-    """What the runtime is doing, in a few words."""
+    """Return what the runtime is doing, in a few words."""
     match event:
         case ToolCall(title=title, status=status) if title and status not in {"completed", "failed"}:
             return title.splitlines()[0][:200]

@@ -64,7 +64,7 @@ class Hosting(Protocol):
 
 
 def of(spec: AgentSpec) -> Hosting:
-    """What the agent host of this specification runs in."""
+    """Return what the agent host of this specification runs in."""
     folder = Path(spec.folder)
     if spec.hosting == TMUX:
         return TmuxSession(agent=spec.agent, folder=folder, socket=spec.tmux_socket or None, viewer=spec.viewer)

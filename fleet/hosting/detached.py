@@ -1,4 +1,4 @@
-"""An agent host as a process that belongs to nobody: in a session of its own, a child of init."""
+"""An agent host as a process that belongs to no one: in a session of its own, a child of init."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _ENV: Final = "/usr/bin/env"
 
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What an agent host may know of the environment of whoever starts it."""
+    """Return what an agent host may know of the environment of whoever starts it."""
     kept = {name: environ[name] for name in _INHERITED if name in environ}
     kept.update({name: value for name, value in environ.items() if name.startswith("LC_")})
     if crash := environ.get(CRASH_VARIABLE):
@@ -38,9 +38,9 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def finding(environ: Mapping[str, str] = os.environ, *, uid: int | None = None) -> dict[str, str]:
-    """The environment of tmux's and systemd's own programs."""
+    """Return the environment of tmux's and systemd's own programs."""
     kept = {**environment(environ), **{name: environ[name] for name in _FINDING if environ.get(name)}}
-    # Where nobody is logged in, as in a job of cron, only the variable is missing (pam_systemd(8)).
+    # Where no one is logged in, as in a job of cron, only the variable is missing (pam_systemd(8)).
     place = f"/run/user/{os.getuid() if uid is None else uid}"
     if "XDG_RUNTIME_DIR" not in kept and os.path.isdir(place):
         kept["XDG_RUNTIME_DIR"] = place
@@ -48,10 +48,10 @@ def finding(environ: Mapping[str, str] = os.environ, *, uid: int | None = None) 
 
 
 def host_command(folder: Path, *options: str) -> list[str]:
-    """The command line of the agent host of this folder."""
+    """Return the command line of the agent host of this folder."""
     return [sys.executable, "-P", "-m", "fleet.host.process", *options, str(folder / SPEC)]
 
 
 def alone(command: Sequence[str], variables: Mapping[str, str]) -> list[str]:
-    """A command line that runs another with these variables and no others, whoever calls it."""
+    """Return a command line that runs another with these variables and no others, whoever calls it."""
     return [_ENV, "-i", *(f"{name}={value}" for name, value in variables.items()), *command]

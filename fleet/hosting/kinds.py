@@ -10,7 +10,7 @@ PROCESS: Final = "process"
 TMUX: Final = "tmux"
 SYSTEMD: Final = "systemd"
 HOSTINGS: Final = (PROCESS, TMUX, SYSTEMD)
-#: Where an agent host runs when nobody says.
+#: Where an agent host runs when no one says.
 DEFAULT: Final = PROCESS
 
 
@@ -19,7 +19,7 @@ class NotHosted(FleetError):
 
 
 class Barred(NotHosted):
-    """And no other try would do, before somebody does what the message says."""
+    """And no other try would do, before someone does what the message says."""
 
 
 class Stuck(FleetError):

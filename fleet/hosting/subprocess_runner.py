@@ -1,4 +1,4 @@
-"""Running the programs of tmux and systemd: with nobody to answer their questions, and not for longer than is said."""
+"""Running the programs of tmux and systemd: with no one to answer their questions, and not for longer than is said."""
 
 from __future__ import annotations
 

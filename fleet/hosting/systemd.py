@@ -31,7 +31,7 @@ HOW_TO_REACH: Final = (
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where a person's units are (systemd.unit(5), user unit search path)."""
+    """Return where a person's units are (systemd.unit(5), user unit search path)."""
     given = environ.get("XDG_CONFIG_HOME", "")
     home = Path(given) if os.path.isabs(given) else Path(environ.get("HOME") or os.path.expanduser("~")) / ".config"
     return home / "systemd" / "user"
@@ -67,7 +67,7 @@ def reach() -> None:
 
 
 def write(unit: str, text: str) -> bool:
-    """Write a unit where systemd finds it, whole or not at all. False when it stood there just so."""
+    """Write a unit where systemd finds it, whole or not at all. False when it was there just so."""
     place = folder() / unit
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if place.read_text(encoding="utf-8") == text:
@@ -81,7 +81,7 @@ def write(unit: str, text: str) -> bool:
 
 
 def is_enabled(unit: str) -> bool:
-    """Whether a boot starts it: whether `enable` has made its link (systemd.unit(5), WantedBy=)."""
+    """Return whether a boot starts it: whether `enable` has made its link (systemd.unit(5), WantedBy=)."""
     return os.path.lexists(folder() / WANTS / unit)
 
 

@@ -1,4 +1,4 @@
-"""What stands in the systemd user units of one installation. Pure.
+"""What is in the systemd user units of one installation. Pure.
 
 systemd starts an agent host and ends it; when one that died is started again is the orchestrator's to say, so no unit
 of an agent restarts by itself. After a boot systemd starts those agent hosts that ran when the machine went down
@@ -33,7 +33,7 @@ _HEADER: Final = (
 
 
 def orchestrator_name(installation: str) -> str:
-    """The unit of the orchestrator.
+    """Return the unit of the orchestrator.
 
     Args:
         installation: tells apart several installations of one person; empty for the usual one.
@@ -42,17 +42,17 @@ def orchestrator_name(installation: str) -> str:
 
 
 def egress_name(installation: str) -> str:
-    """The unit of the egress."""
+    """Return the unit of the egress."""
     return f"{_prefix(installation)}-egress.service"
 
 
 def agent_name(installation: str, agent: str) -> str:
-    """The unit of an agent host."""
+    """Return the unit of an agent host."""
     return f"{_prefix(installation)}-agent-{agent}.service"
 
 
 def agent_of(installation: str, unit: str) -> str | None:
-    """Whose unit it is, by its name; None where it is no agent's of this installation."""
+    """Return whose unit it is, by its name; None where it is no agent's of this installation."""
     match = re.fullmatch(rf"{re.escape(_prefix(installation))}-agent-([a-z][a-z0-9-]*)\.service", unit)
     return match[1] if match is not None else None
 
@@ -62,7 +62,7 @@ def _prefix(installation: str) -> str:
 
 
 def agent_unit(*, agent: str, folder: Path, installation: str, variables: Mapping[str, str]) -> str:
-    """The unit of an agent host.
+    """Return the unit of an agent host.
 
     Args:
         agent: its name.
@@ -84,7 +84,7 @@ def agent_unit(*, agent: str, folder: Path, installation: str, variables: Mappin
 
 
 def orchestrator_unit(*, folder: Path, secrets: Path, variables: Mapping[str, str]) -> str:
-    """The unit of the orchestrator.
+    """Return the unit of the orchestrator.
 
     Args:
         folder: where it works.
@@ -104,7 +104,7 @@ def orchestrator_unit(*, folder: Path, secrets: Path, variables: Mapping[str, st
 def egress_unit(
     *, installation: str, command: Sequence[str], folder: Path, secrets: Path, variables: Mapping[str, str]
 ) -> str:
-    """The unit of the egress, which is there before anybody wants to go out.
+    """Return the unit of the egress, which is there before anybody wants to go out.
 
     Args:
         installation: as `orchestrator_name` takes it.
@@ -134,7 +134,7 @@ def _unit(
     order: Sequence[str] = (),
     notifies: bool = False,
 ) -> str:
-    """A unit of ours.
+    """Return a unit of ours.
 
     Args:
         description: what people see of it.
@@ -170,8 +170,8 @@ def _unit(
 
 
 def _by_env(command: Sequence[str]) -> list[str]:
-    """A command line by way of env: a variable cannot stand for the program, and so no dollar sign can be written in
-    its path."""
+    """Return a command line by way of env: a variable cannot stand for the program, and so no dollar sign can be
+    written in its path."""
     return [_word(word) for word in ("/usr/bin/env", *command)]
 
 
@@ -182,14 +182,15 @@ def _given(variables: Mapping[str, str], secrets: Path) -> list[str]:
 
 
 def _word(word: str, *, dollar: bool = True) -> str:
-    """A word of a command line (systemd.service(5), command lines) or an assignment (systemd.exec(5), Environment=)."""
+    """Return a word of a command line (systemd.service(5), command lines) or an assignment (systemd.exec(5),
+    Environment=)."""
     _check(word)
     word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return '"' + (word.replace("$", "$$") if dollar else word) + '"'
 
 
 def _path(path: Path) -> str:
-    """A path that is the whole of a setting."""
+    """Return a path that is the whole of a setting."""
     _check(str(path))
     return str(path).replace("%", "%%")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: The option of a session by which it is known whose it is; its value is the agent's folder.
 MARK: Final = "@muster"
-#: The size of a session that nobody looks at: columns, lines.
+#: The size of a session that no one looks at: columns, lines.
 _SIZE: Final = ("160", "50")
 _SCROLLBACK: Final = "20000"
 _PATIENCE_S: Final = 10.0
@@ -46,7 +46,7 @@ class Known:
 
 
 def command(socket: str | None, *words: str) -> list[str]:
-    """A tmux command line.
+    """Return a tmux command line.
 
     Args:
         socket: the server, as ``tmux -L`` takes it; None: the default one, which is asked for by saying nothing.
@@ -61,10 +61,10 @@ def literal(words: Iterable[str]) -> list[str]:
 
 
 def name_for(agent: str, folder: Path, sessions: Iterable[Known]) -> str:
-    """What the session of an agent is called: like the agent, unless that is another installation's already.
+    """Return what the session of an agent is called: like the agent, unless that is another installation's already.
 
     Raises:
-        Barred: somebody made a session of that name, which is nothing of Muster's.
+        Barred: someone made a session of that name, which is nothing of Muster's.
     """
     there = {session.name: session.folder for session in sessions}
     taken = there.get(agent)
@@ -79,7 +79,7 @@ def name_for(agent: str, folder: Path, sessions: Iterable[Known]) -> str:
 
 
 def creation(name: str, folder: Path, viewer: Sequence[str], variables: dict[str, str]) -> list[str]:
-    """The words that make the session of an agent; tmux prints the process id of the agent host."""
+    """Return the words that make the session of an agent; tmux prints the process id of the agent host."""
     host = ["/bin/sh", "-c", _DEAF, str(folder / LOG), *alone(host_command(folder), variables)]
     session = f"={name}:"
     width, height = _SIZE
@@ -97,7 +97,7 @@ def creation(name: str, folder: Path, viewer: Sequence[str], variables: dict[str
 
 
 def attachment(name: str, *, control: bool) -> list[str]:
-    """The words that show a session: only to look, unless `control`."""
+    """Return the words that show a session: only to look, unless `control`."""
     return ["attach-session", *([] if control else ["-r"]), "-t", f"={name}:"]
 
 
@@ -134,7 +134,7 @@ class TmuxSession:
             raise NotHosted(f"The tmux session {name} cannot be closed: {_said(done)}")
 
     def name(self) -> str | None:
-        """What its session is called; None when there is none."""
+        """Return what its session is called; None when there is none."""
         return next((each.name for each in self._sessions() if each.folder == str(self.folder)), None)
 
     def _sessions(self) -> list[Known]:

@@ -32,7 +32,7 @@ class LastRun:
 
 
 def last_run(folder: Path) -> LastRun | None:
-    """The last life that the journal in an agent's folder tells of."""
+    """Return the last life that the journal in an agent's folder tells of."""
     for incarnation in reversed(reader.incarnations(folder)):
         entries = reader.read(folder, JournalPosition(incarnation, 0), _NEAR)
         first = entries[0].event if entries else None

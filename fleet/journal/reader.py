@@ -37,12 +37,12 @@ class Durable:
 
 
 def path_of(folder: Path, incarnation: int) -> Path:
-    """Where an incarnation's file is. `folder` is the agent's."""
+    """Return where an incarnation's file is. `folder` is the agent's."""
     return folder / "journal" / f"{incarnation:08d}.jsonl"
 
 
 def incarnations(folder: Path) -> list[int]:
-    """The incarnations that have a file, oldest first."""
+    """Return the incarnations that have a file, oldest first."""
     try:
         names = [entry.name for entry in (folder / "journal").iterdir()]
     except (FileNotFoundError, NotADirectoryError):
@@ -63,7 +63,7 @@ class JournalCursor:
         self._offset = 0
 
     def read(self, limit_bytes: int, until: Durable | None = None) -> list[bytes]:
-        """The next lines, without their newline, together about `limit_bytes`; empty when there are no more now.
+        """Return the next lines, without their newline, together about `limit_bytes`; empty when there are no more now.
 
         With `until` nothing beyond that point is read (the writer knows what is durable). Without it, the newest file
         is read as far as it holds whole lines.
@@ -115,7 +115,7 @@ _SEQ = re.compile(rb'\{"incarnation": ?\d+, ?"seq": ?(\d+),')
 
 
 def _seq_of(line: bytes) -> int | None:
-    """The number of an entry's line; None for a torn or damaged one, behind which nothing of its file counts."""
+    """Return the number of an entry's line; None for a torn or damaged one, behind which nothing of its file counts."""
     if not line.endswith(b"}\n"):
         return None
     head = _SEQ.match(line)
@@ -123,12 +123,12 @@ def _seq_of(line: bytes) -> int | None:
 
 
 def encode(entry: JournalEntry) -> bytes:
-    """The entry's line."""
+    """Return the entry's line."""
     return json.dumps(entry.to_json(), separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def decode(lines: list[bytes]) -> Iterator[JournalEntry]:
-    """The entries of lines; one that is damaged, or that lacks what it must have, is left out."""
+    """Yield the entries of lines; one that is damaged, or that lacks what it must have, is left out."""
     for line in lines:
         try:
             source = json.loads(line)
@@ -139,8 +139,8 @@ def decode(lines: list[bytes]) -> Iterator[JournalEntry]:
 
 
 def pages(folder: Path, after: JournalPosition, limit: int = 1000) -> Iterator[list[JournalEntry]]:
-    """All entries after a position, at most `limit` at a time (fewer of long ones), from the files alone: the agent
-    host may be gone."""
+    """Yield all entries after a position, at most `limit` at a time (fewer of long ones), from the files alone: the
+    agent host may be gone."""
     cursor = JournalCursor(folder, after)
     waiting: list[JournalEntry] = []
     size = 0
@@ -164,7 +164,7 @@ class JournalReader:
         self._pages: Iterator[list[JournalEntry]] = iter(())
 
     def read(self, after: JournalPosition, limit: int = 1000) -> list[JournalEntry]:
-        """The first `limit` entries after a position; empty when there are none yet."""
+        """Return the first `limit` entries after a position; empty when there are none yet."""
         page = next(self._pages, None) if after == self._at and after != JournalPosition() else None
         if page is None or len(page) > limit:
             self._pages = pages(self._folder, after, limit)
@@ -175,12 +175,12 @@ class JournalReader:
 
 
 def read(folder: Path, after: JournalPosition, limit: int = 1000) -> list[JournalEntry]:
-    """The first `limit` entries after a position; `JournalReader` is for reading on."""
+    """Return the first `limit` entries after a position; `JournalReader` is for reading on."""
     return next(pages(folder, after, limit), [])
 
 
 def read_last(folder: Path, count: int) -> list[JournalEntry]:
-    """The last `count` entries, oldest first, over as many incarnations as that takes."""
+    """Return the last `count` entries, oldest first, over as many incarnations as that takes."""
     entries: list[JournalEntry] = []
     for incarnation in reversed(incarnations(folder)):
         cursor = JournalCursor(folder, JournalPosition(incarnation, 0))
@@ -195,13 +195,13 @@ def read_last(folder: Path, count: int) -> list[JournalEntry]:
 
 
 def last_entry(folder: Path) -> JournalEntry | None:
-    """The newest entry of all."""
+    """Return the newest entry of all."""
     entries = read_last(folder, 1)
     return entries[0] if entries else None
 
 
 def last_opened(folder: Path) -> Opened | None:
-    """How the newest incarnation that can be read began: of which launch it is."""
+    """Return how the newest incarnation that can be read began: of which launch it is."""
     for incarnation in reversed(incarnations(folder)):
         for entry in read(folder, JournalPosition(incarnation, 0), 1):
             if isinstance(entry.event, Opened):

@@ -77,11 +77,11 @@ class Assembly:
     """Held while an agent host starts: many more at once than there are cores only hold one another up."""
 
     def folder(self, name: str) -> Path:
-        """The private folder of an agent."""
+        """Return the private folder of an agent."""
         return self.planner.folder_of(name)
 
     def socket(self, name: str) -> Path:
-        """The control socket of an agent host."""
+        """Return the control socket of an agent host."""
         return self.socket_of(name)
 
     @property
@@ -116,7 +116,7 @@ class Assembly:
             await host_lifecycle.spawn(replace(spec, withdrawn=tuple(withdrawn)))
 
     def asks_for_way(self, row: DesiredAgent, marker: str, leased: Mapping[str, str] = _NONE) -> WayAsked:
-        """What is said of `row` to whoever opens its way out.
+        """Return what is said of `row` to whoever opens its way out.
 
         Args:
             row: the agent.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fleet.sandbox.profiles import Kind, SandboxProfile
     from fleet.workspace import Repository
 
-#: What an agent is for when nobody says.
+#: What an agent is for when no one says.
 DEFAULT_ROLE = "coder"
 DEFAULT_RUNTIME = "claude"
 
@@ -140,20 +140,20 @@ class Planner:
         return self.workspace_of(name)
 
     def places(self, name: str, workspace: str) -> bool:
-        """Whether the roster or the defaults put the agent into this folder anyway."""
+        """Return whether the roster or the defaults put the agent into this folder anyway."""
         entry = roster.load(self.roster).get(name)
         known = [self._own_workspace(name), *([Path(entry.workspace)] if entry and entry.workspace else [])]
         return _expanded(workspace).resolve() in {path.resolve() for path in known}
 
     def sandbox_kind(self, profile: str) -> Kind | None:
-        """What kind of sandbox is called so; None: none is by now."""
+        """Return what kind of sandbox is called so; None: none is now."""
         found = self.profiles.get(profile)
         return None if found is None else found.kind
 
     # --- deciding -----------------------------------------------------------------------------------------------
 
     def plan(self, name: str, asked: Mapping[str, str | None]) -> LaunchPlan:
-        """What `name` would be started as: what was asked for, else its roster entry, else the defaults.
+        """Return what `name` would be started as: what was asked for, else its roster entry, else the defaults.
 
         Args:
             name: the agent.
@@ -221,7 +221,7 @@ class Planner:
         return plan
 
     def replan(self, row: DesiredAgent) -> LaunchPlan:
-        """What an agent would be started as now: as the roster says by now, but for what its launch said itself.
+        """Return what an agent would be started as now: as the roster says now, but for what its launch said itself.
 
         One that the roster does not know, or of whose launch nothing more is known, stays what it is.
 
@@ -238,12 +238,12 @@ class Planner:
         basis = replace(plan.basis, said=before.said)
         plan = replace(plan, role=before.said.get("role", plan.role), basis=basis)
         if plan.own_workspace and "workspace" not in before.roster:
-            # Nobody moved it: where Muster puts new ones may have changed, but its work is here.
+            # No one moved it: where Muster puts new ones may have changed, but its work is here.
             return replace(plan, workspace=Path(row.workspace))
         return plan
 
     def as_it_is(self, row: DesiredAgent) -> LaunchPlan:
-        """What an agent is started as that is to be what it was at its launch.
+        """Return what an agent is started as that is to be what it was at its launch.
 
         Raises:
             FleetError: it could not be started; the message says what to do.
@@ -309,7 +309,7 @@ class Planner:
         return roles.library(self.roster.parent / "roles")
 
     def read_roster(self) -> Roster:
-        """The roster as it stands in its file now.
+        """Return the roster as it is in its file now.
 
         Raises:
             RosterError: it is not valid.
@@ -327,7 +327,7 @@ class Planner:
     def choices(
         self, runtime: str, entry: Common | None, *, role: str, model: str | None
     ) -> Mapping[str, tuple[str, ...]]:
-        """The names of the accounts that such an agent could use, by provider; that of its model first.
+        """Return the names of the accounts that such an agent could use, by provider; that of its model first.
 
         Raises:
             FleetError: there is none.
@@ -336,13 +336,13 @@ class Planner:
         return {provider: tuple(account.name for account in each) for provider, each in found.items()}
 
     def choices_of(self, row: DesiredAgent) -> Mapping[str, tuple[str, ...]]:
-        """The same of an agent that is to be started as what it is."""
+        """Return the same of an agent that is to be started as what it is."""
         return self.choices(row.runtime, self.read_roster().get(row.name), role=row.role, model=row.model)
 
     def accounts_of(
         self, row: DesiredAgent, entry: Common | None, leased: Mapping[str, str]
     ) -> tuple[ModelAccount, ...]:
-        """The account that an agent uses, and with a way out such others as its program could use as well.
+        """Return the account that an agent uses, and with a way out such others as its program could use as well.
 
         Args:
             row: the agent.
@@ -381,7 +381,7 @@ def _check_installed(runtime: Runtime, command: Sequence[str] | None) -> None:
 
 
 def hosting_of(entry: Common | None) -> tuple[str, str]:
-    """Where an agent runs, and the tmux server that is named for it, as the roster says; empty where none is."""
+    """Return where an agent runs, and the tmux server that is named for it, as the roster says; empty where none is."""
     if entry is None:
         return hosting.DEFAULT, ""
     return entry.hosting or hosting.DEFAULT, entry.tmux_socket or ""

@@ -69,7 +69,8 @@ class ModelAccount:
 def choices(
     runtime: Runtime, named: str | None, accounts: Mapping[str, ModelAccount], *, role: str, model: str | None
 ) -> dict[str, tuple[ModelAccount, ...]]:
-    """The accounts that an agent could use, by provider: that of its model first, and within each in their order.
+    """Return the accounts that an agent could use, by provider: that of its model first, and within each in their
+    order.
 
     The one that the roster names goes before all. Only a program that may speak to any provider gets more than one.
 
@@ -140,7 +141,7 @@ def chosen(found: Mapping[str, tuple[ModelAccount, ...]], leased: Mapping[str, s
 
 
 def check(runtime: Runtime, account: ModelAccount | None, kind: Kind) -> None:
-    """Refuse who could not get at a model: nobody's login is taken into a sandbox that has no network but its way.
+    """Refuse who could not get at a model: no one's login is taken into a sandbox that has no network but its way.
 
     Raises:
         FleetError: with what to do.
@@ -157,13 +158,13 @@ def check(runtime: Runtime, account: ModelAccount | None, kind: Kind) -> None:
 
 
 def by_way(runtime: Runtime, account: ModelAccount, kind: Kind) -> bool:
-    """Whether requests with this account go by the way out: without a sandbox, a login that was not declared to go
-    through does not."""
+    """Return whether requests with this account go by the way out: without a sandbox, a login that was not declared to
+    go through does not."""
     return kind != "none" or account.has_credential or account.passthrough or not runtime.login
 
 
 def through(account: ModelAccount, way: EgressGrant, *, login: bool) -> ModelAccount:
-    """The account as the runtime sees it: another address, and no key.
+    """Return the account as the runtime sees it: another address, and no key.
 
     Args:
         account: the account.
@@ -176,7 +177,8 @@ def through(account: ModelAccount, way: EgressGrant, *, login: bool) -> ModelAcc
 
 
 def variables(accounts: Sequence[ModelAccount]) -> dict[str, str]:
-    """What clients of these accounts' providers look for in the environment. The accounts are seen `through` a way."""
+    """Return what clients of these accounts' providers look for in the environment. The accounts are seen `through` a
+    way."""
     found: dict[str, str] = {}
     for account in accounts:
         address, key = _VARIABLES[account.provider]
@@ -185,7 +187,8 @@ def variables(accounts: Sequence[ModelAccount]) -> dict[str, str]:
 
 
 def environment(way: EgressGrant) -> dict[str, str]:
-    """What programs in a sandbox need to find the way out, and to trust the authority that looks into some of it."""
+    """Return what programs in a sandbox need to find the way out, and to trust the authority that looks into some of
+    it."""
     if way.socket is None:
         return {}
     found = {"NODE_USE_ENV_PROXY": "1"}

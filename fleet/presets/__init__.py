@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parent
 
 
 def text(preset: Preset, *, runtime: str | None = None, remark: str = "", sandbox: str | None = None) -> str:
-    """A roster made from a preset, with its comments.
+    """Return a roster made from a preset, with its comments.
 
     Args:
         preset: which.

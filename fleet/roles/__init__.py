@@ -106,7 +106,7 @@ def unknown(role: str, names: Collection[str]) -> str:
 
 
 def library(folder: Path | None = None) -> Library:
-    """The roles that are shipped, and those of the operator's own folder, which may not be there."""
+    """Return the roles that are shipped, and those of the operator's own folder, which may not be there."""
     found = {role.name: role for path in SHIPPED.glob("*.md") for role in read(path)}
     problems: list[Problem] = []
     for path in sorted(folder.glob("*.md")) if folder is not None else ():
@@ -158,7 +158,7 @@ def read(path: Path) -> tuple[Role, ...]:
 
 
 def instructions(role: Role | None, prompt: str | None) -> str:
-    """What an agent is told before the first thing that is said to it: its role's page, then its own prompt."""
+    """Return what an agent is told before the first thing that is said to it: its role's page, then its own prompt."""
     page = f'<role name="{role.name}">\n{role.page}\n</role>' if role is not None else ""
     return "\n\n".join(part for part in (page, prompt or "") if part)
 

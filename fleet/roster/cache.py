@@ -1,4 +1,4 @@
-"""The roster as it stands in its file, read again only when the file changed."""
+"""The roster as it is in its file, read again only when the file changed."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class LatestRoster:
         return self._roster.agents
 
     def entry(self, name: str) -> AgentEntry | None:
-        """What it says of an agent."""
+        """Return what it says of an agent."""
         return self._roster.get(name)
 
     def fresh_for(self, name: str) -> float:
-        """Seconds for which what was seen of an agent counts, by the last roster that could be read."""
+        """Return seconds for which what was seen of an agent counts, by the last roster that could be read."""
         return self._fresh.get(name, liveness.fresh_for(self.heartbeat_s, self.freshness_s))
 
     async def refresh(self) -> None:

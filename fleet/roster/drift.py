@@ -55,7 +55,7 @@ class RosterChange:
 
 
 def changes(agents: Iterable[RunningAgent], wanted: Mapping[str, AgentEntry]) -> list[RosterChange]:
-    """What applying a roster would do, in its order; who is no longer in it comes last.
+    """Return what applying a roster would do, in its order; who is no longer in it comes last.
 
     Args:
         agents: those of the register.
@@ -77,7 +77,7 @@ def changes(agents: Iterable[RunningAgent], wanted: Mapping[str, AgentEntry]) ->
 
 
 def runs(agent: RunningAgent) -> bool:
-    """Whether it runs, or is about to."""
+    """Return whether it runs, or is about to."""
     return agent.wanted == "running" and agent.state not in ENDED
 
 

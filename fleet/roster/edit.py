@@ -39,7 +39,7 @@ _UNSAID: tuple[object, ...] = (None, {}, (), False)
 
 
 def check_entry(entry: Mapping[str, Any], fleet: Roster | None = None) -> None:
-    """See whether these keys could stand in the file as an agent, in that fleet.
+    """See whether these keys could be in the file as an agent, in that fleet.
 
     Raises:
         RosterError: they could not; the message says what is wrong with which.
@@ -66,7 +66,7 @@ def add_agent(path: Path, entry: Mapping[str, Any], *, instead_of: str | None = 
     """Add an agent to the file, which is made if it is not there. Comments and order are kept.
 
     The file as it was stays beside it as ``roster.yaml.bak``. May take seconds for a roster of thousands. A roster with
-    nobody in it that does not say its preset becomes a minimal one, so that one agent is enough. A workspace outside
+    no one in it that does not say its preset becomes a minimal one, so that one agent is enough. A workspace outside
     the person's home is listed among those that are meant to be there.
 
     Args:
@@ -75,7 +75,7 @@ def add_agent(path: Path, entry: Mapping[str, Any], *, instead_of: str | None = 
         instead_of: an agent that is removed in the same stroke.
 
     Returns:
-        Whether it was added; False when an agent of that name stands there already, and nothing was changed.
+        Whether it was added; False when an agent of that name is there already, and nothing was changed.
 
     Raises:
         RosterError: the file, or the entry, is not valid, the fleet would break a rule, or it cannot be written. The
@@ -195,7 +195,8 @@ _FLUSH_LEFT = r"^agents:[^\n]*\n(\s*(#[^\n]*)?\n)*-"
 
 
 def _appended(text: str, path: Path, entry: Mapping[str, Any]) -> str | None:
-    """The text with an entry in lines of its own behind the last; None where the list is not written in such lines."""
+    """Return the text with an entry in lines of its own behind the last; None where the list is not written in such
+    lines."""
     document = yaml_loader.parse(path, text)
     wanted = _values(document)
     found = _lines_of(document, text, len(wanted["agents"]) - 1)
@@ -218,7 +219,7 @@ def _plain(value: Any) -> Any:
 
 
 def _if_it_says(text: str, path: Path, wanted: Mapping[str, Any]) -> str | None:
-    """The text, if it says just that."""
+    """Return the text, if it says just that."""
     try:
         found = yaml_loader.parse(path, text)
     except FileProblems:
@@ -227,9 +228,9 @@ def _if_it_says(text: str, path: Path, wanted: Mapping[str, Any]) -> str | None:
 
 
 def _lines_of(document: yaml_loader.YamlDocument, text: str, index: int) -> tuple[list[str], int, int, int] | None:
-    """All lines; where those of an entry begin and end; and how far its dash is indented.
+    """Return all lines; where those of an entry begin and end; and how far its dash is indented.
 
-    None where the entries do not stand in lines of their own.
+    None where the entries do not be in lines of their own.
     """
     starts = [document.place(("agents", each)) for each in range(len(_values(document)["agents"]))]
     lines = text.splitlines(keepends=True)
@@ -260,7 +261,8 @@ def _without(text: str, path: Path, before: Roster, name: str) -> str:
 
 
 def _cut(text: str, path: Path, index: int) -> str | None:
-    """The text without the lines of an entry; None where it does not stand in lines of its own, or others need it."""
+    """Return the text without the lines of an entry; None where it does not be in lines of its own, or others
+    need it."""
     document = yaml_loader.parse(path, text)
     found = _lines_of(document, text, index)
     if found is None:
@@ -331,7 +333,7 @@ def _read(path: Path, known_roles: Collection[str]) -> Roster:
 
 
 def _text(path: Path) -> str:
-    """What stands in the file, its line ends as they are."""
+    """Return what is in the file, its line ends as they are."""
     return path.read_bytes().decode("utf-8-sig")
 
 
@@ -359,7 +361,7 @@ def _write(path: Path, text: str, before: Roster, known_roles: Collection[str], 
 
 
 def _check(part: Path, before: Roster, known_roles: Collection[str]) -> None:
-    """A roster that broke a rule before may go on breaking it: it is mended step by step."""
+    """A roster that broke a rule before may go on breaking it: it is repaired step by step."""
     try:
         after = loader.read(part, known_roles=known_roles)
         broken = {breach.subject for breach in before.breaches}

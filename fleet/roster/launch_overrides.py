@@ -1,4 +1,4 @@
-"""What a launch stands on: what it said itself, and what the roster said when it was given. Pure.
+"""What a launch is on: what it said itself, and what the roster said when it was given. Pure.
 
 A restart takes up what the roster says by then. What the launch said itself stays, or an agent that was given another
 model for the day would lose it by being restarted. What a launch wrote into the roster, as the first one of an agent
@@ -41,7 +41,7 @@ class Basis:
 
     @classmethod
     def from_json(cls, source: Any) -> Basis | None:
-        """What `to_json` made; None where nothing is known, as of a launch by an older version."""
+        """Return what `to_json` made; None where nothing is known, as of a launch by an older version."""
         if not isinstance(source, Mapping):
             return None
         return cls(said=dict(source.get("said") or {}), roster=dict(source.get("roster") or {}))
@@ -75,7 +75,7 @@ class LaunchChange:
 
 
 def described(*sources: Common) -> dict[str, str]:
-    """What parts of a roster say about how an agent is started; later ones go before earlier ones.
+    """Return what parts of a roster say about how an agent is started; later ones go before earlier ones.
 
     What can hold a text of any length, or something private, is there as a digest.
     """
@@ -90,7 +90,7 @@ def described(*sources: Common) -> dict[str, str]:
 def changes(
     before: LaunchedAgent, after: LaunchedAgent, stood: Basis | None, stands: Basis
 ) -> tuple[LaunchChange, ...]:
-    """What a start takes up.
+    """Return what a start takes up.
 
     Args:
         before: the agent as it was launched.
@@ -111,7 +111,7 @@ def changes(
 
 
 def overruled(basis: Basis) -> dict[str, tuple[str, str]]:
-    """What a launch said itself where the roster says otherwise: both, by the field."""
+    """Return what a launch said itself where the roster says otherwise: both, by the field."""
     return {
         name: (said, basis.roster[name])
         for name, said in basis.said.items()

@@ -102,7 +102,7 @@ class Roster:
     defaults, and so for agents without an entry."""
 
     def get(self, name: str) -> AgentEntry | None:
-        """The entry of that agent."""
+        """Return the entry of that agent."""
         return next((entry for entry in self.agents if entry.name == name), None)
 
     @property
@@ -219,7 +219,7 @@ def _understood(
 
 
 def schema(known_roles: Sequence[str] = ()) -> dict[str, Any]:
-    """The JSON schema of roster.yaml, for editors that complete and check it."""
+    """Return the JSON schema of roster.yaml, for editors that complete and check it."""
     whole = RosterFile.model_json_schema()
     if known_roles:
         for block in ("RosterDefaults", "AgentEntry"):
@@ -239,7 +239,7 @@ def _entries(
     *,
     whole: bool,
 ) -> tuple[AgentEntry, ...]:
-    """Every entry that is valid, defaults filled in; the problems of the others go to the document."""
+    """Return every entry that is valid, defaults filled in; the problems of the others go to the document."""
     agents: list[AgentEntry] = []
     first: dict[str, int] = {}
     for index, each in enumerate(listed):
@@ -300,7 +300,7 @@ def _report_misfits(
 
 
 def _report_aliases(document: yaml_loader.YamlDocument, listed: Sequence[Any], agents: Sequence[AgentEntry]) -> None:
-    """Nobody is shown as somebody else."""
+    """No one is shown as someone else."""
     taken = {entry.name: entry.name for entry in agents}
     for index, each in enumerate(listed):
         alias = each.get("alias") if isinstance(each, dict) else None
@@ -337,7 +337,7 @@ def _below_the_floor(
     document: yaml_loader.YamlDocument, agents: Sequence[AgentEntry], known: Collection[str]
 ) -> list[FleetBreach]:
     found = required_roles.breaches([(entry.name, entry.role) for entry in agents])
-    # Where a role is only spelled wrongly, that is said, and not that nobody has it.
+    # Where a role is only spelled wrongly, that is said, and not that no one has it.
     missed = any(each.agent is None for each in found)
     strange = {entry.role for entry in agents if entry.role is not None} - set(known) if missed else set()
     spelled_wrongly = {f"no {closest(role, list(known))}" for role in strange}
@@ -369,7 +369,7 @@ def _strange_roles(
 
 
 def unknown_role(role: str, known: Collection[str]) -> str:
-    """What to say of a role that there is not."""
+    """Return what to say of a role that there is not."""
     return f"{roles.unknown(role, known)}; a page roles/{role}.md beside roster.yaml makes another."
 
 
@@ -422,7 +422,7 @@ def _report_skills(document: yaml_loader.YamlDocument, at: tuple[str | int, ...]
 
 
 def is_near(workspace: str, roots: Sequence[Path]) -> bool:
-    """Whether a folder lies in the person's home, or in one of the `roots`."""
+    """Return whether a folder lies in the person's home, or in one of the `roots`."""
     return any(Path(workspace).is_relative_to(root) for root in (*_homes(), *roots))
 
 
@@ -432,7 +432,8 @@ def _home(written: str) -> tuple[Path, ...]:
 
 
 def _homes() -> tuple[Path, ...]:
-    """The person's home, as it is written and as it is; the root folder where there is none, so that all is in it."""
+    """Return the person's home, as it is written and as it is; the root folder where there is none, so that all is in
+    it."""
     written = os.path.expanduser("~")
     return _home(written if os.path.isabs(written) else "/")
 
@@ -456,7 +457,7 @@ def _without_effect(document: yaml_loader.YamlDocument, raw: Mapping[str, Any], 
 
 
 def _unused_sockets(defaults: Mapping[str, Any], listed: Sequence[Any]) -> tuple[str | int, ...] | None:
-    """Where a tmux server is named first for who does not run in tmux."""
+    """Return where a tmux server is named first for who does not run in tmux."""
     hostings = [each.get("hosting") or defaults.get("hosting") or DEFAULT for each in listed]
     for index, (each, hosting) in enumerate(zip(listed, hostings, strict=True)):
         if each.get("tmux_socket") is not None and hosting != TMUX:

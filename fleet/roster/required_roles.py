@@ -1,6 +1,6 @@
 """The floor under every fleet: exactly one orchestrator, who leads, and at least one enhancer, who mends.
 
-Only rosters of the preset *minimal*, and those with nobody in them, go without. Pure.
+Only rosters of the preset *minimal*, and those with no one in them, go without. Pure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WAY_OUT = "or write `preset: minimal` at the top, for a fleet without this rule
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoleBreach:
-    """A way in which a fleet does not stand on the floor."""
+    """A way in which a fleet does not be on the floor."""
 
     subject: str
     """Which: the same for the same breach, whatever else changes."""
@@ -28,7 +28,7 @@ class RoleBreach:
 
 
 def breaches(agents: Sequence[tuple[str, str | None]]) -> list[RoleBreach]:
-    """What a fleet lacks, or has too much of.
+    """Return what a fleet lacks, or has too much of.
 
     Args:
         agents: name and role of each.

@@ -1,7 +1,7 @@
-"""What may stand in ``roster.yaml``, key by key.
+"""What may be in ``roster.yaml``, key by key.
 
 A key that is absent keeps its meaning for ever. Keys that this version reads and does nothing with yet are listed in
-`NOT_IN_EFFECT`, so that nobody takes them for working.
+`NOT_IN_EFFECT`, so that no one takes them for working.
 """
 
 from __future__ import annotations

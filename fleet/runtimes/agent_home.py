@@ -49,7 +49,7 @@ def make_folder(home: Path, name: PurePosixPath) -> None:
 
 
 def renew(home: Path, name: PurePosixPath, *, folder: bool) -> None:
-    """Put an empty file (or `folder`) in the place of whatever is called `name` below `home`.
+    """Put an empty file (or `folder`) in place of whatever is called `name` below `home`.
 
     What cannot be deleted (folders that the agent closed, or nested too deep) is put aside under another name.
 
@@ -86,7 +86,8 @@ def _remove(name: str, parent: int) -> None:
 
 
 def modified(home: Path, name: PurePosixPath) -> float | None:
-    """When the file `name` below `home` was last written, in epoch seconds; None where there is no plain file."""
+    """Return when the file `name` below `home` was last written, in epoch seconds; None where there is no plain
+    file."""
     try:
         with _folder(home, name.parent, make=False) as folder:
             found = os.stat(name.name, dir_fd=folder, follow_symlinks=False)

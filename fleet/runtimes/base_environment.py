@@ -16,7 +16,7 @@ _PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "
 
 
 def base(home: Path, environ: Mapping[str, str], folders: Sequence[Path]) -> dict[str, str]:
-    """The whole of it.
+    """Return the whole of it.
 
     Args:
         environ: where language, time zone and certificates are taken from.

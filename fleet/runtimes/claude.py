@@ -7,7 +7,7 @@ import os
 from fleet.runtimes.declaration import NO_LOGIN, NODE, OLD_NODE, Runtime, RuntimeNeeds, RuntimeRequest
 from fleet.tools import SERVER
 
-#: Tokens at which a conversation is compacted when nobody says otherwise, and beyond which the larger window is needed.
+#: Tokens at which a conversation is compacted when no one says otherwise, and beyond which the larger window is needed.
 _CONTEXT = 200_000
 #: It takes no fewer (Claude Code 2.1).
 _LEAST = 100_000

@@ -37,7 +37,7 @@ class Login:
 def login_command(
     runtime: Runtime, home: Path, *, which: Which = shutil.which, environ: Mapping[str, str] = os.environ
 ) -> Login:
-    """How to log in with a runtime so that the login ends up in `home`, a folder that is there.
+    """Return how to log in with a runtime so that the login ends up in `home`, a folder that is there.
 
     Raises:
         RuntimeMissing: it is not installed.

@@ -46,7 +46,7 @@ def refuse(workspace: Path, *, alone: bool) -> None:
 
 
 def _walk(workspace: Path) -> list[Path]:
-    """The workspace, and what is around it up to the root of its repository."""
+    """Return the workspace, and what is around it up to the root of its repository."""
     around = [workspace, *workspace.parents]
     for number, folder in enumerate(around):
         if os.path.lexists(folder / ".git"):
@@ -55,7 +55,7 @@ def _walk(workspace: Path) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> Path | None:
-    """What of a folder has opencode load a program, or may."""
+    """Return what of a folder has opencode load a program, or may."""
     own = folder / ".opencode"
     for file in (*(folder / name for name in _FILES), *(own / name for name in _FILES)):
         if _names_plugins(file):
@@ -79,7 +79,7 @@ def _in_folder(folder: Path) -> Path | None:
 
 
 def _names_plugins(file: Path) -> bool:
-    """Whether a file of configuration has the word anywhere, or cannot be looked at."""
+    """Return whether a file of configuration has the word anywhere, or cannot be looked at."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,6 +1,6 @@
 """pi, behind `pi-acp`.
 
-It asks nobody before it acts, and has no setting for that: an extension of Muster's asks (`fleet/preload/pi.mjs`).
+It asks no one before it acts, and has no setting for that: an extension of Muster's asks (`fleet/preload/pi.mjs`).
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ def prepare(
         which: finds a program on the PATH.
         environ: where language, time zone and certificates are taken from, and nothing else.
         sandboxed: whether it sees nothing of what is around its workspace.
-        password: draws a word that nobody can guess.
-        context: tokens that its conversation is bound to; None: nobody said.
+        password: draws a word that no one can guess.
+        context: tokens that its conversation is bound to; None: no one said.
         without_login: a login that its home holds from an earlier start is taken out of it.
         elsewhere: its programs are not this host's but a container's, where they are called by their names.
 
@@ -139,7 +139,7 @@ def prepare(
 
 
 def furnish(runtime: Runtime, home: Path) -> None:
-    """Make what a runtime wants to find in its home, and make anew what an agent shall not have filled."""
+    """Make what a runtime wants to find in its home, and make again what an agent shall not have filled."""
     for name in ("tmp", *runtime.folders):
         agent_home.make_folder(home, PurePosixPath(name))
     for name in (*runtime.fresh, *runtime.locked):
@@ -166,7 +166,7 @@ def found(runtime: Runtime, name: str, which: Which) -> program_lookup.Program:
 
 
 def _named(runtime: Runtime, name: str, which: Which) -> program_lookup.Program:
-    """A program that is there, or is not, in a container.
+    """Return a program that is there, or is not, in a container.
 
     Raises:
         RuntimeMissing: it is Muster's own, and so it is not.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fleet.sandbox.profiles import Shown
 
-#: Below these nobody works, and they are never shown as a whole.
+#: Below these no one works, and they are never shown as a whole.
 _NOT_BELOW = (*SYSTEM, *map(Path, ("/etc", "/proc", "/sys", "/dev", "/run", "/boot")))
 #: Nothing of these is shown: processes, devices, and the sockets of whatever else runs here.
 _NEVER_SHOWN = tuple(map(Path, ("/proc", "/sys", "/dev", "/run", "/boot")))

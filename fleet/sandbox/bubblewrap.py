@@ -64,7 +64,7 @@ _ALONE = ("--unshare-net",)
 def isolated(
     program: str, mounts: Sequence[Mount], *, root: bool, scratch_bytes: int | None, network: bool = True
 ) -> tuple[str, ...]:
-    """The command line up to what is to be run inside.
+    """Return the command line up to what is to be run inside.
 
     Whatever is in memory and not bounded (the root itself, /dev) cannot be written in.
 
@@ -109,8 +109,8 @@ def command_line(
     scratch_bytes: int | None,
     network: bool = True,
 ) -> tuple[str, ...]:
-    """The whole command line. Later mounts lie over earlier ones: what is hidden over what is shown, and over it what
-    the agent may write in; and over its home the parts of it that it may not."""
+    """Return the whole command line. Later mounts lie over earlier ones: what is hidden over what is shown, and over it
+    what the agent may write in; and over its home the parts of it that it may not."""
     shown = [Mount("readonly", path) for path in readonly]
     covered = [Mount("empty", folder) for folder in hidden if any(folder.is_relative_to(path) for path in readonly)]
     mounts = (*system, *shown, *covered, *further, workspace, home, *locked)

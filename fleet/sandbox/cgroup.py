@@ -22,7 +22,7 @@ _MARKS = ("user.delegate", "trusted.delegate")
 
 
 def delegated(root: str, membership: str, mark: "Callable[[str, str], bytes]" = os.getxattr) -> str | None:
-    """The delegated group that a process is in, or None.
+    """Return the delegated group that a process is in, or None.
 
     Args:
         root: where control groups are mounted.

@@ -47,7 +47,7 @@ def wrap(
     profile: SandboxProfile = BUILT_IN[DEFAULT],
     way: EgressGrant | None = None,
 ) -> tuple[str, ...]:
-    """The command line that runs a runtime in its sandbox. The workspace has the same path inside as outside.
+    """Return the command line that runs a runtime in its sandbox. The workspace has the same path inside as outside.
 
     Args:
         prepared: the runtime.
@@ -68,7 +68,7 @@ def wrap(
 
 
 def engine_of(profile: SandboxProfile) -> tuple[Engine, str]:
-    """What makes the containers of a profile, and where its program is; podman where both are there.
+    """Return what makes the containers of a profile, and where its program is; podman where both are there.
 
     Raises:
         RuntimeMissing: it is not installed.
@@ -86,7 +86,8 @@ def engine_of(profile: SandboxProfile) -> tuple[Engine, str]:
 
 
 def removal(profile: SandboxProfile, home: Path, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """The command line that ends what a sandbox may leave running when its processes are killed; empty: nothing is.
+    """Return the command line that ends what a sandbox may leave running when its processes are killed; empty: nothing
+    is.
 
     Args:
         profile: what kind of sandbox.
@@ -141,7 +142,7 @@ def _container(
 
 
 def interpreter(profile: SandboxProfile) -> str:
-    """The Python interpreter in a sandbox."""
+    """Return the Python interpreter in a sandbox."""
     return str(_interpreter()) if profile.programs_of_host else container.INTERPRETER
 
 
@@ -154,8 +155,8 @@ def contained(
     mounts: Sequence[Mount],
     workspace: Path,
 ) -> tuple[str, ...]:
-    """The command line that runs Python with these arguments in a container; where the host's programs are seen in it,
-    the folder that is its root is made ready.
+    """Return the command line that runs Python with these arguments in a container; where the host's programs are seen
+    in it, the folder that is its root is made ready.
 
     Args:
         profile: a container's.
@@ -257,7 +258,7 @@ def scratch_bytes(program: str, memory: int | None = None) -> int | None:
 
 @functools.cache
 def sizes_tmpfs(program: str) -> bool:
-    """Whether this bubblewrap knows ``--size`` and may use it: version 0.8 on, where it is not set-user-ID."""
+    """Return whether this bubblewrap knows ``--size`` and may use it: version 0.8 on, where it is not set-user-ID."""
     try:
         if os.stat(program).st_mode & stat.S_ISUID:
             return False
@@ -274,7 +275,7 @@ def _machine_bytes() -> int:
 
 
 def closing(python: str | None = None) -> tuple[str, ...]:
-    """What closes calls of the kernel, and becomes the rest of the command line.
+    """Return what closes calls of the kernel, and becomes the rest of the command line.
 
     Args:
         python: the interpreter in a container, whose first process is safe by itself; None: this one, in bubblewrap.
@@ -285,7 +286,8 @@ def closing(python: str | None = None) -> tuple[str, ...]:
 
 
 def _relay(profile: SandboxProfile, way: EgressGrant | None) -> tuple[str, ...]:
-    """What becomes the runtime, and leaves its way out behind; empty where there is none, and no limits either."""
+    """Return what becomes the runtime, and leaves its way out behind; empty where there is none, and no limits
+    either."""
     bounds = process_limits.words(profile.memory, profile.pids, release=os.uname().release)
     if way is None and not bounds:
         return ()
@@ -294,14 +296,14 @@ def _relay(profile: SandboxProfile, way: EgressGrant | None) -> tuple[str, ...]:
 
 
 def _bounded(profile: SandboxProfile) -> tuple[str, ...]:
-    """What runs a sandbox within bounds for all of it; empty where it has none."""
+    """Return what runs a sandbox within bounds for all of it; empty where it has none."""
     named = (("memory", profile.memory), ("pids", profile.pids))
     words = [f"{name}={value}" for name, value in named if value is not None]
     return (str(_interpreter()), "-I", "-S", str(_CGROUP), *words, "--") if words else ()
 
 
 def _of_way(way: EgressGrant | None) -> tuple[Path, ...]:
-    """What of the way is seen inside: the socket's folder, since the socket may be made anew, and certificates.
+    """Return what of the way is seen inside: the socket's folder, since the socket may be made again, and certificates.
 
     Raises:
         FleetError: the folder is not there.
@@ -317,7 +319,7 @@ def _of_way(way: EgressGrant | None) -> tuple[Path, ...]:
 
 
 def first_programs() -> tuple[Path, ...]:
-    """What a sandbox must show for the first process to run."""
+    """Return what a sandbox must show for the first process to run."""
     of_the_system = any(_interpreter().is_relative_to(folder) for folder in program_lookup.SYSTEM)
     return (*(() if of_the_system else program_lookup.python_paths()), _CLOSING, RELAY)
 
@@ -327,7 +329,8 @@ def _interpreter() -> Path:
 
 
 def _locked(paths: Sequence[Path], home: Path) -> list[Mount]:
-    """Each part unchangeable, and its folders mounted on themselves: what is mounted cannot be moved out of the way."""
+    """Return each part unchangeable, and its folders mounted on themselves: what is mounted cannot be moved out of the
+    way."""
     folders = dict.fromkeys(
         folder for path in paths for folder in reversed(path.parents) if folder != home and folder.is_relative_to(home)
     )

@@ -60,7 +60,7 @@ _IMAGE: Final = re.compile(r"[a-z0-9]([\w./:@-]{0,498}\w)?")
 
 
 def flags(written: Sequence[str]) -> tuple[str, ...]:
-    """The flags of a profile, a word each: ``--runtime runc`` in two words becomes ``--runtime=runc``.
+    """Return the flags of a profile, a word each: ``--runtime runc`` in two words becomes ``--runtime=runc``.
 
     Raises:
         ValueError: one of them might undo the isolation, or is none.
@@ -101,7 +101,7 @@ def check_image(name: str) -> None:
 
 
 def name(folder: Path) -> str:
-    """How an agent's container is called.
+    """Return how an agent's container is called.
 
     Args:
         folder: its private folder, which bears its name, and by which those of several installations are told apart.
@@ -111,7 +111,7 @@ def name(folder: Path) -> str:
 
 
 def finding(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the engine's client.
+    """Return the environment of the engine's client.
 
     Raises:
         FleetError: it leads to another machine, on which the workspace is not.
@@ -143,7 +143,7 @@ def command_line(
     scratch_bytes: int,
     flags: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """The whole command line. Later mounts lie over earlier ones.
+    """Return the whole command line. Later mounts lie over earlier ones.
 
     Args:
         engine: which of the two.
@@ -194,7 +194,7 @@ def command_line(
 
 
 def isolation(engine: Engine) -> tuple[str, ...]:
-    """What holds for every container."""
+    """Return what holds for every container."""
     both = (
         "--network=none",
         "--cap-drop=ALL",
@@ -224,14 +224,15 @@ def isolation(engine: Engine) -> tuple[str, ...]:
 
 
 def removal(engine: Engine, program: str, called: str, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The command line that ends a container with all that runs in it, and removes it; whether or not there is one."""
+    """Return the command line that ends a container with all that runs in it, and removes it; whether or not there is
+    one."""
     ignoring = ("--ignore",) if engine == "podman" else ()
     variables = (f"{key}={value}" for key, value in environment.items())
     return ("/usr/bin/env", "-i", *variables, program, "rm", "--force", "--volumes", *ignoring, called)
 
 
 def explain(complaint: str, engine: Engine, image: str) -> str:
-    """Why a container could not be made, from what the engine said of it."""
+    """Return why a container could not be made, from what the engine said of it."""
     lines = [line for line in complaint.strip().splitlines() if line.strip()]
     said = "".join(sign for sign in lines[-1] if sign.isprintable())[:300] if lines else "it gave no reason"
     low = complaint.lower()

@@ -26,7 +26,7 @@ _GRACE_S = 5.0
 
 
 def environment(variables: "dict[str, str]") -> "dict[str, str]":
-    """The agent's own, out of the container's."""
+    """Return the agent's own, out of the container's."""
     found = json.loads(variables[_ENVIRONMENT])
     return {str(name): str(value) for name, value in found.items()}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Where the relay listens, in the network of the sandbox, which is the sandbox's alone.
 PORT: Final = 47801
 INSIDE: Final = f"http://127.0.0.1:{PORT}"
-#: What stands below a way's address for each provider, as its own clients want their base URL.
+#: What is below a way's address for each provider, as its own clients want their base URL.
 BASES: Final[Mapping[str, str]] = {"anthropic": "/anthropic", "openai": "/openai/v1"}
 #: In an agent's folder; outside of what it sees.
 TURN_FILE: Final = "turn.json"
@@ -90,7 +90,7 @@ OpenWay: TypeAlias = Callable[[WayAsked], Awaitable[EgressGrant]]
 
 
 def base_url(way: EgressGrant, provider: str) -> str:
-    """The base URL of a provider's API by this way, as the provider's own clients want it."""
+    """Return the base URL of a provider's API by this way, as the provider's own clients want it."""
     return f"{INSIDE if way.socket is not None else way.url}{BASES[provider]}"
 
 

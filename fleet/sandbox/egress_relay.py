@@ -21,10 +21,10 @@ _BLOCK = 1 << 16
 #: Connections at a time; further ones wait to be accepted.
 _CONNECTIONS = 1024
 _BACKLOG = 256
-#: A connection waits so long for somebody to listen on the socket, who may just be coming back.
+#: A connection waits so long for someone to listen on the socket, who may just be coming back.
 _PATIENCE_S = 15.0
 _AGAIN_S = 0.1
-#: Nobody listens, is there, or has room at this instant.
+#: No one listens, is there, or has room at this instant.
 _SOON = (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
 
 CLIENT, EGRESS = 0, 1
@@ -199,7 +199,7 @@ class Relay:
 
 
 def listeners(port: int) -> list[socket.socket]:
-    """Both loopback addresses, the second one where there is such a thing."""
+    """Return both loopback addresses, the second one where there is such a thing."""
     found = []
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
@@ -216,7 +216,7 @@ def listeners(port: int) -> list[socket.socket]:
 
 
 def leave_behind(path: str, found: list[socket.socket]) -> None:
-    """Carry on in a process of its own, which nobody waits for and which holds none of the streams."""
+    """Carry on in a process of its own, which no one waits for and which holds none of the streams."""
     child = os.fork()
     if child:
         os.waitpid(child, 0)

@@ -22,7 +22,7 @@ _COUNTED_APART: Final = (5, 14)
 
 
 def words(memory: int | None, pids: int | None, *, release: str) -> tuple[str, ...]:
-    """The limits as `fleet.sandbox.egress_relay` takes them.
+    """Return the limits as `fleet.sandbox.egress_relay` takes them.
 
     Args:
         memory: bytes.

@@ -110,7 +110,7 @@ class SandboxProfile(_Profile):
 
 
 def merged(written: Mapping[str, WrittenProfile]) -> dict[str, SandboxProfile]:
-    """All profiles that there are: those that are written, and the built-in ones.
+    """Return all profiles that there are: those that are written, and the built-in ones.
 
     A built-in one may be written too, and so be given routes and limits; it keeps its kind.
 
@@ -152,7 +152,7 @@ def mount(text: str) -> Shown:
 
 
 def unknown(name: str, profiles: Iterable[str]) -> str:
-    """What to say of a profile that there is not."""
+    """Return what to say of a profile that there is not."""
     known = sorted(profiles)
     return f"No sandbox is called {name[:60]!r}; there are {', '.join(known)}.{suggestion(name, known)}"
 
@@ -206,7 +206,7 @@ def _image(name: str | None) -> None:
 
 
 def _order(name: str, every: Mapping[str, WrittenProfile]) -> tuple[str, ...]:
-    """The profiles that one is merged from, the least specific first."""
+    """Return the profiles that one is merged from, the least specific first."""
     order: list[str] = []
 
     def visit(at: str, way: tuple[str, ...]) -> None:
@@ -249,7 +249,7 @@ def _merge(name: str, order: tuple[str, ...], every: Mapping[str, WrittenProfile
 
 
 def _fitting(profile: SandboxProfile) -> SandboxProfile:
-    """What does not go with its kind is refused, since it would only seem to hold."""
+    """Return what does not go with its kind is refused, since it would only seem to hold."""
     if profile.kind != "container":
         for key in ("image", "flags", "engine"):
             if getattr(profile, key):

@@ -174,7 +174,8 @@ def part() -> None:
 
 
 def may_part() -> bool:
-    """Whether that can be. It is tried by another: who is in such a namespace cannot come back, nor go on as nobody."""
+    """Return whether that can be. It is tried by another: who is in such a namespace cannot come back, nor go on as no
+    one."""
     child = os.fork()
     if child == 0:
         try:

@@ -66,7 +66,7 @@ def available() -> Availability:
 
 
 def bounds_files_in_memory() -> bool:
-    """Whether bubblewrap can bound what agents keep in memory as files; True where it is not installed."""
+    """Return whether bubblewrap can bound what agents keep in memory as files; True where it is not installed."""
     program = shutil.which("bwrap")
     return program is None or command_wrapper.sizes_tmpfs(program)
 
@@ -104,7 +104,7 @@ def container_available(profile: SandboxProfile) -> Availability:
 
 
 def explain(complaint: str, settings: dict[str, str]) -> str:
-    """Why bubblewrap does not work here, from what it said and the kernel's settings."""
+    """Return why bubblewrap does not work here, from what it said and the kernel's settings."""
     said = complaint.strip().splitlines()[-1] if complaint.strip() else "it gave no reason"
     head = f"bubblewrap is installed but does not work here ({said})."
     if settings.get("user/max_user_namespaces") == "0":
@@ -126,7 +126,7 @@ def choose(
     availability: Availability | None = None,
     known: Mapping[str, SandboxProfile] = profiles.BUILT_IN,
 ) -> SandboxProfile:
-    """The sandbox for an agent: the profile that was asked for, else bubblewrap. Never none without being asked.
+    """Return the sandbox for an agent: the profile that was asked for, else bubblewrap. Never none without being asked.
 
     Args:
         requested: the profile's name.

@@ -1,5 +1,5 @@
 """The part of the host's system that every sandbox shows, read-only: programs, libraries and what names and
-certificates need. No keys, no shadow, nobody's home, none of the host's sockets."""
+certificates need. No keys, no shadow, no one's home, none of the host's sockets."""
 
 from __future__ import annotations
 
@@ -62,8 +62,9 @@ _OF_ROOT = (
 
 
 def kernel() -> tuple[Mount, ...]:
-    """What has to lie over a sandbox's own /proc when root runs it: its files go by who somebody is to the kernel,
-    which namespaces do not change. Nothing for others: with it, their agents could mount none for their own commands.
+    """Return what has to lie over a sandbox's own /proc when root runs it: its files go by who someone is to the
+    kernel, which namespaces do not change. Nothing for others: with it, their agents could mount none for their own
+    commands.
     """
     if os.geteuid() != 0:
         return ()
@@ -74,7 +75,7 @@ def kernel() -> tuple[Mount, ...]:
 
 
 def system(root: Path = Path("/")) -> tuple[Mount, ...]:
-    """What of the host's system there is to show."""
+    """Return what of the host's system there is to show."""
     return tuple(_mounts(root))
 
 

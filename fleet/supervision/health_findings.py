@@ -139,12 +139,12 @@ class Found:
     roster_unknown: bool = False
 
     def is_undecided(self, kind: str, agent: str | None) -> bool:
-        """Whether a finding of earlier may still hold although it was not made again."""
+        """Return whether a finding of earlier may still hold although it was not made again."""
         return agent in self.unseen or (self.roster_unknown and kind in OF_THE_ROSTER)
 
 
 def found_in(view: FleetView, limits: HealthThresholds) -> Found:
-    """What is wrong in what was seen."""
+    """Return what is wrong in what was seen."""
     findings: list[HealthFinding] = []
     for agent in view.agents:
         findings.extend(_of_agent(agent, view.at, limits))
@@ -174,7 +174,7 @@ def _of_agent(agent: Sighting, now: float, limits: HealthThresholds) -> Iterable
     if state == "unknown":
         age = agent.liveness.evidence_age_s
         since = now - age if age is not None else None
-        # Nobody has looked yet, or it was gone a moment ago and is about to be called failed.
+        # No one has looked yet, or it was gone a moment ago and is about to be called failed.
         passing = evidence in {"none", "journal"}
         yield HealthFinding(kind="silent", agent=agent.name, cause=_cause(agent), since=since, passing=passing)
     elif agent.wanted == "running" and agent.fell_for is not None and state in {"failed", "stopped", "starting"}:
@@ -192,7 +192,7 @@ def _of_agent(agent: Sighting, now: float, limits: HealthThresholds) -> Iterable
 
 
 def _erring(agent: Sighting) -> Iterable[HealthFinding]:
-    """One whose last turn failed. It says so in its thread; when many say the same, that is one thing."""
+    """Yield one whose last turn failed. It says so in its thread; when many say the same, that is one thing."""
     if agent.erred_at is not None and agent.liveness.healthy:
         cause = alike(agent.erred_for, agent.name)
         yield HealthFinding(kind="erring", agent=agent.name, cause=cause, since=agent.erred_at, quiet=True)
@@ -212,7 +212,10 @@ def _expiring(view: FleetView, limits: HealthThresholds) -> Iterable[HealthFindi
 
 
 def _drift(agents: Iterable[Sighting], rostered: Collection[str], workers: Collection[str]) -> Iterable[HealthFinding]:
-    """Where roster and reality differ. Whom somebody stopped is in the roster and does not run: that is no drift."""
+    """Yield where roster and reality differ.
+
+    Whom someone stopped is in the roster and does not run: that is no drift.
+    """
     known = set()
     for agent in agents:
         known.add(agent.name)
@@ -233,7 +236,8 @@ _SPAN = re.compile(r"\s+for \d+ (s|min|h|d)\b")
 
 
 def alike(detail: str, agent: str) -> str:
-    """The first line of `detail` without what differs from agent to agent: its name, numbers, ids, lengths of time."""
+    """Return the first line of `detail` without what differs from agent to agent: its name, numbers, ids, lengths of
+    time."""
     line = detail.strip().partition("\n")[0].strip()
     line = _SPAN.sub("", line)
     line = _WORD.sub(lambda word: "…" if word[0] == agent else word[0], line)

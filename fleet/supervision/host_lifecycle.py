@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fleet.hosting import Hosting
     from fleet.journal.events import JournalEntry
 
-#: In an agent's folder: it was ended on purpose while nobody could write that into the register.
+#: In an agent's folder: it was ended on purpose while no one could write that into the register.
 STAY_DOWN: Final = "stay-down"
 _LOG_TAIL: Final = 4000
 _ASK_AGAIN_S: Final = 0.05
@@ -41,7 +41,7 @@ _DIE_S: Final = 5.0
 _DEATH_PAUSE_S: Final = 0.005
 #: An agent host has so long to leave whoever started it.
 _DETACH_S: Final = 30.0
-#: When nobody waits for a start any more, the agent host has so long to take its lock.
+#: When no one waits for a start any more, the agent host has so long to take its lock.
 _SETTLE_S: Final = 5.0
 
 
@@ -59,7 +59,7 @@ class SpawnFailed(FleetError):
 
 
 class SpawnBarred(SpawnFailed):
-    """It is not started before somebody does what the message says, however often that is tried."""
+    """It is not started before someone does what the message says, however often that is tried."""
 
 
 class HostNotReady(SpawnFailed):
@@ -69,7 +69,7 @@ class HostNotReady(SpawnFailed):
 async def spawn(spec: AgentSpec, *, timeout_s: float = 60.0) -> int:
     """Start a detached agent host and return its process id once it answers.
 
-    It belongs to nobody: whoever started it may end, and neither waits for it nor takes it along. A cancelled start is
+    It belongs to no one: whoever started it may end, and neither waits for it nor takes it along. A cancelled start is
     either done, and the agent host holds its lock, or undone, and no process is left of it.
 
     Raises:
@@ -102,7 +102,7 @@ def _bear(spec: AgentSpec, folder: Path, place: Hosting) -> int:
 
 
 async def _greeted(spec: AgentSpec, folder: Path, place: Hosting, group: int, timeout_s: float) -> int:
-    """The process id of the agent host of this launch, once it says hello."""
+    """Return the process id of the agent host of this launch, once it says hello."""
     try:
         async with asyncio.timeout(timeout_s):
             gone, look_at = False, time.monotonic()
@@ -126,7 +126,7 @@ async def _greeted(spec: AgentSpec, folder: Path, place: Hosting, group: int, ti
 
 
 async def _hello(spec: AgentSpec) -> int | None:
-    """The process id of the agent host that answers; None when none does."""
+    """Return the process id of the agent host that answers; None when none does."""
     try:
         async with await AgentLink.connect(spec.socket) as link:
             hello = link.hello
@@ -138,7 +138,8 @@ async def _hello(spec: AgentSpec) -> int | None:
 
 
 def _came_and_went(spec: AgentSpec, folder: Path, place: Hosting) -> int:
-    """The process id of an agent host that is gone again: where its journal says why, that is as good as an answer."""
+    """Return the process id of an agent host that is gone again: where its journal says why, that is as good as an
+    answer."""
     pid = _closed_in_order(folder, spec.launch_id)
     if pid is None:
         with contextlib.suppress(hosting.NotHosted):
@@ -148,7 +149,7 @@ def _came_and_went(spec: AgentSpec, folder: Path, place: Hosting) -> int:
 
 
 async def _settle(birth: asyncio.Task[int], folder: Path, place: Hosting) -> None:
-    """See a start that nobody waits for any more to one of its ends."""
+    """See a start that no one waits for any more to one of its ends."""
     with contextlib.suppress(FleetError, OSError):
         await asyncio.to_thread(_lock_or_nothing, await birth, folder, place)
 
@@ -172,12 +173,12 @@ async def _to_the_end(task: asyncio.Task[None]) -> None:
 
 
 def _lives(group: int, folder: Path) -> bool:
-    """Whether the agent host that was started as this process group has its lock, or is on its way to it."""
+    """Return whether the agent host that was started as this process group has its lock, or is on its way to it."""
     return is_running(folder) or bool(_newborn(group, folder))
 
 
 def _newborn(group: int, folder: Path) -> list[int]:
-    """The processes of an agent host that was just started; they carry no marker, and may have no lock yet."""
+    """Return the processes of an agent host that was just started; they carry no marker, and may have no lock yet."""
     return process_sweep.of_group(group, with_argument=str(folder / SPEC))
 
 
@@ -197,12 +198,12 @@ def _end_newborn(group: int, folder: Path, place: Hosting) -> None:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether the agent of this folder has an agent host, by its lock."""
+    """Return whether the agent of this folder has an agent host, by its lock."""
     return host_lock.holder(folder) is not None
 
 
 async def find(places: Iterable[tuple[Path, Path]]) -> list[RunningHost]:
-    """The agent hosts that hold their lock and answer, among these pairs of folder and socket."""
+    """Return the agent hosts that hold their lock and answer, among these pairs of folder and socket."""
     found = []
     for folder, socket in places:
         if not is_running(folder):
@@ -214,7 +215,7 @@ async def find(places: Iterable[tuple[Path, Path]]) -> list[RunningHost]:
 
 
 def last_words(folder: Path) -> str:
-    """Why an agent host is gone, as far as it could still say: from its journal, or else from its log."""
+    """Return why an agent host is gone, as far as it could still say: from its journal, or else from its log."""
     closing = ""
     for entry in reversed(reader.read_last(folder, 50)):
         match entry.event:
@@ -230,14 +231,14 @@ def last_words(folder: Path) -> str:
 
 
 def stay_down(folder: Path) -> None:
-    """Have nobody start the agent by itself, whatever the register says. Its next launch or restart ends that."""
+    """Have no one start the agent by itself, whatever the register says. Its next launch or restart ends that."""
     # Where the disk takes no file the agent is ended all the same.
     with contextlib.suppress(OSError):
         os.close(os.open(folder / STAY_DOWN, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
 
 
 def stays_down(folder: Path) -> bool:
-    """Whether the agent was ended on purpose while nobody could write that into the register."""
+    """Return whether the agent was ended on purpose while no one could write that into the register."""
     return (folder / STAY_DOWN).exists()
 
 
@@ -274,7 +275,7 @@ async def kill(folder: Path) -> int:
 
 
 def kill_now(folder: Path) -> int:
-    """What `kill` does, while the caller waits."""
+    """Return what `kill` does, while the caller waits."""
     (folder / WANTED).unlink(missing_ok=True)
     deadline = time.monotonic() + _DIE_S
     killed = set()
@@ -292,26 +293,26 @@ def kill_now(folder: Path) -> int:
 
 
 def _place(folder: Path) -> Hosting | None:
-    """What the agent host of this folder was started in last; None where that is not known."""
+    """Return what the agent host of this folder was started in last; None where that is not known."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         return hosting.of(AgentSpec.read(folder / SPEC))
     return None
 
 
 def _removal(folder: Path) -> tuple[str, ...]:
-    """What ends the sandbox that the agent of this folder had last."""
+    """Return what ends the sandbox that the agent of this folder had last."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         return AgentSpec.read(folder / SPEC).removal
     return ()
 
 
 def tail(folder: Path, count: int) -> list[JournalEntry]:
-    """The last entries of the agent's journal, whether its host runs or not."""
+    """Return the last entries of the agent's journal, whether its host runs or not."""
     return reader.read_last(folder, count)
 
 
 def _markers(folder: Path) -> set[str]:
-    """The markers that the agent's launches had."""
+    """Return the markers that the agent's launches had."""
     for incarnation in reversed(reader.incarnations(folder)):
         for entry in reader.read(folder, JournalPosition(incarnation, 0), 1):
             if isinstance(entry.event, Opened):
@@ -321,7 +322,7 @@ def _markers(folder: Path) -> set[str]:
 
 
 def _closed_in_order(folder: Path, launch_id: str) -> int | None:
-    """The process id of a launch that is over in good order."""
+    """Return the process id of a launch that is over in good order."""
     for incarnation in reversed(reader.incarnations(folder)):
         entries = reader.read(folder, JournalPosition(incarnation, 0), 1)
         if not entries or not isinstance(entries[0].event, Opened):

@@ -50,7 +50,7 @@ def hold(folder: Path) -> int:
 
 
 def holder(folder: Path) -> int | None:
-    """The process id that the holder wrote into the lock; None when nobody holds it, 0 when it is not known."""
+    """Return the process id that the holder wrote into the lock; None when no one holds it, 0 when it is not known."""
     try:
         fd = os.open(folder / NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -44,19 +44,19 @@ class Liveness:
 
 
 def fresh_for(heartbeat_s: float, freshness_s: float | None = None) -> float:
-    """Seconds for which what was seen of an agent counts, by its heartbeat and by what was asked for."""
+    """Return seconds for which what was seen of an agent counts, by its heartbeat and by what was asked for."""
     if freshness_s is None:
         return max(FRESH_S, _BEATS * heartbeat_s)
     return max(freshness_s, _FEWEST_BEATS * heartbeat_s)
 
 
 def questioned_after(fresh_s: float) -> float:
-    """Seconds without a word after which an agent host is asked: a heartbeat should have come."""
+    """Return seconds without a word after which an agent host is asked: a heartbeat should have come."""
     return fresh_s * _UNQUESTIONED + fresh_s * _PATIENCE / 3
 
 
 def patience(fresh_s: float) -> float:
-    """Seconds that it has to answer then."""
+    """Return seconds that it has to answer then."""
     return fresh_s * _PATIENCE
 
 
@@ -85,12 +85,12 @@ def judge(
     unanswered_at: float | None = None,
     fresh_s: float = FRESH_S,
 ) -> Liveness:
-    """What may be said of an agent.
+    """Return what may be said of an agent.
 
     Args:
         status: the last status of its agent host, None when there is none since the link was lost.
         seen_at: when that status came; when there is none, when the last one did.
-        host_runs: whether the agent host holds its lock; None when nobody has looked yet.
+        host_runs: whether the agent host holds its lock; None when no one has looked yet.
         last_state: what the agent's journal said last.
         last_change: when it said so.
         closed_at: when it said that the agent host is about to end; None when it goes on, as far as it says.
@@ -118,7 +118,7 @@ def judge(
 
 
 def _of_runtime(status: HostStatus, now: float, heard: float, fresh_s: float) -> Liveness:
-    """The agent host answers; whether its runtime does is the question."""
+    """Return the agent host answers; whether its runtime does is the question."""
     if status.runtime_pid is None:
         return _unknown("process", heard, "the runtime's process is gone")
     if status.pinged_at is None:
@@ -143,7 +143,7 @@ def _of_runtime(status: HostStatus, now: float, heard: float, fresh_s: float) ->
 
 
 def _silence(status: HostStatus, now: float, fresh_s: float) -> str | None:
-    """A turn in which nothing happens: no proof of anything, but worth a word."""
+    """Return a turn in which nothing happens: no proof of anything, but worth a word."""
     if status.state != "working":
         return None
     since = status.event_at or status.turn_started_at
@@ -156,7 +156,8 @@ def _ending(status: HostStatus) -> str | None:
 
 
 def _ending_host(last_state: str, changed: float | None, closed: float, fresh_s: float) -> Liveness:
-    """The agent host said its last word, by which its runtime is gone, and takes a moment longer to be gone itself."""
+    """Return the agent host said its last word, by which its runtime is gone, and takes a moment longer to be gone
+    itself."""
     if closed <= fresh_s:
         return _gone(last_state, changed)
     return _unknown("process", closed, f"the agent host said its last word {_span(closed)} ago, and is still there")

@@ -44,7 +44,7 @@ class ProcessEntry:
     """The process group."""
 
     def is_called(self, names: Iterable[str]) -> bool:
-        """Whether its name, or the name of its program or script, is among `names`."""
+        """Return whether its name, or the name of its program or script, is among `names`."""
         called = {self.name}
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")[:2]
@@ -53,7 +53,7 @@ class ProcessEntry:
 
 
 def survivors(marker: str) -> list[int]:
-    """The processes that carry the marker and are not dead; as root of all users, else of one's own."""
+    """Return the processes that carry the marker and are not dead; as root of all users, else of one's own."""
     if not marker:
         return []
     wanted = f"{VARIABLE}={marker}".encode()
@@ -76,7 +76,7 @@ def name_of(pid: int) -> str:
 
 
 def markers() -> frozenset[str]:
-    """The markers that processes carry; of those of other users only root is told.
+    """Return the markers that processes carry; of those of other users only root is told.
 
     Two looks, since a process is not seen in the instant in which it becomes another program.
     """
@@ -92,7 +92,7 @@ def markers() -> frozenset[str]:
 
 
 def descendants(pid: int) -> list[ProcessEntry]:
-    """All processes below `pid`."""
+    """Return all processes below `pid`."""
     by_parent: dict[int, list[ProcessEntry]] = {}
     for process in _processes():
         by_parent.setdefault(process.parent, []).append(process)
@@ -106,12 +106,12 @@ def descendants(pid: int) -> list[ProcessEntry]:
 
 
 def children(pid: int) -> list[ProcessEntry]:
-    """The processes whose parent is `pid`, the dead ones that nobody collected included."""
+    """Return the processes whose parent is `pid`, the dead ones that no one collected included."""
     return [process for process in _processes() if process.parent == pid]
 
 
 def of_group(group: int, *, with_argument: str) -> list[int]:
-    """The living processes of a process group on whose command line `with_argument` stands."""
+    """Return the living processes of a process group on whose command line `with_argument` stands."""
     argument = os.fsencode(with_argument)
     found = []
     for process in _processes():
@@ -175,7 +175,7 @@ def _look(pid: int) -> ProcessEntry | None:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # The name stands in parentheses and may itself hold any character.
+    # The name is in parentheses and may itself hold any character.
     head, _, rest = stat.rpartition(")")
     fields = rest.split()
     if len(fields) < 3:

@@ -2,7 +2,7 @@
 
 Each try waits twice as long as the one before. An agent that falls again and again in a short time is given up, and one
 that only a person can bring up is not tried at all. A run that lasted makes good what was before it, and a fall that is
-the machine's (it was started anew) counts for nothing.
+the machine's (it was restarted) counts for nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TOO_OFTEN: Final = "too often"
 FOR_A_PERSON: Final = "for a person"
 
-#: Behind the id of the launch that somebody asked for, in the ids of Muster's own tries.
+#: Behind the id of the launch that someone asked for, in the ids of Muster's own tries.
 _TRY: Final = re.compile(r"(?P<launch>.*)~(?P<number>\d{1,9})", re.DOTALL)
 #: What an agent host says of a runtime that cannot be started as it is.
 _NOT_STARTABLE: Final = re.compile(r"cannot be started: |so \S+ cannot be started in it")
@@ -83,7 +83,7 @@ _DEFAULT: Final = RestartLimits()
 
 
 def after(record: RestartRecord, fall: Fall, limits: RestartLimits = _DEFAULT) -> RestartRecord:
-    """What follows from a fall; nothing new from one that was dealt with."""
+    """Return what follows from a fall; nothing new from one that was dealt with."""
     if fall.of == record.of:
         return record
     if fall.for_a_person:
@@ -100,25 +100,25 @@ def after(record: RestartRecord, fall: Fall, limits: RestartLimits = _DEFAULT) -
 
 
 def pause(row: int, limits: RestartLimits = _DEFAULT) -> float:
-    """Seconds before the next try, after so many falls in a row."""
+    """Return seconds before the next try, after so many falls in a row."""
     return min(limits.first * 2.0 ** min(row - 1, 60), limits.longest)
 
 
 def due(record: RestartRecord, now: float, limits: RestartLimits = _DEFAULT) -> float | None:
-    """When it is tried again; None: it is not. A clock that was put back makes nobody wait longer than was said."""
+    """Return when it is tried again, or None. A clock that is set back never makes the wait longer than announced."""
     return None if record.try_at is None else min(record.try_at, now + pause(record.row, limits))
 
 
 def tried(record: RestartRecord) -> RestartRecord:
-    """What is kept once it is tried again."""
+    """Return what is kept once it is tried again."""
     return replace(record, try_at=None)
 
 
 def is_over(record: RestartRecord, now: float, limits: RestartLimits = _DEFAULT) -> bool:
-    """Whether an agent that was given up may be started anew when the whole fleet is.
+    """Return whether an agent that was given up may be restarted when the whole fleet is.
 
     Falls in a short time stay counted however often Muster itself is started meanwhile; what a person had to mend may
-    be mended.
+    be repaired.
     """
     return record.ended == FOR_A_PERSON or (record.ended == TOO_OFTEN and not _recent(record, now, limits))
 
@@ -129,19 +129,19 @@ def _recent(record: RestartRecord, now: float, limits: RestartLimits) -> tuple[f
 
 
 def try_id(launch_id: str) -> str:
-    """The id of the next try of a launch. The one that somebody asked for stays recognizable in it."""
+    """Return the id of the next try of a launch. The one that someone asked for stays recognizable in it."""
     match = _TRY.fullmatch(launch_id)
     return f"{match['launch']}~{int(match['number']) + 1}" if match else f"{launch_id}~1"
 
 
 def asked_for(launch_id: str) -> str:
-    """The id of the launch that somebody asked for, of which this may be a try."""
+    """Return the id of the launch that someone asked for, of which this may be a try."""
     match = _TRY.fullmatch(launch_id)
     return match["launch"] if match else launch_id
 
 
 def needs_a_person(reason: str, stderr: str, hints: Mapping[str, str]) -> bool:
-    """Whether a runtime that never became ready said something that only a person can mend.
+    """Return whether a runtime that never became ready said something that only a person can mend.
 
     Args:
         reason: why it did not, as the agent host said.

@@ -50,7 +50,7 @@ class Tool:
 
 
 def server(socket: Path, interpreter: str | None = None) -> dict[str, Any]:
-    """How a runtime starts the bridge to `socket` (Agent Client Protocol, ``mcpServers``).
+    """Return how a runtime starts the bridge to `socket` (Agent Client Protocol, ``mcpServers``).
 
     Args:
         socket: as the runtime sees it.
@@ -66,7 +66,7 @@ def server(socket: Path, interpreter: str | None = None) -> dict[str, Any]:
 
 
 def readonly(*, of_host: bool = True) -> tuple[Path, ...]:
-    """What a sandbox must show for the bridge to run.
+    """Return what a sandbox must show for the bridge to run.
 
     Args:
         of_host: it runs on the interpreter that Muster runs on.

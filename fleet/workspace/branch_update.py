@@ -1,4 +1,4 @@
-"""What becomes of the branch in the person's repository when an agent's work was fetched. Pure.
+"""What happens to the branch in the person's repository when an agent's work was fetched. Pure.
 
 Two names stand there for an agent. ``refs/muster/AGENT`` is Muster's: where the agent's branch was when it was last
 fetched, whatever it was rewritten to; it also keeps git from throwing away what the clone borrows. The branch
@@ -37,7 +37,7 @@ class BranchStep:
 
 
 def step(branch: Branch | None, *, tip: str, ours: Collection[str | None], behind: bool) -> BranchStep:
-    """What to do about the person's branch.
+    """Return what to do about the person's branch.
 
     Args:
         branch: it, if there is one.

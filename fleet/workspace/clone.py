@@ -78,7 +78,7 @@ class Clone:
         return self.folder / "origin"
 
     def record(self) -> CloneRecord | None:
-        """What is known of it; None: it was not made."""
+        """Return what is known of it; None: it was not made."""
         return clone_record.load(self.folder)
 
     # --- making -------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ class Clone:
         return repository
 
     def _glimpse(self) -> str | None:
-        """The commit of the agent's branch where that is easily seen. It is only compared, never followed."""
+        """Return the commit of the agent's branch where that is easily seen. It is only compared, never followed."""
         seen = untrusted_files.content(self.place / ".git" / "refs" / "heads" / "muster" / self.agent, 80)
         return None if seen is None else seen.decode("ascii", "replace").strip()
 
@@ -302,7 +302,7 @@ class Clone:
     # --- looking ------------------------------------------------------------------------------------------------
 
     def inspect(self) -> CloneCondition:
-        """What of the clone is nowhere else. Git runs in it for this, so in the sandbox alone.
+        """Return what of the clone is nowhere else. Git runs in it for this, so in the sandbox alone.
 
         Raises:
             FleetError: it cannot be looked at.
@@ -405,7 +405,7 @@ class Clone:
 
 
 def uncommitted(repository: Repository) -> int | None:
-    """How many files of the person's own working tree have changes that no clone has; None: not known.
+    """Return how many files of the person's own working tree have changes that no clone has; None: not known.
 
     An agent may have worked right there once, so this looks from a sandbox, too.
     """

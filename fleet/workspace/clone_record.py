@@ -48,7 +48,7 @@ class CloneRecord:
 
 
 def load(folder: Path) -> CloneRecord | None:
-    """What an agent's private folder says of its clone; None: it has none."""
+    """Return what an agent's private folder says of its clone; None: it has none."""
     try:
         known = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -53,5 +53,5 @@ def show(repository: Repository, origin: Path) -> None:
 
 
 def needed(repository: Repository, origin: Path) -> tuple[Path, ...]:
-    """The folders that have to be seen for git to work in a clone."""
+    """Return the folders that have to be seen for git to work in a clone."""
     return tuple(path for path in (origin, repository.refs, *repository.stores()) if path.is_dir())

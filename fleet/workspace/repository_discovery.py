@@ -57,11 +57,11 @@ class Repository:
         return (self.common / "shallow").exists()
 
     def stores(self) -> tuple[Path, ...]:
-        """The folders its objects are in: its own first, then those that it borrows from."""
+        """Return the folders its objects are in: its own first, then those that it borrows from."""
         return (self.objects, *dict.fromkeys(_borrowed(self.objects, _DEEPEST_BORROWING)))
 
     def head(self) -> str:
-        """What HEAD says: a branch (``ref: refs/heads/main``) or a commit.
+        """Return what HEAD says: a branch (``ref: refs/heads/main``) or a commit.
 
         Raises:
             FleetError: neither.
@@ -75,7 +75,7 @@ class Repository:
 
 
 def find(folder: Path) -> Repository | None:
-    """The repository whose working tree begins in `folder`, or that is bare there; None for any other folder."""
+    """Return the repository whose working tree begins in `folder`, or that is bare there; None for any other folder."""
     folder = folder.resolve()
     inside = folder / ".git"
     if inside.is_dir():
@@ -123,7 +123,7 @@ def check(repository: Repository, hidden: Sequence[Path]) -> None:
 
 
 def _opened(folder: Path, git_dir: Path, *, bare: bool) -> Repository | None:
-    """What git takes for a repository: HEAD, objects and refs (its `is_git_directory`)."""
+    """Return what git takes for a repository: HEAD, objects and refs (its `is_git_directory`)."""
     if not (git_dir / "HEAD").is_file():
         return None
     common = git_dir
@@ -135,8 +135,8 @@ def _opened(folder: Path, git_dir: Path, *, bare: bool) -> Repository | None:
 
 
 def _is_its_own(repository: Repository) -> bool:
-    """Whether a `.git` that leads elsewhere leads to a repository that leads back: it may have been put there by an
-    agent that works around it (a linked worktree's `gitdir`; a submodule's `core.worktree`)."""
+    """Return whether a `.git` that leads elsewhere leads to a repository that leads back: it may have been put there by
+    an agent that works around it (a linked worktree's `gitdir`; a submodule's `core.worktree`)."""
     inside = repository.folder / ".git"
     if repository.bare or (inside.is_dir() and not inside.is_symlink()):
         return True
@@ -166,7 +166,7 @@ def _borrowed(objects: Path, deep: int) -> Iterator[Path]:
 
 
 def _text(path: Path) -> str:
-    """What a file says; nothing where there is none, or something that is not one to be read."""
+    """Return what a file says; nothing where there is none, or something that is not one to be read."""
     return (untrusted_files.content(path, _LARGE) or b"").decode("utf-8", "surrogateescape")
 
 

@@ -28,7 +28,7 @@ COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 def commit(repository: Repository, name: str, *, git_dir: Path | None = None) -> str | None:
-    """The commit that a name stands for; None when there is none.
+    """Return the commit that a name stands for; None when there is none.
 
     Args:
         git_dir: where HEAD is looked up, when it is a linked worktree's.
@@ -41,12 +41,12 @@ def commit(repository: Repository, name: str, *, git_dir: Path | None = None) ->
 
 
 def head(repository: Repository) -> str | None:
-    """The commit that is checked out; None when there is none yet."""
+    """Return the commit that is checked out; None when there is none yet."""
     return commit(repository, "HEAD", git_dir=repository.git_dir)
 
 
 def merged(repository: Repository, one: str, into: Sequence[str | None]) -> bool:
-    """Whether one of these names, or commits, has the commit `one` in its history."""
+    """Return whether one of these names, or commits, has the commit `one` in its history."""
     for name in into:
         if name is not None and (target := commit(repository, name)) is not None:
             ask = sandboxed_git.pinned("merge-base", "--is-ancestor", one, target, git_dir=repository.common)
@@ -56,15 +56,15 @@ def merged(repository: Repository, one: str, into: Sequence[str | None]) -> bool
 
 
 def count(repository: Repository, tip: str, without: Sequence[str | None]) -> int:
-    """How many commits `tip` has that none of the others has."""
+    """Return how many commits `tip` has that none of the others has."""
     before = [f"^{each}" for each in without if each is not None and commit(repository, each) is not None]
     ask = sandboxed_git.pinned("rev-list", "--count", tip, *before, "--", git_dir=repository.common)
     return int(sandboxed_git.answer(ask, f"Counting commits in {repository.folder}", timeout_s=LOOK_S))
 
 
 def shows(repository: Repository, tip: str, last: str | None) -> bool:
-    """Whether a commit that `tip` has and `last` has not leaves files that were not so in the commits of `last`: an
-    empty one shows nothing, and neither does one that only takes back another."""
+    """Return whether a commit that `tip` has and `last` has not leaves files that were not so in the commits of `last`:
+    an empty one shows nothing, and neither does one that only takes back another."""
     known = last if last is not None and commit(repository, last) is not None else None
     new = _trees(repository, tip, *([f"^{known}"] if known is not None else []))
     return bool(new - (_trees(repository, known) if known is not None else set()))
@@ -79,7 +79,7 @@ def _trees(repository: Repository, *revisions: str) -> set[str]:
 
 
 def branch(repository: Repository, name: str) -> Branch | None:
-    """The branch of this full name (``refs/heads/...``), if it is there."""
+    """Return the branch of this full name (``refs/heads/...``), if it is there."""
     words = ("for-each-ref", "--format=%(refname) %(objectname) %(worktreepath)", name)
     listed = sandboxed_git.answer(
         sandboxed_git.pinned(*words, git_dir=repository.common), "Looking for a branch", timeout_s=LOOK_S

@@ -104,7 +104,7 @@ def program() -> program_lookup.Program:
 
 
 def pinned(*arguments: str, git_dir: Path | None = None) -> tuple[str, ...]:
-    """The command line of a git command that no repository's configuration turns into another one."""
+    """Return the command line of a git command that no repository's configuration turns into another one."""
     settings = (word for name, value in _PINNED.items() for word in ("-c", f"{name}={value}"))
     where = () if git_dir is None else (f"--git-dir={git_dir}",)
     return (*program().command, *settings, *where, *arguments)
@@ -113,8 +113,8 @@ def pinned(*arguments: str, git_dir: Path | None = None) -> tuple[str, ...]:
 def inside(
     command: Sequence[str], *, readonly: Sequence[Path], writable: Sequence[Path] = (), cwd: Path
 ) -> tuple[str, ...]:
-    """The command line that runs `command` where nothing is seen but the system's programs and these folders, under
-    their own paths. It has no network.
+    """Return the command line that runs `command` where nothing is seen but the system's programs and these folders,
+    under their own paths. It has no network.
 
     Raises:
         RuntimeMissing: bubblewrap is not installed.
@@ -176,7 +176,7 @@ def run(command: Sequence[str], *, timeout_s: float, file_bytes: int | None = No
 
 
 def answer(command: Sequence[str], doing: str, *, timeout_s: float, file_bytes: int | None = None) -> str:
-    """What a command says, without the blanks around it.
+    """Return what a command says, without the blanks around it.
 
     Args:
         doing: what is being done, as the beginning of a complaint.
@@ -191,7 +191,7 @@ def answer(command: Sequence[str], doing: str, *, timeout_s: float, file_bytes: 
 
 
 def reason(complaint: str) -> str:
-    """The line of a complaint that says why. What stands in it may be an agent's."""
+    """Return the line of a complaint that says why. What is in it may be an agent's."""
     lines = [line for line in complaint.splitlines() if line.strip() and not line.startswith(("remote:", "warning:"))]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "bwrap:"))] or lines
     return telling[0][:300] if telling else "git gave no reason."

@@ -81,13 +81,14 @@ class Workspaces:
         return repository_discovery.find(named)
 
     def _is_agents_ground(self, name: str, place: Path) -> bool:
-        """Whether this is, or lies in, a workspace that Muster made: agents may share one, and it is no person's."""
+        """Return whether this is, or lies in, a workspace that Muster made: agents may share one, and it is no
+        person's."""
         agents = {name, *(folder.name for folder in self.folder(name).parent.glob("[a-z]*"))}
         grounds = (*self.hidden, *(self.own(agent) for agent in agents))
         return any(place.is_relative_to(ground.resolve()) for ground in grounds)
 
     def _worked_in(self, name: str) -> Path | None:
-        """The folder in which the agent was started last."""
+        """Return the folder in which the agent was started last."""
         try:
             return Path(AgentSpec.read(self.folder(name) / host_lifecycle.SPEC).workspace)
         except (OSError, ValueError, TypeError):
@@ -140,7 +141,7 @@ class Workspaces:
         return own if known is not None and known.source == named else None
 
     def place(self, name: str, named: Path) -> Path:
-        """Where an agent works for which `named` was named."""
+        """Return where an agent works for which `named` was named."""
         own = self._clone_of(name, named)
         return own.place if own is not None else named
 
@@ -183,7 +184,7 @@ def _check_no_link(named: Path) -> None:
 
 
 def left_behind(repository: Repository) -> str:
-    """What to say of changes that the person has not committed, which no clone has."""
+    """Return what to say of changes that the person has not committed, which no clone has."""
     count = clones.uncommitted(repository)
     if not count:
         return ""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def content(path: Path, limit: int = -1) -> bytes | None:
-    """What a file holds, up to `limit` bytes; None where there is none, or a link, or something else."""
+    """Return what a file holds, up to `limit` bytes; None where there is none, or a link, or something else."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -49,5 +49,5 @@ def delete(folder: Path) -> bool:
 
 
 def occupied(place: Path) -> bool:
-    """Whether there is anything."""
+    """Return whether there is anything."""
     return place.exists() and (not place.is_dir() or any(place.iterdir()))

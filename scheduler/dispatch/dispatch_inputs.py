@@ -80,7 +80,7 @@ class TaskQueue:
         )
 
     def waited_on(self, able: Iterable[Able]) -> object:
-        """What a decision rests on besides windows, settings and the time."""
+        """Return what a decision rests on besides windows, settings and the time."""
         return (
             [(task.id, task.attempt) for task in self.heads.values()],
             [(task.id, task.state) for task in self.live],
@@ -97,7 +97,7 @@ class TaskQueue:
         cost_of: Callable[[Task, Able | None], Cost],
         not_started: Callable[[Task, str, float], TaskWait | None],
     ) -> next_task.QueueView:
-        """What is decided on.
+        """Return what is decided on.
 
         Args:
             able: the agents by name.
@@ -150,7 +150,7 @@ class TaskQueue:
 
 
 def head_of(task: Task, parents: Mapping[str, str]) -> LaneHead:
-    """A task as the first of its lane; `parents`: which agent had its parent, by the parent's id."""
+    """Return a task as the first of its lane; `parents`: which agent had its parent, by the parent's id."""
     return LaneHead(
         id=task.id,
         seq=task.seq,
@@ -169,7 +169,10 @@ def head_of(task: Task, parents: Mapping[str, str]) -> LaneHead:
 
 
 def keeps_agent(task: Task, now: float, unanswered_s: float) -> bool:
-    """Whether the agent that has a task gets no other: not for words, and not for ever where a person is asked."""
+    """Return whether the agent that has a task gets no other one.
+
+    A held message keeps no other task away. A task that waits for a person does so for `unanswered_s` seconds.
+    """
     if task.kind == next_task.TURN:
         return False
     return task.state != "waiting" or now - task.updated_at < unanswered_s

@@ -111,7 +111,7 @@ class Dispatcher:
                     await self._news.wait()
 
     async def look_once(self) -> None:
-        """Like `look` for whoever tells what became of a task; what goes wrong is left to `run`."""
+        """Like `look` for whoever tells what happened to a task; what goes wrong is left to `run`."""
         try:
             await self.look()
         except Exception as error:
@@ -131,7 +131,7 @@ class Dispatcher:
                     return
 
     async def _refuse_overdue(self) -> None:
-        """Refuse what nothing let begin before its deadline, and what others stand before in its lane: no look at the
+        """Refuse what nothing let begin before its deadline, and what others are before in its lane: no look at the
         heads finds that. All that waits is gone through for it, so now and then."""
         now = self.clock()
         if 0 <= now - self._overdue_at < self.net_s:
@@ -184,12 +184,12 @@ class Dispatcher:
         return True
 
     def _change(self) -> None:
-        """What was decided is to be decided anew, also where that is under way."""
+        """What was decided is to be decided again, also where that is under way."""
         self._changes += 1
         self._decided = None
 
     def _stands(self, waited_on: object) -> bool:
-        """Whether nothing that matters changed since all had to wait; then the windows need not be asked."""
+        """Return whether nothing that matters changed since all had to wait; then the windows need not be asked."""
         if self._decided is None or self._decided[0] != waited_on:
             return False
         _, at, look_at = self._decided
@@ -198,7 +198,7 @@ class Dispatcher:
         return 0 <= now - at < self.net_s and (look_at is None or now < look_at)
 
     async def cost_of(self, *, role: str | None, runtime: str | None, model: str | None, kind: str) -> Cost:
-        """What such work is projected to cost.
+        """Return what such work is projected to cost.
 
         Raises:
             RegisterError: the register cannot be read.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from budget.dispatch.next_task import TaskWait
     from database.queries.tasks import Task
 
-#: It is looked at anew after so long, if it does not say when itself; seconds.
+#: It is looked at again after so long, if it does not say when itself; seconds.
 _TRY_S = 300.0
 #: and never sooner than after so long, seconds.
 _LEAST_TRY_S = 5.0
@@ -27,7 +27,7 @@ class StartFailures:
     of all that are alike, or each would ask of each agent in turn."""
 
     def why(self, task: Task, agent: str, now: float) -> TaskWait | None:
-        """What keeps an agent from being started for a task; None: nothing that is known."""
+        """Return what keeps an agent from being started for a task; None: nothing that is known."""
         since, until, wait = self._kept.get((_work(task), agent), (0.0, 0.0, None))
         return wait if since <= now < until else None
 

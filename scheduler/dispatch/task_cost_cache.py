@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from database.queries.tasks import Task
     from scheduler.dispatch.dispatch_inputs import Able
 
-#: What was learned of costs is read anew after so long, seconds.
+#: What was learned of costs is reread after so long, seconds.
 _LEARNED_S = 600.0
 
 
@@ -52,7 +52,7 @@ class TaskCosts:
         return anew
 
     def of(self, task: Task, able: Able | None, now: float) -> Cost:
-        """What a task costs whom it is given to, or whoever has it; of one that was learned for."""
+        """Return what a task costs whom it is given to, or whoever has it; of one that was learned for."""
         runtime, model = (None, None) if able is None else (able.agent.runtime, able.model)
         key = (task.role, runtime, model, task.kind)
         if key not in self._learned:
@@ -71,7 +71,7 @@ class TaskCosts:
 async def projected(
     tx: AsyncConnection, *, role: str | None, runtime: str | None, model: str | None, kind: str, now: float
 ) -> Cost:
-    """What work that is no task yet is projected to cost."""
+    """Return what work that is no task yet is projected to cost."""
     past, every = await pasts(tx, role), await pasts(tx, None)
     learned = learn(past, role=role, runtime=runtime, model=model, kind=kind, now=now)
     return expected(learned, usd_per_token=price_of(every, now))

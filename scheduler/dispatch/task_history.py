@@ -20,14 +20,14 @@ LOOKED_AT = 300
 
 
 async def pasts(tx: AsyncConnection, role: str | None, *, limit: int = LOOKED_AT) -> list[Past]:
-    """What tasks of a role came to, newest first; of all roles without one. Cancelled ones are not among them: they
-    say what was used until somebody lost interest."""
+    """Return what tasks of a role came to, newest first; of all roles without one. Cancelled ones are not among them:
+    they say what was used until someone lost interest."""
     found = await tasks.ended(tx, role=role, limit=limit)
     return [past for each in found if each.state != "cancelled" and (past := past_of(each)) is not None]
 
 
 def past_of(task: Task) -> Past | None:
-    """One that ended; None: it did not, or nobody knows what it used."""
+    """Return one that ended; None: it did not, or no one knows what it used."""
     if task.ended_at is None or not task.actual_tokens:
         return None  # what nothing was used for came to no turn, and says nothing of such work
     return Past(
@@ -44,7 +44,7 @@ def past_of(task: Task) -> Past | None:
 
 
 def price_of(past: Sequence[Past], now: float) -> float | None:
-    """What a weighted token cost in US dollars, whoever used it; None: of no task a price is known.
+    """Return what a weighted token cost in US dollars, whoever used it; None: of no task a price is known.
 
     Args:
         past: tasks of all roles.

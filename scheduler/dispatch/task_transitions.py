@@ -47,7 +47,7 @@ class Hands(Protocol):
     """What is done to the fleet, and told (bot.tasks.assignment.Handing)."""
 
     async def able(self, live: Sequence[Task]) -> Sequence[Able]:
-        """The agents that there are, and those that can be started."""
+        """Return the agents that there are, and those that can be started."""
 
     async def hand_over(self, tx: AsyncConnection, task: Task, agent: str) -> bool:
         """Put the message that carries the task on its way, and tell; False, and nothing is done, if it cannot."""
@@ -62,7 +62,7 @@ class Hands(Protocol):
         """Tell that a task is refused."""
 
     async def waits(self, tx: AsyncConnection, task: Task, wait: TaskWait) -> None:
-        """Tell that a task, as it stood before, waits so by now, if that is worth a message."""
+        """Tell that a task, as it stood before, waits so now, if that is worth a message."""
 
     def told(self) -> None:
         """What was told is committed."""
@@ -164,7 +164,7 @@ class TaskTransitions:
 
 
 def is_news(task: Task, wait: TaskWait, now: float) -> bool:
-    """Whether something else stands in the register of why and until when a task waits."""
+    """Return whether something else is in the register of why and until when a task waits."""
     if task.why != wait.why or (task.look_at is None) != (wait.look_at is None):
         return True
     if wait.saves_from != task.saves_from and wait.saves_from is not None:

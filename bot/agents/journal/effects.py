@@ -1,7 +1,7 @@
 """Carries out what a story says must be told: rows in the outbox, states of messages, permission requests.
 
 Everything here happens inside the caller's transaction, and under keys that come from the journal: told twice, it
-stands once.
+exists once.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Teller(Voice):
     """What commands announce in the agent's own thread, which a note there would only repeat (`Note.announces`)."""
 
     async def announce(self, tx: AsyncConnection, row: AgentRow, conversation: str | None, *what: str) -> None:
-        """Leave to a command's reply what happens to an agent, where that reply stands in the agent's thread."""
+        """Leave to a command's reply what happens to an agent, where that reply is in the agent's thread."""
         thread = await self.conversation(tx, row, "")
         if conversation is not None and thread is not None and thread[1] == conversation:
             self.announced.update(what)
@@ -157,8 +157,8 @@ class Teller(Voice):
             await self.speak_there(tx, at_key, shown, at, priority=Priority.FINAL, emphasis=speech)
 
     def _growing(self, text: str, can: Capabilities) -> str:
-        """What may be shown of a text that more will come of. Of a long one only the end shows, so only that is looked
-        through; with so much before it that no secret can begin there and reach what shows."""
+        """Return what may be shown of a text that more will come of. Of a long one only the end shows, so only that is
+        looked through; with so much before it that no secret can begin there and reach what shows."""
         end = text[-(can.max_text + _LONGEST_SECRET) :]
         return ("" if end is text else "…") + self.redaction.of_growing(end)
 

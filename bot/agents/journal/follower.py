@@ -1,7 +1,7 @@
 """Follows an agent's journal into the chat, and keeps what its agent host said of itself last.
 
-How far the journal was told stands in the register, in the transaction with what was told; so a follower that is
-started anew goes on where the last one was killed.
+How far the journal was told is in the register, in the transaction with what was told; so a follower that is
+restarted goes on where the last one was killed.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class JournalFollower:
             self.seen = HeardStatus(status=status, at=self.heard_at)
 
     def close(self) -> None:
-        """The story is over, told by somebody else than the journal."""
+        """The story is over, told by someone else than the journal."""
         self.story = replace(self.story, over=True)
 
     async def take_up(self, row: AgentRow | None, position: PositionRow) -> None:
@@ -231,7 +231,7 @@ class JournalFollower:
             await self._step_over(story, effects)
 
     def _stumbled_again(self) -> bool:
-        """Whether what follows the position that was reached could not be told several times now."""
+        """Return whether what follows the position that was reached could not be told several times now."""
         place, times = self._stumbled
         self._stumbled = (self.story.position, times + 1 if place == self.story.position else 1)
         return self._stumbled[1] >= STUMBLES
@@ -291,7 +291,7 @@ def _open_turn(story: Story) -> str | None:
 
 
 def _launch_of(folder: Path, position: JournalPosition) -> str | None:
-    """The launch that the incarnation of `position` belongs to."""
+    """Return the launch that the incarnation of `position` belongs to."""
     for entry in journal.read(folder, JournalPosition(position.incarnation, 0), 1):
         if isinstance(entry.event, Opened) and entry.position.incarnation == position.incarnation:
             return entry.event.launch_id

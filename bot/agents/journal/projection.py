@@ -124,8 +124,8 @@ _ENDINGS: dict[str, tuple[str, str | None]] = {
 
 #: With this begins what is said of a turn that its runtime could not finish.
 TURN_FAILED = "✖ The turn failed:"
-#: What an agent said last is the reason of its failure where so many characters of it, or all, stand there again, and
-#: are half of what stands there: with a few words of it an agent could keep the rest from its thread.
+#: What an agent said last is the reason of its failure where so many characters of it, or all, are there again, and
+#: are half of what is there: with a few words of it an agent could keep the rest from its thread.
 _REPEATED_LEAST, _REPEATED_MOST = 20, 300
 #: Why an agent host ends that is asked to because its agent is to be frozen.
 FREEZE = "frozen"
@@ -168,7 +168,7 @@ class Story:
     """The title of the agent's runtime where a message whose turn was cut stays in its conversation; else empty."""
 
     def after(self, entry: JournalEntry) -> tuple[Story, tuple[Effect, ...]]:
-        """The story one entry on, and what follows from that entry."""
+        """Return the story one entry on, and what follows from that entry."""
         story, effects = self._after(entry)
         view_start = story.view_start if story.view is not None else entry.position
         return replace(story, position=entry.position, view_start=view_start), effects
@@ -270,14 +270,14 @@ class Story:
         return (*shown, *notes, Receipt(event.message, state, event.turn, note or None))
 
     def progress(self) -> Progress | None:
-        """The open turn as it looks now, when there is something to see."""
+        """Return the open turn as it looks now, when there is something to see."""
         if self.view is None or not (self.view.text or self.view.tools or self.view.plan):
             return None
         return Progress(self.view, self.position)
 
 
 def told(story: Story, entries: Iterable[JournalEntry]) -> tuple[Story, list[Effect]]:
-    """The story after some more entries, and what follows from them."""
+    """Return the story after some more entries, and what follows from them."""
     effects: list[Effect] = []
     for entry in entries:
         story, following = story.after(entry)
@@ -330,7 +330,7 @@ def digest(effects: Iterable[Effect], *, prefix: str, redact: SecretMasker, grow
         effects: what happened, in order.
         prefix: what commands begin with in chat.
         redact: masks secrets, before anything is cut.
-        growing: the turn that was open before: its message stands in the chat unfinished, and gets its final text.
+        growing: the turn that was open before: its message is in the chat unfinished, and gets its final text.
     """
     kept: dict[object, Effect] = {}
     lines: list[str] = []

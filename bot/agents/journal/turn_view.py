@@ -52,7 +52,7 @@ class TurnView:
     """A tool was called since the last text: what comes next is a new paragraph."""
 
     def after(self, event: Event, at: float | None = None) -> TurnView:
-        """The view once `event` has happened, at `at`; itself when nothing to be seen changed."""
+        """Return the view once `event` has happened, at `at`; itself when nothing to be seen changed."""
         match event:
             case TextChunk(text=text):
                 gap = "\n\n" if self.broken and self.text and not self.text.endswith("\n\n") else ""
@@ -86,13 +86,13 @@ class TurnView:
         )
 
     def said(self, redact: SecretMasker) -> str:
-        """The whole answer, as Markdown and without secrets, and what of it is missing."""
+        """Return the whole answer, as Markdown and without secrets, and what of it is missing."""
         if not self.left_out:
             return redact(self.text)
         return f"{redact.of_growing(self.text)}\n\n… {self.left_out:,} more characters of this answer were left out."
 
     def activity(self, redact: Callable[[str], str]) -> str | None:
-        """What was done, as short Markdown lines without secrets; None when there is nothing to tell."""
+        """Return what was done, as short Markdown lines without secrets; None when there is nothing to tell."""
         lines = []
         hidden = self.earlier_tools + len(self.tools) - _TOOL_LINES
         if hidden > 0:
@@ -104,7 +104,7 @@ class TurnView:
         return "  \n".join(lines) if lines else None
 
     def running(self) -> ToolLine | None:
-        """The tool call that runs now."""
+        """Return the tool call that runs now."""
         return next((tool for tool in reversed(self.tools) if tool.status not in _TOOL_MARKS), None)
 
 

@@ -1,4 +1,4 @@
-"""Shows, while an agent works on a turn, that somebody is at work, in the conversation where its answer will be."""
+"""Shows, while an agent works on a turn, that someone is at work, in the conversation where its answer will be."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TypingIndicator:
         self._turned.set()
 
     async def run(self) -> None:
-        """While a turn is open, show in its conversation that somebody is at work."""
+        """While a turn is open, show in its conversation that someone is at work."""
         shown: tuple[str, str] | None = None
         try:
             while True:

@@ -1,6 +1,6 @@
 """Brings messages, answers and revocations to an agent host, each until it has it.
 
-What has not arrived yet is read off the register each time, so a carrier that is started anew goes on where the last
+What has not arrived yet is read off the register each time, so a carrier that is restarted goes on where the last
 one was killed; the agent host knows the ids of messages, and takes each of them once.
 """
 
@@ -54,15 +54,15 @@ _STATES = {
 }
 #: The detail of a message that is taken back together with its turn, where that has begun.
 END = "its turn is ended, too"
-#: What could not be brought is tried again so often, and what nobody spoke of is looked for, seconds.
+#: What could not be brought is tried again so often, and what no one spoke of is looked for, seconds.
 LOOK_AGAIN = 30.0
 
 
 def deadlines(
     known: Mapping[tuple[str, float], float], waiting: Sequence[AgentMessage], *, now: float, steady: float
 ) -> dict[tuple[str, float], float]:
-    """When each of the messages that wait is given up, in `steady` seconds; by what is `known` for those that waited
-    before, so that nothing grows old because somebody sets the clock."""
+    """Return when each of the messages that wait is given up, in `steady` seconds; by what is `known` for those that
+    waited before, so that nothing grows old because someone sets the clock."""
     found = {(message.id, message.give_up_at): steady + message.give_up_at - now for message in waiting}
     return {key: known.get(key, deadline) for key, deadline in found.items()}
 
@@ -91,12 +91,12 @@ class Carrier:
         self._mail.set()
 
     def look_again(self) -> None:
-        """Something is to be brought, of which nobody may have said so."""
+        """Something is to be brought, of which no one may have said so."""
         self._held_back = False
         self.mail()
 
     def room(self) -> None:
-        """There is somebody to bring things to, or what could not be taken before can be taken now."""
+        """There is someone to bring things to, or what could not be taken before can be taken now."""
         self._held_back = False
         self._mail.set()
 
@@ -166,9 +166,9 @@ class Carrier:
         for message in taken_back:
             with around(HAND_OVER):
                 taken = await link.withdraw(message.id, end=message.detail == END)
-            # Of what is ended with its turn the journal says what becomes of it.
+            # Of what is ended with its turn the journal says what happens to it.
             if not taken.withdrawn and not taken.ending:
-                # It never arrived; or its turn has begun, and then the journal says what becomes of it.
+                # It never arrived; or its turn has begun, and then the journal says what happens to it.
                 async with self.context.store.write(HANDED_OVER) as tx:
                     now = self.context.clock()
                     await agent_messages.change(tx, message.id, now=now, only=["withdrawing"], state="withdrawn")

@@ -28,17 +28,17 @@ _RULE = (
 
 
 def fleet(rows: Iterable[AgentRow], but: str) -> dict[str, str]:
-    """The roles, by name, of the agents that are wanted; without the one that is told."""
+    """Return the roles, by name, of the agents that are wanted; without the one that is told."""
     return {row.name: row.role for row in rows if row.wanted == "running" and row.name != but}
 
 
 def address(row: AgentRow) -> str:
-    """How an agent is called among agents: ``[host:name]``."""
+    """Return how an agent is called among agents: ``[host:name]``."""
     return f"[{row.host}:{row.name}]"
 
 
 def introduction(row: AgentRow, rows: Iterable[AgentRow]) -> str:
-    """What an agent reads before the first thing that is said to it, behind its role's page."""
+    """Return what an agent reads before the first thing that is said to it, behind its role's page."""
     from fleet.runtimes import RUNTIMES
 
     runtime = RUNTIMES.get(row.runtime)
@@ -74,7 +74,7 @@ def introduction(row: AgentRow, rows: Iterable[AgentRow]) -> str:
 
 
 def news(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """A short note of what changed in the fleet since an agent was told last; empty when nothing did."""
+    """Return a short note of what changed in the fleet since an agent was told last; empty when nothing did."""
     came = [f"{name} ({role})" for name, role in sorted(after.items()) if before.get(name) != role]
     went = sorted(before.keys() - after.keys())
     if not came and not went:

@@ -84,7 +84,7 @@ async def post(ctx: Context[AgentServices], name: str, text: str, *, mode: Liter
 
 
 async def stranded(ctx: Context[AgentServices]) -> Reply:
-    """Both directions: messages to agents, and messages to chat."""
+    """Return both directions: messages to agents, and messages to chat."""
     async with ctx.services.store.read() as tx:
         inward = await agent_messages.stranded(tx)
         outward = await outbox.dead_letters(tx)
@@ -185,7 +185,7 @@ async def send_again(ctx: Context[AgentServices], wanted: str) -> Reply:
 
 
 async def _check_task(tx: AsyncConnection, message: AgentMessage) -> None:
-    """What carries a task that is not over is sent again with its next attempt, and by nobody else.
+    """What carries a task that is not over is sent again with its next attempt, and by no one else.
 
     Raises:
         UserError: it does.

@@ -1,7 +1,7 @@
 """Words between agents.
 
 A message goes the way of an operator's: the same durable queue, the same receipts. It says whose it is in words that
-are Muster's, and the sender's own stand behind ``>``, so that nobody writes in another's name. A pair of agents that
+are Muster's, and the sender's own are behind ``>``, so that no one writes in another's name. A pair of agents that
 writes more than so much in a minute, or in an hour, waits for an operator.
 """
 
@@ -59,7 +59,7 @@ class SendMessage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What became of a message, for its sender."""
+    """What happened to a message, for its sender."""
 
     text: str
     bring_to: str | None = None
@@ -173,7 +173,7 @@ class Peers:
         return "It stands in your thread."
 
     async def listing(self, tx: AsyncConnection, asker: AgentRow) -> str:
-        """The others, as they are now."""
+        """Return the others, as they are now."""
         lines = [
             f'- {address(row)}, {row.role}, {row.state}: send_message with to="{row.name}"'
             for row in await agents.every(tx)
@@ -202,7 +202,7 @@ class Peers:
     # --- the pace of a pair -------------------------------------------------------------------------------------
 
     async def _full(self, tx: AsyncConnection, pair: str, now: float, counted_from: float) -> str | None:
-        """How much a pair wrote that may write no more now, like ``10 times within a minute``; None: it may."""
+        """Return how much a pair wrote that may write no more now, like ``10 times within a minute``; None: it may."""
         for (span, seconds), allowed in zip(_SPANS.items(), (self.per_minute, self.per_hour), strict=True):
             passed = await peer_messages.count(tx, pair, max(now - seconds, counted_from))
             if passed >= allowed:
@@ -229,7 +229,7 @@ class Peers:
         self.asked = True
 
     async def settle(self, tx: AsyncConnection) -> list[str]:
-        """Act on what operators said of pairs that wait, and on what nobody said in time.
+        """Act on what operators said of pairs that wait, and on what no one said in time.
 
         Returns:
             The agents that have mail now.
@@ -258,7 +258,7 @@ class Peers:
             if go and receiver is not None:
                 await self._show(tx, receiver, message)
                 mail.append(message.receiver)
-        # What was let through does not count again: the pair begins anew.
+        # What was let through does not count again: the pair starts again.
         found = peer_messages.Pair(counted_from=now, closed_until=0.0 if go else now + _CLOSED)
         await peer_messages.set_pair(tx, pair, found)
         sender = await agents.get(tx, approval.agent)
@@ -299,7 +299,7 @@ class Peers:
 
 
 def framed(sender: AgentRow, text: str, thread: str) -> str:
-    """An agent's words as another agent reads them. No line of its own stands without the mark."""
+    """Return an agent's words as another agent reads them. No line of its own stands without the mark."""
     words = "\n".join(f"> {markdown.shown(line)}" for line in text.strip().splitlines())
     return (
         f"{address(sender)} ({sender.role}) writes to you, in thread {thread}. To answer: send_message with "

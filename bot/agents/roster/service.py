@@ -41,14 +41,14 @@ _NAMED = 20
 
 
 async def checked(services: AgentServices) -> Check:
-    """Both files as they stand now. What is wrong with muster.yaml is not the roster's."""
+    """Return both files as they stand now. What is wrong with muster.yaml is not the roster's."""
     from bot.config.loader import check
 
     return await asyncio.to_thread(check, services.paths)
 
 
 async def usable(services: AgentServices) -> Roster:
-    """The roster as it stands now.
+    """Return the roster as it stands now.
 
     Raises:
         UserError: there is something wrong with it; what and where.
@@ -140,7 +140,7 @@ async def _settle_units(services: AgentServices, fleet: Roster) -> str:
 
 
 async def _standing(services: AgentServices, name: str) -> dict[str, Any] | None:
-    """The entry of that name as roster.yaml has it, before anything is done."""
+    """Return the entry of that name as roster.yaml has it, before anything is done."""
     try:
         fleet = await asyncio.to_thread(services.planner.read_roster)
     except FleetError as error:
@@ -239,7 +239,7 @@ async def apply(ctx: Context[AgentServices]) -> Reply:
 
     unsettled = await _settle_units(services, fleet)
     done: list[dict[str, Any]] = []
-    # A run that a crash cut off tells what it set out to do, although part of it is done by now.
+    # A run that a crash cut off tells what it set out to do, although part of it is done now.
     for change in await ctx.once("changes", seen):
         said, problem = "done", None
         if (still := found.get(change["agent"])) is not None:

@@ -32,7 +32,7 @@ _VALUE = 60
 
 
 def problems(found: Check) -> list[str]:
-    """What is wrong with the roster and the roles, a line each."""
+    """Return what is wrong with the roster and the roles, a line each."""
     return [str(problem) for problem in _of_the_roster(found)]
 
 
@@ -43,7 +43,7 @@ def _of_the_roster(found: Check) -> list[Problem]:
 def text(
     fleet: Roster | None, views: Mapping[str, AgentView], changes: Sequence[RosterChange], wrong: Sequence[str]
 ) -> str:
-    """What `roster` says; of a `fleet` that is None the file could not be read."""
+    """Return what `roster` says; of a `fleet` that is None the file could not be read."""
     if fleet is None:
         head = "**The roster** cannot be read. What runs goes on as it is; nobody starts by it before this is mended:"
         return f"{head}\n{_listed(wrong)}"
@@ -95,7 +95,7 @@ _FOLLOWS = {"start": "it starts", "stop": "it stops", "restart": "it starts agai
 
 
 def change_line(change: Mapping[str, Any]) -> str:
-    """What is different about an agent, as `change_as_json` has it, in a line."""
+    """Return what is different about an agent, as `change_as_json` has it, in a line."""
     what = {
         "start": "is persistent, and never ran",
         "stop": "is not in the roster",
@@ -113,7 +113,7 @@ def _difference(each: Mapping[str, Any]) -> str:
 
 
 def applied_text(done: Sequence[Mapping[str, Any]]) -> str:
-    """What `roster apply` says: each change, as `change_as_json` has it, with what was `said` of doing it."""
+    """Return what `roster apply` says: each change, as `change_as_json` has it, with what was `said` of doing it."""
     return "\n".join(f"- {change_line(each)}. {each['said']}" for each in done)
 
 
@@ -150,7 +150,10 @@ def _problem(problem: Problem) -> dict[str, Any]:
 
 
 def entry_as_json(entry: AgentEntry) -> dict[str, Any]:
-    """An agent as the roster has it: every key, null where nothing is said. Of its environment the names alone."""
+    """Return an agent as the roster has it: every key, null where nothing is said.
+
+    Of its environment the names alone.
+    """
     keys = [name for name in type(entry).model_fields if name not in {"name", "env"}]
     said = {key: getattr(entry, key) for key in keys}
     return {
@@ -173,7 +176,7 @@ def change_as_json(change: RosterChange) -> dict[str, Any]:
 
 
 def roles_text(library: Library) -> str:
-    """What `roles` says: a line for each, lenses behind their role."""
+    """Return what `roles` says: a line for each, lenses behind their role."""
     lines = []
     for role in library:
         if role.lens is not None:
@@ -190,7 +193,7 @@ def roles_text(library: Library) -> str:
 
 
 def role_text(role: Role) -> str:
-    """What `roles NAME` says."""
+    """Return what `roles NAME` says."""
     source = "comes with Muster" if role.shipped else str(role.path)
     withheld = agent_permissions.withheld(role)
     return "\n\n".join(
@@ -210,7 +213,7 @@ def role_text(role: Role) -> str:
 
 
 def _commands(role: Role) -> list[str]:
-    """The commands that agents of this role have, in the order of its page."""
+    """Return the commands that agents of this role have, in the order of its page."""
     return [name for name in role.commands if name in agent_permissions.MAY]
 
 

@@ -41,7 +41,7 @@ async def make(
     """Make `services.planner` and `services.agents`, and the door by which agents use Muster's tools.
 
     Args:
-        services: what there is by now; what is for chat and for spending among it.
+        services: what there is now; what is for chat and for spending among it.
         executor: runs the commands that agents give as tools.
         speaker: puts words into the shape of a connector.
         connectors: by their names.

@@ -31,7 +31,7 @@ def meter(services: ReportServices, egress: EgressSource | None) -> None:
     """Make what agents are kept with.
 
     Args:
-        services: what there is by now.
+        services: what there is now.
         egress: where the egress is to be had. None: there is none.
     """
     services.questions = Questions(services)
@@ -53,7 +53,7 @@ def hand_out(services: ReportServices, executor: Executor, speaker: Composer, ro
     """Make what gives agents their tasks, and what reports of all.
 
     Args:
-        services: what there is by now; agents among it.
+        services: what there is now; agents among it.
         executor: starts agents for tasks.
         speaker: puts words into the shape of a connector.
         roster: roster.yaml as it was read last.

@@ -33,7 +33,7 @@ async def make(
     """Make `services.delivery`, and who deals with what people say.
 
     Args:
-        services: what there is by now.
+        services: what there is now.
         executor: runs the commands that come in.
         speaker: puts words into the shape of a connector.
         connectors: by their names.

@@ -33,7 +33,7 @@ def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> W
     """Make `services.watches`, the watchdog, and what tells of jobs that fail.
 
     Args:
-        services: what there is by now; agents and delivery among it.
+        services: what there is now; agents and delivery among it.
         speaker: puts words into the shape of a connector.
         roster: roster.yaml as it was read last.
     """

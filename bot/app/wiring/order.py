@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def stages(services: ReportServices, executor: Executor, tools: ToolDoor, watching: Watching) -> list[Stage]:
-    """Every part that runs, each behind what it uses and before what uses it."""
+    """Return every part that runs, each behind what it uses and before what uses it."""
     gateway = Gateway(services, executor, services.paths.gateway_socket)
 
     async def start_jobs() -> None:

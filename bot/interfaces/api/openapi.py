@@ -22,7 +22,7 @@ _ERROR_STATUSES = {
 
 
 def document(table: CommandTable, version: str) -> dict[str, Any]:
-    """The whole document."""
+    """Return the whole document."""
     paths: dict[str, Any] = {f"/v1/commands/{path_of(command)}": {"post": _operation(command)} for command in table}
     paths["/v1/commands"] = {"get": _get("listCommands", "The commands, for people and programs.", _anything())}
     paths["/v1/complete"] = {
@@ -49,7 +49,7 @@ def document(table: CommandTable, version: str) -> dict[str, Any]:
 
 
 def path_of(command: Command) -> str:
-    """The command in a path: its words with a slash between them."""
+    """Return the command in a path: its words with a slash between them."""
     return command.name.replace(" ", "/")
 
 

@@ -141,7 +141,8 @@ class Gateway:
         return await self._in_lines(http, request, progress)
 
     async def _in_lines(self, http: web.Request, request: RunRequest, progress: Progress) -> web.StreamResponse:
-        """The answer; once the command says how far it is, a line each time that it does, and one for the answer."""
+        """Return the answer; once the command says how far it is, a line each time that it does, and one for the
+        answer."""
         lines = web.StreamResponse(headers={"Content-Type": LINES})
         with self.services.events.subscribed() as subscription:
             running = asyncio.ensure_future(self.executor.run(request, progress=progress))
@@ -248,7 +249,7 @@ async def _arguments(http: web.Request) -> dict[str, Any]:
 
 
 def _object(text: str) -> Any:
-    """What a client of the terminal sent; anything that is not JSON is for the terminal to refuse."""
+    """Return what a client of the terminal sent; anything that is not JSON is for the terminal to refuse."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -299,7 +300,7 @@ async def _as_json(
 
 
 def _response_to(error: BaseException, path: str) -> web.Response:
-    """An error in the gateway's own shape."""
+    """Return an error in the gateway's own shape."""
     match error:
         case _Wrong():
             return _error(str(error), error.code, error.status)
@@ -386,7 +387,7 @@ async def _until_either_ends(
 
 
 def _listening(path: Path) -> socket.socket:
-    """A socket at `path` that was never open to anybody else, not even while it was made."""
+    """Return a socket at `path` that was never open to anybody else, not even while it was made."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     part = path.with_name(path.name + ".new")
     try:

@@ -69,7 +69,7 @@ class Ready:
 
 
 def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
-    """What a message is; where it was chosen from a menu, that says also which of both."""
+    """Return what a message is; where it was chosen from a menu, that says also which of both."""
     match body.reading:
         case CommandReading.COMMAND:
             return CommandInput(body.text)
@@ -80,7 +80,7 @@ def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
 
 
 def interpret(text: str, *, prefix: str, mentioned: bool, table: CommandTable = TABLE) -> Said:
-    """Whether a message is a command or words for an agent.
+    """Return whether a message is a command or words for an agent.
 
     A command begins with `prefix` and a letter; the prefix twice, or alone, is talk. A message that mentions the bot is
     a command when one follows the mention, and talk otherwise.
@@ -100,7 +100,7 @@ def interpret(text: str, *, prefix: str, mentioned: bool, table: CommandTable = 
 
 
 def confirmation(line: str) -> Confirmation | None:
-    """The answer to a command's question, if `line` is one."""
+    """Return the answer to a command's question, if `line` is one."""
     found = _CONFIRMATION.fullmatch(line)
     return None if found is None else Confirmation(found[2], found[1].casefold() == "confirm")
 
@@ -125,7 +125,7 @@ def prepare(table: CommandTable, line: str, permission: Permission) -> Ready:
 
 
 def _kept(line: str) -> str:
-    """What is kept of a line, without a word that would be cut: of half a secret nobody knows that it is one."""
+    """Return what is kept of a line, without a word that would be cut: of half a secret no one knows that it is one."""
     return line if len(line) <= _KEPT_LINE else line[: begin_of_last_word(line[:_KEPT_LINE])]
 
 

@@ -30,7 +30,7 @@ class Confirmations:
     replies: Replies
 
     async def by_command(self, arrival: Arrival, confirmation: command_input.Confirmation) -> None:
-        """Somebody confirms or takes back in words: a run that is named, or the latest that waits for them there."""
+        """Someone confirms or takes back in words: a run that is named, or the latest that waits for them there."""
         inbound = arrival.inbound
         run_id = confirmation.run_id or await self._meant(inbound)
         if run_id is None:
@@ -39,8 +39,8 @@ class Confirmations:
         await self.decide(arrival, run_id, confirmed=confirmation.yes)
 
     async def _meant(self, inbound: Inbound) -> str | None:
-        """The run that an event without an id is about: the same one when the event comes again, which by then may
-        wait no more, while another one does."""
+        """Return the run that an event without an id is about: the same one when the event comes again, which by then
+        may wait no more, while another one does."""
         name = f"meant by {derived_id('y', inbound)}"
         waiting = await self.executor.waiting(inbound.identity, inbound.conversation)
         async with self.services.store.write(REMARK) as tx:
@@ -71,7 +71,7 @@ class Confirmations:
         self.services.delivery.wake()
 
     async def lapse(self) -> None:
-        """End what nobody confirmed in time, and say so where it was asked for."""
+        """End what no one confirmed in time, and say so where it was asked for."""
 
         async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
             if outcome.origin is None:

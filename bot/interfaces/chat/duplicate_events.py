@@ -44,7 +44,7 @@ class Overlap:
         return cls(rooms={each.name: each.room or "" for each in those}, users=frozenset(users), locate=locate)
 
     async def why_not(self, tx: AsyncConnection, arrival: Arrival) -> str | None:
-        """Why an event is none of its connector's business; None: it is.
+        """Return why an event is none of its connector's business; None: it is.
 
         Raises:
             RegisterError: the register cannot be read.

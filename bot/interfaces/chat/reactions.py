@@ -42,7 +42,7 @@ class Reactions:
     utterances: Utterances
 
     async def take(self, arrival: Arrival, body: Reaction, authority: Authority) -> None:
-        """Deal with a reaction of somebody who may do this."""
+        """Deal with a reaction of someone who may do this."""
         inbound = arrival.inbound
         choice, asking = by_mark(body.key), self.services.questions
         row = None

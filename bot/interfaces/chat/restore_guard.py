@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 async def held_back(services: AgentServices, speaker: Composer, handle: Handler) -> Handler:
-    """What deals with events: `handle` itself, or in a register that was restored, only with those sent since.
+    """Return what deals with events: `handle` itself, or in a register that was restored, only with those sent since.
 
     The moment is the sender's, as the chat system tells it; that of what never left this machine is ours.
     """

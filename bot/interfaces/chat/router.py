@@ -2,7 +2,7 @@
 
 `handle` is given every event of the inbox, in order per conversation. It finishes the inbox row in the same transaction
 as the last thing that the event causes; until then a crash brings the event here again, and everything that it causes
-is keyed to the event, so that it stands once.
+is keyed to the event, so that it exists once.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ class Conversations:
         self.services.delivery.wake()
 
     async def _with_place(self, ready: command_input.Ready, inbound: Inbound) -> Mapping[str, Any]:
-        """The arguments of a command; which task is meant says the thread where that was left out. It is written down
-        with the command, so that whoever reads of it later need not know the thread."""
+        """Return the arguments of a command; which task is meant says the thread where that was left out. It is written
+        down with the command, so that whoever reads of it later need not know the thread."""
         command = self.services.table.get(ready.name)
         if command is None or ready.refusal is not None or inbound.parent is None or "id" in ready.arguments:
             return ready.arguments
@@ -306,7 +306,7 @@ def _too_long(text: str) -> str:
 
 
 def _absent(row: AgentRow) -> str | None:
-    """What is said of an agent that reads nothing now; None: it does."""
+    """Return what is said of an agent that reads nothing now; None: it does."""
     if row.wanted == "frozen":
         back = command_line(f"resume {row.name}")
         return f"{row.name} is frozen; this waits for it, and so does what follows, until {back} brings it back."
@@ -324,5 +324,5 @@ def _absent(row: AgentRow) -> str | None:
 
 
 def _absence(row: AgentRow, conversation: str) -> str:
-    """The key of what is said once there of an agent that does not run, until it has run again."""
+    """Return the key of what is said once there of an agent that does not run, until it has run again."""
     return f"absence/{row.name}/{row.launch_id}/{row.started_at or 0:.3f}/{row.wanted}/{conversation}"

@@ -1,7 +1,7 @@
-"""Threads that were put away and are open again, since somebody wrote there: once that is dealt with, they are put away
+"""Threads that were put away and are open again, since someone wrote there: once that is dealt with, they are put away
 again.
 
-Whoever's thread it is, and however they are by then, is looked at anew. What a crash leaves open, the sweep of the
+Whoever's thread it is, and however they are by then, is looked at again. What a crash leaves open, the sweep of the
 titles finds, as it is written down beforehand that the thread is put away no more.
 """
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fleet.journal.events import JournalEntry
 
 #: Of text that grows beyond so many characters the beginning is let go, where no secret is near; this much stays, so
-#: that a secret is known by what stands before it.
+#: that a secret is known by what is before it.
 _PIECE: Final = 2_000
 _CONTEXT: Final = 500
 #: Beyond this it is let go anyhow, so that whoever says nothing but secrets does not hold the window up.
@@ -45,7 +45,7 @@ class Pane:
     """What the tool calls of the turn are called."""
 
     def after(self, entry: JournalEntry) -> str:
-        """What `entry` adds."""
+        """Return what `entry` adds."""
         if isinstance(entry.event, events.TextChunk):
             return self._grown(entry.event.text)
         lines = list(self._lines(entry))
@@ -54,7 +54,7 @@ class Pane:
         return self.flush() + "".join(f"{line}\n" for line in lines)
 
     def flush(self) -> str:
-        """The rest of the text that was held back, which will not grow any more."""
+        """Return the rest of the text that was held back, which will not grow any more."""
         rest = self._set_off(self._rest(self.redact(self._text)))
         self._text = self._written = ""
         if not self._within:
@@ -74,7 +74,8 @@ class Pane:
         return added
 
     def _rest(self, whole: str) -> str:
-        """What of `whole` is not written yet; from where it differs, where what was written turned out otherwise."""
+        """Return what of `whole` is not written yet; from where it differs, where what was written turned out
+        otherwise."""
         whole = shown(whole)
         if whole.startswith(self._written):
             rest = whole[len(self._written) :]
@@ -85,7 +86,7 @@ class Pane:
         return rest
 
     def _set_off(self, added: str) -> str:
-        """What is said, with a margin at the beginning of each of its lines."""
+        """Return what is said, with a margin at the beginning of each of its lines."""
         lines = []
         for line in added.splitlines(keepends=True):
             lines.append(line if self._within else f"{_MARGIN}{line}")

@@ -34,7 +34,7 @@ def attach(paths: Paths, name: str, environ: Mapping[str, str], *, control: bool
 
 
 def line(paths: Paths, name: str, *, control: bool) -> list[str]:
-    """The command line that shows the session.
+    """Return the command line that shows the session.
 
     Raises:
         UserError: there is none; the message says what to do instead.

@@ -3,7 +3,7 @@ that runs elsewhere on this machine.
 
 When Muster is restarted the connection is made again, from the last line that was shown, and what was typed meanwhile
 is said under the id that it has, so that it counts once. With a place for what was typed
-(`connectors.terminal.pending_input`) nobody waits for Muster at the prompt, and a message outlives the program.
+(`connectors.terminal.pending_input`) no one waits for Muster at the prompt, and a message outlives the program.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ async def chat(paths: Paths, *, retry_for: float = RETRY_FOR, quiet: float = QUI
     """Talk until the person leaves or the input ends.
 
     Raises:
-        NotRunning: nobody listens, or nobody listens any more.
+        NotRunning: no one listens, or no one listens any more.
     """
     from connectors.terminal.prompt import converse
 
@@ -107,7 +107,7 @@ class RemoteTerminal:
         """Attach for the time of the block.
 
         Raises:
-            NotRunning: nobody listens.
+            NotRunning: no one listens.
         """
         from aiohttp import ClientSession, UnixConnector
 
@@ -127,18 +127,18 @@ class RemoteTerminal:
                 link.end()
 
     def standing(self) -> str:
-        """How the fleet is, or why that is not known, and what waits to be said; for a status line."""
+        """Return how the fleet is, or why that is not known, and what waits to be said; for a status line."""
         return "" if self._link is None else self._link.standing()
 
     async def complete(self, text: str) -> list[str]:
-        """The words that can follow at the prompt."""
+        """Return the words that can follow at the prompt."""
         from bot.commands import sections
         from bot.commands.completion import candidates
 
         return await candidates(sections.load(), text, self._words)
 
     async def until_quiet(self, quiet: float) -> None:
-        """Wait until nothing was said for so many seconds and nobody is at work."""
+        """Wait until nothing was said for so many seconds and no one is at work."""
         link = self._link
         while link is not None and not link.ended:
             link.news.clear()
@@ -216,7 +216,7 @@ class RemoteLink:
         self._conversations: list[str] = ["fleet"]
         self._lines: asyncio.Queue[TranscriptLine | None] = asyncio.Queue()
         self._unsaid = unsaid
-        #: What Muster has not answered yet, and who waits for that: nobody, where it is kept on disk.
+        #: What Muster has not answered yet, and who waits for that: no one, where it is kept on disk.
         self._waiting: dict[str, tuple[dict[str, Any], asyncio.Future[str] | None]] = {}
         self._socket: ClientWebSocketResponse | None = None
         self._fleet = ""
@@ -227,7 +227,7 @@ class RemoteLink:
         return list(self._conversations)
 
     def standing(self) -> str:
-        """How the fleet is, or why that is not known, and what waits to be said."""
+        """Return how the fleet is, or why that is not known, and what waits to be said."""
         if self._socket is not None:
             return self._fleet
         waiting = len(self._waiting)
@@ -352,7 +352,7 @@ class RemoteLink:
             self._again = asyncio.ensure_future(self._send(self._waiting[event_id][0]))
 
     def _tell_standing(self) -> None:
-        """Have a status line drawn anew; it is no line of the transcript."""
+        """Have a status line redrawn; it is no line of the transcript."""
         if self._unsaid is not None and not self.ended:
             self._lines.put_nowait(
                 TranscriptLine(kind="fleet", id="", conversation="", at=time.time(), text=self.standing())

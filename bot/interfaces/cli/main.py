@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _of_standby() -> str | None:
-    """What to say where nobody listens, since the Muster here stands by."""
+    """Return what to say where no one listens, since the Muster here stands by."""
     from bot.config.instance_lock import holder
     from bot.config.paths import Paths
 
@@ -138,7 +138,7 @@ class MusterProgram(click.Group):
         return [*SHELL_COMMANDS, *(command.name for command in self._table if command.name not in SHELL_COMMANDS)]
 
     def in_table(self, name: str) -> click.Command | None:
-        """The command of the orchestrator, also where the shell has one of its own under the same name."""
+        """Return the command of the orchestrator, also where the shell has one of its own under the same name."""
         command = self._table.get(name)
         return None if command is None else _made(command, self._table, self._client)
 
@@ -170,7 +170,8 @@ class MusterProgram(click.Group):
         raise click.UsageError(_unknown(self._table, self.list_commands(ctx), " ".join(args[:2])[:80]), ctx=ctx)
 
     def _is_beginning(self, name: str, rest: Sequence[str]) -> bool:
-        """Whether a word follows that this command cannot take, and that a longer name of its may have wanted."""
+        """Return whether a word follows that this command cannot take, and that a longer name of its may have
+        wanted."""
         command = self._table.get(name)
         if command is None or not rest or rest[0].startswith("-") or command.positional:
             return False

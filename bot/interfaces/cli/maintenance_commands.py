@@ -144,7 +144,7 @@ def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool,
         except packages.VersionsUnknown as error:
             if not relaunch or place is not None:
                 raise
-            problem = error  # what stands here already can be gone over to all the same
+            problem = error  # what is here already can be gone over to all the same
         if relaunch:
             from bot.maintenance.update.relaunch import relaunch as start_anew
 

@@ -93,7 +93,7 @@ def _refused(client: Callable[[], Client], command: Command, arguments: dict[str
 
 
 def _is_away(answer: GatewayResponse) -> bool:
-    """Whether Muster could not even write down what was asked for."""
+    """Return whether Muster could not even write down what was asked for."""
     return answer.status == 503 and isinstance(answer.body, dict) and answer.body.get("code") == "register"
 
 

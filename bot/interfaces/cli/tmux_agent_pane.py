@@ -1,6 +1,6 @@
 """The window of a tmux session: ``python -P -m bot.interfaces.cli.tmux_agent_pane NAME CONFIG STATE SOCKETS``.
 
-Reads, and nothing else: it takes no keys, and its end is nobody else's. It ends with the agent host whose session it is
+Reads, and nothing else: it takes no keys, and its end is no one else's. It ends with the agent host whose session it is
 in, or with the window.
 """
 
@@ -37,7 +37,7 @@ _AGAIN_S: Final = 0.2
 
 
 def redaction(paths: Paths, spec: AgentSpec) -> SecretMasker:
-    """What is masked: the patterns, the secrets that the settings refer to, and those that the agent was given.
+    """Return what is masked: the patterns, the secrets that the settings refer to, and those that the agent was given.
 
     Of the settings' secrets those in the environment are not known here; no agent is told of them.
     """

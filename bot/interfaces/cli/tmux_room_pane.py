@@ -59,7 +59,7 @@ async def _show(paths: Paths, name: str) -> int:
     def standing() -> str:
         words = terminal.standing()
         if sign is not None:
-            # What is not for tmux's own status line stands here all the same.
+            # What is not for tmux's own status line is here all the same.
             with contextlib.suppress(ValueError):
                 sign.show(words)
         return words

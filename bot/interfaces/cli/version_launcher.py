@@ -17,7 +17,7 @@ STAY = "MUSTER_STAY"
 
 
 def handed_over(arguments: Sequence[str], environ: Mapping[str, str]) -> list[str] | None:
-    """The command line of the version that is to run instead of this one; None: it is this one."""
+    """Return the command line of the version that is to run instead of this one; None: it is this one."""
     from bot.config.paths import Paths
     from bot.text.errors import UserError
 

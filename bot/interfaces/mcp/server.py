@@ -55,7 +55,7 @@ SETTLE = declare("peers.settle")
 
 #: While something waits, it is looked at again so often, seconds.
 LOOK_AGAIN: Final = 0.5
-#: A call that nobody can deal with for so long is given up, seconds.
+#: A call that no one can deal with for so long is given up, seconds.
 GIVE_UP: Final = 3600.0
 #: A call on which we stumbled so often is answered with an apology.
 STUMBLES: Final = 3
@@ -106,7 +106,7 @@ COMMON: Final = (
 
 
 def tools_for(role: str, roles: Library, table: CommandTable) -> tuple[Tool, ...]:
-    """What an agent of this role is offered: `COMMON`, and the commands that it may use."""
+    """Return what an agent of this role is offered: `COMMON`, and the commands that it may use."""
     commands = [table.get(name) for name in sorted(agent_permissions.commands_of(role, roles))]
     return (
         *COMMON,
@@ -222,7 +222,7 @@ class ToolDoor:
     # --- the agent's side ---------------------------------------------------------------------------------------
 
     async def _begin(self, call: ToolCallRow) -> bool:
-        """Whether the agent still waits for what it asked for."""
+        """Return whether the agent still waits for what it asked for."""
         link = self.link(call.agent)
         if link is None:
             if self.services.clock() - call.asked_at > GIVE_UP:
@@ -318,7 +318,7 @@ class ToolDoor:
             identity=f"agent:{row.name}",
             permission=OPERATOR,
             door="tools",
-            # Nobody could confirm it here: what an agent may do at all, it means.
+            # No one could confirm it here: what an agent may do at all, it means.
             confirmed=True,
             # Threads that it opens stand where its own does.
             origin=Origin(connector=row.connector, conversation=row.room, parent=None, event_id=""),
@@ -347,7 +347,7 @@ class ToolDoor:
         services.delivery.wake()
 
     async def _refusal(self, call: ToolCallRow, row: AgentRow, name: str | None = None) -> str | None:
-        """Why the agent may not do this; None: it may."""
+        """Return why the agent may not do this; None: it may."""
         roles = await asyncio.to_thread(library, self.services.paths.roles)
         name = name or call.tool
         refused = agent_permissions.refusal(row.role, name, call.arguments, roles)
@@ -360,14 +360,14 @@ class ToolDoor:
         return refused
 
     def _default_role(self) -> str:
-        """The role of an agent that is added without one."""
+        """Return the role of an agent that is added without one."""
         try:
             return self.services.planner.read_roster().defaults.role or DEFAULT_ROLE
         except MusterError:
             return DEFAULT_ROLE  # the command says what is wrong
 
     def _not_to_launch(self, role: str, arguments: Mapping[str, Any], roles: Library) -> str | None:
-        """Why an agent of this role may not launch that one, whatever the roster says of it; None: it may."""
+        """Return why an agent of this role may not launch that one, whatever the roster says of it; None: it may."""
         asked = {key: arguments.get(key) for key in ("role", "runtime", "model")}
         try:
             plan = self.services.planner.plan(str(arguments.get("name")), asked)

@@ -191,7 +191,8 @@ def publish(draft: Path, target: Path) -> None:
 
 
 def free_name(folder: Path, made_at: float) -> Path:
-    """What a backup is called when nobody says: by the second, and with a number where there was one in that second."""
+    """Return what a backup is called when no one says: by the second, and with a number where there was one in that
+    second."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(made_at))
     names = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     files = (folder / f"muster-backup-{stamp}{more}.tar.gz" for more in names)

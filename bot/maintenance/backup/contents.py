@@ -62,7 +62,7 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def belongs(name: str) -> bool:
-    """Whether an entry of the state folder belongs to what is backed up and put back, workspaces apart."""
+    """Return whether an entry of the state folder belongs to what is backed up and put back, workspaces apart."""
     passing = name.startswith((".", KEPT, "muster.l", f"{REGISTER}-")) or name.endswith((".part", ".cut-off"))
     return not passing and name not in _LEFT and name != REGISTER
 
@@ -82,12 +82,12 @@ class Selection:
 
 
 def files_of(register: str) -> tuple[str, str, str]:
-    """What a register's file, and those that SQLite keeps beside it, are called."""
+    """Return what a register's file, and those that SQLite keeps beside it, are called."""
     return register, f"{register}-wal", f"{register}-shm"
 
 
 def within(state: Path, file: Path) -> PurePosixPath | None:
-    """Where below the state folder a file is, by whatever links either is named; None: elsewhere."""
+    """Return where below the state folder a file is, by whatever links either is named; None: elsewhere."""
     folder = state.resolve()
     found = file.parent.resolve() / file.name
     return PurePosixPath(found.relative_to(folder)) if found.is_relative_to(folder) else None
@@ -155,7 +155,7 @@ def _entry(descriptor: int, name: str, place: PurePosixPath, take: Take, found: 
         finally:
             os.close(below)
     elif stat.S_ISREG(kind):
-        # Not blocking: in this moment it may have become a pipe that nobody writes to.
+        # Not blocking: in this moment it may have become a pipe that no one writes to.
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
         with open(file, "rb") as stream:
             status = os.fstat(file)
@@ -179,7 +179,7 @@ def _wanted(place: PurePosixPath) -> bool:
 
 
 def may_link(place: str) -> bool:
-    """Whether a link may stand there: only where agents and runtimes keep their own things, never in Muster's."""
+    """Return whether a link may be there: only where agents and runtimes keep their own things, never in Muster's."""
     parts = PurePosixPath(place).parts
     if parts[0] != STATE or len(parts) < 4:
         return False

@@ -82,7 +82,7 @@ def check_place(place: str) -> None:
 
 
 def header(file: Path) -> Header:
-    """What an archive says of itself, from its first bytes.
+    """Return what an archive says of itself, from its first bytes.
 
     Raises:
         BadArchive: it is none, or of a newer Muster.
@@ -150,7 +150,7 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
         raise UserError(f"There is no file {file}.") from None
     except OSError as error:
         if error.errno in contents.NO_ROOM:
-            raise  # it is for the caller to say what becomes of it
+            raise  # it is for the caller to say what happens to it
         if error.strerror is None:  # gzip's own
             raise BadArchive(f"{file} is damaged, or no backup of Muster's ({error}). Take another one.") from error
         raise UserError(f"{file} cannot be unpacked: {error.strerror}.") from error

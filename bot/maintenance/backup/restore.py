@@ -1,4 +1,4 @@
-"""`muster restore`: an installation as a backup has it, in the place of what is there, which is kept beside it.
+"""`muster restore`: an installation as a backup has it, in place of what is there, which is kept beside it.
 
 A register that is older than the chat must not act as if no time had passed. What that means is in
 `database.queries.operations.restored_backup` (what was under way is ended), `fleet.host.restored_journal` (queues are
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 SETTLE = declare("restore.settle")
 
-#: Drafts of restores that a crash left behind begin so; nobody else's do.
+#: Drafts of restores that a crash left behind begin so; no one else's do.
 _DRAFT = ".restore-"
 
 #: How many bytes of an SQLite file its users hold locks on, and from where: pending, reserved, and 510 shared ones.
@@ -94,7 +94,7 @@ async def restore(
     now: float,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Restored:
-    """Put a backup in the place of what is there.
+    """Put a backup in place of what is there.
 
     Args:
         paths: the installation.
@@ -302,7 +302,7 @@ async def _is_undone(place: _Place, environ: Mapping[str, str], plan: SwapPlan) 
 
 
 def _settings(paths: Paths, config: Path) -> Settings:
-    """What the restored configuration says.
+    """Return what the restored configuration says.
 
     Raises:
         ConfigError: it is not valid.
@@ -313,7 +313,7 @@ def _settings(paths: Paths, config: Path) -> Settings:
 def _place(paths: Paths, settings: Settings, config: Path) -> _Place:
     reference = settings.register_password
     if reference is not None and reference.scheme == "file" and reference.name.startswith(f"{config}/"):
-        # It stands in the configuration relative to the folder that it will be in.
+        # It is in the configuration relative to the folder that it will be in.
         reference = dataclasses.replace(reference, name=str(paths.config / Path(reference.name).relative_to(config)))
     url = settings.register_url
     return _Place(url=url, address=addresses.parse(url), reference=reference)
@@ -366,7 +366,7 @@ def _plan(paths: Paths, drafts: _Drafts, place: _Place, name: str, ready: Path, 
             moves += atomic_swap.moves_of(folder, draft, folder / name, own)
             names -= set(own) if folder == paths.state else set()
     moves += atomic_swap.moves_of(paths.state, state, paths.state / name, sorted(names))
-    os.sync()  # what is moved to its place must stand there after a power cut, too
+    os.sync()  # what is moved to its place must be there after a power cut, too
     return SwapPlan(
         moves=tuple(move for move in moves if move.there or move.ready is not None),
         drafts=drafts.all(),
@@ -385,7 +385,7 @@ def _unused(register: addresses.Address) -> Iterator[None]:
     https://www.sqlite.org/fileformat2.html).
 
     Raises:
-        UserError: somebody has it open.
+        UserError: someone has it open.
     """
     file = register.file if isinstance(register, addresses.FileAddress) else None
     if file is None or not file.is_file():

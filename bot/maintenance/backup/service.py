@@ -151,7 +151,7 @@ def _copy_ledger(paths: Paths, target: Path) -> bool:
 
 
 def _register(paths: Paths, settings: Settings) -> frozenset[str]:
-    """Where the register's files would stand, of which a copy of one moment is taken instead."""
+    """Return where the register's files would stand, of which a copy of one moment is taken instead."""
     register = addresses.parse(settings.register_url)
     place = contents.within(paths.state, register.file) if isinstance(register, addresses.FileAddress) else None
     if place is None:

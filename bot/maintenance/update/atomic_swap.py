@@ -1,4 +1,4 @@
-"""Putting many files and folders in the place of others, so that a crash in the middle leaves all or none of it.
+"""Putting many files and folders in place of others, so that a crash in the middle leaves all or none of it.
 
 A plan is written down before the first of them is touched. Each thing that is in the way is moved aside, and what was
 made ready is moved to its place. Then it is decided, in one step that cannot be half done: an SQLite register and the
@@ -116,7 +116,7 @@ def finish(paths: Paths, plan: SwapPlan) -> None:
 
 
 def undo(paths: Paths, plan: SwapPlan) -> None:
-    """Put everything back where it was. Begun anew after a crash, it goes on."""
+    """Put everything back where it was. Begun again after a crash, it goes on."""
     for move in reversed(plan.moves):
         target, kept = Path(move.target), Path(move.kept)
         if move.over and move.there:
@@ -161,7 +161,7 @@ async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
             ) from error
         if plan.register is not None:
             return await _settle(paths, environ, plan, "An update")
-        # A restore stands in the way of an orchestrator, and an orchestrator in its way.
+        # A restore is in the way of an orchestrator, and an orchestrator in its way.
         with only_one(paths.lock):
             return await _settle(paths, environ, plan, "A restore")
 
@@ -182,7 +182,7 @@ def at_work(paths: Paths) -> Iterator[int]:
     """Be the only one who restores or updates here, for the length of the block; the lock's descriptor.
 
     Raises:
-        UserError: somebody else does.
+        UserError: someone else does.
     """
     path = paths.state / "upkeep.part"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -203,7 +203,7 @@ def at_work(paths: Paths) -> Iterator[int]:
 
 
 async def decided(plan: SwapPlan, environ: Mapping[str, str]) -> bool:
-    """Whether the step that decides was done, by what a register says.
+    """Return whether the step that decides was done, by what a register says.
 
     Raises:
         RegisterError: it cannot be asked.
@@ -224,12 +224,12 @@ async def decided(plan: SwapPlan, environ: Mapping[str, str]) -> bool:
 
 
 def is_open(paths: Paths) -> bool:
-    """Whether a plan is written down that is not over."""
+    """Return whether a plan is written down that is not over."""
     return (paths.state / _NAME).exists()
 
 
 def moves_of(folder: Path, ready: Path, kept: Path, names: Sequence[str]) -> list[Move]:
-    """The moves that put what lies in `ready` into `folder`, by name, and what is there into `kept`."""
+    """Return the moves that put what lies in `ready` into `folder`, by name, and what is there into `kept`."""
     return [
         Move(
             target=str(folder / name),

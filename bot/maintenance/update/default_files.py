@@ -49,7 +49,7 @@ def digest(content: str) -> str:
 
 
 def decide(before: str | None, now: str | None, yours: str | None) -> Verdict:
-    """What becomes of a file.
+    """Return what happens to a file.
 
     Args:
         before: what was shipped, as a digest; None: not known, or nothing was.
@@ -62,7 +62,7 @@ def decide(before: str | None, now: str | None, yours: str | None) -> Verdict:
 
 
 def merge(before: str | None, now: str | None, yours: str, old: str, new: str) -> tuple[Verdict, str]:
-    """What becomes of a systemd unit, and what it says then.
+    """Return what happens to a systemd unit, and what it says then.
 
     Where nothing but the interpreter has moved, it moves in what the operator edited as well.
 
@@ -84,7 +84,7 @@ def merge(before: str | None, now: str | None, yours: str, old: str, new: str) -
 
 
 def shipped_units(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
-    """The systemd units that this version would write for the installation, by their names."""
+    """Return the systemd units that this version would write for the installation, by their names."""
     roster = check(paths).roster
     try:
         agents = systemd_units.of_agents(paths, () if roster is None else roster.agents)
@@ -94,7 +94,7 @@ def shipped_units(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def unit_changes(paths: Paths, environ: Mapping[str, str], before: Mapping[str, str], old: str) -> list[FileChange]:
-    """What the step from an earlier version to this one changes in the units of this installation.
+    """Return what the step from an earlier version to this one changes in the units of this installation.
 
     Args:
         paths: the installation.
@@ -134,12 +134,12 @@ def write_record(paths: Paths, record: Mapping[str, Any]) -> None:
 
 
 def shipped_roles() -> dict[str, str]:
-    """The digests of the roles that this version ships, by the names of their files."""
+    """Return the digests of the roles that this version ships, by the names of their files."""
     return {path.name: digest(path.read_text(encoding="utf-8")) for path in sorted(roles.SHIPPED.glob("*.md"))}
 
 
 def changes(paths: Paths, roles_before: Mapping[str, str]) -> list[FileChange]:
-    """What the step from an earlier version to this one changes in the operator's files.
+    """Return what the step from an earlier version to this one changes in the operator's files.
 
     Args:
         paths: the installation.
@@ -158,7 +158,7 @@ def changes(paths: Paths, roles_before: Mapping[str, str]) -> list[FileChange]:
 
 
 def record_now(paths: Paths) -> dict[str, Any] | None:
-    """The record as it is once the changes are made; None: there is none."""
+    """Return the record as it is once the changes are made; None: there is none."""
     record = read_record(paths)
     answers = _answers(record.get("answers"))
     if answers is None:
@@ -171,7 +171,7 @@ def record_now(paths: Paths) -> dict[str, Any] | None:
 
 
 def read_record(paths: Paths) -> dict[str, Any]:
-    """What `remember` noted; empty where nothing is known."""
+    """Return what `remember` noted; empty where nothing is known."""
     try:
         found = json.loads((paths.state / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -32,7 +32,7 @@ PROTOCOL = 1
 
 
 def survey(paths: Paths, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What this version would make of the installation."""
+    """Return what this version would make of the installation."""
     found = check(paths)
     roles_before = request.get("roles") or {}
     changes = default_files.changes(paths, roles_before)

@@ -52,7 +52,7 @@ class UpdateCandidate:
 
 
 def ours() -> str:
-    """The version of this program.
+    """Return the version of this program.
 
     Raises:
         UserError: it is not installed as a package.
@@ -64,7 +64,7 @@ def ours() -> str:
 
 
 def checkout() -> str | None:
-    """The folder of the sources where this program runs from them; None: it was installed."""
+    """Return the folder of the sources where this program runs from them; None: it was installed."""
     try:
         text = metadata.distribution(PACKAGE).read_text("direct_url.json") or "{}"
         source = json.loads(text)
@@ -76,7 +76,7 @@ def checkout() -> str | None:
 
 
 def find(place: str | None) -> UpdateCandidate:
-    """The newest version of the package index, or the one that lies at `place`: a wheel's path, or a URL.
+    """Return the newest version of the package index, or the one that lies at `place`: a wheel's path, or a URL.
 
     Raises:
         NotFound: there is none, or pip cannot find out.
@@ -107,7 +107,7 @@ def find(place: str | None) -> UpdateCandidate:
 
 
 def not_in_index(words: str) -> str:
-    """What it means that no version was found, by pip's own words for it; and what to do."""
+    """Return what it means that no version was found, by pip's own words for it; and what to do."""
     way_out = "`muster update --from WHEEL` takes a file or an https:// address instead."
     if "Retrying" in words or "Connection" in words:
         return f"The package index cannot be reached; `pip config list` says which one pip asks. {way_out}"

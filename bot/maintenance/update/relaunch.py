@@ -45,7 +45,7 @@ class Relaunched:
 
 
 def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) -> Relaunched:
-    """Start anew what runs another version than the current one.
+    """Start again what runs another version than the current one.
 
     Raises:
         NotRunning: there is no orchestrator, which restarts agents.

@@ -33,12 +33,12 @@ class RunningVersion:
     """As far as that is known: the name of the environment's folder, or where it is."""
 
     def is_of(self, prefix: Path) -> bool:
-        """Whether it was started from that environment, by whatever way that is named."""
+        """Return whether it was started from that environment, by whatever way that is named."""
         return self.prefix is not None and self.prefix.resolve() == prefix.resolve()
 
 
 def running(paths: Paths) -> list[RunningVersion]:
-    """The orchestrator, the agent hosts and the egress that run, as far as they are on this machine."""
+    """Return the orchestrator, the agent hosts and the egress that run, as far as they are on this machine."""
     found = []
     orchestrator = holder(paths.lock)
     if orchestrator is not None and orchestrator.pid > 0:
@@ -53,12 +53,12 @@ def running(paths: Paths) -> list[RunningVersion]:
 
 
 def runs(paths: Paths, prefix: Path) -> bool:
-    """Whether anything here was started from that environment."""
+    """Return whether anything here was started from that environment."""
     return any(each.is_of(prefix) for each in running(paths))
 
 
 def of(paths: Paths, agent: str, pid: int) -> RunningVersion:
-    """One process, and which version it runs."""
+    """Return one process, and which version it runs."""
     prefix = _prefix(pid)
     if prefix is None:
         version = "unknown"
@@ -70,7 +70,7 @@ def of(paths: Paths, agent: str, pid: int) -> RunningVersion:
 
 
 def is_detached(pid: int, log: Path) -> bool:
-    """Whether an orchestrator is one that `muster up --detach` started: its output goes to the log."""
+    """Return whether an orchestrator is one that `muster up --detach` started: its output goes to the log."""
     try:
         return os.path.samestat(os.stat(f"/proc/{pid}/fd/1"), os.stat(log))
     except OSError:

@@ -206,7 +206,8 @@ def _install(paths: Paths, candidate: UpdateCandidate, *, with_pip: bool) -> Pat
 
 
 def _stands(paths: Paths, prefix: Path, candidate: UpdateCandidate) -> bool:
-    """Whether what is wanted was installed before: the same file, since one may be built again under its version."""
+    """Return whether what is wanted was installed before: the same file, since one may be built again under its
+    version."""
     try:
         found = json.loads((prefix / versions.COMPLETE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -373,7 +374,7 @@ def _sweep(paths: Paths) -> None:
 
 
 def _remove_old(paths: Paths) -> None:
-    """Remove versions that are older than those that are kept, and that nobody runs."""
+    """Remove versions that are older than those that are kept, and that no one runs."""
     for prefix in versions.standing(paths)[: -1 - _KEPT]:
         if (
             prefix != versions.current(paths)

@@ -30,7 +30,7 @@ _PHASES: Final = {"a": -3, "alpha": -3, "b": -2, "beta": -2, "c": -1, "rc": -1, 
 
 
 def of_this(otherwise: str = "0") -> str:
-    """The version of this process, or `otherwise` where it was not installed."""
+    """Return the version of this process, or `otherwise` where it was not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -40,7 +40,7 @@ def of_this(otherwise: str = "0") -> str:
 
 
 def order(version: str) -> tuple[object, ...]:
-    """What versions are sorted by: PEP 440, without what is local. What is no version is before all."""
+    """Return what versions are sorted by: PEP 440, without what is local. What is no version is before all."""
     match = _VERSION.fullmatch(version.strip())
     if match is None:
         return (-1,)
@@ -59,27 +59,27 @@ def order(version: str) -> tuple[object, ...]:
 
 
 def is_newer(version: str, than: str) -> bool:
-    """Whether one version comes after another."""
+    """Return whether one version comes after another."""
     return order(version) > order(than)
 
 
 def is_name(version: str) -> bool:
-    """Whether a version may be the name of a folder."""
+    """Return whether a version may be the name of a folder."""
     return _VERSION.fullmatch(version) is not None and len(version) < 80
 
 
 def folder(paths: Paths, version: str) -> Path:
-    """Where a version is, or would be."""
+    """Return where a version is, or would be."""
     return paths.state / "versions" / version
 
 
 def python_of(prefix: Path) -> Path:
-    """The interpreter of a virtual environment."""
+    """Return the interpreter of a virtual environment."""
     return prefix / "bin" / "python"
 
 
 def current(paths: Paths) -> Path | None:
-    """The environment that is to run, where it is whole; None: the one outside."""
+    """Return the environment that is to run, where it is whole; None: the one outside."""
     try:
         leads_to = os.readlink(paths.state / "current")
     except OSError:
@@ -90,7 +90,8 @@ def current(paths: Paths) -> Path | None:
 
 
 def chosen(paths: Paths, ours: str) -> Path:
-    """The environment that is to run: the one that was updated to last, or this process's own where that is newer.
+    """Return the environment that is to run: the one that was updated to last, or this process's own where that is
+    newer.
 
     Args:
         paths: the installation.
@@ -101,11 +102,11 @@ def chosen(paths: Paths, ours: str) -> Path:
 
 
 def standing(paths: Paths) -> list[Path]:
-    """The environments that are whole, oldest version first."""
+    """Return the environments that are whole, oldest version first."""
     found = [mark.parent for mark in (paths.state / "versions").glob(f"*/{COMPLETE}")]
     return sorted(found, key=lambda prefix: order(prefix.name))
 
 
 def runs_here(prefix: Path) -> bool:
-    """Whether this process runs from that environment."""
+    """Return whether this process runs from that environment."""
     return Path(sys.prefix).resolve() == prefix.resolve()

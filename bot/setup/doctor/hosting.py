@@ -75,7 +75,7 @@ def _lingers() -> bool:
 
 
 def _asked(command: list[str]) -> str | None:
-    """What a program says against it; None when it answers."""
+    """Return what a program says against it; None when it answers."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, env=finding(), timeout=PATIENCE, check=False

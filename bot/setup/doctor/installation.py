@@ -84,7 +84,7 @@ def secrets(checked: Check, environ: Mapping[str, str]) -> Iterator[DoctorFindin
 def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
     """Accounts that are to be subscriptions, and whose credential is an API key."""
     for name, account in (checked.settings.accounts if checked.settings else {}).items():
-        # A keyring may have somebody asked.
+        # A keyring may have someone asked.
         if account.kind != "subscription" or account.credential is None or account.credential.scheme == "keyring":
             continue
         try:
@@ -103,7 +103,7 @@ def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[Doctor
 
 
 def references(checked: Check) -> list[tuple[str, Reference]]:
-    """The references of both files, by their keys."""
+    """Return the references of both files, by their keys."""
     found: list[tuple[str, Reference]] = []
 
     def walk(place: str, value: Any) -> None:
@@ -184,7 +184,7 @@ def _register_on_a_server(place: dsn.ServerAddress, secret: Callable[[], str] | 
 
 
 def sockets(paths: Paths) -> DoctorFinding:
-    """Whether a unix socket can be made where Muster makes its own."""
+    """Return whether a unix socket can be made where Muster makes its own."""
     folder = paths.sockets
     if not folder.exists():
         return DoctorFinding(name="sockets", state="ok", found=f"{folder} will be made at the first start")
@@ -225,7 +225,7 @@ def disk(paths: Paths, *, free: int | None = None) -> DoctorFinding:
 
 
 def egress(paths: Paths) -> DoctorFinding:
-    """Whether anything may leave, and through whom."""
+    """Return whether anything may leave, and through whom."""
     if emergency_stop.is_pulled(paths.state):
         return DoctorFinding(
             name="egress",

@@ -1,6 +1,6 @@
 """The log-ins of connectors: whether the servers still know the tokens, and whether the keys of our devices are there.
 
-Asks and changes nothing: nobody is logged in, and no device is made. Nothing that a server says is shown as it is: it
+Asks and changes nothing: no one is logged in, and no device is made. Nothing that a server says is shown as it is: it
 may say a token back.
 """
 
@@ -38,7 +38,7 @@ class _Answer:
 
 
 class _NoAnswer(Exception):
-    """Nobody could be asked; the message says why."""
+    """No one could be asked; the message says why."""
 
 
 def examine(checked: Check, paths: Paths, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
@@ -125,7 +125,7 @@ def _discord(name: str, settings: DiscordSettings, environ: Mapping[str, str]) -
 
 
 def _ask(address: str, path: str, credential: str, *, agent: str = "muster") -> _Answer:
-    """What is answered to whoever has the credential.
+    """Return what is answered to whoever has the credential.
 
     Raises:
         _NoAnswer: nothing is.

@@ -103,7 +103,7 @@ def installed(which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:
 
 
 def version_of(command: Sequence[str]) -> str | None:
-    """The first line that a program says of itself; None when it fails."""
+    """Return the first line that a program says of itself; None when it fails."""
     try:
         done = subprocess.run(
             list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
@@ -138,7 +138,7 @@ def bubblewrap(found: selection.Availability, *, sizes_tmpfs: bool = True) -> Do
 def containers(
     checked: Check, tried: Callable[[SandboxProfile], selection.Availability] = selection.container_available
 ) -> Iterator[DoctorFinding]:
-    """Each sandbox profile that is a container, tried as an agent's start tries it."""
+    """Yield each sandbox profile that is a container, tried as an agent's start tries it."""
     if checked.settings is None:
         return
     try:
@@ -192,7 +192,7 @@ def limits_of_profiles(
 
 
 def control_group_controllers() -> frozenset[str]:
-    """What control groups of version 2 can bound on this machine; empty where there are none."""
+    """Return what control groups of version 2 can bound on this machine; empty where there are none."""
     try:
         return frozenset(Path("/sys/fs/cgroup/cgroup.controllers").read_text(encoding="ascii").split())
     except (OSError, ValueError):

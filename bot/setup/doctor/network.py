@@ -33,7 +33,7 @@ def homeservers(checked: Check, clock: Callable[[], float]) -> Iterator[DoctorFi
 
 
 def homeserver(name: str, address: str, clock: Callable[[], float] = time.time) -> tuple[DoctorFinding, float | None]:
-    """Whether a Matrix homeserver answers, and by how many seconds our clock is ahead of its."""
+    """Return whether a Matrix homeserver answers, and by how many seconds our clock is ahead of its."""
     parts = urlsplit(address)
     title = f"connector {name}"
     costs = "This connector waits and tries again; the others go on."

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def pressed(heard: HeardInteraction, *, connector: str) -> Dealt | None:
-    """A button that somebody pressed, as a reaction to its message with the button's key."""
+    """Return a button that someone pressed, as a reaction to its message with the button's key."""
     target, name = message_conversion.identifier(heard.message.get("id")), heard.data.get("custom_id")
     if target is None or not isinstance(name, str) or not name.startswith(message_conversion.PRESSED):
         return None

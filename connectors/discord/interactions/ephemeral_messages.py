@@ -1,4 +1,4 @@
-"""What only one person reads: an answer to a button that they pressed, shown to nobody else in the channel."""
+"""What only one person reads: an answer to a button that they pressed, shown to no one else in the channel."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Asides:
         return first
 
     async def show(self, caption: str, file: tuple[str, str, bytes], *, to: str | None, key: str) -> str | None:
-        """The same with a file: its name, its media type and what is in it."""
+        """Return the same with a file: its name, its media type and what is in it."""
         return await self._post(message_conversion.captioned(caption, file[0]), to=to, key=f"aside {key}", file=file)
 
     async def _post(

@@ -1,7 +1,7 @@
 """Interactions: commands that people choose from Discord's menu, and buttons that they press.
 
 Each is acknowledged at once, whatever else goes on, since Discord waits three seconds for that. Only what Discord knows
-to be acknowledged counts: whoever saw its own error, that nobody answered, does it again. What an interaction means is
+to be acknowledged counts: whoever saw its own error, that no one answered, does it again. What an interaction means is
 said by whoever deals with its kind; it goes into the inbox in its turn, behind what was heard before.
 """
 
@@ -72,7 +72,7 @@ class HeardInteraction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dealt:
-    """What becomes of an interaction: how it is acknowledged, and what goes into the inbox."""
+    """What happens to an interaction: how it is acknowledged, and what goes into the inbox."""
 
     acknowledgement: Json
     inbound: Inbound | None = None
@@ -120,7 +120,7 @@ class Interactions:
         try:
             for each in self.kept.waiting():
                 if not each.alive(self.clock()):
-                    # Whoever did it has long been told by Discord that nobody answered.
+                    # Whoever did it has long been told by Discord that no one answered.
                     await self.kept.drop(each.id)
                 elif each.acknowledged and each.inbound is not None:
                     self.hand_on(each.inbound)
@@ -194,12 +194,12 @@ class Interactions:
         message = taken.message or await self._original(interaction)
         await self.kept.change(interaction.id, acknowledged=True, message=message)
         if message is not None and interaction.first is not None:
-            # What stands there are words of somebody else's, and not to be taken for something that was to be said.
+            # What is there are words of someone else's, and not to be taken for something that was to be said.
             await self.record.put(message_conversion.nonce(f"interaction {interaction.id}"), message)
         self.hand_on(inbound)
 
     async def _original(self, interaction: Interaction) -> str | None:
-        """The message that shows that a command was acknowledged, where the answer that names it was lost."""
+        """Return the message that shows that a command was acknowledged, where the answer that names it was lost."""
         if interaction.kind != COMMAND:
             return None
         token = quote(interaction.token, safe="")
@@ -248,7 +248,7 @@ class _Taken:
 
 
 def heard(event: Json, guild: str) -> HeardInteraction | None:
-    """What an event says; None when it is nothing that we could answer."""
+    """Return what an event says; None when it is nothing that we could answer."""
     number, channel = (
         message_conversion.identifier(event.get("id")),
         message_conversion.identifier(event.get("channel_id")),
@@ -285,7 +285,7 @@ def heard(event: Json, guild: str) -> HeardInteraction | None:
 
 
 def aside(text: str) -> Json:
-    """An acknowledgement that is an answer for whoever asked alone."""
+    """Return an acknowledgement that is an answer for whoever asked alone."""
     return {
         "type": SAY,
         "data": {"content": message_conversion.shown(text)[: message_conversion.LONGEST], "flags": _EPHEMERAL} | _QUIET,
@@ -293,7 +293,7 @@ def aside(text: str) -> Json:
 
 
 def aloud(text: str) -> Json:
-    """An acknowledgement that is an answer for everybody there."""
+    """Return an acknowledgement that is an answer for everybody there."""
     return {
         "type": SAY,
         "data": {"content": message_conversion.shown(text)[: message_conversion.LONGEST], "flags": 1 << 2} | _QUIET,
@@ -310,7 +310,7 @@ def _elsewhere(found: HeardInteraction, channel: str) -> Dealt | None:
 
 
 def _response(answer: object) -> str | None:
-    """The message that an acknowledgement made ("Interaction Callback Response")."""
+    """Return the message that an acknowledgement made ("Interaction Callback Response")."""
     return message_conversion.identifier(_object(_object(answer).get("interaction")).get("response_message_id"))
 
 

@@ -1,6 +1,6 @@
 """Answers to interactions: the first thing that is said to one takes the place of "is thinking".
 
-That is done with the interaction's token, which Discord takes for fifteen minutes, and said twice it stands once. What
+That is done with the interaction's token, which Discord takes for fifteen minutes, and said twice it exists once. What
 is said later, or where Discord does not take it so any more, is an ordinary message.
 """
 
@@ -71,7 +71,7 @@ class InteractionReplies:
         return number
 
     async def _standing(self, interaction: Interaction, conversation: str, nonce: str) -> str | None:
-        """The answer, where an earlier request came through without our knowing."""
+        """Return the answer, where an earlier request came through without our knowing."""
         if interaction.message is None:
             return None
         try:

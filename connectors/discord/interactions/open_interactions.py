@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interaction:
-    """Something that somebody did, and what became of it so far."""
+    """Something that someone did, and what happened to it so far."""
 
     id: str
     token: str
@@ -56,7 +56,7 @@ class Interaction:
     """The message that stands as the answer."""
 
     def alive(self, now: float) -> bool:
-        """Whether it can be answered by its token."""
+        """Return whether it can be answered by its token."""
         return now - self.at < TOKEN_LIFE
 
 
@@ -70,11 +70,11 @@ class OpenInteractions:
             self._read(line)
 
     def get(self, number: str | None) -> Interaction | None:
-        """The one with this id."""
+        """Return the one with this id."""
         return None if number is None else self._known.get(number)
 
     def waiting(self) -> Iterator[Interaction]:
-        """Those that are not in the inbox, oldest first."""
+        """Yield those that are not in the inbox, oldest first."""
         yield from [each for each in self._known.values() if each.inbound is not None]
 
     async def add(self, interaction: Interaction) -> None:
@@ -83,7 +83,7 @@ class OpenInteractions:
         await self._append(_line(interaction))
 
     async def change(self, number: str, **changes: Any) -> None:
-        """Write down what became of one."""
+        """Write down what happened to one."""
         known = self._known.get(number)
         if known is None:
             return

@@ -1,4 +1,4 @@
-"""The menu of slash commands: what choosing one means, and what is offered while somebody types."""
+"""The menu of slash commands: what choosing one means, and what is offered while someone types."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DiscordCommandMenu:
     roles: Roles
 
     async def chosen(self, heard: HeardInteraction) -> Dealt:
-        """A command that somebody gave. Its answer follows, unless it may not be given at all."""
+        """Return a command that someone gave. Its answer follows, unless it may not be given at all."""
         name, values = slash_command_schema.chosen(heard.data)
         body = self.commands.words(name, values)
         refusal = await self._refusal(heard)
@@ -54,7 +54,7 @@ class DiscordCommandMenu:
         return Dealt(acknowledgement={"type": DEFER}, inbound=inbound)
 
     async def typed(self, heard: HeardInteraction) -> Dealt:
-        """Somebody types: what they may mean."""
+        """Someone types: what they may mean."""
         found: list[str] = []
         typed = slash_command_schema.typed(heard.data)
         if typed is not None:

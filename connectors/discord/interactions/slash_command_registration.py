@@ -1,6 +1,6 @@
 """Telling Discord of the slash commands: those of the server, and those of direct conversations with the bot.
 
-Discord keeps them. They are put anew only where it has others, since it takes two hundred new ones a day.
+Discord keeps them. They are put again only where it has others, since it takes two hundred new ones a day.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class SlashCommandRegistration:
                 self._news.set()
 
     async def _try(self) -> float | None:
-        """Seconds after which it is to be tried again; None: they are there."""
+        """Return seconds after which it is to be tried again; None: they are there."""
         of_bot = f"/applications/{self._application}"
         try:
             await self._put(f"{of_bot}/commands", direct=True)

@@ -1,4 +1,4 @@
-"""Slash commands: from forms to what Discord is told of them, and back from what somebody chose. Pure.
+"""Slash commands: from forms to what Discord is told of them, and back from what someone chose. Pure.
 
 The limits are those of "Application Commands": names, descriptions, numbers of options and choices.
 """
@@ -32,7 +32,7 @@ _WITH_BOT = 1
 
 
 def declared(forms: Sequence[Form], *, direct: bool) -> list[Json]:
-    """The commands as Discord takes them, those with two words as commands and subcommands.
+    """Return the commands as Discord takes them, those with two words as commands and subcommands.
 
     Args:
         forms: the commands; what has a name that Discord does not take is left out.
@@ -76,7 +76,7 @@ def _option(option: Option) -> Json:
 
 
 def choice(value: str) -> Json:
-    """One value to choose."""
+    """Return one value to choose."""
     return {"name": value[:LONGEST_CHOICE], "value": value}
 
 
@@ -88,7 +88,7 @@ def _described(name: str, description: str) -> Json:
 
 
 def same(wanted: Sequence[Json], found: object) -> bool:
-    """Whether Discord has these commands, in whichever order, and no others."""
+    """Return whether Discord has these commands, in whichever order, and no others."""
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         return False
     return _by_name(wanted) == _by_name(found)
@@ -99,7 +99,7 @@ def _by_name(commands: Sequence[Json]) -> dict[str, Json]:
 
 
 def _essence(given: Json) -> Json:
-    """What we say of a command or of an option, without what Discord adds."""
+    """Return what we say of a command or of an option, without what Discord adds."""
     essence: Json = {
         key: given.get(key, usual)
         for key, usual in (
@@ -118,11 +118,11 @@ def _essence(given: Json) -> Json:
     return essence
 
 
-# --- what somebody chose -----------------------------------------------------------------------------------------
+# --- what someone chose -----------------------------------------------------------------------------------------
 
 
 def chosen(data: Json) -> tuple[str, dict[str, Value]]:
-    """The command's name and the values that were given."""
+    """Return the command's name and the values that were given."""
     name, options = _path(data)
     values: dict[str, Value] = {}
     for each in options:

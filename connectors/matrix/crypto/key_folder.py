@@ -4,7 +4,7 @@
         pickle.key                  0600, random: what the secrets in the stores are encrypted with
         DIGEST.db                   0600, one for each device that Muster ever was
 
-A device whose keys are lost cannot be made again: its name is known to others by keys that nobody has any more. So a
+A device whose keys are lost cannot be made again: its name is known to others by keys that no one has any more. So a
 store that is gone or broken is never replaced by a new one under the same device id.
 """
 
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 PICKLE_KEY = "pickle.key"
 #: Seconds for which room keys are kept.
 _KEPT = 180 * 86_400.0
-#: What passes without harm to the keys: a disk that is full or fails just now, or somebody else who holds the file.
+#: What passes without harm to the keys: a disk that is full or fails just now, or someone else who holds the file.
 _PASSING = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -66,13 +66,13 @@ class Vault:
     async def open(
         cls, folder: Path, user: str, device: str, *, may_make: bool, clock: Callable[[], float]
     ) -> tuple[Vault, bool]:
-        """The keys of a device, and whether they were made just now.
+        """Return the keys of a device, and whether they were made just now.
 
         Args:
             folder: where it keeps keys.
             user: whose device it is.
             device: its id.
-            may_make: whether nobody knows of keys of this device yet, so that new ones may be made.
+            may_make: whether no one knows of keys of this device yet, so that new ones may be made.
             clock: seconds since the epoch.
 
         Raises:
@@ -89,7 +89,7 @@ class Vault:
         return cls(thread, machine), made
 
     async def run(self, function: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-        """Do something with the keys. It is done to its end even when nobody waits for it any more.
+        """Do something with the keys. It is done to its end even when no one waits for it any more.
 
         Raises:
             NotReady: the disk does not take it now; nothing of it was done.
@@ -112,7 +112,7 @@ def _file(folder: Path, device: str) -> Path:
 
 
 def files_of(folder: Path, device: str) -> tuple[Path, Path]:
-    """Where the keys of a device are, and what opens them."""
+    """Return where the keys of a device are, and what opens them."""
     return _file(folder, device), folder / PICKLE_KEY
 
 

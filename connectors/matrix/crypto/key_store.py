@@ -83,7 +83,7 @@ class KnownDevice:
 
 
 class Telling(IntEnum):
-    """What somebody has to be told of a device. As it is kept: what is less goes first."""
+    """What someone has to be told of a device. As it is kept: what is less goes first."""
 
     BACK = -1
     """It was logged out, and is shown again."""
@@ -94,7 +94,7 @@ class Telling(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Untold:
-    """A device of which somebody has to be told."""
+    """A device of which someone has to be told."""
 
     device: KnownDevice
     back: bool
@@ -184,12 +184,12 @@ class KeyStore:
         return None if row is None else vodozemac.Account.from_pickle(row[0], self._key)
 
     def owner(self) -> tuple[str, str] | None:
-        """Whose device it is: user and device id."""
+        """Return whose device it is: user and device id."""
         row = self._db.execute("SELECT user_id, device_id FROM account").fetchone()
         return None if row is None else (row[0], row[1])
 
     def published(self) -> bool:
-        """Whether the homeserver has our device's keys."""
+        """Return whether the homeserver has our device's keys."""
         row = self._db.execute("SELECT published FROM account").fetchone()
         return row is not None and bool(row[0])
 
@@ -207,14 +207,14 @@ class KeyStore:
     # --- sessions ------------------------------------------------------------------------------------------------
 
     def olm_sessions(self, sender_key: str) -> list[vodozemac.Session]:
-        """The sessions with a device, the one used last first."""
+        """Return the sessions with a device, the one used last first."""
         rows = self._db.execute(
             "SELECT pickle FROM olm_sessions WHERE sender_key = ? ORDER BY used_at DESC LIMIT 20", (sender_key,)
         )
         return [vodozemac.Session.from_pickle(pickle, self._key) for (pickle,) in rows]
 
     def session_made_at(self, sender_key: str) -> float | None:
-        """When the newest session with a device was made."""
+        """Return when the newest session with a device was made."""
         row = self._db.execute(
             "SELECT max(created_at) FROM olm_sessions WHERE sender_key = ?", (sender_key,)
         ).fetchone()
@@ -230,7 +230,7 @@ class KeyStore:
 
     def bound(self) -> None:
         """Keep the tables of what strangers' devices send within bounds: anybody can begin sessions with us under as
-        many keys as they like. The oldest go first, and those of devices that nobody lists before all others."""
+        many keys as they like. The oldest go first, and those of devices that no one lists before all others."""
         for table, order, most in (("olm_sessions", "used_at", OLM_SESSIONS), ("room_keys", "kept_at", ROOM_KEYS)):
             (rows,) = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
             if rows > most:
@@ -241,7 +241,7 @@ class KeyStore:
                 )
 
     def room_keys(self, room: str, session_id: str) -> list[RoomKey]:
-        """What may open the messages of a group session; only one sender's is the one that wrote it."""
+        """Return what may open the messages of a group session; only one sender's is the one that wrote it."""
         rows = self._db.execute(
             "SELECT pickle, sender_key, ed25519 FROM room_keys WHERE room_id = ? AND session_id = ?", (room, session_id)
         )
@@ -278,7 +278,7 @@ class KeyStore:
     # --- devices of others ---------------------------------------------------------------------------------------
 
     def devices(self, user: str | None = None) -> list[KnownDevice]:
-        """The devices of a person, or of everybody."""
+        """Return the devices of a person, or of everybody."""
         columns = "SELECT user_id, device_id, ed25519, curve25519, name, gone, standing FROM devices "
         if user is None:
             rows = self._db.execute(columns + "ORDER BY user_id, seen_at, device_id")
@@ -298,7 +298,7 @@ class KeyStore:
         ]
 
     def put_device(self, device: KnownDevice, now: float, *, tell: Telling = Telling.NOTHING) -> None:
-        """Keep a device as it is known now; `tell`: what somebody has to be told of it."""
+        """Keep a device as it is known now; `tell`: what someone has to be told of it."""
         self._db.execute(
             "INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (user_id, device_id) DO UPDATE SET "
             "ed25519 = excluded.ed25519, curve25519 = excluded.curve25519, name = excluded.name, gone = excluded.gone, "
@@ -318,7 +318,7 @@ class KeyStore:
         )
 
     def untold(self) -> list[Untold]:
-        """The devices of which somebody has to be told."""
+        """Return the devices of which someone has to be told."""
         rows = self._db.execute("SELECT user_id, device_id, told, seen_at FROM devices WHERE told < 1")
         untold = {(user, device): (told, since) for user, device, told, since in rows}
         return [
@@ -342,7 +342,7 @@ class KeyStore:
     # --- rooms and messages --------------------------------------------------------------------------------------
 
     def encrypted_rooms(self) -> frozenset[str]:
-        """The rooms that were ever seen encrypted: whatever a homeserver says later, they stay so."""
+        """Return the rooms that were ever seen encrypted: whatever a homeserver says later, they stay so."""
         return frozenset(room for (room,) in self._db.execute("SELECT room_id FROM encrypted_rooms"))
 
     def put_encrypted_rooms(self, rooms: Iterable[str]) -> None:
@@ -350,7 +350,7 @@ class KeyStore:
         self._db.executemany("INSERT OR IGNORE INTO encrypted_rooms VALUES (?)", [(room,) for room in rooms])
 
     def is_handled(self, digest: bytes) -> bool:
-        """Whether this message from device to device came before."""
+        """Return whether this message from device to device came before."""
         return self._db.execute("SELECT 1 FROM handled WHERE digest = ?", (digest,)).fetchone() is not None
 
     def put_handled(self, digest: bytes) -> None:
@@ -359,8 +359,8 @@ class KeyStore:
         self._db.execute("DELETE FROM handled WHERE number <= ?", (number - _HANDLED,))
 
     def is_at_its_place(self, room: str, key: RoomKey, place: int, event_id: str) -> bool:
-        """Whether an event is the one that a place in a sender's group session belongs to; the first to come takes
-        it."""
+        """Return whether an event is the one that a place in a sender's group session belongs to; the first to come
+        takes it."""
         at = (room, key.session.session_id, key.sender_key, place)
         self._db.execute("INSERT OR IGNORE INTO message_places VALUES (?, ?, ?, ?, ?)", (*at, event_id))
         row = self._db.execute(
@@ -380,7 +380,7 @@ class KeyStore:
         self._db.execute("DELETE FROM unread WHERE number <= (SELECT max(number) FROM unread) - ?", (UNREAD,))
 
     def unread(self) -> list[UndecryptedMessage]:
-        """The messages that wait for their key, in the order in which they came."""
+        """Return the messages that wait for their key, in the order in which they came."""
         rows = self._db.execute("SELECT number, room_id, session_id, event, kept_at, told FROM unread ORDER BY number")
         return [
             UndecryptedMessage(
@@ -403,5 +403,5 @@ class KeyStore:
         self._db.executemany("UPDATE unread SET told = 1 WHERE number = ?", [(number,) for number in numbers])
 
     def ask_once(self, room: str, session_id: str) -> bool:
-        """Whether the key of a group session was not asked for before; it is now."""
+        """Return whether the key of a group session was not asked for before; it is now."""
         return self._db.execute("INSERT OR IGNORE INTO asked VALUES (?, ?)", (room, session_id)).rowcount == 1

@@ -97,7 +97,7 @@ class Machine:
         self.outgoing = Outgoing(user=self.user, device=self.device, store=self.store, clock=self.clock)
 
     def keys(self) -> PublicKeys:
-        """The public keys of our device."""
+        """Return the public keys of our device."""
         return public_keys(self._account())
 
     def _account(self) -> vodozemac.Account:
@@ -108,7 +108,7 @@ class Machine:
     # --- what the homeserver has of us ---------------------------------------------------------------------------
 
     def to_upload(self, left: int | None, *, has_fallback: bool | None) -> Json | None:
-        """What is to be uploaded; None: nothing. It is kept before: what is uploaded twice is the same.
+        """Return what is to be uploaded; None: nothing. It is kept before: what is uploaded twice is the same.
 
         Args:
             left: our one-time keys at the homeserver; None: not said.
@@ -282,7 +282,7 @@ class Machine:
         """Decrypt a message of a room; None when it is nothing that is read.
 
         Who wrote it is whoever has the key that it is signed with, on a device that its sender's account lists: that
-        the homeserver names somebody as its sender proves nothing.
+        the homeserver names someone as its sender proves nothing.
         """
         content, sender = event.get("content"), event.get("sender")
         if not isinstance(content, dict) or not isinstance(sender, str):
@@ -342,7 +342,7 @@ class Machine:
 
     def learn(self, answer: Json, users: Iterable[str]) -> None:
         """Take what a homeserver shows of people's devices. The keys that a device has first are pinned: no others
-        are ever taken under its name, until somebody says so. One that was logged out and is shown again is a new one.
+        are ever taken under its name, until someone says so. One that was logged out and is shown again is a new one.
         What people have to be told is noted with it."""
         listed = answer.get("device_keys")
         now = self.clock()
@@ -373,7 +373,7 @@ class Machine:
                     self._bound_gone(user)
 
     def _bound_gone(self, user: str) -> None:
-        """Forget the oldest of somebody's devices that were logged out, unless an admin said something of them: anybody
+        """Forget the oldest of someone's devices that were logged out, unless an admin said something of them: anybody
         can log in and out as often as they like. One that is shown again is then a new one, as it would be anyway."""
         judged = (DeviceState.TRUSTED, DeviceState.BLOCKED)
         gone = [each for each in self.store.devices(user) if each.gone and each.standing not in judged]
@@ -381,7 +381,7 @@ class Machine:
             self.store.forget_device(user, device.id)
 
     def forget_stranger(self, user: str) -> None:
-        """Forget somebody's devices, unless there is something to remember of one of them."""
+        """Forget someone's devices, unless there is something to remember of one of them."""
         with self.store.transaction():
             known = self.store.devices(user)
             if any(device.standing is not DeviceState.SEEN for device in known):
@@ -390,7 +390,7 @@ class Machine:
                 self.store.forget_device(user, device.id)
 
     def judge(self, user: str, device_id: str, standing: DeviceState) -> None:
-        """What somebody says of a device; `SEEN` forgets it."""
+        """What someone says of a device; `SEEN` forgets it."""
         with self.store.transaction():
             for device in self.store.devices(user):
                 if device.id == device_id and standing is DeviceState.SEEN:
@@ -412,7 +412,7 @@ def _pinned(before: KnownDevice | None, user: str, device_id: str, keys: PublicK
 
 
 def _news(before: KnownDevice | None, after: KnownDevice, *, first: bool) -> Telling:
-    """What people have to be told of a device; `first`: none of its owner's was known."""
+    """Return what people have to be told of a device; `first`: none of its owner's was known."""
     if before is None:
         return Telling.NOTHING if first else Telling.NEWS
     if after.standing is DeviceState.CHANGED:

@@ -1,6 +1,6 @@
 """What goes out of our device: whom the keys of what we write are given, and messages that are encrypted with them.
 
-The sessions that we write with in rooms are in memory: a restart begins new ones, as does whatever takes somebody's
+The sessions that we write with in rooms are in memory: a restart begins new ones, as does whatever takes someone's
 reading away.
 """
 
@@ -97,7 +97,7 @@ class Outgoing:
         return public_keys(self._account())
 
     def readers(self, users: Collection[str]) -> list[KnownDevice]:
-        """The devices of these people that are given keys."""
+        """Return the devices of these people that are given keys."""
         return [
             device
             for user in users
@@ -106,7 +106,7 @@ class Outgoing:
         ]
 
     def without_session(self, devices: Iterable[KnownDevice]) -> dict[str, dict[str, str]]:
-        """Those whose one-time keys are to be claimed first, as the homeserver is asked for them."""
+        """Return those whose one-time keys are to be claimed first, as the homeserver is asked for them."""
         missing: dict[str, dict[str, str]] = {}
         for device in devices:
             if (device.user, device.id) in self.torn or not self.store.olm_sessions(device.keys.curve25519):
@@ -138,8 +138,8 @@ class Outgoing:
         return self._letters(devices, "m.dummy", {})
 
     def lacking(self, room: str, devices: Sequence[KnownDevice], rotation: Rotation) -> list[KnownDevice]:
-        """Those that do not have the key of the session that we write with in a room. When somebody has it who is not
-        among them any more, or it was used enough, a new one begins."""
+        """Return those that do not have the key of the session that we write with in a room. When someone has it who is
+        not among them any more, or it was used enough, a new one begins."""
         now, names = self.clock(), {(device.user, device.id) for device in devices}
         outbound = self._outbound.get(room)
         if (
@@ -157,7 +157,7 @@ class Outgoing:
         return [device for device in devices if (device.user, device.id) not in outbound.holders]
 
     def handed_out(self, room: str, devices: Sequence[KnownDevice]) -> list[Json]:
-        """What takes the key of the session that we write with in a room to these, as bodies of requests."""
+        """Return what takes the key of the session that we write with in a room to these, as bodies of requests."""
         outbound = self._outbound[room]
         outbound.handing = outbound.session.session_key.to_base64()
         content = {
@@ -197,7 +197,10 @@ class Outgoing:
                 outbound.over = True
 
     def seal(self, room: str, kind: str, content: Json) -> Json:
-        """The content of an encrypted event. What it relates to stays in the clear, as the specification has it."""
+        """Return the content of an encrypted event.
+
+        What it relates to stays in the clear, as the specification has it.
+        """
         outbound = self._outbound[room]
         inside = {key: value for key, value in content.items() if key != "m.relates_to"}
         payload = json.dumps({"type": kind, "content": inside, "room_id": room}, ensure_ascii=False)
@@ -241,7 +244,7 @@ class Outgoing:
     # --- keys that are asked for ---------------------------------------------------------------------------------
 
     def ask_for(self, room: str, session_id: str, sender: str) -> Json | None:
-        """The request to a sender's devices for a key that did not come; None when they were asked before."""
+        """Return the request to a sender's devices for a key that did not come; None when they were asked before."""
         with self.store.transaction():
             if not self.store.ask_once(room, session_id):
                 return None
@@ -254,10 +257,11 @@ class Outgoing:
         return {"messages": {sender: {"*": content}}}
 
     def answer(self, request: KeyRequest, readers: Sequence[KnownDevice]) -> list[Json]:
-        """What takes a key of ours to a device that asks for it, if it is among those that are given keys anyway.
+        """Return what takes a key of ours to a device that asks for it, if it is among those that are given keys
+        anyway.
 
         It is given what it was given before and lost, so what was said before it came stays closed to it: whoever the
-        homeserver names as somebody's new device would otherwise get all that was ever said by asking. A device that
+        homeserver names as someone's new device would otherwise get all that was ever said by asking. A device that
         an admin trusts is given all.
         """
         asking = [device for device in readers if (device.user, device.id) == (request.user, request.device)]
@@ -275,7 +279,7 @@ class Outgoing:
         return self._letters(asking, "m.forwarded_room_key", content | exported) if exported else []
 
     def _of(self, request: KeyRequest) -> OutboundGroupSession | None:
-        """The session that is asked for, if we wrote with it in this life."""
+        """Return the session that is asked for, if we wrote with it in this life."""
         current = self._outbound.get(request.room)
         if current is not None and current.session.session_id == request.session_id:
             return current
@@ -283,7 +287,7 @@ class Outgoing:
         return ended if room == request.room else None
 
     def _exported(self, request: KeyRequest) -> Json:
-        """The session that is asked for, if it is ours from an earlier life."""
+        """Return the session that is asked for, if it is ours from an earlier life."""
         ours = self._keys()
         for key in self.store.room_keys(request.room, request.session_id):
             if key.sender_key != ours.curve25519:

@@ -1,6 +1,6 @@
 """Signed JSON, and messages between two devices (Olm; Client-Server API, "End-to-End Encryption").
 
-Everything that comes in was written by somebody else's device or by the homeserver, and any field may be of any type.
+Everything that comes in was written by someone else's device or by the homeserver, and any field may be of any type.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ class PublicKeys:
 
 
 def public_keys(account: vodozemac.Account) -> PublicKeys:
-    """The keys of our own device."""
+    """Return the keys of our own device."""
     return PublicKeys(ed25519=account.ed25519_key.to_base64(), curve25519=account.curve25519_key.to_base64())
 
 
 def canonical(value: Json) -> bytes:
-    """The one spelling of an object that is signed (appendices, "Canonical JSON")."""
+    """Return the one spelling of an object that is signed (appendices, "Canonical JSON")."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
 
 def signed(account: vodozemac.Account, value: Json, user: str, device: str) -> Json:
-    """The object with our device's signature."""
+    """Return the object with our device's signature."""
     signature = account.sign(canonical(value)).to_base64()
     return value | {"signatures": {user: {f"ed25519:{device}": signature}}}
 
 
 def is_signed_by(value: Json, ed25519: str, user: str, device: str) -> bool:
-    """Whether that key of that device has signed the object."""
+    """Return whether that key of that device has signed the object."""
     try:
         signature = value["signatures"][user][f"ed25519:{device}"]
         unsigned = {key: item for key, item in value.items() if key not in ("signatures", "unsigned")}
@@ -60,7 +60,7 @@ def is_signed_by(value: Json, ed25519: str, user: str, device: str) -> bool:
 
 
 def device_keys(payload: object, user: str, device: str) -> PublicKeys | None:
-    """The keys that a homeserver shows of a device, if they are its own and signed by it."""
+    """Return the keys that a homeserver shows of a device, if they are its own and signed by it."""
     if not isinstance(payload, dict) or (payload.get("user_id"), payload.get("device_id")) != (user, device):
         return None
     keys = payload.get("keys")
@@ -97,7 +97,8 @@ def fallback_keys(account: Any, user: str, device: str) -> Json:
 def session_to(
     account: vodozemac.Account, offered: object, keys: PublicKeys, user: str, device: str
 ) -> vodozemac.Session | None:
-    """A session to a device, from the one-time key that the homeserver handed out; None if that is not its own."""
+    """Return a session to a device, from the one-time key that the homeserver handed out; None if that is not
+    its own."""
     key_object = next(iter(offered.values()), None) if isinstance(offered, dict) else None
     if not isinstance(key_object, dict) or not isinstance(key_object.get("key"), str):
         return None
@@ -127,7 +128,7 @@ class EncryptedEnvelope:
 
 
 def envelope(event: Json, ours: PublicKeys) -> EncryptedEnvelope | None:
-    """The part of an encrypted to-device event that is for our device."""
+    """Return the part of an encrypted to-device event that is for our device."""
     content, sender = event.get("content"), event.get("sender")
     if not isinstance(content, dict) or content.get("algorithm") != OLM or not isinstance(sender, str):
         return None
@@ -153,7 +154,7 @@ class Letter:
 
 
 def letter(plaintext: bytes, cover: EncryptedEnvelope, user: str, ours: PublicKeys) -> Letter | None:
-    """What stands in an opened message; None when it was written to, or by, somebody else."""
+    """Return what is in an opened message; None when it was written to, or by, someone else."""
     payload = json.loads(plaintext)
     if not isinstance(payload, dict):
         return None
@@ -179,7 +180,8 @@ def to_device(
     kind: str,
     content: Json,
 ) -> Json:
-    """The content of an encrypted to-device event. The session has moved on: it has to be kept before this is sent."""
+    """Return the content of an encrypted to-device event. The session has moved on: it has to be kept before this is
+    sent."""
     ours = public_keys(account)
     payload = {
         "sender": sender,
@@ -205,12 +207,12 @@ def clean(text: str) -> str:
 
 
 def is_clean(*texts: str) -> bool:
-    """Whether the store takes all of them as they are."""
+    """Return whether the store takes all of them as they are."""
     return all(clean(text) == text for text in texts)
 
 
 def unpadded(text: str) -> bytes:
-    """The bytes of unpadded base64.
+    """Return the bytes of unpadded base64.
 
     Raises:
         ValueError: it is none.

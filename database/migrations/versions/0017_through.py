@@ -1,4 +1,4 @@
-"""By which group somebody was allowed to do what they did."""
+"""By which group someone was allowed to do what they did."""
 
 from __future__ import annotations
 

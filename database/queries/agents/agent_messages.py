@@ -67,7 +67,7 @@ async def get(tx: AsyncConnection, message_id: str) -> AgentMessage | None:
 
 
 async def agents_of(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
-    """The agent that each of these messages went to; those that there are not are missing."""
+    """Return the agent that each of these messages went to; those that there are not are missing."""
     wanted, found = sorted(set(ids)), {}
     for begin in range(0, len(wanted), _IDS_AT_ONCE):
         part = agent_messages.c.id.in_(wanted[begin : begin + _IDS_AT_ONCE])
@@ -77,14 +77,14 @@ async def agents_of(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
 
 
 async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> list[AgentMessage]:
-    """The messages to agents that one chat event caused (more than one after a retry)."""
+    """Return the messages to agents that one chat event caused (more than one after a retry)."""
     table = agent_messages
     found = select(table).where(table.c.connector == connector, table.c.event_id == event_id).order_by(table.c.seq)
     return [AgentMessage.from_row(row) for row in await tx.execute(found)]
 
 
 async def of_turn(tx: AsyncConnection, agent: str, turn: str) -> list[AgentMessage]:
-    """The messages that a turn of an agent is about, the newest first."""
+    """Return the messages that a turn of an agent is about, the newest first."""
     table = agent_messages
     found = select(table).where(table.c.agent == agent, table.c.turn == turn).order_by(table.c.seq.desc())
     return [AgentMessage.from_row(row) for row in await tx.execute(found)]
@@ -131,7 +131,7 @@ async def erring(tx: AsyncConnection, *, since: float, begins: str) -> dict[str,
 
 
 async def failures(tx: AsyncConnection, agent: str, *, since: float) -> list[str]:
-    """Why turns of this agent failed that ended since then (seconds since the epoch), the newest first."""
+    """Return why turns of this agent failed that ended since then (seconds since the epoch), the newest first."""
     table = agent_messages
     where = (table.c.agent == agent, table.c.state == "failed", table.c.turn.is_not(None), table.c.updated_at >= since)
     found = select(table.c.detail).where(*where).order_by(table.c.seq.desc()).limit(_LOOKED_THROUGH)

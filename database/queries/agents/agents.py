@@ -43,9 +43,9 @@ class AgentRow:
     thread_key: str
     started_at: float | None
     stopped_at: float | None
-    #: What the launch stands on (fleet.roster.launch_overrides); None: not known.
+    #: What the launch is on (fleet.roster.launch_overrides); None: not known.
     basis: Mapping[str, Any] | None = None
-    #: How often it fell, and when it is tried again (fleet.supervision.restart_policy); None: it did not since somebody
+    #: How often it fell, and when it is tried again (fleet.supervision.restart_policy); None: it did not since someone
     #: launched it.
     revival: Mapping[str, Any] | None = None
     #: The installation that runs it; None: written before that was known, so any on its host.
@@ -96,7 +96,7 @@ async def change(tx: AsyncConnection, name: str, *, under: str | None = None, **
 
 
 async def settle(tx: AsyncConnection, *, host: str, home: str) -> int:
-    """Those of this host that belong to no installation yet belong to `home` from now on; how many."""
+    """Return those of this host that belong to no installation yet belong to `home` from now on; how many."""
     mine = (agents.c.host == host, agents.c.home.is_(None))
     return (await tx.execute(update(agents).where(*mine).values(home=home))).rowcount
 

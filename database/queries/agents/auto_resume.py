@@ -57,7 +57,7 @@ async def get(tx: AsyncConnection, continuation_id: str) -> Continuation | None:
 
 
 async def waiting(tx: AsyncConnection, *, agent: str | None = None) -> list[Continuation]:
-    """Those that are still to come, the first first."""
+    """Return those that are still to come, the first first."""
     statement = select(continuations).where(continuations.c.state == "waiting")
     if agent is not None:
         statement = statement.where(continuations.c.agent == agent)
@@ -78,13 +78,13 @@ async def drop(tx: AsyncConnection, agent: str, why: str) -> int:
 
 
 async def told_since(tx: AsyncConnection, agent: str, since: float) -> int:
-    """How often an agent that stopped since then was told to go on."""
+    """Return how often an agent that stopped since then was told to go on."""
     those = (continuations.c.agent == agent, continuations.c.state == "done", continuations.c.stopped_at >= since)
     return int(await tx.scalar(select(func.count()).select_from(continuations).where(*those)) or 0)
 
 
 async def turn_ended(tx: AsyncConnection, agent: str, since: float) -> str | None:
-    """The message of the last turn of an agent that ended since then; None: none did."""
+    """Return the message of the last turn of an agent that ended since then; None: none did."""
     table = agent_messages
     those = (
         table.c.agent == agent,
@@ -96,7 +96,7 @@ async def turn_ended(tx: AsyncConnection, agent: str, since: float) -> str | Non
 
 
 async def went_on(tx: AsyncConnection, agent: str, since: float) -> bool:
-    """Whether a model answered an agent on a request that began after then."""
+    """Return whether a model answered an agent on a request that began after then."""
     # It ended later, too, and that is what the ledger has an index of.
     those = (ledger.c.agent == agent, ledger.c.ended_at > since, ledger.c.started_at > since, ledger.c.status < 400)
     return await tx.scalar(select(ledger.c.id).where(*those).limit(1)) is not None

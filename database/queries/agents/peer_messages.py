@@ -57,7 +57,7 @@ async def get(tx: AsyncConnection, message_id: str) -> PeerMessage | None:
 
 
 async def count(tx: AsyncConnection, pair: str, after: float) -> int:
-    """How many messages of two agents went on their way after a moment."""
+    """Return how many messages of two agents went on their way after a moment."""
     table = peer_messages
     where = (table.c.pair == pair, table.c.sent_at > after, table.c.held.is_(False))
     found: int = (await tx.execute(select(func.count()).select_from(table).where(*where))).scalar_one()
@@ -65,7 +65,7 @@ async def count(tx: AsyncConnection, pair: str, after: float) -> int:
 
 
 async def held(tx: AsyncConnection, pair: str) -> list[PeerMessage]:
-    """What waits for an operator's word, oldest first."""
+    """Return what waits for an operator's word, oldest first."""
     table = peer_messages
     found = select(table).where(table.c.pair == pair, table.c.held.is_(True)).order_by(table.c.sent_at, table.c.id)
     return [PeerMessage.from_row(row) for row in await tx.execute(found)]
@@ -77,7 +77,7 @@ async def let_go(tx: AsyncConnection, message_id: str, now: float) -> None:
 
 
 async def in_thread(tx: AsyncConnection, pair: str, thread: str) -> bool:
-    """Whether two agents have such a thread."""
+    """Return whether two agents have such a thread."""
     table = peer_messages
     found = select(table.c.id).where(table.c.pair == pair, table.c.thread == thread).limit(1)
     return (await tx.execute(found)).first() is not None
@@ -96,7 +96,7 @@ async def set_pair(tx: AsyncConnection, pair: str, found: Pair) -> None:
 
 
 async def told(tx: AsyncConnection, agent: str) -> Mapping[str, str] | None:
-    """The roles, by name, of those of whom an agent was told; None: it was told of nobody yet."""
+    """Return the roles, by name, of those of whom an agent was told; None: it was told of no one yet."""
     row = (await tx.execute(select(introductions.c.told).where(introductions.c.agent == agent))).one_or_none()
     return None if row is None else row.told
 

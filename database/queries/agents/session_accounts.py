@@ -38,13 +38,13 @@ async def get(tx: AsyncConnection, agent: str, provider: str) -> AccountLease | 
 
 
 async def of_agent(tx: AsyncConnection, agent: str) -> dict[str, str]:
-    """The account of each provider that an agent is on."""
+    """Return the account of each provider that an agent is on."""
     rows = await tx.execute(select(account_leases).where(account_leases.c.agent == agent))
     return {lease.provider: lease.account for lease in map(AccountLease.from_row, rows)}
 
 
 async def by_agent(tx: AsyncConnection) -> dict[str, dict[str, str]]:
-    """The account of each provider that each agent is on, also of those that do not run."""
+    """Return the account of each provider that each agent is on, also of those that do not run."""
     found: dict[str, dict[str, str]] = {}
     for lease in map(AccountLease.from_row, await tx.execute(select(account_leases))):
         found.setdefault(lease.agent, {})[lease.provider] = lease.account
@@ -52,7 +52,8 @@ async def by_agent(tx: AsyncConnection) -> dict[str, dict[str, str]]:
 
 
 async def live(tx: AsyncConnection) -> list[AccountLease]:
-    """Those of agents that are to run. Who is stopped or frozen uses nothing, and keeps its account all the same."""
+    """Return those of agents that are to run. Who is stopped or frozen uses nothing, and keeps its account all the
+    same."""
     joined = select(account_leases).join(agents, agents.c.name == account_leases.c.agent)
     rows = await tx.execute(joined.where(agents.c.wanted == "running").order_by(account_leases.c.agent))
     return [AccountLease.from_row(row) for row in rows]

@@ -26,7 +26,7 @@ class ToolCallRow:
     call: str
     tool: str
     arguments: Mapping[str, Any]
-    #: To be done even if nobody waits for it.
+    #: To be done even if no one waits for it.
     queued: bool
     #: pending, done (the answer is on its way) or over
     state: str
@@ -48,7 +48,7 @@ async def add(tx: AsyncConnection, call: ToolCallRow) -> bool:
 
 
 async def open_calls(tx: AsyncConnection, *, limit: int = 500) -> list[ToolCallRow]:
-    """Those that are not over, oldest first."""
+    """Return those that are not over, oldest first."""
     table = tool_calls
     found = select(table).where(table.c.state.in_(["pending", "done"])).order_by(table.c.asked_at, table.c.id)
     return [ToolCallRow.from_row(row) for row in await tx.execute(found.limit(limit))]

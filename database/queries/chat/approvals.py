@@ -87,7 +87,7 @@ async def by_request(tx: AsyncConnection, agent: str, incarnation: int, request:
 
 
 async def always_answered(tx: AsyncConnection, agent: str, digest: str) -> Approval | None:
-    """The newest request of an agent with this digest that an operator allowed for always."""
+    """Return the newest request of an agent with this digest that an operator allowed for always."""
     where = (approvals.c.agent == agent, approvals.c.digest == digest, approvals.c.answer.is_not(None))
     for row in await tx.execute(select(approvals).where(*where).order_by(approvals.c.asked_at.desc())):
         approval = Approval.from_row(row)

@@ -64,7 +64,7 @@ async def get(tx: AsyncConnection, question_id: str) -> Question | None:
 
 
 async def begins(tx: AsyncConnection, prefix: str) -> list[Question]:
-    """Those whose id begins so; those that wait first."""
+    """Return those whose id begins so; those that wait first."""
     found = select(questions).where(questions.c.id.startswith(prefix, autoescape=True))
     rows = [Question.from_row(row) for row in await tx.execute(found.order_by(questions.c.asked_at).limit(20))]
     return sorted(rows, key=lambda row: row.state != "pending")
@@ -76,7 +76,7 @@ async def by_outbox_key(tx: AsyncConnection, key: str) -> Question | None:
 
 
 async def pending(tx: AsyncConnection, *, kind: str | None = None, agent: str | None = None) -> list[Question]:
-    """Those that wait for an answer, the oldest first."""
+    """Return those that wait for an answer, the oldest first."""
     statement = select(questions).where(questions.c.state == "pending").order_by(questions.c.asked_at)
     if kind is not None:
         statement = statement.where(questions.c.kind == kind)
@@ -86,7 +86,7 @@ async def pending(tx: AsyncConnection, *, kind: str | None = None, agent: str | 
 
 
 async def answered(tx: AsyncConnection, *, kind: str, since: float) -> list[Question]:
-    """Those of a kind that were answered since then, the oldest first."""
+    """Return those of a kind that were answered since then, the oldest first."""
     those = (questions.c.state == "answered", questions.c.kind == kind, questions.c.answered_at >= since)
     found = select(questions).where(*those).order_by(questions.c.answered_at)
     return [Question.from_row(row) for row in await tx.execute(found)]

@@ -37,7 +37,7 @@ async def note(tx: AsyncConnection, thread: str, kind: Kind, owner: str) -> None
 
 
 async def of(tx: AsyncConnection, thread: str) -> Owner | None:
-    """Whose thread this is; None: nobody wrote it down."""
+    """Return whose thread this is; None: no one wrote it down."""
     table = thread_owners
     row = (await tx.execute(select(table.c.kind, table.c.owner).where(table.c.thread == thread))).one_or_none()
     return None if row is None else Owner(row.kind, row.owner)

@@ -39,7 +39,7 @@ async def rename(tx: AsyncConnection, thread: str, title: str, *, archived: bool
 
 
 async def put_away(tx: AsyncConnection, connector: str, conversation: str) -> tuple[str, str] | None:
-    """The outbox key of a thread's opener, and its name, where the thread is put away; None: it is not."""
+    """Return the outbox key of a thread's opener, and its name, where the thread is put away; None: it is not."""
     query = select(titles.c.thread, titles.c.title).join(outbox, outbox.c.key == titles.c.thread)
     where = (titles.c.archived, outbox.c.connector == connector, outbox.c.made_conversation == conversation)
     row = (await tx.execute(query.where(*where))).one_or_none()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stranger:
-    """Somebody who is no operator."""
+    """Someone who is no operator."""
 
     identity: str
     first_seen_at: float
@@ -42,13 +42,13 @@ class Stranger:
 
 
 async def get(tx: AsyncConnection, identity: str) -> Stranger | None:
-    """What is known of one stranger."""
+    """Return what is known of one stranger."""
     row = (await tx.execute(select(strangers).where(strangers.c.identity == identity))).one_or_none()
     return None if row is None else Stranger.from_row(row)
 
 
 async def count(tx: AsyncConnection) -> int:
-    """How many strangers are known."""
+    """Return how many strangers are known."""
     return await tx.scalar(select(func.count()).select_from(strangers)) or 0
 
 
@@ -62,6 +62,6 @@ async def note(tx: AsyncConnection, identity: str, *, now: float, text: str, tol
 
 
 async def latest(tx: AsyncConnection, *, limit: int = 100) -> list[Stranger]:
-    """Who wrote last, newest first."""
+    """Return who wrote last, newest first."""
     query = select(strangers).order_by(strangers.c.last_seen_at.desc()).limit(limit)
     return [Stranger.from_row(row) for row in await tx.execute(query)]

@@ -73,13 +73,13 @@ async def add(
 
 
 async def since(tx: AsyncConnection, at: float, *, limit: int) -> list[AuditRow]:
-    """The newest `limit` lines written at or after `at`, oldest first."""
+    """Return the newest `limit` lines written at or after `at`, oldest first."""
     newest = select(audit).where(audit.c.at >= at).order_by(audit.c.seq.desc()).limit(limit)
     return [AuditRow.from_row(row) for row in await tx.execute(newest)][::-1]
 
 
 async def of_action(tx: AsyncConnection, action: str, at: float, *, limit: int) -> list[AuditRow]:
-    """The newest `limit` lines about this action that were written at or after `at`, newest first."""
+    """Return the newest `limit` lines about this action that were written at or after `at`, newest first."""
     newest = select(audit).where(audit.c.at >= at, audit.c.action == action).order_by(audit.c.seq.desc()).limit(limit)
     return [AuditRow.from_row(row) for row in await tx.execute(newest)]
 

@@ -71,7 +71,7 @@ async def change(tx: AsyncConnection, run_id: str, *, only: Sequence[str], **val
 
 
 async def step(tx: AsyncConnection, run_id: str, name: str) -> tuple[bool, Any]:
-    """Whether the run has done the step, and its result."""
+    """Return whether the run has done the step, and its result."""
     where = (command_steps.c.command_id == run_id, command_steps.c.step == name)
     row = (await tx.execute(select(command_steps.c.result).where(*where))).one_or_none()
     return (False, None) if row is None else (True, row.result)
@@ -83,7 +83,7 @@ async def add_step(tx: AsyncConnection, run_id: str, name: str, result: Any, at:
 
 
 async def with_step(tx: AsyncConnection, name: str) -> str | None:
-    """The run that has done a step of this name, where only one can."""
+    """Return the run that has done a step of this name, where only one can."""
     found: str | None = await tx.scalar(select(command_steps.c.command_id).where(command_steps.c.step == name))
     return found
 

@@ -1,7 +1,7 @@
 """Leases: a name belongs to one owner for a time, and a number says which time that was.
 
 Whoever acquires a name gets a token that is higher than every token before. A holder that was away for too long finds
-out by its token that somebody else had the name meanwhile; `check`, in the transaction of what the holder writes, keeps
+out by its token that someone else had the name meanwhile; `check`, in the transaction of what the holder writes, keeps
 it from writing after that. An owner is one life of one process or command, in words that tell a person who it is
 (``process 4711 on mill``), and unlike any other.
 """
@@ -32,7 +32,7 @@ class Lease:
     #: The fencing token: higher than that of every earlier lease of this name.
     token: int
     acquired_at: float
-    #: Nobody else gets the name before; afterwards anybody does.
+    #: No one else gets the name before; afterwards anybody does.
     until: float
 
     @classmethod
@@ -41,7 +41,7 @@ class Lease:
 
 
 class LeaseHeld(MusterError):
-    """Somebody else holds the name."""
+    """Someone else holds the name."""
 
     def __init__(self, lease: Lease, now: float) -> None:
         moment, rest = datetime.fromtimestamp(lease.until, UTC), lease.until - now
@@ -53,7 +53,7 @@ class LeaseHeld(MusterError):
 
 
 class LeaseLost(MusterError):
-    """Somebody else has, or had, the name since it was acquired."""
+    """Someone else has, or had, the name since it was acquired."""
 
     def __init__(self, lease: Lease, found: Lease | None) -> None:
         other = "it is not in the register any more" if found is None else f"{found.owner} acquired it after that"
@@ -65,10 +65,10 @@ class LeaseLost(MusterError):
 
 
 def granted(found: Lease | None, *, name: str, owner: str, now: float, duration: float) -> Lease:
-    """The lease that `owner` gets, where `found` is what the register says of the name.
+    """Return the lease that `owner` gets, where `found` is what the register says of the name.
 
     Raises:
-        LeaseHeld: somebody else holds it.
+        LeaseHeld: someone else holds it.
     """
     if duration <= 0:
         raise ValueError(f"a lease lasts longer than {duration} s")
@@ -79,10 +79,11 @@ def granted(found: Lease | None, *, name: str, owner: str, now: float, duration:
 
 
 def confirmed(found: Lease | None, lease: Lease) -> Lease:
-    """What the register says of `lease`. One that ran out is still its holder's while nobody else has acquired it.
+    """Return what the register says of `lease`. One that ran out is still its holder's while no one else has acquired
+    it.
 
     Raises:
-        LeaseLost: somebody else has.
+        LeaseLost: someone else has.
     """
     if found is None or (found.owner, found.token) != (lease.owner, lease.token):
         raise LeaseLost(lease, found)
@@ -93,28 +94,28 @@ def confirmed(found: Lease | None, lease: Lease) -> Lease:
 
 
 async def find(tx: AsyncConnection, name: str) -> Lease | None:
-    """Who holds `name`, or held it last."""
+    """Return who holds `name`, or held it last."""
     row = (await tx.execute(select(leases).where(leases.c.name == name))).one_or_none()
     return None if row is None else Lease.from_row(row)
 
 
 async def beginning(tx: AsyncConnection, prefix: str) -> list[Lease]:
-    """Who holds names that begin so, or held them last; the longest first."""
+    """Return who holds names that begin so, or held them last; the longest first."""
     found = select(leases).where(leases.c.name.startswith(prefix, autoescape=True)).order_by(leases.c.acquired_at)
     return [Lease.from_row(row) for row in await tx.execute(found)]
 
 
 async def drop(tx: AsyncConnection, prefix: str, *, before: float) -> None:
-    """Forget names that begin so and ran out before: their tokens begin anew, so none may be fenced by them."""
+    """Forget names that begin so and ran out before: their tokens start again, so none may be fenced by them."""
     old = (leases.c.name.startswith(prefix, autoescape=True), leases.c.until < before)
     await tx.execute(delete(leases).where(*old))
 
 
 async def acquire(tx: AsyncConnection, name: str, owner: str, *, now: float, duration: float) -> Lease:
-    """Hold `name` for `duration` seconds. An owner that holds it already gets it anew, with a higher token.
+    """Hold `name` for `duration` seconds. An owner that holds it already gets it again, with a higher token.
 
     Raises:
-        LeaseHeld: somebody else holds it.
+        LeaseHeld: someone else holds it.
     """
     lease = granted(await find(tx, name), name=name, owner=owner, now=now, duration=duration)
     await _put(tx, lease)
@@ -125,7 +126,7 @@ async def renew(tx: AsyncConnection, lease: Lease, *, now: float, duration: floa
     """Hold it for `duration` seconds from now on, under the same token.
 
     Raises:
-        LeaseLost: somebody else has acquired it.
+        LeaseLost: someone else has acquired it.
     """
     renewed = replace(confirmed(await find(tx, lease.name), lease), until=now + duration)
     await _put(tx, renewed)
@@ -136,7 +137,7 @@ async def check(tx: AsyncConnection, lease: Lease) -> None:
     """Make sure, in the transaction of what is written under it, that the lease was not lost.
 
     Raises:
-        LeaseLost: somebody else has acquired it.
+        LeaseLost: someone else has acquired it.
     """
     confirmed(await find(tx, lease.name), lease)
 

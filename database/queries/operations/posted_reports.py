@@ -37,7 +37,7 @@ class ReportRow:
 
 
 async def there(tx: AsyncConnection, keys: Collection[str]) -> dict[str, ReportRow]:
-    """Those of these keys that there are."""
+    """Return those of these keys that there are."""
     found: dict[str, ReportRow] = {}
     wanted = sorted(keys)
     for start in range(0, len(wanted), _AT_ONCE):
@@ -47,7 +47,7 @@ async def there(tx: AsyncConnection, keys: Collection[str]) -> dict[str, ReportR
 
 
 async def of_kind(tx: AsyncConnection, kind: str, *, limit: int = 10_000) -> list[ReportRow]:
-    """Those of a kind, the one that was due last first."""
+    """Return those of a kind, the one that was due last first."""
     rows = await tx.execute(
         select(reports).where(reports.c.kind == kind).order_by(reports.c.due_at.desc(), reports.c.key).limit(limit)
     )
@@ -73,7 +73,7 @@ async def add(tx: AsyncConnection, row: ReportRow) -> bool:
 
 
 async def replace(tx: AsyncConnection, row: ReportRow) -> None:
-    """Write it, whatever stands under its key."""
+    """Write it, whatever is under its key."""
     await tx.execute(delete(reports).where(reports.c.key == row.key))
     await tx.execute(insert(reports), [asdict(row)])
 
@@ -114,7 +114,7 @@ class RoleHour:
 
 
 async def roles_by_hour(tx: AsyncConnection, scope: str, since: float, until: float) -> list[RoleHour]:
-    """What each role used on a scope, in the whole hours of a time; nothing of a scope that is no one column."""
+    """Return what each role used on a scope, in the whole hours of a time; nothing of a scope that is no one column."""
     sort, _, name = scope.partition(":")
     where = [spending.c.hour >= since // 3600, spending.c.hour < until // 3600]
     if scope != "host":
@@ -138,34 +138,34 @@ async def roles_by_hour(tx: AsyncConnection, scope: str, since: float, until: fl
 
 
 async def ended_counts(tx: AsyncConnection, begin: float, end: float) -> dict[str, int]:
-    """How many tasks ended how, from `begin` until before `end`."""
+    """Return how many tasks ended how, from `begin` until before `end`."""
     within = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= begin, tasks.c.ended_at < end)
     found = select(tasks.c.state, func.count()).where(*within).group_by(tasks.c.state)
     return {row[0]: int(row[1]) for row in await tx.execute(found)}
 
 
 async def done_by(tx: AsyncConnection, begin: float, end: float) -> dict[str, int]:
-    """How many tasks each agent got done, from `begin` until before `end`."""
+    """Return how many tasks each agent got done, from `begin` until before `end`."""
     within = (tasks.c.state == "done", tasks.c.ended_at >= begin, tasks.c.ended_at < end)
     found = select(tasks.c.assigned, func.count()).where(*within).group_by(tasks.c.assigned)
     return {row[0]: int(row[1]) for row in await tx.execute(found) if row[0] is not None}
 
 
 async def ended_last(tx: AsyncConnection, begin: float, end: float, *, limit: int) -> list[Task]:
-    """The tasks that ended from `begin` until before `end`, the last first."""
+    """Return the tasks that ended from `begin` until before `end`, the last first."""
     within = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= begin, tasks.c.ended_at < end)
     found = select(tasks).where(*within).order_by(tasks.c.ended_at.desc(), tasks.c.seq.desc()).limit(limit)
     return [Task.from_row(row) for row in await tx.execute(found)]
 
 
 async def waiting_first(tx: AsyncConnection, *, limit: int) -> list[Task]:
-    """The tasks that wait, those first that were asked for first."""
+    """Return the tasks that wait, those first that were asked for first."""
     found = select(tasks).where(tasks.c.state == "queued").order_by(tasks.c.seq).limit(limit)
     return [Task.from_row(row) for row in await tx.execute(found)]
 
 
 async def texts(tx: AsyncConnection, ids: Collection[str]) -> dict[str, str]:
-    """What these tasks are about, by their ids."""
+    """Return what these tasks are about, by their ids."""
     found: dict[str, str] = {}
     wanted = sorted(ids)
     for start in range(0, len(wanted), _AT_ONCE):

@@ -32,7 +32,7 @@ class ScheduleRow:
 
 
 async def every(tx: AsyncConnection) -> list[ScheduleRow]:
-    """What was said of all kinds."""
+    """Return what was said of all kinds."""
     rows = await tx.execute(select(schedules).order_by(schedules.c.kind))
     return [ScheduleRow.from_row(row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""What becomes of a register that comes out of a backup: nothing in it is done or said a second time.
+"""What happens to a register that comes out of a backup: nothing in it is done or said a second time.
 
 Between the backup and now its fleet went on: commands were run, messages were read by agents, answers were sent, of
 which this register knows nothing. So whatever was under way in it is ended, in the one transaction with the row that
@@ -118,7 +118,7 @@ async def settle(
             update(outbox)
             .where(outbox.c.state == "pending")
             .values(
-                # Their time to be delivered begins anew.
+                # Their time to be delivered starts again.
                 created_at=now,
                 not_before=0.0,
                 attempts=outbox.c.attempts + 1,
@@ -181,6 +181,6 @@ async def _settle_pacing(tx: AsyncConnection, now: float) -> tuple[int, int, int
 
 
 async def last(tx: AsyncConnection) -> float | None:
-    """When the register was restored last, seconds since the epoch; None: never."""
+    """Return when the register was restored last, seconds since the epoch; None: never."""
     found: float | None = await tx.scalar(select(func.max(restores.c.restored_at)))
     return found

@@ -54,12 +54,12 @@ async def every(tx: AsyncConnection) -> list[FindingRow]:
 
 
 async def of_jobs(tx: AsyncConnection) -> list[FindingRow]:
-    """What stands about jobs, oldest first."""
+    """Return what stands about jobs, oldest first."""
     return await _of_kinds(tx, JOB_KINDS)
 
 
 async def of_connectors(tx: AsyncConnection) -> list[FindingRow]:
-    """Which connectors were told to be out of reach, oldest first."""
+    """Return which connectors were told to be out of reach, oldest first."""
     return await _of_kinds(tx, (CONNECTOR,))
 
 
@@ -70,7 +70,7 @@ async def _of_kinds(tx: AsyncConnection, kinds: Sequence[str]) -> list[FindingRo
 
 
 async def put(tx: AsyncConnection, rows: Sequence[FindingRow]) -> None:
-    """Write these down; what stands under their keys is replaced."""
+    """Write these down; what is under their keys is replaced."""
     if rows:
         await forget(tx, [row.key for row in rows])
         await tx.execute(insert(findings), [asdict(row) for row in rows])

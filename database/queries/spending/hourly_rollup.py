@@ -1,4 +1,4 @@
-"""Keeping the ledger's sums by the hour, and counting them anew from its rows.
+"""Keeping the ledger's sums by the hour, and counting them again from its rows.
 
 A row adds to its hour in the transaction that writes it, and only if it was not there before; so the sums are those of
 the rows whoever is killed when. What may add rows without their sums is an older Muster beside a register that was
@@ -55,7 +55,7 @@ class SumDifference:
 
 
 def day_of(at: float) -> int:
-    """The day in UTC, counted from 1970-01-01."""
+    """Return the day in UTC, counted from 1970-01-01."""
     return int(at // DAY)
 
 
@@ -96,7 +96,7 @@ class _Names:
                 self._known.setdefault((*of, what), set()).add(name)
 
     def folded(self, row: Row) -> Row:
-        """The row under names that are known; as long as there is room its own come to be."""
+        """Return the row under names that are known; as long as there is room its own come to be."""
         of = (row["ledger"], row["agent"], row["hour"] // _HOURS)
         made = dict(row)
         for what, most in (("model", MODELS), ("task", TASKS)):
@@ -138,11 +138,11 @@ def _merged(rows: Iterable[Row]) -> list[Row]:
     return list(made.values())
 
 
-# --- counting anew -----------------------------------------------------------------------------------------------
+# --- counting again -----------------------------------------------------------------------------------------------
 
 
 async def day_before(tx: AsyncConnection, day: int | None) -> int | None:
-    """The last day before `day` of which there are rows; None: there is none.
+    """Return the last day before `day` of which there are rows; None: there is none.
 
     Days without rows are left alone: theirs were forgotten, and their sums are all that is known.
 
@@ -157,7 +157,7 @@ async def day_before(tx: AsyncConnection, day: int | None) -> int | None:
 
 
 async def differences(tx: AsyncConnection, day: int) -> list[SumDifference]:
-    """Every sum of a day that is not that of its rows. Money is compared to nine places."""
+    """Return every sum of a day that is not that of its rows. Money is compared to nine places."""
     counted = await _counted(tx, day)
     columns = [spending.c[name] for name in (*KEY, *MEASURES)]
     query = select(*columns).where(spending.c.hour.between(day * _HOURS, (day + 1) * _HOURS - 1))
@@ -165,7 +165,7 @@ async def differences(tx: AsyncConnection, day: int) -> list[SumDifference]:
 
 
 async def verify(tx: AsyncConnection) -> list[SumDifference]:
-    """The differences of all days of which the rows are kept: a full recount."""
+    """Return the differences of all days of which the rows are kept: a full recount."""
     found: list[SumDifference] = []
     day = await day_before(tx, None)
     while day is not None:
@@ -175,7 +175,7 @@ async def verify(tx: AsyncConnection) -> list[SumDifference]:
 
 
 async def recount(tx: AsyncConnection, day: int) -> list[SumDifference]:
-    """Count a day anew where that is needed. Says what was not right."""
+    """Count a day again where that is needed. Says what was not right."""
     found = await differences(tx, day)
     if found:
         await tx.execute(delete(spending).where(spending.c.hour.between(day * _HOURS, (day + 1) * _HOURS - 1)))
@@ -190,7 +190,7 @@ async def forget(tx: AsyncConnection, before: float) -> int:
 
 
 async def _counted(tx: AsyncConnection, day: int) -> list[Row]:
-    """The sums of a day as its rows have them."""
+    """Return the sums of a day as its rows have them."""
     within = (ledger.c.ended_at >= float(day * DAY), ledger.c.ended_at < float((day + 1) * DAY))
     # With the hour's beginning as bounds, it is that of the ranges that are read, on every database.
     hour = case(*((ledger.c.ended_at < float((day * _HOURS + n + 1) * HOUR), n) for n in range(_HOURS - 1)), else_=23)

@@ -91,7 +91,7 @@ NOTHING = Sums()
 async def slices(
     tx: AsyncConnection, bounds: Sequence[float], until: float | None, keys: Keys, where: Condition | None
 ) -> dict[tuple[int, tuple[str, ...]], Sums]:
-    """The sums between bounds, by the number of the bound before, and by `keys`. In one statement.
+    """Return the sums between bounds, by the number of the bound before, and by `keys`. In one statement.
 
     Args:
         tx: to read from.
@@ -135,7 +135,7 @@ def grouped(
     where: Sequence[ColumnElement[bool]],
     without: Sequence[int] = (),
 ) -> Select[Any]:
-    """The sums of one table, by place and by `keys`; `without`: hours that are left out."""
+    """Return the sums of one table, by place and by `keys`; `without`: hours that are left out."""
     sums = sums_of_hours() if table is spending else sums_of_rows()
     shown: list[ColumnElement[Any]] = [place.label("place"), *(_key(table, key).label(f"key_{key}") for key in keys)]
     outside = [spending.c.hour.not_in(without)] if without else []
@@ -149,7 +149,7 @@ def _key(table: FromClause, name: str) -> ColumnElement[str]:
 
 
 def place_in(column: ColumnElement[Any], bounds: Sequence[float]) -> ColumnElement[int]:
-    """The number of the last bound that is not above it."""
+    """Return the number of the last bound that is not above it."""
     later = [(column >= at, index) for index, at in reversed(list(enumerate(bounds))) if index]
     return case(*later, else_=0) if later else cast(literal(0), Integer)
 
@@ -160,17 +160,17 @@ def between(begin: float, end: float) -> ColumnElement[bool]:
 
 
 def floored(tx: AsyncConnection, value: ColumnElement[Any]) -> ColumnElement[int]:
-    """A whole number. PostgreSQL's cast rounds, and not every SQLite has a floor; nothing here is below zero."""
+    """Return a whole number. PostgreSQL's cast rounds, and not every SQLite has a floor; nothing here is below zero."""
     return cast(func.floor(value) if tx.dialect.name == "postgresql" else value, Integer)
 
 
 def sums_of_hours() -> list[ColumnElement[Any]]:
-    """The columns of `Sums` over whole hours."""
+    """Return the columns of `Sums` over whole hours."""
     return [func.sum(spending.c[name]).label(name) for name in _MEASURES]
 
 
 def sums_of_rows() -> list[ColumnElement[Any]]:
-    """The columns of `Sums` over rows of the ledger."""
+    """Return the columns of `Sums` over rows of the ledger."""
     total = sum((ledger.c[kind] for kind in TOKENS), start=cast(literal(0), Integer))
     return [
         func.count().label("requests"),
@@ -182,7 +182,7 @@ def sums_of_rows() -> list[ColumnElement[Any]]:
 
 
 def sums_in(row: Row[Any], begin: int) -> Sums:
-    """What such columns hold; `begin`: where they begin in the row."""
+    """Return what such columns hold; `begin`: where they begin in the row."""
     # PostgreSQL sums up in numerics, and nothing to nothing. There may be thousands of tasks: hence not by names.
     requests, input_, output, cache_read, cache_write, reasoning, usd, unpriced, estimated = row[begin:]
     return Sums(
@@ -208,7 +208,7 @@ def clipped(hour: int, since: float, until: float | None) -> tuple[float, float]
 
 
 def members(scope: str, heirs: Mapping[str, Collection[str]]) -> tuple[str, tuple[str, ...]]:
-    """A column, and the values of it that count; an empty column: everything counts."""
+    """Return a column, and the values of it that count; an empty column: everything counts."""
     sort, _, name = scope.partition(":")
     if scope in ("host", "all"):
         return "", ("",)
@@ -219,13 +219,13 @@ def members(scope: str, heirs: Mapping[str, Collection[str]]) -> tuple[str, tupl
 
 
 def condition(scope: str, heirs: Mapping[str, Collection[str]]) -> Condition | None:
-    """What counts on a scope (`members`); None: everything."""
+    """Return what counts on a scope (`members`); None: everything."""
     member = members(scope, heirs)
     return member if member[0] else None
 
 
 def where_in(counted: Condition | None, table: FromClause) -> list[ColumnElement[bool]]:
-    """What a statement asks of a table so that only this counts."""
+    """Return what a statement asks of a table so that only this counts."""
     if counted is None:
         return []
     sort, names = counted

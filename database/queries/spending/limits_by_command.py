@@ -28,7 +28,7 @@ class BudgetRow:
     policy: str
     set_by: str
     set_at: float
-    #: When the window begins anew, as a person said; None: as the clock or the provider says.
+    #: When the window resets, as a person said; None: as the clock or the provider says.
     reset_at: float | None = None
     #: Of a share: the account whose window it is a share of.
     of: str | None = None
@@ -39,7 +39,7 @@ class BudgetRow:
 
 
 async def every(tx: AsyncConnection) -> list[BudgetRow]:
-    """All of them, by scope."""
+    """Return all of them, by scope."""
     rows = await tx.execute(select(budgets).order_by(budgets.c.scope, budgets.c.unit, budgets.c.window))
     return [BudgetRow.from_row(row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Lines of windows, what befell windows, what providers said of quotas, and leave to spend faster."""
+"""Lines of windows, what happened to windows, what providers said of quotas, and leave to spend faster."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Befell:
 
 
 async def lines(tx: AsyncConnection) -> dict[str, Mapping[str, Any]]:
-    """The line of each window, as it was kept."""
+    """Return the line of each window, as it was kept."""
     return {row[0]: row[1] for row in await tx.execute(select(pace_lines.c.window, pace_lines.c.line))}
 
 
@@ -106,7 +106,7 @@ async def drop_lines(tx: AsyncConnection, windows: Collection[str]) -> None:
 
 
 async def log(tx: AsyncConnection, befell: Befell) -> bool:
-    """Write down what befell a window, once; False: it stands there."""
+    """Write down what happened to a window, once; False: it stands there."""
     same = (pace_log.c.window == befell.window, pace_log.c.at == befell.at, pace_log.c.kind == befell.kind)
     if await tx.scalar(select(pace_log.c.seq).where(*same).limit(1)) is not None:
         return False
@@ -115,7 +115,7 @@ async def log(tx: AsyncConnection, befell: Befell) -> bool:
 
 
 async def befell(tx: AsyncConnection, since: float, *, window: str | None = None, limit: int = 200) -> list[Befell]:
-    """What befell windows (or one) since a moment, newest first."""
+    """Return what happened to windows (or one) since a moment, newest first."""
     where = [pace_log.c.at >= since, *([] if window is None else [pace_log.c.window == window])]
     found = select(pace_log).where(*where).order_by(pace_log.c.at.desc(), pace_log.c.seq.desc()).limit(limit)
     return [Befell.from_row(row) for row in await tx.execute(found)]
@@ -134,7 +134,7 @@ async def words_ahead(tx: AsyncConnection, since: float) -> dict[str, list[Befel
 
 
 async def observed(tx: AsyncConnection) -> dict[tuple[str, str], int]:
-    """The windows of which something was seen, by account and name, each with its newest row.
+    """Return the windows of which something was seen, by account and name, each with its newest row.
 
     It costs some looks into the index for each window, however often it was seen.
     """
@@ -166,7 +166,7 @@ async def observed(tx: AsyncConnection) -> dict[tuple[str, str], int]:
 
 
 async def observations(tx: AsyncConnection, account: str, window: str) -> list[ObservationRow]:
-    """What was seen last of a window, oldest first."""
+    """Return what was seen last of a window, oldest first."""
     table = quota_history
     where = (table.c.account == account, table.c.window == window)
     rows = await tx.execute(select(table).where(*where).order_by(table.c.seq.desc()).limit(OBSERVATIONS))
@@ -177,7 +177,7 @@ async def observations(tx: AsyncConnection, account: str, window: str) -> list[O
 
 
 async def waiting(tx: AsyncConnection) -> dict[str, int]:
-    """How many tasks are queued, by why they wait; those of which nobody has said it are left out."""
+    """Return how many tasks are queued, by why they wait; those of which no one has said it are left out."""
     found = select(tasks.c.why, func.count()).where(tasks.c.state == "queued", tasks.c.why.is_not(None))
     return {row[0]: int(row[1]) for row in await tx.execute(found.group_by(tasks.c.why))}
 
@@ -186,14 +186,14 @@ async def waiting(tx: AsyncConnection) -> dict[str, int]:
 
 
 async def live(tx: AsyncConnection) -> list[AuthorizationRow]:
-    """Those that were not ended, oldest first."""
+    """Return those that were not ended, oldest first."""
     found = select(authorizations).where(authorizations.c.ended_at.is_(None))
     rows = await tx.execute(found.order_by(authorizations.c.granted_at, authorizations.c.id))
     return [AuthorizationRow.from_row(row) for row in rows]
 
 
 async def ended(tx: AsyncConnection, since: float) -> list[AuthorizationRow]:
-    """Those that ended since a moment, oldest first."""
+    """Return those that ended since a moment, oldest first."""
     found = select(authorizations).where(authorizations.c.ended_at >= since).order_by(authorizations.c.ended_at)
     return [AuthorizationRow.from_row(row) for row in await tx.execute(found)]
 

@@ -1,7 +1,7 @@
 """What providers said of quotas over time, and how much had gone through here when they said it.
 
 The egress keeps the newest observation of each window, and the copier asks as soon as there is one: what is missing
-lies between two that came within the same moment, or while nobody copied. Neither matters: how fast a window is used up
+lies between two that came within the same moment, or while no one copied. Neither matters: how fast a window is used up
 is learned between any two observations of it, and a reset shows in the next one.
 """
 
@@ -78,7 +78,8 @@ async def record(
 
 
 def _paced(seen: Mapping[str, Any]) -> bool:
-    """Whether it is a window at all for which a pace is kept: a quota, and not how many requests go in a minute."""
+    """Return whether it is a window at all for which a pace is kept: a quota, and not how many requests go in a
+    minute."""
     length, reset = seen["window_s"], seen["reset_at"]
     if length is not None:
         return bool(length >= SHORTEST_S)

@@ -17,7 +17,8 @@ REQUESTS = 1000
 
 
 async def recent(tx: AsyncConnection, *, requests: int = REQUESTS) -> list[Sums]:
-    """What each of the turns came to that the newest requests belong to; one that may be cut is not among them."""
+    """Return what each of the turns came to that the newest requests belong to; one that may be cut is not among
+    them."""
     kinds = [getattr(ledger.c, kind) for kind in TOKENS]
     query = select(ledger.c.agent, ledger.c.turn, ledger.c.usd, *kinds)
     rows = list(await tx.execute(query.order_by(ledger.c.ended_at.desc()).limit(requests)))

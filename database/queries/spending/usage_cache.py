@@ -4,13 +4,13 @@ For each moment that is asked for there is a sum by agent, role, and so on
 (`database.queries.spending.hourly_sums_reader.SORTS`), up to a place in each host's ledger. Rows beyond that place are
 added, to every moment that they ended after, whenever they ended. A moment that was not asked for before comes from the
 nearest one that was: what lies between them is read, and added or taken away. That is right as long as nothing but new
-rows changes the sums, so everything is read anew where
+rows changes the sums, so everything is reread where
 
 * the oldest row or the oldest sum is another: some were forgotten, or one came from before them;
-* a ledger ends before the place that was read, or is gone: another register is in the place of this one;
+* a ledger ends before the place that was read, or is gone: another register is in place of this one;
 * a row that lay beyond the end of what was counted, of a clock that was wrong, has come to lie before it, or the
   clock went back behind one;
-* somebody says so (`UsageTally.doubt`): sums were put right; and from time to time in any case.
+* someone says so (`UsageTally.doubt`): sums were put right; and from time to time in any case.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
     from database.queries.spending.hourly_sums_reader import Sums
 
-#: Everything is read anew after so long, seconds: sums of money that are added one by one drift, and a hand in the
-#: database tells nobody.
+#: Everything is reread after so long, seconds: sums of money that are added one by one drift, and a hand in the
+#: database tells no one.
 EVERY_S = 3_600.0
-#: A moment is kept for so many questions in which nobody asks for it. Of windows that move along, the next is near it.
+#: A moment is kept for so many questions in which no one asks for it. Of windows that move along, the next is near it.
 _ASKED_WITHIN = 6
 
 _ACCOUNT = SORTS.index("account")
@@ -91,7 +91,7 @@ class UsageTally:
             self._kept, self._doubted = None, False
 
     async def look(self, tx: AsyncConnection, now: float) -> UsageCache:
-        """The sums up to `now`, as the register has them; to be asked in the same transaction."""
+        """Return the sums up to `now`, as the register has them; to be asked in the same transaction."""
         until = now + AHEAD_S
         frontier = await _read_frontier(tx, until)
         kept = self._kept
@@ -119,7 +119,7 @@ class UsageCache:
     _questions: int = 0
 
     def goes_on(self, frontier: _Frontier, now: float, until: float) -> bool:
-        """Whether nothing happened since but that rows came."""
+        """Return whether nothing happened since but that rows came."""
         before = self.frontier
         same_end = until < before.ahead if until >= self.until else frontier.ahead >= self.until
         return (
@@ -152,7 +152,7 @@ class UsageCache:
         now: float,
         heirs: Mapping[str, Collection[str]] | None = None,
     ) -> list[Sums]:
-        """The sum of each, in their order.
+        """Return the sum of each, in their order.
 
         Args:
             tx: that it was looked with.
@@ -284,7 +284,7 @@ async def _read_frontier(tx: AsyncConnection, until: float) -> _Frontier:
 async def _read_news(
     tx: AsyncConnection, name: str, after: int, bounds: Sequence[float], until: float
 ) -> list[tuple[int, _Key, Sums]]:
-    """What lies in a ledger after a place: sums by the last of the bounds at or after which it ended."""
+    """Return what lies in a ledger after a place: sums by the last of the bounds at or after which it ended."""
     # An expression: by the place it is found at once, and SQLite might take the index of the ends instead.
     ended = ledger.c.ended_at + 0.0
     where = [ledger.c.ledger == name, ledger.c.seq > after, ended >= bounds[0], ended < until]

@@ -100,7 +100,7 @@ class QuotaRow:
 
 
 async def copied(tx: AsyncConnection, ledger_id: str) -> Copied:
-    """How far a ledger was copied."""
+    """Return how far a ledger was copied."""
     columns = [ledger_positions.c[name] for name in Copied.__dataclass_fields__]
     row = (await tx.execute(select(*columns).where(ledger_positions.c.ledger == ledger_id))).one_or_none()
     return Copied(ledger=ledger_id) if row is None else Copied(**row._mapping)
@@ -149,7 +149,7 @@ async def observe(tx: AsyncConnection, row: Mapping[str, Any], *, now: float = m
 
 
 async def _has_room(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
-    """Whether one more window of the account is kept; those of which nothing was seen for long make room."""
+    """Return whether one more window of the account is kept; those of which nothing was seen for long make room."""
     of = quota.c.account == row["account"]
     kept = select(func.count()).select_from(quota).where(of)
     if (await tx.scalar(kept) or 0) < quota_history.WINDOWS:
@@ -164,7 +164,7 @@ async def _has_room(tx: AsyncConnection, row: Mapping[str, Any]) -> bool:
 async def spent(
     tx: AsyncConnection, *, by: Key | None, since: float, until: float | None = None, zone: tzinfo = UTC
 ) -> list[GroupUsage]:
-    """What was used by requests that ended within a time, group by group, the largest first (days: in order).
+    """Return what was used by requests that ended within a time, group by group, the largest first (days: in order).
 
     Args:
         tx: to read from.
@@ -183,12 +183,12 @@ async def spent(
 
 
 async def tokens_by_agent(tx: AsyncConnection, *, since: float) -> dict[str, int]:
-    """All tokens of each agent's requests that ended at or after `since`."""
+    """Return all tokens of each agent's requests that ended at or after `since`."""
     return {agent: sums.tokens for (agent,), sums in (await usage_queries.groups(tx, ["agent"], since)).items()}
 
 
 async def quotas(tx: AsyncConnection) -> list[QuotaRow]:
-    """What is known of all accounts' quotas, by account and window."""
+    """Return what is known of all accounts' quotas, by account and window."""
     rows = await tx.execute(select(quota).order_by(quota.c.account, quota.c.window))
     return [QuotaRow.from_row(row) for row in rows]
 
@@ -196,7 +196,7 @@ async def quotas(tx: AsyncConnection) -> list[QuotaRow]:
 async def forget(tx: AsyncConnection, before: float) -> int:
     """Delete rows of the oldest day (UTC), a batch of them; return how many. Their sums stay.
 
-    Only days that ended before `before` as a whole: of these no sums are counted anew, whatever is left of them.
+    Only days that ended before `before` as a whole: of these no sums are recounted, whatever is left of them.
     """
     oldest = await tx.scalar(select(func.min(ledger.c.ended_at)))
     end = 0.0 if oldest is None else float((hourly_rollup.day_of(oldest) + 1) * hourly_rollup.DAY)

@@ -53,7 +53,7 @@ async def used(
     *,
     heirs: Mapping[str, Collection[str]] | None = None,
 ) -> Sums:
-    """What was used on a scope by requests that ended at or after `since` and before `until`.
+    """Return what was used on a scope by requests that ended at or after `since` and before `until`.
 
     Args:
         tx: to read from.
@@ -108,12 +108,12 @@ async def used_many(
 
 
 async def since_result(tx: AsyncConnection, agent: str, since: float, *, until: float | None = None) -> Sums:
-    """What an agent used since it last had something to show."""
+    """Return what an agent used since it last had something to show."""
     return await used(tx, f"agent:{agent}", since, until)
 
 
 async def by_task(tx: AsyncConnection, ids: Collection[str]) -> dict[str, Sums]:
-    """What each of these tasks used, over all of its attempts; one that used nothing is not among them."""
+    """Return what each of these tasks used, over all of its attempts; one that used nothing is not among them."""
     made: dict[str, Sums] = {}
     wanted = sorted(ids)
     for begin in range(0, len(wanted), _MANY):
@@ -124,7 +124,8 @@ async def by_task(tx: AsyncConnection, ids: Collection[str]) -> dict[str, Sums]:
 
 
 async def projected(tx: AsyncConnection, ids: Collection[str]) -> dict[str, float]:
-    """What these tasks were projected to use, in weighted tokens; those of which nothing was are not among them."""
+    """Return what these tasks were projected to use, in weighted tokens; those of which nothing was are not
+    among them."""
     made: dict[str, float] = {}
     wanted = sorted(ids)
     for begin in range(0, len(wanted), _MANY):
@@ -137,7 +138,8 @@ async def projected(tx: AsyncConnection, ids: Collection[str]) -> dict[str, floa
 async def groups(
     tx: AsyncConnection, by: Sequence[str], since: float, until: float | None = None
 ) -> dict[tuple[str, ...], Sums]:
-    """What was used within a time, by the values of these columns of `spending`; an empty value: none was known."""
+    """Return what was used within a time, by the values of these columns of `spending`; an empty value: none was
+    known."""
     found = await slices(tx, [since], until, tuple(by), None)
     return {key: sums for (_, key), sums in found.items() if sums.requests}
 
@@ -154,7 +156,7 @@ async def series(
     until: float,
     heirs: Mapping[str, Collection[str]] | None = None,
 ) -> list[tuple[float, Sums]]:
-    """What was used on a scope, piece by piece of time, each with the moment at which it begins.
+    """Return what was used on a scope, piece by piece of time, each with the moment at which it begins.
 
     Args:
         tx: to read from.
@@ -190,7 +192,8 @@ async def series(
 
 
 async def days(tx: AsyncConnection, since: float, zone: tzinfo, *, until: float | None = None) -> dict[str, Sums]:
-    """What was used on each day of a time zone, by its date (2026-11-25), in order; days of nothing are left out.
+    """Return what was used on each day of a time zone, by its date (2026-11-25), in order; days of nothing are left
+    out.
 
     Days begin at any minute of an hour: zones are half an hour apart from others, too. An hour that midnight cuts in
     two is counted row by row.

@@ -140,7 +140,7 @@ class StdioTransport:
 
 
 def _message(line: bytes) -> dict[str, Any] | None:
-    """The JSON-RPC message in a line; None when it is none, or none that a connection could make sense of."""
+    """Return the JSON-RPC message in a line; None when it is none, or none that a connection could make sense of."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):

@@ -63,17 +63,17 @@ class ParsedPermissionRequest:
     options: tuple[Mapping[str, str], ...]
 
     def option_of(self, *kinds: str) -> str | None:
-        """The id of the first option of the first of these kinds that is offered."""
+        """Return the id of the first option of the first of these kinds that is offered."""
         return option_of(self.options, *kinds)
 
 
 def option_of(options: tuple[Mapping[str, str], ...], *kinds: str) -> str | None:
-    """The id of the first option of the first of these kinds that is among `options`."""
+    """Return the id of the first option of the first of these kinds that is among `options`."""
     return next((option["id"] for kind in kinds for option in options if option["kind"] == kind), None)
 
 
 def clean(text: str) -> str:
-    """The text without lone surrogates, which no database and no chat system takes."""
+    """Return the text without lone surrogates, which no database and no chat system takes."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -82,7 +82,7 @@ def clean(text: str) -> str:
 
 
 def quoted(text: str, limit: int = 2000) -> str:
-    """A runtime's words inside a sentence of ours: on one line, in a Markdown code span that they cannot end."""
+    """Return a runtime's words inside a sentence of ours: on one line, in a Markdown code span that they cannot end."""
     words = " ".join(clean(text).split())
     words = words if len(words) <= limit else f"{words[:limit]}…"
     fence = "`" * (max((len(run) for run in re.findall("`+", words)), default=0) + 1)
@@ -91,7 +91,7 @@ def quoted(text: str, limit: int = 2000) -> str:
 
 
 def events_of(update: Mapping[str, Any], turn: str | None) -> list[Event]:
-    """The events of one ``session/update``; none for kinds that do not belong to a turn's work."""
+    """Return the events of one ``session/update``; none for kinds that do not belong to a turn's work."""
     try:
         return _events_of(update, turn)
     except RecursionError:
@@ -117,7 +117,7 @@ def _events_of(update: Mapping[str, Any], turn: str | None) -> list[Event]:
 
 
 def usage_fields(source: Any) -> dict[str, Any]:
-    """The numbers in a usage report, one level deep."""
+    """Return the numbers in a usage report, one level deep."""
     if not isinstance(source, dict):
         return {}
     fields: dict[str, Any] = {}
@@ -133,12 +133,13 @@ def usage_fields(source: Any) -> dict[str, Any]:
 
 
 def call_of(update: Mapping[str, Any]) -> str | None:
-    """The id of the tool call that an update is about."""
+    """Return the id of the tool call that an update is about."""
     return _text(update.get("toolCallId"), 500)
 
 
 def permission_of(call: KnownToolCall, options: Any) -> ParsedPermissionRequest | None:
-    """The request to allow `call`; None when it cannot be shown whole, or offers no option whose meaning is certain."""
+    """Return the request to allow `call`; None when it cannot be shown whole, or offers no option whose meaning is
+    certain."""
     offered = _choosable(options)
     title = _shortened(call.title, _TITLE_CHARACTERS) or call.tool_kind or "an action without a title"
     try:
@@ -161,7 +162,8 @@ def _choosable(options: Any) -> tuple[Mapping[str, str], ...]:
 
 
 def _digest(call: KnownToolCall, options: tuple[Mapping[str, str], ...]) -> str:
-    """What an answer is bound to: all that says what would be done, nothing that changes from request to request."""
+    """Return what an answer is bound to: all that says what would be done, nothing that changes from request to
+    request."""
     what = {
         "kind": call.tool_kind,
         "title": call.title,
@@ -185,7 +187,7 @@ def _option(source: Any) -> Mapping[str, str]:
 
 
 def _detail(call: KnownToolCall) -> str:
-    """The whole of what would be done, the command itself first."""
+    """Return the whole of what would be done, the command itself first."""
     parts = []
     rest = call.raw_input
     if isinstance(rest, dict):
@@ -220,7 +222,7 @@ def _tool(call: str, update: Mapping[str, Any], turn: str | None) -> ToolCall:
 
 
 def _content_text(content: Any) -> str | None:
-    """The plain text in a tool call's content (Agent Client Protocol, tool call content)."""
+    """Return the plain text in a tool call's content (Agent Client Protocol, tool call content)."""
     if not isinstance(content, list):
         return None
     texts = []
@@ -234,7 +236,7 @@ def _content_text(content: Any) -> str | None:
 
 
 def _parts(content: Any) -> list[str]:
-    """The text of a content block, in pieces; other blocks are named instead of shown."""
+    """Return the text of a content block, in pieces; other blocks are named instead of shown."""
     if not isinstance(content, dict):
         return []
     text = content.get("text")

@@ -137,14 +137,14 @@ class CallDesk:
                 return ToolResult(BEGUN, False)
             return ToolResult(AWAY_QUEUED, True) if tool.queued else ToolResult(AWAY_NOW, False)
         finally:
-            # From here on nobody may begin with it; and who reads the journal later learns that.
+            # From here on no one may begin with it; and who reads the journal later learns that.
             del self._open[call]
             self._journal().record(
                 ToolAnswered(call=call, outcome=outcome or ("unknown" if one.begun.is_set() else "lapsed"))
             )
 
     async def _answer(self, one: _Open) -> ToolResult | None:
-        """The answer, if it comes in time."""
+        """Return the answer, if it comes in time."""
         begun: asyncio.Future[Any] = asyncio.ensure_future(one.begun.wait())
         answered: asyncio.Future[Any] = one.answered
         try:
@@ -164,10 +164,10 @@ class CallDesk:
         self._find(call).begun.set()
 
     def answer(self, call: str, text: str, *, ok: bool) -> None:
-        """Say what became of a call.
+        """Say what happened to a call.
 
         Raises:
-            AgentRefused: ``too_late``: nobody waits for it any more.
+            AgentRefused: ``too_late``: no one waits for it any more.
         """
         one = self._find(call)
         text = clean(text)

@@ -47,7 +47,7 @@ class ServerTools:
 async def connected(servers: Sequence[Any], messages: Sequence[Message]) -> AsyncIterator[ServerTools]:
     """The servers' tools for the length of a turn.
 
-    Getting there takes a second, so nobody is connected before the conversation speaks of such a tool.
+    Getting there takes a second, so no one is connected before the conversation speaks of such a tool.
 
     Args:
         servers: as the client named them (Agent Client Protocol, ``mcpServers``); those on other transports than

@@ -88,7 +88,7 @@ class ApiFormat(Protocol):
 
 
 def failure(source: Any, status: int | None = None) -> ModelError:
-    """An error in any of the APIs' shapes."""
+    """Return an error in any of the APIs' shapes."""
     error = source.get("error") if isinstance(source, dict) else None
     error = error if isinstance(error, dict) else {}
     kind = str(error.get("code") or error.get("type") or "")

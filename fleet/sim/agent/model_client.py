@@ -63,7 +63,7 @@ class Endpoint:
 async def ask(
     endpoint: Endpoint, system: str, messages: Sequence[Message], offers: Sequence[OfferedTool] = OFFERS
 ) -> AsyncGenerator[Piece, None]:
-    """The answer as it comes; its last piece is `Finished`. `offers` are the tools that the model may call.
+    """Yield the answer as it comes; its last piece is `Finished`. `offers` are the tools that the model may call.
 
     Raises:
         ModelError: the API cannot be reached, refuses, or breaks off.
@@ -96,7 +96,7 @@ class Events:
         self._data: list[str] = []
 
     def feed(self, piece: bytes) -> list[str]:
-        """The data of the events that end in this piece."""
+        """Return the data of the events that end in this piece."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
         done: list[str] = []
         for raw in lines:
@@ -118,7 +118,7 @@ async def _events(base_url: str, question: ModelQuestion) -> AsyncGenerator[dict
 
 
 async def _post(base_url: str, question: ModelQuestion) -> AsyncGenerator[bytes, None]:
-    """The body of the response as it comes. The connection is closed when the caller stops listening."""
+    """Yield the body of the response as it comes. The connection is closed when the caller stops listening."""
     parts = urlsplit(base_url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)

@@ -80,7 +80,7 @@ class Sessions:
         return session
 
     def load(self, session_id: str) -> StoredSession | None:
-        """The session as it was last saved; None where there is none, or its file cannot be read."""
+        """Return the session as it was last saved; None where there is none, or its file cannot be read."""
         if not _ID.fullmatch(session_id):
             return None
         try:

@@ -49,12 +49,12 @@ OFFERS = tuple(OfferedTool(name, text, SCHEMAS[name]) for name, text in DESCRIPT
 
 
 def key(call: ToolUse) -> str:
-    """What is allowed when this call is allowed for always: exactly the same once more."""
+    """Return what is allowed when this call is allowed for always: exactly the same once more."""
     return json.dumps([call.name, call.input], sort_keys=True)
 
 
 def problem(call: ToolUse) -> str | None:
-    """Why the call cannot be carried out, if its input is not what the schema says."""
+    """Return why the call cannot be carried out, if its input is not what the schema says."""
     if call.name not in SCHEMAS:
         return f"There is no tool {call.name}."
     for name in SCHEMAS[call.name]["required"]:

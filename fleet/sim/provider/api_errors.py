@@ -34,7 +34,7 @@ _OPENAI = {
 
 
 def kind(api: Api, status: int) -> str:
-    """The word by which the API's clients know this error."""
+    """Return the word by which the API's clients know this error."""
     if api == "anthropic":
         return _ANTHROPIC.get(status, _ANTHROPIC[500] if status >= 500 else _ANTHROPIC[400])[0]
     error_type, code, _ = _openai(status)
@@ -42,7 +42,7 @@ def kind(api: Api, status: int) -> str:
 
 
 def body(api: Api, status: int, message: str, request_id: str) -> dict[str, Any]:
-    """The JSON body of a refusal; of Anthropic and of Chat Completions also the event in mid-stream."""
+    """Return the JSON body of a refusal; of Anthropic and of Chat Completions also the event in mid-stream."""
     if api == "anthropic":
         error_type, usual = _ANTHROPIC.get(status, _ANTHROPIC[500] if status >= 500 else _ANTHROPIC[400])
         return {

@@ -56,14 +56,14 @@ class ApiWriter(Protocol):
     def call(self, step: UseTool) -> Iterable[bytes]: ...
     def end(self, stop: Stop, usage: BilledTokens) -> Iterable[bytes]: ...
     def failure(self, status: int, message: str, usage: BilledTokens | None = None) -> Iterable[bytes]:
-        """An error in mid-stream; with `usage` it tells what was billed, where the API has a place for that."""
+        """Return an error in mid-stream; with `usage` it tells what was billed, where the API has a place for that."""
         ...
 
     def document(self, stop: Stop, usage: BilledTokens) -> dict[str, Any]: ...
 
 
 def frame(data: Mapping[str, Any] | str, event: str | None = None) -> bytes:
-    """One server-sent event (WHATWG HTML, section 9.2)."""
+    """Return one server-sent event (WHATWG HTML, section 9.2)."""
     line = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     head = f"event: {event}\n" if event else ""
     return f"{head}data: {line}\n\n".encode("utf-8", "replace")
@@ -79,7 +79,7 @@ def call_tokens(step: UseTool) -> int:
 
 
 def members(value: object, where: str) -> list[Mapping[str, Any]]:
-    """A list of JSON objects, or a complaint that names the place."""
+    """Return a list of JSON objects, or a complaint that names the place."""
     if not isinstance(value, list) or not all(isinstance(member, dict) for member in value):
         raise BadRequest(f"{where}: a list of objects is required")
     return value
@@ -93,7 +93,7 @@ def word(source: Mapping[str, Any], key: str, where: str = "") -> str:
 
 
 def number(source: Mapping[str, Any], *keys: str) -> int | None:
-    """The first of these keys that is there, a positive whole number."""
+    """Return the first of these keys that is there, a positive whole number."""
     for key in keys:
         value = source.get(key)
         if value is None:
@@ -105,5 +105,5 @@ def number(source: Mapping[str, Any], *keys: str) -> int | None:
 
 
 def decoded_size(data: str) -> int:
-    """Bytes of a base64 text, without decoding it."""
+    """Return bytes of a base64 text, without decoding it."""
     return len(data) * 3 // 4 - data[-2:].count("=")

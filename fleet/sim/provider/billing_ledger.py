@@ -113,7 +113,8 @@ class BillingLedger:
     async def find(
         self, matches: Callable[[BilledRequest], bool], *, at_least: int = 0, timeout: float = 0.0
     ) -> tuple[BilledRequest, ...]:
-        """The matching entries, as soon as there are `at_least` so many, or after `timeout` seconds what there is."""
+        """Return the matching entries, as soon as there are `at_least` so many, or after `timeout` seconds what there
+        is."""
         found: tuple[BilledRequest, ...] = ()
 
         def enough() -> bool:

@@ -104,7 +104,7 @@ _ADDED = re.compile(
 
 
 def turn_of(items: tuple[Item, ...]) -> ConversationTurn:
-    """The running turn: from the last words of the person on. Words that were added do not count."""
+    """Return the running turn: from the last words of the person on. Words that were added do not count."""
     start, text, spoken = 0, "", 0
     for index, item in enumerate(items):
         if isinstance(item, UserText) and (words := _ADDED.sub("", item.text).strip()):

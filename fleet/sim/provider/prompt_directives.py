@@ -8,7 +8,7 @@
     [[repeat: N]]             say the following text N times
     [[slow: SECONDS]]         pause so long between chunks, from here on
     [[delay: SECONDS]]        pause once, here
-    [[wait: NAME]]            pause here until somebody posts to /sim/release/NAME
+    [[wait: NAME]]            pause here until someone posts to /sim/release/NAME
     [[hang]]                  pause here for ever
     [[error: STATUS xTIMES retry-after=SECONDS billed MESSAGE]]
                               fail: with this HTTP status when nothing was said before, in mid-stream otherwise;
@@ -19,7 +19,7 @@
     [[unfinished xTIMES]]     end the body here in good order, without the terminal event
     [[fill: BYTES]]           say so much, in large chunks
 
-How an answer is delivered, wherever it stands in the text (fleet.sim.provider.response_delivery,
+How an answer is delivered, wherever it is in the text (fleet.sim.provider.response_delivery,
 fleet.sim.provider.usage_report):
 
     [[encode: gzip|deflate|br|zstd unsaid]]
@@ -144,7 +144,7 @@ _RUN_LINE = re.compile(r"^(?:please[ ,]+)?run:?[ \t]+`(?P<command>[^`\n]+)`[ \t.
 
 
 def parse(text: str) -> tuple[tuple[Step, ...], str]:
-    """The orders in a text, and the words around them. What looks like an order but cannot be read stays words.
+    """Return the orders in a text, and the words around them. What looks like an order but cannot be read stays words.
 
     A line of its own that says "run `COMMAND`" is an order too.
     """

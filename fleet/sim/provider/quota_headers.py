@@ -57,7 +57,7 @@ class SimWindows:
         return spent if window == int(now // length) else (0, 0, 0)
 
     def turns_away(self, now: float, model: str) -> bool:
-        """Whether a plan has nothing left for this model."""
+        """Return whether a plan has nothing left for this model."""
         shares = [
             *self._shares(now).values(),
             *(self._share(now, each) for each in self.limits.families if each in model),
@@ -65,7 +65,7 @@ class SimWindows:
         return self.limits.refuses and max(shares) >= 1
 
     def headers(self, api: Api, now: float, *, subscription: bool) -> Mapping[str, str]:
-        """What a response carries. `subscription`: the client logged in with a plan instead of an API key."""
+        """Return what a response carries. `subscription`: the client logged in with a plan instead of an API key."""
         if api == "anthropic":
             return self._unified(now) if subscription else self._anthropic(now)
         return self._codex(now) if subscription else self._openai(now)

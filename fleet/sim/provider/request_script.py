@@ -34,7 +34,7 @@ class Script:
     limits: SimQuota = field(default_factory=SimQuota)
 
     def order(self, number: int) -> str | None:
-        """The directives for this request, or None: the person's own count."""
+        """Return the directives for this request, or None: the person's own count."""
         for first, last, text in self.orders:
             if first <= number <= last:
                 return text

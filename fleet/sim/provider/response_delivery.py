@@ -157,7 +157,7 @@ class ResponseBody:
         return frame.replace(b"\n", LINES[delivery.lines]) if delivery.lines != "lf" else frame
 
     def _noise(self) -> bytes:
-        """What may stand between events."""
+        """Return what may be between events."""
         # Looks like a bill, and is none.
         bill = b'{"type":"muster.unheard_of","usage":{"input_tokens":9,"output_tokens":9}}'
         unknown = b"event: muster.unheard_of\ndata: " + bill + b"\n\n"
@@ -170,7 +170,7 @@ class ResponseBody:
         return self._dice.choice((b"", b"", b":\n", b": a comment\n\n", b"\n", b"retry: 3000\n\n", ping, unknown))
 
     def _odd(self, frame: bytes) -> bytes:
-        """The same event, written in another way that means the same (WHATWG HTML, section 9.2)."""
+        """Return the same event, written in another way that means the same (WHATWG HTML, section 9.2)."""
         match self._dice.randrange(5):
             case 0:
                 return frame.replace(b"data: ", b"data:", 1)

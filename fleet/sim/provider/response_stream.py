@@ -46,7 +46,7 @@ class Shared(Protocol):
 
 
 def delivery_of(steps: Iterable[Step]) -> ResponseDelivery:
-    """How these steps want the answer delivered, wherever they say it."""
+    """Return how these steps want the answer delivered, wherever they say it."""
     changed: dict[str, Any] = {}
     for step in steps:
         if isinstance(step, Deliver):
@@ -88,7 +88,7 @@ class ResponseStream:
         return self._billed(output=self._meter.output, reasoning=self._meter.reasoning)
 
     def entry(self, now: float) -> BilledRequest:
-        """Its row, as it stands at `now`."""
+        """Its row, as it is at `now`."""
         return dataclasses.replace(
             self._entry,
             state=self.state,
@@ -144,7 +144,7 @@ class ResponseStream:
         return usage_report.billed(self._delivery.usage, self._request.api, usage)
 
     def _tells(self) -> bool:
-        """Whether a whole answer, as it is delivered, says what is billed."""
+        """Return whether a whole answer, as it is delivered, says what is billed."""
         if self._delivery.usage in usage_report.UNTOLD:
             return False
         return self._request.api != "chat" or not self._request.stream or self._request.include_usage
@@ -276,6 +276,6 @@ class ResponseStream:
 
 
 def refusal(api: Api, status: int, message: str, request_id: str) -> web.Response:
-    """An answer to what is no request."""
+    """Return an answer to what is no request."""
     named = {"request-id": request_id}
     return web.json_response(api_errors.body(api, status, message, request_id), status=status, headers=named)

@@ -76,7 +76,7 @@ def read(body: Mapping[str, Any]) -> NormalizedRequest:
 
 
 def _tools(tool: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The tools in one entry: itself, or those of a namespace. One that takes text has the schema ``custom``."""
+    """Yield the tools in one entry: itself, or those of a namespace. One that takes text has the schema ``custom``."""
     match tool.get("type"):
         case "function":
             yield word(tool, "name", "tools: "), tool.get("parameters") or {}

@@ -32,7 +32,7 @@ _SHELLS = {
 
 
 def reply(request: NormalizedRequest, order: str | None = None) -> tuple[Step, ...]:
-    """The steps of the answer: texts, thoughts, pauses, failures, at most one tool call, at the end.
+    """Return the steps of the answer: texts, thoughts, pauses, failures, at most one tool call, at the end.
 
     Args:
         order: directives that stand in for those in the person's text (from a script).
@@ -52,7 +52,7 @@ def reply(request: NormalizedRequest, order: str | None = None) -> tuple[Step, .
 
 
 def answer(words: str, turn: ConversationTurn) -> str:
-    """What is said where nothing was ordered."""
+    """Return what is said where nothing was ordered."""
     seen = ""
     if turn.pictures:
         listed = ", ".join(f"{p.media_type}, {p.size} bytes" for p in turn.pictures)
@@ -112,7 +112,7 @@ def _times(step: Say, times: int) -> Say:
 
 
 def _parts(steps: list[Step]) -> list[tuple[Step, ...]]:
-    """One part per answer: a tool call ends it."""
+    """Return one part per answer: a tool call ends it."""
     parts: list[list[Step]] = [[]]
     for step in steps:
         parts[-1].append(step)
@@ -137,7 +137,8 @@ def _resolved(step: Step, tools: Mapping[str, Mapping[str, Any]]) -> Step:
 
 
 def _takes_code(tools: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the client is Codex in its code mode: one tool that takes a program, in which the others are called."""
+    """Return whether the client is Codex in its code mode: one tool that takes a program, in which the others are
+    called."""
     return tools.get("exec", {}).get("type") == "custom"
 
 

@@ -279,7 +279,7 @@ class Provider:
         return self._cache.bill(request.segments, owner=owner, marked=request.api == "anthropic")
 
     def pieces(self, request: NormalizedRequest, step: Say | Think) -> Iterable[str]:
-        """The chunks that a text is sent in: the same ones for the same question and seed."""
+        """Return the chunks that a text is sent in: the same ones for the same question and seed."""
         if isinstance(step, Say) and step.pieces:
             return step.pieces
         dice = random.Random(f"{self._settings.seed}:{request.digest}:{step.text}")  # noqa: S311

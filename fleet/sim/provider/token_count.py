@@ -27,7 +27,7 @@ CALL_OVERHEAD = 8
 
 
 def count(text: str) -> int:
-    """Tokens of a text."""
+    """Return tokens of a text."""
     return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
 
 
@@ -36,7 +36,7 @@ def compact(value: object) -> str:
 
 
 def segment(value: Any, *, picture: bool = False) -> Segment:
-    """A stretch of prompt from a block of the request; its `cache_control` is the mark."""
+    """Return a stretch of prompt from a block of the request; its `cache_control` is the mark."""
     mark = isinstance(value, dict) and bool(value.get("cache_control"))
     if mark:
         value = {key: part for key, part in value.items() if key != "cache_control"}
@@ -172,7 +172,7 @@ class TokenMeter:
         return piece
 
     def call(self, tokens: int) -> bool:
-        """Whether a tool call of so many tokens fits; if so, it is counted."""
+        """Return whether a tool call of so many tokens fits; if so, it is counted."""
         self._settle()
         if self._limit is not None and self.output + tokens > self._limit:
             return False

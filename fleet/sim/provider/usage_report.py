@@ -33,7 +33,7 @@ HUGE = BilledTokens(input=10**11 + 3, output=10**10 + 7)
 
 
 def billed(kind: Kind, api: Api, usage: BilledTokens) -> BilledTokens:
-    """What is billed where it is told in this way."""
+    """Return what is billed where it is told in this way."""
     match kind:
         case "huge":
             return HUGE
@@ -52,7 +52,7 @@ def put(source: Mapping[str, Any], kind: Kind, api: Api, place: Place, usage: Bi
 
 
 def told(kind: Kind, api: Api, place: Place, usage: BilledTokens) -> dict[str, Any]:
-    """The usage object itself."""
+    """Return the usage object itself."""
     shown = _anthropic(kind, place, usage) if api == "anthropic" else _openai(kind, api, usage)
     if kind == "garbage":
         odd = ("many", -7, 1.5, [3], True, 10**40)
@@ -90,5 +90,5 @@ def _openai(kind: Kind, api: Api, usage: BilledTokens) -> dict[str, Any]:
 
 
 def part(usage: BilledTokens, output: int) -> BilledTokens:
-    """The bill when so much of the output was written."""
+    """Return the bill when so much of the output was written."""
     return dataclasses.replace(usage, output=min(output, usage.output), reasoning=min(output, usage.reasoning))
