@@ -1,6 +1,6 @@
 """What happens to the branch in the person's repository when an agent's work was fetched. Pure.
 
-Two names stand there for an agent. ``refs/muster/AGENT`` is Muster's: where the agent's branch was when it was last
+An agent has two names there. ``refs/muster-agents/AGENT`` is Muster's: where the agent's branch was when it was last
 fetched, whatever it was rewritten to; it also keeps git from throwing away what the clone borrows. The branch
 ``muster/AGENT`` is the person's to merge, check out, commit to and delete, so it is moved along only where nothing of
 theirs is lost by it.

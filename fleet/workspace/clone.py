@@ -67,7 +67,8 @@ class Clone:
     @property
     def _kept(self) -> str:
         """Muster's own name for the agent's commits in the person's repository."""
-        return f"refs/muster/{self.agent}"
+        # Not below refs/muster/: git would take `muster/AGENT` for it, and not for the person's branch.
+        return f"refs/muster-agents/{self.agent}"
 
     @property
     def _branch(self) -> str:
@@ -190,6 +191,7 @@ class Clone:
 
     def _protect(self, repository: Repository, base: str | None) -> None:
         """Keep git from throwing away what the clone stands on, whatever the person deletes."""
+        self._rename_kept(repository)
         old = repository_refs.commit(repository, self._kept)
         if old is not None and not repository_refs.merged(repository, old, (base, self._branch)):
             # Of an earlier clone, and nowhere else.
@@ -250,7 +252,18 @@ class Clone:
                 f"`muster kill {self.agent} --discard`."
             )
         repository_discovery.check(repository, ())
+        self._rename_kept(repository)
         return repository
+
+    def _rename_kept(self, repository: Repository) -> None:
+        """Move what an earlier version kept as ``refs/muster/AGENT``."""
+        earlier = f"refs/muster/{self.agent}"
+        kept = repository_refs.commit(repository, earlier)
+        if kept is None:
+            return
+        if repository_refs.commit(repository, self._kept) is None:
+            repository_refs.point(repository, self._kept, kept)
+        repository_refs.forget(repository, earlier, kept)
 
     def _glimpse(self) -> str | None:
         """Return the commit of the agent's branch where that is easily seen. It is only compared, never followed."""

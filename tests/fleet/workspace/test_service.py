@@ -346,7 +346,7 @@ def test_only_its_own_branch_is_taken_and_no_tags(ground: Ground) -> None:
     before = ground.git("rev-parse", "main")
     assert ground.collect() is not None
     refs = ground.git("for-each-ref", "--format=%(refname)").splitlines()
-    assert refs == ["refs/heads/main", "refs/heads/muster/coder0", "refs/muster/coder0"]
+    assert refs == ["refs/heads/main", "refs/heads/muster/coder0", "refs/muster-agents/coder0"]
     assert ground.git("rev-parse", "main") == before
 
 
@@ -378,7 +378,7 @@ def test_commits_of_the_persons_on_that_branch_are_never_lost(ground: Ground) ->
     assert collected.held == "diverged"
     assert "left as it is" in collected.sentence()
     assert ground.at("refs/heads/muster/coder0") == own
-    assert ground.at("refs/muster/coder0") == last
+    assert ground.at("refs/muster-agents/coder0") == last
     # Said once; and when the person gave their commits up, it goes on.
     assert ground.collect() is None
     ground.git("branch", "--force", "muster/coder0", "main")
@@ -397,12 +397,31 @@ def test_a_branch_that_the_person_has_checked_out_is_not_moved_under_their_feet(
     last = ground.work("two")
     collected = ground.collect()
     assert collected is not None
-    assert "git merge muster/coder0 there" in collected.sentence()
+    assert "git merge muster-agents/coder0 there" in collected.sentence()
     assert ground.git("rev-parse", "HEAD", cwd=tree) == first
     assert ground.git("status", "--porcelain", cwd=tree) == ""
     # What the sentence says works.
-    ground.git("merge", "--quiet", "refs/muster/coder0", cwd=tree)
+    ground.git("merge", "--quiet", "refs/muster-agents/coder0", cwd=tree)
     assert ground.git("rev-parse", "HEAD", cwd=tree) == last
+
+
+def test_the_branch_is_the_only_thing_with_its_name(ground: Ground) -> None:
+    ground.prepare()
+    ground.work()
+    ground.collect()
+    assert ground.git("rev-parse", "--symbolic-full-name", "muster/coder0") == "refs/heads/muster/coder0"
+
+
+def test_what_an_earlier_version_kept_is_renamed(ground: Ground) -> None:
+    ground.prepare()
+    first = ground.work("one")
+    ground.collect()
+    ground.git("update-ref", "refs/muster/coder0", first)
+    ground.git("update-ref", "-d", "refs/muster-agents/coder0")
+    last = ground.work("two")
+    ground.collect()
+    assert ground.at("refs/muster/coder0") is None
+    assert (ground.at("refs/muster-agents/coder0"), ground.at("refs/heads/muster/coder0")) == (last, last)
 
 
 def test_a_branch_called_muster_stands_in_the_way_and_nothing_is_lost(ground: Ground) -> None:
@@ -412,7 +431,7 @@ def test_a_branch_called_muster_stands_in_the_way_and_nothing_is_lost(ground: Gr
     collected = ground.collect()
     assert collected is not None
     assert "there is a branch muster" in collected.sentence()
-    assert ground.at("refs/muster/coder0") == last
+    assert ground.at("refs/muster-agents/coder0") == last
     ground.git("branch", "-m", "muster", "renamed")
     assert ground.collect() is not None
     assert ground.at("refs/heads/muster/coder0") == last
@@ -579,7 +598,7 @@ def test_removing_takes_over_what_was_committed_last(ground: Ground) -> None:
     assert ground.clone.remove()
     assert not ground.clone.place.exists()
     assert ground.at("refs/heads/muster/coder0") == commit
-    assert ground.at("refs/muster/coder0") is None
+    assert ground.at("refs/muster-agents/coder0") is None
     assert not ground.clone.remove()
 
 
@@ -601,7 +620,7 @@ def test_discarding_keeps_what_was_fetched_and_a_new_clone_begins_anew(ground: G
     # Nor is what stands in no branch forgotten by yet another clone.
     ground.clone.remove(discard=True)
     ground.prepare()
-    assert ground.at(f"refs/muster/coder0.{last[:12]}") == last
+    assert ground.at(f"refs/muster-agents/coder0.{last[:12]}") == last
 
 
 def test_a_link_in_the_place_of_a_clone_is_not_followed(ground: Ground) -> None:
