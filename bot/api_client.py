@@ -36,6 +36,8 @@ _LONGEST_ANSWER = 64 * 1_048_576
 class LostConnection(MusterError):
     """Muster went away before it answered. What was asked is done once, when it runs again, or not at all."""
 
+    code = "muster.lost_connection"
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayResponse:

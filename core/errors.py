@@ -23,8 +23,13 @@ class MusterError(Exception):
     Without a message, the docstring of the class is the message.
     """
 
-    def __init__(self, message: str | None = None) -> None:
+    code: str = "failed"
+    """What happened, for programs: words that stay when the message changes, such as ``agent.unknown``."""
+
+    def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
         super().__init__(message or " ".join((type(self).__doc__ or type(self).__name__).split()))
+        if code is not None:
+            self.code = code
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -33,25 +38,37 @@ class MusterError(Exception):
 class RegisterError(MusterError):
     """The register cannot be used as it is."""
 
+    code = "register.failed"
+
 
 class RegisterFull(RegisterError):
     """The disk of the register is full. Nothing was half done; make room, and the work goes on."""
+
+    code = "register.full"
 
 
 class RegisterAway(RegisterError):
     """The server of the register does not answer. Nothing was half done; when it is back, the work goes on."""
 
+    code = "register.away"
+
 
 class RegisterUnusable(RegisterError):
     """The register's file is damaged, gone, or cannot be read or written. Somebody has to mend that."""
+
+    code = "register.unusable"
 
 
 class RegisterFenced(RegisterError):
     """Another Muster leads with this register by now, since this one was silent for too long. Nothing was written."""
 
+    code = "register.fenced"
+
 
 class RegisterConflict(RegisterError):
     """The register undid a transaction in favour of another one. Nothing of it stands; done anew, it can succeed."""
+
+    code = "register.conflict"
 
 
 def is_away(error: BaseException) -> bool:

@@ -40,6 +40,8 @@ HOW_TO_REFER = (
 class Unresolved(MusterError):
     """There is no secret where a reference points."""
 
+    code = "secret.missing"
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:

@@ -53,6 +53,8 @@ class Problem:
 class FileProblems(MusterError):
     """A file is not valid; the message has one line per problem."""
 
+    code = "config.invalid"
+
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(lines_of(problems)))
         self.problems = tuple(problems)

@@ -5,6 +5,7 @@ The pages are committed, so that they can be read beside the sources. A test fai
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,61 @@ def roster() -> str:
     return _GENERATED + "\n".join(parts)
 
 
+def codes() -> str:
+    """Return the page with every code of a refusal or a failure."""
+    found: dict[str, list[str]] = {}
+    for package in _RAISING:
+        for path in sorted((FOLDER.parents[1] / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                for code, meaning in _codes_in(node):
+                    found.setdefault(code, []).append(meaning)
+    parts = [
+        "# Codes\n",
+        "What was refused or failed has a `code` in `--json` and on the gateway ([gateway.md](gateway.md)).\n"
+        "A code stays when the sentence for people changes.\n",
+        "| code | messages |\n| --- | --- |",
+        *(f"| `{code}` | {_cell('<br>'.join(dict.fromkeys(found[code])))} |" for code in sorted(found)),
+    ]
+    return _GENERATED + "\n".join(parts) + "\n"
+
+
+#: Packages whose errors reach people.
+_RAISING = ("bot", "core", "egress", "fleet", "scheduler")
+
+
+def _codes_in(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield the codes that a class or a call declares, with the message."""
+    if isinstance(node, ast.ClassDef):
+        for each in node.body:
+            if (
+                isinstance(each, ast.Assign)
+                and isinstance(each.value, ast.Constant)
+                and ast.unparse(each.targets[0]) == "code"
+            ):
+                yield str(each.value.value), " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+    elif isinstance(node, ast.Call) and node.args:
+        for keyword in node.keywords:
+            if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and _is_code(keyword.value.value):
+                yield str(keyword.value.value), _sentence(node.args[0])
+
+
+def _is_code(value: object) -> bool:
+    return isinstance(value, str) and "." in value
+
+
+def _sentence(message: ast.expr) -> str:
+    """Return a message with `...` for what is filled in."""
+    match message:
+        case ast.Constant():
+            return str(message.value)
+        case ast.JoinedStr():
+            parts = (str(each.value) if isinstance(each, ast.Constant) else "..." for each in message.values)
+            return " ".join("".join(parts).split())
+    return "..."
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "codes.md": codes,
     "commands.md": commands,
     "configuration.md": configuration,
     "roster-keys.md": roster,
@@ -185,7 +240,7 @@ def _keys(block: Schema, definitions: Schema) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "\\<")
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("&lt;br>", "<br>")
 
 
 def _meaning(value: Schema, definitions: Schema) -> str:

@@ -9,6 +9,8 @@ from core.errors import MusterError
 class EgressUnreachable(MusterError):
     """The egress does not answer on its control socket."""
 
+    code = "egress.unreachable"
+
 
 class EgressAbsent(EgressUnreachable):
     """Nobody listens on the egress's control socket."""
@@ -20,6 +22,8 @@ class EgressSilent(EgressUnreachable):
 
 class EgressRefused(MusterError):
     """The egress answered that it does not do this. The message says why."""
+
+    code = "egress.refused"
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)

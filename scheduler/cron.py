@@ -48,6 +48,8 @@ _EXAMPLE = 'Write five fields, such as "0 9 * * mon-fri": minute, hour, day of t
 class CronError(MusterError):
     """A schedule cannot be read."""
 
+    code = "schedule.invalid"
+
 
 @dataclass(frozen=True, slots=True)
 class _Field:

@@ -97,3 +97,17 @@ def _bare(node: ast.AST) -> int:
     elif isinstance(node, ast.AnnAssign):
         annotations = [node.annotation]
     return sum(each is not None and ast.unparse(each) in ("Any", "Any | None") for each in annotations)
+
+
+def test_each_refusal_has_a_code() -> None:
+    """Programs act on codes, and so do tests: sentences change."""
+    bare = [
+        f"{path}:{node.lineno}"
+        for path, module in modules()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Raise)
+        and isinstance(node.exc, ast.Call)
+        and ast.unparse(node.exc.func) in ("UserError", "FleetError")
+        and not any(keyword.arg == "code" for keyword in node.exc.keywords)
+    ]
+    assert bare == []

@@ -77,7 +77,8 @@ class Wishes:
         if not is_agent_name(request.name):
             raise UserError(
                 f"{markdown.one_line(request.name)!r} is no name for an agent: allowed is {AGENT_NAME.pattern}, "
-                "such as coder0."
+                "such as coder0.",
+                code="agent.invalid_name",
             )
         now = self.clock()
         row = await agents.get(tx, request.name)

@@ -77,7 +77,7 @@ async def resume_agent(ctx: Context[AgentServices], name: str, *, prompt: str | 
         try:
             await asyncio.to_thread(services.planner.as_it_is, row)
         except FleetError as error:  # nothing was begun: it stays frozen
-            raise UserError(f"{name} stays frozen: {error}") from error
+            raise UserError(f"{name} stays frozen: {error}", code=error.code) from error
     origin = ctx.origin
 
     async def act(tx: AsyncConnection) -> bool:
@@ -96,7 +96,7 @@ async def resume_agent(ctx: Context[AgentServices], name: str, *, prompt: str | 
         return ours
 
     if not await ctx.commit("resume", act):
-        raise UserError(f"{name} is not frozen any more; nothing was changed.")
+        raise UserError(f"{name} is not frozen any more; nothing was changed.", code="agent.not_frozen")
     services.agents.look_again(name)
     services.agents.bring_mail(name)
     waiting = await _waiting(ctx, name)
@@ -111,7 +111,9 @@ async def _not_frozen(ctx: Context[AgentServices], row: AgentRow, prompt: str | 
     """Answer for an agent that is not frozen; one that runs gets the prompt as a message."""
     if row.wanted != "running":
         start = command_line(f"launch {row.name}")
-        raise UserError(f"{row.name} is stopped, not frozen: {start} starts it, in its session.")
+        raise UserError(
+            f"{row.name} is stopped, not frozen: {start} starts it, in its session.", code="agent.not_frozen"
+        )
     data: dict[str, Any] = {"id": row.launch_id, "state": row.state}
     if not prompt:
         return Reply(f"{row.name} is not frozen ({row.state}); nothing was changed.", data)

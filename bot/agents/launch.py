@@ -74,7 +74,7 @@ async def launch_agent(
     try:
         plan = await asyncio.to_thread(services.planner.plan, name, asked)
     except FleetError as error:  # nothing was begun
-        raise UserError(str(error)) from error
+        raise UserError(str(error), code=error.code) from error
     # Typed into a chat room, it says where; what runs it otherwise knows of no better place than the roster.
     connector, room = await room_for(ctx, plan, here=ctx.door == "chat")
     opened = await opening(services, plan, work_of(task), asked=asked)
@@ -94,7 +94,10 @@ async def launch_agent(
         row = await services.agents.get(name)
         if row.wanted == "frozen":
             back = command_line(f"resume {name}")
-            raise UserError(f"{name} is frozen, with its conversation: {back} brings it back. Nothing was changed.")
+            raise UserError(
+                f"{name} is frozen, with its conversation: {back} brings it back. Nothing was changed.",
+                code="agent.frozen",
+            )
         hint = f" Its settings stay as they are; {command_line(f'stop {name}')} and another launch give it new ones."
         given = hint if any(value is not None for value in asked.values()) else ""
         if task:
@@ -169,7 +172,7 @@ async def _budget(ctx: Context[AgentServices], name: str, budget: str) -> dict[s
         NotPermitted: it is more than what would hold, and whoever asks is no admin.
     """
     if ctx.services.outlet is None:
-        raise UserError("--budget needs the egress, which this Muster runs without.")
+        raise UserError("--budget needs the egress, which this Muster runs without.", code="egress.absent")
     try:
         tokens = read_tokens(budget)
     except ValueError as error:
@@ -216,7 +219,9 @@ async def room_for(ctx: Context[AgentServices], plan: LaunchPlan, *, here: bool)
     if plan.room is not None and not (here and ctx.origin is not None):
         reason = loader.unusable_room(services.settings, plan.room)
         if reason is not None:
-            raise UserError(f"The roster has {plan.name} in the room {markdown.one_line(plan.room)}: {reason}")
+            raise UserError(
+                f"The roster has {plan.name} in the room {markdown.one_line(plan.room)}: {reason}", code="room.unusable"
+            )
         connector, _, room = plan.room.partition(":")
         return connector, services.bridge.locate(connector, room)
     try:

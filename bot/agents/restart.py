@@ -30,11 +30,14 @@ async def restart_agent(ctx: Context[AgentServices], name: str, *, now: bool) ->
     services = ctx.services
     row = await services.agents.get(name)
     if row.wanted == "frozen":
-        raise UserError(f"{name} is frozen: {command_line(f'resume {name}')} brings it back. Nothing was changed.")
+        raise UserError(
+            f"{name} is frozen: {command_line(f'resume {name}')} brings it back. Nothing was changed.",
+            code="agent.frozen",
+        )
     try:
         plan = await asyncio.to_thread(services.planner.replan, row)
     except FleetError as error:  # nothing was begun: it goes on as it is
-        raise UserError(str(error)) from error
+        raise UserError(str(error), code=error.code) from error
     changed = launch_overrides.changes(row, plan, Basis.from_json(row.basis), plan.basis)
     # Before it is asked to end: what comes after it takes a while to answer, too.
     silence = await silence_of(ctx, name)
@@ -49,7 +52,7 @@ async def restart_agent(ctx: Context[AgentServices], name: str, *, now: bool) ->
     done = await ctx.commit("restart", act)
     services.agents.look_again(name)
     if not done["ours"]:
-        raise UserError(f"{name} was launched anew at this moment; nothing was changed.")
+        raise UserError(f"{name} was launched anew at this moment; nothing was changed.", code="agent.changed")
     data = {"id": ctx.run_id, "state": "starting", "changed": done["changed"]}
     if silence is None:
         return Reply(f"{name} starts again{done['text']}", data)

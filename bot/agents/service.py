@@ -212,7 +212,7 @@ class Agents:
         if row is None:
             none = f"There are no agents yet; {command_line('launch NAME')} starts one."
             known = f"{there_are(names)}." if names else none
-            raise UserError(f"No agent is called {markdown.one_line(name)!r}. {known}")
+            raise UserError(f"No agent is called {markdown.one_line(name)!r}. {known}", code="agent.unknown")
         return row
 
     def make_sure_it_is_ours(self, row: AgentRow) -> None:
@@ -410,7 +410,7 @@ class Agents:
         self.make_sure_it_is_ours(row)
         keeper = self._keepers.get(row.name)
         if keeper is None or keeper.link is None:
-            raise UserError(f"{row.name} does not run; there is no turn to cancel.")
+            raise UserError(f"{row.name} does not run; there is no turn to cancel.", code="agent.not_running")
         return (await keeper.link.cancel(turn)).cancelled
 
     async def left_running(self, name: str, *, turn_over_s: int = 0) -> BackgroundProcesses | None:

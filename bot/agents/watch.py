@@ -62,10 +62,12 @@ class Watches:
             return
         if not self.services.capabilities(ctx.origin.connector).edits:
             now = f"{command_line('ps')} shows the fleet as it is now"
-            raise UserError(f"{ctx.origin.connector} cannot change messages; {now}.")
+            raise UserError(f"{ctx.origin.connector} cannot change messages; {now}.", code="room.no_edits")
         place = MessagePlace(ctx.origin.connector, conversation=ctx.origin.conversation)
         if (place, agent) not in self._open and len(self._open) >= MOST:
-            raise UserError(f"{MOST} agents are being watched already; each watch ends after half an hour.")
+            raise UserError(
+                f"{MOST} agents are being watched already; each watch ends after half an hour.", code="watch.too_many"
+            )
         until = self.services.clock() + LASTS
         self._open[place, agent] = _Watch(agent, f"c/{ctx.run_id}", place, until)
 

@@ -145,7 +145,8 @@ def main_room(
             return place.connector, locate(place.connector, place.conversation)
         raise UserError(
             "there is no room for the agent's thread: set connectors.NAME.fleet_room in muster.yaml, or launch it from "
-            "the chat room."
+            "the chat room.",
+            code="room.missing",
         )
 
     return choose

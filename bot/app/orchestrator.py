@@ -98,7 +98,10 @@ class Orchestrator:
             UserError: muster.yaml has none.
         """
         if self.services.terminal is None:
-            raise UserError("No terminal is configured: write `terminal: {}` under connectors into muster.yaml.")
+            raise UserError(
+                "No terminal is configured: write `terminal: {}` under connectors into muster.yaml.",
+                code="connector.absent",
+            )
         return cast("TerminalConnector", self.services.terminal)
 
     async def quiet(self) -> None:

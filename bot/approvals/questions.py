@@ -186,13 +186,14 @@ class Questions:
         if chosen is None:
             raise UserError(
                 f"Question `{question.id}` cannot be answered with {markdown.one_line(word, 40)!r}; "
-                f"allowed is {', '.join(question.words)}."
+                f"allowed is {', '.join(question.words)}.",
+                code="question.invalid_answer",
             )
         now = self.services.clock()
         answered = {"state": "answered", "answer": recorded or word, "answered_by": by, "answered_at": now}
         closed = await questions.close(tx, question.id, **answered)
         if not closed:
-            raise UserError(_over(await questions.get(tx, question.id) or question))
+            raise UserError(_over(await questions.get(tx, question.id) or question), code="question.over")
         taker = self._takers.get(question.kind)
         text = await taker(tx, question, word, by=by) if taker is not None else f"{chosen['label']}."
         said = f"{chosen['mark']} {text} (by {markdown.one_line(by, 120)})"
@@ -273,7 +274,7 @@ async def answer_by_command(ctx: Context[ApprovalServices], question_id: str, wo
         question = await _find(tx, question_id)
         needs = services.questions.needs(question, word.strip("`").casefold())
         if ctx.permission < needs:
-            raise UserError(f"This answer takes an {needs}; you are {ctx.permission}.")
+            raise UserError(f"This answer takes an {needs}; you are {ctx.permission}.", code="permission.denied")
         text = await services.questions.answer(
             tx, question, word.strip("`").casefold(), by=ctx.identity, through=ctx.through
         )
@@ -294,11 +295,12 @@ async def _find(tx: AsyncConnection, question_id: str) -> Question:
         return (waiting or found)[0]
     if found:
         raise UserError(
-            f"{markdown.one_line(question_id, 40)!r} begins the ids of several questions; write more of it."
+            f"{markdown.one_line(question_id, 40)!r} begins the ids of several questions; write more of it.",
+            code="question.ambiguous",
         )
     open_now = [f"`{question.id}`" for question in await questions.pending(tx)]
     listed = f"Waiting: {', '.join(open_now)}." if open_now else "Nothing waits for an answer."
-    raise UserError(f"No question is called {markdown.one_line(question_id, 40)!r}. {listed}")
+    raise UserError(f"No question is called {markdown.one_line(question_id, 40)!r}. {listed}", code="question.unknown")
 
 
 async def listing(ctx: Context[ApprovalServices]) -> Reply:

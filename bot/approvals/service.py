@@ -61,7 +61,10 @@ async def answer(
     chosen = next((offer for offer in offered(approval.options) if offer.name == choice), None)
     if chosen is None:
         allowed = ", ".join(offer.name for offer in offered(approval.options))
-        raise UserError(f"Request `{approval.id}` cannot be answered with {choice!r}; its runtime offers {allowed}.")
+        raise UserError(
+            f"Request `{approval.id}` cannot be answered with {choice!r}; its runtime offers {allowed}.",
+            code="approval.invalid_answer",
+        )
     taken = await approvals.change(
         tx,
         approval.id,
@@ -93,7 +96,7 @@ def _answered(approval: Approval, source: str) -> str:
     """
     if approval.answer is not None and approval.answer.get("source") == source:
         return f"The answer to `{approval.id}` goes to {approval.agent}."
-    raise UserError(f"Request `{approval.id}` of {approval.agent} is over: {_outcome(approval)}.")
+    raise UserError(f"Request `{approval.id}` of {approval.agent} is over: {_outcome(approval)}.", code="approval.over")
 
 
 def _outcome(approval: Approval) -> str:
@@ -124,7 +127,7 @@ def fallback(approval: Approval, code: str) -> dict[str, Any] | None:
 def fallen_back(approval: Approval, instead: Mapping[str, Any], refusal: AgentRefused) -> str:
     """Return a sentence for the operator: what happened to the answer that was not taken, and what to do."""
     ways = f" {command_line('grants')} lists them, {command_line('grant revoke ID')} takes one back."
-    way = ways if refusal.code == TOO_MANY_GRANTS else ""
+    way = ways if refusal.refusal == TOO_MANY_GRANTS else ""
     became = "allowed once, not for always" if instead.get("choice") == "allow" else "denied instead"
     return f"⚠️ Request `{approval.id}` is {became}: {refusal}{way}"
 
@@ -134,7 +137,9 @@ async def _find(tx: AsyncConnection, approval_id: str) -> Approval:
     if approval is None:
         waiting = [f"`{other.id}`" for other in await approvals.in_states(tx, ["pending"])]
         open_now = f"Waiting: {', '.join(waiting)}." if waiting else "Nothing waits for an answer."
-        raise UserError(f"No permission request is called {markdown.one_line(approval_id)!r}. {open_now}")
+        raise UserError(
+            f"No permission request is called {markdown.one_line(approval_id)!r}. {open_now}", code="approval.unknown"
+        )
     return approval
 
 
@@ -215,7 +220,7 @@ async def revoke_grant(ctx: Context[ApprovalServices], grant_id: str) -> Reply:
         grant = await approvals.get_grant(tx, grant_id.strip("`").casefold())
         if grant is None:
             listed = f"{command_line('grants')} lists them"
-            raise UserError(f"No grant is called {markdown.one_line(grant_id)!r}; {listed}.")
+            raise UserError(f"No grant is called {markdown.one_line(grant_id)!r}; {listed}.", code="grant.unknown")
         if grant.revoked_at is None:
             now = ctx.services.clock()
             await approvals.change_grant(tx, grant.id, revoked_by=ctx.identity, revoked_at=now, held=False)

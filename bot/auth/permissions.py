@@ -115,10 +115,11 @@ class Operators:
         if not _IDENTITY.fullmatch(row.identity):
             raise UserError(
                 f'"{row.identity[:60]}" is no identity. Write the connector and the person, '
-                "such as matrix:@ana:example.org."
+                "such as matrix:@ana:example.org.",
+                code="operator.invalid",
             )
         if row.identity in self._owners:
-            raise UserError(f"{row.identity} runs Muster and is always admin.")
+            raise UserError(f"{row.identity} runs Muster and is always admin.", code="operator.fixed")
         await queries.put(tx, row)
 
     def refresh(self) -> None:

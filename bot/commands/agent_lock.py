@@ -57,6 +57,8 @@ _AGENT = "agent:"
 class AgentBusy(UserError):
     """Another command is at this agent."""
 
+    code = "agent.busy"
+
 
 def lease_of(agent: str) -> str:
     """Return the name of an agent's lease."""

@@ -29,6 +29,7 @@ from bot.commands.runs import (
     apology,
     check_same,
     checked,
+    code_of,
     late,
     new_run,
     outcome_of,
@@ -141,7 +142,7 @@ class Executor:
         async with self._services.store.write(CONFIRM) as tx:
             run = checked(await command_runs.get(tx, run_id), identity)
             if run.state == "running":
-                raise UserError(f"{command_line(run.name)} runs already and cannot be taken back.")
+                raise UserError(f"{command_line(run.name)} runs already and cannot be taken back.", code="run.begun")
             if run.state != "confirming":
                 outcome = outcome_of(run)
                 await finish(tx, outcome)
@@ -250,7 +251,8 @@ class Executor:
                 known = await command_runs.get(tx, request.id)
                 if known is None:
                     if refused is not None:
-                        return await self._endings.refused(tx, request, *refused, finish)
+                        sentence, reason, code = refused
+                        return await self._endings.refused(tx, request, sentence, reason, finish, code=code)
                     waits = asks
                     run = new_run(request, "confirming" if waits else "running", services.clock())
                     await command_runs.add(tx, run)
@@ -267,14 +269,14 @@ class Executor:
         with _away(_GOES_ON, run.name):
             return await self._perform(request, run, finish, progress, taken_up=known is not None)
 
-    async def _impossible(self, command: Command, request: RunRequest) -> tuple[str, None] | None:
+    async def _impossible(self, command: Command, request: RunRequest) -> tuple[str, str | None, str | None] | None:
         """Return why a command that would be asked about could not be done anyway; None if it could."""
         if command.check is None:
             return None
         try:
             await command.check(self._services, command.bind(request.arguments))
         except UserError as error:
-            return from_shell(str(error), self._services.table), None
+            return from_shell(str(error), self._services.table), None, error.code
         return None
 
     async def _confirm(self, request: RunRequest, finish: Finish, progress: Progress) -> RunOutcome:
@@ -303,7 +305,7 @@ class Executor:
         services = self._services
         began = services.clock()
         command = services.table.get(request.name)
-        reason = None
+        reason, code = None, None
         if command is None:
             # It was begun by another version of Muster.
             state, reply, reason = "failed", Reply(unknown(request.name)), "unknown"
@@ -325,32 +327,32 @@ class Executor:
                 json.dumps(reply.data)
                 state = "done" if reply.ok else "failed"
             except UsageError as error:
-                state, reply, reason = "refused", Reply(with_usage(error, command)), "usage"
+                state, reply, reason, code = "refused", Reply(with_usage(error, command)), "usage", error.code
             except NotPermitted as error:
-                state, reply, reason = "refused", Reply(str(error)), "permission"
+                state, reply, reason, code = "refused", Reply(str(error)), "permission", error.code
             except UserError as error:
-                state, reply = "refused", Reply(from_shell(str(error), services.table))
+                state, reply, code = "refused", Reply(from_shell(str(error), services.table)), error.code
             except (RegisterAway, RegisterUnusable):
                 raise  # this run has no end yet
             except MusterError as error:
-                state, reply = "failed", Reply(from_shell(str(error), services.table))
+                state, reply, code = "failed", Reply(from_shell(str(error), services.table)), error.code
             except (Exception, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and _being_cancelled():
                     raise
                 _log.exception("command.failed", command=command.name, run=request.id)
-                state, reply = "failed", Reply(apology(command.name, request.id))
+                state, reply, code = "failed", Reply(apology(command.name, request.id)), "internal"
         if run is None:
-            return await self._end_at_once(new_run(request, state, began), state, reply, finish, reason)
+            return await self._end_at_once(new_run(request, state, began), state, reply, finish, reason, code)
         async with services.store.write(FINISH) as tx:
-            return await self._endings.end(tx, run, state, reply, finish, reason)
+            return await self._endings.end(tx, run, state, reply, finish, reason, code=code)
 
     async def _end_at_once(
-        self, run: CommandRun, state: str, reply: Reply, finish: Finish, reason: str | None
+        self, run: CommandRun, state: str, reply: Reply, finish: Finish, reason: str | None, code: str | None
     ) -> RunOutcome:
         """Return the end of a run of which nothing was written before."""
         try:
             async with self._services.store.write(FINISH) as tx:
-                return await self._endings.end(tx, run, state, reply, finish, reason, begun=False)
+                return await self._endings.end(tx, run, state, reply, finish, reason, code=code, begun=False)
         except RegisterFenced:
             raise
         except RegisterError:
@@ -358,7 +360,9 @@ class Executor:
             # the audit is owed, it waits for the register.
             if finish is not _owe_nothing or audited(self._services.table.get(run.name)):
                 raise
-            return outcome_of(replace(run, reply=self._endings.said(run, reply, reason)))
+            return outcome_of(
+                replace(run, reply=self._endings.said(run, reply, reason, code or code_of(state, reason)))
+            )
 
     async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> RunOutcome:
         """Keep the question with the run, so that it reads the same when it is asked for again."""

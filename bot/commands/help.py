@@ -66,7 +66,7 @@ def find(table: CommandTable, words: str, permission: Permission) -> list[Comman
     first = " ".join(words.casefold().split())
     group = [command for command in table.visible(permission) if command.name.startswith(first + " ")]
     if not group:
-        raise UserError(unknown(table, words, permission))
+        raise UserError(unknown(table, words, permission), code="command.unknown")
     return group
 
 

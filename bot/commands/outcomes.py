@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bot.commands.registry import Reply
-from bot.commands.runs import check_same, new_run, outcome_of
+from bot.commands.runs import check_same, code_of, new_run, outcome_of
 from bot.commands.syntax import prefix_of, written
 from core.redaction import redacted
 from database.queries.operations import audit_log, command_runs
@@ -34,11 +34,18 @@ class Endings:
     services: CommandServices
 
     async def refused(
-        self, tx: AsyncConnection, request: RunRequest, sentence: str, reason: str | None, finish: Finish
+        self,
+        tx: AsyncConnection,
+        request: RunRequest,
+        sentence: str,
+        reason: str | None,
+        finish: Finish,
+        *,
+        code: str | None = None,
     ) -> RunOutcome:
         """Return a wish that never became a run."""
         run = new_run(request, "refused", self.services.clock(), self.kept(request.arguments))
-        return await self.end(tx, run, "refused", Reply(sentence), finish, reason, begun=False)
+        return await self.end(tx, run, "refused", Reply(sentence), finish, reason, code=code, begun=False)
 
     async def end(
         self,
@@ -49,6 +56,7 @@ class Endings:
         finish: Finish,
         reason: str | None = None,
         *,
+        code: str | None = None,
         begun: bool = True,
     ) -> RunOutcome:
         """Return the end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's
@@ -57,7 +65,7 @@ class Endings:
         A run that has an end keeps it. One that was not `begun` is written down here.
         """
         services = self.services
-        said = self.said(run, reply, reason)
+        said = self.said(run, reply, reason, code or code_of(state, reason))
         kept = self.kept(run.arguments)
         end: dict[str, Any] = {
             "state": state,
@@ -98,11 +106,11 @@ class Endings:
         """Return what commands begin with where the answer is read."""
         return prefix_of(door, self.services.command_prefix)
 
-    def said(self, run: CommandRun, reply: Reply, reason: str | None) -> dict[str, Any]:
+    def said(self, run: CommandRun, reply: Reply, reason: str | None, code: str | None) -> dict[str, Any]:
         """Return an answer as it is kept, and as it leaves."""
         redact = self.services.redact
         text = redact(written(reply.text, self.prefix(run.door)))
-        said = {"text": text, "data": redacted(reply.data, redact), "reason": reason}
+        said = {"text": text, "data": redacted(reply.data, redact), "reason": reason, "code": code}
         return said if reply.file is None else {**said, "file": asdict(reply.file)}
 
     def kept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

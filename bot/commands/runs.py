@@ -11,6 +11,7 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.text.errors import NotPermitted, UsageError, UserError
 from connectors.contract.messages import File
+from core.errors import MusterError
 from database.queries.operations.command_runs import CommandRun
 
 if TYPE_CHECKING:
@@ -26,9 +27,13 @@ CONFIRM_WITHIN = 180.0
 class RunConflict(UserError):
     """The id belongs to another wish, and its answer is not an answer to this one. Choose a new id."""
 
+    code = "run.conflict"
+
 
 class NothingToConfirm(UserError):
     """Nothing waits for a confirmation here. It may have been confirmed, or its three minutes are over."""
+
+    code = "run.nothing_to_confirm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,8 @@ class RunOutcome:
     reply: Reply
     reason: str | None = None
     """For programs, when it was refused: usage, permission, confirm, unknown, or None."""
+    code: str | None = None
+    """For programs, when it was not done: what happened, such as ``agent.unknown`` (`core.errors.MusterError.code`)."""
     identity: str = ""
     origin: Origin | None = None
     confirm_until: float | None = None
@@ -75,29 +82,45 @@ class RunOutcome:
 
 #: The word for programs where a command wants a confirmation that was not given.
 CONFIRM_FIRST = "confirm"
+#: The code where nothing but the reason or the state is known.
+_CODES = {
+    "usage": UsageError.code,
+    "permission": NotPermitted.code,
+    CONFIRM_FIRST: "command.unconfirmed",
+    "unknown": "command.unknown",
+    "lapsed": "command.lapsed",
+    "refused": UserError.code,
+    "failed": MusterError.code,
+}
 #: How a sentence goes on that asks whether a command is really meant.
 UNDOABLE = " cannot be undone"
 
 
-def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | None] | None:
-    """Return why a request cannot become a run: a sentence and a word."""
+def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | None, str | None] | None:
+    """Return why a request cannot become a run: a sentence, the reason and the code."""
     if command is None:
-        return unknown(request.name), "unknown"
+        return unknown(request.name), "unknown", None
     if request.permission < command.permission:
         return (
             f"{command_line(command.name)} is for those with the permission {command.permission}; you have "
             f"{request.permission}. An admin gives it with {command_line('operator set')}.",
             "permission",
+            None,
         )
     try:
         command.bind(request.arguments)
     except UsageError as error:
-        return with_usage(error, command), "usage"
+        return with_usage(error, command), "usage", None
     if command.asks(request.arguments) and not request.confirmed and request.door != "chat":
         way = "--yes" if request.door == "cli" else "the header Muster-Confirm: yes"
         name = command_line(command.name)
-        return f"{name} cannot be undone and asks for a confirmation: say so with {way}.", CONFIRM_FIRST
+        return f"{name} cannot be undone and asks for a confirmation: say so with {way}.", CONFIRM_FIRST, None
     return None
+
+
+def code_of(state: str, reason: str | None) -> str | None:
+    """Return the code of a run that ended so, or None if it was done."""
+    return _CODES.get(reason or state)
 
 
 def new_run(request: RunRequest, state: str, now: float, arguments: Mapping[str, Any] | None = None) -> CommandRun:
@@ -155,6 +178,7 @@ def outcome_of(run: CommandRun) -> RunOutcome:
         state=run.state,
         reply=Reply(reply.get("text", ""), reply.get("data"), ok=run.state == "done", file=file),
         reason=reply.get("reason"),
+        code=reply.get("code"),
         identity=run.identity,
         origin=origin_of(run),
         confirm_until=run.confirm_until,

@@ -48,7 +48,9 @@ def no_room(origin: Origin | None) -> tuple[str, str]:
         UserError: no one in a room did.
     """
     if origin is None:
-        raise UserError("There is no room for an agent's thread: name a fleet room in muster.yaml.")
+        raise UserError(
+            "There is no room for an agent's thread: name a fleet room in muster.yaml.", code="room.missing"
+        )
     return origin.connector, origin.parent or origin.conversation
 
 

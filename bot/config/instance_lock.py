@@ -35,6 +35,8 @@ class Holder:
 class AlreadyRunning(UserError):
     """Another orchestrator runs on this installation."""
 
+    code = "muster.running"
+
     def __init__(self, holder: Holder | None) -> None:
         who = f" (process {holder.pid} on {holder.host})" if holder is not None else ""
         super().__init__(f"Muster is running here already{who}. `muster down` stops it; `muster chat` talks to it.")
@@ -61,7 +63,9 @@ def only_one(path: Path, *, note: str = "") -> Iterator[None]:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, said, 0)
         except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}. Make room on its disk.") from error
+            raise UserError(
+                f"{path} cannot be written: {error.strerror}. Make room on its disk.", code="disk.unwritable"
+            ) from error
         yield
     finally:
         os.close(descriptor)

@@ -243,7 +243,8 @@ def _person(environ: Mapping[str, str], uid: int) -> Path:
         return Path(pwd.getpwuid(uid).pw_dir)
     except KeyError:
         raise UserError(
-            f"This user ({uid}) has no home folder, and HOME is not set. Set MUSTER_HOME to a folder of your own."
+            f"This user ({uid}) has no home folder, and HOME is not set. Set MUSTER_HOME to a folder of your own.",
+            code="installation.folder",
         ) from None
 
 
@@ -279,20 +280,25 @@ def _claim(folder: Path, uid: int, *, forbidden: int = 0o077, tighten: bool = Fa
     except OSError as error:
         raise UserError(
             f"The folder {folder} cannot be made: {error.strerror}. Make it yourself, or set MUSTER_HOME to a folder "
-            "that you can write to."
+            "that you can write to.",
+            code="installation.folder",
         ) from error
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISDIR(found.st_mode):
-        raise UserError(f"{folder} is not a folder. Move it away, or set MUSTER_HOME to another place.")
+        raise UserError(
+            f"{folder} is not a folder. Move it away, or set MUSTER_HOME to another place.", code="installation.folder"
+        )
     if found.st_uid != uid:
         raise UserError(
             f"The folder {folder} belongs to another user ({found.st_uid}), who could listen in. Have it removed, or "
-            "set MUSTER_HOME to a short path of your own."
+            "set MUSTER_HOME to a short path of your own.",
+            code="installation.folder",
         )
     if mode & forbidden and not tighten:
         raise UserError(
             f"The folder {folder} is open to others (mode {mode:04o}). Close it with chmod {mode & ~forbidden:03o} "
-            f"{folder} if it is yours, or set MUSTER_HOME to a short path of your own."
+            f"{folder} if it is yours, or set MUSTER_HOME to a short path of your own.",
+            code="installation.folder",
         )
     if mode & forbidden:
         folder.chmod(mode & ~forbidden)

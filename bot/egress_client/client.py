@@ -276,7 +276,7 @@ class EgressClient:
             address = await client.register(registration(asked))
             await self._reopen(client, asked)
         except MusterError as error:
-            raise FleetError(f"It has no way out to a model: {error}") from error
+            raise FleetError(f"It has no way out to a model: {error}", code="egress.unreachable") from error
         self._look.set()
         trust = places(self.services.paths).trust
         ours, bundle = trust / CERTIFICATES, trust / BUNDLE
@@ -307,7 +307,8 @@ class EgressClient:
             return await client.deny(agent, action=action, cause=cause, by=by, id=id)
         except MusterError as error:
             raise UserError(
-                f"The egress could not be told: {error} {command_line('estop')} needs no answer."
+                f"The egress could not be told: {error} {command_line('estop')} needs no answer.",
+                code="egress.unreachable",
             ) from error
 
     async def allow(self, agent: str, *, asked_at: float, cause: str, by: str, id: str) -> bool:
@@ -330,11 +331,12 @@ class EgressClient:
             if not later:
                 await client.allow(agent, cause=cause, by=by, id=id)
         except MusterError as error:
-            raise UserError(f"The egress could not be told: {error}") from error
+            raise UserError(f"The egress could not be told: {error}", code="egress.unreachable") from error
         if later:
             raise UserError(
                 f"{agent} was closed out again after this was asked for, and stays so. "
-                f"{command_line(f'restore {agent}')} opens it now."
+                f"{command_line(f'restore {agent}')} opens it now.",
+                code="agent.cut_off",
             )
         return found is not None
 

@@ -42,7 +42,9 @@ def pull(state: Path, *, by: str, at: str) -> bool:
             os.utime(path, follow_symlinks=False)
         return False
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}. An empty file of this name is enough.") from error
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}. An empty file of this name is enough.", code="disk.unwritable"
+        ) from error
     try:
         # Its being there is what counts: a full disk that takes no word of it keeps no one from stopping.
         os.write(descriptor, f"{by} {at}\n".encode())
@@ -64,7 +66,7 @@ def release(state: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise UserError(f"{path} cannot be deleted: {error.strerror}.") from error
+        raise UserError(f"{path} cannot be deleted: {error.strerror}.", code="disk.unwritable") from error
     with contextlib.suppress(OSError):
         sync_folder(state)
     return True

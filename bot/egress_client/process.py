@@ -47,9 +47,13 @@ _LAST_WORDS = 2000
 class EgressNotStarted(MusterError):
     """The egress does not come up."""
 
+    code = "egress.not_started"
+
 
 class NotEnded(MusterError):
     """A silent egress cannot be ended from here. The message says why, and what to do."""
+
+    code = "egress.running"
 
 
 def places(paths: Paths) -> EgressPaths:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class AgentElsewhere(UserError):
     """The agent belongs to another installation."""
 
+    code = "agent.elsewhere"
+
     def __init__(self, row: AgentRow) -> None:
         host = markdown.one_line(row.host)
         super().__init__(

@@ -56,9 +56,13 @@ _SERVERS_TIME = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS doubl
 class RegisterInUse(UserError):
     """The orchestrator of another installation has the register."""
 
+    code = "register.in_use"
+
 
 class LeadLost(UserError):
     """Another orchestrator leads with the register now."""
+
+    code = "register.fenced"
 
 
 class Succession(Protocol):

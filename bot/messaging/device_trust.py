@@ -63,7 +63,7 @@ async def judged(ctx: Context[MessagingServices], device: str, connector: str | 
             reasons.append(str(error))
             continue
         return Reply(f"{_said(found, standing)}", _as_json(name, found))
-    raise UserError(reasons[0] if len(set(reasons)) == 1 else " ".join(dict.fromkeys(reasons)))
+    raise UserError(reasons[0] if len(set(reasons)) == 1 else " ".join(dict.fromkeys(reasons)), code="device.unknown")
 
 
 def _check_not_the_last(ctx: Context[MessagingServices], connector: str, name: str, known: tuple[Device, ...]) -> None:
@@ -78,7 +78,8 @@ def _check_not_the_last(ctx: Context[MessagingServices], connector: str, name: s
     if len(theirs) == 1 and name in (theirs[0].id, f"{theirs[0].user}/{theirs[0].id}"):
         raise UserError(
             f"{code(theirs[0].id)} is your only device that is given keys: without it you could not read here, nor "
-            "take this back. Log in on another one first, or block it in a shell."
+            "take this back. Log in on another one first, or block it in a shell.",
+            code="device.only_one",
         )
 
 
@@ -89,9 +90,15 @@ def _keepers(ctx: Context[MessagingServices], name: str | None) -> dict[str, Dev
         if isinstance(connector := delivery.connector(each.name), DeviceKeeper):
             keepers[each.name] = connector
     if not keepers:
-        raise UserError("no connector encrypts: write encryption: allowed into the block of a Matrix connector.")
+        raise UserError(
+            "no connector encrypts: write encryption: allowed into the block of a Matrix connector.",
+            code="connector.absent",
+        )
     if name is not None and name not in keepers:
-        raise UserError(f"no connector called {one_line(name)} keeps devices. Those that do: {', '.join(keepers)}.")
+        raise UserError(
+            f"no connector called {one_line(name)} keeps devices. Those that do: {', '.join(keepers)}.",
+            code="connector.unknown",
+        )
     return keepers if name is None else {name: keepers[name]}
 
 

@@ -109,7 +109,7 @@ async def operator_set(
     if permission != "none":
         problem = identities.problem(identity, identities.configured(settings))
         if problem is not None:
-            raise UserError(problem)
+            raise UserError(problem, code="operator.invalid")
     row = OperatorRow(identity=identity, permission=permission, set_by=ctx.identity, set_at=ctx.services.clock())
     await ctx.commit("set", lambda tx: ctx.services.operators.put(tx, row))
     ctx.services.operators.refresh()
@@ -206,14 +206,20 @@ async def tmux_open(ctx: Context[AgentServices], name: str | None = None) -> Rep
 
     panes = {each: pane for each, pane in ctx.services.terminals.items() if isinstance(pane, PaneOwner)}
     if not panes:
-        raise UserError("No tmux connector is configured. Write `tmux: {}` under connectors into muster.yaml.")
+        raise UserError(
+            "No tmux connector is configured. Write `tmux: {}` under connectors into muster.yaml.",
+            code="connector.absent",
+        )
     if name is None and len(panes) > 1:
-        raise UserError(f"There are several: {', '.join(panes)}. Say which.")
+        raise UserError(f"There are several: {', '.join(panes)}. Say which.", code="connector.ambiguous")
     wanted = next(iter(panes)) if name is None else name
     if wanted not in panes:
-        raise UserError(f"No tmux connector is called {code(one_line(wanted, 60))}. {there_are(list(panes))}.")
+        raise UserError(
+            f"No tmux connector is called {code(one_line(wanted, 60))}. {there_are(list(panes))}.",
+            code="connector.unknown",
+        )
     try:
         where = await panes[wanted].open()
     except NotReady as error:
-        raise UserError(str(error)) from error
+        raise UserError(str(error), code=error.code) from error
     return Reply(where, {"connector": wanted})

@@ -231,7 +231,8 @@ class Breaker:
             return f"{question.agent} does not run any more."
         if _is_seen_to(question, await last_results.get(tx, row.name)):
             raise UserError(
-                f"Somebody saw to {row.name} since this was asked; {command_line('ps')} shows what it does."
+                f"Somebody saw to {row.name} since this was asked; {command_line('ps')} shows what it does.",
+                code="question.over",
             )
         wishes = self.services.agents.wishes
         await last_results.note(tx, row.name, "answer", self.services.clock())

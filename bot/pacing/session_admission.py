@@ -353,7 +353,8 @@ async def lease(
             listed = ", ".join(f"{each.account} ({each.leases} of {each.at_once})" for each in candidates if each.full)
             raise UserError(
                 f"Every account that serves {row.name} has as many sessions as `at_once` lets it have: {listed}. "
-                f"{command_line('stop NAME')} frees one; or raise `at_once` in muster.yaml."
+                f"{command_line('stop NAME')} frees one; or raise `at_once` in muster.yaml.",
+                code="account.full",
             )
         found[provider] = chosen.account
         if held is not None and held.account == chosen.account:

@@ -48,7 +48,9 @@ def start(paths: Paths, environ: Mapping[str, str], *, bring_up: bool = True) ->
     """
     running = holder(paths.lock)
     if running is not None and not _may_stand_by(paths):
-        raise UserError(f"Muster is running here already (process {running.pid}). `muster down` stops it.")
+        raise UserError(
+            f"Muster is running here already (process {running.pid}). `muster down` stops it.", code="muster.running"
+        )
     paths.prepare()
     options = [] if bring_up else ["--no-agents"]
     child = dict(environ)

@@ -56,7 +56,9 @@ def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_r
     found = check(paths)
     if found.problems or found.roster is None or found.settings is None:
         first = found.problems[0] if found.problems else "it cannot be read"
-        raise UserError(f"Muster would not start here: {first} `muster config check` lists what is wrong.")
+        raise UserError(
+            f"Muster would not start here: {first} `muster config check` lists what is wrong.", code="config.invalid"
+        )
     done = []
     agents = found.roster.agents
     unsaid = [entry.name for entry in agents if entry.hosting is None]
@@ -68,7 +70,7 @@ def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_r
             try:
                 edit.set_default(paths.roster_yaml, "hosting", SYSTEMD)
             except FleetError as error:
-                raise UserError(str(error)) from error
+                raise UserError(str(error), code=error.code) from error
     elif unsaid:
         done.append(
             f"Without a unit of their own, and brought back by the orchestrator where they are persistent: "
@@ -77,7 +79,7 @@ def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_r
     try:
         wanted = {**systemd_units.of_agents(paths, agents), **systemd_units.of_orchestrator(paths, environ)}
     except NotHosted as error:
-        raise UserError(str(error)) from error
+        raise UserError(str(error), code=error.code) from error
     texts, enabled = systemd_units.present(paths, orchestrator=True)
     todo = systemd_units.change(wanted, texts, enabled)
     if dry_run:

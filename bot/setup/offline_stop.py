@@ -118,5 +118,8 @@ def _folder(paths: Paths, name: str) -> Path:
         folder = None
     if folder is None or not folder.is_dir():
         there = ", ".join(running(paths)) or "no agent"
-        raise UserError(f"No agent of this installation is called {name[:40]!r}. Running: {there}. Nothing was done.")
+        raise UserError(
+            f"No agent of this installation is called {name[:40]!r}. Running: {there}. Nothing was done.",
+            code="agent.unknown",
+        )
     return folder

@@ -28,7 +28,9 @@ def login(paths: Paths, name: str) -> int:
     """
     runtime = RUNTIMES.get(name.casefold())
     if runtime is None:
-        raise UserError(f'There is no runtime "{name[:40]}"; there are {", ".join(sorted(RUNTIMES))}.')
+        raise UserError(
+            f'There is no runtime "{name[:40]}"; there are {", ".join(sorted(RUNTIMES))}.', code="runtime.unknown"
+        )
     paths.prepare()
     home = login_home(paths, runtime.name)
     for folder in (home.parent, home):

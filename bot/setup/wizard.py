@@ -76,7 +76,8 @@ def init(paths: Paths, answers: WizardAnswers, ask: Ask | None) -> WizardAnswers
         raise UserError(
             f"{' and '.join(map(str, there))} {'is' if one else 'are'} there already, and nothing is overwritten. Edit "
             f"{'it' if one else 'them'}, or move {'it' if one else 'them'} away; `muster config check` says whether "
-            "both are valid."
+            "both are valid.",
+            code="installation.exists",
         )
     answers = _asked(answers, ask) if ask is not None else _assumed(answers)
     contents = {paths.muster_yaml: muster_yaml(answers), paths.roster_yaml: roster_yaml(answers)}
@@ -92,7 +93,7 @@ def init(paths: Paths, answers: WizardAnswers, ask: Ask | None) -> WizardAnswers
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+        raise UserError(f"{path} cannot be written: {error.strerror}.", code="disk.unwritable") from error
     return answers
 
 
@@ -147,7 +148,9 @@ def _assumed(answers: WizardAnswers) -> WizardAnswers:
         if each.needed and not each.default and not getattr(answers, each.answer)
     ]
     if missing:
-        raise UserError(f"For {chat.title()}, {', '.join(missing)} must be given when nobody is asked.")
+        raise UserError(
+            f"For {chat.title()}, {', '.join(missing)} must be given when nobody is asked.", code="command.usage"
+        )
     runtime = answers.runtime if answers.runtime is not None else _found_runtime()
     absent = runtime is None
     runtime = {None: DEFAULT_RUNTIME, "none": ""}.get(runtime, runtime)
@@ -272,4 +275,6 @@ def _validate(contents: dict[Path, str]) -> None:
             (Path(folder) / path.name).write_text(content, encoding="utf-8")
         found = config.check(Paths(config=Path(folder), state=Path(folder), sockets=Path(folder)))
     if found.problems:
-        raise UserError("\n".join(f"{problem.key}: {problem.message}" for problem in found.problems))
+        raise UserError(
+            "\n".join(f"{problem.key}: {problem.message}" for problem in found.problems), code="config.invalid"
+        )

@@ -110,7 +110,8 @@ def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
     if not standings:
         raise UserError(
             f"Nothing paces {markdown.code(row.scope)}: no limit with a window is set for it, so there is nothing to "
-            f"authorize. {command_line('pace')} shows what is paced."
+            f"authorize. {command_line('pace')} shows what is paced.",
+            code="budget.not_paced",
         )
     made = Authorization(
         id=row.id,
@@ -125,7 +126,8 @@ def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
         ways = {"tokens": "tokens, like 500k", "usd": "US dollars, like 20usd", "share": "a share of it, like 10%"}
         raise UserError(
             f"What bounds {markdown.code(row.scope)} is not counted in {_UNITS[row.unit]}. Write "
-            f"{' or '.join(ways[unit] for unit in units)}. Nothing was authorized."
+            f"{' or '.join(ways[unit] for unit in units)}. Nothing was authorized.",
+            code="budget.wrong_unit",
         )
 
 
@@ -145,7 +147,7 @@ async def _take_back(ctx: Context[PacingServices], scope: str) -> Reply:
 
     count = await ctx.commit("take back", end)
     if not count:
-        raise UserError(f"Nothing is authorized for {markdown.code(scope)} now.")
+        raise UserError(f"Nothing is authorized for {markdown.code(scope)} now.", code="budget.not_authorized")
     await services.pace.redraw("authorization", scope=scope)
     note = await _told(ctx)
     text = f"What was authorized for {markdown.code(scope)} is taken back: it spends at its pace.{note}"

@@ -36,7 +36,9 @@ def outlet_of(ctx: Context[PacingServices]) -> EgressClient:
     """
     outlet: EgressClient | None = ctx.services.outlet
     if outlet is None:
-        raise UserError("This Muster runs without an egress; nothing is metered, and nothing can be closed.")
+        raise UserError(
+            "This Muster runs without an egress; nothing is metered, and nothing can be closed.", code="egress.absent"
+        )
     return outlet
 
 
@@ -121,7 +123,8 @@ async def stop_everything(ctx: Context[PacingServices], *, clear: bool) -> Reply
         if (await asyncio.to_thread(emergency_stop.pulled_at, state) or 0.0) > ctx.asked_at:
             raise UserError(
                 "The emergency stop was set again after this was asked for, and holds. "
-                f"{command_line('estop --clear')} ends it now."
+                f"{command_line('estop --clear')} ends it now.",
+                code="estop.set",
             )
         standing = await outlet_of(ctx).standing() or {}
         held = bool(standing.get("estop")) or await asyncio.to_thread(emergency_stop.is_pulled, state)

@@ -56,7 +56,7 @@ async def _roster_budgets(services: PacingServices) -> Mapping[str, int]:
     budgeted: Mapping[str, int] | None = latest.budgets
     if budgeted is None:
         # No limit is to be lifted because someone is in the middle of writing the file.
-        raise UserError(f"The budgets of the roster are not known: {latest.problem}")
+        raise UserError(f"The budgets of the roster are not known: {latest.problem}", code="roster.invalid")
     return budgeted
 
 

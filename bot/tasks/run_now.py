@@ -149,7 +149,10 @@ async def run_now(ctx: Context[TaskServices], wanted: str | None) -> Reply:
     _check(task)
     found = await missing(services, task)
     if found.helpless is not None:
-        raise UserError(f"No authorization lets task {markdown.code(task.id)} begin now: {found.helpless}")
+        raise UserError(
+            f"No authorization lets task {markdown.code(task.id)} begin now: {found.helpless}",
+            code="task.not_authorizable",
+        )
     # Whoever is killed right after leaves lines by which what is spent from then on counts for it.
     for scope in {each.scope for each in found.leave}:
         await services.pace.redraw("authorization", scope=scope)
@@ -173,10 +176,13 @@ def _check(task: Task) -> None:
         UserError: it is not.
     """
     if task.state != "queued":
-        raise UserError(f"Task {markdown.code(task.id)} waits for nothing: it is {task.state}.")
+        raise UserError(
+            f"Task {markdown.code(task.id)} waits for nothing: it is {task.state}.", code="task.not_waiting"
+        )
     if task.why not in _HELD:
         raise UserError(
-            f"Task {markdown.code(task.id)} is not held by a limit or the pace: {task.reason or 'it is next in line'}."
+            f"Task {markdown.code(task.id)} is not held by a limit or the pace: {task.reason or 'it is next in line'}.",
+            code="task.not_held",
         )
 
 
@@ -239,6 +245,6 @@ async def take(tx: AsyncConnection, services: TaskServices, question: Question, 
     _check(task)
     found = await missing(services, task)
     if found.helpless is not None:
-        raise UserError(f"No authorization lets it begin now: {found.helpless}")
+        raise UserError(f"No authorization lets it begin now: {found.helpless}", code="task.not_authorizable")
     await grant(tx, services, task, found.leave, by=by)
     return f"Task {markdown.code(task.id)} goes first{_authorized(found.leave)}."

@@ -173,7 +173,8 @@ async def add(
     if len(text) > LONGEST:
         raise UserError(
             f"This task has {len(text):,} characters, and {LONGEST:,} are allowed. Put the text into a file in the "
-            "agent's workspace and name the file."
+            "agent's workspace and name the file.",
+            code="task.too_long",
         )
     if ctx.identity.startswith(AGENT) and urgency == "critical":
         raise NotPermitted("only people say that a task is critical. Nothing was queued.")
@@ -319,7 +320,7 @@ async def _target(ctx: Context[TaskServices], role: str | None, agent: str | Non
         if agent not in of_agents:
             near = suggestion(agent, sorted(of_agents))
             known = f"{there_are(sorted(of_agents))}." if of_agents else "There are none yet."
-            raise UserError(f"No agent is called {markdown.one_line(agent)!r}.{near} {known}")
+            raise UserError(f"No agent is called {markdown.one_line(agent)!r}.{near} {known}", code="agent.unknown")
         if role is not None and of_agents[agent] != role:
             raise UsageError(f"{agent} has the role {of_agents[agent]}, not {role[:40]}; one of the two is enough.")
         return of_agents[agent], agent
@@ -375,9 +376,12 @@ async def find(tx: AsyncConnection, wanted: str | None) -> Task:
         return (exact or found)[0]
     if found:
         listed = ", ".join(f"`{task.id}`" for task in found)
-        raise UserError(f"Several tasks begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more of the id.")
+        raise UserError(
+            f"Several tasks begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more of the id.",
+            code="task.ambiguous",
+        )
     listed = f"{command_line('tasks --all')} lists those that there are"
-    raise UserError(f"No task is called {markdown.one_line(wanted, 20)!r}; {listed}.")
+    raise UserError(f"No task is called {markdown.one_line(wanted, 20)!r}; {listed}.", code="task.unknown")
 
 
 # --- looking -----------------------------------------------------------------------------------------------------
@@ -435,9 +439,14 @@ async def cancel(ctx: Context[TaskServices], wanted: str | None) -> Reply:
         task = await find(tx, wanted)
         _check_own(ctx, task, "cancel")
         if task.state in ENDED:
-            raise UserError(f"Task {markdown.code(task.id)} is over: it is {task.state}. Nothing was changed.")
+            raise UserError(
+                f"Task {markdown.code(task.id)} is over: it is {task.state}. Nothing was changed.", code="task.over"
+            )
         if not await services.task_steps.cancel(tx, task, by=ctx.identity):
-            raise UserError(f"Task {markdown.code(task.id)} went on just now, and is not cancelled. Cancel it again.")
+            raise UserError(
+                f"Task {markdown.code(task.id)} went on just now, and is not cancelled. Cancel it again.",
+                code="task.changed",
+            )
         turn = None
         if task.state in LIVE and task.message is not None:
             message = await agent_messages.get(tx, task.message)
@@ -480,7 +489,8 @@ async def close(ctx: Context[TaskServices], wanted: str | None, *, failed: bool)
         if task.state not in state_machine.closes(task):
             how = f"{command_line(f'task cancel {task.id}')} ends it." if task.state not in ENDED else ""
             raise UserError(
-                f"Task {markdown.code(task.id)} is {task.state}, and waits for nobody's word. {how}".strip()
+                f"Task {markdown.code(task.id)} is {task.state}, and waits for nobody's word. {how}".strip(),
+                code="task.not_waiting",
             )
         state = "failed" if failed else "done"
         await services.task_steps.close(tx, task, state, by=ctx.identity)

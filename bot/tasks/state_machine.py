@@ -229,7 +229,8 @@ class TaskSteps:
         """
         if status not in ("done", "failed", "blocked"):
             raise UserError(
-                f"The status {markdown.one_line(status, 40)!r} is none: allowed is done, failed or blocked."
+                f"The status {markdown.one_line(status, 40)!r} is none: allowed is done, failed or blocked.",
+                code="task.invalid_status",
             )
         task = await self._meant(tx, row, turn, which)
         # Of a key that is cut in two no one would know any more that it is one.
@@ -257,7 +258,9 @@ class TaskSteps:
             wanted = which.strip().strip("`").casefold()
             found = next((task for task in own if task.id == wanted), None)
             if found is None:
-                raise UserError(f"You have no task {markdown.one_line(which, 20)!r}, so there is none to end.")
+                raise UserError(
+                    f"You have no task {markdown.one_line(which, 20)!r}, so there is none to end.", code="task.unknown"
+                )
             return found
         about = [] if turn is None else await agent_messages.of_turn(tx, row.name, turn)
         for carried in (attempt_of(message.id) for message in about):
@@ -265,16 +268,21 @@ class TaskSteps:
                 continue
             task = next((task for task in own if (task.id, task.attempt) == carried), None)
             if task is None:
-                raise UserError(f"Task {carried[0]} is over, or yours no more; there is nothing left to say of it.")
+                raise UserError(
+                    f"Task {carried[0]} is over, or yours no more; there is nothing left to say of it.",
+                    code="task.over",
+                )
             return task
         if turn is None or about:
             # What was not begun yet is not what it speaks of; of a turn that is not known yet it may be.
             own = [task for task in own if task.state != "dispatched"]
         if not own:
-            raise UserError("You have no task at the moment, so there is none to end.")
+            raise UserError("You have no task at the moment, so there is none to end.", code="task.none")
         if len(own) > 1:
             listed = ", ".join(f"{task.id} ({task_words.gist(task, self.services.redact)})" for task in own)
-            raise UserError(f"You have several tasks: {listed}. Call task_done again, with the id as task.")
+            raise UserError(
+                f"You have several tasks: {listed}. Call task_done again, with the id as task.", code="task.ambiguous"
+            )
         return own[0]
 
     async def close(self, tx: AsyncConnection, task: Task, state: str, *, by: str) -> None:
@@ -285,7 +293,7 @@ class TaskSteps:
         """
         summary = task.summary or f"{state}, says {by}"
         if not await self._end(tx, task, state, summary, only=closes(task)):
-            raise UserError(f"Task {markdown.code(task.id)} waits for nobody's word any more.")
+            raise UserError(f"Task {markdown.code(task.id)} waits for nobody's word any more.", code="task.not_waiting")
         await self._withdraw_questions(tx, task, f"{by} said so by command.")
 
     async def answered(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:

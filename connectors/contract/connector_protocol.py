@@ -168,6 +168,8 @@ class Device:
 class UnknownDevice(MusterError):
     """No device is called so, or several are."""
 
+    code = "device.unknown"
+
 
 class AttachedProgram(Protocol):
     """A program that shows a connector's room: iterated over, it gives the lines to show, until it is detached."""

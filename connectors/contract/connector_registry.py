@@ -49,6 +49,8 @@ _SETTINGS: Mapping[str, str | None] = {
 class UnknownKind(MusterError):
     """No connector of such a kind is installed."""
 
+    code = "connector.unknown"
+
     def __init__(self, kind: str) -> None:
         known = kinds()
         close = difflib.get_close_matches(kind, known, 1)
@@ -58,6 +60,8 @@ class UnknownKind(MusterError):
 
 class BrokenKind(MusterError):
     """A connector is installed but cannot be used; the message says why."""
+
+    code = "connector.broken"
 
 
 class NoSettings(BaseModel):

@@ -306,7 +306,7 @@ class AgentLink:
             raise AgentRefused(
                 f"It has {len(line):,} bytes on its way to the agent, and {LINE_LIMIT:,} are allowed: send less at "
                 "once, or fewer pictures.",
-                code="too_long",
+                refusal="too_long",
             )
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[id_] = answer
@@ -396,7 +396,7 @@ def _entry(source: Any) -> JournalEntry | None:
 def _refusal(error: Any) -> AgentRefused:
     source = error if isinstance(error, dict) else {}
     return AgentRefused(
-        str(source.get("message") or "The agent host refused."), code=str(source.get("code", "refused"))
+        str(source.get("message") or "The agent host refused."), refusal=str(source.get("code", "refused"))
     )
 
 
@@ -406,11 +406,11 @@ def _hello(source: Mapping[str, Any]) -> Hello:
         hello = Hello(**{name: source[name] for name in names if name in source})
         protocol = int(hello.protocol)
     except (TypeError, ValueError):
-        raise AgentRefused("What answers there is no agent host.", code="protocol") from None
+        raise AgentRefused("What answers there is no agent host.", refusal="protocol") from None
     if protocol < OLDEST_PROTOCOL:
         raise AgentRefused(
             f"The agent host of {hello.agent} speaks version {protocol} of the control protocol; this Muster needs "
             f"{OLDEST_PROTOCOL} or newer. Restart the agent.",
-            code="protocol",
+            refusal="protocol",
         )
     return hello

@@ -166,7 +166,7 @@ class _Connection:
         except _Refused as refusal:
             await self._error(id_, refusal.code, str(refusal))
         except AgentRefused as refusal:
-            await self._error(id_, refusal.code, str(refusal))
+            await self._error(id_, refusal.refusal, str(refusal))
         except JournalNotWritable as refusal:
             await self._error(id_, "not_writable", str(refusal))
         else:

@@ -160,7 +160,9 @@ class PermissionDesk:
         one = self._open.get(request)
         named = one is not None and (one.incarnation, one.session, one.digest) == (incarnation, session, digest)
         if one is None or not named:
-            raise AgentRefused("That request is over: it was answered, it expired, or its turn ended.", code="too_late")
+            raise AgentRefused(
+                "That request is over: it was answered, it expired, or its turn ended.", refusal="too_late"
+            )
 
         def answered(outcome: str, option: str | None) -> PermissionAnswered:
             return PermissionAnswered(request=request, outcome=outcome, option=option, by=by, asked_in=incarnation)
@@ -171,7 +173,7 @@ class PermissionDesk:
         kind = next((o["kind"] for o in one.options if o["id"] == option), None)
         if kind is None:
             offered = ", ".join(o["id"] for o in one.options)
-            raise AgentRefused(f"The request offers {offered}, not {option!r}.", code="unknown_option")
+            raise AgentRefused(f"The request offers {offered}, not {option!r}.", refusal="unknown_option")
         if kind in _REJECT:
             await self._decide(one, option, answered("denied", option))
             return "denied"
@@ -181,7 +183,7 @@ class PermissionDesk:
         if not always or one.digest in self._grants():
             await self._decide(one, option, answered("selected", option))
         elif len(self._grants()) >= GRANTS:
-            raise AgentRefused(f"{GRANTS} things are allowed for always; revoke some first.", code="too_many_grants")
+            raise AgentRefused(f"{GRANTS} things are allowed for always; revoke some first.", refusal="too_many_grants")
         else:
             granted = GrantAdded(digest=one.digest, title=one.title[:_GRANT_TITLE], by=by)
             await self._decide(one, option, granted, answered("selected", option))

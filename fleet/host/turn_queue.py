@@ -86,12 +86,12 @@ class TurnQueue:
             JournalNotWritable: it could not be kept.
         """
         if not 0 < len(message) <= _ID_CHARACTERS or not message.isascii():
-            raise AgentRefused(f"A message's id has 1 to {_ID_CHARACTERS} characters of ASCII.", code="invalid")
+            raise AgentRefused(f"A message's id has 1 to {_ID_CHARACTERS} characters of ASCII.", refusal="invalid")
         if mode not in {"queue", "steer"}:
-            raise AgentRefused(f"A message's mode is queue or steer, not {mode!r}.", code="invalid")
+            raise AgentRefused(f"A message's mode is queue or steer, not {mode!r}.", refusal="invalid")
         if len(text) > TEXT_CHARACTERS:
             sentence = f"The message has {len(text)} characters; an agent takes {TEXT_CHARACTERS} at most."
-            raise AgentRefused(sentence, code="too_long")
+            raise AgentRefused(sentence, refusal="too_long")
         chronicle = self._chronicle
         if pictures and message not in chronicle.state.fates:
             await self._images_wanted()
@@ -119,16 +119,16 @@ class TurnQueue:
         await self._chronicle.pulse.until(lambda: self._life is not None or self._closed)
         if self._life is None or not self._life.session.images:
             runtime = self._chronicle.spec.runtime
-            raise AgentRefused(f"The runtime {runtime} takes no pictures; say it in words.", code="no_images")
+            raise AgentRefused(f"The runtime {runtime} takes no pictures; say it in words.", refusal="no_images")
 
     def _check_room(self, text: str) -> None:
         if self._closed:
-            raise AgentRefused("The agent is about to end; send it when it runs again.", code="stopping")
+            raise AgentRefused("The agent is about to end; send it when it runs again.", refusal="stopping")
         queue = self._chronicle.state.queue
         size = sum(len(json.dumps(message.text)) for message in queue) + len(json.dumps(text))
         if len(queue) >= QUEUED_MESSAGES or size > QUEUED_BYTES:
             sentence = f"{len(queue)} messages wait for this agent already; send it when some are done."
-            raise AgentRefused(sentence, code="queue_full")
+            raise AgentRefused(sentence, refusal="queue_full")
 
     async def withdraw(self, message: str) -> bool:
         """Take a message out of the queue; False when its turn has begun, or it is not known."""

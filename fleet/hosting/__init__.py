@@ -88,7 +88,8 @@ def check(
     if program and which(program) is None:
         raise FleetError(
             f"{agent} is to run in {kind}, and there is no {program} here. {way}, or give {agent} another hosting in "
-            f"roster.yaml: {', '.join(each for each in HOSTINGS if each != kind)}."
+            f"roster.yaml: {', '.join(each for each in HOSTINGS if each != kind)}.",
+            code="hosting.unavailable",
         )
     if kind == SYSTEMD:
         reach()

@@ -17,6 +17,8 @@ DEFAULT: Final = PROCESS
 class NotHosted(FleetError):
     """An agent host cannot run, or cannot be ended, where it is to run; the message says what to do."""
 
+    code = "hosting.unavailable"
+
 
 class Barred(NotHosted):
     """And no other try would do, before someone does what the message says."""
@@ -24,6 +26,8 @@ class Barred(NotHosted):
 
 class Stuck(FleetError):
     """What was started did not get as far as it should."""
+
+    code = "hosting.stuck"
 
     def __init__(self, message: str, group: int) -> None:
         super().__init__(message)

@@ -169,15 +169,23 @@ class Planner:
         _check_machine(fleet, name)
         runtime = asked.get("runtime") or written.runtime or self.defaults.runtime or DEFAULT_RUNTIME
         if runtime not in runtimes.RUNTIMES:
-            raise FleetError(f"No runtime is called {runtime!r}; there are {', '.join(sorted(runtimes.RUNTIMES))}.")
+            raise FleetError(
+                f"No runtime is called {runtime!r}; there are {', '.join(sorted(runtimes.RUNTIMES))}.",
+                code="runtime.unknown",
+            )
         self._check_command(name, runtime, entry)
         wanted_sandbox = asked.get("sandbox") or written.sandbox or self.defaults.sandbox
         placed = asked.get("workspace") or (entry.workspace if entry else None)
         workspace = _expanded(placed) if placed else self._own_workspace(name)
         if not workspace.is_absolute():
-            raise FleetError(f"The workspace {placed!r} is no absolute path; write it from / or ~/ on.")
+            raise FleetError(
+                f"The workspace {placed!r} is no absolute path; write it from / or ~/ on.", code="workspace.invalid"
+            )
         if placed and not workspace.is_dir():
-            raise FleetError(f"The workspace {workspace} is no folder; make it first, or leave --workspace out.")
+            raise FleetError(
+                f"The workspace {workspace} is no folder; make it first, or leave --workspace out.",
+                code="workspace.missing",
+            )
         chosen = sandbox.choose(wanted_sandbox, known=self.profiles)
         role = asked.get("role") or written.role or DEFAULT_ROLE
         model = asked.get("model") or written.model or self.defaults.model
@@ -209,7 +217,7 @@ class Planner:
         new_role = asked.get("role") is not None
         edit.check_entry(plan.entry, fleet if entry is None or new_role else None)
         if new_role and role not in (known := self.roles()):
-            raise FleetError(f"No {roster.unknown_role(role, known.names).removeprefix('no ')}")
+            raise FleetError(f"No {roster.unknown_role(role, known.names).removeprefix('no ')}", code="role.unknown")
         if chosen.programs_of_host:
             _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
         hosting.check(name, hosting_of(written)[0])
@@ -252,7 +260,8 @@ class Planner:
         if row.keep_session and not place.is_dir() and reader.incarnations(self.folder_of(row.name)):
             raise FleetError(
                 f"Its workspace {place} is not there any more. Put it back where it was, or give up its conversation "
-                "with it: `kill` does that."
+                "with it: `kill` does that.",
+                code="workspace.missing",
             )
         fleet = roster.load(self.roster)
         _check_machine(fleet, row.name)
@@ -287,13 +296,14 @@ class Planner:
         if runtime == "custom" and (entry is None or entry.command is None):
             raise FleetError(
                 f"the runtime custom needs a command line: give {name} an entry in {self.roster.name} with "
-                "`command: [program, argument]`."
+                "`command: [program, argument]`.",
+                code="runtime.no_command",
             )
 
     def profile(self, name: str) -> SandboxProfile:
         profile = self.profiles.get(name)
         if profile is None:
-            raise FleetError(unknown(name, self.profiles))
+            raise FleetError(unknown(name, self.profiles), code="sandbox.unknown")
         return profile
 
     def check_access(
@@ -360,7 +370,7 @@ def _check_machine(fleet: Roster, name: str) -> None:
     """
     problem = fleet.elsewhere.get(name if fleet.get(name) is not None else None)
     if problem is not None:
-        raise FleetError(str(problem))
+        raise FleetError(str(problem), code="agent.elsewhere")
 
 
 def _check_installed(runtime: Runtime, command: Sequence[str] | None) -> None:
@@ -392,5 +402,6 @@ def _expanded(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise FleetError(
-            f"the workspace {path!r} begins with a person who is not known here; write it from /."
+            f"the workspace {path!r} begins with a person who is not known here; write it from /.",
+            code="workspace.invalid",
         ) from None

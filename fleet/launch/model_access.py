@@ -81,7 +81,9 @@ def choices(
     if named is not None:
         if named not in accounts:
             known = ", ".join(accounts) or "none"
-            raise FleetError(f"No account is called {named!r} in muster.yaml; there is {known}.")
+            raise FleetError(
+                f"No account is called {named!r} in muster.yaml; there is {known}.", code="account.unknown"
+            )
         _of_its_provider(runtime, model, [accounts[named]])
         return {accounts[named].provider: (accounts[named],)}
     fitting = [account for account in accounts.values() if account.provider in runtime.providers]
@@ -91,7 +93,8 @@ def choices(
         raise FleetError(
             f"No account of muster.yaml serves the role {role} with the runtime {runtime.name}{named_model}: "
             f"{', '.join(account.name for account in fitting)} say so by `serves`. Widen one, or name one for the "
-            "agent by `account` in roster.yaml."
+            "agent by `account` in roster.yaml.",
+            code="account.none",
         )
     serving = _of_its_provider(runtime, model, serving)
     found: dict[str, tuple[ModelAccount, ...]] = {}
@@ -123,7 +126,8 @@ def _of_its_provider(runtime: Runtime, model: str | None, serving: Sequence[Mode
     names = ", ".join(f"{account.name} ({account.provider})" for account in serving)
     raise FleetError(
         f"The model {model} is of the provider {whose}, and no account is that {runtime.title} could use: {names}. "
-        f"Another model would answer. Give the agent a model of one of these, or an account of {whose} in muster.yaml."
+        f"Another model would answer. Give the agent a model of one of these, or an account of {whose} in muster.yaml.",
+        code="account.none",
     )
 
 
@@ -153,7 +157,8 @@ def check(runtime: Runtime, account: ModelAccount | None, kind: Kind) -> None:
     raise FleetError(
         f"{runtime.title} cannot use a login of its own in a sandbox, which holds no keys. {found}: give it an account "
         f"with a credential in muster.yaml{token}. Or, with your own login on your own machine, an account with "
-        "`passthrough: true` together with `sandbox: none`."
+        "`passthrough: true` together with `sandbox: none`.",
+        code="account.none",
     )
 
 

@@ -110,7 +110,8 @@ def _folder(home: Path, name: PurePosixPath, *, make: bool = True) -> Iterator[i
                 raise
             except OSError:
                 raise FleetError(
-                    f"{home / name}: there is a link or a file where a folder should be. Move it away."
+                    f"{home / name}: there is a link or a file where a folder should be. Move it away.",
+                    code="home.unusable",
                 ) from None
             os.close(current)
             current = below

@@ -44,7 +44,10 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
             }
         }
     elif asked.base_url:
-        raise FleetError("Codex takes another base URL only together with a key: give the account a credential.")
+        raise FleetError(
+            "Codex takes another base URL only together with a key: give the account a credential.",
+            code="account.no_credential",
+        )
     environment["CODEX_CONFIG"] = json.dumps(config)
     return RuntimeNeeds(environment=environment, readonly=(PRELOADED,))
 

@@ -44,7 +44,10 @@ def login_command(
         FleetError: it has no login.
     """
     if not runtime.login:
-        raise FleetError(f"{runtime.title} has no login of its own. Give its account a credential in muster.yaml.")
+        raise FleetError(
+            f"{runtime.title} has no login of its own. Give its account a credential in muster.yaml.",
+            code="runtime.no_login",
+        )
     program = found(runtime, runtime.login_program or runtime.program, which)
     asked = RuntimeRequest(
         home=home,

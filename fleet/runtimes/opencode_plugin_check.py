@@ -41,7 +41,8 @@ def refuse(workspace: Path, *, alone: bool) -> None:
         if found is not None:
             raise FleetError(
                 f"opencode would run programs that it finds with this workspace, unasked, and cannot be kept from it: "
-                f"look at {found}. Move it away, or give the agent another runtime."
+                f"look at {found}. Move it away, or give the agent another runtime.",
+                code="workspace.plugins",
             )
 
 

@@ -85,7 +85,9 @@ def prepare(
     needed = {variable: look(runtime, name, which) for variable, name in runtime.needs.items()}
     if account is not None and account.provider not in runtime.providers:
         raise FleetError(
-            f"{runtime.title} cannot use an account with {account.provider}; it takes {' or '.join(runtime.providers)}."
+            f"{runtime.title} cannot use an account with {account.provider}; it takes "
+            f"{' or '.join(runtime.providers)}.",
+            code="account.wrong_provider",
         )
     asked = RuntimeRequest(
         home=home,
@@ -111,7 +113,8 @@ def prepare(
     except OSError as error:
         raise FleetError(
             f"The agent's home {home} cannot be made ready: {error.strerror or error}. The agent may have closed it, "
-            "or the disk is full; look at it."
+            "or the disk is full; look at it.",
+            code="home.unusable",
         ) from None
     folders = [part.folder for part in (program, *needed.values()) if part.folder is not None]
     ours = answer.variables
@@ -183,10 +186,14 @@ def _line(runtime: Runtime, command: Sequence[str] | None, model: str | None) ->
     if runtime.program:
         return (runtime.program, *runtime.arguments)
     if not command:
-        raise FleetError("The runtime custom needs a command line: command: [program, argument] in the roster.")
+        raise FleetError(
+            "The runtime custom needs a command line: command: [program, argument] in the roster.",
+            code="runtime.no_command",
+        )
     if model and not any("{model}" in word for word in command):
         raise FleetError(
-            f"The command line of this agent has no place for the model {model!r}: write {{model}} where it belongs."
+            f"The command line of this agent has no place for the model {model!r}: write {{model}} where it belongs.",
+            code="runtime.no_command",
         )
     return tuple(word.replace("{model}", model) if model else word for word in command)
 

@@ -311,10 +311,16 @@ def _of_way(way: EgressGrant | None) -> tuple[Path, ...]:
     if way is None:
         return ()
     if way.socket is None:
-        raise FleetError("The agent's way out has no socket, and nothing else leads out of a sandbox. Try again.")
+        raise FleetError(
+            "The agent's way out has no socket, and nothing else leads out of a sandbox. Try again.",
+            code="egress.unreachable",
+        )
     folder = way.socket.parent
     if folder.is_symlink() or not folder.is_dir():
-        raise FleetError(f"The agent's way out of its sandbox is not there: {folder} is no folder. Try again.")
+        raise FleetError(
+            f"The agent's way out of its sandbox is not there: {folder} is no folder. Try again.",
+            code="egress.unreachable",
+        )
     return (folder, *(file for file in (way.ca_file, way.bundle_file) if file is not None and file.parent != folder))
 
 

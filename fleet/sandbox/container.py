@@ -121,7 +121,8 @@ def finding(environ: Mapping[str, str]) -> dict[str, str]:
         if not found.get(key, "unix:").startswith("unix:"):
             raise FleetError(
                 f"{key} leads containers to another machine ({found[key][:80]}), where the agent's workspace is not. "
-                "Start Muster without it."
+                "Start Muster without it.",
+                code="sandbox.unavailable",
             )
     return found
 
@@ -270,6 +271,7 @@ def _said(path: Path) -> str:
     if any(sign in text for sign in ',"') or not text.isprintable():
         raise FleetError(
             f"The path {text[:200]!r} cannot be shown in a container: it holds a comma, a quotation mark or a line "
-            "break. Rename it."
+            "break. Rename it.",
+            code="sandbox.mount_forbidden",
         )
     return text

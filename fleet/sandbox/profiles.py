@@ -46,6 +46,8 @@ _KEPT: Final = tuple(
 class ProfileProblem(FleetError):
     """A profile cannot be. `profile` and `key` tell where it is written."""
 
+    code = "sandbox.invalid"
+
     def __init__(self, profile: str, key: str, message: str) -> None:
         super().__init__(f"The sandbox profile {profile}: {key}: {message}")
         self.profile = profile

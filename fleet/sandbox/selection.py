@@ -138,7 +138,7 @@ def choose(
     """
     profile = known.get(requested or profiles.DEFAULT)
     if profile is None:
-        raise FleetError(profiles.unknown(str(requested), known))
+        raise FleetError(profiles.unknown(str(requested), known), code="sandbox.unknown")
     if profile.kind == "none":
         return profile
     if profile.kind == "container":
@@ -147,14 +147,16 @@ def choose(
             return profile
         raise FleetError(
             f"There is no container for this agent (sandbox profile {profile.name}): {found.reason} Mend that, or give "
-            "it another sandbox."
+            "it another sandbox.",
+            code="sandbox.unavailable",
         )
     found = availability or available()
     if found.works:
         return profile
     raise FleetError(
         f"There is no sandbox for this agent: {found.reason} Mend that, or set `sandbox: none`, which lets the agent "
-        "act as you do: it can read your files and give Muster orders."
+        "act as you do: it can read your files and give Muster orders.",
+        code="sandbox.unavailable",
     )
 
 

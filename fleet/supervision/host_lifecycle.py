@@ -57,6 +57,8 @@ class RunningHost:
 class SpawnFailed(FleetError):
     """The agent host did not start; the message has its last words."""
 
+    code = "agent.not_started"
+
 
 class SpawnBarred(SpawnFailed):
     """It is not started before someone does what the message says, however often that is tried."""
@@ -254,7 +256,7 @@ def clear_away(folder: Path, *, among: Collection[str] | None = None) -> int:
         FleetError: the agent host runs, or something would not end.
     """
     if is_running(folder):
-        raise FleetError(f"The agent host of {folder.name} runs; nothing of it is left over.")
+        raise FleetError(f"The agent host of {folder.name} runs; nothing of it is left over.", code="agent.running")
     (folder / WANTED).unlink(missing_ok=True)
     count = sum(process_sweep.sweep(marker) for marker in _markers(folder) if among is None or marker in among)
     container_cleanup.remove(_removal(folder))

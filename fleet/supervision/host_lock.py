@@ -26,6 +26,8 @@ _PAUSE_S: Final = 0.05
 class HostLockHeld(FleetError):
     """This agent has an agent host already."""
 
+    code = "agent.running"
+
 
 def hold(folder: Path) -> int:
     """Take the lock; it is held until the returned descriptor is closed or the process ends.

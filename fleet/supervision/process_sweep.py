@@ -30,6 +30,8 @@ _PAUSE_S: Final = 0.02
 class Unsweepable(FleetError):
     """Processes of an agent are left that would not go."""
 
+    code = "agent.processes_left"
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessEntry:

@@ -49,6 +49,8 @@ _LOCK: Final = "workspace.lock"
 class NotClean(FleetError):
     """A clone has what is nowhere else, so it was not removed."""
 
+    code = "workspace.unsaved"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clone:
@@ -97,7 +99,8 @@ class Clone:
         found = "something that is no clone of it" if known is None else f"a clone of {known.source}"
         raise FleetError(
             f"{self.agent} is to work in a clone of {source}, in {self.place}, but there is {found}. Move it away, or "
-            f"delete it with `muster kill {self.agent} --discard`; or give the agent another name."
+            f"delete it with `muster kill {self.agent} --discard`; or give the agent another name.",
+            code="workspace.in_the_way",
         )
 
     def prepare(self, repository: Repository, *, sandboxed: bool) -> tuple[Path, ...]:
@@ -249,7 +252,8 @@ class Clone:
             raise FleetError(
                 f"The repository {known.source} is not there any more, and {self.agent}'s workspace {self.place} is a "
                 "clone that borrows from it. Put it back, or give the clone up with "
-                f"`muster kill {self.agent} --discard`."
+                f"`muster kill {self.agent} --discard`.",
+                code="workspace.source_missing",
             )
         repository_discovery.check(repository, ())
         self._rename_kept(repository)
@@ -322,7 +326,7 @@ class Clone:
         """
         known = self.record()
         if known is None:
-            raise FleetError(f"{self.agent} has no clone of a repository.")
+            raise FleetError(f"{self.agent} has no clone of a repository.", code="workspace.no_clone")
         repository = self._source(known)
         shown = (*origin_remote.needed(repository, self._origin), self.place)
         fetched = (repository_refs.commit(repository, self._kept), known.base)
@@ -341,7 +345,8 @@ class Clone:
         except RuntimeMissing as error:
             raise FleetError(
                 f"Whether the workspace {self.place} has something that is nowhere else cannot be seen: git would run "
-                f"there, and do what the agent set up for it. {error}"
+                f"there, and do what the agent set up for it. {error}",
+                code="workspace.unchecked",
             ) from None
         return CloneCondition(changed=sum(1 for entry in status.split("\0") if entry), commits=int(commits))
 
@@ -379,7 +384,8 @@ class Clone:
             untrusted_files.delete(self._origin)
             if aside is not None and not untrusted_files.delete(aside):
                 raise FleetError(
-                    f"What is left of {self.agent}'s workspace, {aside}, could not be deleted. Delete it by hand."
+                    f"What is left of {self.agent}'s workspace, {aside}, could not be deleted. Delete it by hand.",
+                    code="workspace.not_deleted",
                 )
             return True
 
@@ -403,7 +409,7 @@ class Clone:
 
     def _check_no_link(self) -> None:
         if self.place.is_symlink():
-            raise FleetError(f"The workspace {self.place} is a link. Look at who made it.")
+            raise FleetError(f"The workspace {self.place} is a link. Look at who made it.", code="workspace.forbidden")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

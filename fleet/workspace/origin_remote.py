@@ -45,7 +45,10 @@ def show(repository: Repository, origin: Path) -> None:
     for name in repository_discovery.COPIED:
         text = untrusted_files.content(repository.common / name, _LARGEST + 1)
         if text is not None and len(text) > _LARGEST:
-            raise FleetError(f"{repository.common / name} is longer than anybody's branches: look at who wrote it.")
+            raise FleetError(
+                f"{repository.common / name} is longer than anybody's branches: look at who wrote it.",
+                code="repository.unusable",
+            )
         if text is None:
             (origin / name).unlink(missing_ok=True)
         else:

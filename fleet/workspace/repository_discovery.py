@@ -69,7 +69,8 @@ class Repository:
         text = _first_line(self.git_dir / "HEAD")
         if not _HEAD.fullmatch(text):
             raise FleetError(
-                f"The HEAD of the repository {self.folder} names no branch and no commit. Mend it with git."
+                f"The HEAD of the repository {self.folder} names no branch and no commit. Mend it with git.",
+                code="repository.unusable",
             )
         return text
 
@@ -102,24 +103,38 @@ def check(repository: Repository, hidden: Sequence[Path]) -> None:
     for path in (repository.common, repository.git_dir):
         for own in hidden:
             if path.is_relative_to(own.resolve()):
-                raise FleetError(f"The repository {folder} lies in Muster's own folder {own}. Move it out of there.")
+                raise FleetError(
+                    f"The repository {folder} lies in Muster's own folder {own}. Move it out of there.",
+                    code="repository.unusable",
+                )
     if repository.common.stat().st_uid != os.geteuid():
         raise FleetError(
             f"The repository {folder} belongs to another user, whose settings git would obey. Make a clone of your "
-            "own, and name that."
+            "own, and name that.",
+            code="repository.unusable",
         )
     way_out = "Name a complete clone of it, or write `clone: false` into roster.yaml to let the agent work right in it."
     if not _is_its_own(repository):
-        raise FleetError(f"The .git of {folder} leads to a repository that does not say it belongs there. {way_out}")
+        raise FleetError(
+            f"The .git of {folder} leads to a repository that does not say it belongs there. {way_out}",
+            code="repository.unusable",
+        )
     for part in (repository.objects, repository.refs, *(repository.common / name for name in COPIED)):
         if part.is_symlink():
-            raise FleetError(f"In the repository {folder}, {part} is a link, so no clone of it is made. {way_out}")
+            raise FleetError(
+                f"In the repository {folder}, {part} is a link, so no clone of it is made. {way_out}",
+                code="repository.unusable",
+            )
     if (repository.common / "reftable").exists():
         raise FleetError(
-            f"The repository {folder} keeps its branches as a reftable, which Muster cannot read. {way_out}"
+            f"The repository {folder} keeps its branches as a reftable, which Muster cannot read. {way_out}",
+            code="repository.unusable",
         )
     if any((repository.objects / "pack").glob("*.promisor")):
-        raise FleetError(f"The repository {folder} is a partial clone: not all of it is on this machine. {way_out}")
+        raise FleetError(
+            f"The repository {folder} is a partial clone: not all of it is on this machine. {way_out}",
+            code="repository.unusable",
+        )
 
 
 def _opened(folder: Path, git_dir: Path, *, bare: bool) -> Repository | None:

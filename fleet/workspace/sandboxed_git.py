@@ -86,6 +86,8 @@ class Done:
 class GitFailed(FleetError):
     """A git command failed; `complaint` is what git said, and may hold anything."""
 
+    code = "git.failed"
+
     def __init__(self, message: str, complaint: str = "") -> None:
         super().__init__(message)
         self.complaint = complaint

@@ -169,7 +169,8 @@ class Workspaces:
         if named.is_symlink() or not untrusted_files.delete(named):
             raise FleetError(
                 f"{name} is killed, but its workspace {named} could not be deleted. Look at what is left of it, and "
-                "delete it by hand."
+                "delete it by hand.",
+                code="workspace.not_deleted",
             )
         return True
 
@@ -179,7 +180,8 @@ def _check_no_link(named: Path) -> None:
     if named.resolve() != named:
         raise FleetError(
             f"The workspace {named} is a link to {named.resolve()} by now, so the agent was not started. "
-            "Look at who made it."
+            "Look at who made it.",
+            code="workspace.forbidden",
         )
 
 

@@ -199,7 +199,7 @@ class Carrier:
                         note=news,
                     )
             except AgentRefused as refusal:
-                if refusal.code in PASSING:
+                if refusal.refusal in PASSING:
                     log.info("agent.not_now", agent=self.name, message=message.id, reason=str(refusal))
                     self._held_back = True
                     return
@@ -249,7 +249,7 @@ class Carrier:
                     by=str(answer.get("by", "")),
                 )
         except AgentRefused as refusal:
-            if refusal.code in PASSING:
+            if refusal.refusal in PASSING:
                 raise
             return await self._answer_refused(approval, refusal)
         log.info("approval.answered", agent=self.name, approval=approval.id, outcome=outcome)
@@ -260,7 +260,7 @@ class Carrier:
 
     async def _answer_refused(self, approval: Approval, refusal: AgentRefused) -> Approval | None:
         """The agent host did not take an answer: it gets another, unless the request is over."""
-        instead = fallback(approval, refusal.code)
+        instead = fallback(approval, refusal.refusal)
         async with self.context.store.write(ANSWERED) as tx:
             row = await agents.get(tx, self.name)
             if row is not None and instead is None:

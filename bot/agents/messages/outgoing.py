@@ -195,7 +195,8 @@ async def _check_task(tx: AsyncConnection, message: AgentMessage) -> None:
     if task is not None and task.state in OPEN:
         cancel = command_line(f"task cancel {task.id}")
         raise UserError(
-            f"This carries task `{task.id}`, which is {task.state} and goes on by itself; {cancel} ends it."
+            f"This carries task `{task.id}`, which is {task.state} and goes on by itself; {cancel} ends it.",
+            code="task.open",
         )
 
 
@@ -221,7 +222,8 @@ async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage | str:
         some = ", ".join(markdown.code(each) for each in [*inward, *outward][:_LISTED])
         raise UserError(
             f"{len(inward) + len(outward)} dead letters begin with {markdown.one_line(wanted)!r}: {some}. Give more "
-            "of the id; nothing was sent."
+            "of the id; nothing was sent.",
+            code="message.ambiguous",
         )
     listed = f"{command_line('dead-letters')} lists what did"
-    raise UserError(f"Nothing that failed is called {markdown.one_line(wanted)!r}; {listed}.")
+    raise UserError(f"Nothing that failed is called {markdown.one_line(wanted)!r}; {listed}.", code="message.unknown")

@@ -108,7 +108,8 @@ class Peers:
         if thread is not None and not await peer_messages.in_thread(tx, pair, thread):
             raise UserError(
                 f"There is no thread {markdown.one_line(thread, 20)!r} between you and {receiver.name}; leave thread "
-                "out to begin one."
+                "out to begin one.",
+                code="thread.unknown",
             )
         thread = thread or hashlib.blake2s(message_id.encode()).hexdigest()[:6]
         now = self.clock()
@@ -116,13 +117,17 @@ class Peers:
         if found.closed_until > now:
             raise UserError(
                 f"An operator stopped the messages between you and {receiver.name}. Go on without; in "
-                f"{markdown.span(found.closed_until - now)} you may write again."
+                f"{markdown.span(found.closed_until - now)} you may write again.",
+                code="thread.closed",
             )
         waiting = await peer_messages.held(tx, pair)
         full = await self._full(tx, pair, now, found.counted_from)
         hold = bool(waiting) or full is not None
         if hold and len(waiting) >= HELD:
-            raise UserError(f"{len(waiting)} messages between you and {receiver.name} wait for an operator already.")
+            raise UserError(
+                f"{len(waiting)} messages between you and {receiver.name} wait for an operator already.",
+                code="thread.full",
+            )
         gist = markdown.code(markdown.gist(text, self.redact, 160))
         line = f"💬 **{sender.name}** → **{receiver.name}** {gist}"
         message = peer_messages.PeerMessage(
@@ -188,9 +193,9 @@ class Peers:
         if row is None:
             names = [each.name for each in await agents.every(tx) if each.name != sender.name]
             known = there_are(names) if names else "There are no others"
-            raise UserError(f"No agent is called {markdown.one_line(to, 60)!r}. {known}.")
+            raise UserError(f"No agent is called {markdown.one_line(to, 60)!r}. {known}.", code="agent.unknown")
         if row.name == sender.name:
-            raise UserError("That is you. Write to another agent, or report to people.")
+            raise UserError("That is you. Write to another agent, or report to people.", code="agent.itself")
         return row
 
     async def _show(self, tx: AsyncConnection, row: AgentRow, message: peer_messages.PeerMessage) -> None:
@@ -309,11 +314,12 @@ def framed(sender: AgentRow, text: str, thread: str) -> str:
 
 def _check_length(text: str, limit: int) -> None:
     if not text.strip():
-        raise UserError("There is no text.")
+        raise UserError("There is no text.", code="message.empty")
     if len(text) > limit:
         raise UserError(
             f"The text has {len(text):,} characters, and {limit:,} are allowed. Put what is long into a file in your "
-            "workspace, and name the file."
+            "workspace, and name the file.",
+            code="message.too_long",
         )
 
 

@@ -55,7 +55,10 @@ async def usable(services: AgentServices) -> Roster:
     """
     found = await checked(services)
     if (said := roster_view.problems(found)) or found.roster is None:
-        raise UserError("The roster is not applied before this is mended:\n" + "\n".join(f"- {line}" for line in said))
+        raise UserError(
+            "The roster is not applied before this is mended:\n" + "\n".join(f"- {line}" for line in said),
+            code="roster.invalid",
+        )
     return found.roster
 
 
@@ -86,7 +89,7 @@ async def show_roles(ctx: Context[AgentServices], name: str | None) -> Reply:
     role = library.get(name.strip().casefold())
     if role is None:
         word = name.strip()[:40]
-        raise UserError(f"N{roles.unknown(word, library.names)[1:]}.")
+        raise UserError(f"N{roles.unknown(word, library.names)[1:]}.", code="role.unknown")
     return Reply(roster_view.role_text(role), {**roster_view.role_as_json(role), "page": role.page})
 
 
@@ -103,13 +106,13 @@ async def add_agent(
     ):
         confined = key == "sandbox" and services.planner.sandbox_kind(str(entry[key])) != "none"
         if key == "sandbox" and entry[key] is not None and entry[key] not in services.planner.profiles:
-            raise UserError(unknown(str(entry[key]), services.planner.profiles))
+            raise UserError(unknown(str(entry[key]), services.planner.profiles), code="sandbox.unknown")
         if entry[key] is not None and not confined and ctx.permission < ADMIN:
             raise NotPermitted(f"{why}, so only an admin says --{key}; you are {ctx.permission}. Leave it out.")
     account, accounts = entry["account"], services.settings.accounts
     if account is not None and account not in accounts:
         known = f"{there_are(list(accounts))}." if accounts else "muster.yaml has none."
-        raise UserError(f"No account is called {account!r}. {known}")
+        raise UserError(f"No account is called {account!r}. {known}", code="account.unknown")
     wanted = {"name": name, **{key: value for key, value in entry.items() if value is not None}}
     before = await ctx.once("before", lambda: _standing(services, name))
     if before is not None:
@@ -118,7 +121,7 @@ async def add_agent(
         await asyncio.to_thread(edit.add_agent, services.paths.roster_yaml, wanted, instead_of=instead_of)
         fleet = await asyncio.to_thread(services.planner.read_roster)
     except FleetError as error:
-        raise UserError(str(error)) from error
+        raise UserError(str(error), code=error.code) from error
     written = fleet.get(name)
     role = (written.role if written is not None else None) or DEFAULT_ROLE
     comes = "comes up whenever Muster starts, and now" if written is not None and written.persistent else "starts"
@@ -144,7 +147,7 @@ async def _standing(services: AgentServices, name: str) -> dict[str, Any] | None
     try:
         fleet = await asyncio.to_thread(services.planner.read_roster)
     except FleetError as error:
-        raise UserError(str(error)) from error
+        raise UserError(str(error), code=error.code) from error
     entry = fleet.get(name)
     return None if entry is None else roster_view.entry_as_json(entry)
 
@@ -157,7 +160,8 @@ def _added_before(name: str, wanted: Mapping[str, Any], standing: Mapping[str, A
     if other:
         raise UserError(
             f"{name} is in the roster already, with {', '.join(other)}. Nothing was changed: edit roster.yaml, and "
-            f"{command_line('roster apply')} does it."
+            f"{command_line('roster apply')} does it.",
+            code="agent.exists",
         )
     data = {"name": name, "added": False, "role": standing.get("role") or DEFAULT_ROLE, "replaced": None}
     return Reply(f"{name} is in the roster already; nothing was changed.", data)
@@ -198,7 +202,7 @@ async def _remove(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply
         await asyncio.to_thread(edit.remove_agent, services.paths.roster_yaml, name)
         fleet = await asyncio.to_thread(services.planner.read_roster)
     except FleetError as error:
-        raise UserError(str(error)) from error
+        raise UserError(str(error), code=error.code) from error
     stops = await _leave(ctx, name, now=now)
     unsettled = await _settle_units(services, fleet)
     gone = f"{name} is no longer in the roster." if known is not None else f"{name} was not in the roster."

@@ -125,8 +125,12 @@ def _outcome() -> dict[str, Any]:
             "text": {"type": "string", "description": "The answer for people, in Markdown."},
             "data": {"description": "The answer for programs."},
             "reason": {"enum": ["usage", "permission", "confirm", "unknown", None]},
+            "code": {
+                "type": ["string", "null"],
+                "description": "What happened, such as agent.unknown; null if it was done.",
+            },
         },
-        "required": ["id", "state", "text", "data", "reason"],
+        "required": ["id", "state", "text", "data", "reason", "code"],
     }
 
 

@@ -266,6 +266,7 @@ def _answer(outcome: RunOutcome) -> web.Response:
         "text": outcome.text,
         "data": outcome.data,
         "reason": outcome.reason,
+        "code": outcome.code,
     }
     return web.json_response(body, status=status)
 

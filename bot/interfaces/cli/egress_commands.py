@@ -66,7 +66,7 @@ def egress(detach: bool) -> int:
     if process.listens(process.places(paths).control):
         from bot.text.errors import UserError
 
-        raise UserError("An egress runs here already. `muster egress stop` ends it.")
+        raise UserError("An egress runs here already. `muster egress stop` ends it.", code="egress.running")
     click.echo(f"The egress logs to {process.places(paths).log}. Ctrl-C ends it.", err=True)
     os.execve(sys.executable, process.command(paths), process.environment_of(os.environ, secrets))  # noqa: S606
     return 1
@@ -230,7 +230,8 @@ def _known(name: str, served: Sequence[str]) -> None:
 
         there = f"It serves {', '.join(served)}." if served else "It serves nobody."
         raise UserError(
-            f"The egress serves no agent called {name[:40]!r}.{suggestion(name, served)} {there} Nothing was changed."
+            f"The egress serves no agent called {name[:40]!r}.{suggestion(name, served)} {there} Nothing was changed.",
+            code="agent.unknown",
         )
 
 
@@ -251,7 +252,10 @@ def estop(clear: bool, confirmed: bool) -> int:
     paths = _paths()
     if clear and not confirmed:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UserError("`muster estop --clear` lets agents out again. Say --yes if you mean it; nothing was done.")
+            raise UserError(
+                "`muster estop --clear` lets agents out again. Say --yes if you mean it; nothing was done.",
+                code="command.unconfirmed",
+            )
         click.confirm("Really end the emergency stop? Agents may go out again", abort=True, err=True)
     held = emergency_stop.is_pulled(paths.state)
     unkept: Exception | None = None

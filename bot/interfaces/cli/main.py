@@ -92,7 +92,7 @@ def _run(program: MusterProgram, arguments: list[str]) -> int:
     except click.UsageError as error:
         error.show()
         if as_json:
-            tell_programs(error.format_message(), reason="usage")
+            tell_programs(error.format_message(), reason="usage", code=UsageError.code)
         return WRONG_USAGE
     except click.ClickException as error:
         error.show()
@@ -103,13 +103,13 @@ def _run(program: MusterProgram, arguments: list[str]) -> int:
         say("Interrupted.", error=True)
         return FAILED
     except NotRunning as error:
-        refuse(_of_standby() or str(error), as_json=as_json, reason="not_running")
+        refuse(_of_standby() or str(error), as_json=as_json, reason="not_running", code=error.code)
         return NOT_RUNNING
     except UsageError as error:
-        refuse(str(error), as_json=as_json, reason="usage")
+        refuse(str(error), as_json=as_json, reason="usage", code=error.code)
         return WRONG_USAGE
     except MusterError as error:
-        refuse(str(error), as_json=as_json)
+        refuse(str(error), as_json=as_json, code=error.code)
         return FAILED
 
 

@@ -31,18 +31,22 @@ def say(text: str, *, error: bool = False) -> None:
     Console(file=stream, highlight=False).print(Markdown(text, hyperlinks=False))
 
 
-def refuse(text: str, *, as_json: bool, state: str = "refused", reason: str | None = None) -> None:
+def refuse(
+    text: str, *, as_json: bool, state: str = "refused", reason: str | None = None, code: str | None = None
+) -> None:
     """Say why something was not done: to people, and with `as_json` to programs as well."""
     say(text, error=True)
     if as_json:
-        tell_programs(text, state=state, reason=reason)
+        tell_programs(text, state=state, reason=reason, code=code)
 
 
-def tell_programs(text: str, *, state: str = "refused", reason: str | None = None) -> None:
+def tell_programs(text: str, *, state: str = "refused", reason: str | None = None, code: str | None = None) -> None:
     """Why something was not done, as JSON on standard output: what people read is on standard error."""
     import json
 
-    print(json.dumps({"state": state, "reason": reason, "error": written(text, SHELL)}, indent=2))
+    print(
+        json.dumps({"state": state, "reason": reason, "code": code or state, "error": written(text, SHELL)}, indent=2)
+    )
 
 
 def show(answer: GatewayResponse, *, as_json: bool) -> int:
@@ -63,7 +67,9 @@ def show(answer: GatewayResponse, *, as_json: bool) -> int:
     if done:
         return DONE
     told = as_json and body["data"] is not None
-    refuse(body["text"], as_json=as_json and not told, state=body["state"], reason=body["reason"])
+    refuse(
+        body["text"], as_json=as_json and not told, state=body["state"], reason=body["reason"], code=body.get("code")
+    )
     return WRONG_USAGE if body["reason"] == "usage" else FAILED
 
 

@@ -49,7 +49,9 @@ def ask(
     if command.asks(arguments) and not confirmed:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             name = command_line(command.name)
-            raise UserError(f"{name} cannot be undone. Say --yes if you mean it; nothing was done.")
+            raise UserError(
+                f"{name} cannot be undone. Say --yes if you mean it; nothing was done.", code="command.unconfirmed"
+            )
         from bot.commands.parser import line_of
 
         click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)

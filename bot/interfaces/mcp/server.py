@@ -268,7 +268,7 @@ class ToolDoor:
                 if call.tool in {"send", "steer"}:
                     # As a command it would go as an operator's words.
                     if refused := await self._refusal(call, row):
-                        raise UserError(refused)
+                        raise UserError(refused, code="tool.refused")
                     mode = "queue" if call.tool == "send" else "steer"
                     to, text = _word(arguments, "name"), _word(arguments, "text")
                     posted = await self.peers.post(tx, row, to, text, message_id=call.id, mode=mode)
@@ -390,5 +390,5 @@ def _tool_name(command: str) -> str:
 def _word(arguments: Mapping[str, Any], name: str) -> str:
     value = arguments.get(name)
     if not isinstance(value, str):
-        raise UserError(f"{name} is missing, or no text.")
+        raise UserError(f"{name} is missing, or no text.", code="tool.usage")
     return value

@@ -161,7 +161,7 @@ def drafted(target: Path) -> Iterator[Path]:
         UserError: there is something at `target`, or nothing can be written there.
     """
     if os.path.lexists(target):
-        raise UserError(f"{target} is there already. Name another file, or move it away.")
+        raise UserError(f"{target} is there already. Name another file, or move it away.", code="backup.exists")
     try:
         for abandoned in target.parent.glob(".muster-backup.*.part"):
             if time.time() - abandoned.stat().st_mtime > _ABANDONED_AFTER:
@@ -169,7 +169,9 @@ def drafted(target: Path) -> Iterator[Path]:
         folder = target.parent / f".muster-backup.{secrets.token_hex(4)}.part"
         folder.mkdir(mode=0o700)
     except OSError as error:
-        raise UserError(f"{target.parent} cannot be written: {error.strerror}. Name another place.") from error
+        raise UserError(
+            f"{target.parent} cannot be written: {error.strerror}. Name another place.", code="disk.unwritable"
+        ) from error
     try:
         yield folder
     finally:
@@ -182,7 +184,9 @@ def publish(draft: Path, target: Path) -> None:
         try:
             os.link(draft, target)
         except FileExistsError:
-            raise UserError(f"{target} is there already. Name another file, or move it away.") from None
+            raise UserError(
+                f"{target} is there already. Name another file, or move it away.", code="backup.exists"
+            ) from None
         except OSError:  # a file system that knows no second names
             if os.path.lexists(target):
                 raise

@@ -37,6 +37,8 @@ _END_OF_TIME: Final = 253402300800.0
 class BadArchive(UserError):
     """It is no backup, or not whole."""
 
+    code = "backup.invalid"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
@@ -147,13 +149,13 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
     except FileNotFoundError as error:
         if error.filename not in (str(file), file):
             raise
-        raise UserError(f"There is no file {file}.") from None
+        raise UserError(f"There is no file {file}.", code="backup.unknown") from None
     except OSError as error:
         if error.errno in contents.NO_ROOM:
             raise  # it is for the caller to say what happens to it
         if error.strerror is None:  # gzip's own
             raise BadArchive(f"{file} is damaged, or no backup of Muster's ({error}). Take another one.") from error
-        raise UserError(f"{file} cannot be unpacked: {error.strerror}.") from error
+        raise UserError(f"{file} cannot be unpacked: {error.strerror}.", code="disk.unwritable") from error
 
 
 def _header(file: Path, tar: tarfile.TarFile) -> Header:

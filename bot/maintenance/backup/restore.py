@@ -120,7 +120,9 @@ async def restore(
         except OSError as error:
             if error.errno in contents.NO_ROOM:
                 raise _no_room(paths) from error
-            raise UserError(f"{file} was not restored: {error.strerror or error}. Nothing was changed.") from error
+            raise UserError(
+                f"{file} was not restored: {error.strerror or error}. Nothing was changed.", code="disk.unwritable"
+            ) from error
         finally:
             drafts.remove()
 
@@ -131,7 +133,8 @@ def _refuse_newer(file: Path, header: Header, schema: str) -> None:
     if schema not in migrations.known():
         raise UserError(
             f"{file} was written by a newer Muster ({header.muster}): its register has the schema {schema}, this "
-            f"program knows them up to {migrations.head()}. Install that version first."
+            f"program knows them up to {migrations.head()}. Install that version first.",
+            code="backup.newer",
         )
 
 
@@ -153,13 +156,16 @@ def _nobody_else(paths: Paths) -> Iterator[None]:
         try:
             held.enter_context(only_one(paths.lock))
         except AlreadyRunning as error:
-            raise UserError(f"{error} Stop it first: nothing is restored under a running Muster.") from None
+            raise UserError(
+                f"{error} Stop it first: nothing is restored under a running Muster.", code="muster.running"
+            ) from None
         folders = [folder for folder in sorted(paths.agents.iterdir()) if folder.is_dir()]
         running = [f"{each.name} (process {pid})" for each in folders if (pid := host_lock.holder(each)) is not None]
         if running:
             raise UserError(
                 f"These agents run: {', '.join(running)}. `muster up --detach` and then `muster down --all` stops "
-                "them; nothing is restored under running agents."
+                "them; nothing is restored under running agents.",
+                code="agent.running",
             )
         for folder in folders:
             # What is left of one whose host was killed would go on with what is another's then.
@@ -223,7 +229,8 @@ async def _restore(
     except ConfigError as error:
         raise UserError(
             f"The configuration in {file}, of Muster {header.muster}, is not one that this version takes. Nothing was "
-            f"changed.\n\n{error}"
+            f"changed.\n\n{error}",
+            code="backup.invalid",
         ) from error
     place = _place(paths, settings, ready / contents.CONFIG)
     register = ready / contents.REGISTER
@@ -237,7 +244,8 @@ async def _restore(
         reason = getattr(error, "orig", None) or error
         raise UserError(
             f"The register in {file} cannot be used, and nothing was changed. Take another backup. What is wrong with "
-            f"it: {reason}"
+            f"it: {reason}",
+            code="backup.invalid",
         ) from error
     if settled.agents:
         shutdown_record.write(ready / contents.STATE / paths.brought_down.name, settled.agents)
@@ -397,7 +405,8 @@ def _unused(register: addresses.Address) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             raise UserError(
                 f"The register {file} is open in another process, perhaps in Muster of another installation. Stop that "
-                "first (`muster down` there); nothing was changed."
+                "first (`muster down` there); nothing was changed.",
+                code="register.in_use",
             ) from error
         yield
 

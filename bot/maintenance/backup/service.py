@@ -65,7 +65,10 @@ async def backup(
     """
     settings = load(paths)
     if not paths.state.is_dir():
-        raise UserError(f"There is no installation here yet: {paths.state} does not exist. `muster up` makes it.")
+        raise UserError(
+            f"There is no installation here yet: {paths.state} does not exist. `muster up` makes it.",
+            code="installation.missing",
+        )
     await atomic_swap.settle(paths, environ)
     file = _target(paths, target, now)
     with archive.drafted(file) as folder:
@@ -90,9 +93,12 @@ async def backup(
             if error.errno in contents.NO_ROOM:
                 raise UserError(
                     f"The disk of {file.parent} is full. There is no half backup left; make room, or name another "
-                    "place."
+                    "place.",
+                    code="disk.full",
                 ) from error
-            raise UserError(f"The backup {file} cannot be written: {error.strerror or error}.") from error
+            raise UserError(
+                f"The backup {file} cannot be written: {error.strerror or error}.", code="disk.unwritable"
+            ) from error
     return Backup(written=written, header=header)
 
 
@@ -146,7 +152,7 @@ def _copy_ledger(paths: Paths, target: Path) -> bool:
         ):
             reading.backup(writing)
     except sqlite3.Error as error:
-        raise UserError(f"The ledger {source} cannot be copied: {error}.") from error
+        raise UserError(f"The ledger {source} cannot be copied: {error}.", code="backup.failed") from error
     return True
 
 
@@ -176,7 +182,11 @@ def _target(paths: Paths, target: Path | None, now: float) -> Path:
         if target.is_dir():
             return archive.free_name(target, now)
         if not target.parent.is_dir():
-            raise UserError(f"There is no folder {target.parent}. Make it, or name another place.")
+            raise UserError(
+                f"There is no folder {target.parent}. Make it, or name another place.", code="disk.unwritable"
+            )
     except OSError as error:
-        raise UserError(f"The backup cannot be {target}: {error.strerror}. Name another place.") from error
+        raise UserError(
+            f"The backup cannot be {target}: {error.strerror}. Name another place.", code="disk.unwritable"
+        ) from error
     return target

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 class CutOff(UserError):
     """An update that had been cut off is undone."""
 
+    code = "update.interrupted"
+
 
 PLAN = declare("restore.plan")
 MOVE = declare("restore.move")
@@ -157,7 +159,8 @@ async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"A restore or an update was cut off, and what it wrote down in {file} cannot be read ({error}). What "
-                f"was there before lies in folders {paths.state}/before-restore-*."
+                f"was there before lies in folders {paths.state}/before-restore-*.",
+                code="update.interrupted",
             ) from error
         if plan.register is not None:
             return await _settle(paths, environ, plan, "An update")
@@ -192,7 +195,8 @@ def at_work(paths: Paths) -> Iterator[int]:
         except BlockingIOError:
             pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             raise UserError(
-                f"A restore or an update is at work here (process {pid or 'unknown'}). Wait until it is done."
+                f"A restore or an update is at work here (process {pid or 'unknown'}). Wait until it is done.",
+                code="update.running",
             ) from None
         with contextlib.suppress(OSError):  # on a full disk the lock alone will do
             os.ftruncate(descriptor, 0)

@@ -35,6 +35,8 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 class NotInstalled(UserError):
     """A package could not be found or installed."""
 
+    code = "update.failed"
+
 
 class VersionsUnknown(NotInstalled):
     """It is not known which versions there are."""
@@ -60,7 +62,9 @@ def ours() -> str:
     try:
         return metadata.version(PACKAGE)
     except metadata.PackageNotFoundError:
-        raise UserError("This Muster is not installed as a package; update it the way it was put here.") from None
+        raise UserError(
+            "This Muster is not installed as a package; update it the way it was put here.", code="update.not_a_package"
+        ) from None
 
 
 def checkout() -> str | None:

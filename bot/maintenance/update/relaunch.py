@@ -89,7 +89,8 @@ def _start_anew(paths: Paths, prefix: Path, orchestrator: RunningVersion) -> Non
     if not running_versions.is_detached(orchestrator.pid, paths.log):
         raise UserError(
             f"The orchestrator (process {orchestrator.pid}) runs in a terminal or under a service manager. Start it "
-            "anew there; then `muster update --relaunch` does so for the agents."
+            "anew there; then `muster update --relaunch` does so for the agents.",
+            code="update.not_relaunched",
         )
     # It was started with tokens and keys in its environment, perhaps, which are not in ours.
     environ = _environ_of(orchestrator.pid) or dict(os.environ)

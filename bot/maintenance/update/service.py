@@ -117,7 +117,8 @@ async def update(
     if sources is not None and options.place is None:
         raise UserError(
             f"This Muster runs from its sources in {sources}: `git pull` there, and then `make .venv/.installed`, "
-            "updates it. With --from, a version is installed beside it."
+            "updates it. With --from, a version is installed beside it.",
+            code="update.not_a_package",
         )
     paths.prepare()
     load(paths)
@@ -177,7 +178,8 @@ def _explained() -> Iterator[None]:
         where = f" ({error.filename})" if error.filename else ""
         way_out = "Make room on its disk." if error.errno in contents.NO_ROOM else "Check owner and mode."
         raise UserError(
-            f"Muster was not updated: {error.strerror or error}{where}. {way_out} The old version goes on."
+            f"Muster was not updated: {error.strerror or error}{where}. {way_out} The old version goes on.",
+            code="update.failed",
         ) from error
 
 
@@ -194,7 +196,10 @@ def _install(paths: Paths, candidate: UpdateCandidate, *, with_pip: bool) -> Pat
         packages.install(candidate, prefix, with_pip=with_pip)
         said = _ask(prefix, ["bot", "--version"], "", _SURVEY_LIMIT, {"MUSTER_STAY": "1"})
         if said.strip() != f"muster {candidate.version}":
-            raise UserError(f"Version {candidate.version} was installed, and calls itself {said.strip()[:80]!r}.")
+            raise UserError(
+                f"Version {candidate.version} was installed, and calls itself {said.strip()[:80]!r}.",
+                code="update.failed",
+            )
         with around(INSTALL):
             mark = prefix / versions.COMPLETE
             about = {"version": candidate.version, "at": time.time(), "sha256": candidate.digest}
@@ -230,19 +235,27 @@ def _survey(paths: Paths, prefix: Path, *, reseed: bool) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(said)
         if answer["protocol"] != PROTOCOL:
             raise UserError(
-                f"Version {prefix.name} cannot be reached from this one in one step: install one between them first."
+                f"Version {prefix.name} cannot be reached from this one in one step: install one between them first.",
+                code="update.too_far",
             )
         schema, problems, changes = str(answer["schema"]), list(answer["problems"]), list(answer["changes"])
         changes = [{key: str(each[key]) for key in ("path", "content", "verdict")} for each in changes]
     except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"Version {prefix.name} does not say what it would change ({error!r}).") from error
+        raise UserError(
+            f"Version {prefix.name} does not say what it would change ({error!r}).", code="update.failed"
+        ) from error
     if problems:
         lines = "\n".join(str(line) for line in problems)
-        raise UserError(f"Version {prefix.name} would not take the configuration as it is:\n\n{lines}")
+        raise UserError(
+            f"Version {prefix.name} would not take the configuration as it is:\n\n{lines}", code="config.invalid"
+        )
     for each in changes:
         inside = Path(each["path"]).parent in (paths.config, paths.roles, systemd.folder())
         if not inside or each["verdict"] not in ("replace", "conflict"):
-            raise UserError(f"Version {prefix.name} would change {each['path'][:200]!r}, which is not its to change.")
+            raise UserError(
+                f"Version {prefix.name} would change {each['path'][:200]!r}, which is not its to change.",
+                code="update.failed",
+            )
     record = answer.get("record")
     return {"schema": schema, "changes": changes if reseed else [], "record": record if reseed else None}
 
@@ -271,7 +284,8 @@ async def _go_over(
             await asyncio.to_thread(atomic_swap.undo, paths, plan)
             if isinstance(error, OSError):
                 raise UserError(
-                    f"Muster was not updated: {error.strerror or error}. The old version and settings are back."
+                    f"Muster was not updated: {error.strerror or error}. The old version and settings are back.",
+                    code="update.failed",
                 ) from error
             raise
         # The register has its new schema, whatever was said of it: only the new version can use it.
@@ -346,12 +360,15 @@ def _ask(
             start_new_session=True,  # Ctrl-C is for us
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"Version {prefix.name} did not answer within {limit:.0f} s.") from None
+        raise UserError(f"Version {prefix.name} did not answer within {limit:.0f} s.", code="update.failed") from None
     except OSError as error:
-        raise UserError(f"Version {prefix.name} cannot be run: {error.strerror}.") from error
+        raise UserError(f"Version {prefix.name} cannot be run: {error.strerror}.", code="update.failed") from error
     if done.returncode:
         words_ = done.stderr.decode(errors="replace").strip()[-1500:]
-        raise UserError(f"Version {prefix.name} failed. The old one goes on. Its words:\n\n{words_ or '(none)'}")
+        raise UserError(
+            f"Version {prefix.name} failed. The old one goes on. Its words:\n\n{words_ or '(none)'}",
+            code="update.failed",
+        )
     return done.stdout.decode(errors="replace")
 
 

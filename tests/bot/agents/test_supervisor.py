@@ -113,7 +113,7 @@ async def test_an_agent_that_cannot_write_down_a_revocation_is_followed_all_the_
     async def cannot(self: AgentLink, digest: str, *, by: str = "") -> bool:
         asked.append(digest)
         if len(asked) == 1:
-            raise AgentRefused("The disk is full.", code="not_writable")
+            raise AgentRefused("The disk is full.", refusal="not_writable")
         return await revoke(self, digest, by=by)
 
     monkeypatch.setattr(AgentLink, "revoke", cannot)

@@ -32,7 +32,7 @@ async def test_always_that_came_too_late_allows_nothing_later(tmp_path: Path, mo
         approval = question.split("permission `")[1].split("`")[0]
 
         async def late(self: AgentLink, **_: object) -> str:
-            raise AgentRefused("That request is over.", code="too_late")
+            raise AgentRefused("That request is over.", refusal="too_late")
 
         monkeypatch.setattr(AgentLink, "answer", late)
         await home.ask(f"!approve {approval} --always", conversation=thread)

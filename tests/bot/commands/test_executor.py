@@ -126,7 +126,7 @@ def _declare(world: World) -> None:
         """Fail."""
         match how:
             case "user":
-                raise UserError("There is no such agent.")
+                raise UserError("There is no such agent.", code="agent.unknown")
             case "usage":
                 raise UsageError("HOW is wrong.")
             case "fleet":
@@ -256,19 +256,19 @@ async def test_when_the_end_cannot_be_written_nothing_of_it_stands(world: World)
 
 
 @pytest.mark.parametrize(
-    ("how", "state", "text", "reason"),
+    ("how", "state", "text", "reason", "code"),
     [
-        ("user", "refused", "There is no such agent.", None),
-        ("usage", "refused", "HOW is wrong.\n\nUsage: `!break HOW`", "usage"),
-        ("fleet", "failed", "coder0 does not answer.", None),
-        ("reply", "failed", "Half of it failed.", None),
+        ("user", "refused", "There is no such agent.", None, "agent.unknown"),
+        ("usage", "refused", "HOW is wrong.\n\nUsage: `!break HOW`", "usage", "command.usage"),
+        ("fleet", "failed", "coder0 does not answer.", None, "agent.unreachable"),
+        ("reply", "failed", "Half of it failed.", None, "failed"),
     ],
 )
 async def test_errors_are_answered_with_their_sentence(
-    world: World, how: str, state: str, text: str, reason: str | None
+    world: World, how: str, state: str, text: str, reason: str | None, code: str
 ) -> None:
     outcome = await world.run(request("break", how=how))
-    assert (outcome.state, outcome.text, outcome.reason) == (state, text, reason)
+    assert (outcome.state, outcome.text, outcome.reason, outcome.code) == (state, text, reason, code)
     assert await world.audited() == [(ANA, "break", state)]
 
 
@@ -285,11 +285,11 @@ async def test_what_may_not_be_run_is_refused_before_it_begins(world: World) -> 
     low = await world.run(replace(request("launch", name="coder0"), permission=VIEWER))
     wrong = await world.run(request("launch", "r2", name="../x"))
     unknown = await world.run(request("lanuch", "r3"))
-    assert (low.state, low.reason) == ("refused", "permission")
+    assert (low.state, low.reason, low.code) == ("refused", "permission", "permission.denied")
     assert "permission operator; you have viewer" in low.text
-    assert (wrong.state, wrong.reason) == ("refused", "usage")
+    assert (wrong.state, wrong.reason, wrong.code) == ("refused", "usage", "command.usage")
     assert "Usage: `!launch NAME [--task TEXT]`" in wrong.text
-    assert (unknown.state, unknown.reason) == ("refused", "unknown")
+    assert (unknown.state, unknown.reason, unknown.code) == ("refused", "unknown", "command.unknown")
     assert world.done == []
     assert world.sent == [low, wrong, unknown]
     assert [outcome for _, _, outcome in await world.audited()] == ["refused"] * 3

@@ -62,7 +62,7 @@ async def test_a_host_that_is_too_old_offers_the_way_out(tmp_path: Path) -> None
     async with host(tmp_path / "s", hello={**HELLO, "protocol": 0}):
         with pytest.raises(AgentRefused, match=r"coder0 speaks version 0 .* Restart the agent") as refused:
             await AgentLink.connect(tmp_path / "s")
-        assert refused.value.code == "protocol"
+        assert refused.value.refusal == "protocol"
 
 
 @pytest.mark.parametrize("hello", [{}, {"protocol": "x"}, 5])
@@ -77,7 +77,7 @@ async def test_a_refusal_keeps_its_code_and_sentence(tmp_path: Path) -> None:
     async with host(tmp_path / "s", over), await AgentLink.connect(tmp_path / "s") as link:
         with pytest.raises(AgentRefused, match="Over") as refused:
             await link.withdraw("m")
-        assert refused.value.code == "too_late"
+        assert refused.value.refusal == "too_late"
 
 
 @pytest.mark.parametrize("answer", [b"garbage", b"[]", b'{"id": 2, "resu', b"[" * 60_000])

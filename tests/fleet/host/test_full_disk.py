@@ -44,7 +44,7 @@ async def test_no_message_is_taken_while_the_journal_cannot_be_written(agent: Ag
         limit(link.hello.pid, 0)
         with pytest.raises(AgentRefused) as refused:
             await link.send("m1", "say=never")
-        assert refused.value.code == "not_writable"
+        assert refused.value.refusal == "not_writable"
         status = await status_when(link, lambda status: not status.writable)
         assert "cannot be written" in (status.detail or "")
         limit(link.hello.pid, resource.RLIM_INFINITY)
@@ -110,7 +110,7 @@ async def taken_until_refused(link: AgentLink, taken: list[str]) -> str:
         try:
             await link.send(f"m{number}", "say=x " + "y" * 4000)
         except AgentRefused as refusal:
-            return refusal.code
+            return refusal.refusal
         taken.append(f"m{number}")
     return "never refused"
 

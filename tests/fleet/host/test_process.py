@@ -266,14 +266,14 @@ async def test_a_permission_is_asked_answered_once_and_then_too_late(agent: Agen
         assert waiting.turn is not None
         with pytest.raises(AgentRefused) as refused:
             await answer(link, "yes", digest="0" * 64)
-        assert refused.value.code == "too_late"
+        assert refused.value.refusal == "too_late"
         with pytest.raises(AgentRefused, match="offers"):
             await answer(link, "whatever")
         assert await answer(link, "yes") == "selected"
         assert await answer(link, "yes") == "selected", "whoever was not told may say it again"
         with pytest.raises(AgentRefused) as refused:
             await answer(link, "no")
-        assert refused.value.code == "too_late"
+        assert refused.value.refusal == "too_late"
         await until(link, TurnEnded)
     assert said(agent) == "[yes]"
     asked = agent.events(PermissionAsked)[0]
@@ -354,7 +354,7 @@ async def test_a_restart_declares_open_permissions_lost(agent: Agent) -> None:
         assert (lost.outcome, lost.asked_in) == ("lost", asked.position.incarnation)
         with pytest.raises(AgentRefused) as refused:
             await answer(link, "yes")
-        assert refused.value.code == "too_late"
+        assert refused.value.refusal == "too_late"
 
 
 # --- bad runtimes -------------------------------------------------------------------------------------------------

@@ -110,7 +110,10 @@ def test_sees_only_its_own_processes_and_each_carries_the_marker(ground: Ground)
         family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
         assert len(family) >= 4
         for pid in family:
-            assert f"MUSTER_AGENT={marker}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+            # In the middle of execve(2) a process shows no environment.
+            while not (shown := Path(f"/proc/{pid}/environ").read_bytes()):
+                assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+            assert f"MUSTER_AGENT={marker}".encode() in shown
             assert marker.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
     finally:
         process.kill()

@@ -184,7 +184,7 @@ async def test_a_command_runs_as_the_owner(served: Served) -> None:
     )
     assert (status, answer) == (
         200,
-        {"id": "k1", "state": "done", "text": "told coder0", "data": {"id": "k1"}, "reason": None},
+        {"id": "k1", "state": "done", "text": "told coder0", "data": {"id": "k1"}, "reason": None, "code": None},
     )
     assert served.ran == [f"cli {owner_identity()} a\nb"]
 

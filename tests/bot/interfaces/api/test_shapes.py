@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 STEP = declare("tests.shapes")
-_GATEWAY = Path(__file__).parents[4] / "docs" / "gateway.md"
+_GATEWAY = Path(__file__).parents[4] / "docs" / "reference" / "gateway.md"
 _SETTINGS = "budgets:\n  host: {tokens: 20M, window: day}\n  agents: {coder0: {share: 20%, of: main, window: 7d}}\n"
 _ACCOUNT = "main: {provider: anthropic, kind: subscription, windows: [7d], base_url: URL, credential: 'env:KEY'}"
 _ROSTER = "preset: minimal\nagents:\n  - {name: coder0, role: coder, runtime: sim, sandbox: none}\n"

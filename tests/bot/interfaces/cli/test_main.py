@@ -113,7 +113,7 @@ def declare(table: CommandTable, shell: Shell | None) -> None:
     @table.command("refuse", permission=VIEWER, help_section="x")
     async def refuse(ctx: Context[CommandServices]) -> Reply:
         """Refuse."""
-        raise UserError("There is no such agent.")
+        raise UserError("There is no such agent.", code="agent.unknown")
 
     @table.command("half", permission=VIEWER, help_section="x")
     async def half(ctx: Context[CommandServices]) -> Reply:
@@ -180,17 +180,17 @@ async def test_what_is_refused_or_failed_goes_to_standard_error(shell: Shell) ->
 async def test_programs_are_told_as_json_why_something_was_not_done(shell: Shell, tmp_path: Path) -> None:
     away = Client(tmp_path / "nowhere.sock", retry_for=0)
     for words, client, expected in (
-        (["refuse"], None, (1, "refused", None, "There is no such agent.")),
-        (["send", "coder0"], None, (2, "refused", "usage", "Missing argument 'TEXT'")),
-        (["send", "../x", "hi"], None, (2, "refused", "usage", "NAME: expected an agent's name")),
-        (["lanuch"], None, (2, "refused", "usage", 'There is no command "lanuch".')),
-        (["ps"], away, (3, "refused", "not_running", "Muster")),
+        (["refuse"], None, (1, "refused", None, "agent.unknown", "There is no such agent.")),
+        (["send", "coder0"], None, (2, "refused", "usage", "command.usage", "Missing argument 'TEXT'")),
+        (["send", "../x", "hi"], None, (2, "refused", "usage", "command.usage", "NAME: expected an agent's name")),
+        (["lanuch"], None, (2, "refused", "usage", "command.usage", 'There is no command "lanuch".')),
+        (["ps"], away, (3, "refused", "not_running", "muster.not_running", "Muster")),
     ):
         status, out, error = await shell(*words, "--json", client=client)
         told = json.loads(out)
-        assert (status, told["state"], told["reason"]) == expected[:3], words
-        assert expected[3] in told["error"]
-        assert expected[3] in error, "people read it where they always do"
+        assert (status, told["state"], told["reason"], told["code"]) == expected[:4], words
+        assert expected[4] in told["error"]
+        assert expected[4] in error, "people read it where they always do"
     status, out, _ = await shell("send", "../x", "--", "--json")
     assert (status, out) == (2, ""), "what is text is no option"
 
