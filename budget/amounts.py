@@ -43,7 +43,7 @@ def money(usd: float | None) -> str:
 
 def percent(share: float) -> str:
     """``20%``, ``2.57%``, ``41.2%``, ``5,368%``; what is less than 0.01% and not nothing, ``<0.01%``."""
-    if not isfinite(share):
+    if not isfinite(share * 10_000):
         return "more than anything"
     if 0 < share < 0.0001:
         return "<0.01%"

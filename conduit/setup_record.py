@@ -178,7 +178,7 @@ class RecordFolder:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise ProvisionError(f"{place} cannot be read: {error}. Mend it, or move it away.") from error
+            raise ProvisionError(f"{place} cannot be read: {error}. Fix it, or move it away.") from error
 
     def _write(self, kind: str, text: str) -> None:
         place = self._place(kind)

@@ -54,19 +54,19 @@ class RegisterAway(RegisterError):
 
 
 class RegisterUnusable(RegisterError):
-    """The register's file is damaged, gone, or cannot be read or written. Somebody has to mend that."""
+    """The register's file is damaged, gone, or cannot be read or written. Repair it, or restore a backup."""
 
     code = "register.unusable"
 
 
 class RegisterFenced(RegisterError):
-    """Another Muster leads with this register by now, since this one was silent for too long. Nothing was written."""
+    """Another orchestrator took over this register, because this one did not answer in time. Nothing was written."""
 
     code = "register.fenced"
 
 
 class RegisterConflict(RegisterError):
-    """The register undid a transaction in favour of another one. Nothing of it stands; done anew, it can succeed."""
+    """The register undid a transaction in favour of another one. Nothing was changed; try again."""
 
     code = "register.conflict"
 

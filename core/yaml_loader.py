@@ -385,7 +385,7 @@ class _Composer:
                     line=line,
                     column=column,
                     key=self._where(),
-                    message=f"stands here a second time; the first is in line {first}. Keep one.",
+                    message=f"is here twice; the first is in line {first}. Keep one.",
                 )
             )
         else:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @command("ps", permission=VIEWER, help_section="fleet", audited=False, effects=False)
 async def ps(ctx: Context[AgentServices], *, all: bool = False) -> Reply:
-    """The fleet: state, how it is known and how long ago, what each agent does.
+    """Show each agent's state, how it is known and since when, and what the agent does.
 
     Args:
-        all: also the agents that are stopped, and where the roster differs from what runs.
+        all: include stopped agents and differences between the roster and what runs.
     """
     from bot.agents import status_view
     from bot.spending import cutoff, spend_query
@@ -81,21 +81,21 @@ async def launch(
     task: str | None = None,
     budget: str | None = None,
 ) -> Reply:
-    """Start an agent in a thread of its own, adding it to the roster if it is new.
+    """Start an agent in its own thread, and add it to the roster if it is new.
 
-    An agent that runs already keeps its settings. A task then goes to it as a message, and the answer says so.
+    A running agent keeps its settings. It gets the task as a message, and the answer says so.
 
     Args:
-        name: how it is called: lower-case letters, digits and dashes.
-        role: what it is for, such as coder or orchestrator; `roles` lists the roles.
-        runtime: the program that is its mind: claude, codex, opencode, pi, sim or custom.
-        model: the model that the runtime is to use.
-        sandbox: bubblewrap, none (an admin's decision), or a profile of muster.yaml.
-        workspace: the folder it works in, or the repository of which it gets a clone (an admin's decision, unless
-            the roster names it).
-        task: what it begins with.
-        budget: tokens that this launch may use, such as 500k or 2M. It only lowers what would hold, unless an admin
-            asks.
+        name: the agent's name: lower-case letters, digits and dashes.
+        role: its role, such as coder or orchestrator; `roles` lists them.
+        runtime: the agent program to run: claude, codex, opencode, pi, sim or custom.
+        model: the model for the runtime.
+        sandbox: bubblewrap, none (admins only), or a profile from muster.yaml.
+        workspace: the folder it works in, or the repository that it gets a clone of (admins only, unless the roster
+            names
+            it).
+        task: its first message.
+        budget: tokens that this launch may use, such as 500k or 2M. Only admins can raise an existing limit.
     """
     from bot.agents.launch import launch_agent
     from bot.commands.agent_lock import custody
@@ -116,7 +116,7 @@ async def launch(
 
 @command("stop", permission=OPERATOR, help_section="fleet")
 async def stop(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
-    """Stop an agent when its turn ends. Its session and its queued messages are kept.
+    """Stop an agent when its turn ends. It keeps its session and its queued messages.
 
     Args:
         name: the agent.
@@ -131,9 +131,9 @@ async def stop(ctx: Context[AgentServices], name: AgentName, *, now: bool = Fals
 
 @command("restart", permission=OPERATOR, help_section="fleet")
 async def restart(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
-    """Stop an agent when its turn ends, and start it again in the same session, with what the roster says by now.
+    """Stop an agent when its turn ends, and start it again in the same session with the roster's current settings.
 
-    What its launch said itself stays as it was said.
+    Settings given to `launch` stay.
 
     Args:
         name: the agent.
@@ -148,7 +148,7 @@ async def restart(ctx: Context[AgentServices], name: AgentName, *, now: bool = F
 
 @command("freeze", permission=OPERATOR, help_section="fleet")
 async def freeze(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
-    """End an agent's process when its turn ends. Its workspace, its conversation and what waits for it are kept.
+    """End an agent's process when its turn ends, and keep its workspace, conversation and queue.
 
     Args:
         name: the agent.
@@ -163,11 +163,11 @@ async def freeze(ctx: Context[AgentServices], name: AgentName, *, now: bool = Fa
 
 @command("resume", permission=OPERATOR, help_section="fleet")
 async def resume(ctx: Context[AgentServices], name: AgentName, *, prompt: str | None = None) -> Reply:
-    """Bring a frozen agent back as it was, in its workspace and, where its runtime kept it, its conversation.
+    """Bring back a frozen agent with its workspace and, if its runtime kept it, its conversation.
 
     Args:
         name: the agent.
-        prompt: a message for it, after those that wait already.
+        prompt: a message for it, after those in its queue.
     """
     from bot.agents.freeze import resume_agent
     from bot.commands.agent_lock import custody
@@ -182,11 +182,11 @@ async def _is_known(services: AgentServices, arguments: Mapping[str, Any]) -> No
 
 @command("kill", permission=OPERATOR, help_section="fleet", confirm=True, check=_is_known)
 async def kill(ctx: Context[AgentServices], name: AgentName, *, discard: bool = False) -> Reply:
-    """Stop an agent at once, with everything it started, and give up its session.
+    """Stop an agent and all its processes at once, and give up its session.
 
     Args:
         name: the agent.
-        discard: delete its workspace as well, with whatever was not taken over or pushed from there.
+        discard: also delete its workspace, with any work that was not fetched or pushed.
     """
     from bot.agents.stop import kill_agent
     from bot.commands.agent_lock import custody
@@ -197,11 +197,11 @@ async def kill(ctx: Context[AgentServices], name: AgentName, *, discard: bool = 
 
 @command("tail", permission=VIEWER, help_section="fleet", audited=False, effects=False)
 async def tail(ctx: Context[AgentServices], name: AgentName, entries: int = 20) -> Reply:
-    """The last entries of an agent's journal.
+    """Show the last entries of an agent's journal.
 
     Args:
         name: the agent.
-        entries: how many, at most 200; otherwise 20.
+        entries: how many, at most 200. Default: 20.
     """
     from bot.agents import status_view
     from bot.text.errors import UsageError
@@ -218,7 +218,7 @@ async def tail(ctx: Context[AgentServices], name: AgentName, entries: int = 20) 
 
 @command("watch", permission=VIEWER, help_section="fleet", audited=False, effects=False)
 async def watch(ctx: Context[AgentServices], name: AgentName) -> Reply:
-    """Keep one message with the agent's state up to date, for half an hour.
+    """Keep one message with an agent's state up to date for half an hour.
 
     Args:
         name: the agent.

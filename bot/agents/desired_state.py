@@ -76,7 +76,7 @@ class Wishes:
         """
         if not is_agent_name(request.name):
             raise UserError(
-                f"{markdown.one_line(request.name)!r} is no name for an agent: allowed is {AGENT_NAME.pattern}, "
+                f"{markdown.one_line(request.name)!r} is not a valid agent name: allowed is {AGENT_NAME.pattern}, "
                 "such as coder0.",
                 code="agent.invalid_name",
             )
@@ -133,7 +133,7 @@ class Wishes:
     async def _begun(self, tx: AsyncConnection, name: str, by: str) -> None:
         """It starts again: nothing of it is to go on by itself; what it spends is counted from here, if a person wanted
         that."""
-        await auto_resume.drop(tx, name, "it was started anew")
+        await auto_resume.drop(tx, name, "it was restarted")
         if is_person(by) or await last_results.get(tx, name) is None:
             await last_results.note(tx, name, "launch", self.clock())
 

@@ -52,7 +52,7 @@ async def restart_agent(ctx: Context[AgentServices], name: str, *, now: bool) ->
     done = await ctx.commit("restart", act)
     services.agents.look_again(name)
     if not done["ours"]:
-        raise UserError(f"{name} was launched anew at this moment; nothing was changed.", code="agent.changed")
+        raise UserError(f"{name} was relaunched just now. Nothing was changed.", code="agent.changed")
     data = {"id": ctx.run_id, "state": "starting", "changed": done["changed"]}
     if silence is None:
         return Reply(f"{name} starts again{done['text']}", data)

@@ -62,8 +62,8 @@ STAGGER_S = 1.0
 LIMITS = RestartLimits()
 
 #: Why an agent fell of which no one says why.
-_GONE = "the agent host is gone, with no word of its own"
-_WITH_MACHINE = "it ended with the machine, which was started anew"
+_GONE = "the agent host exited unexpectedly"
+_WITH_MACHINE = "it ended when the machine restarted"
 #: What is said of an agent host that ended with no word of its own, by what is wanted of it.
 _END = {"stopped": "killed, with everything it had started", "frozen": "its process is gone; all that it is, is kept"}
 
@@ -417,12 +417,12 @@ def outlook(name: str, record: RestartRecord, fall: Fall, limits: RestartLimits)
     """Return what is going to happen after a fall, for the agent's thread."""
     again = command_line(f"restart {name}")
     if record.ended == restart_policy.FOR_A_PERSON:
-        return f"🛑 No other try would mend that, so {name} stays down. Once it is mended, {again} starts it."
+        return f"🛑 Another attempt would fail too, so {name} stays down. Fix the cause; then {again} starts it."
     if record.ended:
         span = markdown.span(limits.window)
         return (
             f"🛑 {name} fell {len(record.falls)} times within {span} and is not started again by itself. "
-            f"Once the cause is mended, {again} starts it."
+            f"Once the cause is fixed, {again} starts it."
         )
     if fall.with_machine:
         return "↻ It comes up again by itself."

@@ -213,7 +213,7 @@ def _apart(drift: Sequence[HealthFinding]) -> Iterator[str]:
     told = {
         "missing": f"📋 In the roster, and never started: {{}}. {command_line('launch NAME')} starts one.",
         "unrostered": f"📋 Running, and not in the roster: {{}}. {command_line('stop NAME')} stops one.",
-        "changed": f"✏️ The roster says otherwise by now: {{}}. {command_line('roster apply')} does it.",
+        "changed": f"✏️ The roster has changed: {{}}. {command_line('roster apply')} does it.",
         "stray": f"👻 Running, and unknown to the register: {{}}. {command_line('launch NAME')} takes one over.",
     }
     for kind, sentence in told.items():

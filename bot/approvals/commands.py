@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @command("approvals", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
 async def approvals(ctx: Context[ApprovalServices]) -> Reply:
-    """The permission requests that wait for an answer."""
+    """List the permission requests that wait for an answer."""
     from bot.approvals.service import listing
 
     return await listing(ctx)
@@ -23,10 +23,10 @@ async def approvals(ctx: Context[ApprovalServices]) -> Reply:
 
 @command("approve", permission=OPERATOR, help_section="approvals")
 async def approve(ctx: Context[ApprovalServices], id: ApprovalId, *, always: bool = False) -> Reply:
-    """Allow what an agent asks for.
+    """Allow a permission request.
 
     Args:
-        id: of the request, as its message shows it.
+        id: the request's id, from its message.
         always: allow exactly the same request of this agent from now on, until `grant revoke`.
     """
     from bot.approvals.service import answer_by_command
@@ -36,10 +36,10 @@ async def approve(ctx: Context[ApprovalServices], id: ApprovalId, *, always: boo
 
 @command("deny", permission=OPERATOR, help_section="approvals")
 async def deny(ctx: Context[ApprovalServices], id: ApprovalId) -> Reply:
-    """Deny what an agent asks for.
+    """Deny a permission request.
 
     Args:
-        id: of the request, as its message shows it.
+        id: the request's id, from its message.
     """
     from bot.approvals.service import answer_by_command
 
@@ -48,7 +48,7 @@ async def deny(ctx: Context[ApprovalServices], id: ApprovalId) -> Reply:
 
 @command("questions", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
 async def questions(ctx: Context[ApprovalServices]) -> Reply:
-    """What is asked about agents and their tasks, and waits for an answer."""
+    """List the questions about agents and tasks that wait for an answer."""
     from bot.approvals.questions import listing
 
     return await listing(ctx)
@@ -56,11 +56,11 @@ async def questions(ctx: Context[ApprovalServices]) -> Reply:
 
 @command("answer", permission=OPERATOR, help_section="approvals")
 async def answer(ctx: Context[ApprovalServices], id: QuestionId, word: str) -> Reply:
-    """Answer a question about an agent or a task, as its message says.
+    """Answer a question about an agent or a task.
 
     Args:
-        id: of the question; its beginning is enough.
-        word: one of the answers that it offers.
+        id: the question's id, or the beginning of it.
+        word: one of the answers in its message.
     """
     from bot.approvals.questions import answer_by_command
 
@@ -69,7 +69,7 @@ async def answer(ctx: Context[ApprovalServices], id: QuestionId, word: str) -> R
 
 @command("grants", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
 async def grants(ctx: Context[ApprovalServices]) -> Reply:
-    """What was allowed for always."""
+    """List what is always allowed."""
     from bot.approvals.service import list_grants
 
     return await list_grants(ctx)
@@ -77,10 +77,10 @@ async def grants(ctx: Context[ApprovalServices]) -> Reply:
 
 @command("grant revoke", permission=OPERATOR, help_section="approvals")
 async def grant_revoke(ctx: Context[ApprovalServices], id: GrantId) -> Reply:
-    """Take back what was allowed for always; the next such request is asked again.
+    """Revoke what is always allowed. The next such request asks again.
 
     Args:
-        id: as `grants` shows it.
+        id: the grant's id, from `grants`.
     """
     from bot.approvals.service import revoke_grant
 

@@ -181,7 +181,7 @@ def left_over(command: Command, rest: str) -> str:
     """Return what to say of words that no argument takes."""
     texts = any(not parameter.type.flag and parameter.type.label == "TEXT" for parameter in command.parameters)
     hint = " Put quotes around a text of several words." if texts else ""
-    return f'"{_clipped(rest)}" is left over.{hint}'
+    return f'Unexpected argument: "{_clipped(rest)}".{hint}'
 
 
 def _title(parameter: Parameter) -> str:

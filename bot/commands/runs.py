@@ -25,7 +25,7 @@ CONFIRM_WITHIN = 180.0
 
 
 class RunConflict(UserError):
-    """The id belongs to another wish, and its answer is not an answer to this one. Choose a new id."""
+    """This id was used for another request. Choose a new id."""
 
     code = "run.conflict"
 

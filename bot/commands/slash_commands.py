@@ -30,7 +30,7 @@ SAY = "say"
 _ITSELF = "show"
 
 #: What is answered to whoever may give no command at all.
-TURNED_AWAY = "I work for the operators of this fleet only. If you should be one, ask its admin to add you."
+TURNED_AWAY = "Only operators can command this fleet. Ask an admin to add you."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

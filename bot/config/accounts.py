@@ -120,44 +120,53 @@ class Account(Block):
     """A login or an API key with one provider of models."""
 
     provider: Literal["anthropic", "openai"]
-    credential: Reference | None = Field(default=None, description="Where the key is. Absent: the runtime's own login.")
+    credential: Reference | None = Field(
+        default=None, description="A reference to the key. Default: the runtime's own login."
+    )
     base_url: Url | None = Field(
         default=None,
-        description="Where the provider is reached, when it is not the provider's own address. A /v1 at the end may "
-        "stand there or not.",
+        description="The provider's address, if it is not the usual one, with or without /v1 at the end.",
     )
     kind: Kind = Field(
         default="api_key",
-        description="api_key: paid by use, and bounded by limit. subscription: bounded by the provider's windows.",
+        description=(
+            "api_key: billed by use, and bounded by `limit`. subscription: bounded by the provider's windows."
+        ),
     )
     passthrough: bool = Field(
         default=False,
-        description="true: the runtime's own login goes through the egress, and is not replaced. For agents without "
-        "a sandbox, on the machine of the person whose login it is.",
+        description=(
+            "true: the runtime's own login goes through the egress unchanged. Only for agents without a "
+            "sandbox, on the machine of the person whose login it is."
+        ),
     )
     server_tools: bool = Field(
         default=False,
-        description="true: agents may use tools that the provider runs. They are billed by call or by time, which no "
-        "budget counts.",
+        description=(
+            "true: agents may use tools that the provider runs. They are billed per call or by time, which "
+            "budgets do not count."
+        ),
     )
     premium: bool = Field(
         default=False,
-        description="true: agents may ask for service tiers and speeds that cost more than the list price, which is "
-        "what a budget in USD counts.",
+        description=(
+            "true: agents may request service tiers and speeds above the list price. Budgets in USD count "
+            "the list price."
+        ),
     )
     limit: Limits = Field(
-        default=(), description="Of an api_key: what may be used with it in all, like {usd: 100, window: month}."
+        default=(), description="For api_key: the most that may be used with it, such as {usd: 100, window: month}."
     )
     windows: Annotated[
         tuple[Annotated[QuotaWindow, BeforeValidator(_written, json_schema_input_type=QuotaWindow | str)], ...],
         Field(max_length=8),
     ] = Field(
         default=(),
-        description="Of a subscription: its windows, such as [5h, 7d]. Absent: those that the provider tells of.",
+        description="For subscription: its windows, such as [5h, 7d]. Default: those that the provider reports.",
     )
-    serves: ServesBlock = Field(default=_EVERYTHING, description="What it may be used for. Absent: everything.")
+    serves: ServesBlock = Field(default=_EVERYTHING, description="What it may be used for. Default: everything.")
     at_once: int | None = Field(
-        default=None, ge=1, le=1000, description="So many sessions may be on it at a time. Absent: any number."
+        default=None, ge=1, le=1000, description="The most sessions at a time. Default: no limit."
     )
 
     @model_validator(mode="after")

@@ -76,4 +76,4 @@ def _reference(url: str, given: str | None, settings: Settings) -> Reference | N
     try:
         return Reference.parse(given)
     except ValueError as error:
-        raise UserError(f"The place of a password: {error}", code="config.invalid") from None
+        raise UserError(f"Password reference: {error}", code="config.invalid") from None

@@ -53,9 +53,9 @@ _Many = Annotated[int, Field(ge=0, le=100_000)]
 class AtOnce(Block):
     """How many tasks may be under way at once. What is not named is not limited; 0 holds all."""
 
-    host: _Count | None = Field(default=None, description="All together on this machine.")
-    roles: dict[str, _Count] = Field(default={}, description="Of a role.")
-    runtimes: dict[str, _Count] = Field(default={}, description="With a runtime.")
+    host: _Count | None = Field(default=None, description="On this machine in total.")
+    roles: dict[str, _Count] = Field(default={}, description="By role.")
+    runtimes: dict[str, _Count] = Field(default={}, description="By runtime.")
 
     @field_validator("runtimes")
     @classmethod
@@ -70,8 +70,8 @@ class AtOnce(Block):
 class Queued(Block):
     """How many tasks may wait for whoever asked for them. What waits already stays when it is set lower."""
 
-    person: _Many = Field(default=1000, description="Of one person; 0: none is queued.")
-    agent: _Many = Field(default=50, description="Of one agent; 0: agents queue none.")
+    person: _Many = Field(default=1000, description="Per person; 0: people cannot queue tasks.")
+    agent: _Many = Field(default=50, description="Per agent; 0: agents cannot queue tasks.")
 
 
 class Dispatch(Block):
@@ -83,21 +83,23 @@ class Dispatch(Block):
         default=4,
         ge=0,
         le=20,
-        description="How often a task whose agent died or whose turn failed is tried again, after 30 seconds, a "
-        "minute, two, four and so on; a task can say otherwise.",
+        description=(
+            "How often a task is tried again when its agent crashes or its turn fails, after 30 seconds, "
+            "then 1, 2, 4 minutes and so on. A task can override it."
+        ),
     )
     aging: Duration = Field(
         default=12 * 3600.0,
-        description="No longer has an effect: tasks take turns by their weight, and none waits forever.",
+        description="Has no effect any more: tasks take turns by weight, and none waits forever.",
     )
-    start_agents: bool = Field(
-        default=True, description="Whether a task may start an agent of the roster that does not run."
-    )
+    start_agents: bool = Field(default=True, description="Whether a task may start a stopped agent of the roster.")
 
     unanswered: _Patience = Field(
         default=1800.0,
-        description="An agent whose task waits for a person's word gets no other for so long; 0: it does at once; "
-        "never: only once it is answered.",
+        description=(
+            "How long an agent gets no other task while one of its tasks waits for a person. 0: no time; "
+            "never: until somebody answers."
+        ),
     )
 
     @field_validator("aging")

@@ -73,23 +73,30 @@ Share = Annotated[
 class LimitBlock(Block):
     """So much, in such a time, and what happens then."""
 
-    tokens: TokenCount | None = Field(default=None, description="Weighted tokens, like 500k or 2M. Or usd, or share.")
-    usd: float | None = Field(default=None, gt=0, le=10**9, description="US dollars. Or tokens, or share.")
+    tokens: TokenCount | None = Field(
+        default=None, description="Weighted tokens, such as 500k or 2M. Instead of usd or share."
+    )
+    usd: float | None = Field(default=None, gt=0, le=10**9, description="US dollars. Instead of tokens or share.")
     share: Share | None = Field(
-        default=None, description="A share of a window of a subscription, like 20%, with of and window. Or tokens."
+        default=None,
+        description=(
+            "A share of a subscription's window, such as 20%, with `of` and `window`. Instead of tokens or usd."
+        ),
     )
-    of: str | None = Field(
-        default=None, description="Of a share: the account, of kind subscription, whose window it is a share of."
-    )
+    of: str | None = Field(default=None, description="For a share: the subscription account.")
     window: Annotated[str, WithJsonSchema({"type": "string"})] | None = Field(
         default=None,
-        description="day, week or month (UTC), or a length of time such as 5h. Absent: for good; of an agent: for its "
-        "launch. Of a share: the account's window, as its provider calls it.",
+        description=(
+            "day, week or month (UTC), or a length such as 5h. For a share: the account's window, by its "
+            "provider's name. Default: never resets; an agent's lasts for its launch."
+        ),
     )
     policy: Policy = Field(
         default="cutoff",
-        description="cutoff: nothing of the agent's leaves any more. freeze: it is stopped, and can be resumed. kill: "
-        "it is stopped, and its conversation given up.",
+        description=(
+            "cutoff: no request of the agent leaves any more. freeze: the agent stops and can be resumed. "
+            "kill: the agent stops, and its conversation is given up."
+        ),
     )
 
     @field_validator("window", mode="before")
@@ -141,16 +148,18 @@ class Budgets(Block):
 
     weights: dict[str, float] = Field(
         default={},
-        description="What one token counts against limits, by kind: input, output, cache_read (0.1 unless you say "
-        "otherwise), cache_write, reasoning (1).",
+        description=(
+            "What one token counts against limits, by kind: input, output, cache_read (default 0.1), "
+            "cache_write, reasoning (default 1)."
+        ),
     )
-    agent: Limits = Field(default=(), description="The allowance of each agent that has none of its own.")
+    agent: Limits = Field(default=(), description="The allowance of each agent without one of its own.")
     agents: dict[str, Limits] = Field(default={}, description="Allowances of agents, by name.")
     profiles: dict[str, Limits] = Field(default={}, description="Pools of the agents of a sandbox profile, by name.")
     roles: dict[str, Limits] = Field(default={}, description="Pools of the agents of a role, by name.")
     host: Limits = Field(default=(), description="The pool of everything on this machine.")
     providers: dict[str, Limits] = Field(default={}, description="Pools of providers: anthropic, openai.")
-    accounts: dict[str, Limits] = Field(default={}, description="Pools of the accounts of this file, by name.")
+    accounts: dict[str, Limits] = Field(default={}, description="Pools of accounts in this file, by name.")
 
     @field_validator("weights")
     @classmethod

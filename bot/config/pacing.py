@@ -75,29 +75,35 @@ class Pacing(Block):
         default="even",
         description="even: what remains of a window is spread over its remaining time. off: only limits hold.",
     )
-    burst: _Portion = Field(default=0.03, description="So much of a window may be used ahead of its line.")
+    burst: _Portion = Field(default=0.03, description="How much of a window may be used ahead of its line.")
     borrow: _Portion = Field(
-        default=0.5, description="Work of high urgency may borrow so much of the next day (short windows: of a fifth)."
+        default=0.5,
+        description=(
+            "How much of the next day high-urgency work may borrow. In windows under two days: of a fifth "
+            "of the window."
+        ),
     )
     overrun: _PortionOrOff = Field(
         default=1.0,
         description=(
-            "Work under way may be ahead of its pace by so much of the next day (short windows: of a fifth), before it "
-            "is held. off: as far as the limit."
+            "How much of the next day running work may be ahead before it is held. In windows under two"
+            " days: of a fifth of the window. off: up to the limit."
         ),
     )
     ladder: tuple[str, ...] = Field(
         default=(),
         max_length=20,
-        description="Where a session starts while its model has no room: models in order, then RUNTIME:MODEL.",
+        description=(
+            "Models to try, in order, when a session's own model has no room. RUNTIME:MODEL names another runtime's."
+        ),
     )
     auto_continue: bool = Field(
-        default=True, description="Agents that stopped at a limit go on when its window begins anew."
+        default=True, description="Whether agents that stopped at a limit continue when its window resets."
     )
-    stagger: Duration = Field(default=30.0, description="So long after one another.")
+    stagger: Duration = Field(default=30.0, description="The time between two agents that continue.")
     runaway: RunawayBlock | None = Field(
         default=None,
-        description="An agent that spends more than this without a visible result is paused. Absent: none is.",
+        description="Pause an agent that spends more than this without a visible result. Default: never.",
     )
 
     @field_validator("ladder")

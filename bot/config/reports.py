@@ -66,8 +66,8 @@ TimeOfDay = Annotated[
 class QuietHours(Block):
     """From when until when nothing is posted that can wait, in `timezone`."""
 
-    from_: TimeOfDay = Field(alias="from", description="When they begin, like 22:00.")
-    to: TimeOfDay = Field(description="When they end, like 07:00; before `from`, it is the next morning.")
+    from_: TimeOfDay = Field(alias="from", description="When they begin, such as 22:00.")
+    to: TimeOfDay = Field(description="When they end, such as 07:00. If that is before `from`, on the next day.")
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -79,18 +79,22 @@ class QuietHours(Block):
 class Schedules(Block):
     """When reports are posted. What a command set goes before it."""
 
-    daily: CronText | None = Field(default=None, description="When yesterday is told. Absent: never by itself.")
-    weekly: CronText | None = Field(default=None, description="When the last week is told. Absent: never by itself.")
-    fleet: CronText | None = Field(default=None, description="When it is told who is there. Absent: never by itself.")
+    daily: CronText | None = Field(
+        default=None, description="When to post the report on yesterday, as a cron line. Default: never."
+    )
+    weekly: CronText | None = Field(
+        default=None, description="When to post the report on the last week. Default: never."
+    )
+    fleet: CronText | None = Field(default=None, description="When to post the report on the agents. Default: never.")
     budget: bool = Field(
-        default=True, description="Whether it is told, at once, that 80, 90, 95 or 99 percent of a window are used."
+        default=True, description="Whether to post at once when 80, 90, 95 or 99 percent of a window are used."
     )
     quiet: QuietHours | None = Field(
-        default=None, description="When nothing is posted that can wait: it comes at their end. Absent: never."
+        default=None, description="Hours in which reports wait until the end. Default: none."
     )
     room: Annotated[str, AfterValidator(_room)] | None = Field(
         default=None,
-        description="Where it is posted: a connector's name, a colon and the room's id. Absent: the main room.",
+        description="Where to post: connector, colon, room id. Default: the main room.",
     )
 
     def cron_of(self, kind: str) -> str | None:

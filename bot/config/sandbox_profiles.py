@@ -47,35 +47,45 @@ Routes = Annotated[
 class ProfileBlock(Block):
     """A kind of sandbox: what an agent in it sees, reaches and may use."""
 
-    kind: Kind | None = Field(default=None, description="Absent: that of the profiles that it extends, or bubblewrap.")
+    kind: Kind | None = Field(default=None, description="Default: that of the profiles that it extends, or bubblewrap.")
     extends: Words = Field(
-        default=(), description="Profiles that it adds to, merged in this order; a later one, and this, go before."
+        default=(),
+        description=(
+            "Profiles that it extends, merged in this order. Later ones override earlier ones, and this one"
+            " overrides all."
+        ),
     )
     routes: Routes = Field(
         default=(),
-        description="Hosts that can be reached by TLS besides models: docs.python.org (port 443), "
-        "git.example.com:8443, *.example.org; 10.0.0.5:8080 for a private address.",
+        description=(
+            "Hosts that it can reach over TLS besides models: docs.python.org (port 443), "
+            "git.example.com:8443, *.example.org, or 10.0.0.5:8080 for a private address."
+        ),
     )
     mounts: Words = Field(
-        default=(), description="Folders that it sees besides its workspace: /data read-only, /data:rw to write."
+        default=(), description="Folders that it sees besides its workspace: /data is read-only, /data:rw is writable."
     )
-    env: dict[str, Value] = Field(default={}, description="Environment variables, besides those of the roster.")
-    memory: Size | None = Field(default=None, description="The most memory of all its processes, like 4 GB.")
+    env: dict[str, Value] = Field(default={}, description="Environment variables besides those of the roster.")
+    memory: Size | None = Field(default=None, description="The most memory of all its processes, such as 4 GB.")
     pids: int | None = Field(default=None, ge=LEAST_PIDS, le=1_000_000, description="The most processes at a time.")
-    allowance: Limits = Field(default=(), description="What each agent in it may use that has no limit of its own.")
+    allowance: Limits = Field(default=(), description="The allowance of each agent in it without one of its own.")
     pool: Limits = Field(default=(), description="What all agents in it may use together.")
     image: str | None = Field(
         default=None,
         min_length=1,
         max_length=500,
-        description="Of a container: an image on this machine, with the agents' programs and python3 in it; or host, "
-        "for this machine's own programs (podman alone).",
+        description=(
+            "For a container: a local image with python3 and the agents' programs, or host for this "
+            "machine's own programs (podman only)."
+        ),
     )
     flags: Words = Field(
         default=(),
-        description="Given to podman or docker besides Muster's own: such as leave the isolation alone, like --cpus=2.",
+        description="More arguments for podman or docker that do not weaken the isolation, such as --cpus=2.",
     )
-    engine: Engine | None = Field(default=None, description="Of a container. Absent: podman where it is there.")
+    engine: Engine | None = Field(
+        default=None, description="The container program. Default: podman if it is installed."
+    )
 
     def written(self) -> WrittenProfile:
         """Return the same for who merges it with others."""

@@ -71,14 +71,14 @@ def _register_url(value: str) -> str:
 class Approvals(Block):
     """How permission requests of agents are treated."""
 
-    timeout: Duration = Field(default=900.0, description="A request that nobody answers is denied after this long.")
+    timeout: Duration = Field(default=900.0, description="How long a permission request waits before it is denied.")
 
 
 class DeliveryBlock(Block):
     """How what is said reaches chat."""
 
     give_up_after: Duration = Field(
-        default=86_400.0, description="What could not be delivered for this long becomes a dead letter."
+        default=86_400.0, description="How long to try to deliver a message before it becomes a dead letter."
     )
 
 
@@ -86,7 +86,7 @@ class RedactionSettings(Block):
     """What is hidden in everything that leaves for chat, files or logs, besides what is known to be secret."""
 
     patterns: tuple[Pattern, ...] = Field(
-        default=(), max_length=100, description="Regular expressions; what they fit is hidden."
+        default=(), max_length=100, description="Regular expressions. What they match is masked."
     )
 
 
@@ -94,42 +94,41 @@ class AgentDefaults(Block):
     """What holds for agents whose entry in roster.yaml does not say otherwise."""
 
     runtime: Annotated[str, AfterValidator(_runtime), WithJsonSchema({"enum": _RUNTIMES})] | None = Field(
-        default=None, description="The runtime of agents that are launched without one."
+        default=None, description="The default runtime of agents."
     )
-    model: str | None = Field(default=None, description="The model, as the runtime names it.")
+    model: str | None = Field(default=None, description="The default model, by the runtime's name for it.")
     sandbox: Annotated[str, Field(pattern=f"^{PROFILE_NAME.pattern}$")] | None = Field(
         default=None,
         description=(
-            "bubblewrap, none, or one of `sandboxes`. Absent: bubblewrap. With none, an agent acts as you do and could "
-            "give Muster orders."
+            "bubblewrap, none, or one of `sandboxes`. Default: bubblewrap. With none, an agent can do "
+            "all that you can, including commands to Muster."
         ),
     )
-    workspaces: Folder | None = Field(
-        default=None, description="The folder in which each agent gets a workspace of its own."
-    )
-    initialize_timeout: Duration = Field(
-        default=60.0, description="A runtime that says nothing for so long has failed."
-    )
-    heartbeat: Duration = Field(default=10.0, description="How often a runtime is asked whether it is there.")
+    workspaces: Folder | None = Field(default=None, description="The folder for agents' workspaces.")
+    initialize_timeout: Duration = Field(default=60.0, description="How long a runtime may take to start.")
+    heartbeat: Duration = Field(default=10.0, description="How often each runtime is asked for a sign of life.")
     freshness: Duration | None = Field(
         default=None,
-        description="An agent that was not heard for so long is unknown. Absent: three heartbeats, at least 30s.",
+        description=(
+            "How long after its last sign of life an agent's state becomes unknown. Default: three "
+            "heartbeats, at least 30s."
+        ),
     )
 
     messages_per_minute: int = Field(
         default=10,
         ge=1,
         le=1000,
-        description="Two agents that write to one another more often wait until an operator lets them go on.",
+        description="How many messages a pair of agents may exchange per minute before an operator must allow more.",
     )
     messages_per_hour: int = Field(
         default=60,
         ge=1,
         le=60_000,
-        description="The same, counted over an hour: two that keep within a minute's bound for long.",
+        description="The same per hour.",
     )
     show_messages: bool = Field(
-        default=True, description="Whether the room sees a line of each message between agents."
+        default=True, description="Whether the room shows a line for each message between agents."
     )
 
     @model_validator(mode="after")
@@ -141,19 +140,19 @@ class AgentDefaults(Block):
 class WatchdogBlock(Block):
     """What is looked after while no one looks."""
 
-    every: Duration = Field(default=10.0, description="How often the fleet is looked at.")
+    every: Duration = Field(default=10.0, description="How often the watchdog checks the fleet.")
     turn_silence: Duration = Field(
         default=1800.0,
-        description="A turn in which nothing happens for so long is told, and again at doubling intervals.",
+        description="How long a turn may be silent before it is reported, and again at doubling intervals.",
     )
     cancel_after: Duration | None = Field(
-        default=None, description="A turn in which nothing happens for so long is cancelled. Absent: never."
+        default=None, description="How long a turn may be silent before it is cancelled. Default: never."
     )
     expiry_notice: Duration = Field(
-        default=120.0, description="So long before it expires, a permission request is brought back to mind."
+        default=120.0, description="How long before a permission request expires its reminder is posted."
     )
     settling: Duration = Field(
-        default=60.0, description="Where roster and reality differ, that is told once it has lasted so long."
+        default=60.0, description="How long the roster and what runs may differ before that is reported."
     )
 
 
@@ -162,13 +161,14 @@ class RegisterSettings(Block):
 
     url: Annotated[str, AfterValidator(_register_url)] | None = Field(
         default=None,
-        description="sqlite:/// and an absolute path, or postgresql://USER@HOST/DATABASE, whose schema muster is then "
-        "used. Absent: a file in the state folder.",
+        description=(
+            "sqlite:/// and an absolute path, or postgresql://USER@HOST/DATABASE, whose schema muster is "
+            "used. Default: a file in the state folder."
+        ),
     )
     password: Reference | None = Field(
         default=None,
-        description="Where the password for a PostgreSQL server is. Absent: whatever else lets Muster in, such as the "
-        "server's own socket.",
+        description="A reference to the PostgreSQL password. Default: none, for example with a local socket.",
     )
 
     @field_validator("password")
@@ -182,9 +182,9 @@ class RegisterSettings(Block):
 class Retention(Block):
     """How much is kept of what only grows. The oldest goes first; what was not told or sent yet never does."""
 
-    journals: Size = Field(default=64 * 2**20, description="Of each agent's journal, behind what was told of it.")
-    logs: Size = Field(default=logs.LIMIT, description="The log of Muster, and of each agent host, each.")
-    files: Size = Field(default=10**9, description="Files on their way to chat, and those that came from there, each.")
+    journals: Size = Field(default=64 * 2**20, description="Each agent's journal, as far as it was posted.")
+    logs: Size = Field(default=logs.LIMIT, description="Muster's log, and each agent host's log.")
+    files: Size = Field(default=10**9, description="Files to chat, and files from chat, each.")
 
 
 PermissionWord = Literal["viewer", "operator", "admin"]
@@ -194,20 +194,24 @@ class MusterFile(Block):
     """Muster's settings (muster.yaml)."""
 
     connectors: dict[str, dict[str, Any] | None] = Field(
-        default={}, description="The chat systems, by a name of your choice. Absent: this terminal."
+        default={}, description="The chat systems, by a name of your choice. Default: this terminal."
     )
     operators: dict[str, PermissionWord] = Field(
         default={},
-        description="Who may command the fleet: an identity such as matrix:@ana:example.org, or everybody with a role "
-        "(discord:role:123456789012345678), and the permission.",
+        description=(
+            "Who may command the fleet: an identity such as matrix:@ana:example.org, or everyone with a "
+            "role (discord:role:123456789012345678), and the permission."
+        ),
     )
     people: dict[str, tuple[str, ...]] = Field(
         default={},
-        description="Identities that are one person, by the name that other rooms show: they take turns as one in the "
-        "queue of tasks. What each may do stands under operators.",
+        description=(
+            "Identities that belong to one person, by the name that other rooms show. They share one place "
+            "in the task queue. Permissions are under operators."
+        ),
     )
     command_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
-        default="!", description="What commands begin with."
+        default="!", description="The prefix of commands in chat."
     )
     accounts: dict[str, Account] = Field(default={}, description="Logins and API keys with providers, by a name.")
     agents: AgentDefaults = AgentDefaults()
@@ -219,7 +223,7 @@ class MusterFile(Block):
     redaction: RedactionSettings = RedactionSettings()
     sandboxes: dict[str, ProfileBlock] = Field(
         default={},
-        description="Kinds of sandboxes, by a name of your choice, beside bubblewrap, container and none.",
+        description="Sandbox profiles by a name of your choice, besides bubblewrap, container and none.",
     )
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
     retention: Retention = Retention()
@@ -227,7 +231,7 @@ class MusterFile(Block):
     telemetry: Telemetry = Telemetry()
     watchdog: WatchdogBlock = WatchdogBlock()
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
-        default="UTC", description="The zone in which times are shown, like Europe/Vienna."
+        default="UTC", description="The time zone for times and schedules, such as Europe/Vienna."
     )
 
 

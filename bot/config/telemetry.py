@@ -35,8 +35,10 @@ class Telemetry(Block):
     """Anonymous counts for whoever you choose. `muster telemetry preview` shows exactly what would go."""
 
     # Not `on`: YAML 1.1 reads that as a key that is true.
-    enabled: bool = Field(default=False, description="true: sent once a day to `url`.")
-    url: Annotated[Url, AfterValidator(_private)] | None = Field(default=None, description="Where it is sent (https).")
+    enabled: bool = Field(default=False, description="true: send counts once a day to `url`.")
+    url: Annotated[Url, AfterValidator(_private)] | None = Field(
+        default=None, description="The https address to send to."
+    )
 
     @model_validator(mode="after")
     def _has_address(self) -> Self:

@@ -334,7 +334,7 @@ class EgressClient:
             raise UserError(f"The egress could not be told: {error}", code="egress.unreachable") from error
         if later:
             raise UserError(
-                f"{agent} was closed out again after this was asked for, and stays so. "
+                f"{agent} was cut off again in the meantime, and stays cut off. "
                 f"{command_line(f'restore {agent}')} opens it now.",
                 code="agent.cut_off",
             )

@@ -132,7 +132,7 @@ def _way_out(action: Action, profile: str | None) -> str:
         case "freeze":
             return f" {command_line(f'resume {name}')} brings it back."
         case "kill":
-            return f" {command_line(f'launch {name}')} starts it anew."
+            return f" {command_line(f'launch {name}')}starts it again."
         case "route-refused" if action.cause.endswith(_SAYS_WHERE):
             built_in = (
                 profile in BUILT_IN and f" {markdown.code(str(profile))} is built in: make one that `extends` it."

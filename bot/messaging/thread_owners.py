@@ -55,7 +55,8 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
         row = rows.get(owner.name)
         if row is None:
             raise UserError(
-                f"This was the thread of {owner.name}, and there is no agent of that name now. Nobody reads this.",
+                f"This was the thread of {owner.name}, and there is no agent of that name now. Your message was not "
+                "delivered.",
                 code="agent.unknown",
             )
         return row, None if row.thread_key == opener.key else inbound.conversation
@@ -63,7 +64,7 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
     running = [row for row in orchestrators if row.wanted == "running"]
     if not orchestrators:
         raise UserError(
-            "No agent here is the orchestrator, so nobody reads this. "
+            "No agent here is the orchestrator, so your message was not delivered. "
             f"{command_line('launch NAME --role orchestrator')} starts one; in an agent's thread, words go to that "
             f"agent. {command_line('help')} lists the commands.",
             code="agent.no_orchestrator",
@@ -80,23 +81,25 @@ def _holder(task: Task | None, task_id: str, rows: Mapping[str, AgentRow]) -> Ag
     name = f"`{task_id}`"
     if task is None:
         raise UserError(
-            f"This was the thread of task {name}, which is over and forgotten. Nobody reads this.", code="thread.over"
+            f"This was the thread of task {name}, which is over and forgotten. Your message was not delivered.",
+            code="thread.over",
         )
     if task.state == "queued":
         raise UserError(
-            f"No agent has task {name} yet, so nobody reads this. {command_line(f'task {task.id}')} says why it waits; "
-            f"write it again once one has it, or drop the task by {command_line(f'task cancel {task.id}')} and add it "
-            "anew with what you want to say.",
+            f"No agent has task {name} yet, so your message was not delivered. {command_line(f'task {task.id}')} says "
+            f"why it waits. Write again once an agent has it. Or {command_line(f'task cancel {task.id}')}, and "
+            "add it again with what you want to say.",
             code="task.unassigned",
         )
     if task.assigned is None:
         raise UserError(
-            f"Task {name} is {task.state}, and no agent ever had it, so nobody reads this.", code="task.over"
+            f"Task {name} is {task.state}, and no agent ever had it, so your message was not delivered.",
+            code="task.over",
         )
     row = rows.get(task.assigned)
     if row is None:
         raise UserError(
-            f"{task.assigned} had task {name}, and there is no agent of that name now. Nobody reads this.",
+            f"{task.assigned} had task {name}, and there is no agent of that name now. Your message was not delivered.",
             code="agent.unknown",
         )
     return row

@@ -221,9 +221,9 @@ def _of_many(findings: Sequence[HealthFinding], now: float) -> str:
                 f"📋 Running, and not in the roster: {names}. {example} stops one; written into roster.yaml, it stays."
             )
         case "changed":
-            return f"✏️ The roster says otherwise by now of {names}. {example} starts them again with it."
+            return f"✏️ The roster has changed for {names}. {example} starts them again with it."
         case "unreadable":
-            return f"✏️ The roster has a mistake in it, and nobody is started by it: {_quoted(first.cause)}."
+            return f"✏️ The roster has a mistake, so no agent can start: {_quoted(first.cause)}."
         case _:
             return f"📋 In the roster, and not running: {names}. {example} starts one."
 

@@ -18,7 +18,7 @@ _AUDIT_LINES = 200
 
 @command("help", permission=VIEWER, help_section="admin", effects=False, audited=False)
 async def help_(ctx: Context[AgentServices], name: CommandWords | None = None) -> Reply:
-    """What you can do here, or how one command is written.
+    """List your commands, or explain one.
 
     Args:
         name: the command to explain.
@@ -42,7 +42,7 @@ async def help_(ctx: Context[AgentServices], name: CommandWords | None = None) -
 
 @command("health", permission=VIEWER, help_section="admin", effects=False, audited=False)
 async def health(ctx: Context[AgentServices]) -> Reply:
-    """How Muster itself is: its connections, its register, its jobs, and how many agents are in which state."""
+    """Show Muster's own state: connections, register, jobs, disks, and how many agents are in which state."""
     from bot.monitoring import health_view
 
     report = await health_view.report(ctx.services)
@@ -51,7 +51,7 @@ async def health(ctx: Context[AgentServices]) -> Reply:
 
 @command("whoami", permission=VIEWER, help_section="admin", effects=False, audited=False)
 async def whoami(ctx: Context[AgentServices]) -> Reply:
-    """Who you are to Muster, and what you may do."""
+    """Show who you are to Muster, and your permission."""
     from bot.text.markdown import code
 
     by = "" if ctx.through is None else f", as one of {code(ctx.through)}"
@@ -63,7 +63,7 @@ async def whoami(ctx: Context[AgentServices]) -> Reply:
 
 @command("operators", permission=ADMIN, help_section="admin", effects=False)
 async def operators(ctx: Context[AgentServices]) -> Reply:
-    """Who may do what, and where that was said."""
+    """List everyone's permissions, and where each was given."""
     from bot.text.markdown import code, table
 
     found = await ctx.services.operators.every()
@@ -93,11 +93,11 @@ async def operators(ctx: Context[AgentServices]) -> Reply:
 async def operator_set(
     ctx: Context[AgentServices], identity: str, permission: Literal["none", "viewer", "operator", "admin"]
 ) -> Reply:
-    """Give somebody a permission, or take it away. This goes before what muster.yaml says.
+    """Give or take away a permission. This overrides muster.yaml.
 
     Args:
         identity: the connector and the person, such as matrix:@ana:example.org.
-        permission: what they may do from now on; none takes it away.
+        permission: the new permission; none takes it away.
     """
     from bot.config import identities
     from bot.text.errors import UserError
@@ -119,10 +119,10 @@ async def operator_set(
 
 @command("matrix devices", permission=ADMIN, help_section="admin", effects=False)
 async def matrix_devices(ctx: Context[AgentServices], *, connector: str | None = None) -> Reply:
-    """Muster's own device and those of the people in encrypted rooms, and which of them are given keys.
+    """List Muster's own device and people's devices in encrypted rooms, and which of them get keys.
 
     Args:
-        connector: only of the connector of that name.
+        connector: only this connector.
     """
     from bot.messaging import device_trust
 
@@ -131,11 +131,11 @@ async def matrix_devices(ctx: Context[AgentServices], *, connector: str | None =
 
 @command("matrix trust", permission=ADMIN, help_section="admin")
 async def matrix_trust(ctx: Context[AgentServices], device: str, *, connector: str | None = None) -> Reply:
-    """Say that a device is who it says: its fingerprint was compared.
+    """Trust a device whose fingerprint you compared.
 
     Args:
-        device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
-        connector: the connector of that name, where there are several.
+        device: its id, from `matrix devices`; PERSON/ID if several people have a device with that id.
+        connector: the connector, if there are several.
     """
     from bot.messaging import device_trust
 
@@ -144,11 +144,11 @@ async def matrix_trust(ctx: Context[AgentServices], device: str, *, connector: s
 
 @command("matrix block", permission=ADMIN, help_section="admin")
 async def matrix_block(ctx: Context[AgentServices], device: str, *, connector: str | None = None) -> Reply:
-    """Give a device no keys from now on, and take nothing that is written on it.
+    """Give a device no more keys, and ignore what is written on it.
 
     Args:
-        device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
-        connector: the connector of that name, where there are several.
+        device: its id, from `matrix devices`; PERSON/ID if several people have a device with that id.
+        connector: the connector, if there are several.
     """
     from bot.messaging import device_trust
 
@@ -157,11 +157,11 @@ async def matrix_block(ctx: Context[AgentServices], device: str, *, connector: s
 
 @command("matrix forget", permission=ADMIN, help_section="admin")
 async def matrix_forget(ctx: Context[AgentServices], device: str, *, connector: str | None = None) -> Reply:
-    """Forget what was said of a device, and its keys: the next ones that come under its name are taken for its own.
+    """Forget a device's keys. The next keys under its name become its own.
 
     Args:
-        device: its id, as `matrix devices` lists it; PERSON/ID where several people have one of that name.
-        connector: the connector of that name, where there are several.
+        device: its id, from `matrix devices`; PERSON/ID if several people have a device with that id.
+        connector: the connector, if there are several.
     """
     from bot.messaging import device_trust
 
@@ -170,10 +170,10 @@ async def matrix_forget(ctx: Context[AgentServices], device: str, *, connector: 
 
 @command("audit", permission=ADMIN, help_section="admin", effects=False)
 async def audit(ctx: Context[AgentServices], *, since: Duration | None = None) -> Reply:
-    """Who did what, from where, and what came of it: the newest 200 lines.
+    """Show who did what, from where, and the outcome: the newest 200 entries.
 
     Args:
-        since: only what happened in so long a time, such as 2h; otherwise of the last day.
+        since: how far back, such as 2h. Default: one day.
     """
     from bot.monitoring.audit_view import as_json, text
     from database.queries.operations.audit_log import since as written_since
@@ -186,7 +186,7 @@ async def audit(ctx: Context[AgentServices], *, since: Duration | None = None) -
 
 @command("telemetry preview", permission=ADMIN, help_section="admin", effects=False, audited=False)
 async def telemetry_preview(ctx: Context[AgentServices]) -> Reply:
-    """Exactly what telemetry would send now, and whether it does. It is off unless muster.yaml switches it on."""
+    """Show exactly what telemetry would send now. It is off unless muster.yaml turns it on."""
     from bot.telemetry.sender import preview
 
     return await preview(ctx.services)
@@ -194,10 +194,10 @@ async def telemetry_preview(ctx: Context[AgentServices]) -> Reply:
 
 @command("tmux open", permission=ADMIN, help_section="admin")
 async def tmux_open(ctx: Context[AgentServices], name: str | None = None) -> Reply:
-    """Make the tmux pane with the fleet's room again where it was closed, and say where it is.
+    """Open the fleet's tmux pane again if it was closed, and say where it is.
 
     Args:
-        name: the connector, as muster.yaml calls it, where there are several.
+        name: the connector, if there are several.
     """
     from bot.text.errors import UserError
     from bot.text.markdown import code, one_line

@@ -183,7 +183,7 @@ class Continuing:
         at = each.resume_at
         if at is None:
             if _is_for_good(snapshot, each.scope):
-                await self._drop(each, "the limit has no window that begins anew")
+                await self._drop(each, "the limit has no window that resets")
                 return
             async with self.services.store.read() as tx:
                 at = await self._resets_at(tx, row, each, snapshot)
@@ -209,7 +209,7 @@ class Continuing:
         if row is None:
             return "it is no more"
         if asked_for(row.launch_id) != asked_for(each.launch_id) or row.wanted == "stopped":
-            return "it was stopped or launched anew"
+            return "it was stopped or relaunched"
         if not self.is_on(row.name):
             return "auto_continue is off"
         if row.wanted == "frozen":

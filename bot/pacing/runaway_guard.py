@@ -55,7 +55,7 @@ SPOKEN: Final = "spoken"
 _FOLLOW_S = 3_600.0
 
 CHOICES: Final = (
-    QuestionChoice("✅", "go", "let it go on, and count anew"),
+    QuestionChoice("✅", "go", "let it go on, and count from zero"),
     QuestionChoice("❄️", "freeze", "freeze it, with its conversation"),
     QuestionChoice("⏹", "stop", "stop it"),
 )
@@ -116,7 +116,7 @@ class Breaker:
             if question.agent not in rows:
                 await self._withdraw(question, f"{question.agent} does not run any more.")
             elif _is_seen_to(question, last.get(question.agent)):
-                await self._withdraw(question, f"Somebody saw to {question.agent} otherwise.")
+                await self._withdraw(question, f"Somebody handled {question.agent} otherwise.")
                 await self._open(question.agent)
             else:
                 await self._pause(rows[question.agent], question)
@@ -231,7 +231,7 @@ class Breaker:
             return f"{question.agent} does not run any more."
         if _is_seen_to(question, await last_results.get(tx, row.name)):
             raise UserError(
-                f"Somebody saw to {row.name} since this was asked; {command_line('ps')} shows what it does.",
+                f"Somebody handled {row.name} since this was asked; {command_line('ps')} shows what it does.",
                 code="question.over",
             )
         wishes = self.services.agents.wishes
@@ -246,7 +246,7 @@ class Breaker:
                 await wishes.stop(tx, row, now=True)
                 return f"{row.name} stops."
             case _:
-                return f"{row.name} goes on; what it uses is counted anew."
+                return f"{row.name} goes on; its use is counted from zero."
 
     async def follow(self, question: Question, word: str) -> None:
         """What is done about an answer (bot.approvals.questions.AnswerFollower); done again, it changes nothing."""

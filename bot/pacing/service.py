@@ -310,7 +310,7 @@ def _of_lines(drawn: Drawn, now: float) -> list[Befell]:
             window=line.window,
             at=now,
             kind="clock_skew",
-            detail={"text": "The line that stood was drawn in what is the future now: it is drawn anew."},
+            detail={"text": "The line was drawn at a time that is in the future now, so it is redrawn."},
         )
         for line in drawn.skewed
     ]

@@ -60,6 +60,6 @@ def _reset_unknown(key: str) -> str:
     """Return why no time is told, and how to say when a window of an account resets."""
     account, _, window = key.rpartition("account:")[2].rpartition("/")
     if "account:" not in key or not account:
-        return "When it runs cannot be told, since nobody knows when that window begins anew."
+        return "Its start time is unknown, because it is unknown when that window resets."
     command = command_line(f'budget set account:{account} 100% --window {window} --reset-at "YYYY-MM-DD HH:MM"')
-    return f"When it runs cannot be told, since nobody knows when that window begins anew; {command} says it."
+    return f"Its start time is unknown, because it is unknown when that window resets. {command} sets that."

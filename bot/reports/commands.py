@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 
 @command("report", permission=OPERATOR, help_section="reports", audited=False)
 async def report(ctx: Context[ReportServices], kind: Literal["daily", "weekly", "budget", "fleet"] = "daily") -> Reply:
-    """A report, at once: what it would say if it were due now.
+    """Show a report now, as if it were due.
 
     Args:
-        kind: daily tells of yesterday, weekly of the last seven days, budget how every window stands, fleet who is
-            there.
+        kind: daily (yesterday), weekly (the last seven days), budget (every window) or fleet (every agent).
     """
     from bot.reports.commands_service import show_report
 
@@ -27,7 +26,7 @@ async def report(ctx: Context[ReportServices], kind: Literal["daily", "weekly", 
 
 @command("schedules", permission=OPERATOR, help_section="reports", audited=False, effects=False)
 async def schedules(ctx: Context[ReportServices]) -> Reply:
-    """When each kind of report is posted, who said so, and when it comes next."""
+    """Show when each report is posted, who set that, and when the next one is due."""
     from bot.reports.commands_service import show_schedules
 
     return await show_schedules(ctx)
@@ -37,12 +36,12 @@ async def schedules(ctx: Context[ReportServices]) -> Reply:
 async def schedule_set(
     ctx: Context[ReportServices], kind: Literal["daily", "weekly", "budget", "fleet"], cron: str
 ) -> Reply:
-    """Set when a kind of report is posted, in the zone of muster.yaml. It goes before what muster.yaml says.
+    """Set when a report is posted, in the timezone of muster.yaml. This overrides muster.yaml.
 
     Args:
-        kind: daily, weekly or fleet; of budget, which is told when a share of a window is passed, only `on`.
-        cron: in quotes, minute, hour, day of the month, month and day of the week: "0 9 * * mon-fri". Days of the week
-            are names, or numbers of which both 0 and 7 are Sunday.
+        kind: daily, weekly or fleet. For budget, which is posted when a share of a window is used, only `on`.
+        cron: minute, hour, day of the month, month and day of the week, in quotes: "0 9 * * mon-fri". 0 and 7 are
+            Sunday.
     """
     from bot.reports.commands_service import set_schedule
 
@@ -51,7 +50,7 @@ async def schedule_set(
 
 @command("schedule off", permission=OPERATOR, help_section="reports")
 async def schedule_off(ctx: Context[ReportServices], kind: Literal["daily", "weekly", "budget", "fleet"]) -> Reply:
-    """Post no reports of a kind by themselves any more.
+    """Stop posting a report.
 
     Args:
         kind: daily, weekly, budget or fleet.
@@ -63,7 +62,7 @@ async def schedule_off(ctx: Context[ReportServices], kind: Literal["daily", "wee
 
 @command("schedule clear", permission=OPERATOR, help_section="reports")
 async def schedule_clear(ctx: Context[ReportServices], kind: Literal["daily", "weekly", "budget", "fleet"]) -> Reply:
-    """Forget what a command set of a kind of report: what muster.yaml says of it holds again.
+    """Remove what a command set for a report. The schedule from muster.yaml applies again.
 
     Args:
         kind: daily, weekly, budget or fleet.

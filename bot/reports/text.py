@@ -77,7 +77,7 @@ def crossed(crossings: Sequence[Crossing], zone: ZoneInfo) -> str:
     for each in crossings[:ROWS]:
         window = each.window
         even = "" if window.line is None else f", line {_of(window, window.line)}"
-        ends = "" if window.resets_at is None else f". It begins anew {_reset(window, zone)}"
+        ends = "" if window.resets_at is None else f". It resets {_reset(window, zone)}"
         mark = "🔴" if each.share >= 0.95 else "🟠"
         lines.append(
             f"{mark} **{amounts.percent(each.share)}** of {markdown.code(window_name(window))} are used: "
@@ -176,7 +176,7 @@ def _by_role(facts: ReportFacts) -> Iterator[str]:
                 f"{markdown.one_line(role or 'without a role', 40)} {_of(window, amount)}"
                 for role, amount in window.by_role[:ROWS]
             ]
-            yield f"Until {markdown.code(window_name(window))} begins anew, as it goes: {', '.join(shown)}."
+            yield f"Until {markdown.code(window_name(window))} resets, at this rate: {', '.join(shown)}."
 
 
 def _mark(window: WindowFacts) -> str:
@@ -256,7 +256,7 @@ def _down(down: Down, now: float, zone: ZoneInfo) -> str:
 
 def _fleet(facts: ReportFacts) -> Iterator[str]:
     if not facts.fleet_count:
-        yield f"Nobody is in it. {command_line('launch NAME')} starts an agent."
+        yield f"The fleet has no agents. {command_line('launch NAME')} starts an agent."
         return
     counts = ", ".join(f"{count:,} {state}" for state, count in facts.fleet_states)
     yield f"{facts.fleet_count:,} agent{'' if facts.fleet_count == 1 else 's'}: {counts}."

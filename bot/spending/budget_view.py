@@ -50,7 +50,7 @@ async def show_budget(ctx: Context[PacingServices]) -> Reply:
         # What a share comes to in tokens is shown as the share that it is.
         plain = [each for each in await holding(services) if each.account is None]
         found = [_json(each.model_dump(), None, now, snapshot) for each in plain]
-        note = "\n\n⚠️ The egress does not answer, so nobody knows now how much of each is used."
+        note = "\n\n⚠️ The egress does not answer, so the current use is unknown."
     else:
         seen = [each for each in standing["limits"] if each.get("account") is None]
         found = [_json({**each, "amount": each["limit"] - each.get("lift", 0)}, each, now, snapshot) for each in seen]
@@ -247,7 +247,7 @@ def seen_words(last: LastSeen | None, unit: Unit, now: float) -> str | None:
     ago = f"{markdown.span(now - last.at)} ago"
     since = f"{amounts.tokens(last.tokens_since)} tokens went through here since"
     if last.used is None:
-        return f"it was seen {ago}, before it began anew, and {since}"
+        return f"it was seen {ago}, before it reset, and {since}"
     return f"{amounts.amount(last.used, unit)} was seen {ago}, and {since}"
 
 
@@ -353,16 +353,16 @@ def reset_words(standing: WindowState, snapshot: PaceSnapshot, zone: ZoneInfo) -
     """Return when a window resets and how that is known, in words."""
     window = standing.window
     if window.resets_at is None:
-        how = "begins anew at a time that nobody knows"
+        how = "resets at an unknown time"
         return how if window.certainty == "unknown" else "has no end"
     at = timestamps.shown(window.resets_at, zone, snapshot.now)
     if window.unit != "share":
-        return f"begins anew {at}"
+        return f"resets {at}"
     known = {
-        "provider": f"begins anew {at}, as the provider says",
-        "user": f"begins anew {at}, as an operator said",
-        "estimated": f"begins anew {at} or somewhat later, as is estimated",
-        "unknown": "begins anew at a time that nobody knows",
+        "provider": f"resets {at}, as the provider reports",
+        "user": f"resets {at}, as an operator set",
+        "estimated": f"resets {at} or somewhat later, by estimate",
+        "unknown": "resets at an unknown time",
     }
     return known[window.certainty]
 

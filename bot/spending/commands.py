@@ -23,13 +23,13 @@ async def spend(
     by: Literal["agent", "role", "task", "account", "model", "day"] = "agent",
     since: Duration | None = None,
 ) -> Reply:
-    """What was used, as the providers reported it: requests, tokens by kind, and US dollars where a price is known.
+    """Show usage as the providers reported it: requests, tokens by kind, and US dollars where a price is known.
 
-    Days are those of the timezone in muster.yaml; by task, what it was projected to use stands beside what it used.
+    Days follow the timezone in muster.yaml. By task, it also shows what each was projected to use.
 
     Args:
-        by: what is summed up by: agent, role, task, account, model or day.
-        since: what was used in so long a time, such as 2h or 7d; otherwise since midnight, by day in thirty days.
+        by: agent, role, task, account, model or day.
+        since: how far back, such as 2h or 7d. Default: since midnight; by day, thirty days.
     """
     from bot.spending.spend_query import show_spend
 
@@ -38,7 +38,7 @@ async def spend(
 
 @command("accounts", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def accounts(ctx: Context[PacingServices]) -> Reply:
-    """What the providers said last of each account's quota, and when."""
+    """Show each account's quota as its provider last reported it, and when."""
     from bot.spending.spend_query import show_accounts
 
     return await show_accounts(ctx)
@@ -46,7 +46,7 @@ async def accounts(ctx: Context[PacingServices]) -> Reply:
 
 @command("budget", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def budget(ctx: Context[PacingServices]) -> Reply:
-    """The limits that hold: how much of each is used and left, what may be used now at its pace, and what then."""
+    """Show each limit: what is used, what is left, what may be used now at its pace, and what happens at the limit."""
     from bot.spending.budget_view import show_budget
 
     return await show_budget(ctx)
@@ -63,22 +63,25 @@ async def budget_set(
     of: str | None = None,
     reset_at: str | None = None,
 ) -> Reply:
-    """Set a limit. For its scope, what is set so goes before what muster.yaml and roster.yaml say.
+    """Set a limit. For its scope it overrides muster.yaml and roster.yaml.
 
-    Set again with the same window it replaces the one before; limits of several windows hold beside each other.
+    A limit with the same window is replaced. Limits with different windows all hold.
 
     Args:
-        scope: host, account:NAME, provider:NAME, role:NAME or profile:NAME for all together; agent:NAME for one agent;
-            agent for each agent that has no limit of its own.
-        limit: tokens, such as 500k or 2M, US dollars, such as 20usd, or a share of a subscription's window, such as
+        scope: host, account:NAME, provider:NAME, role:NAME or profile:NAME for all agents together; agent:NAME for one
+            agent;
+            agent for each agent without a limit of its own.
+        limit: tokens, such as 500k or 2M; US dollars, such as 20usd; or a share of a subscription's window, such as
             20%.
-        window: day, week or month (UTC), or a length such as 5h; without one it holds for good, and an agent's for as
-            long as its launch. Of a share: the subscription's window, such as 7d.
-        policy: what happens at the limit: cutoff closes the way out, freeze stops the agent and keeps its session,
-            kill gives that up, too.
-        of: of a share: the account of whose window it is one.
-        reset_at: when the window of a subscription begins anew, where its provider does not say it: such as
-            "2026-11-25 09:00", with `budget set account:NAME 100% --window 7d`.
+        window: day, week or month (UTC), or a length such as 5h. Without one it never resets; an agent's lasts as long
+            as
+            its launch. For a share, the subscription's window, such as 7d.
+        policy: at the limit, cutoff closes the agent's egress, freeze stops it and keeps its session, kill gives its
+            session up.
+        of: the account whose window a share is of.
+        reset_at: when a subscription's window resets, if its provider does not report it, such as "2026-11-25 09:00",
+            with
+            `budget set account:NAME 100% --window 7d`.
     """
     from bot.spending.service import set_budget
 
@@ -93,11 +96,11 @@ async def _is_set(services: PacingServices, arguments: Mapping[str, Any]) -> Non
 
 @command("budget clear", permission=ADMIN, help_section="budget", confirm=True, check=_is_set)
 async def budget_clear(ctx: Context[PacingServices], scope: BudgetScope, *, window: str | None = None) -> Reply:
-    """Take back the limits that were set by command for a scope. What the files say of it holds again.
+    """Remove the limits that were set by command for a scope. Those from the files apply again.
 
     Args:
-        scope: as `budget` shows it.
-        window: only those of this window, as they were set; none for those that hold for good.
+        scope: the scope, from `budget`.
+        window: only limits with this window; none for those without one.
     """
     from bot.spending.service import clear_budget
 
@@ -114,14 +117,14 @@ async def estimate(
     model: str | None = None,
     kind: str = "task",
 ) -> Reply:
-    """What a task will likely cost, by what such tasks cost before, and how good such estimates were.
+    """Estimate what a task will cost, from similar tasks, and show how good such estimates were.
 
     Args:
         text: the task.
-        role: whose task it is; otherwise anybody's.
-        runtime: that would do it; otherwise any.
-        model: that would do it; otherwise any.
-        kind: of the task, as `task add` has it.
+        role: the role that would do it. Default: any.
+        runtime: the runtime that would do it. Default: any.
+        model: the model that would do it. Default: any.
+        kind: the task's kind, as for `task add`.
     """
     from bot.pacing.estimate import estimate
 
@@ -132,16 +135,17 @@ async def estimate(
 async def budget_authorize(
     ctx: Context[PacingServices], scope: BudgetScope, amount: str, *, for_: Duration | None = None
 ) -> Reply:
-    """Let a scope spend faster than its pace, by so much and for a time. It is used up, and ends by itself.
+    """Let a scope spend faster than its pace, up to an amount and for a time.
 
-    Critical tasks may pass the limit itself by it, and the egress lets so much more through; a provider's own window
-    nothing passes.
+    It ends when it is used up or its time is over. Critical tasks may use it beyond the limit itself, and the egress
+    lets
+    that much more through. Nothing exceeds a provider's own window.
 
     Args:
-        scope: as `pace` shows it: host, account:NAME, role:NAME, agent:NAME, ...
-        amount: tokens, such as 500k, US dollars, such as 20usd, or a share of the window, such as 10%; 0 takes back
-            what is authorized.
-        for_: how long, such as 2h; otherwise a day.
+        scope: the scope, from `pace`: host, account:NAME, role:NAME, agent:NAME, ...
+        amount: tokens, such as 500k; US dollars, such as 20usd; or a share of the window, such as 10%. 0 takes back the
+            rest.
+        for_: for how long, such as 2h. Default: a day.
     """
     from bot.spending.authorizations import authorize
 
@@ -150,7 +154,7 @@ async def budget_authorize(
 
 @command("pace", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def pace(ctx: Context[PacingServices]) -> Reply:
-    """Where each window stands against its line, and where it will likely stand at its reset."""
+    """Show each window's use against its line, and where it will likely be at its reset."""
     from bot.spending.pace_view import show_pace
 
     return await show_pace(ctx)
@@ -158,9 +162,9 @@ async def pace(ctx: Context[PacingServices]) -> Reply:
 
 @command("cutoff", permission=OPERATOR, help_section="budget")
 async def cutoff(ctx: Context[PacingServices], name: AgentName) -> Reply:
-    """Close an agent's way out: what streams ends at once, and nothing of it leaves until it is restored.
+    """Close an agent's egress. Running responses end at once, and no request leaves until `restore`.
 
-    The agent itself goes on, and can do what needs no network.
+    The agent itself keeps running, without a network.
 
     Args:
         name: the agent.
@@ -172,9 +176,9 @@ async def cutoff(ctx: Context[PacingServices], name: AgentName) -> Reply:
 
 @command("restore", permission=OPERATOR, help_section="budget")
 async def restore(ctx: Context[PacingServices], name: AgentName) -> Reply:
-    """Open the way out of an agent that was cut off.
+    """Open the egress of an agent that was cut off.
 
-    A limit that is used up goes on holding: `budget set` raises it.
+    A limit that is used up still holds; `budget set` raises it.
 
     Args:
         name: the agent.
@@ -186,10 +190,10 @@ async def restore(ctx: Context[PacingServices], name: AgentName) -> Reply:
 
 @command("estop", permission=OPERATOR, help_section="budget", confirm="clear")
 async def estop(ctx: Context[PacingServices], *, clear: bool = False) -> Reply:
-    """The emergency stop: close the way out of all agents at once, until an admin clears it. Nobody is asked first.
+    """Emergency stop: close all agents' egress at once, without asking, until an admin clears it.
 
     Args:
-        clear: end it (an admin's decision). This asks for a confirmation.
+        clear: end the emergency stop (admins only). This asks for a confirmation.
     """
     from bot.spending.cutoff import stop_everything
 

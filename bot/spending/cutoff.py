@@ -122,7 +122,7 @@ async def stop_everything(ctx: Context[PacingServices], *, clear: bool) -> Reply
             )
         if (await asyncio.to_thread(emergency_stop.pulled_at, state) or 0.0) > ctx.asked_at:
             raise UserError(
-                "The emergency stop was set again after this was asked for, and holds. "
+                "The emergency stop was set again in the meantime, and holds. "
                 f"{command_line('estop --clear')} ends it now.",
                 code="estop.set",
             )

@@ -145,7 +145,7 @@ def _unknown(found: Figures, snapshot: PaceSnapshot, limit: str) -> str:
     if found.at_least is not None:
         known = f"At least {amounts.amount(found.at_least, found.unit)} used: {seen}."
     even = "" if found.line is None else f" The line is at {amounts.amount(found.line, found.unit)}."
-    return f"{known}{even}\nHow much exactly nobody knows, so one task runs at a time."
+    return f"{known}{even}\nThe exact use is unknown, so one task runs at a time."
 
 
 def named(key: str) -> str:
@@ -169,4 +169,4 @@ def _against(found: Figures, standing: WindowState) -> str:
     if abs(found.ahead) > _EVEN * found.limit:
         off = amounts.amount(abs(found.ahead), found.unit)
         where = f"{off} ahead of the line" if found.ahead > 0 else f"{off} behind the line"
-    return f"{where} ({amounts.amount(found.line, found.unit)} by now)."
+    return f"{where} ({amounts.amount(found.line, found.unit)} now)."

@@ -84,7 +84,7 @@ async def set_budget(
     if unit == "share" and amount >= 1 and scope == f"account:{of}" and resets is None:
         raise UsageError(
             f"All of its own window bounds nothing. Write a smaller share, or with --reset-at when the window {within} "
-            "of this account begins anew. Nothing was set."
+            "of this account resets. Nothing was set."
         )
     row = BudgetRow(
         scope=scope,
@@ -103,9 +103,7 @@ async def set_budget(
     note = await _passed(services, row) + note
     set_ = held_of(row)
     zone = services.settings.timezone
-    anew = (
-        "" if resets is None else f" It begins anew at {timestamps.shown(resets, zone, now)} ({zone.key}), as you say."
-    )
+    anew = "" if resets is None else f" It resets at {timestamps.shown(resets, zone, now)} ({zone.key}), as you set."
     then = "" if set_.is_whole else f", then {policy}"
     text = f"{markdown.code(scope)}: {_written(set_)}{then}.{anew}{beside}{await _governs(services, row)}{note}"
     return Reply(text, budget_view.set_json(set_, now))
@@ -161,7 +159,7 @@ async def _reset(services: PacingServices, scope: str, unit: str, window: str, t
     """
     if unit != "share" or not scope.startswith("account:"):
         raise UsageError(
-            "--reset-at says when the window of a subscription begins anew: of account:NAME, with a share such as "
+            "--reset-at says when the window of a subscription resets: of account:NAME, with a share such as "
             "100%. Muster's own windows begin when the clock says so. Nothing was set."
         )
     now, zone = services.clock(), services.settings.timezone
@@ -169,7 +167,7 @@ async def _reset(services: PacingServices, scope: str, unit: str, window: str, t
     if at <= now:
         raise UsageError(
             f"{timestamps.shown(at, zone, now)} is in the past: it is {timestamps.shown(now, zone, now)} ({zone.key}) "
-            "now. Write when the window begins anew next. Nothing was set."
+            "now. Write when the window resets next. Nothing was set."
         )
     length = next(
         (each.length_s for each in services.settings.accounts[scope.partition(":")[2]].windows if each.name == window),

@@ -196,7 +196,7 @@ def _accounts_text(found: Sequence[QuotaRow], silent: Sequence[str], now: float)
         )
         for row in found
     ]
-    lines = [markdown.table(("account", "window", "used", "begins anew", "said"), rows)] if rows else []
+    lines = [markdown.table(("account", "window", "used", "resets", "seen"), rows)] if rows else []
     if silent:
         lines.append(f"Of {', '.join(map(markdown.one_line, silent))} nothing is known: no provider said anything yet.")
     return "\n\n".join(lines) or "There are no accounts in muster.yaml, and no provider said anything of one."

@@ -27,21 +27,21 @@ async def task_add(
     parent: TaskId | None = None,
     retries: int | None = None,
 ) -> Reply:
-    """Put a task into the queue. An agent gets it as soon as one is free and the pace of spending allows it.
+    """Queue a task. A free agent gets it as soon as the pace of spending allows.
 
-    Without --role and --agent it is for the agent in whose thread it is written, and elsewhere for the orchestrator.
+    Without --role or --agent it is for the agent whose thread it is written in, or else for the orchestrator.
 
     Args:
-        text: what is to be done.
-        role: any agent of this role.
-        agent: this agent and no other.
-        urgency: low yields to others, high may borrow from the next day, critical may pass a limit within what is
-            authorized.
-        deadline: when it must have begun: 2h, 3d, "2026-11-25 09:00". It is refused if nothing lets it begin before.
-        estimate: what it will use, such as 200k; otherwise what such tasks used before.
-        kind: a word for what it is, by which its cost is learned: task, review, fix.
-        parent: the task that it is a part of; whoever did that is preferred.
-        retries: how often it is tried again when its agent dies or its turn fails.
+        text: the task.
+        role: for any agent with this role.
+        agent: for this agent only.
+        urgency: low yields to others, high may borrow from the next day, critical may exceed a limit within an
+            authorization.
+        deadline: when it must have started: 2h, 3d, "2026-11-25 09:00". It is refused if it cannot start before.
+        estimate: what it will use, such as 200k. Default: what similar tasks used.
+        kind: what it is, such as task, review or fix. Costs are learned per kind.
+        parent: the task that it is a part of. The same agent is preferred.
+        retries: how often to try again when its agent crashes or its turn fails.
     """
     from bot.tasks.service import add
 
@@ -61,10 +61,10 @@ async def task_add(
 
 @command("tasks", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
 async def tasks(ctx: Context[TaskServices], *, all: bool = False) -> Reply:
-    """The queue: what agents have, what waits and why, and what each was projected to cost and cost.
+    """Show the queue: what agents work on, what waits and why, and each task's projected and actual cost.
 
     Args:
-        all: those of the last seven days that are over, too.
+        all: include tasks that ended in the last seven days.
     """
     from bot.tasks.service import listing
 
@@ -73,10 +73,10 @@ async def tasks(ctx: Context[TaskServices], *, all: bool = False) -> Reply:
 
 @command("task", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
 async def task(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
-    """One task, with each of its steps.
+    """Show a task with each of its steps.
 
     Args:
-        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
+        id: the task's id, or the beginning of it, from `tasks`. In a task's thread it can be left out.
     """
     from bot.tasks.service import show
 
@@ -85,10 +85,10 @@ async def task(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
 
 @command("task show", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
 async def task_show(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
-    """One task, with each of its steps.
+    """Show a task with each of its steps.
 
     Args:
-        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
+        id: the task's id, or the beginning of it, from `tasks`. In a task's thread it can be left out.
     """
     from bot.tasks.service import show
 
@@ -97,10 +97,10 @@ async def task_show(ctx: Context[TaskServices], id: TaskId | None = None) -> Rep
 
 @command("task cancel", permission=OPERATOR, help_section="tasks")
 async def task_cancel(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
-    """End a task: one that waits is dropped, and of one that runs the turn is ended.
+    """Cancel a task. If an agent works on it, its turn ends.
 
     Args:
-        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
+        id: the task's id, or the beginning of it, from `tasks`. In a task's thread it can be left out.
     """
     from bot.tasks.service import cancel
 
@@ -109,10 +109,10 @@ async def task_cancel(ctx: Context[TaskServices], id: TaskId | None = None) -> R
 
 @command("task now", permission=ADMIN, help_section="tasks")
 async def task_now(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
-    """Run at once what a limit or the pace holds: what it misses is authorized for an hour, and it goes first.
+    """Start a task now that a limit or the pace holds. What it needs is authorized for an hour.
 
     Args:
-        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
+        id: the task's id, or the beginning of it, from `tasks`. In a task's thread it can be left out.
     """
     from bot.tasks.run_now import run_now
 
@@ -121,10 +121,10 @@ async def task_now(ctx: Context[TaskServices], id: TaskId | None = None) -> Repl
 
 @command("task close", permission=OPERATOR, help_section="tasks")
 async def task_close(ctx: Context[TaskServices], id: TaskId | None = None, *, failed: bool = False) -> Reply:
-    """Say that a task is done whose agent ended its turn without saying so.
+    """Close a task whose agent ended its turn without a result.
 
     Args:
-        id: as `tasks` shows it; its beginning is enough. In a task's thread it is that one, when left out.
+        id: the task's id, or the beginning of it, from `tasks`. In a task's thread it can be left out.
         failed: it failed.
     """
     from bot.tasks.service import close

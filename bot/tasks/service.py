@@ -489,7 +489,7 @@ async def close(ctx: Context[TaskServices], wanted: str | None, *, failed: bool)
         if task.state not in state_machine.closes(task):
             how = f"{command_line(f'task cancel {task.id}')} ends it." if task.state not in ENDED else ""
             raise UserError(
-                f"Task {markdown.code(task.id)} is {task.state}, and waits for nobody's word. {how}".strip(),
+                f"Task {markdown.code(task.id)} is {task.state}, and does not wait for an answer. {how}".strip(),
                 code="task.not_waiting",
             )
         state = "failed" if failed else "done"

@@ -128,9 +128,9 @@ class TaskSteps:
             if task.state != "waiting":
                 await self._end(tx, task, "done", None)
         elif state == "finished":
-            await self._ask(tx, row, task, "Its turn ended, and it did not say what became of")
+            await self._ask(tx, row, task, "Its turn ended without a result for")
         elif state == "uncertain" and not is_turn:
-            await self._ask(tx, row, task, "It died just as it was given, so that nobody knows whether it read,")
+            await self._ask(tx, row, task, "It crashed as it was given, so it is unknown whether it read,")
         elif task.state == "waiting":
             return  # a person was asked already, as it said that it is blocked
         elif state in ("failed", "dead", "uncertain"):
@@ -229,7 +229,7 @@ class TaskSteps:
         """
         if status not in ("done", "failed", "blocked"):
             raise UserError(
-                f"The status {markdown.one_line(status, 40)!r} is none: allowed is done, failed or blocked.",
+                f"The status {markdown.one_line(status, 40)!r} is not a status: allowed is done, failed or blocked.",
                 code="task.invalid_status",
             )
         task = await self._meant(tx, row, turn, which)
@@ -269,7 +269,7 @@ class TaskSteps:
             task = next((task for task in own if (task.id, task.attempt) == carried), None)
             if task is None:
                 raise UserError(
-                    f"Task {carried[0]} is over, or yours no more; there is nothing left to say of it.",
+                    f"Task {carried[0]} is over, or no longer yours.",
                     code="task.over",
                 )
             return task
@@ -293,7 +293,9 @@ class TaskSteps:
         """
         summary = task.summary or f"{state}, says {by}"
         if not await self._end(tx, task, state, summary, only=closes(task)):
-            raise UserError(f"Task {markdown.code(task.id)} waits for nobody's word any more.", code="task.not_waiting")
+            raise UserError(
+                f"Task {markdown.code(task.id)} does not wait for an answer any more.", code="task.not_waiting"
+            )
         await self._withdraw_questions(tx, task, f"{by} said so by command.")
 
     async def answered(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:

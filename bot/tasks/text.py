@@ -234,7 +234,7 @@ _FREE = {
     "busy": ("it begins once an agent is free", "another agent for it"),
     "concurrency": ("it begins once one of them ends", "a higher `at_once`"),
     "starting": ("it begins once the agent is ready", "nothing"),
-    "nobody": ("it begins once such an agent runs", "starting one"),
+    "nobody": ("it starts when such an agent runs", "starting one"),
     "retry": ("it begins", "nothing"),
 }
 
@@ -243,7 +243,7 @@ def why_it_waits(task: Task, behind: int, now: float, zone: tzinfo) -> str:
     """Return one sentence: why a queued task waits, when it will likely begin, and what lets it begin now."""
     about = "" if task.look_at is None else f" about {timestamps.shown(task.look_at, zone, now)} ({zone})"
     if behind or task.reason is None:
-        first = f"{behind} more of its lane go first" if behind else "nobody has looked at it yet"
+        first = f"{behind} more of its lane go first" if behind else "not looked at yet"
         return f"waits: {first}; it begins after them." if behind else f"waits: {first}."
     reason = markdown.shown(task.reason).rstrip(".")
     begins, helps = _FREE.get(task.why or "", ("", ""))

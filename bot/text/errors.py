@@ -18,7 +18,7 @@ class UsageError(UserError):
 
 
 class NotPermitted(UserError):
-    """The person's permission does not reach."""
+    """Your permission does not allow this."""
 
     code = "permission.denied"
 

@@ -71,7 +71,7 @@ def _nobody_free(head: LaneHead, able: Sequence[DispatchAgent]) -> TaskWait:
         return TaskWait(task=head.id, why="busy", text=said + (f"; {held[0]}." if held else "."))
     if able:
         named = ", ".join(f"{agent.name} is {_WORDS[agent.readiness]}" for agent in able[:3])
-        return TaskWait(task=head.id, why="nobody", text=f"Nobody who could do it runs: {named}.")
+        return TaskWait(task=head.id, why="nobody", text=f"No agent that could do it runs: {named}.")
     said = f"There is no agent {head.agent}" if head.agent is not None else f"No agent has the role {head.role}"
     return TaskWait(task=head.id, why="nobody", text=f"{said}.")
 

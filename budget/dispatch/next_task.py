@@ -199,7 +199,7 @@ class _Round:
                     waits.append(self._behind(head, agent, other))
                 continue
             if agent.readiness == "startable":
-                why = f"nobody who could do it is free, and {agent.name} can"
+                why = f"no running agent is free for it, and {agent.name} can do it"
                 return StartTask(task=head.id, agent=agent.name, why=why)
             if holds is not None and holds[1] in keys and self.view.cost(head, agent) == holds[0]:
                 continue

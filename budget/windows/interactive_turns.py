@@ -115,7 +115,7 @@ def _text(standing: WindowState, why: str, by_now: float) -> str:
         return f"{name_of(window)} has too little left of {amount(window.known_limit, window.unit)}: {spent}."
     turn = "a fifth of its time" if window.is_short else "a day"
     most = amount(by_now, window.unit)
-    return f"{name_of(window)} is {turn} ahead of its pace, which allows {most} by now: {spent}."
+    return f"{name_of(window)} is {turn} ahead of its pace, which allows {most} now: {spent}."
 
 
 def _leave(held: Sequence[Waits]) -> tuple[Leave, ...]:

@@ -141,20 +141,20 @@ def _between(current: _Known, row: QuotaSample) -> tuple[EventKind | None, str]:
     emptied = emptied and row.used is not None and row.used <= max(_EMPTY, _EMPTIED * (used or 0.0))
     if reset is not None and row.reset_at is not None and abs(row.reset_at - reset) > JITTER_S:
         if row.seen_at >= reset - JITTER_S and row.reset_at > reset:
-            return "reset", "It began anew at its time."
+            return "reset", "It was reset at its time."
         if row.reset_at <= row.seen_at:
             return "contradiction", _OVER
         if fell:
-            return "early_reset", f"It began anew before its time: from {percent(used)} to {percent(row.used)}."
+            return "early_reset", f"It was reset early: from {percent(used)} to {percent(row.used)}."
         if (used or 0.0) <= _EMPTY:
             return "reset", "It begins with its first use, which is now."
         later = "later" if row.reset_at > reset else "earlier"
         by = hours(abs(row.reset_at - reset))
         return "contradiction", f"Its reset is {by} {later} than was said before, and its use did not fall."
     if reset is not None and row.reset_at is None and row.seen_at >= reset:
-        return "reset", "It began anew at its time."
+        return "reset", "It was reset at its time."
     if emptied:
-        return "early_reset", f"It began anew before its time: from {percent(used)} to {percent(row.used)}."
+        return "early_reset", f"It was reset early: from {percent(used)} to {percent(row.used)}."
     if fell:
         text = (
             f"Its use fell from {percent(used)} to {percent(row.used)} without a reset: an observation was late, or "

@@ -151,7 +151,7 @@ def check(paths: loader.Paths, text: str, block: ConnectorBlock) -> None:
             loader.load(loader.Paths(config=there, state=there, sockets=there))
         except MusterError as error:
             raise ProvisionError(
-                f"{paths.muster_yaml} would not be valid: {error}\nMend it (`muster config check`), then run the same "
+                f"{paths.muster_yaml} would not be valid: {error}\nFix it (`muster config check`), then run the same "
                 "command again."
             ) from None
 
@@ -273,7 +273,7 @@ def _read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ProvisionError(f"{path} cannot be read: {error}. Mend it, then run the same command again.") from error
+        raise ProvisionError(f"{path} cannot be read: {error}. Fix it, then run the same command again.") from error
 
 
 def _parsed(text: str, block: ConnectorBlock) -> dict[str, Any]:

@@ -42,14 +42,16 @@ class DiscordSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    token: Reference = Field(description="The bot's token, by reference.")
+    token: Reference = Field(description="A reference to the bot's token.")
     guild: Snowflake = Field(description="The id of the server.")
-    channel: Snowflake = Field(description="The id of the channel that is the fleet room; its threads belong to it.")
+    channel: Snowflake = Field(description="The id of the channel that is the fleet room. Its threads belong to it.")
     message_content: bool = Field(
         default=True,
-        description="Whether the portal grants the bot the message-content intent; without it the bot reads only "
-        "direct messages and messages that mention it.",
+        description=(
+            "Whether the bot has the message-content intent. Without it, it reads only direct messages and "
+            "messages that mention it."
+        ),
     )
     api: Annotated[str, AfterValidator(_address)] = Field(
-        default=API, description="The address of Discord's REST API, where something stands in between."
+        default=API, description="The address of Discord's REST API, if a proxy is used."
     )

@@ -85,48 +85,45 @@ class MatrixSettings(BaseModel):
         description="The address of the homeserver's client API, like https://matrix.example.org."
     )
     user: Annotated[str, AfterValidator(_user)] = Field(description="The bot's user, like @muster:example.org.")
-    access_token: Reference | None = Field(default=None, description="The bot's access token, by reference.")
+    access_token: Reference | None = Field(default=None, description="A reference to the bot's access token.")
     password: Reference | None = Field(
         default=None,
-        description="The bot's password, by reference; used once, to log in. The log-in is kept in Muster's folder.",
+        description="A reference to the bot's password. It is used once, to log in; Muster keeps the session.",
     )
     device: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9._=~-]{1,64}$", description="The device id to log in as, with a password."
     )
-    display_name: str | None = Field(default=None, max_length=100, description="How the bot is called in rooms.")
+    display_name: str | None = Field(default=None, max_length=100, description="The bot's display name.")
     rooms: tuple[Annotated[str, AfterValidator(_room)], ...] = Field(
         default=(),
         description=(
-            "The only rooms that count beside the main one, by their ids or addresses; empty: all into which an "
-            "operator invited the bot."
+            "The only rooms besides the main one, by id or address. Empty: all rooms that an operator "
+            "invited the bot to."
         ),
     )
     power_levels: PowerLevelSettings | None = Field(
         default=None,
-        description=(
-            "Power levels that give a permission, in the main room and in `rooms`. Absent: they count for nothing."
-        ),
+        description=("Power levels that give permissions, in the main room and in `rooms`. Default: none do."),
     )
     encryption: Literal["required", "allowed", "off"] = Field(
         default="off",
-        description=(
-            "Whether the bot reads and writes encrypted rooms. allowed: also those; required: only those; off: no "
-            "encrypted ones."
-        ),
+        description=("off: no encrypted rooms. allowed: encrypted rooms too. required: only encrypted rooms."),
     )
     trust: Literal["operators", "all"] = Field(
         default="operators",
         description=(
-            "Who is given the keys of what the bot writes in encrypted rooms: everybody with a permission, or all who "
-            "are in the room."
+            "Who gets the keys to the bot's messages in encrypted rooms. operators: everyone with a "
+            "permission. all: everyone in the room."
         ),
     )
     messages_per_second: float | None = Field(
         default=None,
         gt=0,
-        description="What the homeserver lets the bot say. Synapse's default is 0.2; empty: found out by being told.",
+        description=(
+            "The homeserver's rate limit for the bot. Synapse's default is 0.2. Default: learned from the homeserver."
+        ),
     )
-    burst: int = Field(default=10, ge=1, description="How many messages may go out at once before that.")
+    burst: int = Field(default=10, ge=1, description="How many messages may be sent at once before that limit applies.")
 
     def granted(self) -> dict[str, str]:
         """Return the permission that each group of people has who are in it (`Inbound.groups`)."""

@@ -50,8 +50,6 @@ class TmuxSettings(BaseModel):
         "default server.",
     )
     session: Annotated[str, AfterValidator(_name)] = Field(
-        default=SESSION, description="The session in which the pane is made; it is made, too, where there is none."
+        default=SESSION, description="The session for the pane. It is created if needed."
     )
-    window: Annotated[str, AfterValidator(_name)] = Field(
-        default=WINDOW, description="What the window with the pane is called."
-    )
+    window: Annotated[str, AfterValidator(_name)] = Field(default=WINDOW, description="The name of the pane's window.")

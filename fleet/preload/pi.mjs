@@ -13,7 +13,7 @@ export default function (pi) {
   pi.on("tool_call", async (event, ctx) => {
     const { toolName, input } = event;
     if (Object.hasOwn(READING, toolName) && within(ctx.cwd, input?.path ?? READING[toolName])) return undefined;
-    if (!ctx.hasUI) return { block: true, reason: "Nobody can be asked." };
+    if (!ctx.hasUI) return { block: true, reason: "No operator can be asked." };
     const allowed = await ctx.ui.confirm(toolName, whole(input));
     return allowed === true ? undefined : { block: true, reason: "The operator did not allow it." };
   });

@@ -26,7 +26,7 @@ class LatestRoster:
     heartbeat_s: float = 10.0
     """What holds for agents whose entry does not say otherwise; as `fleet.supervision.liveness.fresh_for` takes it."""
     freshness_s: float | None = None
-    problem: str | None = "Nobody has read the roster yet."
+    problem: str | None = "The roster was not read yet."
     """Why the file cannot be read as it is now; None: it was read."""
     _roster: Roster = field(default_factory=Roster)
     _was_read: bool = False

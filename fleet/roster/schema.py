@@ -219,13 +219,13 @@ class _Block(BaseModel):
 
 class Common(_Block):
     role: Annotated[str, AfterValidator(_role)] | None = Field(
-        default=None, description="What it is for; `muster roles` lists the roles. Absent: coder."
+        default=None, description="Its role; `muster roles` lists them. Default: coder."
     )
     runtime: Annotated[str, AfterValidator(_runtime), WithJsonSchema({"enum": list(RUNTIMES)})] | None = Field(
-        default=None, description="The program that is its mind. Absent: what muster.yaml says, or claude."
+        default=None, description="The agent program to run. Default: the one in muster.yaml, or claude."
     )
     model: Annotated[str, Field(max_length=200), AfterValidator(_word)] | None = Field(
-        default=None, description="The model, as the runtime names it. Absent: the runtime's own default."
+        default=None, description="The model, by the runtime's name for it. Default: the runtime's own."
     )
     sandbox: (
         Annotated[
@@ -237,13 +237,15 @@ class Common(_Block):
     ) = Field(
         default=None,
         description=(
-            "bubblewrap, none, or a profile of muster.yaml. Absent: bubblewrap. With none the agent acts as you do, "
-            "and could give Muster orders."
+            "bubblewrap, none, or a profile from muster.yaml. Default: bubblewrap. With none, the agent"
+            " can do all that you can, including commands to Muster."
         ),
     )
     account: Annotated[str, AfterValidator(_word)] | None = Field(
         default=None,
-        description="The account of muster.yaml that it uses. Absent: the one with most left of those that serve it.",
+        description=(
+            "The account from muster.yaml that it uses. Default: the one with the most left of those that serve it."
+        ),
     )
     budget: (
         Annotated[
@@ -252,52 +254,50 @@ class Common(_Block):
             WithJsonSchema({"type": ["integer", "string"], "pattern": f"^{_TOKENS.pattern}$"}),
         ]
         | None
-    ) = Field(default=None, description="Tokens that it may use, like 500k or 2M, in all that its launch lasts.")
+    ) = Field(default=None, description="Tokens that each launch may use, such as 500k or 2M.")
     persistent: bool | None = Field(
         default=None,
-        description="true: part of the core, and brought up by `muster up`. Absent: a worker, launched when needed.",
+        description="true: started by `muster up`. Default: a worker, launched when needed.",
     )
     skills: tuple[Annotated[str, AfterValidator(_skill)], ...] | None = Field(
-        default=None, max_length=200, description="Skills that it is given. Not in effect in this version."
+        default=None, max_length=200, description="Skills for the agent. Has no effect in this version."
     )
     prompt: Annotated[str, Field(max_length=100_000)] | None = Field(
-        default=None, description="What it is told before its first message, after its role's page."
+        default=None, description="Instructions before its first message, after its role's page."
     )
     host: Annotated[str, AfterValidator(_host)] | None = Field(
         default=None,
-        description="The machine that it runs on. Another machine than this one is refused in this version.",
+        description="The machine that it runs on. This version refuses any other machine.",
     )
     ssh: Annotated[str, AfterValidator(_ssh)] | None = Field(
-        default=None, description="How another machine is reached, like ana@build1. Refused in this version."
+        default=None, description="The SSH address of another machine, such as ana@build1. This version refuses it."
     )
     hosting: Literal["process", "tmux", "systemd"] | None = Field(
         default=None,
         description=(
-            "Where it runs: as a process of its own, in a tmux session that `muster attach` shows, or as a systemd "
-            "user unit, which comes back after a boot by itself. Absent: process."
+            "Where it runs: as a process, in a tmux session that `muster attach` shows, or as a systemd"
+            " user unit that starts at boot. Default: process."
         ),
     )
     tmux_socket: Annotated[str, AfterValidator(_socket)] | None = Field(
-        default=None, description="With hosting: tmux, the tmux server of its session. Absent: tmux's default one."
+        default=None, description="With hosting: tmux, the tmux server. Default: tmux's own default."
     )
     room: Annotated[str, AfterValidator(_room)] | None = Field(
         default=None,
         description=(
-            "Where its thread stands unless it is launched from another room: a connector's name, a colon and the "
-            "room, like matrix:!abc:example.org. Absent: the main room."
+            "The room for its thread, unless it is launched from another one: connector, colon, room, "
+            "such as matrix:!abc:example.org. Default: the main room."
         ),
     )
     heartbeat: Duration | None = Field(
-        default=None, description="How often its runtime is asked whether it is there. Absent: what muster.yaml says."
+        default=None, description="How often its runtime is asked for a sign of life. Default: from muster.yaml."
     )
     freshness: Duration | None = Field(
-        default=None, description="When nothing was heard of it for so long, it is unknown."
+        default=None, description="How long after its last sign of life its state becomes unknown."
     )
     clone: bool | None = Field(
         default=None,
-        description=(
-            "Where its workspace is a git repository: false lets it work right there. Absent: in a clone of its own."
-        ),
+        description=("false: work in the git repository itself. Default: work in a clone of it."),
     )
     context: (
         Annotated[
@@ -309,20 +309,20 @@ class Common(_Block):
     ) = Field(
         default=None,
         description=(
-            "Tokens of its conversation that its model is given; at about so many the runtime compacts it. Like 200k. "
-            "Absent: 200k with claude, and what the others do by themselves."
+            "Size of its conversation, in tokens, at which the runtime compacts it, such as 200k. "
+            "Default: 200k with claude, and the runtime's own with others."
         ),
     )
     auto_continue: bool | None = Field(
         default=None,
         description=(
-            "Whether it goes on by itself when the limit is over at which it stopped. Absent: what `pacing` of "
-            "muster.yaml says, or true."
+            "Whether it continues by itself when a limit that stopped it resets. Default: `pacing` in "
+            "muster.yaml, or true."
         ),
     )
     env: dict[str, Value] = Field(
         default_factory=dict,
-        description="All that it gets of the environment; secrets as env:NAME, file:PATH or keyring:NAME.",
+        description="Its environment variables; secrets as env:NAME, file:PATH or keyring:NAME.",
     )
 
 
@@ -338,26 +338,26 @@ class AgentEntry(Common):
         json_schema_extra={"pattern": "^[a-z][a-z0-9-]{0,39}$"},
     )
     alias: Annotated[str, Field(max_length=LONGEST_ALIAS), AfterValidator(_alias)] | None = Field(
-        default=None, description="What chat shows beside the name. Commands take the name alone."
+        default=None, description="A name that chat shows beside its own. Commands take only the name."
     )
     workspace: Folder | None = Field(
-        default=None, description="The folder that it works in. Absent: one of its own in Muster's state."
+        default=None, description="The folder that it works in. Default: one of its own in Muster's state."
     )
     command: Annotated[tuple[str, ...], AfterValidator(_command)] | None = Field(
-        default=None, description="The command line of an ACP agent; with the runtime custom alone."
+        default=None, description="The command line of an ACP agent, for the runtime custom only."
     )
 
 
 class RosterFile(_Block):
     """The fleet (roster.yaml)."""
 
-    version: Literal[1] = Field(default=1, description="Of this file's format.")
+    version: Literal[1] = Field(default=1, description="The version of this file's format.")
     preset: Preset | None = Field(
         default=None,
-        description="What the roster was made from. A minimal one needs neither an orchestrator nor an enhancer.",
+        description="The preset that the roster was made from. A minimal one needs no orchestrator and no enhancer.",
     )
     workspace_roots: tuple[Folder, ...] = Field(
-        default=(), max_length=100, description="Folders outside your home in which agents may have their workspaces."
+        default=(), max_length=100, description="Folders outside your home that may hold agents' workspaces."
     )
     defaults: RosterDefaults = RosterDefaults()
     agents: tuple[AgentEntry, ...] = ()

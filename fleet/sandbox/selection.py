@@ -146,7 +146,7 @@ def choose(
         if found.works:
             return profile
         raise FleetError(
-            f"There is no container for this agent (sandbox profile {profile.name}): {found.reason} Mend that, or give "
+            f"There is no container for this agent (sandbox profile {profile.name}): {found.reason} Fix that, or give "
             "it another sandbox.",
             code="sandbox.unavailable",
         )
@@ -154,7 +154,7 @@ def choose(
     if found.works:
         return profile
     raise FleetError(
-        f"There is no sandbox for this agent: {found.reason} Mend that, or set `sandbox: none`, which lets the agent "
+        f"There is no sandbox for this agent: {found.reason} Fix that, or set `sandbox: none`, which lets the agent "
         "act as you do: it can read your files and give Muster orders.",
         code="sandbox.unavailable",
     )

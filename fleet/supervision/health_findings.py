@@ -102,7 +102,7 @@ class HealthThresholds:
     cancel_after: float | None = None
     """A turn in which nothing happens for so long is cancelled; None: never."""
     expiry_notice: float = 120.0
-    """So long before it expires, a permission request is brought back to mind."""
+    "How long before a permission request expires its reminder is posted."
     settling: float = 60.0
     """What may be a passing state is a finding only when it has lasted for so long."""
 

@@ -409,7 +409,7 @@ class Clone:
 
     def _check_no_link(self) -> None:
         if self.place.is_symlink():
-            raise FleetError(f"The workspace {self.place} is a link. Look at who made it.", code="workspace.forbidden")
+            raise FleetError(f"The workspace {self.place} is a link. Find out who made it.", code="workspace.forbidden")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -46,7 +46,7 @@ def show(repository: Repository, origin: Path) -> None:
         text = untrusted_files.content(repository.common / name, _LARGEST + 1)
         if text is not None and len(text) > _LARGEST:
             raise FleetError(
-                f"{repository.common / name} is longer than anybody's branches: look at who wrote it.",
+                f"{repository.common / name} is too long for a list of branches. Find out who wrote it.",
                 code="repository.unusable",
             )
         if text is None:

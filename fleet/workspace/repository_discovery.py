@@ -69,7 +69,7 @@ class Repository:
         text = _first_line(self.git_dir / "HEAD")
         if not _HEAD.fullmatch(text):
             raise FleetError(
-                f"The HEAD of the repository {self.folder} names no branch and no commit. Mend it with git.",
+                f"The HEAD of the repository {self.folder} names no branch and no commit. Repair it with git.",
                 code="repository.unusable",
             )
         return text

@@ -180,7 +180,7 @@ def _check_no_link(named: Path) -> None:
     if named.resolve() != named:
         raise FleetError(
             f"The workspace {named} is a link to {named.resolve()} by now, so the agent was not started. "
-            "Look at who made it.",
+            "Find out who made it.",
             code="workspace.forbidden",
         )
 

@@ -153,7 +153,7 @@ async def test_a_turn_that_was_cut_is_a_dead_letter_until_somebody_sends_it_agai
     pid = host_lock.holder(day.paths.agent_folder("mortal"))
     assert pid
     os.kill(pid, signal.SIGKILL)
-    await day.ana.heard("the agent host is gone", after=said)
+    await day.ana.heard("the agent host exited unexpectedly", after=said)
     await day.ana.marked(said, "❌")
     day.models.release(token)
     await day.ana.heard("going on with its conversation", after=said)

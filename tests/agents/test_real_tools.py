@@ -26,7 +26,7 @@ pytestmark = [
 
 REPORT = Tool(
     name="report",
-    description="Put a line for people into your own thread of the chat.",
+    description="Post a line for people in your own chat thread.",
     input_schema={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
     queued=True,
 )

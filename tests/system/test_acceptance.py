@@ -84,11 +84,13 @@ async def test_a_stranger_gets_one_line_and_the_bot_comes_only_where_an_operator
         await home.ana.invite(home.room, stan.user_id)
         await stan.join(home.room)
         tried = [await stan.say(home.room, words) for words in ("!ps", "!launch evil", "hello")]
-        assert "operators of this fleet only" in body(await home.heard_words("operators of this fleet only"))
+        assert "Only operators can command this fleet" in body(
+            await home.heard_words("Only operators can command this fleet")
+        )
         audit = await home.ask("!audit")
         assert "evil" in audit
         assert "No agent runs" in await home.ask("!ps --all")
-        told = [m for m in await home.ana.messages(home.room, home.bot.user_id) if "operators of this" in body(m)]
+        told = [m for m in await home.ana.messages(home.room, home.bot.user_id) if "Only operators can" in body(m)]
         assert len(told) == 1
         assert not [e for e in await home.ana.events(home.room) if replies_to(e) in tried[1:]]
         assert await stan.membership(den, home.bot.user_id) == "invite"

@@ -246,7 +246,7 @@ class Story:
                 note = "❓ The agent died just as this message went to it; whether it was read is not known."
                 state = "uncertain"
             case "cut":
-                note = "⚠️ The agent died in the middle of this turn; what it had said stands here."
+                note = "⚠️ The agent crashed during this turn. Its partial answer is above."
                 state = "failed"
             case "error":
                 note = f"{TURN_FAILED}{detail or ' no reason was given.'}"

@@ -18,11 +18,11 @@ _TURN_OVER_S = 3
 
 @command("send", permission=OPERATOR, help_section="talking")
 async def send(ctx: Context[AgentServices], name: AgentName, text: Rest) -> Reply:
-    """Put a message into an agent's queue. It waits for the end of the running turn.
+    """Queue a message for an agent. The agent gets it when the running turn ends.
 
     Args:
         name: the agent.
-        text: what to say to it.
+        text: the message.
     """
     from bot.agents.messages.outgoing import post
 
@@ -31,11 +31,11 @@ async def send(ctx: Context[AgentServices], name: AgentName, text: Rest) -> Repl
 
 @command("steer", permission=OPERATOR, help_section="talking")
 async def steer(ctx: Context[AgentServices], name: AgentName, text: Rest) -> Reply:
-    """Interrupt an agent: its running turn is cancelled, and this message goes first.
+    """Cancel an agent's running turn, and send it this message first.
 
     Args:
         name: the agent.
-        text: what to say to it.
+        text: the message.
     """
     from bot.agents.messages.outgoing import post
 
@@ -44,7 +44,7 @@ async def steer(ctx: Context[AgentServices], name: AgentName, text: Rest) -> Rep
 
 @command("cancel", permission=OPERATOR, help_section="talking")
 async def cancel(ctx: Context[AgentServices], name: AgentName) -> Reply:
-    """Cancel an agent's running turn. What waits in its queue comes next.
+    """Cancel an agent's running turn. The next message in its queue follows.
 
     Args:
         name: the agent.
@@ -72,7 +72,7 @@ async def cancel(ctx: Context[AgentServices], name: AgentName) -> Reply:
 
 @command("dead-letters", permission=OPERATOR, help_section="talking", audited=False, effects=False)
 async def dead_letters(ctx: Context[AgentServices]) -> Reply:
-    """What could not be delivered, or may not have been, in either direction."""
+    """List messages that were not delivered, or may not have been, in either direction."""
     from bot.agents.messages.outgoing import stranded
 
     return await stranded(ctx)
@@ -80,10 +80,10 @@ async def dead_letters(ctx: Context[AgentServices]) -> Reply:
 
 @command("retry", permission=OPERATOR, help_section="talking")
 async def retry(ctx: Context[AgentServices], id: LetterId) -> Reply:
-    """Send again what could not be delivered, or what a crash left uncertain.
+    """Send a message again that was not delivered, or that a crash left uncertain.
 
     Args:
-        id: as `dead-letters` shows it; its beginning is enough.
+        id: its id, or the beginning of it, from `dead-letters`.
     """
     from bot.agents.messages.outgoing import send_again
 

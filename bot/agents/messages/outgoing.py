@@ -226,4 +226,4 @@ async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage | str:
             code="message.ambiguous",
         )
     listed = f"{command_line('dead-letters')} lists what did"
-    raise UserError(f"Nothing that failed is called {markdown.one_line(wanted)!r}; {listed}.", code="message.unknown")
+    raise UserError(f"Unknown failed message {markdown.one_line(wanted)!r}; {listed}.", code="message.unknown")

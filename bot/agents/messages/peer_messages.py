@@ -195,7 +195,9 @@ class Peers:
             known = there_are(names) if names else "There are no others"
             raise UserError(f"No agent is called {markdown.one_line(to, 60)!r}. {known}.", code="agent.unknown")
         if row.name == sender.name:
-            raise UserError("That is you. Write to another agent, or report to people.", code="agent.itself")
+            raise UserError(
+                "You cannot write to yourself. Write to another agent, or report to people.", code="agent.itself"
+            )
         return row
 
     async def _show(self, tx: AsyncConnection, row: AgentRow, message: peer_messages.PeerMessage) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @command("roster", permission=VIEWER, help_section="fleet", audited=False, effects=False)
 async def roster(ctx: Context[AgentServices]) -> Reply:
-    """The roster: who is in it, what is wrong with it, and what of it is not applied yet."""
+    """Show the roster, mistakes in it, and changes that are not applied yet."""
     from bot.agents.roster.service import look
 
     return await look(ctx)
@@ -26,12 +26,12 @@ async def roster(ctx: Context[AgentServices]) -> Reply:
 
 @command("roster apply", permission=OPERATOR, help_section="fleet")
 async def roster_apply(ctx: Context[AgentServices]) -> Reply:
-    """Do what roster.yaml and muster.yaml say by now, and say what that was.
+    """Apply changes from roster.yaml and muster.yaml, and list them.
 
-    Of muster.yaml, accounts, budgets, sandbox profiles and schedules are taken up at once; the rest waits for a restart
-    of Muster.
-    Agents whose settings changed start again at the end of their turn, in their session. Those that are no longer in
-    the roster stop. Persistent ones that never ran are launched. Agents that somebody stopped stay stopped.
+    From muster.yaml, accounts, budgets, sandbox profiles and schedules apply at once; the rest applies when Muster
+    restarts.
+    Agents whose settings changed restart when their turn ends, in their session. Agents that left the roster stop.
+    Persistent agents that never ran start. Agents that somebody stopped stay stopped.
     """
     from bot.agents.roster.service import apply
 
@@ -40,10 +40,10 @@ async def roster_apply(ctx: Context[AgentServices]) -> Reply:
 
 @command("roles", permission=VIEWER, help_section="fleet", audited=False, effects=False)
 async def roles(ctx: Context[AgentServices], name: RoleWords | None = None) -> Reply:
-    """What agents can be for: each role's mandate, or all of one role's page.
+    """List the roles with their mandates, or show one role's page.
 
     Args:
-        name: the role to show whole.
+        name: the role to show.
     """
     from bot.agents.roster.service import show_roles
 
@@ -67,23 +67,23 @@ async def add(
     persistent: bool = False,
     instead_of: AgentName | None = None,
 ) -> Reply:
-    """Write an agent into the roster without starting it.
+    """Add an agent to the roster without starting it.
 
-    Everything else in roster.yaml stays as it is. What is not said here comes from the roster's defaults.
+    The rest of roster.yaml stays as it is. Settings that are not given come from the roster's defaults.
 
     Args:
-        name: how it is called: lower-case letters, digits and dashes.
-        role: what it is for; `roles` lists the roles.
-        runtime: the program that is its mind: claude, codex, opencode, pi or sim.
-        model: the model that the runtime is to use.
-        sandbox: bubblewrap, none (an admin's decision), or a profile of muster.yaml.
-        workspace: the folder it works in (an admin's decision).
-        account: the account of muster.yaml that it uses.
-        alias: what chat shows beside the name.
-        prompt: what it is told before its first message.
-        hosting: where it runs: process, tmux (`attach NAME` in a shell looks in) or systemd (it survives a reboot).
-        persistent: have it brought up whenever Muster starts.
-        instead_of: an agent whose place it takes; that one stops, and leaves the roster.
+        name: the agent's name: lower-case letters, digits and dashes.
+        role: its role; `roles` lists them.
+        runtime: the agent program to run: claude, codex, opencode, pi or sim.
+        model: the model for the runtime.
+        sandbox: bubblewrap, none (admins only), or a profile from muster.yaml.
+        workspace: the folder it works in (admins only).
+        account: the account from muster.yaml that it uses.
+        alias: the name that chat shows beside its own.
+        prompt: instructions that come before its first message.
+        hosting: where it runs: process, tmux (`attach NAME` in a shell shows it) or systemd (it survives a reboot).
+        persistent: start it whenever Muster starts.
+        instead_of: the agent that it replaces, which stops and leaves the roster.
     """
     from bot.agents.roster.service import add_agent
 
@@ -110,9 +110,9 @@ async def _can_go(services: AgentServices, arguments: Mapping[str, Any]) -> None
 
 @command("remove", permission=OPERATOR, help_section="fleet", confirm=True, check=_can_go)
 async def remove(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
-    """Take an agent out of the roster and stop it when its turn ends. Its workspace and its session stay.
+    """Remove an agent from the roster, and stop it when its turn ends. Its workspace and its session stay.
 
-    The only orchestrator cannot be removed, nor the only enhancer, unless the roster is a minimal one.
+    The only orchestrator and the only enhancer cannot be removed, unless the roster is minimal.
 
     Args:
         name: the agent.

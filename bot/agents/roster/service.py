@@ -56,7 +56,7 @@ async def usable(services: AgentServices) -> Roster:
     found = await checked(services)
     if (said := roster_view.problems(found)) or found.roster is None:
         raise UserError(
-            "The roster is not applied before this is mended:\n" + "\n".join(f"- {line}" for line in said),
+            "The roster is not applied until this is fixed:\n" + "\n".join(f"- {line}" for line in said),
             code="roster.invalid",
         )
     return found.roster

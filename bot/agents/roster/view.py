@@ -45,7 +45,7 @@ def text(
 ) -> str:
     """Return what `roster` says; of a `fleet` that is None the file could not be read."""
     if fleet is None:
-        head = "**The roster** cannot be read. What runs goes on as it is; nobody starts by it before this is mended:"
+        head = "**The roster** cannot be read. Running agents continue, and none can start until this is fixed:"
         return f"{head}\n{_listed(wrong)}"
     parts = [_headline(fleet)]
     if fleet.agents:

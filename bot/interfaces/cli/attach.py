@@ -29,7 +29,7 @@ def attach(paths: Paths, name: str, environ: Mapping[str, str], *, control: bool
     words = line(paths, name, control=control)
     if not sys.stdin.isatty() or not sys.stdout.isatty():
         raise UserError(
-            f"A look into a session needs a terminal. `muster tail {name}` prints what {name} did.",
+            f"Watching a session needs a terminal. `muster tail {name}` prints what {name} did.",
             code="terminal.missing",
         )
     # Inside another session: shown in it, since whoever typed this is there.

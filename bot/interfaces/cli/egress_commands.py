@@ -29,9 +29,11 @@ def _paths() -> Paths:
 @click.command()
 @click.option("--detach", is_flag=True, help="Run in the background and return once it listens.")
 def egress(detach: bool) -> int:
-    """Run this host's egress here, the only way out of agents' sandboxes. Muster starts it by itself when it is needed.
+    """Run this machine's egress in the foreground. Muster starts it by itself when needed.
 
-    It serves those agents that it knows, with the limits that it was told last, whether Muster runs or not.
+    The egress is the only way out of agents' sandboxes. It serves the agents and limits that it was told last, whether
+    Muster
+    runs or not.
     """
     import asyncio
 
@@ -75,7 +77,7 @@ def egress(detach: bool) -> int:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print it for programs.")
 def egress_status(as_json: bool) -> int:
-    """Say whether the egress runs, whom it serves and what is under way. 1: it does not run, or can let nothing out."""
+    """Show whether the egress runs, whom it serves and its open requests. Exit status 1: it is down, or blocked."""
     import asyncio
     import json
 
@@ -127,7 +129,7 @@ def egress_status(as_json: bool) -> int:
 
 @click.command()
 def egress_stop() -> int:
-    """End the egress. Agents in sandboxes reach nothing until it runs again, which Muster sees to when it runs."""
+    """Stop the egress. Sandboxed agents reach nothing until it runs again; Muster starts it if Muster runs."""
     import asyncio
 
     from bot.egress_client import process
@@ -140,7 +142,7 @@ def egress_stop() -> int:
 @click.command()
 @click.argument("name", metavar="NAME")
 def egress_cutoff(name: str) -> int:
-    """Close an agent's way out at the egress itself, whether Muster and its register are there or not."""
+    """Close an agent's egress directly, without Muster or its register."""
     click.echo(close_directly(_paths(), name))
     return 0
 
@@ -148,7 +150,7 @@ def egress_cutoff(name: str) -> int:
 @click.command()
 @click.argument("name", metavar="NAME")
 def egress_restore(name: str) -> int:
-    """Open the way out of an agent that was cut off, at the egress itself."""
+    """Open the egress of an agent that was cut off, without Muster or its register."""
     click.echo(open_directly(_paths(), name))
     return 0
 
@@ -239,7 +241,7 @@ def _known(name: str, served: Sequence[str]) -> None:
 @click.option("--clear", is_flag=True, help="End the emergency stop. This asks for a confirmation.")
 @click.option("--yes", "confirmed", is_flag=True, help="Do not ask first.")
 def estop(clear: bool, confirmed: bool) -> int:
-    """The emergency stop: close the way out of all agents at once. It needs neither Muster nor the egress to answer."""
+    """Emergency stop: close all agents' egress at once, without Muster or the egress."""
     import sys
     import time
 

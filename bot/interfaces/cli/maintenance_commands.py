@@ -48,14 +48,14 @@ def _ticker() -> tuple[Callable[[str], None], Callable[[], None]]:
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--workspaces", is_flag=True, help="Take what agents work on, too; that may be large.")
+@click.option("--workspaces", is_flag=True, help="Include agents' workspaces, which may be large.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
 def backup(file: Path | None, workspaces: bool, as_json: bool) -> int:
-    """Put everything of this installation into one file, while it runs or not.
+    """Write a backup of this installation into one file, whether Muster runs or not.
 
-    FILE: where; a folder gets a file named with the date. Without it, the folder backups in the state folder.
+    FILE: the file, or a folder for a file named by date. Default: the folder backups in the state folder.
 
-    It holds what the state folder holds, logins of chat and runtimes included: keep it as you keep those.
+    A backup contains the logins of chat and runtimes. Protect it like a password.
     """
     import asyncio
     import json
@@ -78,13 +78,14 @@ def backup(file: Path | None, workspaces: bool, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
 @click.pass_context
 def restore(ctx: click.Context, what: str, as_json: bool) -> int:
-    """Put a backup in the place of what is here. What is here is kept beside it. Or open an agent's way out again.
+    """Restore a backup, or open an agent's egress again.
 
-    FILE: what `muster backup` wrote. NAME: an agent that was cut off; where a file of that name is here, the file is
-    meant.
+    FILE: a backup, whose state replaces the current one. The current state is kept beside it. NAME: an agent that was
+    cut
+    off. If a file of that name exists, it is taken as a backup.
 
-    While a backup is put back, Muster and its agents must not run. What was written in chat since it was made is not
-    acted on again.
+    Muster and its agents must be stopped to restore a backup. Chat messages written since the backup are not acted on
+    again.
     """
     import asyncio
     import json
@@ -107,17 +108,20 @@ def restore(ctx: click.Context, what: str, as_json: bool) -> int:
 
 
 @click.command()
-@click.option("--check", "only_check", is_flag=True, help="Say what is newer, and change nothing.")
+@click.option("--check", "only_check", is_flag=True, help="Show whether there is a newer version, and change nothing.")
 @click.option(
-    "--from", "place", metavar="WHEEL", help="Install this: a file, or an address. Absent: the package index."
+    "--from",
+    "place",
+    metavar="WHEEL",
+    help="Install this file or address. Default: the newest version in the package index.",
 )
-@click.option("--no-reseed", is_flag=True, help="Leave roles, presets and settings as they are, edited or not.")
-@click.option("--relaunch", is_flag=True, help="Start the orchestrator anew, and agents when their turn ends.")
+@click.option("--no-reseed", is_flag=True, help="Keep all roles, presets and settings as they are.")
+@click.option("--relaunch", is_flag=True, help="Restart the orchestrator, and each agent when its turn ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
 def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool, as_json: bool) -> int:
-    """Go over to a newer version, which is installed beside the one that runs.
+    """Install a newer version beside the current one, and switch to it.
 
-    What runs goes on with its own version until it is started anew. A step that fails leaves everything as it was.
+    Running processes keep their version until they restart. If a step fails, nothing changes.
     """
     import asyncio
     import json
@@ -304,7 +308,7 @@ def _updated_text(done: Updated, *, relaunched: bool) -> str:
     if done.old and not relaunched:
         who = [f"{each.agent or 'the orchestrator'} (process {each.pid}, {each.version})" for each in done.old]
         lines.append(_list("Still running an older version", tuple(who)))
-        lines.append("`muster update --relaunch` starts them anew, each agent when its turn ends.")
+        lines.append("`muster update --relaunch` restarts them, each agent when its turn ends.")
     return "\n".join(lines)
 
 
@@ -341,7 +345,7 @@ def _relaunched_json(done: Relaunched) -> dict[str, object]:
 def _relaunched_text(done: Relaunched) -> str:
     lines = ["The orchestrator runs the new version now."] if done.orchestrator else []
     if done.egress:
-        lines.append("The egress was stopped, and is started anew with the new version.")
+        lines.append("The egress was stopped, and restarts with the new version.")
     if done.agents:
         lines.append(f"When their turn ends, these start again: {', '.join(done.agents)}.")
     if done.refused:

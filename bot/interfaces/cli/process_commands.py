@@ -39,11 +39,11 @@ def _named(name: str, made: click.Command) -> None:
 
 @click.command()
 @click.option("--detach", is_flag=True, help="Run in the background and return once it is up.")
-@click.option("--demo", is_flag=True, help="A fleet of two built-in agents, in a folder of its own.")
+@click.option("--demo", is_flag=True, help="Run a fleet of two built-in agents in a folder of its own.")
 @click.option("--unattended", is_flag=True, help="Run in the foreground without a prompt, as a service does.")
-@click.option("--no-agents", is_flag=True, help="Leave the roster's persistent agents as they are.")
+@click.option("--no-agents", is_flag=True, help="Do not start the roster's persistent agents.")
 def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
-    """Start Muster here, and bring the persistent agents up. Where the terminal is a connector, it has a prompt."""
+    """Start Muster and its persistent agents. If the terminal is a connector, this becomes its prompt."""
     import asyncio
 
     if demo:
@@ -68,11 +68,9 @@ def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
 
 
 @click.command()
-@click.option(
-    "--all", "agents_too", is_flag=True, help="Stop the agents as well, in the middle of what they do, and the egress."
-)
+@click.option("--all", "agents_too", is_flag=True, help="Also stop all agents at once, and the egress.")
 def down(agents_too: bool) -> int:
-    """Stop Muster here. Agents go on working; when it is up again, it hears what they did."""
+    """Stop Muster. Agents keep working, and Muster catches up when it starts again."""
     from bot.setup.daemon import stop
 
     click.echo(stop(_paths(), agents_too=agents_too))
@@ -81,7 +79,7 @@ def down(agents_too: bool) -> int:
 
 @click.command()
 def chat() -> int:
-    """Talk to the running Muster at a prompt."""
+    """Open a prompt to the running Muster."""
     import asyncio
 
     from bot.interfaces.cli.chat_client import chat as talk
@@ -94,13 +92,14 @@ def chat() -> int:
 @click.option(
     "--control",
     is_flag=True,
-    help="Let your keys reach tmux: to scroll, copy, and open or close windows. None of them reaches the agent.",
+    help="Let your keys reach tmux, to scroll, copy, and open or close windows. They never reach the agent.",
 )
 def attach(name: str, control: bool) -> int:
-    """Look into the tmux session of an agent that runs in one: what it says and does, as it happens.
+    """Show the tmux session of an agent as it works.
 
-    It is a look: no key but those that leave (Ctrl-b and then d, unless you changed them) does anything. To say
-    something to the agent, use send; to stop it, stop. Closing the session with --control ends the look, not the
+    You only watch: no keys reach the agent. Leave with Ctrl-b d, unless you changed tmux's keys. Use send to write to
+    the
+    agent, and stop to stop it. With --control you can scroll and close windows; closing the session does not end the
     agent.
     """
     from bot.interfaces.cli.attach import attach as look
@@ -118,24 +117,26 @@ def attach(name: str, control: bool) -> int:
     metavar="PRESET",
     help=f"The fleet to begin with: {', '.join(_FLEETS)}; absent: general. {_AS_CHAT} are taken as --chat.",
 )
-@click.option("--chat", type=click.Choice(_CHATS), help="Where you talk to your fleet.")
+@click.option("--chat", type=click.Choice(_CHATS), help="The chat system for the fleet.")
 @click.option("--homeserver", metavar="URL", help="The address of the Matrix homeserver.")
 @click.option("--user", metavar="ID", help="The bot's Matrix user, like @muster:example.org.")
-@click.option("--token", metavar="REFERENCE", help="Where the bot's token is: env:NAME, file:PATH, keyring:NAME.")
-@click.option("--room", metavar="ID", help="The fleet's room on Matrix, like !abc:example.org.")
+@click.option(
+    "--token", metavar="REFERENCE", help="A reference to the bot's token: env:NAME, file:PATH or keyring:NAME."
+)
+@click.option("--room", metavar="ID", help="The fleet's room on Matrix, such as !abc:example.org.")
 @click.option("--guild", metavar="ID", help="The id of the Discord server.")
-@click.option("--channel", metavar="ID", help="The id of the channel there that is the main room.")
+@click.option("--channel", metavar="ID", help="The id of the main room's channel.")
 @click.option(
     "--operator",
     "operators",
     metavar="ID",
     multiple=True,
-    help="Who may command, like @ana:example.org, or a user id on Discord.",
+    help="The first admin, such as @ana:example.org, or a user id on Discord.",
 )
-@click.option("--runtime", metavar="NAME", help="What the agents run on; none for no agents yet.")
-@click.option("--yes", is_flag=True, help="Ask nothing; take what the options and the defaults say.")
+@click.option("--runtime", metavar="NAME", help="The agents' runtime; none for a roster without agents.")
+@click.option("--yes", is_flag=True, help="Do not ask; use the options and defaults.")
 def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> int:
-    """Write muster.yaml and roster.yaml. Files that are there stay as they are."""
+    """Write muster.yaml and roster.yaml. Existing files are not changed."""
     from bot.maintenance.update.default_files import remember
     from bot.setup.wizard import WizardAnswers, next_steps
     from bot.setup.wizard import init as write
@@ -160,7 +161,7 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
 
 @click.command()
 def config_check() -> int:
-    """Read muster.yaml and roster.yaml, and say what is wrong with them."""
+    """Check muster.yaml and roster.yaml, and report each mistake."""
     from bot.config.loader import check
     from bot.setup import doctor
     from bot.setup.doctor.installation import subscriptions
@@ -201,11 +202,11 @@ def _runs_with_older(paths: Paths) -> bool:
 
 @click.command()
 @click.argument("file", type=click.Choice(["muster", "roster"]), default="muster", required=False)
-@click.option("--write", is_flag=True, help="Write both schemas beside the files that they are of.")
+@click.option("--write", is_flag=True, help="Write both schemas beside their files.")
 def config_schema(file: str, write: bool) -> int:
-    """Print the JSON schema of muster.yaml, or of roster.yaml, for editors.
+    """Print the JSON schema of muster.yaml or roster.yaml, for editors.
 
-    Of muster.yaml it is the whole; that of roster.yaml stands in it, too, under $defs.
+    The schema of muster.yaml includes that of roster.yaml under $defs.
     """
     import json
 
@@ -222,7 +223,7 @@ def config_schema(file: str, write: bool) -> int:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
 def doctor(as_json: bool) -> int:
-    """Say what this machine has and what is missing, and what that costs."""
+    """Check this machine, and list what is missing and what that costs."""
     import json
 
     from bot.setup.doctor import examine, exit_status, text
@@ -233,14 +234,14 @@ def doctor(as_json: bool) -> int:
 
 
 @click.command()
-@click.option("--agents", "agents_too", is_flag=True, help="Give a unit to each agent whose hosting nobody named, too.")
-@click.option("--uninstall", "away", is_flag=True, help="The way back: take the units away. What runs goes on.")
+@click.option("--agents", "agents_too", is_flag=True, help="Also give a unit to each agent without a hosting setting.")
+@click.option("--uninstall", "away", is_flag=True, help="Remove the units. Running processes continue.")
 @click.option("--dry-run", "--print", "dry_run", is_flag=True, help="Change nothing; print the units and the commands.")
 def install(agents_too: bool, away: bool, dry_run: bool) -> int:
-    """Have systemd bring Muster back when the machine starts: user units, and lingering.
+    """Install systemd user units, so that Muster comes back when the machine starts.
 
-    Agents whose hosting is systemd get a unit each, and lose it when they leave the roster. The others come back with
-    the orchestrator.
+    Agents with systemd hosting get their own units, and lose them when they leave the roster. The orchestrator starts
+    the others.
     """
     from bot.setup.install import install as put_in
     from bot.setup.install import uninstall as take_out
@@ -262,7 +263,7 @@ def install(agents_too: bool, away: bool, dry_run: bool) -> int:
 @click.command()
 @click.argument("runtime", metavar="RUNTIME")
 def login(runtime: str) -> int:
-    """Log a runtime in with its own program, into the folder that its agents use."""
+    """Log in to a runtime's provider with the runtime's own program, for agents without an API key."""
     from bot.setup.runtime_login import login as enter
 
     return 1 if enter(_paths(), runtime) else 0
@@ -271,14 +272,17 @@ def login(runtime: str) -> int:
 @click.command()
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
-@click.option("--from-password", metavar="REFERENCE", help="Where the password for FROM is: env:NAME or file:PATH.")
-@click.option("--to-password", metavar="REFERENCE", help="Where the password for TO is.")
+@click.option(
+    "--from-password", metavar="REFERENCE", help="A reference to the password for FROM: env:NAME or file:PATH."
+)
+@click.option("--to-password", metavar="REFERENCE", help="A reference to the password for TO.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was copied for programs.")
 def register_copy(source: str, target: str, from_password: str | None, to_password: str | None, as_json: bool) -> int:
-    """Copy a fleet's register from one database to another that is empty, all of it or nothing.
+    """Copy the register to another, empty database, completely or not at all.
 
     FROM and TO are written as in muster.yaml: sqlite:/// and an absolute path, or postgresql://USER@HOST/DATABASE.
-    Muster must run on neither.
+    Muster
+    must not run on either.
     """
     import asyncio
     import json
@@ -308,7 +312,7 @@ def register_copy(source: str, target: str, from_password: str | None, to_passwo
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
-    """Print what makes a shell complete muster's commands and the agents' names.
+    """Print a shell script that completes commands and agent names.
 
     \b
     bash: muster completion bash > ~/.local/share/bash-completion/completions/muster

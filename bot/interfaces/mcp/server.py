@@ -83,22 +83,26 @@ def _object(required: Sequence[str], **properties: Mapping[str, Any]) -> dict[st
 
 #: Every agent has these.
 COMMON: Final = (
-    Tool(name="peers", description="The other agents: role, state, and how to reach each.", input_schema=_object(())),
+    Tool(
+        name="peers", description="List the other agents: role, state, and how to reach each.", input_schema=_object(())
+    ),
     Tool(
         name="send_message",
-        description="Write to another agent. It reads it when its turn ends, and answers with a message of its own.",
+        description="Write to another agent. It reads the message when its turn ends, and answers with a message.",
         input_schema=_object(("to", "text"), to=_TO, text=_TEXT, thread=_THREAD),
         queued=True,
     ),
     Tool(
         name="report",
-        description="Put a line for people into your own thread of the chat.",
+        description="Post a line for people in your own chat thread.",
         input_schema=_object(("text",), text=_TEXT),
         queued=True,
     ),
     Tool(
         name="task_done",
-        description="Say what became of your task. Only where you were given one, in a message with its id.",
+        description=(
+            "Report the outcome of your task. Use it only for a task that you were given in a message with its id."
+        ),
         input_schema=_object(("status", "summary"), status=_STATUS, summary=_SUMMARY, task=_TASK),
         queued=True,
     ),

@@ -195,7 +195,7 @@ def at_work(paths: Paths) -> Iterator[int]:
         except BlockingIOError:
             pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             raise UserError(
-                f"A restore or an update is at work here (process {pid or 'unknown'}). Wait until it is done.",
+                f"A restore or an update is running here (process {pid or 'unknown'}). Wait until it is done.",
                 code="update.running",
             ) from None
         with contextlib.suppress(OSError):  # on a full disk the lock alone will do

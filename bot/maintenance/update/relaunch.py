@@ -64,11 +64,11 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
             "--detach`, and then `muster update --relaunch`."
         )
     if behind:
-        progress("starting the orchestrator anew")
+        progress("restarting the orchestrator")
         _start_anew(paths, prefix, behind[0])
     if egress:
         # Whoever is in the middle of a response is cut off; the orchestrator starts the new one.
-        progress("starting the egress anew")
+        progress("restarting the egress")
         asyncio.run(stop_egress(paths))
     done, refused = [], []
     for name in agents:

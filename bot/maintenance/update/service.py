@@ -366,7 +366,7 @@ def _ask(
     if done.returncode:
         words_ = done.stderr.decode(errors="replace").strip()[-1500:]
         raise UserError(
-            f"Version {prefix.name} failed. The old one goes on. Its words:\n\n{words_ or '(none)'}",
+            f"Version {prefix.name} failed. The old one goes on. Its output:\n\n{words_ or '(none)'}",
             code="update.failed",
         )
     return done.stdout.decode(errors="replace")

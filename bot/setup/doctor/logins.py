@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MATRIX: Final = "/_matrix/client/v3/account/whoami"
 _DISCORD: Final = "/users/@me"
-_COSTS: Final = "This connector stays out until somebody mends it; the others go on."
+_COSTS: Final = "This connector stays down until it is fixed; the others work."
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def homeserver(name: str, address: str, clock: Callable[[], float] = time.time) 
             body = answer.read(1_000_000)
             date = answer.headers.get("Date")
     except ssl.SSLError as error:
-        way = "Mend the homeserver's certificate, or check the address."
+        way = "Repair the homeserver's certificate, or check the address."
         return DoctorFinding(name=title, state="wrong", found=f"{address}: {error}", costs=costs, way=way), None
     except (OSError, http.client.HTTPException) as error:
         found = f"{address} does not answer: {error or type(error).__name__}"

@@ -178,5 +178,5 @@ class CallDesk:
 
     def _find(self, call: str) -> _Open:
         if call not in self._open:
-            raise AgentRefused("Nobody waits for that call any more.", refusal="too_late")
+            raise AgentRefused("That call is no longer waiting.", refusal="too_late")
         return self._open[call]

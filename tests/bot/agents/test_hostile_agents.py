@@ -140,7 +140,7 @@ async def test_an_agent_host_that_is_killed_is_reported_and_nothing_of_it_is_lef
     assert pid
     os.kill(pid, signal.SIGKILL)
     await home.marks(event, "❌")
-    await home.heard(thread, "the agent host is gone")
+    await home.heard(thread, "the agent host exited unexpectedly")
     assert left_of(home, "imp") == []
     letters = await home.ask("!dead-letters")
     assert "imp" in letters

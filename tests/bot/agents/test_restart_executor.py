@@ -48,7 +48,7 @@ async def test_one_whose_host_or_runtime_dies_goes_on_by_itself_in_its_conversat
     waiting = home.say("[[say: read later]]", thread)
     await home.marks(waiting, "📥")
     await kill_host(home)
-    told = await home.heard(thread, "no word of its own")
+    told = await home.heard(thread, "the agent host exited unexpectedly")
     assert "↻ It starts again by itself in 1 s." in told
     await home.marks(cut, "❌")
     await home.heard(thread, "Nothing is sent again by itself")

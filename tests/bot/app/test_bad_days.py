@@ -58,7 +58,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hous
         ("!send imp", "TEXT"),
         ('!stop "half a quote', "quot"),
         ("!approve ffff", "Nothing waits"),
-        ("!retry nothing", "nothing that failed"),
+        ("!retry nothing", "failed message"),
         ("!grant revoke gnothing", "grants"),
         ("!operator set memory:@x king", "king"),
         ("!audit --since yesterday-ish", "yesterday-ish"),
@@ -105,7 +105,7 @@ async def test_thousands_of_messages_of_hundreds_of_strangers_cost_a_line_each_a
         home.chat.post("!ps", sender=people[0])
     assert "No agent runs" in await home.ask("!ps")
     await home.orchestrator.quiet()
-    lines = [text for text in home.chat.texts() if "operators of this fleet only" in text]
+    lines = [text for text in home.chat.texts() if "Only operators can command this fleet" in text]
     assert len(lines) == len(people)
     assert await rows(home, "strangers") == len(people)
     assert await rows(home, "audit") <= 8 * len(people) + 20
@@ -128,7 +128,7 @@ async def test_strangers_reactions_edits_and_confirmations_do_nothing(home: Hous
         home.chat.redact(target, sender=STRANGER, conversation=place)
     home.chat.post("!confirm", sender=STRANGER)
     home.chat.redact(event, sender=STRANGER, conversation=thread)
-    await home.heard(ROOM, "operators of this fleet only")
+    await home.heard(ROOM, "Only operators can command this fleet")
     assert "waiting" in await home.ask("!ps")
     assert "Nothing waits" not in await home.ask("!approvals")
 

@@ -66,7 +66,7 @@ async def test_a_permission_is_given_by_a_button_that_is_gone_when_it_is_over(ho
     seen = home.chat.press(asked.event_id, "✅", sender=VIEWER, conversation=thread)
     assert "Only operators answer" in await answer(home, seen)
     turned_away = home.chat.press(asked.event_id, "✅", sender=STRANGER, conversation=thread)
-    assert "operators of this fleet only" in await answer(home, turned_away)
+    assert "Only operators can command this fleet" in await answer(home, turned_away)
 
     home.chat.press(asked.event_id, "✅", sender=OPERATOR, conversation=thread)
     again = home.chat.press(asked.event_id, "✅", sender=OPERATOR, conversation=thread)

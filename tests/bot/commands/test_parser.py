@@ -113,7 +113,7 @@ def test_the_rest_of_the_line_is_kept_word_for_word(line: str, arguments: dict[s
     ("command", "line", "sentence"),
     [
         (LAUNCH, "", "NAME is missing."),
-        (LAUNCH, "a b c d", '"c d" is left over. Put quotes around a text of several words.'),
+        (LAUNCH, "a b c d", 'Unexpected argument: "c d". Put quotes around a text of several words.'),
         (LAUNCH, "a --taks x", '"--taks" is no option of launch; did you mean --task?'),
         (LAUNCH, "a --zzz", '"--zzz" is no option of launch; it takes --task, --budget,'),
         (LAUNCH, "a --task", "--task needs a value: some text."),

@@ -207,7 +207,7 @@ async def test_completion_tells_those_alone_who_may_give_the_command(menu: Comma
     assert await menu.complete(Asker(sender="1"), "tail", "name", "coder0") == ["coder0"]
     assert await menu.complete(Asker(sender="3"), "tail", "name", "coder0") == ()
     assert await menu.refusal(Asker(sender="1")) is None
-    assert "operators of this fleet only" in (await menu.refusal(Asker(sender="3")) or "")
+    assert "Only operators can command this fleet" in (await menu.refusal(Asker(sender="3")) or "")
 
 
 def test_no_command_has_an_argument_before_which_one_can_be_left_out() -> None:

@@ -215,11 +215,11 @@ MISTAKES = [
     ("timezone: !!python/object:os.system x\n", "muster.yaml:1: ", "Tags are not taken here"),
     ("agents: !include x\n", "muster.yaml:1: ", "Tags are not taken here"),
     ("? [a, b]\n: c\n", "muster.yaml:1: ", "found a list in the place of a key"),
-    ("timezone: UTC\ntimezone: UTC\n", "muster.yaml:2: timezone: ", "a second time; the first is in line 1"),
+    ("timezone: UTC\ntimezone: UTC\n", "muster.yaml:2: timezone: ", "twice; the first is in line 1"),
     (
         "approvals:\n  timeout: 5m\n  timeout: 6m\n",
         "muster.yaml:3: approvals.timeout: ",
-        "a second time; the first is in line 2",
+        "twice; the first is in line 2",
     ),
     ("x: " + "[" * 60, "muster.yaml:1: ", "nested deeper than"),
     # unknown keys

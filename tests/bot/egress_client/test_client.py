@@ -266,7 +266,7 @@ async def test_what_opens_and_is_taken_up_late_opens_nothing_that_was_closed_sin
         for run_id in ("late-restore", "late-clear"):
             run = await ended(home, run_id)
             assert run.state == "refused"
-            assert "again after this was asked for" in (run.reply or {})["text"]
+            assert "again in the meantime" in (run.reply or {})["text"]
         shown = await home.ask("!ps")
         assert "Cut off: coder0" in shown
         assert "The emergency stop holds" in shown

@@ -132,7 +132,7 @@ async def test_what_is_said_in_one_room_is_shown_in_the_other_and_does_nothing_t
         home.chat.redact(words, sender="@vera")
         await until(east, HALL, "`@vera` on **memory** deleted this.")
         home.chat.post("let me in", sender="@stan")
-        await until(home.chat, ROOM, "operators of this fleet only")
+        await until(home.chat, ROOM, "Only operators can command this fleet")
         await home.ask("!whoami")
         await until(east, HALL, "You are `memory:@ana`")
         assert not [text for text in east.texts(HALL) if "let me in" in text or "nothing" in text]

@@ -86,7 +86,7 @@ async def test_help_in_chat_has_the_prefix_and_the_words_of_chat(office: Office)
 async def test_help_explains_one_command_or_a_group(office: Office) -> None:
     one, group = await office("help", name="audit"), await office("help", name="operator")
     assert one.text.startswith("`muster audit [--since DURATION]`")
-    assert "- `--since`: only what happened in so long a time" in one.text
+    assert "- `--since`: how far back, such as 2h" in one.text
     assert group.text.startswith("`muster operator set")
     unknown = await office("help", name="audti")
     assert (unknown.state, unknown.text) == ("refused", 'There is no command "audti". Did you mean `muster audit`?')

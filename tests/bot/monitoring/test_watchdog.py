@@ -147,7 +147,7 @@ async def test_what_befalls_many_at_once_is_one_event_in_the_main_room(tmp_path:
         async with home.open(bring_up=True):
             told = await home.heard(ROOM, "3 agents** should run and do not")
             assert all(name in told for name in names)
-            assert "the agent host is gone, with no word of its own" in told
+            assert "the agent host exited unexpectedly" in told
             assert "Muster tries each again by itself" in told
             for thread in threads:
                 await home.heard(thread, "starts again by itself")
@@ -216,7 +216,7 @@ async def test_a_changed_roster_is_told_shown_and_applied(home: House) -> None:
     await home.launch("coder0")
     with home.paths.roster_yaml.open("a") as file:
         file.write("    model: large\n")
-    assert "`!roster apply`" in await home.heard(ROOM, "says otherwise by now of coder0")
+    assert "`!roster apply`" in await home.heard(ROOM, "has changed for coder0")
     assert "`!roster apply`" in await home.ask("!ps --all")
     await home.ask("!roster apply")
     await home.chat.until(

@@ -78,7 +78,7 @@ async def test_a_subscription_of_which_nothing_is_known_is_told_so(home: House) 
         said = await home.ask("!pace")
         assert "account:main, 7d" in said
         assert "What is used of 100% is not known, so one task runs at a time." in said
-        assert "It begins anew at a time that nobody knows." in said
+        assert "It resets at an unknown time." in said
         shown = {each["window"]: each for each in await data(home, "budget") if each["kind"] == "quota"}
         assert set(shown) == {"5h", "7d"}
         assert {each["reset_confidence"] for each in shown.values()} == {"unknown"}
@@ -93,8 +93,8 @@ async def test_what_a_provider_said_is_shown_with_its_reset_and_its_line(home: H
     async with home.open():
         await observed(home, 0.6, clock() + 4 * 86_400)
         said = await home.ask("!pace")
-        assert "60% used, on the line (60% by now)." in said
-        assert "as the provider says" in said
+        assert "60% used, on the line (60% now)." in said
+        assert "as the provider reports" in said
         # Another response, after a million tokens went through: it is learned what one is of the window.
         share = "`agent:coder0` 20% of 7d of main"
         assert f"{share}: it paces; the egress holds it once" in await home.ask("!budget")
@@ -121,7 +121,7 @@ async def test_what_was_seen_too_long_ago_is_told_as_that_with_what_went_through
         said = await home.ask("!pace")
         # A million tokens were a tenth of it.
         assert "At least 42% used: 30% was seen 13 h ago, and 1.2M tokens went through here since." in said, said
-        assert "How much exactly nobody knows, so one task runs at a time." in said
+        assert "The exact use is unknown, so one task runs at a time." in said
         (part,) = [part for part in said.split("\n\n") if "account:main, 7d" in part]
         assert "may be used" not in part
         assert "≥ 42%" in await home.ask("!budget")
@@ -152,7 +152,7 @@ async def test_when_a_window_begins_anew_can_be_said_by_a_person(home: House, cl
             assert "Nothing was set." in said
         assert "is no moment. Write it like 2026-11-25 09:00 (Europe/Vienna)" in await home.ask(f"{set_} tomorrow")
         moment = written(2 * 86_400)
-        assert "100% of the window 7d of main. It begins anew at" in await home.ask(f"{set_} {moment}")
+        assert "100% of the window 7d of main. It resets at" in await home.ask(f"{set_} {moment}")
         (row,) = [each for each in await data(home, "budget") if each["window"] == "7d" and each["kind"] == "quota"]
         assert (row["reset_confidence"], row["reset_at"][:19]) == ("user", moment[:19])
         # All of it is no limit besides the provider's.

@@ -108,7 +108,7 @@ async def test_it_is_paused_and_goes_on_when_an_operator_says_so(home: House) ->
         await home.heard(thread, "Only operators answer this")
         assert await denial(home) is not None
         home.chat.react(said.event_id, "✅", sender=OPERATOR, conversation=thread)
-        await home.heard(thread, "✅ coder0 goes on; what it uses is counted anew. (by memory:@otto)")
+        await home.heard(thread, "✅ coder0 goes on; its use is counted from zero. (by memory:@otto)")
         await home.heard(thread, "An operator lets you go on")
         assert await denial(home) is None
         await look(home)
@@ -242,7 +242,7 @@ async def test_an_answer_that_comes_after_it_was_launched_anew_does_nothing(home
         question = await asked(home, thread)
         async with orchestrator.store.write(FOLLOWED) as tx:
             await last_results.note(tx, "coder0", "launch", time.time())
-        assert "Somebody saw to coder0 since this was asked" in await home.ask(f"!answer {question.id} stop")
+        assert "Somebody handled coder0 since this was asked" in await home.ask(f"!answer {question.id} stop")
         assert (await home.row()).wanted == "running"
         await look(home)
         assert not await pending(home)

@@ -120,7 +120,7 @@ async def test_what_is_due_is_posted_into_the_room_by_itself(tmp_path: Path) -> 
         await home.ask('!schedule set fleet "* * * * *"', sender=OPERATOR)
         assert "report fleet" in jobs(home)
         await orchestrator.services.reports.sweep(orchestrator.services.clock() + 60)
-        assert "Nobody is in it" in await home.heard(ROOM, "The fleet")
+        assert "has no agents" in await home.heard(ROOM, "The fleet")
 
 
 async def test_a_changed_schedule_is_taken_up_without_a_restart(home: House) -> None:

@@ -454,10 +454,10 @@ async def test_a_weekly_report_says_which_role_will_use_how_much(room: Newsroom)
             await room.spend(10 * day + seq, f"2026-11-{day} 10:10", role=role, **said)
     await room.sweep("2026-11-27 00:00")
     (text,) = [each for each in await room.posted() if "Weekly" in each]
-    (line,) = [line for line in text.splitlines() if "as it goes" in line]
+    (line,) = [line for line in text.splitlines() if "at this rate" in line]
     # What is left are a Friday and a weekend.
     shares = dict(re.findall(r"(coder|review) ([\d.]+)%", line))
-    assert line.startswith("Until `host week` begins anew, as it goes: coder ")
+    assert line.startswith("Until `host week` resets, at this rate: coder ")
     assert float(shares["coder"]) == pytest.approx(3 * float(shares["review"]), abs=2)
     assert float(shares["coder"]) > 5
 

@@ -114,7 +114,7 @@ def test_a_window_that_was_not_seen_for_long_says_what_is_known_of_it() -> None:
     assert (told["used"], told["at_least"], told["seen_at"]) == (None, 0.41, "2026-11-22T23:00:00.000Z")
     unseen = replace(quiet, at_least=None, last_seen=LastSeen(at=NOW - 9e5, used=None, tokens_since=0))
     text = wording.report(replace(FACTS, windows=[unseen]))
-    assert "it was seen 10 d ago, before it began anew, and 0 tokens went through here since" in text
+    assert "it was seen 10 d ago, before it reset, and 0 tokens went through here since" in text
     assert "| ❔ main 7d | ? |" in text
 
 

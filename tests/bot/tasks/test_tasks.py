@@ -107,7 +107,7 @@ async def test_a_task_whose_agent_says_nothing_waits_for_an_operators_word(home:
     async with home.open():
         thread = await home.launch("coder0")
         first = id_in(await home.ask("!task add '[[say: I think so]]' --agent coder0"))
-        question = await home.heard(thread, "did not say what became of")
+        question = await home.heard(thread, "ended without a result for")
         assert f"task close {first}" in question
         second = await home.ask(f"!task add '{done()}' --agent coder0")
         assert f"coder0 waits for your word on task {first}" in second
@@ -116,7 +116,7 @@ async def test_a_task_whose_agent_says_nothing_waits_for_an_operators_word(home:
         await home.heard(thread, f"Task `{first}` is done")
         await until(home, id_in(second), "done")
         refused = await home.ask(f"!task close {first}")
-        assert "is done, and waits for nobody's word" in refused
+        assert "is done, and does not wait for an answer" in refused
 
 
 async def test_an_agent_without_the_tool_ends_its_task_with_its_turn_or_by_a_word(
@@ -138,7 +138,7 @@ async def test_what_ended_after_a_long_time_is_counted_and_told_at_once(home: Ho
     async with home.open():
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[say: I think so]]' --agent coder0"))
-        await home.heard(thread, "did not say what became of")
+        await home.heard(thread, "ended without a result for")
         assert home.orchestrator is not None
         clock = home.orchestrator.services.clock
         home.orchestrator.services.clock = lambda: clock() + 600
@@ -152,7 +152,7 @@ async def test_a_question_nobody_answers_keeps_an_agent_for_so_long_as_is_set(tm
     async with house(tmp_path, settings="dispatch: {unanswered: 0}\n") as home, home.open():
         thread = await home.launch("coder0")
         first = id_in(await home.ask("!task add '[[say: I think so]]' --agent coder0"))
-        assert "gets no other task" not in await home.heard(thread, "did not say what became of")
+        assert "gets no other task" not in await home.heard(thread, "ended without a result for")
         # What it says now is said of the second alone, and what it says once more of none.
         second = id_in(await home.ask(f"!task add '{done(summary='second')}{done(summary='twice')}' --agent coder0"))
         assert (await until(home, second, "done")).summary == "second"

@@ -56,7 +56,7 @@ def test_where_no_time_can_be_told_it_is_said_how_to_tell_the_reset(key: str) ->
     said = wait_text.when(TaskWait(task="t", why="pace", text="x", windows=(key,), reset_unknown=True), NOON, ZONE)
     assert "budget set account:main 100% --window 7d --reset-at" in said
     unnamed = wait_text.when(TaskWait(task="t", why="pace", text="x", reset_unknown=True), NOON, ZONE)
-    assert "nobody knows when that window begins anew" in unnamed
+    assert "it is unknown when that window resets" in unnamed
 
 
 def test_what_an_admin_may_still_let_begin_is_not_called_hopeless() -> None:
@@ -137,7 +137,7 @@ def queued(**said: object) -> Task:
             "waits (retry): Attempt 1 failed; it begins about 12:01 (UTC), and nothing lets it begin now.",
         ),
         ({"why": "in line"}, 3, "waits: 3 more of its lane go first; it begins after them."),
-        ({}, 0, "waits: nobody has looked at it yet."),
+        ({}, 0, "waits: not looked at yet."),
     ],
 )
 def test_one_sentence_says_why_a_task_waits_when_it_begins_and_what_lets_it_begin_now(

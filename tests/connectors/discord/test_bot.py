@@ -97,7 +97,7 @@ async def test_an_agent_is_launched_talked_to_and_killed_by_slash_commands_alone
     eve = world.person("eve")
     pressed = world.click(question["id"], yes["custom_id"], by=eve)
     await world.until(lambda: pressed in world.asides, limit=30)
-    assert "operators of this fleet only" in world.asides[pressed][0]
+    assert "Only operators can command this fleet" in world.asides[pressed][0]
     world.click(question["id"], yes["custom_id"])
     await _said(world, world.channel, "coder0 is killed")
     await world.until(lambda: not world.buttons(question["id"]), limit=30)
@@ -108,12 +108,12 @@ async def test_an_agent_is_launched_talked_to_and_killed_by_slash_commands_alone
     assert "No agent" in await give(world, "ps") or "killed" in await give(world, "ps", all=True)
 
     adam = world.person("adam")
-    assert "operators of this fleet only" in await give(world, "ps", by=adam)
+    assert "Only operators can command this fleet" in await give(world, "ps", by=adam)
     number = world.invoke("stop", [{"name": "name", "type": 3, "value": "", "focused": True}], kind=4, by=adam)
     await world.until(lambda: number in world.callbacks)
     assert names(world, number) == []
     world.ana.roles = []
-    assert "operators of this fleet only" in await give(world, "ps")
+    assert "Only operators can command this fleet" in await give(world, "ps")
 
 
 async def test_a_task_of_a_slash_command_has_a_thread_below_the_answer_to_it(world: World) -> None:
@@ -152,7 +152,7 @@ async def test_in_private_a_task_has_no_thread_and_all_is_told_there(world: Worl
     await world.until(lambda: "coder0" in (world.responses.get(number, {}).get("content") or ""), limit=30)
     task = world.responses[number]["content"].split("`")[1]
     # A task can be closed once its turn is over and nobody said what became of it.
-    await _said(world, private, f"it did not say what became of task `{task}`")
+    await _said(world, private, f"Its turn ended without a result for task `{task}`")
     await give(world, "task", "close", id=task, place=private)
     await _said(world, private, f"Task `{task}` is done. ")
     assert world.threads() == []

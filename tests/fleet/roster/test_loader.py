@@ -87,7 +87,7 @@ MISTAKES = [
     ("agents:\n  coder0:\n    role: coder\n", "roster.yaml:1:1: agents: ", "found keys with values (coder0); a list"),
     ("agents:\n  - coder0\n", "roster.yaml:2:5: agents[0]: ", "found 'coder0'; keys with values are wanted"),
     ("version: 2\n", "roster.yaml:1:1: version: ", "found the number 2; only 1 is allowed."),
-    (A + "    model: x\n    model: y\n", "roster.yaml:4:5: agents[0].model: ", "stands here a second time"),
+    (A + "    model: x\n    model: y\n", "roster.yaml:4:5: agents[0].model: ", "is here twice"),
     ("agnets: []\n", "roster.yaml:1:1: agnets: ", "Did you mean 'agents'?"),
     ("agents:\n  - role: coder\n", "roster.yaml:2:5: agents[0].name: ", "is missing"),
     ("agents:\n  -\n", "roster.yaml:2:4: agents[0].name: ", "is missing"),

@@ -57,7 +57,7 @@ async def test_a_dead_letter_is_sent_again_once_under_its_own_id(tmp_path: Path)
         await home.marks(last, "✅")
         assert await state(home, "m0001") == "finished"
         assert home.chat.texts(thread).count("letter 1") == 1
-        assert "Nothing that failed" in await home.ask("!retry m0001")
+        assert "Unknown failed message" in await home.ask("!retry m0001")
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ async def test_what_does_nothing_yet_and_what_is_wrong_is_said(home: House) -> N
     assert "no role is called 'codr'. Did you mean 'coder'?" in text
     assert "ssh: not in effect in this version" in text
     refused = await home.ask("!roster apply")
-    assert "not applied before this is mended" in refused
+    assert "not applied until this is fixed" in refused
     assert "roster.yaml:12:" in refused
     assert await home.known("lead") is None
     edit(home, "role: orchestrator", "role: coder")

@@ -114,7 +114,7 @@ def test_an_unknown_command_gets_what_was_perhaps_meant(table: CommandTable) -> 
 
 def test_a_wrong_second_word_gets_what_was_perhaps_meant() -> None:
     ready = prepare(sections.load(), "roster aply", OPERATOR)
-    assert written(str(ready.refusal), "!").startswith('"aply" is left over. Did you mean `!roster apply`?')
+    assert written(str(ready.refusal), "!").startswith('Unexpected argument: "aply". Did you mean `!roster apply`?')
 
 
 def test_a_very_long_line_costs_little(table: CommandTable) -> None:

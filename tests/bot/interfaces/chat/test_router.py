@@ -126,9 +126,9 @@ async def test_what_is_allowed_for_always_is_not_asked_again_until_taken_back(ho
 async def test_a_stranger_gets_one_line_a_day_and_reaches_nothing(home: House) -> None:
     for word in ("!ps", "!launch evil", "hello"):
         home.chat.post(word, sender=STRANGER)
-    await home.heard(ROOM, "operators of this fleet only")
+    await home.heard(ROOM, "Only operators can command this fleet")
     assert "evil" in await home.ask("!audit")
-    assert sum("operators of this fleet only" in text for text in home.chat.texts(ROOM)) == 1
+    assert sum("Only operators can command this fleet" in text for text in home.chat.texts(ROOM)) == 1
     assert "No agent runs" in await home.ask("!ps")
 
 
@@ -288,7 +288,7 @@ async def test_everybody_in_a_group_has_its_permission_as_it_was_when_they_wrote
             del made.chat.groups["@gil"]
             assert "permission operator" in (await made.reply(event)).text
             made.chat.post("!whoami", sender="@gil")
-            await made.heard(ROOM, "operators of this fleet only")
+            await made.heard(ROOM, "Only operators can command this fleet")
             made.chat.groups["@guy"] = ("role:7",)
         # What stood in the inbox when Muster ended, is judged by what its author was.
         left = Inbound(
@@ -308,7 +308,8 @@ async def test_everybody_in_a_group_has_its_permission_as_it_was_when_they_wrote
             assert "permission operator" in (await made.reply(left.event_id)).text
             await made.ask("!operator set memory:role:7 none")
             made.chat.post("!whoami", sender="@guy")
-            await made.chat.until(lambda: sum("fleet only" in text for text in made.chat.texts(ROOM)) == 2, limit=30)
+            told = "Only operators can command this fleet"
+            await made.chat.until(lambda: sum(told in text for text in made.chat.texts(ROOM)) == 2, limit=30)
 
 
 async def test_the_audit_names_the_group_by_which_somebody_was_allowed_to(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ async def test_an_agent_in_tmux_can_be_looked_at_as_it_works(tmp_path: Path, mon
             tmux("new-session", "-d", "-s", "coder0", "sleep", "60")
             await home.ask("!launch coder0")
             told = await home.heard(thread, "Muster did not make")
-            assert "🛑 No other try would mend that" in told
+            assert "🛑 Another attempt would fail too" in told
             assert tmux("list-panes", "-a", "-F", "#{pane_current_command}") == "sleep\n"
             tmux("kill-server")
 

@@ -202,8 +202,11 @@ async def test_programs_are_told_as_json_why_something_was_not_done(shell: Shell
         (["send", "../x", "hi"], "NAME: expected an agent's name"),
         (["send", "coder0", "hi", "--lane", "many"], '--lane: expected a whole number, not "many".'),
         (["send", "coder0", "hi", "--nale"], "No such option"),
-        (["ps", "x"], '"x" is left over.'),
-        (["grant", "revoke", "g1", "*", "1-5"], '"* 1-5" is left over. Put quotes around a text of several words.'),
+        (["ps", "x"], 'Unexpected argument: "x".'),
+        (
+            ["grant", "revoke", "g1", "*", "1-5"],
+            'Unexpected argument: "* 1-5". Put quotes around a text of several words.',
+        ),
         (["lanuch"], 'There is no command "lanuch".'),
         (["sedn", "x"], "Did you mean `muster send`?"),
         (["grant", "revok", "x"], "Did you mean `muster grant revoke`?"),
