@@ -1,7 +1,8 @@
 """The steps from any earlier schema of the register to that of `database.schema`, run when the register is opened.
 
-A file ``versions/NNNN_words.py`` holds the revision ``NNNN``. While an older process may still run, a migration only
-adds. Alembic is imported only when there is something to do: it costs time and memory at every start otherwise.
+A file ``versions/NNNN_words.py`` holds the revision ``NNNN``. The first one, `BASELINE`, brings every earlier revision up
+to itself. While an older process may still run, a migration only adds. Alembic is imported only when it has work to do,
+because it costs time and memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ VERSION_TABLE = "alembic_version"
 
 FOLDER = Path(__file__).parent
 
+BASELINE = "0017"
+"""The first revision that has a file."""
+
 #: Alembic keeps what it is doing in module globals.
 _alembic = threading.Lock()
 
@@ -31,7 +35,8 @@ _alembic = threading.Lock()
 @cache
 def known() -> frozenset[str]:
     """Return every revision that this program knows."""
-    return frozenset(file.name.partition("_")[0] for file in (FOLDER / "versions").glob("[0-9]*_*.py"))
+    files = {file.name.partition("_")[0] for file in (FOLDER / "versions").glob("[0-9]*_*.py")}
+    return frozenset(files | {f"{number:04}" for number in range(1, int(BASELINE))})
 
 
 def head() -> str:
@@ -78,7 +83,12 @@ def apply(connection: Connection) -> None:
     """Run what is missing on an open connection; the caller commits."""
     from alembic import command
     from alembic.config import Config
+    from sqlalchemy import inspect, text
 
+    if VERSION_TABLE in inspect(connection).get_table_names():
+        # Alembic starts at the baseline then, which adds what such a database lacks.
+        earlier = text(f"DELETE FROM {VERSION_TABLE} WHERE version_num < :baseline")  # noqa: S608 (our own name)
+        connection.execute(earlier, {"baseline": BASELINE})
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection

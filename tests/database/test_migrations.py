@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -68,7 +67,8 @@ def test_revisions_are_known_by_the_names_of_their_files() -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations.FOLDER))
     scripts = ScriptDirectory.from_config(config)
-    assert {script.revision for script in scripts.walk_revisions()} == migrations.known()
+    earlier = {f"{number:04}" for number in range(1, int(migrations.BASELINE))}
+    assert {script.revision for script in scripts.walk_revisions()} | earlier == migrations.known()
     assert scripts.get_current_head() == migrations.head()
 
 
@@ -82,45 +82,59 @@ def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
         assert list(connection.execute("SELECT sql FROM sqlite_master ORDER BY name")) == before
 
 
-@pytest.fixture
-async def emptied(register_url: str) -> str:
-    """A register as the first revision made it."""
+#: What each revision before the baseline added: tables; columns and indexes as ``TABLE.NAME``.
+ADDED = {
+    "0002": "leases",
+    "0003": "findings",
+    "0004": "agents.basis",
+    "0005": "tool_calls peer_messages peer_pairs introductions",
+    "0006": "restores",
+    "0007": "agents.revival",
+    "0008": "ledger ledger_positions quota budgets",
+    "0009": "spending quota_history pace_lines pace_log authorizations account_leases continuations results questions "
+    "tasks task_events fair_shares schedules reports ledger.ix_ledger_ended budgets.reset_at budgets.of",
+    "0010": "agents.home",
+    "0011": "tasks.ix_tasks_ended",
+    "0012": "tool_calls.turn",
+    "0013": "quota_history.ix_quota_history_place authorizations.ix_authorizations_ended tasks.ix_tasks_agent",
+    "0014": "tasks.charged_to",
+    "0015": "titles",
+    "0016": "thread_owners tasks.thread_key",
+    "0017": "audit.through command_runs.through",
+}
+
+
+async def as_of(url: str, revision: str) -> None:
+    """Make the register at `url` one of this earlier revision."""
+    await (await Store.open(url)).close()
+    engine = engine_of(url)
+    async with engine.begin() as connection:
+        await connection.run_sync(_as_of, revision)
+    await engine.dispose()
+
+
+def _as_of(connection: Connection, revision: str) -> None:
+    _undone(connection, max("0018", f"{int(revision) + 1:04}"))
+    later = [name for added, names in ADDED.items() if added > revision for name in names.split()]
+    gone = {name for name in later if "." not in name}
+    for table in gone:
+        connection.execute(text(f"DROP TABLE {table}"))
+    for table, name in (entry.split(".") for entry in later if "." in entry):
+        if table not in gone:
+            what = f"DROP INDEX {name}" if name.startswith("ix_") else f'ALTER TABLE {table} DROP COLUMN "{name}"'
+            connection.execute(text(what))
+    if revision == "0008":
+        connection.execute(text("CREATE INDEX ix_ledger_day ON ledger (day)"))
+        for column in ("agent", "account", "model"):
+            connection.execute(text(f"CREATE INDEX ix_ledger_{column} ON ledger ({column}, day)"))
+    connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '{revision}'"))
+
+
+@pytest.mark.parametrize("revision", ["0001", *ADDED])
+async def test_an_older_register_is_brought_up_to_date(register_url: str, revision: str) -> None:
+    await as_of(register_url, revision)
     await (await Store.open(register_url)).close()
     engine = engine_of(register_url)
-    async with engine.begin() as connection:
-        for table in await connection.run_sync(_later):
-            await connection.execute(text(f"DROP TABLE {table}"))
-        for table, column in _later_columns():
-            await connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
-        await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0001'"))
-    await engine.dispose()
-    return register_url
-
-
-def _later(connection: Connection) -> list[str]:
-    """The tables that came after the first revision."""
-    return [name for name in metadata.tables if name not in _first_tables()]
-
-
-def _later_columns() -> list[tuple[str, str]]:
-    """The columns of its tables that came after the first revision."""
-    return [
-        (table, column.name)
-        for table, made in _first_tables().items()
-        for column in metadata.tables[table].columns
-        if f'sa.Column("{column.name}"' not in made
-    ]
-
-
-def _first_tables() -> dict[str, str]:
-    """The tables of the first revision: how each is made there, by its name."""
-    first = (migrations.FOLDER / "versions" / "0001_initial.py").read_text()
-    return {block.split('"')[1]: block for block in first.split("op.create_table(\n")[1:]}
-
-
-async def test_an_older_register_is_brought_up_to_date(emptied: str) -> None:
-    await (await Store.open(emptied)).close()
-    engine = engine_of(emptied)
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await engine.dispose()
@@ -145,11 +159,7 @@ async def test_what_was_metered_before_sums_were_kept_is_summed_up(register_url:
     async with store.write(STEP) as tx:
         await usage_ledger.add(tx, rows)
     await store.close()
-    engine = engine_of(register_url)
-    async with engine.begin() as connection:
-        # As a Muster of before has it.
-        await connection.run_sync(_taken_back)
-    await engine.dispose()
+    await as_of(register_url, "0008")
     store = await Store.open(register_url)
     async with store.read() as tx:
         assert await hourly_rollup.verify(tx) == []
@@ -162,15 +172,13 @@ async def test_what_was_metered_before_sums_were_kept_is_summed_up(register_url:
 
 
 async def test_what_operators_owed_before_queues_had_weights_they_go_on_owing(register_url: str) -> None:
-    await (await Store.open(register_url)).close()
+    await as_of(register_url, "0018")
     engine = engine_of(register_url)
     async with engine.begin() as connection:
-        await connection.run_sync(_undone, "0019")
         for flow, deficit in (("ana", -4000.0), ("ana coder", -4000.0), ("otto", 300.0)):
             row = {"flow": flow, "deficit": deficit}
             put = text("INSERT INTO fair_shares VALUES (:flow, :deficit, 1.0, 'default', 'here')")
             await connection.execute(put, row)
-        await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0018'"))
     await engine.dispose()
     store = await Store.open(register_url)
     async with store.read() as tx:
@@ -178,35 +186,14 @@ async def test_what_operators_owed_before_queues_had_weights_they_go_on_owing(re
     await store.close()
 
 
-def _taken_back(connection: Connection) -> None:
-    """Undo what came after 0008, with the indexes of then."""
-    _undone(connection, "0009")
-    connection.execute(text("CREATE INDEX ix_ledger_day ON ledger (day)"))
-    for column in ("agent", "account", "model"):
-        connection.execute(text(f"CREATE INDEX ix_ledger_{column} ON ledger ({column}, day)"))
-    connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0008'"))
-
-
 def _undone(connection: Connection, since: str) -> None:
-    """Undo what this revision made, and all that came after it."""
-    gone: set[str] = set()
-    for file in sorted((migrations.FOLDER / "versions").glob("[0-9]*_*.py")):
-        if file.name < since:
-            continue
-        made = file.read_text()
-        gone |= set(re.findall(r'op\.create_table\(\s*"(\w+)"', made))
-        for index, table in re.findall(r'op\.create_index\(\s*"(\w+)", "(\w+)"', made):
-            if table not in gone:
-                connection.execute(text(f"DROP INDEX {index}"))
-        for table in re.findall(r'op\.create_table\(\s*"(\w+)"', made):
-            # A later revision may have dropped it.
-            connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
-        for table, column in re.findall(r'op\.add_column\(\s*"(\w+)", (?:sa\.)?Column\("(\w+)"', made):
-            if table in gone:
-                continue
-            connection.execute(text(f'ALTER TABLE {table} DROP COLUMN "{column}"'))
-    if "0009" < since <= "0019":
-        # Made by 0009, and dropped by 0019.
+    """Undo the revisions from `since` on, which is after the baseline."""
+    if since <= "0020":
+        connection.execute(text("ALTER TABLE agents DROP COLUMN model_answering"))
+    if since <= "0019":
+        connection.execute(text("DROP TABLE fair_queues"))
+        for column in ("weight", "saves_from"):
+            connection.execute(text(f"ALTER TABLE tasks DROP COLUMN {column}"))
         columns = "flow VARCHAR, deficit FLOAT, updated_at FLOAT, tenant_id VARCHAR, host VARCHAR"
         connection.execute(text(f"CREATE TABLE fair_shares ({columns})"))
 
@@ -218,11 +205,7 @@ async def test_what_providers_wrote_into_errors_is_blanked_and_gone_from_the_fil
     async with store.write(STEP) as tx:
         await usage_ledger.add(tx, [row(seq, detail=detail, status=401) for seq, detail in enumerate(said, 1)])
     await store.close()
-    engine = engine_of(register_url)
-    async with engine.begin() as connection:
-        await connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0017'"))
-        await connection.run_sync(_undone, "0018")
-    await engine.dispose()
+    await as_of(register_url, "0017")
     place = dsn.parse(register_url)
     if isinstance(place, dsn.FileAddress):
         assert key.encode() in _bytes_of(place)
