@@ -1,1 +1,1 @@
-"""The orchestrator: one command table, its doors, and the conversations between operators and agents."""
+"""The orchestrator: one command table, its interfaces, and the conversations between operators and agents."""

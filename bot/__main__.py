@@ -1,6 +1,6 @@
-"""`python -m bot`: the `muster` command under a name that no version changes.
+"""`python -m bot`: the `muster` command under a name that never changes.
 
-Earlier versions run it to ask a newer one its version, and to start it.
+Earlier versions run it to ask a newer one for its version, and to start it.
 """
 
 from bot.interfaces.cli.main import main

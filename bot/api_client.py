@@ -1,6 +1,6 @@
-"""The shell's side of the gateway: one request over the unix socket, with the standard library alone.
+"""The shell's client of the gateway: one request over the unix socket, using only the standard library.
 
-A connection that breaks is made again with the same key, so a command runs once however often it is asked for.
+A retry after a broken connection sends the same idempotency key, so the command runs only once.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-#: Seconds for which a broken connection is made again; a restart of the orchestrator fits into them.
+#: Seconds for which a broken connection is retried; long enough for a restart of the orchestrator.
 RETRY_FOR = 30.0
 _PAUSE = 0.2
-#: The type of an answer in lines: an object with `progress` each time that the command says how far it is, and one with
-#: the `status` and the `body` that the answer would have had alone.
+#: The media type of a response in lines: one object with `progress` per progress report, then one object with the
+#: `status` and `body` of the ordinary response.
 LINES = "application/x-ndjson"
-#: Bytes of an answer.
+#: Maximum size of a response in bytes.
 _LONGEST_ANSWER = 64 * 1_048_576
 
 
 class LostConnection(MusterError):
-    """Muster went away before it answered. What was asked is done once, when it runs again, or not at all."""
+    """Muster went away before it answered. Your request runs once when Muster is back, or not at all."""
 
     code = "muster.lost_connection"
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayResponse:
-    """What the gateway answered."""
+    """A response of the gateway."""
 
     status: int
     body: Any
@@ -62,7 +62,7 @@ class _Connection(http.client.HTTPConnection):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Asks the gateway at `path`."""
+    """A client of the gateway at `path`."""
 
     path: Path
     retry_for: float = RETRY_FOR
@@ -77,17 +77,17 @@ class Client:
         confirmed: bool = False,
         progress: Callable[[str], None] | None = None,
     ) -> GatewayResponse:
-        """Run a command, under a key of its own.
+        """Run a command under a new idempotency key.
 
         Args:
-            name: the command's.
-            arguments: by name.
-            confirmed: whether what cannot be undone is really meant.
-            progress: told how far the command is, each time that it says so.
+            name: the command's name, in one word or two.
+            arguments: the command's arguments by name.
+            confirmed: whether the person has confirmed an action that cannot be undone.
+            progress: called with each progress report of the command.
 
         Raises:
-            NotRunning: no one listens.
-            LostConnection: the connection broke and could not be made again in time.
+            NotRunning: nothing listens on the socket.
+            LostConnection: the connection broke and could not be restored in time.
         """
         headers = {"Idempotency-Key": secrets.token_hex(16), "Muster-Door": "cli"}
         if confirmed:
@@ -98,11 +98,11 @@ class Client:
         return self._ask("POST", f"/v1/commands/{path}", json.dumps(arguments).encode(), headers, progress)
 
     def get(self, path: str) -> GatewayResponse:
-        """Look at something.
+        """Send a GET request.
 
         Raises:
-            NotRunning: no one listens.
-            LostConnection: the connection broke and could not be made again in time.
+            NotRunning: nothing listens on the socket.
+            LostConnection: the connection broke and could not be restored in time.
         """
         return self._ask("GET", path, None, {})
 
@@ -139,10 +139,10 @@ class Client:
 
 
 def _read(response: http.client.HTTPResponse, progress: Callable[[str], None] | None) -> GatewayResponse:
-    """Return the answer; what comes before it is told.
+    """Return the response, after reporting the progress that precedes it.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the response is missing or malformed.
     """
     if progress is None or response.getheader("Content-Type") != LINES:
         return GatewayResponse(response.status, json.loads(response.read(_LONGEST_ANSWER)))

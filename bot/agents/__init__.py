@@ -1,1 +1,1 @@
-"""Agents from launch to stop: what is wanted of them, a supervisor each, their status. What they say: journal/."""
+"""Agents from launch to stop: their desired state, a supervisor each, and their status. journal/ has their output."""

@@ -1,4 +1,4 @@
-"""Commands of the section *fleet*: who there is, starting, stopping, looking."""
+"""Commands of the section *fleet*: listing, starting, stopping and inspecting agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What everybody who looks after an agent shares."""
+"""Dependencies that all parts of an agent's supervision share."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from database.queries.agents.agents import AgentRow
     from fleet.supervision.restart_policy import RestartLimits
 
-#: So many agents are taken up at one time when Muster starts; commands go in between.
+#: Number of supervisors that start at the same time when Muster starts; commands run in between.
 BEGIN_AT_ONCE = 8
 
 
 @dataclass(kw_only=True, slots=True)
 class AgentContext:
-    """One for all agents of an orchestrator."""
+    """The shared dependencies; one instance for all agents of an orchestrator."""
 
     store: Store
     teller: Teller
@@ -34,13 +34,13 @@ class AgentContext:
     wake_delivery: Callable[[], None]
     publish: Callable[[Mapping[str, object]], None]
     show_typing: Callable[[str, str, bool], Awaitable[None]]
-    """Show or stop showing, in a connector's conversation, that somebody is at work."""
+    """Shows or hides the typing indicator in a connector's conversation."""
     is_ours: Callable[[AgentRow], bool] = lambda _: True
-    """Whether an agent is this installation's to see to; all others are left alone (bot.leadership.installation_id)."""
+    """Whether this installation manages the agent; all others are left alone (bot.leadership.installation_id)."""
     limits: RestartLimits = field(default_factory=lambda: restart_executor.LIMITS)
-    """How often an agent that falls is tried again."""
+    """How often a failed agent is restarted."""
     turnstile: Turnstile = field(default_factory=Turnstile)
     digest_after: int = 10
-    """After an absence, more turns than this are told as one digest."""
+    """Number of unreported turns above which they are reported as one digest."""
     beginning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGIN_AT_ONCE))
-    """Held while an agent is taken up, so that not all of a large fleet begin at once."""
+    """Held while a supervisor starts, so that not all agents of a large fleet start at once."""

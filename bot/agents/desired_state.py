@@ -1,7 +1,8 @@
-"""What is wanted of the agents, as the register has it: who is to run, to stop, to be frozen, and as what.
+"""The agents' desired state in the register: which agents run, stop or are frozen, and with which settings.
 
-Every wish is keyed to the id of the command that has it, so that a command which a crash cut off can be done again from
-its beginning. A keeper brings about what is wanted once it is committed (`bot.agents.service.Agents.look_again`).
+Each change is keyed to the id of its command, so that a command that a crash interrupted can be repeated from its
+start. After the commit, the supervisor brings the agent into its desired state
+(`bot.agents.service.Agents.look_again`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchRequest:
-    """What `launch` was asked for; None is "as the roster says, or the default"."""
+    """A request to launch an agent, after the roster and the defaults were applied."""
 
     name: str
     role: str
@@ -42,19 +43,19 @@ class LaunchRequest:
     sandbox: str
     workspace: str
     basis: Mapping[str, Any]
-    """What it stands on (fleet.roster.launch_overrides)."""
+    """The launch overrides that the settings are based on (fleet.roster.launch_overrides)."""
     task: str | None
     by: str
     connector: str
     room: str
     alias: str | None = None
-    """What chat shows beside its name."""
+    """The name that chat shows beside the agent's own."""
     loose: bool = False
-    """Nothing isolates it."""
+    """Whether the agent runs without a sandbox."""
 
 
 class Send(Protocol):
-    """Puts a message on its way to an agent, once per `message_id` (bot.agents.service.Agents.send)."""
+    """A callback that queues a message for an agent, once per `message_id` (bot.agents.service.Agents.send)."""
 
     async def __call__(self, tx: AsyncConnection, row: AgentRow, text: str, *, message_id: str, by: str) -> object: ...
 
@@ -65,14 +66,13 @@ class Wishes:
     clock: Callable[[], float]
     send: Send
     patience: float
-    """Seconds that a message has to reach an agent that runs."""
+    """Seconds within which a message must reach a running agent."""
 
     async def launch(self, tx: AsyncConnection, request: LaunchRequest, *, run_id: str) -> tuple[AgentRow, bool]:
-        """Write that the agent is to run; the keeper starts it once this is committed and `look_again` was called.
+        """Record that the agent is to run. The supervisor starts it after the commit and a call of `look_again`.
 
         Returns:
-            The agent, and whether this launch (not an earlier one) is the one that holds. One that is frozen is left
-            as it is.
+            The agent, and whether this launch (not an earlier one) applies. A frozen agent is not changed.
         """
         if not is_agent_name(request.name):
             raise UserError(
@@ -107,7 +107,7 @@ class Wishes:
             await agents.change(tx, request.name, **wish)
         await self._begun(tx, request.name, request.by)
         if row is None or not row.keep_session:
-            # Its introduction names those that are there now; later changes are news.
+            # The introduction names the agents that exist now; later changes are sent as news.
             others = onboarding_prompt.fleet(await agents.every(tx), but=request.name)
             await peer_messages.tell(tx, request.name, others, now)
         await self._open_thread(tx, fresh, request.alias, loose=request.loose)
@@ -116,7 +116,7 @@ class Wishes:
         return fresh, True
 
     def _running(self, run_id: str, by: str, *, at_once: bool) -> dict[str, Any]:
-        """Return the columns of a new launch. What failed before it counts no more."""
+        """Return the columns of a new launch. Earlier failures no longer count."""
         return {
             "wanted": "running",
             "at_once": at_once,
@@ -131,8 +131,7 @@ class Wishes:
         }
 
     async def _begun(self, tx: AsyncConnection, name: str, by: str) -> None:
-        """It starts again: nothing of it is to go on by itself; what it spends is counted from here, if a person wanted
-        that."""
+        """Drop the automatic resume, and count the agent's spending from now on if a person started it."""
         await auto_resume.drop(tx, name, "it was restarted")
         if is_person(by) or await last_results.get(tx, name) is None:
             await last_results.note(tx, name, "launch", self.clock())
@@ -153,23 +152,23 @@ class Wishes:
             await self.teller.speak_there(tx, key, f"{text} Its thread is on **{row.connector}**.", at)
 
     async def stop(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
-        """Write that the agent is not to run, and may be launched as something else next time."""
+        """Record that the agent is to stop; its next launch may have other settings."""
         ended = {"state": "stopped"} if row.state in {"failed", "frozen"} else {}
         await agents.change(tx, row.name, wanted="stopped", at_once=now, revival=None, **ended)
         await self.teller.titles.show(tx, row.name)
         await auto_resume.drop(tx, row.name, "it was stopped")
 
     async def freeze(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
-        """Write that the agent is not to run before it is resumed as what it is."""
+        """Record that the agent is to stop until it is resumed with the same settings."""
         ended = {"state": "frozen", "detail": None} if row.state in ENDED else {}
         await agents.change(tx, row.name, wanted="frozen", at_once=now, revival=None, **ended)
         await self.teller.titles.show(tx, row.name)
 
     async def resume(self, tx: AsyncConnection, row: AgentRow, *, run_id: str, by: str) -> bool:
-        """Write that a frozen agent is to run again, as what it is; what waits for it has its whole time again.
+        """Record that a frozen agent is to run again with the same settings. Waiting messages get their full time.
 
         Returns:
-            False, and nothing is changed, when it is no longer frozen.
+            False, without any change, if the agent is no longer frozen.
         """
         found = await agents.get(tx, row.name)
         if found is not None and found.launch_id == run_id:
@@ -193,13 +192,13 @@ class Wishes:
         now: bool,
         settings: Mapping[str, object] | None = None,
     ) -> bool:
-        """Write a new launch of the same agent; the keeper ends the old host first.
+        """Record a new launch of the same agent. The supervisor ends the old agent host first.
 
         Args:
-            settings: columns of its row that are to be other ones.
+            settings: columns of the agent's row to change.
 
         Returns:
-            False, and nothing is changed, when it was relaunched since `row` was read.
+            False, without any change, if the agent was launched again since `row` was read.
         """
         if row.launch_id == run_id:
             return True

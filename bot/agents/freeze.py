@@ -1,4 +1,4 @@
-"""What `freeze` and `resume` decide and answer: an agent's process goes, and all that it is stays."""
+"""Decisions and replies of `freeze` and `resume`: the agent's process ends, and its workspace and session are kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def freeze_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> 
     agents = ctx.services.agents
     row = await agents.get(name)
     if row.wanted == "frozen" and row.state == "frozen":
-        # Perhaps by a budget, at whose reset it would have come back by itself.
+        # A budget may have frozen it; then it would have resumed by itself when the budget's window resets.
         await ctx.commit("stays", lambda tx: auto_resume.drop(tx, name, "it was frozen"))
         return Reply(f"{name} is frozen already.{await _waiting(ctx, name)}", {"id": row.launch_id, "state": "frozen"})
     if now and ctx.services.outlet is not None:
@@ -59,7 +59,7 @@ async def freeze_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> 
 
 
 async def _waiting(ctx: Context[AgentServices], name: str) -> str:
-    """Return how many messages wait for an agent that does not run, in a sentence; empty when none does."""
+    """Return a sentence with the number of messages that wait for the agent, or an empty string if none does."""
     async with ctx.services.store.read() as tx:
         count = len(await agent_messages.in_states(tx, ["pending", "journaled"], agent=name))
     if not count:
@@ -108,7 +108,7 @@ async def resume_agent(ctx: Context[AgentServices], name: str, *, prompt: str | 
 
 
 async def _not_frozen(ctx: Context[AgentServices], row: AgentRow, prompt: str | None) -> Reply:
-    """Answer for an agent that is not frozen; one that runs gets the prompt as a message."""
+    """Answer for an agent that is not frozen. A running agent gets the prompt as a message."""
     if row.wanted != "running":
         start = command_line(f"launch {row.name}")
         raise UserError(

@@ -1,4 +1,4 @@
-"""What `launch` decides before anything is started: from the words of the command, the roster and the defaults."""
+"""Decisions of `launch` before anything starts, from the command's arguments, the roster and the defaults."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def launch_agent(
         plan = await asyncio.to_thread(services.planner.plan, name, asked)
     except FleetError as error:  # nothing was begun
         raise UserError(str(error), code=error.code) from error
-    # Typed into a chat room, it says where; what runs it otherwise knows of no better place than the roster.
+    # A launch typed in a chat room prefers that room; any other launch prefers the roster's room.
     connector, room = await room_for(ctx, plan, here=ctx.door == "chat")
     opened = await opening(services, plan, work_of(task), asked=asked)
     begun = opened.plan
@@ -134,7 +134,7 @@ async def launch_agent(
 
 
 async def _hold(services: AgentServices, opened: Opening, by: str) -> TurnHold | None:
-    """Return why what a session is launched for begins later; None: at once, as far as is known."""
+    """Return why the session's task must wait, or None if it can begin at once, as far as known."""
     if not isinstance(opened.step, QueueStart) or opened.step.at is None:
         return None
     person, snapshot = is_person(by), opened.snapshot
@@ -165,11 +165,11 @@ async def _queue(ctx: Context[AgentServices], tx: AsyncConnection, row: AgentRow
 
 
 async def _budget(ctx: Context[AgentServices], name: str, budget: str) -> dict[str, str]:
-    """Return what a launch says of its budget (fleet.roster.launch_overrides.LAUNCH_ALONE).
+    """Return the launch overrides for the given budget (fleet.roster.launch_overrides.LAUNCH_ALONE).
 
     Raises:
-        UsageError: it is no number of tokens.
-        NotPermitted: it is more than what would hold, and whoever asks is no admin.
+        UsageError: the budget is not a number of tokens.
+        NotPermitted: the budget exceeds the current limit, and the caller is not an admin.
     """
     if ctx.services.outlet is None:
         raise UserError("--budget needs the egress, which this Muster runs without.", code="egress.absent")
@@ -190,7 +190,7 @@ async def _budget(ctx: Context[AgentServices], name: str, budget: str) -> dict[s
 
 
 def request_of(plan: LaunchPlan, *, by: str, connector: str, room: str, task: str | None = None) -> LaunchRequest:
-    """Return what a plan asks of the register."""
+    """Return the launch request of a plan."""
     return LaunchRequest(
         name=plan.name,
         role=plan.role,
@@ -209,11 +209,13 @@ def request_of(plan: LaunchPlan, *, by: str, connector: str, room: str, task: st
 
 
 async def room_for(ctx: Context[AgentServices], plan: LaunchPlan, *, here: bool) -> tuple[str, str]:
-    """Connector and conversation of an agent's thread: where the roster says, else where the launch was asked for or
-    the main room, else where it had one. `here`: where the launch was asked for comes first.
+    """Return the connector and conversation of an agent's thread.
+
+    The roster's room comes first, then the room of the command or the main room, then the agent's previous room. With
+    `here`, the room of the command comes before the roster's.
 
     Raises:
-        UserError: there is no room for it.
+        UserError: there is no room for the thread.
     """
     services = ctx.services
     if plan.room is not None and not (here and ctx.origin is not None):
@@ -235,7 +237,7 @@ async def room_for(ctx: Context[AgentServices], plan: LaunchPlan, *, here: bool)
 
 
 def warnings_of(plan: LaunchPlan) -> str:
-    """Return what whoever starts an agent must know of what holds it; empty when nothing is out of the way."""
+    """Return warnings about missing restrictions of the agent; empty if there are none."""
     warnings = ""
     if plan.kind == "none":
         warnings += (

@@ -1,4 +1,4 @@
-"""What `restart` decides before anything is stopped, and what it says of what is different afterwards."""
+"""Decisions of `restart` before the agent stops, and its report of what changes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def restart_agent(ctx: Context[AgentServices], name: str, *, now: bool) ->
     except FleetError as error:  # nothing was begun: it goes on as it is
         raise UserError(str(error), code=error.code) from error
     changed = launch_overrides.changes(row, plan, Basis.from_json(row.basis), plan.basis)
-    # Before it is asked to end: what comes after it takes a while to answer, too.
+    # Check before the shutdown request, because the next agent host also takes a while to answer.
     silence = await silence_of(ctx, name)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
@@ -63,7 +63,7 @@ async def restart_agent(ctx: Context[AgentServices], name: str, *, now: bool) ->
 
 
 def settings_of(plan: LaunchPlan) -> dict[str, object]:
-    """Return the columns of an agent's row that a start by this plan sets."""
+    """Return the columns of an agent's row that a start with this plan sets."""
     return {
         "role": plan.role,
         "runtime": plan.runtime,
@@ -82,14 +82,14 @@ def _told(changed: Sequence[LaunchChange]) -> str:
 
 def _words(change: LaunchChange) -> str:
     if change.before is None and change.after is None:
-        # What an agent is told first is told where a conversation begins.
+        # An agent gets its prompt only at the start of a conversation.
         return f"{change.field} (from its next conversation on)" if change.field == "prompt" else change.field
     after = f"{change.field} {markdown.code(change.after)}" if change.after is not None else f"no {change.field}"
     return after if change.before is None else f"{after} (it was {markdown.code(change.before)})"
 
 
 def _overruled(plan: LaunchPlan) -> str:
-    """Return what the roster says in vain."""
+    """Return the roster's settings that the launch overrides."""
     kept = [
         f"{field} {markdown.code(said)} (the roster: {markdown.code(other)})"
         for field, (said, other) in launch_overrides.overruled(plan.basis).items()

@@ -1,7 +1,7 @@
-"""What happens to an agent that has no host: it is started, told to be gone, tried again, or given up.
+"""Handling of an agent without a host: the executor starts it, reports its end, restarts it, or gives it up.
 
-Whether it is tried again is decided in `fleet.supervision.restart_policy`, and is in the register in the
-transaction that tells of it; an orchestrator that comes later goes on where this one was killed.
+`fleet.supervision.restart_policy` decides whether to restart it. The decision is stored in the register, in the
+transaction that reports it, so that a later orchestrator continues where this one was killed.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ SPAWN_FAILED = declare("agent.spawn_failed")
 FELL = declare("agent.fell")
 REVIVE = declare("agent.revive")
 
-#: While an agent waits for its next try, it is looked at so often whether someone else started it, seconds.
+#: Seconds between checks whether something else started an agent that waits for its restart.
 LOOK_AGAIN = 5.0
-#: A try that a command is in the way of is put off by so much, seconds.
+#: Seconds by which a restart is delayed while a command holds the agent.
 ASIDE = 0.5
-#: So many are tried again at one time.
+#: Maximum number of simultaneous restarts.
 TRY_AT_ONCE = 4
-#: Seconds between two that are found down when Muster starts, so that a fleet does not come up all at once.
+#: Seconds between the restarts of agents that are down when Muster starts, so that a fleet does not start all at once.
 STAGGER_S = 1.0
 
-#: How often an agent is tried again, and how long between.
+#: How often an agent is restarted, and after which delays.
 LIMITS = RestartLimits()
 
 #: Why an agent fell of which no one says why.
 _GONE = "the agent host exited unexpectedly"
 _WITH_MACHINE = "it ended when the machine restarted"
-#: What is said of an agent host that ended with no word of its own, by what is wanted of it.
+#: The report about an agent host that ended without a report of its own, by desired state.
 _END = {"stopped": "killed, with everything it had started", "frozen": "its process is gone; all that it is, is kept"}
 
 
 class Starter(Protocol):
-    """Starts agent hosts; `fleet.launch.host_spec_builder` knows how."""
+    """Starts agent hosts; `fleet.launch.host_spec_builder` builds their launch specs."""
 
     async def start(
         self, row: AgentRow, *, floor: int, grants: Sequence[approvals.Grant], withdrawn: Sequence[str]
@@ -77,7 +77,7 @@ class Starter(Protocol):
         """Start the agent host of `row`, and return when it answers.
 
         Raises:
-            FleetError: it cannot be started; the message is for the operator.
+            FleetError: the host cannot be started; the message is for the operator.
         """
 
     def folder(self, name: str) -> Path: ...
@@ -92,7 +92,7 @@ class Starter(Protocol):
 
 @dataclass(slots=True)
 class Turnstile:
-    """Lets the agents of a fleet be tried again one after the other."""
+    """A limiter that spreads the restarts of a fleet over time."""
 
     spacing: float = STAGGER_S
     at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRY_AT_ONCE))
@@ -100,7 +100,7 @@ class Turnstile:
     _last: float = 0.0
 
     def slot(self, now: float) -> float:
-        """Return the next moment that is no one's, from `now` on; seconds since the epoch."""
+        """Return the next free slot from `now` on, in seconds since the epoch."""
         back, self._last = max(0.0, self._last - now), now
         at = max(now, self._next - back)
         self._next = at + self.spacing
@@ -109,7 +109,7 @@ class Turnstile:
 
 @dataclass(kw_only=True, slots=True)
 class Reviver:
-    """Sees to one agent while it has no host."""
+    """The restart executor of one agent, used while the agent has no host."""
 
     name: str
     context: AgentContext
@@ -117,26 +117,25 @@ class Reviver:
     changed: asyncio.Event
     """Set when the agent's row in the register changed."""
     left_over: frozenset[str] | None = None
-    """The markers that processes carried when the orchestrator began, for an agent that was stopped then; None: it
-    looks for itself."""
+    """The process markers found when the orchestrator started, for an agent that was stopped then; None: scan again."""
     leave_down: bool = False
-    """One that is found down when Muster starts is left so."""
+    """Whether an agent that is down when Muster starts stays down."""
     _found_down: bool = True
-    """It was not seen to run since Muster started."""
+    """Whether the agent has not run since Muster started."""
 
     @property
     def _folder(self) -> Path:
         return self.context.starter.folder(self.name)
 
     def seen_up(self) -> None:
-        """It runs."""
+        """Note that the agent runs."""
         self._found_down = self.leave_down = False
 
     async def attend(self, begun: Callable[[], None]) -> None:
-        """Do what is to be done now for an agent without a host; come back when something may be different.
+        """Do what is needed now for an agent without a host, and return when the situation may have changed.
 
         Args:
-            begun: called once it is known what there is to be done.
+            begun: called once the next step is known.
         """
         row = await self._row()
         if row is None:
@@ -156,10 +155,7 @@ class Reviver:
             return await agents.get(tx, self.name)
 
     async def _was_started(self, row: AgentRow) -> bool:
-        """Return whether this launch has had its agent host already.
-
-        A launch is started once; a try is another launch.
-        """
+        """Return whether this launch already had its agent host. Each launch starts once; a restart is a new one."""
         opened = await asyncio.to_thread(reader.last_opened, self._folder)
         return opened is not None and opened.launch_id == row.launch_id
 
@@ -174,7 +170,7 @@ class Reviver:
         try:
             async with self.context.turnstile.at_once if again else contextlib.nullcontext():
                 with around(SPAWN):
-                    # Before a turn of theirs could begin; whoever is only told of it once it runs is told too late.
+                    # Withdraw before the start: once the host runs, the turn of such a message could begin.
                     withdrawn = [message.id for message in taken_back]
                     await self.context.starter.start(
                         row, floor=position.incarnation, grants=grants, withdrawn=withdrawn
@@ -189,7 +185,7 @@ class Reviver:
                 await self._not_started(row, error)
 
     async def _not_answering(self, row: AgentRow, reason: str) -> None:
-        """The agent host runs and does not answer. What happens to it is not known: it has not failed."""
+        """Report that the agent host runs but does not answer. It has not failed; its state is unknown."""
         async with self.context.store.write(SPAWN_FAILED) as tx:
             now_found = await agents.get(tx, self.name)
             if now_found is None or now_found.launch_id != row.launch_id:
@@ -229,7 +225,7 @@ class Reviver:
     # --- falling ------------------------------------------------------------------------------------------------
 
     async def _report_gone(self, row: AgentRow) -> None:
-        """The host is not there. Where its journal does not say why, say what is known, and end what it left open."""
+        """Report that the host is gone, if its journal does not, and close what it left open."""
         if not self._folder.exists():
             return
         left = ""
@@ -276,7 +272,7 @@ class Reviver:
         self.context.wake_delivery()
 
     async def _never_came(self, row: AgentRow) -> None:
-        """A launch that was given up before it had a host: it is what is wanted of it, and nothing is left to tell."""
+        """Record the end of a launch that was given up before it had a host; there is nothing to report."""
         if row.state in {*ENDED, "frozen"}:
             return
         async with self.context.store.write(GONE) as tx:
@@ -288,10 +284,7 @@ class Reviver:
             )
 
     async def _due(self) -> float | None:
-        """Return when the agent is to be tried again; None: it is not.
-
-        A fall that its journal told is dealt with here.
-        """
+        """Return when to restart the agent, or None. A failure that its journal reports is recorded here."""
         row = await self._row()
         if row is None or row.wanted != "running" or row.state not in ENDED:
             return None
@@ -318,7 +311,7 @@ class Reviver:
         return max(due, self.context.turnstile.slot(now)) if self._found_down else due
 
     async def _left_down(self, row: AgentRow) -> None:
-        """Tell the end of an agent that nothing starts again by itself now, unless it was told."""
+        """Report the end of an agent that is not restarted automatically, unless it was already reported."""
         fall = await asyncio.to_thread(self._fall, row, row.detail or "it ended", None)
         end = await asyncio.to_thread(self._end, row)
         if not end or RestartRecord.from_json(row.revival).of == fall.of:
@@ -329,18 +322,18 @@ class Reviver:
         self.context.wake_delivery()
 
     def _end(self, row: AgentRow) -> str:
-        """Return what the agent host said of this launch's end, to be before what follows; empty if nothing."""
+        """Return the agent host's report of this launch's end, to put before the outlook; empty if there is none."""
         run = last_run(self._folder)
         if run is None or run.launch_id != row.launch_id or run.end is None:
             return ""
         return f"{end_in_words(run.end, self.name)}\n\n"
 
     def _is_left_down(self) -> bool:
-        """Return whether the agent is not started again by itself now."""
+        """Return whether the agent is not restarted automatically now."""
         return self.leave_down or host_lifecycle.stays_down(self._folder)
 
     def _fall(self, row: AgentRow, why: str | None, error: Exception | None) -> Fall:
-        """Return what happened to this launch; `why` is None where no one said."""
+        """Build the failure record of this launch; `why` is None if unknown."""
         run = last_run(self._folder)
         if run is not None and run.launch_id != row.launch_id:
             run = None
@@ -361,12 +354,12 @@ class Reviver:
     # --- trying again -------------------------------------------------------------------------------------------
 
     async def _wait(self, due: float | None) -> None:
-        """Wait until its row changes, someone else starts it, or it is due; then it is set to be started."""
+        """Wait until the agent's row changes, something else starts it, or its restart is due; then set it to start."""
         longest = None if due is None else due - self.context.clock()
-        # One that an earlier process of ours was starting may come only now.
+        # An agent host that an earlier process of Muster was starting may appear only now.
         while not host_lifecycle.is_running(self._folder):
             if due is not None and longest is not None:
-                # As long as was said, also when the clock is put back meanwhile.
+                # The wait never exceeds the announced time, even if the clock is set back meanwhile.
                 due = min(due, self.context.clock() + longest)
             left = None if due is None else due - self.context.clock()
             if left is not None and left <= 0:
@@ -381,7 +374,7 @@ class Reviver:
                 continue
 
     async def _try(self) -> bool:
-        """Set it to be started; False: a command is at it, which goes first."""
+        """Set the agent to start. Return False if a command holds the agent, which takes precedence."""
         async with self.context.store.write(REVIVE) as tx:
             row = await agents.get(tx, self.name)
             if row is None or row.wanted != "running" or row.state not in ENDED:
@@ -405,7 +398,7 @@ class Reviver:
 
 
 def _only_a_person_mends(error: Exception) -> bool:
-    """Return whether what kept an agent from being started stays as it is, however often it is tried."""
+    """Return whether the error that prevented the start will persist over any number of retries."""
     if isinstance(error, SpawnBarred):
         return True
     if isinstance(error, OSError | SpawnFailed | AgentRefused | AgentUnreachable):
@@ -414,7 +407,7 @@ def _only_a_person_mends(error: Exception) -> bool:
 
 
 def outlook(name: str, record: RestartRecord, fall: Fall, limits: RestartLimits) -> str:
-    """Return what is going to happen after a fall, for the agent's thread."""
+    """Return what happens next after a failure, for the agent's thread."""
     again = command_line(f"restart {name}")
     if record.ended == restart_policy.FOR_A_PERSON:
         return f"🛑 Another attempt would fail too, so {name} stays down. Fix the cause; then {again} starts it."

@@ -1,5 +1,5 @@
-"""The fleet as the orchestrator keeps it: the register says what is wanted (`bot.agents.desired_state`), a keeper per
-agent brings it about.
+"""The orchestrator's fleet: the register holds the desired state (`bot.agents.desired_state`), and one supervisor per
+agent establishes it.
 """
 
 from __future__ import annotations
@@ -53,47 +53,47 @@ log = structlog.get_logger(__name__)
 
 KILLED = declare("agent.killed")
 
-#: Seconds until a keeper that failed is tried again, at most.
+#: Maximum seconds until a failed supervisor is restarted.
 LONGEST_PAUSE = 60.0
-#: It is looked so often which agent hosts are silent, seconds, and so many are asked at once.
+#: Seconds between checks for silent agent hosts, and the number of hosts asked at once.
 ASK_EVERY = 2.0
 ASK_AT_ONCE = 100
-#: An agent host that does not say by then what runs in the background is not waited for, seconds.
+#: Seconds within which an agent host must report its background processes.
 _BACKGROUND_S = 2.0
 
-#: An agent host that has not answered a question after this is silent, seconds.
+#: Seconds after which an agent host that has not answered a question counts as silent.
 ANSWER_WITHIN = 5.0
 
-#: Bytes of an agent's journal that stay after they were told.
+#: Bytes of an agent's journal that are kept after they were reported.
 KEEP_JOURNAL = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Agents:
-    """All agents of this host."""
+    """The agents of this host."""
 
     context: AgentContext
     give_up_after: float
-    """Seconds after which a message that could not be delivered is a dead letter."""
+    """Seconds after which an undelivered message becomes a dead letter."""
     fresh_for: Callable[[str], float] = lambda _: liveness.FRESH_S
-    """Seconds for which what was heard of the agent of that name counts."""
+    """Returns the seconds for which a report of the named agent counts as fresh."""
     keep_journal: int = KEEP_JOURNAL
-    """Bytes of each agent's journal that stay after they were told."""
+    """Bytes of each agent's journal that are kept after they were reported."""
     leave_down: bool = False
-    """Who is found down when Muster starts is left so."""
+    """Whether agents that are down when Muster starts stay down."""
     wishes: Wishes = field(init=False)
-    """What is wanted of them."""
+    """The desired state of the agents."""
     _keepers: dict[str, Keeper] = field(default_factory=dict)
     _tasks: asyncio.TaskGroup | None = None
 
     @property
     def teller(self) -> Teller:
-        """Who says in chat what happens to them."""
+        """The part that reports agents' events in chat."""
         return self.context.teller
 
     @property
     def is_ours(self) -> Callable[[AgentRow], bool]:
-        """Whether an agent is this installation's to see to."""
+        """Whether this installation manages an agent."""
         return self.context.is_ours
 
     def __post_init__(self) -> None:
@@ -103,14 +103,14 @@ class Agents:
     # --- running ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep every agent of the register, and those that are added, until cancelled."""
+        """Supervise every registered agent, and those added later, until cancelled."""
         async with self.context.store.read() as tx:
             rows = await agents.every(tx)
             waited_for = await agent_messages.waited_for(tx)
-        # One look at all processes, instead of one for each agent that does not run.
+        # Scan all processes once, instead of once per stopped agent.
         carried = await asyncio.to_thread(process_sweep.markers) if rows else frozenset()
         async with asyncio.TaskGroup() as self._tasks:
-            # Commands that an earlier process began are taken up at once, and may have been here before.
+            # Commands that an earlier process left unfinished run first, and may have created supervisors already.
             for keeper in self._keepers.values():
                 self._begin(keeper)
             for row in filter(self.context.is_ours, rows):
@@ -123,9 +123,9 @@ class Agents:
                 await self._look_for_mail()
 
     async def _ask_the_silent(self) -> None:
-        """Ask agent hosts of which no heartbeat came in time, instead of waiting until it is too old to count.
+        """Ask agent hosts whose heartbeat is late, before their last status becomes stale.
 
-        Of a fleet that is well no one is asked: to look costs one comparison an agent.
+        In a healthy fleet no host is asked; the check costs one comparison per agent.
         """
         while True:
             await asyncio.sleep(ASK_EVERY)
@@ -137,7 +137,7 @@ class Agents:
                 await asyncio.gather(*(self._keepers[name].ask(liveness.patience(silent[name])) for name in some))
 
     async def _look_for_mail(self) -> None:
-        """Have everything brought that waits, also what no one spoke of: one look for all agents."""
+        """Deliver everything that waits, even without a notification: one query for all agents."""
         try:
             async with self.context.store.read() as tx:
                 waited_for = await agent_messages.waited_for(tx)
@@ -163,12 +163,12 @@ class Agents:
         return keeper
 
     def _begin(self, keeper: Keeper) -> None:
-        """Have a keeper at work, as soon as there is anybody to work."""
+        """Start a supervisor, if `run` is active."""
         if self._tasks is not None:
             self._tasks.create_task(self._guarded(keeper), name=f"keeper {keeper.name}")
 
     async def _guarded(self, keeper: Keeper) -> None:
-        """A fault in one agent's keeper is logged and tried again; it is no other agent's."""
+        """Run a supervisor, and restart it after a failure without affecting other agents."""
         pause = 1.0
         while True:
             began = self.context.clock()
@@ -187,11 +187,11 @@ class Agents:
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     def look_again(self, name: str) -> None:
-        """The row of `name` changed."""
+        """Tell the supervisor that the row of `name` changed."""
         self._keep(name).changed()
 
     def link(self, name: str) -> AgentLink | None:
-        """Return the open link to an agent's host, when there is one."""
+        """Return the open link to an agent's host, or None."""
         keeper = self._keepers.get(name)
         return keeper.link if keeper is not None else None
 
@@ -204,7 +204,7 @@ class Agents:
         """Return the agent called `name`.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such agent.
         """
         async with self.context.store.read() as tx:
             row = await agents.get(tx, name)
@@ -216,7 +216,7 @@ class Agents:
         return row
 
     def make_sure_it_is_ours(self, row: AgentRow) -> None:
-        """Raises `AgentElsewhere` for an agent of another installation."""
+        """Raise `AgentElsewhere` for an agent of another installation."""
         if not self.context.is_ours(row):
             raise AgentElsewhere(row)
 
@@ -225,11 +225,11 @@ class Agents:
             return [row.name for row in await agents.every(tx)]
 
     async def view(self) -> list[AgentView]:
-        """Return every agent, with what is known of its life now; no one is asked, so this answers at once."""
+        """Return every agent with its last known state, without asking any agent host, so this returns at once."""
         async with self.context.store.read() as tx:
             rows = await agents.every(tx)
             waiting = Counter(message.agent for message in await agent_messages.in_states(tx, ["pending"]))
-            # The one that has waited longest is put in last.
+            # In reverse, so that the request that has waited longest wins.
             asking = {each.agent: each for each in reversed(await approvals.in_states(tx, ["pending"]))}
             stopped = {each.agent: each for each in reversed(await auto_resume.waiting(tx))}
             held = await tasks.held_back(tx)
@@ -252,17 +252,17 @@ class Agents:
         return keeper is not None and keeper.host_runs is True
 
     def is_known(self, name: str) -> bool:
-        """Return whether anybody has looked yet if the agent host of `name` runs."""
+        """Return whether a check has already shown if the agent host of `name` runs."""
         keeper = self._keepers.get(name)
         return keeper is not None and keeper.host_runs is not None
 
     def turn_of(self, name: str) -> str | None:
-        """Return the turn that the agent is known to be in the middle of."""
+        """Return the agent's open turn, as far as known, or None."""
         keeper = self._keepers.get(name)
         return None if keeper is None or keeper.seen is None else keeper.seen.status.turn
 
     def in_turn(self, name: str) -> bool:
-        """Return whether the agent is known to be in the middle of a turn."""
+        """Return whether the agent is known to be in a turn."""
         return self.turn_of(name) is not None
 
     async def view_of(self, name: str) -> AgentView:
@@ -302,7 +302,7 @@ class Agents:
         )
 
     async def launch_of(self, name: str) -> str:
-        """Return the id of the launch that the agent runs under."""
+        """Return the id of the agent's current launch."""
         return (await self.get(name)).launch_id
 
     async def tail(self, name: str, entries: int) -> list[JournalEntry]:
@@ -311,7 +311,7 @@ class Agents:
         return await asyncio.to_thread(host_lifecycle.tail, self.context.starter.folder(row.name), entries)
 
     async def prune(self) -> None:
-        """Remove the oldest parts of journals that were told in full, beyond what is kept to look back at."""
+        """Remove the oldest parts of journals that were fully reported, beyond the part that is kept."""
         async with self.context.store.read() as tx:
             rows = [row for row in await agents.every(tx) if self.context.is_ours(row)]
             read = {row.name: await agents.position(tx, row.name) for row in rows}
@@ -320,20 +320,19 @@ class Agents:
             await asyncio.to_thread(reader.prune, self.context.starter.folder(row.name), before, self.keep_journal)
 
     async def is_silent(self, name: str) -> bool:
-        """Return whether the agent's host is there and does not answer; takes a few seconds to find out that it does
-        not."""
+        """Return whether the agent's host runs but does not answer. Finding that out takes a few seconds."""
         keeper = self._keepers.get(name)
         return keeper is not None and await keeper.is_silent(ANSWER_WITHIN)
 
     # --- ending, and talking ------------------------------------------------------------------------------------------
 
     async def kill(self, row: AgentRow, *, discard: bool) -> bool:
-        """Stop at once, by signals; the session is given up, and with `discard` the workspace goes too.
+        """Stop the agent at once by signals and give up its session; `discard` also deletes its workspace.
 
-        Does nothing to an agent that was relaunched since `row` was read.
+        Does nothing if the agent was launched again since `row` was read.
 
         Returns:
-            Whether the workspace was deleted; one that Muster did not make stays.
+            Whether the workspace was deleted; one that Muster did not create is kept.
         """
         async with self.context.store.write(KILLED) as tx:
             changed = await agents.change(
@@ -379,7 +378,7 @@ class Agents:
         event_id: str | None = None,
         answer_in: str | None = None,
     ) -> AgentMessage:
-        """Put a message on its way to an agent, once per `message_id`; `bring_mail` makes it go at once."""
+        """Queue a message for an agent, once per `message_id`; `bring_mail` delivers it at once."""
         now = self.context.clock()
         message = AgentMessage(
             id=message_id,
@@ -400,13 +399,13 @@ class Agents:
             give_up_at=now + self.give_up_after,
         )
         if await agent_messages.add(tx, message) and is_person(by) and task_of(message_id) is None:
-            # Someone looked at it.
+            # A message from a person counts as a look at the agent.
             await auto_resume.drop(tx, row.name, f"{by} wrote to it")
             await last_results.note(tx, row.name, "answer", now)
         return message
 
     async def cancel(self, row: AgentRow, turn: str | None = None) -> bool:
-        """Cancel the running turn; with `turn`, only if it is that one. False: no such turn was running."""
+        """Cancel the running turn, or only the given `turn`. Return False if no such turn was running."""
         self.make_sure_it_is_ours(row)
         keeper = self._keepers.get(row.name)
         if keeper is None or keeper.link is None:
@@ -414,10 +413,10 @@ class Agents:
         return (await keeper.link.cancel(turn)).cancelled
 
     async def left_running(self, name: str, *, turn_over_s: int = 0) -> BackgroundProcesses | None:
-        """Return what an agent's commands left running, once its turn is over or that many seconds have passed.
+        """Return the processes that an agent's commands left running, after its turn or that many seconds.
 
         Returns:
-            None where nothing of that kind runs, or the agent host cannot tell.
+            None if there are none, or the agent host cannot tell.
         """
         keeper = self._keepers.get(name)
         if keeper is None or keeper.link is None:
@@ -430,15 +429,15 @@ class Agents:
         return found if found.count else None
 
     async def withdraw(self, tx: AsyncConnection, message: AgentMessage, *, end: bool = False) -> bool:
-        """Take back a message that may still wait; `bring_mail` then tells the agent host, now or when it runs again.
+        """Withdraw a message that may still wait; `bring_mail` then informs the agent host, now or when it runs again.
 
         Args:
             tx: the transaction.
-            message: to be taken back.
-            end: where its turn has begun and no one was told so yet, have that cancelled.
+            message: the message to withdraw.
+            end: whether to cancel the message's turn if it has begun, but was not reported yet.
 
         Returns:
-            False when its turn has begun, as far as is known.
+            False if the message's turn is known to have begun.
         """
         detail = {"detail": END} if end else {}
         return await agent_messages.change(

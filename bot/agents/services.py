@@ -1,4 +1,4 @@
-"""What has to do with agents can call upon."""
+"""Services available to code about agents."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class AgentServices(TaskServices):
-    """What tasks have, and agents."""
+    """The services of tasks, and agents."""
 
     agents: Agents = field(default_factory=later("agents"))
     watches: Watches = field(default_factory=later("watches"))
-    """Messages that show how an agent is."""
+    """Messages that show an agent's state and are kept up to date."""
     reload: Callable[[], Awaitable[Reloaded]] = field(default_factory=later("reload"))
-    """Reads muster.yaml again, takes up what can be, and tells the egress."""
+    """Reads muster.yaml again, applies the changes that can be applied, and informs the egress."""
     drift: Callable[[], Awaitable[Sequence[HealthFinding]]] = field(default_factory=later("drift"))
-    """Where the roster and the agents that run differ."""
+    """Returns the differences between the roster and the running agents."""

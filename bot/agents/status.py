@@ -1,6 +1,6 @@
-"""What is known of an agent at this moment: its row in the register and what its keeper heard, put together.
+"""The current view of an agent, combined from its row in the register and its supervisor's last reports.
 
-No one is asked anything, so a look at a thousand agents answers at once.
+No agent host is asked, so a view of a thousand agents is immediate.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ def view_of(
     fresh_s: float = liveness.FRESH_S,
     redact: Callable[[str], str] = str,
 ) -> AgentView:
-    """Return one agent as it is known now.
+    """Return the current view of an agent.
 
     Args:
-        row: what the register says of it.
-        keeper: who follows it, if anybody does.
+        row: the agent's row in the register.
+        keeper: the agent's supervisor, if there is one.
         now: seconds since the epoch.
-        waiting: messages that have not reached its agent host.
+        waiting: the number of messages that have not reached its agent host.
         asks: the permission request that has waited longest.
-        stopped: that a limit stopped it, and when it goes on.
-        held: how many tasks of its own what may be spent holds back, and when that is looked at again.
-        fresh_s: seconds for which what was heard of it counts.
-        redact: masks secrets, before anything is cut short.
+        stopped: the automatic resume of an agent that a limit stopped.
+        held: the number of its own tasks that the pace holds back, and when they are checked again.
+        fresh_s: seconds for which a report of the agent counts as fresh.
+        redact: masks secrets, before anything is cut.
     """
     seen = keeper.seen if keeper is not None else None
     status = seen.status if seen is not None else None
@@ -85,14 +85,17 @@ def _at_limit(stopped: Continuation, now: float) -> str:
 
 
 def _held_back(count: int, look_at: float | None, now: float) -> str:
-    # Few words, so that a cell of `ps` holds them.
+    # Short, so that it fits into a cell of `ps`.
     work = "held" if count == 1 else f"{count:,} held"
     until = f" for {markdown.span(look_at - now)}" if look_at is not None and look_at > now else ""
     return f"{work} by the pace{until}"
 
 
 def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:
-    """Return one agent of another installation. Who was to run may or may not; who was not, was last seen so."""
+    """Return the view of an agent of another installation.
+
+    If it was to run, its state is unknown; otherwise its last recorded state holds.
+    """
     state = row.state if row.wanted != "running" and row.state in {*ENDED, "frozen"} else "unknown"
     detail = f"it is on {markdown.one_line(row.host)}, whose Muster does not lead now"
     verdict = Liveness(state=state, evidence="none", evidence_age_s=None, detail=detail)

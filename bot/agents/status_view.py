@@ -1,4 +1,4 @@
-"""How agents look: in a room (a table that fits a phone), and to programs (the shapes that ``--json`` prints). Pure."""
+"""Formatting of agents: as a table that fits a phone, and as the JSON that ``--json`` prints. Pure."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ _STATE_MARKS = {
 }
 
 
-#: How `--json` calls the ways in which roster, register and what runs differ.
+#: Names in `--json` for the differences between the roster, the register and the running agents.
 _DRIFT = {
     "missing": "not_running", "unrostered": "not_in_roster", "stray": "not_in_register", "changed": "changed",
 }  # fmt: skip
-#: The keys of one agent in JSON.
+#: The keys of an agent in JSON.
 _SHAPE = (
     "name", "alias", "role", "runtime", "model", "model_answering", "state", "evidence", "evidence_age_s", "activity",
     "activity_s", "session_id", "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at",
     "tries_again_s", "tokens_today", "drift", "elsewhere",
     "accounts",
 )  # fmt: skip
-#: Characters of what an agent does, in the table.
+#: Maximum number of characters of an agent's activity in the table.
 _CELL = 30
-#: Agents in one table of `ps`; of more, those come first whom someone should look at.
+#: Maximum number of agents in a table of `ps`; those that need attention come first.
 _ROWS = 30
-#: From so many agents on, `ps` begins with how many are in each state.
+#: Number of agents from which on `ps` starts with a count per state.
 _COUNTED = 10
-#: The states in the order in which someone should look at them.
+#: States in the order in which they need attention.
 _URGENCY = {
     state: place
     for place, state in enumerate(
@@ -66,7 +66,7 @@ _URGENCY = {
 
 
 def is_up(view: AgentView) -> bool:
-    """Return whether the agent runs, should run, or ended otherwise than by being stopped."""
+    """Return whether the agent runs, should run, or ended without being stopped."""
     return view.row.wanted == "running" or view.liveness.state != "stopped"
 
 
@@ -111,8 +111,7 @@ def as_json(
 
 
 def drift_as_json(finding: HealthFinding) -> dict[str, Any]:
-    """Return an agent that is not in the register, in the shape of the others: in the roster alone, or running
-    alone."""
+    """Return the JSON of an agent that is missing from the register, and only in the roster or only running."""
     stray = finding.kind == "stray"
     known: dict[str, Any] = {
         "name": finding.agent,
@@ -127,12 +126,12 @@ def drift_as_json(finding: HealthFinding) -> dict[str, Any]:
 
 
 def named(name: str, alias: str | None) -> str:
-    """Return an agent as people read of it: the name that commands take, and what it is called."""
+    """Return an agent's name for people: the name that commands take, and its alias."""
     return name if alias is None else f"{name} ({alias})"
 
 
 def how_known(view: AgentView) -> str:
-    """``protocol, 3 s ago``."""
+    """Return the evidence and its age, such as ``protocol, 3 s ago``."""
     age = view.liveness.evidence_age_s
     return view.liveness.evidence if age is None else f"{view.liveness.evidence}, {markdown.span(age)} ago"
 
@@ -148,17 +147,17 @@ def fleet_text(
     unconfined: Collection[str] = ("none",),
     used: Mapping[str, int] | None = None,
 ) -> str:
-    """Return the table of `ps`, and what must be said about agents that are not isolated.
+    """Return the table of `ps`, with warnings about agents that are not isolated.
 
     Args:
         views: the agents to show.
-        hidden: how many are stopped and not shown.
+        hidden: the number of stopped agents that are not shown.
         now: seconds since the epoch.
-        everybody: leave no one out, however long the table gets.
-        drift: where roster, register and what runs differ.
-        aliases: what is shown beside the names, by name.
-        unconfined: the sandbox profiles that isolate nothing.
-        used: tokens of this day, by the agent's name; None: no one knows.
+        everybody: show all agents, regardless of the table's length.
+        drift: differences between the roster, the register and the running agents.
+        aliases: aliases by agent name.
+        unconfined: the sandbox profiles without isolation.
+        used: today's tokens by agent name, or None if unknown.
     """
     apart = "".join(f"\n{line}" for line in _apart(drift))
     if not views:
@@ -197,12 +196,12 @@ def fleet_text(
 
 
 def _tokens(view: AgentView, used: Mapping[str, int] | None) -> tuple[str, ...]:
-    """Return what an agent used today, in a cell of its own where anybody knows."""
+    """Return the cell with the tokens that the agent used today; no cell if they are unknown."""
     return () if used is None else (amounts.tokens(used.get(view.row.name, 0)),)
 
 
 def _row(view: AgentView, now: float, alias: str | None) -> tuple[str, str, str]:
-    """Return an agent in three short cells, which a phone shows side by side."""
+    """Return the agent in three short cells that fit a phone."""
     age = view.liveness.evidence_age_s
     known = view.liveness.evidence if age is None else f"{view.liveness.evidence}, {markdown.span(age)}"
     state = view.liveness.state
@@ -239,7 +238,7 @@ def _doing(view: AgentView, now: float, width: int) -> str:
 def agent_text(
     view: AgentView, now: float, alias: str | None = None, accounts: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """Return one agent, as `watch` keeps it up to date; `accounts` are those that it is on, by provider."""
+    """Return one agent as `watch` shows it; `accounts` are its accounts by provider."""
     row, status = view.row, view.status
     lines = [
         f"{_STATE_MARKS.get(view.liveness.state, '')} **{named(row.name, alias)}** {view.liveness.state} "
@@ -264,7 +263,7 @@ def agent_text(
 
 
 def unsplit(entries: Sequence[JournalEntry], redact: Callable[[str], str]) -> list[JournalEntry]:
-    """Put a secret that a runtime said in several pieces into one, masked. What has none stays as it is."""
+    """Merge the pieces of a secret that a runtime split, and mask it. Entries without a secret are not changed."""
     shown: list[JournalEntry] = []
     for kind, run in groupby(entries, key=lambda entry: type(entry.event)):
         said = list(run)
@@ -283,10 +282,7 @@ def _with_text(entry: JournalEntry, text: str) -> JournalEntry:
 
 
 def journal_text(entries: Sequence[JournalEntry], zone: ZoneInfo, redact: Callable[[str], str]) -> str:
-    """Return the last of a journal, a line per entry, with times of this zone.
-
-    Secrets are masked before a line is cut.
-    """
+    """Return the end of a journal, one line per entry, with times in this zone. Secrets are masked before the cut."""
     if not entries:
         return "The journal is empty."
     lines = []
@@ -298,7 +294,7 @@ def journal_text(entries: Sequence[JournalEntry], zone: ZoneInfo, redact: Callab
 
 
 def _room(event: events.Event) -> int:
-    """Characters of an entry that are shown; what went wrong is what people look for."""
+    """Return the number of characters shown of an entry; failures get more, because people look for them."""
     return 300 if isinstance(event, events.TurnEnded | events.RuntimeFailed | events.RuntimeDied) else 100
 
 

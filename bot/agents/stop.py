@@ -1,7 +1,7 @@
-"""What `stop` and `kill` answer, and what is said of an agent whose host is there and silent.
+"""Replies of `stop` and `kill`, and the report about an agent whose host runs but does not answer.
 
-Such a host may be stopped by a signal, or hang. It hears of the wish when it answers again; until then nothing of it
-can be seen, so the operator is told, and told what helps.
+Such a host may be suspended by a signal, or hang. It learns of the new desired state when it answers again. Until then
+its state is unknown, so the reply says that and suggests what to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ async def stop_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Re
     if row.wanted == "stopped" and row.state in {"stopped", "failed"}:
         return Reply(f"{name} is stopped already.", {"id": row.launch_id, "state": row.state})
     if row.wanted == "frozen":
-        # It stays what a person made it: stopped, anybody could launch it. By itself it comes back no more.
+        # The agent stays frozen: anyone could launch a stopped agent. Only its automatic resume is dropped.
         await ctx.commit("stays", lambda tx: auto_resume.drop(tx, name, f"{ctx.identity} wanted it stopped"))
         back, end = command_line(f"resume {name}"), command_line(f"kill {name}")
         when = "frozen" if row.state == "frozen" else "about to be frozen"
@@ -50,7 +50,7 @@ async def kill_agent(ctx: Context[AgentServices], name: str, *, discard: bool) -
     ours = asked_for(row.launch_id) == asked_for(launch)
     outlet = ctx.services.outlet
     if ours and outlet is not None:
-        # Nothing of it is to be generated, and billed, while its processes are ended.
+        # The egress must not generate and bill more while the processes are ended.
         await outlet.close_to(row, "kill", by=ctx.identity, id=ctx.run_id)
     discarded = ours and await agents.kill(row, discard=discard)
     place = ctx.services.planner.workspaces.place(name, Path(row.workspace))
@@ -63,8 +63,7 @@ async def kill_agent(ctx: Context[AgentServices], name: str, *, discard: bool) -
 
 
 async def silence_of(ctx: Context[AgentServices], name: str) -> str | None:
-    """Return a sentence about an agent whose host is there and does not answer; None when it answers, or there
-    is none."""
+    """Return a sentence about an agent whose host runs but does not answer, or None otherwise."""
     agents = ctx.services.agents
     if not await agents.is_silent(name):
         return None

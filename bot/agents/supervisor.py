@@ -1,9 +1,9 @@
-"""One keeper per agent: it makes the agent what is wanted.
+"""Supervisors: one per agent, which brings the agent into its desired state.
 
-What a keeper does is read off the register each time: the agent's row says what is wanted. So a keeper that is started
-again goes on where the last one was killed. With it work a follower (`bot.agents.journal.follower`), which tells the
-agent's journal, a carrier (`bot.agents.messages.delivery`), which brings things to the agent, a reviver
-(`bot.agents.restart_executor`), which sees to an agent without a host, and a typing indicator.
+A supervisor reads the desired state from the agent's row each time, so a restarted one continues where the last was
+killed. The follower (`bot.agents.journal.follower`) reports the agent's journal. Message delivery
+(`bot.agents.messages.delivery`) sends messages and answers. The restart executor (`bot.agents.restart_executor`)
+handles an agent without a host. A commit fetcher and a typing indicator complete it.
 """
 
 from __future__ import annotations
@@ -36,35 +36,34 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: What an agent host is told that is to end, by what is wanted.
+#: The shutdown reason for an agent host, by desired state.
 _WHY = {"stopped": "asked to stop", "frozen": FREEZE}
 
-#: A link that broke is tried again after this, seconds.
+#: Seconds after which a broken link is opened again.
 RETRY_LINK = 0.5
-#: While someone waits for an agent host to answer, a link to it is looked for so often, seconds.
+#: Seconds between attempts to reach an agent host while a caller waits for its answer.
 ASK_AGAIN = 0.1
 
 
 @dataclass(slots=True)
 class Keeper:
-    """Keeps one agent."""
+    """The supervisor of one agent."""
 
     name: str
     context: AgentContext
     left_over: frozenset[str] | None = None
-    """The markers that processes carried when the orchestrator began, for an agent that was stopped then; None: it
-    looks for itself."""
+    """The process markers found when the orchestrator started, for an agent that was stopped then; None: scan again."""
     idle: bool = False
-    """Nothing is to be brought to the agent when its keeper begins, as far as is known."""
+    """Whether no message is known to wait for the agent when its supervisor starts."""
     leave_down: bool = False
-    """One that is found down when Muster starts is left so."""
+    """Whether an agent that is down when Muster starts stays down."""
     host_runs: bool | None = None
     unanswered_at: float | None = None
-    """When the agent host was asked in vain last, in seconds since the epoch."""
+    """When the agent host last failed to answer a question, in seconds since the epoch."""
     _link: AgentLink | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
-    """What there is to be kept is known."""
+    """Set once it is known whether the agent host runs."""
     _follower: JournalFollower = field(init=False)
     _carrier: Carrier = field(init=False)
     _typing: TypingIndicator = field(init=False)
@@ -95,50 +94,50 @@ class Keeper:
     # --- from outside -------------------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        """The agent's row in the register changed: look again at what is wanted."""
+        """Note that the agent's row in the register changed, and check its desired state again."""
         self._changed.set()
 
     def mail(self) -> None:
-        """There is a message or an answer to bring."""
+        """Note that a message or an answer waits for delivery."""
         self._carrier.mail()
 
     def look_for_mail(self) -> None:
-        """There is something to bring, of which no one may have said so."""
+        """Note that something waits for delivery, possibly without a notification."""
         self._carrier.look_again()
 
     def killed(self) -> None:
-        """The agent host was just killed: what was heard of it counts no more."""
+        """Note that the agent host was just killed, and discard its status."""
         self.host_runs = False
         self._follower.lose()
 
     @property
     def link(self) -> AgentLink | None:
-        """The open link to the agent host, when there is one."""
+        """The open link to the agent host, or None."""
         return self._link
 
     @property
     def seen(self) -> HeardStatus | None:
-        """The last that was heard from the agent host."""
+        """The last status of the agent host."""
         return self._follower.seen
 
     @property
     def heard_at(self) -> float | None:
-        """When an agent host of this agent spoke last, in seconds since the epoch."""
+        """When an agent host of this agent last reported, in seconds since the epoch."""
         return self._follower.heard_at
 
     @property
     def last(self) -> JournalEntry | None:
-        """The newest entry of the journal that was read."""
+        """The newest journal entry read."""
         return self._follower.last
 
     @property
     def running(self) -> ToolLine | None:
-        """The tool call that runs now."""
+        """The tool call that is running, or None."""
         view = self._follower.story.view
         return view.running() if view is not None else None
 
     async def is_silent(self, within: float) -> bool:
-        """Return whether an agent host is there that does not answer within so many seconds."""
+        """Return whether an agent host runs but does not answer within that many seconds."""
         folder = self.context.starter.folder(self.name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
@@ -152,7 +151,7 @@ class Keeper:
         return True
 
     def should_be_asked(self, fresh_s: float) -> bool:
-        """Return whether a heartbeat of its agent host should have come and did not, and no one has asked since."""
+        """Return whether the agent host's heartbeat is late, and the host was not asked since."""
         heard, now = self._follower.heard_at, self.context.clock()
         if self._link is None or self.seen is None or heard is None:
             return False
@@ -160,7 +159,7 @@ class Keeper:
         return not asked and now - heard > questioned_after(fresh_s)
 
     async def ask(self, within: float) -> None:
-        """Ask the agent host how it is, and take down its answer, or that there was none."""
+        """Ask the agent host for its status, and record its answer or its silence."""
         link, began = self._link, self._follower.heard_at
         if link is None:
             return
@@ -176,7 +175,7 @@ class Keeper:
             self._follower.heard(status)
 
     async def run(self) -> None:
-        """Keep the agent until cancelled; one of another installation is not touched."""
+        """Supervise the agent until cancelled. Return at once for an agent of another installation."""
         async with asyncio.TaskGroup() as tasks, self.context.beginning:
             async with self.context.store.read() as tx:
                 row = await agents.get(tx, self.name)
@@ -190,7 +189,7 @@ class Keeper:
             tasks.create_task(self._gatherer.run(), name=f"gather {self.name}")
             await self._begun.wait()
 
-    # --- what is wanted, and what is ----------------------------------------------------------------------------
+    # --- desired state and actual state -----------------------------------------------------------------------------
 
     def _turned(self) -> None:
         self._typing.turned()
@@ -235,7 +234,7 @@ class Keeper:
                 self._follower.lose()
 
     async def _connect(self) -> AgentLink | None:
-        """Return a link to the agent host if one runs; None when there is none (its lock is free)."""
+        """Return a link to the agent host, or None if no host runs (its lock is free)."""
         logged = False
         while True:
             try:
@@ -243,7 +242,7 @@ class Keeper:
             except AgentUnreachable as error:
                 if not host_lifecycle.is_running(self.context.starter.folder(self.name)):
                     return None
-                # It holds its lock and does not answer: it is starting, or stopped. That is not gone.
+                # The host holds its lock but does not answer, so it is starting or suspended, but not gone.
                 self.host_runs = True
                 self._begun.set()
                 if not logged:
@@ -255,7 +254,7 @@ class Keeper:
                         self._changed.clear()
 
     async def _estranged(self, refusal: AgentRefused) -> None:
-        """The host runs and speaks another protocol: say so once, and end it by force when it is no longer wanted."""
+        """Report once that the host speaks another protocol, and kill the host once it is no longer wanted."""
         self._changed.clear()
         async with self.context.store.read() as tx:
             row = await agents.get(tx, self.name)
@@ -272,7 +271,7 @@ class Keeper:
         await self._changed.wait()
 
     async def _with_host(self, link: AgentLink) -> None:
-        """Follow the host until it goes, and make it what is wanted."""
+        """Follow the host until it ends, and apply the desired state."""
         async with asyncio.TaskGroup() as tasks:
             ending = tasks.create_task(self._end_when_unwanted(link), name=f"end {self.name}")
             typing = tasks.create_task(self._typing.run(), name=f"type {self.name}")
@@ -280,14 +279,14 @@ class Keeper:
             following = tasks.create_task(self._follower.follow(link), name=f"follow {self.name}")
             try:
                 await asyncio.wait({following, losing}, return_when=asyncio.FIRST_COMPLETED)
-                # A host that ends lets its followers read the last of it; a link that broke alone is made again.
+                # A host that ends lets its followers read its last entries. A broken link is opened again.
                 await asyncio.wait({following}, timeout=RETRY_LINK)
             finally:
                 for task in (ending, typing, losing, following):
                     task.cancel()
 
     async def _end_when_unwanted(self, link: AgentLink) -> None:
-        """Shut the host down once it is not the one that is wanted; at once, or when its turn ends."""
+        """Shut the host down once it is no longer wanted: at once, or when its turn ends."""
         asked: bool | None = None
         while True:
             async with self.context.store.read() as tx:
@@ -301,7 +300,7 @@ class Keeper:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._shut_down(link, now=row.at_once, reason=reason))
                     if not row.at_once:
-                        # A later wish to stop at once must not wait behind the turn.
+                        # A later request to stop at once must not wait for the end of the turn.
                         tasks.create_task(self._hasten(link, reason))
                 return
             await self._changed.wait()

@@ -1,6 +1,6 @@
 """Messages that show an agent's state and are kept up to date for a while (`watch`).
 
-A watch lives in memory: after a restart the message simply stands as it was last.
+Watches live in memory only. After a restart, the messages keep their last text.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ log = structlog.get_logger(__name__)
 
 UPDATE = declare("watch.update")
 
-#: Seconds for which a watch goes on, and between two looks.
+#: Duration of a watch, and interval between its updates, in seconds.
 LASTS = 1800.0
 EVERY = 5.0
-#: Watches at one time; each costs the bot sends.
+#: Maximum number of simultaneous watches, as each one makes the bot send messages.
 MOST = 20
 
 
@@ -41,7 +41,7 @@ MOST = 20
 class _Watch:
     agent: str
     key: str
-    """The outbox key of the command's reply, which is the message that is kept up to date."""
+    """The outbox key of the command's reply, which is the message to update."""
     place: MessagePlace
     until: float
 
@@ -56,7 +56,7 @@ class Watches:
         """Keep the reply of this command up to date.
 
         Raises:
-            UserError: there are too many, or the connector cannot change messages.
+            UserError: there are too many watches, or the connector cannot edit messages.
         """
         if ctx.origin is None:
             return
@@ -72,7 +72,7 @@ class Watches:
         self._open[place, agent] = _Watch(agent, f"c/{ctx.run_id}", place, until)
 
     async def run(self) -> None:
-        """Keep watching until cancelled."""
+        """Update all watches until cancelled."""
         while True:
             await asyncio.sleep(EVERY)
             now = self.services.clock()
@@ -96,7 +96,7 @@ class Watches:
             async with self.services.store.read() as tx:
                 accounts = await session_accounts.of_agent(tx, watch.agent)
             text = self.services.redact(status_view.agent_text(view, now, alias, accounts))
-            # Ages change with every look and are no news.
+            # Ages change on every update, so they do not count as a change.
             gist = text.replace(status_view.how_known(view), "", 1)
         if self._shown.get(watch.key) == gist:
             return

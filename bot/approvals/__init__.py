@@ -1,1 +1,1 @@
-"""Requests that wait for a person: approvals of what agents do, and questions."""
+"""Requests that wait for a person: approvals of agents' actions, and questions."""

@@ -1,9 +1,9 @@
-"""What an operator can answer to a permission request, and how the question reads. Pure.
+"""Choices that an operator has for a permission request, and the text of the request's message. Pure.
 
 A runtime offers options of the kinds ``allow_once``, ``allow_always``, ``reject_once`` and ``reject_always`` (Agent
-Client Protocol, permission options). Its own names of them are never shown: it could call its yes a no. *Always* is
-remembered by Muster, for exactly this request of this agent, and the runtime is told "once": only so can it be taken
-back.
+Client Protocol, permission options). Their names are never shown, because a runtime could mislabel them. Muster itself
+remembers *always*, for exactly this request of this agent, and sends "once" to the runtime. Otherwise the grant could
+not be revoked.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ ChoiceName = Literal["allow", "always", "deny"]
 
 @dataclass(frozen=True, slots=True)
 class ApprovalChoice:
-    """One answer: its mark, and the runtime's option that it stands for (None: the request is simply denied)."""
+    """One choice: its mark, and the id of the runtime's option. None means that the request is simply denied."""
 
     name: ChoiceName
     mark: str
     option: str | None
     label: str
-    """Muster's own words for the option's kind. A runtime could call its yes a no."""
+    """Muster's own label for the option's kind. A runtime could mislabel its options."""
 
     @property
     def button(self) -> Button:
@@ -43,7 +43,7 @@ _STYLES: dict[ChoiceName, ButtonStyle] = {
     "always": ButtonStyle.PLAIN,
     "deny": ButtonStyle.DANGER,
 }
-#: What an answer did, by the kind of the option that was chosen.
+#: The effect of an answer, by the kind of the chosen option.
 DONE = {
     "allow_once": "allowed once",
     "allow_always": "allowed for always",
@@ -64,21 +64,20 @@ _MARKS: dict[str, ChoiceName] = {
 
 
 def by_mark(mark: str) -> ChoiceName | None:
-    """Return the answer that a reaction means; None when it means none. Skin tones and variation selectors do not
-    count."""
+    """Return the choice that a reaction means, or None. Skin tones and variation selectors are ignored."""
     bare = "".join(char for char in mark if char != "\ufe0f" and not "\U0001f3fb" <= char <= "\U0001f3ff")
     return _MARKS.get(bare)
 
 
 def offered(options: Sequence[Mapping[str, str]]) -> tuple[ApprovalChoice, ...]:
-    """Return the answers that a request with these options can have; denying is always one."""
+    """Return the choices for a request with these options; denying is always one of them."""
 
     meant: dict[str, set[str]] = {}
     for option in options:
         meant.setdefault(option.get("id") or "", set()).add(option.get("kind") or "")
 
     def first(kind: str) -> str | None:
-        # An id under which an agent offers several kinds is no answer: no one knows what it would do.
+        # An id that an agent offers with several kinds is ambiguous, so it is never used.
         return next((id_ for id_, kinds in meant.items() if id_ and kinds == {kind}), None)
 
     once, always = first("allow_once"), first("allow_always")
@@ -98,16 +97,18 @@ def offered(options: Sequence[Mapping[str, str]]) -> tuple[ApprovalChoice, ...]:
 
 
 def question(approval: Approval, redact: Callable[[str], str], *, until: str, marks: bool, hidden: bool = False) -> str:
-    """Return the message that asks, with the whole of what is to be allowed.
+    """Return the message that asks for permission, with the complete request.
 
-    The answers are before it: where it is too long for a message, its end is in a file, and they must not be.
+    The choices come before the request. If the message is too long, its end is sent as a file, and the choices must not
+    be
+    in that file.
 
     Args:
         approval: the request.
-        redact: masks secrets, as far as the request is cut here.
-        until: when it is denied, as people read it.
-        marks: whether it can be answered by reactions, or by buttons with the same marks.
-        hidden: whether redaction takes something out of it, which whoever decides must know.
+        redact: masks secrets in the parts of the request that are shortened here.
+        until: the time at which the request is denied, as shown to people.
+        marks: whether reactions, or buttons with the same marks, can answer it.
+        hidden: whether redaction hides a part of it, which the person who decides must know.
     """
     words = {
         "allow": command_line(f"approve {approval.id}"),

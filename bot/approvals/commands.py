@@ -1,4 +1,4 @@
-"""Commands of the section *approvals*: what agents ask for, and what is asked about them."""
+"""Commands of the section *approvals*: permission requests, questions and grants."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def answer(ctx: Context[ApprovalServices], id: QuestionId, word: str) -> R
 
 @command("grants", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
 async def grants(ctx: Context[ApprovalServices]) -> Reply:
-    """List what is always allowed."""
+    """List the grants: what operators have allowed for always."""
     from bot.approvals.service import list_grants
 
     return await list_grants(ctx)

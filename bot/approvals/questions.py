@@ -1,8 +1,8 @@
-"""Questions to operators in an agent's thread: answered by a reaction or a button, or by `answer ID WORD`.
+"""Questions to operators in an agent's thread. They are answered by a reaction, a button or `answer ID WORD`.
 
-A question is written where its cause is, under an id that comes from that cause: asked again, it exists once. Only
-operators' answers count, the first one does, and it is taken in the transaction that acts on it. Who asks of a kind
-says what follows from an answer (`Questions.on`).
+A question's id is derived from its cause, so asking twice posts it once. Only operators may answer. The first answer
+counts, and it is recorded in the transaction that acts on it. The module that asks registers the effect of an answer
+for its kind of question (`Questions.on`).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from bot.messaging.composer import MessagePlace
     from database.queries.agents.agents import AgentRow
 
-#: With this the outbox keys of questions begin.
+#: Prefix of the outbox keys of questions.
 ASKED = "q/"
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionChoice:
-    """One answer: its reaction or button, the word for the command, and what it means."""
+    """One choice: its reaction or button, its word for the command, and its label."""
 
     mark: str
     word: str
@@ -54,27 +54,27 @@ class QuestionChoice:
 
 
 class Taker(Protocol):
-    """Does what follows from an answer, in the transaction that takes it; says it in a sentence.
+    """A callback that acts on an answer, in the transaction that records it, and returns a sentence about it.
 
-    Raises UserError when it cannot be answered so now: the question then goes on waiting.
+    It raises UserError if the answer is not possible now; the question then stays open.
     """
 
     async def __call__(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str: ...
 
 
 class AnswerFollower(Protocol):
-    """Called when an answer is committed. A crash may come before it, so nothing may depend on it alone."""
+    """A callback for a committed answer. A crash may prevent the call, so nothing may depend on it alone."""
 
     async def __call__(self, question: Question, word: str) -> None: ...
 
 
 def bare(mark: str) -> str:
-    """Return a reaction without what varies of it: skin tones, variation selectors."""
+    """Return a reaction without skin tones and variation selectors."""
     return "".join(char for char in mark if char != "\ufe0f" and not "\U0001f3fb" <= char <= "\U0001f3ff")
 
 
 def word_of(question: Question, mark: str) -> str | None:
-    """Return the answer that a reaction means; None: none."""
+    """Return the word of the choice that a reaction means, or None."""
     return next((each["word"] for each in question.choices if bare(each["mark"]) == bare(mark)), None)
 
 
@@ -93,14 +93,14 @@ class Questions:
         *,
         needs: Mapping[str, Permission] | None = None,
     ) -> None:
-        """Say what follows from the answers to questions of a kind, and which answers need more than an operator."""
+        """Register what answers to a kind of question do, and which answers need more than an operator."""
         self._takers[kind] = taker
         self._needs |= {(kind, word): permission for word, permission in (needs or {}).items()}
         if follower is not None:
             self._followers[kind] = follower
 
     def needs(self, question: Question, word: str) -> Permission:
-        """Return who may answer so."""
+        """Return the permission that this answer needs."""
         return self._needs.get((question.kind, word), OPERATOR)
 
     # --- asking -------------------------------------------------------------------------------------------------
@@ -120,14 +120,14 @@ class Questions:
         """Ask in the agent's thread or in `place`, once per kind and `cause`.
 
         Args:
-            tx: the transaction in which the cause is written.
-            row: the agent that it is about; None: it is about none, and is asked in `place`.
-            kind: who takes the answer (`on`).
-            cause: what is asked about, unique for ever: the task and its attempt, what was spent when.
-            text: the question (Markdown); the answers that there are follow it.
-            choices: the answers.
-            task: that it is about.
-            place: where it is asked; None: in the agent's thread.
+            tx: the transaction that records the cause.
+            row: the agent in question; None if the question is about no agent, and is asked in `place`.
+            kind: the kind of question, which selects the callback (`on`).
+            cause: the globally unique cause, such as a task and its attempt.
+            text: the question in Markdown; the choices follow it.
+            choices: the choices.
+            task: the task in question.
+            place: where to ask; None means the agent's thread.
         """
         digest = hashlib.blake2s(f"{kind}/{cause}".encode(), digest_size=10).hexdigest()
         if (known := await questions.get(tx, digest[:8])) is not None:
@@ -166,21 +166,21 @@ class Questions:
         through: str | None,
         recorded: str | None = None,
     ) -> str:
-        """Take an answer, if the question still waits for one. Call `after` once it is committed.
+        """Record an answer if the question still waits for one. Call `after` once `tx` is committed.
 
         Args:
             tx: the transaction.
-            question: as it was read.
-            word: of one of its choices.
-            by: the identity that answers; whether it may was checked before.
-            through: the group by which it may; None where that was said of itself.
-            recorded: what is written down, where the answer was given in another way than by its word.
+            question: the question as it was read.
+            word: the word of one of its choices.
+            by: the identity that answers; the caller has checked its permission.
+            through: the group that grants the permission, or None if it is the person's own.
+            recorded: the answer to record, if it was not given by its word.
 
         Returns:
-            A sentence: what was done.
+            A sentence that says what was done.
 
         Raises:
-            UserError: the question is over, or cannot be answered so.
+            UserError: the question is over, or this answer is not possible.
         """
         chosen = next((each for each in question.choices if each["word"] == word), None)
         if chosen is None:
@@ -201,26 +201,26 @@ class Questions:
         return text
 
     async def after(self, question: Question, word: str) -> None:
-        """To be called when an answer is committed."""
+        """Run the follow-up of a committed answer."""
         follower = self._followers.get(question.kind)
         if follower is not None:
             await follower(question, word)
         self.services.delivery.wake()
 
     async def withdraw(self, tx: AsyncConnection, question: Question, why: str) -> bool:
-        """End a question that no one needs to answer any more; False: it was over already."""
+        """Close a question whose answer is no longer needed. Return False if it was closed already."""
         if not await questions.close(tx, question.id, state="withdrawn", answered_at=self.services.clock()):
             return False
         await self._closed(tx, question, f"⌛ {why}", "withdrawn", "muster", None)
         return True
 
     async def about(self, key: str) -> Question | None:
-        """Return the question that this message of ours asks."""
+        """Return the question that the message with this outbox key asks, or None."""
         async with self.services.store.read() as tx:
             return await questions.by_outbox_key(tx, original(key))
 
     async def is_mark(self, mark: str) -> bool:
-        """Return whether a question waits for which this reaction is an answer."""
+        """Return whether this reaction would answer any open question."""
         async with self.services.store.read() as tx:
             return any(word_of(question, mark) is not None for question in await questions.pending(tx))
 
@@ -248,7 +248,7 @@ class Questions:
 
 
 def asked(question: Question, text: str, marks: bool) -> str:
-    """Return the message that asks."""
+    """Return the message that asks, with its choices."""
     lines = []
     for each in question.choices:
         mark = f"{each['mark']} " if marks else ""

@@ -1,4 +1,4 @@
-"""Permission requests in chat: asked, closed with what happened to them, and what was allowed for always."""
+"""Permission requests in chat: asking, recording the outcome, and keeping grants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from database.queries.chat.approvals import Approval
     from fleet.journal.events import GrantAdded
 
-#: With this the outbox keys of permission requests begin.
+#: Prefix of the outbox keys of permission requests.
 QUESTION = "a/"
 
 _OUTCOMES = {
@@ -41,7 +41,7 @@ class PermissionRequests:
     voice: Voice
 
     async def ask(self, tx: AsyncConnection, row: AgentRow, ask: AskPermission) -> None:
-        """A runtime asks: ask operators, where the message is answered from which it came."""
+        """Ask operators for a runtime's permission, in the place where its message is answered."""
         asked = ask.asked
         if await approvals.by_request(tx, row.name, ask.incarnation, asked.request) is not None:
             return
@@ -78,14 +78,14 @@ class PermissionRequests:
         await self.voice.titles.show(tx, row.name)
 
     async def settle(self, tx: AsyncConnection, row: AgentRow, settle: Settle) -> None:
-        """The agent host says what happened to a request."""
+        """Record the outcome that the agent host reports for a request."""
         answered = settle.answered
         approval = await approvals.by_request(tx, row.name, settle.incarnation, answered.request)
         if approval is None:
             return
         by = f" by {markdown.one_line(self._called(answered.by))}" if answered.by else ""
         kind = next((option.get("kind") for option in approval.options if option.get("id") == answered.option), None)
-        # For the runtime it was an "allow once": what is always allowed is Muster's to remember.
+        # The runtime got "allow once"; only Muster knows that the answer was "always".
         always = (approval.answer or {}).get("always")
         words = DONE["allow_always"] if always else DONE.get(kind or "", "answered")
         outcome = {
@@ -104,7 +104,7 @@ class PermissionRequests:
         return identity if name is None else f"{name} ({identity})"
 
     async def granted(self, tx: AsyncConnection, row: AgentRow, key: str, granted: GrantAdded, at: float) -> None:
-        """Only what the agent host took stands: an "always" that came too late must allow nothing at the next start."""
+        """Record a grant that the agent host accepted. A late "always" must not apply at the next start."""
         approval = await approvals.always_answered(tx, row.name, granted.digest)
         mark = approval.id if approval is not None else hashlib.blake2s(key.encode()).hexdigest()[:8]
         grant = approvals.Grant(
@@ -119,7 +119,7 @@ class PermissionRequests:
         await approvals.add_grant(tx, grant)
 
     async def too_late(self, tx: AsyncConnection, row: AgentRow, approval: Approval, reason: str) -> None:
-        """The agent host did not take the answer."""
+        """Report that the agent host did not accept the answer in time."""
         by = str((approval.answer or {}).get("by", ""))
         place = self.voice.thread(row)
         text = f"{markdown.one_line(by) or 'The answer'}: too late for request `{approval.id}`: {reason}"
@@ -129,7 +129,7 @@ class PermissionRequests:
     async def close(
         self, tx: AsyncConnection, row: AgentRow, approval: Approval, state: str, outcome: str, at: float
     ) -> None:
-        """A request is over: write down how, and show it where it was asked."""
+        """Record how a request ended, and show it in the message that asked."""
         now = self.voice.clock()
         open_states = ["pending", "answering", "answered"]
         await approvals.change(
@@ -158,7 +158,7 @@ class PermissionRequests:
         mark = "☑️" if state == "answered" else "⌛"
         text = f"{mark} {outcome}: {markdown.code(markdown.gist(approval.title, self.voice.redaction, 200))}"
         if markdown.one_line(approval.detail) != markdown.one_line(approval.title, 200):
-            # The title may say next to nothing: of pi's requests it is the tool's name alone.
+            # The title may say very little: pi's requests have only the tool's name.
             text += f"\n\n{markdown.code_block(approval.detail)}"
         await self.voice.over(tx, approval.outbox_key, text)
         await self.voice.titles.show(tx, row.name)
@@ -166,18 +166,18 @@ class PermissionRequests:
 
 @dataclass(frozen=True, slots=True)
 class AskPermission:
-    """The runtime asks for a permission."""
+    """A runtime's request for permission."""
 
     incarnation: int
     asked: events.PermissionAsked
     at: float
     message: str | None
-    """The message whose turn it is about."""
+    """The id of the message whose turn asks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """A permission request is over."""
+    """The end of a permission request."""
 
     incarnation: int
     answered: events.PermissionAnswered

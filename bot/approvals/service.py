@@ -1,7 +1,7 @@
 """Answers to permission requests.
 
-An answer is written to the register first; the agent's keeper brings it to the agent host, which alone decides whether
-it comes in time.
+An answer is first written to the register. The agent's supervisor delivers it to the agent host, which alone decides
+whether it arrives in time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from database.queries.chat.approvals import Approval
     from fleet.errors import AgentRefused
 
-#: The agent host holds as many grants as it can (docs/reference/control-protocol.md).
+#: The agent host's error code when it cannot hold more grants (docs/control-protocol.md).
 TOO_MANY_GRANTS: Final = "too_many_grants"
 
 
@@ -42,16 +42,16 @@ async def answer(
     now: float,
     redact: Callable[[str], str],
 ) -> str:
-    """Take an answer, if the request still waits for one; the first answer counts.
+    """Record an answer if the request still waits for one. The first answer counts.
 
     Args:
-        by: the identity that answers; whether it may was checked before.
-        through: the group by which it may; None where that was said of itself.
-        source: what the answer was (a command run, a chat event): the same one again changes nothing.
-        redact: masks what the agent asked for.
+        by: the identity that answers; the caller has checked its permission.
+        through: the group that grants the permission, or None if it is the person's own.
+        source: the origin of the answer (a command run or a chat event); repeating it changes nothing.
+        redact: masks secrets in the request.
 
     Returns:
-        A sentence: what was done.
+        A sentence that says what was done.
 
     Raises:
         UserError: the request cannot have this answer.
@@ -81,7 +81,7 @@ async def answer(
         answered_at=now,
     )
     if not taken:
-        # Someone else was quicker, in another room, since this one was read.
+        # Another answer was recorded since this request was read.
         return _answered(await approvals.get(tx, approval.id) or approval, source)
     await last_results.note(tx, approval.agent, "answer", now)
     verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
@@ -89,10 +89,10 @@ async def answer(
 
 
 def _answered(approval: Approval, source: str) -> str:
-    """Return what is said to who answers a request that has an answer.
+    """Return the reply to an answer that repeats the recorded one.
 
     Raises:
-        UserError: it is another's.
+        UserError: the recorded answer has another source.
     """
     if approval.answer is not None and approval.answer.get("source") == source:
         return f"The answer to `{approval.id}` goes to {approval.agent}."
@@ -105,15 +105,14 @@ def _outcome(approval: Approval) -> str:
 
 
 def fallback(approval: Approval, code: str) -> dict[str, Any] | None:
-    """Return what to answer instead, when the agent host did not take an answer, so that it does not wait for one in
-    vain.
+    """Return the answer to send after the agent host refused one, so that it does not wait in vain.
 
     Args:
-        approval: the request, with the answer that was not taken.
-        code: why not, as the control protocol has it.
+        approval: the request, with the refused answer.
+        code: the control protocol's error code.
 
     Returns:
-        An answer that allows no more than the first; None when the request is over, or takes no answer at all.
+        An answer that allows no more than the refused one, or None if the request is over or accepts no answer.
     """
     answer = dict(approval.answer or {})
     if code == "too_late" or answer.get("option") is None:
@@ -125,7 +124,7 @@ def fallback(approval: Approval, code: str) -> dict[str, Any] | None:
 
 
 def fallen_back(approval: Approval, instead: Mapping[str, Any], refusal: AgentRefused) -> str:
-    """Return a sentence for the operator: what happened to the answer that was not taken, and what to do."""
+    """Return a sentence for the operator: the effect of the replacement answer, and what to do."""
     ways = f" {command_line('grants')} lists them, {command_line('grant revoke ID')} takes one back."
     way = ways if refusal.refusal == TOO_MANY_GRANTS else ""
     became = "allowed once, not for always" if instead.get("choice") == "allow" else "denied instead"

@@ -1,4 +1,4 @@
-"""What asks people can call upon."""
+"""Services available to approvals and questions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class ApprovalServices(EgressServices):
-    """What the egress has, and questions."""
+    """The egress client's services, and questions."""
 
     questions: Questions = field(default_factory=later("questions"))
-    """What is asked of operators besides approvals."""
+    """Questions to operators other than permission requests."""

@@ -1,1 +1,1 @@
-"""Permissions: what a person may do, and what an agent may do with commands."""
+"""Permissions: what a person may do, and which commands an agent may run."""

@@ -1,8 +1,8 @@
-"""Which of Muster's commands an agent may use, and with which arguments. Pure.
+"""The commands that an agent may run, and the arguments that it may give. Pure.
 
-Two lists must both say yes: the agent's role (`fleet.roles`), and the one here, which no role can widen. What is not
-named is refused. So an agent never answers a permission request, never gives or takes a person's permission, never
-raises a budget, chooses no sandbox and no folder, and deletes nothing.
+Both the agent's role (`fleet.roles`) and the list in this module must allow a command; no role can extend this list.
+Anything not listed is refused. So an agent never answers a permission request, changes a person's permission, raises a
+budget, chooses a sandbox or a folder, or deletes anything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from budget.windows.pace_admission import Urgency
     from fleet.roles import Library, Role
 
-#: Commands that agents may have, with the arguments that they may give.
+#: Commands that agents may run, with the arguments that they may give.
 MAY: Final[Mapping[str, frozenset[str]]] = {
     "ps": frozenset({"all"}),
     "tail": frozenset({"name", "entries"}),
@@ -26,7 +26,7 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "launch": frozenset({"name", "role", "runtime", "model", "task"}),
     "stop": frozenset({"name", "now"}),
     "restart": frozenset({"name", "now"}),
-    # The rules of a roster hold for agents too: its only orchestrator and its only enhancer stay
+    # A roster's rules also bind agents: its only orchestrator and its only enhancer cannot be removed
     # (`fleet.roster.required_roles`).
     "add": frozenset({"name", "role", "runtime", "model", "prompt"}),
     "remove": frozenset({"name", "now"}),
@@ -40,7 +40,7 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
     "dead-letters": frozenset(),
     "task add": frozenset({"text", "role", "urgency", "estimate"}),
     "task cancel": frozenset({"id"}),
-    # Of agents that cannot say themselves that a task is done (`bot.tasks.service`).
+    # For tasks of agents that cannot report themselves that a task is done (`bot.tasks.service`).
     "task close": frozenset({"id", "failed"}),
     "tasks": frozenset(),
     "health": frozenset(),
@@ -49,24 +49,24 @@ MAY: Final[Mapping[str, frozenset[str]]] = {
 
 
 def commands_of(role: str, roles: Library) -> frozenset[str]:
-    """Return the commands that an agent of this role may use; none when no one knows the role."""
+    """Return the commands that an agent of this role may run; none for an unknown role."""
     known = roles.get(role)
     return frozenset() if known is None else frozenset(known.commands) & MAY.keys()
 
 
 def withheld(role: Role) -> tuple[str, ...]:
-    """Commands that the role's page names and that no agent may have."""
+    """Return the commands that the role's page names but that no agent may run."""
     return tuple(name for name in role.commands if name not in MAY)
 
 
 def urgency(role: str, wanted: Urgency, roles: Library) -> Urgency:
-    """Return how urgent a task is that an agent of this role asks for: no more than its role may say."""
+    """Return the urgency of a task from an agent of this role: `wanted`, capped at what the role allows."""
     known = roles.get(role)
     return min(wanted, "normal" if known is None else known.urgency, key=URGENCIES.index)
 
 
 def refusal(role: str, command: str, arguments: Mapping[str, Any], roles: Library) -> str | None:
-    """Return why an agent of this role may not do this, in a sentence; None: it may."""
+    """Return why an agent of this role may not run this command, as a sentence, or None if it may."""
     own = commands_of(role, roles)
     if command not in own:
         return f"An agent of the role {role} may not use {command}. Ask your operator for it, in words."

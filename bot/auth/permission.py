@@ -1,4 +1,4 @@
-"""What a person may do."""
+"""Permission levels of people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Permission(IntEnum):
-    """What a person may do. Each includes those below it."""
+    """A permission level. Each level includes the lower ones."""
 
     NONE = 0
     VIEWER = 1
@@ -15,7 +15,7 @@ class Permission(IntEnum):
 
     @classmethod
     def named(cls, word: str) -> Permission:
-        """Return the permission called `word` (``viewer``). Raises `KeyError` when there is none of that name."""
+        """Return the permission named `word` (``viewer``). Raises `KeyError` if there is none."""
         return cls[word.upper()]
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""Who may do what: from ``muster.yaml``, from what an admin said since, and by owning the machine's account.
+"""Permissions of people, from ``muster.yaml``, from admins' commands, and from owning the account that runs Muster.
 
-What was said by command goes before the file. Whoever runs Muster is admin: the process, its sockets and its files are
-theirs anyway.
+A permission set by command takes precedence over the file. The owner of the account is always admin, because they
+control the process, its sockets and its files anyway.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from database.engine.store import Store
     from database.queries.chat.operator_permissions import OperatorRow
 
-#: ``CONNECTOR:PERSON``; people are named as their chat system names them, without spaces.
+#: ``CONNECTOR:PERSON``, where the person is the chat system's identifier, without spaces.
 _IDENTITY = re.compile(r"[a-z][a-z0-9_-]{0,39}:[^\s\x00-\x1f\x7f-\x9f]{1,255}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operator:
-    """The permission of a person, or of a group, and where it comes from."""
+    """The permission of a person or a group, and its source."""
 
     identity: str
     permission: Permission
@@ -41,20 +41,20 @@ class Operator:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Authority:
-    """What someone may do, and by what."""
+    """The effective permission of a person, and the group that grants it."""
 
     permission: Permission
-    #: the group by which they may, such as ``discord:role:123``; None where it was said of themselves, or of no one
+    #: the group that grants the permission, such as ``discord:role:123``; None if it is the person's own or missing
     through: str | None = None
 
 
 def is_person(identity: str) -> bool:
-    """Return whether it is someone who commands the fleet: no agent, and no part of Muster itself."""
+    """Return whether `identity` is a person, and not an agent or a part of Muster."""
     return _IDENTITY.fullmatch(identity) is not None and not identity.startswith(("agent:", "muster:"))
 
 
 class Operators:
-    """Permissions by identity. The table is read once and again after a change of ours; no one else writes it."""
+    """Permissions by identity. The table is cached and read again only after `refresh`; no other process writes it."""
 
     def __init__(
         self, store: Store, configured: Mapping[str, Permission], owners: Collection[str] | None = None
@@ -66,18 +66,18 @@ class Operators:
         self._changes = 0
 
     async def permission(self, identity: str, groups: Collection[str] = ()) -> Permission:
-        """Return what someone may do; `NONE` for a stranger. See `authority`."""
+        """Return the person's permission; `NONE` for a stranger. See `authority`."""
         return (await self.authority(identity, groups)).permission
 
     async def authority(self, identity: str, groups: Collection[str] = ()) -> Authority:
-        """Return what someone may do, and by which of their groups.
+        """Return the person's permission, and the group that grants it.
 
-        What is said of themselves goes before what is said of the groups that they are in, also where it is less. Of
-        several groups the one with the highest permission counts.
+        A person's own entry takes precedence over those of their groups, even if it is lower. Among several groups, the
+        highest permission counts.
 
         Args:
             identity: the connector and the person.
-            groups: as the connector calls them (`Inbound.groups`).
+            groups: the person's groups, as the connector names them (`Inbound.groups`).
         """
         if identity in self._owners:
             return Authority(permission=ADMIN)
@@ -93,7 +93,7 @@ class Operators:
         return Authority(permission=given[highest], through=f"{connector}:{highest}")
 
     async def every(self) -> list[Operator]:
-        """Everybody with a permission, and everybody from whom one was taken."""
+        """Return everyone who has a permission, and everyone whose permission was taken away."""
         found = {
             identity: Operator(identity=identity, permission=permission, source="file")
             for identity, permission in self._configured.items()
@@ -107,10 +107,10 @@ class Operators:
         return sorted(found.values(), key=lambda operator: (-operator.permission, operator.identity))
 
     async def put(self, tx: AsyncConnection, row: OperatorRow) -> None:
-        """Give a permission; `refresh` once `tx` is committed.
+        """Store a permission. Call `refresh` once `tx` is committed.
 
         Raises:
-            UserError: no one can be called so, or it is the owner, whose permission stays.
+            UserError: the identity is malformed, or is the owner's, whose permission cannot change.
         """
         if not _IDENTITY.fullmatch(row.identity):
             raise UserError(
@@ -123,12 +123,12 @@ class Operators:
         await queries.put(tx, row)
 
     def refresh(self) -> None:
-        """Read the table again at the next question."""
+        """Make the next lookup read the table again."""
         self._rows = None
         self._changes += 1
 
     def _entry(self, table: Mapping[str, OperatorRow], identity: str) -> Permission | None:
-        """Return what was said of a person, or of a group; None when nothing was."""
+        """Return the permission set for a person or a group, or None if none is set."""
         row = table.get(identity)
         return self._configured.get(identity) if row is None else _read(row)
 
@@ -137,7 +137,7 @@ class Operators:
             seen = self._changes
             async with self._store.read() as tx:
                 rows = {row.identity: row for row in await queries.every(tx)}
-            # What changed while it was being read must not come back.
+            # Rows read before a concurrent change are stale and must not be cached.
             if seen == self._changes:
                 self._rows = rows
         return self._rows

@@ -1,1 +1,1 @@
-"""Which of several orchestrators runs the fleet: a lock on one machine, a lease across machines, standbys."""
+"""Choosing the orchestrator that leads the fleet: a lock on one machine, a lease across machines, and standbys."""

@@ -1,7 +1,7 @@
-"""Which agents are this installation's own, where several installations take turns with one register.
+"""Ownership of agents, where several installations take turns to lead with one register.
 
-An agent's processes, journal and workspace are on one machine, in one MUSTER_HOME. The orchestrator of another one can
-neither see nor reach them, so it leaves them alone: it starts, ends and judges none of them.
+An agent's processes, journal and workspace are on one machine, in one MUSTER_HOME. An orchestrator on another machine
+cannot see or reach them, so it never starts, ends or judges that agent.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ class AgentElsewhere(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Homes:
-    """Tells whose an agent is."""
+    """The identity of this installation, which decides which agents are its own."""
 
-    #: This installation.
+    #: The id of this installation.
     own: str
     host: str
-    #: Other installations may have agents in the register.
+    #: Whether other installations may have agents in the register.
     shared: bool
 
     def is_ours(self, row: AgentRow) -> bool:
-        """Return whether its processes are this installation's to see to."""
+        """Return whether this installation manages the agent's processes."""
         if not self.shared:
             return True
         return row.home == self.own if row.home is not None else row.host == self.host
 
 
 async def settled(store: Store, home: str) -> Homes:
-    """Return who is ours in `store`; agents of this host from before installations were told apart are, from now on."""
+    """Return the identity of this installation, and claim this host's agents that have no installation id yet."""
     homes = Homes(home, socket.gethostname(), store.is_shared)
     if homes.shared:
         async with store.read() as tx:
@@ -68,9 +68,9 @@ async def settled(store: Store, home: str) -> Homes:
 
 
 def word_of(file: Path) -> str:
-    """Return the word that tells an installation from every other, drawn when it is first asked for.
+    """Return the unique id of this installation, creating it on first use.
 
-    It lies with the installation's state, so that it stays when the machine gets another name.
+    It is stored with the installation's state, so it does not change when the machine is renamed.
     """
     try:
         found = file.read_text(encoding="ascii").strip()

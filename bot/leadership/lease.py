@@ -1,12 +1,11 @@
-"""One orchestrator leads with a register, wherever it runs: by a lease in it, renewed while the orchestrator lives.
+"""Leadership by lease: one orchestrator leads with a register, wherever it runs, and renews its lease while it lives.
 
-`bot.config.instance_lock` keeps a second one out of an installation. A register can be reached from elsewhere, and
-an orchestrator that shared it would take the other's agents for dead. An installation whose orchestrator was killed has
-its lease back at once; another one waits until it has run out (`bot.leadership.standby`).
+`bot.config.instance_lock` allows one orchestrator per installation. But a register can be reached from other
+installations, and a second orchestrator would take the first one's agents for dead. After a crash, the same
+installation gets its lease back at once; another one waits until the lease expires (`bot.leadership.standby`).
 
-On a server the lease is short, its times are the server's own, and its number fences every write
-(`database.engine.fencing`):
-who was away for so long that another leads writes nothing any more.
+On a server the lease is short, its times are the server's own, and its token fences every write
+(`database.engine.fencing`). An orchestrator that was silent until another one leads can no longer write.
 """
 
 from __future__ import annotations
@@ -42,51 +41,51 @@ log = structlog.get_logger(__name__)
 
 HOLD = declare("register.hold")
 
-#: The lease; no agent can be called so.
+#: The name of the lease; no agent can have this name.
 NAME = "muster:orchestrator"
-#: Seconds that it lasts, and after which it is renewed: in a file, which no one else reaches, and on a server.
+#: The lease's duration and renewal interval in seconds: in a file, which only one installation uses, and on a server.
 DURATION, RENEW = 60.0, 15.0
 SHARED_DURATION, SHARED_RENEW = 20.0, 5.0
-#: The end of a lease that its holder let go of.
+#: The end time of a lease that its holder released.
 LET_GO = 0.0
 
 _SERVERS_TIME = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)")
 
 
 class RegisterInUse(UserError):
-    """The orchestrator of another installation has the register."""
+    """The orchestrator of another installation uses this register."""
 
     code = "register.in_use"
 
 
 class LeadLost(UserError):
-    """Another orchestrator leads with the register now."""
+    """Another orchestrator leads with this register now."""
 
     code = "register.fenced"
 
 
 class Succession(Protocol):
-    """Told, in the transaction that acquires the lease, who has it now and who had it before."""
+    """A callback that gets the new and the previous lease, in the transaction that acquires the lease."""
 
     async def __call__(self, tx: AsyncConnection, lease: Lease, before: Lease | None, now: float) -> None: ...
 
 
 @dataclass(slots=True)
 class Tenure:
-    """The time for which this process leads."""
+    """A period for which this process leads."""
 
     lease: Lease
-    #: Who led before; None: no one ever did.
+    #: The previous lease; None if there never was one.
     before: Lease | None
 
 
 def whereabouts(state: Path) -> str:
-    """With this the names of all owners of an installation end."""
+    """Return the suffix that all lease owners of an installation share."""
     return f" on {socket.gethostname()}, whose state is in {state}"
 
 
 async def time_of(tx: AsyncConnection, store: Store, clock: Callable[[], float]) -> float:
-    """Return the time by which leases run out: the server's, where several machines see it; seconds since the epoch."""
+    """Return the time by which leases expire, in seconds since the epoch; the server's time if machines share it."""
     if not store.is_shared:
         return clock()
     now: float = (await tx.execute(_SERVERS_TIME)).scalar_one()
@@ -97,12 +96,12 @@ async def time_of(tx: AsyncConnection, store: Store, clock: Callable[[], float])
 async def held(
     store: Store, state: Path, clock: Callable[[], float], succession: Succession | None = None
 ) -> AsyncIterator[Tenure]:
-    """Lead with the register, for the installation whose state lies in `state`, until the block ends.
+    """Lead with the register until the block ends, for the installation whose state is in `state`.
 
-    The installation's own lock (`bot.config.instance_lock`) is held already.
+    The caller already holds the installation's own lock (`bot.config.instance_lock`).
 
     Raises:
-        RegisterInUse: another installation has it.
+        RegisterInUse: another installation leads with it.
     """
     where = whereabouts(state)
     owner = f"process {os.getpid()}{where}"
@@ -113,7 +112,7 @@ async def held(
             now = await time_of(tx, store, clock)
             before = await leases.find(tx, NAME)
             if before is not None and before.owner.endswith(where):
-                # The installation's own lock says that this one is dead.
+                # This process holds the installation's lock, so the previous owner is dead.
                 await leases.release(tx, before, now=LET_GO)
             lease = await leases.acquire(tx, NAME, owner, now=now, duration=duration)
             if succession is not None:
@@ -135,10 +134,10 @@ async def held(
 
 
 async def keep(store: Store, tenure: Tenure, clock: Callable[[], float]) -> None:
-    """Renew it for as long as it is not lost; a register that is away is no one's.
+    """Renew the lease until it is lost. While the register is away, no orchestrator can acquire it.
 
     Raises:
-        LeadLost: another orchestrator leads, since this process was away for too long.
+        LeadLost: another orchestrator leads, because this process was silent for too long.
     """
     duration, pause = (SHARED_DURATION, SHARED_RENEW) if store.is_shared else (DURATION, RENEW)
     while True:
@@ -158,7 +157,7 @@ async def keep(store: Store, tenure: Tenure, clock: Callable[[], float]) -> None
 
 
 async def _rest(store: Store, seconds: float) -> None:
-    """Until it is to be renewed, or it was found out that it is lost."""
+    """Wait until the lease must be renewed, or is known to be lost."""
     if store.fence is None:
         await asyncio.sleep(seconds)
         return

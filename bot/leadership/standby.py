@@ -1,9 +1,9 @@
-"""An orchestrator that stands by: it waits until the one that leads is gone, and says meanwhile who leads.
+"""Standby orchestrators: a standby waits until the leader is gone, and reports meanwhile who leads.
 
-Only with a register on a server. It may be of the same installation or of another one, on this machine or elsewhere;
-of each installation one stands by. Where the leader is of the same installation, its lock says that it lives. One that
-holds the lock and has let its lease run out is stopped, or hangs: it is ended by force, since two must never be at the
-same agents.
+Standbys need a register on a server. The leader may be of the same installation or of another one, on this machine or
+elsewhere; each installation has at most one standby. A leader of the same installation is alive if it holds the
+installation's lock. If it holds the lock but its lease has expired, it is stopped or hangs. The standby then kills it,
+because two orchestrators must never manage the same agents.
 """
 
 from __future__ import annotations
@@ -38,28 +38,27 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: It looks so often whether it may lead, seconds.
+#: Seconds between checks whether this process may lead.
 LOOK = 1.0
 
 Move = Literal["wait", "lead", "end"]
 
 
 def move(lease: Lease | None, now: float, *, ours: bool, locked: bool, watched: bool = True) -> Move:
-    """Return what follows from what is seen: to wait, to lead, or to end the process of this installation that is
-    silent.
+    """Decide whether to wait, to lead, or to end the silent process of this installation.
 
     Args:
-        lease: who leads, or led last.
-        now: the time by which it runs out.
-        ours: it is of this installation.
-        locked: a process of this installation holds its lock.
-        watched: the register was there for so long that whoever leads would have renewed it. When a server comes back
-            after an outage, the lease has run out for everybody, and the leader is to have it again.
+        lease: the lease of the current or last leader.
+        now: the time by which the lease expires.
+        ours: whether the lease belongs to this installation.
+        locked: whether a process of this installation holds its lock.
+        watched: whether the register was reachable for long enough that a live leader would have renewed its lease.
+            After an outage of the server every lease has expired, and the leader must be able to renew its own.
     """
     let_go = lease is None or lease.until == tenure.LET_GO
     vacant = let_go or (watched and lease is not None and lease.until <= now)
     if locked:
-        # One that just let go of its lease is about to let go of the lock, too.
+        # A process that just released its lease is about to release the lock too.
         silent = ours and vacant and not let_go
         return "end" if silent else "wait"
     return "lead" if vacant or ours else "wait"
@@ -71,20 +70,20 @@ class Standby:
     settings: Settings
     environ: Mapping[str, str]
     say: Callable[[str], None]
-    """Tells the person at the terminal, or the log."""
+    """Reports to the person at the terminal, or to the log."""
     steady: Callable[[], float] = elapsed
-    """Seconds since any moment, however the clock is set."""
+    """A monotonic clock in seconds, unaffected by changes of the system time."""
     _watched_from: float = 0.0
-    """Since when the register was there each time that it was looked at."""
+    """Since when every check has reached the register."""
     _blind: bool = False
-    """It was not there the last time."""
+    """Whether the last check did not reach the register."""
 
     async def wait(self, stop: asyncio.Event) -> bool:
-        """Wait until this one may try to lead. False: it was told to stop.
+        """Wait until this process may try to lead. Return False if it was asked to stop.
 
         Raises:
-            AlreadyRunning: another one of this installation stands by.
-            RegisterError: the register cannot be used, for another reason than that it is away.
+            AlreadyRunning: another process of this installation is the standby.
+            RegisterError: the register cannot be used, for a reason other than being away.
         """
         self.paths.prepare()
         store = await self._open(stop)
@@ -95,7 +94,7 @@ class Standby:
             with only_one(self.paths.standby_lock, note=await self._leader(store)):
                 self.say(f"Muster stands by here (process {os.getpid()}). {await self._leader(store)}")
                 log.info("standby.waits")
-                # Beside the waiting, which must not wait for a server that takes its time with a write.
+                # A separate task, because a slow write to the server must not delay the checks.
                 noting = asyncio.create_task(standby_registry.keep(store, self.paths.state))
                 try:
                     while not stop.is_set():
@@ -111,7 +110,7 @@ class Standby:
             await store.close()
 
     async def _open(self, stop: asyncio.Event) -> Store | None:
-        """Return the register, as soon as it is there; None: it was told to stop."""
+        """Return the register once it is reachable, or None if this process was asked to stop."""
         while not stop.is_set():
             try:
                 return await open_register(self.settings, self.environ)

@@ -1,7 +1,7 @@
-"""Who stands by, so that the one that leads can say it: each writes into the register that it waits, while it does.
+"""The registry of standbys: each standby records in the register that it waits, so that the leader can report it.
 
-A row of `database.queries.operations.leases` per installation, renewed as the leader's is. It grants nothing: who leads
-is decided without it (`bot.leadership.standby`), so whoever could not write it stands by all the same.
+Each installation has one row of `database.queries.operations.leases`, renewed like the leader's. The row grants
+nothing: `bot.leadership.standby` decides without it who leads. A process that cannot write its row is still a standby.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ log = structlog.get_logger(__name__)
 
 NOTE = declare("standby.note")
 
-#: So begin the names of these leases; no agent can be called so.
+#: Prefix of the names of these leases; no agent can have such a name.
 PREFIX: Final = "muster:standby:"
-#: Rows that were not renewed for so long are dropped, seconds.
+#: Seconds after which a row that was not renewed is deleted.
 STALE_S: Final = 86_400.0
 
 
@@ -47,7 +47,7 @@ def _name(state: Path) -> str:
 
 
 async def keep(store: Store, state: Path) -> None:
-    """Write again and again that this process stands by, until cancelled. What it wrote last soon runs out."""
+    """Record repeatedly that this process is a standby, until cancelled. The last record then expires soon."""
     lease: Lease | None = None
     while True:
         try:
@@ -58,10 +58,10 @@ async def keep(store: Store, state: Path) -> None:
 
 
 async def note(store: Store, state: Path, before: Lease | None = None) -> Lease:
-    """Write that this process stands by: since it wrote `before`, or from now on.
+    """Record that this process is a standby: since it wrote `before`, or from now on.
 
     Raises:
-        RegisterError: it could not be written.
+        RegisterError: the record could not be written.
     """
     duration = tenure.SHARED_DURATION
     async with store.write(NOTE) as tx:
@@ -74,13 +74,13 @@ async def note(store: Store, state: Path, before: Lease | None = None) -> Lease:
                 log.debug("standby.note_lost")
         left = await leases.find(tx, _name(state))
         if left is not None:
-            # Of each installation one stands by, and its lock says that this is it.
+            # This process holds the lock of its installation's only standby, so the other row is stale.
             await leases.release(tx, left, now=tenure.LET_GO)
         return await leases.acquire(tx, _name(state), _owner(state), now=now, duration=duration)
 
 
 async def others(tx: AsyncConnection, store: Store, state: Path, clock: Callable[[], float]) -> list[Lease]:
-    """Return who stands now, besides this process, which may just have done so; `acquired_at` says since when.
+    """Return the current standbys except this process, which may have been one; `acquired_at` is their start.
 
     Raises:
         RegisterError: the register cannot be read.

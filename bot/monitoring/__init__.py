@@ -1,1 +1,1 @@
-"""Health, the state of the fleet as the watchdog sees it, and alerts."""
+"""Health reports, the watchdog's view of the fleet, and alerts."""

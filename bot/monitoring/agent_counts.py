@@ -1,4 +1,4 @@
-"""Counting agents for those who see the fleet at a glance: when something happened, and only while someone watches."""
+"""Counts of agents for status displays. Agents are counted after events, and only while a display is open."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two counts at least, however much happens.
+#: Minimum seconds between two counts, regardless of the number of events.
 _AT_MOST_EVERY: Final = 1.0
-#: Seconds until they are counted again although nothing happened: who says nothing any more tells of no change.
+#: Maximum seconds between two counts: an agent that falls silent causes no event.
 _AT_LEAST_EVERY: Final = 15.0
-#: Entries of a journal that come by the hundred and change no state.
+#: Frequent kinds of journal entries that never change an agent's state.
 _CHATTER: Final = frozenset({"text", "thought", "tool", "plan", "usage"})
 
 
 def counted(views: Iterable[AgentView]) -> AgentCounts:
-    """Return how many are at what. Agents of other installations are not ours to count."""
+    """Return the number of agents per state, without those of other installations."""
     states = Counter(view.liveness.state for view in views if not view.elsewhere)
     return AgentCounts(
         working=states["working"] + states["starting"],
@@ -41,7 +41,7 @@ def counted(views: Iterable[AgentView]) -> AgentCounts:
 
 
 async def run(services: AgentServices) -> None:
-    """Keep `services.headcount`, until cancelled."""
+    """Keep `services.headcount` up to date, until cancelled."""
     headcount = services.headcount
     while True:
         await headcount.wanted.wait()
@@ -60,13 +60,13 @@ async def run(services: AgentServices) -> None:
 
 
 class Changes:
-    """Which events can have changed a state: of a heartbeat after another, the first one."""
+    """A filter for events that can change a state: of an agent's heartbeats, only those with a new state."""
 
     def __init__(self) -> None:
         self._states: dict[object, object] = {}
 
     def has(self, event: Mapping[str, Any]) -> bool:
-        """Return whether this one can; to be asked of each in turn."""
+        """Return whether this event can change a state. Call it for every event, in order."""
         if event.get("type") == "status":
             agent, state = event.get("agent"), event.get("state")
             same = self._states.get(agent) == state
@@ -77,7 +77,7 @@ class Changes:
 
 
 async def _something(events: Subscription, changes: Changes) -> None:
-    """Return when something happened that can change a state, or has not for long."""
+    """Return after an event that can change a state, or after `_AT_LEAST_EVERY` seconds without one."""
     try:
         async with asyncio.timeout(_AT_LEAST_EVERY):
             async for event in events:

@@ -1,7 +1,7 @@
-"""What the watchdog found, as operators are told of it: what is wrong, and the command that helps.
+"""The watchdog's findings as messages to operators: what is wrong, and the command that helps.
 
-One agent's trouble is told in its thread, a permission request's end where the question stands, and what befalls many
-or the fleet in the main room. Causes come from runtimes and are quoted, never spoken.
+A finding about one agent goes to its thread, and one about a permission request goes next to the request. Findings
+about many agents or the fleet go to the main room. Causes come from runtimes, so messages quote them as code.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from fleet.supervision.health_findings import HealthFinding
     from scheduler.alert_policy import News
 
-#: Agents that are named in one message; of more, the number is told.
+#: Maximum number of agents named in one message; of the others, only the number is given.
 _NAMED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarms:
-    """Tells what is new (`scheduler.watchdog.Herald`)."""
+    """The messages about findings (`scheduler.watchdog.Herald`)."""
 
     speaker: Composer
     redaction: SecretMasker
@@ -48,12 +48,12 @@ class Alarms:
     main_room: MainRoom
     bridge: Bridge = field(default_factory=Bridge)
     prefix: str
-    """What commands begin with in chat."""
+    """The prefix of commands in chat."""
     wake_delivery: Callable[[], None]
     publish: Callable[[Mapping[str, object]], None]
 
     async def tell(self, tx: AsyncConnection, piece: News) -> bool:
-        """Put what is to be said into the outbox; False when there is no room to say it in."""
+        """Put the message into the outbox. Return False if there is no room to send it to."""
         if isinstance(piece, Over) and not is_fleet_wide(piece.event) and await _is_told_otherwise(tx, piece):
             return True
         place = await self._place(tx, piece)
@@ -63,7 +63,7 @@ class Alarms:
         words = self.redaction(written(text(piece, now), self.prefix))
         for event, at in (*self.bridge.spread(piece.event, place), *await self._copies(tx, piece)):
             can = self.capabilities(at.connector)
-            # A copy's key is known by the same ending.
+            # The key of a copy ends like the key of its event, so that it can be found.
             key = event if isinstance(piece, Told) else piece.key + event.removeprefix(piece.event)
             if isinstance(piece, Grown) and can.edits and await outbox.get(tx, event) is not None:
                 said = self.speaker.replace(key, event, words, at, can, priority=Priority.REPLY, final=True)
@@ -92,7 +92,7 @@ class Alarms:
         return await self.fleet_room(tx)
 
     async def _copies(self, tx: AsyncConnection, piece: News) -> list[tuple[str, MessagePlace]]:
-        """Return where else a permission request stands that is soon denied, and under which key it is told there."""
+        """Return the keys and places of further messages about a permission request that is soon denied."""
         if not (isinstance(piece, Told) and piece.findings[0].kind == "expiring"):
             return []
         approval = await approvals.get(tx, piece.findings[0].subject)
@@ -105,11 +105,11 @@ class Alarms:
         return found
 
     async def fleet_room(self, tx: AsyncConnection) -> MessagePlace | None:
-        """Return where the fleet is spoken of; None: there is no room yet."""
+        """Return the room for fleet-wide messages, or None if there is none yet."""
         return await rooms.fleet_room(tx, self.main_room)
 
     async def _beside(self, tx: AsyncConnection, row: AgentRow, piece: News) -> MessagePlace:
-        """Return the agent's thread; for a permission request, where its question stands."""
+        """Return the agent's thread or, for a permission request, the place of its message."""
         if isinstance(piece, Told) and piece.findings[0].kind == "expiring":
             approval = await approvals.get(tx, piece.findings[0].subject)
             question = await outbox.get(tx, approval.outbox_key) if approval is not None else None
@@ -120,16 +120,16 @@ class Alarms:
 
 
 async def _is_told_otherwise(tx: AsyncConnection, piece: Over) -> bool:
-    """Return whether the agent's thread says anyway what happened to it: it was stopped, it failed, it is gone."""
+    """Return whether the agent's thread reports the outcome anyway: the agent was stopped, failed or removed."""
     row = await agents.get(tx, piece.agent)
     return row is None or row.wanted != "running" or row.state in {"failed", "stopped"}
 
 
-# --- words -------------------------------------------------------------------------------------------------------
+# --- message texts -----------------------------------------------------------------------------------------------
 
 
 def command_for(finding: HealthFinding) -> str:
-    """Return the command that helps, as it is typed behind the prefix."""
+    """Return the command that helps, without the prefix."""
     name = finding.agent
     match finding.kind:
         case "silent" | "failed":
@@ -151,7 +151,7 @@ def command_for(finding: HealthFinding) -> str:
 
 
 def text(piece: News, now: float) -> str:
-    """Return what is said, as Markdown with command lines in it (`bot.commands.syntax`)."""
+    """Return the message as Markdown with command lines (`bot.commands.syntax`)."""
     match piece:
         case Over():
             return _over(piece, now)

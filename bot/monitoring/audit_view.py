@@ -1,4 +1,4 @@
-"""The audit, shown. Pure."""
+"""Formatting of the audit log. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def text(rows: Sequence[AuditRow], *, limit: int) -> str:
-    """Return a table, oldest first."""
+    """Return a table, oldest row first."""
     if not rows:
         return "Nothing was done in that time."
     lines = [
@@ -50,7 +50,7 @@ def _who(row: AuditRow) -> str:
 
 
 def _outcome(row: AuditRow) -> str:
-    # What an agent tried in vain, or why it was cut off, stands nowhere else.
+    # Only the audit log says what an agent tried in vain, or why it was cut off.
     return one_line(row.detail, 160) if row.door == "egress" and row.detail else row.outcome
 
 

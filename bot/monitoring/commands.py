@@ -1,4 +1,4 @@
-"""Commands of the section *admin*: help, health, who may do what, and who did what."""
+"""Commands of the section *admin*: help, health, operators, devices, audit and telemetry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bot.agents.services import AgentServices
     from bot.commands.context import Context
 
-#: Lines of the audit that are shown at most.
+#: Maximum number of audit lines shown.
 _AUDIT_LINES = 200
 
 
@@ -42,7 +42,7 @@ async def help_(ctx: Context[AgentServices], name: CommandWords | None = None) -
 
 @command("health", permission=VIEWER, help_section="admin", effects=False, audited=False)
 async def health(ctx: Context[AgentServices]) -> Reply:
-    """Show Muster's own state: connections, register, jobs, disks, and how many agents are in which state."""
+    """Show the health of Muster itself: connections, register, disks, egress, jobs, and agents by state."""
     from bot.monitoring import health_view
 
     report = await health_view.report(ctx.services)
@@ -51,7 +51,7 @@ async def health(ctx: Context[AgentServices]) -> Reply:
 
 @command("whoami", permission=VIEWER, help_section="admin", effects=False, audited=False)
 async def whoami(ctx: Context[AgentServices]) -> Reply:
-    """Show who you are to Muster, and your permission."""
+    """Show your identity and your permission."""
     from bot.text.markdown import code
 
     by = "" if ctx.through is None else f", as one of {code(ctx.through)}"
@@ -63,7 +63,7 @@ async def whoami(ctx: Context[AgentServices]) -> Reply:
 
 @command("operators", permission=ADMIN, help_section="admin", effects=False)
 async def operators(ctx: Context[AgentServices]) -> Reply:
-    """List everyone's permissions, and where each was given."""
+    """List everyone's permissions, and where each was set."""
     from bot.text.markdown import code, table
 
     found = await ctx.services.operators.every()
@@ -105,7 +105,7 @@ async def operator_set(
     from database.queries.chat.operator_permissions import OperatorRow
 
     settings = ctx.services.settings
-    # What was given to someone on a connector that is gone can be taken away all the same.
+    # Permissions on a connector that no longer exists can still be taken away.
     if permission != "none":
         problem = identities.problem(identity, identities.configured(settings))
         if problem is not None:
@@ -186,7 +186,7 @@ async def audit(ctx: Context[AgentServices], *, since: Duration | None = None) -
 
 @command("telemetry preview", permission=ADMIN, help_section="admin", effects=False, audited=False)
 async def telemetry_preview(ctx: Context[AgentServices]) -> Reply:
-    """Show exactly what telemetry would send now. It is off unless muster.yaml turns it on."""
+    """Show exactly what telemetry would send now. Telemetry is off unless muster.yaml enables it."""
     from bot.telemetry.sender import preview
 
     return await preview(ctx.services)

@@ -1,6 +1,6 @@
-"""Tells in the other chat systems that one is out of reach, once, and in all of them when it is back.
+"""Alerts about connectors that are out of reach: one in the other chat systems, and one everywhere when it is back.
 
-Who sits in the one that is out sees nothing happen; who sits in another would wonder why no one answers there.
+People on the failed chat system see nothing happen. People elsewhere would wonder why nobody answers there.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 
 TELL = declare("outage.tell")
 
-#: Seconds for which a chat system is out before others are told: servers are restarted, and networks blink.
+#: Seconds that an outage must last before it is reported; server restarts and short network failures are normal.
 PATIENCE_S: Final = 300.0
 
 
 def is_out(health: Health) -> bool:
-    """Return whether people there are not heard or cannot be answered. A place of this user's own is left when they
-    leave."""
+    """Return whether people on this connector cannot be heard or answered.
+
+    Connectors that only this user sees, such as the terminal, are never out: the user simply closed them.
+    """
     unseen = health.reachable is None and health.last_seen is None
     wrong = health.reachable is False or health.authenticated is False or health.impaired or unseen
     return wrong and health.kind not in OWN_ROOMS
@@ -43,7 +45,7 @@ def is_out(health: Health) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Outages:
-    """Looks at the connectors' health at times."""
+    """The alerts about connector outages."""
 
     store: Store
     delivery: Delivery
@@ -54,14 +56,14 @@ class Outages:
     rooms: Sequence[MessagePlace]
     """The main room of each connector that has one."""
     prefix: str
-    """What commands begin with in chat."""
+    """The prefix of commands in chat."""
     _since: dict[str, float] = field(default_factory=dict)
 
     async def look(self) -> None:
-        """Tell what is news.
+        """Check the health of all connectors, and report outages and recoveries.
 
         Raises:
-            RegisterError: the register is away; it is told after a later look.
+            RegisterError: the register is away; a later check reports the change.
         """
         known, now = await self.delivery.health(), self.clock()
         out = {name for name, health in known.items() if is_out(health)}
@@ -79,7 +81,7 @@ class Outages:
                 await self._tell_out(tx, name, known, rooms, now)
             for row in back:
                 await watchdog_findings.forget(tx, [row.key])
-                # Of one that is configured no more there is nothing to be told.
+                # A connector that was removed from the configuration has not recovered.
                 if row.cause in known:
                     lasted = markdown.span(max(0.0, now - row.found_at))
                     text = f"✔ The connector **{row.cause}** is there again, after {lasted}."

@@ -1,4 +1,4 @@
-"""Whether the disks take what Muster writes."""
+"""Checks that the disks accept Muster's writes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-#: Bytes that are tried: more than a command and its answer take.
+#: Bytes of a trial write: more than a command and its answer need.
 _TRIED: Final = 64 * 1024
-#: Seconds for that. A network file system can hang.
+#: Seconds that a trial write may take. A network file system can hang.
 _PATIENCE_S: Final = 5.0
 
 
 async def condition(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return what `health` shows: an entry for each disk, of which the first of its folders is named."""
+    """Return what `health` shows: one entry per disk, named after the first of its folders."""
     found = []
     for folder in await asyncio.to_thread(_one_a_disk, folders):
         try:
@@ -31,9 +31,9 @@ async def condition(folders: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def unwritable(folder: Path) -> str | None:
-    """Try to write into a folder; return why it does not work, or None if it does. Blocking.
+    """Try to write into a folder; return why it fails, or None if it works. Blocking.
 
-    How much room a file system says that it has is not asked: quotas, reserved blocks and inodes are not in it.
+    The file system's free space is not checked, because it ignores quotas, reserved blocks and inodes.
     """
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:

@@ -1,4 +1,4 @@
-"""What the watchdog sees: the agents of the register, what they ask, the roster, and hosts that no one knows of."""
+"""The watchdog's view of the fleet: registered agents, their open requests, the roster, and unknown agent hosts."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: A turn that failed counts for so long, unless a later one of the same agent does better, seconds.
+#: Seconds for which a failed turn counts, unless a later turn of the same agent succeeds.
 ERRING_S = 600.0
-#: Findings about where roster, register and what runs differ.
+#: Kinds of findings about differences between the roster, the register and the running agents.
 _DRIFT = frozenset({"stray", "unrostered", "missing", "changed"})
 
 
@@ -48,12 +48,12 @@ class Lookout:
     agents: Agents
     roster: LatestRoster
     folders: Path
-    """Where the private folders of all agents are."""
+    """The folder that holds the private folders of all agents."""
     clock: Callable[[], float]
     redact: Callable[[str], str]
 
     async def look(self) -> FleetView:
-        """Return the fleet as it is known now.
+        """Return the current state of the fleet.
 
         Raises:
             RegisterError: the register cannot be used.
@@ -82,7 +82,7 @@ class Lookout:
         )
 
     def _changed(self, views: Sequence[AgentView]) -> list[str]:
-        """Return who runs by what the roster no longer says."""
+        """Return the agents that must restart to match the roster."""
         if self.roster.names is None:
             return []
         rows = [view.row for view in views if not view.elsewhere]
@@ -90,21 +90,21 @@ class Lookout:
         return [change.agent for change in drift.changes(rows, entries) if change.kind == "restart"]
 
     async def cancel(self, name: str, turn: str) -> None:
-        """Cancel this turn of an agent, if it is still the one that runs."""
+        """Cancel this turn of an agent, if it is still running."""
         try:
             await self.agents.cancel(await self.agents.get(name), turn)
         except MusterError as error:
             log.info("watchdog.not_cancelled", agent=name, turn=turn, reason=str(error))
 
     async def drift(self) -> list[HealthFinding]:
-        """Return where roster, register and what runs differ at this moment, by name."""
+        """Return the current differences between the roster, the register and the running agents, by name."""
         found = found_in(await self.look(), HealthThresholds())
         return sorted((each for each in found.findings if each.kind in _DRIFT), key=lambda each: each.agent)
 
     def _sighting(self, view: AgentView, erred: tuple[float, str] | None) -> Sighting:
         row, status, liveness = view.row, view.status, view.liveness
         if liveness.detail is not None and not liveness.healthy:
-            # Now: of causes the numbers are taken out, and what is left of a key would not be known as one.
+            # Mask secrets now: later steps remove numbers, and redaction would not recognize the rest of a key.
             liveness = replace(liveness, detail=self.redact(liveness.detail))
         record = RestartRecord.from_json(row.revival)
         fell = row.wanted == "running" and bool(record.of)

@@ -1,4 +1,4 @@
-"""How each part of Muster is, in the shape that ``health --json`` prints."""
+"""The health of each part of Muster, in the form that ``health --json`` prints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scheduler.jobs import Jobs
 
 
-#: Agents that are named of those whose threads are out of reach.
+#: Maximum number of agents named among those whose threads are out of reach.
 _NAMED = 5
 
 
@@ -38,7 +38,7 @@ class HealthInputs:
     store: Store
     clock: Callable[[], float]
     state: Path
-    """Where this installation's state lies."""
+    """The state folder of this installation."""
     outlet: EgressClient | None = None
 
     async def __call__(self) -> Mapping[str, Any]:
@@ -92,7 +92,7 @@ class HealthInputs:
 
 
 def _gone(name: str, waiting: int, threads: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return a connector that muster.yaml has no more, and for which something waits."""
+    """Return the entry of a connector that is no longer configured but still has waiting messages."""
     there = sorted(agent for connector, agent in threads if connector == name)
     others = " and others" if len(there) > _NAMED else ""
     whose = f" It has the threads of {', '.join(there[:_NAMED])}{others}." if there else ""

@@ -1,4 +1,4 @@
-"""The answer to ``health``: what the parts say, put together and judged. What no one knows is never shown as well."""
+"""The reply to ``health``: all parts and an overall status. An unknown state is never shown as healthy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def report(services: AgentServices) -> dict[str, Any]:
 
 
 def text(report: Mapping[str, Any]) -> str:
-    """Return the report for people."""
+    """Return the report as Markdown."""
     lines = [f"**{report['status']}**, version {report['version']}, up for {span(report['uptime_s'])}."]
     for connector in report["connectors"]:
         name = one_line(connector.get("name") or connector["kind"])
@@ -60,7 +60,7 @@ def text(report: Mapping[str, Any]) -> str:
 
 
 def _of_jobs(jobs: list[Any]) -> list[str]:
-    """Return each job that needs a look, and how many do not."""
+    """Return a line per job that needs attention, and one line for all others."""
     lines, well = [], 0
     for job in jobs:
         schedule = f" ({one_line(job['schedule'])})" if job.get("schedule") else ""
@@ -99,7 +99,7 @@ def _status(
     if register["reachable"] is False:
         return "down"
     well = all(_mark(part) == "✓" for part in (*connectors, register, *disks))
-    # One that no one needs yet is no trouble; one that lets nothing out is.
+    # An egress that is not needed yet is healthy; one that blocks requests is not.
     out = egress is None or not (egress["reachable"] is False or egress.get("estop") or egress.get("unwritable"))
     well = well and out
     return "ok" if well and not any(job.get("last_error") for job in jobs) else "degraded"

@@ -1,4 +1,4 @@
-"""Tells the room of jobs that fail, and of their end (`scheduler.job_alert_policy` says when)."""
+"""Alerts about failing jobs and their recovery. `scheduler.job_alert_policy` decides when to send one."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ TELL = declare("job.tell")
 
 
 class FleetRoomFinder(Protocol):
-    """Finds where the fleet is spoken of (bot.monitoring.alerts.Alarms.fleet_room)."""
+    """A callback that returns the room for fleet-wide messages (bot.monitoring.alerts.Alarms.fleet_room)."""
 
     async def __call__(self, tx: AsyncConnection) -> MessagePlace | None: ...
 
 
 @dataclass(slots=True, kw_only=True)
 class JobAlarms:
-    """Hears of every run that ended, and tells what is news."""
+    """The alerts about jobs, judged after each run."""
 
     store: Store
     speaker: Composer
@@ -53,7 +53,7 @@ class JobAlarms:
     room: FleetRoomFinder
     bridge: Bridge = field(default_factory=Bridge)
     prefix: str
-    """What commands begin with in chat."""
+    """The prefix of commands in chat."""
     wake_delivery: Callable[[], None]
     _ended: dict[str, JobRecord] = field(default_factory=dict)
     _dropped: set[str] = field(default_factory=set)
@@ -61,18 +61,18 @@ class JobAlarms:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ended(self, record: JobRecord) -> None:
-        """A run ended (scheduler.jobs.Jobs.on_ended)."""
+        """Note that a run ended (scheduler.jobs.Jobs.on_ended)."""
         self._ended[record.name] = record
         self._news.set()
 
     def dropped(self, name: str) -> None:
-        """A job is there no more, so nothing is wrong with it (scheduler.jobs.Jobs.on_dropped)."""
+        """Note that a job was removed, so its failure no longer matters (scheduler.jobs.Jobs.on_dropped)."""
         self._ended.pop(name, None)
         self._dropped.add(name)
         self._news.set()
 
     async def run(self) -> None:
-        """Tell what is news, until cancelled. What cannot be told now is told after a later run."""
+        """Send alerts until cancelled. An alert that cannot be sent now is retried after a later run of the job."""
         standing: dict[str, FindingRow] | None = None
         while True:
             await self._news.wait()
@@ -88,11 +88,11 @@ class JobAlarms:
             except RegisterError as error:
                 log.info("job.not_told", reason=str(error))
             except Exception:
-                # As when the disk is full, which may be why the job failed: nothing else is to fall with it.
+                # A full disk, for example, may have failed both the job and the alert. The alerts must survive it.
                 log.exception("job.not_told")
 
     async def _forget(self, standing: dict[str, FindingRow]) -> None:
-        """Whoever switched a job off knows; when it is switched on again, it is a new one."""
+        """Delete the findings of removed jobs. A job that is switched on again starts without a history."""
         dropped = set(self._dropped)
         if keys := [f"job/{name}" for name in dropped if f"job/{name}" in standing]:
             async with self.store.write(TELL) as tx:
@@ -126,12 +126,12 @@ class JobAlarms:
             self.wake_delivery()
 
     async def _say(self, tx: AsyncConnection, piece: Piece, record: JobRecord, before: FindingRow | None) -> bool:
-        """Put it into the outbox. False: there is no room to say it in."""
+        """Put the alert into the outbox. Return False if there is no room to send it to."""
         place = await self.room(tx)
         if place is None:
             return False
         now = self.clock()
-        # The error is shown in part, and half a secret would not be known any more.
+        # Redact before the error is cut: redaction would not recognize half a secret.
         error = None if record.last_error is None else self.redaction(record.last_error)
         said = text(piece, replace(record, last_error=error), before, now)
         words = self.redaction(written(said, self.prefix))
@@ -142,7 +142,7 @@ class JobAlarms:
 
 
 def text(piece: Piece, record: JobRecord, before: FindingRow | None, now: float) -> str:
-    """Return what is said, as Markdown with command lines in it (`bot.commands.syntax`)."""
+    """Return the alert as Markdown with command lines (`bot.commands.syntax`)."""
     name = f"**{markdown.one_line(record.name)}**"
     health = command_line("health")
     lasted = "" if before is None else markdown.span(max(0.0, now - before.found_at))

@@ -1,1 +1,1 @@
-"""Anonymous telemetry, off unless switched on: what would go, and its sending to a URL of the operator's choice."""
+"""Anonymous telemetry, off by default: a preview of its content, and sending it to a URL that the operator chooses."""

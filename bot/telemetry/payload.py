@@ -1,8 +1,8 @@
-"""What telemetry says, as the bytes that are sent. Pure.
+"""The content of a telemetry report, as the bytes that are sent. Pure.
 
-Of an installation it says which parts of Muster are in use, and how many there are of a few things, in coarse steps. No
-names that people chose, no texts, no paths, no addresses, no ids, no times; nothing that tells one installation from
-another of its size. Words come from lists of Muster's own; whatever is not on them is `other`.
+A report says which parts of Muster an installation uses, and gives a few counts in coarse steps. It contains no names
+that people chose, texts, paths, addresses, ids or times. Nothing distinguishes an installation from others of its size.
+All names come from fixed lists in this module; anything else is reported as `other`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MUCH: Final = ">1G"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TelemetryFacts:
-    """What is looked at. Most of it is not told: see `document`."""
+    """The facts that a report is built from. `document` sends only coarse forms of them."""
 
     version: str
     python: tuple[int, int]
@@ -38,30 +38,30 @@ class TelemetryFacts:
     register: str
     """The kind of database."""
     connectors: Collection[str]
-    """The kinds that are configured, each as often as it is."""
+    """The kind of each configured connector."""
     runtimes: Collection[str]
-    """Of each agent."""
+    """The runtime of each agent."""
     providers: Collection[str]
-    """Of each account."""
+    """The provider of each account."""
     operators: int
     tasks: Mapping[str, int]
-    """Of the last week, by the state in which they ended."""
+    """Tasks that ended in the last week, by final state."""
     tokens: int
-    """Of the last week."""
+    """Tokens used in the last week."""
 
 
 def count(number: int) -> str:
-    """Return the step that a count lies in."""
+    """Return the step of a count."""
     return next((step for most, step in _COUNTS if number <= most), _MANY)
 
 
 def amount(tokens: int) -> str:
-    """Return the step that an amount of tokens lies in: a power of ten."""
+    """Return the step of an amount of tokens: a power of ten."""
     return next((step for most, step in _AMOUNTS if tokens <= most), _MUCH)
 
 
 def document(facts: TelemetryFacts) -> bytes:
-    """Return what is shown, and what is sent."""
+    """Return the report that is shown and sent."""
     told = {
         "schema": SCHEMA,
         "muster": _release(facts.version),
@@ -88,7 +88,7 @@ def _listed(word: str, known: Collection[str]) -> str:
 
 
 def _release(version: str) -> str:
-    """Two numbers: what is behind them may be of one machine alone."""
+    """Return the first two numbers of a version; the rest may identify a single machine."""
     numbers = version.split(".")[:2]
     return (
         ".".join(numbers) if len(numbers) == 2 and all(each.isascii() and each.isdigit() for each in numbers) else "0"

@@ -1,6 +1,6 @@
-"""Looking up what telemetry says, showing it, and sending it at most once a day.
+"""Collecting, previewing and sending of telemetry, at most once a day.
 
-A day counts as done before it is sent: what is lost on the way is not sent again, so that nothing is ever sent twice.
+A day is marked as done before the report is sent. A lost report is not sent again, so no report is ever sent twice.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ log = structlog.get_logger(__name__)
 TAKEN = declare("telemetry.taken")
 
 KIND = "telemetry"
-#: All of it: finding the address, the sending, and the answer's first line.
+#: Seconds for the whole exchange: resolving the address, sending, and the first line of the response.
 LIMIT_S = 15.0
 _WEEK = 7 * 86_400.0
 
 
 async def contents(services: EgressServices) -> bytes:
-    """Return what would go now."""
+    """Return the report that would be sent now."""
     settings: Settings = services.settings
     since = services.clock() - _WEEK
     async with services.store.read() as tx:
@@ -66,7 +66,7 @@ async def contents(services: EgressServices) -> bytes:
 
 
 async def preview(services: EgressServices) -> Reply:
-    """Exactly what would go, and whether it does."""
+    """Return exactly what would be sent, and whether it is sent."""
     telemetry: Telemetry = services.settings.telemetry
     body = await contents(services)
     if telemetry.enabled:
@@ -79,7 +79,7 @@ async def preview(services: EgressServices) -> Reply:
 
 
 async def send(services: EgressServices) -> None:
-    """Send it, if it is switched on and today (UTC) no one has. That it could not be sent is a line in the log."""
+    """Send today's report (UTC), if telemetry is on and the report was not sent yet. A failure is only logged."""
     telemetry: Telemetry = services.settings.telemetry
     if not telemetry.enabled or telemetry.url is None:
         return
@@ -103,7 +103,7 @@ async def _post(url: str, body: bytes) -> None:
     try:
         async with (
             ClientSession(timeout=ClientTimeout(total=LIMIT_S), cookie_jar=DummyCookieJar()) as session,
-            # A redirect would take it to where no one chose.
+            # A redirect would send the report to an address that the operator did not choose.
             session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
         ):
             status = answer.status

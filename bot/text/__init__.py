@@ -1,1 +1,1 @@
-"""How times, amounts and Markdown are written."""
+"""Reading and formatting of times, amounts and Markdown."""

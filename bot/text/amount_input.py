@@ -1,4 +1,4 @@
-"""Amounts of tokens and money, read as people write them; how they are written is `budget.amounts`. Pure."""
+"""Parsing of token and money amounts that people type. `budget.amounts` formats them. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ _USD = re.compile(r"(?:\$\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)|([0-9]{1,9}(?:\.[0-9]{
 
 
 def read(text: str) -> tuple[float, Unit]:
-    """Return an amount and its unit: ``500k`` and ``2M`` are tokens, ``20usd`` and ``$20`` US dollars, ``20%`` a share
-    of a subscription's window, as a fraction.
+    """Return an amount and its unit.
+
+    ``500k`` and ``2M`` are tokens, ``20usd`` and ``$20`` are US dollars. ``20%`` is a share of a subscription's window,
+    returned as a fraction.
 
     Raises:
-        UsageError: it is none, or not above 0.
+        UsageError: `text` is not an amount, or not above 0.
     """
     match = _USD.fullmatch(text.strip())
     if match is not None and (usd := float(match[1] or match[2])) > 0:
@@ -38,5 +40,5 @@ def read(text: str) -> tuple[float, Unit]:
 
 
 def is_nothing(text: str) -> bool:
-    """Return whether it is an amount of nothing, in whatever unit."""
+    """Return whether `text` is a zero amount, in any unit."""
     return re.fullmatch(r"\$?\s*0+(?:\.0+)?\s*(?:%|usd|\$|[kmg]|tokens?)?", text.strip(), re.IGNORECASE) is not None

@@ -1,4 +1,4 @@
-"""What a person typed, or wrote in a file, and cannot have."""
+"""Errors in what a person typed or wrote in a file."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from core.errors import MusterError
 
 
 class UserError(MusterError):
-    """Refused. The message says what was found, what is allowed, and what to do."""
+    """The request was refused. The message says what was found, what is allowed, and what to do."""
 
     code = "refused"
 
 
 class UsageError(UserError):
-    """The words of a command are wrong; doors add the usage line."""
+    """The command's arguments are wrong. Interfaces append the usage line."""
 
     code = "command.usage"
 
 
 class NotPermitted(UserError):
-    """Your permission does not allow this."""
+    """You do not have permission to do this."""
 
     code = "permission.denied"
 
 
 class ConfigError(UserError):
-    """A configuration file is not valid; the message names file, line and key."""
+    """A configuration file is not valid. The message names the file, line and key."""
 
     code = "config.invalid"
 
 
 class NotRunning(MusterError):
-    """Muster is not running here. `muster up` starts it, `muster up --detach` in the background."""
+    """Muster is not running here. Start it with `muster up`, or in the background with `muster up --detach`."""
 
     code = "muster.not_running"

@@ -1,8 +1,8 @@
-"""The one way from anybody's words to a chat message: what is sent here shows, and does nothing else.
+"""Safe chat messages from untrusted text: everything that is sent passes through here and can only be displayed.
 
-Text from agents and strangers may carry terminal sequences, bidirectional overrides or invisible characters that make
-one thing look like another. They are shown as what they are. Markdown becomes HTML by a library that passes no HTML
-through; images become links, so that reading a message asks no stranger's server for anything.
+Text from agents and strangers may carry terminal sequences, bidirectional overrides or invisible characters that
+disguise one thing as another. `shown` makes them visible. The Markdown renderer passes no HTML through. It turns images
+into links, so reading a message never contacts a third-party server.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from markdown_it.utils import EnvType, OptionsDict
 
 
-# Unicode Standard Annex 9 (bidirectional formatting), the characters that leave no mark (Unicode's Default_Ignorable),
-# tags among them, interlinear annotation, and the noncharacters that `bot.commands.syntax` marks with. U+200D (joiner)
-# and the variation selectors stay where emoji need them: neither after ASCII, but for keycaps, nor more than two in a
-# row.
+# Matches bidirectional formatting (Unicode Standard Annex 9), invisible characters (Unicode's Default_Ignorable, tags
+# included), interlinear annotation, and the noncharacters that `bot.commands.syntax` uses as markers. U+200D (joiner)
+# and the variation selectors are allowed where emoji need them. They are rejected after ASCII, except in keycaps, and
+# in runs of three or more.
 _DECEPTIVE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
     "\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
     "|(?<![^\x00-\x7f])(?!\ufe0f\u20e3)[\u200d\ufe00-\ufe0f]+|[\u200d\ufe00-\ufe0f]{3,}"
 )
-#: More names than this make a line too long.
+#: Maximum number of names in one line.
 _NAMES = 30
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -47,9 +47,9 @@ def _control_picture(match: re.Match[str]) -> str:
 
 
 def shown(text: str) -> str:
-    """`text` with every character that acts instead of showing replaced by one that shows it.
+    """Return `text` with each control or deceptive character replaced by a visible one.
 
-    Line feeds and tabs stay; a carriage return before a line feed goes.
+    Line feeds and tabs are kept; a carriage return before a line feed is dropped.
     """
     text = text.replace("\r\n", "\n")
     text = _CONTROL.sub(_control_picture, text)
@@ -57,9 +57,9 @@ def shown(text: str) -> str:
 
 
 def one_line(text: str, width: int = 80) -> str:
-    """Return the gist of `text` on one line of at most `width` characters. Not for what someone must decide on.
+    """Return `text` on one line of at most `width` characters. Never use it for text that a person must decide on.
 
-    No word is cut in half, except behind a slash: half a secret is none that redaction would know.
+    Words are only cut after a slash, because redaction would not recognize half a secret.
     """
     words = " ".join(shown(text).split())
     if len(words) <= width:
@@ -69,12 +69,12 @@ def one_line(text: str, width: int = 80) -> str:
 
 
 def gist(text: str, redact: Callable[[str], str], width: int = 80) -> str:
-    """`one_line` of what may hold secrets: they are masked before it is cut, as half of one is not known again."""
+    """Return `one_line` of text that may hold secrets, masked before the cut: redaction misses half a secret."""
     return one_line(beginning(text, redact), width)
 
 
 def code(text: str) -> str:
-    """`text` as inline code, whatever backticks it holds."""
+    """Return `text` as inline code, even if it contains backticks."""
     text = shown(text).replace("\n", "␊")
     fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
     pad = " " if not text or "`" in (text[0], text[-1]) or text[0] == text[-1] == " " else ""
@@ -82,7 +82,7 @@ def code(text: str) -> str:
 
 
 def code_block(text: str, language: str = "") -> str:
-    """`text` as a fenced block that its own content cannot close (CommonMark 0.31, section 4.5)."""
+    """Return `text` as a fenced block that its own content cannot close (CommonMark 0.31, section 4.5)."""
     text = shown(text).rstrip("\n")
     fence = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
     return f"{fence}{language}\n{text}\n{fence}"
@@ -115,19 +115,21 @@ def _markdown() -> MarkdownIt:
 
 
 def html(markdown: str) -> str:
-    """Safe HTML for Markdown. The input must have been through `shown`; what it spells as entities (`&#8238;`) or in
-    addresses (`%E2%80%AE`) is shown here."""
+    """Return safe HTML for Markdown that has passed through `shown`.
+
+    Deceptive characters spelled as entities (`&#8238;`) or in addresses (`%E2%80%AE`) are replaced here.
+    """
     return shown(str(_markdown().render(markdown))).strip()
 
 
 def message(markdown: str, *, emphasis: Emphasis = Emphasis.NOTICE, reply_to: str | None = None) -> Message:
-    """Return a chat message from Markdown that anybody may have had a hand in."""
+    """Return a chat message from untrusted Markdown."""
     text = shown(markdown)
     return Message(text=text, html=html(text), emphasis=emphasis, reply_to=reply_to)
 
 
 def span(seconds: float) -> str:
-    """Return a length of time for people: ``4 s``, ``12 min``, ``3 h``, ``2 d``."""
+    """Return a readable duration: ``4 s``, ``12 min``, ``3 h``, ``2 d``."""
     seconds = max(0.0, seconds)
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -139,6 +141,6 @@ def span(seconds: float) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """Names in one line, and of very many only how many more there are."""
+    """Return the names in one line; beyond the first 30, only the number of further names is given."""
     more = len(names) - _NAMES
     return ", ".join(names[:_NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Moments as people write and read them, in the operator's time zone. Pure; times are seconds since the epoch."""
+"""Reading and formatting of times in the operator's time zone. Pure; times are seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def shown(at: float, zone: tzinfo, now: float) -> str:
-    """``14:00`` of today, ``Wed 25 Nov 09:00`` of a day within half a year, and otherwise the date."""
+    """Return ``14:00`` for today, ``Wed 25 Nov 09:00`` within 180 days, and the full date and time otherwise."""
     try:
         then, today = datetime.fromtimestamp(at, zone), datetime.fromtimestamp(now, zone)
     except (ValueError, OverflowError, OSError):
@@ -26,10 +26,10 @@ def shown(at: float, zone: tzinfo, now: float) -> str:
 
 
 def read(text: str, zone: ZoneInfo) -> float:
-    """Return a moment from ``2026-11-25 09:00``, in the operator's zone, or with a zone of its own (RFC 3339).
+    """Return the time that `text` gives: ``2026-11-25 09:00`` in the operator's zone, or RFC 3339 with its own zone.
 
     Raises:
-        UsageError: it is none, or one that clocks leave out.
+        UsageError: `text` is not a time, or clocks skip that time in `zone`.
     """
     try:
         found = datetime.fromisoformat(text.strip())
@@ -51,7 +51,7 @@ def read(text: str, zone: ZoneInfo) -> float:
 
 
 def timestamp(at: float | None) -> str | None:
-    """RFC 3339 in UTC, from seconds since the epoch; unknown stays None, and so does what no calendar has."""
+    """Return seconds since the epoch as RFC 3339 in UTC, or None if `at` is None or outside the calendar's range."""
     if at is None:
         return None
     try:

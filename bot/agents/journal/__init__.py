@@ -1,1 +1,1 @@
-"""What happens to an agent, read from its journal and shown in chat."""
+"""Journals of agents: reading them, and showing their content in chat."""

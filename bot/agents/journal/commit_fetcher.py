@@ -1,7 +1,7 @@
-"""Takes over what an agent commits in its clone of a repository, and tells its thread.
+"""Fetching of the commits that an agent makes in its clone of a repository, with a report in its thread.
 
-That is looked for when a turn begins or ends and when the agent host comes or goes. Where nothing was committed, it
-costs the reading of one small file.
+A check runs when a turn begins or ends, and when the agent host starts or ends. Without new commits, a check only reads
+one small file.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-#: So few at a time: an agent can keep git waiting, and must not keep all of Muster's threads waiting with it.
+#: Few threads, because an agent can make git hang, and must not block the threads of the rest of Muster.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="gathering")
 
 
 class CommitSource(Protocol):
-    """Where commits come from: the agents' workspaces."""
+    """A source of commits: the agents' workspaces."""
 
     def collect(self, name: str) -> Collected | None:
-        """Take over what an agent committed; the same again until it is acknowledged.
+        """Fetch the agent's commits. The result is the same until it is acknowledged.
 
         Raises:
-            FleetError: that is not possible; the message is for the operator.
+            FleetError: the commits cannot be fetched; the message is for the operator.
         """
 
     def acknowledge(self, name: str, collected: Collected) -> None: ...
@@ -52,18 +52,18 @@ class CommitSource(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class Gatherer:
-    """Gathers one agent's commits."""
+    """The commit fetcher of one agent."""
 
     name: str
     context: AgentContext
     _due: asyncio.Event = field(default_factory=asyncio.Event)
 
     def due(self) -> None:
-        """There may be commits."""
+        """Request a check for commits."""
         self._due.set()
 
     async def run(self) -> None:
-        """Gather whenever it is due, until cancelled."""
+        """Run each requested check, until cancelled."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -74,14 +74,14 @@ class Gatherer:
             collected = await _in_thread(self.context.starter.workspaces.collect, self.name)
         except (FleetError, OSError) as error:
             log.warning("agent.commits_not_taken_over", agent=self.name, reason=str(error))
-            # The same words once per launch, however often it is tried.
+            # The digest in the key makes each distinct error appear once per launch, despite retries.
             digest = hashlib.sha256(str(error).encode()).hexdigest()[:16]
             await self._tell(f"commits/{digest}", f"⚠️ {from_shell(str(error), sections.load())}")
             return
         if collected is None:
             return
         key = f"commits/{collected.tip}/{collected.held}"
-        # What is empty, or took commits back, shows nothing.
+        # Empty commits and reverts do not count as results.
         shown = collected.commits > 0 and collected.shows
         await self._tell(key, f"⇡ {collected.sentence(markdown.code)}", result=shown)
         await _in_thread(self.context.starter.workspaces.acknowledge, self.name, collected)

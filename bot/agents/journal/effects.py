@@ -1,7 +1,7 @@
-"""Carries out what a story says must be told: rows in the outbox, states of messages, permission requests.
+"""Execution of a projection's effects: outbox rows, states of messages, permission requests.
 
-Everything here happens inside the caller's transaction, and under keys that come from the journal: told twice, it
-exists once.
+All functions run in the caller's transaction and use keys derived from the journal. Repeating an effect therefore
+changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from database.queries.agents.agents import AgentRow
     from fleet.journal.events import JournalPosition
 
-#: The reactions that show how far a message to an agent has come.
+#: The reactions that show the delivery state of a message to an agent.
 RECEIPTS = {
     "journaled": "📥",
     "accepted": "👀",
@@ -45,22 +45,22 @@ RECEIPTS = {
     "withdrawn": "↩️",
     "dead": "💀",
 }
-#: States that the register keeps as another one: they differ in their receipt alone.
+#: States that the register stores as another state, because only their receipts differ.
 _KEPT_AS = {"cancelled": "finished", "steered": "finished"}
-#: No secret that redaction knows has more characters (a private key of 16,384 bits has 13,000).
+#: Upper bound for the length of a secret in characters (a private key of 16,384 bits has 13,000).
 _LONGEST_SECRET = 32_768
-#: States of a message that a state does not replace.
+#: States of a message that a given new state must not replace.
 _FINAL = ("finished", "failed", "uncertain")
 _LATER = {
     "journaled": ("journaled", "accepted", *_FINAL, "withdrawing", "withdrawn"),
-    # What was taken back too late was read all the same, and shows so.
+    # A message that was withdrawn too late has been read, and its receipt shows that.
     "accepted": ("accepted", *_FINAL),
     "dead": ("journaled", "accepted", *_FINAL, "withdrawing", "withdrawn"),
 }
 
 
 class Carried(Protocol):
-    """Called with the message and its state (bot.tasks.state_machine.TaskSteps.receipt)."""
+    """A callback for a message's new state (bot.tasks.state_machine.TaskSteps.receipt)."""
 
     async def __call__(
         self, tx: AsyncConnection, row: AgentRow, message: str, state: str, detail: str | None
@@ -70,19 +70,19 @@ class Carried(Protocol):
 @dataclass(frozen=True, slots=True)
 class Teller(Voice):
     carried: Carried | None = None
-    """What else follows from how far a message has come, in the same transaction."""
+    """Called with each new state of a message, in the same transaction."""
     announced: set[str] = field(default_factory=set)
-    """What commands announce in the agent's own thread, which a note there would only repeat (`Note.announces`)."""
+    """Events that commands announce in the agent's own thread, so that no note repeats them (`Note.announces`)."""
 
     async def announce(self, tx: AsyncConnection, row: AgentRow, conversation: str | None, *what: str) -> None:
-        """Leave to a command's reply what happens to an agent, where that reply is in the agent's thread."""
+        """Suppress the notes about these events if the command's reply appears in the agent's thread anyway."""
         thread = await self.conversation(tx, row, "")
         if conversation is not None and thread is not None and thread[1] == conversation:
             self.announced.update(what)
 
     @property
     def requests(self) -> PermissionRequests:
-        """What runtimes ask for leave to do."""
+        """The permission requests of runtimes."""
         return PermissionRequests(self)
 
     async def carry_out(self, tx: AsyncConnection, row: AgentRow, effect: Effect) -> None:
@@ -117,7 +117,7 @@ class Teller(Voice):
                     state = "frozen"  # however it ended, it is kept
                 ended = {"stopped_at": at} if state in {"failed", "stopped", "frozen"} else {"stopped_at": None}
                 begun = {"started_at": at} if state == "starting" else {}
-                # What is read of an agent that was killed meanwhile does not bring its session back.
+                # A late journal entry of a killed agent must not restore the session that the kill gave up.
                 kept = {"keep_session": True} if state == "idle" and row.wanted == "running" else {}
                 redacted = self.redaction(detail) if detail else detail
                 values = {"state": state, "detail": redacted, **ended, **begun, **kept}
@@ -125,7 +125,7 @@ class Teller(Voice):
                 await self.titles.show(tx, row.name)
 
     async def _progress(self, tx: AsyncConnection, row: AgentRow, progress: Progress) -> None:
-        """The turn's two messages: what the agent says, and, in one short message, what it does."""
+        """Show the turn in two messages: the agent's answer, and a short list of its actions."""
         view, final = progress.view, progress.final
         message = await agent_messages.get(tx, view.message)
         place = self.place_of(row, message)
@@ -146,7 +146,7 @@ class Teller(Voice):
     async def _mirror(
         self, tx: AsyncConnection, row: AgentRow, key: str, text: str, place: MessagePlace, message: AgentMessage | None
     ) -> None:
-        """An answer for those who do not see it where it grows: whole, and once it is."""
+        """Copy a complete answer to the places where people do not see it grow."""
         speech = Emphasis.TEXT
         if (asker := self.asker(row, message)) is not None:
             shown = mirror_inbound.of(row.name, text)
@@ -157,8 +157,11 @@ class Teller(Voice):
             await self.speak_there(tx, at_key, shown, at, priority=Priority.FINAL, emphasis=speech)
 
     def _growing(self, text: str, can: Capabilities) -> str:
-        """Return what may be shown of a text that more will come of. Of a long one only the end shows, so only that is
-        looked through; with so much before it that no secret can begin there and reach what shows."""
+        """Return the part of a growing text that may be shown.
+
+        Only the end of a long text is shown, so only the end is redacted. The end is long enough that no secret can
+        start before it and reach into the visible part.
+        """
         end = text[-(can.max_text + _LONGEST_SECRET) :]
         return ("" if end is text else "…") + self.redaction.of_growing(end)
 
@@ -217,7 +220,7 @@ class Teller(Voice):
         if receipt.state == "dead":
             retry = command_line(f"retry {message.id}")
             text = f"💀 This could not be delivered to {row.name}: {detail}. {retry} sends it again."
-            # One that is sent again, and dies again, is told of again.
+            # The key includes the deadline, so that a message that is retried and fails again is reported again.
             key = f"r/{message.id}/dead/{message.give_up_at:.3f}"
             await self.speak(tx, key, text, self.place_of(row, message))
 
@@ -226,7 +229,7 @@ class Teller(Voice):
     async def gone(
         self, tx: AsyncConnection, row: AgentRow, story: Story, reason: str, outlook: str, words: str
     ) -> None:
-        """The agent host is gone without a word: end what it left open."""
+        """Close everything that an agent host left open when it vanished."""
         key = f"gone/{row.name}/{story.position.incarnation}"
         if row.wanted != "running":
             text = f"⏹ {row.name}: {reason}."
@@ -250,7 +253,7 @@ class Teller(Voice):
         await self.titles.show(tx, row.name, spoken=True)
 
     async def digest(self, tx: AsyncConnection, row: AgentRow, digest: Digest, position: JournalPosition) -> None:
-        """Tell a long stretch at once."""
+        """Report a long stretch of the journal in one message."""
         key = f"d/{row.name}/{position.incarnation}.{position.seq}"
         place = self.thread(row)
         can = self.capabilities(place.connector)

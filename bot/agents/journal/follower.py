@@ -1,7 +1,7 @@
-"""Follows an agent's journal into the chat, and keeps what its agent host said of itself last.
+"""The follower of an agent's journal: it brings new entries into chat, and keeps the agent host's last status.
 
-How far the journal was told is in the register, in the transaction with what was told; so a follower that is
-restarted goes on where the last one was killed.
+The journal position is stored in the register, in the transaction that also stores the effects. A restarted follower
+therefore continues where the previous one was killed.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ log = structlog.get_logger(__name__)
 FOLLOW = declare("journal.follow")
 TAKE_UP = declare("call.take_up")
 
-#: Progress of an answer is shown at most this often, seconds.
+#: Minimum seconds between two updates of a growing answer.
 PROGRESS_EVERY = 1.0
-#: Entries that are folded in one go.
+#: Maximum number of entries processed at once.
 BATCH = 500
-#: What could not be told so often, each time from the beginning, is left out.
+#: Number of failed attempts after which effects that cannot be executed are skipped.
 STUMBLES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeardStatus:
-    """The last that was heard from an agent host."""
+    """The last status of an agent host, and when it arrived."""
 
     status: HostStatus
     at: float
@@ -58,45 +58,45 @@ class HeardStatus:
 
 @dataclass(kw_only=True, slots=True)
 class JournalFollower:
-    """Follows one agent."""
+    """The follower of one agent."""
 
     name: str
     context: AgentContext
     folder: Path
-    """The agent's private folder, where its journal is."""
+    """The agent's private folder, which contains its journal."""
     took_room: Callable[[], None]
     """Called when the agent host can write again."""
     turned: Callable[[], None]
-    """Called when the turn that is open is another, or none, or one was open in between."""
+    """Called when the open turn may have changed, including one that began and ended in between."""
     seen: HeardStatus | None = None
-    """None while no agent host is followed, or it has not spoken yet."""
+    """None while no agent host is followed, or before its first report."""
     heard_at: float | None = None
-    """When an agent host spoke last, whether it is followed still or not."""
+    """When an agent host last reported, even if it is no longer followed."""
     last: JournalEntry | None = None
-    """The newest entry of the journal that was read."""
+    """The newest journal entry read."""
     story: Story = field(init=False)
     _stumbled: tuple[JournalPosition, int] = (JournalPosition(), 0)
-    """Where the story could not be told, and how often."""
+    """The position at which effects failed, and how often."""
 
     def __post_init__(self) -> None:
         self.story = Story(self.name)
 
     def lose(self) -> None:
-        """The agent host is not followed any more: what it said of itself counts no more."""
+        """Discard the status of an agent host that is no longer followed."""
         self.seen = None
 
     def heard(self, status: HostStatus) -> None:
-        """Take up what the agent host said when it was asked."""
+        """Record the agent host's answer to a status request."""
         if self.seen is not None:
             self.heard_at = self.context.clock()
             self.seen = HeardStatus(status=status, at=self.heard_at)
 
     def close(self) -> None:
-        """The story is over, told by someone else than the journal."""
+        """Mark the incarnation as ended, when something other than the journal reported its end."""
         self.story = replace(self.story, over=True)
 
     async def take_up(self, row: AgentRow | None, position: PositionRow) -> None:
-        """Begin where the journal was read up to, knowing the turn that was open there."""
+        """Start at the recorded position, and rebuild the view of the turn that was open there."""
         read_to = JournalPosition(position.incarnation, position.seq)
         view_start = JournalPosition(position.view_incarnation, position.view_seq)
         story = Story(self.name, position=view_start, view_start=view_start, keeps_cut=_keeps_cut(row))
@@ -107,13 +107,13 @@ class JournalFollower:
                 if entry.position <= read_to:
                     story, _ = story.after(entry)
             after = page[-1].position
-        # An agent that is known to have failed or stopped was told to be so; nothing of it is left to tell.
+        # The end of an agent in one of these states was already reported.
         over = row is None or row.state in {"failed", "stopped", "frozen"} or read_to == JournalPosition()
         launch = await asyncio.to_thread(_launch_of, self.folder, read_to)
         self.story = replace(story, position=read_to, over=over, launch_id=launch)
 
     async def catch_up(self) -> None:
-        """Tell what the journal's files hold beyond what was told; of many turns, a digest."""
+        """Report the journal entries after the recorded position; as a digest if they hold many turns."""
         reader = JournalReader(self.folder)
         story, effects = self.story, list[stories.Effect]()
         while page := await asyncio.to_thread(reader.read, story.position, BATCH):
@@ -194,12 +194,12 @@ class JournalFollower:
             except (RegisterError, OSError):
                 raise
             except Exception:
-                # The end of the turn shows it all, or is left out in its turn.
+                # The end of the turn shows the full text, or is itself skipped.
                 log.exception("agent.progress_not_shown", agent=self.name)
         return self.story
 
     async def _tell(self, entries: list[JournalEntry]) -> None:
-        """Tell what was just heard."""
+        """Report new entries from the agent host."""
         self.last = entries[-1]
         for entry in entries:
             self.context.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
@@ -208,7 +208,7 @@ class JournalFollower:
         await self._reach(story, tuple(effects))
 
     def _correct(self, story: Story) -> None:
-        """The journal is ahead of the status that came before it: a turn that it says began or ended has done so."""
+        """Update a status that is older than the journal: a turn that began or ended since then did so."""
         seen, turn = self.seen, _open_turn(story)
         if seen is None or seen.status.state not in {"idle", "working"} or story.position <= seen.status.position:
             return
@@ -216,7 +216,7 @@ class JournalFollower:
         self.seen = replace(seen, status=replace(seen.status, state=state, turn=turn))
 
     async def _reach(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
-        """Go on to `story`, with what follows from it."""
+        """Advance to `story`, and execute its effects."""
         if not effects and condensed is None:
             self._go_on(story)
             return
@@ -231,13 +231,13 @@ class JournalFollower:
             await self._step_over(story, effects)
 
     def _stumbled_again(self) -> bool:
-        """Return whether what follows the position that was reached could not be told several times now."""
+        """Return whether the effects at the current position have now failed several times."""
         place, times = self._stumbled
         self._stumbled = (self.story.position, times + 1 if place == self.story.position else 1)
         return self._stumbled[1] >= STUMBLES
 
     async def _step_over(self, story: Story, effects: tuple[Effect, ...]) -> None:
-        """Tell what can be told one by one: what no attempt can tell must not end the agent's story for ever."""
+        """Execute the effects one by one, so that one that always fails does not block the journal forever."""
         for effect in effects:
             try:
                 await self._commit(self.story, (effect,))
@@ -276,7 +276,7 @@ class JournalFollower:
 
     def _go_on(self, story: Story, effects: tuple[Effect, ...] = ()) -> None:
         before, self.story = self.story, story
-        # A turn may have begun and ended in what was read at once.
+        # A turn may have begun and ended within one batch.
         if _open_turn(before) != _open_turn(story) or any(isinstance(effect, stories.Receipt) for effect in effects):
             self.turned()
 
@@ -291,7 +291,7 @@ def _open_turn(story: Story) -> str | None:
 
 
 def _launch_of(folder: Path, position: JournalPosition) -> str | None:
-    """Return the launch that the incarnation of `position` belongs to."""
+    """Return the launch id of the incarnation at `position`."""
     for entry in journal.read(folder, JournalPosition(position.incarnation, 0), 1):
         if isinstance(entry.event, Opened) and entry.position.incarnation == position.incarnation:
             return entry.event.launch_id

@@ -1,7 +1,6 @@
-"""From an agent's journal to what operators must be told of it. Pure: entries in, effects out.
+"""Projection of an agent's journal to what operators see. Pure: entries in, effects out.
 
-`bot.agents.journal.follower` has the effects carried out, in the transaction that also moves the position up to which
-the journal was read.
+`bot.agents.journal.follower` has the effects executed, in the transaction that also advances the journal position.
 """
 
 from __future__ import annotations
@@ -27,19 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The bot says something about the agent. `message` names whose conversation it goes to; None: the thread."""
+    """A note about the agent. It goes to the conversation of `message`, or to the agent's thread if that is None."""
 
     key: str
     text: str
     message: str | None = None
     announces: str = ""
-    """What happened, in a word by which a command that announced it in the same thread is known; empty: nothing."""
+    """The event's name, or empty. A command that announces the event in the same thread suppresses the note by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fell:
-    """The runtime ended, or never began. Of an agent that should run, `bot.agents.restart_executor` says so with what
-    follows."""
+    """The runtime ended or failed to start. `bot.agents.restart_executor` reports it if the agent should run."""
 
     key: str
     text: str
@@ -48,7 +46,7 @@ class Fell:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The open turn looks like this now; `final` when it will not change any more."""
+    """The current view of the open turn; `final` if it will not change any more."""
 
     view: TurnView
     position: JournalPosition
@@ -59,7 +57,7 @@ class Progress:
 class Receipt:
     """A message to the agent reached a state (`database.schema.agent_messages`).
 
-    The register keeps `cancelled` and `steered` as `finished`: the turn is over, and nothing is left to deliver.
+    The register stores `cancelled` and `steered` as `finished`: the turn is over, and nothing is left to deliver.
     """
 
     message: str
@@ -70,7 +68,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class GrantGiven:
-    """The agent host allows something for always from now on."""
+    """The agent host now always allows a request."""
 
     key: str
     granted: events.GrantAdded
@@ -87,7 +85,7 @@ class Called:
 
 @dataclass(frozen=True, slots=True)
 class CallOver:
-    """The agent was told that nothing came of its call, so nothing may."""
+    """The agent has learned that its call lapsed, so the call must have no effect."""
 
     call: str
     at: float
@@ -95,7 +93,7 @@ class CallOver:
 
 @dataclass(frozen=True, slots=True)
 class AgentCondition:
-    """The agent is in this state now, as far as its journal knows."""
+    """The agent's current state, as far as its journal says."""
 
     state: str
     detail: str | None
@@ -109,8 +107,8 @@ Effect: TypeAlias = (
 
 # --- the fold ----------------------------------------------------------------------------------------------------
 
-#: What each stop reason of a turn means for its message, and what the operator is told (Agent Client Protocol,
-#: stop reasons; `error` and `cut` are ours).
+#: For each stop reason of a turn, the state of its message and the note to the operator (Agent Client Protocol, stop
+#: reasons; Muster adds `error` and `cut`).
 _ENDINGS: dict[str, tuple[str, str | None]] = {
     "end_turn": ("finished", None),
     "cancelled": ("cancelled", "⏹ The turn was cancelled."),
@@ -122,53 +120,54 @@ _ENDINGS: dict[str, tuple[str, str | None]] = {
     "refusal": ("finished", "⚠️ The model refused to go on."),
 }
 
-#: With this begins what is said of a turn that its runtime could not finish.
+#: Prefix of the note about a turn that its runtime could not finish.
 TURN_FAILED = "✖ The turn failed:"
-#: What an agent said last is the reason of its failure where so many characters of it, or all, are there again, and
-#: are half of what is there: with a few words of it an agent could keep the rest from its thread.
+#: Minimum and maximum number of characters compared of an agent's last text with the reason of its failure. The reason
+#: is not repeated if it contains that text, and the text makes up half of it. With a lower share, an agent could hide
+#: the reason by repeating a small part of it.
 _REPEATED_LEAST, _REPEATED_MOST = 20, 300
-#: Why an agent host ends that is asked to because its agent is to be frozen.
+#: The reason of an agent host's shutdown when its agent is to be frozen.
 FREEZE = "frozen"
-#: So begins the reason of the egress's (egress.limits.freeze_and_kill). `bot.egress_client.event_import` tells that in
+#: Prefixes of the egress's reasons (egress.limits.freeze_and_kill). `bot.egress_client.event_import` reports those in
 #: the thread.
 _BY_EGRESS = ("freeze: ", "kill: ")
 _FROZEN = (
     f"❄️ Frozen: workspace, conversation and what waits for it are kept. {command_line('resume {}')} brings it back."
 )
 
-#: What a turn's message is told that was cancelled for a message that steers.
+#: The note for a message whose turn was cancelled for a steering message.
 _STEERED = f"⏭ This turn was cancelled: a message that {command_line('steer')} sent goes first."
 
 _START = JournalPosition()
 
 
 def frozen_as(agent: str, launch_id: str) -> str:
-    """Name the freezing of one launch of an agent."""
+    """Return the event name for freezing one launch of an agent."""
     return f"freeze/{agent}/{launch_id}"
 
 
 def cancelled_as(agent: str, turn: str) -> str:
-    """Name the cancelling of one turn."""
+    """Return the event name for cancelling one turn."""
     return f"cancel/{agent}/{turn}"
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What is known after the entries so far."""
+    """The projection's state after the entries read so far."""
 
     agent: str
     position: JournalPosition = _START
     view_start: JournalPosition = _START
-    """The entry before the open turn's first; with no turn open, `position`."""
+    """The position before the open turn's first entry; `position` if no turn is open."""
     view: TurnView | None = None
     launch_id: str | None = None
     over: bool = True
-    """The last incarnation ended in a way that the journal itself tells."""
+    """Whether the end of the last incarnation has been reported."""
     keeps_cut: str = ""
-    """The title of the agent's runtime where a message whose turn was cut stays in its conversation; else empty."""
+    """The title of the agent's runtime if it keeps the message of an interrupted turn in its conversation, or empty."""
 
     def after(self, entry: JournalEntry) -> tuple[Story, tuple[Effect, ...]]:
-        """Return the story one entry on, and what follows from that entry."""
+        """Return the state after one more entry, and the effects of that entry."""
         story, effects = self._after(entry)
         view_start = story.view_start if story.view is not None else entry.position
         return replace(story, position=entry.position, view_start=view_start), effects
@@ -180,7 +179,7 @@ class Story:
             case events.Opened(continues=True):
                 return self, ()
             case events.Opened(launch_id=launch_id):
-                # A turn that the last incarnation left open stays: this one's journal says next how it ended.
+                # A turn that the last incarnation left open stays open until this incarnation's journal ends it.
                 story = replace(self, launch_id=launch_id, over=False)
                 return story, (AgentCondition("starting", None, at, launch_id),)
             case events.RuntimeStarted():
@@ -270,14 +269,14 @@ class Story:
         return (*shown, *notes, Receipt(event.message, state, event.turn, note or None))
 
     def progress(self) -> Progress | None:
-        """Return the open turn as it looks now, when there is something to see."""
+        """Return the current view of the open turn, or None if there is nothing to show."""
         if self.view is None or not (self.view.text or self.view.tools or self.view.plan):
             return None
         return Progress(self.view, self.position)
 
 
 def told(story: Story, entries: Iterable[JournalEntry]) -> tuple[Story, list[Effect]]:
-    """Return the story after some more entries, and what follows from them."""
+    """Return the state after some more entries, and their effects."""
     effects: list[Effect] = []
     for entry in entries:
         story, following = story.after(entry)
@@ -286,7 +285,7 @@ def told(story: Story, entries: Iterable[JournalEntry]) -> tuple[Story, list[Eff
 
 
 def _failed(said: str, detail: str) -> str:
-    """That a turn failed, with commands as they are typed here; what the agent said itself is not said again."""
+    """Return the note about a failed turn, with chat commands. It does not repeat what the agent said itself."""
     last = " ".join(said.strip().rpartition("\n\n")[2].split())[-_REPEATED_MOST:]
     reason = " ".join(detail.split())
     if last not in reason or len(last) < max(_REPEATED_LEAST, min(_REPEATED_MOST, len(reason) // 2)):
@@ -296,7 +295,7 @@ def _failed(said: str, detail: str) -> str:
 
 
 def end_in_words(end: events.RuntimeFailed | events.RuntimeDied, agent: str) -> str:
-    """Say why a runtime ended, with its last words, and where the rest of them is."""
+    """Return why a runtime ended, the end of its standard error, and where to find the rest."""
     if not end.stderr.strip():
         return f"✖ {end.reason}"
     log = markdown.code(f"STATE/agents/{agent}/runtime.log")
@@ -308,29 +307,29 @@ def end_in_words(end: events.RuntimeFailed | events.RuntimeDied, agent: str) -> 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What happened meanwhile, told at once instead of message by message."""
+    """A summary of a long stretch, sent in one message."""
 
     effects: tuple[Effect, ...]
-    """What still must be done one by one: states, open permission requests, last receipts, text that was growing."""
+    """Effects that must still run one by one: states, open permission requests, last receipts, the growing text."""
     text: str
-    """A line per turn."""
+    """One line per turn."""
     full: str
-    """Everything that was said, for a file."""
+    """The complete text of all turns, for a file."""
     turns: int
 
 
-#: Characters of a digest's file.
+#: Maximum number of characters of a digest's file.
 _LONGEST_DIGEST = 1_000_000
 
 
 def digest(effects: Iterable[Effect], *, prefix: str, redact: SecretMasker, growing: str | None = None) -> Digest:
-    """Condense the effects of a long stretch of journal.
+    """Condense the effects of a long stretch of the journal.
 
     Args:
-        effects: what happened, in order.
-        prefix: what commands begin with in chat.
+        effects: the effects, in order.
+        prefix: the prefix of commands in chat.
         redact: masks secrets, before anything is cut.
-        growing: the turn that was open before: its message is in the chat unfinished, and gets its final text.
+        growing: the turn that was open before; its unfinished message in chat gets its final text.
     """
     kept: dict[object, Effect] = {}
     lines: list[str] = []
@@ -352,7 +351,7 @@ def digest(effects: Iterable[Effect], *, prefix: str, redact: SecretMasker, grow
             case CallOver(call=call):
                 kept["over", call] = effect
             case AgentCondition(state=state, launch_id=launch_id):
-                # The last one is the state that holds; an earlier one may have had a meaning of its own.
+                # The last condition is the current state, but each distinct earlier one may have effects too.
                 kept.pop(("condition", launch_id, state), None)
                 kept["condition", launch_id, state] = effect
             case Progress(view=view, final=True):

@@ -1,4 +1,4 @@
-"""One call of Muster's own tools by an agent, as the register keeps it. Pure."""
+"""Calls of Muster's own tools by agents, as rows of the register. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def call_id(agent: str, call: str) -> str:
-    """Under this id the call is dealt with, once."""
+    """Return the id under which the call is processed once."""
     return f"k{hashlib.blake2s(f'{agent}/{call}'.encode()).hexdigest()[:24]}"
 
 

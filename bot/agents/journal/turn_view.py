@@ -1,6 +1,6 @@
-"""What an operator sees of a turn, folded from the journal's entries: the answer as it grows, and what was done for it.
+"""The view of a turn that an operator sees, folded from journal entries: the growing answer and the actions taken.
 
-Pure: events in, a view out; `bot.agents.journal.follower` turns views into messages.
+Pure: events in, a view out. `bot.agents.journal.follower` turns views into messages.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from fleet.journal.events import Event
 
 _TOOL_MARKS = {"completed": "✓", "failed": "✗"}
-#: Tool lines that are shown at once; of a longer turn the first ones are counted instead.
+#: Maximum number of tool lines shown; earlier ones of a longer turn are only counted.
 _TOOL_LINES = 20
-#: Tool calls of which it is still known what they were, should they change.
+#: Maximum number of tool calls kept, so that later updates of them can be matched.
 _TOOLS_KEPT = 100
-#: Characters of a turn's text that are kept; what a runtime says beyond is counted instead.
+#: Maximum number of characters kept of a turn's text; the rest is only counted.
 LONGEST_TEXT = 500_000
 
 
@@ -32,27 +32,27 @@ class ToolLine:
     title: str
     status: str
     at: float | None = None
-    """When it was called, in seconds since the epoch."""
+    """The time of the call, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnView:
-    """One turn so far."""
+    """The state of one turn."""
 
     turn: str
     message: str
     text: str = ""
     left_out: int = 0
-    """Characters beyond `LONGEST_TEXT`."""
+    """Number of characters beyond `LONGEST_TEXT`."""
     tools: tuple[ToolLine, ...] = ()
-    """The last ones."""
+    """The most recent tool calls."""
     earlier_tools: int = 0
     plan: tuple[str, ...] = ()
     broken: bool = False
-    """A tool was called since the last text: what comes next is a new paragraph."""
+    """Whether a tool was called since the last text, so that the next text starts a new paragraph."""
 
     def after(self, event: Event, at: float | None = None) -> TurnView:
-        """Return the view once `event` has happened, at `at`; itself when nothing to be seen changed."""
+        """Return the view after `event` at time `at`; the view itself if nothing visible changed."""
         match event:
             case TextChunk(text=text):
                 gap = "\n\n" if self.broken and self.text and not self.text.endswith("\n\n") else ""
@@ -86,13 +86,13 @@ class TurnView:
         )
 
     def said(self, redact: SecretMasker) -> str:
-        """Return the whole answer, as Markdown and without secrets, and what of it is missing."""
+        """Return the whole answer as Markdown without secrets, with a note about omitted characters."""
         if not self.left_out:
             return redact(self.text)
         return f"{redact.of_growing(self.text)}\n\n… {self.left_out:,} more characters of this answer were left out."
 
     def activity(self, redact: Callable[[str], str]) -> str | None:
-        """Return what was done, as short Markdown lines without secrets; None when there is nothing to tell."""
+        """Return the actions as short Markdown lines without secrets, or None if there are none."""
         lines = []
         hidden = self.earlier_tools + len(self.tools) - _TOOL_LINES
         if hidden > 0:
@@ -104,7 +104,7 @@ class TurnView:
         return "  \n".join(lines) if lines else None
 
     def running(self) -> ToolLine | None:
-        """Return the tool call that runs now."""
+        """Return the tool call that is running, or None."""
         return next((tool for tool in reversed(self.tools) if tool.status not in _TOOL_MARKS), None)
 
 

@@ -1,4 +1,4 @@
-"""Shows, while an agent works on a turn, that someone is at work, in the conversation where its answer will be."""
+"""Typing indicators: during an agent's turn, one is shown in the conversation where the answer will appear."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from bot.agents.context import AgentContext
     from bot.agents.journal.turn_view import TurnView
 
-#: "Typing" is shown again after this, seconds; chat systems forget it.
+#: Seconds after which the typing indicator is renewed, because chat systems let it expire.
 TYPE_AGAIN = 20.0
 
 
 @dataclass(kw_only=True, slots=True)
 class TypingIndicator:
-    """Of one agent."""
+    """The typing indicator of one agent."""
 
     name: str
     context: AgentContext
     turn: Callable[[], TurnView | None]
-    """The turn that is open."""
+    """Returns the open turn, or None."""
     _turned: asyncio.Event = field(default_factory=asyncio.Event)
 
     def turned(self) -> None:
-        """A turn began or ended."""
+        """Note that a turn began or ended."""
         self._turned.set()
 
     async def run(self) -> None:
-        """While a turn is open, show in its conversation that someone is at work."""
+        """Show the typing indicator while a turn is open, until cancelled."""
         shown: tuple[str, str] | None = None
         try:
             while True:
@@ -54,7 +54,7 @@ class TypingIndicator:
                 await self.context.show_typing(*shown, False)
 
     async def _whereabouts(self, message: str) -> tuple[str, str] | None:
-        """Connector and conversation in which a message is answered; None while its thread does not stand."""
+        """Return the connector and conversation in which a message is answered, or None until its thread exists."""
         async with self.context.store.read() as tx:
             row = await agents.get(tx, self.name)
             return None if row is None else await self.context.teller.conversation(tx, row, message)

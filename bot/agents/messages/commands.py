@@ -1,4 +1,4 @@
-"""Commands of the section *talking*: words to agents, and those that did not arrive."""
+"""Commands of the section *talking*: messages to agents, and undelivered messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bot.agents.services import AgentServices
     from bot.commands.context import Context
 
-#: Seconds for a cancelled turn to end, before it is looked what its commands left running.
+#: Seconds for a cancelled turn to end, before the check for background processes.
 _TURN_OVER_S = 3
 
 
@@ -72,7 +72,7 @@ async def cancel(ctx: Context[AgentServices], name: AgentName) -> Reply:
 
 @command("dead-letters", permission=OPERATOR, help_section="talking", audited=False, effects=False)
 async def dead_letters(ctx: Context[AgentServices]) -> Reply:
-    """List messages that were not delivered, or may not have been, in either direction."""
+    """List messages that were not delivered, or possibly not, to agents and to chat."""
     from bot.agents.messages.outgoing import stranded
 
     return await stranded(ctx)

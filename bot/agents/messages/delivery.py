@@ -1,7 +1,7 @@
-"""Brings messages, answers and revocations to an agent host, each until it has it.
+"""Delivery of messages, answers and revocations to an agent host, each retried until the host has it.
 
-What has not arrived yet is read off the register each time, so a carrier that is restarted goes on where the last
-one was killed; the agent host knows the ids of messages, and takes each of them once.
+Undelivered items are read from the register each time, so a restarted delivery continues where the last was killed. The
+agent host knows the ids of messages, and accepts each only once.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ HANDED_OVER = declare("message.handed_over")
 ANSWER = declare("approval.answer")
 ANSWERED = declare("approval.answered")
 
-#: Refusals of an agent host that pass: the message waits for it to run again, to have room, to be able to write.
+#: Temporary refusals of an agent host: the message waits until the host runs again, has space, or can write.
 PASSING = frozenset({"stopping", "queue_full", "not_writable"})
-#: What the agent host says of a message that it had already, as the states that the message has then been through: its
-#: journal may have been told past that.
+#: For each state that an agent host reports of a message it already had, the states that the message went through. The
+#: journal may have been read past those entries.
 _STATES = {
     "accepted": ("journaled", "accepted"),
     "finished": ("journaled", "accepted", "finished"),
@@ -52,56 +52,58 @@ _STATES = {
     "uncertain": ("journaled", "uncertain"),
     "withdrawn": ("withdrawn",),
 }
-#: The detail of a message that is taken back together with its turn, where that has begun.
+#: The detail of a message whose turn is cancelled if it has begun when the message is withdrawn.
 END = "its turn is ended, too"
-#: What could not be brought is tried again so often, and what no one spoke of is looked for, seconds.
+#: Seconds between retries, and between checks for items without a notification.
 LOOK_AGAIN = 30.0
 
 
 def deadlines(
     known: Mapping[tuple[str, float], float], waiting: Sequence[AgentMessage], *, now: float, steady: float
 ) -> dict[tuple[str, float], float]:
-    """Return when each of the messages that wait is given up, in `steady` seconds; by what is `known` for those that
-    waited before, so that nothing grows old because someone sets the clock."""
+    """Return when each waiting message is given up, in `steady` seconds.
+
+    Deadlines in `known` are kept, so that a change of the system clock does not make messages expire.
+    """
     found = {(message.id, message.give_up_at): steady + message.give_up_at - now for message in waiting}
     return {key: known.get(key, deadline) for key, deadline in found.items()}
 
 
 @dataclass(slots=True)
 class Carrier:
-    """Carries for one agent."""
+    """The message delivery of one agent."""
 
     name: str
     context: AgentContext
     link: Callable[[], AgentLink | None]
-    """The open link to the agent host, when there is one."""
+    """Returns the open link to the agent host, or None."""
     steady: Callable[[], float] = time.monotonic
-    """Seconds, however the clock is set."""
+    """A monotonic clock in seconds."""
     _deadlines: dict[tuple[str, float], float] = field(default_factory=dict)
-    """When each message that waits is given up, in `steady` seconds."""
+    """When each waiting message is given up, in `steady` seconds."""
     idle: bool = False
-    """Nothing is to be brought, as far as is known: the register need not be asked. `mail` ends that."""
+    """Whether nothing is known to wait, so that the register need not be read. `mail` resets it."""
     _mail: asyncio.Event = field(default_factory=asyncio.Event)
     _held_back: bool = False
-    """The agent host takes no messages for now; it is not asked for each that comes."""
+    """Whether the agent host accepts no messages for now, so that it is not asked for each new one."""
 
     def mail(self) -> None:
-        """There is something to bring."""
+        """Note that something waits for delivery."""
         self.idle = False
         self._mail.set()
 
     def look_again(self) -> None:
-        """Something is to be brought, of which no one may have said so."""
+        """Note that something waits for delivery, possibly without a notification."""
         self._held_back = False
         self.mail()
 
     def room(self) -> None:
-        """There is someone to bring things to, or what could not be taken before can be taken now."""
+        """Note that the agent host is connected, or accepts messages again."""
         self._held_back = False
         self._mail.set()
 
     async def run(self) -> None:
-        """Bring messages, answers and revocations to the agent host, in order, until it has them; until cancelled."""
+        """Deliver messages, answers and revocations to the agent host in order, until cancelled."""
         while True:
             self._mail.clear()
             if not self.idle:
@@ -113,7 +115,7 @@ class Carrier:
                 self._held_back = False
 
     async def _carry_all(self) -> None:
-        # What is put in meanwhile ends this again.
+        # A notification during the delivery sets this to False again.
         self.idle = True
         nothing_left = False
         try:
@@ -122,7 +124,7 @@ class Carrier:
             self.idle = self.idle and nothing_left
 
     async def _carry(self) -> bool:
-        """Bring what there is; return whether nothing is left."""
+        """Deliver what waits. Return whether nothing is left."""
         try:
             await self._give_up_old()
             link = self.link()
@@ -166,9 +168,9 @@ class Carrier:
         for message in taken_back:
             with around(HAND_OVER):
                 taken = await link.withdraw(message.id, end=message.detail == END)
-            # Of what is ended with its turn the journal says what happens to it.
+            # If the turn is cancelled with it, the journal reports the message's end.
             if not taken.withdrawn and not taken.ending:
-                # It never arrived; or its turn has begun, and then the journal says what happens to it.
+                # Either the message never arrived, or its turn has begun and the journal reports its end.
                 async with self.context.store.write(HANDED_OVER) as tx:
                     now = self.context.clock()
                     await agent_messages.change(tx, message.id, now=now, only=["withdrawing"], state="withdrawn")
@@ -181,7 +183,7 @@ class Carrier:
             told = await peer_messages.told(tx, self.name) if waiting else None
             others = onboarding_prompt.fleet(await agents.every(tx), but=self.name) if waiting else {}
         for message in waiting:
-            # What changed in the fleet is told with what begins a turn: an agent is not woken for it.
+            # Changes in the fleet are sent along with a message that begins a turn; they do not wake an agent.
             news = onboarding_prompt.news(told, others) if told is not None else ""
             try:
                 images = [await asyncio.to_thread(encoded, item) for item in message.attachments]
@@ -211,11 +213,11 @@ class Carrier:
                 await self._settle(message.id, *states, detail=known, told=changed)
                 told = told if changed is None else changed
         if waiting:
-            # What was taken back while it was on its way.
+            # Messages may have been withdrawn during their delivery.
             await self._carry_withdrawals(link)
 
     async def _carry_answers(self, link: AgentLink) -> bool:
-        """Bring answers; return False where the agent host takes none now."""
+        """Deliver answers. Return False if the agent host accepts none now."""
         async with self.context.store.read() as tx:
             answering = await approvals.in_states(tx, ["answering"], agent=self.name)
         for approval in answering:
@@ -231,10 +233,10 @@ class Carrier:
         return True
 
     async def _carry_answer(self, link: AgentLink, approval: Approval) -> Approval | None:
-        """Bring one answer. What is to be brought instead, when the agent host did not take it.
+        """Deliver one answer. Return the replacement to deliver if the agent host refused it.
 
         Raises:
-            AgentRefused: it takes none now.
+            AgentRefused: the agent host accepts no answers now.
         """
         answer = approval.answer or {}
         try:
@@ -259,7 +261,7 @@ class Carrier:
         return None
 
     async def _answer_refused(self, approval: Approval, refusal: AgentRefused) -> Approval | None:
-        """The agent host did not take an answer: it gets another, unless the request is over."""
+        """Replace an answer that the agent host refused, unless the request is over."""
         instead = fallback(approval, refusal.refusal)
         async with self.context.store.write(ANSWERED) as tx:
             row = await agents.get(tx, self.name)

@@ -1,4 +1,4 @@
-"""What an agent is told of the fleet: who it is, who else there is, how to reach them, and when to answer. Pure."""
+"""What an agent learns about the fleet: its identity, the other agents, how to reach them, and when to answer. Pure."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _RULE = (
 
 
 def fleet(rows: Iterable[AgentRow], but: str) -> dict[str, str]:
-    """Return the roles, by name, of the agents that are wanted; without the one that is told."""
+    """Return the roles by name of all agents that are to run, except `but`."""
     return {row.name: row.role for row in rows if row.wanted == "running" and row.name != but}
 
 
 def address(row: AgentRow) -> str:
-    """Return how an agent is called among agents: ``[host:name]``."""
+    """Return an agent's address among agents: ``[host:name]``."""
     return f"[{row.host}:{row.name}]"
 
 
 def introduction(row: AgentRow, rows: Iterable[AgentRow]) -> str:
-    """Return what an agent reads before the first thing that is said to it, behind its role's page."""
+    """Return the text that an agent reads before its first message, after its role's page."""
     from fleet.runtimes import RUNTIMES
 
     runtime = RUNTIMES.get(row.runtime)
@@ -74,7 +74,7 @@ def introduction(row: AgentRow, rows: Iterable[AgentRow]) -> str:
 
 
 def news(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Return a short note of what changed in the fleet since an agent was told last; empty when nothing did."""
+    """Return a short note about changes in the fleet since the agent's last update; empty if there are none."""
     came = [f"{name} ({role})" for name, role in sorted(after.items()) if before.get(name) != role]
     went = sorted(before.keys() - after.keys())
     if not came and not went:

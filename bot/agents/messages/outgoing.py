@@ -1,4 +1,4 @@
-"""Words on their way to agents: posting them by command, listing those that did not arrive, sending them again."""
+"""Messages to agents: sending them by command, listing undelivered ones, and sending those again."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from connectors.contract.messages import OutboundContent
     from database.queries.agents.agent_messages import AgentMessage
 
-#: How much of an id people see and type.
+#: Number of characters of an id that people see and type.
 SHORT = 8
-#: Ids that are listed where several begin alike.
+#: Maximum number of ids listed if several match.
 _LISTED = 5
 
 
 async def post(ctx: Context[AgentServices], name: str, text: str, *, mode: Literal["queue", "steer"]) -> Reply:
-    """`send` and `steer`. The answer to it appears in the agent's thread."""
+    """Send a message for `send` or `steer`. The agent's answer appears in its thread."""
     agents = ctx.services.agents
     row = await agents.get(name)
     origin = ctx.origin
@@ -45,7 +45,7 @@ async def post(ctx: Context[AgentServices], name: str, text: str, *, mode: Liter
     }
     if is_person(ctx.identity):
         await ctx.services.runaway.spoken_to(name, ctx.identity, ctx.through)
-    # What interrupts a turn has the agent do something else, and not more.
+    # A message that interrupts a turn replaces work instead of adding some, so it is never held back.
     found = await deferred_turns.look(ctx.services, row, ctx.identity) if mode == "queue" else Begins()
     hold = found if isinstance(found, TurnHold) else None
 
@@ -84,7 +84,7 @@ async def post(ctx: Context[AgentServices], name: str, text: str, *, mode: Liter
 
 
 async def stranded(ctx: Context[AgentServices]) -> Reply:
-    """Return both directions: messages to agents, and messages to chat."""
+    """List the undelivered messages to agents and to chat."""
     async with ctx.services.store.read() as tx:
         inward = await agent_messages.stranded(tx)
         outward = await outbox.dead_letters(tx)
@@ -139,11 +139,11 @@ def _gist(content: OutboundContent) -> str:
 
 
 async def send_again(ctx: Context[AgentServices], wanted: str) -> Reply:
-    """Send what did not arrive once more.
+    """Send an undelivered message again.
 
-    A dead letter goes under its own id: should the agent host have had it after all, it stays one message there. What
-    is uncertain, or was read by a turn that failed, the agent host keeps under its id for ever; doing that again is the
-    operator's choice, and gets a new one.
+    A dead letter keeps its id, so that it stays one message even if the agent host has it after all. An uncertain
+    message, or one from a failed turn, stays with the agent host under its id forever. Repeating it is the operator's
+    choice, and gets a new id.
     """
     wanted = wanted.strip("`")
 
@@ -185,10 +185,10 @@ async def send_again(ctx: Context[AgentServices], wanted: str) -> Reply:
 
 
 async def _check_task(tx: AsyncConnection, message: AgentMessage) -> None:
-    """What carries a task that is not over is sent again with its next attempt, and by no one else.
+    """Refuse to resend the message of an unfinished task; the task's next attempt does that.
 
     Raises:
-        UserError: it does.
+        UserError: the message belongs to an unfinished task.
     """
     carried = task_of(message.id)
     task = None if carried is None else await tasks.get(tx, carried)
@@ -201,13 +201,13 @@ async def _check_task(tx: AsyncConnection, message: AgentMessage) -> None:
 
 
 async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage | str:
-    """Find what did not arrive by its id, or by a beginning of it that no other has.
+    """Find an undelivered message by its id, or by a unique prefix of it.
 
     Returns:
         A message to an agent, or the key of one to chat.
 
     Raises:
-        UserError: there is none, or several begin so.
+        UserError: no message matches, or several do.
     """
     inward = {message.id: message for message in await agent_messages.stranded(tx, begins=wanted)}
     outward = [row.key for row in await outbox.dead_letters(tx) if row.key.startswith(wanted)]

@@ -1,8 +1,8 @@
-"""Words between agents.
+"""Messages between agents.
 
-A message goes the way of an operator's: the same durable queue, the same receipts. It says whose it is in words that
-are Muster's, and the sender's own are behind ``>``, so that no one writes in another's name. A pair of agents that
-writes more than so much in a minute, or in an hour, waits for an operator.
+They take the same path as an operator's: the same durable queue and the same receipts. Muster's own text names the
+sender, and the sender's text follows after ``>``, so no agent can write in another's name. If a pair of agents exceeds
+its messages per minute or hour, further ones wait for an operator.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from database.queries.agents.agents import AgentRow
     from database.queries.chat.approvals import Approval
 
-#: Requests of Muster's own, which no agent host asked, have this incarnation; journals begin at 1.
+#: The incarnation of requests that Muster itself makes; incarnations of journals start at 1.
 OURS: Final = 0
-#: Characters of a message, and of a report.
+#: Maximum number of characters of a message, and of a report.
 MESSAGE_LIMIT: Final = 16_000
 REPORT_LIMIT: Final = 4_000
-#: So many messages of a pair may wait for an operator's word.
+#: Maximum number of a pair's messages that may wait for an operator.
 HELD: Final = 20
-#: The spans of which messages are counted, seconds.
+#: The spans over which messages are counted, in seconds.
 _SPANS: Final = {"a minute": 60.0, "an hour": 3600.0}
-#: A pair whose messages an operator dropped writes nothing more for so long, seconds.
+#: Seconds for which a pair may not write after an operator dropped its messages.
 _CLOSED: Final = 600.0
 _OPTIONS: Final = (
     {"id": "go", "name": "Let them go on", "kind": "allow_once"},
@@ -50,7 +50,7 @@ _OPTIONS: Final = (
 
 
 class SendMessage(Protocol):
-    """Puts a message on its way to an agent (bot.agents.service.Agents.send)."""
+    """A callback that queues a message for an agent (bot.agents.service.Agents.send)."""
 
     def __call__(
         self, tx: AsyncConnection, row: AgentRow, text: str, *, message_id: str, by: str, mode: str = "queue"
@@ -59,16 +59,16 @@ class SendMessage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What happened to a message, for its sender."""
+    """The result of sending a message, for its sender."""
 
     text: str
     bring_to: str | None = None
-    """Whose mail there is to bring now."""
+    """The agent that has mail to deliver now."""
 
 
 @dataclass(slots=True)
 class Peers:
-    """What agents say to one another and to people."""
+    """Messages and reports of agents."""
 
     send: SendMessage
     teller: Teller
@@ -77,12 +77,12 @@ class Peers:
     per_minute: int = 10
     per_hour: int = 60
     shown: bool = True
-    """Whether the room sees a line of each message."""
+    """Whether the room shows a line for each message."""
     ask_for: float = 900.0
-    """Seconds until a pair that waits for an operator is taken for refused."""
+    """Seconds after which a pair that waits for an operator counts as refused."""
     give_up_after: float = 86_400.0
     asked: bool = field(default=True, init=False)
-    """Whether an operator may have been asked about a pair that still waits."""
+    """Whether a question to an operator about a waiting pair may still be open."""
 
     # --- messages -----------------------------------------------------------------------------------------------
 
@@ -97,10 +97,10 @@ class Peers:
         thread: str | None = None,
         mode: str = "queue",
     ) -> Posted:
-        """Send one agent's words to another, once per `message_id`.
+        """Send a message from one agent to another, once per `message_id`.
 
         Raises:
-            UserError: they cannot be sent; the sentence is for the sender.
+            UserError: the message cannot be sent; the text is for the sender.
         """
         receiver = await self._receiver(tx, sender, to)
         _check_length(text, MESSAGE_LIMIT)
@@ -167,10 +167,10 @@ class Peers:
         return Posted(f"Sent to {receiver.name}, thread {thread}. It {reads}.", receiver.name)
 
     async def report(self, tx: AsyncConnection, sender: AgentRow, text: str, *, key: str) -> str:
-        """Put an agent's words for people into its thread.
+        """Put an agent's report to people into its thread.
 
         Raises:
-            UserError: they are none, or too long.
+            UserError: the text is empty or too long.
         """
         _check_length(text, REPORT_LIMIT)
         await self.teller.note(tx, sender, key, f"📣 {markdown.shown(text.strip())}")
@@ -178,7 +178,7 @@ class Peers:
         return "It stands in your thread."
 
     async def listing(self, tx: AsyncConnection, asker: AgentRow) -> str:
-        """Return the others, as they are now."""
+        """Return a list of the other agents and their states."""
         lines = [
             f'- {address(row)}, {row.role}, {row.state}: send_message with to="{row.name}"'
             for row in await agents.every(tx)
@@ -209,7 +209,7 @@ class Peers:
     # --- the pace of a pair -------------------------------------------------------------------------------------
 
     async def _full(self, tx: AsyncConnection, pair: str, now: float, counted_from: float) -> str | None:
-        """Return how much a pair wrote that may write no more now, like ``10 times within a minute``; None: it may."""
+        """Return how much a pair at its limit wrote, like ``10 times within a minute``, or None below the limit."""
         for (span, seconds), allowed in zip(_SPANS.items(), (self.per_minute, self.per_hour), strict=True):
             passed = await peer_messages.count(tx, pair, max(now - seconds, counted_from))
             if passed >= allowed:
@@ -236,7 +236,7 @@ class Peers:
         self.asked = True
 
     async def settle(self, tx: AsyncConnection) -> list[str]:
-        """Act on what operators said of pairs that wait, and on what no one said in time.
+        """Act on operators' answers about waiting pairs, and on questions that expired.
 
         Returns:
             The agents that have mail now.
@@ -265,7 +265,7 @@ class Peers:
             if go and receiver is not None:
                 await self._show(tx, receiver, message)
                 mail.append(message.receiver)
-        # What was let through does not count again: the pair starts again.
+        # Messages that were released must not count again, so the count starts over.
         found = peer_messages.Pair(counted_from=now, closed_until=0.0 if go else now + _CLOSED)
         await peer_messages.set_pair(tx, pair, found)
         sender = await agents.get(tx, approval.agent)
@@ -289,7 +289,7 @@ class Peers:
         detail: str,
         key: str,
     ) -> None:
-        """A line in the audit for what an agent did without a command."""
+        """Add an audit row for what an agent did without a command."""
         await audit_log.add(
             tx,
             key=f"tool:{key}",
@@ -306,7 +306,7 @@ class Peers:
 
 
 def framed(sender: AgentRow, text: str, thread: str) -> str:
-    """Return an agent's words as another agent reads them. No line of its own stands without the mark."""
+    """Return a message as the receiving agent reads it. Every line of the sender's text is marked."""
     words = "\n".join(f"> {markdown.shown(line)}" for line in text.strip().splitlines())
     return (
         f"{address(sender)} ({sender.role}) writes to you, in thread {thread}. To answer: send_message with "

@@ -1,1 +1,1 @@
-"""The fleet's roster as operators see and edit it. The file itself is read and written by fleet/roster/."""
+"""The fleet's roster as operators see and edit it. fleet/roster/ reads and writes the file itself."""

@@ -1,4 +1,4 @@
-"""Commands of the section *fleet* about the roster: who is in it, what differs, and changing it."""
+"""Commands of the section *fleet* about the roster: showing, applying and changing it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @command("roster", permission=VIEWER, help_section="fleet", audited=False, effects=False)
 async def roster(ctx: Context[AgentServices]) -> Reply:
-    """Show the roster, mistakes in it, and changes that are not applied yet."""
+    """Show the roster: its agents, its problems, and the changes that are not applied yet."""
     from bot.agents.roster.service import look
 
     return await look(ctx)
@@ -26,12 +26,11 @@ async def roster(ctx: Context[AgentServices]) -> Reply:
 
 @command("roster apply", permission=OPERATOR, help_section="fleet")
 async def roster_apply(ctx: Context[AgentServices]) -> Reply:
-    """Apply changes from roster.yaml and muster.yaml, and list them.
+    """Apply the current roster.yaml and muster.yaml, and report what changed.
 
-    From muster.yaml, accounts, budgets, sandbox profiles and schedules apply at once; the rest applies when Muster
-    restarts.
-    Agents whose settings changed restart when their turn ends, in their session. Agents that left the roster stop.
-    Persistent agents that never ran start. Agents that somebody stopped stay stopped.
+    From muster.yaml, accounts, budgets, sandbox profiles and schedules apply at once; the rest waits for a restart of
+    Muster. Agents whose settings changed restart at the end of their turn, in their session. Agents that are no longer
+    in the roster stop. Persistent agents that never ran are launched. Agents that a person stopped stay stopped.
     """
     from bot.agents.roster.service import apply
 

@@ -1,4 +1,4 @@
-"""What the commands about the roster decide and do. What they show is made in `bot.agents.roster.view`."""
+"""Implementation of the commands about the roster. `bot.agents.roster.view` formats their replies."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
     from database.queries.agents.agents import AgentRow
     from fleet.roster.drift import RosterChange
 
-#: Names that an error lists.
+#: Maximum number of names listed in an error.
 _NAMED = 20
 
 
 async def checked(services: AgentServices) -> Check:
-    """Return both files as they stand now. What is wrong with muster.yaml is not the roster's."""
+    """Return the check of both current files. Problems of muster.yaml do not count as the roster's."""
     from bot.config.loader import check
 
     return await asyncio.to_thread(check, services.paths)
 
 
 async def usable(services: AgentServices) -> Roster:
-    """Return the roster as it stands now.
+    """Return the current roster.
 
     Raises:
-        UserError: there is something wrong with it; what and where.
+        UserError: the roster has problems; the message says which and where.
     """
     found = await checked(services)
     if (said := roster_view.problems(found)) or found.roster is None:
@@ -137,13 +137,13 @@ async def add_agent(
 
 
 async def _settle_units(services: AgentServices, fleet: Roster) -> str:
-    """Give who is in the roster its systemd unit, and take away that of who is not. What to say of what was refused."""
+    """Install the systemd units of the roster's agents, and remove all others. Return warnings about failures."""
     refused = await asyncio.to_thread(systemd_units.settle, services.paths, fleet.agents)
     return "".join(f"\n\n⚠️ {services.redact(line)}" for line in refused)
 
 
 async def _standing(services: AgentServices, name: str) -> dict[str, Any] | None:
-    """Return the entry of that name as roster.yaml has it, before anything is done."""
+    """Return the current entry of that name in roster.yaml, or None."""
     try:
         fleet = await asyncio.to_thread(services.planner.read_roster)
     except FleetError as error:
@@ -153,7 +153,7 @@ async def _standing(services: AgentServices, name: str) -> dict[str, Any] | None
 
 
 def _added_before(name: str, wanted: Mapping[str, Any], standing: Mapping[str, Any]) -> Reply:
-    """Asked for what is there it is done; asked for something else it is not done here."""
+    """Answer for an agent that is in the roster already: an identical entry succeeds, a different one is refused."""
     edit.check_entry(wanted)
     asked = roster_view.entry_as_json(AgentEntry.model_validate(wanted))
     other = [f"{key} {standing.get(key)}" for key in wanted if standing.get(key) != asked[key]]
@@ -173,7 +173,7 @@ async def remove_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> 
 
 
 async def check_known(services: AgentServices, name: str) -> None:
-    """See whether there is such an agent, in the roster or in the register.
+    """Check that there is such an agent, in the roster or in the register.
 
     Raises:
         UserError: there is none.
@@ -211,7 +211,7 @@ async def _remove(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply
 
 
 async def _leave(ctx: Context[AgentServices], name: str, *, now: bool) -> str | None:
-    """Stop who left the roster. What to say of that; None when it does not run."""
+    """Stop an agent that left the roster. Return a report, or None if it does not run."""
     services = ctx.services
     async with services.store.read() as tx:
         row = await agents.get(tx, name)
@@ -243,7 +243,7 @@ async def apply(ctx: Context[AgentServices]) -> Reply:
 
     unsettled = await _settle_units(services, fleet)
     done: list[dict[str, Any]] = []
-    # A run that a crash cut off tells what it set out to do, although part of it is done now.
+    # A run that continues after a crash reports all changes it set out to make, although some are already applied.
     for change in await ctx.once("changes", seen):
         said, problem = "done", None
         if (still := found.get(change["agent"])) is not None:
@@ -265,11 +265,11 @@ async def apply(ctx: Context[AgentServices]) -> Reply:
 
 
 async def _apply_one(ctx: Context[AgentServices], change: RosterChange, row: AgentRow | None) -> str:
-    """Do one change; what was done.
+    """Apply one change, and return a report.
 
     Raises:
-        FleetError: it cannot be done, and was not.
-        UserError: it cannot be done, and was not.
+        FleetError: the change is not possible, and was not applied.
+        UserError: the change is not possible, and was not applied.
     """
     if change.kind == "stop":
         return (await _leave(ctx, change.agent, now=False) or "It does not run.").strip()

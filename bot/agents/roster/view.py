@@ -1,4 +1,4 @@
-"""How the roster, its roles and what is not applied of it look: to people, and to programs. Pure."""
+"""Formatting of the roster, its roles and its unapplied changes, as text and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from fleet.roster.loader import Roster
     from fleet.roster.schema import AgentEntry
 
-#: Agents in the table; of more, the number is told.
+#: Maximum number of agents in the table; of the others, only the number is given.
 _ROWS = 100
-#: Problems and changes that are told one by one.
+#: Maximum number of problems and changes listed one by one.
 _LISTED = 20
-#: Characters of a value that changed.
+#: Maximum number of characters of a changed value.
 _VALUE = 60
 
 
 def problems(found: Check) -> list[str]:
-    """Return what is wrong with the roster and the roles, a line each."""
+    """Return the problems of the roster and the roles, one line each."""
     return [str(problem) for problem in _of_the_roster(found)]
 
 
@@ -43,7 +43,7 @@ def _of_the_roster(found: Check) -> list[Problem]:
 def text(
     fleet: Roster | None, views: Mapping[str, AgentView], changes: Sequence[RosterChange], wrong: Sequence[str]
 ) -> str:
-    """Return what `roster` says; of a `fleet` that is None the file could not be read."""
+    """Return the reply of `roster`; `fleet` is None if the file could not be read."""
     if fleet is None:
         head = "**The roster** cannot be read. Running agents continue, and none can start until this is fixed:"
         return f"{head}\n{_listed(wrong)}"
@@ -90,12 +90,12 @@ def _listed(lines: Sequence[str]) -> str:
     return "\n".join(f"- {markdown.one_line(line, 400)}" for line in lines[:_LISTED]) + more
 
 
-#: What applying does, by the kind of change.
+#: The effect of applying a change, by its kind.
 _FOLLOWS = {"start": "it starts", "stop": "it stops", "restart": "it starts again"}
 
 
 def change_line(change: Mapping[str, Any]) -> str:
-    """Return what is different about an agent, as `change_as_json` has it, in a line."""
+    """Return a change, as `change_as_json` formats it, in one line."""
     what = {
         "start": "is persistent, and never ran",
         "stop": "is not in the roster",
@@ -113,11 +113,11 @@ def _difference(each: Mapping[str, Any]) -> str:
 
 
 def applied_text(done: Sequence[Mapping[str, Any]]) -> str:
-    """Return what `roster apply` says: each change, as `change_as_json` has it, with what was `said` of doing it."""
+    """Return the reply of `roster apply`: each change, as `change_as_json` formats it, and its result in `said`."""
     return "\n".join(f"- {change_line(each)}. {each['said']}" for each in done)
 
 
-# --- for programs ------------------------------------------------------------------------------------------------
+# --- JSON --------------------------------------------------------------------------------------------------------
 
 
 def as_json(
@@ -150,10 +150,7 @@ def _problem(problem: Problem) -> dict[str, Any]:
 
 
 def entry_as_json(entry: AgentEntry) -> dict[str, Any]:
-    """Return an agent as the roster has it: every key, null where nothing is said.
-
-    Of its environment the names alone.
-    """
+    """Return an agent's entry with every key, null if unset. Its environment is reduced to the names."""
     keys = [name for name in type(entry).model_fields if name not in {"name", "env"}]
     said = {key: getattr(entry, key) for key in keys}
     return {
@@ -176,7 +173,7 @@ def change_as_json(change: RosterChange) -> dict[str, Any]:
 
 
 def roles_text(library: Library) -> str:
-    """Return what `roles` says: a line for each, lenses behind their role."""
+    """Return the reply of `roles`: a line per role, with its lenses."""
     lines = []
     for role in library:
         if role.lens is not None:
@@ -193,7 +190,7 @@ def roles_text(library: Library) -> str:
 
 
 def role_text(role: Role) -> str:
-    """Return what `roles NAME` says."""
+    """Return the reply of `roles NAME`."""
     source = "comes with Muster" if role.shipped else str(role.path)
     withheld = agent_permissions.withheld(role)
     return "\n\n".join(
@@ -213,7 +210,7 @@ def role_text(role: Role) -> str:
 
 
 def _commands(role: Role) -> list[str]:
-    """Return the commands that agents of this role have, in the order of its page."""
+    """Return the commands that agents of this role may run, in the order of its page."""
     return [name for name in role.commands if name in agent_permissions.MAY]
 
 
