@@ -1,5 +1,4 @@
-"""Errors of whoever speaks to the egress's control socket. Importing them costs nothing (see
-`egress.daemon.sync_control_client`)."""
+"""Errors of clients of the egress's control socket. Cheap to import (see `egress.daemon.sync_control_client`)."""
 
 from __future__ import annotations
 
@@ -13,15 +12,15 @@ class EgressUnreachable(MusterError):
 
 
 class EgressAbsent(EgressUnreachable):
-    """Nobody listens on the egress's control socket."""
+    """No process listens on the egress's control socket."""
 
 
 class EgressSilent(EgressUnreachable):
-    """The egress accepts connections on its control socket and does not answer in time."""
+    """The egress accepts connections on its control socket but does not answer in time."""
 
 
 class EgressRefused(MusterError):
-    """The egress answered that it does not do this. The message says why."""
+    """The egress refused the request. The message says why."""
 
     code = "egress.refused"
 

@@ -1,4 +1,4 @@
-"""Where the egress keeps what it knows, and where it is reached."""
+"""Paths of the egress's files and sockets."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from core.errors import MusterError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: What the name of a unix socket may be long, in bytes, on Linux (unix(7): sun_path has 108, with a closing zero).
+#: The longest path of a Unix socket on Linux, in bytes (unix(7): sun_path has 108, including the final zero).
 LONGEST_SOCKET_PATH: Final = 107
 
 
 class SocketPathTooLong(MusterError):
-    """A unix socket cannot have so long a name."""
+    """The path of a Unix socket is too long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EgressPaths:
-    """Both folders are absolute."""
+    """Paths of one egress, below two absolute folders."""
 
     state: Path
-    """Muster's state; the egress has a folder of its own in it."""
+    """Muster's state folder; the egress has a subfolder in it."""
     sockets: Path
 
     @property
     def folder(self) -> Path:
-        """The egress's own."""
+        """The egress's own folder."""
         return self.state / "egress"
 
     @property
@@ -42,7 +42,7 @@ class EgressPaths:
 
     @property
     def trust(self) -> Path:
-        """Certificates that sandboxes are shown (`ca.pem`, `bundle.pem`). No keys."""
+        """Certificates that sandboxes can read (`ca.pem`, `bundle.pem`). No keys."""
         return self.folder / "trust"
 
     @property
@@ -59,24 +59,26 @@ class EgressPaths:
 
     @property
     def spool(self) -> Path:
-        """Long request bodies lie here while they are on their way, without a name."""
+        """The folder for unnamed temporary files that hold long request bodies."""
         return self.folder / "spool"
 
     @property
     def estop(self) -> Path:
-        """While this file is there, nothing leaves."""
+        """The emergency stop: while this file exists, nothing leaves the host."""
         return self.state / "estop"
 
     @property
     def control(self) -> Path:
-        """The egress's own socket."""
+        """The egress's control socket."""
         return self.sockets / "egress.sock"
 
     def listener(self, agent: str) -> Path:
-        """Return the socket that is an agent's identity, alone in a folder that its sandbox can be shown.
+        """Return the path of the socket that identifies an agent.
+
+        It is alone in its folder, which can be mounted into the agent's sandbox.
 
         Raises:
-            SocketPathTooLong: no one could connect to it.
+            SocketPathTooLong: no client could connect to it.
         """
         path = self.sockets / f"out-{agent}" / "sock"
         if len(str(path).encode()) > LONGEST_SOCKET_PATH:

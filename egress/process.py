@@ -1,7 +1,7 @@
-"""The egress as a process of its own: ``python -P -m egress.process --state DIR --sockets DIR``.
+"""The egress as a separate process: ``python -P -m egress.process --state DIR --sockets DIR``.
 
-It is ready when its control socket answers. It outlives the orchestrator; SIGTERM ends it in order, SIGKILL at any
-moment loses nothing that completed.
+It is ready when its control socket answers. It outlives the orchestrator. SIGTERM shuts it down in order; SIGKILL at
+any moment loses no completed request.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
 
 _LOG_BYTES: Final = 4 * 2**20
 _LOG_FILES: Final = 3
-#: A request makes some hundred objects, nearly all of which go by themselves.
+#: Raises the collector's threshold: a request creates some hundred objects, and reference counting frees nearly all.
 _GARBAGE: Final = 20_000
-#: How long the loop waits at most for the interpreter's lock while another thread computes (a page of the ledger, a
-#: long body). With less than this, the ledger's thread wakes up again and again only to find the loop still at work.
+#: The longest time the event loop waits for the GIL while another thread computes (a ledger page, a long body). With a
+#: shorter interval, the ledger's thread wakes up again and again only to find the loop still running.
 _SWITCH_S: Final = 0.0005
 _log = structlog.get_logger("egress.process")
 
 
 class EgressAlreadyRunning(MusterError):
-    """Another egress runs here already."""
+    """Another egress is already running here."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until asked to end. 0: ended in order; 1: it cannot run, and standard error says why."""
+    """Run until stopped. Return 0 after an orderly shutdown, or 1 if the egress cannot run; standard error says why."""
     parser = argparse.ArgumentParser(prog="python -P -m egress.process", description="The egress of this host.")
     parser.add_argument("--state", type=Path, required=True, help="Muster's state folder (absolute)")
     parser.add_argument("--sockets", type=Path, required=True, help="the folder for sockets (absolute)")
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         credentials = Credentials()
         configure_log(paths.log, SecretMasker(values=credentials.secrets))
         token_prices.load()
-        # What is there now stays: the collector need not look at it again and again.
+        # Objects created so far live as long as the process; the collector need not scan them.
         gc.freeze()
         gc.set_threshold(_GARBAGE, 20, 20)
         sys.setswitchinterval(_SWITCH_S)
@@ -86,18 +86,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def allow_files() -> None:
-    """Have as many files open as the system lets us: a request takes two, and the usual limit is 1,024."""
+    """Raise the limit of open files to the maximum: a request takes two, and the usual limit is 1,024."""
     soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def hold(path: Path) -> int:
-    """Take the lock by which a host has one egress; the kernel frees it with the process.
+    """Take the lock that limits a host to one egress, and return its descriptor.
+
+    The kernel frees the lock when the process ends.
 
     Raises:
-        AlreadyRunning: someone has it.
-        OSError: it cannot be had at all.
+        EgressAlreadyRunning: another process holds it.
+        OSError: the lock file cannot be opened or locked.
     """
     number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -115,7 +117,7 @@ def hold(path: Path) -> int:
 
 
 def configure_log(path: Path, redact: Callable[[str], str]) -> None:
-    """Send the log to a bounded number of bounded files that this user alone can read."""
+    """Send the log to a bounded number of bounded files that only this user can read."""
     handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8")
     logs.configure(handler, redact, quiet=dict.fromkeys(("aiohttp.server", "aiohttp.client", "asyncio"), logging.ERROR))
 

@@ -1,4 +1,4 @@
-"""The calls that there are: which of a provider's paths are metered, which are harmless, and no other."""
+"""The provider calls that are allowed: which paths are metered and which are free. No other path passes."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ if TYPE_CHECKING:
 
 Provider: TypeAlias = Literal["anthropic", "openai"]
 Api: TypeAlias = Literal["anthropic", "responses", "chat"]
-"""How requests and responses are written: Anthropic Messages, OpenAI Responses, OpenAI Chat Completions."""
+"""The format of requests and responses: Anthropic Messages, OpenAI Responses, OpenAI Chat Completions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """One call of a provider's."""
+    """One API call of a provider."""
 
     api: Api
     metered: bool
-    """It uses tokens that somebody pays. What is not metered costs nothing, and passes."""
+    """Whether it uses paid tokens. An unmetered call costs nothing, and passes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProviderFacts:
-    """What is known of a provider beforehand."""
+    """Built-in facts about a provider."""
 
     upstream: str
-    """Where it is reached when an account does not say otherwise."""
+    """The default address, if an account sets none."""
     hosts: tuple[str, ...]
-    """Names under which its metered interface is reached: a CONNECT to one is intercepted."""
+    """Host names of its metered API: a CONNECT to one is intercepted."""
     api: Api
-    """In whose shape it is refused what is no operation at all."""
+    """The format of error responses to requests that are no operation."""
     operations: Mapping[tuple[str, str], Operation]
-    """By method and path. A path is written from the provider's root on."""
+    """Operations by method and path, relative to the provider's root."""
 
 
 _ANTHROPIC = {
@@ -62,16 +62,16 @@ _MODELS = "/v1/models/"
 
 
 def operation(provider: Provider, method: str, path: str) -> Operation | None:
-    """Return which call this is; None: none that is let through.
+    """Return the operation of a request, or None if it is not allowed.
 
     Args:
-        provider: whose.
-        method: as it came.
-        path: as it came, without the query, still percent-encoded: a path that needs decoding is no operation.
+        provider: the provider that receives the request.
+        method: as received.
+        path: as received, without the query and still percent-encoded: a path that needs decoding is no operation.
     """
     found = PROVIDERS[provider].operations.get((method, path))
     if found is None and method == "GET" and path.startswith(_MODELS):
-        # One model by its name: a single segment, and nothing that climbs.
+        # A single path segment, without `..`, so that it cannot leave the models' path.
         name = path.removeprefix(_MODELS)
         if name and all(sign.isalnum() or sign in "._:-" for sign in name) and name.strip("."):
             return PROVIDERS[provider].operations[("GET", "/v1/models")]

@@ -1,6 +1,6 @@
-"""What the egress is told, over its control socket and from its own files: the wire, validated.
+"""What the egress receives over its control socket and from its own files: the validated wire format.
 
-Secrets never are here: credentials are references (core.secret_references), resolved by the egress itself.
+Secrets are never part of it: credentials are references (core.secret_references), which the egress itself resolves.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
-"""What happens at a limit: routes closed and the agent lives; stopped with all that it is kept; session given up."""
+"""What happens to an agent at a limit: `cutoff` closes its routes but the agent lives; `freeze` stops it and keeps all
+its state; `kill` also gives up its session."""
 Unit: TypeAlias = Literal["tokens", "usd"]
 LimitKind: TypeAlias = Literal["allowance", "pool"]
 
 
 ROLES = "roles"
-"""What an egress says that it understands in `LimitSettings`: pools of roles, and windows from a moment on."""
+"""The feature by which an egress declares that it understands pools of roles, and windows that start at a given moment,
+in `LimitSettings`."""
 
 
 class _Wire(BaseModel):
@@ -34,25 +36,28 @@ class AccountSettings(_Wire):
     name: str
     provider: Provider
     upstream: str
-    """Where requests go: scheme, host, and a path before the provider's own, if any."""
+    """Where requests are sent: scheme, host, and an optional path before the provider's own."""
     credential: str | None = None
     """A reference: env:NAME, file:PATH, keyring:NAME."""
     passthrough: bool = False
-    """The agent's own credential goes through: a person's own login, on that person's host, without a sandbox."""
+    """Whether the agent's own credential is forwarded: a person's own login, on that person's host, without a
+    sandbox."""
     server_tools: bool = False
-    """Tools that the provider runs may be asked for, though they are billed by call or by time
+    """Whether requests may use tools that the provider runs, although they are billed by call or by time
     (egress.http.request_body_policy)."""
     premium: bool = False
-    """Service tiers and speeds may be asked for that cost more than the prices that are known."""
+    """Whether requests may ask for service tiers and speeds that cost more than the known prices."""
 
 
 class LimitSettings(_Wire):
     """A bound on spending.
 
     Scopes: ``launch:ID``, ``agent:NAME``, ``role:NAME``, ``profile:NAME``, ``host``, ``provider:NAME``,
-    ``account:NAME``. An allowance bounds each agent by itself, and only the most specific one that is set governs
-    (launch, agent, profile, the profiles that it extends, host); a pool bounds the sum over all that draw on its scope,
-    and each one holds.
+    ``account:NAME``.
+
+    An allowance bounds each agent separately, and only the most specific one that is set governs. The order is launch,
+    agent, profile, the profiles that it extends, host. A pool bounds the sum over everything that draws on its scope,
+    and every pool applies.
     """
 
     kind: LimitKind
@@ -61,71 +66,72 @@ class LimitSettings(_Wire):
     """Weighted tokens, or USD."""
     unit: Unit = "tokens"
     window: str | None = None
-    """``day``, ``week``, ``month`` (UTC), or a length such as ``5h``; None: without an end (allowance: the launch)."""
+    """``day``, ``week``, ``month`` (UTC), or a length such as ``5h``. None: unlimited, or the launch for an
+    allowance."""
     policy: Policy = "cutoff"
     may_raise: bool = False
-    """Of an allowance of a launch: an admin's, which may be higher than what would hold without it
+    """For an allowance of a launch: whether an admin set it, so that it may exceed the limit that would otherwise apply
     (budget.limits.scopes)."""
     set_at: float = 0.0
-    """When an admin set it by command, or launched with it; 0: a file says it. One of the agent that was set after one
-    that may raise holds beside that."""
+    """When an admin set it by command or at launch (seconds since the epoch); 0 if it comes from a file. An agent's
+    allowance that was set after one with `may_raise` applies in addition to it."""
     account: str | None = None
-    """Only what is used of this account counts, and only who uses it is bounded; None: of whatever account."""
+    """The only account whose usage counts and whose users are bounded; None: every account."""
     lift: float = Field(default=0.0, ge=0)
-    """So much more may be used, in the same unit: what is left of an authorization."""
+    """The additional amount that may be used, in the same unit: the rest of an authorization."""
     lift_until: float | None = None
-    """Until then (seconds since the epoch); without it there is no lift. Nobody needs to be there to take it back."""
+    """When the lift ends (seconds since the epoch); None: there is no lift. It ends without anyone's action."""
 
     def without_lift(self) -> LimitSettings:
-        """Return the same, not lifted."""
+        """Return a copy without its lift."""
         return self.model_copy(update={"lift": 0.0, "lift_until": None})
 
 
 class PaceSettings(_Wire):
-    """How much of a window may be used by when: straight from one moment to another, after which its limit alone holds.
+    """How much of a window may be used by when: a straight line between two moments.
 
-    It belongs to what is counted, and so to whatever limit counts that: of an allowance that many agents have, each
-    has a pace of its own.
+    After the second moment only the limit applies. A pace belongs to a counter, and so to every limit that uses that
+    counter. If many agents share an allowance, each of them has its own pace.
     """
 
     counted_on: str
-    """``agent:NAME``, ``host``, ``role:NAME``, ..., as far as it is of one account ``SCOPE/account:NAME``."""
+    """``agent:NAME``, ``host``, ``role:NAME``, ...; restricted to one account as ``SCOPE/account:NAME``."""
     unit: Unit = "tokens"
     window: str
-    """As its limit has it."""
+    """The window, as in its limit."""
     from_at: float = Field(allow_inf_nan=False)
     """Seconds since the epoch."""
     from_amount: float = Field(allow_inf_nan=False)
-    """In `unit`; less than nothing where others used more of it than what passes here."""
+    """In `unit`; negative if clients outside this egress used more of it than passes here."""
     until_at: float = Field(allow_inf_nan=False)
     until_amount: float = Field(allow_inf_nan=False)
     lift: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """So much more may be used: what is left of authorizations,"""
+    """The additional amount that may be used: the rest of all authorizations."""
     lift_until: float | None = Field(default=None, allow_inf_nan=False)
-    """until then; without it nothing is."""
+    """When the lift ends; None: there is no lift."""
     by_itself: bool = False
-    """It is a provider's own window, which the provider holds: nothing here has a limit on it."""
+    """Whether this is a provider's own window, which the provider enforces: no limit here applies to it."""
 
     def without_lift(self) -> PaceSettings:
-        """Return the same, with nothing authorized."""
+        """Return a copy without authorizations."""
         return self.model_copy(update={"lift": 0.0, "lift_until": None})
 
 
 class EgressSettings(_Wire):
-    """Everything that does not belong to one agent."""
+    """All settings that do not belong to one agent."""
 
     tenant_id: str = "default"
     host: str
     accounts: tuple[AccountSettings, ...] = ()
     limits: tuple[LimitSettings, ...] = ()
     paces: tuple[PaceSettings, ...] = ()
-    """What cannot be understood of them paces nothing: for its sake no limit is refused."""
+    """Invalid paces are dropped, so that they cannot invalidate the limits."""
     weights: dict[str, float] = {}
-    """Factors by kind of tokens; what is not said keeps its default."""
+    """Factors by kind of token; a missing kind keeps its default."""
     revision: str = ""
-    """Tells one set of settings from another."""
+    """Identifies this set of settings."""
     told_at: float | None = None
-    """When this egress was told them (seconds since the epoch); it writes that down itself."""
+    """When this egress received them (seconds since the epoch); the egress fills it in."""
 
     @field_validator("paces", mode="before")
     @classmethod
@@ -133,10 +139,10 @@ class EgressSettings(_Wire):
         return tuple(filter(_is_pace, value)) if isinstance(value, list | tuple) else ()
 
     def without_lifts(self, is_over: Callable[[float], bool] = lambda until: True) -> EgressSettings:
-        """Return the same limits and paces, not lifted.
+        """Return a copy of the settings whose limits and paces have no lift.
 
         Args:
-            is_over: only those whose lift ends at a time of which this says so.
+            is_over: removes only the lifts for whose end it returns True.
         """
 
         def is_lifted(each: LimitSettings | PaceSettings) -> bool:
@@ -165,23 +171,24 @@ class AgentRegistration(_Wire):
     launch_id: str
     role: str = ""
     accounts: dict[Provider, str] = {}
-    """The account that it uses of each provider."""
+    """The account that it uses for each provider."""
     profile: str = "bubblewrap"
     """Its sandbox profile."""
     profiles: tuple[str, ...] = ()
-    """That profile and those that it extends, the most specific first."""
+    """That profile and the profiles that it extends, the most specific first."""
     routes: tuple[str, ...] = ()
     """Hosts that it may reach: ``docs.python.org`` (port 443), ``github.com:443``, ``*.example.org``."""
     listener: Literal["unix", "port"] = "unix"
-    """A socket of its own for its sandbox; or, without one, a loopback port with a secret path."""
+    """`unix`: a socket for its sandbox. `port`: a loopback port with a secret path, for an agent without a sandbox."""
     limits: tuple[LimitSettings, ...] = ()
-    """Allowances that belong to it alone (scopes ``launch:ID`` and ``agent:NAME``)."""
+    """Allowances that belong to this agent alone (scopes ``launch:ID`` and ``agent:NAME``)."""
     control_socket: str = ""
-    """Its agent host's, by which it is asked to freeze or to kill."""
+    """The control socket of its agent host, which receives requests to freeze or kill the agent."""
     marker: str = ""
-    """The word in the environment of each of its processes, by which they are found when its agent host is silent."""
+    """The marker in the environment of each of its processes, to find them if its agent host does not answer."""
     turn_file: str = ""
-    """Where its agent host writes which session and turn it is in: a JSON object with session, turn and task."""
+    """The file to which its agent host writes the current session and turn: a JSON object with session, turn and
+    task."""
 
 
 class Address(_Wire):
@@ -189,4 +196,4 @@ class Address(_Wire):
 
     socket: str | None = None
     url: str | None = None
-    """Up to the provider's name: ``URL/anthropic`` is the base URL of Anthropic's API."""
+    """The URL up to the provider's name: ``URL/anthropic`` is the base URL of Anthropic's API."""

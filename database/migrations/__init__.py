@@ -1,8 +1,8 @@
 """The steps from any earlier schema of the register to that of `database.schema`, run when the register is opened.
 
-A file ``versions/NNNN_words.py`` holds the revision ``NNNN``. The first, `BASELINE`, upgrades every earlier revision. While
-an older process may still run, a migration only adds. Alembic is imported only when it has work to do, because it costs
-time and memory.
+A file ``versions/NNNN_words.py`` holds the revision ``NNNN``. The first, `BASELINE`, upgrades all earlier revisions.
+While an older process may still run, a migration only adds. Alembic is imported only when it has work to do, because it
+costs time and memory.
 """
 
 from __future__ import annotations

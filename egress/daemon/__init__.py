@@ -1,1 +1,1 @@
-"""The egress as a process: its service, its control socket, and clients of it."""
+"""The egress as a process: its service, its control socket, and the socket's clients."""

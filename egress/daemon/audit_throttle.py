@@ -1,8 +1,8 @@
-"""What agents try in vain, and what goes through their tunnels, as rows of the audit: so many, and never more.
+"""A bounded number of audit rows for the agents' refused attempts and their tunnel traffic.
 
-An agent can ask for a thousand refused things a second; the ledger's disk is not its to fill. So the same attempt is
-told once a minute, an agent has a bounded number of rows, and what was left out is told as a number. Bytes are summed
-by host and told once a minute.
+An agent can send a thousand requests a second that are refused, and must not fill the ledger's disk. So the same
+attempt is written once a minute, and each agent has a bounded number of rows. The number of omitted attempts is
+written, too. Bytes are summed by host and written once a minute.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from egress.tunnel.byte_relay import Traffic
 
-#: How often `flush` is to be called.
+#: How often `flush` must be called, in seconds.
 EVERY_S: Final = 60.0
-#: Rows of one agent's attempts between two flushes.
+#: Rows for one agent's attempts between two flushes.
 MOST_ATTEMPTS: Final = 20
-#: Hosts of one agent's whose bytes are told apart between two flushes.
+#: Hosts of one agent with separate sums between two flushes.
 MOST_HOSTS: Final = 50
-#: In the place of those beyond.
+#: The collective name of all further hosts.
 OTHERS: Final = "other hosts"
 
 
 class Write(Protocol):
-    """Adds a row to the audit (egress.ledger.UsageLedger.note)."""
+    """Adds a row to the audit (egress.ledger.service.UsageLedger.note)."""
 
     def __call__(
         self, agent: str, action: str, *, cause: str, by: str, result: str, detail: Mapping[str, Any] | None = None
@@ -45,10 +45,10 @@ class _Sum:
 
 
 class AuditThrottle:
-    """Of one event loop."""
+    """The audit throttle of one event loop."""
 
     def __init__(self, write: Write, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` in seconds, from anywhere."""
+        """`clock` returns seconds, from any starting point."""
         self._write = write
         self._clock = clock
         self._told: dict[tuple[str, str, str], float] = {}
@@ -57,7 +57,7 @@ class AuditThrottle:
         self._sums: dict[str, dict[str, _Sum]] = {}
 
     def attempt(self, agent: str, action: str, cause: str) -> None:
-        """Something was refused."""
+        """Write a refused attempt, or only count it."""
         key = agent, action, cause[:300]
         now = self._clock()
         known = self._told.get(key)
@@ -69,7 +69,7 @@ class AuditThrottle:
         self._write(agent, action, cause=cause, by="egress", result="refused")
 
     def passed(self, traffic: Traffic) -> None:
-        """A tunnel is closed."""
+        """Add the traffic of a closed tunnel."""
         hosts = self._sums.setdefault(traffic.agent, {})
         where = f"{traffic.host}:{traffic.port}"
         if where not in hosts and len(hosts) >= MOST_HOSTS:
@@ -82,7 +82,7 @@ class AuditThrottle:
         found.ended[traffic.ended] += 1
 
     def flush(self) -> None:
-        """Tell the sums, and what was left out; recount."""
+        """Write the sums and the number of omitted attempts, and reset all counts."""
         for agent, hosts in self._sums.items():
             for where, found in hosts.items():
                 detail = {

@@ -1,4 +1,4 @@
-"""Speaking to an egress over its control socket."""
+"""Asynchronous client of the egress's control socket."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: It knows by itself how it stands, and needs no disk to say so.
+#: For requests that the egress answers from memory, without the disk.
 LOOK_S: Final = 5.0
-#: The longest that `entries` may wait for news.
+#: The longest time that `entries` may wait for new rows.
 LONGEST_WAIT_S: Final = 60.0
 
 
 class EgressControlClient:
-    """For one loop. To be closed; every method raises EgressUnreachable and EgressRefused."""
+    """Client for one event loop. Must be closed; every method raises EgressUnreachable and EgressRefused."""
 
     def __init__(self, control: Path) -> None:
-        """`control` is the socket (egress.paths.EgressPaths.control)."""
+        """`control` is the socket's path (egress.paths.EgressPaths.control)."""
         self._control = control
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -38,37 +38,39 @@ class EgressControlClient:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of the connections, for good."""
+        """Close the connections permanently."""
         self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def status(self, *, timeout_s: float = LOOK_S) -> dict[str, Any]:
-        """``pid``, ``host``, ``revision`` (of the settings), ``ledger``, ``agents``, ``streams``, ``estop``, ..."""
+        """Return ``pid``, ``host``, ``revision`` (of the settings), ``ledger``, ``agents``, ``streams``, ``estop``,
+        ..."""
         return await self._ask("GET", "/status", timeout_s=timeout_s)
 
     async def settings(self, settings: EgressSettings, secrets: Mapping[str, str] | None = None) -> None:
-        """Give it new settings, and what stands for references (``env:NAME``), which it keeps in memory alone."""
+        """Send new settings, and the values of references (``env:NAME``), which the egress keeps in memory only."""
         wanted = {"settings": settings.model_dump(mode="json"), "secrets": dict(secrets or {})}
         await self._ask("PUT", "/settings", wanted)
 
     async def register(self, registration: AgentRegistration) -> Address:
-        """Make it listen for an agent; durable when it returns. Again with the same agent: the same address."""
+        """Open a listener for an agent; durable when it returns. Another call for the same agent returns the same
+        address."""
         path = f"/agents/{quote(registration.agent, safe='')}"
         return Address.model_validate(await self._ask("PUT", path, registration.model_dump(mode="json")))
 
     async def forget(self, agent: str) -> None:
-        """Listen for an agent no longer."""
+        """Close an agent's listener."""
         await self._ask("DELETE", f"/agents/{quote(agent, safe='')}")
 
     async def deny(self, agent: str, *, action: str = "cutoff", cause: str, by: str, id: str) -> int:
-        """Cut an agent off (or freeze, or kill it); durable when it returns. How many streams that cut."""
+        """Cut off, freeze or kill an agent; durable when it returns. Return how many streams it ended."""
         wanted = {"agent": agent, "action": action, "cause": cause, "by": by, "id": id}
         return int((await self._ask("POST", "/deny", wanted))["streams"])
 
     async def allow(self, agent: str, *, cause: str, by: str, id: str) -> None:
-        """Open an agent's way again."""
+        """Allow an agent's traffic again."""
         await self._ask("POST", "/allow", {"agent": agent, "cause": cause, "by": by, "id": id})
 
     async def entries(
@@ -80,9 +82,11 @@ class EgressControlClient:
         limit: int = 500,
         wait_s: float = 0.0,
     ) -> dict[str, Any]:
-        """Return what is in the ledger after these positions: ``ledger`` (its id: positions in another one mean
-        nothing), ``entries``, ``observations``, ``actions``, each object with its own ``seq``. Waits so long for the
-        first."""
+        """Return the ledger rows after these positions; wait up to `wait_s` seconds for the first.
+
+        The result has ``ledger`` (its id; positions in another ledger are meaningless), ``entries``, ``observations``
+        and ``actions``. Each object has its own ``seq``.
+        """
         wait_s = min(wait_s, LONGEST_WAIT_S)
         query = {
             "after": after,
@@ -95,26 +99,26 @@ class EgressControlClient:
         return await self._ask("GET", f"/entries?{line}", timeout_s=ANSWER_S + wait_s)
 
     async def standing(self) -> dict[str, Any]:
-        """Return how every limit stands, and which govern each agent."""
+        """Return the state of every limit, and which limits govern each agent."""
         return await self._ask("GET", "/standing", timeout_s=LOOK_S)
 
     async def estop(self, *, cause: str, by: str) -> int:
-        """Let nothing leave from now on; durable when it returns. How many streams that cut."""
+        """Set the emergency stop; durable when it returns. Return how many streams it ended."""
         return int((await self._ask("POST", "/estop", {"cause": cause, "by": by}))["streams"])
 
     async def clear_estop(self, *, cause: str, by: str) -> None:
-        """Take an emergency stop back."""
+        """Clear the emergency stop."""
         await self._ask("POST", "/estop/clear", {"cause": cause, "by": by})
 
     async def stop(self) -> None:
-        """End the process: what is under way gets a few seconds."""
+        """Stop the process; running requests have a few seconds to end."""
         await self._ask("POST", "/stop")
 
     async def _ask(
         self, method: str, path: str, wanted: Mapping[str, Any] | None = None, *, timeout_s: float = ANSWER_S
     ) -> dict[str, Any]:
         if self._closed:
-            # Whoever still held it does not open connections that no one would close.
+            # A stale reference must not open connections that nothing would close.
             raise EgressUnreachable("The egress was let go of; another takes its place.")
         if self._session is None:
             self._session = aiohttp.ClientSession(

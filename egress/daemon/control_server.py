@@ -1,8 +1,8 @@
-"""The egress's own socket: HTTP and JSON, for this user alone.
+"""The egress's control socket: HTTP and JSON, for this user only.
 
     GET    /status
     PUT    /settings          {"settings": EgressSettings, "secrets": {"env:NAME": VALUE}}
-    PUT    /agents/NAME       Registration -> Address
+    PUT    /agents/NAME       AgentRegistration -> Address
     DELETE /agents/NAME
     POST   /deny              {"agent", "action": cutoff|freeze|kill, "cause", "by", "id"} -> {"streams": N}
     POST   /allow             {"agent", "cause", "by", "id"}
@@ -12,7 +12,7 @@
     POST   /estop/clear       {"cause", "by"}
     POST   /stop
 
-What cannot be done is told as {"error": SENTENCE}.
+A failed request returns {"error": SENTENCE}.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class _Stop(BaseModel):
 
 
 class EgressControlServer:
-    """Serves one egress's control socket."""
+    """The server of one egress's control socket."""
 
     def __init__(self, egress: Egress, path: Path, *, stop: Callable[[], None]) -> None:
-        """`stop` begins the end of the process; it returns at once."""
+        """`stop` starts the shutdown of the process; it returns at once."""
         self._egress = egress
         self._path = path
         self._stop = stop
@@ -108,7 +108,7 @@ class EgressControlServer:
             raise
 
     async def close(self) -> None:
-        """Answer no one any more."""
+        """Close the socket."""
         if self._runner is not None:
             self._path.unlink(missing_ok=True)
             await self._runner.cleanup()
@@ -160,7 +160,7 @@ class EgressControlServer:
         found = await self._egress.entries(
             entries, observations, actions, limit=min(max(limit, 1), _MOST_ROWS), wait_s=wait_s
         )
-        # A full page takes milliseconds, in which no stream would move on.
+        # Serializing a full page takes milliseconds, during which the loop would block all streams.
         return web.json_response(text=await asyncio.to_thread(_dumps, found))
 
     async def _standing(self, request: web.Request) -> web.Response:
@@ -185,14 +185,14 @@ class EgressControlServer:
 async def _guard(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """No one but this user, and a sentence for whatever goes wrong."""
+    """Reject other users, and turn every error into a sentence."""
     transport = request.transport
     if transport is None or not unix_sockets.is_own(transport.get_extra_info("socket")):
         return _error(403, "this socket is its owner's alone.")
     try:
         return await handler(request)
     except ValidationError as error:
-        # Never with what was given: it may be a secret.
+        # The message omits the input: it may be a secret.
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         return _error(400, f"{where or 'the request'}: {first['msg']}.")

@@ -1,7 +1,7 @@
-"""A whole egress in one event loop: ledger, gate, proxy, listeners and control socket, started and ended in order.
+"""A complete egress in one event loop: its services, with ordered startup and shutdown.
 
-Denials and the emergency stop are loaded before anything listens; the control socket comes last, so that whoever it
-answers knows that all agents are served.
+It starts ledger, admission control, proxy, listeners and control socket. Denials and the emergency stop are loaded
+before any listener opens. The control socket opens last: once it answers, all agents are served.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("egress.daemon.egress_service")
 
-#: What is under way when an egress is asked to end gets so long.
+#: How long running requests may continue when the egress is asked to stop.
 GRACE_S: Final = 3.0
-#: How often the emergency stop's file is looked for.
+#: How often the emergency stop's file is checked, in seconds.
 LOOK_S: Final = 0.2
 
 
@@ -57,7 +57,7 @@ class UnusableSettings(MusterError):
 
 
 class Egress:
-    """To be made by `running`."""
+    """The egress's services; created by `running`."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Egress:
         """Somebody asked for the end."""
 
     def status(self) -> dict[str, Any]:
-        """Return what this egress is and does, in short. No secrets."""
+        """Return a short summary of this egress, without secrets."""
         return {
             "pid": os.getpid(),
             "since": self._since,
@@ -99,7 +99,7 @@ class Egress:
             "head": self.ledger.head._asdict(),
             "agents": sorted(self.ledger.agents),
             "streams": self.proxy.streams,
-            # Calls that use no tokens, since each agent's listener was opened.
+            # Calls that use no tokens, counted since each agent's listener was opened.
             "harmless": {
                 line.agent: {"passed": line.pace.passed, "held_back": line.pace.held_back}
                 for line in self.listeners.lines
@@ -108,10 +108,10 @@ class Egress:
         }
 
     async def configure(self, settings: EgressSettings, secrets: Mapping[str, str] | None = None) -> None:
-        """Take new settings, durably; secrets in memory alone.
+        """Apply new settings durably; secrets stay in memory only.
 
         Raises:
-            UnusableSettings: nothing was taken.
+            UnusableSettings: the settings are invalid or could not be saved; nothing was changed.
         """
         for account in settings.accounts:
             try:
@@ -125,7 +125,7 @@ class Egress:
                 await asyncio.to_thread(durable_files.write, self._paths.settings, settings.model_dump_json())
                 self._interception.take(settings.accounts)
             except OSError as error:
-                # What no one would find again is not to hold meanwhile, either.
+                # Settings that would be lost in a restart must not apply until then, either.
                 await self.gate.set_settings(self._settings)
                 where = error.filename or self._paths.settings
                 raise UnusableSettings(f"{where} cannot be written: {error.strerror}.") from None
@@ -135,7 +135,7 @@ class Egress:
                 self.proxy.credentials.push(secrets)
 
     def resume(self, settings: EgressSettings) -> None:
-        """Work with settings that were kept, or that stand for none."""
+        """Apply saved or default settings."""
         self._settings = settings
         self.proxy.take(settings)
 
@@ -143,19 +143,19 @@ class Egress:
         """Serve an agent; durable when it returns.
 
         Raises:
-            ListenerError, LedgerUnwritable, RouteError: it is not served.
+            ListenerError, LedgerUnwritable, RouteError: the agent is not served.
         """
         host_allowlist.routes(registration.routes)
         async with self._changing:
             known = self.ledger.agents.get(registration.agent)
             if known is not None and known.routes != registration.routes:
-                # Tunnels were dug by routes that may be there no longer.
+                # Open tunnels may use routes that were removed.
                 self._tunnels.close(registration.agent)
             await self.gate.register(registration)
             return await self.listeners.open(registration)
 
     async def forget(self, agent: str) -> None:
-        """Serve an agent no longer. What it used stays in the ledger."""
+        """Stop serving an agent. What it used stays in the ledger."""
         async with self._changing:
             await self.listeners.close(agent, forget=True)
             await self.gate.unregister(agent)
@@ -163,9 +163,9 @@ class Egress:
     async def entries(
         self, after: int, observations: int, actions: int, *, limit: int, wait_s: float
     ) -> dict[str, Any]:
-        """Pages of the ledger from these positions on; the first news is waited for so long.
+        """Return pages of the ledger after these positions; wait up to `wait_s` seconds for the first new row.
 
-        Who asks has everything before these positions, durably.
+        By asking, the caller confirms that it has durably stored everything before these positions.
         """
         self.ledger.copied(entries=after, actions=actions)
         if wait_s > 0:
@@ -182,7 +182,7 @@ class Egress:
         }
 
     def stop(self) -> None:
-        """Begin the end."""
+        """Start the shutdown."""
         self.stopped.set()
 
 
@@ -198,17 +198,17 @@ async def running(
     clock: Callable[[], float] = time.time,
     credentials: Credentials | None = None,
 ) -> AsyncIterator[Egress]:
-    """An egress that serves while the block runs.
+    """Run an egress while the block runs.
 
     Args:
-        paths: its folders; they are made.
-        settings: instead of those that were kept.
-        ssl_context: by which upstreams are verified; None: the system's authorities.
-        resolver: finds the hosts to which tunnels lead; None: by the system's name servers.
-        control: whether it has its control socket.
-        grace_s: at the end, what is under way gets so long.
+        paths: its folders, which are created.
+        settings: used instead of the saved settings.
+        ssl_context: verifies providers' certificates; None: the system's authorities.
+        resolver: resolves hosts for tunnels; None: the system's name servers.
+        control: whether to open the control socket.
+        grace_s: how long running requests may continue at the end.
         clock: seconds since the epoch.
-        credentials: where those of accounts are looked up; None: there are none yet.
+        credentials: resolves the accounts' credentials; None: an empty store.
     """
     credentials = credentials or Credentials()
     for folder in (paths.folder, paths.spool, paths.sockets):
@@ -255,7 +255,7 @@ async def running(
             try:
                 await listeners.open(registration)
             except ListenerError as error:
-                # The others are served all the same; whoever registers it again hears of it.
+                # The other agents are served anyway; the next registration of this one reports the error.
                 _log.error("listener not opened", agent=registration.agent, error=str(error))
         looking = asyncio.create_task(_look(gate), name="emergency stop")
         stack.push_async_callback(_end, looking)
@@ -288,10 +288,10 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def _kept(paths: EgressPaths, now: float) -> EgressSettings | None:
-    """Return the settings that were kept; None: there are none that can be read.
+    """Return the saved settings, or None if there are none or they cannot be read.
 
-    Where the clock was set back since, no one knows how much of the time of a lift is left: nothing is lifted until it
-    is told again.
+    If the clock was set back since, the remaining time of lifts is unknown. Then nothing is lifted until new settings
+    arrive.
     """
     try:
         kept = EgressSettings.model_validate_json(paths.settings.read_bytes())

@@ -1,7 +1,7 @@
-"""One request to the egress's control socket, without an event loop and without an HTTP library.
+"""Synchronous client of the egress's control socket, without an event loop or an HTTP library.
 
 `muster egress cutoff` and `muster estop` use it: aiohttp and pydantic take a second of CPU to import, while an agent
-goes on spending. It imports the standard library alone. Everything else uses `egress.daemon.control_client`.
+continues to spend. It imports only the standard library. All other code uses `egress.daemon.control_client`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from egress.errors import EgressAbsent, EgressRefused, EgressSilent, EgressUnrea
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Seconds until an answer that has not come is given up.
+#: How long to wait for an answer, in seconds.
 ANSWER_S: Final = 15.0
-#: Bytes of an answer that are read at most. A status of 1,000 agents takes 50 kB.
+#: The longest answer, in bytes. The status of 1,000 agents takes 50 kB.
 _LONGEST: Final = 16 * 2**20
 
 
@@ -34,10 +34,10 @@ def request(
     """Send one request to the control socket and return the answer (`egress.daemon.control_server` lists the requests).
 
     Raises:
-        EgressAbsent: no one listens there.
-        EgressUnreachable: it closed the connection without an answer, or it is no egress.
-        EgressSilent: it did not answer within `timeout_s`.
-        EgressRefused: it answered that it does not do this.
+        EgressAbsent: no process listens there.
+        EgressUnreachable: the connection closed without an answer, or the process is not an egress.
+        EgressSilent: there was no answer within `timeout_s`.
+        EgressRefused: the egress refused the request.
     """
     body = b"" if wanted is None else json.dumps(wanted).encode()
     head = (

@@ -1,4 +1,4 @@
-"""Where agents reach the egress: a listener each, which is all that tells who they are."""
+"""The agents' listeners: each agent has its own, and only the listener identifies the agent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("egress.http.agent_listeners")
 
-#: Of one agent, at a time.
+#: The number of open connections of one agent.
 MOST_CONNECTIONS: Final = 512
 _BACKLOG: Final = 256
 _CONNECT: Final = b"CONNECT "
@@ -41,16 +41,16 @@ _READ_AHEAD: Final = 2**16
 
 
 class ListenerError(MusterError):
-    """An agent's listener cannot be opened."""
+    """The agent's listener cannot be opened."""
 
 
 class TunnelTaker(Protocol):
-    """Who takes connections that begin with CONNECT (egress.tunnel.connect_tunnel)."""
+    """Handles connections that start with CONNECT (egress.tunnel.connect_tunnel)."""
 
     def serve(
         self, caller: RegisteredAgent, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Awaitable[None]:
-        """Take one, from the first byte of its CONNECT on, until it is closed."""
+        """Serve a connection from the first byte of its CONNECT until it is closed."""
         ...
 
 
@@ -69,14 +69,14 @@ class Listeners:
 
     @property
     def lines(self) -> list[RegisteredAgent]:
-        """Of those who are listened for."""
+        """The agents with an open listener."""
         return [each.line for each in self._open.values()]
 
     async def open(self, registration: AgentRegistration) -> Address:
-        """Listen for this agent, or, where that is so already, take its new registration.
+        """Open a listener for this agent, or apply its new registration if one is open.
 
         Raises:
-            ListenerError: it cannot be listened there.
+            ListenerError: the listener cannot be opened.
         """
         agent = registration.agent
         known = self._open.get(agent)
@@ -95,11 +95,11 @@ class Listeners:
         return listener.address
 
     async def close(self, agent: str, *, forget: bool = False) -> None:
-        """Listen for this agent no longer, and break its connections.
+        """Close this agent's listener, and break its connections.
 
         Args:
-            agent: whose.
-            forget: it gets another address the next time.
+            agent: the agent's name.
+            forget: whether it gets another address the next time.
         """
         listener = self._open.pop(agent, None)
         if listener is not None:
@@ -113,12 +113,12 @@ class Listeners:
             self._ports.forget(agent)
 
     async def stop(self) -> None:
-        """Take no more connections; those that are open go on."""
+        """Accept no more connections; open ones continue."""
         for listener in self._open.values():
             listener.stop()
 
     async def close_all(self) -> None:
-        """The end of it."""
+        """Close all listeners and connections."""
         for listener in self._open.values():
             await listener.close()
         self._open.clear()
@@ -139,7 +139,7 @@ class Listeners:
 
 
 def _bound(port: int) -> socket.socket:
-    """Return a socket on this port of the loopback interface, or, where someone has that, on any other."""
+    """Return a socket on this port of the loopback interface, or on any other if the port is taken."""
     for wanted in (port, 0):
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -200,9 +200,9 @@ class _Listener:
         await self._http.shutdown(0.1)
 
     def admit(self, transport: asyncio.Transport) -> bool:
-        """Return whether one more connection is let in."""
+        """Return whether another connection is accepted."""
         if len(self._connections) >= MOST_CONNECTIONS:
-            # Closed ones go by themselves, but not at once.
+            # Closed connections disappear from the set, but not at once.
             self._connections = WeakSet(each for each in self._connections if not each.is_closing())
         if len(self._connections) >= MOST_CONNECTIONS:
             return False
@@ -210,7 +210,7 @@ class _Listener:
         return True
 
     def http(self) -> asyncio.Protocol:
-        """Return what speaks HTTP on one connection."""
+        """Return the HTTP protocol for one connection."""
         return self._http()
 
     @property
@@ -218,7 +218,7 @@ class _Listener:
         return self._tunnels is not None
 
     def tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hand a connection over that begins with a CONNECT."""
+        """Hand over a connection that starts with a CONNECT."""
         task = asyncio.create_task(self._tunnel(reader, writer), name=f"tunnel of {self.line.agent}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -236,7 +236,7 @@ class _Listener:
 
     def _refused(self, why: str) -> None:
         if self._token is None:
-            # At a port it may have been anybody of this host.
+            # At a port, any user of this host may have sent it.
             self._proxy.refused(self.line, why)
 
     async def _handle(self, request: AgentRequest) -> bool:
@@ -251,7 +251,7 @@ class _Listener:
 
 
 class _Door(asyncio.Protocol):
-    """Looks at the first bytes of a connection, and hands it to whom it is for."""
+    """Checks the first bytes of a connection, and hands it to HTTP or to the tunnels."""
 
     def __init__(self, listener: _Listener) -> None:
         self._listener = listener
@@ -301,7 +301,7 @@ class _Port:
 
 
 class _Ports:
-    """Which port and which token an agent has, so that it is the same after a restart. Readable by this user alone."""
+    """The ports and tokens of agents, which stay the same after a restart. Readable only by this user."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -330,7 +330,7 @@ class _Ports:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Return the token of a port listener, and what follows it."""
+    """Return the token of a port listener, and the rest of the path."""
     if not path.startswith("/"):
         return "", path
     token, slash, rest = path[1:].partition("/")
@@ -338,7 +338,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _closed(request: AgentRequest, status: int) -> bool:
-    """To whom is not known here, or asks for what there is not: no more than that."""
+    """Refuse a request without any detail, because its sender or its target is unknown."""
     answer = ResponseWriter(request)
     answer.refuse(status, (), b"", close=True)
     return answer.given()

@@ -1,8 +1,8 @@
-"""The HTTP/1.1 server that agents talk to (RFC 9112).
+"""The HTTP/1.1 server for agents (RFC 9112).
 
-llhttp parses heads and chunks. It refuses everything that two parsers could read differently: lines that end in a bare
-LF, folded headers, two lengths, a length together with a transfer coding. This module checks the rest. It answers a
-malformed request with 400 and closes the connection.
+llhttp parses heads and chunks. It rejects whatever two parsers could read differently: bare LF line ends, folded
+headers, two lengths, a length together with a transfer coding. This module checks the rest. It answers a malformed
+request with 400 and closes the connection.
 
 A client may send requests before it has the answers to earlier ones. The server answers them in order, and limits how
 much of them it keeps in memory.
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("egress.http.bounded_http_server")
 
-#: The server closes a connection that completes no request for so long, seconds.
+#: The server closes a connection that completes no request for this long, in seconds.
 IDLE_S: Final = 120.0
-#: The first line and the headers of one request. The agents' runtimes send 2 or 3 KB.
+#: The maximum length of a request's first line and headers, in bytes. The agents' runtimes send 2 or 3 KB.
 LONGEST_HEAD: Final = 64 * 1024
-#: The heads of the requests that wait on one connection, bytes.
+#: The maximum size of the heads that wait on one connection, in bytes.
 MOST_AHEAD: Final = 128 * 1024
 #: The unread body bytes of one connection. Above this limit the server stops reading from it.
 MOST_UNREAD: Final = 2**16
@@ -40,7 +40,8 @@ _MOST_HEADERS: Final = 128
 #: The memory of a waiting request, and of each of its headers, besides their bytes.
 _EACH: Final = 512
 _EACH_HEADER: Final = 200
-#: A client that still sends a request after its answer gets so many seconds to finish, and to read the answer.
+#: How long a client that still sends a request after its answer may take to finish it and to read the answer, in
+#: seconds.
 _LINGER_S: Final = 2.0
 #: The digits of a Content-Length. A longer one has leading zeros, or is too large.
 _MOST_DIGITS: Final = 20
@@ -65,7 +66,7 @@ class Server:
         return AgentConnection(self)
 
     async def shutdown(self, patience_s: float) -> None:
-        """Close all connections. Requests under way get at most `patience_s` seconds to finish."""
+        """Close all connections. Running requests have at most `patience_s` seconds to finish."""
         running = [connection.task for connection in self.connections if connection.task and not connection.stays]
         if running:
             await asyncio.wait(running, timeout=patience_s)
@@ -74,7 +75,7 @@ class Server:
                 connection.close()
             else:
                 connection.abort()
-        # Wait for the cancelled tasks.
+        # Wait for the canceled tasks.
         await asyncio.gather(*running, return_exceptions=True)
 
 
@@ -138,7 +139,7 @@ class AgentConnection(asyncio.Protocol):
     # Reading
 
     def data_received(self, data: bytes) -> None:
-        """Called by the transport."""
+        """Parse received bytes. The transport calls this."""
         if self._over and self._coming is None:
             return
         self._bare += len(data)
@@ -163,8 +164,8 @@ class AgentConnection(asyncio.Protocol):
                 data = data[upgrade.args[0] :]
             if self._coming is None:
                 return
-            # A server may ignore an offer to change the protocol (RFC 9110, 7.8). The parser cannot, and stops before
-            # the body. So a new parser gets a head with the same framing, and continues with the body.
+            # A server may ignore an offer to change the protocol (RFC 9110, section 7.8). The parser cannot, and stops
+            # before the body. So a new parser gets a head with the same framing, and continues with the body.
             self._parser = HttpRequestParser(self)
             self._reads_again = True
             framing = [b"%b: %b\r\n" % (name, value) for name, value in self._headers if name.lower() in _FRAMING]
@@ -173,7 +174,7 @@ class AgentConnection(asyncio.Protocol):
                 return
 
     def on_message_begin(self) -> None:
-        """Called by the parser."""
+        """Handle the start of a request. The parser calls this."""
         if self._reads_again:
             return
         self._target = b""
@@ -181,7 +182,7 @@ class AgentConnection(asyncio.Protocol):
         self._size = 0
 
     def on_url(self, url: bytes) -> None:
-        """Called by the parser with the target or a part of it."""
+        """Handle the target or a part of it. The parser calls this."""
         if self._reads_again:
             return
         self._target += url
@@ -190,11 +191,11 @@ class AgentConnection(asyncio.Protocol):
             self._refuse_length(len(self._target))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser with a header or a trailer."""
+        """Handle a header or a trailer. The parser calls this."""
         if self._reads_again:
             return
         if self._coming is not None:
-            # Trailers are dropped, and must not contain framing (RFC 9110, 6.5.1).
+            # Trailers are dropped, and must not contain framing (RFC 9110, section 6.5.1).
             if name.lower() in _FRAMING:
                 self._stop("a trailer contains a length or a transfer coding")
             return
@@ -213,7 +214,7 @@ class AgentConnection(asyncio.Protocol):
         self._stop(f"a request with a head of more than {LONGEST_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
+        """Handle the end of a head. The parser calls this."""
         if self._reads_again:
             self._reads_again = False
             return
@@ -232,7 +233,7 @@ class AgentConnection(asyncio.Protocol):
             self._stop("more than one Host header")
         coding = headers.getall("Transfer-Encoding", ())
         if coding and (len(coding) > 1 or coding[0].lower() != "chunked" or version == (1, 0)):
-            # Other codings, and two of them, can be read in more than one way.
+            # Other codings, or several of them, are ambiguous.
             self._stop("a transfer coding other than chunked")
         length = headers.get("Content-Length")
         if length is not None and not (length.isascii() and length.isdigit() and len(length) <= _MOST_DIGITS):
@@ -261,7 +262,7 @@ class AgentConnection(asyncio.Protocol):
             self._next()
 
     def on_body(self, content: bytes) -> None:
-        """Called by the parser."""
+        """Handle content. The parser calls this."""
         self._bare = 0
         if self._coming is not None:
             self._unread += len(content)
@@ -272,7 +273,7 @@ class AgentConnection(asyncio.Protocol):
                     self.transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
+        """Handle the end of a request. The parser calls this."""
         request = self._coming
         if request is None or (self._parser.should_upgrade() and request.method != "CONNECT"):
             return
@@ -292,7 +293,7 @@ class AgentConnection(asyncio.Protocol):
         raise ValueError(why)
 
     def _break(self, why: str) -> None:
-        """Handle input that is not HTTP, or that passes a limit."""
+        """Handle input that is not HTTP, or that exceeds a limit."""
         coming, self._coming = self._coming, None
         if self._over and coming is None:
             # After the last request, any input is ignored.
@@ -384,7 +385,7 @@ class AgentConnection(asyncio.Protocol):
         return self._left is not None
 
     def stay(self, left: Callable[[], None]) -> None:
-        """Let the handler continue after the client leaves: call `left` once instead of cancelling its task."""
+        """Let the handler continue after the client leaves: call `left` once instead of canceling its task."""
         self._left = left
 
     async def drain(self) -> None:
@@ -399,11 +400,11 @@ class AgentConnection(asyncio.Protocol):
             raise ConnectionResetError("the client is gone")
 
     def pause_writing(self) -> None:
-        """Called by the transport."""
+        """Note that the write buffer is full. The transport calls this."""
         self._held_up = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """Called by the transport."""
+        """Continue writing. The transport calls this."""
         held_up, self._held_up = self._held_up, None
         if held_up is not None:
             held_up.set_result(None)
@@ -411,7 +412,7 @@ class AgentConnection(asyncio.Protocol):
     # The connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the transport."""
+        """Store the transport, which calls this."""
         # uvloop's are not of asyncio's class.
         self.transport = cast("asyncio.Transport", transport)
         self._server.connections.add(self)
@@ -419,7 +420,7 @@ class AgentConnection(asyncio.Protocol):
         self._alarm = self._loop.call_at(self._idle_until, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the transport."""
+        """Handle the end of the connection. The transport calls this."""
         self.transport = None
         self._over = True
         self._server.connections.discard(self)
@@ -431,7 +432,7 @@ class AgentConnection(asyncio.Protocol):
         if coming is not None:
             coming.content.fail(ConnectionResetError("the client is gone"))
         self._waiting.clear()
-        # The parser and this object refer to each other.
+        # Break the reference cycle between the parser and this object.
         del self._parser
         if self._left is not None:
             self._left()
@@ -440,7 +441,7 @@ class AgentConnection(asyncio.Protocol):
             self.task.cancel()
 
     def _look(self) -> None:
-        """Check for silence. One timer per connection is cheaper than one per request."""
+        """Check for silence. One timer for each connection is cheaper than one for each request."""
         now = self._loop.time()
         if self.task is not None or self._lingering is not None:
             self._alarm = self._loop.call_at(now + IDLE_S, self._look)

@@ -1,8 +1,8 @@
-"""Errors in each provider's own shape, so that a runtime tells them as it tells its provider's own.
+"""Errors in each provider's own format, so that a runtime handles them like its provider's.
 
-Which status says what is the caller's choice: 403 is final, 429 is tried again after ``Retry-After``. What goes out for
-it, `status_of` says. In the middle of a stream there is no status: the events here are those that Claude Code, Codex
-and the SDKs take for an error, and that none of them can take for a completed response.
+The caller chooses the status: 403 is final, and 429 allows a retry after ``Retry-After``. `status_of` returns the
+status that is sent. In the middle of a stream there is no status. The events here are ones that Claude Code, Codex and
+the SDKs treat as an error, and never as a completed response.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ErrorResponse(Exception):
-    """The answer to a request that goes nowhere."""
+    """The response to a request that is not forwarded."""
 
     def __init__(self, status: int, message: str, *, retry_after_s: int | None = None, close: bool = False) -> None:
         super().__init__(message)
@@ -54,10 +54,10 @@ _OPENAI: dict[int, tuple[str, str | None]] = {
 
 
 def status_of(api: Api, status: int) -> int:
-    """Return the status that a client of `api` is sent.
+    """Return the status that a client of `api` receives.
 
-    Codex (0.166, 0.169) sends a request that was answered with 403 five times more, for seven seconds, before it shows
-    the message; 400 it takes for an answer. Other clients of OpenAI's treat both alike.
+    Codex (0.166, 0.169) repeats a request that was answered with 403 five times, for seven seconds, before it shows the
+    message; it accepts 400 as final. Other OpenAI clients treat both alike.
     """
     return 400 if (api, status) == ("responses", 403) else status
 
@@ -68,13 +68,13 @@ def body(api: Api, status: int, message: str) -> bytes:
 
 
 def event(api: Api, message: str, *, status: int = 403, sequence: int = 0) -> bytes:
-    """Return what ends a stream in the middle, to be written where an event has just ended.
+    """Return the event that ends a stream midway. It must be written right after another event's end.
 
     Args:
-        api: whose shape.
-        message: why, and what opens it again.
-        status: whose kind of error it is told as.
-        sequence: of Responses, the number of this event.
+        api: the format of the stream.
+        message: why, and how to reopen it.
+        status: selects the kind of error.
+        sequence: for Responses, the number of this event.
     """
     if api == "anthropic":
         return b"event: error\ndata: " + _json(_error(api, status, message)) + b"\n\n"
@@ -112,5 +112,5 @@ def _openai(status: int) -> tuple[str, str | None]:
 
 
 def _json(found: Mapping[str, Any]) -> bytes:
-    # No line end can be in it: whatever the message holds, it stays within its event.
+    # The JSON has no line breaks, so any message stays within its event.
     return json.dumps(found, separators=(",", ":")).encode("ascii")

@@ -1,4 +1,4 @@
-"""Which headers pass, either way. Pure."""
+"""Which headers pass, in either direction. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from egress.provider_endpoints import Provider
 
-#: Meant for one connection alone (RFC 9110, 7.6.1, and those that proxies know besides).
+#: Headers for a single connection (RFC 9110, section 7.6.1, and others that proxies know).
 HOP_BY_HOP: Final = frozenset(
     {
         "connection",
@@ -27,12 +27,13 @@ HOP_BY_HOP: Final = frozenset(
         "http2-settings",
     }
 )
-#: Never from the agent to a provider: said again by the egress, or whose account it is, or where the request came from.
+#: Headers that never pass from the agent to a provider: the egress sets them itself, or they identify an account or the
+#: request's origin.
 _NOT_OUT: Final = HOP_BY_HOP | {
     "host",
     "content-length",
     "accept-encoding",
-    # The web server has decoded the body.
+    # The body is already decoded.
     "content-encoding",
     "expect",
     "cookie",
@@ -42,7 +43,7 @@ _NOT_OUT: Final = HOP_BY_HOP | {
     "x-real-ip",
     "openai-organization",
     "openai-project",
-    # In these, some servers look for the path, the host or the method before they look at the request line.
+    # Some servers read the path, the host or the method from these before the request line.
     "x-original-url",
     "x-original-host",
     "x-original-uri",
@@ -53,19 +54,19 @@ _NOT_OUT: Final = HOP_BY_HOP | {
     "x-method-override",
 }
 _CREDENTIALS: Final = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
-#: Never from a provider to the agent.
+#: Headers that never pass from a provider to the agent.
 _NOT_BACK: Final = frozenset(
     name.encode()
     for name in HOP_BY_HOP | {"set-cookie", "set-cookie2", "alt-svc", "content-length", "location", "clear-site-data"}
 )
 
-#: An OAuth token of a subscription with Anthropic, which goes where no API key goes.
+#: The prefix of an OAuth token of an Anthropic subscription, which does not go into the API key's header.
 _OAUTH: Final = "sk-ant-oat"
 
 
 def goes_as_key(provider: Provider, credential: str) -> bool:
-    """Return whether a provider that tells them apart is given it as an API key, and answers as to one: without the
-    windows of a subscription."""
+    """Return whether the credential is sent to this provider as an API key. The provider then omits the windows of a
+    subscription."""
     return provider == "anthropic" and not credential.startswith(_OAUTH)
 
 
@@ -76,16 +77,16 @@ def outgoing(
     credential: str | None,
     own: bool = False,
 ) -> CIMultiDict[str]:
-    """Return what goes to the provider.
+    """Return the headers for the provider.
 
     Args:
-        came: as the agent sent them.
-        provider: whose way it is to be told a credential.
-        credential: the account's; None: it has none.
-        own: the agent's own credential passes instead.
+        came: the headers as the agent sent them.
+        provider: determines the header of the credential.
+        credential: the account's credential; None: it has none.
+        own: whether the agent's own credential passes instead.
 
     Raises:
-        ValueError: a header cannot be sent on. The message names it, never its value.
+        ValueError: a header cannot be forwarded. The message names it, never its value.
     """
     pairs = list(came)
     named = _named(pairs)
@@ -99,7 +100,7 @@ def outgoing(
         try:
             value.encode()
         except UnicodeEncodeError:
-            # Undecodable bytes came as surrogates.
+            # Undecodable bytes were read as surrogates.
             raise ValueError(f"the header {_printable(name)} is not text (UTF-8).") from None
         headers.add(name, value)
     headers["Accept-Encoding"] = "identity"
@@ -112,11 +113,11 @@ def outgoing(
 
 
 def returning(came: Iterable[tuple[bytes, bytes]], *, decoded: bool) -> list[tuple[bytes, bytes]]:
-    """Return what goes back to the agent, but for the length.
+    """Return the headers for the agent, without the length.
 
     Args:
-        came: as the provider sent them.
-        decoded: the content goes on without the encoding that it came with.
+        came: the headers as the provider sent them.
+        decoded: whether the content is forwarded without its content encoding.
     """
     pairs = list(came)
     named = {
@@ -132,7 +133,7 @@ def returning(came: Iterable[tuple[bytes, bytes]], *, decoded: bool) -> list[tup
 
 
 def _named(pairs: list[tuple[str, str]]) -> set[str]:
-    """Headers that Connection declares to be meant for this connection alone."""
+    """Return the headers that Connection declares as specific to this connection."""
     return {part.strip().lower() for name, value in pairs if name.lower() == "connection" for part in value.split(",")}
 
 

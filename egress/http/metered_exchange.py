@@ -1,10 +1,10 @@
-"""One admitted request on its way through: sent, metered while it streams, settled exactly once.
+"""One admitted request: sent, metered while it streams, and settled exactly once.
 
-It ends in one of five ways (egress.ledger.model.Ended). Whatever the way, the upstream is let go before the settlement,
-the end of a response leaves only after it, and a response that is not whole never looks as if it were.
+It ends in one of five ways (egress.ledger.model.Ended). In every case the upstream connection is released before the
+settlement, and the end of a response is sent only after it. An incomplete response never looks complete.
 
-A stream ends with its client. A document does not: its provider bills the whole of it, whoever still waits, and tells
-the bill at its end. So it is read to its end after its client has left, for LEFT_S at most.
+A stream ends with its client. A document does not: its provider bills all of it even if the client leaves, and reports
+the bill at its end. So the egress reads it to its end after its client has left, for LEFT_S at most.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _log = structlog.get_logger("egress.http.metered_exchange")
 
 #: A JSON body longer than this is parsed in a thread.
 _LONG_DOCUMENT: Final = 2**20
-#: A provider that sends more than this behind the end of its response is hung up on.
+#: The egress closes the connection if a provider sends more than this after the end of its response.
 _MOST_SURPLUS: Final = 2**16
-#: A document is read on for so many seconds after its client has left.
+#: How long a document is read after its client has left, in seconds.
 LEFT_S = 600.0
 _NOTHING: Final = UsageReading()
-#: Headers of an error after which asking again would be billed again.
+#: Headers of an error whose retry would be billed again.
 _FINAL: Final = (*response_writer.JSON, (b"x-should-retry", b"false"))
 
 
 class Passage:
-    """To be run once, in the task that serves the request."""
+    """One request's exchange with a provider. Runs once, in the task that serves the request."""
 
     def __init__(
         self,
@@ -68,12 +68,13 @@ class Passage:
     ) -> None:
         """
         Args:
-            document: no stream was asked for.
-            assemble: the provider is asked for a stream all the same, and the client gets a document made of it.
-            hide_usage: the client did not ask for the usage of a Chat Completions stream.
-            sent: whether some of the request may have left.
-            began: when it was admitted (monotonic), from when on the ledger counts, too.
-            hold: runs what must end even when this task does not.
+            document: whether the client asked for a document, not a stream.
+            assemble: whether the provider is asked for a stream anyway, from which a document is assembled for the
+                client.
+            hide_usage: whether the client did not ask for the usage of a Chat Completions stream.
+            sent: returns whether part of the request may have left.
+            began: the time of its admission (monotonic), from which the ledger also counts.
+            hold: runs a coroutine that must finish even if this task does not.
             clock: seconds since the epoch.
         """
         self._lease = lease
@@ -107,10 +108,10 @@ class Passage:
         """Bytes that came behind the end of the response."""
 
     async def run(self, sending: Callable[[], Awaitable[Response]]) -> int | None:
-        """Carry the request out. Returns the provider's status, None where there was none.
+        """Perform the exchange, and return the provider's status, or None if there was none.
 
         Raises:
-            asyncio.CancelledError: the client is gone, and all is settled or about to be.
+            asyncio.CancelledError: the client is gone, and everything is settled or about to be.
         """
         self._task = asyncio.current_task()
         try:
@@ -130,10 +131,10 @@ class Passage:
                     self._response.abort()
                 raise
         except ConnectionError:
-            # Writing found it out first.
+            # A write failed before the disconnect was noticed.
             self._conclude("client_gone")
         except LedgerUnwritable as unwritable:
-            # Nothing of the response's end may leave.
+            # The end of the response must not be sent.
             self._conclude("error")
             _log.error("ledger unwritable", lease=self._lease.id, error=str(unwritable))
         except Exception:
@@ -150,11 +151,11 @@ class Passage:
 
     @property
     def left(self) -> bool:
-        """Its client is gone, and it is read to its end all the same."""
+        """Whether its client is gone, and the response is read to its end anyway."""
         return self._left
 
     def leave(self) -> None:
-        """Hear that the client of a document is gone. What never left for the provider is not asked for any more."""
+        """Note that the client of a document is gone. A request that has not been sent is canceled."""
         if self._left or self._over:
             return
         self._left = True
@@ -167,17 +168,19 @@ class Passage:
             self._task.cancel()
 
     def give_up(self) -> None:
-        """End now without a settlement: the ledger charges what was reserved when the next egress opens it."""
+        """End now without a settlement: the next egress charges the reservation when it opens the ledger."""
         if self._task is not None and not self._settling:
             self._given_up = True
             self._task.cancel()
 
     def cut(self, cut: Cut, *, status: int = 403) -> None:
-        """End it now: the upstream first, then the client. Never waits, and may be called from anywhere in the loop.
+        """End the exchange now: the upstream first, then the client.
+
+        Never waits; may be called from anywhere in the loop.
 
         Args:
-            cut: why.
-            status: whose kind of error the client is told: 403 is final, on 503 it comes again.
+            cut: the reason.
+            status: the kind of error for the client: 403 is final, 503 allows a retry.
         """
         if self._cut is not None or self._task is None:
             return
@@ -200,12 +203,12 @@ class Passage:
             self._refuse(502, str(gone))
             return
         except request_body_policy.BadAsking as bad:
-            # With what is left, no such request can be made.
+            # The rest of the limits is too small for such a request.
             await self._settle(Ending(ended="error", sent=False, detail=TOO_LITTLE_LEFT))
             self._refuse(bad.status, str(bad))
             return
         self._observations = rate_limit_headers.observe(self._provider, self._account, response.headers, self._clock())
-        # What has no content is no stream, and its head is not let go as if it were one.
+        # A response without content is not a stream, and its head is held back like a document's.
         streams = response.status not in {204, 304} and response.headers.get("content-type", "").lower().startswith(
             "text/event-stream"
         )
@@ -253,14 +256,14 @@ class Passage:
         await self._finish(response, meter)
 
     async def _pass(self, response: Response, meter: ResponseMeter, piece: bytes) -> None:
-        """Meter the next part of the content, and let go on what may."""
+        """Meter the next part of the content, and send on what is allowed."""
         answer = self._answer
         out = meter.feed(piece)
         if self._settling:
-            # It has ended: what comes now is no part of it, and is dropped.
+            # The response has ended: further bytes are not part of it, and are dropped.
             self._surplus += len(piece) - len(out)
         reading = meter.reading
-        # What came together is counted together, and goes on after that: a crossing lets none of it through.
+        # Bytes that arrive together are counted together before they are sent: a crossing sends none of them.
         if not self._settling:
             self._count(reading)
             if self._cut is not None:
@@ -275,7 +278,7 @@ class Passage:
                 answer.write(meter.release())
 
     async def _let_on(self, response: Response, content: bytes) -> None:
-        """Give the client a part of the content, and wait until it has taken enough for the next."""
+        """Send the client a part of the content, and wait until it has read enough for the next."""
         answer = self._answer
         try:
             if not answer.begun:
@@ -288,7 +291,7 @@ class Passage:
             self.leave()
 
     async def _finish(self, response: Response, meter: ResponseMeter) -> None:
-        """The response has ended in good order, and its end is still here."""
+        """Settle a response that ended cleanly, and send its end, which is still held back."""
         reading = meter.reading
         if not reading.ended:
             raise UpstreamGone("the provider's response ended before it was complete.", sent=True)
@@ -302,16 +305,16 @@ class Passage:
         if self._answer.begun:
             self._answer.end(last)
         else:
-            # All of it is here: so its length is known, whatever the provider said.
+            # The whole response is here, so its length is known, whatever the provider announced.
             self._begin(response, len(last), last)
             self._answer.end()
 
     def _give_document(self, response: Response, meter: ResponseMeter) -> bool:
-        """Give the client the document that was made of a stream; whether it gets one."""
+        """Send the client the document assembled from a stream, and return whether there is one."""
         try:
             document = meter.document()
         except NotAssembledError as error:
-            # Asked again, it would be billed again.
+            # A retry would be billed again.
             message = f"the provider's stream could not be made into the document that was asked for: {error}."
             self._answer.refuse(502, _FINAL, error_responses.body(self._api, 502, message))
             return True
@@ -348,7 +351,7 @@ class Passage:
             status=status,
             tokens=reading.so_far,
             reported=reading.reported,
-            # A redirection is no one's answer.
+            # A redirection is not an answer of a model.
             sent=self._sent() if status is None else not 300 <= status < 400,
             lost=self._left and ended in ("upstream_gone", "client_gone"),
             model=reading.model,
@@ -360,12 +363,12 @@ class Passage:
         )
 
     async def _settle(self, ending: Ending) -> None:
-        """Durable when it returns. Once begun, it goes on by itself, even if this task ends."""
+        """Settle durably. Once started, the settlement continues even if this task ends."""
         self._settling = True
         await self._lease.settle(ending)
 
     def _conclude(self, ended: Ended, detail: str | None = None) -> None:
-        """Let go of both sides, and settle if that has not begun."""
+        """Release both connections, and settle if that has not started."""
         if self._response is not None:
             self._response.abort()
         self._answer.leave()
@@ -387,7 +390,7 @@ def _type_of(error: UpstreamGone | content_encoding.BadEncoding) -> str:
 
 
 def _beside_document(response: Response) -> list[tuple[bytes, bytes]]:
-    """Return what goes back beside a document that was made of a stream."""
+    """Return the headers of a document that was assembled from a stream."""
     passing = header_filter.returning(response.raw_headers, decoded=True)
     return [*response_writer.JSON, *(each for each in passing if each[0].lower() != b"content-type")]
 

@@ -1,4 +1,4 @@
-"""The HTTP server that agents talk to: who asks, what for, whether it may, and with whose credential it leaves."""
+"""The proxy for agents' requests: it identifies and checks each request, and forwards it with a credential."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ _T = TypeVar("_T")
 
 _log = structlog.get_logger("egress.http.proxy")
 
-#: Of one agent, at a time.
+#: The number of concurrent requests of one agent.
 MOST_REQUESTS: Final = 256
 _KNOWN_ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 _MOST_ATTEMPTS: Final = 100
-#: At the end, settlements get so long; what is not settled then is charged when an egress is back.
+#: How long settlements may take at shutdown, in seconds. The next egress charges what is not settled then.
 _SETTLE_S: Final = 10.0
 
 
 class Proxy:
-    """Serves every listener. To be closed."""
+    """Serves every listener. Must be closed."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class Proxy:
         clock: Callable[[], float] = time.time,
         credentials: Credentials | None = None,
     ) -> None:
-        """`note` takes an agent, an action and its cause into the audit (bounded by whoever keeps it); `clock` gives
-        seconds since the epoch."""
+        """`note` writes an agent, an action and its cause to the audit, and bounds the number of rows itself; `clock`
+        returns seconds since the epoch."""
         self._gate = gate
         self._note = note
         self._clock = clock
@@ -87,23 +87,23 @@ class Proxy:
         self.take(settings)
 
     def take(self, settings: EgressSettings) -> None:
-        """These settings hold from the next request on."""
+        """Apply these settings from the next request on."""
         self._accounts = {account.name: account for account in settings.accounts}
 
     def refused(self, line: RegisteredAgent, cause: str) -> None:
-        """Have it in the audit that an agent tried what cannot be."""
+        """Write an agent's invalid attempt to the audit."""
         self._note(line.agent, "refused", cause)
 
     @property
     def streams(self) -> int:
-        """Requests that are on their way to a provider."""
+        """The number of running metered requests."""
         return len(self._passages)
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """Take no more, give what is under way so many seconds to end, cut the rest, and settle it all.
+        """Refuse new requests, wait `grace_s` seconds for running ones, cut the rest, and settle all.
 
-        Documents whose clients have left are given up: when the ledger is opened the next time, it charges them with
-        what was reserved.
+        Documents whose clients have left are given up: when the ledger is next opened, they are charged with their
+        reservation.
         """
         self._stopping = True
         if self._passages:
@@ -126,7 +126,7 @@ class Proxy:
             await asyncio.wait_for(self._idle.wait(), seconds)
 
     def hold(self, work: Coroutine[None, None, None]) -> None:
-        """Carry this out, whoever leaves meanwhile."""
+        """Run this coroutine even if the client's task ends."""
         task = asyncio.create_task(work, name="egress settlement")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -134,13 +134,13 @@ class Proxy:
     async def serve(
         self, line: RegisteredAgent, request: AgentRequest, path: str, provider: Provider | None = None
     ) -> bool:
-        """Answer one request. Returns whether its connection may go on.
+        """Answer one request, and return whether its connection may continue.
 
         Args:
-            line: whose it is: the listener says so, nothing else does.
-            request: as it came.
-            path: its target, without what belongs to the listener.
-            provider: whose host the agent believes to talk to; None: the path says it.
+            line: the agent, which only the listener identifies.
+            request: the request as received.
+            path: its target, without the listener's part.
+            provider: the provider whose host the agent addressed; None: the path contains it.
         """
         answer = response_writer.ResponseWriter(request, self.credentials.secrets)
         api: Api = "responses" if provider == "openai" else "anthropic"
@@ -163,7 +163,7 @@ class Proxy:
                 raise self._unknown(line, request, target)
             api = operation.api
             if not operation.metered and (denied := self._gate.denied(line.agent)) is not None:
-                # Of what is metered, the admission says it.
+                # For metered requests, admission checks this.
                 raise ErrorResponse(403, denied.reason)
             if self._stopping:
                 raise ErrorResponse(503, "the egress is being stopped.", retry_after_s=2, close=True)
@@ -175,7 +175,7 @@ class Proxy:
         except BrokenBody:
             _refuse(answer, api, ErrorResponse(400, "the coding of the request's body is broken.", close=True))
         except Exception:
-            # The client is told, as long as it can be.
+            # The client gets an error, if it can still receive one.
             _log.exception("request failed", agent=line.agent, method=request.method)
             _refuse(
                 answer, api, ErrorResponse(500, "something went wrong in the egress; its log has more.", close=True)
@@ -207,7 +207,8 @@ class Proxy:
         assert target.provider is not None
         account = self._account(line, target.provider)
         if not operation.metered and request.method != "POST" and not request.content.at_eof():
-            # A server that does not expect one would take it for the next request, whose answer someone else gets.
+            # A server that expects no body would take it for the next request, and another client would get that
+            # answer.
             self._note(line.agent, "refused", f"{request.method} {target.path[:200]} with a body")
             raise ErrorResponse(400, f"a {request.method} has no body here.", close=True)
         if not operation.metered and (wait_s := line.pace.take()) is not None:
@@ -230,7 +231,7 @@ class Proxy:
     def _account(self, line: RegisteredAgent, provider: Provider) -> AccountSettings:
         name = line.registration.accounts.get(provider)
         if name is None:
-            raise ErrorResponse(403, f"{line.agent} has no account with {provider}. Give it one in roster.yaml.")
+            raise ErrorResponse(403, f"{line.agent} has no account with {provider}. Add one to muster.yaml (accounts).")
         account = self._accounts.get(name)
         if account is None or account.provider != provider:
             raise ErrorResponse(403, f"there is no account {name} with {provider}. Set it up in muster.yaml.")
@@ -293,7 +294,8 @@ class Proxy:
     ) -> None:
         wanted = await self._read(line, api, body, account)
         outgoing = await self._outgoing(request, answer, account)
-        # As what it was read here, lest it is read otherwise there (as a form, in another charset).
+        # The type that this proxy parsed, so that the provider does not parse it differently (as a form, in another
+        # charset).
         outgoing["Content-Type"] = "application/json"
         where = line.turn.now()
 
@@ -325,10 +327,10 @@ class Proxy:
         except LedgerUnwritable as error:
             raise ErrorResponse(503, str(error), retry_after_s=5) from None
         if self._stopping:
-            # It waited for what is being ended.
+            # The shutdown began while the request waited.
             await lease.settle(Ending(ended="error", sent=False, detail="The egress was being stopped."))
             raise ErrorResponse(503, "the egress is being stopped.", retry_after_s=2, close=True)
-        # Only what streams can be cut.
+        # Only a stream can be cut.
         assemble = (
             lease.near
             and wanted.assembles
@@ -356,7 +358,7 @@ class Proxy:
         self._passages.add(passage)
         self._tasks.add(_this_task())
         if not wanted.stream:
-            # It goes on when its client leaves, and counts as one of the agent's.
+            # The request continues after its client leaves, and still counts as one of the agent's.
             request.protocol.stay(passage.leave)
         try:
             status = await passage.run(send)
@@ -377,7 +379,7 @@ class Proxy:
         target: RequestTarget,
         outgoing: CIMultiDict[str],
     ) -> Measured:
-        """Measure an input more closely: by the provider's own count, or else by what it is written with."""
+        """Measure an input more closely: by the provider's own count, or else from its characters."""
 
         async def of(work: Callable[[], _T]) -> _T:
             return await self._bodies.work_on(line.agent, work) if body.long else work()
@@ -440,7 +442,7 @@ class Proxy:
     async def _rewrite(
         self, line: RegisteredAgent, body: Body, wanted: Asking, max_tokens: int | None, *, as_stream: bool
     ) -> None:
-        """Put the bound on output in, the wish for usage, and for a stream."""
+        """Insert the bound on output, the request for usage, and the request for a stream."""
         if not request_body_policy.edits(wanted, max_tokens, True, as_stream=as_stream):
             return
 
@@ -473,7 +475,7 @@ def _url(account: AccountSettings, target: RequestTarget) -> str:
 def _this_task() -> asyncio.Task[Any]:
     """Return the running task, which none of its own frames may keep.
 
-    A cancelled task keeps its traceback, and so its frames: a frame that keeps the task makes garbage that only the
+    A canceled task keeps its traceback, and so its frames. A frame that keeps the task creates garbage that only the
     collector finds.
     """
     task = asyncio.current_task()
@@ -482,7 +484,7 @@ def _this_task() -> asyncio.Task[Any]:
 
 
 def _attempt(request: AgentRequest) -> int:
-    """Anthropic's and OpenAI's own clients count their retries in a header."""
+    """Return the number of the attempt. Anthropic's and OpenAI's clients count their retries in a header."""
     said = request.headers.get("x-stainless-retry-count", "")
     return min(int(said) + 1, _MOST_ATTEMPTS) if said.isascii() and said.isdecimal() and len(said) < 5 else 1
 
@@ -494,11 +496,11 @@ def _refuse(answer: response_writer.ResponseWriter, api: Api, refusal: ErrorResp
     if refusal.status == 426:
         found.append((b"Upgrade", b"websocket"))
     if refusal.status == 403:
-        # To the clients of OpenAI and Anthropic: do not try again.
+        # Tells the clients of OpenAI and Anthropic not to retry.
         found.append((b"x-should-retry", b"false"))
     message = str(refusal)
     if message.split(" ", 1)[0].isalpha():
-        # Not the names of agents and parameters.
+        # Names of agents and parameters keep their case.
         message = message[:1].upper() + message[1:]
     content = error_responses.body(api, refusal.status, message)
     answer.refuse(error_responses.status_of(api, refusal.status), found, content, close=refusal.close)

@@ -1,4 +1,4 @@
-"""An agent as the egress knows it while it listens for it: who asks is told by the listener, and by nothing else."""
+"""An agent with an open listener. Only the listener identifies the agent of a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RegisteredAgent:
-    """One agent's, for as long as it is registered."""
+    """The state of one agent, for as long as it is registered."""
 
     def __init__(self, registration: AgentRegistration) -> None:
         self.renew(registration)
@@ -21,7 +21,7 @@ class RegisteredAgent:
         self.pace = CallRateLimiter()
 
     def renew(self, registration: AgentRegistration) -> None:
-        """It was registered again."""
+        """Apply a new registration."""
         self.registration = registration
         self.turn = TurnFile(registration.turn_file)
 
@@ -35,5 +35,5 @@ class RegisteredAgent:
         return self.registration.routes
 
     def has_account(self, provider: Provider) -> bool:
-        """Return whether it may ask this provider's models at all."""
+        """Return whether it may call this provider's models at all."""
         return provider in self.registration.accounts

@@ -1,23 +1,23 @@
-"""What a request wants, and what is changed of it on its way.
+"""What a request asks for, and how it is changed on its way.
 
-Of a request only the members of the outermost object are read here, each with the place where it stands, so that a
-change is a splice and every other byte goes on as the client wrote it. What two readers of JSON could understand
-differently is refused: a member that is there twice, another encoding than UTF-8, a number that is none.
+Only the members of the outermost object are parsed, each with its position. A change is a splice, and every other byte
+stays as the client wrote it. A body that two JSON parsers could read differently is refused: a duplicate member, an
+encoding other than UTF-8, an invalid number.
 
-Refused as well is what costs without being metered (`_REFUSED`, `_tools_of_anthropic`, `_tools_of_responses`):
+Requests with unmetered costs are refused, too (`_REFUSED`, `_tools_of_anthropic`, `_tools_of_responses`):
 
 | what | why |
 | --- | --- |
-| Responses `background` | it goes on generating, and billing, after the response has ended |
-| Responses `prompt` | a template at the provider, whose tools are not seen here |
-| Anthropic `fallbacks` | other models, each with a bound on output of its own |
-| Anthropic `mcp_servers`, `container` | work on other servers, billed by time, and a way around the routes |
+| Responses `background` | continues to generate, and to bill, after the response has ended |
+| Responses `prompt` | a template at the provider, whose tools are not visible here |
+| Anthropic `fallbacks` | other models, each with its own bound on output |
+| Anthropic `mcp_servers`, `container` | work on other servers, billed by time, which bypasses the routes |
 | tools that the provider runs | billed by call or by time, not by token |
-| `service_tier` priority and the like, Anthropic `speed` fast | billed at other prices than those that are known |
+| `service_tier` priority and the like, Anthropic `speed` fast | billed at prices that are not known |
 
-The last three rows can be allowed per account (`server_tools`, `premium`). Web search passes where it is bounded, for
-Claude Code and Codex have it as they come: Anthropic's with a `max_uses` of at most MOST_SEARCHES, OpenAI's with a
-`max_tool_calls` of that, which is put in where the client says none, or more.
+The last three rows can be allowed per account (`server_tools`, `premium`). Bounded web search passes, because Claude
+Code and Codex use it by default. Anthropic's needs a `max_uses` of at most MOST_SEARCHES. OpenAI's needs a
+`max_tool_calls` of at most that, which is inserted if the client sets none or more.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
     from egress.provider_endpoints import Api
 
 MOST_SEARCHES = 10
-"""Web searches in one response. Both providers take about a cent for each."""
+"""The maximum number of web searches in one response. Both providers charge about a cent for each."""
 MOST_PARTS = 1_000_000
-"""A body with more values than this is not parsed: no conversation has so many, and each takes memory."""
+"""The maximum number of values in a body: no conversation has more, and each uses memory."""
 LEAST_THINKING = 1_024
-"""Anthropic documentation, "Extended thinking": the least budget; it must be less than max_tokens."""
+"""The smallest thinking budget, which must be less than max_tokens (Anthropic documentation, "Extended thinking")."""
 _LEAST = {"anthropic": 1, "responses": 16, "chat": 1}
-"""The smallest bounds on output that the providers take."""
+"""The smallest bounds on output that the providers accept."""
 _MOST_CHOICES = 128
 _LONGEST_MODEL = 200
 _CHECKED_BYTES = 256 * 1024
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SPACES = frozenset(" \t\n\r")
-#: Of a tool, what decides whether the provider runs it.
+#: The members of a tool that decide whether the provider runs it.
 _READ_OF_TOOLS = frozenset({"type", "tools", "environment", "max_uses"})
 _BOUNDS: dict[Api, tuple[str, ...]] = {
     "anthropic": ("max_tokens",),
@@ -73,7 +73,7 @@ _TIERS = frozenset({None, "auto", "default", "standard", "standard_only", "flex"
 
 
 class BadAsking(MusterError):
-    """A request that does not leave. The message says why, and what to do."""
+    """The request is not allowed to leave. The message says why, and what to do."""
 
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)
@@ -84,7 +84,7 @@ class BadAsking(MusterError):
 # Not frozen, since that triples the cost of creating one for each request.
 @dataclass(kw_only=True, slots=True)
 class Asking:
-    """What one request wants."""
+    """What one request asks for."""
 
     api: Api
     model: str | None
@@ -92,28 +92,28 @@ class Asking:
     max_tokens: int | None
     """The bound on output that it sets, over all choices; None: it sets none."""
     choices: int = 1
-    """Chat Completions: so many answers are asked for, each up to the bound."""
+    """Chat Completions: the number of answers that it asks for, each up to the bound."""
     include_usage: bool = False
-    """Chat Completions: it asks for the usage chunk itself."""
+    """Chat Completions: whether it asks for the usage chunk itself."""
     stream_options: Mapping[str, Any] | None = None
     thinking: Mapping[str, Any] | None = None
     assembles: bool = False
-    """It asks for a document, and that can be assembled from a stream (egress.usage.document_assembly)."""
+    """Whether it asks for a document that can be assembled from a stream (egress.usage.document_assembly)."""
     contents: Contents = field(default_factory=Contents)
     searches: int = 0
-    """So often the provider may search the web for it."""
+    """How often the provider may search the web for it."""
     most_calls: int | None = None
-    """Responses: so many calls of tools that the provider runs are to be put in as its bound."""
+    """Responses: the bound to insert on calls of provider-run tools; None: no change."""
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Where the values of members that may change begin and end, in bytes."""
+    """The positions of the values that may change, in bytes."""
     inside: int = 0
-    """Where the outermost object's first member would stand."""
+    """The position at which to insert a first member of the outermost object."""
     empty: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BodySplice:
-    """One splice: what stands from `start` to `end` of the body becomes `text`."""
+    """A splice: `text` replaces the body from `start` to `end`."""
 
     start: int
     end: int
@@ -121,16 +121,16 @@ class BodySplice:
 
 
 def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = False) -> Asking:
-    """Read a metered request.
+    """Parse a metered request.
 
     Args:
-        api: how it is written.
-        body: all of it.
-        server_tools: tools that the provider runs, billed by call or time, are allowed.
-        premium: service tiers with other prices are allowed.
+        api: the format of the request.
+        body: the whole body.
+        server_tools: whether to allow provider-run tools, which are billed by call or time.
+        premium: whether to allow service tiers with other prices.
 
     Raises:
-        BadAsking: it cannot be read, or asks for what cannot be metered.
+        BadAsking: it cannot be parsed, or asks for something that cannot be metered.
     """
     look = fresh_look()
     values, spans, inside = _members(body, look)
@@ -206,7 +206,8 @@ def _runs_at_client(api: Api, tool: Mapping[str, Any]) -> bool:
 
 
 def _check_name(key: str, read: Container[str]) -> None:
-    """Some providers match names without regard to case (Go's encoding/json, by Unicode's folding) or up to a zero."""
+    """Refuse ambiguous names. Some providers ignore the case of names (Go's encoding/json, with Unicode folding) or
+    stop at a NUL."""
     if key not in read and (key.casefold() in read or not key.isprintable()):
         raise BadAsking(f"the member {key[:60]!a} may be taken for another; write it as it is known.")
 
@@ -214,16 +215,16 @@ def _check_name(key: str, read: Container[str]) -> None:
 def edits(
     asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
 ) -> tuple[BodySplice, ...]:
-    """Return what has to be changed, in the order of the places.
+    """Return the necessary changes, in the order of their positions.
 
     Args:
-        asking: what was read of the body.
-        max_tokens: the bound on output that must hold, over all choices; None: the request's own will do.
-        include_usage: a Chat Completions stream is to tell its usage.
-        as_stream: a stream is asked for where the client asks for a document.
+        asking: the parsed request.
+        max_tokens: the required bound on output, over all choices; None: the request's own suffices.
+        include_usage: whether a Chat Completions stream must report its usage.
+        as_stream: whether to ask for a stream although the client asked for a document.
 
     Raises:
-        BadAsking: with so few tokens the provider takes no such request. It may be answered as a refusal.
+        BadAsking: the provider does not accept such a small bound. The error may be sent as a refusal.
     """
     changes: dict[str, str] = {}
     if max_tokens is not None:
@@ -249,10 +250,10 @@ def edits(
 def rewrite(
     body: bytes, asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
 ) -> bytes:
-    """Return the body with its `edits`; the very same object when there are none.
+    """Return the body with its `edits`, or the same object if there are none.
 
     Raises:
-        BadAsking: as `edits` does.
+        BadAsking: see `edits`.
     """
     changes = edits(asking, max_tokens, include_usage, as_stream=as_stream)
     if not changes:
@@ -266,8 +267,8 @@ def rewrite(
     return b"".join([*parts, view[place:]])
 
 
-#: What the providers' own counts take of a request (Anthropic API reference, "Count tokens in a Message"; OpenAI API
-#: reference, "Get input token counts"). What else is in a request they refuse.
+#: The members that the providers' counting endpoints accept (Anthropic API reference, "Count tokens in a Message";
+#: OpenAI API reference, "Get input token counts"). They reject all others.
 _COUNTED: Mapping[Api, frozenset[str]] = {
     "anthropic": frozenset(
         {
@@ -286,10 +287,10 @@ _COUNTED: Mapping[Api, frozenset[str]] = {
 
 
 def countable(api: Api, body: bytes) -> bytes:
-    """Return what a provider's own count is asked with: the members that bear on the input, as they stand.
+    """Return the body for a provider's token count: the members that affect the input, unchanged.
 
     Raises:
-        BadAsking: it cannot be read.
+        BadAsking: the request cannot be parsed.
     """
     text = body.decode("utf-8")
     kept = [
@@ -301,7 +302,7 @@ def countable(api: Api, body: bytes) -> bytes:
 
 
 def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
-    """Return the members that make the bound hold."""
+    """Return the members that enforce the bound."""
     if asking.max_tokens is not None and asking.max_tokens <= max_tokens:
         return {}
     each = max_tokens // asking.choices
@@ -321,22 +322,22 @@ def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
                 "without thinking the request could go on.",
                 status=403,
             )
-        # A quarter is left for the answer, where there is room for one.
+        # Leave a quarter for the answer, if there is enough.
         narrower = {**(asking.thinking or {}), "budget_tokens": max(LEAST_THINKING, each - each // 4)}
         changes["thinking"] = json.dumps(narrower)
     return changes
 
 
-# Reading the outermost object.
+# Parsing the outermost object
 
 
-#: Members whose insides are not read: there, a name that stands twice is the provider's business.
+#: Members whose contents are not interpreted: the provider resolves duplicate names there.
 _UNREAD = frozenset({"messages", "instructions", "system"})
 _PLAIN = JSONDecoder()
 
 
 def _members(body: bytes, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
-    """Return the members that are read, the places of those that may change, and where a first one would stand."""
+    """Return the interpreted members, the positions of those that may change, and where to insert a first one."""
     if len(body) > _CHECKED_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
         raise BadAsking(f"the body holds more than {MOST_PARTS:,} values; send fewer.", status=413)
     try:
@@ -424,7 +425,7 @@ def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
     return value
 
 
-# What cannot be metered.
+# Requests that cannot be metered
 
 _REFUSED: Mapping[Api, tuple[tuple[str, str], ...]] = {
     "anthropic": (("fallbacks", "other models would answer, with bounds of their own. Leave it out."),),
@@ -506,7 +507,7 @@ def _passes_anthropic(tool: Mapping[str, Any]) -> bool:
 
 
 def _tools_of_responses(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return all tools, those too that stand in namespaces and in the input."""
+    """Return all tools, including those in namespaces and in the input."""
     waiting = list(_each(values.get("tools"), "tools"))
     items = values.get("input")
     for item in items if isinstance(items, list) else ():
@@ -525,7 +526,7 @@ def _tools_of_responses(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _passes_responses(tool: Mapping[str, Any]) -> bool:
     kind = tool.get("type")
     if kind == "shell":
-        # Run by the client, unless it names a container of the provider's.
+        # The client runs it, unless it names a container at the provider.
         where = tool.get("environment")
         return where is None or (isinstance(where, dict) and where.get("type") == "local")
     return isinstance(kind, str) and (kind in _RESPONSES_CLIENT_RUN or _searches(tool))

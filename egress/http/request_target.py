@@ -1,5 +1,8 @@
-"""What a request asks for: which provider's which path. Pure, and strict: what two programs could read in two ways is
-refused, so that nothing passes here as harmless and arrives as something else."""
+"""The target of a request: a provider and a path. Pure and strict.
+
+A target that two programs could read differently is refused, so that no request passes here as free and arrives as
+another one.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +16,35 @@ LONGEST: Final = 8_000
 
 _PLAIN = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
 _QUERY = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]{}|^`\"<>\\]*")
-#: Percent-encoded, these are seen only by who decodes: controls, slash, backslash, dot, percent, hash, question mark.
+#: Encoded characters that only a decoding program sees: controls, slash, backslash, dot, percent, hash, question mark.
 _HIDDEN = re.compile(r"%(?:[01][0-9a-f]|7f|2f|5c|2e|25|23|3f|(?![0-9a-f]{2}))", re.IGNORECASE)
 
 
 class BadTarget(ValueError):
-    """A request target that is refused as it stands. The message says why."""
+    """The request target is not acceptable. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTarget:
-    """Where a request wants to go."""
+    """The parsed target of a request."""
 
     provider: Provider | None
-    """None: nothing that this egress leads to."""
+    """The provider; None: this egress does not lead there."""
     path: str
-    """From the provider's root on, as it came."""
+    """The path from the provider's root, as received."""
     query: str
-    """As it came, with the question mark; empty: there is none."""
+    """The query as received, with the question mark; empty if there is none."""
 
 
 def read(raw: str, *, provider: Provider | None = None) -> RequestTarget:
-    """Read the target of a request in origin form (RFC 9112, 3.2.1).
+    """Parse the target of a request in origin form (RFC 9112, section 3.2.1).
 
     Args:
-        raw: as it came, without the token of a port listener.
-        provider: whose host the agent believes to talk to (an intercepted connection); None: the first segment says it.
+        raw: as received, without the token of a port listener.
+        provider: the provider whose host the agent addressed (an intercepted connection); None: the first path segment.
 
     Raises:
-        BadTarget: it is not in origin form, or could be read in more ways than one.
+        BadTarget: it is not in origin form, or is ambiguous.
     """
     if not raw.startswith("/"):
         raise BadTarget(

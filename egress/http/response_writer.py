@@ -1,7 +1,7 @@
-"""What is written to an agent's connection: the head, the content, its end, or no end at all.
+"""Responses to agents: the head, the content, and a clean end or a break.
 
-It writes to the transport by itself. What a proxy needs most is the difference between an end and a break, to the byte,
-and the web server's own response objects add headers, hold back and finish in good order where this must not.
+It writes to the transport directly. A proxy must distinguish an end from a break, to the byte. A web server's response
+objects add headers, buffer content, and end cleanly where this must not happen.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from core.secret_values import SecretValues
     from egress.request.agent_request import AgentRequest
 
-#: A client that was cut off and has not taken what was written for it by then loses the rest.
+#: How long a client that was cut off may take to read the last bytes, in seconds.
 GRACE_S: Final = 0.03
-#: A client that has taken so little for so long that nothing more can be written is given up, seconds: what is reserved
-#: for it is held back from others.
+#: The time in seconds after which a client that does not read is given up: its reservation is unavailable to others.
 STALLED_S = 600.0
 
 _NO_CONTENT: Final = {204, 304}
@@ -30,7 +29,7 @@ JSON: Final = ((b"Content-Type", b"application/json"),)
 
 
 class ResponseWriter:
-    """The response to one request. Nothing in it raises but for a connection that is gone (ConnectionError)."""
+    """The response to one request. Its methods raise only ConnectionError, if the connection is gone."""
 
     __slots__ = (
         "_chunked",
@@ -46,7 +45,7 @@ class ResponseWriter:
     )
 
     def __init__(self, request: AgentRequest, secrets: SecretValues | None = None) -> None:
-        """`secrets` never leave in it: some servers repeat what they were sent."""
+        """`secrets` are masked in the response: some servers repeat what they received."""
         self._request = request
         self._protocol = request.protocol
         self._chunked = False
@@ -61,12 +60,12 @@ class ResponseWriter:
 
     @property
     def open(self) -> bool:
-        """Something can still be written."""
+        """Whether something can still be written."""
         transport = self._protocol.transport
         return transport is not None and not transport.is_closing() and not self._ended
 
     def go_on(self) -> None:
-        """Tell a client that waits for it to send its body (RFC 9110, 10.1.1)."""
+        """Ask a waiting client to send its body (RFC 9110, section 10.1.1)."""
         self._put(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def begin(
@@ -75,10 +74,10 @@ class ResponseWriter:
         """Write the head.
 
         Args:
-            status: of the response.
-            headers: all but those about length and connection.
-            length: how long the content is; None: not known yet.
-            with_: the beginning of the content, which then goes in the same packet.
+            status: the status of the response.
+            headers: all headers except those about length and connection.
+            length: the length of the content; None: unknown.
+            with_: the beginning of the content, which is sent in the same packet.
         """
         request = self._request
         old = request.version < (1, 1)
@@ -109,14 +108,14 @@ class ResponseWriter:
         self._put(head + self._framed(with_) if with_ else head)
 
     def write(self, content: bytes) -> None:
-        """Put content on its way. Who writes much waits for `drained` in between."""
+        """Write content. After large amounts, the caller must await `drained`."""
         if content:
             framed = self._framed(content)
             if framed:
                 self._put(framed)
 
     async def drained(self) -> None:
-        """Wait until the client has taken enough for more to be written."""
+        """Wait until the client has read enough for more to be written."""
         if self._deserted or not self._protocol.writing_paused:
             return
         try:
@@ -126,7 +125,7 @@ class ResponseWriter:
             raise ConnectionResetError("the client takes nothing any more") from None
 
     def end(self, content: bytes = b"") -> None:
-        """Write the last of the content, and its end in good order."""
+        """Write the last content and a clean end."""
         framed = self._framed(content, last=True)
         if self._chunked:
             framed += b"0\r\n\r\n"
@@ -138,7 +137,7 @@ class ResponseWriter:
                 raise ConnectionResetError("the client is gone")
             transport.write(framed)
         if short:
-            # Fewer bytes than were promised: no client may take this for the whole.
+            # Fewer bytes than announced: no client may take this for a complete response.
             self.abort()
 
     def refuse(
@@ -149,7 +148,7 @@ class ResponseWriter:
         *,
         close: bool = False,
     ) -> None:
-        """Give a whole answer of our own at once. Where another was begun, that one is broken off instead."""
+        """Send a complete response of the egress's own. If another response has begun, break that off instead."""
         if self.begun or not self.open:
             self.abort()
             return
@@ -158,7 +157,7 @@ class ResponseWriter:
         self.end()
 
     def cut(self, last: bytes) -> None:
-        """Break the response off, with these last words of a stream if there are any. Never waits, never raises."""
+        """Break the response off, after the last bytes of a stream if there are any. Never waits, never raises."""
         if not last or not self.open or self._left is not None:
             self.abort()
             return
@@ -168,7 +167,7 @@ class ResponseWriter:
         self._close_soon()
 
     def last_word(self, status: int, content: bytes) -> None:
-        """Give a whole answer, as far as the client takes it soon, and close. Never waits, never raises."""
+        """Send a complete response, as far as the client reads it soon, and close. Never waits, never raises."""
         if not self.open or self.begun:
             self.abort()
             return
@@ -188,17 +187,17 @@ class ResponseWriter:
         transport.close()
 
     def leave(self) -> None:
-        """Nothing more is written: what has no end yet, is broken off."""
+        """Break off a response that has not ended."""
         if not self._ended:
             self.abort()
 
     def desert(self) -> None:
-        """Break the connection. Whatever is still written for the client is dropped, and nothing raises for it."""
+        """Break the connection, and drop all further writes without an error."""
         self.leave()
         self._deserted = True
 
     def abort(self) -> None:
-        """Break the connection: what was written so far is not the whole, and the client sees it."""
+        """Break the connection, so that the client sees that the response is incomplete."""
         self._ended = True
         self._closing = True
         if self._protocol.transport is not None:
@@ -214,12 +213,12 @@ class ResponseWriter:
             if last:
                 content += self._masked.end()
         if not content:
-            # In chunks, nothing would be the end.
+            # An empty chunk would mark the end.
             return b""
         if self._chunked:
             return b"%x\r\n%b\r\n" % (len(content), content)
         if self._left is not None:
-            # A provider that sends more than it promised must not write into the next response.
+            # A provider that sends more than it announced must not write into the next response.
             content = content[: self._left]
             self._left -= len(content)
         return content

@@ -1,4 +1,4 @@
-"""In which session, turn and task an agent is: what its agent host wrote last."""
+"""An agent's current session, turn and task, as its agent host last wrote them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-#: The file is a few hundred bytes; whatever else lies there is not read.
+#: The file has a few hundred bytes; a larger one is not read.
 _LONGEST: Final = 16_384
 _LONGEST_WORD: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Each is None where it is not known."""
+    """Session, turn and task; each is None if unknown."""
 
     session: str | None = None
     turn: str | None = None
@@ -25,7 +25,7 @@ NOTHING: Final = Attribution()
 
 
 class TurnFile:
-    """Reads the file again only when it was rewritten. Whatever is wrong with it, nothing is known then."""
+    """Reads the file only after it has changed. An unreadable file yields no attribution."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -33,7 +33,7 @@ class TurnFile:
         self._last = NOTHING
 
     def now(self) -> Attribution:
-        """Return what it says."""
+        """Return the current attribution."""
         if not self._path:
             return NOTHING
         try:
@@ -50,7 +50,7 @@ class TurnFile:
 
 def _read(path: str) -> Attribution:
     try:
-        # Not blocking: something else than a file may have been put there.
+        # Non-blocking: the path may not be a regular file.
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             text = os.read(number, _LONGEST + 1)

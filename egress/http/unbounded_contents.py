@@ -1,7 +1,6 @@
-"""What the bytes of a request's body do not bound (budget.limits.input_bound.Contents), looked for while it is parsed.
+"""Detects contents that a body's length does not bound (budget.limits.input_bound.Contents), while the body is parsed.
 
-Every object of the input is looked at once, as it is read, with all of its pairs: a member that is there twice
-hides nothing.
+Each object of the input is checked once, as it is parsed, with all of its pairs: a duplicate member hides nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from egress.provider_endpoints import Api
 
 _PICTURES: Final = frozenset({"image", "image_url", "input_image", "computer_screenshot"})
-#: What is read as pictures, or lies where only the provider has it.
+#: Contents that the provider reads as pictures, or that only the provider has.
 _HIDDEN: Final = frozenset(
     {
         *("document", "file", "input_file", "input_audio", "input_video", "item_reference", "container_upload"),
@@ -34,11 +33,11 @@ def _no_number(word: str) -> None:
 
 
 class TwiceError(Exception):
-    """A member is in an object twice."""
+    """An object has a duplicate member."""
 
 
 class Look:
-    """Decodes the members of one body, and counts what is seen in them."""
+    """Decodes the members of one body, and counts what it finds in them."""
 
     def __init__(self) -> None:
         self.loosely = JSONDecoder(parse_constant=_no_number, object_pairs_hook=self._pairs)
@@ -48,7 +47,7 @@ class Look:
         self.begin()
 
     def begin(self) -> None:
-        """Have seen nothing yet."""
+        """Reset all findings."""
         self.pictures = 0
         self.hidden = False
         self.caches = False
@@ -61,7 +60,7 @@ class Look:
         return found
 
     def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """Look at one object (`json.JSONDecoder.object_pairs_hook`)."""
+        """Check one object (`json.JSONDecoder.object_pairs_hook`)."""
         found = dict(pairs)
         if "cache_control" in found:
             self.caches = True
@@ -80,7 +79,7 @@ class Look:
         if kind in _PICTURES:
             self.pictures += 1
         elif kind != "reasoning" or not found.get("encrypted_content"):
-            # What was thought without being sent along, the provider has kept.
+            # The provider has stored reasoning that is not included here.
             self.hidden = True
 
 
@@ -93,28 +92,29 @@ _of_thread: Final = _OfThread()
 
 
 def fresh_look() -> Look:
-    """Return one that has seen nothing yet, until this thread asks again: making one takes as long as a short body."""
+    """Return this thread's reset instance, valid until the next call. Creating one takes as long as parsing a short
+    body."""
     _of_thread.look.begin()
     return _of_thread.look
 
 
 def adds(values: Mapping[str, Any]) -> bool:
-    """Return whether the provider writes something of its own around such a request."""
+    """Return whether the provider adds text of its own to such a request."""
     return any(values.get(key) for key in _ADDING)
 
 
 def previous_of(api: Api, values: Mapping[str, Any]) -> str | None:
-    """Return the response that a request goes on from, by its id."""
+    """Return the id of the response that a request continues, or None."""
     previous = values.get("previous_response_id") if api == "responses" else None
     return previous if isinstance(previous, str) and previous else None
 
 
 def refers(api: Api, values: Mapping[str, Any]) -> bool:
-    """Return whether a request goes on from a conversation that the provider keeps."""
+    """Return whether a request continues a conversation that the provider stores."""
     return api == "responses" and bool(values.get("conversation"))
 
 
 def compacts(values: Mapping[str, Any]) -> bool:
-    """Return whether the provider may sum the conversation up before it answers, and so read it twice."""
+    """Return whether the provider may summarize the conversation before it answers, and so read it twice."""
     managed = values.get("context_management")
     return managed is not None and "compact" in str(managed)

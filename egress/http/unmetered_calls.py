@@ -1,9 +1,8 @@
-"""Calls that use no tokens: lists of models, and counting what a request would be read as.
+"""Calls that use no tokens: listing models, and counting the tokens of a request.
 
-They cost nothing, so that no budget bounds them, and there is no row of the ledger for each. What bounds them is a
-pace of each agent's own (a token bucket), without which one agent could spend the account's requests per minute, which
-providers count for these, too, and the time of this process. What they tell of an account's quota is kept as that of
-any other response.
+They cost nothing, so no budget bounds them, and they have no ledger rows. A rate limit for each agent (a token bucket)
+bounds them instead. Without it, one agent could use up the account's requests per minute, which providers count for
+these calls, too, and this process's time. Quotas in their responses are kept as for any other response.
 """
 
 from __future__ import annotations
@@ -32,24 +31,24 @@ if TYPE_CHECKING:
     from egress.upstream.connection_pool import Upstream
     from egress.upstream.response_reader import Response
 
-#: So many calls an agent may make at once. Claude Code counts each of its tools by itself when it is asked for its
-#: context, dozens at a time.
+#: The number of calls that an agent may make at once. For its context report, Claude Code counts each of its tools
+#: separately, dozens at a time.
 BURST: Final = 60
-#: And so many a second for ever: about what Anthropic allows the smallest of accounts (100 a minute; its documentation,
-#: "Token counting").
+#: The sustained number of calls per second: about Anthropic's limit for the smallest accounts (100 a minute; its
+#: documentation, "Token counting").
 PER_SECOND: Final = 2.0
-#: Bytes of a body: whole conversations are counted, but providers take no larger ones (Anthropic documentation,
-#: "Request size limits").
+#: The maximum body in bytes: whole conversations are counted, but providers accept no larger bodies (Anthropic
+#: documentation, "Request size limits").
 LONGEST: Final = 32 * 2**20
 
 
 class CallRateLimiter:
-    """Of one agent: what it may still ask now, and what it has asked."""
+    """The rate limit of one agent, with counts of its calls."""
 
     __slots__ = ("_at", "_clock", "_left", "held_back", "passed")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` in seconds, from anywhere."""
+        """`clock` returns seconds, from any starting point."""
         self._clock = clock
         self._left = float(BURST)
         self._at = clock()
@@ -58,7 +57,7 @@ class CallRateLimiter:
         self.held_back = 0
 
     def take(self) -> int | None:
-        """Let one call pass; or else after how many seconds the next one may."""
+        """Let one call pass and return None, or return the seconds until the next call may pass."""
         now = self._clock()
         self._left = min(float(BURST), self._left + max(0.0, now - self._at) * PER_SECOND)
         self._at = now
@@ -83,10 +82,10 @@ async def carry(
     answer: ResponseWriter,
     clock: Callable[[], float] = time.time,
 ) -> int | None:
-    """Send a call on and its response back, unless the agent is cut off meanwhile. The provider's status, if any.
+    """Forward a call and its response, unless the agent is cut off meanwhile; return the provider's status, if any.
 
     Raises:
-        Refusal: the provider is not to be had.
+        ErrorResponse: the provider cannot be reached.
         ConnectionError: the client is gone.
     """
     task = asyncio.current_task()
@@ -121,7 +120,7 @@ async def carry(
 
 
 async def _pass(response: Response, answer: ResponseWriter, *, headless: bool) -> None:
-    """Pass the content on, decoded: what is masked in it has to be read. Content that comes at once keeps a length."""
+    """Forward the content, decoded so that secrets can be masked. Content that arrives at once keeps a length."""
     passing = header_filter.returning(response.raw_headers, decoded=True)
     if headless or response.status in {204, 304}:
         answer.begin(response.status, passing, length=response.length)

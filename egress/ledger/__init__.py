@@ -1,6 +1,6 @@
-"""The ledger: what was used, by whom, durable before anybody acts on it. An SQLite file of this host's egress alone.
+"""The ledger: what was used, by which agent, durable before it takes effect.
 
-One thread writes it, in groups (`writer_thread`); what is under way is in a file beside it (`reservation_log`);
-whoever copies it reads pages over a connection of its own (`page_reader`). `service` is all of it together, for the
-event loop.
+It is an SQLite file that only this host's egress writes. One thread writes it, in groups (`writer_thread`). Running
+requests are in a file next to it (`reservation_log`). Copies read pages over a separate connection (`page_reader`).
+`service` combines all of this for the event loop.
 """

@@ -1,7 +1,7 @@
-"""The entries of a whole group, written by one statement.
+"""Inserts the entries of a whole group with one statement.
 
-sqlite3 gives the interpreter's lock away for every statement, and beside a busy event loop each time costs a switch of
-threads to get it back: more than the statement itself.
+sqlite3 releases the GIL for every statement. Next to a busy event loop, reacquiring it costs a thread switch, which is
+more than the statement itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-#: At most so many rows go into one statement.
+#: The maximum number of rows in one statement.
 MOST_ROWS: Final = 64
 
 _ROW: Final = f"({','.join('?' * len(ENTRY_COLUMNS))})"
@@ -30,7 +30,7 @@ def settled(seq: int, settlement: Settlement) -> tuple[Any, ...]:
 
 
 def write(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Write rows in their order. Up to MOST_ROWS are one statement: outside of a transaction, all of them or none."""
+    """Insert rows in order. Up to MOST_ROWS are one statement, which is atomic even outside a transaction."""
     for place in range(0, len(rows), MOST_ROWS):
         some = rows[place : place + MOST_ROWS]
         connection.execute(_INSERT + ",".join([_ROW] * len(some)), tuple(chain.from_iterable(some)))

@@ -1,10 +1,10 @@
-"""What was used since when, by whom: from sums by the hour, and from the rows that are not in them yet.
+"""Usage by agent and role since a given time, from hourly sums and the entries that they do not include.
 
-``meta.summed`` says up to which entry the sums go. It moves in the transaction that adds entries to them, so that each
-entry is counted once, whatever the moment at which the egress dies; and adding many at a time costs little.
+``meta.summed`` is the last entry in the sums. It changes in the same transaction as the sums, so that each entry is
+counted once, whenever the egress dies. Adding many entries at a time is cheap.
 
-What roles used is summed up beside that, with a mark of its own (``meta.summed_roles``): an older egress knows nothing
-of it, and a newer one goes on where the mark stands.
+Usage by role is summed separately, with its own position (``meta.summed_roles``). An older egress ignores it, and a
+newer one continues from there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WHO: Final = "agent, launch_id, account, provider, profiles"
 
 
 class Used(NamedTuple):
-    """What one agent used with one account since some moment."""
+    """What one agent has used with one account since a given time."""
 
     agent: str
     launch_id: str
@@ -33,13 +33,13 @@ class Used(NamedTuple):
     requests: int
     tokens: Tokens
     nano_usd: int
-    """Of the requests whose price is known."""
+    """The cost of the requests whose price is known."""
     role: str = ""
-    """Set: this is what all of a role used of the account, and who did is not said. Empty: of no role in particular."""
+    """If set, this is the usage of a whole role with the account, and no agent is given. Empty: not a sum by role."""
 
 
 def advance(connection: sqlite3.Connection) -> None:
-    """Take all entries into the sums. Within a transaction."""
+    """Add all entries to the sums. Must run within a transaction."""
     (summed,) = connection.execute("SELECT value FROM meta WHERE key = 'summed'").fetchone()
     connection.execute(
         f"""INSERT INTO hours
@@ -71,9 +71,10 @@ def advance(connection: sqlite3.Connection) -> None:
 
 
 def since(connection: sqlite3.Connection, start: float) -> list[Used]:
-    """Return what was used from `start` on (seconds since the epoch), by who used it. All entries are in the sums.
+    """Return the usage from `start` on (seconds since the epoch), by agent and by role.
 
-    Whole hours come from the sums; of the hour in which `start` lies, the entries are counted one by one.
+    All entries must be in the sums. Whole hours come from the sums. In the hour that contains `start`, entries are
+    counted individually.
     """
     return [
         Used(

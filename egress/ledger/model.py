@@ -1,4 +1,4 @@
-"""A row of the ledger: one request of one agent, and what it used."""
+"""The ledger's records: entries, observations and actions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from budget.tokens import Tokens
 
 Ended: TypeAlias = Literal["completed", "client_gone", "upstream_gone", "cut", "error"]
-"""How a request ended. error: the provider refused it, or said in its response that it failed."""
+"""How a request ended. error: the provider refused it, or its response reported a failure."""
 
-#: Types of errors that providers name (Anthropic documentation, "Errors"; OpenAI documentation, "Error codes").
+#: Error types that providers use (Anthropic documentation, "Errors"; OpenAI documentation, "Error codes").
 _OF_PROVIDERS: Final = """
 api_error authentication_error billing_error billing_hard_limit_reached content_filter content_policy_violation
 context_length_exceeded insufficient_quota invalid_api_key invalid_prompt invalid_request_error invalid_value
@@ -25,22 +25,22 @@ rate_limit_error rate_limit_exceeded request_too_large requests server_error ser
 slow_down string_above_max_length timeout_error tokens unsupported_parameter unsupported_value usage_limit_reached
 usage_not_included
 """
-#: A provider's error that names no type, or another one.
+#: A provider's error without a type, or with an unknown one.
 OTHER_ERROR: Final = "other_error"
-#: The provider could not be reached, or was lost before it had said all.
+#: The provider could not be reached, or its connection broke before the response was complete.
 UNREACHABLE: Final = "unreachable"
 BROKEN_OFF: Final = "broken_off"
-#: Something in the response could not be read.
+#: Part of the response could not be read.
 UNREADABLE: Final = "unreadable"
-#: With what the limits leave, no such request can be made.
+#: The rest of the limits is too small for such a request.
 TOO_LITTLE_LEFT: Final = "too_little_left"
-#: A fault of the egress's own; its log has more.
+#: An internal error of the egress; its log has details.
 EGRESS_ERROR: Final = "egress_error"
-#: The egress ended while this was under way, and never heard how it ended.
+#: The egress ended while the request was running, so its end is unknown.
 EGRESS_ENDED: Final = "egress_ended"
-#: The database refused the entry for what was in it.
+#: The database rejected the entry's values.
 NOT_WRITTEN: Final = "not_written"
-#: All that an entry says of what went wrong, besides the status. Entries never repeat what a provider wrote: some
+#: All error types of entries; the status is the only other detail. Entries never repeat a provider's text: some
 #: providers write the account's key into their errors.
 ERROR_TYPES: Final = frozenset(
     {
@@ -62,13 +62,13 @@ def error_type(text: str | None) -> str | None:
     return text if text is None or text in ERROR_TYPES else OTHER_ERROR
 
 
-#: The result of a refusal that waiting ends.
+#: The result of a temporary refusal.
 FOR_NOW: Final = "refused for now"
-#: What a refusal's detail says was in the way where it is the pace, and no limit (budget.limits.request_admission.Why).
+#: The cause in a refusal's detail if the pace forbids the request, not a limit (budget.limits.request_admission.Why).
 PACE: Final = "pace"
-#: The action of the audit with which a request was let go that may pass a limit by its input.
+#: The audit action for an admitted request that may pass a limit by its input.
 EXCESS: Final = "excess"
-#: The ids of denials by commands that end an agent begin so; what they do to it (freeze, kill) is behind it.
+#: The prefix of denial ids from commands that end an agent; the action (freeze, kill) follows it.
 ENDING: Final = "ending/"
 
 
@@ -79,7 +79,7 @@ class LedgerEntry:
     seq: int
     """Counts from 1 without gaps, in the order of settlement."""
     id: str
-    """Unique for ever, also over the ledgers of other hosts."""
+    """Unique forever, even across the ledgers of other hosts."""
     tenant_id: str
     host: str
     agent: str
@@ -94,15 +94,15 @@ class LedgerEntry:
     api: str
     model_asked: str | None
     model: str | None
-    """The one that answered."""
+    """The model that answered."""
     attempt: int
-    """Which try of the client's this was, from 1, as far as it says so."""
+    """The number of the client's attempt, from 1, if the client reports it."""
     tokens: Tokens
     reported: bool
-    """False: the provider did not tell, and `tokens` is an estimate."""
+    """Whether the provider reported the usage; if False, `tokens` is an estimate."""
     raw: Mapping[str, Any] | None
     status: int | None
-    """Of the upstream's response; None: there was none."""
+    """The status of the provider's response; None: there was none."""
     ended: Ended
     detail: str | None
     """The type of the error (ERROR_TYPES), if there was one."""
@@ -111,32 +111,32 @@ class LedgerEntry:
     first_byte_s: float | None
     total_s: float
     usd: float | None
-    """None: no price is known."""
+    """The cost; None: no price is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
-    """What a provider said of an account's quota, passively read from a response's headers."""
+    """An account's quota as a provider reported it, read passively from response headers."""
 
     account: str
     provider: str
     window: str
-    """The provider's own name where it has one: ``5h``, ``7d``, ``7d_opus``, ``requests``, ``input-tokens``, ..."""
+    """The provider's own name, if it has one: ``5h``, ``7d``, ``7d_opus``, ``requests``, ``input-tokens``, ..."""
     seen_at: float
     used: float | None = None
-    """A fraction of the window's limit; may pass 1."""
+    """A fraction of the window's limit; may exceed 1."""
     limit: float | None = None
     remaining: float | None = None
     reset_at: float | None = None
     window_s: float | None = None
-    """The length of the window, where it is known."""
+    """The length of the window, if known."""
     status: str | None = None
-    """The provider's word: allowed, allowed_warning, rejected, ..."""
+    """The provider's status: allowed, allowed_warning, rejected, ..."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Action:
-    """Something that the egress did to an agent, or let no one do: a row of the audit."""
+    """An action of the egress on an agent, or a refusal: a row of the audit."""
 
     seq: int
     id: str
@@ -146,10 +146,10 @@ class Action:
     """cutoff, restore, freeze, kill, estop, estop-clear, refused, route-refused, ..."""
     cause: str
     by: str
-    """Whose command, or ``egress``."""
+    """The person who gave the command, or ``egress``."""
     result: str
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LedgerUnwritable(MusterError):
-    """The ledger cannot be written (a full disk?). Nothing is admitted before it can be again."""
+    """The ledger cannot be written (a full disk?). Nothing is admitted until it can be."""

@@ -1,4 +1,4 @@
-"""Pages of the ledger for whoever copies it: over a connection that only reads, in a thread of its own."""
+"""Pages of the ledger for copying, over a read-only connection in a separate thread."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: A page is no longer, whatever is asked for: the event loop has to turn it into text.
+#: The maximum length of a page: the event loop has to serialize it.
 MOST_ROWS = 1000
 
 
 class PastRequest(NamedTuple):
-    """What a request of the past used, for estimates."""
+    """The usage of a past request, for estimates."""
 
     role: str
     model: str
@@ -31,7 +31,7 @@ class PastRequest(NamedTuple):
 
 
 class Reader:
-    """Reads the ledger without waiting for the writer, nor making it wait."""
+    """Reads the ledger without waiting for the writer or delaying it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -39,25 +39,24 @@ class Reader:
         self._connection: sqlite3.Connection | None = None
 
     async def entries_after(self, seq: int, limit: int) -> list[LedgerEntry]:
-        """Return the entries after `seq`, in order, without gaps, at most `limit`."""
+        """Return the entries after `seq`, in order and without gaps, at most `limit`."""
         return await self._page(
             "SELECT * FROM entries WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit, table_rows.entry
         )
 
     async def actions_after(self, seq: int, limit: int) -> list[Action]:
-        """Return the actions after `seq`, in order, without gaps, at most `limit`."""
+        """Return the actions after `seq`, in order and without gaps, at most `limit`."""
         return await self._page(
             "SELECT * FROM actions WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit, table_rows.action
         )
 
     async def observations_after(self, change: int, limit: int) -> list[tuple[int, Observation]]:
-        """Return what became known of quotas after `change`, each with its own; only the latest of a window is kept."""
+        """Return the observations after `change`, with their change numbers; only the latest of each window is kept."""
         query = "SELECT * FROM observations WHERE change > ? ORDER BY change LIMIT ?"
         return await self._page(query, change, limit, lambda row: (row["change"], table_rows.observation(row)))
 
     async def learned(self, limit: int) -> list[PastRequest]:
-        """Return what the last requests used whose usage the provider told, oldest first. `limit` bounds what is looked
-        at."""
+        """Return the provider-reported usage of recent requests, oldest first. `limit` bounds the examined entries."""
         query = (
             "SELECT role, coalesce(model_asked, '') AS asked, input, output, cache_read, cache_write, reasoning FROM "
             "(SELECT * FROM entries ORDER BY seq DESC LIMIT ?) WHERE reported AND ended = 'completed' ORDER BY seq"

@@ -1,7 +1,7 @@
-"""Blanking what earlier versions kept of providers' errors: their text, in which some repeat the account's key.
+"""Removal of error texts from providers that earlier versions saved: some providers repeat the account's key in them.
 
-What an entry says of an error is its type (egress.ledger.model.ERROR_TYPES). An egress of before wrote sentences, and
-may take this one's place again for a while; so at each start the entries since the last one are looked through.
+An entry has only the type of an error (egress.ledger.model.ERROR_TYPES). An earlier egress wrote sentences, and may
+replace this one again for a while. So each start checks the entries since the last start.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _TYPES: Final = json.dumps(sorted(ERROR_TYPES))
 
 
 def blank(connection: sqlite3.Connection) -> None:
-    """Take such text out of the entries, and out of what the file keeps of them.
+    """Remove such text from the entries, and from unused parts of the file.
 
-    The entries are blank when this returns. Where there is no room to write the file again, it is tried at the next
-    start: until then, old text may be in parts of the file that no entry uses.
+    The entries are clean when this returns. If there is no space to rewrite the file, the next start tries again. Until
+    then, old text may remain in parts of the file that no entry uses.
 
     Raises:
         sqlite3.Error: the entries cannot be read or written.
@@ -44,7 +44,7 @@ def blank(connection: sqlite3.Connection) -> None:
     if not rewrite:
         return
     try:
-        # Pages that were freed before may still hold such text, and so may the write-ahead log.
+        # Freed pages may still contain such text, and so may the write-ahead log.
         connection.execute("VACUUM")
         connection.execute("UPDATE meta SET value = 0 WHERE key = 'rewrite'")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,4 +1,4 @@
-"""Opening the ledger: who was known and closed out, and what the egress before had under way, as estimates."""
+"""Opening the ledger: restores agents and denials, and enters the previous egress's running requests as estimates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class RecoveredLedger:
-    """What was found in the file, and beside it."""
+    """The contents of the ledger's file and of the reservation files."""
 
     intents: Intents
 
@@ -49,15 +49,15 @@ class RecoveredLedger:
 
 
 def open_ledger(path: Path, now: float, long: int) -> RecoveredLedger:
-    """Open the file, and enter what was under way when the last egress ended.
+    """Open the file, and enter the requests that were running when the previous egress ended.
 
     Args:
-        path: of the ledger.
+        path: the ledger's file.
         now: seconds since the epoch.
-        long: how long a file of what is under way gets, bytes.
+        long: the size in bytes at which a new reservation file starts.
 
     Raises:
-        LedgerUnusable: it cannot be opened as it is.
+        LedgerUnusable: the file cannot be opened as it is.
     """
     connection = schema.open_for_writing(path)
     try:
@@ -90,15 +90,15 @@ def open_ledger(path: Path, now: float, long: int) -> RecoveredLedger:
 
 
 def _recover(connection: sqlite3.Connection, after: int, pending: Sequence[Reservation], now: float) -> int:
-    """Enter what the egress that ended had under way, estimated, in the order of admission.
+    """Enter the running requests of the previous egress as estimates, and return their number.
 
-    They end at the last moment at which that egress is known to have lived: so they count in the window in which they
-    were used, however much later it comes back.
+    They are entered in the order of admission. They end at the last moment at which that egress is known to have run.
+    So they count in the window in which they were used, however much later the egress restarts.
 
     Args:
-        connection: within a transaction.
-        after: the entries of what has ended have higher seqs.
-        pending: what was reserved; some of it may have ended.
+        connection: a connection within a transaction.
+        after: the entries of ended requests have higher seqs.
+        pending: the reservations; some of their requests may have ended.
         now: seconds since the epoch.
     """
     last, heard = connection.execute(
@@ -106,7 +106,7 @@ def _recover(connection: sqlite3.Connection, after: int, pending: Sequence[Reser
         " (SELECT seq, ended_at FROM entries ORDER BY seq DESC LIMIT 100)"
     ).fetchone()
     if after > last:
-        # An earlier copy of the ledger was put in its place: seqs are given a second time.
+        # An older copy of the ledger was restored, so seqs are assigned a second time.
         after = 0
     open_ = {reservation.id: reservation for reservation in pending}
     for (id_,) in connection.execute("SELECT id FROM entries WHERE seq > ?", (after,)) if open_ else ():

@@ -1,14 +1,14 @@
-"""What was admitted and is not known to have ended: a file beside the ledger, to which each reservation is appended.
+"""Admitted requests that are not known to have ended: a file next to the ledger, to which each reservation is appended.
 
-A reservation is with the kernel when `begin` returns, so that the end of the egress, by `kill -9` or otherwise, loses
-none. On the disk it is a tenth of a second later at most: a loss of power can take along what had left within that
-time and was not answered. A stream that tells what it uses is appended once more, with the same id: the last line
-holds. It is taken back by nothing but its entry in the ledger, which has the same id. So a file
-only grows; when it is long, another is begun with what is still open, and the older one goes when everything that had
-ended by then is in the ledger, durably.
+When `begin` returns, the reservation is in the kernel's cache, so that the end of the egress cannot lose it, not even
+`kill -9`. It is on disk at most a tenth of a second later. A power failure can lose the reservations of unanswered
+requests that left within that time. A stream that reports its usage appends another line with the same id: the last
+line is valid. Only a ledger entry with the same id ends a reservation. So a file only grows. When it is long, another
+one starts with the open reservations. The older one is removed when the entries of all requests that had ended by then
+are durable.
 
-A file is text. Its first line is an object, ``{"ledger": ID, "after": SEQ}``: what happened to its reservations is in
-that ledger after that seq. Each further line is a reservation, the list of its fields, or empty.
+A file is text. Its first line is an object, ``{"ledger": ID, "after": SEQ}``: the entries of its reservations are in
+that ledger after that seq. Each further line is empty, or a reservation as a list of its fields.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ _AFTER: Final = f"{RESERVE}.after"
 
 _log = structlog.get_logger(__name__)
 
-#: A file of so many bytes is long.
+#: The size in bytes at which a file is long.
 LONG: Final = 4 * 2**20
-#: A block of a disk: less may find room at the end of the last one, on a disk that is full.
+#: A disk block: on a full disk, less may still fit into the last block.
 _BLOCK: Final = 4096
 _reservation: Final = TypeAdapter(Reservation)
-#: What a column takes (sqlite.org/datatype3.html).
+#: The largest integer of a column (sqlite.org/datatype3.html).
 _MOST: Final = 2**63 - 1
 
 
 class Intents:
-    """The file that is written now. Its methods are called from one thread, and wait for no disk.
+    """The current reservation file. Its methods are called from one thread, and never wait for the disk.
 
     Args:
-        ledger: the ledger's file; these lie beside it.
-        id: of the ledger.
-        after: the last seq that is in the ledger.
-        long: when another file is begun, bytes.
+        ledger: the ledger's file; reservation files are next to it.
+        id: the ledger's id.
+        after: the last seq in the ledger.
+        long: the size in bytes at which another file starts.
 
     Raises:
-        OSError: no file can be made.
+        OSError: no file can be created.
     """
 
     def __init__(self, ledger: Path, *, id: str, after: int, long: int = LONG) -> None:
@@ -70,10 +70,10 @@ class Intents:
         self._start(after, ())
 
     def begin(self, reservation: Reservation) -> None:
-        """Keep a reservation before its request leaves.
+        """Save a reservation before its request leaves.
 
         Raises:
-            OSError: it cannot be kept, and nothing of it is there.
+            OSError: it cannot be saved, and no part of it was.
         """
         passing(_BEFORE)
         self._append(_line(reservation))
@@ -81,10 +81,10 @@ class Intents:
         passing(_AFTER)
 
     def tell(self, reservation: Reservation) -> None:
-        """Keep what is assumed of an open request now, in place of what `begin` was told.
+        """Replace the assumed usage of an open request.
 
         Raises:
-            OSError: it cannot be kept; what was kept before holds.
+            OSError: it cannot be saved; the earlier reservation stays.
         """
         if reservation.number in self._open:
             with around(TELL):
@@ -92,39 +92,39 @@ class Intents:
                 self._open[reservation.number] = reservation
 
     def probe(self) -> None:
-        """Find out whether anything can be kept, by empty lines.
+        """Test whether the disk accepts writes, with empty lines.
 
         Raises:
-            OSError: nothing can.
+            OSError: it does not.
         """
         self._append(b"\n" * _BLOCK)
 
     def end(self, number: int) -> None:
-        """Its entry was asked for: a file that is begun from now on need not have it."""
+        """Note that the entry of a reservation was queued: new files omit the reservation."""
         self._open.pop(number, None)
 
     @property
     def is_long(self) -> bool:
-        """It is time to `turn`."""
+        """Whether it is time to `turn`."""
         return self._size >= self._long
 
     def turn(self, after: int) -> None:
-        """Begin another file. The older ones are there until `drop`.
+        """Start another file. The older ones stay until `drop`.
 
         Args:
-            after: a seq that is in the ledger; the entries of what is open will have higher ones.
+            after: a seq that is in the ledger; the entries of open reservations will have higher ones.
 
         Raises:
-            OSError: it cannot be made; the one that is there goes on.
+            OSError: it cannot be created; the current file stays in use.
         """
         (number, path), began = self._file, self._after
         with around(TURN):
             self._start(after, self._open.values())
-        # It stays open until it is dropped: someone may just be syncing it.
+        # The old file stays open until it is dropped: another thread may be syncing it.
         self._older[path] = number, began
 
     def sync(self) -> None:
-        """Have the file on the disk; from one other thread."""
+        """Sync the file to disk; called from one other thread."""
         # Read once: meanwhile another file may be begun.
         number, path = self._file
         os.fdatasync(number)
@@ -133,10 +133,10 @@ class Intents:
             self._named = path
 
     def drop(self, older: Iterable[Path]) -> None:
-        """Remove files of which nothing is needed any more. No one syncs them.
+        """Remove files that are no longer needed and that no thread is syncing.
 
         Raises:
-            OSError: one cannot be removed; it is still among the older ones.
+            OSError: a file cannot be removed; it stays in `older`.
         """
         for path in older:
             path.unlink(missing_ok=True)
@@ -146,16 +146,16 @@ class Intents:
 
     @property
     def older(self) -> tuple[Path, ...]:
-        """Files before this one."""
+        """The files before the current one."""
         return tuple(self._older)
 
     @property
     def after(self) -> int:
-        """Only of entries up to this seq no one will ask whether they are in the ledger."""
+        """The seq up to which recovery never needs entries."""
         return min(self._after, *(began for _, began in self._older.values())) if self._older else self._after
 
     def close(self) -> None:
-        """Let go of the files, which stay."""
+        """Close the files without removing them."""
         for number in (self._file[0], *(number for number, _ in self._older.values())):
             os.close(number)
 
@@ -170,7 +170,7 @@ class Intents:
             path.unlink(missing_ok=True)
             raise
         self._file, self._size, self._after = (number, path), len(content), after
-        # However much is open, it is not rewritten again and again.
+        # If many reservations are open, files must not be rewritten repeatedly.
         self._long = max(self._least_long, len(content) * 4)
 
     def _append(self, line: bytes) -> None:
@@ -178,23 +178,23 @@ class Intents:
         try:
             append(number, line, size=self._size)
         except OSError:
-            # A full disk may refuse even that a file becomes shorter (file systems that copy on write).
+            # A full disk may even refuse to truncate a file (copy-on-write file systems).
             self._size = os.fstat(number).st_size
             raise
         self._size += len(line)
 
 
 def pending(ledger: Path, id: str) -> tuple[int, list[Reservation], list[Path]]:
-    """Return what the files beside a ledger hold, in the order in which it was admitted.
+    """Return the reservations in the files next to the ledger, in the order of their admission.
 
-    Files of another ledger, which was here before it, are left alone: what they hold has its entries there.
+    Files of an earlier ledger are left alone: the entries of their reservations are in that ledger.
 
     Args:
-        ledger: its file.
-        id: its own.
+        ledger: the ledger's file.
+        id: the ledger's id.
 
     Returns:
-        After which seq of the ledger to look for the entries of all this, the reservations, and the files.
+        The seq after which to look for the entries of these reservations, the reservations, and the files.
     """
     after: int | None = None
     found: dict[str, Reservation] = {}
@@ -212,14 +212,14 @@ def pending(ledger: Path, id: str) -> tuple[int, list[Reservation], list[Path]]:
 
 
 def remove(ledger: Path, files: Iterable[Path]) -> None:
-    """Remove files whose reservations all have their entries, durably."""
+    """Remove files whose reservations all have durable entries."""
     for path in files:
         path.unlink()
     sync_folder(ledger.parent)
 
 
 def _files(ledger: Path) -> list[Path]:
-    """Oldest first."""
+    """Return the reservation files, oldest first."""
     prefix = f"{ledger.name}-open-"
     named = [path for path in ledger.parent.iterdir() if path.name.startswith(prefix)]
     return sorted(
@@ -235,9 +235,9 @@ def _next(ledger: Path) -> Path:
 
 
 def _read(path: Path) -> tuple[str | None, int, list[Reservation]]:
-    """Return whose file it is (None: it does not say so), after which seq it begins, and what it holds."""
+    """Return the file's ledger id (None if unreadable), the seq after which it begins, and its reservations."""
     whose, after, reservations = None, 0, []
-    # After a loss of power, the last line may be a part of one, or zeros.
+    # After a power failure, the last line may be incomplete, or zeros.
     for place, line in enumerate(path.read_bytes().split(b"\n")):
         try:
             if place == 0:
@@ -258,5 +258,6 @@ def _readable(line: bytes) -> Reservation:
 
 
 def _line(reservation: Reservation) -> bytes:
-    # What is before it may be a part that could not be taken back; after it, zeros after a loss of power.
+    # The preceding bytes may be a partial line that could not be removed; the following bytes may be zeros after a
+    # power failure.
     return b"\n" + to_json(reservation) + b"\n"

@@ -1,8 +1,8 @@
-"""The tables of the ledger, and opening its file.
+"""The ledger's tables, and opening its file.
 
-What has happened is in one file, so that one transaction is enough for any of it; what is under way lies beside it
-(`intents`). The schema only grows: a version adds a script to `_SCRIPTS` and changes none that stands there; a table
-that older versions can do without comes into `_BESIDE` instead.
+Everything that has happened is in one file, so that any change needs only one transaction. Running requests are in
+files next to it (`reservation_log`). The schema only grows: a version adds a script to `_SCRIPTS` and changes no
+earlier one. A table that older versions do not need goes into `_BESIDE` instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID: Final = 0x4D554C45
-"""Tells this file from other SQLite files (``MULE``)."""
+"""Distinguishes this file from other SQLite files (``MULE``)."""
 
 _FIRST: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -67,7 +67,7 @@ CREATE TABLE agents (name TEXT PRIMARY KEY, registration TEXT NOT NULL) WITHOUT 
 
 _SCRIPTS: Final = (_FIRST,)
 
-#: What an egress of the same version that does not know it leaves alone: it can take its place again.
+#: Tables that an older egress of the same schema version ignores, so that it can replace this one again.
 _BESIDE: Final = """
 CREATE TABLE IF NOT EXISTS role_hours (
     hour INTEGER NOT NULL, role TEXT NOT NULL, account TEXT NOT NULL, requests INTEGER NOT NULL, input INTEGER NOT NULL,
@@ -78,9 +78,9 @@ INSERT OR IGNORE INTO meta VALUES ('summed_roles', 0);
 """
 VERSION: Final = len(_SCRIPTS)
 
-#: No one else writes; someone who looks at the file by hand may hold it for a moment.
+#: There is no other writer, but a person who inspects the file may lock it briefly.
 _BUSY_S: Final = 1.0
-#: The writer has one for each number of rows.
+#: The writer uses one statement for each number of rows.
 _STATEMENTS: Final = 256
 
 
@@ -89,10 +89,10 @@ class LedgerUnusable(MusterError):
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Return the file, made or brought up to date, with every commit on the disk before it returns.
+    """Open the file, created or upgraded if needed; every commit is on disk before it returns.
 
     Raises:
-        LedgerUnusable: a newer Muster wrote it, it is no ledger, or it cannot be written.
+        LedgerUnusable: a newer Muster wrote it, it is not a ledger, or it cannot be written.
     """
     try:
         # SQLite gives its companion files the permissions of the file itself.
@@ -116,7 +116,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a connection that only reads; the file exists."""
+    """Open an existing file read-only."""
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
     )

@@ -1,4 +1,4 @@
-"""The ledger as the event loop sees it."""
+"""The ledger's interface for the event loop."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-#: Rows that are copied are kept for so long; sums are kept for ever.
+#: How long copied rows are kept, in seconds; sums are kept forever.
 KEEP_S: Final = 35 * 86400.0
 _PRUNE_EVERY_S: Final = 3600.0
 _PRUNE_ROWS: Final = 5000
-#: So long at most a reservation is with the kernel alone. (A sync at each would be a second wait for the disk in every
-#: request.)
+#: How long a reservation may be only in the kernel's cache. A sync for each would make every request wait twice for the
+#: disk.
 _SYNC_S: Final = 0.1
-#: When nothing could be kept, it is tried again so much later, whether someone asks or not.
+#: The delay before the next attempt after a failed write, even without new requests.
 _PROBE_S: Final = 1.0
 
 _T = TypeVar("_T")
 
 
 class UsageLedger:
-    """One host's ledger. All methods are the event loop's; whatever they return or await is durable then, but for
-    what `reserve` says of itself.
+    """One host's ledger, for use in the event loop.
 
-    Methods that write raise `LedgerUnwritable` when the disk takes nothing.
+    Whatever a method returns or awaits is then durable, with the exception that `reserve` describes. Methods that write
+    raise `LedgerUnwritable` if the disk accepts no writes.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class UsageLedger:
         long: int = reservation_log.LONG,
         secrets: SecretValues | None = None,
     ) -> UsageLedger:
-        """Open the file, or begin one, and enter what was under way when the last egress ended, as estimates.
+        """Open or create the file, and enter the previous egress's running requests as estimates.
 
-        `long` is how long the file of what is under way gets, bytes. `secrets` stand in no row.
+        `long` is the size in bytes at which a new reservation file starts. Text in `secrets` never appears in a row.
 
         Raises:
-            LedgerUnusable: it cannot be opened as it is.
+            LedgerUnusable: the file cannot be opened as it is.
         """
         opened = await asyncio.to_thread(recovery.open_ledger, path, clock(), long)
         ledger: UsageLedger
@@ -110,7 +110,7 @@ class UsageLedger:
         return ledger
 
     async def close(self) -> None:
-        """Write what waits, if it can be written, and close the file."""
+        """Write pending rows if possible, and close the file."""
         self._closing = True
         for timer in (self._syncing, self._probing):
             if timer is not None:
@@ -123,22 +123,22 @@ class UsageLedger:
 
     @property
     def unwritable(self) -> LedgerUnwritable | None:
-        """Why nothing can be written now; None: as far as is known it can."""
+        """Why nothing can be written now; None: no problem is known."""
         trouble = self._writer.trouble or self._intents_trouble
         return None if trouble is None else unwritable(trouble)
 
     def next_number(self) -> tuple[int, str]:
-        """For a new reservation: its number, and its id, which no other ledger's row ever has."""
+        """Return a number and an id for a new reservation; the id is unique across all ledgers."""
         self._numbers = number = self._numbers + 1
         return number, f"{self._nonce}-{number}"
 
     def reserve(self, reservation: Reservation) -> None:
-        """Keep what is assumed of a request, before it leaves: should the egress end, this becomes its entry.
+        """Save the assumed usage of a request before it leaves: if the egress ends, this becomes its entry.
 
-        When it returns, no end of this process loses it any more; a loss of power may, for a tenth of a second.
+        When it returns, the end of this process cannot lose it. A power failure can, for a tenth of a second.
 
         Raises:
-            LedgerUnwritable: the disk takes nothing, or took nothing of late.
+            LedgerUnwritable: the disk accepts no writes, now or recently.
         """
         if self._writer.trouble is not None:
             raise unwritable(self._writer.trouble)
@@ -151,10 +151,9 @@ class UsageLedger:
             self._syncing = self._loop.call_later(_SYNC_S, self._sync)
 
     def tell(self, reservation: Reservation) -> None:
-        """Keep what is assumed of an open request now that its stream has told more: should the egress end, this
-        becomes its entry.
+        """Save the assumed usage of a running request after its stream reported more.
 
-        On a full disk, what was reserved stays.
+        If the egress ends, this becomes the request's entry. On a full disk, the earlier assumption stays.
         """
         try:
             self._intents.tell(reservation)
@@ -162,10 +161,10 @@ class UsageLedger:
             _log.warning("told_not_kept", id=reservation.id, error=error.strerror or str(error))
 
     def settle(self, settlement: Settlement) -> asyncio.Future[int]:
-        """Done, with the seq of its entry, when the entry is durable.
+        """Write the entry of an ended request. The future is done once the entry is durable, and has its seq.
 
-        When it fails, the entry is owed, and follows as soon as the disk takes it. Whether anybody awaits it changes
-        nothing.
+        If the write fails, the entry is owed, and is written as soon as the disk accepts it. This happens even if no
+        caller awaits the future.
         """
         self._intents.end(settlement.reservation.number)
         masked = self._secrets.masked_text
@@ -177,7 +176,7 @@ class UsageLedger:
         return self._writer.put(settlement)
 
     def observe(self, observations: tuple[Observation, ...]) -> None:
-        """Keep what was seen of quotas, soon. What has a secret in it was seen of none."""
+        """Save observed quotas soon. Observations that contain a secret are dropped."""
         masked = self._secrets.masked_text
         clean = [
             each
@@ -187,10 +186,10 @@ class UsageLedger:
         self._writer.put_unheard(ObservedQuotas(tuple(clean)))
 
     async def flushed(self) -> None:
-        """Wait until all that was asked for before this is durable."""
+        """Wait until all earlier writes are durable."""
         await self._writer.put(WriterTask(lambda _: None, owed=False))
 
-    # --- what was done to agents -----------------------------------------------------------------------------------
+    # --- actions on agents -----------------------------------------------------------------------------------------
 
     async def act(
         self,
@@ -203,19 +202,19 @@ class UsageLedger:
         detail: Mapping[str, Any] | None = None,
         owed: bool = True,
     ) -> Action:
-        """Add a row to the audit. When it cannot be written now it is owed: it says what has happened."""
+        """Add a row to the audit. If it cannot be written now, it is owed, because the action has already happened."""
         made = self._action(agent, action, cause, by, result, detail)
         return await self._work(lambda connection: _insert_action(connection, made), owed=owed)
 
     def note(
         self, agent: str, action: str, *, cause: str, by: str, result: str, detail: Mapping[str, Any] | None = None
     ) -> None:
-        """The same, for whom no one waits."""
+        """Add a row to the audit, without waiting for the write."""
         made = self._action(agent, action, cause, by, result, detail)
         self._writer.put_unheard(WriterTask(lambda connection: _insert_action(connection, made), owed=True))
 
     async def deny(self, denial: Denial, *, result: str, detail: Mapping[str, Any] | None = None) -> Action:
-        """Keep a denial, with its row in the audit. When it cannot be written now it is owed: it holds already."""
+        """Save a denial with its audit row. If it cannot be written now, it is owed, because it is already in force."""
         made = self._action(denial.agent, denial.action, denial.cause, denial.by, result, detail, denial.id)
 
         def write(connection: sqlite3.Connection) -> Action:
@@ -226,7 +225,7 @@ class UsageLedger:
         return await self._work(write, owed=True)
 
     async def allow(self, agent: str, action: str, *, cause: str, by: str, id: str = "") -> Action:
-        """Take a denial back, with a row in the audit."""
+        """Remove a denial, with an audit row."""
         made = self._action(agent, action, cause, by, "allowed", None, id)
 
         def write(connection: sqlite3.Connection) -> Action:
@@ -238,7 +237,7 @@ class UsageLedger:
         return done
 
     async def keep_agent(self, registration: AgentRegistration) -> None:
-        """Remember an agent, so that it is served again after a restart."""
+        """Save an agent's registration, so that it is served again after a restart."""
         row = registration.agent, registration.model_dump_json()
         await self._work(
             lambda connection: connection.execute("INSERT OR REPLACE INTO agents VALUES (?, ?)", row), owed=False
@@ -246,15 +245,14 @@ class UsageLedger:
         self.agents[registration.agent] = registration
 
     async def forget_agent(self, name: str) -> None:
-        """Forget an agent. What it used stays."""
+        """Delete an agent's registration. Its usage stays."""
         await self._work(lambda connection: connection.execute("DELETE FROM agents WHERE name = ?", (name,)), owed=True)
         self.agents.pop(name, None)
 
-    # --- what was used ---------------------------------------------------------------------------------------------
+    # --- usage -----------------------------------------------------------------------------------------------------
 
     async def used_since(self, starts: Sequence[float]) -> dict[float, list[hourly_aggregates.Used]]:
-        """Return what was used from each of these times on, all settlements included that were asked for before
-        this."""
+        """Return the usage since each of these times, including all settlements requested before this call."""
 
         def read(connection: sqlite3.Connection) -> dict[float, list[hourly_aggregates.Used]]:
             hourly_aggregates.advance(connection)
@@ -264,14 +262,14 @@ class UsageLedger:
         return result
 
     async def learned(self, limit: int) -> list[PastRequest]:
-        """Return what the last requests used whose usage the provider told, oldest first."""
+        """Return the provider-reported usage of recent requests, oldest first."""
         return await self._reader.learned(limit)
 
-    # --- for who copies it -----------------------------------------------------------------------------------------
+    # --- copying ---------------------------------------------------------------------------------------------------
 
     @property
     def head(self) -> LedgerHead:
-        """How far the ledger goes."""
+        """The last positions of the ledger."""
         return self._head
 
     async def entries_after(self, seq: int, limit: int) -> list[LedgerEntry]:
@@ -284,7 +282,7 @@ class UsageLedger:
         return await self._reader.observations_after(change, limit)
 
     async def newer(self, than: LedgerHead, timeout_s: float) -> LedgerHead:
-        """Return how far the ledger goes, once it goes beyond `than` in any of its streams, or the time is up."""
+        """Return the head once it is beyond `than` in any stream, or when the time is up."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not any(have > known for have, known in zip(self._head, than, strict=True)):
@@ -296,16 +294,16 @@ class UsageLedger:
         return self._head
 
     def copied(self, *, entries: int, actions: int) -> None:
-        """Hear how far a copy is durable: up to these seqs.
+        """Note that a copy is durable up to these seqs.
 
-        What is in it and older than `KEEP_S` is thrown away, some of it once in a while. The sums stay, and the last
-        row of each stream, by which counting goes on.
+        Copied rows older than `KEEP_S` are deleted, a limited number once in a while. The sums stay, and so does the
+        last row of each stream, from which numbering continues.
         """
         now = self._clock()
         if now - self._pruned_at < _PRUNE_EVERY_S:
             return
         self._pruned_at = now
-        # What is gone would be taken for not having ended.
+        # A deleted entry would look like a request that has not ended.
         entries = min(entries, self._intents.after)
         self._writer.put_unheard(
             WriterTask(lambda connection: _prune(connection, now - KEEP_S, entries, actions), owed=False)
@@ -331,7 +329,7 @@ class UsageLedger:
             self._intents_trouble = None
 
     def _sync(self) -> None:
-        """Have on the disk what was reserved of late, and begin another file if this one is long."""
+        """Sync recent reservations to disk, and start another file if this one is long."""
         if self._syncing is not None:
             self._syncing.cancel()
             self._syncing = None
@@ -354,7 +352,7 @@ class UsageLedger:
                 self._syncing = self._loop.call_later(_PROBE_S, self._sync)
             return
         try:
-            # What had ended before the turn was asked to be written before this, and is.
+            # The entries of requests that ended before the turn were queued before this sync, and are durable now.
             self._intents.drop(older)
         except OSError as trouble:
             _log.warning("reservations_not_dropped", error=str(trouble))

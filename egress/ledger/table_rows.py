@@ -1,4 +1,4 @@
-"""What is written into the ledger. Named tuples in the order of the columns: they are bound as they are."""
+"""The rows of the ledger: named tuples in the order of the columns, which bind directly to statements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from egress.ledger.model import Action, LedgerEntry, Observation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: More tokens of a kind than this in one response are an absurdity; a bound keeps every sum within 64 bits.
+#: The maximum tokens of one kind in a response; the bound keeps every sum within 64 bits.
 MOST_TOKENS: Final = 10**12
 _NAME_CHARACTERS: Final = 200
 _DETAIL_CHARACTERS: Final = 1000
@@ -21,10 +21,10 @@ _RAW_CHARACTERS: Final = 32_768
 
 
 class Reservation(NamedTuple):
-    """A request that was admitted, with what it is assumed to use if nothing more becomes known of it."""
+    """An admitted request, with its assumed usage if nothing more becomes known."""
 
     number: int
-    """Counts the reservations of one incarnation of the egress."""
+    """Counts the reservations of one run of the egress."""
     id: str
     tenant_id: str
     host: str
@@ -33,7 +33,7 @@ class Reservation(NamedTuple):
     role: str
     profile: str
     profiles: str
-    """That profile and those that it extends, with commas."""
+    """That profile and the profiles that it extends, separated by commas."""
     session: str | None
     turn: str | None
     task: str | None
@@ -51,12 +51,12 @@ class Reservation(NamedTuple):
     nano_usd: int | None
 
 
-#: Where in a reservation that what goes over into its entry begins and ends.
+#: The part of a reservation that its entry copies.
 WHO: Final = slice(Reservation._fields.index("id"), Reservation._fields.index("input"))
 
 
 class Settlement(NamedTuple):
-    """How an admitted request ended: with what its reservation knows, and a seq from the writer, it is an entry."""
+    """How an admitted request ended. With its reservation and a seq from the writer, it makes an entry."""
 
     reservation: Reservation
     model: str | None
@@ -77,12 +77,12 @@ class Settlement(NamedTuple):
 
 
 def estimated(reservation: Reservation, ended_at: float, why: str) -> Settlement:
-    """Return how a request ended of which nothing more is known than what was assumed of it.
+    """Return the settlement of a request whose actual usage is unknown.
 
     Args:
-        reservation: what was assumed.
-        ended_at: when it ended at the latest, seconds since the epoch.
-        why: nothing more is known.
+        reservation: the assumed usage.
+        ended_at: the latest possible end, in seconds since the epoch.
+        why: the error type, which says why the usage is unknown.
     """
     return Settlement(
         reservation=reservation,
@@ -108,7 +108,7 @@ ENTRY_COLUMNS: Final = ("seq", *Reservation._fields[WHO], *Settlement._fields[1:
 
 
 class Denial(NamedTuple):
-    """Nothing of this agent's (or, for ``*``, of anybody's) may leave."""
+    """A ban on all traffic of an agent, or of every agent for ``*``."""
 
     agent: str
     action: str
@@ -120,12 +120,12 @@ class Denial(NamedTuple):
 
 
 def name(text: str | None) -> str | None:
-    """Return a word from outside, bounded, and such as the database takes (no half of a surrogate pair)."""
+    """Return an external name, shortened, and safe for the database (without lone surrogates)."""
     return text if text is None else _clean(text, _NAME_CHARACTERS)
 
 
 def detail(text: str | None) -> str | None:
-    """Return a sentence from outside, bounded."""
+    """Return an external sentence, shortened."""
     return text if text is None else _clean(text, _DETAIL_CHARACTERS)
 
 
@@ -135,7 +135,7 @@ def _clean(text: str, characters: int) -> str:
 
 
 def usage(raw: Mapping[str, Any] | None) -> str | None:
-    """Return a provider's usage object as it goes into the ledger; of one that is too long only how long it is."""
+    """Return a provider's usage object as text for the ledger; if it is too long, only its length."""
     if raw is None:
         return None
     try:
@@ -146,7 +146,7 @@ def usage(raw: Mapping[str, Any] | None) -> str | None:
 
 
 def bounded(tokens: Tokens) -> Tokens:
-    """Return the same, each kind between 0 and what a response can hold at all."""
+    """Return the tokens, each kind clamped between 0 and the maximum of a response."""
     if (
         0 <= tokens.input <= MOST_TOKENS
         and 0 <= tokens.output <= MOST_TOKENS
@@ -165,7 +165,7 @@ def bounded(tokens: Tokens) -> Tokens:
 
 
 def tokens_of(row: Mapping[str, Any]) -> Tokens:
-    """Return what a row of the table counts."""
+    """Return the tokens of a row."""
     return Tokens(
         input=row["input"],
         output=row["output"],
@@ -176,7 +176,7 @@ def tokens_of(row: Mapping[str, Any]) -> Tokens:
 
 
 def entry(row: Mapping[str, Any]) -> LedgerEntry:
-    """From a row of the table."""
+    """Return the entry of a row."""
     nano = row["nano_usd"]
     return LedgerEntry(
         seq=row["seq"],
@@ -211,7 +211,7 @@ def entry(row: Mapping[str, Any]) -> LedgerEntry:
 
 
 def action(row: Mapping[str, Any]) -> Action:
-    """From a row of the table."""
+    """Return the action of a row."""
     return Action(
         seq=row["seq"],
         id=row["id"],
@@ -229,5 +229,5 @@ OBSERVED: Final = tuple(Observation.__dataclass_fields__)
 
 
 def observation(row: Mapping[str, Any]) -> Observation:
-    """From a row of the table."""
+    """Return the observation of a row."""
     return Observation(**{column: row[column] for column in OBSERVED})

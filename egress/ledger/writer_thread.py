@@ -1,13 +1,13 @@
-"""The one thread that writes the ledger.
+"""The only thread that writes the ledger.
 
-What gathers while one group is being committed is the next one: so a slow disk makes groups larger, not queues longer.
-A group is handed over at the end of a round of the event loop, with what those asked for who were told of the last one:
-each transaction costs as much as some ten rows. While many ask, groups keep a pace for the same reason; someone who
-asks alone never waits for it. Whoever waits for something of a group is told, in one go, when it is on the disk.
+Jobs that arrive while a group is being committed form the next group: a slow disk makes groups larger, not queues
+longer. A group is handed over at the end of a round of the event loop. So it includes the jobs of callers that the
+previous commit resumed: a transaction costs as much as some ten rows. Under load, groups keep a minimum interval for
+the same reason; a single caller never waits for it. When a group is on disk, all its callers are notified at once.
 
-When the disk takes no more (it is full, read-only, or someone holds the file), everybody who waits is told so and
-nothing of the group stands. What has happened all the same (settlements, denials) is owed: it is kept, and written
-first once the disk takes it again, which is tried again and again.
+The disk may accept no writes: it is full or read-only, or another process locks the file. Then all waiting callers get
+an error, and the group is rolled back. What has already happened (settlements, denials) is owed. It is kept, and
+written first once the disk accepts writes; the thread retries repeatedly.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ COMMIT: Final = declare("ledger.commit")
 
 _log = structlog.get_logger(__name__)
 
-#: So many entries wait at most to be taken into the sums.
+#: The maximum number of entries that are not in the sums.
 _SUM_EVERY: Final = 2000
-#: After a group of so many jobs the next one begins this much later at the earliest. (With 16 connections, a longer
-#: pace costs more requests per second by waiting than it saves by larger groups.)
+#: After a group of at least this many jobs, the next one starts after the interval below. With 16 connections, a longer
+#: interval loses more requests per second by waiting than larger groups save.
 _MANY: Final = 4
 _PACE_S: Final = 0.0015
 _RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class LedgerHead(NamedTuple):
-    """How far the ledger goes: the last seq of each of its three streams."""
+    """The last seq of each of the ledger's three streams."""
 
     entries: int
     actions: int
@@ -55,17 +55,17 @@ class LedgerHead(NamedTuple):
 
 
 class ObservedQuotas(NamedTuple):
-    """What providers said of quotas; of what they said of the same window, the last is kept."""
+    """Quotas that providers reported; only the last report of a window is kept."""
 
     observations: tuple[Observation, ...]
 
 
 class WriterTask(NamedTuple):
-    """Something to be done within the transaction, after everything that was asked for before it."""
+    """A function to run within the transaction, after all earlier jobs."""
 
     act: Callable[[sqlite3.Connection], Any]
     owed: bool
-    """It is done later when it cannot be done now."""
+    """Whether it is done later if it cannot be done now."""
 
 
 What: TypeAlias = "Settlement | ObservedQuotas | WriterTask"
@@ -74,7 +74,7 @@ What: TypeAlias = "Settlement | ObservedQuotas | WriterTask"
 class WriteJob(NamedTuple):
     what: What
     done: asyncio.Future[Any] | None
-    """None: nobody waits for it."""
+    """None: no caller waits for it."""
 
 
 _Told: TypeAlias = "tuple[asyncio.Future[Any], Any]"
@@ -89,12 +89,12 @@ _observed: Final = attrgetter(*OBSERVED)
 
 
 class LedgerWriter:
-    """Takes jobs from the event loop, and tells it what happened to them.
+    """Takes jobs from the event loop, and reports their results.
 
     Args:
-        connection: to write with; this thread's from now on.
-        loop: whose futures are resolved.
-        on_committed: called in the loop after each group, before anybody who waits for it goes on.
+        connection: the connection for writing; from now on only this thread uses it.
+        loop: the event loop of the futures.
+        on_committed: called in the loop after each group, before any waiting caller continues.
         clock: seconds since the epoch.
     """
 
@@ -131,27 +131,27 @@ class LedgerWriter:
 
     @property
     def head(self) -> LedgerHead:
-        """How far the ledger goes. Read it before `start`; later it is told by `on_committed`."""
+        """The last positions of the ledger. Read it before `start`; later, `on_committed` receives it."""
         return self._head
 
     def start(self) -> None:
         self._thread.start()
 
     def put(self, what: What) -> asyncio.Future[Any]:
-        """Ask for something to be written; the future is done when it is on the disk.
+        """Queue a job; the future is done when the job is on disk.
 
-        A settlement's result is the seq of its entry. Whether anybody awaits the future changes nothing.
+        A settlement's result is the seq of its entry. The job runs even if no caller awaits the future.
         """
         done: asyncio.Future[Any] = self._loop.create_future()
         self._put(WriteJob(what, done))
         return done
 
     def put_unheard(self, what: What) -> None:
-        """The same, when no one wants to know."""
+        """Queue a job without a future."""
         self._put(WriteJob(what, None))
 
     async def close(self) -> None:
-        """Write what was asked for so far, if it can be written, and close the file."""
+        """Write all queued jobs if possible, and close the file."""
         if self._gathered:
             self._hand_over()
         self._groups.put(None)
@@ -176,7 +176,7 @@ class LedgerWriter:
     def _told(self, told: Sequence[_Told], head: LedgerHead) -> None:
         self._on_committed(head)
         _resolve(told)
-        # Those who were told go on first: what they ask for belongs to the next group.
+        # Resumed callers run first: their jobs belong to the next group.
         if self._loop.time() < self._next_at:
             self._loop.call_at(self._next_at, self._hand_over)
         else:
@@ -205,7 +205,7 @@ class LedgerWriter:
                 self._transact(hourly_aggregates.advance)
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
-            # Also when it should end by a fault of its own: from then on nothing is admitted.
+            # Even if the thread fails, nothing is admitted from then on.
             self.trouble = "it is closed"
             self._connection.close()
             with contextlib.suppress(RuntimeError):
@@ -215,9 +215,9 @@ class LedgerWriter:
         return max(0.0, self._retry_at - time.monotonic())
 
     def _write(self, jobs: Sequence[WriteJob]) -> list[_Told]:
-        """Write a group, or try again when it is empty; what those who wait for something of it are told."""
+        """Write a group, or retry the owed jobs if it is empty; return the results for waiting callers."""
         if self.trouble is not None:
-            # Only what must not get lost is worth trying with; the rest is refused meanwhile.
+            # Only owed jobs justify a retry; others are refused meanwhile.
             told = self._refuse(jobs)
             return told if self._patience() > 0 else told + self._attempt([])
         return self._attempt(jobs)
@@ -232,7 +232,7 @@ class LedgerWriter:
         return [(job.done, result) for job, result in zip(group, results, strict=True) if job.done is not None]
 
     def _attempt_singly(self, group: Sequence[WriteJob]) -> list[_Told]:
-        """Something in the group cannot be written whatever the disk does: find it, so that it harms no one else."""
+        """Write each job separately: one of them is invalid, and must not affect the others."""
         self._owed.clear()
         told: list[_Told] = []
         for place, job in enumerate(group):
@@ -249,7 +249,7 @@ class LedgerWriter:
         return told
 
     def _commit_or_estimate(self, job: WriteJob) -> Any:
-        """Write one job by itself; of a settlement that cannot be written, what had been assumed of its request."""
+        """Write one job. A settlement that cannot be written is replaced by its reservation as an estimate."""
         try:
             return self._commit([job])[0]
         except Exception as error:
@@ -271,7 +271,7 @@ class LedgerWriter:
         return self._refuse(jobs)
 
     def _refuse(self, jobs: Sequence[WriteJob]) -> list[_Told]:
-        """Say that it cannot be written; what has happened all the same is owed."""
+        """Fail these jobs; those that have already happened are owed."""
         for job in jobs:
             match job.what:
                 case Settlement() | WriterTask(owed=True):
@@ -279,7 +279,7 @@ class LedgerWriter:
         return [(job.done, unwritable(self.trouble)) for job in jobs if job.done is not None]
 
     def _commit(self, group: Sequence[WriteJob]) -> list[Any]:
-        """Return one transaction; what each job comes to."""
+        """Commit one transaction, and return the result of each job."""
         before = self._head, self._summed
         try:
             with around(COMMIT):
@@ -294,7 +294,7 @@ class LedgerWriter:
         return results
 
     def _is_one_statement(self, group: Sequence[WriteJob]) -> bool:
-        """Return whether it can do without a transaction, since a statement is one by itself."""
+        """Return whether the group is a single statement, which needs no explicit transaction."""
         return (
             0 < len(group) <= batch_insert.MOST_ROWS
             and all(isinstance(job.what, Settlement) for job in group)
@@ -317,7 +317,7 @@ class LedgerWriter:
         return result
 
     def _leave_transaction(self) -> None:
-        """Leave one that could not be rolled back when it failed."""
+        """Roll back a transaction whose rollback failed earlier."""
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
@@ -337,7 +337,7 @@ class LedgerWriter:
                     change += 1
                     seen[each.account, each.provider, each.window] = (*_observed(each), change)
             else:
-                # It is to see what was asked for before it.
+                # The task must see all earlier jobs.
                 batch_insert.write(connection, rows)
                 rows.clear()
                 result = what.act(connection)
@@ -356,7 +356,7 @@ class LedgerWriter:
 
 
 def unwritable(trouble: str | None) -> LedgerUnwritable:
-    """Return what whoever wants something written is told while nothing can be."""
+    """Return the error for callers while nothing can be written."""
     return LedgerUnwritable(
         f"The egress's ledger cannot be written ({trouble}), so nothing is let through. "
         "Make room on its disk; it is tried again every few seconds."
@@ -374,5 +374,5 @@ def _resolve(told: Sequence[_Told]) -> None:
 
 
 def _of_storage(error: Exception) -> bool:
-    """Return whether the disk or the file is at fault, and not what was to be written."""
+    """Return whether the disk or the file caused the error, not the data."""
     return isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError

@@ -1,1 +1,1 @@
-"""Limits enforced: admission, reservations, counters, the blocklist. The decisions are in budget/limits/."""
+"""Enforcement of limits: admission, reservations, counters, the blocklist. Decisions are in budget/limits/."""

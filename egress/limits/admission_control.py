@@ -1,8 +1,8 @@
-"""The gate: what may leave, and when what has left must end (egress.limits.admission_interface.Gatekeeper).
+"""Admission control: which requests may leave, and when a running request must end.
 
-What may leave is decided by egress.limits.reservation_queue, and is durable before anybody acts on it. The law is in
-budget.limits.request_admission. When what streams passes a limit all the same, all that draw on it are cut in the same
-step.
+It implements egress.limits.admission_interface.Gatekeeper. egress.limits.reservation_queue decides which requests may
+leave; each reservation is durable before the request leaves. The rules are in budget.limits.request_admission. If
+running responses pass a limit anyway, all requests that draw on it are cut in the same step.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _AUDIT_S: Final = 60
 
 
 class AdmissionControl:
-    """Who may go on.
+    """Admission control of one egress.
 
     Args:
-        ledger: open.
+        ledger: an open ledger.
         estop: the file whose presence is the emergency stop.
-        enforce: freezes or kills an agent, and says how it went.
-        wait_s: so long a request waits for others near a limit.
+        enforce: freezes or kills an agent, and returns a description of the result.
+        wait_s: the longest time that a request waits for others near a limit.
         clock: seconds since the epoch.
         monotonic: seconds.
     """
@@ -111,13 +111,13 @@ class AdmissionControl:
         self.clear_estop = self._denials.clear
 
     async def start(self, settings: EgressSettings) -> None:
-        """Hold these settings, for all agents that the ledger knows. Comes before anything is admitted.
+        """Apply these settings to all agents that the ledger knows. Must run before any admission.
 
-        When they cannot hold (another version wrote them), no agent is known, and so nothing is admitted, until they
-        are told again.
+        If the settings are invalid (for example, another version wrote them), no agent is known. Nothing is admitted
+        until valid settings arrive.
 
         Raises:
-            LedgerUnwritable: the ledger could not be asked.
+            LedgerUnwritable: the ledger could not be read.
         """
         for learned in await self._ledger.learned(_LEARN_ROWS):
             self._history.add(learned.role, learned.model, learned.tokens)
@@ -127,12 +127,12 @@ class AdmissionControl:
             _log.error("settings_refused", error=str(error))
 
     async def close(self) -> None:
-        """Wait for what is being done to agents."""
+        """Stop waiting requests and timers, and wait for running freezes and kills."""
         self._lifts.close()
         await self._reserving.close()
         await self._enforcer.close()
 
-    # --- what is told to it -----------------------------------------------------------------------------------------
+    # --- settings and agents ----------------------------------------------------------------------------------------
 
     @property
     def settings(self) -> EgressSettings:
@@ -140,24 +140,24 @@ class AdmissionControl:
 
     @property
     def agents(self) -> dict[str, AgentRegistration]:
-        """Whom it knows."""
+        """The registered agents, by name."""
         return dict(self._agents)
 
     async def set_settings(self, settings: EgressSettings) -> None:
-        """Hold other limits from now on, also for what is under way: what is beyond a lower one is cut.
+        """Apply other settings from now on, also to running requests: those beyond a lower limit are cut.
 
         Raises:
-            SettingsRefused: they cannot hold; nothing was changed.
-            LedgerUnwritable: a limit counts what was not counted before, and the ledger could not be asked.
+            SettingsRefused: the settings are invalid; nothing was changed.
+            LedgerUnwritable: a limit counts something new, and the ledger could not be read.
         """
         await self._arrange(settings, None)
 
     async def register(self, registration: AgentRegistration) -> None:
-        """Know an agent, or know it otherwise; durable.
+        """Register an agent, or change its registration; durable.
 
         Raises:
-            SettingsRefused: its limits cannot hold; nothing was changed.
-            LedgerUnwritable: it could not be written.
+            SettingsRefused: its limits are invalid; nothing was changed.
+            LedgerUnwritable: the registration could not be written.
         """
         await self._arrange(None, {registration.agent: registration}, add=True)
         await self._ledger.keep_agent(registration)
@@ -165,7 +165,7 @@ class AdmissionControl:
             tally.met.discard(registration.agent)
 
     async def unregister(self, agent: str) -> None:
-        """Know an agent no more, and end what it has under way."""
+        """Unregister an agent, and end its running requests."""
         self._end(agent, Cut(reason=f"{agent} is not registered with the egress any more."))
         await self._ledger.forget_agent(agent)
         async with self._arranging:
@@ -249,7 +249,7 @@ class AdmissionControl:
         return stop
 
     def standing(self) -> dict[str, Any]:
-        """Return what holds, what was used of it, and who is under way. Ready for JSON."""
+        """Return the limits, their usage and the running requests, ready for JSON."""
         return overview(
             tallies=self._tallies,
             agents=self._agents,
@@ -261,13 +261,13 @@ class AdmissionControl:
 
     @property
     def waiting(self) -> int:
-        """So many requests wait for others."""
+        """The number of requests that wait for others."""
         return self._reserving.waiting
 
     # --- reserve, settle --------------------------------------------------------------------------------------------
 
     def closed(self, agent: str) -> Cut | None:
-        """Return why nothing of this agent's is admitted, whatever limits say; None: it is."""
+        """Return why no request of this agent is admitted, regardless of limits, or None if requests are allowed."""
         return self._denials.closed(agent)
 
     def _turned_away(self, asked: AdmissionRequest, way: AgentCounters, refusal: RefuseRequest) -> AdmissionRefused:
@@ -286,7 +286,7 @@ class AdmissionControl:
         )
 
     def alone(self, lease: GateLease, tally: LimitCounter, share: Share) -> None:
-        """Write down that a request goes alone which may pass a limit by its input
+        """Write an audit row: a request runs alone and may pass a limit by its input
         (budget.limits.request_admission)."""
         self._ledger.note(
             lease.agent,
@@ -305,7 +305,7 @@ class AdmissionControl:
         )
 
     def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]:
-        """Return a lease's own way to be settled."""
+        """Settle a lease; called by the lease itself."""
         now = self._clock()
         elapsed = self._monotonic() - lease.began
         asked = lease.asked
@@ -356,24 +356,24 @@ class AdmissionControl:
         return written
 
     def observe(self, observations: tuple[Observation, ...]) -> None:
-        """Keep what a response said of quotas that was not metered."""
+        """Keep the quotas that an unmetered response reported."""
         if observations:
             self._ledger.observe(observations)
 
     def passed(self, lease: GateLease, tally: LimitCounter) -> None:
-        """A lease's own way to say that what it used passes a limit."""
+        """Handle a limit that a lease's usage passed; called by the lease itself."""
         self._crossings.reach(tally, lease.agent)
 
     def told(self, lease: GateLease) -> None:
-        """A lease's own way to keep what its stream has told."""
+        """Keep the usage that a lease's stream has reported; called by the lease itself."""
         self._ledger.tell(lease.reservation)
 
     def freed(self) -> None:
-        """A lease's own way to say that it holds less."""
+        """Admit waiting requests after a lease reduced its hold; called by the lease itself."""
         self._reserving.advance()
 
     def give_back(self, lease: GateLease) -> None:
-        """Hold nothing for a request that does not leave after all."""
+        """Release the reservation of a request that does not leave after all."""
         self._forget(lease)
         self._reserving.advance()
 
@@ -395,7 +395,7 @@ class AdmissionControl:
     # ----------------------------------------------------------------------------------------------------------------
 
     def _end(self, agent: str, cut: Cut) -> int:
-        """End what an agent, or everybody, has under way; how much it was."""
+        """End the running requests of an agent, or of every agent, and return their number."""
         names = list({*self._leases, *self._watchers, *self._agents}) if agent == EVERYBODY else [agent]
         count = 0
         for name in names:
@@ -409,7 +409,7 @@ class AdmissionControl:
             act(cut)
 
     def _refused(self, agent: str, refused: AdmissionRefused) -> AdmissionRefused:
-        """Enter a refusal into the audit: of each agent, scope and reason one in a minute."""
+        """Write a refusal to the audit, at most once a minute for each agent, scope and reason."""
         now = self._monotonic()
         about = agent, refused.scope or "", str(refused.detail.get("why"))
         if now - self._told.get(about, -_AUDIT_S) >= _AUDIT_S:

@@ -1,4 +1,4 @@
-"""What is asked of the gate, and what it answers: the words between the proxy and the gate."""
+"""The interface between the proxy and admission control."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Not frozen, since that triples the cost of creating one for each request.
 @dataclass(kw_only=True, slots=True)
 class AdmissionRequest:
-    """A metered request that wants to leave."""
+    """A metered request that asks for admission."""
 
     agent: str
     account: str
@@ -27,43 +27,43 @@ class AdmissionRequest:
     api: Api
     model: str | None
     body_bytes: int
-    """Of the request as it came."""
+    """Length of the request's body as received."""
     max_tokens: int | None
-    """The bound on output that the request sets; None: it sets none."""
+    """The bound on output that the request sets, or None."""
     attempt: int = 1
     session: str | None = None
     turn: str | None = None
     task: str | None = None
     choices: int = 1
-    """So many answers are asked for."""
+    """The number of answers that the request asks for."""
     searches: int = 0
-    """So often the provider may search the web for it."""
+    """How often the provider may search the web for it."""
     contents: Contents = field(default_factory=Contents)
     measure: Callable[[], Awaitable[Measured]] | None = None
-    """Measures its input more closely, and takes a while; None: it cannot be."""
+    """Measures its input more closely, which takes a while; None: impossible."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """What became known of an input."""
+    """The result of measuring an input."""
 
     counted: int | None = None
     """Its tokens, by the provider's own count."""
     density: int | None = None
-    """The tokens of the body's text, as its characters make them likely."""
+    """An estimate of the tokens of the body's text, from its characters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cut:
-    """Why a request is ended in the middle."""
+    """Why a running request is ended."""
 
     reason: str
-    """A sentence for the agent and for people: which budget or whose command, how much, and what opens it again."""
+    """A sentence for the agent and for people: which budget or whose command, how much, and how to reopen it."""
     scope: str | None = None
 
 
 class AdmissionRefused(MusterError):
-    """The gate does not let a request leave. The message says which budget, how much, and what opens it."""
+    """Admission control refused a request. The message says which budget, how much, and how to open it."""
 
     def __init__(
         self,
@@ -84,21 +84,21 @@ class AdmissionRefused(MusterError):
 # Not frozen, since that triples the cost of creating one for each request.
 @dataclass(kw_only=True, slots=True)
 class Ending:
-    """How an admitted request ended, as the proxy saw it."""
+    """How an admitted request ended, as observed by the proxy."""
 
     ended: Ended
     status: int | None = None
     tokens: Tokens = field(default_factory=Tokens)
-    """As the provider reported it, or as it was estimated from what streamed."""
+    """As reported by the provider, or as estimated from the stream."""
     reported: bool = False
-    """`tokens` is what the provider bills. False with a status of 400 or above, or no status: nothing was used, as far
-    as is known; the row then costs nothing. False otherwise: the gate charges the larger of `tokens` and what it
-    must assume."""
+    """Whether `tokens` is what the provider bills. If False and the status is 400 or above or missing, the request is
+    assumed to have used nothing: its row costs nothing. If False otherwise, admission control charges the larger of
+    `tokens` and its own assumption."""
     sent: bool = True
-    """The request reached the provider, as far as is known. False: it costs nothing."""
+    """Whether the request reached the provider, as far as is known. False: it costs nothing."""
     lost: bool = False
-    """The client had left this document, and the provider was lost before its end. The provider may have billed all
-    that was reserved."""
+    """Whether the client had disconnected from this document, and the provider's connection broke before its end. The
+    provider may have billed the whole reservation."""
     model: str | None = None
     raw: Mapping[str, Any] | None = None
     detail: str | None = None
@@ -106,7 +106,7 @@ class Ending:
     first_byte_s: float | None = None
     observations: tuple[Observation, ...] = ()
     response_id: str | None = None
-    """The provider's name for the response."""
+    """The provider's id of the response."""
 
 
 class AdmittedRequest(Protocol):
@@ -114,69 +114,71 @@ class AdmittedRequest(Protocol):
 
     @property
     def id(self) -> str:
-        """Of its row in the ledger."""
+        """The id of its row in the ledger."""
         ...
 
     @property
     def max_tokens(self) -> int | None:
-        """The bound on output that must hold; None: the request's own, or none, is low enough."""
+        """The bound on output to set in the request; None: the request's own bound, or none, is low enough."""
         ...
 
     @property
     def near(self) -> bool:
-        """A limit that governs has so little left that the response has to be one that can be cut: a stream."""
+        """Whether so little is left of a governing limit that the response must be a stream, which can be cut."""
         ...
 
     @property
     def cut(self) -> Cut | None:
-        """Set once the request must end."""
+        """The reason why the request must end, or None."""
         ...
 
     def on_cut(self, act: Callable[[Cut], None]) -> None:
-        """Call `act` as soon as the request must end, at once when that is already so. It must not block or raise."""
+        """Call `act` as soon as the request must end, or at once if it already must. It must not block or raise."""
         ...
 
     def progress(self, so_far: Tokens) -> None:
-        """Count what the response used so far (never less than before). May cut this request and others, at once."""
+        """Count what the response has used so far (never less than before). May cut this request and others, at
+        once."""
         ...
 
     def told(self, so_far: Tokens) -> int:
-        """Keep what a stream has told, its input included: should the egress end, this is charged for the request.
+        """Keep what a stream has reported, including its input. If the egress ends, this is charged for the request.
 
         Returns:
-            From how many tokens of output on it wants to be told again.
+            The number of output tokens at which to call it again.
         """
         ...
 
     async def settle(self, ending: Ending) -> None:
-        """Write the row and give the reservation back; durable when it returns. A second call does nothing.
+        """Write the ledger row and release the reservation; durable when it returns. A second call does nothing.
 
         Raises:
-            LedgerUnwritable: it could not be written; nothing of the response's end may leave.
+            LedgerUnwritable: the row could not be written; the end of the response must not be sent.
         """
         ...
 
 
 class Gatekeeper(Protocol):
-    """What the proxy needs of the gate (egress.limits.admission_control.AdmissionControl)."""
+    """What the proxy needs from admission control (egress.limits.admission_control.AdmissionControl)."""
 
     async def admit(self, asked: AdmissionRequest) -> AdmittedRequest:
-        """Reserve, durably, against every limit that governs. Near a limit it may wait for others to end.
+        """Reserve durably against every governing limit. Near a limit, it may wait for other requests to end.
 
         Raises:
-            Refused: a limit, a denial or the emergency stop is in the way.
+            AdmissionRefused: a limit, a denial or the emergency stop forbids the request.
             LedgerUnwritable: the reservation could not be made durable.
         """
         ...
 
     def denied(self, agent: str) -> Cut | None:
-        """Return why nothing of this agent's may leave, metered or not; None: it may."""
+        """Return why no traffic of this agent may leave, metered or not, or None if it may."""
         ...
 
     def observe(self, observations: tuple[Observation, ...]) -> None:
-        """Keep what a response said of quotas that was not metered."""
+        """Keep the quotas that an unmetered response reported."""
         ...
 
     def watch(self, agent: str, act: Callable[[Cut], None]) -> Callable[[], None]:
-        """Call `act` when this agent is cut off (for tunnels and harmless calls). Returns how to stop watching."""
+        """Call `act` when this agent is cut off (for tunnels and unmetered calls). Return a function that stops
+        watching."""
         ...

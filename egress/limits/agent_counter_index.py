@@ -1,4 +1,4 @@
-"""Which tallies each agent draws on, kept in step with settings and with the ledger."""
+"""Index of the counters that each agent draws on, kept in step with the settings and the ledger."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class SettingsRefused(MusterError):
-    """What the egress was told cannot hold. Nothing was changed."""
+    """The egress refused invalid settings. Nothing was changed."""
 
 
 @dataclass(kw_only=True, slots=True)
 class AgentCounters:
-    """What the requests of one agent over one account have in common."""
+    """What all requests of one agent over one account have in common."""
 
     draw: Draw
     role: str
     who: tuple[Any, ...]
-    """Its columns in the ledger."""
+    """Its values for the ledger's columns."""
     tallies: tuple[LimitCounter, ...]
     today: Spending
-    """Of the agent, since the day began (UTC)."""
+    """What the agent has used since the day began (UTC)."""
 
 
 class Tallies:
-    """All of them.
+    """All limit counters of one egress.
 
     Args:
-        ledger: whose entries they sum up.
+        ledger: the ledger whose entries they sum up.
         clock: seconds since the epoch.
     """
 
@@ -56,7 +56,7 @@ class Tallies:
         return iter(list(self._tallies.values()))
 
     def ways_of(self, agent: str) -> list[AgentCounters]:
-        """Of one agent."""
+        """Return the counters of one agent, for each of its accounts."""
         return [way for way in self.ways.values() if way.draw.agent == agent]
 
     async def arrange(
@@ -66,20 +66,20 @@ class Tallies:
         *,
         attach: Callable[[LimitCounter], None],
     ) -> None:
-        """Hold these settings for these agents from now on.
+        """Apply these settings to these agents from now on.
 
-        What is not counted yet is counted from the ledger; whatever is settled meanwhile counts on both sides of that
-        look once, since the ledger does what it is asked in order.
+        New counters are loaded from the ledger. The ledger handles its requests in order, so each concurrent settlement
+        is counted exactly once.
 
         Args:
-            settings: with the limits of all.
-            agents: who there is, with their own limits.
-            attach: called with each new tally before the ledger is asked, so that the requests in flight are counted
-                on it.
+            settings: settings with the limits that all agents share.
+            agents: all agents, with their own limits.
+            attach: called with each new counter before the ledger is read, so that the counter includes running
+                requests.
 
         Raises:
-            SettingsRefused: a limit is none.
-            LedgerUnwritable: the ledger could not be asked.
+            SettingsRefused: a limit is invalid.
+            LedgerUnwritable: the ledger could not be read.
         """
         now = self._clock()
         weights = _weights(settings)
@@ -97,7 +97,7 @@ class Tallies:
                 counted = counted_on(limit, draw)
                 name = key(limit, counted)
                 if name in keys:
-                    # The same limit twice: the lower one holds.
+                    # Of two equal limits, the lower amount applies.
                     if limit.amount < limits[name].amount:
                         limits[name] = limit
                     continue
@@ -216,7 +216,7 @@ def _limit(written: LimitSettings) -> Limit:
 
 
 def _lift(written: LimitSettings) -> int:
-    """By how much it is lifted. What cannot be counted lifts nothing: for its sake no limit is refused."""
+    """Return the amount of a limit's lift. An invalid lift counts as 0, so that it does not invalidate the limit."""
     if not written.lift or written.lift_until is None:
         return 0
     try:
@@ -226,7 +226,7 @@ def _lift(written: LimitSettings) -> int:
 
 
 def _paces(settings: EgressSettings) -> dict[tuple[str, str, str | None], PaceAllowance]:
-    """By what is counted, in which unit and window."""
+    """Return the paces by counted scope, unit and window."""
     found: dict[tuple[str, str, str | None], PaceAllowance] = {}
     for written in settings.paces:
         per = NANO_USD if written.unit == "usd" else 1
@@ -244,7 +244,7 @@ def _paces(settings: EgressSettings) -> dict[tuple[str, str, str | None], PaceAl
 
 
 def _alone(written: PaceSettings) -> Limit | None:
-    """Return what is counted for a pace that belongs to no limit; None: it is none, or cannot be counted."""
+    """Return an unbounded limit that counts for a pace without a limit; None if the pace has one, or is invalid."""
     if not written.by_itself:
         return None
     try:

@@ -1,8 +1,8 @@
-"""What is closed altogether: agents that were cut off, and the emergency stop.
+"""Agents that were cut off, and the emergency stop.
 
-In this order: closed in memory, so that nothing is admitted any more; what is under way ends; it is written down; and
-only then acknowledged. Denials are in the ledger and are there again before anything listens; the emergency stop is a
-file, so that it can be set and seen when nothing else works.
+The order of steps is fixed. First the denial takes effect in memory, so that nothing more is admitted. Then running
+requests end, the denial is written down, and only then it is acknowledged. Denials are in the ledger and are restored
+before any listener opens. The emergency stop is a file, so that it can be set and seen when nothing else works.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-#: Whom an emergency stop is about.
+#: The agent name that an emergency stop uses.
 EVERYBODY: Final = "*"
 _STOPPED: Final = "The emergency stop is set: nothing leaves this host. `muster estop --clear` opens it again."
 
 
 class StopNotKept(MusterError):
-    """The emergency stop's file could not be changed."""
+    """The file of the emergency stop could not be changed."""
 
 
 class Denials:
-    """All of them.
+    """All denials of one egress, and its emergency stop.
 
     Args:
-        ledger: where they are kept.
+        ledger: where denials are kept.
         estop: the file whose presence is the emergency stop.
-        end: ends what an agent, or `EVERYBODY`, has under way, at once, and returns how much it was.
-        enforce: has an agent frozen or killed (agent, action, cause, by); returns at once.
+        end: ends the running requests of an agent, or of `EVERYBODY`, at once, and returns their number.
+        enforce: starts to freeze or kill an agent (agent, action, cause, by); returns at once.
         clock: seconds since the epoch.
     """
 
@@ -73,7 +73,7 @@ class Denials:
         return iter(list(self._denials.values()))
 
     def closed(self, agent: str) -> Cut | None:
-        """Return why nothing of this agent's may leave; None: it may."""
+        """Return why no traffic of this agent may leave, or None if it may."""
         self.look()
         if self.stopped:
             return Cut(reason=_STOPPED)
@@ -81,13 +81,13 @@ class Denials:
         return None if denial is None else _cut(denial)
 
     async def deny(self, agent: str, action: Policy, *, cause: str, by: str, id: str) -> int:
-        """Close everything to an agent, or to `EVERYBODY`; how many streams that ended. Durable when it returns.
+        """Deny all traffic of an agent, or of `EVERYBODY`, and return how many streams ended. Durable when it returns.
 
-        It is frozen or killed after that, if that was asked for, without being waited for. The same `id` again changes
+        A requested freeze or kill starts afterwards, and this call does not wait for it. A repeated `id` changes
         nothing.
 
         Raises:
-            LedgerUnwritable: it holds, but is not durable yet; it will be as soon as the disk takes it.
+            LedgerUnwritable: the denial is in force but not durable; it will be once the disk accepts writes.
         """
         known = self._denials.get(agent)
         denial = Denial(agent, action, cause, by, id, self._clock())
@@ -104,22 +104,22 @@ class Denials:
         return ended
 
     async def allow(self, agent: str, *, cause: str, by: str, id: str = "") -> bool:
-        """Take a denial back; whether there was one. It opens once that is durable.
+        """Remove a denial, and return whether there was one. Traffic is allowed once the removal is durable.
 
         Raises:
-            LedgerUnwritable: it could not be written, and stays closed.
+            LedgerUnwritable: the removal could not be written; the denial stays in force.
         """
         denial = self._denials.get(agent)
         if denial is None:
             return False
         await self._ledger.allow(agent, "restore", cause=cause, by=by, id=id)
-        # Who was cut off again in the meantime stays so.
+        # A denial that arrived during the write stays in force.
         if self._denials.get(agent) is denial:
             del self._denials[agent]
         return True
 
     def look(self) -> None:
-        """Look for the emergency stop's file. To be called a few times a second; every admission looks, too."""
+        """Check the emergency stop's file. Call it a few times a second; every admission checks, too."""
         there = _is_there(self._estop)
         if there == self.stopped or self._commanded:
             return
@@ -133,11 +133,11 @@ class Denials:
         )
 
     async def stop(self, *, cause: str, by: str) -> int:
-        """Set the emergency stop; how many streams that ended. Durable when it returns.
+        """Set the emergency stop, and return how many streams ended. Durable when it returns.
 
         Raises:
-            StopNotKept: it holds until this egress ends, but its file cannot be written.
-            LedgerUnwritable: it holds and is kept; only its row in the audit has to wait.
+            StopNotKept: the stop is in force until this egress ends, but its file cannot be written.
+            LedgerUnwritable: the stop is in force and durable; only its audit row is delayed.
         """
         self._commanded = True
         ended = self._turn(True)
@@ -153,11 +153,11 @@ class Denials:
         return ended
 
     async def clear(self, *, cause: str, by: str) -> None:
-        """Take the emergency stop back. It opens once that is in the audit.
+        """Clear the emergency stop. Traffic is allowed once the audit row is durable.
 
         Raises:
-            StopNotKept: its file cannot be removed; it holds.
-            LedgerUnwritable: it holds.
+            StopNotKept: the file cannot be removed; the stop stays in force.
+            LedgerUnwritable: the audit row could not be written; the stop stays in force.
         """
         if not self.stopped:
             return
@@ -178,7 +178,7 @@ class Denials:
         return ended
 
 
-#: What was done to whoever is closed out, and what ends that.
+#: By action: what happened to the agent, the command that undoes it, and the effect of that command.
 _WAYS_BACK: Final = {
     "cutoff": ("was cut off", "restore", "opens it again"),
     "freeze": ("was frozen", "resume", "brings it back"),
@@ -190,7 +190,7 @@ def _cut(denial: Denial) -> Cut:
     action = denial.action
     cause = f": {denial.cause.rstrip('.')}" if denial.cause else ""
     if denial.id.startswith(ENDING):
-        # By a command that closes the way out first and ends the agent then; the cause says no more than that.
+        # The command cuts the agent off first and ends it afterwards; the cause only repeats the action.
         action, cause = denial.id.removeprefix(ENDING).partition("/")[0], ""
     done, command, back = _WAYS_BACK.get(action, _WAYS_BACK["cutoff"])
     whom = "Every agent" if denial.agent == EVERYBODY else f"The agent {denial.agent}"
@@ -203,7 +203,7 @@ def _is_there(path: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        # Whether it is there cannot be told: stop rather than spend.
+        # The file may exist: stop rather than spend.
         return True
     return True
 

@@ -1,9 +1,9 @@
-"""Freezing and killing an agent from outside, whether or not it cooperates.
+"""Freezing and killing an agent from outside, even if it does not cooperate.
 
-The agent host is asked first, over its control socket (docs/reference/control-protocol.md). It ends the runtime with
-all its processes, and records that. If it does not answer, every process that carries the agent's marker is killed, and
-the agent host too. Workspace and conversation stay as they are in both cases. The orchestrator reads in the ledger's
-actions what was done and why: a freeze keeps the conversation, and a kill gives it up.
+First the egress asks the agent host over its control socket (docs/control-protocol.md). The agent host ends every
+process of the runtime and journals that. If it does not answer, the egress kills every process with the agent's marker,
+and the agent host as well. Both ways keep workspace and conversation. The orchestrator decides whether to resume the
+conversation (freeze) or give it up (kill), from the actions in the ledger.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-#: An agent host that is well answers its socket in milliseconds; a runtime that is told to end takes longer.
+#: A healthy agent host answers its socket in milliseconds; ending a runtime takes longer.
 ANSWER_S: Final = 2.0
 END_S: Final = 15.0
 _VARIABLE: Final = b"MUSTER_AGENT="
-#: An agent host has these words on its command line.
+#: The module name on an agent host's command line.
 _AGENT_HOST: Final = b"fleet.host.process"
 _LINE_LIMIT: Final = 16 * 2**20
 _ROUNDS: Final = 100
@@ -45,7 +45,7 @@ _PEER: Final = struct.Struct("3i")
 
 
 class HostUnanswered(MusterError):
-    """The agent host does not do what it was asked for."""
+    """The agent host did not do what the egress asked for."""
 
     def __init__(self, message: str, pid: int | None = None) -> None:
         super().__init__(message)
@@ -54,15 +54,15 @@ class HostUnanswered(MusterError):
 
 
 class Unkillable(MusterError):
-    """Processes of the agent are left."""
+    """Some processes of the agent are still running."""
 
 
 class Enforcer:
-    """Has agents frozen and killed, and writes into the audit how it went.
+    """Runs freezes and kills in the background, and writes their results to the audit.
 
     Args:
-        ledger: whose audit.
-        enforce: does it (agent, action, cause), and says how it went.
+        ledger: the ledger with the audit.
+        enforce: performs an enforcement (agent, action, cause), and returns a description of the result.
     """
 
     def __init__(self, ledger: UsageLedger, enforce: Callable[[AgentRegistration, str, str], Awaitable[str]]) -> None:
@@ -78,14 +78,14 @@ class Enforcer:
         by: str,
         detail: Mapping[str, Any] | None = None,
     ) -> None:
-        """Begin; returns at once. `detail` is for the audit."""
+        """Start an enforcement and return at once. `detail` is for the audit."""
         name = f"{action} {registration.agent}"
         task = asyncio.get_running_loop().create_task(self._do(registration, action, cause, by, detail), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Wait for what was begun."""
+        """Wait for all started enforcements."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -104,17 +104,17 @@ class Enforcer:
 async def enforce(
     registration: AgentRegistration, action: str, cause: str, *, answer_s: float = ANSWER_S, end_s: float = END_S
 ) -> str:
-    """Stop an agent: its runtime is gone to its last process when this returns. How that went.
+    """Stop an agent and describe the result. Every process of its runtime has ended when this returns.
 
     Args:
-        registration: the agent's.
+        registration: the agent's registration.
         action: ``freeze`` or ``kill``; for the agent host's journal.
-        cause: why.
-        answer_s: an agent host that does not answer for so long is passed over.
-        end_s: and so is one whose runtime is still there after so long.
+        cause: the reason, for the journal.
+        answer_s: how long to wait for the agent host's first answer before killing its processes.
+        end_s: how long to wait for the agent host to end the runtime before killing its processes.
 
     Raises:
-        Unkillable: processes are left that would not go, or there was nothing to find them by.
+        Unkillable: some processes survived, or no marker was known to find them by.
     """
     try:
         await _ask(registration, f"{action}: {cause}", answer_s, end_s)
@@ -143,7 +143,7 @@ async def _ask(registration: AgentRegistration, reason: str, answer_s: float, en
     except TimeoutError:
         raise HostUnanswered("Its agent host did not answer in time.", pid) from None
     except EOFError:
-        # It closes its socket last of all: what it was asked for is done, or it died, and the sweep finds what is left.
+        # The agent host closes its socket last: either it has finished, or it died and the sweep finds what remains.
         raise HostUnanswered("Its agent host went away.", pid) from None
     except (OSError, ValueError) as error:
         raise HostUnanswered(f"Its agent host could not be asked ({error}).", pid) from None
@@ -172,7 +172,7 @@ async def _request(
 
 
 def _peer(sock: Any) -> tuple[int | None, int | None]:
-    """Process and user who listen at the other end (unix(7), SO_PEERCRED)."""
+    """Return the process and the user that listen at the other end (unix(7), SO_PEERCRED)."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None, os.geteuid()
@@ -184,14 +184,14 @@ def _peer(sock: Any) -> tuple[int | None, int | None]:
 
 
 def end_marked(marker: str, agent_host: int | None = None) -> int:
-    """Kill every process that carries the marker, what is below them, and the agent host; how many there were.
+    """Kill every process with the marker, their descendants, and the agent host, and return how many there were.
 
-    Each round stops them all before it kills any, so that none can start another in between; two rounds must find
-    nothing, since a process is not seen in the instant in which it becomes another program. A process is held by a
-    descriptor before it is looked at, so that none is hit that only has the number of one that is gone.
+    Each round stops all processes before it kills any, so that none can start another in between. Two rounds must find
+    nothing, because a process is invisible for an instant during exec. A descriptor pins each process before the check,
+    so that a reused process id is never hit.
 
     Raises:
-        Unkillable: some are left; or there is no marker to find them by.
+        Unkillable: some processes survived, or there is no marker to find them by.
     """
     if not marker:
         raise Unkillable("Nothing is known by which its processes could be found. Look for them with ps.")
@@ -217,7 +217,7 @@ def end_marked(marker: str, agent_host: int | None = None) -> int:
 
 
 def _held(marker: str, agent_host: int | None, but: Iterable[int] = ()) -> dict[int, int]:
-    """Return the living processes of an agent, by number, each with a descriptor that stands for this very process."""
+    """Return the living processes of an agent, by process id, each with a descriptor that pins this very process."""
     wanted = _VARIABLE + os.fsencode(marker)
     seen = {
         int(name): stat
@@ -255,7 +255,7 @@ def _is_agent_host(pid: int) -> bool:
 
 
 def _stat(pid: str) -> tuple[int, int] | None:
-    """Parent and time of birth of a process that lives; None: it does not (proc(5), /proc/PID/stat)."""
+    """Return a process's parent and start time, or None if it is not alive (proc(5), /proc/PID/stat)."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()

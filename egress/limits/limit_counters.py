@@ -1,7 +1,7 @@
-"""What stands against each limit at this moment: used, held, streaming. In memory; the ledger is its memory's memory.
+"""The current counters of each limit: used, held, streaming. They are in memory, and the ledger can restore them.
 
-Tokens are counted in thousandths of weighted ones and money in nano-USD, both exact whole numbers; so sums here and
-sums over the ledger agree, whatever the order.
+Tokens are counted in thousandths of weighted tokens and money in nano-USD, both exact integers. So sums here and sums
+over the ledger agree, in any order.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _FINE: Final = {"tokens": 1000, "usd": 1}
 
 
 def fine(limit: Limit) -> int:
-    """So many of the parts that are counted make one of the limit's unit."""
+    """Return how many counted parts make one of the limit's units."""
     return _FINE[limit.unit]
 
 
 def weight(tokens: Tokens, weights: Weights) -> int:
-    """Return what tokens count, in thousandths."""
+    """Return the weight of tokens, in thousandths of weighted tokens."""
     return (
         tokens.input * weights.input
         + tokens.output * weights.output
@@ -40,7 +40,7 @@ def weight(tokens: Tokens, weights: Weights) -> int:
 
 
 class Spending:
-    """What was used within a window that is now."""
+    """What was used within the current window."""
 
     __slots__ = (
         "cache_read",
@@ -66,7 +66,7 @@ class Spending:
         self.nano_usd = 0
 
     def roll(self, now: float) -> bool:
-        """Start again when the window has ended; whether it had."""
+        """Start a new window if the current one has ended, and return whether it had."""
         if self.ends_at is None or now < self.ends_at:
             return False
         self._begin(now)
@@ -93,7 +93,7 @@ class Spending:
 
 
 class LimitCounter:
-    """One limit, as it is counted for one scope: a pool's own, or of an allowance the agent's or its launch's."""
+    """One limit's counter for one scope: a pool's own, or for an allowance the agent or its launch."""
 
     __slots__ = (
         "bound",
@@ -142,7 +142,7 @@ class LimitCounter:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Tells it from every other one; a limit whose amount or policy changes stays the same."""
+        """The identity of the counter; it stays the same if the limit's amount or policy changes."""
         return key(self.limit, self.counted_on)
 
     @property
@@ -151,28 +151,28 @@ class LimitCounter:
 
     @property
     def reached(self) -> bool:
-        """Nothing more may be used. While responses stream, the limit must be passed for that, and not only be met: one
-        that was clamped to what was left may just end there."""
+        """Whether nothing more may be used. While responses stream, the limit must be exceeded, not only met: a
+        response that was clamped to the remaining amount may end exactly there."""
         return self.used >= self.bound or self.used + self.streaming > self.bound + self.grace
 
     @property
     def left(self) -> int:
-        """What no one used or holds, as of the last `standing`; in whole units, rounded down."""
+        """What is neither used nor held, as of the last `standing`; in whole units, rounded down."""
         return (self.bound - self.used - self.held) // fine(self.limit)
 
     def replace(self, limit: Limit, now: float) -> None:
-        """Hold another amount, or another policy. What was reached before may be open again."""
+        """Apply another amount or policy. A limit that was reached may open again."""
         self.written = limit
         self._hold(limit.at(now))
 
     @property
     def lifted_until(self) -> list[float]:
-        """When the lifts end that it has: of the limit, and of the pace."""
+        """When its lifts end: that of the limit, and that of the pace."""
         ends = [] if self.limit is self.written else [self.written.lift_until]
         return ends if self.pace is None or not self.pace.lift else [*ends, self.pace.lift_until]
 
     def lower(self, is_over: Callable[[float], bool]) -> None:
-        """Hold no lift any more that is over by this, whatever the clock says."""
+        """Remove each lift for whose end `is_over` returns True, regardless of the clock."""
         if self.limit is not self.written and is_over(self.written.lift_until):
             self.written = replace(self.written, lift=0)
             self._hold(self.written)
@@ -186,7 +186,7 @@ class LimitCounter:
             self._reopen()
 
     def roll(self, now: float) -> None:
-        """Start again when the window has ended; hold no lift that is over."""
+        """Start a new window if the current one has ended, and remove a lift that is over."""
         if self.limit is not self.written and now >= self.written.lift_until:
             self._hold(self.written)
         if self.spending.roll(now):
@@ -194,17 +194,17 @@ class LimitCounter:
             self._reopen()
 
     def weigh_anew(self, weights: Weights) -> None:
-        """Count what was used with other weights."""
+        """Recalculate the used amount with other weights."""
         if self.limit.unit == "tokens":
             self.used = weight(self.spending.tokens, weights)
 
     def load(self, tokens: Tokens, nano_usd: int, requests: int, weights: Weights) -> None:
-        """Add what the ledger says was used."""
+        """Add usage from the ledger."""
         self.spending.add(tokens, nano_usd, requests)
         self.used += weight(tokens, weights) if self.limit.unit == "tokens" else nano_usd
 
     def standing(self, now: float) -> LimitState:
-        """For a decision; in whole units, rounded up."""
+        """Return the state for a decision; in whole units, rounded up."""
         self.roll(now)
         per = fine(self.limit)
         return LimitState(
@@ -223,19 +223,19 @@ class LimitCounter:
 
 
 def key(limit: Limit, counted_on: str) -> tuple[Any, ...]:
-    """See `LimitCounter.key`."""
+    """Return the identity of a counter; see `LimitCounter.key`."""
     return limit.kind, limit.scope, limit.unit, limit.window, counted_on
 
 
 class CounterHold:
-    """What one request in flight holds against one tally, in the parts that are counted.
+    """What one running request holds on one counter, in counted parts.
 
     Args:
-        tally: against which.
-        held: its worst case, or all that was left where it goes alone.
-        reading: what its input counts for until the provider tells.
+        tally: the counter.
+        held: its worst case, or the whole remaining amount if it runs alone.
+        reading: what its input counts for until the provider reports it.
         likely: what it will probably use.
-        grace: so much beyond the limit it may come to.
+        grace: how far it may exceed the limit.
     """
 
     __slots__ = ("grace", "held", "likely", "reading", "so_far", "tally")
@@ -253,7 +253,7 @@ class CounterHold:
         tally.open += 1
 
     def lower(self, held: int) -> bool:
-        """Hold no more than this, since the provider told so; whether that is less than before."""
+        """Hold at most this amount, because the provider reported it; return whether that is less than before."""
         if held >= self.held:
             return False
         self.tally.held -= self.held - held
@@ -261,9 +261,9 @@ class CounterHold:
         return True
 
     def count(self, so_far: int) -> bool:
-        """Take what the request used so far; whether the limit is passed now.
+        """Take what the request has used so far, and return whether the limit is passed now.
 
-        It can become less: when the provider tells what was read, and it is less than was assumed.
+        The amount can decrease if the provider reports a smaller input than was assumed.
         """
         tally = self.tally
         tally.streaming += so_far - self.so_far
@@ -277,7 +277,7 @@ class CounterHold:
         return tally.reached
 
     def release(self) -> None:
-        """Give everything back."""
+        """Release the whole hold."""
         tally = self.tally
         tally.held -= self.held
         tally.likely -= self.likely

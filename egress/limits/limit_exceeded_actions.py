@@ -1,6 +1,6 @@
-"""What happens when a limit is reached: what draws on it ends, and each agent that has to do with it meets its policy.
+"""What happens when a limit is reached: requests that draw on it end, and its policy is applied to each agent involved.
 
-Who meets it when, and why so, is in docs/decisions/0023.
+docs/decisions/0023 explains to whom the policy applies, when, and why.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Crossings:
-    """Of one gate.
+    """Applies the consequences of reached limits, for one egress.
 
     Args:
-        ledger: whose audit.
-        leases: what is under way now, by agent.
-        ways: of all agents over their accounts.
-        close: tells whoever watches an agent that everything of it is closed.
-        enforce: has an agent frozen or killed (agent, action, cause, by, detail for the audit); returns at once.
+        ledger: the ledger with the audit.
+        leases: the running requests, by agent.
+        ways: returns the counters of all agents over their accounts.
+        close: notifies the watchers of an agent that all its traffic is denied.
+        enforce: starts to freeze or kill an agent (agent, action, cause, by, detail for the audit); returns at once.
         clock: seconds since the epoch.
     """
 
@@ -53,7 +53,7 @@ class Crossings:
         self._clock = clock
 
     def reach(self, tally: LimitCounter, agent: str | None = None) -> None:
-        """End all that draw on it, and do once what its policy says, to each agent that has to do with it."""
+        """End all requests that draw on a limit, and apply its policy once to each agent involved."""
         tally.roll(now := self._clock())
         if not tally.reached:
             return
@@ -63,7 +63,7 @@ class Crossings:
         involved = {lease.agent for lease in ended} | ({agent} if agent is not None else set())
         if not involved:
             return
-        # An allowance counts a single agent, so that there is no other than this one.
+        # An allowance counts a single agent, so it is the only one involved.
         about = min(involved) if tally.limit.kind == "allowance" else EVERYBODY
         standing = tally.standing(now)
         reason = cut_text(standing, -(-tally.streaming // fine(tally.limit)), about, midway=bool(ended))
@@ -96,9 +96,10 @@ class Crossings:
                 self._enforce(name, tally.limit.policy, reason, "egress", _detail("spent", standing, standing.ends_at))
 
     def met_in_vain(self, way: AgentCounters, refusal: RefuseRequest) -> None:
-        """Freeze who asks for more than is left, where that is the limit's policy: it would fail again and again.
+        """Freeze an agent that asks for more than is left, if that is the limit's policy.
 
-        No one is killed for it: what a request needs is an estimate, and a conversation does not come back.
+        Otherwise its request would fail repeatedly. No agent is killed for this: a request's need is an estimate, and a
+        killed agent's conversation is lost.
         """
         if refusal.why != "too_big" or refusal.retry_after_s is not None or refusal.standing.limit.policy != "freeze":
             return
@@ -109,7 +110,7 @@ class Crossings:
 
 
 def detail_of(refusal: RefuseRequest) -> dict[str, Any]:
-    """Return what was in the way, for the audit."""
+    """Return the cause of a refusal, for the audit."""
     return _detail(refusal.why, refusal.standing, refusal.opens_at)
 
 
@@ -119,5 +120,5 @@ def _detail(why: Why, standing: LimitState, opens_at: float | None) -> dict[str,
 
 
 def closes_routes(tally: LimitCounter) -> bool:
-    """Return whether with this limit everything is closed to an agent, and not only what draws on it."""
+    """Return whether this limit closes all of an agent's routes, not only the requests that draw on it."""
     return Scope.parse(tally.limit.scope).sort not in ("provider", "account")

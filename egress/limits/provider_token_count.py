@@ -1,7 +1,8 @@
-"""How long an input is, by the provider's own count: asked near a limit alone, and with what answers in time.
+"""The token count of an input, as the provider counts it.
 
-The count is asked with the account's credential and costs nothing. It is no call of the agent's, and is not held to
-the agent's rate. What fails falls to the next bound (budget.limits.input_bound): no request waits for it for long.
+The egress asks for it only near a limit, and waits only briefly. The count uses the account's credential and costs
+nothing. It is not a call of the agent, so the agent's rate limit does not apply. If it fails, the next bound applies
+(budget.limits.input_bound): no request waits for it for long.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-#: The calls that count, by how a request is written. Chat Completions has none.
+#: The counting endpoints, by request format. Chat Completions has none.
 PATHS: Final[Mapping[Api, str]] = {"anthropic": "/v1/messages/count_tokens", "responses": "/v1/responses/input_tokens"}
-#: An answer takes a fraction of a second; what takes longer than this is not waited for.
+#: How long to wait for an answer, which usually takes a fraction of a second.
 COUNT_S: Final = 5.0
-#: Of one account, at a time.
+#: The number of concurrent counts of one account.
 TOGETHER: Final = 8
-#: Where there is no such call, it is not asked for again for so long;
+#: How long to skip an endpoint that does not exist.
 ABSENT_S: Final = 600.0
-#: and where it did not answer, or there were too many, for so long.
+#: How long to skip an endpoint after a failure or too many requests.
 FAILED_S: Final = 10.0
-#: So many answers are remembered.
+#: The number of cached counts.
 REMEMBERED: Final = 2_048
-#: Of the answer.
+#: The longest answer, in bytes.
 _LONGEST: Final = 2**16
 
 
 class Counter:
-    """Asks the providers of all accounts."""
+    """Client for the counting endpoints of all accounts' providers."""
 
     def __init__(self, way: Upstream, bodies: Bodies, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._way = way
@@ -57,21 +58,21 @@ class Counter:
         self._asked: dict[bytes, asyncio.Task[int | None]] = {}
 
     def may(self, api: Api, account: str) -> bool:
-        """Return whether there is such a call, as far as is known."""
+        """Return whether the counting endpoint may be called now, as far as is known."""
         return api in PATHS and self._closed_until.get(f"{account}/{api}", 0.0) <= self._monotonic()
 
     async def count(
         self, *, api: Api, account: str, upstream: str, query: str, outgoing: CIMultiDict[str], content: bytes
     ) -> int | None:
-        """Return the tokens of an input, or None if the provider does not say so in time.
+        """Return the tokens of an input, or None if the provider does not report them in time.
 
         Args:
-            api: how the request is written.
-            account: whose credential is used.
+            api: the format of the request.
+            account: the account whose credential is used.
             upstream: the provider's address.
-            query: of the request, which may say what kind of it it is.
+            query: the request's query string, which may select its variant.
             outgoing: the headers of the request, with the credential.
-            content: what the count is asked with (`egress.http.request_body_policy.countable`).
+            content: the body of the count (`egress.http.request_body_policy.countable`).
         """
         digest = hashlib.sha256(f"{account}/{api}/".encode() + content).digest()
         if (known := self._known.get(digest)) is not None:
@@ -85,11 +86,11 @@ class Counter:
             task = asyncio.create_task(self._ask(api, account, url, outgoing.copy(), content, digest))
             self._asked[digest] = task
             task.add_done_callback(lambda _: self._asked.pop(digest, None))
-        # Who leaves meanwhile leaves the answer to others.
+        # Other callers may wait for the same answer, so a canceled caller must not cancel the task.
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Cancel all running counts."""
         for task in list(self._asked.values()):
             task.cancel()
         if self._asked:
@@ -115,7 +116,7 @@ class Counter:
         return counted
 
     async def _answer(self, url: str, outgoing: CIMultiDict[str], content: bytes) -> tuple[int, bytes]:
-        # Plain, so that nothing has to be decoded.
+        # An unencoded answer needs no decoding.
         outgoing["Accept-Encoding"] = "identity"
         outgoing["Accept"] = "application/json"
         response = await self._way.send("POST", url, outgoing, self._bodies.made(content))
@@ -131,7 +132,7 @@ class Counter:
 
 
 def _pause(status: int | None) -> float:
-    # A body that is refused says nothing of the next one.
+    # A refused body does not predict how the next one fares.
     return 0.0 if status is not None and status in {400, 413, 422} else FAILED_S
 
 

@@ -1,4 +1,4 @@
-"""What a request is charged with, from how it ended. Pure."""
+"""What a request is charged, depending on how it ended. Pure."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ if TYPE_CHECKING:
     from budget.costs.request_usage_from_history import Estimate
     from egress.limits.admission_interface import Ending
 
-#: Reasoning that is not shown streams nothing; so of a response that was broken off before anything came, it is
-#: assumed that the model wrote at about this pace (current models write 30 to 100 tokens a second).
+#: The assumed output rate of a model whose response is broken off before any output, in tokens a second. Hidden
+#: reasoning streams nothing, and current models write 30 to 100 tokens a second.
 SILENT_TOKENS_S: Final = 50
-#: The first event of a stream tells of some tokens of output before the model has written any: no bill says so few.
-#: (Anthropic API reference, "Streaming messages": 1 to 8 in ``message_start``.)
+#: The first event of a stream reports a few tokens of output before the model has written any; no bill is that low
+#: (Anthropic API reference, "Streaming messages": 1 to 8 in ``message_start``).
 PLACEHOLDER: Final = 16
-#: A stream's output is kept in steps, for the case that the egress ends: the first step in tokens,
+#: A stream's output is saved in steps, in case the egress ends. The first step, in tokens.
 FIRST_STEP: Final = 512
-#: and each further one as a share of all that has streamed by then.
+#: Each further step, as a share of the output so far.
 STEP: Final = 1 / 2
 
 
 def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, bound: Tokens, elapsed_s: float) -> Tokens:
-    """Return what goes into the ledger, and counts against limits.
+    """Return what a request is charged, in the ledger and against limits.
 
-    - What the provider reported, as it reported it.
-    - Nothing, when the request never reached the provider, when the provider refused it (a status of 400 or above), or
-      when the connection broke before there was a status.
-    - When it was we who broke off before there was a status, since the client left or was cut: the input, since the
-      provider reads on and bills, and what a silent model may have written meanwhile. (Asking and hanging up at once
-      would otherwise be free.)
-    - When its client had left a document, and the connection broke while we read it to its end: all that was reserved.
-    - When the response was broken off in the middle: the input as it was reported, or else as it was estimated; and of
-      output what streamed, or, when next to nothing did, what a silent model may have written.
-    - When the response is complete and still does not tell: what was expected of it, at least.
+    - If the provider reported the usage: that usage.
+    - If the request never reached the provider, or the provider refused it (a status of 400 or above): nothing.
+    - If the connection broke before there was a status: nothing.
+    - If the egress broke off before there was a status, because the client left or was cut: the input, and what a
+      silent model may have written. The provider continues to read and bill; otherwise asking and hanging up at once
+      would be free.
+    - If the client had left a document, and the connection broke while the egress read the rest: the whole reservation.
+    - If the response was broken off midway: the input as reported, or else as estimated, and the output that streamed.
+      If next to none streamed: what a silent model may have written.
+    - If the response is complete but does not report its usage: at least the estimate.
 
     Args:
-        ending: how it ended.
-        so_far: what was counted while it streamed.
-        estimate: what was expected of it when it was admitted.
-        bound: what was reserved for it.
-        elapsed_s: since it was admitted.
+        ending: how the request ended.
+        so_far: the usage that was counted while it streamed.
+        estimate: the estimate at its admission.
+        bound: its reservation.
+        elapsed_s: seconds since its admission.
     """
     if ending.reported:
         return ending.tokens
@@ -66,14 +66,14 @@ def charge(ending: Ending, *, so_far: Tokens, estimate: Estimate, bound: Tokens,
 
 
 def at_an_end(so_far: Tokens, reserved: Tokens) -> Tokens:
-    """Return what a stream is charged with, should the egress end before the stream tells more.
+    """Return what a stream is charged if the egress ends before the stream reports more.
 
-    The input is what the stream has told. The output is what the next step would tell, for less than that may have
-    streamed since; but not more than was reserved, unless more has streamed.
+    The input is what the stream has reported. The output is that of the next step, because up to that much may have
+    streamed since. It is at most the reservation, unless more has streamed.
 
     Args:
-        so_far: what the stream has told, its input included.
-        reserved: what was reserved for the request.
+        so_far: what the stream has reported, including its input.
+        reserved: the request's reservation.
     """
     written = so_far.output + so_far.reasoning
     most = max(written, min(next_step(so_far), reserved.output + reserved.reasoning))
@@ -81,13 +81,13 @@ def at_an_end(so_far: Tokens, reserved: Tokens) -> Tokens:
 
 
 def next_step(so_far: Tokens) -> int:
-    """Return the output, in tokens, from which on it is kept again."""
+    """Return the number of output tokens at which to save the output again."""
     written = so_far.output + so_far.reasoning
     return max(FIRST_STEP, written + int(written * STEP))
 
 
 def has_input(tokens: Tokens) -> bool:
-    """Return whether the provider has told what was read."""
+    """Return whether the provider has reported the input."""
     return bool(tokens.input or tokens.cache_read or tokens.cache_write)
 
 

@@ -30,14 +30,16 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _NOTHING: Final = Tokens()
-#: Ten thousand US dollars: more no request costs, whatever its provider says. The ledger's sums stay within 64 bits.
+#: Ten thousand US dollars: the highest price recorded for a request, regardless of the provider's bill. It keeps the
+#: ledger's sums within 64 bits.
 MOST_NANO_USD: Final = 10**13
-#: By so much a text is counted too high, and no more (egress.usage.text_token_estimate).
+#: The factor by which the estimate of a text's tokens may be too high (egress.usage.text_token_estimate).
 BY_FAR: Final = 1.5
 
 
 def dearest_input(rates: Rates, tokens: int) -> int:
-    """Return what so many tokens of input cost at most, in nano-USD: read, or written into a cache for long."""
+    """Return the highest cost of this many input tokens, in nano-USD: plain, read from a cache, or written to a
+    long-lived one."""
     each = max(rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h or 0)
     return -(-tokens * each // 1_000_000)
 
@@ -53,20 +55,20 @@ class _Gate(Protocol):
 
 
 class GateLease:
-    """Counts what its request uses against every tally that it draws on.
+    """Counts what its request uses on every counter that it draws on.
 
     Args:
-        gate: is told of limits that are passed, and settles.
-        way: of its agent over its account.
-        asked: what was asked for.
+        gate: settles the request, and is notified of passed limits.
+        way: the counters of its agent over its account.
+        asked: the admission request.
         reservation: its row in the ledger.
-        estimate: what is expected of it.
-        bound: what it uses at most, in the kinds ``input`` and ``output``.
-        rates: what its tokens cost.
-        weights: of tokens.
-        max_tokens: the bound that must be set.
-        near: little is left of a limit.
-        began: by the monotonic clock.
+        estimate: its expected usage.
+        bound: its maximum usage, in the kinds ``input`` and ``output``.
+        rates: the prices of its tokens.
+        weights: the weights of tokens.
+        max_tokens: the bound on output to set in the request.
+        near: whether little is left of a limit.
+        began: its start, by the monotonic clock.
     """
 
     __slots__ = (
@@ -135,13 +137,13 @@ class GateLease:
         return self._weighed + self._money
 
     def hold(self, tally: LimitCounter, share: Share | None = None) -> None:
-        """Hold its share of a tally, and count on it from now on.
+        """Hold its share on a counter, and count there from now on.
 
-        What it reads is counted from the beginning: once it has left, the provider bills it.
+        Its input counts from the start: once the request has left, the provider bills it.
 
         Args:
-            tally: that it draws on.
-            share: as it was decided; None: the limit is new, and its worst case is held.
+            tally: a counter that it draws on.
+            share: the share from the admission decision; None: the limit is new, and the worst case is held.
         """
         per = fine(tally.limit)
         weighed = tally.limit.unit == "tokens"
@@ -161,20 +163,20 @@ class GateLease:
         hold.count(hold.reading if self.so_far is _NOTHING else self._used(hold, weighed))
 
     def _expected(self, weighed: bool) -> int:
-        """Return what it will probably use, in the parts that are counted."""
+        """Return its expected usage, in counted parts."""
         if weighed:
             return weight(self.estimate.expected, self._weights)
         return 0 if self.rates is None else self.rates.price(self.estimate.expected)
 
     def _reading(self, weighed: bool) -> int:
-        """Return what its input comes to at most, in the parts that are counted."""
+        """Return the maximum that its input counts for, in counted parts."""
         if weighed:
             weights = self._weights
             return self.bound.input * max(weights.input, weights.cache_read, weights.cache_write)
         return 0 if self.rates is None else dearest_input(self.rates, self.bound.input)
 
     def _writing(self, weighed: bool) -> int:
-        """Return what its output comes to at most."""
+        """Return the maximum that its output counts for, in counted parts."""
         if weighed:
             return self.bound.output * max(self._weights.output, self._weights.reasoning)
         if self.rates is None:
@@ -186,22 +188,22 @@ class GateLease:
         return used if has_input(self.so_far) else used + hold.reading
 
     def _worth(self, weighed: bool) -> int:
-        """Return what has streamed so far comes to, in the parts that are counted."""
+        """Return what its usage so far counts for, in counted parts."""
         so_far = self._within_bound(self.so_far)
         if weighed:
             return weight(so_far, self._weights)
         return 0 if self.rates is None else self.rates.price(so_far)
 
     def _within_bound(self, so_far: Tokens) -> Tokens:
-        """Return what streams is counted on the high side, and a provider keeps to the bound on output. So one that
-        seems to be passed by a little is met; what passes it by far comes from a provider that does not keep to it."""
+        """Clamp the output to its bound if it exceeds the bound only slightly. Stream counts err on the high side, and
+        providers respect the bound on output. A large excess means that the provider does not respect it."""
         written, most = so_far.output + so_far.reasoning, self.bound.output
         if not most < written <= most * BY_FAR:
             return so_far
         return replace(so_far, output=max(0, most - so_far.reasoning))
 
     def _told(self, so_far: Tokens) -> bool:
-        """Hold no more of the bound of its input, since the provider has told it; whether that is less."""
+        """Replace the bound of its input by the reported input, and return whether it holds less now."""
         read = Tokens(input=so_far.input, cache_read=so_far.cache_read, cache_write=so_far.cache_write)
         asked = self.asked
         self.rates = self.rates and (
@@ -209,7 +211,7 @@ class GateLease:
         )
         less = [hold.lower(weight(read, self._weights) + self._writing(True)) for hold in self._weighed]
         if self.rates is not None:
-            # Of what is written into a cache it is not told here for how long.
+            # The provider does not report here how long it caches the input, so the price assumes the longest time.
             told = self.rates.price(read, cache_write_1h=read.cache_write)
             less += [hold.lower(told + self._writing(False)) for hold in self._money]
         return any(less)
@@ -218,14 +220,14 @@ class GateLease:
         return any(hold.tally is tally for hold in self.holds)
 
     def let_go(self) -> None:
-        """Give back what is held."""
+        """Release all its holds."""
         for hold in self.holds:
             hold.release()
         self._weighed.clear()
         self._money.clear()
 
     def end(self, cut: Cut) -> bool:
-        """Have the request end; whether that is new to it."""
+        """Make the request end, and return whether this is its first cut."""
         if self.cut is not None or self._settling is not None:
             return False
         self.cut = cut
@@ -245,7 +247,7 @@ class GateLease:
             return
         first = not has_input(self.so_far) and has_input(so_far)
         self.so_far = so_far
-        # Where the provider reads again with what its tools find, what it told first is not all.
+        # If the provider's tools make it read the input again, the first reported input is incomplete.
         less = first and not self.asked.contents.rereads and self._told(so_far)
         read = has_input(so_far)
         for weighed, holds in ((True, self._weighed), (False, self._money)):
@@ -257,7 +259,7 @@ class GateLease:
             self._gate.freed()
 
     def told(self, so_far: Tokens) -> int:
-        # Where the provider reads again with what its tools find, the bound of the input stays: more may be read.
+        # If the provider's tools make it read the input again, more may be read: the input's bound stays.
         if self._settling is None and not self.asked.contents.rereads:
             tokens = table_rows.bounded(at_an_end(so_far, self.bound))
             self.reservation = self.reservation._replace(
@@ -278,13 +280,14 @@ class GateLease:
             await self._settling
 
     def price(self, model: str | None, tokens: Tokens, now: float, raw: Mapping[str, Any] | None) -> int | None:
-        """Return what it cost, in nano-USD: by the model that answered, or else by the one that was asked for."""
+        """Return its cost in nano-USD, by the model that answered or else by the requested model; None if no price is
+        known."""
         try:
             for name in dict.fromkeys((model, self.reservation.model_asked)):
                 found = price(self.asked.provider, name, tokens, now, raw)
                 if found is not None:
                     return min(found, MOST_NANO_USD)
         except Exception:
-            # Whatever a provider may write into its bill, what was used is counted.
+            # A malformed bill must not prevent the settlement of what was used.
             _log.exception("price_failed", model=model)
         return None

@@ -1,7 +1,7 @@
-"""Who may leave now and who waits: decisions of budget.limits.request_admission, made durable reservations by the gate.
+"""Which requests leave now and which wait. It applies decisions of budget.limits.request_admission.
 
-Everything is decided in memory and in one step of the event loop, so that no two requests can be admitted on the same
-tokens. Far from a limit a request is decided about once, and waits for no one.
+Each decision happens in memory and in one step of the event loop, so that two requests cannot be admitted on the same
+tokens. Far from a limit, a request is decided once and never waits. Admission control makes the reservations durable.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-#: So long a request waits for others, seconds. Node's fetch gives up on a response that has not begun after 300 s
-#: (undici documentation, "headersTimeout"), and so does Codex on a silent one; Anthropic's and OpenAI's clients after
-#: 600 s.
+#: How long a request waits for others, in seconds. Node's fetch gives up on a response that has not begun after 300 s
+#: (undici documentation, "headersTimeout"), and so does Codex on a silent one. Anthropic's and OpenAI's clients give up
+#: after 600 s.
 WAIT_S: Final = 240.0
-#: An input that is no longer than this by its bytes is not measured more closely.
+#: An input of at most this many tokens, bounded by its bytes, is not measured more closely.
 WORTH_MEASURING: Final = 2_048
-#: A limit is near with less left than so many times what a request could use at most.
+#: A limit is near if less is left than this many times the request's maximum usage.
 NEAR: Final = 4
-#: So many responses are remembered that a later request may go on from.
+#: How many responses are remembered that a later request may continue.
 _RESPONSES: Final = 4_096
 
 
 class _Entry:
-    """One request that waits."""
+    """A waiting request."""
 
     def __init__(self, asked: AdmissionRequest, need: Need, lease: asyncio.Future[GateLease]) -> None:
         self.asked = asked
@@ -60,16 +60,16 @@ class _Entry:
 
 
 class Reserving:
-    """Of one gate.
+    """The reservations and the waiting requests of one egress.
 
     Args:
-        gate: whose leases they become.
-        ledger: keeps what is reserved.
-        tallies: what stands against the limits.
-        history: what requests used.
-        leases: what is under way, by agent.
-        refuse: writes a refusal down, and words it.
-        wait_s: so long a request waits for others.
+        gate: the owner of the leases.
+        ledger: assigns numbers and ids to reservations.
+        tallies: the counters of the limits.
+        history: the usage of past requests.
+        leases: the running requests, by agent.
+        refuse: writes a refusal to the audit, and returns the error.
+        wait_s: how long a request waits for others.
         clock: seconds since the epoch.
         monotonic: seconds.
     """
@@ -103,14 +103,14 @@ class Reserving:
 
     @property
     def waiting(self) -> int:
-        """So many requests wait."""
+        """The number of waiting requests."""
         return len(self._line)
 
     async def admit(self, asked: AdmissionRequest, way: AgentCounters) -> GateLease:
-        """Reserve what a request may use, once that fits.
+        """Reserve what a request may use, as soon as that fits.
 
         Raises:
-            Refused: it cannot fit, or has waited too long.
+            AdmissionRefused: it cannot fit, or has waited too long.
         """
         need = self._need(asked, way)
         waits = bool(self._line) and self._line.is_claimed([tally.key for tally in way.tallies])
@@ -125,14 +125,14 @@ class Reserving:
         return await self._wait(asked, way, need)
 
     def remember(self, account: str, response_id: str | None, tokens: Tokens) -> None:
-        """Know what a request reads again that goes on from this response."""
+        """Remember how many tokens a request that continues this response reads again."""
         if response_id is not None:
             self._responses[account, response_id] = tokens.total
             if len(self._responses) > _RESPONSES:
                 self._responses.popitem(last=False)
 
     def advance(self) -> None:
-        """Let go who fits now, oldest first. Never waits."""
+        """Admit waiting requests that fit now, oldest first. Never waits."""
         if self._advancing or not self._line:
             return
         self._advancing = True
@@ -142,7 +142,7 @@ class Reserving:
             self._advancing = False
 
     def rearrange(self) -> None:
-        """Take up that other limits govern."""
+        """Update the waiting requests after a change of limits."""
         for place in self._line:
             way = self._way(place.what.asked)
             place.draws = frozenset(tally.key for tally in way.tallies) if way is not None else frozenset()
@@ -150,13 +150,13 @@ class Reserving:
         self.advance()
 
     def end(self, agent: str, cut: Cut) -> None:
-        """Have an agent wait no more."""
+        """Refuse all waiting requests of an agent."""
         for place in self._line:
             if place.what.asked.agent == agent:
                 self._fail(place.what, AdmissionRefused(cut.reason, scope=cut.scope))
 
     async def close(self) -> None:
-        """Have no one wait any more."""
+        """Refuse all waiting requests, and cancel running measurements."""
         for place in self._line:
             self._fail(place.what, AdmissionRefused("The egress is being stopped.", retry_after_s=2))
         for task in list(self._measuring):
@@ -180,7 +180,7 @@ class Reserving:
             self.advance()
             return await entry.lease
         except asyncio.CancelledError:
-            # It may have been let go in this very step.
+            # The request may have been admitted in this very step.
             if entry.lease.done() and not entry.lease.cancelled() and entry.lease.exception() is None:
                 self._gate.give_back(entry.lease.result())
             raise
@@ -190,7 +190,7 @@ class Reserving:
             if self._line.leave(entry.place):
                 self.advance()
             if measuring is not None and not measuring.done():
-                # It reads the body, which is closed next.
+                # The measurement reads the body, which the caller closes next.
                 measuring.cancel()
                 await asyncio.wait([measuring])
 
@@ -200,7 +200,7 @@ class Reserving:
             assert asked.measure is not None
             measured = await asked.measure()
         except Exception:
-            # Then the bound that needs no one's answer holds.
+            # The bound by bytes, which needs no measurement, applies instead.
             _log.exception("measuring an input failed", agent=asked.agent)
         finally:
             if not entry.lease.done():
@@ -214,7 +214,7 @@ class Reserving:
         if entry.lease.done():
             return
         if way is None or entry.why is None:
-            # It was never asked: those before it are still there.
+            # Older requests still block this one, so no decision was made.
             busy = AdmissionRefused(
                 f"Other requests of the same budgets are before this one for {self._wait_s:.0f} s. Try again.",
                 retry_after_s=2,
@@ -224,7 +224,7 @@ class Reserving:
             self._fail(entry, self._refuse(entry.asked, way, entry.why))
 
     def _ask(self, entry: _Entry) -> Stays | None:
-        """Let this one go, if it fits; or else say where it waits."""
+        """Admit a waiting request and return None if it fits; otherwise return the limits that it waits for."""
         if entry.lease.done():
             return None
         way = self._way(entry.asked)
@@ -278,7 +278,7 @@ class Reserving:
         )
 
     def _closer(self, entry: _Entry, measured: Measured) -> Need:
-        """Return what is needed, now that more is known of the input."""
+        """Return the request's need, with the result of measuring its input."""
         need, asked = entry.need, entry.asked
         bounds = list(need.bounds)
         if measured.counted is not None:

@@ -1,8 +1,7 @@
-"""How long limits and paces stay lifted: by a clock that no one sets.
+"""How long limits and paces stay lifted, by a monotonic clock.
 
-What is authorized is told with the moment at which it ends. How long that is from now is reckoned when it is told
-first, and not again: whoever sets the clock back gives no more of it, however often the settings are told or agents
-come and go.
+The settings give the wall-clock time at which an authorization ends. The remaining time is calculated once, when it
+first arrives. So setting the clock back never extends it, even if settings arrive again or agents change.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Lifts:
-    """Those of one gate.
+    """The temporary lifts of one egress.
 
     Args:
-        tallies: what is counted now.
-        lowered: called with each whose lift has ended.
+        tallies: the current counters.
+        lowered: called with each counter whose lift has ended.
         clock: seconds since the epoch.
     """
 
@@ -41,7 +40,7 @@ class Lifts:
         self._timer: asyncio.TimerHandle | None = None
 
     def lasting(self, settings: EgressSettings) -> EgressSettings:
-        """Return the settings without the lifts whose time is over, whatever the clock says now."""
+        """Return the settings without the lifts whose time is over, regardless of the wall clock."""
         now, ticks = self._clock(), _ticks()
         self._ends = {until: end for until, end in self._ends.items() if now < until}
         lifted: list[LimitSettings | PaceSettings] = [*settings.limits, *settings.paces]
@@ -52,14 +51,14 @@ class Lifts:
         return settings.without_lifts(over.__contains__) if over else settings
 
     def watch(self) -> None:
-        """See to it that what is lifted now is lowered when that is over, also for what streams then."""
+        """Schedule the end of the current lifts, which also applies to running responses."""
         self.close()
         ends = [self._end(until) for tally in self._tallies for until in tally.lifted_until]
         if ends:
             self._timer = asyncio.get_running_loop().call_at(min(ends), self._lower)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Cancel the scheduled end of lifts."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

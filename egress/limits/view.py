@@ -1,4 +1,5 @@
-"""What is at the gate, as it is told to whoever asks. Ready for JSON; times are seconds since the epoch."""
+"""The state of admission control, as the control socket reports it. Ready for JSON; times are seconds since the
+epoch."""
 
 from __future__ import annotations
 
@@ -26,12 +27,12 @@ def overview(
     unwritable: LedgerUnwritable | None,
     now: float,
 ) -> dict[str, Any]:
-    """Return all of it.
+    """Return limits, paces, agents and denials.
 
-    ``limits`` has a row for each limit and what it is counted on; amounts are weighted tokens or USD, as ``unit`` says
-    (``tokens``, ``usd``), and ``agent`` is whose share an allowance is. ``paced`` is what may be used of it now.
-    Under ``agents``, ``governing`` are the places in ``limits`` of those that hold for it. ``paces`` are the windows of
-    which only the pace holds, as their providers hold the rest.
+    ``limits`` has a row for each limit and the scope that it counts. Amounts are weighted tokens or USD, depending on
+    ``unit`` (``tokens``, ``usd``). ``agent`` is the owner of an allowance. ``paced`` is what the pace allows now. Under
+    ``agents``, ``governing`` lists the indexes in ``limits`` of those that apply to the agent. ``paces`` are the
+    windows that have only a pace, because their providers enforce the limit.
     """
     bounding = [tally for tally in tallies if tally.limit.bounds]
     places = {id(tally): place for place, tally in enumerate(bounding)}
@@ -108,6 +109,6 @@ def _pace(tally: LimitCounter, now: float) -> dict[str, Any]:
 
 
 def _paced(tally: LimitCounter, now: float) -> float | None:
-    """Return what may be used now, in the unit that is shown; None: all of it."""
+    """Return what the pace allows now, in the displayed unit; None: all of it."""
     paced = None if tally.pace is None else tally.pace.at(now)
     return None if paced is None else paced / (NANO_USD if tally.limit.unit == "usd" else 1)

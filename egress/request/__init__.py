@@ -1,1 +1,1 @@
-"""An agent's request on its way: its head, its body while it arrives, and content encodings."""
+"""An agent's request: its head, its body while it arrives, and content encodings."""

@@ -29,7 +29,7 @@ class RequestLink(Protocol):
         ...
 
     def stay(self, left: Callable[[], None]) -> None:
-        """Let the handler continue after the client leaves: call `left` once instead of cancelling its task."""
+        """Let the handler continue after the client leaves: call `left` once instead of canceling its task."""
         ...
 
     async def drain(self) -> None:
@@ -131,7 +131,7 @@ class Content:
 
 
 class AgentRequest:
-    """A request whose head was read."""
+    """A request whose head has arrived."""
 
     __slots__ = (
         "content",

@@ -1,4 +1,4 @@
-"""The body of a request, whole: short ones in memory, long ones in a file without a name, none without a bound."""
+"""Complete request bodies: short ones in memory, long ones in unnamed files, all within bounds."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: Longer ones lie in a file.
+#: Longer bodies are kept in a file.
 IN_MEMORY: Final = 2**20
 LONGEST: Final = 128 * 2**20
-#: All that lie in memory and in files at a time, over all agents; who comes then is told to come again.
+#: The total size of all bodies in memory and in files, over all agents; beyond it, clients must retry later.
 MOST_IN_MEMORY: Final = 128 * 2**20
 MOST_ON_DISK: Final = 2 * 2**30
-#: Of either, the part that one agent may have: who sends many and never ends them keeps no other from asking.
+#: One agent's maximum part of each total: an agent with many unfinished requests cannot block the others.
 SHARE: Final = 1 / 4
-#: Long ones that are parsed at a time, over all agents.
+#: The number of long bodies parsed at a time, over all agents.
 MOST_PARSED: Final = 2
-#: A client that sends nothing for so long, and has not sent all, is gone.
+#: A client that is silent for this long in the middle of a request is considered gone.
 SILENCE_S: Final = 60.0
 _PIECE: Final = 2**18
 
 
 class TooLong(MusterError):
-    """The request is longer than is taken here."""
+    """The request exceeds the maximum length."""
 
 
 class TooManyRequests(MusterError):
-    """So many requests are on their way that this one must wait."""
+    """Too many requests are in progress, so this one must wait."""
 
 
 class Stalled(MusterError):
-    """The request did not come whole in time."""
+    """The request did not arrive completely in time."""
 
 
 @dataclass(slots=True)
 class Body:
-    """One body. To be closed."""
+    """One body. Must be closed."""
 
     _content: bytes
     _file: int | None
@@ -60,16 +60,16 @@ class Body:
     _store: Bodies
     _whose: str
     begun: bool = False
-    """Some of it may have left for the provider."""
+    """Whether part of it may have been sent to the provider."""
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Its length in bytes."""
         return self._size
 
     @property
     def long(self) -> bool:
-        """It lies in a file: whoever reads it, does so in a thread."""
+        """Whether it is in a file, which must be read in a thread."""
         return self._file is not None
 
     def content(self) -> bytes:
@@ -79,7 +79,7 @@ class Body:
         return b"".join(_Pieces(self._file, self._size))
 
     def put(self, content: bytes) -> None:
-        """Something else is in its place."""
+        """Replace its content."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
@@ -89,7 +89,7 @@ class Body:
         self._size = len(content)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """For sending it: a long one is read piece by piece."""
+        """Yield its content for sending; a long body is read piece by piece."""
         if self._file is None:
             yield self._content
             return
@@ -102,12 +102,12 @@ class Body:
             yield piece
 
     def close(self) -> None:
-        """Give back what it took."""
+        """Release its memory or file."""
         self._store.give_back(self)
 
 
 class Bodies:
-    """Reads bodies, and keeps the sum of all within bounds."""
+    """Reads bodies, and keeps their total size within bounds."""
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
@@ -117,24 +117,25 @@ class Bodies:
         self._held: dict[int, tuple[int, int]] = {}
 
     async def work_on(self, whose: str, work: Callable[[], _T]) -> _T:
-        """Parse or rewrite a long one in a thread, which needs several times its size in memory; so in turn."""
+        """Parse or rewrite a long body in a thread. Only a few run at a time: each needs several times its size in
+        memory."""
         async with self._turns.turn(whose):
             return await _in_thread(work)
 
     def made(self, content: bytes) -> Body:
-        """Return a body that is no agent's, in memory."""
+        """Return a body in memory that belongs to no agent."""
         return Body(content, None, len(content), self, "")
 
     async def read(self, request: AgentRequest, whose: str, longest: int | None = None) -> Body:
-        """Take the whole of a request's body.
+        """Read the whole body of a request.
 
         Args:
-            request: as it came.
+            request: the request as received.
             whose: the agent's name.
-            longest: so many bytes are taken; None: as many as of any request.
+            longest: the maximum length in bytes; None: the general maximum.
 
         Raises:
-            TooLong, NoRoom, Stalled: it is not had; the rest of it is still in the connection.
+            TooLong, TooManyRequests, Stalled: the body was not read; the rest of it is still in the connection.
             ConnectionError, BrokenBody: the client left, or what it sent cannot be read.
         """
         longest = LONGEST if longest is None else longest
@@ -203,7 +204,7 @@ class Bodies:
         return size
 
     def give_back(self, body: Body) -> None:
-        """Called by `Body.close`, once or more."""
+        """Release a body's memory or file. `Body.close` calls this, possibly more than once."""
         memory, disk = self._held.pop(id(body), (0, 0))
         self._in_memory.give(body._whose, memory)
         self._on_disk.give(body._whose, disk)
@@ -215,7 +216,7 @@ class Bodies:
 
 
 class _Room:
-    """Counts the bytes that are held, for all agents and for each."""
+    """Counts the held bytes, in total and by agent."""
 
     def __init__(self) -> None:
         self._held: dict[str, int] = {}
@@ -225,7 +226,7 @@ class _Room:
         """Add bytes of an agent.
 
         Raises:
-            NoRoom: that would exceed the limit of all agents, or of this one.
+            TooManyRequests: that would exceed the limit of all agents, or of this one.
         """
         if not more:
             return
@@ -248,10 +249,10 @@ class _Room:
 
 
 class AgentTurns:
-    """So many things are done at a time, of each agent's one; those of different agents in turn.
+    """A queue that runs a limited number of tasks at a time, at most one of each agent, with agents taking turns.
 
-    An agent has at most one in the queue that all wait in. So who sends a hundred waits behind itself, and whoever
-    else comes waits for one of each of the others' at most.
+    An agent has at most one entry in the common queue; its other tasks wait behind that one. So each agent waits for at
+    most one task of every other agent.
     """
 
     def __init__(self, most: int) -> None:
@@ -260,12 +261,12 @@ class AgentTurns:
 
     @asynccontextmanager
     async def turn(self, whose: str) -> AsyncIterator[None]:
-        """Wait for one, and have it while the block runs."""
+        """Wait for a turn, and hold it while the block runs."""
         lock, users = self._own.get(whose, (None, 0))
         lock = lock or asyncio.Lock()
         self._own[whose] = lock, users + 1
         try:
-            # Both queues are first come, first served (asyncio's documentation says so of locks and semaphores).
+            # Both queues are first come, first served (asyncio documents this for locks and semaphores).
             async with lock, self._all:
                 yield
         finally:
@@ -275,8 +276,8 @@ class AgentTurns:
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:
-    """Do this in a thread. Who is cancelled meanwhile goes only after it is done: the thread has the file's number,
-    which after the file is closed may be another's."""
+    """Run `work` in a thread, and wait for it even if canceled. Otherwise the file could be closed, and the thread
+    would use a descriptor that another file has reused."""
     running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(running)
@@ -296,7 +297,7 @@ class _Pieces:
     place: int = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        # One read may give less than it was asked for.
+        # A read may return less than requested.
         while self.left and (piece := os.pread(self.file, self.left, self.place)):
             self.place += len(piece)
             self.left -= len(piece)
@@ -320,7 +321,7 @@ async def _pieces(content: Content, first: bytes, encoded: str | None) -> AsyncI
         while piece:
             for part in decoder.feed(piece):
                 yield part
-                # A few bytes may decompress into many. Let other tasks run.
+                # A few bytes may decompress into many; let other tasks run.
                 await asyncio.sleep(0)
             piece = await _next(content)
         for part in decoder.end():
@@ -330,7 +331,7 @@ async def _pieces(content: Content, first: bytes, encoded: str | None) -> AsyncI
 
 
 async def _next(content: Content) -> bytes:
-    # Where it is here already, no clock need be wound up for it.
+    # Data that has already arrived needs no timeout.
     piece = content.read_nowait()
     if piece or content.at_eof():
         return piece
@@ -342,13 +343,13 @@ async def _next(content: Content) -> bytes:
 
 
 def _nameless(folder: Path) -> int:
-    """Return a new file that is gone with its descriptor."""
+    """Open a new file that disappears with its descriptor."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
             raise
-    # A file system that does not know of them.
+    # The file system does not support O_TMPFILE.
     file, path = tempfile.mkstemp(dir=folder)
     os.unlink(path)
     return file

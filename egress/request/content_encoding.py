@@ -1,8 +1,8 @@
-"""Content encodings undone while they stream (RFC 9110, section 8.4; RFC 8878 and 9659 for zstd).
+"""Streaming decoders of content encodings (RFC 9110, section 8.4; RFC 8878 and 9659 for zstd).
 
-Upstreams are asked for none. Some compress all the same, some say nothing of it, and some say it of what is plain: so
-the first bytes are looked at, whatever the label says. What comes out comes in pieces of at most PIECE bytes: a small
-input that unfolds into gigabytes never is in memory as a whole.
+The egress asks providers for no encoding. Some compress anyway, some do not label it, and some label plain content as
+encoded. So the first bytes decide, whatever the label is. Output comes in pieces of at most PIECE bytes, so that a
+small input that expands to gigabytes is never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_LAYERS = 3
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"
-"""After a first byte of 0x50 to 0x5f."""
+"""Follows a first byte of 0x50 to 0x5f."""
 _WINDOW_LOG = 23
 """RFC 9659: a zstd window in HTTP is at most 8 MiB."""
 _PEEK = 16
@@ -36,34 +36,34 @@ _TEXT_STARTS = (b"{", b"[", b"data:", b"event:", b"id:", b"retry:", b":", b" ", 
 
 
 class BadEncoding(MusterError):
-    """The content is not encoded as it says."""
+    """The content does not match its declared encoding."""
 
 
 class Decoder(Protocol):
-    """Undoes encodings. After BadEncoding it is of no use any more."""
+    """A decoder. It must not be used again after BadEncoding."""
 
     def feed(self, content: bytes) -> Iterator[bytes]:
-        """Return what these bytes unfold into; the iterator must be used up before the next call.
+        """Decode these bytes. The iterator must be exhausted before the next call.
 
         Raises:
-            BadEncoding: they cannot be read.
+            BadEncoding: they cannot be decoded.
         """
         ...
 
     def end(self) -> Iterator[bytes]:
-        """Return what is left, when there is no more; used up, it says that the content was whole.
+        """Yield the rest at the end of the content. If the iterator ends without an error, the content was complete.
 
         Raises:
-            BadEncoding: it was not.
+            BadEncoding: the content was incomplete.
         """
         ...
 
 
 def decoder(content_encoding: str | None) -> Decoder:
-    """Return a decoder for what a Content-Encoding says; without one, of what the first bytes say.
+    """Return a decoder for a Content-Encoding header; without one, the first bytes decide.
 
     Raises:
-        BadEncoding: an encoding that is not known, or too many on top of one another.
+        BadEncoding: an encoding is unknown, or there are too many layers.
     """
     names = [name.strip().lower() for name in (content_encoding or "").split(",")]
     names = [name for name in names if name and name != "identity"]
@@ -71,7 +71,7 @@ def decoder(content_encoding: str | None) -> Decoder:
         raise BadEncoding(f"the response is encoded {len(names)} times over; at most {_MOST_LAYERS} are undone.")
     for name in names:
         if name not in _KNOWN:
-            # Not what it says: a provider's words are not repeated.
+            # The message omits the name: text from a provider is not repeated.
             raise BadEncoding(f"the response is encoded in a way that is not known here; {', '.join(_KNOWN)} are.")
     if not names:
         return _Sniffing("identity")
@@ -80,7 +80,7 @@ def decoder(content_encoding: str | None) -> Decoder:
 
 
 class _Sniffing:
-    """Looks at the first bytes before it believes the label."""
+    """Checks the first bytes before it trusts the label."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -105,14 +105,14 @@ class _Sniffing:
         yield from self._inner.end()
 
     def _known(self, first: bytes) -> bool:
-        """Return whether these bytes tell."""
+        """Return whether these bytes suffice to decide."""
         if len(first) >= _PEEK:
             return True
         return self._label == "identity" and not _begins(first)
 
 
 def _begins(first: bytes) -> bool:
-    """Return whether a content that can be told from text begins so, perhaps."""
+    """Return whether these bytes may be the start of a binary format."""
     for magic in (_GZIP, _ZSTD):
         if magic.startswith(first[: len(magic)]):
             return True
@@ -125,7 +125,7 @@ def _by(label: str, first: bytes) -> Decoder:
     if first.startswith(_ZSTD) or (0x50 <= first[0] <= 0x5F and first[1:4] == _ZSTD_SKIPPABLE):
         return _Zstd()
     if label == "deflate" and not _is_text(first):
-        # RFC 9110 means zlib's format; some send the bare one.
+        # RFC 9110 means zlib's format; some servers send a raw deflate stream.
         zlib_header = first[0] & 0x0F == 8 and len(first) > 1 and int.from_bytes(first[:2], "big") % 31 == 0
         return _Deflate(zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
     if label == "br" and not _is_text(first):
@@ -134,8 +134,7 @@ def _by(label: str, first: bytes) -> Decoder:
 
 
 def _is_text(first: bytes) -> bool:
-    """Return whether it is plain all the same: it begins as JSON or an event stream does, and with nothing but
-    ASCII."""
+    """Return whether the content is plain despite its label: it starts like JSON or an event stream, in ASCII only."""
     start = first[:_PEEK]
     return start.startswith(_TEXT_STARTS) and all(32 <= byte < 127 or byte in b"\r\n\t" for byte in start)
 
@@ -153,7 +152,7 @@ class _Plain:
 
 
 class _Layers:
-    """Encodings on top of one another, the outermost first."""
+    """Nested encodings, the outermost first."""
 
     def __init__(self, layers: list[Decoder]) -> None:
         self._layers = layers
@@ -196,7 +195,7 @@ class _Deflate:
 
 
 class _Gzip:
-    """One member after another (RFC 1952, section 2.2). What follows the last is padding, and left out."""
+    """A sequence of members (RFC 1952, section 2.2). Data after the last is padding, and is dropped."""
 
     def __init__(self) -> None:
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -246,7 +245,7 @@ class _Brotli:
             except brotli.error:
                 raise BadEncoding("the response's brotli content cannot be read.") from None
             content = b""
-            # The limit is one that its buffer may pass.
+            # The output may exceed the limit.
             for place in range(0, len(piece), PIECE):
                 yield piece[place : place + PIECE]
             if len(piece) < PIECE and self._unfold.can_accept_more_data():
@@ -259,7 +258,7 @@ class _Brotli:
 
 
 class _Zstd:
-    """One frame after another (RFC 8878, section 3)."""
+    """A sequence of frames (RFC 8878, section 3)."""
 
     def __init__(self) -> None:
         self._unfold = self._fresh()

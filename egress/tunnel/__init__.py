@@ -1,1 +1,1 @@
-"""CONNECT: the host allowlist, relays, and interception of metered hosts."""
+"""CONNECT: the host allowlist, byte relays, and interception of metered hosts."""

@@ -1,4 +1,4 @@
-"""The bytes of one tunnel, both ways: looked at until it is clear whom they are for, counted, and ended at once."""
+"""The bytes of one tunnel, in both directions: checked until the target is confirmed, counted, and cut off at once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from egress.limits.admission_interface import Cut
     from egress.tunnel.host_allowlist import TunnelTarget
 
-#: Read and written at once.
+#: Bytes per read and write.
 CHUNK: Final = 64 * 1024
-#: RFC 8446, 6: what a client is told whose handshake was for another host (fatal, unrecognized_name).
+#: The TLS alert for a handshake with the wrong host name (fatal, unrecognized_name; RFC 8446, section 6).
 _UNRECOGNIZED_NAME: Final = bytes.fromhex("15030100020270")
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
@@ -29,21 +29,21 @@ HowEnded: TypeAlias = Literal["closed", "idle", "cut", "refused", "broken"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TunnelLimits:
-    """What one agent's tunnels may use."""
+    """Limits on one agent's tunnels."""
 
     tunnels: int = 64
-    """At a time."""
+    """The number of open tunnels."""
     head_s: float = 10.0
-    """From the connection's begin until the CONNECT is whole."""
+    """From the start of the connection until the CONNECT is complete."""
     hello_s: float = 10.0
-    """From the tunnel's begin until the TLS handshake has said for whom it is."""
+    """From the start of the tunnel until the TLS handshake has named its host."""
     idle_s: float = 900.0
     """Without a byte in either direction."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traffic:
-    """What went through one tunnel that is closed."""
+    """The traffic of one closed tunnel."""
 
     agent: str
     host: str
@@ -56,7 +56,7 @@ class Traffic:
 
 
 class Flow:
-    """The bytes of one tunnel, both ways."""
+    """The bytes of one tunnel, in both directions."""
 
     def __init__(
         self,
@@ -84,12 +84,12 @@ class Flow:
         self._door = None if plain else Doorkeeper(wanted.host, is_address=wanted.ip is not None)
 
     def cut_off(self, cut: Cut) -> None:
-        """The agent is cut off: nothing more passes, from this moment on."""
+        """Stop all traffic at once, because the agent is cut off."""
         self.cut = cut
         self.abort("cut")
 
     def abort(self, how: HowEnded) -> None:
-        """Break it off. Never waits."""
+        """Break the tunnel at once. Never waits."""
         self._ended = self._ended or how
         if self._far is not None:
             self._far.transport.abort()
@@ -97,7 +97,7 @@ class Flow:
             self._client.transport.abort()
 
     def traffic(self) -> Traffic:
-        """Return what went through."""
+        """Return the traffic so far."""
         assert self.began is not None
         return Traffic(
             agent=self.agent,
@@ -110,10 +110,10 @@ class Flow:
         )
 
     async def run(self, link: socket.socket) -> None:
-        """Tell the client that it has a tunnel, and carry until both ends are done.
+        """Confirm the tunnel to the client, and relay bytes until both ends are done.
 
         Raises:
-            NameNotShown: the client's first words were not such as may go there; nothing of them went.
+            NameNotShown: the client's first bytes were not allowed; none of them were sent.
         """
         try:
             far_reader, far = await asyncio.open_connection(sock=link, limit=CHUNK)
@@ -187,7 +187,7 @@ class Flow:
             send_end(self._client)
 
     def _alive(self, limit: asyncio.Timeout) -> None:
-        """Something moved. The clock is set again at most once a second; timers are not for every chunk."""
+        """Restart the idle timeout, at most once a second: a timer for every chunk would be expensive."""
         until = asyncio.get_running_loop().time() + self._limits.idle_s
         when = limit.when()
         if not limit.expired() and (when is None or abs(until - when) > min(1.0, self._limits.idle_s / 10)):

@@ -1,11 +1,11 @@
-"""The certificate authority by which connections to metered hosts are opened, metered, and nothing else.
+"""The certificate authority for intercepted connections to metered hosts.
 
-It is made on first use and lives on this host alone. What it may vouch for is written into its own certificate: the
-metered hosts, and no address (name constraints, RFC 5280, 4.2.1.10), so that even its key would open nothing else. Keys
-stay in a folder that no sandbox is shown; sandboxes are shown certificates.
+It is created on first use and stays on this host. Its own certificate limits what it may certify: the metered hosts,
+and no address (name constraints, RFC 5280, section 4.2.1.10). So even its key would open nothing else. Keys are in a
+folder that sandboxes cannot see; sandboxes see only certificates.
 
-When the metered hosts change, or a certificate nears its end, a further authority is made beside the ones before it,
-and all are published: a program that read its certificates at its start goes on to be served by one that it knows.
+When the metered hosts change, or a certificate nears its end, another authority is added and all are published. A
+program that read its certificates at startup can still verify one that it knows.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 AUTHORITY_LIFE: Final = datetime.timedelta(days=180)
-#: So long before its end another one stands beside an authority, and everything that starts knows both.
+#: How long before an authority's end another one is added. Programs that start in this time know both.
 OVERLAP: Final = datetime.timedelta(days=60)
 LEAF_LIFE: Final = datetime.timedelta(days=7)
-#: A certificate that has less left is not served any more.
+#: The shortest remaining validity of a served certificate.
 LEAF_LEFT: Final = datetime.timedelta(days=2)
-#: Clocks differ.
+#: Allows for clocks that differ.
 BACKDATED: Final = datetime.timedelta(hours=12)
-#: Authorities of other sets of hosts are kept for programs that know no other; not for ever.
+#: How many authorities for former sets of hosts are kept, for programs that know no other.
 MOST_SUPERSEDED: Final = 4
-#: A leaf and its context are kept for so many hosts.
+#: The number of cached leaf certificates with their contexts.
 MOST_LEAVES: Final = 64
 
-#: Where systems keep the certificates that they trust: Debian, Fedora, older Fedora, openSUSE, Alpine.
+#: The trusted certificates of Debian, Fedora, older Fedora, openSUSE and Alpine.
 SYSTEM_STORES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -60,7 +60,7 @@ log = structlog.get_logger(__name__)
 
 
 class NotMetered(MusterError):
-    """No certificate is made for a host that is not metered."""
+    """The egress creates no certificate for a host that is not metered."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +78,7 @@ class _Leaf:
 
 
 class CertificateAuthority:
-    """Makes certificates for metered hosts. Of one event loop."""
+    """Creates certificates for metered hosts. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class CertificateAuthority:
     ) -> None:
         """
         Args:
-            folder: for keys; no one else's.
-            trust: for certificates, which sandboxes are shown: `ca.pem`, ours alone, and `bundle.pem`, ours and the
-                system's, for clients that take one file instead of what they trusted before.
+            folder: the private folder for keys.
+            trust: the folder for certificates, which sandboxes see: `ca.pem` with ours only, and `bundle.pem` with ours
+                and the system's. The bundle is for clients that use one file instead of their defaults.
             now: the clock, in UTC.
-            system: the certificates that the system trusts; None: where systems have them.
+            system: the system's trusted certificates; None: search the usual places.
         """
         self._folder = folder
         self._trust = trust
@@ -114,7 +114,9 @@ class CertificateAuthority:
         return self._trust / BUNDLE
 
     def cover(self, hosts: Iterable[str]) -> None:
-        """Vouch for exactly these hosts from now on, and publish the certificates. Made again only when needed.
+        """Certify exactly these hosts from now on, and publish the certificates.
+
+        A new authority is created only if needed.
 
         Raises:
             OSError: the folders cannot be written.
@@ -132,7 +134,7 @@ class CertificateAuthority:
         _write(self.bundle_file, self.bundle(), 0o644)
 
     def certificates(self) -> str:
-        """Ours, in PEM: what a sandbox is to trust besides what it trusts anyway."""
+        """Return our certificates in PEM, which a sandbox trusts in addition to its defaults."""
         return "".join(
             each.certificate.public_bytes(serialization.Encoding.PEM).decode() for each in reversed(self._issuers)
         )
@@ -146,10 +148,10 @@ class CertificateAuthority:
         return self.certificates()
 
     def context(self, host: str) -> ssl.SSLContext:
-        """Return how to answer a client that wants to speak TLS with a metered host.
+        """Return the TLS context with which to answer a client of a metered host.
 
         Raises:
-            NotMetered: the host is not among those that are covered.
+            NotMetered: the host is not covered.
         """
         if host not in self._hosts:
             raise NotMetered(f"{host} is not metered.")
@@ -193,7 +195,7 @@ class CertificateAuthority:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         context.set_alpn_protocols(["http/1.1"])
-        # The module takes a key from a file alone.
+        # The ssl module loads keys only from files.
         with tempfile.NamedTemporaryFile(dir=self._folder, prefix="leaf-") as file:
             file.write(_key_pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
             file.flush()
@@ -201,7 +203,7 @@ class CertificateAuthority:
         return context
 
     def _issuer(self, host: str) -> _Issuer | None:
-        """Return the oldest that will do: the one that most programs know."""
+        """Return the oldest suitable authority, which most programs know, or None."""
         return next((each for each in self._issuers if host in each.hosts and self._left(each) > LEAF_LIFE), None)
 
     def _left(self, issuer: _Issuer) -> datetime.timedelta:
@@ -303,7 +305,7 @@ def _read(path: Path) -> _Issuer:
 
 
 def _write(path: Path, content: str, mode: int) -> None:
-    """Whole or not at all, and never readable by more than `mode` says."""
+    """Write a file atomically, and never with more permissions than `mode`."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

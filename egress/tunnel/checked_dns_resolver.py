@@ -1,7 +1,7 @@
-"""From a target to a connection: one look-up, every answer checked, and the connection goes to what was checked.
+"""Connections to tunnel targets: one lookup, a check of every answer, and a connection to a checked address.
 
-A public name must lead to public addresses. Whoever answers for a name could else point it at the machine's own
-network, or first elsewhere and then there (DNS rebinding): so there is no second look-up between check and connection.
+A public name must resolve to public addresses. Otherwise its name server could point it at the machine's own network,
+or change the answer after the check (DNS rebinding). So there is no second lookup between check and connection.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
     from egress.tunnel.host_allowlist import IPAddress, TunnelTarget
 
 Lookup: TypeAlias = Callable[[str], Awaitable["Sequence[str]"]]
-"""From a name to its addresses, as text. Raises OSError when there are none."""
+"""Returns the addresses of a name, as text. Raises OSError if there are none."""
 
-#: A name with more addresses is tried at these alone (all are checked).
+#: The number of a name's addresses that are tried (all are checked).
 MOST_TRIED: Final = 8
-#: RFC 8305, 5: before the next address is tried beside the last one.
+#: The delay before the next address is tried in parallel (RFC 8305, section 5).
 STAGGER_S: Final = 0.25
 
 _SIX = ipaddress.IPv6Network
-#: What is routed on the internet today; everything else of IPv6 is no public address, whatever it may become.
+#: The part of IPv6 that is routed on the internet today; nothing else counts as public, whatever it becomes later.
 _PUBLIC_SIX: Final = _SIX("2000::/3")
-#: In there, and yet not public: addresses that carry others in them (Teredo, 6to4), and documentation.
+#: Exceptions within it: addresses that embed others (Teredo, 6to4), and documentation.
 _NOT_PUBLIC_SIX: Final = (_SIX("2001::/23"), _SIX("2001:db8::/32"), _SIX("2002::/16"), _SIX("3fff::/20"))
-#: RFC 6052: an IPv4 address in a network that speaks IPv6 alone.
+#: An IPv4 address in an IPv6-only network (RFC 6052).
 _NAT64: Final = _SIX("64:ff9b::/96")
 #: Protocol assignments, and the anycast address of 6to4 relays (RFC 7526).
 _NOT_PUBLIC_FOUR: Final = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("192.88.99.0/24"))
 
 
 class HostUnreachable(MusterError):
-    """A host has no address, or does not take connections."""
+    """A host has no address, or refuses connections."""
 
 
 class NotPublic(MusterError):
-    """A public name leads to an address that is not."""
+    """A public name resolves to an address that is not public."""
 
 
 def is_public(address: IPAddress) -> bool:
-    """Return whether an address is one of the internet's, and no other in disguise."""
+    """Return whether an address is public, and does not embed one that is not."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
@@ -64,7 +64,7 @@ def is_public(address: IPAddress) -> bool:
 
 
 class Resolver:
-    """Finds addresses and connects to them. Of one event loop."""
+    """Resolves names and connects to their addresses. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -75,11 +75,11 @@ class Resolver:
         lookup_s: float = 5.0,
         connect_s: float = 10.0,
     ) -> None:
-        """`at_once` look-ups run at a time, of one agent `each`; further ones wait, within `lookup_s` seconds.
+        """Run up to `at_once` lookups at a time, `each` of them for one agent; others wait, within `lookup_s` seconds.
 
-        A name server that is silent holds up the agent that asks for its names, and no other one.
+        A silent name server delays only the agent that asks for its names.
         """
-        # Threads of its own: a name server that is silent must not hold up those who use the loop's.
+        # Separate threads: a silent name server must not block users of the loop's default executor.
         self._threads = ThreadPoolExecutor(at_once, "lookup") if lookup is None else None
         self._lookup = self._system if lookup is None else lookup
         self._each = each
@@ -89,17 +89,17 @@ class Resolver:
         self._connect_s = connect_s
 
     async def addresses(self, wanted: TunnelTarget, *, agent: str = "") -> tuple[IPAddress, ...]:
-        """Return the addresses of a target, once and for all; those of a name are all public.
+        """Return the addresses of a target, after a single lookup; those of a name are all public.
 
         Raises:
-            NotPublic: one of them is not. None of the others is used then, either.
-            Unreachable: there is none, or no one says in time.
+            NotPublic: one of them is not public. The others are not used then, either.
+            HostUnreachable: there is none, or the lookup timed out.
         """
         if wanted.ip is not None:
             return (wanted.ip,)
         try:
             async with asyncio.timeout(self._lookup_s):
-                # The dot keeps the resolver from trying the name below the machine's own search domains.
+                # The final dot prevents the resolver from trying the machine's search domains.
                 answers = await self._looked_up(f"{wanted.host}.", agent)
             found = tuple(dict.fromkeys(ipaddress.ip_address(answer) for answer in answers))
         except TimeoutError:
@@ -117,10 +117,10 @@ class Resolver:
         return found[:MOST_TRIED]
 
     async def connect(self, addresses: Sequence[IPAddress], port: int) -> socket.socket:
-        """Return a connection to the first of these that takes one; the next is tried when one is slow.
+        """Return a connection to the first address that accepts one; if one is slow, the next is tried in parallel.
 
         Raises:
-            Unreachable: none does.
+            HostUnreachable: none accepts.
         """
         loop = asyncio.get_running_loop()
         why: list[str] = []
@@ -154,7 +154,7 @@ class Resolver:
         return winner
 
     def close(self) -> None:
-        """Look nothing up any more."""
+        """Cancel all lookups."""
         for running in self._running:
             running.cancel()
         if self._threads is not None:
@@ -170,11 +170,11 @@ class Resolver:
             self._running.discard(done)
             slots.release()
             if not done.cancelled():
-                # No one may be waiting for it any more.
+                # Retrieve the error even if no caller waits any more.
                 done.exception()
 
         running.add_done_callback(ended)
-        # A thread cannot be called back: as long as it looks, its agent's slot is taken.
+        # A thread cannot be canceled: its agent's slot stays taken until the lookup ends.
         return await asyncio.shield(running)
 
     async def _system(self, name: str) -> Sequence[str]:

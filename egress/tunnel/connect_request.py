@@ -1,6 +1,7 @@
-"""The head of a CONNECT, as it came on the wire. Pure, and strict: it says one thing, in one way, or it is refused.
+"""A strict parser for the head of a CONNECT request. It refuses anything ambiguous. Pure.
 
-RFC 9112, 2 to 5, without what it merely tolerates: lines end in CR LF, nothing is folded, names are tokens.
+RFC 9112, sections 2 to 5, without what the RFC merely tolerates: lines end in CR LF, headers are not folded, names are
+tokens.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ _MOST_HEADERS: Final = 64
 
 _REQUEST_LINE = re.compile(rb"CONNECT ([\x21-\x7e]+) HTTP/1\.([01])")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\x80-\xff\t]*)")
-#: What would make something else of the bytes that follow.
+#: Headers that would change the meaning of the bytes that follow.
 _OTHERWISE: Final = frozenset({b"transfer-encoding", b"content-encoding", b"upgrade", b"expect"})
 
 
 def read(head: bytes) -> TunnelTarget:
-    """Return where a CONNECT is to lead.
+    """Return the target of a CONNECT request.
 
     Args:
-        head: the request up to and with the empty line.
+        head: the request up to and including the empty line.
 
     Raises:
-        NoTarget: it is no CONNECT that could be read in one way alone.
+        NoTarget: it is not an unambiguous CONNECT.
     """
     line, *lines = head.removesuffix(END).split(b"\r\n")
     found = _REQUEST_LINE.fullmatch(line)
@@ -54,7 +55,7 @@ def read(head: bytes) -> TunnelTarget:
 
 
 def _host(written: str, port: int) -> TunnelTarget:
-    """A Host header may leave the port out."""
+    """Return the target in a Host header, which may omit the port."""
     try:
         return target(written)
     except NoTarget:

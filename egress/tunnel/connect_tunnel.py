@@ -1,9 +1,9 @@
-"""CONNECT: a tunnel to a host that is listed, or to a metered one, where it ends in the egress itself.
+"""CONNECT: a tunnel to an allowed host, or to a metered host, where it ends in the egress itself.
 
-What is asked for is checked before anything leaves: the target as it is written, the agent's routes, the addresses
-behind the name, and then the first thing that the client says, which must be a TLS handshake for that very name. A
-route to a private address carries anything: what was listed there is the address, and nothing else can be behind it.
-What goes through a tunnel afterwards is counted, and ended at once when the agent is cut off.
+Checks come before any byte leaves. They cover the form of the target, the agent's routes, and the addresses of the
+name. Then the client's first bytes must be a TLS handshake for that very name. A route to a private address carries any
+protocol, because the address itself was listed and no other host can be behind it. Tunnel traffic is counted, and ends
+at once when the agent is cut off.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("egress.tunnel.connect_tunnel")
 
-#: After a refusal the client has so long to take it in and to close, and may send so much before it does.
+#: After a refusal, how long the client has to read it and to close, and how many bytes it may send before that.
 PARTING_S: Final = 1.0
 MOST_UNREAD: Final = 16 * CHUNK
 _REASONS: Final = {400: "Bad Request", 403: "Forbidden", 429: "Too Many Requests", 502: "Bad Gateway"}
 
 
 class Caller(Protocol):
-    """Whose tunnel it is."""
+    """The owner of a tunnel."""
 
     @property
     def agent(self) -> str: ...
 
     @property
     def routes(self) -> tuple[str, ...]:
-        """As they were written."""
+        """Its routes, as written."""
         ...
 
 
@@ -56,17 +56,17 @@ C_contra = TypeVar("C_contra", bound=Caller, contravariant=True)
 
 
 class Metered(Protocol[C_contra]):
-    """Where connections to metered hosts go (egress.tunnel.tls_interception)."""
+    """Handles connections to metered hosts (egress.tunnel.tls_interception)."""
 
     def meters(self, host: str) -> bool:
         """Return whether a host is metered: then no tunnel leads there."""
         ...
 
     def open(self, caller: C_contra, wanted: TunnelTarget) -> socket.socket:
-        """Return a connection on whose other end that host is answered for.
+        """Return a connection whose other end answers for that host.
 
         Raises:
-            NotServed: this agent has nothing to do there, or not on that port.
+            NotServed: this agent has no account there, or the port is wrong.
         """
         ...
 
@@ -86,7 +86,7 @@ _C = TypeVar("_C", bound=Caller)
 
 
 class Tunnels(Generic[_C]):
-    """All tunnels of all agents. Of one event loop."""
+    """All tunnels of all agents. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Tunnels(Generic[_C]):
         on_traffic: Callable[[Traffic], None],
         limits: TunnelLimits | None = None,
     ) -> None:
-        """`note` takes an agent, an action and its cause into the audit (bounded by whoever keeps it)."""
+        """`note` writes an agent, an action and its cause to the audit; it must bound the number of rows itself."""
         self._gate = gate
         self._resolver = resolver
         self._metered = metered
@@ -109,17 +109,17 @@ class Tunnels(Generic[_C]):
         self._flows: set[Flow] = set()
 
     def count(self, agent: str) -> int:
-        """Return how many tunnels an agent has, or is about to have."""
+        """Return how many tunnels an agent has open or is opening."""
         return self._open[agent]
 
     def close(self, agent: str | None = None) -> None:
-        """Break an agent's tunnels off, or all of them: its routes are others now. What ends in the egress goes on."""
+        """Abort the tunnels of one agent, or of all, because its routes changed. Intercepted connections continue."""
         for flow in list(self._flows):
             if (agent is None or flow.agent == agent) and not flow.intercepted:
                 flow.abort("closed")
 
     async def serve(self, caller: _C, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take a connection that begins with a CONNECT, until its tunnel is closed."""
+        """Serve a connection that starts with a CONNECT, until its tunnel is closed."""
         agent = caller.agent
         try:
             if self._open[agent] >= self._limits.tunnels:
@@ -136,13 +136,13 @@ class Tunnels(Generic[_C]):
             if not well:
                 await _part(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            # The client is gone, or never said what it wants.
+            # The client is gone, or never sent a complete request.
             writer.transport.abort()
         finally:
             writer.close()
 
     async def _answer(self, caller: _C, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Return whether there was a tunnel. Otherwise the client was told why not."""
+        """Return whether there was a tunnel. If not, the client received the reason."""
         asked = "an unreadable target"
         try:
             wanted = await self._wanted(reader)
@@ -154,7 +154,7 @@ class Tunnels(Generic[_C]):
                 self._note(caller.agent, "route-refused", told if asked in told else f"{asked}: {told}")
             _refuse(writer, refusal)
         except NameNotShown as error:
-            # The client has its 200 already, and was told in its own protocol.
+            # The client already has its 200, and received a TLS alert.
             self._note(caller.agent, "route-refused", f"{asked}: {error}")
         else:
             return True
@@ -179,7 +179,7 @@ class Tunnels(Generic[_C]):
             raise _Refusal(403, denied.reason, audited=False)
         intercepted = self._metered.meters(wanted.host)
         flow = Flow(caller.agent, wanted, self._limits, reader, writer, intercepted=intercepted)
-        # A metered request that is cut off gets its last words from its own handler, and no other passes the gate.
+        # The handler of a metered request ends it with an error response, and admission control refuses all others.
         unwatch = None if intercepted else self._gate.watch(caller.agent, flow.cut_off)
         self._flows.add(flow)
         try:
@@ -224,7 +224,7 @@ def _routes(written: tuple[str, ...]) -> tuple[Route, ...]:
         try:
             found.append(route(each))
         except RouteError as error:
-            # Whoever wrote it was told; here it opens nothing.
+            # Registration already reported the error; here the route opens nothing.
             log.warning("a route cannot be read", error=str(error))
     return tuple(found)
 
@@ -241,8 +241,8 @@ def _refuse(writer: asyncio.StreamWriter, refusal: _Refusal) -> None:
 
 
 async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Let the last words arrive: a connection that is closed while bytes of the other end wait unread is reset, and
-    what was written last is lost with it. So those are taken in, a while and so many."""
+    """Let the refusal arrive. Closing a connection with unread bytes resets it, and the refusal would be lost. So the
+    client's bytes are read, within limits of time and size."""
     with contextlib.suppress(OSError):
         async with asyncio.timeout(PARTING_S):
             await writer.drain()

@@ -1,4 +1,4 @@
-"""Routes: which hosts an agent may reach besides its models. Pure, strict, and closed unless one is listed.
+"""Routes: which hosts an agent may reach besides its models. Strict, and closed unless a route allows a host. Pure.
 
 A route is written as
 
@@ -8,9 +8,9 @@ A route is written as
     10.0.0.5:8080              that address; [fd00::5]:8080 likewise
     10.0.0.0/24:8080           every address of that network; [fd00::/64]:8080 likewise
 
-Names lead to public addresses alone (egress.tunnel.checked_dns_resolver). What is private is reached by listing its
-address; loopback and link-local addresses moreover only by a route that lies within them, so that no wide network opens
-them by the way.
+Names lead only to public addresses (egress.tunnel.checked_dns_resolver). A private address must be listed itself. A
+loopback or link-local address needs a route that lies within those ranges, so that a wide network does not open them by
+accident.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 HTTPS: Final = 443
-#: RFC 1035, 2.3.4: a name has at most 253 letters as text, a label 63.
+#: A name has at most 253 characters as text, a label 63 (RFC 1035, section 2.3.4).
 LONGEST_NAME: Final = 253
 
-#: RFC 1123, 2.1: letters, digits, hyphens within. No underscore: it is in no host's name, and libraries differ over it.
+#: Letters, digits and inner hyphens (RFC 1123, section 2.1). No underscore: host names have none, and libraries
+#: disagree about it.
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-#: What resolvers take for a number, and a name that ends so for an address (WHATWG URL, "ends in a number").
+#: What resolvers read as a number. They read a name that ends in one as an address (WHATWG URL, "ends in a number").
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _HOW: Final = (
@@ -43,22 +44,22 @@ _HOW: Final = (
 
 
 class RouteError(MusterError):
-    """No route can be written so."""
+    """The text is not a valid route."""
 
 
 class NoTarget(MusterError):
-    """A tunnel cannot be asked for so."""
+    """The request does not name a valid tunnel target."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TunnelTarget:
-    """Where a tunnel is to lead."""
+    """The target of a tunnel."""
 
     host: str
-    """A name in its ASCII form and lower case, without a dot at its end, or an address in its one canonical form."""
+    """A name in its ASCII form and lower case, without a final dot, or an address in its canonical form."""
     port: int
     ip: IPAddress | None = None
-    """The address, if it is one and no name."""
+    """The address, or None if the target is a name."""
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -66,16 +67,16 @@ class TunnelTarget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """One line of an allow-list."""
+    """One entry of the allowlist."""
 
     port: int
     name: str | None = None
     below: bool = False
-    """Every name below `name`, and not that itself."""
+    """Whether it allows every name below `name`, but not `name` itself."""
     network: IPNetwork | None = None
 
     def leads_to(self, target: TunnelTarget) -> bool:
-        """Return whether the target is what was listed."""
+        """Return whether the route allows the target."""
         if target.port != self.port:
             return False
         if self.network is not None:
@@ -96,10 +97,10 @@ class Route:
 
 
 def route(written: str) -> Route:
-    """Read one route as an operator writes it.
+    """Parse a route as an operator writes it.
 
     Raises:
-        RouteError: it is none. The message says what is wrong with it and how one is written.
+        RouteError: it is invalid. The message says what is wrong and how to write one.
     """
     text = written.strip()
     try:
@@ -115,19 +116,19 @@ def route(written: str) -> Route:
 
 
 def routes(written: Iterable[str]) -> tuple[Route, ...]:
-    """Read several.
+    """Parse several routes.
 
     Raises:
-        RouteError: one of them is none.
+        RouteError: one of them is invalid.
     """
     return tuple(route(each) for each in written)
 
 
 def target(authority: str) -> TunnelTarget:
-    """Read the target of a CONNECT, which is in authority form (RFC 9110, 9.3.6: a host, a colon, a port, no more).
+    """Parse the target of a CONNECT, in authority form (RFC 9110, section 9.3.6: only host, colon and port).
 
     Raises:
-        NoTarget: it is not, or it could be read in more ways than one.
+        NoTarget: it has another form, or is ambiguous.
     """
     try:
         host, port = _split(authority, default=None)
@@ -140,12 +141,13 @@ def target(authority: str) -> TunnelTarget:
 
 
 def which(listed: Iterable[Route], wanted: TunnelTarget) -> Route | None:
-    """Return the route that leads to a target; None: there is none, and nothing goes there."""
+    """Return the route that allows a target, or None if there is none and the target is forbidden."""
     return next((each for each in listed if each.leads_to(wanted)), None)
 
 
 def hostname(written: str) -> str | None:
-    """Return the canonical form of a host's name; None: it is no public name (an address, a single word, garbage)."""
+    """Return the canonical form of a host name, or None if it is not a public name (an address, a single label,
+    garbage)."""
     try:
         return _name(written, unicode=True)
     except ValueError:
@@ -153,7 +155,7 @@ def hostname(written: str) -> str | None:
 
 
 def _split(text: str, *, default: int | None) -> tuple[str, int]:
-    """Host and port. An IPv6 address stays in its brackets."""
+    """Return host and port. An IPv6 address keeps its brackets."""
     if not text or any(sign.isspace() or not sign.isprintable() for sign in text):
         raise ValueError("it is empty, or has spaces or controls in it.")
     if "://" in text:
@@ -179,10 +181,10 @@ def _split(text: str, *, default: int | None) -> tuple[str, int]:
 
 
 def _address(host: str) -> IPAddress | None:
-    """Return the address, if it is one in its plain form; None: it may be a name.
+    """Return the address if the host is one in its plain form, or None if it may be a name.
 
     Raises:
-        ValueError: it is an address in disguise, or one to which nothing ever goes.
+        ValueError: it is a disguised address, or one that is never reachable.
     """
     if host.startswith("["):
         inside = host[1:-1]
@@ -205,7 +207,7 @@ def _address(host: str) -> IPAddress | None:
 
 
 def _parsed(text: str) -> IPAddress | None:
-    # The module takes non-ASCII digits for none, and refuses leading zeros and short forms, as is wanted here.
+    # The module rejects non-ASCII digits, leading zeros and short forms, as intended here.
     try:
         return ipaddress.ip_address(text)
     except ValueError:
@@ -245,7 +247,7 @@ def _name(host: str, *, unicode: bool) -> str:
 
 
 def _ascii(name: str) -> str:
-    """Return a name, or a label of one, in its ASCII form (IDNA 2008, UTS 46)."""
+    """Return a name, or one label, in its ASCII form (IDNA 2008, UTS 46)."""
     # Seldom needed, and its tables are large.
     import idna
 
@@ -256,5 +258,5 @@ def _ascii(name: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """Return what was found, harmless to print."""
+    """Return the text in a form that is safe to print."""
     return ascii(text if len(text) <= 80 else f"{text[:77]}...")

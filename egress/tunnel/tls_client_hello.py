@@ -1,8 +1,7 @@
-"""Reading which host a TLS connection is meant for, from the ClientHello that opens it (RFC 8446, 4.1.2; RFC 6066, 3).
+"""Checks which host a TLS connection is meant for, from its ClientHello (RFC 8446, section 4.1.2; RFC 6066, section 3).
 
-Whoever may reach one host of a large front must not reach others behind it by naming them in the handshake. So the
-name in it must be the one that the tunnel was asked for, it must be there, and it must be readable. Pure: bytes in,
-bytes out.
+An agent that may reach one host of a large front end must not reach others by naming them in the handshake. So the
+handshake must contain a readable name, and it must match the tunnel's target. Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from typing import Final
 
 from core.errors import MusterError
 
-#: A handshake message that opens a connection; with many key shares and a session ticket it has about 3 KB.
+#: The longest ClientHello; one with many key shares and a session ticket has about 3 KB.
 LONGEST_HELLO: Final = 16 * 1024
-#: The same on the wire: one may be cut into records of a byte each, but not at will.
+#: The same on the wire: a ClientHello may be split into tiny records, but the overhead is limited.
 LONGEST_FLIGHT: Final = 32 * 1024
 
 _RECORD: Final = 5
@@ -26,33 +25,34 @@ _CLIENT_HELLO: Final = 1
 
 _SERVER_NAME: Final = 0
 _EARLY_DATA: Final = 42
-#: RFC 9849, and the drafts before it that clients still send.
+#: RFC 9849, and earlier drafts that clients still send.
 _ENCRYPTED_NAMES: Final = frozenset({0xFE0D, 0xFE08, 0xFE09, 0xFE0A, 0xFFCE})
 
 
 class NameNotShown(MusterError):
-    """The handshake does not show that the connection is meant for the host that the tunnel was asked for."""
+    """The handshake does not show that the connection is meant for the tunnel's target."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientHello:
-    """What counts of one."""
+    """The relevant parts of a ClientHello."""
 
     server_name: str | None
-    """As it was sent, in lower case."""
+    """The name as sent, in lower case."""
     early_data: bool = False
-    """Application data may follow before the server has answered."""
+    """Whether application data may follow before the server has answered."""
 
 
 class Doorkeeper:
-    """Keeps what a client sends until its ClientHello is whole and names the right host, then lets it through.
+    """Holds back a client's bytes until its ClientHello is complete and names the right host, then releases them.
 
-    A server may ask for a second ClientHello (HelloRetryRequest); that one is held to the same. Afterwards the bytes
-    are the two ends' own business: what is encrypted cannot be looked into here.
+    A server may ask for a second ClientHello (HelloRetryRequest), which is checked as well. Later bytes pass unchecked,
+    because they are encrypted.
     """
 
     def __init__(self, host: str, *, is_address: bool = False) -> None:
-        """`host` is canonical (routes.Target.host). An address has no name to show: then none must be there."""
+        """`host` is canonical (egress.tunnel.host_allowlist.TunnelTarget.host). For an address, a ClientHello needs no
+        server name."""
         self._host = host
         self._is_address = is_address
         self._held = bytearray()
@@ -71,19 +71,19 @@ class Doorkeeper:
 
     @property
     def opened(self) -> bool:
-        """A first ClientHello was seen and found right."""
+        """Whether a first ClientHello was accepted."""
         return self._hellos > 0
 
     @property
     def settled(self) -> bool:
-        """Whatever comes passes from now on."""
+        """Whether all further bytes pass unchecked."""
         return self._settled
 
     def feed(self, content: bytes) -> bytes:
-        """Take what the client sent next, and give what may go on to the server now.
+        """Take the client's next bytes, and return those that may be sent to the server now.
 
         Raises:
-            NameNotShown: nothing may go on.
+            NameNotShown: the connection must not continue.
         """
         if self._settled:
             return content
@@ -95,7 +95,7 @@ class Doorkeeper:
         if self._settled:
             passing, self._held = bytes(self._held), bytearray()
         else:
-            # All records of one ClientHello go together, or not at all.
+            # All records of one ClientHello are sent together, or not at all.
             whole = self._begun if self._opening else self._at
             passing = bytes(self._held[:whole])
             del self._held[:whole]
@@ -104,7 +104,7 @@ class Doorkeeper:
         return passing
 
     def _step(self) -> bool:
-        """Look at one more record. False: more bytes are needed, or no more looking."""
+        """Check one more record. Return False if more bytes are needed, or no more checks are."""
         if self._settled:
             return False
         waiting = len(self._held) - self._at
@@ -158,7 +158,7 @@ class Doorkeeper:
             raise NameNotShown(f"its TLS handshake names {name!a} instead of {self._host}.")
 
     def _between(self, kind: int, length: int) -> bool:
-        """Return the records after a ClientHello, until it is clear that no second one follows."""
+        """Check the records after a ClientHello, until it is certain that no second one follows."""
         if kind == _CHANGE_CIPHER_SPEC or (kind == _APPLICATION_DATA and self._early):
             self._at += _RECORD
             self._skip = length
@@ -167,7 +167,7 @@ class Doorkeeper:
             begin = self._held[self._at + _RECORD : self._at + _RECORD + min(length, _RECORD)]
             if len(begin) < min(length, _RECORD):
                 return False
-            # An encrypted message of TLS 1.2 can begin with the same byte by chance, but hardly with the same five.
+            # An encrypted message of TLS 1.2 can start with the same byte by chance, but hardly with the same five.
             if begin[0] == _CLIENT_HELLO and all(
                 (byte <= 2 if place == 1 else byte == 3 if place == 4 else True) for place, byte in enumerate(begin)
             ):
@@ -179,10 +179,10 @@ class Doorkeeper:
 
 
 def client_hello(body: bytes) -> ClientHello:
-    """Read the body of a ClientHello.
+    """Parse the body of a ClientHello.
 
     Raises:
-        NameNotShown: it is malformed, or its server's name is encrypted or said more than once.
+        NameNotShown: it is malformed, or its server name is encrypted or repeated.
     """
     reader = _Reader(body)
     reader.take(2 + 32)
@@ -226,7 +226,7 @@ def _server_name(content: bytes) -> str:
 
 
 class _Reader:
-    """Takes numbers and vectors of the TLS presentation language (RFC 8446, 3) from the front of some bytes."""
+    """Reads numbers and vectors of the TLS presentation language (RFC 8446, section 3) from bytes."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content

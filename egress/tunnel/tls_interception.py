@@ -1,8 +1,8 @@
-"""CONNECT to a metered host: the connection ends here, and what is asked in it is metered like everything else.
+"""CONNECT to a metered host: the connection ends in the egress, and its requests are metered like all others.
 
-A client that ignores base URLs and asks for api.anthropic.com by its name finds, behind a certificate that its sandbox
-trusts (egress.tunnel.certificate_authority), the same server as behind a base URL: with the same agent, account, gate
-and ledger. Nothing leaves for the host by itself.
+A client may ignore base URLs and connect to api.anthropic.com by name. It reaches the same server as through a base
+URL, with the same agent, account, limits and ledger. The server's certificate is one that its sandbox trusts
+(egress.tunnel.certificate_authority). No byte is relayed to the host unmetered.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ _TEXT: Final = ((b"Content-Type", b"text/plain; charset=utf-8"),)
 
 _C = TypeVar("_C", bound=Caller)
 Serve: TypeAlias = Callable[[_C, AgentRequest, str, Provider], Awaitable[bool]]
-"""Answers one request of an agent: the agent, the request, its path from the provider's root on, the provider.
-Returns whether the connection may go on."""
+"""Answers one request of an agent: the agent, the request, its path from the provider's root, the provider. Returns
+whether the connection may continue."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeteredHost:
-    """A host behind which tokens are used."""
+    """A host whose calls use tokens."""
 
     host: str
     ports: frozenset[int]
     bases: tuple[tuple[Provider, str], ...]
-    """Whose interface is there, and the path below which it begins, without a slash at its end."""
+    """The providers whose APIs are there, and their base paths without a trailing slash."""
 
     def find(self, method: str, target: str) -> tuple[Provider, str]:
-        """Return whose call a request is, and its path from that provider's root on; the first one's when it is no
-        one's."""
+        """Return the provider that a request calls, and its path from the provider's root. An unknown call belongs to
+        the first provider."""
         path = target.partition("?")[0]
         below = [(who, base) for who, base in self.bases if path == base or path.startswith(f"{base}/")]
         for who, base in below:
@@ -66,7 +66,7 @@ class MeteredHost:
 
 
 def metered_hosts(accounts: Iterable[AccountSettings]) -> Mapping[str, MeteredHost]:
-    """Return the hosts to which no tunnel leads: the providers' own, and those of the accounts' upstreams."""
+    """Return the hosts to which no tunnel leads: those of the providers and of the accounts' upstreams."""
     ports: dict[str, set[int]] = {}
     bases: dict[str, dict[tuple[Provider, str], None]] = {}
     for provider, facts in PROVIDERS.items():
@@ -77,7 +77,7 @@ def metered_hosts(accounts: Iterable[AccountSettings]) -> Mapping[str, MeteredHo
         parts = urlsplit(account.upstream)
         name = hostname(parts.hostname or "")
         if name is None or parts.scheme != "https":
-            # An address, or this machine: no route leads there unless it is listed as such.
+            # An address or this machine: tunnels reach it only if a route lists it.
             continue
         ports.setdefault(name, set()).add(parts.port or HTTPS)
         bases.setdefault(name, {})[account.provider, parts.path.rstrip("/")] = None
@@ -85,7 +85,7 @@ def metered_hosts(accounts: Iterable[AccountSettings]) -> Mapping[str, MeteredHo
         host: MeteredHost(
             host=host,
             ports=frozenset(ports[host]),
-            # The longest base first: it says most.
+            # The longest base is the most specific.
             bases=tuple(sorted(bases[host], key=lambda each: -len(each[1]))),
         )
         for host in ports
@@ -93,7 +93,7 @@ def metered_hosts(accounts: Iterable[AccountSettings]) -> Mapping[str, MeteredHo
 
 
 class Interception(Generic[_C]):
-    """Answers for metered hosts. Of one event loop; to be closed."""
+    """Answers for metered hosts. Belongs to one event loop; must be closed."""
 
     def __init__(
         self,
@@ -106,11 +106,11 @@ class Interception(Generic[_C]):
     ) -> None:
         """
         Args:
-            authority: makes the certificates.
-            serve: answers requests, as behind a base URL.
-            accounts: of the settings; their upstreams are metered, too.
-            has_account: whether an agent has an account of a provider.
-            note: takes an agent, an action and its cause into the audit.
+            authority: creates the certificates.
+            serve: answers requests, as through a base URL.
+            accounts: the accounts in the settings; their upstreams are metered, too.
+            has_account: whether an agent has an account with a provider.
+            note: writes an agent, an action and its cause to the audit.
         """
         self._authority = authority
         self._serve = serve
@@ -122,7 +122,7 @@ class Interception(Generic[_C]):
         self.take(accounts)
 
     def take(self, accounts: Iterable[AccountSettings]) -> None:
-        """These accounts hold from the next connection on.
+        """Apply these accounts from the next connection on.
 
         Raises:
             OSError: the certificates cannot be written.
@@ -136,10 +136,10 @@ class Interception(Generic[_C]):
         return host in self._hosts
 
     def open(self, caller: _C, wanted: TunnelTarget) -> socket.socket:
-        """Return a connection on whose other end that host is answered for.
+        """Return a connection whose other end answers for that host.
 
         Raises:
-            NotServed: this agent has no account there, or the port is another.
+            NotServed: this agent has no account there, or the port is wrong.
         """
         metered = self._hosts[wanted.host]
         if wanted.port not in metered.ports:
@@ -160,11 +160,11 @@ class Interception(Generic[_C]):
         return ours
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """End all connections, after so many seconds for what is under way."""
+        """End all connections; running requests have `grace_s` seconds to end."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        # Without any patience the server would wait for ever.
+        # With a timeout of 0, the server would wait forever.
         await asyncio.gather(*(server.shutdown(max(grace_s, 0.1)) for server in list(self._servers)))
 
     async def _answer(self, caller: _C, metered: MeteredHost, link: socket.socket) -> None:
@@ -181,14 +181,14 @@ class Interception(Generic[_C]):
             link.close()
             raise
         try:
-            # From here on the transport owns the socket, and closes it whatever happens.
+            # From here on the transport owns the socket, and always closes it.
             await asyncio.get_running_loop().connect_accepted_socket(
                 server, link, ssl=context, ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=1.0
             )
         except (OSError, TimeoutError) as error:
             reason = error.reason if isinstance(error, ssl.SSLError) else ""
             if "UNKNOWN_CA" in (reason or "") or "CERTIFICATE" in (reason or ""):
-                # Otherwise no one would find out why a client in the sandbox says that its network is broken.
+                # The client only reports a broken network; this row shows the operator the cause.
                 self._note(
                     caller.agent,
                     "refused",
@@ -196,7 +196,7 @@ class Interception(Generic[_C]):
                     "it (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS), or use the base URL.",
                 )
             else:
-                # An agent can do without one as often as it likes.
+                # Not in the audit: an agent can cause any number of failed handshakes.
                 log.debug("no handshake", agent=caller.agent, host=metered.host, error=str(error))
         else:
             self._servers.add(server)

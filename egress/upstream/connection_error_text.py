@@ -1,4 +1,4 @@
-"""What went wrong with a connection to a provider, in words that may be in an agent's thread."""
+"""Descriptions of connection errors with a provider, safe to show in an agent's thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLOSED: Final = "it closed the connection"
 
 
 def why(error: BaseException) -> str:
-    """Return the kind of error, without addresses, headers or anything else that was sent."""
+    """Return a description of the error, without addresses, headers or anything else that was sent."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return "its certificate is not valid"
     if isinstance(error, ssl.SSLError):
@@ -23,7 +23,7 @@ def why(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     if type(error) is OSError:
-        # Each of them for another reason.
+        # Every address failed, each for a different reason.
         return "none of its addresses can be reached"
     if isinstance(error, ConnectionError):
         return CLOSED
@@ -31,5 +31,5 @@ def why(error: BaseException) -> str:
 
 
 def word(error: object) -> str:
-    """Return what a library calls it, as words of a sentence."""
+    """Return a library's error name as readable text."""
     return str(error).lower().replace("_", " ")[:100]

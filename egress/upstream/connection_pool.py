@@ -1,4 +1,4 @@
-"""The way to the providers: a pool of connections to each, and nothing in it that thinks for itself."""
+"""Connection pools to the providers, without automatic retries of metered requests."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
     from egress.request.body_buffer import Body
     from egress.upstream.response_reader import Response
 
-#: For a connection, from the wish for one to the end of the TLS handshake.
+#: The time limit for a connection, from the request for one to the end of the TLS handshake.
 CONNECT_S: Final = 30.0
-#: To one provider. Each stream holds one, so that this bounds the streams of all agents together.
+#: Connections to one provider. Each stream uses one, so this bounds the streams of all agents together.
 MOST_CONNECTIONS: Final = 4_096
-#: Shorter than servers keep idle connections: the fewer they close under a request, the better.
+#: Shorter than the idle timeout of servers, so that they rarely close a connection in use.
 IDLE_S: Final = 15.0
 NAMES_S: Final = 60.0
-#: RFC 8305, 5: before the next address is tried beside the last one.
+#: The delay before the next address is tried in parallel (RFC 8305, section 5).
 _STAGGER_S: Final = 0.25
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
-#: Asked twice, they do what they do asked once (RFC 9110, 9.2.2), and have no body here.
+#: Safe to repeat (RFC 9110, section 9.2.2), and without a body here.
 _REPEATABLE: Final = frozenset({"GET", "HEAD"})
 _CLOSING_S: Final = 2.0
 
 
 def check(upstream: str) -> str:
-    """Return the address of an upstream, without a slash at its end.
+    """Return the address of an upstream, without a trailing slash.
 
     Raises:
-        ValueError: it is none. The message says what to write.
+        ValueError: it is not an address. The message says what to write.
     """
     if "@" in upstream:
-        # Not shown: it may hold a password.
+        # The message omits the address: it may contain a password.
         raise ValueError("an upstream's address holds no user name and no password; name a credential instead.")
     try:
         parts = urlsplit(upstream)
-        # Names in other scripts are written in several ways; what is in the request is to be what is certified.
+        # A non-ASCII name has several encodings; the name in the request must match the certificate.
         known = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0 and parts.netloc.isascii()
     except ValueError:
         known = False
@@ -61,7 +61,7 @@ def check(upstream: str) -> str:
 
 
 class Upstream:
-    """To be opened in the loop that uses it, and closed."""
+    """The connection pools of all providers. Must be opened and closed in the loop that uses it."""
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None) -> None:
         if ssl_context is None:
@@ -73,23 +73,23 @@ class Upstream:
         self._closed = False
 
     async def close(self) -> None:
-        """Break what is still open; nothing is opened after it."""
+        """Abort all connections, and refuse to open new ones."""
         self._closed = True
         for pool in self._pools.values():
             await pool.close()
 
     async def send(self, method: str, url: str, headers: MultiMapping[str], body: Body | None) -> Response:
-        """Send a request, and wait for the head of the response. The body is closed when it is sent.
+        """Send a request, and wait for the head of the response. The body is closed once it is sent.
 
-        A server may close a connection just when a request is sent on it, and no one can tell then whether it was read
-        (RFC 9112, 9.3.1). What a model is asked is not sent again by itself: were it answered twice, it would be billed
-        twice. The agent is told, and its client decides (`UpstreamGone.sent`). So that this is rare, connections are
-        idle for a short time alone, and none is used of which the end can be seen before anything was written. What
-        may be repeated is, once, on a new connection.
+        A server may close a connection just when a request is sent. Nobody can know then whether it read the request
+        (RFC 9112, section 9.3.1). A model request is never sent again automatically, because two answers would be
+        billed twice. The agent's client decides about a retry (`UpstreamGone.sent`). To keep this rare, connections
+        stay idle only briefly. A connection that the server has visibly closed is not used. A repeatable request is
+        sent once more, on a new connection.
 
         Raises:
             UpstreamGone: there is no response.
-            ValueError: a header cannot be sent as it is; nothing was.
+            ValueError: a header is invalid; nothing was sent.
         """
         slash = url.find("/", url.find("://") + 3)
         origin, target = (url, "/") if slash < 0 else (url[:slash], url[slash:])
@@ -113,7 +113,7 @@ class Upstream:
 
 
 class _Pool:
-    """Connections to one provider: those that are idle, and the right to open more."""
+    """The idle connections to one provider, and the number that may still be opened."""
 
     def __init__(self, origin: str, ssl_context: ssl.SSLContext, buffer: memoryview) -> None:
         parts = urlsplit(origin)
@@ -139,7 +139,7 @@ class _Pool:
         self._emptied: asyncio.Future[None] | None = None
 
     def idle(self) -> UpstreamConnection | None:
-        """Return one that may be used at once."""
+        """Return an idle connection that is usable now, or None."""
         while self._idle:
             since, connection = self._idle.pop()
             if self._loop.time() - since < IDLE_S and connection.usable:
@@ -148,13 +148,13 @@ class _Pool:
         return None
 
     async def take(self, *, new: bool = False) -> UpstreamConnection:
-        """Return one that may be used; where all that may be are in use, when one comes free.
+        """Return a usable connection; if all are in use and no more may be opened, wait until one is free.
 
         Args:
-            new: one on which nothing was sent yet.
+            new: return only a connection that has not been used.
 
         Raises:
-            UpstreamGone: there is none in time.
+            UpstreamGone: no connection was available in time.
         """
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -165,7 +165,7 @@ class _Pool:
                         return await self._connected()
                     await self._turn()
         except (OSError, RuntimeError, UnicodeError) as error:
-            # Some loops raise RuntimeError for addresses that cannot be; UnicodeError is for such names.
+            # Some loops raise RuntimeError for impossible addresses; impossible names raise UnicodeError.
             raise UpstreamGone(f"the provider cannot be reached: {why(error)}.", sent=False) from None
 
     async def _turn(self) -> None:
@@ -213,7 +213,7 @@ class _Pool:
                 raise ConnectionAbortedError
             return connection
         except BaseException:
-            # They may have moved.
+            # The provider's addresses may have changed.
             self._known_until = 0.0
             self._next()
             raise
@@ -221,19 +221,19 @@ class _Pool:
             self._opening -= 1
 
     async def _resolved(self) -> list[AddrInfoType]:
-        """Return the provider's addresses. Those who ask at the same time wait for one answer."""
+        """Return the provider's addresses. Concurrent callers share one lookup."""
         if self._known_until > self._loop.time():
             return self._addresses
         if self._looking is None:
             self._looking = self._loop.create_task(self._look_up(), name="look-up")
-            # No one may be waiting for it any more.
+            # Retrieve the error even if no caller waits any more.
             self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())
         looking = self._looking
         try:
             return await asyncio.shield(looking)
         except asyncio.CancelledError:
             if self._closed and looking.cancelled():
-                # It was not the one who waits that was cancelled.
+                # The lookup was canceled, not the caller.
                 raise ConnectionAbortedError from None
             raise
 
@@ -259,7 +259,7 @@ class _Pool:
             self._next()
 
     def _swept(self) -> None:
-        """Close what was idle for too long."""
+        """Close connections that were idle for too long."""
         self._sweep = None
         now = self._loop.time()
         while self._idle and now - self._idle[0][0] >= IDLE_S:
@@ -274,7 +274,7 @@ class _Pool:
             self._emptied.set_result(None)
 
     async def close(self) -> None:
-        """Break all of them."""
+        """Abort all connections."""
         self._closed = True
         self._idle.clear()
         if self._sweep is not None:
@@ -292,7 +292,7 @@ def _head(method: str, target: str, host: str, headers: MultiMapping[str], lengt
     """Return the head of a request.
 
     Raises:
-        ValueError: something in it would end a line, and begin one that no one wrote.
+        ValueError: a line end in a value would inject another header.
     """
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]

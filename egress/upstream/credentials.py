@@ -1,4 +1,4 @@
-"""The accounts' credentials: fetched where their references point, kept in memory, and shown to no one."""
+"""The accounts' credentials: resolved from their references, kept in memory, and never shown."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-#: After its start, an egress waits so long for the orchestrator to tell what only that one knows.
+#: How long a new egress waits for the secrets that only the orchestrator can provide.
 TOLD_S: Final = 10.0
-#: Shorter credentials are not masked: such words stand for a key where a provider wants none, and are in many a text.
+#: Shorter credentials are not masked: they are placeholders for providers without keys, and occur in ordinary text.
 SHORTEST_MASKED: Final = 12
 
 
 class NoCredential(MusterError):
-    """An account's credential cannot be had. The message says where it was looked for, and what to do."""
+    """An account's credential is unavailable. The message says where the egress looked, and what to do."""
 
 
 class Credentials:
-    """One for all accounts."""
+    """The credentials of all accounts."""
 
     def __init__(self) -> None:
         self._pushed: dict[str, str] = {}
@@ -43,28 +43,28 @@ class Credentials:
         return f"<Credentials: {len(self._known)} known>"
 
     def push(self, secrets: Mapping[str, str]) -> None:
-        """Take what stands for ``env:NAME`` from the orchestrator, whose environment has it; memory alone keeps it."""
+        """Take the values of ``env:NAME`` references from the orchestrator's environment; they stay in memory only."""
         self._pushed = dict(secrets)
         self._mask(secrets.values())
         self._known.clear()
         self._told.set()
 
     def forget(self, reference: str) -> None:
-        """The provider does not take it: look again the next time."""
+        """Drop a credential that the provider rejected, so that the next use resolves it again."""
         self._known.pop(reference, None)
 
     def known(self, reference: str) -> str | None:
-        """Return the secret, when it needs no looking up."""
+        """Return the secret if it needs no lookup, else None."""
         secret = self._known.get(reference)
         if secret is not None and reference.startswith("file:") and self._files.get(reference) != _stamp(reference):
             return None
         return secret
 
     async def get(self, reference: str) -> str:
-        """Return the secret. Those who ask for the same at once share one looking up.
+        """Return the secret. Concurrent callers for the same reference share one lookup.
 
         Raises:
-            NoCredential: there is none.
+            NoCredential: the reference cannot be resolved.
         """
         secret = self.known(reference)
         if secret is not None:
@@ -90,7 +90,7 @@ class Credentials:
             secret = reference.resolve()
         else:
             stamp = _stamp(written)
-            # A keyring may ask a person, a file may lie on a slow disk.
+            # A keyring may ask a person, and a file may be on a slow disk.
             secret = await asyncio.to_thread(reference.resolve)
             if stamp is not None:
                 self._files[written] = stamp
@@ -101,11 +101,11 @@ class Credentials:
         return secret
 
     def _mask(self, secrets: Iterable[str]) -> None:
-        # Names of headers, of which some become names of windows, come in small letters.
+        # Header names are lowercase, and some become names of windows.
         self.secrets.learn(spelling for secret in secrets for spelling in (secret, secret.lower()))
 
     async def _be_told(self) -> None:
-        """Wait for what the orchestrator tells an egress that has just started: agents ask as soon as it listens."""
+        """Wait for the orchestrator to push its secrets: agents send requests as soon as a new egress listens."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, self._until - time.monotonic())):
                 await self._told.wait()

@@ -1,9 +1,8 @@
-"""One connection to a provider, with one exchange on it at a time: a request, and the response while it streams.
+"""A connection to a provider, with one exchange at a time: a request, and its streaming response.
 
-HTTP/1.1 (RFC 9112). Heads and chunks are read by llhttp, which takes nothing that two readers could understand
-differently: a line that ends in a bare LF, a folded header, two lengths, a length beside a transfer coding. What it
-leaves to others is decided here. Whatever is not as it should be breaks the connection; only one whose exchange ended
-in good order, to the byte, is used again.
+HTTP/1.1 (RFC 9112). llhttp parses heads and chunks. It rejects whatever two parsers could read differently: bare LF
+line ends, folded headers, two lengths, a length together with a transfer coding. This module checks what llhttp does
+not. Any irregularity breaks the connection. A connection is reused only if its exchange ended cleanly, to the byte.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ if TYPE_CHECKING:
 
     from egress.request.body_buffer import Body
 
-#: Models think long without a word.
+#: How long a provider may be silent: a model can think for a long time before it writes.
 SILENCE_S: Final = 600.0
-#: What is read ahead of one response; it pauses at twice as much.
+#: Bytes to buffer ahead of the reader of one response; reading pauses at twice this size.
 READ_AHEAD: Final = 2**15
-#: Bytes without content: of a head, of what is between chunks, of trailers.
+#: Bytes without content: a head, chunk framing, trailers.
 LONGEST_HEAD: Final = 2**16
 MOST_HEADERS: Final = 128
-#: Before the response itself (RFC 9110, 15.2).
+#: Interim responses before the final one (RFC 9110, section 15.2).
 MOST_INTERIM: Final = 16
-#: Of a length. More of them are zeros before it, or a number that is none.
+#: Digits of a length. A longer one has leading zeros, or is out of range.
 _MOST_DIGITS: Final = 20
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
-#: Taken from the network at once.
+#: Bytes per read from the network.
 PIECE: Final = 2**16
 
 
 class UpstreamConnection(asyncio.BufferedProtocol):
-    """One connection. It is in use from `ask` until its owner is told that it is free, or lost."""
+    """One connection. It is in use from `ask` until `free` or `lost` is called."""
 
     def __init__(
         self,
@@ -52,10 +51,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     ) -> None:
         """
         Args:
-            buffer: PIECE bytes for what is read. All connections of a loop share one: it is used up before the next
-                read. A buffer for each would cost more than reading does, or 64 KB for each open stream.
-            free: told when an exchange ended such that another one may follow.
-            lost: told when it is gone.
+            buffer: a read buffer of PIECE bytes. All connections of a loop share it: its content is consumed before
+                the next read. A buffer for each would cost more time than reading does, or 64 KB for each open stream.
+            free: called when an exchange ended so that another may follow.
+            lost: called when the connection is gone.
         """
         self._buffer = buffer
         self._free = free
@@ -97,19 +96,19 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     @property
     def usable(self) -> bool:
-        """It is idle, and the provider has neither closed it nor said anything on it, up to this moment.
+        """Whether it is idle, and the provider has neither closed it nor sent anything on it.
 
-        The loop may not have seen yet what is here already, so the socket itself is asked.
+        The loop may not have seen recent events, so this polls the socket itself.
         """
         return not self._lost and not self._transport.is_closing() and not self._quiet.poll(0)
 
     async def ask(self, head: bytes, body: Body | None, *, headless: bool = False) -> Response:
-        """Send a request, and wait for the head of the response. The body is closed when it is sent.
+        """Send a request, and wait for the head of the response. The body is closed once it is sent.
 
         Args:
-            head: of the request, all of it.
-            body: None: there is none.
-            headless: the request is a HEAD.
+            head: the whole head of the request.
+            body: the body, or None.
+            headless: whether the request is a HEAD.
 
         Raises:
             UpstreamGone: there is no response.
@@ -128,15 +127,15 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._send(head, body)
             return await answered
         except BaseException:
-            # Who waited is gone. Meanwhile it may be another one's.
+            # The caller is gone; the connection may already serve another exchange.
             if self._answered is answered:
                 self.abort()
             raise
 
     def abort(self) -> None:
-        """Break it at once. Never waits."""
+        """Break the connection at once. Never waits."""
         self._until = None
-        # No one wants what else came.
+        # Any remaining data is discarded.
         self._secured = None
         if self._sender is not None:
             self._sender.cancel()
@@ -155,7 +154,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         else:
             self._transport.write(head + body.content())
             if self._held_up is None:
-                # It is not kept for as long as the response streams.
+                # Free the body now rather than when the response ends.
                 body.close()
             else:
                 self._sender = self._loop.create_task(self._send_rest(body), name="request body")
@@ -163,7 +162,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._sender.add_done_callback(self._sent)
 
     async def _send_rest(self, body: Body) -> None:
-        """In a task of its own: the response may come before all is sent (RFC 9110, 10.1.1; 413 and 429 do)."""
+        """Send the rest of the body, in a separate task: the response may arrive before all is sent (RFC 9110, section
+        10.1.1; 413 and 429 do)."""
         try:
             await self._drained()
             if not body.long:
@@ -195,11 +195,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             await asyncio.shield(self._held_up)
 
     def pause_writing(self) -> None:
-        """Of the transport."""
+        """Note that the write buffer is full. The transport calls this."""
         self._held_up = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """Of the transport."""
+        """Continue writing. The transport calls this."""
         held_up, self._held_up = self._held_up, None
         if held_up is not None:
             held_up.set_result(None)
@@ -207,11 +207,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     # The response
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Of the transport."""
+        """Return the read buffer. The transport calls this."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Of the transport."""
+        """Handle received bytes. The transport calls this."""
         if self._answered is None:
             # No one asked for it.
             self.abort()
@@ -239,20 +239,20 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._break(f"more than {LONGEST_HEAD} bytes came without content")
             return
         if first or not self._bare:
-            # A head that comes byte by byte, for ever, is silence.
+            # An endless head that arrives byte by byte counts as silence.
             self._until = self._loop.time() + SILENCE_S
         if self._response is not None:
             self._response.wake()
 
     def on_message_begin(self) -> None:
-        """Of the parser."""
+        """Handle the start of a response. The parser calls this."""
         if self._complete:
             self._stop("more came than was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Of the parser: of the head, or a trailer."""
+        """Handle a header or a trailer. The parser calls this."""
         if self._response is not None:
-            # Trailers go no further, and say nothing of where the response ends (RFC 9110, 6.5.1).
+            # Trailers are dropped, and must not define where the response ends (RFC 9110, section 6.5.1).
             if name.lower() in _FRAMING:
                 self._stop("a trailer says how long it is")
             return
@@ -261,13 +261,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """Of the parser."""
+        """Handle the end of a head. The parser calls this."""
         status = self._parser.get_status_code()
         if status < 100:
             self._stop("its status is none")
         if status < 200:
             if any(name.lower() in _FRAMING and value.strip(b"0") for name, value in self._headers):
-                # It has none (RFC 9110, 15.2). What follows is content to one reader, the response to the other.
+                # An interim response has no content (RFC 9110, section 15.2). Two readers could disagree on whether the
+                # next bytes are its content or the final response.
                 self._stop("what it said before its response has content")
             self._interim += 1
             self._headers = []
@@ -285,7 +286,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         response = Response(self, status, self._headers)
         coding = response.headers.get("transfer-encoding")
         if coding is not None and (coding.lower() != "chunked" or version == "1.0"):
-            # What is before or after it could be read in more ways than one.
+            # Any other coding before or after `chunked` is ambiguous.
             self._stop("its transfer coding is another than chunked")
         length = response.headers.get("content-length")
         if length is not None and len(length) > _MOST_DIGITS:
@@ -293,7 +294,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._bare = 0
         bodiless = self._headless or status in {204, 304}
         self._until_close = not bodiless and coding is None and length is None
-        # With 204 and 304 none comes, but who says how long it is may send it; after a HEAD the parser waits for it.
+        # A 204 or 304 has no content, but a server that announces a length may send it. After a HEAD, the parser waits
+        # for content.
         suspect = self._headless or (bodiless and (coding is not None or (length or "0").strip("0") != ""))
         self._keep = version == "1.1" and not suspect and self._parser.should_keep_alive()
         self._complete = self._headless
@@ -301,7 +303,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         answered.set_result(response)
 
     def on_body(self, content: bytes) -> None:
-        """Of the parser."""
+        """Handle content. The parser calls this."""
         response = self._response
         if response is None or self._complete:
             return
@@ -311,17 +313,17 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        """Of the parser."""
+        """Handle the end of a response. The parser calls this."""
         if self._response is not None:
             self._complete = True
 
     def _stop(self, why: str) -> None:
-        """Keep the parser from going on."""
+        """Stop the parser."""
         self._wrong = why
         raise ValueError(why)
 
     def go_on(self) -> None:
-        """What had come was read."""
+        """Resume reading after the buffered content was read."""
         if self._paused:
             self._paused = False
             if not self._transport.is_closing():
@@ -355,19 +357,19 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     # The connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Of the transport."""
+        """Store the transport, which calls this."""
         self._transport = cast("asyncio.Transport", transport)
         self._secured = transport.get_extra_info("ssl_object")
         self._quiet.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def eof_received(self) -> None:
-        """Of the transport: the provider said in good order that nothing more comes."""
+        """Handle an orderly end of the provider's data. The transport calls this."""
         self._keep = False
         if self._answered is not None:
             self._end(CLOSED, in_order=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Of the transport."""
+        """Handle the end of the connection. The transport calls this."""
         self._lost = True
         self.resume_writing()
         if self._alarm is not None:
@@ -378,15 +380,15 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._end(why(exc) if exc is not None else CLOSED, in_order=False)
         elif self._sender is not None:
             self._sender.cancel()
-        # It holds on to this object, as this does to it.
+        # Break the reference cycle between the parser and this object.
         del self._parser
         self._told(self)
 
     def _end(self, why: str, *, in_order: bool) -> None:
-        """Nothing more comes.
+        """Finish or break the response when no more data can arrive.
 
-        Where TLS is spoken, anybody in between can end the connection beneath, and loops do not always tell this
-        apart; only who holds the keys can say that all was said (RFC 9112, 9.8).
+        Below TLS, anyone on the path can end the connection, and event loops do not always report the difference. Only
+        the holder of the keys can confirm that the response is complete (RFC 9112, section 9.8).
         """
         if self._secured is not None:
             in_order = self._read_up(self._secured)
@@ -398,26 +400,26 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._break(why, closed=True)
 
     def _read_up(self, secured: ssl.SSLObject) -> bool:
-        """Take what loops forget at such an end when their reading is paused. Whether it was the provider that said it.
+        """Read decrypted data that loops drop when TLS ends while reading is paused.
 
-        Half a megabyte at most: so much they decrypt ahead.
+        Return whether the provider ended the stream. The data is at most half a megabyte, which is what loops decrypt
+        ahead.
         """
         try:
-            # Into a buffer it returns how much (typeshed knows of bytes alone).
+            # With a buffer, `read` returns a size (typeshed only declares bytes).
             while self._answered is not None and (size := cast("int", secured.read(PIECE, self._buffer))):
                 self._take(size)
         except ssl.SSLZeroReturnError:
             return True
         except OSError:
-            # It waits for more.
+            # The TLS stream has not ended.
             return False
         return True
 
     def _listen(self) -> None:
-        """Give the provider time from now on.
+        """Restart the silence timeout.
 
-        The clock is wound up once per silence, and not again for every piece that comes: when it runs out, it looks
-        whether anything came meanwhile.
+        The timer is not reset for each piece of data. When it expires, it checks whether data arrived in the meantime.
         """
         self._until = self._loop.time() + SILENCE_S
         if self._alarm is None:

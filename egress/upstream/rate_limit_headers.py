@@ -1,8 +1,8 @@
-"""What a response's headers say of an account's quota, passively read.
+"""An account's quota, read passively from response headers.
 
-Names and forms: Anthropic documentation, "Rate limits"; the ``unified`` headers as subscriptions get them; OpenAI
-documentation, "Rate limits in headers"; ``x-codex-`` as Codex reads them. What cannot be read is left out: missing is
-unknown, never zero.
+Header names and formats: Anthropic documentation, "Rate limits"; the ``unified`` headers as subscriptions get them;
+OpenAI documentation, "Rate limits in headers"; ``x-codex-`` as Codex reads them. Unreadable values are omitted: missing
+means unknown, never zero.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _WINDOW = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _DURATION = re.compile(r"(?:(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d))")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _FARTHEST_S = 400 * 86_400.0
-"""No window is longer than this; a reset beyond it is garbage."""
+"""The longest window; a reset beyond it is garbage."""
 _MOST_WINDOWS = 24
 
 
 def observe(provider: Provider, account: str, headers: Mapping[str, str], now: float) -> tuple[Observation, ...]:
-    """Return what is known of the account's windows after this response.
+    """Return the state of the account's windows after this response.
 
     Args:
-        provider: whose.
-        account: its name.
-        headers: of the response; their names in any case.
+        provider: the provider that answered.
+        account: the account's name.
+        headers: the headers of the response; their names in any case.
         now: seconds since the epoch.
     """
     low = {low: value.strip() for name, value in headers.items() if (low := name.lower()).startswith(_PREFIXES)}
@@ -123,13 +123,13 @@ def _codex(headers: Mapping[str, str], now: float) -> dict[str, _Found]:
             continue
         length = found["window_s"]
         window = _name_by(int(length // 60)) if isinstance(length, float) else which
-        # Beside the plan's own limit some models have one of theirs.
+        # Some models have a limit in addition to the plan's.
         windows[window if limit == "codex" else f"{window}_{limit.removeprefix('codex-')}"] = found
     return windows
 
 
 def _codex_window(headers: Mapping[str, str], prefix: str, now: float) -> _Found | None:
-    """Return one window; None: there is none, which is also said by all zeros."""
+    """Return one window, or None if it is absent; all zeros also mean absent."""
     used = _number(headers.get(f"{prefix}used-percent", ""))
     minutes = _number(headers.get(f"{prefix}window-minutes", ""))
     at = _number(headers.get(f"{prefix}reset-at", ""))
@@ -146,7 +146,7 @@ def _codex_window(headers: Mapping[str, str], prefix: str, now: float) -> _Found
 
 
 def _name_by(minutes: int) -> str:
-    """Return what a window of so many minutes is called. Codex says 299 and 10,079, too."""
+    """Return the name of a window of this length. Codex also reports 299 and 10,079 minutes."""
     for length, name in _NAMES_BY_MINUTES.items():
         if abs(length - minutes) <= 1:
             return name
@@ -163,7 +163,7 @@ def _share(found: _Found) -> None:
 
 
 def _number(value: str) -> float | None:
-    """Return a number of at least 0."""
+    """Return a number of at least 0, or None."""
     if not 0 < len(value) <= 40 or "_" in value or not value.isascii():
         return None
     try:
@@ -178,7 +178,7 @@ def _word(value: str) -> str | None:
 
 
 def _epoch(value: str, now: float) -> float | None:
-    """Return seconds since the epoch, from such, from milliseconds, or from RFC 3339."""
+    """Return seconds since the epoch, from the same, from milliseconds, or from RFC 3339; None if unreadable."""
     at = _number(value)
     if at is None:
         try:
@@ -187,13 +187,13 @@ def _epoch(value: str, now: float) -> float | None:
                 return None
             at = when.astimezone(UTC).timestamp()
         except (ValueError, OverflowError):
-            # The latter is before the first year, or after the last, in UTC.
+            # OverflowError: in UTC, the time is before the first year or after the last.
             return None
     return at if abs(at - now) <= _FARTHEST_S else None
 
 
 def _duration(value: str) -> float | None:
-    """Seconds, from ``6m0s``, ``1.5s``, ``12ms``, or a bare number of seconds."""
+    """Return seconds from ``6m0s``, ``1.5s``, ``12ms``, or a bare number of seconds; None if unreadable."""
     if (bare := _number(value)) is not None:
         return bare if bare <= _FARTHEST_S else None
     if not value or len(value) > 40 or _DURATION.sub("", value):

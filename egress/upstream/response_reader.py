@@ -1,4 +1,4 @@
-"""A response of a provider, as whoever carries it on reads it while it comes."""
+"""A provider's response, read while it arrives."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class UpstreamGone(MusterError):
 
 
 class Unheard(UpstreamGone):
-    """The provider closed the connection, after a request was written, without a byte of a response."""
+    """The provider closed the connection after a request was written, without sending a byte of a response."""
 
 
 class ByteSource(Protocol):
-    """Where it comes from."""
+    """The connection that supplies a response."""
 
     def go_on(self) -> None:
-        """What had come was read."""
+        """Resume reading after the buffered content was read."""
 
     def abort(self) -> None:
-        """Break it off at once. Never waits."""
+        """Break the connection at once. Never waits."""
 
 
 class Response:
-    """A response whose head is here. Its content comes as it was framed, not as it was encoded."""
+    """A response whose head has arrived. Its content is unframed but still encoded."""
 
     __slots__ = ("_connection", "_ended", "_gone", "_pieces", "_size", "_waiter", "headers", "raw_headers", "status")
 
@@ -54,19 +54,19 @@ class Response:
 
     @property
     def length(self) -> int | None:
-        """What its head says of its content's length."""
+        """The content length that its head announces, or None."""
         said = self.headers.get("content-length")
         return int(said) if said is not None else None
 
     def at_eof(self) -> bool:
-        """It ended in good order, and all of it was read."""
+        """Return whether it ended cleanly and all of it was read."""
         return self._ended and not self._pieces
 
     def read_nowait(self) -> bytes:
-        """Return what is here of the content; nothing when it has not come yet, or was all.
+        """Return the content that has arrived, or nothing if there is none yet or no more.
 
         Raises:
-            UpstreamGone: the response broke off, and what came before was read.
+            UpstreamGone: the response broke off, and everything before that was read.
         """
         pieces = self._pieces
         if pieces:
@@ -81,7 +81,7 @@ class Response:
         return b""
 
     async def readany(self) -> bytes:
-        """Return the next of the content; nothing at its end. Of one reader at a time.
+        """Wait for the next content and return it, or nothing at the end. Only one reader at a time.
 
         Raises:
             UpstreamGone: the response broke off.
@@ -99,7 +99,7 @@ class Response:
     def abort(self) -> None:
         """Break the connection at once, so that the provider stops generating. Never waits.
 
-        Where the response is here as a whole, nothing is left to break.
+        Does nothing if the whole response has arrived.
         """
         connection = self._connection
         if connection is not None:
@@ -108,26 +108,26 @@ class Response:
             connection.abort()
 
     def take(self, content: bytes) -> int:
-        """Of the connection. How much has not been read yet."""
+        """Append content, and return how many bytes are unread. The connection calls this."""
         self._pieces.append(content)
         self._size += len(content)
         return self._size
 
     def end(self) -> None:
-        """Of the connection: there is no more."""
+        """Mark the response as complete. The connection calls this."""
         self._ended = True
         self._connection = None
         self.wake()
 
     def fail(self, why: str) -> None:
-        """Of the connection: there will be no more."""
+        """Mark the response as broken off. The connection calls this."""
         if not self._ended and self._gone is None:
             self._gone = why
             self._connection = None
             self.wake()
 
     def wake(self) -> None:
-        """Of the connection: there is something to see."""
+        """Wake the reader. The connection calls this."""
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -1,7 +1,7 @@
-"""What responses used: pure, incremental, and never in the way of the bytes.
+"""Usage of responses: pure, incremental parsers that never delay the response's bytes.
 
-A meter is fed the response's content (decoded from any content encoding) and gives back what may go on to the client.
-It keeps back the terminal event, so that the row of the ledger is durable before a client can act on the end.
+A meter takes a response's content (without content encodings) and returns what may be sent to the client. It holds back
+the terminal event, so that the ledger row is durable before a client can act on the end.
 """
 
 from egress.usage.document_assembly import NotAssembledError as NotAssembledError

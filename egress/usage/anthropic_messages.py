@@ -1,8 +1,8 @@
 """Anthropic Messages (Anthropic documentation, "Streaming messages", "Prompt caching" and "Compaction").
 
-Input is additive and disjoint; output is an inclusive total, of which the thinking is told apart by newer models. What
-streams is cumulative, and never falls. Two kinds of work are billed beside the totals, in ``iterations``: compactions
-and advisors. They are added here.
+The kinds of input are disjoint, and must be added. Output is an inclusive total; newer models report its thinking part
+separately. Counts in a stream are cumulative, and never decrease. Compactions and advisors are billed in addition to
+the totals. They appear in ``iterations``, and are added here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEAD = 4_096
 _DELTAS = ("text", "thinking", "partial_json")
 _TTLS = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 _BESIDE = frozenset({"compaction", "advisor_message"})
-#: Events without a name, or with the name that an event has by default, are told by the type in their data.
+#: For events without a name, or with the default name, the type in their data decides.
 _UNNAMED = frozenset({b"", b"message"})
 _READ = frozenset({b"message_start", b"message_delta", b"content_block_delta", b"error"}) | _UNNAMED
 _COUNTS = (
@@ -35,7 +35,7 @@ _COUNTS = (
 
 
 class Messages(UsageParser):
-    """Anthropic's."""
+    """Parser for Anthropic Messages."""
 
     OUTPUT = "content"
     PATHS = (*_COUNTS, ("output_tokens_details", "thinking_tokens"))
@@ -132,7 +132,7 @@ class Messages(UsageParser):
 def _tokens(usage: Mapping[str, Any]) -> Tokens:
     by_ttl = sum(usage_number_checks.number(usage, "cache_creation", ttl) for ttl in _TTLS)
     output = usage_number_checks.number(usage, "output_tokens")
-    # A decomposition for looking at; the total is what is billed.
+    # The split is informational; the total is billed.
     thinking = min(output, usage_number_checks.number(usage, "output_tokens_details", "thinking_tokens"))
     return Tokens(
         input=usage_number_checks.number(usage, "input_tokens"),

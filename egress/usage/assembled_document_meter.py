@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 
 class AssembledMeter:
-    """A Meter (egress.usage.meter_interface) that plays the stream's client: what would have gone on to it is
-    assembled.
+    """A Meter (egress.usage.meter_interface) that assembles a stream's output into a document.
 
-    Nothing goes on before the end; then `release` gives the document.
+    It sends nothing to the client until the end; then `document` replaces `release`.
     """
 
     def __init__(self, inner: StreamMeter, assembler: Assembler, *, largest: int = LARGEST_DOCUMENT) -> None:
@@ -43,15 +42,15 @@ class AssembledMeter:
         self._inner.break_off()
 
     def release(self) -> bytes:
-        """Give nothing: the client gets the `document`."""
+        """Return nothing: the client gets the `document`."""
         self._inner.release()
         return b""
 
     def document(self) -> AssembledDocument:
-        """Return the document, in place of `release`.
+        """Return the document, instead of `release`.
 
         Raises:
-            NotAssembledError: none can be made of this stream.
+            NotAssembledError: the stream cannot be assembled into a document.
         """
         self._assemble(self._inner.release())
         if rest := self._splitter.drain():

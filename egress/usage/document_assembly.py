@@ -1,11 +1,11 @@
-"""Documents assembled from streams: what the API would have returned, had no stream been asked for. Pure.
+"""Documents assembled from streams: what the API would have returned without streaming. Pure.
 
-Near a limit the egress asks a provider for a stream where its client asked for a document, so that the response can
-be cut. An assembler takes the events that would have gone to a client, and gives the document.
+Near a limit, the egress asks a provider for a stream although its client asked for a document, so that the response can
+be cut. An assembler takes the events that a client would have received, and returns the document.
 
-Sources: Anthropic documentation, "Streaming messages", and OpenAI API reference, "Responses", "Chat Completions" and
-their streaming events. Which requests are converted is decided by `is_known`: what it does not know is not converted,
-so that no event here is a surprise.
+Sources: Anthropic documentation, "Streaming messages"; OpenAI API reference, "Responses", "Chat Completions" and their
+streaming events. `is_known` decides which requests are converted. Unknown requests are not, so that no unexpected event
+arrives here.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from egress.provider_endpoints import Api
 
 LARGEST_DOCUMENT: Final = 32 * 2**20
-"""Bytes of a stream that are assembled."""
+"""The maximum length of an assembled stream, in bytes."""
 
 
 class NotAssembledError(MusterError):
-    """The stream holds what no document can be made of."""
+    """The stream cannot be assembled into a document."""
 
 
 class AssembledDocument(NamedTuple):
-    """What a client is given that asked for a document."""
+    """The response to a client that asked for a document."""
 
     status: int
     found: Mapping[str, Any]
 
     def source(self) -> bytes:
-        """As JSON. Escapes keep a half of a surrogate pair as the provider wrote it."""
+        """Return it as JSON. Escapes preserve lone surrogates as the provider wrote them."""
         return json.dumps(self.found, separators=(",", ":")).encode("ascii")
 
 
@@ -73,7 +73,7 @@ _MEMBERS: Final[Mapping[Api, frozenset[str]]] = {
         }
     ),
 }
-#: Of Anthropic's beta headers, those that add nothing to the events but what is read here.
+#: The values of Anthropic's beta header whose events are all known here.
 _BETAS: Final = (
     *("claude-code-", "oauth-", "interleaved-thinking-", "prompt-caching-", "extended-cache-ttl-", "context-1m-"),
     *("output-128k-", "token-efficient-tools-", "structured-outputs-", "effort-", "web-search-", "advanced-tool-use-"),
@@ -82,24 +82,24 @@ _BETAS: Final = (
 
 
 def is_known(api: Api, members: Iterable[str], tools: object) -> bool:
-    """Return whether the document that such a request asks for can be assembled.
+    """Return whether the document that this request asks for can be assembled.
 
     Args:
-        api: how it is written.
+        api: the format of the request.
         members: the names in its outermost object.
-        tools: what is under that name.
+        tools: the value of its member ``tools``.
     """
     if api == "responses":
-        # The last event repeats the whole response, whatever is in it.
+        # The last event repeats the whole response, with any content.
         return "stream_options" not in members
     each = tools if isinstance(tools, list) else ()
-    # Input that streams without a check may be no JSON.
+    # Tool input that streams unchecked may not be JSON.
     eager = any(isinstance(tool, dict) and "eager_input_streaming" in tool for tool in each)
     return not eager and _MEMBERS[api].issuperset(members)
 
 
 def knows_betas(values: Iterable[str]) -> bool:
-    """Return whether these values of the header ``anthropic-beta`` change nothing that is not known here."""
+    """Return whether all values of the header ``anthropic-beta`` are known here."""
     return all(not (name := part.strip()) or name.startswith(_BETAS) for value in values for part in value.split(","))
 
 
@@ -114,19 +114,19 @@ def assembler_of(api: Api) -> Assembler:
 
 
 class Assembler(ABC):
-    """Takes the events of one response, in their order."""
+    """Takes the events of one response, in order."""
 
     @abstractmethod
     def event(self, name: bytes, body: bytes) -> None:
         """Take one event.
 
         Raises:
-            NotAssembledError: it holds what no document can be made of.
+            NotAssembledError: it cannot be part of a document.
         """
 
     @abstractmethod
     def document(self) -> AssembledDocument:
-        """Return the document, when all events are here.
+        """Return the document after all events.
 
         Raises:
             NotAssembledError: events are missing.
@@ -144,7 +144,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 class _Messages(Assembler):
-    """Anthropic's. Events and blocks that are not known pass as they are; a delta that is not known cannot."""
+    """Assembler for Anthropic Messages. Unknown events and blocks are accepted; an unknown delta is an error."""
 
     def __init__(self) -> None:
         self._message: dict[str, Any] | None = None
@@ -219,8 +219,7 @@ def _index(found: Mapping[str, Any]) -> int:
 
 
 def _input(source: str) -> object:
-    """Return the input of a tool. One that ends in the middle, at ``max_tokens``, is read as far as it goes, as SDKs
-    do."""
+    """Parse the input of a tool. Truncated input, after ``max_tokens``, is parsed as far as possible, as SDKs do."""
     try:
         return json.loads(source)
     except (ValueError, RecursionError):
@@ -232,7 +231,7 @@ def _input(source: str) -> object:
 
 
 class _Responses(Assembler):
-    """OpenAI Responses: the last event has the whole response."""
+    """Assembler for OpenAI Responses: the last event has the whole response."""
 
     def __init__(self) -> None:
         self._document: AssembledDocument | None = None
@@ -266,7 +265,7 @@ _ENDS: Final = ("response.completed", "response.incomplete", "response.failed", 
 
 
 class _Completions(Assembler):
-    """OpenAI Chat Completions."""
+    """Assembler for OpenAI Chat Completions."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
@@ -287,7 +286,7 @@ class _Completions(Assembler):
             elif key == "object":
                 self._head[key] = "chat.completion"
             elif key == "choices":
-                # They stand where the first chunk has them.
+                # Reserves the position that they have in the first chunk.
                 self._head.setdefault(key, None)
             elif key != "obfuscation" and (value is not None or key not in self._head):
                 self._head[key] = value
@@ -341,7 +340,7 @@ def _join_message(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
             message.setdefault(key, None)
         elif isinstance(value, str):
             before = message.get(key)
-            # A stream begins with an empty content where the document has none.
+            # A stream starts with an empty content where the document has null.
             nothing = key == "content" and not value and before is None
             message[key] = None if nothing else (before or "") + value
         elif isinstance(value, list):
@@ -365,7 +364,7 @@ def _join_call(calls: dict[int, dict[str, Any]], call: object) -> None:
 
 
 def _joined(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both in one: texts one after the other. A name comes whole, and some servers repeat it."""
+    """Merge two objects and concatenate their strings. A name arrives whole, and some servers repeat it."""
     both = dict(older)
     for key, value in newer.items():
         before = both.get(key)
@@ -389,7 +388,7 @@ def _joined_lists(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[st
 
 # --- errors --------------------------------------------------------------------------------------------------------
 
-#: Anthropic documentation, "Errors"; OpenAI documentation, "Error codes", and the codes of a response that failed.
+#: Anthropic documentation, "Errors"; OpenAI documentation, "Error codes", and the error codes of failed responses.
 _STATUS: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -411,7 +410,7 @@ _USUAL: Final = 500
 
 
 def _status(error: object) -> int:
-    """Return the status that an API would have told an error with."""
+    """Return the HTTP status that the API would have used for an error."""
     if isinstance(error, dict):
         for key in ("code", "type"):
             said = error.get(key)

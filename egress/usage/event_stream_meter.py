@@ -1,7 +1,7 @@
-"""The meter of an event stream: what goes on at once, and what is kept back until the ledger has it.
+"""The meter of an event stream: what is sent at once, and what is held back until the ledger row is durable.
 
-An event goes on when it is whole: a client can do nothing with a part of one, and so is between two events
-whenever its stream is cut. Only of an event over sse.WHOLE_BYTES do parts go on.
+An event is sent once it is complete. A client cannot use a partial event, so a cut stream always ends between two
+events. Only events larger than sse_splitter.WHOLE_BYTES are sent in parts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from egress.usage.parser_base import UsageParser
 
 TERMINAL_BYTES = 16 * 1024 * 1024
-"""A terminal event is read up to this size: OpenAI's repeats the whole response. A larger one passes unread."""
+"""The largest terminal event that is parsed: OpenAI's repeats the whole response. A larger one passes unread."""
 
 
 class StreamMeter:
@@ -63,7 +63,7 @@ class StreamMeter:
         self._reading = None
         rest: list[bytes] = []
         if left := self._splitter.drain():
-            # Readers of event streams drop an event without its blank line, but not all do.
+            # Some clients also read a last event without its blank line.
             self._take(PieceKind.EVENT, left, rest)
         if self._large is not None:
             self._take(PieceKind.LAST, b"", rest)
@@ -71,7 +71,7 @@ class StreamMeter:
         self._dialect.close()
 
     def break_off(self) -> None:
-        """What went on was counted as it did."""
+        """Do nothing: everything that was sent has been counted."""
 
     def release(self) -> bytes:
         self._released = True
@@ -94,7 +94,7 @@ class StreamMeter:
             self._take_part(kind, piece, out)
 
     def _end_with(self, kind: PieceKind, piece: bytes, out: list[bytes]) -> None:
-        """Take the last bytes of the terminal event. Whatever comes behind it is dropped: no one meters that."""
+        """Take the last bytes of the terminal event. Anything after it is dropped, because it is not metered."""
         if self._overlong and kind in (PieceKind.MORE, PieceKind.LAST):
             self._overlong = kind is PieceKind.MORE
             out.append(piece)

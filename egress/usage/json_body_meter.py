@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from egress.usage.parser_base import UsageParser
 
 LARGEST_BODY = 32 * 1024 * 1024
-"""What is larger goes on, unread."""
+"""The largest body that is parsed; a larger one passes unread."""
 _LOOKED_AT = 2**20
 
 
 class BodyMeter:
-    """A Meter (egress.usage.meter_interface) of a JSON body. The newest part is kept back until the body has ended.
+    """A Meter (egress.usage.meter_interface) of a JSON body. The newest part is held back until the body has ended.
 
-    `end` parses what came, up to LARGEST_BODY: a large one takes its time.
+    `end` parses the body, up to LARGEST_BODY; a large body takes a while.
     """
 
     def __init__(self, dialect: UsageParser, status: int = 200, *, largest: int = LARGEST_BODY) -> None:
@@ -73,10 +73,10 @@ class BodyMeter:
         self._dialect.ended = True
 
     def _before_surplus(self, source: bytearray) -> Any:
-        """Return the document, where more came behind its end, and none of that went on: it is dropped. None: there is
-        none.
+        """Return the document if surplus data follows its end and none of the surplus was sent; the surplus is dropped.
 
-        Where some of it went on, all of it counts as output, as what cannot be read does.
+        Return None if there is no document, or some of the surplus was sent. Then everything counts as output, like
+        unreadable content.
         """
         try:
             found, end = usage_number_checks.first(source)
@@ -92,12 +92,13 @@ class BodyMeter:
         if self._released or self._dialect.ended or self._status >= 400:
             return
         self._reading = None
-        # Its usage is at its end, or was not read yet; and nearly all that went on is output, which was billed as
-        # a whole before the first byte of it came. (Reading all but the last part would otherwise be free.)
+        # The usage is at the end of the body, or was not parsed. Nearly all that was sent is output, and the provider
+        # billed all of it before its first byte. Otherwise reading all but the last part would be free.
         self._assume(self._copy, self._size - len(self._newest))
 
     def _assume(self, source: bytearray | None, size: int) -> None:
-        """So many bytes were output, of which `source` has the first; what is too much to look at is taken as dense."""
+        """Count this many bytes as output. `source` has the first of them; the part too long to examine counts as dense
+        text."""
         seen = b"" if source is None else source[: min(size, _LOOKED_AT)]
         self._dialect.weight_written = 0
         self._dialect.write_unread(seen)

@@ -1,4 +1,4 @@
-"""What a meter knows of a response, and what a meter is."""
+"""The interface of meters, and their readings."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class UsageReading:
     """What is known of a response so far."""
 
     tokens: Tokens = field(default_factory=Tokens)
-    """What the provider itself reported so far; nothing yet: zeros."""
+    """What the provider has reported so far; zeros if nothing yet."""
     reported: bool = False
-    """The provider has told the final usage, and nothing of it was garbled: `tokens` is what it bills. This alone says
-    whether there is a bill: a response can have one before it has ended, and fail after it."""
+    """Whether the provider has reported the final usage, and all of it was readable: `tokens` is what it bills. Only
+    this says whether there is a bill: a response can have one before it ends, and fail afterwards."""
     raw: Mapping[str, Any] | None = None
-    """The provider's own usage objects, merged, as they go into the ledger."""
+    """The provider's own usage objects, merged, for the ledger."""
     written: int = 0
     """An estimate of the tokens of all output that has streamed so far (egress.usage.text_token_estimate)."""
     model: str | None = None
     """The model that answered, as the provider names it."""
     response_id: str | None = None
     ended: bool = False
-    """The terminal event, or the whole of a JSON body, is here: nothing more is to come. With `error`, it failed."""
+    """Whether the terminal event, or a whole JSON body, has arrived: nothing more will come. With `error`, it
+    failed."""
     error: str | None = None
-    """The type of the error (egress.ledger.model.ERROR_TYPES), when the response says that it failed (also after a
-    200)."""
+    """The type of the error (egress.ledger.model.ERROR_TYPES) if the response reports a failure, even after a 200."""
     garbled: bool = False
-    """Something could not be read, perhaps nothing that matters. The bytes go on all the same."""
+    """Whether something was unreadable, possibly nothing important. The bytes are sent anyway."""
 
     @property
     def so_far(self) -> Tokens:
@@ -42,7 +42,7 @@ class UsageReading:
         told = self.tokens
         if self.reported or self.written <= told.output + told.reasoning:
             return told
-        # Once for each event: one object, and not two that are added.
+        # Runs for each event: creates one object instead of adding two.
         return Tokens(
             input=told.input,
             output=self.written - told.reasoning,
@@ -53,7 +53,7 @@ class UsageReading:
 
 
 class Meter(Protocol):
-    """Reads one response. Never raises over its content, and holds a bounded amount of memory."""
+    """Reads one response. Never raises over its content, and uses a bounded amount of memory."""
 
     @property
     def reading(self) -> UsageReading:
@@ -61,21 +61,21 @@ class Meter(Protocol):
         ...
 
     def feed(self, content: bytes) -> bytes:
-        """Take the next part of the content, and give what may go on to the client now.
+        """Take the next part of the content, and return what may be sent to the client now.
 
-        From the terminal event on nothing comes back: it is kept for `release`.
+        From the terminal event on it returns nothing: the rest is held back for `release`.
         """
         ...
 
     def end(self) -> None:
-        """The upstream has ended the response in good order; `reading` is final, and what is left is in `release`."""
+        """Note the clean end of the response; `reading` is final, and `release` returns the rest."""
         ...
 
     def break_off(self) -> None:
-        """The response will not come to its end here; `reading` then counts what went on of it."""
+        """Note that the response will not be read to its end; `reading` then counts what was sent."""
         ...
 
     def release(self) -> bytes:
-        """Return what was kept back, once. After it `feed` gives back the end of the terminal event alone: what a
-        provider sends behind that is dropped."""
+        """Return the held-back bytes, once. Later, `feed` returns only the rest of the terminal event; anything after
+        that is dropped."""
         ...

@@ -1,4 +1,4 @@
-"""Which meter reads which response."""
+"""Selection of the meter for a response."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool, *, assemb
     """Return a meter for one response.
 
     Args:
-        api: how it is written.
-        streaming: its Content-Type is text/event-stream.
+        api: the format of the response.
+        streaming: whether its Content-Type is text/event-stream.
         status: its HTTP status.
-        hide_usage: the client did not ask for the usage chunk of a Chat Completions stream: it does not get it.
-        assemble: the client asked for a document: where a stream comes, it gets the document that this makes.
+        hide_usage: whether to hide the usage chunk of a Chat Completions stream, because the client did not ask for it.
+        assemble: whether the client asked for a document: a stream is then assembled into one.
     """
     dialect: UsageParser
     if api == "anthropic":
@@ -46,7 +46,7 @@ def meter_of(api: Api, streaming: bool, status: int, hide_usage: bool, *, assemb
 
 
 class ResponseMeter:
-    """A Meter that looks at the first bytes: some servers call a stream a document, and a refusal a stream."""
+    """A Meter that checks the first bytes: some servers label a stream as a document, or an error as a stream."""
 
     def __init__(self, dialect: UsageParser, streaming: bool, status: int, assembler: Assembler | None) -> None:
         self._dialect = dialect
@@ -91,10 +91,10 @@ class ResponseMeter:
         return kept if self._inner is None else kept + self._inner.release()
 
     def document(self) -> AssembledDocument | None:
-        """Return what the client gets in place of `release`, or None where the content itself goes on.
+        """Return the document that replaces `release`, or None if the client gets the content itself.
 
         Raises:
-            NotAssembledError: no document can be made of the stream that came.
+            NotAssembledError: the stream cannot be assembled into a document.
         """
         inner = self._inner
         return inner.document() if isinstance(inner, AssembledMeter) else None
@@ -107,7 +107,7 @@ class ResponseMeter:
 
 
 def _is_stream(first: bytes, label: bool) -> bool | None:
-    """Return whether a response that begins so is an event stream; None: that is not to be seen yet."""
+    """Return whether a response with this start is an event stream; None: more bytes are needed."""
     seen = first[:_LOOKED_AT]
     start = seen.removeprefix(_BOM).lstrip(_SPACE)
     if start.startswith(_DOCUMENT):

@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions (OpenAI API reference, "Chat Completions"), and what compatible servers make of it."""
+"""OpenAI Chat Completions (OpenAI API reference, "Chat Completions"), and the variants of compatible servers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from egress.usage.parser_base import Fate, UsageParser
 if TYPE_CHECKING:
     from budget.tokens import Tokens
 
-#: `reasoning` and `reasoning_content` are what compatible servers call what they show of it; none sends both.
+#: Compatible servers show reasoning in `reasoning` or `reasoning_content`; none sends both.
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
 class CompletionsParser(UsageParser):
-    """The usage of a stream is in a chunk of its own, after the last choice and before ``[DONE]``.
+    """Parser for Chat Completions.
+
+    A stream's usage is in a separate chunk, after the last choice and before ``[DONE]``.
 
     Args:
-        hide_usage: the client did not ask for that chunk: it does not get it.
+        hide_usage: whether to hide that chunk, because the client did not ask for it.
     """
 
     OUTPUT = "choices"
@@ -60,8 +62,8 @@ class CompletionsParser(UsageParser):
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 self._choice(choice)
-        # Some compatible servers count aloud, in every chunk, also in that which ends the last choice, and bill after
-        # it: what stands beside a choice is the bill when the stream has ended and nothing else came.
+        # Some compatible servers report running usage in every chunk, even in the one that ends the last choice, and
+        # the final usage after it. Usage next to a choice is the bill only if the stream ends without another report.
         told = self._take(found.get("usage"), last=alone)
         if not alone or not told:
             return Fate.PASS

@@ -24,7 +24,7 @@ _SEARCHED = "response.web_search_call.completed"
 
 
 class ResponsesParser(UsageParser):
-    """The usage comes with the terminal event, which repeats the whole response."""
+    """Parser for OpenAI Responses. The usage arrives with the terminal event, which repeats the whole response."""
 
     OUTPUT = "output"
     DENSITY = text_token_estimate.OPENAI
@@ -108,10 +108,10 @@ class ResponsesParser(UsageParser):
             self.error = usage_number_checks.error_type(found["error"])
 
     def _searched(self, times: int) -> None:
-        """The provider has searched the web so often now. It bills that, and its usage does not say it."""
+        """Record the number of web searches so far. The provider bills them but does not report them in its usage."""
         if times or self._searches:
             self._searches = times
-            # Beside what the provider says, from where the price is made (budget.costs.token_prices).
+            # Stored with the provider's usage, from which the price is calculated (budget.costs.token_prices).
             self.usage[SEARCHES] = min(times, usage_number_checks.MOST)
 
     def tokens(self) -> Tokens:
@@ -119,8 +119,7 @@ class ResponsesParser(UsageParser):
 
 
 def _is_search(item: object) -> bool:
-    """Return whether this is a search that is billed; opening a page that was found is not (OpenAI documentation, "Web
-    search")."""
+    """Return whether this is a billed search; opening a found page is free (OpenAI documentation, "Web search")."""
     if not isinstance(item, dict) or item.get("type") != "web_search_call":
         return False
     action = item.get("action")

@@ -1,4 +1,4 @@
-"""OpenAI's usage objects, whose input includes what came from the cache, and whose output includes its reasoning."""
+"""OpenAI's usage objects, whose input includes cached tokens, and whose output includes reasoning."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def disjoint(usage: Mapping[str, Any], read: str, written: str) -> tuple[Tokens, bool]:
-    """Return tokens in disjoint kinds, and whether the parts were no larger than their whole.
+    """Return the tokens in disjoint kinds, and whether no part was larger than its total.
 
     Args:
-        usage: merged.
-        read: what the API calls the input: ``input`` or ``prompt``.
-        written: what it calls the output: ``output`` or ``completion``.
+        usage: the merged usage object.
+        read: the API's name for input: ``input`` or ``prompt``.
+        written: the API's name for output: ``output`` or ``completion``.
     """
     whole_input = usage_number_checks.number(usage, f"{read}_tokens")
     whole_output = usage_number_checks.number(usage, f"{written}_tokens")
@@ -26,7 +26,7 @@ def disjoint(usage: Mapping[str, Any], read: str, written: str) -> tuple[Tokens,
     cache_write = usage_number_checks.number(usage, details, "cache_write_tokens")
     reasoning = usage_number_checks.number(usage, f"{written}_tokens_details", "reasoning_tokens")
     if reasoning and usage_number_checks.number(usage, "total_tokens") == whole_input + whole_output + reasoning:
-        # Some compatible servers (xAI's) count reasoning beside the output: the total tells.
+        # Some compatible servers (xAI's) do not include reasoning in the output: the total shows it.
         whole_output += reasoning
     fresh = whole_input - cache_read - cache_write
     said = whole_output - reasoning

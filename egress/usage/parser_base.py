@@ -1,4 +1,4 @@
-"""What the three ways of writing a response have in common when they are read."""
+"""The common base of the parsers for the three response formats."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class Fate(Enum):
 
     PASS = "pass"  # noqa: S105
     HIDE = "hide"
-    """It is not the client's."""
+    """The client does not get it."""
     KEEP = "keep"
-    """Nothing of use comes after it but the terminal event; they go together."""
+    """Only the terminal event matters after it; both are sent together."""
     LAST = "last"
     """The terminal event."""
 
 
 class UsageParser(ABC):
-    """Reads the events, or the one document, of a response, and sums up what they say. Never raises over them."""
+    """Parses the events of a response, or its single document, and sums up the usage. Never raises over them."""
 
-    #: Where in a usage object numbers of tokens stand.
+    #: The paths of token counts in a usage object.
     PATHS: ClassVar[tuple[tuple[str, ...], ...]]
-    #: Where a response that is one document has its output.
+    #: The member with the output in a single-document response.
     OUTPUT: ClassVar[str]
-    #: What characters count while no one has told the tokens.
+    #: The weights of characters until the provider reports the tokens.
     DENSITY: ClassVar[bytes] = text_token_estimate.ANY
 
     def __init__(self) -> None:
@@ -58,30 +58,30 @@ class UsageParser(ABC):
 
     @abstractmethod
     def event(self, name: bytes, body: bytes) -> Fate:
-        """Read one event of a stream."""
+        """Parse one event of a stream."""
 
     @abstractmethod
     def may_be_last(self, head: bytes) -> bool:
-        """Return whether an event that begins so, too large to come in one piece, may be the terminal one."""
+        """Return whether an event with this start, too large to arrive in one piece, may be the terminal one."""
 
     @abstractmethod
     def document(self, found: dict[str, Any]) -> None:
-        """Read a response that is one JSON object."""
+        """Parse a response that is one JSON object."""
 
     @abstractmethod
     def tokens(self) -> Tokens:
-        """Return what `usage` says, in disjoint kinds."""
+        """Return the tokens in `usage`, in disjoint kinds."""
 
     def close(self) -> None:
-        """The stream is over, in good order: it was the whole response, if it says so."""
+        """Note the clean end of the stream: the response is complete if it reported its final usage."""
         self.ended = self.ended or self.final
 
     def lost(self) -> None:
-        """An event that matters could not be read."""
+        """Note that an important event could not be read."""
         self.garbled = self.unsound = True
 
     def merge(self, usage: object) -> bool:
-        """Take in a usage object; whether there was one."""
+        """Merge a usage object, and return whether there was one."""
         if usage is None:
             return False
         if not isinstance(usage, dict):
@@ -94,26 +94,26 @@ class UsageParser(ABC):
         return True
 
     def odd(self, usage: Mapping[str, Any]) -> bool:
-        """Return whether something is in it that cannot be."""
+        """Return whether it contains an impossible value."""
         return usage_number_checks.odd(usage, self.PATHS)
 
     def name(self, source: dict[str, Any]) -> None:
-        """Who answered."""
+        """Take the model and the id of the response."""
         self.model = self.model or usage_number_checks.word(source.get("model"))
         self.response_id = self.response_id or usage_number_checks.word(source.get("id"))
 
     def write(self, text: object) -> None:
-        """Output that streamed."""
+        """Count output that streamed."""
         if isinstance(text, str) and text:
             self.events_written += 1
             self.weight_written += text_token_estimate.weigh(self.DENSITY, text)
 
     def write_unread(self, content: bytes | bytearray) -> None:
-        """What is not read, and may have been output."""
+        """Count unparsed content, which may have been output."""
         self.weight_written += text_token_estimate.weigh(self.DENSITY, content)
 
     def write_all(self, parts: object) -> None:
-        """Output that came at once, in whatever structure."""
+        """Count output that arrived at once, in any structure."""
         waiting = [parts]
         while waiting:
             part = waiting.pop()
@@ -125,13 +125,13 @@ class UsageParser(ABC):
                 self.weight_written += text_token_estimate.weigh(self.DENSITY, part)
 
     def fail(self, error: object) -> Fate:
-        """The response says that it failed, and ends with that."""
+        """Note the error with which the response ends."""
         self.error = usage_number_checks.error_type(error)
         self.ended = True
         return Fate.LAST
 
     def reading(self) -> UsageReading:
-        """Return all that is known."""
+        """Return everything that is known."""
         if self._tokens is None:
             self._tokens = self.tokens()
         return UsageReading(

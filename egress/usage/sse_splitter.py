@@ -1,7 +1,6 @@
-"""Where one server-sent event ends and the next begins (WHATWG HTML, section 9.2.6), byte for byte.
+"""Splits server-sent events byte for byte (WHATWG HTML, section 9.2.6).
 
-Nothing is decoded, and nothing is lost: the pieces that come out, joined, are the bytes that went in. Where they are
-cut does not depend on how the bytes arrived.
+Nothing is decoded or lost: the joined pieces are the input. The split does not depend on how the bytes arrived.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WHOLE_BYTES = 1024 * 1024
-"""Up to this size an event comes in one piece."""
+"""The largest event that is returned in one piece."""
 
 _BOM = b"\xef\xbb\xbf"
 _COLON = ord(":")
-# Atomic: a CR LF is one end of line, never two. The end of the blank line is its first character, so that an event that
-# ends in CR is not waited for; a LF that follows is a piece of its own.
+# Atomic: a CR LF is one line end, never two. The blank line ends at its first character, so that an event that ends in
+# CR is not delayed; a following LF is a separate piece.
 _END = re.compile(rb"(?>\r\n|\n|\r)[\r\n]")
 _LINE_END = re.compile(rb"[\r\n]")
 _LINE_ENDS = re.compile(rb"\r\n|\n|\r")
@@ -28,27 +27,27 @@ _IDLE = re.compile(rb"(?:[\r\n]+|:[^\r\n]*[\r\n])+")
 
 
 class PieceKind(Enum):
-    """What a piece is."""
+    """The kind of a piece."""
 
     EVENT = "event"
-    """A whole event, its blank line included."""
+    """A whole event, including its blank line."""
     IDLE = "idle"
     """Comments and blank lines between events, and the byte order mark."""
     AFTER = "after"
-    """The LF of the CR LF that ended the event before."""
+    """The LF of the CR LF that ended the previous event."""
     HEAD = "head"
     """The first WHOLE_BYTES of a larger event."""
     MORE = "more"
-    """A further part of it."""
+    """A further part of a larger event."""
     LAST = "last"
-    """Its last part."""
+    """The last part of a larger event."""
 
 
 Piece: TypeAlias = tuple[PieceKind, bytes]
 
 
 def fields(event: bytes) -> tuple[bytes, bytes]:
-    """Return an event's name, empty where it has none, and its data: the lines of it joined by LF."""
+    """Return an event's name (empty if it has none) and its data, whose lines are joined by LF."""
     name, lines = b"", []
     for line in _LINE_ENDS.split(event) if b"\r" in event else event.split(b"\n"):
         field, _, value = line.partition(b":")
@@ -60,7 +59,7 @@ def fields(event: bytes) -> tuple[bytes, bytes]:
 
 
 class Splitter:
-    """Cuts a stream into pieces. What it keeps back is the beginning of an event, at most `whole` bytes of it."""
+    """Splits a stream into pieces. It holds back the beginning of an incomplete event, at most `whole` bytes."""
 
     def __init__(self, whole: int = WHOLE_BYTES) -> None:
         self._whole = whole
@@ -76,7 +75,7 @@ class Splitter:
         """In the middle of a large comment."""
 
     def feed(self, content: bytes) -> Iterator[Piece]:
-        """Yield the pieces that these bytes complete. The iterator must be used up."""
+        """Yield the pieces that these bytes complete. The iterator must be exhausted."""
         scanned = 0
         if self._kept:
             kept = self._kept
@@ -89,14 +88,14 @@ class Splitter:
         yield from self._cut(content, scanned)
 
     def drain(self) -> bytes:
-        """Return what is kept back; it is not kept any longer."""
+        """Remove and return what is held back."""
         rest = bytes(self._kept)
         self._kept.clear()
         self._scanned = 0
         return rest
 
     def _complete(self) -> bool:
-        """Return whether something ends in what is kept."""
+        """Return whether the held bytes contain an end."""
         kept = self._kept
         pattern = _LINE_END if kept[0] == _COLON else _END
         if len(kept) > self._whole or pattern.search(kept, self._scanned):
@@ -138,7 +137,7 @@ class Splitter:
             place += len(piece[1])
 
     def _next(self, content: bytes, place: int, scanned: int) -> Piece | None:
-        """Return the next event or its head, or the head of a large comment; None: it has not ended."""
+        """Return the next event or its head, or the head of a large comment; None: it is incomplete."""
         size = len(content) - place
         if content[place] == _COLON:
             if size <= self._whole:

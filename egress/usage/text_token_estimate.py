@@ -1,15 +1,14 @@
-"""How many tokens a text has, guessed by what it is written with. Pure.
+"""An estimate of a text's tokens from its characters. Pure.
 
-For what no provider says: a stream that is left before its end has no bill, and one that still runs has none yet. An
-average over English would let through at half the price and less whatever is denser: numbers, codes, other scripts.
-So each character counts by its kind, as the first byte of its UTF-8 tells it, rounded up to what the denser of the
-tokenizers make of it.
+It covers what no provider reports: an abandoned stream has no bill, and a running one has none yet. An English average
+would charge half or less for denser text: numbers, codes, other scripts. So each character counts by its kind, which
+the first byte of its UTF-8 encoding shows. The weights are rounded up to the denser tokenizers.
 
-The figures were measured on running texts and on random ones with three published vocabularies, OpenAI's cl100k_base
-and o200k_base (by the package bpe-openai) and Anthropic's of 2023 (@anthropic-ai/tokenizer); newer ones of Anthropic's
-are not published. Tokens guessed for one that there is, by the tables here, and by the two for seven bytes before them:
+The figures were measured on real and random texts with three published vocabularies. They are OpenAI's cl100k_base and
+o200k_base (from the package bpe-openai) and Anthropic's of 2023 (@anthropic-ai/tokenizer); its newer ones are
+not public. The table shows estimated tokens per actual token. "Before" is the old rule of two tokens for seven bytes:
 
-| text | guessed | before | | text | guessed | before |
+| text | estimate | before | | text | estimate | before |
 | --- | --- | --- | --- | --- | --- | --- |
 | English prose | 1.2 | 1.0 | | Chinese | 1.1 to 1.2 | 0.8 |
 | code (Python) | 1.3 | 1.1 | | Korean | 0.9 to 1.1 | 0.7 |
@@ -19,8 +18,8 @@ are not published. Tokens guessed for one that there is, by the tables here, and
 | any ASCII at random | 0.7 to 0.8 | 0.4 | | emoji | 1.1 | 0.4 |
 | small letters at random | 0.5 | 0.5 | | Amharic | 0.8 | 0.3 |
 
-What no one writes (letters, digits or rare characters at random) stays at half and less; there, the number of events
-says more, wherever a provider sends each token in one of its own (`egress.usage.parser_base`).
+Unnatural text (random letters, digits or rare characters) is estimated at half or less. There the number of events is a
+better measure, if a provider sends each token in its own event (`egress.usage.parser_base`).
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: A table has a weight for each byte, so many of which are a token.
+#: A table has a weight for each byte; this much weight is one token.
 PER_TOKEN: Final = 64
 
-#: ASCII, by the byte; all tokenizers are alike there.
+#: ASCII, by byte; all tokenizers are similar there.
 _ASCII: Final = (
     (range(0x80), 1.0),
     (b"\n\r\t", 0.9),
@@ -46,7 +45,7 @@ _ASCII: Final = (
 
 
 def _table(beyond: Iterable[tuple[range, float]]) -> bytes:
-    # A byte that only continues a character weighs nothing.
+    # A continuation byte of a character weighs nothing.
     weights = [0] * 256
     for group in (_ASCII, beyond):
         for signs, tokens in group:
@@ -55,7 +54,7 @@ def _table(beyond: Iterable[tuple[range, float]]) -> bytes:
     return bytes(weights)
 
 
-#: For whoever answers: as dense as the denser of cl100k_base and Anthropic's.
+#: For any provider: as dense as the denser of cl100k_base and Anthropic's.
 ANY: Final = _table(
     (
         (range(0xC0, 0xCC), 1.2),  # Latin with accents
@@ -72,7 +71,7 @@ ANY: Final = _table(
         (range(0xF0, 0x100), 3.0),  # emoji, rare Han, ancient scripts
     )
 )
-#: For OpenAI's own, whose models of today have o200k_base.
+#: For OpenAI itself, whose current models use o200k_base.
 OPENAI: Final = _table(
     (
         (range(0xC0, 0xCC), 0.9),
@@ -92,10 +91,10 @@ OPENAI: Final = _table(
 
 
 def weigh(table: bytes, text: str | bytes | bytearray) -> int:
-    """Return what a text, or the UTF-8 of one, weighs; `tokens` makes tokens of a sum of such."""
+    """Return the weight of a text, or of its UTF-8 encoding; `tokens` converts a sum of weights."""
     return sum((text.encode("utf-8", "replace") if isinstance(text, str) else text).translate(table))
 
 
 def tokens(weight: int) -> int:
-    """Rounded up."""
+    """Convert a weight into tokens, rounded up."""
     return -(-weight // PER_TOKEN)

@@ -1,4 +1,4 @@
-"""Usage objects, read with suspicion: a number that cannot be is no number, and nothing is ever lowered."""
+"""Defensive parsing of usage objects: impossible numbers are ignored, and no value is ever lowered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MOST = 10**12
-"""More tokens than this no request has."""
+"""The maximum number of tokens in a request."""
 LONGEST_WORD = 200
 _MOST_KEYS = 64
 MOST_MEMBERS = 64
@@ -20,10 +20,10 @@ _DECODER = json.JSONDecoder()
 
 
 def loads(source: bytes | bytearray) -> Any:
-    """JSON, as lenient about UTF-8 as the readers of event streams have to be.
+    """Parse JSON, with the leniency about UTF-8 that event streams need.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not JSON.
     """
     try:
         return _DECODER.decode(source.decode("utf-8", "replace"))
@@ -32,12 +32,12 @@ def loads(source: bytes | bytearray) -> Any:
 
 
 def first(source: bytes | bytearray) -> tuple[Any, int]:
-    """Return the JSON value that the source begins with, and where it ends, in bytes.
+    """Return the JSON value at the start of the source, and where it ends, in bytes.
 
     Raises:
-        ValueError: it begins with none.
+        ValueError: the source does not start with one.
     """
-    # Unlike "replace", this can be counted back into bytes.
+    # Unlike "replace", this converts back into the same bytes.
     text = source.decode("utf-8", "surrogateescape")
     begin = len(text) - len(text.lstrip(" \t\r\n"))
     try:
@@ -48,12 +48,12 @@ def first(source: bytes | bytearray) -> tuple[Any, int]:
 
 
 def sound(value: object) -> bool:
-    """Return whether this can be a number of tokens."""
+    """Return whether the value can be a number of tokens."""
     return type(value) is int and 0 <= value <= MOST
 
 
 def number(source: object, *path: str) -> int:
-    """Return the tokens that stand at a path; 0 where there is nothing, or nothing sound."""
+    """Return the tokens at a path, or 0 if there is no valid number."""
     for key in path:
         if not isinstance(source, dict):
             return 0
@@ -62,7 +62,7 @@ def number(source: object, *path: str) -> int:
 
 
 def told(source: object, *path: str) -> bool:
-    """Return whether a number of tokens is at a path."""
+    """Return whether there is a valid number of tokens at a path."""
     for key in path:
         if not isinstance(source, dict):
             return False
@@ -71,7 +71,7 @@ def told(source: object, *path: str) -> bool:
 
 
 def odd(source: Mapping[str, Any], paths: Iterable[tuple[str, ...]]) -> bool:
-    """Return whether something that is no number of tokens stands where one belongs. Absent and null are not odd."""
+    """Return whether a value that should be a number of tokens is invalid. Missing values and null are valid."""
     for path in paths:
         value: object = source
         for key in path:
@@ -86,10 +86,10 @@ def odd(source: Mapping[str, Any], paths: Iterable[tuple[str, ...]]) -> bool:
 
 
 def merged(older: Mapping[str, Any], newer: Mapping[str, Any], depth: int = 1) -> dict[str, Any]:
-    """Return both usage objects in one: of two numbers the larger, of anything else the newer, and null counts for
-    nothing.
+    """Merge two usage objects: of two numbers the larger, of anything else the newer; null counts as missing.
 
-    What has no place in a ledger is left out: impossible numbers of tokens, long words, deep or endless structures.
+    Values that do not belong in a ledger are dropped: impossible numbers of tokens, long strings, deep or large
+    structures.
     """
     both = dict(older)
     for key, value in newer.items():
@@ -100,7 +100,7 @@ def merged(older: Mapping[str, Any], newer: Mapping[str, Any], depth: int = 1) -
             if depth < _DEEPEST:
                 both[key] = merged(before if isinstance(before, dict) else {}, value, depth + 1)
         elif isinstance(value, list):
-            # Of two lists the longer: it is told again with what was added.
+            # Of two lists, keep the longer one: providers repeat a list with additions.
             if depth < _DEEPEST and (len(before) if isinstance(before, list) else 0) <= len(value) <= MOST_MEMBERS:
                 both[key] = [merged({}, member, depth + 1) for member in value if isinstance(member, dict)]
         elif isinstance(value, str):
@@ -115,12 +115,12 @@ def merged(older: Mapping[str, Any], newer: Mapping[str, Any], depth: int = 1) -
 
 
 def word(value: object) -> str | None:
-    """Return a name that a provider gave, if it is one."""
+    """Return a name from a provider, or None if it is invalid."""
     return value if isinstance(value, str) and 0 < len(value) <= LONGEST_WORD and value.isprintable() else None
 
 
 def error_type(error: object) -> str:
-    """Return the type of a provider's error object. Of what it wrote besides, nothing is kept."""
+    """Return the type of a provider's error object. The rest of it is not kept."""
     if isinstance(error, dict):
         for key in ("code", "type"):
             named = error.get(key)
