@@ -6,7 +6,7 @@ whichever of them it had. `database.migrations.apply` starts here for every revi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,7 +23,7 @@ down_revision = None
 _METADATA = sa.MetaData(naming_convention=metadata.naming_convention)
 
 #: Types of columns, by the parameter of `_table` that lists their names.
-_TYPES = {
+_TYPES: dict[str, Any] = {
     "counter": Counter,
     "text": String(),
     "prose": PeopleText(),
@@ -57,7 +57,7 @@ def _table(
         columns: the columns of each type in `_TYPES`; ``TYPE_or_null`` lists those that may be null.
     """
     keys = key.split()
-    made = [
+    made: list[sa.Column[Any]] = [
         sa.Column(
             column,
             _TYPES[kind.removesuffix("_or_null")],
@@ -486,6 +486,6 @@ def upgrade() -> None:
             if index.name not in indexes:
                 index.create(connection)
         for name in indexes.intersection(_OBSOLETE):
-            op.drop_index(name, table.name)
+            op.drop_index(str(name), table.name)
     if "spending" not in before:
         op.execute(_SUM_UP.format(hour=_HOUR[connection.dialect.name], used=_USED))
