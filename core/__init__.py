@@ -1,1 +1,1 @@
-"""The ground floor: files, sockets, secrets, durations, errors and logs, used by every other package."""
+"""Files, sockets, secrets, durations, errors and logs, for use by every other package."""

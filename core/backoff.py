@@ -1,4 +1,4 @@
-"""How long to pause before trying again: longer each time, and never everybody at once."""
+"""Exponential backoff with jitter."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 def pause(failures: int, *, first: float, longest: float, rng: Callable[[], float]) -> float:
-    """Return seconds to wait after so many failures in a row, at least half of what they would be without chance.
+    """Return the seconds to wait after consecutive failures: between half of the full pause and all of it.
 
     Args:
-        failures: 1 after the first.
-        first: the pause after the first failure, at most.
-        longest: no pause is longer.
-        rng: a number from 0 up to 1.
+        failures: the number of failures in a row, from 1.
+        first: the full pause after the first failure.
+        longest: the maximum pause.
+        rng: returns a random number from 0 up to 1.
     """
     whole = min(longest, first * 2.0 ** min(failures - 1, 60))
     return whole * (0.5 + 0.5 * rng())

@@ -10,7 +10,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def name() -> str:
-    """Return what this machine calls itself."""
+    """Return the host name of this machine."""
     return socket.gethostname()
 
 
@@ -21,8 +21,7 @@ def is_this(wanted: str) -> bool:
 
 
 def boot_id() -> str:
-    """Return a word that is another one after each start of the machine (proc(5), random/boot_id); empty: it has
-    none."""
+    """Return an ID that changes with each boot of the machine (proc(5), random/boot_id), or "" if there is none."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""Amounts of data as people write them in files: ``200 MB``, ``1.5GB``, ``64 MiB``, ``500 kB``, or plain bytes."""
+"""Data sizes as people write them in files: ``200 MB``, ``1.5GB``, ``64 MiB``, ``500 kB``, or plain bytes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Final
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
 _POWERS: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
-#: Amounts beyond this are typing errors, bytes.
+#: The maximum size in bytes; a larger one is a typing error.
 _LARGEST: Final = 100 * 10**12
 
 
 def read(text: str) -> int:
-    """Return bytes from what was written.
+    """Return the number of bytes of a written data size.
 
     Raises:
-        ValueError: it is no amount of data.
+        ValueError: `text` is not a data size.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -28,10 +28,10 @@ def read(text: str) -> int:
 
 
 def of_setting(value: object) -> int:
-    """Return bytes from the value of a key in a file.
+    """Return the number of bytes of a data size in a settings file.
 
     Raises:
-        ValueError: it is no amount of data; the message says what one looks like.
+        ValueError: `value` is not a data size; the message says how to write one.
     """
     how = "Write it like 200 MB, 1.5 GB or 64 MiB."
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):

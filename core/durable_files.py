@@ -1,4 +1,4 @@
-"""Writes that survive a loss of power, whole or not at all."""
+"""File writes that survive a power loss, completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the file at `path`, readable by this user alone.
+    """Replace the file at `path` with `text`, accessible to this user only.
 
     Raises:
-        OSError: it cannot be written. The previous file is unchanged.
+        OSError: the file cannot be written; the old one is unchanged.
     """
     beside = path.with_name(f"{path.name}.new")
-    # One that was left behind may be open to others.
+    # A stale draft may be open to others.
     beside.unlink(missing_ok=True)
     number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(number, "w", encoding="utf-8") as file:
@@ -60,7 +60,7 @@ def append(number: int, content: bytes, *, size: int, sync: bool = False) -> Non
 
 
 def sync_folder(folder: Path | str) -> None:
-    """Write a folder's entries to the disk. Syncing a file alone does not store its name (fsync(2))."""
+    """Write the entries of a folder to disk, since the fsync of a file does not include its name (fsync(2))."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(number)

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them in commands and files: ``90``, ``30s``, ``15m``, ``2h``, ``1h30m``, ``7d``."""
+"""Durations as people write them in commands and files: ``90``, ``30s``, ``15m``, ``2h``, ``1h30m``, ``7d``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Final
 
 _DURATION: Final = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _SECONDS: Final = (604_800, 86_400, 3_600, 60, 1)
-#: Lengths of time beyond this are typing errors.
+#: The maximum duration in seconds; a longer one is a typing error.
 _LONGEST: Final = 10 * 366 * 86_400
 
 
 def read(text: str) -> float:
-    """Return seconds from what was written.
+    """Return the seconds of a written duration.
 
     Raises:
-        ValueError: it is no length of time.
+        ValueError: `text` is not a duration.
     """
     match = _DURATION.fullmatch(text.strip().casefold().replace(" ", ""))
     if match is None or not any(match.groups()):
@@ -28,10 +28,10 @@ def read(text: str) -> float:
 
 
 def of_setting(value: object) -> float:
-    """Return seconds from the value of a key in a file.
+    """Return the seconds of a duration in a settings file.
 
     Raises:
-        ValueError: it is no length of time; the message says what one looks like.
+        ValueError: `value` is not a duration; the message says how to write one.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError("a length of time is wanted, such as 30s, 15m, 2h, 1h30m or 7d")

@@ -3,24 +3,24 @@
     MusterError
     ├── core.errors.RegisterError    the database cannot be used as it is
     │   ├── RegisterFull                 its disk is full
-    │   ├── RegisterAway                 its server does not answer
-    │   ├── RegisterUnusable             its file is damaged, gone, or cannot be read or written
-    │   ├── RegisterFenced               another orchestrator leads by now
-    │   └── RegisterConflict             it undid a transaction in favour of another
+    │   ├── RegisterAway                 its server does not respond
+    │   ├── RegisterUnusable             its file is damaged, missing, or cannot be read or written
+    │   ├── RegisterFenced               another orchestrator leads now
+    │   └── RegisterConflict             it rolled back a transaction in favor of another
     ├── connectors.contract.connector_protocol.SendError    a chat system did not take a message
     ├── fleet.errors.FleetError          an agent cannot do what was asked
-    └── bot.text.errors.UserError             what a person typed or wrote in a file
+    └── bot.text.errors.UserError        invalid input by a person, in a command or in a file
 
-It lives on the ground floor because every other package may import it.
+The module is in `core` so that every package may import it.
 """
 
 from __future__ import annotations
 
 
 class MusterError(Exception):
-    """Something that a person can act on. The message says what was found and what to do.
+    """An error that a person can act on. The message says what happened and what to do.
 
-    Without a message, the docstring of the class is the message.
+    The default message is the docstring of the class.
     """
 
     code: str = "failed"
@@ -36,43 +36,43 @@ class MusterError(Exception):
 
 
 class RegisterError(MusterError):
-    """The register cannot be used as it is."""
+    """The register cannot be used in its current state."""
 
     code = "register.failed"
 
 
 class RegisterFull(RegisterError):
-    """The disk of the register is full. Nothing was half done; make room, and the work goes on."""
+    """The register's disk is full. No change was written in part. Free disk space, and the work continues."""
 
     code = "register.full"
 
 
 class RegisterAway(RegisterError):
-    """The server of the register does not answer. Nothing was half done; when it is back, the work goes on."""
+    """The register's server does not respond. No change was written in part. The work continues when it is back."""
 
     code = "register.away"
 
 
 class RegisterUnusable(RegisterError):
-    """The register's file is damaged, gone, or cannot be read or written. Repair it, or restore a backup."""
+    """The register's file is damaged or missing, or cannot be read or written. Repair or restore it."""
 
     code = "register.unusable"
 
 
 class RegisterFenced(RegisterError):
-    """Another orchestrator took over this register, because this one did not answer in time. Nothing was written."""
+    """Another Muster now leads with this register, because this one was silent for too long. Nothing was written."""
 
     code = "register.fenced"
 
 
 class RegisterConflict(RegisterError):
-    """The register undid a transaction in favour of another one. Nothing was changed; try again."""
+    """The register rolled back a transaction in favor of another one. Nothing was written. A retry can succeed."""
 
     code = "register.conflict"
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether nothing but a register that is away stands behind an error, or a group of errors."""
+    """Return whether an error, or every error in a group, means that the register is away."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_away(each) for each in error.exceptions)
     return isinstance(error, RegisterAway)

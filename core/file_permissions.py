@@ -1,7 +1,7 @@
-"""Whether a file that holds a secret can be read by others of this machine.
+"""The check whether other users of this machine can read a file with a secret.
 
-Many people's files are open to others by their mode, in a home that is not. So the folders count, too: who may not
-pass through each of them does not reach the file. Access lists are not looked at.
+The mode of many files allows others to read them, but the home folder does not. So the folders count as well: a user
+who cannot enter each of them cannot reach the file. Access control lists are ignored.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def exposed(path: Path) -> str | None:
-    """Return a sentence's beginning that says who else can read a file; None: no one, or it is not there."""
+    """Return the beginning of a sentence that says who else can read a file; None if nobody can or it is missing."""
     try:
         real = path.resolve(strict=True)
         mode = real.stat()
         folders = [folder.stat() for folder in real.parents]
     except (OSError, RuntimeError):
-        # RuntimeError: links that lead in a circle.
+        # RuntimeError: symlinks that form a loop.
         return None
     if mode.st_uid not in (os.geteuid(), 0):
         return f"{path} belongs to another user"
@@ -45,8 +45,7 @@ def _group(number: int) -> str:
 
 
 def _has_others(number: int) -> bool:
-    """Return whether a group may have others in it than this user: it is not the one that bears the user's name, or has
-    members who are listed."""
+    """Return whether a group may have other members: it does not have this user's name, or it lists other users."""
     try:
         group, user = grp.getgrgid(number), pwd.getpwuid(os.geteuid())
     except KeyError:

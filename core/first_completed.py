@@ -1,4 +1,4 @@
-"""Several things at once, of which the first to end ends all."""
+"""Concurrent work that ends as soon as one part ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 async def first_of(*works: Awaitable[Any]) -> None:
-    """Run all until one ends, then cancel the others; a failure is raised."""
+    """Run all awaitables until one ends, then cancel the others. Raise its error if it failed."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
-"""Logs that stay small while someone writes to them: their last part goes to a second file, and they start again.
+"""Log rotation during writes: the last part of a log moves to a second file, and the log is truncated.
 
-Whoever writes has the file open to append, so writing goes on at its new end. What is written in the moment between the
-copy and the cut is lost; that is for logs, and for nothing else.
+The writer has the file open in append mode, so it continues at the new end. Lines written between the copy and the
+truncation are lost. Use this for logs only.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Bytes that a log has when no one says otherwise.
+#: The default maximum size of a log in bytes.
 LIMIT: Final = 10 * 10**6
-#: Seconds between two looks.
+#: Seconds between two checks.
 _EVERY_S: Final = 0.5
 
 
 def earlier(log: Path) -> Path:
-    """Return where the part goes that was cut off last."""
+    """Return the path of the last part that was cut off."""
     return log.with_name(f"{log.name}.1")
 
 
 def bound(log: Path, limit: int) -> bool:
-    """Cut a log that is larger than `limit` bytes; its last half of that is kept. Says whether it was.
+    """Truncate a log that is larger than `limit` bytes, and keep its last `limit` / 2 bytes in the second file.
+
+    Return whether the log was truncated.
 
     Raises:
-        OSError: it could not be.
+        OSError: the log cannot be read or truncated.
     """
     try:
         descriptor = os.open(log, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -55,9 +57,9 @@ def bound(log: Path, limit: int) -> bool:
 
 
 def keep_bounded(log: Path, limit: int) -> threading.Event:
-    """Look after this process's own log until the event is set, whatever else the process is busy with.
+    """Keep this process's own log bounded from a thread, until the returned event is set.
 
-    Where its standard error does not go there, or not to be appended, there is nothing to look after.
+    Do nothing if the standard error of the process does not append to that log.
     """
     done = threading.Event()
     if not _appends_to(log):

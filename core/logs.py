@@ -1,4 +1,4 @@
-"""The log of every process: one JSON object per line and event, with stable keys, and no secrets."""
+"""The log format of every process: one JSON object per event and line, with stable keys and without secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
 
-#: Libraries that say more than operators want to read.
+#: Log levels of libraries that log more than operators need.
 _QUIET = {"alembic": logging.WARNING, "apscheduler": logging.WARNING, "nio": logging.WARNING}
 
 
@@ -21,13 +21,13 @@ def configure(
     level: int = logging.INFO,
     quiet: Mapping[str, int] = _QUIET,
 ) -> None:
-    """Send everything that is logged, by our code and by libraries, to `handler`, tracebacks included.
+    """Send all log events of Muster and its libraries to `handler`, including tracebacks.
 
     Args:
-        handler: where it goes.
+        handler: the destination.
         redact: masks secrets.
-        level: what is less important is dropped.
-        quiet: other levels for some loggers.
+        level: the minimum level.
+        quiet: the minimum levels of some loggers.
     """
 
     def masked(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -69,5 +69,5 @@ def _masked(value: Any, redact: Callable[[str], str]) -> Any:
         return {redact(str(key)): _masked(item, redact) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_masked(item, redact) for item in value]
-    # What an exception or another object would be shown as.
+    # An exception or another object appears as its `repr`, which may contain a secret.
     return redact(value if isinstance(value, str) else repr(value))

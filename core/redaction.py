@@ -1,12 +1,12 @@
-"""What must not leave for chat, files or logs: keys, tokens, passwords.
+"""The masking of keys, tokens and passwords in chat, files and logs.
 
-Two kinds of secret are known: those that Muster holds itself, however they are escaped (core.secret_values), and
-those that look like one. Text that is still being written is cut before anything that may yet grow into a secret, so
-that none shows half in one edit and half in the next.
+It masks two kinds of secrets: values that Muster itself holds, however they are escaped (core.secret_values), and text
+that looks like a secret. Text that is still growing is cut before anything that may become a secret. So no secret
+appears in parts, half in one edit and half in the next.
 
-What is redacted may be a command that an operator is asked to allow: so what a shell acts on ends a secret that is one
-by its place alone, and no command hides behind `token=`. And what is redacted may be 100 kB that someone chose to make
-it slow: so every repetition here is bounded, or the next one cannot begin inside it.
+The text may be a command that an operator is asked to allow. So a secret that only its place identifies ends at the
+characters that a shell acts on, and no command can hide behind `token=`. The text may also be 100 kB that an attacker
+chose to make the search slow. So every repetition here is bounded, or the next one cannot begin inside it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 MASK = "[redacted]"
 
-# Formats as their issuers document them: Anthropic, OpenAI and those that follow it, GitHub, GitLab, Slack, AWS,
-# Google, npm, PyPI, Hugging Face, Matrix (Synapse) access tokens, and Discord bots (the first part is the bot's id,
-# decimal, in base64). A bare `sk-` wants a capital, or a digit in an unbroken run: `sk-learn-something-long` is a name.
+# Formats as their issuers document them: Anthropic, OpenAI and compatible services, GitHub, GitLab, Slack, AWS,
+# Google, npm, PyPI, Hugging Face, Matrix (Synapse) access tokens, and Discord bots (the first part is the bot's ID,
+# decimal, in base64). A bare `sk-` needs a capital, or a digit in an unbroken run: `sk-learn-something-long` is a name.
 _FORMATS = (
     r"sk-ant-[A-Za-z0-9_-]{16,}",
     r"sk-(?:proj|svcacct|admin|or)-[A-Za-z0-9_-]{20,}",
@@ -44,18 +44,18 @@ _FORMATS = (
     r"(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){5,6}(?:[MNO][DTjz][AEIMQUYcgk]|[MNO][AQgw])?"
     r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
 )
-# Nothing of a word is before a secret; but the end of a terminal's colour may (`\x1b[31m`).
+# No letter or digit may precede a secret, except for the end of a terminal color (`\x1b[31m`).
 _BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=[0-9;\[]m))"
 _KNOWN_FORMATS = re.compile(rf"{_BEGIN}(?:{'|'.join(_FORMATS)})")
-# JSON Web Tokens (RFC 7519). At most 64 characters of a name may be before it in the same run.
+# JSON Web Tokens (RFC 7519). At most 64 characters of a name may precede the token in the same run.
 _WEB_TOKEN = re.compile(
     rf"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{{0,64}}?(?P<secret>{_BEGIN}"
     r"eyJ[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,})"
 )
 # Private keys (RFC 7468, RFC 4716, RFC 9580 section 6.2): the header, then runs of base64, however they are indented,
-# quoted, numbered or escaped. A run under 16 characters belongs to the key only as its last, before the footer.
+# quoted, numbered or escaped. A run under 16 characters belongs to the key only as the last one before the footer.
 _BETWEEN = r"(?:\\[nrt]|[\s\\\"',:→#*-])"
-# Not possessive: with a look-ahead inside, Python 3.11.2 forgets where a possessive repeat ended.
+# Not possessive: Python 3.11.2 loses the end of a possessive repeat with a look-ahead inside.
 _TO_LAST = rf"(?:(?!-----END){_BETWEEN}){{0,200}}"
 _RUN = rf"(?>{_BETWEEN}*+(?:[A-Za-z0-9+/=]{{16,}}|[0-9]{{1,6}}(?={_BETWEEN})))"
 _KEY = (
@@ -67,7 +67,7 @@ _PRIVATE_KEY = re.compile(
     rf"(?:{_TO_LAST}-----END [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----)?"
 )
 _GROWING_KEY = re.compile(rf"{_KEY}{_BETWEEN}*+[A-Za-z0-9+/=]{{0,15}}+{_BETWEEN}*+\Z")
-# What is secret by its place alone: neither what a shell acts on, nor scripts that write without spaces.
+# A secret that only its place identifies: no characters that a shell acts on, and no scripts that write without spaces.
 _PLACED = r"(?:(?!\$\(|[\"'`,;|&<>(){}\[\]])[!-~\u00a1-\u052f])"
 _IN_URL = re.compile(
     r"://[^\s/:@?#]*+:(?=[!-.0-~\u00a1-\u052f]*@)"
@@ -77,8 +77,7 @@ _BEARER = re.compile(
     rf"(?:\b|{_BEGIN})(?i:bearer|basic)"
     r"\s{1,8}(?P<secret>(?=[A-Za-z._~+/-]{0,200}?(?:[0-9=]|[a-z][A-Z]))[A-Za-z0-9._~+/=-]{16,})"
 )
-# Paths, addresses, variables and calls are no secrets; words are none unless quoted; numbers are none
-# (`token_count = 12345678`).
+# Paths, addresses, variables and calls are not secrets, nor are unquoted words or numbers (`token_count = 12345678`).
 _ORDINARY = r"(?!\[redacted\]|\$|[.~]{0,2}/[a-z_.-]+/|[a-z+]{2,10}://|[\w.]*\()"
 _ASSIGNED = re.compile(
     r"(?i:api[_-]?key|secret|token|passw(?:or)?d|passphrase)[sS]?(?![a-z])[\w-]{0,32}\\?[\"']?\s{0,4}[:=]\s{0,4}"
@@ -88,25 +87,25 @@ _ASSIGNED = re.compile(
 _IN_ENVIRONMENT = re.compile(
     rf"(?:API_?KEY|SECRET|TOKEN(?!IZ)|PASSW(?:OR)?D|PASSPHRASE)[A-Z0-9_]{{0,32}}={_ORDINARY}(?P<secret>{_PLACED}{{8,}})"
 )
-# The way out of an agent without a sandbox (egress.http.agent_listeners): whoever has the path spends in the agent's
-# name.
+# The egress URL of an agent without a sandbox (egress.http.agent_listeners): any process that knows the path can spend
+# in the agent's name.
 _WAY_OUT = re.compile(r"//127\.0\.0\.1:[0-9]{1,5}/(?P<secret>[A-Za-z0-9_-]{32})(?=/(?:anthropic|openai)(?![\w-]))")
 _BY_SHAPE = (_WAY_OUT, _KNOWN_FORMATS, _WEB_TOKEN, _PRIVATE_KEY, _IN_URL, _BEARER, _ASSIGNED, _IN_ENVIRONMENT)
 
-#: No secret of a known format is longer; what is held back while text is still growing.
+#: The maximum length of a secret in a known format; at most this much of a growing text's last word is held back.
 _LONGEST_WORD = 4096
-#: What words with spaces between them are made of: Latin, Greek and Cyrillic scripts, digits, signs.
+#: The characters of words in scripts with spaces: Latin, Greek and Cyrillic letters, digits, signs.
 _WORD_CHARACTERS = "".join(map(chr, [*range(0x21, 0x7F), *range(0xA1, 0x530)]))
 
 
 @dataclass(frozen=True, slots=True)
 class SecretMasker:
-    """Masks secrets. `known` are exact values that Muster holds; `extra` are regular expressions."""
+    """A function that masks secrets. `known` are exact values that Muster holds; `extra` are regular expressions."""
 
     known: frozenset[str] = field(default=frozenset(), repr=False)
     extra: tuple[str, ...] = ()
     values: SecretValues = field(default_factory=SecretValues, repr=False, compare=False)
-    """The exact values; somebody else may have it learn more."""
+    """The exact values; other owners of the object may add more."""
     _extra: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -114,12 +113,12 @@ class SecretMasker:
         self.values.learn(self.known)
 
     def learn(self, known: Iterable[str]) -> None:
-        """Mask these values from now on, too. None is ever forgotten: it may be quoted from long ago."""
+        """Add values to mask. No value is ever removed, since old text may be quoted."""
         object.__setattr__(self, "known", self.known | frozenset(known))
         self.values.learn(self.known)
 
     def __call__(self, text: str) -> str:
-        """`text` with every secret in it masked."""
+        """Return `text` with every secret masked."""
         shown, end = [], 0
         for begin, after in self._spans(text):
             shown += [text[end:begin], MASK]
@@ -127,10 +126,10 @@ class SecretMasker:
         return "".join([*shown, text[end:]])
 
     def of_growing(self, text: str) -> str:
-        """Return the part of `text` that may be shown while more of it is coming, masked.
+        """Return the part of a growing `text` that may be shown now, masked.
 
-        Held back are the last word, which may be the beginning of a key, the beginning of a known value, and a private
-        key without its end.
+        The last word (which may be the beginning of a key), the beginning of a known value, and a private key without
+        its end are held back.
         """
         safe = max(begin_of_last_word(text), len(text) - _LONGEST_WORD)
         safe = min(safe, self.values.shown_of(text))
@@ -143,7 +142,7 @@ class SecretMasker:
         return self(text[:safe])
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
-        """Return where secrets are, in order, apart from each other."""
+        """Return the spans of the secrets, in order and without overlap."""
         result: list[tuple[int, int]] = []
         for begin, end in sorted(self._found(text)):
             if result and begin <= result[-1][1]:
@@ -167,7 +166,7 @@ class SecretMasker:
 
 
 def _cut_off(text: str, value: str) -> Iterator[tuple[int, int]]:
-    """Yield where `text` has the beginning of `value`, and was cut behind it: what is before a `…`."""
+    """Yield the spans in which `text` has a beginning of `value` that was cut off with a `…`."""
     head = value[: min(8, len(value) // 2)]
     begin = text.find(head)
     while begin >= 0:
@@ -181,16 +180,18 @@ def _cut_off(text: str, value: str) -> Iterator[tuple[int, int]]:
 
 
 def beginning(text: str, redact: Callable[[str], str], most: int = 20_000) -> str:
-    """Return the beginning of `text`, masked, for what shows less of it: a secret is known as a whole alone, so it is
-    masked before anything is cut. Of a longer text about `most` characters are looked through, and no part of a
-    secret that goes on behind them is left."""
+    """Return the masked beginning of `text`, for a caller that shows even less of it.
+
+    Only a complete secret is recognized, so text must be masked before it is cut. About `most` characters of a longer
+    text are searched, and a secret that continues after them is left out completely.
+    """
     if len(text) <= most or not isinstance(redact, SecretMasker):
         return redact(text)
     return redact.of_growing(text[:most])
 
 
 def redacted(value: Any, redact: Callable[[str], str]) -> Any:
-    """`value`, as JSON has it, with every text in it redacted."""
+    """Return a JSON value with every string in it redacted."""
     # Long lists say the same words again and again; each is looked through once.
     return _redacted(value, cache(redact) if isinstance(value, list | tuple) else redact)
 
@@ -210,5 +211,5 @@ def redacted_mapping(value: Mapping[str, Any], redact: Callable[[str], str]) -> 
 
 
 def begin_of_last_word(text: str) -> int:
-    """Return where the word begins that may go on after `text`."""
+    """Return the start of the last word of `text`, which may continue after it."""
     return len(text.rstrip(_WORD_CHARACTERS))

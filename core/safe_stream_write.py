@@ -1,4 +1,4 @@
-"""Writing to the other end of a stream, which may be gone: uvloop takes a write to a closed one for a mistake."""
+"""Writes to a stream whose peer may be gone. uvloop treats a write to a closed stream as an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def send(writer: asyncio.StreamWriter, content: bytes) -> None:
-    """Put this on its way.
+    """Write `content` to the stream.
 
     Raises:
         ConnectionResetError: the connection is closed.
@@ -20,6 +20,6 @@ def send(writer: asyncio.StreamWriter, content: bytes) -> None:
 
 
 def send_end(writer: asyncio.StreamWriter) -> None:
-    """Tell the other end that nothing more comes. Where it is gone, there is nothing to tell."""
+    """Signal the end of the output to the peer, unless the stream is closed."""
     if not writer.transport.is_closing():
         writer.write_eof()

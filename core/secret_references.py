@@ -1,7 +1,7 @@
-"""Secrets by reference: a configuration file says where a secret is, never what it is.
+"""References to secrets: a configuration file says where a secret is, never what it is.
 
 ``env:NAME`` is an environment variable, ``file:PATH`` a file, ``keyring:NAME`` an entry of the service ``muster`` in
-the desktop's keyring. This lives on the ground floor because connectors, agents and the orchestrator take references.
+the desktop's keyring. This module is in `core` because connectors, agents and the orchestrator take references.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-#: The service under which entries are kept in a keyring: ``keyring set muster NAME``.
+#: The service of Muster's entries in a keyring: ``keyring set muster NAME``.
 KEYRING_SERVICE = "muster"
 
-#: No secret is longer, in bytes; a file that is was named by mistake.
+#: The maximum length of a secret in bytes; a longer file was named by mistake.
 LONGEST_SECRET = 65_536
 
 _PATTERN = re.compile(r"(env|file|keyring):(.+)", re.DOTALL)
@@ -38,14 +38,14 @@ HOW_TO_REFER = (
 
 
 class Unresolved(MusterError):
-    """There is no secret where a reference points."""
+    """The secret that a reference names was not found."""
 
     code = "secret.missing"
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where a secret is. Safe to show and to log."""
+    """The location of a secret. Safe to show and to log."""
 
     scheme: Literal["env", "file", "keyring"]
     name: str
@@ -59,11 +59,11 @@ class Reference:
         """Read ``env:NAME``, ``file:PATH`` or ``keyring:NAME``.
 
         Args:
-            text: what is written. It never appears in an error, since it may be the secret itself.
-            folder: what a relative path is relative to; without it paths must be absolute.
+            text: the reference. It never appears in an error, since it may be the secret itself.
+            folder: the base of relative paths; without it paths must be absolute.
 
         Raises:
-            ValueError: it is no reference; the message says what to write.
+            ValueError: `text` is not a reference; the message says what to write.
         """
         match = _PATTERN.fullmatch(text.strip())
         if match is None:
@@ -91,10 +91,10 @@ class Reference:
         return cls("file", str(path))
 
     def resolve(self, environ: Mapping[str, str] | None = None) -> str:
-        """Fetch the secret. Reads the environment, a file, or asks the keyring (which may block).
+        """Return the secret from the environment, a file, or the keyring (which may block).
 
         Raises:
-            Unresolved: there is none.
+            Unresolved: the secret was not found.
         """
         if self.scheme == "env":
             secret = (os.environ if environ is None else environ).get(self.name, "").strip()
@@ -105,7 +105,7 @@ class Reference:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """In a settings model: a text that `parse` takes; ``context["folder"]`` is what paths are relative to."""
+        """Accept a string for `parse` in a settings model; ``context["folder"]`` is the base of relative paths."""
         from pydantic_core import core_schema  # the ground floor stays light
 
         def validate(value: object, info: ValidationInfo) -> Reference:
@@ -121,7 +121,7 @@ class Reference:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """For editors that complete and check muster.yaml."""
+        """Return the JSON schema for editors of muster.yaml."""
         return {"type": "string", "pattern": "^(env|file|keyring):.+", "description": HOW_TO_REFER}
 
 
@@ -155,7 +155,7 @@ def _from_keyring(name: str) -> str:
     try:
         secret: str | None = keyring.get_password(KEYRING_SERVICE, name)
     except Exception as error:
-        # Backends raise what they like: a locked keyring, no desktop bus, ...
+        # Backends raise exceptions of their own: a locked keyring, no desktop bus, ...
         raise Unresolved(
             f"The keyring cannot be asked for {name}: {type(error).__name__}: {error}. After a boot it is locked until "
             "somebody logs in; where nobody does, use file:PATH, or env:NAME and a variable of the service."

@@ -1,10 +1,10 @@
-r"""Where secret values stand in content, however they are escaped, also in content that comes piece by piece.
+r"""The search for secret values in complete or streamed content, however they are escaped.
 
-A server that repeats a key may write it as JSON or a URL has it: `\u0073k-...`, `\/`, `%73k-...`, in any mix, and one
-inside the other. So content is compared after it was unescaped, and what is found is masked where it stands in the
-content as it came. Content without an escape costs one search per value.
+A server that repeats a key may escape it like JSON or a URL: `\u0073k-...`, `\/`, `%73k-...`, mixed and nested. So the
+search compares the unescaped content, and the values are masked at their place in the original content. Content without
+an escape costs one search per value.
 
-Encodings that no reader undoes by itself are not undone here either: base64, hexadecimal, a key spelled backwards.
+Encodings that no reader decodes by itself are not decoded here either: base64, hexadecimal, a key spelled backwards.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Span: TypeAlias = tuple[int, int]
-"""Where something begins, and where it has ended."""
+"""The start and the end of a range; the end is exclusive."""
 
-#: Shorter values are left alone: to mask each occurrence of a short word would hide more than it protects.
+#: The minimum length of a masked value in characters. Masking every short string would hide more than it protects.
 SHORTEST: Final = 8
-#: Escapes inside of escapes are undone so often. (`%5C%75...` is JSON inside of a URL, and takes two.)
+#: The maximum number of nested escapes to undo. (`%5C%75...` is JSON inside of a URL, and takes two.)
 MOST_LAYERS: Final = 4
-#: The most bytes that one character of a value is escaped into, in what is held back of a stream.
+#: The maximum number of bytes of one escaped character, which bounds the part of a stream that is held back.
 _LONGEST_CHARACTER: Final = 64
 _HEX: Final = rb"[0-9a-fA-F]"
-#: Of these, escapes inside of escapes are made.
+#: The bytes that nested escapes consist of.
 _ESCAPING: Final = frozenset(b"\\%u0123456789abcdefABCDEF")
 _ANY_BYTE: Final = rb"[2-9a-fA-F]" + _HEX
 _ANY_UNIT: Final = rb"[dD][89abAB]" + 2 * _HEX + rb"\\u[dD][c-fC-F]" + 2 * _HEX + rb"|" + 4 * _HEX
 _NOTHING: Final = re.compile(rb"(?!)")
 _STRAY: Final = re.compile(rb"\\+")
-#: What may be the beginning of an escape. It is looked for in the last bytes alone.
+#: The possible beginning of an escape. Only the last bytes are searched for it.
 _HALF_ESCAPE: Final = re.compile(
     rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?\\(?:u[0-9a-fA-F]{0,3})?\Z|\\u[dD][89abAB][0-9a-fA-F]{2}\Z|%(?:25)*[0-9a-fA-F]?\Z"
 )
@@ -41,7 +41,7 @@ _SHORT: Final = 300
 
 
 class SecretValues:
-    """Values that must not be seen, and where they stand in content."""
+    """Secret values, and the search for them in content."""
 
     __slots__ = (
         "_escaped",
@@ -57,7 +57,7 @@ class SecretValues:
     )
 
     def __init__(self, values: Iterable[str] = (), *, shortest: int = SHORTEST) -> None:
-        """Take the values to look for. Those shorter than `shortest` characters are never found."""
+        """Set the values to search for. Values shorter than `shortest` characters are never found."""
         self._shortest = shortest
         self.known: frozenset[str] = frozenset()
         """All values, also short ones."""
@@ -76,7 +76,7 @@ class SecretValues:
         return f"<SecretValues: {len(self.known)} known>"
 
     def learn(self, values: Iterable[str]) -> None:
-        """Look for these values from now on, too. None is ever forgotten."""
+        """Add values to search for. No value is ever removed."""
         known = self.known | frozenset(values)
         if known == self.known:
             return
@@ -84,7 +84,7 @@ class SecretValues:
         plain = [value.encode("utf-8", "surrogatepass") for value in known if len(value) >= self._shortest]
         signs = {sign for value in plain for sign in value if sign < 128 and not chr(sign).isalnum()}
         self._escapes, self._escaped = _escapes_of(plain, signs)
-        # Markdown and shells escape signs that JSON does not; and a backslash of a value may itself be escaped.
+        # Markdown and shells escape signs that JSON does not. A backslash of a value may itself be escaped.
         self._stray = re.compile(rb"(?<!\\)\\++(?=[" + _class(signs) + rb"])") if signs else None
         if b"\\"[0] in signs:
             self._stray = _STRAY
@@ -96,18 +96,18 @@ class SecretValues:
         self.most_held = max(map(len, self._values), default=0) * _LONGEST_CHARACTER
 
     def spans(self, content: bytes) -> list[Span]:
-        """Find all values in content that is whole. The spans are in order, and apart from each other."""
+        """Return the spans of all values in complete content, in order and without overlap."""
         return self._look(content, whole=True)[0]
 
     def look(self, content: bytes) -> tuple[list[Span], int]:
-        """Find all values in content that goes on, and how much of it may be shown now.
+        """Return the spans of all values in incomplete content, and the number of bytes that may be shown now.
 
-        What is behind that may be the beginning of a value.
+        The bytes after those may be the beginning of a value.
         """
         return self._look(content, whole=False)
 
     def spans_of(self, text: str) -> list[Span]:
-        """Find all values in a text that is whole, by characters."""
+        """Return the spans of all values in a complete text, counted in characters."""
         content = text.encode("utf-8", "surrogatepass")
         spans = self.spans(content)
         if len(content) == len(text):
@@ -115,16 +115,16 @@ class SecretValues:
         return [(_characters(content, begin), _characters(content, end)) for begin, end in spans]
 
     def shown_of(self, text: str) -> int:
-        """Return how many characters of a text that goes on may be shown now."""
+        """Return how many characters of an incomplete text may be shown now."""
         content = text.encode("utf-8", "surrogatepass")
         return _characters(content, self.look(content)[1])
 
     def masked(self, content: bytes) -> bytes:
-        """Return whole content with an asterisk for each byte of a value: it keeps its length, and stays valid JSON."""
+        """Return complete content with an asterisk for each byte of a value. Length and JSON syntax do not change."""
         return starred(content, self.spans(content))
 
     def masked_text(self, text: str) -> str:
-        """Return a whole text with asterisks in place of values."""
+        """Return a complete text with asterisks in place of the values."""
         content = text.encode("utf-8", "surrogatepass")
         spans = self.spans(content)
         return starred(content, spans).decode("utf-8", "surrogatepass") if spans else text
@@ -133,30 +133,30 @@ class SecretValues:
         for value in self._values:
             if value in content:
                 return self._look_closely(content, whole=whole)
-        # In long content nearly always none of its first characters is found, which is quicker to see.
+        # Long content rarely has the first characters of an escape, and a search for those is faster.
         if (len(content) < _SHORT or any(needle in content for needle in self._needles)) and self._escaped.search(
             content
         ):
             return self._look_closely(content, whole=whole)
-        # The usual case. Values have no line ends: at the end of an event nothing is held back.
+        # The usual case. Most values have no line ends, so nothing is held back at the end of an event.
         if whole or not self._values or (content[-1:] == b"\n" and not self._line_ends):
             return [], len(content)
         return [], self._begun(content[: _half_escape(content)])
 
     def _look_closely(self, content: bytes, *, whole: bool) -> tuple[list[Span], int]:
-        # As it came, too: what happens to be an escape may be none.
+        # Search the original content as well: an apparent escape may be plain text.
         spans, safe = self._places(content, []), len(content)
         goes_on = not whole and (content[-1:] != b"\n" or self._line_ends)
         if goes_on:
             safe = self._begun(content)
-        # JSON in a URL and a URL in JSON are not the same where both have escapes.
+        # With escapes of both kinds the order matters: JSON in a URL differs from a URL in JSON.
         orders = (self._escapes, self._escapes[::-1]) if b"%" in content and b"\\" in content else (self._escapes,)
-        # What is held back is no longer, so no more needs to be looked through for it.
+        # The part that is held back is at most this long, so only this part needs the search.
         end = max(0, len(content) - self.most_held - _HALF_LOOKED_AT)
         for order in orders:
             text = self._plain(content, order)
             if any(value in text for value in self._values):
-                # Seldom: only then it matters where each character stood.
+                # Only this rare case needs the original place of each character.
                 spans += self._places(*self._unescaped(content, order)[:2])
             if goes_on:
                 text, layers, told = self._unescaped(content[end:], order, whole=False)
@@ -166,7 +166,7 @@ class SecretValues:
         return _merged(spans), _whole_escape(content, safe)
 
     def _plain(self, content: bytes, order: tuple[re.Pattern[bytes], ...]) -> bytes:
-        """`content` unescaped, as `_unescaped` does it."""
+        """Unescape `content` like `_unescaped`, without recording places."""
         text = content
         for _ in range(MOST_LAYERS):
             before = text
@@ -177,7 +177,7 @@ class SecretValues:
         return self._stray.sub(b"", text) if self._stray is not None and b"\\" in text else text
 
     def _places(self, text: bytes, layers: list[_Layer]) -> list[Span]:
-        """Return where values are in `text`, in the content that it was before these layers were undone."""
+        """Return the spans of values in `text`, as places in the content before these layers were undone."""
         spans = []
         for value in self._values:
             begin = text.find(value)
@@ -187,7 +187,7 @@ class SecretValues:
         return spans
 
     def _begun(self, text: bytes) -> int:
-        """Return where at the end of `text` a value begins that may go on; its length: nowhere."""
+        """Return where an incomplete value begins at the end of `text`, or the length of `text`."""
         size = len(text)
         if not size or text[-1] not in self._signs:
             return size
@@ -204,7 +204,10 @@ class SecretValues:
     def _unescaped(
         self, content: bytes, order: tuple[re.Pattern[bytes], ...], *, whole: bool = True
     ) -> tuple[bytes, list[_Layer], int]:
-        """`content` unescaped, what was undone of it, and how much of `content` that is: half an escape is none."""
+        """Return the unescaped `content`, the undone layers, and how much of `content` that covers.
+
+        An incomplete escape at the end is not covered.
+        """
         layers: list[_Layer] = []
         told = len(content)
 
@@ -231,7 +234,7 @@ class SecretValues:
 
 
 class MaskedStream:
-    """Masks values in content that comes in pieces. It holds back what may be the beginning of a value, alone."""
+    """A filter that masks values in streamed content. It holds back only the possible beginning of a value."""
 
     __slots__ = ("_held", "_values")
 
@@ -240,7 +243,7 @@ class MaskedStream:
         self._held = b""
 
     def feed(self, content: bytes) -> bytes:
-        """Take the next piece; return what may be shown now. In all, as many bytes come out as went in."""
+        """Take the next piece and return what may be shown now. The whole output is as long as the whole input."""
         if self._held:
             content, self._held = self._held + content, b""
         spans, safe = self._values.look(content)
@@ -250,19 +253,19 @@ class MaskedStream:
         safe = max(safe, size - self._values.most_held)
         for begin, end in spans:
             if begin < safe < end:
-                # It may go on as another one. Of one that is too long to wait for, nothing is shown.
+                # The value may continue as a longer one. If it is too long to hold back, mask it now.
                 safe = begin if size - begin <= self._values.most_held else end
         self._held = content[safe:]
         return starred(content[:safe], [span for span in spans if span[1] <= safe])
 
     def end(self) -> bytes:
-        """Return what was held back: no more comes. A value that was cut off there is masked, unless little came."""
+        """Return what was held back, after the last piece. From `SHORTEST` bytes on, mask it as a cut-off value."""
         content, self._held = self._held, b""
         return content if len(content) < SHORTEST else b"*" * len(content)
 
 
 class _Layer:
-    """One layer of escapes that was undone, and where in the content each byte stood before."""
+    """One undone layer of escapes, with the original place of each byte in the content."""
 
     __slots__ = ("_after", "_at", "_before", "text")
 
@@ -277,7 +280,7 @@ class _Layer:
 
     @classmethod
     def of(cls, content: bytes, escape: re.Pattern[bytes]) -> _Layer | None:
-        """Undo one layer; None: there is nothing to undo."""
+        """Undo one layer, or return None if there is nothing to undo."""
         made = cls()
         parts: list[bytes] = []
         place = size = 0
@@ -297,7 +300,7 @@ class _Layer:
         return made
 
     def before(self, begin: int, end: int) -> Span:
-        """Return where a span of the text was in the content."""
+        """Return the place of a span of the text in the content."""
         at = bisect_right(self._at, begin) - 1
         first = self._before[at] if self._after[at] >= 0 else self._before[at] + begin - self._at[at]
         at = bisect_right(self._at, end - 1) - 1
@@ -306,7 +309,7 @@ class _Layer:
 
 
 def starred(content: bytes, spans: Iterable[Span]) -> bytes:
-    """Return `content` with asterisks for the bytes of these spans."""
+    """Return `content` with an asterisk for each byte of these spans."""
     parts, place = [], 0
     for begin, end in spans:
         parts += [content[place:begin], b"*" * (end - begin)]
@@ -315,9 +318,9 @@ def starred(content: bytes, spans: Iterable[Span]) -> bytes:
 
 
 def _escapes_of(values: list[bytes], signs: set[int]) -> tuple[tuple[re.Pattern[bytes], ...], re.Pattern[bytes]]:
-    """Return one layer of percent escapes, one of JSON's, and whether there is anything to undo.
+    """Return patterns for percent escapes and JSON escapes, and one that tests for any escape.
 
-    Escapes of characters that no value has are left alone, since nearly all are such.
+    They ignore escapes of characters that no value has, which are nearly all escapes.
     """
     quoted = _class(signs & set(b'"/'))
     if all(map(bytes.isascii, values)):
@@ -326,9 +329,9 @@ def _escapes_of(values: list[bytes], signs: set[int]) -> tuple[tuple[re.Pattern[
     else:
         byte, unit = _ANY_BYTE, _ANY_UNIT
     sign = rb"([" + quoted + rb"])" if quoted else rb"((?!))"
-    # A run of backslashes is taken whole, so that a long one is read once.
+    # The pattern matches a whole run of backslashes, so that a long run is read once.
     json = rb"(?<!\\)(?=\\(?:[\\" + quoted + rb"]|u(?:" + unit + rb")))(\\++)(?:u(" + unit + rb")|" + sign + rb")?"
-    # `%25` is an escaped `%`: any number of them are one layer.
+    # `%25` is an escaped `%`; any number of them is one layer.
     percent = rb"%(?:25)*(" + byte + rb")"
     stray = rb"|\\[" + _class(signs) + rb"]" if signs else b""
     return (re.compile(percent), re.compile(json)), re.compile(percent + rb"|\\u(?:" + unit + rb")" + stray)
@@ -339,7 +342,7 @@ def _class(signs: set[int]) -> bytes:
 
 
 def _nibbles(signs: set[int]) -> Iterator[bytes]:
-    """Yield the two hexadecimal digits of each sign, by the first of them."""
+    """Yield patterns for the two hexadecimal digits of the signs, one pattern for each first digit."""
     for high in range(2, 8):
         digits = {sign & 15 for sign in signs if sign >> 4 == high}
         low = "".join(sorted({digit for number in digits for digit in f"{number:x}{number:X}"}))
@@ -352,7 +355,7 @@ def _characters(content: bytes, size: int) -> int:
 
 
 def _character(found: re.Match[bytes]) -> bytes:
-    """Undo one escape."""
+    """Return the character that one escape means."""
     if found.re.groups == 0:
         return b""
     if found.re.groups == 1:
@@ -370,7 +373,7 @@ def _character(found: re.Match[bytes]) -> bytes:
 
 
 def _half_escape(text: bytes) -> int:
-    """Return where at the end of `text` an escape begins that may go on; its length: nowhere."""
+    """Return where an incomplete escape begins at the end of `text`, or the length of `text`."""
     if not text or text[-1] not in _ESCAPING:
         return len(text)
     tail = text[-_HALF_LOOKED_AT:]
@@ -378,22 +381,22 @@ def _half_escape(text: bytes) -> int:
     while found := _HALF_ESCAPE.search(tail):
         tail = tail[: found.start()]
     size = len(text) - size + len(tail)
-    # A whole run of backslashes belongs together.
+    # A run of backslashes must not be split.
     return size if size == len(text) else len(text[:size].rstrip(b"\\"))
 
 
 def _whole_escape(content: bytes, begin: int) -> int:
-    """Return where to begin, so that no backslash is left that escapes what is there no longer."""
+    """Move a start back to include the backslash that escapes its first character."""
     return begin - _backslashes(content, begin) % 2
 
 
 def _escape_end(content: bytes, end: int) -> int:
-    """Return where to end, so that no backslash is left whose own backslash is gone."""
+    """Move an end forward to include a backslash that the last character escapes."""
     return end + (_backslashes(content, end) % 2 if content[end : end + 1] == b"\\" else 0)
 
 
 def _backslashes(content: bytes, place: int) -> int:
-    """Return how many backslashes are before a place."""
+    """Return the number of backslashes directly before a place."""
     return place - len(content[:place].rstrip(b"\\")) if content[place - 1 : place] == b"\\" else 0
 
 

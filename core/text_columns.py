@@ -1,4 +1,4 @@
-"""Tables in letters that are all of one width."""
+"""Tables for monospaced text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ if TYPE_CHECKING:
 
 
 def columns(table: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines with their columns below one another; a row without cells is a rule. In cells, NUL
-    stands for a bar."""
+    """Return the rows as lines with aligned columns. A row without cells is a rule; a NUL in a cell becomes a bar."""
     count = max((len(row) for row in table), default=0)
     widths = [max((width(row[i]) for row in table if i < len(row)), default=0) for i in range(count)]
     rows = []
@@ -22,7 +21,7 @@ def columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 def width(text: str) -> int:
-    """Return how many letters of a terminal `text` takes."""
+    """Return the number of terminal columns that `text` takes."""
     return sum(
         0 if unicodedata.combining(sign) or sign == "\ufe0f" else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
         for sign in text

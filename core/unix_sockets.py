@@ -1,4 +1,4 @@
-"""Unix sockets of this user's alone, and who is at their other end."""
+"""Unix sockets that only this user can connect to, and the user at their other end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 
 def listen(path: Path) -> socket.socket:
-    """Return a socket that this user alone can connect to; one that was left there is replaced.
+    """Listen on a socket that only this user can connect to. A stale socket is replaced.
 
     Raises:
-        OSError: there can be none.
+        OSError: the socket cannot be created.
     """
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -31,7 +31,7 @@ def listen(path: Path) -> socket.socket:
 
 
 def uid_of(sock: Any) -> int | None:
-    """Return the user id of the process that connected, or that listens (unix(7), SO_PEERCRED); None where unknown."""
+    """Return the user ID of the peer process (unix(7), SO_PEERCRED), or None if it is unknown."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None or sock is None:
         return None
@@ -40,5 +40,5 @@ def uid_of(sock: Any) -> int | None:
 
 
 def is_own(sock: Any) -> bool:
-    """Return whether the other end is this user, or root, whom nothing could keep out."""
+    """Return whether the peer is this user, or root, which has access to everything anyway."""
     return uid_of(sock) in {os.geteuid(), 0}

@@ -1,6 +1,6 @@
-"""What is wrong in a file, in sentences: file, line, key, what was found, what is allowed.
+"""Problems in a file as sentences: file, line, key, what was found, what is allowed.
 
-A value is repeated so that people find it, except where it may be a secret.
+A message repeats the invalid value so that people can find it, unless the value may be a secret.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-#: Problems shown; a file with more was not meant to be this file.
+#: The maximum number of problems to show; a file with more is probably another kind of file.
 MOST_PROBLEMS = 100
 
-#: Characters of a word that are compared with what is known.
+#: The number of characters of a word to compare with known words.
 _LONGEST_WORD = 60
 
 _SECRETIVE = re.compile(r"token|secret|passw|key|credential", re.IGNORECASE)
@@ -33,17 +33,17 @@ _SECRETIVE = re.compile(r"token|secret|passw|key|credential", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """One thing that is wrong in a file."""
+    """One problem in a file."""
 
     file: str
     line: int | None
-    """Counted from 1; None when it concerns the file as a whole."""
+    """The line, counted from 1; None if the problem concerns the whole file."""
     column: int | None = None
-    """Counted from 1; None where only the line is told."""
+    """The column, counted from 1; None if only the line is known."""
     key: str
-    """Like ``connectors.matrix.homeserver``; empty when it concerns the file as a whole."""
+    """The key, like ``connectors.matrix.homeserver``; empty if the problem concerns the whole file."""
     message: str
-    """What was found, what is allowed."""
+    """The value that was found, and the allowed ones."""
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
@@ -61,31 +61,31 @@ class FileProblems(MusterError):
 
 
 def lines_of(problems: Sequence[Problem]) -> list[str]:
-    """Return a line for each; of very many, the first, and how many more there are."""
+    """Return a line for each of the first `MOST_PROBLEMS` problems, and one with the number of the others."""
     lines = [str(problem) for problem in problems[:MOST_PROBLEMS]]
     more = len(problems) - MOST_PROBLEMS
     return [*lines, f"... and {more:,} more problems."] if more > 0 else lines
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """`` Did you mean 'x'?`` when one of the `known` words is close, else nothing."""
+    """Return `` Did you mean 'x'?`` if one of the `known` words is close, or else an empty string."""
     close = closest(word, known)
     return f" Did you mean {close!r}?" if close is not None else ""
 
 
 def there_are(known: Sequence[str], more: str = "") -> str:
-    """``There is x``, ``There are x, y``, and behind them what stands for the rest; ``There are none``."""
+    """Return ``There is x``, ``There are x, y`` or ``There are none``, followed by `more`."""
     return f"There {'is' if len(known) == 1 and not more else 'are'} {', '.join(known) or 'none'}{more}"
 
 
 def closest(word: str, known: Sequence[str]) -> str | None:
-    """Return the one of the `known` words that was probably meant."""
+    """Return the `known` word that was probably meant, or None."""
     return _closest(word[:_LONGEST_WORD], tuple(known))
 
 
 @functools.lru_cache(256)
 def _closest(word: str, known: tuple[str, ...]) -> str | None:
-    # The same slip is in a file a thousand times, or not at all.
+    # A file may repeat the same typing error a thousand times, hence the cache.
     return next(iter(difflib.get_close_matches(word, known, 1, 0.6)), None)
 
 
@@ -178,7 +178,7 @@ def allowed(model: type[BaseModel]) -> str:
 
 
 def model_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel] | None:
-    """Return the model that `loc` lies in, as far as annotations tell."""
+    """Return the model that contains `loc`, or None if the annotations do not show it."""
     here: Any = model
     for part in loc:
         if isinstance(here, type) and issubclass(here, BaseModel):
@@ -191,7 +191,7 @@ def model_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel
 
 
 def _inner(annotation: Any) -> Any:
-    """Without `Annotated` and `| None`."""
+    """Return an annotation without `Annotated` and `| None`."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _inner(typing.get_args(annotation)[0])

@@ -1,1 +1,1 @@
-"""Work that is done at times: each job is a few lines that call a service."""
+"""Scheduled jobs, the watchdog, and the dispatch of tasks."""

@@ -1,6 +1,6 @@
-"""What is told of findings, and when: once, together where many are alike, again where that was promised. Pure.
+"""The alert policy for findings: one alert per finding, or one for many that are alike, with repeats. Pure.
 
-What was told is in the register, a row per finding. Comparing it with what is found now says what is news.
+The register has a row for each finding that was alerted. The comparison with the current findings shows what is new.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
 
     from fleet.supervision.health_findings import Found, HealthFinding, HealthThresholds
 
-#: So many agents with the same trouble are one event.
+#: The number of agents with the same problem that makes it one shared event.
 MANY: Final = 3
-#: Seconds within which what is alike belongs together.
+#: Seconds within which findings that are alike share an event.
 TOGETHER_S: Final = 60.0
-#: Seconds for which something must be well before it is said to be over, so that what comes and goes is told once.
+#: Seconds without a finding until its end is reported, so that an intermittent finding alerts once.
 CALM_S: Final = 30.0
 
-#: Kinds that befall many at once, for one cause.
+#: Kinds that one cause can bring to many agents at once.
 _SHARED: Final = frozenset({"silent", "failed", "erring", "stalled", "overdue"})
-#: Kinds that are about the fleet, and told in the main room, all that are new in one message.
+#: Kinds about the fleet; one message in the main room has all new findings of a kind.
 _OF_FLEET: Final = frozenset({"stray", "unrostered", "missing", "changed", "unreadable"})
-#: Kinds of which also the end is told.
+#: Kinds whose end is reported.
 _SERIOUS: Final = frozenset({"silent", "stalled", "stray"})
-#: Kinds of which the end is told when they befell many.
+#: Kinds whose end is reported if they concerned many agents.
 _SERIOUS_OF_MANY: Final = frozenset({"failed", "erring"})
-#: Kinds that are told again and again while they last.
+#: Kinds whose alert repeats while they last.
 _REPEATED: Final = frozenset({"stalled"})
 
-#: With this the outbox keys of events begin.
+#: The prefix of the outbox keys of events.
 EVENT: Final = "w/"
 _OF_MANY: Final = f"{EVENT}many/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """Something that is new."""
+    """A new alert."""
 
     event: str
     """The outbox key of the message."""
     findings: Sequence[HealthFinding]
-    """All of one kind; more than one, or one about the fleet, goes to the main room."""
+    """Findings of one kind; several findings, or one about the fleet, go to the main room."""
 
     @property
     def fleet_wide(self) -> bool:
@@ -56,18 +56,18 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grown:
-    """More agents have what an event tells of."""
+    """An existing alert that now includes more agents."""
 
     event: str
     key: str
     """The outbox key of the change."""
     findings: Sequence[HealthFinding]
-    """All that it tells of now."""
+    """All findings that the alert includes now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """What was told still lasts."""
+    """A repeated alert, because its findings last."""
 
     event: str
     key: str
@@ -76,13 +76,13 @@ class Again:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Over:
-    """What was told is over, for everybody whom it was about."""
+    """The end of an alert for all its agents."""
 
     event: str
     key: str
     kind: str
     agent: str
-    """One of them; the only one where the event is not fleet-wide."""
+    """One of the agents; the only one if the event is not fleet-wide."""
     since: float
 
 
@@ -91,7 +91,7 @@ News: TypeAlias = Told | Grown | Again | Over
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What need not outlive a restart: since when things were first seen, and since when they are well, by key."""
+    """State that need not survive a restart: when findings were first seen and when they ended, by key."""
 
     first: Mapping[str, float] = field(default_factory=dict)
     well: Mapping[str, float] = field(default_factory=dict)
@@ -99,13 +99,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewsDecision:
-    """What is to be told, and what stands afterwards. Of news that cannot be told, the rows are not written either."""
+    """The alerts to send, and the rows to store. The rows of an alert that cannot be sent are not stored."""
 
     news: Sequence[News]
     rows: Mapping[str, Sequence[FindingRow]]
-    """To be written, by the event that they belong to."""
+    """The rows to store, by event."""
     over: frozenset[str]
-    """The keys of findings that no longer stand."""
+    """The keys of findings that ended."""
     memory: Memory
 
     @property
@@ -114,21 +114,21 @@ class NewsDecision:
 
 
 def is_fleet_wide(event: str) -> bool:
-    """Return whether an event is about more than one agent, or about the fleet."""
+    """Return whether an event is about several agents or about the fleet."""
     return event.startswith(_OF_MANY)
 
 
 def decide(
     found: Found, standing: Sequence[FindingRow], memory: Memory, now: float, limits: HealthThresholds
 ) -> NewsDecision:
-    """Return what follows from what is found, given what was told.
+    """Decide which alerts to send.
 
     Args:
-        found: what is wrong now.
-        standing: what was told and was not over.
-        memory: of the last decision.
+        found: the current findings.
+        standing: the rows of earlier alerts that have not ended.
+        memory: the memory of the last decision.
         now: seconds since the epoch.
-        limits: from when on something is worth a word.
+        limits: the thresholds for alerts.
     """
     here = {finding.key: finding for finding in found.findings}
     first = {key: memory.first.get(key, now) for key, finding in here.items() if finding.passing}
@@ -164,14 +164,14 @@ def decide(
 
 
 def _is_serious(row: FindingRow) -> bool:
-    """Return whether the end of it is told, and so what comes and goes is told once."""
+    """Return whether the end of a finding is reported. Such a finding alerts once even if it is intermittent."""
     return row.kind in _SERIOUS or (row.kind in _SERIOUS_OF_MANY and is_fleet_wide(row.event))
 
 
 def _sorted_out(
     found: Found, here: Mapping[str, HealthFinding], standing: Iterable[FindingRow], memory: Memory, now: float
 ) -> tuple[list[FindingRow], list[FindingRow], dict[str, float]]:
-    """Return what still stands, what is over, and since when what stands is well."""
+    """Return the rows to keep, the rows that ended, and the times since which kept rows have had no finding."""
     kept: list[FindingRow] = []
     over: list[FindingRow] = []
     well: dict[str, float] = {}
@@ -188,14 +188,14 @@ def _sorted_out(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Beginning:
-    """Findings that are told together, in an event of their own or in one that stands."""
+    """Findings that share an alert, in a new event or in an existing one."""
 
     event: str
     findings: Sequence[HealthFinding]
     joined: Sequence[FindingRow] = ()
-    """What stands already and belongs to this event from now on."""
+    """Existing rows that move to this event."""
     earlier: Sequence[FindingRow] = ()
-    """What the event told already."""
+    """Rows that the event already has."""
 
     def rows(self, now: float) -> list[FindingRow]:
         tells = max((row.tells for row in self.earlier), default=1)
@@ -246,8 +246,7 @@ def _told(beginning: _Beginning, here: Mapping[str, HealthFinding], now: float) 
 
 
 def _is_due(told: Sequence[FindingRow], now: float, limits: HealthThresholds) -> bool:
-    """Return whether it is time to tell it again: after as long as it took at first, then after twice as long each
-    time."""
+    """Return whether an alert must repeat: after `limits.turn_silence`, then after twice as long each time."""
     if told[0].kind not in _REPEATED:
         return False
     tells = max(row.tells for row in told)

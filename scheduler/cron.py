@@ -1,12 +1,12 @@
-"""Times of a crontab line in someone's time zone: when it is due next, and when it was due last. No clock, no I/O.
+"""The next and the previous due time of a crontab expression in a time zone. No clock, no I/O.
 
-Five fields (minute, hour, day of the month, month, day of the week) as crontab(5) has them: `*`, numbers, names
-(``mon``, ``jan``), ranges, steps and lists; both 0 and 7 are Sunday. Where both a day of the month and one of the week
-are given, either will do. Beyond crontab(5): ``L`` is the last day of the month, and days of the week may run over the
-weekend (``fri-mon``). APScheduler's own reading of such lines is not used: it counts 0 as Monday.
+The five fields (minute, hour, day of the month, month, day of the week) follow crontab(5): `*`, numbers, names
+(``mon``, ``jan``), ranges, steps and lists; both 0 and 7 are Sunday. If both a day of the month and a day of the week
+are given, either one matches. Extensions to crontab(5): ``L`` is the last day of the month, and ranges of weekdays may
+span the weekend (``fri-mon``). APScheduler's own parser is not used: it counts 0 as Monday.
 
-Each minute of the wall clock that fits comes once. Where clocks are put forward over it, it comes at the moment that
-they are; where they are put back over it, it comes the first time.
+Each matching minute of the wall clock is due once. If the clock is put forward over it, it is due at that moment. If
+the clock is put back over it, only the first occurrence is due.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from zoneinfo import ZoneInfo
 
-#: A leap day that is a certain day of the week can be forty years away.
+#: The number of days to search: a leap day on a given day of the week can be forty years away.
 _FARTHEST = 41 * 366
 
 _SHORT = {
@@ -36,7 +36,7 @@ _SHORT = {
     "@monthly": "0 0 1 * *",
 }
 
-#: Characters of a line; what is longer was written by no one.
+#: The maximum length of an expression in characters.
 _LONGEST = 200
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -57,7 +57,7 @@ class _Field:
     first: int
     last: int
     names: Mapping[str, int] = field(default_factory=dict)
-    #: A range may begin behind its end, and runs on from the first value then.
+    #: Whether a range may wrap around: begin after its end and continue from the first value.
     circular: bool = False
 
     @property
@@ -87,19 +87,19 @@ class Cron:
     """A schedule.
 
     Raises:
-        CronError: it cannot be read, or names a day that there never is.
+        CronError: the expression cannot be read, or names a day that never occurs.
     """
 
     expression: str
     zone: ZoneInfo
-    #: Minutes of a day, ascending.
+    #: Minutes of the day, ascending.
     _minutes: tuple[int, ...] = field(init=False, repr=False, compare=False)
     _days: frozenset[int] = field(init=False, repr=False, compare=False)
     _last_day: bool = field(init=False, repr=False, compare=False)
     _months: frozenset[int] = field(init=False, repr=False, compare=False)
-    #: As Python counts them, from Monday, which is 0.
+    #: Days of the week in Python's numbering, in which Monday is 0.
     _weekdays: frozenset[int] = field(init=False, repr=False, compare=False)
-    #: Both the day of the month and that of the week are given: one of them is enough.
+    #: Whether a day of the month and a day of the week are both given, so that either one matches.
     _either: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -121,7 +121,7 @@ class Cron:
         _make_sure_it_comes(self, months, days)
 
     def __str__(self) -> str:
-        """In words, as far as there are short ones: ``09:00, mon-fri (Europe/Berlin)``."""
+        """Return the schedule in short words if possible: ``09:00, mon-fri (Europe/Berlin)``."""
         minute, hour, day, month, weekday = _words(self.expression)
         if not (minute.isdigit() and hour.isdigit() and (day, month) == ("*", "*")):
             return f"{self.expression} ({self.zone.key})"
@@ -129,7 +129,7 @@ class Cron:
         return f"{int(hour):02}:{int(minute):02}, {which} ({self.zone.key})"
 
     def fits(self, day: date) -> bool:
-        """Return whether it comes on that day of the calendar."""
+        """Return whether the schedule includes that calendar day."""
         if day.month not in self._months:
             return False
         of_month = day.day in self._days or (self._last_day and day.day == monthrange(day.year, day.month)[1])
@@ -137,12 +137,12 @@ class Cron:
         return of_month or of_week if self._either else of_month and of_week
 
     def moment(self, day: date, minute: int) -> float:
-        """Return when a minute of that day comes, in seconds since the epoch."""
+        """Return the moment of a minute of that day, in seconds since the epoch."""
         return _moment(datetime(day.year, day.month, day.day, *divmod(minute, 60)), self.zone)  # noqa: DTZ001 (a wall clock)
 
 
 def next_after(cron: Cron, at: float) -> float:
-    """Return when it is due for the first time after `at`; both in seconds since the epoch."""
+    """Return the first due time after `at`; both in seconds since the epoch."""
     day = _day_of(cron, at) - timedelta(days=1)
     for _ in range(_FARTHEST):
         if cron.fits(day):
@@ -154,7 +154,7 @@ def next_after(cron: Cron, at: float) -> float:
 
 
 def previous_before(cron: Cron, at: float) -> float:
-    """Return when it was due for the last time before `at`; both in seconds since the epoch."""
+    """Return the last due time before `at`; both in seconds since the epoch."""
     day = _day_of(cron, at) + timedelta(days=1)
     for _ in range(_FARTHEST):
         if cron.fits(day):
@@ -169,18 +169,18 @@ def _day_of(cron: Cron, at: float) -> date:
     return datetime.fromtimestamp(at, cron.zone).date()
 
 
-# --- a wall clock that is set ------------------------------------------------------------------------------------
+# --- clock changes -----------------------------------------------------------------------------------------------
 
 
 def _moment(wall: datetime, zone: ZoneInfo) -> float:
-    """Return the moment at which a clock in `zone` shows `wall` for the first time, or is put forward over it."""
+    """Return the moment at which a clock in `zone` first shows `wall` or is put forward over it."""
     first, second = (wall.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
     before, after = first.utcoffset(), second.utcoffset()
     assert before is not None
     assert after is not None
     if before >= after:
         return first.timestamp()
-    # `first` is reckoned by the offset from before the change and lies behind it, `second` lies ahead of it.
+    # `first` uses the offset from before the change and is later than the change; `second` is earlier.
     low, high = int(second.timestamp()), int(first.timestamp())
     while high - low > 1:
         middle = (low + high) // 2
@@ -193,7 +193,7 @@ def _moment(wall: datetime, zone: ZoneInfo) -> float:
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
-#: Among days of the month: the last one.
+#: The value of ``L``, the last day of the month, in sets of days.
 _LAST = 0
 
 
@@ -259,7 +259,7 @@ def _number(word: str, what: _Field) -> int | None:
 
 
 def _make_sure_it_comes(cron: Cron, months: frozenset[int], days: frozenset[int]) -> None:
-    """A 30th of February never comes; with a day of the week beside it, that one does."""
+    """Reject days of the month that never occur, such as February 30, unless a day of the week can match instead."""
     if cron._either or _LAST in days:
         return
     if not any(day <= monthrange(2000, month)[1] for day in days for month in months):

@@ -1,7 +1,7 @@
-"""What the room is told of jobs that fail: once, again ever less often while it lasts, and once when it is over. Pure.
+"""The alert policy for failing jobs: one alert, repeats at growing intervals, and one message on recovery. Pure.
 
-What was told is in the register, a row per job (`database.queries.operations.watchdog_findings`). It stays for a
-while after the job is well, so that one that fails every other time is not told every time.
+The register has a row for each alerted job (`database.queries.operations.watchdog_findings`). The row remains for a
+while after the recovery, so that a job that fails every other time does not alert every time.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from database.queries.operations.watchdog_findings import JOB_FAILS, JOB_WELL, F
 if TYPE_CHECKING:
     from scheduler.jobs import JobRecord
 
-#: Seconds until it is told again: after the first time, the second, and every one from then on.
+#: Seconds until an alert repeats: after the first, the second, and each later one.
 PAUSES: Final = (3600.0, 4 * 3600.0, 24 * 3600.0)
-#: A job is well again when it has not failed for so many seconds.
+#: Seconds without a failure after which a job has recovered.
 CALM_S: Final = 600.0
-#: What was told is forgotten after so many seconds without a failure.
+#: Seconds without a failure after which the job's row is deleted.
 FORGET_S: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """Something to be said of a job."""
+    """A message about a job."""
 
     news: Literal["fails", "still", "well"]
-    #: Its outbox key.
+    #: The outbox key.
     key: str
-    #: How often it will not be said for, seconds; None: there is nothing to repeat.
+    #: Seconds until the message can repeat; None if it never does.
     silent_for: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What follows from a run."""
+    """The consequences of a run."""
 
-    #: What is to stand from now on; None: nothing.
+    #: The job's new row; None to delete it.
     row: FindingRow | None
     piece: Piece | None = None
 
 
 def judged(record: JobRecord, standing: FindingRow | None, *, failed_at: float | None, now: float) -> Verdict:
-    """Return what follows from a job's run that has just ended.
+    """Return the consequences of a job's run that just ended.
 
     Args:
-        record: of the job.
-        standing: what was told of it.
-        failed_at: when it failed last before this run, as far as this process knows.
+        record: the job's record.
+        standing: the job's row in the register.
+        failed_at: the time of the last failure before this run, if this process knows it.
         now: seconds since the epoch.
     """
     if record.away:
@@ -72,7 +72,7 @@ def _failed(record: JobRecord, standing: FindingRow | None, now: float) -> Verdi
             told_at=now,
         )
         return Verdict(row=row, piece=Piece(news="fails", key=event, silent_for=PAUSES[0]))
-    # A clock that was set far back must not keep it from being told.
+    # A clock that was set far back must not suppress the alert.
     if abs(now - standing.told_at) < pause(standing.tells):
         return Verdict(row=standing)
     tells = standing.tells + 1
@@ -96,5 +96,5 @@ def _well(standing: FindingRow | None, failed_at: float | None, now: float) -> V
 
 
 def pause(tells: int) -> float:
-    """Return seconds between the time that it was told last, the `tells`-th, and the next."""
+    """Return the seconds between the `tells`-th alert and the next."""
     return PAUSES[min(tells, len(PAUSES)) - 1]

@@ -1,9 +1,9 @@
-"""Work that is done at times. Each job is a few lines that call a service; what happened to its runs is in `health`.
+"""Scheduled jobs. Each job is a few lines that call a service; `health` shows the results of its runs.
 
-APScheduler runs them from memory: the table below is the source, and nothing about jobs is kept across restarts. Its
-defaults would drop a run that is a second late and start another while one is running, so both are set here. What is
-late is done once, however often it would have been due meanwhile. Its timers follow the clock; a clock that is set is
-noticed, and what is due is reckoned again.
+APScheduler runs them from memory: `Jobs.table` is the source, and nothing about jobs persists across restarts. Its
+default would drop a run that is one second late, so its defaults are overridden here. A late job runs once, however
+many of its times have passed, and never twice at once. APScheduler's timers follow the wall clock; when somebody sets
+the clock, the due times are computed again.
 """
 
 from __future__ import annotations
@@ -32,43 +32,43 @@ __all__ = ["Cron", "Job", "JobRecord", "Jobs"]
 
 log = structlog.get_logger(__name__)
 
-#: The clock is compared with the seconds that really passed so often, seconds; it was set if they differ by more.
+#: Seconds between checks of the wall clock, and the jump in seconds from which on it counts as set.
 LOOK_AT_CLOCK = 5.0
 SET_BY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing to do every so often, or at certain times."""
+    """A task to run at an interval or on a schedule."""
 
     name: str
-    #: Seconds from one time to the next, or a schedule.
+    #: The interval in seconds, or a schedule.
     when: float | Cron
     act: Callable[[], Awaitable[object]]
 
     @property
     def schedule(self) -> str:
-        """When it runs, in words."""
+        """The schedule in words."""
         return str(self.when) if isinstance(self.when, Cron) else f"every {_span(self.when)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRecord:
-    """What happened to a job's runs. Times are seconds since the epoch."""
+    """The results of a job's runs. Times are seconds since the epoch."""
 
     name: str
     schedule: str = ""
-    #: When the last run that ended began.
+    #: The start of the last completed run.
     last_run: float | None = None
-    #: How long that took, seconds.
+    #: The duration of that run in seconds.
     duration: float | None = None
     next_run: float | None = None
     last_error: str | None = None
-    #: Times at which it could not run, since it was running still.
+    #: The number of due times at which the previous run was still in progress.
     missed: int = 0
-    #: Since when it runs now; None: it does not.
+    #: The start of the run in progress, or None.
     running_since: float | None = None
-    #: The register was away, which is told elsewhere.
+    #: Whether the register was away; another alert reports that.
     away: bool = False
 
 
@@ -78,11 +78,11 @@ class Jobs:
 
     table: Iterable[Job]
     clock: Callable[[], float]
-    #: Told of each run that ended.
+    #: Called after each run.
     on_ended: Callable[[JobRecord], None] | None = None
-    #: Told of each job that is to be there no more.
+    #: Called with the name of each job to remove.
     on_dropped: Callable[[str], None] | None = None
-    #: Seconds since any moment, however the clock is set.
+    #: A clock in seconds that changes of the wall clock do not affect.
     steady: Callable[[], float] = time.monotonic
     _jobs: dict[str, Job] = field(default_factory=dict)
     _records: dict[str, JobRecord] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Jobs:
     # --- the table ----------------------------------------------------------------------------------------------
 
     def put(self, job: Job) -> None:
-        """Add a job, or have this one instead of the one of its name; a run of that one that has begun goes on."""
+        """Add a job, or replace the job of the same name. A run in progress continues."""
         before = self._records.get(job.name, JobRecord(name=job.name))
         self._jobs[job.name] = job
         self._records[job.name] = replace(before, schedule=job.schedule)
@@ -104,9 +104,9 @@ class Jobs:
             self._schedule(job)
 
     def drop(self, name: str) -> bool:
-        """Remove a job; a run that has begun goes on to its end. False: there is none of that name.
+        """Remove a job, and return False if no job has this name. A run in progress continues.
 
-        Also of one that is not there it is told (`on_dropped`): it may have failed before this process was started.
+        An unknown name is also passed to `on_dropped`: the job may have failed before this process started.
         """
         if self.on_dropped is not None:
             self.on_dropped(name)
@@ -118,7 +118,7 @@ class Jobs:
         return True
 
     def soon(self, name: str, within: float = 1.0) -> None:
-        """Run a job within so many seconds, if it is there and does not run now; once, however often asked."""
+        """Run a job once within `within` seconds, unless it is unknown or running. Repeated calls add no run."""
         found = self._scheduler.get_job(name) if self._scheduler is not None else None
         record = self._records.get(name)
         if found is None or record is None or record.running_since is not None:
@@ -128,7 +128,7 @@ class Jobs:
             found.modify(next_run_time=at)
 
     def mended(self, name: str) -> None:
-        """What a job's last run could not do was done by another: nothing is wrong with it until its next run."""
+        """Clear the error of a job's last run, because something else has done the work of that run."""
         record = self._records.get(name)
         if record is None or record.last_error is None:
             return
@@ -137,7 +137,7 @@ class Jobs:
             self.on_ended(self._records[name])
 
     def records(self) -> list[JobRecord]:
-        """Return every job, as it is now."""
+        """Return the current record of every job."""
         result = []
         for record in self._records.values():
             job = self._scheduler.get_job(record.name) if self._scheduler is not None else None
@@ -148,7 +148,7 @@ class Jobs:
     # --- running ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin. To be called in the event loop that the jobs run in."""
+        """Start the scheduler. Call this in the event loop that runs the jobs."""
         scheduler = AsyncIOScheduler(
             executors={"default": AsyncIOExecutor()},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
@@ -162,7 +162,7 @@ class Jobs:
         self._watching = asyncio.create_task(self._watch_clock(), name="jobs clock")
 
     def stop(self) -> None:
-        """End; a job that runs is cancelled. Safe to call twice."""
+        """Stop the scheduler and cancel running jobs. Safe to call twice."""
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=False)
             self._scheduler = None
@@ -177,9 +177,9 @@ class Jobs:
         )  # fmt: skip
 
     async def _run(self, name: str) -> None:
-        """Run a job. What it raises on purpose is why it could not do its work now; all else is a fault.
+        """Run a job. A `MusterError` is the reason why it could not do its work now; any other exception is a fault.
 
-        One that is cut off because the scheduler stops has not failed.
+        A run that is canceled because the scheduler stops has not failed.
         """
         job = self._jobs.get(name)
         if job is None:
@@ -196,11 +196,11 @@ class Jobs:
         except MusterError as refusal:
             error, away = str(refusal), isinstance(refusal, RegisterAway)
             if (record := self._records.get(name)) is not None and record.last_error != error:
-                # For as long as a register is away, it is the same again and again.
+                # Log a repeated reason once, for example while the register is away.
                 log.warning("job.not_done", job=name, reason=error)
         except Exception as fault:
             error = str(fault) or type(fault).__name__
-            # The same again and again needs no second traceback.
+            # A repeated fault needs no second traceback.
             known = (record := self._records.get(name)) is not None and record.last_error == error
             log.error("job.failed", job=name, reason=error, exc_info=not known)
         self._change(
@@ -215,7 +215,7 @@ class Jobs:
             self.on_ended(record)
 
     def _change(self, name: str, **changes: Any) -> None:
-        """A job that was dropped meanwhile has no record any more."""
+        """Update the record of a job, unless the job was dropped meanwhile."""
         if (record := self._records.get(name)) is not None:
             self._records[name] = replace(record, **changes)
 
@@ -223,10 +223,10 @@ class Jobs:
         if (record := self._records.get(event.job_id)) is not None:
             self._change(event.job_id, missed=record.missed + 1)
 
-    # --- a clock that is set ------------------------------------------------------------------------------------
+    # --- clock changes ------------------------------------------------------------------------------------------
 
     async def _watch_clock(self) -> None:
-        # The timers follow the machine's clock, whatever records are stamped with.
+        # The timers follow the machine's clock, even if `self.clock` is another one.
         apart = datetime.now(UTC).timestamp() - self.steady()
         while True:
             await asyncio.sleep(LOOK_AT_CLOCK)
@@ -234,13 +234,13 @@ class Jobs:
             if abs(now_apart - apart) > SET_BY:
                 log.warning("jobs.clock_set", by_s=round(now_apart - apart, 1))
                 self._reckon_anew()
-            # A clock that is put right little by little is none that was set.
+            # A gradual correction of the clock does not count as a change.
             apart = now_apart
 
     def _reckon_anew(self) -> None:
-        """What waits for a time that the clock showed before waits no longer than it would have from now on.
+        """Advance each job that waits for a time of the old clock to its next time on the new clock.
 
-        What is due by the new time is done, once.
+        Jobs that are due on the new clock run once.
         """
         now = datetime.now(UTC)
         for each in self._scheduler.get_jobs():
@@ -251,7 +251,7 @@ class Jobs:
 
 
 class _Every(BaseTrigger):  # type: ignore[misc]
-    """Every so many seconds. What is past is not made up for, time by time."""
+    """A trigger that fires at a fixed interval and skips missed times."""
 
     __slots__ = ("_length",)
 
@@ -266,7 +266,7 @@ class _Every(BaseTrigger):  # type: ignore[misc]
 
 
 class _Times(BaseTrigger):  # type: ignore[misc]
-    """At the times of a schedule."""
+    """A trigger that fires at the times of a schedule."""
 
     __slots__ = ("_cron",)
 

@@ -1,7 +1,7 @@
-"""The sweep: looks at the fleet, and tells what is wrong with it that was not told yet.
+"""The watchdog: checks the fleet and alerts operators to new findings.
 
-What was told is in the register, and is written in the transaction that puts the messages into the outbox: killed
-at any point, the next sweep tells what is missing, and nothing twice.
+The register records each alert in the transaction that puts its messages into the outbox. After a crash at any point,
+the next sweep sends the missing alerts, and none twice.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ TELL = declare("watchdog.tell")
 
 
 class Herald(Protocol):
-    """Tells operators."""
+    """The delivery of alerts to operators."""
 
     async def tell(self, tx: AsyncConnection, piece: News) -> bool:
-        """Put the messages into the outbox; False when there is no room to say it in."""
+        """Put the messages into the outbox; return False if there is no chat room for them."""
 
     def told(self, piece: News) -> None:
-        """What `tell` wrote is committed."""
+        """Act on the commit of what `tell` wrote."""
 
 
 @dataclass(slots=True)
 class Watchdog:
-    """Sweeps whenever it is asked to."""
+    """A check of the fleet that runs on request."""
 
     store: Store
     look: Callable[[], Awaitable[FleetView]]
     herald: Herald
     cancel: Callable[[str, str], Awaitable[None]]
-    """Cancel the turn of an agent, if it still is the one that runs."""
+    """Cancels an agent's turn if that turn is still running."""
     limits: HealthThresholds
     _memory: alert_policy.Memory = field(default_factory=alert_policy.Memory)
     _roomless: bool = False
-    """It was logged that something could not be told anywhere."""
+    """Whether the lack of a chat room was logged already."""
     _cancelled: set[str] = field(default_factory=set)
-    """The keys of overdue turns that this process cancelled already."""
+    """The keys of overdue turns that this process already canceled."""
 
     async def sweep(self) -> None:
-        """Look once, and tell what is new.
+        """Check the fleet once and send the new alerts.
 
         Raises:
-            RegisterError: the register cannot be used; the next sweep tells it.
+            RegisterError: the register cannot be used; the next sweep sends the alerts.
         """
         view = await self.look()
         found = found_in(view, self.limits)
@@ -81,7 +81,7 @@ class Watchdog:
             await watchdog_findings.forget(tx, decision.over)
             for piece in decision.news:
                 if not await self.herald.tell(tx, piece):
-                    # Its rows are not written: the next sweep tries again.
+                    # Without its rows in the register, the next sweep tries again.
                     if not self._roomless:
                         log.warning("watchdog.no_room", event_id=piece.event)
                     self._roomless = True
@@ -91,7 +91,7 @@ class Watchdog:
         return told
 
     async def _cancel_overdue(self, found: Sequence[HealthFinding]) -> None:
-        """Once per turn; after a restart once more, since no one knows whether the last one came that far."""
+        """Cancel each overdue turn once, and once more after a restart, since the first attempt may have failed."""
         overdue = {finding.key: finding for finding in found if finding.kind == "overdue"}
         self._cancelled &= set(overdue)
         for key, finding in overdue.items():

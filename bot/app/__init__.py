@@ -1,1 +1,1 @@
-"""The running orchestrator: its parts put together, started and stopped in order."""
+"""The running orchestrator: its parts, and the order in which they start and stop."""

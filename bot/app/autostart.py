@@ -1,9 +1,9 @@
-"""The core of the fleet: the persistent agents of the roster, brought up with Muster.
+"""The start of the roster's persistent agents together with Muster.
 
-Each comes up by the command `launch`, given by Muster itself: written down before it acts, taken up again after a
-crash, and without effect on an agent that runs. Whom an operator stopped or froze stays so; whom `down --all` stopped
-comes up again. Who should run and fell is brought back by its keeper (`bot.agents.restart_executor`), whether it is
-persistent or not; one that was given up is relaunched.
+Muster itself gives the command `launch` for each agent. So the command is recorded before it takes effect, is resumed
+after a crash, and does not affect a running agent. Agents that an operator stopped or froze stay down; those that `down
+--all` stopped start again. The supervisor (`bot.agents.restart_executor`) restarts failed agents, persistent or not. An
+agent that it gave up is launched again.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Who gives the commands.
+#: The identity that gives the commands.
 IDENTITY = "muster:up"
-#: Seconds between two starts, so that a fleet does not come up all at once.
+#: Seconds between two starts, so that the agents of a fleet do not all start at once.
 STAGGER_S = 1.0
-#: Seconds in which it must be known of an agent whether it runs.
+#: Seconds to wait until it is known whether an agent runs.
 _KNOWN_WITHIN_S = 30.0
 _LOOK_AGAIN_S = 0.1
 
 
 async def bring_up(services: ReportServices, executor: Executor, *, stagger_s: float = STAGGER_S) -> None:
-    """Start every persistent agent that should run and does not. Whatever happens to it is logged, and ends nothing."""
+    """Start every persistent agent that should run and does not. Failures are logged, and stop nothing else."""
     try:
         fleet = await usable(services)
     except UserError as error:
@@ -116,7 +116,7 @@ def _request(services: ReportServices, subject: str, name: str, arguments: Mappi
 
 
 async def _tell(services: ReportServices, tx: AsyncConnection, outcome: RunOutcome, sentence: str) -> None:
-    """Say it where the fleet is spoken of, where there is such a room."""
+    """Post to the main room, if there is one."""
     await rooms.say(services, tx, f"up/{outcome.run_id}", f"⚠️ {sentence}")
 
 
@@ -136,10 +136,10 @@ async def _is_due(services: ReportServices, name: str, stopped_with_us: frozense
                 if await asyncio.to_thread(host_lifecycle.stays_down, services.paths.agent_folder(name)):
                     return False
                 if row.state in ENDED:
-                    # Who fell is tried again by its keeper, until it is given up.
+                    # The supervisor restarts a failed agent until it gives up.
                     return restart_policy.is_over(RestartRecord.from_json(row.revival), services.clock())
                 if services.agents.is_up(name):
                     return False
                 await asyncio.sleep(_LOOK_AGAIN_S)
-    # Its agent host holds its lock and says nothing. That is for the watchdog.
+    # Its agent host runs but does not respond, which the watchdog handles.
     return False

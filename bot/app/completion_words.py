@@ -1,4 +1,4 @@
-"""The words that complete what is typed, by their sources."""
+"""The completions of input, by source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def words_of(services: ReportServices) -> Callable[[str], Awaitable[Sequence[str]]]:
-    """Return the words of each source, as they are at the moment; none for one that is not known."""
+    """Return a function that lists the current completions of a source; an unknown source has none."""
 
     async def words(source: str) -> Sequence[str]:
         match source:

@@ -1,7 +1,7 @@
-"""Taking up what muster.yaml says now, of what can change while Muster runs: accounts, budgets, sandbox profiles,
-schedules, telemetry.
+"""The reload of muster.yaml while Muster runs.
 
-A file that is not valid, or that the egress does not take, changes nothing.
+It applies accounts, budgets, dispatch, pacing, sandbox profiles, schedules and telemetry.
+A file that is invalid, or that the egress rejects, changes nothing.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from bot.config.schema import Settings
     from bot.reports.services import ReportServices
 
-#: What is taken up at once; of all other keys it is said that they wait for a restart.
+#: Keys that take effect at once. A change of any other key is reported as waiting for a restart.
 LIVE = ("accounts", "budgets", "dispatch", "pacing", "sandboxes", "schedules", "telemetry")
-#: Of these it is told that they changed, and not in what.
+#: Keys whose changes are reported without details.
 _WHOLE = {
     "dispatch": "how tasks are dispatched",
     "schedules": "schedules of reports",
     "pacing": "how spending is spread over time",
     "telemetry": "what is told of this installation, and to whom (telemetry)",
 }
-#: Of these it is no news that they are made again by each reading.
+#: Keys that every load creates again, so that a difference does not mean a change.
 _MADE = frozenset({"warnings", "broken"})
 
 
 async def reload(services: ReportServices) -> Reloaded:
-    """Read muster.yaml, take up what can be, and tell the egress."""
+    """Read muster.yaml, apply the keys that can change at once, and push them to the egress."""
     old: Settings = services.settings
     try:
         new = await asyncio.to_thread(load, services.paths)
@@ -54,7 +54,7 @@ async def reload(services: ReportServices) -> Reloaded:
     if not changed:
         return Reloaded(waiting=waiting)
     taken = replace(old, **{key: getattr(new, key) for key in LIVE})
-    # Before anybody can use them: what is not known to be a secret is not masked. A keyring may have someone asked.
+    # New secrets must be masked before they can be used. In a thread, because a keyring may prompt a person.
     services.redact.learn(await asyncio.to_thread(secrets.secrets_of, taken, services.environ))
     services.settings = taken
     services.pace.renew()
@@ -70,10 +70,10 @@ async def reload(services: ReportServices) -> Reloaded:
 
 
 async def _tell(services: ReportServices) -> list[str]:
-    """Tell the egress, if it runs. What to say where it does not hear of it now.
+    """Push the settings to the egress if it runs, and return notes if it does not answer.
 
     Raises:
-        EgressRefused: it does not work with these.
+        EgressRefused: it rejects these settings.
     """
     if services.outlet is None:
         return []
@@ -88,7 +88,7 @@ async def _tell(services: ReportServices) -> list[str]:
 
 
 def _missing(services: ReportServices) -> list[str]:
-    """Variables that accounts refer to and this process does not have: it got its environment when it was started."""
+    """Return notes about account variables that were missing from the environment when this process started."""
     names = {
         account.credential.name: name
         for name, account in services.settings.accounts.items()
@@ -115,7 +115,7 @@ def _budgets(old: Budgets, new: Budgets) -> list[str]:
 
 
 def _limits(budgets: Budgets) -> dict[str, str]:
-    """By scope, as people write it, all its limits in words."""
+    """Return the descriptions of all limits by scope, as people write it."""
     found: dict[str, list[str]] = {}
     for kind, limits in (("allowance", budgets.allowances()), ("pool", budgets.pools())):
         for scope, limit in limits:

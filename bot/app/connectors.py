@@ -1,4 +1,4 @@
-"""The connectors as the orchestrator has them: made from the settings, which room is the fleet's, and "typing"."""
+"""The orchestrator's connectors: their creation from the settings, the main rooms, and the "typing" indicator."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that showing "typing" may take; it is a courtesy.
+#: Seconds to wait for the "typing" indicator, which is optional.
 TYPING_LIMIT = 5.0
 
 
@@ -45,16 +45,17 @@ def make(
     menu: Callable[[str], Commands],
     headcount: Headcount | None = None,
 ) -> tuple[dict[str, Connector], dict[str, Health]]:
-    """Return the connectors that are configured, and of those that cannot be made the reason, by their names.
+    """Return the configured connectors, and the failures of those that cannot be created, by name.
 
     Args:
         paths: the installation.
-        settings: what is configured.
-        may_invite: whether the person of that name, on the connector named first, may ask Muster into a room; the third
-            argument is the groups that they are in there.
-        may_read: whether that person may read what Muster says in encrypted rooms: everybody with a permission.
-        menu: the commands, as the connector of that name offers them.
-        headcount: how many agents are at what.
+        settings: the configuration.
+        may_invite: returns whether a person may invite Muster into a room. The arguments are the connector, the person,
+            and the person's groups there.
+        may_read: returns whether a person may read Muster's messages in encrypted rooms: everyone with a permission
+            may.
+        menu: returns the commands that the connector of that name offers.
+        headcount: the number of agents by activity.
     """
     made: dict[str, Connector] = {}
     broken = {
@@ -102,11 +103,11 @@ def main_rooms(settings: Settings) -> tuple[MessagePlace, ...]:
 
 
 def bridge(settings: Settings, connectors: Mapping[str, Connector] | None = None) -> Bridge:
-    """Return the main rooms that mirror each other: the fleet's, and those of which it is said.
+    """Return the main rooms that mirror each other: the fleet's, and those configured to join it.
 
     Args:
-        settings: what is configured.
-        connectors: by their names, where it matters which conversations those rooms are.
+        settings: the configuration.
+        connectors: connectors by name, if the conversations of the rooms matter.
     """
     names = tuple(each.name for each in settings.connectors)
     joined = connector_checks.joined(settings.connectors)
@@ -120,8 +121,7 @@ def bridge(settings: Settings, connectors: Mapping[str, Connector] | None = None
 
 
 def located(connectors: Mapping[str, Connector]) -> Callable[[str, str], str]:
-    """Return what tells, of a connector's name and what a room is called in the settings, the conversation that
-    it is."""
+    """Return a function from a connector's name and a room's name in the settings to the conversation."""
 
     def locate(name: str, room: str) -> str:
         connector = connectors.get(name)
@@ -134,7 +134,7 @@ def located(connectors: Mapping[str, Connector]) -> Callable[[str, str], str]:
 def main_room(
     settings: Settings, connectors: Mapping[str, Connector] | None = None
 ) -> Callable[[Origin | None], tuple[str, str]]:
-    """Return what says in which connector and room an agent's thread is opened, by where its launch was asked for."""
+    """Return a function that selects the connector and room for an agent's thread, from the origin of its launch."""
     locate = located(connectors or {})
 
     def choose(origin: Origin | None) -> tuple[str, str]:
@@ -153,13 +153,13 @@ def main_room(
 
 
 def owners(settings: Settings) -> set[str]:
-    """Return the identities of whoever runs Muster: at the gateway, and in each place that is this user's alone."""
+    """Return the identities of Muster's own user: at the gateway, and on connectors that no other user can reach."""
     names = {each.name for each in settings.connectors if each.kind in OWN_ROOMS}
     return {owner_identity(), *(f"{name}:{getpass.getuser()}" for name in names)}
 
 
 def typing(connectors: Mapping[str, Connector]) -> Callable[[str, str, bool], Awaitable[None]]:
-    """Return what shows, or stops showing, in a connector's conversation that someone is at work."""
+    """Return a function that shows or hides the "typing" indicator in a connector's conversation."""
 
     async def show(name: str, conversation: str, active: bool) -> None:
         connector = connectors.get(name)
@@ -171,7 +171,7 @@ def typing(connectors: Mapping[str, Connector]) -> Callable[[str, str, bool], Aw
         except TimeoutError:
             pass
         except Exception as error:
-            # No one's work is to end over it.
+            # An indicator must not end the work that it indicates.
             log.info("typing.not_shown", connector=name, reason=repr(error))
 
     return show

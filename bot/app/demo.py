@@ -1,7 +1,7 @@
-"""`muster up --demo`: a fleet of two built-in agents on a model provider of this machine, in a folder of its own.
+"""`muster up --demo`: a fleet of two built-in agents with a local model provider, in a folder of its own.
 
-On a terminal it is a live chat. Without one it plays a short conversation through the very same code, prints it, and
-fails when a step of it does not happen.
+On a terminal, it is a live chat. Otherwise, it plays a short conversation through the same code, prints it, and fails
+if an expected step does not occur.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _KEY = "MUSTER_DEMO_KEY"
 
 
 class StepFailed(Exception):
-    """A step of the demo did not happen."""
+    """A step of the demo did not occur."""
 
 
 def demo_paths(environ: Mapping[str, str]) -> Paths:
-    """Return the demo's own folder, inside the state directory, so that it never touches a real installation."""
+    """Return the demo's own folder in the state directory, so that a real installation is never affected."""
     return Paths.of({**environ, "MUSTER_HOME": str(Paths.of(environ).state / "demo")})
 
 
 async def demo(environ: Mapping[str, str], *, live: bool) -> int:
-    """Run the demo; the exit status."""
+    """Run the demo and return the exit status."""
     paths = demo_paths(environ)
     paths.prepare()
     if not paths.roster_yaml.exists():
@@ -72,7 +72,7 @@ async def demo(environ: Mapping[str, str], *, live: bool) -> int:
 
 
 def _sandbox() -> str | None:
-    """Nothing where bubblewrap works; otherwise the explicit word that it takes to go without."""
+    """Return None if bubblewrap works, or "none", the explicit choice of no sandbox."""
     return None if available().works else "none"
 
 
@@ -82,7 +82,7 @@ def _sandbox_option() -> str:
 
 
 def demo_roster() -> str:
-    """Return the roster that the first demo writes; whatever is done to it later stays."""
+    """Return the roster for the first demo; later changes to its file persist."""
     return presets.text("general", runtime="sim", sandbox=_sandbox())
 
 
@@ -113,7 +113,7 @@ async def _launch_fleet(session: TerminalSession) -> None:
 
 
 class _Scene:
-    """The played conversation: what is said, and what must be heard next."""
+    """A played conversation: sends messages and waits for expected answers."""
 
     def __init__(self, session: TerminalSession) -> None:
         self._session = session
@@ -132,10 +132,10 @@ class _Scene:
         await self._session.say(text, conversation=conversation)
 
     async def hear(self, words: str, what: str, conversation: str | None = None) -> TranscriptLine:
-        """Wait for a line of the fleet that holds `words`.
+        """Wait for a line of the fleet that contains `words`.
 
         Raises:
-            StepFailed: it did not come in time.
+            StepFailed: it did not arrive in time.
         """
         try:
             async with asyncio.timeout(_STEP_LIMIT):
@@ -149,7 +149,7 @@ class _Scene:
 
 
 async def _played(orchestrator: Orchestrator) -> int:
-    # What an earlier demo said is no answer to this one.
+    # Skip the output of an earlier demo.
     async with orchestrator.terminal.attached(orchestrator.terminal.last) as session:
         scene = _Scene(session)
         listening = asyncio.create_task(scene.listen())

@@ -1,4 +1,4 @@
-"""What dispatches tasks, made and run with the orchestrator."""
+"""The task dispatcher of the orchestrator."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def steps(services: ReportServices) -> TaskSteps:
-    """Return what follows for tasks from how far their messages have come; needed before agents are kept."""
+    """Create the handler of message progress for tasks; it is needed before the agents' supervisors start."""
     services.task_steps = made = TaskSteps(services)
     return made
 
 
 def install(services: ReportServices, executor: Executor, roster: LatestRoster) -> None:
-    """Make the dispatcher."""
+    """Create the dispatcher and connect it to the services that it uses."""
     settling = Settling(services)
     services.task_steps.ending = settling.ended
     services.settling = settling
@@ -64,7 +64,7 @@ async def _taken(services: ReportServices, tx: AsyncConnection, question: Questi
 
 
 def heard(services: ReportServices) -> None:
-    """An agent's journal was told on, or its host said how it is: a task may be over, or an agent free."""
+    """Wake the dispatcher after news of an agent: a task may have ended, or an agent may be free."""
     services.settling.wake()
     services.dispatcher.wake()
 
@@ -72,7 +72,7 @@ def heard(services: ReportServices) -> None:
 def publishing(
     services: ReportServices, publish: Callable[[Mapping[str, Any]], None]
 ) -> Callable[[Mapping[str, Any]], None]:
-    """`publish`, with which the dispatcher hears how agents are."""
+    """Return a `publish` that also informs the dispatcher of agents' status."""
 
     def published(event: Mapping[str, Any]) -> None:
         publish(event)
@@ -83,7 +83,7 @@ def publishing(
 
 
 async def run(services: ReportServices) -> None:
-    """Dispatch and settle until cancelled."""
+    """Dispatch and settle tasks until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(services.dispatcher.run(), name="dispatch tasks")
         group.create_task(services.settling.run(), name="settle tasks")

@@ -1,4 +1,4 @@
-"""`muster up` in the foreground: the orchestrator, and where a terminal is configured, its operator at the keyboard."""
+"""`muster up` in the foreground: the orchestrator and, if a terminal is configured, its operator at the keyboard."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 
 async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bring_up: bool = True) -> int:
-    """Run until told to stop; the exit status.
+    """Run until stopped, and return the exit status.
+
+    If the register is on a server and another orchestrator leads, this one stands by until it can lead. It also stands
+    by if it was silent for so long that another took the lead.
 
     Args:
         paths: the installation.
-        environ: where references to secrets are looked up.
-        at_keyboard: attach standard input and output to the terminal connector, when there is one. At the end of the
-            input Muster waits until everything that was said is dealt with, and stops.
+        environ: the environment in which references to secrets are resolved.
+        at_keyboard: attach standard input and output to the terminal connector, if there is one. At the end of the
+            input, Muster finishes what was entered and stops.
         bring_up: launch the persistent agents of the roster that do not run.
-
-    Where the register is on a server and another orchestrator leads, this one stands by until it may lead; so does one
-    that was silent for so long that another leads.
     """
     if (cut_off := await atomic_swap.settle(paths, environ)) is not None:
         print(cut_off, file=sys.stderr)
@@ -70,15 +70,15 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bri
 
 
 async def _in_turn(lead: Callable[[bool], Coroutine[Any, Any, None]], standby: Standby) -> None:
-    """Lead, and stand by whenever another one leads."""
+    """Lead, and stand by whenever another orchestrator leads."""
     stood_by = False
     while True:
         try:
-            # Each time that it leads is a task of its own: what ends one time does not reach into the next.
+            # Each lead is a task of its own, so that cancellation of one does not affect the next.
             await asyncio.create_task(lead(stood_by))
             return
         except (AlreadyRunning, RegisterInUse, LeadLost, RegisterError) as refusal:
-            # Who begins with a register that cannot be used says so and ends; who stood by looks again.
+            # An unusable register ends a process that just started; a standby tries again.
             if not is_shared(standby.settings) or (isinstance(refusal, RegisterError) and not stood_by):
                 raise
             if isinstance(refusal, LeadLost):
@@ -107,7 +107,7 @@ def _say(line: str) -> None:
 
 @contextlib.contextmanager
 def log_to(path: Path | None, redact: Callable[[str], str]) -> Iterator[None]:
-    """Send the log to a file, since the terminal is for talking; or, without one, to standard error."""
+    """Log to a file, because the terminal is for the conversation; if `path` is None, log to standard error."""
     if path is None:
         logs.configure(logging.StreamHandler(sys.stderr), redact)
         yield

@@ -1,8 +1,8 @@
-"""One running orchestrator: the lock, the register and the lead that it takes, and what it is made of.
+"""A running orchestrator, with its lock, register and lead.
 
-How the parts are made is in `bot.app.wiring`; in which order they run, in `bot.app.wiring.order`: what is started later
-may use what was started before, and stopping goes the other way round, each stage with a time limit of its own. Being
-killed is a stop, too: nothing here must run for the next start to be right.
+`bot.app.wiring` creates its parts, and `bot.app.wiring.order` defines their order. A part may use the parts that start
+before it. They stop in reverse order, each with its own time limit. A kill is a valid way to stop: the next start must
+not depend on any cleanup.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Orchestrator:
-    """A running orchestrator; made by `running`."""
+    """A running orchestrator, created by `running`."""
 
     paths: Paths
     settings: Settings
@@ -83,7 +83,7 @@ class Orchestrator:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
-        """Ask it to stop; `running` then ends."""
+        """Request a stop, which ends `running`."""
         self.stopping.set()
 
     async def bring_up(self) -> None:
@@ -105,7 +105,7 @@ class Orchestrator:
         return cast("TerminalConnector", self.services.terminal)
 
     async def quiet(self) -> None:
-        """Wait until nothing is left to hand out or to send."""
+        """Wait until there is nothing left to process or to send."""
         await self.delivery.idle()
 
 
@@ -121,22 +121,22 @@ async def running(
     egress: EgressSource | None = None,
     stood_by: bool = False,
 ) -> AsyncIterator[Orchestrator]:
-    """Start an orchestrator, and stop it at the end of the block.
+    """Run an orchestrator during the block.
 
     Args:
         paths: the installation.
-        settings: what it is configured to be.
-        environ: where references to secrets are looked up.
-        clock: seconds since the epoch.
-        connectors: used beside those that are configured; they are the caller's.
-        bring_up: launch the persistent agents of the roster that do not run, and bring back those that should run and
-            went down meanwhile.
-        egress: where the egress is to be had. None: there is none, and agents use their accounts' keys themselves.
-        stood_by: it takes the place of another one, of which the room is told.
+        settings: the configuration.
+        environ: the environment in which references to secrets are resolved.
+        clock: returns seconds since the epoch.
+        connectors: additional connectors, which belong to the caller.
+        bring_up: launch the persistent agents of the roster that do not run, and restart agents that should run but
+            stopped meanwhile.
+        egress: the source of the egress. None if there is none; agents then use their accounts' keys themselves.
+        stood_by: it replaces another orchestrator, which is announced in the chat room.
 
     Raises:
-        LeadLost: another orchestrator leads now.
-        UserError: it cannot be started; another one runs, or a folder or the register cannot be used.
+        LeadLost: another orchestrator leads.
+        UserError: another one runs, or a folder or the register cannot be used.
     """
     paths.prepare()
     with only_one(paths.lock):
@@ -220,7 +220,7 @@ async def _running(
     services.complete = words_of(services)
     services.reload = partial(reload, services)
     executor = Executor(services)
-    # Each may use what was made before it.
+    # Each part may use those created before it.
     budgets.meter(services, egress)
     overlap = Overlap.of(settings.connectors, connecting.located(connectors))
     conversations = await chat.make(services, executor, speaker, connectors, broken, overlap)

@@ -1,4 +1,4 @@
-"""The programs that show a room or an agent in a pane of tmux, as command lines."""
+"""The command lines of programs that show a chat room or an agent in a tmux pane."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def room(paths: Paths, connector: str) -> list[str]:
-    """Return the command line that shows the room of the connector of that name."""
+    """Return the command line that shows the chat room of a connector."""
     return _program("tmux_room_pane", paths, connector)
 
 
 def agent(paths: Paths, name: str) -> list[str]:
-    """Return the command line that shows the agent of that name."""
+    """Return the command line that shows an agent."""
     return _program("tmux_agent_pane", paths, name)
 
 

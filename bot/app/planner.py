@@ -1,4 +1,4 @@
-"""What plans agents and starts them, made from the settings of an installation."""
+"""The planner and the assembly of an installation's agents, created from its settings."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 def planner(paths: Paths, settings: Settings, environ: Mapping[str, str], *, with_way: bool) -> Planner:
-    """Return what plans the agents of an installation.
+    """Return the planner of an installation's agents.
 
     Args:
         paths: the installation.
-        settings: what it is configured to be.
-        environ: where references to secrets are looked up.
-        with_way: agents get a way out, as `Planner.with_way` has it.
+        settings: the configuration.
+        environ: the environment in which references to secrets are resolved.
+        with_way: give agents outbound access, as in `Planner.with_way`.
     """
     return Planner(
         folder_of=paths.agent_folder,
@@ -51,11 +51,11 @@ def planner(paths: Paths, settings: Settings, environ: Mapping[str, str], *, wit
 
 
 def take_up(planner: Planner, settings: Settings, environ: Mapping[str, str]) -> None:
-    """Have `planner` plan by these accounts and sandbox profiles from now on; who runs goes on as planned."""
+    """Apply new accounts and sandbox profiles to `planner`. Running agents keep their launch specs."""
     profiles = merged({name: profile.written() for name, profile in settings.sandboxes.items()})
     for held, now in ((planner.accounts, _accounts(settings, environ)), (planner.profiles, profiles)):
         assert isinstance(held, dict)
-        # Whoever plans meanwhile, in a thread, finds each name that stays.
+        # Updated in place, so that another thread always finds the names that stay.
         held.update(now)
         for name in [name for name in held if name not in now]:
             del held[name]
@@ -71,16 +71,16 @@ def assembly(
     open_way: OpenWay | None,
     accounts_of: Callable[[AgentRow], Awaitable[Mapping[str, str]]] | None = None,
 ) -> Assembly:
-    """Return what starts the agents of an installation.
+    """Return the assembly that starts an installation's agents.
 
     Args:
-        planner: what plans them.
+        planner: the planner of the agents.
         paths: the installation.
-        environ: where references to secrets are looked up.
-        store: knows the fleet that an agent is told of.
-        table: the commands, some of which agents get as tools.
-        open_way: opens their ways out; None: they get none.
-        accounts_of: chooses, or looks up, the account of each provider that an agent is on, by its row.
+        environ: the environment in which references to secrets are resolved.
+        store: the register, for the fleet's introduction to an agent.
+        table: the commands, some of which agents use as tools.
+        open_way: opens outbound access; None if agents get none.
+        accounts_of: returns the account per provider for an agent's row, and selects one if necessary.
     """
 
     async def introduce(name: str) -> Introduction:
@@ -118,7 +118,7 @@ def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, Mo
         return lambda: None if credential is None else credential.resolve(environ)
 
     def is_token(name: str) -> bool:
-        """Return whether it is a token of a subscription, which its own program tells by how it begins."""
+        """Return whether it is a subscription token, which the provider's program recognizes by its prefix."""
         try:
             return (secret(name)() or "").startswith("sk-ant-oat")
         except MusterError:

@@ -1,4 +1,4 @@
-"""Stages of a process: work that runs beside what was started later, and has a limited time to stop."""
+"""The stages of a process: background work with a limited time to stop."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that each stage of stopping may take.
+#: Seconds that each stage may take to stop.
 STOP_LIMIT = 5.0
 
 
 @contextlib.asynccontextmanager
 async def beside(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run `work` beside the block; its failure is the block's, and it ends with the block."""
+    """Run `work` beside the block. Its failure cancels the block, and it is cancelled at the block's end."""
     owner = asyncio.current_task()
     assert owner is not None
     task = asyncio.create_task(work, name=name)
@@ -44,7 +44,7 @@ async def beside(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[No
 
 
 async def within(name: str, work: Coroutine[Any, Any, None]) -> None:
-    """Give a step of stopping its time, and no more."""
+    """Run a step of the shutdown with a time limit."""
     try:
         async with asyncio.timeout(STOP_LIMIT):
             await work
@@ -54,20 +54,20 @@ async def within(name: str, work: Coroutine[Any, Any, None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part that is there from when it is started until all that was started after it has stopped."""
+    """A part that runs from its start until all later parts have stopped."""
 
     name: str
     start: Callable[[], Awaitable[object]] | None = None
-    """Done before what comes later is started."""
+    """Runs before later parts start."""
     run: Callable[[], Coroutine[Any, Any, None]] | None = None
-    """Goes on beside what comes later, and is cancelled in the end."""
+    """Runs beside later parts, and is cancelled at the end."""
     stop: Callable[[], Coroutine[Any, Any, None]] | None = None
-    """Done in the end, if `start` was."""
+    """Runs at the end if `start` completed."""
 
 
 @contextlib.asynccontextmanager
 async def running(stages: Iterable[Stage]) -> AsyncIterator[None]:
-    """Start these in their order. When the block ends, or one cannot be started, stop them the other way round."""
+    """Start the stages in order. At the end of the block, or if one cannot start, stop them in reverse order."""
     async with contextlib.AsyncExitStack() as started:
         for stage in stages:
             if stage.start is not None:

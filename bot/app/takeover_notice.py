@@ -1,4 +1,4 @@
-"""The room hears once that another orchestrator leads: in the transaction by which it does."""
+"""The notice to the chat room that another orchestrator leads, sent in the transaction that takes the lead."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Announcement:
-    """Puts it into the outbox (bot.leadership.lease.Succession)."""
+    """A callback that puts the notice into the outbox (bot.leadership.lease.Succession)."""
 
     settings: Settings
     paths: Paths
     redact: Callable[[str], str]
     clock: Callable[[], float]
     stood_by: bool = False
-    """This one had been waiting; an orchestrator that is merely started again is no news."""
+    """Whether this orchestrator was a standby; a mere restart is not announced."""
 
     async def __call__(self, tx: AsyncConnection, lease: Lease, before: Lease | None, now: float) -> None:
         if before is None or not (self.stood_by or not before.owner.endswith(tenure.whereabouts(self.paths.state))):
@@ -49,7 +49,7 @@ class Announcement:
 
 
 def text(lease: Lease, before: Lease, now: float, state: Path) -> str:
-    """Return what is said, as Markdown."""
+    """Return the notice as Markdown."""
     new, old = (markdown.code(markdown.one_line(each.owner, 300)) for each in (lease, before))
     others = "" if before.owner.endswith(tenure.whereabouts(state)) else (
         " The agents of that machine go on without being heard, and are shown as unknown, until its Muster leads again."

@@ -1,1 +1,1 @@
-"""muster.yaml: its schema, one module per block, and the folders of an installation."""
+"""The schema of muster.yaml, one module per block, and the folders of an installation."""

@@ -1,4 +1,4 @@
-"""Accounts, as muster.yaml writes them: a login or an API key with one provider of models.
+"""Accounts of muster.yaml: logins and API keys, each with one model provider.
 
 accounts:
   main:
@@ -62,7 +62,7 @@ def _written(value: object) -> object:
 
 
 class QuotaWindow(Block):
-    """A window of a subscription: how the provider calls it, and how long it is."""
+    """A window of a subscription: the provider's name for it, and its length."""
 
     name: Annotated[str, BeforeValidator(read_quota_window)]
     length: Annotated[str, BeforeValidator(_length), WithJsonSchema({"type": "string"})]
@@ -78,7 +78,7 @@ class QuotaWindow(Block):
 
     @property
     def length_s(self) -> float:
-        """Seconds."""
+        """The length in seconds."""
         return float(windows.length_of(self.length) or 0)
 
 
@@ -96,14 +96,14 @@ _Words = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ..
 
 
 class ServesBlock(Block):
-    """What an account may be used for. What is absent is not bounded."""
+    """The work that an account may be used for. An absent key sets no restriction."""
 
     roles: _Words | None = None
     runtimes: Annotated[_Words, AfterValidator(_runtimes)] | None = None
     models: _Words | None = Field(default=None, description="A model, or the family in its name: opus.")
 
     def fits(self, *, role: str, runtime: str, model: str | None) -> bool:
-        """Return whether such work may use it; a model that no one named is the runtime's choice, and fits."""
+        """Return whether such work may use the account. Without a model the runtime chooses one, which fits."""
         return (
             (self.roles is None or role in self.roles)
             and (self.runtimes is None or runtime in self.runtimes)
@@ -204,7 +204,7 @@ class Account(Block):
             )
         first: dict[object, str] = {}
         for name in (each.name for each in value):
-            # Of one length there may be several: 7d, and 7d_opus for one family of models.
+            # Windows with a suffix may share a length: 7d, and 7d_opus for one model family.
             found = first.setdefault(windows.length_of(name) or name, name)
             if found != name:
                 raise ValueError(f"found {found} and {name}, which are one length; write one of them.")
@@ -214,12 +214,12 @@ class Account(Block):
 
     @property
     def upstream(self) -> str | None:
-        """`base_url` up to where the provider's own paths begin, each of which begins with /v1; None: not said."""
+        """`base_url` without a final /v1, since each provider path begins with /v1; None if `base_url` is not set."""
         return None if self.base_url is None else self.base_url.removesuffix("/v1")
 
 
 def exposed_credentials(accounts: Mapping[str, Account]) -> dict[str, str]:
-    """Of accounts whose credential lies where others can read it, a sentence that says so, by account. Reads files."""
+    """Return a warning for each account whose credential file others can read, by account. Reads files."""
     found = {}
     for name, account in accounts.items():
         reference = account.credential

@@ -1,4 +1,4 @@
-"""What the blocks of several connectors in muster.yaml must not say together. Pure."""
+"""Checks for conflicts between the connectors of muster.yaml. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
     from bot.config.schema import ConnectorSettings
 
-#: A key of the file, and what is wrong there.
+#: A key of the file, and the problem there.
 Found: TypeAlias = "tuple[tuple[str, ...], str]"
 
-#: Names that begin identities which are no people's.
+#: Prefixes of identities that are not people.
 _OURS = {"agent": "its agents", "muster": "itself"}
-#: Kinds whose only person is whoever runs Muster.
+#: Kinds whose only person is the user that runs Muster.
 _OWNERS = {"terminal": "the terminal"}
 
 
 def problems(connectors: Sequence[ConnectorSettings], *, complete: bool) -> Iterator[Found]:
-    """Yield what is wrong with the blocks beside each other.
+    """Yield the conflicts between the connectors.
 
     Args:
-        connectors: those that are valid by themselves.
-        complete: whether these are all that there are.
+        connectors: the connectors that are valid by themselves.
+        complete: whether these are all connectors of the file.
     """
     yield from _names(connectors)
     yield from _bridges(connectors, complete=complete)
@@ -37,7 +37,7 @@ def problems(connectors: Sequence[ConnectorSettings], *, complete: bool) -> Iter
 
 
 def _names(connectors: Sequence[ConnectorSettings]) -> Iterator[Found]:
-    """People are told apart by their connector's name and their own: no name may make someone else of them."""
+    """Yield connector names that could give a person another's identity (``CONNECTOR:PERSON``)."""
     for each in connectors:
         if each.name in _OURS:
             yield (
@@ -54,21 +54,23 @@ def _names(connectors: Sequence[ConnectorSettings]) -> Iterator[Found]:
 
 
 def with_main_rooms(connectors: Sequence[ConnectorSettings]) -> tuple[ConnectorSettings, ...]:
-    """Return those that have a main room. The first one's is the fleet's: a room that someone named comes before the
-    terminal's, which is there anyway."""
+    """Return the connectors that have a main room; the first one's is the fleet's.
+
+    Configured rooms precede the default room of a terminal, which always exists.
+    """
     having = [each for each in connectors if each.main_room is not None]
     return tuple(sorted(having, key=lambda each: each.room is None))
 
 
 def joined(connectors: Sequence[ConnectorSettings]) -> tuple[ConnectorSettings, ...]:
-    """Return those whose main rooms mirror each other: the one with the fleet's, and those of which it is said."""
+    """Return the connectors whose main rooms mirror each other: the fleet's, and those with `bridge`."""
     rooms = with_main_rooms(connectors)
     mirroring = tuple(each for each in rooms[1:] if each.bridge)
     return (rooms[0], *mirroring) if mirroring else ()
 
 
 def warnings(connectors: Sequence[ConnectorSettings]) -> Iterator[str]:
-    """Yield what is no mistake, and may not be meant."""
+    """Yield valid settings that may be unintended."""
     those = joined(connectors)
     encrypted = [each.name for each in those if getattr(each.settings, "encryption", None) == "required"]
     plain = [each.name for each in those if each.name not in encrypted]
@@ -116,13 +118,13 @@ def _twins(first: ConnectorSettings, second: ConnectorSettings) -> Iterator[Foun
 
 
 def _log_ins(each: ConnectorSettings) -> dict[str, Reference]:
-    """Return what it logs in with, by its key. A password makes a log-in of its own each time."""
+    """Return the credentials by key, without the password, which creates a separate login each time."""
     values = {name: getattr(each.settings, name) for name in type(each.settings).model_fields}
     return {name: value for name, value in values.items() if isinstance(value, Reference) and name != "password"}
 
 
 def _rooms(each: ConnectorSettings) -> set[str]:
-    """Return the rooms that are known to be its own, of kinds whose rooms have names that no other server has."""
+    """Return the connector's known rooms, for the kinds whose room IDs are globally unique."""
     if each.kind not in ("matrix", "discord"):
         return set()
     return {room for room in (each.room, *_only(each)) if room is not None}

@@ -1,4 +1,4 @@
-"""Whether what muster.yaml says of spending fits together: whatever budgets, accounts and profiles name is there."""
+"""Checks that the names in the budgets, accounts and profiles of muster.yaml exist and fit together."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from core.yaml_loader import YamlDocument
 
 
-#: So many agents are named where another is not there.
+#: The number of existing agents that a message about an unknown agent lists.
 _LISTED = 20
 
 
 def check(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile | None, paths: Paths) -> None:
-    """Report to the document what names something that is not there.
+    """Report to the document each name that refers to nothing.
 
     Args:
         document: the file.
-        raw: what it says.
-        known: the same, validated; None: it could not be.
-        paths: where the operator's own roles are.
+        raw: the contents of the file.
+        known: the validated contents, or None if they are not valid.
+        paths: the folders of the installation, with the operator's own roles.
     """
     named: dict[str, Sequence[str]] = {
         "accounts": list(_block(raw, "accounts")),
@@ -74,7 +74,7 @@ def check(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile | No
 
 
 def not_in_roster(document: YamlDocument, agents: Sequence[str]) -> list[str]:
-    """Return a line for each budget of an agent that the roster does not have: one may be launched all the same."""
+    """Return a warning for each budget of an agent outside the roster. Such an agent may still be launched."""
     return [
         str(
             document.problem(
@@ -90,11 +90,11 @@ def not_in_roster(document: YamlDocument, agents: Sequence[str]) -> list[str]:
 
 
 def _check_shares(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile) -> None:
-    """Whether there are the windows of which shares are set."""
+    """Report shares of windows that do not exist."""
     for loc, limit, own in _limits(known):
         if limit.share is None:
             continue
-        # Of a single limit the file has no list.
+        # A single limit may be written without a list.
         at = loc if isinstance(_at(raw, loc[:-1]), list) else loc[:-1]
         of = limit.of or own
         if of is None:
@@ -123,7 +123,7 @@ def _check_shares(document: YamlDocument, raw: Mapping[str, Any], known: MusterF
 
 
 def _check_twice(document: YamlDocument, known: MusterFile) -> None:
-    """Whether one scope has two limits in the same unit and window, of which only the lower one could hold."""
+    """Report a second limit of a scope in the same unit and window, since only the lower one could matter."""
     accounts = (
         (("accounts", name, "limit", at), limit, name)
         for name, account in known.accounts.items()
@@ -141,7 +141,7 @@ _UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
 def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], LimitBlock, str | None]]:
-    """Yield each limit with its place in the file, and of one on an account, which."""
+    """Yield each limit with its place in the file and, for a pool of an account, the account."""
     budgets = known.budgets
     for key, limits in (("agent", budgets.agent), ("host", budgets.host)):
         for at, limit in enumerate(limits):

@@ -1,4 +1,4 @@
-"""Registers as muster.yaml names them: an address, and where the password for it is."""
+"""Access to the registers that muster.yaml configures by URL and password reference."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 async def open_register(settings: Settings, environ: Mapping[str, str], *, home: str | None = None) -> Store:
-    """Open the register of this installation, whose agents are marked with `home`.
+    """Open the register of this installation, which marks its agents with `home`.
 
     Raises:
-        RegisterError: it cannot be used.
+        RegisterError: the register cannot be used.
     """
     return await Store.open(settings.register_url, password=password(settings.register_password, environ), home=home)
 
 
 def is_shared(settings: Settings) -> bool:
-    """Return whether the register is on a server, where a second orchestrator may stand by."""
+    """Return whether the register is on a server, so that a standby orchestrator can use it too."""
     return not settings.register_url.startswith("sqlite:")
 
 
 def password(reference: Reference | None, environ: Mapping[str, str]) -> Callable[[], str] | None:
-    """Return what fetches a password whenever it is wanted, so that one that was changed is noticed."""
+    """Return a function that resolves the password at each call, so that a changed password takes effect."""
     return None if reference is None else partial(reference.resolve, environ)
 
 
@@ -49,15 +49,15 @@ async def copy(
     """Copy the register at the first of `urls` into the second. No orchestrator may run on either.
 
     Args:
-        paths: the installation, whose own register may be one of the two.
-        environ: where references to secrets are looked up.
-        urls: where the registers are.
-        references: where the passwords are. Absent: for this installation's own, as in muster.yaml.
-        progress: told of each table how many of its rows exist already, and of how many.
+        paths: the installation; its own register may be one of the two.
+        environ: the environment for references to secrets.
+        urls: the source and the target.
+        references: the password references. The default for this installation's own register is in muster.yaml.
+        progress: called with a table, the number of its rows already copied, and their total.
 
     Raises:
-        UserError: Muster runs here on one of them, or a reference is none.
-        RegisterError: one of them cannot be used or is in use, or the target is not empty.
+        UserError: Muster runs here on one of the registers, or a password reference is not valid.
+        RegisterError: a register cannot be used or is in use, or the target is not empty.
     """
     settings = load(paths)
     source, target = (

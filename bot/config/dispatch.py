@@ -1,4 +1,4 @@
-"""How tasks are dispatched, as muster.yaml says it.
+"""Task dispatch settings of muster.yaml.
 
 dispatch:
   at_once: {host: 8, roles: {coder: 4}, runtimes: {claude: 3}}
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bot.config.accounts import Account
 
-#: So long is for ever, seconds.
+#: A duration that means forever, in seconds.
 NEVER = 1e12
 
 
@@ -51,7 +51,7 @@ _Many = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class AtOnce(Block):
-    """How many tasks may be under way at once. What is not named is not limited; 0 holds all."""
+    """The number of tasks that may run at once. An absent key sets no limit; 0 holds all tasks."""
 
     host: _Count | None = Field(default=None, description="On this machine in total.")
     roles: dict[str, _Count] = Field(default={}, description="By role.")
@@ -68,14 +68,14 @@ class AtOnce(Block):
 
 
 class Queued(Block):
-    """How many tasks may wait for whoever asked for them. What waits already stays when it is set lower."""
+    """The number of tasks that one requester may have in the queue. A lower setting removes no queued task."""
 
     person: _Many = Field(default=1000, description="Per person; 0: people cannot queue tasks.")
     agent: _Many = Field(default=50, description="Per agent; 0: agents cannot queue tasks.")
 
 
 class Dispatch(Block):
-    """How tasks are given to agents."""
+    """The assignment of tasks to agents."""
 
     at_once: AtOnce = AtOnce()
     queued: Queued = Queued()
@@ -110,11 +110,11 @@ class Dispatch(Block):
         return given
 
     def policy(self) -> next_task.DispatchPolicy:
-        """Return what decisions take of it."""
+        """Return the settings that dispatch decisions use."""
         return next_task.DispatchPolicy(start_agents=self.start_agents)
 
     def limits(self, accounts: Mapping[str, Account]) -> next_task.DispatchLimits:
-        """Return how many tasks may be under way at once, with what is said of accounts."""
+        """Return the limits on tasks that run at once, including those of `accounts`."""
         return next_task.DispatchLimits(
             host=self.at_once.host,
             roles=self.at_once.roles,

@@ -1,4 +1,4 @@
-"""Whether someone on one of the connectors can be called so: ``CONNECTOR:PERSON``, or ``CONNECTOR:GROUP``."""
+"""Validation of identities: ``CONNECTOR:PERSON`` or ``CONNECTOR:GROUP``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _SNOWFLAKE = r"[1-9][0-9]{16,19}"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectorIdentityKind:
-    """What is known of a connector that matters for how people are called there."""
+    """The facts about a connector that decide which identities are valid on it."""
 
     name: str | None = None
-    """Of the connector's kind; None where it is not known."""
+    """The connector's kind; None if unknown."""
     guild: str | None = None
-    """The server on Discord."""
+    """The Discord server."""
     levels: bool = False
-    """Whether people on Matrix may be meant by their power level (``level:50``)."""
+    """Whether a Matrix power level (``level:50``) may identify people."""
 
 
 def configured(settings: Settings) -> dict[str, ConnectorIdentityKind]:
-    """Return the connectors, by their names."""
+    """Return the configured connectors by name."""
     found = {name: ConnectorIdentityKind() for name in settings.broken}
     for each in settings.connectors:
         guild = getattr(each.settings, "guild", None)
@@ -40,11 +40,11 @@ def configured(settings: Settings) -> dict[str, ConnectorIdentityKind]:
 
 
 def problem(identity: str, connectors: Mapping[str, ConnectorIdentityKind]) -> str | None:
-    """Return what is wrong with an identity, and what to write instead; None: nothing.
+    """Return what is wrong with an identity and what to write instead, or None if it is valid.
 
     Args:
-        identity: anything.
-        connectors: those that are configured, by their names.
+        identity: any text.
+        connectors: the configured connectors by name.
     """
     connector, colon, person = identity.partition(":")
     if not colon or not person.strip() or not identity.isprintable():
@@ -61,7 +61,7 @@ def problem(identity: str, connectors: Mapping[str, ConnectorIdentityKind]) -> s
 
 
 def _on_discord(connector: str, person: str, guild: str | None) -> str | None:
-    """Return what is wrong with the name of a person on Discord, or of a role there (``role:ID``)."""
+    """Return what is wrong with a Discord user's ID or a role (``role:ID``), or None if it is valid."""
     word, colon, role = person.partition(":")
     if not colon:
         if re.fullmatch(_SNOWFLAKE, person):

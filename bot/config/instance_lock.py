@@ -1,4 +1,4 @@
-"""One orchestrator per installation: a lock that dies with its process, and says who holds it."""
+"""The lock that allows one orchestrator per installation. It ends with its process and records its holder."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-#: `holder` has the lock for an instant while it looks; whoever wants to hold it tries so often, this far apart.
+#: Attempts to take the lock, and seconds between them: `holder` itself takes the lock for a moment.
 _TRIES, _PAUSE = 5, 0.03
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lock, by their own word."""
+    """The holder of the lock, as it recorded itself."""
 
     pid: int
     host: str
     note: str = ""
-    """What it says of itself."""
+    """The holder's description of itself."""
 
 
 class AlreadyRunning(UserError):
@@ -48,11 +48,11 @@ def only_one(path: Path, *, note: str = "") -> Iterator[None]:
     """Hold the lock for as long as the block runs.
 
     Args:
-        path: its file.
-        note: what whoever finds it held is told.
+        path: the lock file.
+        note: the holder's description, for processes that find the lock taken.
 
     Raises:
-        AlreadyRunning: someone else holds it.
+        AlreadyRunning: another process holds the lock.
         UserError: the disk is full.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -84,7 +84,7 @@ def _take(descriptor: int) -> None:
 
 
 def holder(path: Path) -> Holder | None:
-    """Return who holds the lock now; None when no one does. A file that was left behind is no one."""
+    """Return the current holder of the lock, or None. A stale lock file has no holder."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Limits on spending, as muster.yaml writes them.
+"""Spending limits of muster.yaml.
 
 budgets:
   agent: {tokens: 2M, window: day}
@@ -28,15 +28,15 @@ Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 Unit: TypeAlias = Literal["tokens", "usd", "share"]
 
-#: How providers call the windows of their subscriptions: 5h, 7d, 7d_opus.
+#: Providers' names for the windows of their subscriptions: 5h, 7d, 7d_opus.
 WINDOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 def read_window(value: object) -> str:
-    """``day``, ``week``, ``month``, or a length of time such as ``5h``.
+    """Read a window: ``day``, ``week``, ``month``, or a length of time such as ``5h``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `value` is no window.
     """
     word = value.strip() if isinstance(value, str) else str(value)
     window_boundaries.check(word)
@@ -44,10 +44,10 @@ def read_window(value: object) -> str:
 
 
 def read_quota_window(value: object) -> str:
-    """Return the name of a window of a subscription, as its provider calls it: ``5h``, ``7d``, ``7d_opus``.
+    """Read the provider's name of a subscription window: ``5h``, ``7d``, ``7d_opus``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `value` is no such name.
     """
     word = str(value).strip()
     if not WINDOW_NAME.fullmatch(word):
@@ -71,7 +71,7 @@ Share = Annotated[
 
 
 class LimitBlock(Block):
-    """So much, in such a time, and what happens then."""
+    """An amount, its window, and the policy when it is used up."""
 
     tokens: TokenCount | None = Field(
         default=None, description="Weighted tokens, such as 500k or 2M. Instead of usd or share."
@@ -122,12 +122,12 @@ class LimitBlock(Block):
 
     @property
     def unit(self) -> Unit:
-        """What it is counted in."""
+        """The unit of the amount."""
         return "share" if self.share is not None else "usd" if self.tokens is None else "tokens"
 
     @property
     def amount(self) -> float:
-        """How much, in its unit; a share as a fraction."""
+        """The amount in its unit; a share is a fraction."""
         return float(next(each for each in (self.tokens, self.usd, self.share) if each is not None))
 
 
@@ -140,11 +140,11 @@ Limits = Annotated[
     BeforeValidator(_listed, json_schema_input_type=LimitBlock | tuple[LimitBlock, ...]),
     Field(max_length=8),
 ]
-"""One limit, or a list of them, each of which holds."""
+"""One limit, or a list of limits that all hold."""
 
 
 class Budgets(Block):
-    """What may be spent. An allowance bounds each agent by itself; a pool bounds all together that draw on it."""
+    """Spending limits. An allowance bounds each agent by itself; a pool bounds all its agents together."""
 
     weights: dict[str, float] = Field(
         default={},
@@ -183,7 +183,7 @@ class Budgets(Block):
                     yield f"{kind}:{name}", limit
 
     def allowances(self) -> Iterator[tuple[str, LimitBlock]]:
-        """Yield each allowance with its scope; ``host`` is that of agents which have none of their own."""
+        """Yield each allowance with its scope; ``host`` is the scope of agents without an allowance of their own."""
         for limit in self.agent:
             yield "host", limit
         for name, limits in self.agents.items():

@@ -1,4 +1,4 @@
-"""Reading the settings of an installation: ``muster.yaml``, validated as a whole before anything starts."""
+"""The loader of ``muster.yaml``. It validates the whole file before anything starts."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 _CONNECTOR_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _PERSON = re.compile(r"[^\W\d_][\w .-]{0,31}")
-#: Keys of every connector's block; the others are the kind's own.
+#: Keys of every connector's block; the kind defines the others.
 _COMMON_KEYS = ("kind", "fleet_room", "bridge")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """What `muster config check` found in both files."""
+    """The result of `muster config check` for both files."""
 
     settings: Settings | None
     roster: roster.Roster | None
@@ -53,7 +53,7 @@ def load(paths: Paths) -> Settings:
     """Read muster.yaml.
 
     Raises:
-        ConfigError: it is not valid; one line per problem.
+        ConfigError: the file is not valid; the message has one line per problem.
     """
     try:
         return _load(paths)
@@ -62,7 +62,7 @@ def load(paths: Paths) -> Settings:
 
 
 def check(paths: Paths) -> Check:
-    """Read muster.yaml and roster.yaml, and what they say of each other."""
+    """Check muster.yaml and roster.yaml, including their references to each other."""
     problems: list[Problem] = []
     settings: Settings | None = None
     fleet: roster.Roster | None = None
@@ -96,11 +96,11 @@ def check(paths: Paths) -> Check:
 
 
 def unusable_room(settings: Settings, room: str) -> str | None:
-    """Return why a room (``CONNECTOR:ROOM``) cannot be an agent's; None: it can."""
+    """Return the reason why a room (``CONNECTOR:ROOM``) cannot be an agent's, or None if it can."""
     name, _, conversation = room.partition(":")
     connector = settings.connector(name)
     if connector is not None:
-        # A bot on Discord lives in one channel; on Matrix it is everywhere, unless `rooms` says where.
+        # A Discord bot reads one channel; on Matrix it reads every room it is in, unless `rooms` lists some.
         channel = getattr(connector.settings, "channel", None)
         heard = (channel,) if channel is not None else getattr(connector.settings, "rooms", ())
         if heard and conversation not in (*heard, connector.fleet_room):
@@ -115,8 +115,7 @@ def unusable_room(settings: Settings, room: str) -> str | None:
 
 
 def schema(paths: Paths | None = None) -> dict[str, Any]:
-    """Return the JSON schema of muster.yaml, for editors to complete and check it; that of roster.yaml is among its
-    $defs."""
+    """Return the JSON schema of muster.yaml for editors; its $defs include the schema of roster.yaml."""
     whole = MusterFile.model_json_schema(by_alias=True)
     blocks: list[dict[str, Any]] = []
     definitions: dict[str, Any] = whole.setdefault("$defs", {})
@@ -148,15 +147,15 @@ def schema(paths: Paths | None = None) -> dict[str, Any]:
 
 
 def roster_schema(paths: Paths | None = None) -> dict[str, Any]:
-    """Return the JSON schema of roster.yaml, with the operator's own roles where it is known where they are."""
+    """Return the JSON schema of roster.yaml, with the operator's own roles if `paths` is given."""
     return roster.schema(roles.library(None if paths is None else paths.roles).names)
 
 
 def write_schemas(paths: Paths) -> dict[Path, str]:
-    """Write both schemas beside their files; for each the line by which an editor finds it.
+    """Write both schemas beside their files; return for each the line that refers an editor to it.
 
     Raises:
-        ConfigError: that cannot be done.
+        ConfigError: a schema cannot be written.
     """
     made = {}
     for path, content in ((paths.muster_yaml, schema(paths)), (paths.roster_yaml, roster_schema(paths))):
@@ -176,7 +175,7 @@ def _load(paths: Paths) -> Settings:
     except FileNotFoundError:
         return _settings(MusterFile(), _connectors_of_nothing(), {}, paths, ())
     raw: dict[str, Any] = document.value if isinstance(document.value, dict) else {}
-    # Of a section whose lines are all commented out only the name is left.
+    # A section is empty if all its lines are commented out.
     document.drop_empty()
     known = document.validate(MusterFile)
     connectors, broken = _connectors(document, raw.get("connectors"))
@@ -226,7 +225,7 @@ def _settings(
 
 
 def _granted(connectors: tuple[ConnectorSettings, ...]) -> dict[str, PermissionWord]:
-    """Return what the connectors' own blocks give to groups of people."""
+    """Return the permissions that the connectors' own blocks grant to groups of people."""
     found = {}
     for each in connectors:
         granted = getattr(each.settings, "granted", dict)
@@ -241,7 +240,7 @@ def _connectors_of_nothing() -> tuple[ConnectorSettings, ...]:
 def _connectors(
     document: yaml_loader.YamlDocument, raw: object
 ) -> tuple[tuple[ConnectorSettings, ...], dict[str, str]]:
-    """Validate each block with its kind's own model; problems go to the document."""
+    """Validate each block with its kind's own model, and report problems to the document."""
     made: list[ConnectorSettings] = []
     broken: dict[str, str] = {}
     if not isinstance(raw, dict) or not raw:
@@ -292,7 +291,7 @@ def _connectors(
 
 
 def _unusable(model: type[BaseModel], room: str) -> str | None:
-    """Return why this can be no room of a kind that has an idea of what rooms are called; None: it can."""
+    """Return the reason why `room` cannot be a room of this kind, or None. Some kinds accept any room."""
     check = getattr(model, "check_room", None)
     try:
         if check is not None:
@@ -323,7 +322,7 @@ def _check_operators(document: yaml_loader.YamlDocument, raw: Mapping[str, Any])
 
 
 def _check_people(document: yaml_loader.YamlDocument, raw: Mapping[str, Any], known: MusterFile) -> None:
-    """Whether each identity is one, and one person's."""
+    """Report invalid identities, and identities of more than one person."""
     of: dict[str, str] = {}
     names = list(raw.get("connectors") or {"terminal": None})
     for name, own in known.people.items():
@@ -344,7 +343,7 @@ def _check_people(document: yaml_loader.YamlDocument, raw: Mapping[str, Any], kn
 
 
 def _check_schedules(document: yaml_loader.YamlDocument, raw: Mapping[str, Any], known: MusterFile | None) -> None:
-    """Whether the connector is there whose room reports are posted to, and has such rooms."""
+    """Report a `schedules.room` whose connector is missing, or that cannot be a room of that connector."""
     if known is None or known.schedules.room is None:
         return
     blocks = raw.get("connectors") or {"terminal": None}

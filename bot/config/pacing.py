@@ -1,4 +1,4 @@
-"""How what remains of a window is spread over its time, as muster.yaml says it.
+"""Pacing settings of muster.yaml: how the rest of a window is spread over its remaining time.
 
 pacing:
   burst: 3%
@@ -28,7 +28,7 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,99}")
 
 
 def _portion(value: object) -> float:
-    """From ``0%`` to ``100%``."""
+    """Read a share from ``0%`` to ``100%`` as a fraction."""
     match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%", value.strip()) if isinstance(value, str) else None
     if match is None or float(match[1]) > 100:
         raise ValueError(f"found {str(value)[:40]!r}; a share from 0% to 100% is wanted, like 3%.")
@@ -36,7 +36,7 @@ def _portion(value: object) -> float:
 
 
 def _portion_or_off(value: object) -> float | None:
-    """Return the same, or ``off``."""
+    """Read a share like `_portion`, or ``off`` as None."""
     if value == "off":
         return None
     try:
@@ -56,7 +56,7 @@ _PortionOrOff = Annotated[
 
 
 class RunawayBlock(Block):
-    """What an agent may spend from one visible result to the next."""
+    """The most that an agent may spend between two visible results."""
 
     tokens: TokenCount | None = Field(default=None, description="Weighted tokens, like 5M.")
     usd: float | None = Field(default=None, gt=0, le=10**9, description="US dollars.")
@@ -69,7 +69,7 @@ class RunawayBlock(Block):
 
 
 class Pacing(Block):
-    """How spending is spread over the windows that are known."""
+    """The spread of spending over the known windows."""
 
     spread: Literal["even", "off"] = Field(
         default="even",
@@ -124,7 +124,7 @@ class Pacing(Block):
 
 
 def policy_of(pacing: Pacing, zone: ZoneInfo) -> PacePolicy:
-    """Return the pacing law's own settings (budget.windows.pace_admission)."""
+    """Return the policy for `budget.windows.pace_admission`."""
     from budget.windows.pace_admission import PacePolicy
 
     return PacePolicy(burst=pacing.burst, borrow=pacing.borrow, overrun=pacing.overrun, zone=zone)

@@ -1,25 +1,25 @@
-"""Where everything of one installation lies.
+"""The files and folders of one installation.
 
-``MUSTER_HOME`` holds all of it when it is set; otherwise the XDG base directories do (configuration in
+``MUSTER_HOME`` holds all of them if it is set. Otherwise the XDG base directories do (configuration in
 ``~/.config/muster``, state in ``~/.local/state/muster``)::
 
     CONFIG/muster.yaml  roster.yaml  roles/
     STATE/register.db   muster.lock  standby.lock  installation  muster.log  prompt-history  brought-down
     STATE/agents/NAME/        an agent's private folder
-    STATE/workspaces/NAME/    where it works, unless the roster says otherwise
-    STATE/connectors/NAME/    what a connector keeps
-    STATE/keys/NAME/          its keys of encrypted rooms, which no backup holds and no restore turns back
-    STATE/outgoing/           files that wait to be uploaded
+    STATE/workspaces/NAME/    an agent's workspace, unless the roster sets another
+    STATE/connectors/NAME/    a connector's private folder
+    STATE/keys/NAME/          a connector's keys of encrypted rooms; backups and restores skip them
+    STATE/outgoing/           files that wait for upload
     STATE/incoming/           pictures on their way to an agent
-    STATE/drawing/            what the library that draws pictures keeps of fonts
-    STATE/backups/            what `muster backup` wrote, and each update
-    STATE/versions/  current  versions that were installed beside this one, and which of them runs
-    STATE/seeds.json          what `muster init` wrote, to know later what was edited
+    STATE/drawing/            the font cache of the drawing library
+    STATE/backups/            backups written by `muster backup` and by each update
+    STATE/versions/  current  versions installed beside this one, and which of them runs
+    STATE/seeds.json          what `muster init` wrote, to detect later edits
     RUN/gateway.sock  agent-NAME.sock
 
-Sockets do not go to ``XDG_RUNTIME_DIR``: that folder is emptied at the last logout, and agents go on after it.
+Sockets are not in ``XDG_RUNTIME_DIR``: that folder is emptied at the last logout, and agents keep running after it.
 
-`Paths.of` only computes; `Paths.prepare` makes the folders and refuses those that someone else could reach into.
+`Paths.of` only computes. `Paths.prepare` creates the folders and refuses those that other users can access.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from bot.text.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The longest path that a unix socket may have, in bytes: ``sun_path`` of 108 with its final zero (unix(7)).
+#: The maximum length of a unix socket's path in bytes: ``sun_path`` has 108 with the final zero (unix(7)).
 SOCKET_PATH_LIMIT = 107
 
-#: The longest name of an agent, in characters (which are ASCII).
+#: The maximum length of an agent's name in (ASCII) characters.
 AGENT_NAME_LIMIT = 40
 
 _LONGEST_SOCKET = len("/agent-.sock") + AGENT_NAME_LIMIT
@@ -48,7 +48,7 @@ _LONGEST_SOCKET = len("/agent-.sock") + AGENT_NAME_LIMIT
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paths:
-    """The files and folders of one installation. All absolute."""
+    """The files and folders of one installation, as absolute paths."""
 
     config: Path
     """The folder of muster.yaml and roster.yaml."""
@@ -57,18 +57,18 @@ class Paths:
     sockets: Path
     """The folder of the gateway's and the agent hosts' sockets."""
     home: Path | None = None
-    """MUSTER_HOME, when it is set: what a child process needs to find the same installation."""
+    """MUSTER_HOME if it is set; a child process needs it to find the same installation."""
     label: str = ""
-    """Tells apart the units of several installations of one person; empty for the one in the usual place."""
+    """A suffix that distinguishes the units of one person's installations; empty for the default location."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str], *, uid: int | None = None, cwd: Path | None = None) -> Paths:
-        """Compute the paths from the environment. Touches nothing.
+        """Compute the paths from the environment, without changing the disk.
 
         Args:
-            environ: where MUSTER_HOME, XDG_CONFIG_HOME, XDG_STATE_HOME and HOME are looked up.
-            uid: the user whose installation it is; the process's own by default.
-            cwd: what a relative MUSTER_HOME is relative to; the process's own by default.
+            environ: the environment with MUSTER_HOME, XDG_CONFIG_HOME, XDG_STATE_HOME and HOME.
+            uid: the owner of the installation; by default the process's user.
+            cwd: the base of a relative MUSTER_HOME; by default the process's working directory.
         """
         uid = os.getuid() if uid is None else uid
         given = environ.get("MUSTER_HOME", "")
@@ -91,57 +91,57 @@ class Paths:
 
     @property
     def muster_yaml(self) -> Path:
-        """The settings."""
+        """The settings file."""
         return self.config / "muster.yaml"
 
     @property
     def roster_yaml(self) -> Path:
-        """The fleet as the operator wants it."""
+        """The file with the operator's desired fleet."""
         return self.config / "roster.yaml"
 
     @property
     def roles(self) -> Path:
-        """The folder of the operator's own roles, which go before those that are shipped."""
+        """The folder of the operator's own roles, which take precedence over the built-in ones."""
         return self.config / "roles"
 
     @property
     def register_url(self) -> str:
-        """The register's URL when muster.yaml names none."""
+        """The default URL of the register."""
         return f"sqlite:///{self.state / 'register.db'}"
 
     @property
     def gateway_socket(self) -> Path:
-        """Where the orchestrator listens for the shell."""
+        """The socket on which the orchestrator listens for shell commands."""
         return self.sockets / "gateway.sock"
 
     @property
     def lock(self) -> Path:
-        """Held by the one running orchestrator."""
+        """The lock that the running orchestrator holds."""
         return self.state / "muster.lock"
 
     @property
     def standby_lock(self) -> Path:
-        """Held by the one that waits to take its place."""
+        """The lock that the standby orchestrator holds."""
         return self.state / "standby.lock"
 
     @property
     def installation(self) -> Path:
-        """A word that tells this installation from every other."""
+        """The file with the unique ID of this installation."""
         return self.state / "installation"
 
     @property
     def log(self) -> Path:
-        """The orchestrator's log when it is detached."""
+        """The log of a detached orchestrator."""
         return self.state / "muster.log"
 
     @property
     def brought_down(self) -> Path:
-        """Who was stopped together with Muster, and comes up with it again."""
+        """The list of agents that stopped together with Muster and start with it again."""
         return self.state / "brought-down"
 
     @property
     def prompt_history(self) -> Path:
-        """What was typed at the prompt."""
+        """The history file of the prompt."""
         return self.state / "prompt-history"
 
     @property
@@ -151,7 +151,7 @@ class Paths:
 
     @property
     def workspaces(self) -> Path:
-        """The folder of the workspaces that the roster does not place elsewhere."""
+        """The folder of all workspaces for which the roster sets no path."""
         return self.state / "workspaces"
 
     @property
@@ -161,22 +161,22 @@ class Paths:
 
     @property
     def unsaid(self) -> Path:
-        """The folder of what was typed in panes of tmux and not taken yet, by connector."""
+        """The folder of unprocessed input from tmux panes, by connector."""
         return self.state / "unsaid"
 
     @property
     def outgoing(self) -> Path:
-        """The folder of files that wait to be uploaded."""
+        """The folder of files that wait for upload."""
         return self.state / "outgoing"
 
     @property
     def incoming(self) -> Path:
-        """The folder of pictures that operators sent, until an agent has them."""
+        """The folder of operators' pictures that no agent has received yet."""
         return self.state / "incoming"
 
     @property
     def drawing(self) -> Path:
-        """The folder of the process that draws pictures; all in it can be made again."""
+        """The folder of the process that draws pictures. Its contents can be recreated."""
         return self.state / "drawing"
 
     def agent_folder(self, name: str) -> Path:
@@ -188,11 +188,11 @@ class Paths:
         return self.sockets / f"agent-{_leaf(name)}.sock"
 
     def tools_socket(self, name: str) -> Path:
-        """Return where an agent reaches Muster's own tools."""
+        """Return the socket through which an agent calls Muster's own tools."""
         return self.sockets / f"tools-{_leaf(name)}.sock"
 
     def workspace(self, name: str) -> Path:
-        """Return where an agent works, unless the roster says otherwise."""
+        """Return the default workspace of an agent."""
         return self.workspaces / _leaf(name)
 
     def connector_folder(self, name: str) -> Path:
@@ -204,17 +204,17 @@ class Paths:
         return self.state / "keys" / _leaf(name)
 
     def private_folders(self) -> tuple[Path, ...]:
-        """Return every folder of which no one else may see the inside: what a sandbox has to hide."""
+        """Return every folder that only its owner may read. A sandbox must hide them."""
         return (self.config, self.state, self.sockets)
 
     def prepare(self, *, uid: int | None = None) -> None:
-        """Make the folders, each 0700, and close those of the state that are open.
+        """Create the folders with mode 0700, and remove other users' access to existing state folders.
 
         Raises:
-            UserError: one of them cannot be made, is not a folder, or is within someone else's reach.
+            UserError: a folder cannot be created, is not a folder, or is accessible to another user.
         """
         uid = os.getuid() if uid is None else uid
-        # The configuration may lie in a folder that was there before us and that others may read.
+        # The configuration folder may have existed before, and others may read it.
         _claim(self.config, uid, forbidden=0o022)
         _claim(self.state, uid, tighten=True)
         self.check_sockets(uid=uid)
@@ -222,15 +222,15 @@ class Paths:
             _claim(folder, uid, tighten=True)
 
     def check_sockets(self, *, uid: int | None = None) -> None:
-        """Make the sockets' folder, or see that the one which is there is ours alone.
+        """Create the sockets' folder, or check that only this user can access the existing one.
 
         Raises:
-            UserError: it cannot be made, is not a folder, or is within someone else's reach.
+            UserError: it cannot be created, is not a folder, or is accessible to another user.
         """
         uid = os.getuid() if uid is None else uid
         ours = self.sockets.parent in (self.config, self.state)
         if not ours:
-            # Below /tmp, where everybody can make folders: what was ever open is not trusted.
+            # Any user can create folders in /tmp: refuse a folder that is open to others instead of tightening it.
             _claim(self.sockets.parent, uid, forbidden=0o077)
         _claim(self.sockets, uid, tighten=ours)
 
@@ -249,14 +249,14 @@ def _person(environ: Mapping[str, str], uid: int) -> Path:
 
 
 def _xdg(environ: Mapping[str, str], variable: str, fallback: Path) -> Path:
-    # A relative path is invalid and to be ignored (XDG Base Directory Specification 0.8).
+    # A relative path is invalid and must be ignored (XDG Base Directory Specification 0.8).
     value = environ.get(variable, "")
     return Path(value) if os.path.isabs(value) else fallback
 
 
 def _short_folder(folder: Path, uid: int) -> Path:
     digest = _digest(folder)[:12]
-    # Not TMPDIR: every process of the installation must come to the same place, whatever its environment says.
+    # Not TMPDIR: every process of the installation must compute the same path, whatever its environment.
     return Path("/tmp") / f"muster-{uid}" / digest  # noqa: S108  `prepare` checks owner and mode
 
 
@@ -267,15 +267,15 @@ def _leaf(name: str) -> str:
 
 
 def _claim(folder: Path, uid: int, *, forbidden: int = 0o077, tighten: bool = False) -> None:
-    """Make sure that `folder` is a folder of ours without the permission bits `forbidden`.
+    """Ensure that `folder` exists, belongs to `uid` and lacks the permission bits `forbidden`.
 
-    With `tighten` they are taken away; without it a folder that has them is refused.
+    With `tighten` the bits are removed; without it a folder that has them is refused.
     """
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        # A link in a place where everybody can make links may lead anywhere.
+        # Do not follow a symlink that another user may have created.
         found = folder.stat() if tighten or forbidden != 0o077 else folder.lstat()
     except OSError as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What happened to muster.yaml when it was read again."""
+"""The result of a reload of muster.yaml."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reloaded:
-    """What happened to the file."""
+    """The result of a reload."""
 
     changed: tuple[str, ...] = ()
-    """What holds now that did not: a phrase each."""
+    """The changes that took effect, as phrases."""
     waiting: tuple[str, ...] = ()
-    """The keys that hold after a restart alone."""
+    """The keys that take effect only after a restart."""
     problem: str | None = None
-    """Why nothing was taken up."""
+    """The reason why the file was rejected."""
     notes: tuple[str, ...] = ()
-    """What is to be done about what was: a sentence each."""
+    """Actions that the changes require, as sentences."""
 
     def text(self) -> str:
-        """For people; empty when there is nothing to say."""
+        """Return the result as text for people; empty if nothing changed."""
         lines = []
         if self.problem is not None:
             lines.append(f"✖ muster.yaml was not taken up, and what held before holds: {self.problem}")

@@ -1,4 +1,4 @@
-"""When reports are posted, as muster.yaml writes it.
+"""Report schedules of muster.yaml.
 
 schedules:
   daily: "0 9 * * mon-fri"
@@ -34,7 +34,7 @@ def _cron(value: str) -> str:
 
 def _time_of_day(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
-        # YAML 1.1 reads 22:00 without quotes as a number to the base of 60 (its type repository, "int").
+        # YAML 1.1 reads 22:00 without quotes as a base 60 number (YAML type repository, "int").
         return time(value // 60, value % 60)
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
@@ -64,7 +64,7 @@ TimeOfDay = Annotated[
 
 
 class QuietHours(Block):
-    """From when until when nothing is posted that can wait, in `timezone`."""
+    """The hours, in `timezone`, during which posts that can wait are held back."""
 
     from_: TimeOfDay = Field(alias="from", description="When they begin, such as 22:00.")
     to: TimeOfDay = Field(description="When they end, such as 07:00. If that is before `from`, on the next day.")
@@ -77,7 +77,7 @@ class QuietHours(Block):
 
 
 class Schedules(Block):
-    """When reports are posted. What a command set goes before it."""
+    """The times at which reports are posted. A schedule set by command takes precedence."""
 
     daily: CronText | None = Field(
         default=None, description="When to post the report on yesterday, as a cron line. Default: never."
@@ -98,6 +98,6 @@ class Schedules(Block):
     )
 
     def cron_of(self, kind: str) -> str | None:
-        """Return when this kind is posted; None: not at times."""
+        """Return the cron expression of this kind, or None if it has no schedule."""
         found: str | None = getattr(self, kind) if kind != "budget" else None
         return found

@@ -1,4 +1,4 @@
-"""Sandbox profiles, as muster.yaml writes them; what they come to is merged in `fleet.sandbox`."""
+"""Sandbox profiles of muster.yaml. `fleet.sandbox` merges them."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ Words = Annotated[
     Field(max_length=200),
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
 ]
-"""A text, or a list of them."""
+"""A string, or a list of strings."""
 Routes = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_route)], ...],
     BeforeValidator(_listed),
     Field(max_length=200),
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
 ]
-"""Hosts, as `egress.tunnel.host_allowlist` reads them."""
+"""Hosts in the syntax of `egress.tunnel.host_allowlist`."""
 
 
 class ProfileBlock(Block):
-    """A kind of sandbox: what an agent in it sees, reaches and may use."""
+    """A sandbox profile: what its agents can see, reach and use."""
 
     kind: Kind | None = Field(default=None, description="Default: that of the profiles that it extends, or bubblewrap.")
     extends: Words = Field(
@@ -88,7 +88,7 @@ class ProfileBlock(Block):
     )
 
     def written(self) -> WrittenProfile:
-        """Return the same for who merges it with others."""
+        """Return the profile in the form that `fleet.sandbox` merges."""
         return WrittenProfile(
             kind=self.kind,
             extends=self.extends,
@@ -104,14 +104,14 @@ class ProfileBlock(Block):
 
 
 def allowances(profiles: Mapping[str, ProfileBlock]) -> Iterator[tuple[str, LimitBlock]]:
-    """Yield the limits of each agent in these, each with its scope."""
+    """Yield the limits that bound each agent of these profiles by itself, each with its scope."""
     for name, profile in profiles.items():
         for limit in profile.allowance:
             yield f"profile:{name}", limit
 
 
 def pools(profiles: Mapping[str, ProfileBlock]) -> Iterator[tuple[str, LimitBlock]]:
-    """Yield the limits of all agents in these together, each with its scope."""
+    """Yield the limits that bound all agents of these profiles together, each with its scope."""
     for name, profile in profiles.items():
         for limit in profile.pool:
             yield f"profile:{name}", limit

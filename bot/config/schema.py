@@ -1,7 +1,7 @@
-"""What muster.yaml may say, key by key, and what it comes to.
+"""The schema of muster.yaml, and the settings that result from it.
 
-An absent key keeps its meaning for ever: no connectors means one terminal, no operators means only the person at the
-terminal.
+The meaning of an absent key never changes: no connectors means one terminal, and no operators means only the person at
+the terminal.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ def _register_url(value: str) -> str:
 
 
 class Approvals(Block):
-    """How permission requests of agents are treated."""
+    """The handling of agents' permission requests."""
 
     timeout: Duration = Field(default=900.0, description="How long a permission request waits before it is denied.")
 
 
 class DeliveryBlock(Block):
-    """How what is said reaches chat."""
+    """Message delivery to chat."""
 
     give_up_after: Duration = Field(
         default=86_400.0, description="How long to try to deliver a message before it becomes a dead letter."
@@ -83,7 +83,7 @@ class DeliveryBlock(Block):
 
 
 class RedactionSettings(Block):
-    """What is hidden in everything that leaves for chat, files or logs, besides what is known to be secret."""
+    """Patterns to mask in chat, files and logs, in addition to the known secrets."""
 
     patterns: tuple[Pattern, ...] = Field(
         default=(), max_length=100, description="Regular expressions. What they match is masked."
@@ -91,7 +91,7 @@ class RedactionSettings(Block):
 
 
 class AgentDefaults(Block):
-    """What holds for agents whose entry in roster.yaml does not say otherwise."""
+    """Defaults for agents whose entry in roster.yaml does not override them."""
 
     runtime: Annotated[str, AfterValidator(_runtime), WithJsonSchema({"enum": _RUNTIMES})] | None = Field(
         default=None, description="The default runtime of agents."
@@ -138,7 +138,7 @@ class AgentDefaults(Block):
 
 
 class WatchdogBlock(Block):
-    """What is looked after while no one looks."""
+    """The periodic checks of the fleet."""
 
     every: Duration = Field(default=10.0, description="How often the watchdog checks the fleet.")
     turn_silence: Duration = Field(
@@ -180,7 +180,7 @@ class RegisterSettings(Block):
 
 
 class Retention(Block):
-    """How much is kept of what only grows. The oldest goes first; what was not told or sent yet never does."""
+    """Size limits of journals, logs and files. The oldest data is deleted first, undelivered data never."""
 
     journals: Size = Field(default=64 * 2**20, description="Each agent's journal, as far as it was posted.")
     logs: Size = Field(default=logs.LIMIT, description="Muster's log, and each agent host's log.")
@@ -243,42 +243,42 @@ _SCHEDULES = Schedules()
 _TELEMETRY = Telemetry()
 
 
-#: Kinds of connectors that are a place of this user's alone, and the main room that each has by itself.
+#: Kinds of connectors that only the local user can reach, with the default main room of each.
 OWN_ROOMS: Final[Mapping[str, str]] = MappingProxyType({"terminal": "fleet", "tmux": "fleet"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectorSettings:
-    """One connector as it is configured."""
+    """The configuration of one connector."""
 
     name: str
     kind: str
     settings: BaseModel
     """An instance of the kind's settings model."""
     fleet_room: str | None = None
-    """The main room, by the connector's own id; None: wherever an operator speaks."""
+    """The ID of the main room; None for any room in which an operator writes."""
     bridge: bool = False
-    """Its main room mirrors that of the fleet."""
+    """Whether the connector's main room mirrors the fleet's main room."""
 
     @property
     def main_room(self) -> str | None:
-        """The main room; None: wherever an operator speaks."""
+        """The main room or the kind's default; None for any room in which an operator writes."""
         return self.room or OWN_ROOMS.get(self.kind)
 
     @property
     def room(self) -> str | None:
-        """The main room, where one is named."""
+        """The configured main room, or None."""
         # A bot on Discord lives in one channel, which is its main room unless something else is said.
         return self.fleet_room or getattr(self.settings, "channel", None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What muster.yaml says, its defaults filled in. Durations are seconds."""
+    """The contents of muster.yaml with its defaults filled in. Durations are in seconds."""
 
     connectors: tuple[ConnectorSettings, ...]
     broken: Mapping[str, str]
-    """Connectors that are configured but cannot be used on this machine, and why."""
+    """Configured connectors that cannot be used on this machine, each with the reason."""
     operators: Mapping[str, PermissionWord]
     command_prefix: str
     accounts: Mapping[str, Account]
@@ -299,8 +299,8 @@ class Settings:
     register_password: Reference | None = None
     timezone: ZoneInfo
     warnings: tuple[str, ...] = ()
-    """What should be mended, but keeps nothing from starting."""
+    """Problems that do not prevent a start."""
 
     def connector(self, name: str) -> ConnectorSettings | None:
-        """Return the connector of that name."""
+        """Return the connector of that name, or None."""
         return next((each for each in self.connectors if each.name == name), None)

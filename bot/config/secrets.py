@@ -1,4 +1,4 @@
-"""What is masked in everything that leaves: patterns, and the secrets that the settings refer to."""
+"""The masking of patterns and of configured secrets in all output."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def redaction_of(settings: Settings, environ: Mapping[str, str]) -> SecretMasker:
-    """Return what must not leave: the patterns, and the secrets that the settings refer to."""
+    """Build the masker of the configured patterns and of the secrets that the settings refer to."""
     return SecretMasker(known=secrets_of(settings, environ), extra=tuple(settings.redaction.patterns))
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> frozenset[str]:
-    """Return the secrets that the settings refer to, as far as they are to be had."""
+    """Return the secrets that the settings refer to, without those that cannot be resolved."""
     known = set()
     references = [account.credential for account in settings.accounts.values()] + [settings.register_password]
     for connector in settings.connectors:

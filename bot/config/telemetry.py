@@ -1,4 +1,4 @@
-"""Whether anything of this installation is told to anybody, as muster.yaml writes it.
+"""Telemetry settings of muster.yaml: whether this installation sends anything, and where.
 
 telemetry:
   enabled: true
@@ -17,7 +17,7 @@ from bot.config.types import Block, Url
 
 
 def _private(value: str) -> str:
-    """Return who listens on the way is not told either; on this machine itself no one does."""
+    """Require https, so that nobody on the network can read the counts. Loopback traffic stays on this machine."""
     parts = urlsplit(value)
     if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
         raise ValueError(f"found {value[:80]!r}; write https:// first. Plain http goes to this machine alone.")
@@ -32,9 +32,9 @@ def _is_loopback(host: str) -> bool:
 
 
 class Telemetry(Block):
-    """Anonymous counts for whoever you choose. `muster telemetry preview` shows exactly what would go."""
+    """Anonymous counts for a recipient of your choice. `muster telemetry preview` shows exactly what is sent."""
 
-    # Not `on`: YAML 1.1 reads that as a key that is true.
+    # Not named `on`: YAML 1.1 reads that key as true.
     enabled: bool = Field(default=False, description="true: send counts once a day to `url`.")
     url: Annotated[Url, AfterValidator(_private)] | None = Field(
         default=None, description="The https address to send to."

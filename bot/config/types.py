@@ -1,4 +1,4 @@
-"""What values in muster.yaml are made of: lengths of time, amounts of data, addresses, folders."""
+"""Types of values in muster.yaml: durations, data sizes, URLs, patterns and folders."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def _folder(value: str) -> str:
 
 Url = Annotated[str, AfterValidator(_url)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
-"""A regular expression that does not fit everything."""
+"""A regular expression that does not match the empty text."""
 Folder = Annotated[str, AfterValidator(_folder)]
-"""An absolute path, written so or from ``~/`` on."""
+"""An absolute path; ``~/`` at its start is expanded."""
 
 
 class Block(BaseModel):
-    """A part of muster.yaml."""
+    """The base class of the blocks of muster.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False)

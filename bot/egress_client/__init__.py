@@ -1,1 +1,1 @@
-"""The orchestrator's side of the egress: keeping it running, telling it what holds, importing what it wrote down."""
+"""The orchestrator's client of the egress: it runs the process, pushes settings and imports the ledger."""

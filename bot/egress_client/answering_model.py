@@ -1,8 +1,8 @@
-"""Which model answered a turn, compared with the one that was asked for.
+"""The comparison of the model that answered a turn with the requested model.
 
-The egress meters every request with the model that the runtime named and the one that the provider says answered. A
-runtime also asks smaller models, for a title or a side task. So a turn is as it should be once any of its answers came
-from the model that was asked for, and another model is told only where none did.
+The egress meters every request with the model that the runtime named and the one that answered. A runtime also uses
+smaller models for titles or side tasks. So a turn is correct if any of its answers came from the requested model.
+Another model is reported only if none did.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from bot.egress_client.services import EgressServices
     from egress.ledger.model import LedgerEntry
 
-#: A turn is judged so long after its last request, at least and at most, seconds: its end may be written later.
+#: Seconds, at least and at most, to wait after a turn's last request: its end may be recorded later.
 _SETTLES_S: Final = 2.0
 _PATIENCE_S: Final = 60.0
-#: Turns, and requests of one, that are remembered at a time.
+#: Turns, and requests per turn, to remember.
 _MOST_TURNS: Final = 2_000
 _MOST_ANSWERS: Final = 500
 #: States of a message whose turn is not over.
@@ -45,19 +45,19 @@ class CompletedRequest:
     model: str
     """The one that answered."""
     tokens: int
-    """All that it used."""
+    """Its total tokens."""
 
 
 def other_model(wanted: str, answers: Sequence[CompletedRequest], *, whole: bool) -> str | None:
-    """Return the model that answered a turn in place of the one that was wanted.
+    """Return the model that answered a turn in place of the requested one.
 
     Args:
-        wanted: as the launch or the roster names it.
+        wanted: the model as the launch or the roster names it.
         answers: the completed requests of the turn.
-        whole: the turn ended as its runtime meant it to. Of another turn the main request may be missing.
+        whole: whether the turn completed normally. Otherwise, its main request may be missing.
 
     Returns:
-        The one of these that used most; None if the wanted one answered, or if too little is known.
+        The other model with the most tokens; None if the requested one answered, or if too little is known.
     """
     if any(is_same(wanted, answer.model) for answer in answers):
         return None
@@ -79,14 +79,14 @@ class _Turn:
 
 @dataclass(slots=True)
 class Answering:
-    """Compares the turns of one host's agents. What it forgets at a restart, the next turn shows again."""
+    """The comparison for the agents of one host. It loses its data at a restart; the next turn provides new data."""
 
     services: EgressServices
     _turns: dict[tuple[str, str, str], _Turn] = field(default_factory=dict)
     """By agent, launch and turn."""
 
     def heard(self, entries: Iterable[LedgerEntry]) -> None:
-        """Take up what was metered."""
+        """Add metered requests."""
         now = self.services.clock()
         for entry in entries:
             if entry.turn is None or entry.model is None or entry.ended != "completed":
@@ -101,7 +101,7 @@ class Answering:
                 turn.answers.append(CompletedRequest(asked=entry.model_asked, model=entry.model, tokens=tokens))
 
     def ripe(self) -> list[tuple[str, str, str]]:
-        """Return the turns that are over, as far as is known."""
+        """Return the turns that are over as far as is known."""
         now = self.services.clock()
         return [
             key
@@ -110,10 +110,10 @@ class Answering:
         ]
 
     async def judge(self, tx: AsyncConnection, key: tuple[str, str, str]) -> tuple[str, str] | None:
-        """Write down which model answered a turn.
+        """Record which model answered a turn.
 
         Returns:
-            A key and a sentence for the agent's thread; None if there is nothing to tell.
+            A key and a sentence for the agent's thread; None if there is nothing to report.
         """
         name, launch_id, turn = key
         row = await agents.get(tx, name)

@@ -1,4 +1,4 @@
-"""The egress, as the orchestrator has it: kept running, told what holds, asked to close and open, and copied from."""
+"""The client of the egress: it runs the egress, pushes settings, closes and opens access, and copies the ledger."""
 
 from __future__ import annotations
 
@@ -40,51 +40,51 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: In the folder of certificates that sandboxes are shown (egress.tunnel.certificate_authority, whose libraries are not
-#: needed here).
+#: File names in the certificate folder of sandboxes. They repeat those of egress.tunnel.certificate_authority, whose
+#: libraries are not needed here.
 CERTIFICATES, BUNDLE = "ca.pem", "bundle.pem"
 
-#: How often it is looked whether the egress is there and knows what holds, seconds.
+#: Seconds between checks that the egress runs and has the current settings.
 EVERY_S = 5.0
-#: One of an older version waits so long for a moment at which nothing streams, seconds.
+#: Seconds to wait until nothing streams before an outdated egress is replaced anyway.
 RENEW_AFTER_S = 3_600.0
-#: Pauses between attempts to start it, seconds.
+#: Seconds between attempts to start it.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
-#: A command that ends an agent waits so long for its way out to be closed first, seconds.
+#: Seconds that a command waits for an agent's outbound access to be closed before it ends the agent.
 _CLOSE_S = 3.0
 
-#: One that ends again and again is told so often, seconds.
+#: Seconds between reports about an egress that ends repeatedly.
 _TOLD_AGAIN_S = 600.0
 
 
 @dataclass(slots=True)
 class EgressClient:
-    """One host's egress."""
+    """The client of one host's egress."""
 
     services: EgressServices
     source: EgressSource
     environ: Mapping[str, str]
     host: str
     holding: Callable[[], Awaitable[Sequence[LimitSettings]]]
-    """Every limit that does not belong to one launch."""
+    """Returns every limit except those of single launches."""
     every_s: float = EVERY_S
     renew_after_s: float = RENEW_AFTER_S
     hung_s: float = hang_detector.HUNG_S
-    """One that does not answer for so long is killed, and another started."""
+    """Seconds without an answer after which the egress is killed and started again."""
     is_over: Callable[[str, Mapping[str, Any]], Awaitable[bool]] | None = None
-    """Whether what an agent is cut off by has come to its end, though nobody opened its way out."""
+    """Whether the reason for an agent's cut-off has passed, although nobody reopened its access."""
     trouble: str | None = None
-    """Why it is not there though it is needed; None: it is there, or nobody needs it."""
+    """Why the egress is unavailable although it is needed; None if it runs, or if no agent needs it."""
     needed: bool = False
-    """An agent goes, or is to go, by it."""
+    """Whether an agent uses it, or is about to."""
     client: EgressControlClient | None = None
     copier: Copier = field(init=False)
     _news: EgressEventImport = field(init=False)
     _since: float = 0.0
     _outdated_since: float | None = None
     _told: tuple[object, str] | None = None
-    """Which of its processes was told which settings last."""
+    """The egress incarnation and the settings revision that were pushed last."""
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _there: asyncio.Event = field(default_factory=asyncio.Event)
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -108,10 +108,10 @@ class EgressClient:
         if self.services.settings.pacing.runaway is not None:
             self.services.jobs.soon("runaways")
 
-    # --- keeping it -----------------------------------------------------------------------------------------------
+    # --- lifecycle ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep it running while it is needed, told of what holds, and copied, until cancelled."""
+        """Keep the egress running with current settings while it is needed, and copy its ledger, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.copier.run(), name="copy the ledger")
             tasks.create_task(self._keep(), name="keep the egress")
@@ -142,7 +142,7 @@ class EgressClient:
                     await self._look.wait()
 
     async def _settle(self) -> None:
-        """Find or start it, and see that it knows what holds."""
+        """Find or start the egress, and push settings if they have changed."""
         found = await self.source.find()
         if found is None and not self.needed:
             self.needed = await self._is_needed()
@@ -162,25 +162,24 @@ class EgressClient:
         await self._news.catch_up()
 
     async def _is_to_be_renewed(self, client: EgressControlClient) -> bool:
-        """Return whether it is of an older version, and no one notices that another takes its place, or that was long
-        ago."""
+        """Return whether to replace an outdated egress: if nothing streams, or after `renew_after_s`."""
         if not await self.source.is_outdated():
             self._outdated_since = None
             return False
         now = self.services.clock()
         since = self._outdated_since = now if self._outdated_since is None else self._outdated_since
-        # What is under way is given a few seconds then, and settled; its client asks again.
+        # Running requests get a few seconds and are then settled; their clients retry.
         return not (await client.status()).get("streams") or now - since >= self.renew_after_s
 
     async def _is_needed(self) -> bool:
-        """Return whether an agent that should run may be one that was given a way out by an earlier process."""
+        """Return whether an agent that should run may have been given outbound access by an earlier process."""
         if not await asyncio.to_thread(places(self.services.paths).ledger.exists):
             return False
         async with self.services.store.read() as tx:
             return any(row.wanted == "running" for row in await agents.every(tx))
 
     async def _let_go(self, client: EgressControlClient) -> None:
-        """Close the ways of those that are gone. Who is started again is registered again."""
+        """Close the outbound access of agents that ended; a restart registers them again."""
         known = (await client.status()).get("agents") or []
         if not known:
             return
@@ -193,10 +192,10 @@ class EgressClient:
                 await client.forget(name)
 
     async def ensure(self) -> EgressControlClient:
-        """Return the egress, running and told what holds.
+        """Return the client of a running egress that has the current settings.
 
         Raises:
-            MusterError: it does not come up.
+            MusterError: the egress does not start.
         """
         async with self._starting:
             client = await self.source.start()
@@ -211,8 +210,8 @@ class EgressClient:
                 return client
             telling = status.get("incarnation"), wanted.revision
             if status.get("revision") != wanted.revision or self._told != telling:
-                # The secrets are in its memory alone, so each of its processes is told once by each of us, whatever it
-                # remembers: another may have taken its place between two looks.
+                # Secrets are only in its memory, so each of its processes needs one push from each of ours. Another
+                # process may have replaced it between two checks.
                 await client.settings(wanted, secrets_of(self.services.settings, self.environ))
                 self._told = telling
             self._there.set()
@@ -241,7 +240,7 @@ class EgressClient:
             )
 
     async def _end_hung(self, silent_s: float) -> None:
-        """End one that does not answer, so that another can take its place."""
+        """Kill an egress that does not answer, so that another can start."""
         try:
             pid = await self.source.end()
         except (MusterError, OSError) as error:
@@ -253,7 +252,7 @@ class EgressClient:
                 f"Its process {pid} was killed, and another is started; what was under way is charged as an estimate."
             )
         self._look.set()
-        # Told once a while: one that hangs again and again must not fill the room.
+        # At most one report in this time, so that repeated hangs do not flood the chat room.
         key = f"egress/hung/{int(self.services.clock() // _TOLD_AGAIN_S)}"
         await self._news.say(key, f"⚠️ The egress has not answered for {silent_s:.0f} seconds. {done}")
 
@@ -265,10 +264,10 @@ class EgressClient:
     # --- for agents -----------------------------------------------------------------------------------------------
 
     async def open_way(self, asked: WayAsked) -> EgressGrant:
-        """Open an agent's way out, or say again what is open (fleet.sandbox.egress_grant.OpenWay).
+        """Open an agent's outbound access, or return the open one (fleet.sandbox.egress_grant.OpenWay).
 
         Raises:
-            FleetError: there can be none now.
+            FleetError: outbound access is not available now.
         """
         self.needed = True
         try:
@@ -288,7 +287,7 @@ class EgressClient:
         )
 
     async def _reopen(self, client: EgressControlClient, asked: WayAsked) -> None:
-        """Who is started again was not frozen or killed for ever. A cut-off by a person stays."""
+        """Lift a denial that ended the agent, because it starts again. A cut-off by a person remains in effect."""
         found = await denial_of(client, asked.agent)
         ended = found is not None and (found.get("action") in ENDED_BY or str(found.get("id") or "").startswith(ENDING))
         if found is not None and self.is_over is not None and await self.is_over(asked.agent, found):
@@ -297,7 +296,7 @@ class EgressClient:
             await client.allow(asked.agent, cause="started again", by="muster", id=f"{asked.launch_id}/start")
 
     async def deny(self, agent: str, action: str, *, cause: str, by: str, id: str) -> int:
-        """Close an agent's way out; durable when it returns. How many requests that ended.
+        """Close an agent's outbound access, durably, and return the number of requests that were ended.
 
         Raises:
             UserError: the egress does not answer.
@@ -312,17 +311,17 @@ class EgressClient:
             ) from error
 
     async def allow(self, agent: str, *, asked_at: float, cause: str, by: str, id: str) -> bool:
-        """Open it again. False: it was not closed.
+        """Reopen an agent's outbound access. Return False if it was not closed.
 
         Args:
-            agent: whose way out.
-            asked_at: when that was asked for (seconds since the epoch); what was closed after it stays closed.
-            cause: as the audit has it, and
-            by: who, and
-            id: by which command.
+            agent: the agent's name.
+            asked_at: when the command was given, in seconds since the epoch; a later denial remains in effect.
+            cause: the reason for the audit log.
+            by: the person who gave the command.
+            id: the id of the command.
 
         Raises:
-            UserError: the egress does not answer, or it was closed again since.
+            UserError: the egress does not answer, or access was closed again since.
         """
         try:
             client = await self.ensure()
@@ -341,7 +340,7 @@ class EgressClient:
         return found is not None
 
     async def stop_all(self, *, clear: bool, by: str) -> None:
-        """Tell a running egress of the emergency stop, or of its end.
+        """Inform a running egress that the emergency stop was set or cleared.
 
         Raises:
             MusterError: it does not answer.
@@ -355,12 +354,12 @@ class EgressClient:
             await client.estop(cause=f"by {by}", by=by)
 
     async def close_to(self, row: AgentRow, action: str, *, by: str, id: str) -> None:
-        """Close the way out of an agent that is about to be frozen or killed. Whatever becomes of that, it goes on."""
+        """Close the outbound access of an agent that is about to be frozen or killed. Errors are only logged."""
         try:
             async with asyncio.timeout(_CLOSE_S):
                 client = await self.source.find()
                 if client is not None and row.name in (await client.status()).get("agents", ()):
-                    # The rest is the command's own, which asks the agent host itself.
+                    # The command itself then freezes or kills the agent through its agent host.
                     await client.deny(
                         row.name, action="cutoff", cause=f"to {action} it", by=by, id=f"{ENDING}{action}/{id}"
                     )
@@ -368,7 +367,7 @@ class EgressClient:
             log.warning("egress.not_closed", agent=row.name, reason=str(error))
 
     async def push(self) -> bool:
-        """Tell it what holds now, if it runs. False: it runs, or should, and does not answer."""
+        """Push the current settings if the egress runs. Return False if it is needed but does not answer."""
         try:
             if await self.source.find() is not None:
                 await self.ensure()
@@ -376,10 +375,10 @@ class EgressClient:
             return False
         return self.trouble is None
 
-    # --- looking --------------------------------------------------------------------------------------------------
+    # --- status ---------------------------------------------------------------------------------------------------
 
     async def standing(self) -> Mapping[str, Any] | None:
-        """Return how each limit stands; None: the egress does not answer, or does not run."""
+        """Return the usage of each limit, or None if the egress does not run or answer."""
         try:
             client = await self.source.find()
             return None if client is None else await client.standing()
@@ -387,7 +386,7 @@ class EgressClient:
             return None
 
     def behind(self) -> str | None:
-        """Return a sentence when the register does not have what was used lately; None: it has, as far as is known."""
+        """Return a sentence if the register lacks recent usage, or None if it is up to date as far as is known."""
         if self.client is None or self.copier.trouble is None:
             return None
         return f"What was used last is not here yet: {self.copier.trouble}"
@@ -408,18 +407,18 @@ class EgressClient:
                 wait_s=wait_s,
             )
         except MusterError:
-            # Whoever is asked for news is the first to know that no one is there.
+            # This long poll is the first to notice that the egress is gone.
             self._look.set()
             raise
         return page_of(answer)
 
 
 async def denial_of(client: EgressControlClient, agent: str) -> Mapping[str, Any] | None:
-    """By which an agent is cut off; None: by none of its own."""
+    """Return the denial that is specific to the agent, or None."""
     denials = (await client.standing()).get("denials") or []
     return next((each for each in denials if each.get("agent") == agent), None)
 
 
 def is_commanded(denial: Mapping[str, Any] | None) -> bool:
-    """Return whether someone cut an agent off, which goes on; what ended an agent is over when it is started again."""
+    """Return whether a person cut the agent off. Denials that ended an agent expire when it starts again."""
     return denial is not None and denial.get("action") == "cutoff" and not str(denial.get("id")).startswith(ENDING)

@@ -1,8 +1,7 @@
-"""What an agent tried in vain, so that its thread hears of it and is not filled by it. Pure.
+"""Reports of denied requests that inform an agent's thread without flooding it. Pure.
 
-Each host that it may not reach, and each kind of request that is closed to agents, is told by itself once a day. Of
-what is new within ten minutes a few are told so, and the rest in one line when those are over. All of it is in the
-audit.
+Each forbidden host, and each kind of forbidden request, is reported at most once a day. Of the new ones within ten
+minutes, the first few are reported individually, and the rest in one line afterwards. The audit log contains all.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ if TYPE_CHECKING:
 
     from egress.ledger.model import Action
 
-#: The actions that are attempts.
+#: The actions that count as attempts.
 REFUSED, ROUTE_REFUSED = "refused", "route-refused"
-#: So long is summed up in one line, seconds.
+#: Seconds of attempts that one line summarizes.
 WINDOW_S = 600.0
-#: Of an agent, so many subjects are told by themselves in that time.
+#: Subjects per agent that are reported individually in that time.
 TOLD = 3
-#: What is remembered of an agent within it: the egress writes down no more than some 20 rows a minute.
+#: Rows and subjects to remember per agent in that time. The egress writes about 20 rows a minute at most.
 _MOST_ROWS, _MOST_SUBJECTS = 2_000, 500
 
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._*-]+)(?::[0-9]+)?:?\s")
 
 
 def subject(action: Action) -> str:
-    """Return what it is about: the host, or what kind of request."""
+    """Return the subject of an attempt: the host, or the kind of request."""
     if action.action == ROUTE_REFUSED:
         found = _HOST.match(action.cause)
         return "an address" if found is None else found["host"].lower()
@@ -44,21 +43,21 @@ def subject(action: Action) -> str:
 class _Window:
     until: float
     launch_id: str
-    #: By the id of the row, so that one that is read again counts once: its subject, and for how many it stands.
+    #: By row id, so that a row read twice counts once: its subject, and the number of attempts in it.
     rows: dict[str, tuple[str, int]] = field(default_factory=dict)
     named: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Attempts:
-    """Those of all agents. Kept in memory alone: a restart forgets what it had not summed up yet."""
+    """The attempts of all agents. They are in memory only, so a restart loses what is not summarized yet."""
 
     _windows: dict[str, _Window] = field(default_factory=dict)
     _known: OrderedDict[tuple[str, str, str], None] = field(default_factory=OrderedDict)
-    """What was told of which launch; as much as fits."""
+    """The reported subjects by agent and launch; the oldest are forgotten."""
 
     def meet(self, action: Action, launch_id: str) -> bool:
-        """Take an attempt in. Whether it is one to be told by itself; asked again of the same row, the same is said."""
+        """Record an attempt, and return whether to report it individually; the same row gives the same answer."""
         window = self._windows.get(action.agent)
         if window is None:
             window = self._windows[action.agent] = _Window(until=action.at + WINDOW_S, launch_id=launch_id)
@@ -73,7 +72,7 @@ class Attempts:
         return alone
 
     def due(self, now: float) -> Iterator[tuple[str, str, str]]:
-        """Agent, key and sentence of what is to be summed up now; it is over with that."""
+        """Yield agent, key and text of each summary that is due, and close its window."""
         for agent, window in [each for each in self._windows.items() if each[1].until <= now]:
             del self._windows[agent]
             if (text := self._summed(agent, window)) is not None:
@@ -82,7 +81,7 @@ class Attempts:
     def _summed(self, agent: str, window: _Window) -> str | None:
         subjects = {about for about, _ in window.rows.values() if about}
         if not [about for about in sorted(subjects) if self._is_new(agent, window.launch_id, about)]:
-            # Nothing but more of what its thread has read already.
+            # The thread has already been informed of all of these.
             return None
         count = sum(number for _, number in window.rows.values())
         return (
@@ -105,6 +104,6 @@ def _some(subjects: int) -> str:
 
 
 def key(action: Action, launch_id: str, day: int) -> str:
-    """Under which an attempt is told once: the same agent, launch and subject, and the same day."""
+    """Return the key under which an attempt is reported once: per agent, launch, action, subject and day."""
     about = hashlib.blake2s(subject(action).encode(), digest_size=8).hexdigest()
     return f"egress/{action.agent}/{launch_id}/{action.action}/{about}/{day}"

@@ -1,7 +1,7 @@
-"""The emergency stop: a file in the state folder. While it is there, no egress of this host lets anything out.
+"""The emergency stop: a file in the state folder. While it exists, no egress of this host admits any request.
 
-It needs neither the orchestrator nor the egress to answer: the egress looks for it before every admission, and a few
-times a second while anything streams.
+It requires neither the orchestrator nor the egress to answer. The egress checks for the file before every admission,
+and a few times a second while anything streams.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ NAME = "estop"
 
 
 def pull(state: Path, *, by: str, at: str) -> bool:
-    """Write the file. Durable when it returns.
+    """Write the file durably.
 
     Args:
         state: the state folder.
-        by: who says so; is in the file for whoever looks.
-        at: when, for the same.
+        by: the person, for readers of the file.
+        at: the time, for readers of the file.
 
     Returns:
-        False when it was there already.
+        False if it already existed.
 
     Raises:
         UserError: it could not be written.
@@ -37,7 +37,7 @@ def pull(state: Path, *, by: str, at: str) -> bool:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
-        # Whoever was about to end it did not know of this one.
+        # Update its time: a person who is about to clear the stop did not know of this one.
         with contextlib.suppress(OSError):
             os.utime(path, follow_symlinks=False)
         return False
@@ -46,7 +46,7 @@ def pull(state: Path, *, by: str, at: str) -> bool:
             f"{path} cannot be written: {error.strerror}. An empty file of this name is enough.", code="disk.unwritable"
         ) from error
     try:
-        # Its being there is what counts: a full disk that takes no word of it keeps no one from stopping.
+        # The file's existence is the stop, so a full disk that takes no text must not prevent it.
         os.write(descriptor, f"{by} {at}\n".encode())
         os.fsync(descriptor)
     except OSError:
@@ -59,7 +59,7 @@ def pull(state: Path, *, by: str, at: str) -> bool:
 
 
 def release(state: Path) -> bool:
-    """Take the file away. False: there was none."""
+    """Delete the file. Return False if there was none."""
     path = state / NAME
     try:
         path.unlink()
@@ -73,12 +73,12 @@ def release(state: Path) -> bool:
 
 
 def is_pulled(state: Path) -> bool:
-    """Return whether the stop holds."""
+    """Return whether the emergency stop is in effect."""
     return os.path.lexists(state / NAME)
 
 
 def pulled_at(state: Path) -> float | None:
-    """Return when it was pulled last, in seconds since the epoch; None: it is not."""
+    """Return when it was last pulled, in seconds since the epoch, or None if it is not in effect."""
     try:
         return os.lstat(state / NAME).st_mtime
     except OSError:

@@ -1,4 +1,4 @@
-"""What the egress did, as it reaches agents' rows and operators: in the transaction that copies it, so once."""
+"""The import of egress actions: agents' rows and reports change in the transaction that copies an action, so once."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from database.queries.agents.agents import AgentRow
     from egress.ledger.model import Action, LedgerEntry
 
-#: What ends an agent.
+#: Actions that end an agent.
 ENDED_BY = frozenset({"freeze", "kill"})
 
-#: A refusal waits for the end of the turn that it belongs to: at least, and at most, seconds.
+#: Seconds, at least and at most, that a refusal waits for the end of its turn.
 _SHORTEST_HELD_S, _LONGEST_HELD_S = 2.0, 60.0
-#: The clocks of egress and agent host are one, and their rows are not written at the same moment.
+#: The egress and the agent host share a clock, but write their rows at different times.
 _BEFORE_S = 5.0
 _MOST_HELD = 500
 
@@ -44,23 +44,23 @@ class _Held:
 
 @dataclass(slots=True)
 class EgressEventImport:
-    """Of one host's egress."""
+    """The importer of one host's egress actions."""
 
     services: EgressServices
     _attempts: Attempts = field(default_factory=Attempts)
     _answering: Answering = field(init=False)
     _held: dict[str, _Held] = field(default_factory=dict)
-    """Refusals of the gate, by the key under which each is told. A restart forgets them; the audit does not."""
+    """Refusals by the admission gate, by report key. They are lost at a restart, but remain in the audit log."""
     _met: dict[tuple[str, str, str], float] = field(default_factory=dict)
-    """When a crossing was told, by agent, launch and scope."""
+    """When a limit crossing was reported, by agent, launch and scope."""
 
     def __post_init__(self) -> None:
         self._answering = Answering(self.services)
 
     async def told(self, tx: AsyncConnection, key: str, action: Action) -> None:
-        """What happens to the agent, and what is said in its thread; in the transaction that writes the action."""
+        """Apply an action to its agent and report it in the agent's thread, in the transaction that records it."""
         if action.at < (await restored_backup.last(tx) or 0.0):
-            # Told before the backup was put back, or of agents that are no more what they were then.
+            # It predates the restored backup; the agents have changed since.
             return
         if (about := event_text.about(action)) is not None:
             for name in about:
@@ -81,7 +81,8 @@ class EgressEventImport:
                 await self.services.agents.wishes.stop(tx, row, now=True)
                 await agents.change(tx, row.name, keep_session=False)
         if event_text.is_of_the_gate(action):
-            # Who is ahead of its pace may be asked to come again shortly, and be told so until its client gives up.
+            # A temporary refusal does not count as meeting a limit. One by the pace does: it repeats until the client
+            # gives up.
             if action.detail.get("scope") is not None and (
                 action.result != FOR_NOW or event_text.is_of_the_pace(action)
             ):
@@ -94,7 +95,7 @@ class EgressEventImport:
             await self._note(tx, row, event_text.key(action, row.launch_id), text)
 
     async def noted(self, tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> None:
-        """What providers answered, in the transaction that writes it, after what they said of their windows."""
+        """Process the answers of providers in the transaction that records them, after their quota reports."""
         self._answering.heard(entries)
         await self.services.continuing.met_provider(tx, entries)
 
@@ -102,17 +103,17 @@ class EgressEventImport:
         await self.services.continuing.met_limit(tx, row, key, action)
 
     def after(self, actions: Sequence[Action]) -> None:
-        """These are committed."""
+        """Wake the supervisors and the delivery after these actions are committed."""
         for name in dict.fromkeys(action.agent for action in actions if action.action in ENDED_BY):
             self.services.agents.look_again(name)
         if actions:
             self.services.delivery.wake()
 
     async def catch_up(self) -> None:
-        """Say what was held back: in one line what agents tried again and again, and refusals that no turn told.
+        """Report what was held back: a summary of repeated attempts, and refusals that no turn reported.
 
         Raises:
-            RegisterError: the register cannot be written; what was to be said is in the audit.
+            RegisterError: the register cannot be written; the audit log contains the actions.
         """
         await self._compare_models()
         due = list(self._attempts.due(self.services.clock()))
@@ -127,7 +128,7 @@ class EgressEventImport:
             for key, held in ripe.items():
                 action = held.action
                 row = await agents.get(tx, action.agent)
-                # Any turn since then: it may have gone on before this was copied.
+                # Any turn since then, because it may have ended before this action was copied.
                 failed = await agent_messages.failures(tx, action.agent, since=action.at - _BEFORE_S)
                 quoted = any(event_text.quotes(each, action) for each in failed)
                 if row is not None and not quoted and (text_ := event_text.told(action)) is not None:
@@ -137,7 +138,7 @@ class EgressEventImport:
         self.services.delivery.wake()
 
     async def _compare_models(self) -> None:
-        """Say in an agent's thread that another model answers than was asked for, once a launch."""
+        """Report in an agent's thread, once per launch, that another model answers than the requested one."""
         ripe = self._answering.ripe()
         if not ripe:
             return
@@ -150,7 +151,7 @@ class EgressEventImport:
         self.services.delivery.wake()
 
     def _hold(self, action: Action, row: AgentRow) -> None:
-        """A refusal mostly ends a turn, whose end says why; told by itself it would only be there twice."""
+        """Hold back a refusal: the end of its turn usually gives the reason, so its report would be redundant."""
         met = self._met.get((action.agent, row.launch_id, str(action.detail.get("scope"))))
         if met is not None and action.at - met < event_text.AGAIN_S and "used up" in action.cause:
             return
@@ -165,7 +166,7 @@ class EgressEventImport:
         )
 
     async def say(self, key: str, text: str) -> None:
-        """In the main room, where there is one."""
+        """Post to the main room, if there is one."""
         with contextlib.suppress(RegisterError):
             async with self.services.store.write(COPIED) as tx:
                 await rooms.say(self.services, tx, key, text)
@@ -177,5 +178,5 @@ class EgressEventImport:
 
 
 def _is_older(action: Action, row: AgentRow) -> bool:
-    """Return whether the agent was relaunched since: what happened to the launch before is over."""
+    """Return whether the agent was launched again since the action."""
     return row.started_at is not None and action.at < row.started_at

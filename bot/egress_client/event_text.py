@@ -1,7 +1,7 @@
-"""What operators are told of what the egress did to an agent, and of what it let it not do. Pure.
+"""The texts that report the egress's actions and refusals to operators. Pure.
 
-A crossing is told once. Each refusal after it is in the audit, and in the thread only when the reason is another one,
-or a day has passed: an agent that tries on and on must not fill its own thread.
+A limit crossing is reported once. All later refusals are in the audit log. The thread only shows a refusal if its
+reason is new, or after a day, so that an agent's retries do not flood its thread.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from fleet.sandbox.profiles import BUILT_IN
 if TYPE_CHECKING:
     from egress.ledger.model import Action
 
-#: Who acts when no person does.
+#: The actor of actions that no person caused.
 EGRESS = "egress"
-#: The same refusal is told again after so many seconds.
+#: Seconds after which the same refusal is reported again.
 AGAIN_S = 86_400.0
 
-#: Of a cause, so much is looked for in the end of a turn.
+#: Characters of a cause that are searched for at the end of a turn.
 _GIST = 60
 
 _NUMBERS = re.compile(r"[0-9][0-9.,]*")
 
-#: So ends the cause of a refused route that names the key which opens it (egress.tunnel.connect_tunnel).
+#: The end of a refused route's cause that names the setting to change (egress.tunnel.connect_tunnel).
 _SAYS_WHERE = "the routes of its sandbox profile in muster.yaml."
-#: What opens, or that nothing does, what is none of the calls that leave: by how the cause ends (egress.http.proxy).
+#: What to do about a refused call, by the end of its cause (egress.http.proxy).
 _CLOSED = {
     ": no provider's": "Base URLs end in `/anthropic` or `/openai/v1`; nothing else is served there.",
     ": not among the calls": (
@@ -41,7 +41,7 @@ _CLOSED = {
     ),
 }
 
-#: No word of the egress's: a refusal that passes as the pace goes on.
+#: Not an action of the egress: a refusal that passes as the pace line advances.
 PACED = "paced"
 
 _DONE = {
@@ -56,7 +56,7 @@ _DONE = {
 
 
 def about(action: Action) -> list[str] | None:
-    """Return the agents that met a limit with this; None: it is no crossing."""
+    """Return the agents that met a limit, or None if the action is not a limit crossing."""
     if action.action != "limit":
         return None
     named = action.detail.get("agents")
@@ -64,47 +64,46 @@ def about(action: Action) -> list[str] | None:
 
 
 def crossing(action: Action) -> str:
-    """Return what those are told."""
+    """Return the report of a limit crossing."""
     return f"🔴 {_cause(action, 600)}"
 
 
 def told(action: Action, *, profile: str | None = None) -> str | None:
-    """Return what is said in the agent's thread; None: nothing, since whoever did it was answered.
+    """Return the report for the agent's thread, or None if there is none, because a person gave the command.
 
     Args:
-        action: what was done.
-        profile: the agent's sandbox profile, where that is known.
+        action: the action.
+        profile: the agent's sandbox profile, if known.
     """
     if action.by != EGRESS or action.action not in _DONE:
         return None
     if action.action == "refused" and action.result == FOR_NOW:
-        # Its client waits and asks again by itself; the audit has it.
+        # Its client waits and retries; the audit log contains the refusal.
         return None
     done = _DONE[PACED if is_of_the_pace(action) else action.action]
     return f"{done}: {_cause(action, 500)}{_way_out(action, profile)}"
 
 
 def is_attempt(action: Action) -> bool:
-    """Return whether an agent tried what is closed to it whatever its budget, which it can do a thousand times."""
+    """Return whether an agent tried something that is closed to it regardless of its budget; it may repeat that."""
     if action.by != EGRESS or action.action not in (denied_requests.REFUSED, denied_requests.ROUTE_REFUSED):
         return False
-    # The gate says which budget it was, if any; no one else does.
+    # Only the admission gate sets `scope`, to the budget or to None.
     return "scope" not in action.detail
 
 
 def is_of_the_gate(action: Action) -> bool:
-    """Return whether a request was refused by a budget, a cut-off, the emergency stop, or for want of an account."""
+    """Return whether a budget, a cut-off, the emergency stop or a missing account refused a request."""
     return action.by == EGRESS and action.action == denied_requests.REFUSED and "scope" in action.detail
 
 
 def is_of_the_pace(action: Action) -> bool:
-    """Return whether a request was refused because more is used than may be now, though the limit is not."""
+    """Return whether a request was refused because usage is ahead of the pace, although the limit is not reached."""
     return action.by == EGRESS and action.action == denied_requests.REFUSED and action.detail.get("why") == PACE
 
 
 def quotes(text: str, action: Action) -> bool:
-    """Return whether `text`, the end of a turn, gives this refusal as its reason. How much is used may be another
-    number."""
+    """Return whether `text`, the end of a turn, gives this refusal as its reason. Amounts may differ."""
     return _gist(action.cause)[:_GIST] in _gist(text)
 
 
@@ -113,11 +112,11 @@ def _gist(text: str) -> str:
 
 
 def key(action: Action, launch_id: str) -> str:
-    """Under which it is told once: the same agent, launch, action and reason, and the same day."""
+    """Return the key under which an action is reported once: per agent, launch, action, reason and day."""
     day = int(action.at // AGAIN_S)
     if is_attempt(action):
         return denied_requests.key(action, launch_id, day)
-    # How much of it is used is another number each time.
+    # The amount used differs each time.
     reason = hashlib.blake2s(_NUMBERS.sub("", action.cause).encode(), digest_size=8).hexdigest()
     return f"egress/{action.agent}/{launch_id}/{action.action}/{reason}/{day}"
 
@@ -149,5 +148,5 @@ def _way_out(action: Action, profile: str | None) -> str:
             return f" {command_line('budget')} shows what is left."
         case "refused" if action.cause.startswith("The egress knows no account"):
             return " Accounts stand in muster.yaml, and `account` in roster.yaml says which is its."
-    # A cut-off or the emergency stop, which says itself what ends it.
+    # The text of a cut-off or an emergency stop already says how to end it.
     return ""

@@ -1,7 +1,7 @@
-"""An egress that is there and does not answer: for how long that is borne.
+"""Detection of an egress that runs but does not answer.
 
-A process that is stopped, or whose loop hangs, holds its sockets: agents and commands wait for it, and no other can
-take its place. What it had under way is charged then as after any crash.
+A stopped process, or one whose event loop hangs, keeps its sockets. Agents and commands wait for it, and no other
+egress can start. Once it is killed, its running requests are charged as after any crash.
 """
 
 from __future__ import annotations
@@ -19,30 +19,36 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-#: So long it may be silent, seconds, in which it was asked so many times.
+#: An egress hangs if it is silent for so many seconds and misses so many calls.
 HUNG_S = 30.0
 TIMES = 3
-#: A call is given up after `LOOK_S` at the latest; who comes back only after so long, seconds, was held up himself.
+#: A call times out after `LOOK_S` at the latest. If it takes longer than this, in seconds, this process itself stalled.
 LATE_S = 3 * LOOK_S
-#: How often it is asked, seconds.
+#: Seconds between calls.
 EVERY_S = 5.0
 
 
 @dataclass(slots=True)
 class Silence:
-    """Whether an egress is silent for too long."""
+    """The duration of an egress's silence."""
 
     _since: float | None = None
     _missed: int = 0
 
     def heard(self) -> None:
-        """It answered, or is not there at all."""
+        """Reset the silence: the egress answered, or does not run."""
         self._since, self._missed = None, 0
 
     def missed(self, asked_at: float, now: float, hung_s: float) -> bool:
-        """A call made at `asked_at` is given up now (by the same clock); whether it was silent for so long."""
+        """Record a call that timed out, and return whether the egress has been silent for too long.
+
+        Args:
+            asked_at: when the call was made.
+            now: when it timed out, by the same clock.
+            hung_s: the longest silence to tolerate, in seconds.
+        """
         if now - asked_at > LATE_S:
-            # We were not there ourselves: a machine that stalled, processes that were stopped or frozen together.
+            # This process stalled as well: the machine hung, or all processes were stopped together.
             self.heard()
             return False
         self._since = asked_at if self._since is None else self._since
@@ -57,17 +63,17 @@ async def watch(
     hung_s: Callable[[], float],
     every_s: float = EVERY_S,
 ) -> None:
-    """Ask the egress again and again whether it is there, until cancelled.
+    """Call the egress repeatedly and end it if it hangs, until cancelled.
 
     Args:
-        find: the one that runs.
-        end: ends a silent one, that was silent for so many seconds; raises nothing.
-        hung_s: for how long it may be silent.
-        every_s: between two calls.
+        find: returns the client of the running egress.
+        end: ends an egress that was silent for so many seconds; must not raise.
+        hung_s: returns the longest silence to tolerate, in seconds.
+        every_s: seconds between two calls.
     """
     silence = Silence()
     while True:
-        # A machine that slept did not wait: this clock stands still with it.
+        # This clock stops while the machine sleeps, so sleep does not count as silence.
         asked_at = time.monotonic()
         try:
             client = await find()
@@ -80,6 +86,6 @@ async def watch(
                 silence.heard()
             continue
         except (MusterError, OSError):
-            # It ended, or is ending: whoever keeps it sees to that. Or we have no files left to ask with.
+            # It has ended or is ending, which its supervisor handles. Or this process has no file descriptors left.
             silence.heard()
         await asyncio.sleep(every_s)

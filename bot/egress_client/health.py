@@ -1,4 +1,4 @@
-"""How the egress is, as `health` shows it."""
+"""The condition of the egress for the command `health`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def condition(outlet: EgressClient) -> dict[str, Any]:
-    """In the shape that ``health --json`` prints."""
+    """Return the condition in the shape that ``health --json`` prints."""
     pulled = await asyncio.to_thread(emergency_stop.is_pulled, outlet.services.paths.state)
     known: dict[str, Any] = {"reachable": None, "estop": pulled, "agents": None, "streams": None, "pid": None}
     known["unwritable"] = None

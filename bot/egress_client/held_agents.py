@@ -1,4 +1,4 @@
-"""Agents of which nothing leaves, as the egress says."""
+"""The agents without outbound access, according to the egress."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from bot.egress_client.services import EgressServices
 
 
-#: A table of agents waits no longer for what an egress says that does not answer, seconds.
+#: Seconds that a table of agents waits for the egress.
 _LOOK_S = 1.0
 
 
 async def who_is_held(services: EgressServices) -> frozenset[str] | None:
-    """Return the agents of which nothing leaves now: cut off, stopped with all others, or their budget used up. None:
-    all."""
+    """Return the agents that are cut off or whose budget is used up, or None if the emergency stop holds all."""
     standing = await _standing(services)
     if standing.get("estop"):
         return None
@@ -31,14 +30,13 @@ async def who_is_held(services: EgressServices) -> frozenset[str] | None:
 
 
 async def closed_by_people(services: EgressServices) -> frozenset[str] | None:
-    """Return the agents of which nothing leaves since a person closed their way out. None: no one's does, by the
-    emergency stop."""
+    """Return the agents whose outbound access a person closed, or None if the emergency stop holds all."""
     standing = await _standing(services)
     return None if standing.get("estop") else _commanded(standing)
 
 
 async def _standing(services: EgressServices) -> Mapping[str, Any]:
-    """Return what the egress says; nothing where it says nothing in time."""
+    """Return the status of the egress; empty if it does not answer in time."""
     with contextlib.suppress(TimeoutError, MusterError):
         async with asyncio.timeout(_LOOK_S):
             return (None if services.outlet is None else await services.outlet.standing()) or {}
@@ -51,7 +49,7 @@ def _commanded(standing: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _used_up(standing: Mapping[str, Any]) -> dict[str, list[str]]:
-    """By agent, the scopes of the limits that let nothing of it out any more."""
+    """Return by agent the scopes of the limits that are used up."""
     limits = standing.get("limits") or []
     found = {
         name: [

@@ -1,4 +1,4 @@
-"""An egress within this process: for the demo and for tests, where nothing is to outlive them."""
+"""An egress within this process, for the demo and for tests, where it must not outlive the process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class InsideEgress:
-    """Starts one in this process's event loop when it is needed (bot.egress_client.source.EgressSource)."""
+    """An egress in this process's event loop, started on demand (bot.egress_client.source.EgressSource)."""
 
     paths: Paths
     clock: Callable[[], float] = time.time
@@ -30,11 +30,11 @@ class InsideEgress:
     _running: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     async def find(self) -> EgressControlClient | None:
-        """Return the one that runs; None: none does."""
+        """Return the client of the running egress, or None if none runs."""
         return self._client
 
     async def start(self) -> EgressControlClient:
-        """Return the one that runs, started if need be."""
+        """Return the client of the egress, and start the egress if necessary."""
         if self._client is None:
             from egress.daemon.egress_service import running
 
@@ -45,22 +45,22 @@ class InsideEgress:
         return self._client
 
     async def is_outdated(self) -> bool:
-        """It is of this process, so never."""
+        """Return False, because it always runs the version of this process."""
         return False
 
     async def end(self) -> int:
-        """It hangs with this process or not at all."""
+        """Refuse to kill the egress, which is part of this process."""
         raise MusterError("it is of this process.")
 
     async def stop(self) -> None:
-        """End it. It can be started again, and goes on with its ledger."""
+        """Stop the egress. It can be started again with the same ledger."""
         self._client = self.egress = None
         await self._running.aclose()
 
 
 @contextlib.asynccontextmanager
 async def inside(paths: Paths, clock: Callable[[], float] = time.time) -> AsyncIterator[InsideEgress]:
-    """One that ends with the block; `clock` gives seconds since the epoch."""
+    """Yield an egress that is stopped at the end of the block; `clock` returns seconds since the epoch."""
     made = InsideEgress(paths, clock)
     try:
         yield made

@@ -1,7 +1,7 @@
-"""From the egress's ledger into the register: in order, once, and without a gap that no one hears of.
+"""The copy of the egress's ledger into the register: in order, once, and with every gap reported.
 
-What was read and how far is written in one transaction. So a copier that is killed, or finds the register away, goes
-on where it was; the egress keeps its ledger and needs no one meanwhile.
+Rows and the place reached are written in one transaction. So a copier resumes where it was after a crash, or after the
+register was away. Meanwhile, the egress keeps its ledger.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ COPIED = declare("outlet.copied")
 
 #: Rows of each kind in one transaction.
 PAGE = 500
-#: The egress is asked to answer after so many seconds when there is nothing new.
+#: Seconds after which the egress answers if there is nothing new.
 WAIT_S = 20.0
-#: Pauses while the egress or the register does not answer, seconds.
+#: Seconds to pause while the egress or the register does not answer.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 
-#: What the egress did not let an agent do; the others it did.
+#: The actions that denied an agent something; all others were carried out.
 _REFUSALS = frozenset({"refused", "route-refused"})
 
 
@@ -54,18 +54,18 @@ def _nowhere() -> Copied:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
-    """What a ledger holds after a place in it."""
+    """A page of a ledger after a given place."""
 
     ledger: str
-    """The ledger's id: a place in another one means nothing here."""
+    """The ledger's id; places are only valid within one ledger."""
     entries: Sequence[LedgerEntry] = ()
     observations: Sequence[tuple[int, Observation]] = ()
-    """Each with its place. Only the latest of each window is there, so places are missing."""
+    """Observations with their places. There are gaps, because only the latest of each window is kept."""
     actions: Sequence[Action] = ()
 
 
 def page_of(answer: Mapping[str, Any]) -> Page:
-    """From what ``GET /entries`` answers. What a newer egress says besides is left out."""
+    """Parse an answer of ``GET /entries``. Unknown fields of a newer egress are ignored."""
     return Page(
         ledger=str(answer["ledger"]),
         entries=[_made(LedgerEntry, {**each, "tokens": _made(Tokens, each["tokens"])}) for each in answer["entries"]],
@@ -75,7 +75,7 @@ def page_of(answer: Mapping[str, Any]) -> Page:
 
 
 def weighed(sums: Sums, weights: Mapping[str, float] | None = None) -> float:
-    """Return what sums count, in weighted tokens, with factors as muster.yaml has them."""
+    """Return the weighted tokens of sums, with factors as in muster.yaml."""
     return float(Weights.of(weights or {}).weigh(Tokens(**sums.kinds)))
 
 
@@ -85,10 +85,14 @@ def _made(kind: type[T], given: Mapping[str, Any]) -> T:
 
 
 class Pages(Protocol):
-    """Reads a page after a place, once there is something or the time is up."""
+    """A function that returns the page after a place, once there is something new or the time is up."""
 
     async def __call__(self, after: Copied, *, limit: int, wait_s: float) -> Page:
-        """Raises MusterError when the egress does not answer."""
+        """Return a page.
+
+        Raises:
+            MusterError: the egress does not answer.
+        """
 
 
 async def _nothing(tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> None:
@@ -97,28 +101,27 @@ async def _nothing(tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> None:
 
 @dataclass(slots=True)
 class Copier:
-    """Copies one egress's ledger."""
+    """A copier of one egress's ledger."""
 
     store: Store
     pages: Pages
     clock: Callable[[], float]
     redact: Callable[[str], str]
     told: Callable[[AsyncConnection, str, Action], Awaitable[None]]
-    """Called with each action, in the transaction that writes it: what operators are told of it, and what becomes of
-    the agent. Its key is unique for ever."""
+    """Called with each action and its unique key in its transaction: updates the agent and informs operators."""
     noted: Callable[[AsyncConnection, Sequence[LedgerEntry]], Awaitable[None]] = _nothing
-    """Called with the requests of a page, in the transaction that writes them, after what was seen of quotas."""
+    """Called with the requests of a page, in the transaction that writes them, after its quota observations."""
     after: Callable[[Sequence[Action]], None] = lambda _: None
-    """Called once these actions are committed."""
+    """Called with actions after they are committed."""
     weigh: Callable[[Sums], float] = weighed
-    """What sums count, in weighted tokens."""
+    """Returns the weighted tokens of sums."""
     reached: float | None = None
-    """When the egress answered last, in seconds since the epoch."""
+    """When the egress last answered, in seconds since the epoch."""
     trouble: str | None = None
-    """Why nothing can be copied now; None: as far as is known it can."""
+    """Why nothing can be copied now; None if there is no known problem."""
     _at: Copied = field(default_factory=_nowhere)
     _crowded: set[str] = field(default_factory=set)
-    """Accounts of which a window was left out."""
+    """Accounts with more windows than are kept."""
 
     async def run(self) -> None:
         """Copy until cancelled."""
@@ -137,7 +140,7 @@ class Copier:
             else:
                 self.trouble, pause = None, _FIRST_PAUSE
                 continue
-            # What was committed is in the register alone: an error may have come before or after it.
+            # Only the register knows what was committed: the error may have occurred before or after the commit.
             self._at = _nowhere()
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -147,16 +150,16 @@ class Copier:
         self.trouble = f"{what}: {error}"
 
     async def copy(self, *, wait_s: float = 0.0) -> bool:
-        """Copy what is new, at most a page. Says whether there was anything.
+        """Copy new rows, at most one page, and return whether there were any.
 
         Raises:
             MusterError: the egress does not answer.
-            RegisterError: it could not be written; nothing of it was.
+            RegisterError: nothing could be written.
         """
         page = await self.pages(self._at, limit=PAGE, wait_s=wait_s if self._at.ledger else 0.0)
         self.reached = self.clock()
         if page.ledger != self._at.ledger:
-            # Another ledger, or the first look: what was asked for was no place in this one.
+            # On the first call, and for another ledger, the requested place was not valid.
             async with self.store.read() as tx:
                 self._at = await ledger.copied(tx, page.ledger)
             page = await self.pages(self._at, limit=PAGE, wait_s=0.0)
@@ -164,7 +167,8 @@ class Copier:
                 return False
         if not (page.entries or page.observations or page.actions):
             return False
-        # Observations are newer than the entries of a full page, and are reckoned with what was used before them.
+        # Quotas are compared with the usage before them. A full page lacks some of it, so its observations are read
+        # again.
         up_to_date = len(page.entries) < PAGE
         at = replace(
             self._at,
@@ -191,7 +195,7 @@ class Copier:
         return True
 
     def _crowd(self, account: str) -> None:
-        """Say once that a provider names more windows than an account has."""
+        """Log, once per account, that a provider reports more windows than are kept."""
         if account not in self._crowded:
             log.warning("quota.too_many_windows", account=account, kept=quota_history.WINDOWS)
         self._crowded.add(account)
@@ -212,7 +216,7 @@ class Copier:
             await self.told(tx, key, action)
 
     async def _missing(self, tx: AsyncConnection, what: str, last: int, seqs: Sequence[int]) -> None:
-        """Write down what should be between the last row and these, and does not."""
+        """Record the rows that are missing between the last row and these."""
         for seq in seqs:
             if seq != last + 1:
                 log.error("ledger.gap", ledger=self._at.ledger, kind=what, first=last + 1, last=seq - 1)
@@ -231,7 +235,7 @@ class Copier:
 
 
 def _of_limit(action: Action) -> dict[str, Any]:
-    """Return which limit a request may pass that runs alone, as people write it."""
+    """Return the limit that an excess action may pass, as people write it; empty for other actions."""
     if action.action != EXCESS:
         return {}
     told = {name: action.detail.get(name) for name in ("kind", "scope", "unit", "window")}
@@ -266,7 +270,7 @@ def _row(ledger_id: str, entry: LedgerEntry) -> dict[str, Any]:
         "raw": None if entry.raw is None else dict(entry.raw),
         "status": entry.status,
         "ended": entry.ended,
-        # An egress that runs since before an update may still repeat what a provider wrote.
+        # An egress that has run since before an update may still repeat a provider's text.
         "detail": error_type(entry.detail),
         "started_at": entry.started_at,
         "ended_at": entry.ended_at,

@@ -1,4 +1,4 @@
-"""What the egress's client wants of the subjects above it."""
+"""The ports through which the egress client calls subjects above it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 class WindowPort(Protocol):
-    """Who draws the lines of windows."""
+    """The pacing of windows."""
 
     def used(self) -> None:
-        """Something was used, and is in the register."""
+        """Signal that new usage is in the register."""
 
     async def paces(self) -> Sequence[PaceSettings]:
-        """Return what the egress holds agents to between one look and the next."""
+        """Return the paces for the egress to enforce until the next call."""
 
 
 class LimitListener(Protocol):
-    """Who sees to agents that stopped at a limit."""
+    """The component that resumes agents that stopped at a limit."""
 
     async def met_provider(self, tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> None:
-        """Of these requests some may have met a provider's limit."""
+        """Process requests, some of which may have met a provider's limit."""
 
     async def met_limit(self, tx: AsyncConnection, row: AgentRow, key: str, action: Action) -> None:
-        """The egress turned an agent away at a limit of ours."""
+        """Process the refusal of an agent's request at one of Muster's limits."""

@@ -1,4 +1,4 @@
-"""The egress as a process of its own, which outlives whoever started it."""
+"""The egress as a separate process that outlives the orchestrator."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Seconds in which it must listen, and in which it must have ended when it is asked to.
+#: Seconds to wait for it to listen after a start, and to end after a stop.
 START_S = 30.0
 STOP_S = 15.0
-#: In which the kernel ends one that is killed.
+#: Seconds to wait for the kernel to end a killed process.
 KILL_S = 10.0
 _PAUSE_S = 0.05
 _AGAIN_S = 0.5
-#: Bytes of what it printed that are looked through for the reason of a failed start.
+#: Bytes of its output that are searched for the reason of a failed start.
 _LAST_WORDS = 2000
 
 
 class EgressNotStarted(MusterError):
-    """The egress does not come up."""
+    """The egress does not start."""
 
     code = "egress.not_started"
 
 
 class NotEnded(MusterError):
-    """A silent egress cannot be ended from here. The message says why, and what to do."""
+    """The hung egress cannot be killed from here."""
 
     code = "egress.running"
 
 
 def places(paths: Paths) -> EgressPaths:
-    """Return where the egress of an installation keeps what it knows, and is reached."""
+    """Return the paths of an installation's egress: its files and its sockets."""
     return EgressPaths(state=paths.state, sockets=paths.sockets)
 
 
 def command(paths: Paths) -> list[str]:
-    """Return the command line of the egress of an installation."""
+    """Return the command line of an installation's egress."""
     return [
         sys.executable,
         "-P",
@@ -76,7 +76,7 @@ def command(paths: Paths) -> list[str]:
 
 
 def variables_of(settings: Settings) -> frozenset[str]:
-    """Return the variables in which accounts have their credentials."""
+    """Return the names of the environment variables that contain the accounts' credentials."""
     return frozenset(
         account.credential.name
         for account in settings.accounts.values()
@@ -85,13 +85,13 @@ def variables_of(settings: Settings) -> frozenset[str]:
 
 
 def listens(control: Path) -> bool:
-    """Return whether someone listens on this socket."""
+    """Return whether a process listens on this socket."""
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as asking:
         asking.setblocking(False)
         try:
             asking.connect(str(control))
         except BlockingIOError:
-            # So many wait already to be heard: someone is there.
+            # The backlog is full, so a process does listen.
             return True
         except OSError:
             return False
@@ -99,8 +99,10 @@ def listens(control: Path) -> bool:
 
 
 def pid_of(paths: Paths) -> int | None:
-    """Return the process of the egress that runs; None: none does. The lock is not touched, or one that starts would
-    find it taken."""
+    """Return the process number of the running egress, or None.
+
+    The lock is not taken, because a starting egress would then find it taken.
+    """
     try:
         pid = int(json.loads(places(paths).lock.read_bytes())["pid"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -110,7 +112,7 @@ def pid_of(paths: Paths) -> int | None:
 
 
 def command_of(pid: int) -> list[str]:
-    """Return a process's command line; empty where it is not to be had."""
+    """Return a process's command line, or an empty list if it is not available."""
     try:
         content = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -119,17 +121,17 @@ def command_of(pid: int) -> list[str]:
 
 
 def environment_of(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
-    """Return what it may know of the environment of whoever starts it, with the variables `secrets`."""
+    """Return the part of the environment that the egress may see, including the variables `secrets`."""
     return {**environment(environ), **{name: environ[name] for name in secrets if environ.get(name)}}
 
 
 def spawn(paths: Paths, environ: Mapping[str, str], secrets: Iterable[str]) -> subprocess.Popen[bytes]:
-    """Start it in a session of its own, with what it may know of the environment.
+    """Start the egress in its own session, with a restricted environment.
 
     Args:
         paths: the installation.
         environ: this process's environment.
-        secrets: the names of further variables that it needs.
+        secrets: names of further variables that it needs.
     """
     folder = places(paths).folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,7 +151,7 @@ def spawn(paths: Paths, environ: Mapping[str, str], secrets: Iterable[str]) -> s
 
 
 def last_words(paths: Paths) -> str:
-    """Return what it printed, which is nothing while all is well."""
+    """Return the end of its output, which is empty unless something failed."""
     try:
         words = _output(paths).read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip()
     except OSError:
@@ -163,17 +165,17 @@ def _output(paths: Paths) -> Path:
 
 @dataclass(slots=True)
 class EgressProcess:
-    """Finds it, or starts it (bot.egress_client.source.EgressSource)."""
+    """A source that finds or starts the process (bot.egress_client.source.EgressSource)."""
 
     paths: Paths
     environ: Mapping[str, str]
     secrets: frozenset[str] = frozenset()
-    """The names of the variables in which accounts have their credentials."""
+    """Names of the environment variables that contain the accounts' credentials."""
     _client: EgressControlClient | None = None
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     async def find(self) -> EgressControlClient | None:
-        """Return the one that runs; None: none does."""
+        """Return the client of the running egress, or None if none runs."""
         if self._child is not None and self._child.poll() is not None:
             log.warning("egress.ended", pid=self._child.pid, status=self._child.returncode)
             self._child = None
@@ -184,17 +186,17 @@ class EgressProcess:
         return self._client
 
     async def start(self) -> EgressControlClient:
-        """Return the one that runs, started if need be.
+        """Return the client of the egress, and start the egress if necessary.
 
         Raises:
-            NotStarted: it does not come up.
+            EgressNotStarted: it does not start.
         """
         found = await self.find()
         if found is not None:
             return found
         if self._client is not None:
             await self._client.close()
-            # Whoever is started now knows nothing of what the one before was told.
+            # A new client makes `EgressClient.ensure` push the settings again, which a new process lacks.
             self._client = None
         child = await self._spawned()
         until = time.monotonic() + START_S
@@ -203,7 +205,7 @@ class EgressProcess:
             if time.monotonic() > until or (child.returncode is not None and not second):
                 raise EgressNotStarted(self._why(child))
             if second:
-                # Another was started at the same moment, and listens soon; or the one before is at its end.
+                # Another was started at the same moment and will listen soon, or the earlier one is about to end.
                 await asyncio.sleep(_AGAIN_S)
                 child = child if listens(places(self.paths).control) else await self._spawned()
             await asyncio.sleep(_PAUSE_S)
@@ -212,7 +214,7 @@ class EgressProcess:
     async def _spawned(self) -> subprocess.Popen[bytes]:
         child = await asyncio.to_thread(spawn, self.paths, self.environ, self.secrets)
         self._child = child
-        # Whoever started it hears of its end, or it would stay as a zombie.
+        # Wait for the child, or it would remain as a zombie.
         threading.Thread(target=child.wait, name="egress", daemon=True).start()
         log.info("egress.started", pid=child.pid)
         return child
@@ -224,13 +226,13 @@ class EgressProcess:
         return f"The egress (process {child.pid}) {ended}.{more}"
 
     async def is_outdated(self) -> bool:
-        """Return whether the one that runs is of another version than this process."""
+        """Return whether the running egress is of another version than this process."""
         pid = await asyncio.to_thread(pid_of, self.paths)
         words = [] if pid is None else await asyncio.to_thread(command_of, pid)
         return bool(words) and words[0] != sys.executable
 
     async def stop(self) -> None:
-        """End the one that runs, in good order.
+        """Stop the running egress gracefully.
 
         Raises:
             MusterError: it does not end.
@@ -238,22 +240,22 @@ class EgressProcess:
         await stop(self.paths)
 
     async def end(self) -> int:
-        """Kill the one that runs and does not answer; its process number.
+        """Kill the hung egress and return its process number.
 
         Raises:
-            MusterError: it is still there.
+            MusterError: it is still running.
         """
         return await asyncio.to_thread(kill, self.paths)
 
     async def aclose(self) -> None:
-        """Let go of it; it goes on."""
+        """Close the client; the egress keeps running."""
         if self._client is not None:
             await self._client.close()
             self._client = None
 
 
 async def stop(paths: Paths) -> bool:
-    """End the egress of an installation in good order. False: none ran.
+    """Stop an installation's egress gracefully. Return False if none ran.
 
     Raises:
         MusterError: it does not end.
@@ -268,10 +270,10 @@ async def stop(paths: Paths) -> bool:
         except EgressSilent:
             raise MusterError(silent(pid)) from None
         except EgressUnreachable:
-            # It ended in the middle of its answer, or before.
+            # It ended before or during its answer.
             pass
     until = time.monotonic() + STOP_S
-    # It answers no one any more before what is under way is settled and another may take its place.
+    # It stops listening before running requests are settled and a successor can start.
     while listens(control) or (pid is not None and await asyncio.to_thread(pid_of, paths) == pid):
         if time.monotonic() > until:
             raise MusterError(f"The egress was told to stop and has not yet. See {places(paths).log}.")
@@ -280,20 +282,20 @@ async def stop(paths: Paths) -> bool:
 
 
 def silent(pid: int | None) -> str:
-    """Return what to say of an egress that does not answer, and how it is ended by hand."""
+    """Return the error message for a hung egress, including how to kill it."""
     if pid is None:
         return "The egress does not answer, and which process it is cannot be told. Look for `egress.process` with ps."
     return f"The egress (process {pid}) does not answer. `kill -9 {pid}` ends it; what completed is not lost."
 
 
 def kill(paths: Paths) -> int:
-    """Kill the egress of an installation, and wait until it is gone; its process number. Blocks.
+    """Kill an installation's egress, wait until it is gone, and return its process number. Blocks.
 
-    The process is held by a descriptor before it is looked at, so that none is hit that only has the number of one that
-    is gone; and it must have the lock of this installation's egress open.
+    A pidfd is opened before the checks, so that no other process with a reused number is killed. The process must also
+    have the lock file of this installation's egress open.
 
     Raises:
-        NotEnded: it cannot be told which process it is, or that one does not go.
+        NotEnded: the process cannot be identified, or it does not end.
     """
     pid = pid_of(paths)
     if pid is None:
@@ -309,7 +311,7 @@ def kill(paths: Paths) -> int:
             raise NotEnded(f"process {pid} is not the one that holds its lock. Look at it with ps.")
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        # Readable when it has ended (pidfd_open(2)).
+        # A pidfd is readable once the process has ended (pidfd_open(2)).
         ended = select.poll()
         ended.register(descriptor, select.POLLIN)
         if not ended.poll(KILL_S * 1000):

@@ -1,4 +1,4 @@
-"""What the egress's client can call upon."""
+"""The services of the egress client."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class EgressServices(MessagingServices):
-    """What messaging has, and the egress."""
+    """The messaging services and the egress."""
 
     outlet: EgressClient | None = None
-    """The egress as this process knows it; None: agents do without."""
+    """The egress client of this process; None if agents do not use an egress."""
     pace: WindowPort = field(default_factory=later("pace"))
-    """Windows and their even-spread lines."""
+    """Windows and their pace lines."""
     continuing: LimitListener = field(default_factory=later("continuing"))
-    """Has agents go on that stopped at a limit."""
+    """Resumes agents that stopped at a limit."""

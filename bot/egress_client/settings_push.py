@@ -1,6 +1,6 @@
-"""What the egress is told: muster.yaml, the roster's budgets, limits given by command, and who agents are. Pure.
+"""The settings to push to the egress: from muster.yaml, the roster's budgets, commands and agents. Pure.
 
-Of a scope, what was given by command goes before all that the files say of it; muster.yaml before the roster.
+For one scope, a limit set by command overrides all limits in files, and muster.yaml overrides the roster.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: The scope of commands for the allowance of each agent that has none of its own; the egress knows it as the host's.
+#: The scope in commands for the default allowance of each agent; the egress uses the scope ``host`` for it.
 EACH_AGENT = "agent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldLimit:
-    """A limit that holds, whoever said so, in what it was written in."""
+    """A limit in effect, from any source, in its original unit."""
 
     kind: LimitKind
     scope: str
-    """As the egress has it: of the allowance of each agent, ``host``."""
+    """The scope for the egress: ``host`` for the allowance of each agent."""
     amount: float
     unit: Literal["tokens", "usd", "share"]
     window: str | None
-    """Of a share: as the provider calls it."""
+    """For a share: the provider's name of the window."""
     policy: Policy
     of: str | None = None
-    """Of a share: the account whose window it is a share of."""
+    """For a share: the account whose window it is a share of."""
     reset_at: float | None = None
-    """When that window begins anew, as a person said."""
+    """When that window resets, according to a person."""
     set_at: float = 0.0
-    """When it was set by command; 0: a file says it."""
+    """When it was set by command; 0 if it is from a file."""
 
     @property
     def is_whole(self) -> bool:
-        """All of an account's own window: it bounds nothing, and may say when the window resets."""
+        """Whether it is the whole window of an account: it limits nothing, but may set the window's reset."""
         return self.unit == "share" and self.scope == f"account:{self.of}" and self.amount >= 1
 
 
 def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]) -> tuple[HeldLimit, ...]:
-    """Return every limit that does not belong to one launch, shares of accounts' windows among them.
+    """Return every limit except those of single launches, including shares of accounts' windows.
 
     Args:
-        settings: of muster.yaml.
+        settings: muster.yaml.
         roster_budgets: tokens by the name of the agent, from roster.yaml.
-        given: by command.
+        given: limits set by command.
     """
     allowances = [*settings.budgets.allowances(), *sandbox_profiles.allowances(settings.sandboxes)]
     pools = [
@@ -93,19 +93,18 @@ def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[
 def limits_of(
     settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]
 ) -> tuple[LimitSettings, ...]:
-    """Return those of them that are in tokens or money: what a share of a provider's window comes to is learned
-    (bot.pacing).
+    """Return the limits in tokens or USD. Shares of a provider's window are estimated elsewhere (bot.pacing).
 
     Args:
-        settings: of muster.yaml.
+        settings: muster.yaml.
         roster_budgets: tokens by the name of the agent, from roster.yaml.
-        given: by command.
+        given: limits set by command.
     """
     return tuple(limit_settings(each) for each in held(settings, roster_budgets, given) if each.unit != "share")
 
 
 def limit_settings(limit: HeldLimit) -> LimitSettings:
-    """Return a limit in tokens or money, as the egress has it."""
+    """Convert a limit in tokens or USD to the egress's form."""
     return LimitSettings.model_validate(
         {
             "kind": limit.kind,
@@ -120,7 +119,7 @@ def limit_settings(limit: HeldLimit) -> LimitSettings:
 
 
 def held_of(row: BudgetRow) -> HeldLimit:
-    """Return a limit given by command."""
+    """Convert the row of a limit set by command."""
     kind, scope = addressed(row.scope)
     return HeldLimit(
         kind=kind,
@@ -136,11 +135,11 @@ def held_of(row: BudgetRow) -> HeldLimit:
 
 
 def understood(limits: Sequence[LimitSettings], status: Mapping[str, Any]) -> tuple[LimitSettings, ...]:
-    """Without those that an egress of an older version would refuse, and all others with them.
+    """Drop limits that an older egress does not support, because it would refuse all settings for them.
 
     Args:
-        limits: that hold.
-        status: what the egress says of itself.
+        limits: the limits in effect.
+        status: the status that the egress reports.
     """
     if ROLES in (status.get("understands") or ()):
         return tuple(limits)
@@ -151,21 +150,21 @@ def understood(limits: Sequence[LimitSettings], status: Mapping[str, Any]) -> tu
 
 
 def addressed(scope: str) -> tuple[LimitKind, str]:
-    """Return what a scope of commands is to the egress: what kind of limit, on which of its scopes."""
+    """Return the kind of limit and the egress's scope for a scope in commands."""
     if scope == EACH_AGENT:
         return "allowance", "host"
     return ("allowance", scope) if scope.startswith("agent:") else ("pool", scope)
 
 
 def scope_of(kind: str, scope: str) -> str:
-    """Return the other way round: how people write the scope of a limit."""
+    """Return the scope in commands for the kind and scope of the egress."""
     return EACH_AGENT if (kind, scope) == ("allowance", "host") else scope
 
 
 def egress_settings(
     settings: Settings, limits: Sequence[LimitSettings], *, host: str, paces: Sequence[PaceSettings] = ()
 ) -> EgressSettings:
-    """Everything that does not belong to one agent."""
+    """Return all settings that do not belong to a single agent."""
     made = EgressSettings(
         host=host,
         accounts=tuple(
@@ -189,7 +188,7 @@ def egress_settings(
 
 
 def registration(asked: WayAsked) -> AgentRegistration:
-    """Return what the egress is told of an agent."""
+    """Return the registration of an agent."""
     return AgentRegistration(
         agent=asked.agent,
         launch_id=asked.launch_id,
@@ -219,7 +218,7 @@ def registration(asked: WayAsked) -> AgentRegistration:
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the secrets that only this process can look up, since it has the environment; by their reference."""
+    """Return the secrets from the environment, which only this process can resolve, by their reference."""
     found: dict[str, str] = {}
     for account in settings.accounts.values():
         reference = account.credential

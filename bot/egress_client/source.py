@@ -1,4 +1,4 @@
-"""Where an egress is to be had."""
+"""The interface through which the client finds and starts an egress."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ if TYPE_CHECKING:
 
 
 class EgressSource(Protocol):
-    """Where an egress is to be had: a process of its own, or, in tests, this one."""
+    """A way to find and start an egress: a separate process, or this process in tests."""
 
     async def find(self) -> EgressControlClient | None:
-        """Return the one that runs; None: none does."""
+        """Return the client of the running egress, or None if none runs."""
 
     async def start(self) -> EgressControlClient:
-        """Return the one that runs, started if need be.
+        """Return the client of the egress, and start the egress if necessary.
 
         Raises:
-            MusterError: it does not come up; the message says why, and what to do.
+            MusterError: it does not start; the message says why, and what to do.
         """
 
     async def is_outdated(self) -> bool:
-        """Return whether the one that runs is of another version than this process."""
+        """Return whether the running egress is of another version than this process."""
 
     async def stop(self) -> None:
-        """End the one that runs, in good order."""
+        """Stop the running egress gracefully."""
 
     async def end(self) -> int:
-        """Kill the one that runs and does not answer; its process number.
+        """Kill the hung egress and return its process number.
 
         Raises:
-            MusterError: it is still there.
+            MusterError: it is still running.
         """

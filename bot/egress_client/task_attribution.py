@@ -1,8 +1,8 @@
-"""For which task a request counts: the one that the egress read where the agent was said to have written it, if the
-agent has or had that task.
+"""The attribution of requests to tasks.
 
-The file in which an agent host says what its agent is at (`fleet.host.current_turn_file`) is closed to an agent in a
-sandbox; one without could name another's task there. What the register says of tasks an agent cannot write.
+The egress reads the task from a file of the agent host (`fleet.host.current_turn_file`). An agent without a sandbox can
+write to that file and name another agent's task. So the register, to which agents have no access, must confirm that the
+agent has or had the task.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ log = structlog.get_logger(__name__)
 
 
 async def believed(tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
-    """Return the same requests; those for a task that their agent never had are for none.
+    """Return the same requests, without the tasks that their agent never had.
 
-    Asks once for a whole page, and a second time only where a task was given to more than one agent or is not known.
+    There is one query for the whole page. There is a second one only if a task was given to several agents, or is
+    unknown.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -52,10 +53,10 @@ async def believed(tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> list[
 
 
 async def _true(tx: AsyncConnection, claimed: AbstractSet[tuple[str, str]]) -> set[tuple[str, str]]:
-    # What has not the form of a task's id is none, and is not looked for.
+    # Text that does not have the form of a task id is not looked up.
     given = await tasks.given(tx, {task for task, _ in claimed if task_of(message_of(task, 1)) == task})
     true = {(task, agent) for task, agent in claimed if task in given and given[task][0] == agent}
-    # Each attempt went to an agent as a message of its own.
+    # Each attempt was sent to an agent as a separate message.
     earlier = {
         message_of(task, attempt): task
         for task in {task for task, _ in claimed - true if task in given}

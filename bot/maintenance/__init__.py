@@ -1,1 +1,1 @@
-"""Keeping an installation: backups, restores, updates, and what is thrown away."""
+"""Maintenance of an installation: backups, restores, updates and retention."""

@@ -1,4 +1,4 @@
-"""Long work in a thread, and work that has to come to its end, under a person who may press Ctrl-C at any moment."""
+"""Long work in a thread, and work that must be completed, when Ctrl-C can arrive at any time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[[Callable[[str], None]], T], progress: Callable[[str], None]) -> T:
-    """Do `work` in a thread. Cancelled, it ends with the next word that it says of its progress."""
+    """Run `work` in a thread. If the caller is cancelled, `work` ends at its next progress report."""
     stopped = threading.Event()
 
     def tell(text: str) -> None:
@@ -29,7 +29,7 @@ async def in_thread(work: Callable[[Callable[[str], None]], T], progress: Callab
 
 
 async def to_the_end(work: Coroutine[object, object, T]) -> T:
-    """Do `work` to its end, however often the waiting for it is cancelled: half of it would be worse than none."""
+    """Run `work` to completion even if the caller is cancelled, because half of it would be worse than none."""
     task = asyncio.ensure_future(work)
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""The ledger's sums, recounted from its rows: some days each hour, and in time all of them."""
+"""Recount of the ledger's sums from its rows: some days each hour, and eventually all of them."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ log = structlog.get_logger(__name__)
 
 RECOUNT = declare("spending.recount")
 
-#: So many days are counted at one time: all that are kept within a day or so.
+#: Days to recount per call. At one call an hour, all kept days are recounted within about a day.
 DAYS = 20
 
 
 @dataclass(slots=True)
 class Recount:
-    """Goes from the newest day to the oldest of which rows are kept, and begins again."""
+    """A recount that walks from the newest day to the oldest day with rows, then starts over."""
 
     store: Store
     clock: Callable[[], float]
     put_right: Callable[[], None] = lambda: None
-    """Called once sums that were wrong are right."""
+    """Called after wrong sums are corrected."""
     _before: int | None = None
 
     async def next(self) -> None:
-        """Count the next days. What is wrong is put right, and told in the log."""
+        """Recount the next days, correct wrong sums, and log the correction."""
         for _ in range(DAYS):
             async with self.store.read() as tx:
                 day = await hourly_rollup.day_before(tx, self._before)
                 if day is not None and day <= hourly_rollup.day_of(self.clock() - KEEP_ROWS):
-                    # A row that came when the others of its day were forgotten, or that a clock without a battery made.
+                    # A late row, or a row with a wrong clock, can be older than the rows that are kept.
                     day = None
                 self._before = day
                 wrong = [] if day is None else await hourly_rollup.differences(tx, day)
@@ -51,7 +51,7 @@ class Recount:
 
     async def _put_right(self, day: int) -> None:
         async with self.store.write(RECOUNT) as tx:
-            # Rows may have come since it was looked at.
+            # Rows may have arrived since the check.
             wrong = await hourly_rollup.recount(tx, day)
         self.put_right()
         if wrong:

@@ -1,7 +1,7 @@
-"""What is thrown away to keep an installation small, oldest first: files for chat and from chat, and logs.
+"""Retention of files: delete the oldest chat files, and cut logs that are too large.
 
-Nothing goes that someone still waits for: a file that is not sent yet, a picture that an agent has not got yet.
-Journals are `bot.agents.service.Agents.prune`'s, which knows how far they were told.
+Files that are still needed are kept: attachments that are not sent yet, or that an agent has not received yet.
+`bot.agents.service.Agents.prune` deletes journals, because it knows how far they were reported.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptFile:
-    """A file as it lies there."""
+    """A file in a folder of chat files."""
 
     path: Path
     size: int
@@ -43,7 +43,7 @@ class KeptFile:
 
 
 def superfluous(files: Iterable[KeptFile], *, before: float, limit: int, wanted: Collection[Path]) -> list[Path]:
-    """Return which files go: those from before `before`, and of the others the oldest until `limit` bytes are left."""
+    """Return the files to delete: those older than `before`, then the oldest until `limit` bytes are left."""
     gone = []
     left = sorted(files, key=lambda file: (file.at, file.path.name))
     total = sum(file.size for file in left)
@@ -56,13 +56,13 @@ def superfluous(files: Iterable[KeptFile], *, before: float, limit: int, wanted:
 
 
 async def sweep_files(store: Store, folders: Sequence[Path], *, before: float, limit: int) -> int:
-    """Remove superfluous files of each folder; says how many.
+    """Delete superfluous files of each folder and return their number.
 
     Args:
-        store: knows which are wanted still.
-        folders: in which they lie.
-        before: what is older goes, seconds since the epoch.
-        limit: bytes that each folder may have.
+        store: the register, which knows the files that are still needed.
+        folders: the folders to clean.
+        before: files older than this are deleted, in seconds since the epoch.
+        limit: bytes to keep in each folder.
     """
     async with store.read() as tx:
         wanted = await _wanted(tx)
@@ -81,7 +81,7 @@ async def _wanted(tx: AsyncConnection) -> set[Path]:
             found.add(Path(content["path"]))
     waiting = (
         select(agent_messages.c.attachments).where(agent_messages.c.state.in_(("pending", "dead"))),
-        # Words that the pace holds.
+        # Messages that wait for pacing.
         select(tasks.c.attachments).where(tasks.c.state == "queued", tasks.c.kind == TURN),
     )
     for those in waiting:
@@ -94,7 +94,7 @@ async def _wanted(tx: AsyncConnection) -> set[Path]:
 
 def _sweep(folder: Path, before: float, limit: int, wanted: Collection[Path]) -> int:
     files = []
-    # The installation may be named by another way than when those that are wanted were noted.
+    # The installation may have been addressed through another path when the wanted files were recorded.
     folder, wanted = folder.resolve(), {path.resolve() for path in wanted}
     for path in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):
@@ -108,9 +108,9 @@ def _sweep(folder: Path, before: float, limit: int, wanted: Collection[Path]) ->
 
 
 async def bound_logs(paths: Paths, limit: int) -> None:
-    """Cut logs that have grown beyond `limit` bytes: Muster's own, and those of agent hosts that do not run.
+    """Cut logs larger than `limit` bytes: Muster's own, and those of stopped agent hosts.
 
-    One that runs looks after its own; it would be as quick as we are, and then there would be two at it.
+    A running agent host bounds its own log; two processes must not cut the same file.
     """
     await asyncio.to_thread(_bound_logs, paths, limit)
 

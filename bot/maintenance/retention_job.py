@@ -1,4 +1,4 @@
-"""What is thrown away once an hour because no one needs it any more: rows of the register, and files for chat."""
+"""Hourly retention: delete expired register rows and chat files."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 FORGET = declare("commands.forget")
 FORGET_ROWS = declare("requests.forget")
 
-#: Runs of commands, tasks, and what went to agents or was asked by them, are kept for so many seconds: longer than the
-#: keys of the events that asked for them.
+#: Seconds to keep command runs, tasks, and messages and questions of agents. Longer than the idempotency keys of the
+#: events that asked for them.
 KEEP_RUNS = 420 * 86_400.0
 KEEP_AUDIT = 5 * 365 * 86_400.0
-#: Single requests in the ledger, and their sums by the hour.
+#: Seconds to keep single requests of the ledger, and their hourly sums.
 KEEP_ROWS = 400 * 86_400.0
 KEEP_SUMS = KEEP_AUDIT
-#: What providers said of quotas: what a token is of a window is learned from it.
+#: Seconds to keep quota reports of providers; the share of a window that a token uses is estimated from them.
 KEEP_QUOTAS = 60 * 86_400.0
-#: Files for chat and from chat are kept for so many seconds.
+#: Seconds to keep files sent to and received from chat.
 KEEP_FILES = 14 * 86_400.0
 
 
 async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: int = 10**9) -> None:
-    """Forget what no one needs any more, in the register and of files for chat, of which `files` bytes stay."""
+    """Delete expired rows and chat files; `files` is the number of bytes to keep in each folder of chat files."""
     now = clock()
     await retention.sweep(store, now)
     for forget, kept_s in (

@@ -1,1 +1,1 @@
-"""What is said in chat: the words of agents and of Muster, their threads, rooms and attachments."""
+"""Messages in chat: texts of agents and of Muster, their threads, rooms and attachments."""

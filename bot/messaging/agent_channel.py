@@ -1,4 +1,4 @@
-"""How something is said on an agent's behalf: in which place, in which shape, and with what must not leave taken out.
+"""Messages on an agent's behalf: their place, their form, and the redaction of secrets.
 
 Everything here happens inside the caller's transaction.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from database.queries.agents.agents import AgentRow
 
 
-#: With this the answers to a question begin, below what is asked.
+#: Separator between a question and its list of answers.
 ANSWERS: Final = "\n\n- "
 
 
@@ -40,15 +40,15 @@ class Voice:
     capabilities: Callable[[str], Capabilities]
     clock: Callable[[], float]
     time_of_day: Callable[[float], str]
-    """A moment as the operator's clock shows it."""
+    """Formatter of times in the operator's time zone."""
     prefix: str
-    """What commands begin with in chat."""
+    """Prefix of commands in chat."""
     bridge: Bridge = field(default=Bridge(), kw_only=True)
-    """Which rooms mirror each other."""
+    """The chat rooms that mirror each other."""
 
     @property
     def titles(self) -> Titles:
-        """What agents' threads are called."""
+        """Titles of agents' threads."""
         return Titles(self.capabilities, self.clock)
 
     def thread(self, row: AgentRow) -> MessagePlace:
@@ -56,14 +56,16 @@ class Voice:
         return MessagePlace(row.connector, thread_of=row.thread_key)
 
     def place_of(self, row: AgentRow, message: AgentMessage | None) -> MessagePlace:
-        """Return where a message to the agent is answered."""
+        """Return the place where a message to the agent is answered."""
         if message is not None and message.connector and message.answer_in:
             return MessagePlace(message.connector, conversation=message.answer_in)
         return self.thread(row)
 
     def asker(self, row: AgentRow, message: AgentMessage | None) -> MessagePlace | None:
-        """Where a message was written by somebody on another chat system than the agent's thread, which they may not
-        see: it is answered there, too. None: nowhere."""
+        """Return an additional place for the answer if the sender is on another chat system, or None.
+
+        The sender may not see the agent's thread there.
+        """
         if message is None or message.answer_in or not message.connector or not message.conversation:
             return None
         if message.connector == row.connector:
@@ -71,12 +73,12 @@ class Voice:
         return MessagePlace(message.connector, conversation=message.conversation)
 
     async def place(self, tx: AsyncConnection, row: AgentRow, message_id: str | None) -> MessagePlace:
-        """Return where the message of this id is answered."""
+        """Return the place where the message with this id is answered."""
         message = await agent_messages.get(tx, message_id) if message_id is not None else None
         return self.place_of(row, message)
 
     async def conversation(self, tx: AsyncConnection, row: AgentRow, message_id: str) -> tuple[str, str] | None:
-        """Connector and conversation in which a message is answered; None while its thread does not stand yet."""
+        """Return the connector and conversation where a message is answered, or None if its thread is not open yet."""
         place = await self.place(tx, row, message_id)
         if place.conversation is not None:
             return place.connector, place.conversation
@@ -85,12 +87,12 @@ class Voice:
         return None if made is None else (place.connector, made)
 
     async def note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
-        """Say something in the agent's thread."""
+        """Post a text in the agent's thread."""
         await self.speak(tx, key, text, self.thread(row), agent=nameless(row, text))
         await self.titles.show(tx, row.name, spoken=True)
 
     async def say(self, tx: AsyncConnection, key: str, text: str, place: MessagePlace) -> None:
-        """Say something that no one waits for."""
+        """Post a text that is not urgent."""
         await self.speak(tx, key, text, place, priority=Priority.PROGRESS)
 
     async def speak(
@@ -104,8 +106,10 @@ class Voice:
         emphasis: Emphasis = Emphasis.NOTICE,
         agent: str | None = None,
     ) -> None:
-        """Say something, once under its key; in a room that others mirror, there as well. Of what is about an `agent`,
-        its name is shown where no thread shows it."""
+        """Post a text once under its key, in this place and in the rooms that mirror it.
+
+        `agent` names the agent that the text is about; the name is shown where no thread shows it.
+        """
         for at_key, at in self.bridge.spread(key, place):
             await self.speak_there(tx, at_key, text, at, priority=priority, emphasis=emphasis, agent=agent)
 
@@ -119,17 +123,16 @@ class Voice:
         *,
         also: MessagePlace | None = None,
     ) -> None:
-        """Ask operators something, in `place` and in every room of the bridge, with the buttons or the reactions that
-        answer it.
+        """Ask operators a question in `place` and in every room of the bridge, with buttons or reactions to answer it.
 
         Args:
-            tx: the transaction in which its cause is written.
-            key: of the question; `over` ends it under this key.
-            text: the question (Markdown), by whether it can be answered by buttons or reactions there.
-            place: where its cause is.
-            answers: for each answer its name, which is part of its reaction's key, and the button, of which the
-                reaction has the key.
-            also: another place to ask in, unless it is asked on that chat system anyway.
+            tx: the transaction that records the cause.
+            key: the key of the question; `over` closes it under this key.
+            text: the question (Markdown), depending on whether buttons or reactions can answer it there.
+            place: the place of the cause.
+            answers: the name of each answer, for its reaction's outbox key, and its button, whose key is the reaction
+                itself.
+            also: another place to ask in, unless the question is asked on that chat system anyway.
         """
         answers = tuple(answers)
         for at_key, at in self.bridge.standing(key, place, also):
@@ -142,13 +145,13 @@ class Voice:
                 await outbox.put(tx, at.outbound(f"{at_key}/{name}", reaction, Priority.RECEIPT), self.clock())
 
     async def over(self, tx: AsyncConnection, key: str, text: str, *, below: bool = False) -> None:
-        """What was asked under `key` is over: say how (Markdown), wherever it stands.
+        """Close the question under `key` in every place, with a text about the result (Markdown).
 
         Args:
-            tx: the transaction in which it ends.
-            key: of the question.
-            text: how it ended.
-            below: what was said before the answers stays, and this is below it.
+            tx: the transaction that closes it.
+            key: the key of the question.
+            text: the result.
+            below: keep the question without its answers, and add the text below it.
         """
         for each in self.bridge.keys(key):
             asked = await outbox.get(tx, each)
@@ -188,7 +191,7 @@ class Voice:
         buttons: tuple[Button, ...] = (),
         agent: str | None = None,
     ) -> None:
-        """Say something in this place alone, whatever mirrors it."""
+        """Post a text only in this place, not in rooms that mirror it."""
         can = self.capabilities(place.connector)
         if agent is not None:
             can = beside_byline(can, agent)
@@ -199,7 +202,7 @@ class Voice:
 
 
 def by(agent: str, outbound: Outbound) -> Outbound:
-    """Return the same as words of an agent's."""
+    """Return the same message with the agent as its author."""
     match outbound.content:
         case Message() as message:
             return replace(outbound, content=replace(message, byline=agent))
@@ -210,5 +213,5 @@ def by(agent: str, outbound: Outbound) -> Outbound:
 
 
 def nameless(row: AgentRow, text: str) -> str | None:
-    """Return the agent's name, where what is said of it does not have it anyway."""
+    """Return the agent's name, or None if the text contains it anyway."""
     return None if row.name in text else row.name

@@ -1,4 +1,4 @@
-"""Pictures and texts that operators send as files, on their way from chat to an agent."""
+"""Pictures and text files that operators send to agents."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from connectors.contract.connector_protocol import Connector
     from connectors.contract.messages import Attachment, Inbound
 
-#: The largest picture that is passed on, bytes; models take no larger ones.
+#: Maximum size of a picture in bytes; models take no larger ones.
 LARGEST = 5 * 1024 * 1024
-#: Pictures of one message, and their bytes together: an agent host takes no more at once.
+#: Maximum number of pictures in a message, and their total size in bytes: an agent host takes no more at once.
 MOST = 8
 LARGEST_TOGETHER = 11 * 1024 * 1024
-#: The longest text that is passed on as a file of its own, bytes.
+#: Maximum size of a text file in bytes.
 LONGEST_TEXT = 64 * 1024
 _MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
@@ -36,7 +36,7 @@ class Fetched:
     refused: Sequence[str]
     """A sentence for each attachment that is not passed on."""
     words: Sequence[str] = ()
-    """What stands in each text, under its name. Chat programs make files of long texts that are pasted."""
+    """The content of each text file, after its name. Chat programs turn long pasted texts into files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Pictures:
         """Download the pictures and texts among `attachments`.
 
         Raises:
-            TryLater: the chat system could not be asked; the event is handled again.
+            TryLater: the chat system is unavailable; the event is handled again.
         """
         kept: list[Mapping[str, Any]] = []
         refused: list[str] = []
@@ -85,10 +85,10 @@ class Pictures:
 
 
 def encoded(picture: Mapping[str, object]) -> dict[str, str]:
-    """Return a picture that was kept, as the control protocol takes it.
+    """Return a stored picture in the format of the control protocol.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the picture cannot be read.
     """
     return {
         "name": str(picture["name"]),

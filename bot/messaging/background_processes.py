@@ -1,4 +1,4 @@
-"""What is said of processes that an agent left running."""
+"""Texts about processes that an agent left running."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def background_in_words(name: str, left: BackgroundProcesses | None) -> str:
-    """Say that processes of an agent go on, and what ends them; empty where none does."""
+    """Return a warning about an agent's running processes and the command that ends them; empty if there are none."""
     if left is None:
         return ""
     names = ", ".join(markdown.code(markdown.one_line(each, 40)) for each in left.names)

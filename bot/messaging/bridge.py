@@ -1,8 +1,7 @@
-"""The rooms that mirror the fleet's. What is said in one of them is said in the others, and what operators are asked
-is in all of them.
+"""Chat rooms that mirror each other: messages in one appear in the others, and questions to operators in all of them.
 
-A copy is a row of the outbox as any other, under the key of what it is a copy of and the name of its connector. So it
-exists once, whatever dies in between, and can be found again after a restart.
+A copy is an ordinary row of the outbox. Its key is the key of the original plus the name of its connector. So it is
+posted once despite crashes, and can be found again after a restart.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def _as_named(connector: str, name: str) -> str:
 
 
 def original(key: str) -> str:
-    """Return the key of what a message of ours is a copy of; of anything else, its own."""
+    """Return the key of the original of a copy, or the key itself."""
     return key.partition(_AT)[0]
 
 
@@ -37,47 +36,48 @@ def copy_key(key: str, connector: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bridge:
-    """Which rooms mirror each other; with none, nothing is mirrored."""
+    """The chat rooms that mirror each other; without rooms, nothing is mirrored."""
 
     rooms: tuple[MessagePlace, ...] = ()
     connectors: tuple[str, ...] = ()
-    """The names of all connectors, also of those that mirror nothing (any more)."""
+    """The names of all connectors, including those that mirror nothing (any more)."""
     people: Mapping[str, str] = field(default_factory=dict)
-    """The names of people, by their identities, where muster.yaml says them."""
+    """Names of people by identity, from muster.yaml."""
     locate: Callable[[str, str], str] = field(default=_as_named)
-    """From a connector and what muster.yaml calls a room there to the conversation that it is."""
+    """Resolver of a connector and a room's name in muster.yaml to the conversation."""
 
     def joins(self, place: MessagePlace) -> bool:
-        """Return whether what is said there is said elsewhere, too."""
+        """Return whether messages there are mirrored elsewhere."""
         return any(self._is(room, place) for room in self.rooms)
 
     def spread(self, key: str, place: MessagePlace) -> tuple[tuple[str, MessagePlace], ...]:
-        """Under which key and where that is said which is said in `place`: there, and in the rooms that mirror it."""
+        """Return the key and place of each copy of a message: in `place`, and in the rooms that mirror it."""
         return ((key, place), *(self._copies(key, place) if self.joins(place) else ()))
 
     def standing(
         self, key: str, place: MessagePlace, also: MessagePlace | None = None
     ) -> tuple[tuple[str, MessagePlace], ...]:
-        """Under which key and where that is asked which is asked in `place`: there, and in all rooms of the bridge; in
-        `also` unless one of those is of its connector."""
+        """Return the key and place of each copy of a question: in `place`, and in all rooms of the bridge.
+
+        `also` is added unless one of these places is on its connector.
+        """
         copies = self._copies(key, place)
         if also is None or also.connector in {place.connector, *(at.connector for _, at in copies)}:
             return ((key, place), *copies)
         return ((key, place), *copies, (copy_key(key, also.connector), also))
 
     def keys(self, key: str) -> tuple[str, ...]:
-        """Return all keys under which something may stand that was said or asked under `key`, however it was bridged
-        then."""
+        """Return all keys under which a message or question may have been posted, with any earlier bridge."""
         return (key, *(copy_key(key, name) for name in self.connectors))
 
     def who(self, identity: str) -> str:
-        """Someone who is spoken of in another room than theirs (Markdown)."""
+        """Return the name of a person who is mentioned in a room other than theirs (Markdown)."""
         connector, _, person = identity.partition(":")
         name = self.people.get(identity)
         return f"{markdown.code(markdown.one_line(name or person, 120))} on **{connector}**"
 
     def connector_of(self, identity: str) -> str | None:
-        """Return the connector that someone is known by; None: they came through none."""
+        """Return the connector of an identity, or None if it came through none."""
         name, colon, _ = identity.partition(":")
         return name if colon and name in self.connectors else None
 

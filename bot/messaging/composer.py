@@ -1,4 +1,4 @@
-"""From something to say to the outbound messages that say it, within what the connector at the other end can do."""
+"""Composer of outbound messages from Markdown, within the capabilities of the connector."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from connectors.contract.messages import Button, Capabilities, OutboundContent
 
-#: Where HTML goes beside the text: of what a connector takes, this share is used for text.
+#: Share of a connector's limit for text if HTML is sent as well.
 _TEXT_SHARE = 0.4
 _HEAD_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class MessagePlace:
-    """Where something is said: in a conversation, or in the thread that a message opens."""
+    """The place of a message: a conversation, or the thread that another message opens."""
 
     connector: str
     conversation: str | None = None
@@ -42,8 +42,11 @@ class MessagePlace:
 
 @dataclass(frozen=True, slots=True)
 class Composer:
-    """Turns Markdown into outbound messages. Text too long for one message goes into a file in `files`, with its
-    beginning as the message; a connector that takes no files gets it in pieces."""
+    """Composer of outbound messages from Markdown.
+
+    A text that is too long for one message goes into a file in `files`, with its beginning as the message. A connector
+    without files gets the text in pieces.
+    """
 
     files: Path
 
@@ -60,10 +63,7 @@ class Composer:
         buttons: tuple[Button, ...] = (),
         private: bool = False,
     ) -> list[Outbound]:
-        """Return the messages that say `markdown`.
-
-        The buttons are under the first; what is `private`, all of them are.
-        """
+        """Return the messages for `markdown`. The buttons belong to the first one; `private` applies to all of them."""
         markdown = rendering.shown(markdown)
         limit = _room(can)
         if _size(markdown) <= limit:
@@ -90,7 +90,7 @@ class Composer:
         ]
 
     def begin(self, key: str, markdown: str, place: MessagePlace, can: Capabilities, *, emphasis: Emphasis) -> Outbound:
-        """Return the first message of a text that is still growing."""
+        """Return the first message of a text that still grows."""
         markdown = rendering.shown(markdown)
         limit = _room(can)
         shown = markdown if _size(markdown) <= limit else latest(markdown, limit)
@@ -99,7 +99,7 @@ class Composer:
     def attach(
         self, key: str, markdown: str, place: MessagePlace, priority: Priority, *, private_to: str | None = None
     ) -> Outbound:
-        """`markdown` as a file; only for who caused the event `private_to`, where that can be."""
+        """Return `markdown` as a file, shown only to the author of event `private_to` if the connector can do that."""
         # No agent's name has an underscore: what is between slashes stays apart.
         name = f"{key.replace('/', '_')}.md"
         path = self.files / name
@@ -127,7 +127,7 @@ class Composer:
         final: bool,
         emphasis: Emphasis = Emphasis.TEXT,
     ) -> list[Outbound]:
-        """New words for the message under `target`. While text grows, its end is what shows."""
+        """Return the messages that replace the text under `target`. A growing text shows its end."""
         markdown = rendering.shown(markdown)
         limit = _room(can)
         long = _size(markdown) > limit
@@ -148,23 +148,22 @@ class Composer:
 
 
 def latest(markdown: str, limit: int) -> str:
-    """Return the end of a text that is still growing and has become too long for a message."""
+    """Return the end of a growing text that is too long for a message."""
     return f"…{markdown[-limit // 4 :]}"
 
 
 def _size(text: str) -> int:
-    # Servers count bytes; a text of Chinese or emoji has several for each character.
+    # Servers count bytes, and Chinese characters or emoji have several each.
     return len(text.encode("utf-8"))
 
 
 def _room(can: Capabilities) -> int:
-    """Return how long the text of one message may be."""
+    """Return the maximum length of the text of one message."""
     return int(can.max_text * _TEXT_SHARE) if can.html else can.max_text
 
 
 def _message(markdown: str, can: Capabilities, emphasis: Emphasis, reply_to: str | None = None) -> Message:
-    """Return the message; without its HTML where no one reads that, or marks made it so long that the connector would
-    not take both."""
+    """Return the message, without HTML if the connector shows none or both together are too long."""
     if not can.html:
         return Message(text=rendering.shown(markdown), emphasis=emphasis, reply_to=reply_to)
     message = rendering.message(markdown, emphasis=emphasis, reply_to=reply_to)
@@ -180,7 +179,7 @@ _FENCE = re.compile(r"\s*(?P<marks>`{3,}|~{3,})(?P<info>.*)", re.S)
 
 @dataclass(frozen=True, slots=True)
 class _Fence:
-    """A fenced block that is open (CommonMark 0.31, section 4.5)."""
+    """An open fenced block (CommonMark 0.31, section 4.5)."""
 
     marks: str
     info: str
@@ -195,8 +194,7 @@ class _Fence:
 
 
 def _fence_after(fence: _Fence | None, line: str, limit: int) -> _Fence | None:
-    """Return the fenced block that is open after `line`. One whose marks would fill an eighth of `limit` counts as
-    text."""
+    """Return the fenced block that is open after `line`. Marks that would fill an eighth of `limit` count as text."""
     found = _FENCE.fullmatch(line)
     if found is None:
         return fence
@@ -209,7 +207,7 @@ def _fence_after(fence: _Fence | None, line: str, limit: int) -> _Fence | None:
 
 
 def beginning(markdown: str, limit: int) -> str:
-    """Return the first lines of a long text, and how much more there is."""
+    """Return the first lines of a long text, with a note about the file."""
     lines = markdown.lstrip("\n")[: max(1, min(limit, 2000) * 3 // 4 - 40)].splitlines()[:_HEAD_LINES]
     fence: _Fence | None = None
     for line in lines:
@@ -219,8 +217,11 @@ def beginning(markdown: str, limit: int) -> str:
 
 
 def pieces(markdown: str, limit: int) -> list[str]:
-    """`markdown` cut at line ends into pieces of at most `limit` characters; a fence that is cut is closed and
-    opened again. A line is cut only when it is longer than a piece, a piece of nothing but space is left out."""
+    """Split `markdown` at line ends into pieces of at most `limit` characters.
+
+    A fenced block that is split is closed and opened again. A line is split only if it is longer than a piece. A piece
+    of only white space is dropped.
+    """
     result: list[str] = []
     fence: _Fence | None = None
     current: str | None = None
@@ -254,7 +255,7 @@ def _closed(piece: str, fence: _Fence | None) -> str:
 
 
 def _cut(line: str, room: int) -> int:
-    """Return where to cut a line that is too long: at `room`, or earlier where the rest would begin as a fence does."""
+    """Return where to split a long line: at `room`, or earlier if the rest would begin like a fence."""
     if line[room] not in "`~ \t":
         return room
     earlier = len(line[:room].rstrip("`~ \t")) - 1

@@ -1,4 +1,4 @@
-"""The devices of people in encrypted rooms: who has which, and what an admin says of them."""
+"""Devices of people in encrypted rooms: the list of them, and admins' decisions about them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LONGEST_NAME = 40
 
 
 async def listed(ctx: Context[MessagingServices], connector: str | None) -> Reply:
-    """Return the devices that are known."""
+    """List the known devices."""
     found = [(name, device) for name, keeper in _keepers(ctx, connector).items() for device in await keeper.devices()]
     data = [_as_json(name, device) for name, device in found]
     if not found:
@@ -50,7 +50,7 @@ async def listed(ctx: Context[MessagingServices], connector: str | None) -> Repl
 
 
 async def judged(ctx: Context[MessagingServices], device: str, connector: str | None, word: str) -> Reply:
-    """Say how a device stands from now on."""
+    """Set the trust state of a device."""
     standing = DeviceState(word)
     keepers = _keepers(ctx, connector)
     reasons: list[str] = []
@@ -67,10 +67,10 @@ async def judged(ctx: Context[MessagingServices], device: str, connector: str | 
 
 
 def _check_not_the_last(ctx: Context[MessagingServices], connector: str, name: str, known: tuple[Device, ...]) -> None:
-    """Whoever blocks the only device on which they read would see neither the answer nor a way back.
+    """Prevent people from blocking the only device on which they can read the answer and undo the block.
 
     Raises:
-        UserError: it is that device, and they write in chat.
+        UserError: it is that device, and the command came from chat.
     """
     if ctx.door != "chat":
         return
@@ -126,7 +126,7 @@ def _advice(devices: list[Device]) -> Iterator[str]:
 
 
 def _grouped(fingerprint: str) -> str:
-    """As clients show it: in groups of four."""
+    """Return the fingerprint in groups of four, as clients show it."""
     return " ".join(fingerprint[place : place + 4] for place in range(0, len(fingerprint), 4))
 
 

@@ -1,6 +1,6 @@
-"""What happens, told to whoever watches: the gateway's WebSocket, and later the dashboard.
+"""Live events for observers: the gateway's WebSocket, and later the dashboard.
 
-A live view, kept nowhere: who must not miss anything reads the register.
+Events are not stored. A client that must not miss any reads the register.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from core.redaction import redacted_mapping
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: Events that may wait for one client. A client that is further behind is let go.
+#: Maximum number of events that wait for one client; a slower client is disconnected.
 BACKLOG = 1000
 
 
@@ -30,7 +30,7 @@ class Subscription:
         self._overrun = asyncio.Event()
 
     def put(self, event: Mapping[str, Any]) -> bool:
-        """Queue an event; False when the client is too far behind, which ends it once it has read the rest."""
+        """Queue an event. Return False if the client is too far behind; it then gets only the queued events."""
         try:
             self._waiting.put_nowait(event)
         except asyncio.QueueFull:
@@ -48,7 +48,7 @@ class Subscription:
 
 
 class EventHub:
-    """Hands each event to every client that is subscribed at that moment; waits for none of them."""
+    """Hub that sends each event to all current subscribers without waiting for them."""
 
     def __init__(self, backlog: int = BACKLOG, redact: Callable[[str], str] = str) -> None:
         self._backlog = backlog
@@ -56,7 +56,7 @@ class EventHub:
         self._subscriptions: set[Subscription] = set()
 
     def publish(self, event: Mapping[str, Any]) -> None:
-        """Tell an event: an object that JSON can hold, with its ``type``. No secret in it gets out."""
+        """Publish an event: a JSON object with a ``type``. Secrets in it are redacted."""
         if not self._subscriptions:
             return
         event = redacted_mapping(event, self._redact)
@@ -66,7 +66,7 @@ class EventHub:
 
     @contextmanager
     def subscribed(self) -> Iterator[Subscription]:
-        """A subscription for the length of a block."""
+        """Subscribe for the duration of a block."""
         subscription = Subscription(self._backlog)
         self._subscriptions.add(subscription)
         try:

@@ -1,4 +1,4 @@
-"""The agents, as the subjects below theirs see them."""
+"""Interface of the agents for the packages below theirs."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ class AgentView:
     liveness: Liveness
     status: HostStatus | None
     activity: str | None
-    """What it does, in a few words: the tool call that runs, what it asks for, or that it waits at a limit."""
+    """Its activity in a few words: the running tool call, its request, or its wait at a limit."""
     activity_since: float | None = None
-    """Since when, in seconds since the epoch."""
+    """Start of the activity, in seconds since the epoch."""
     queued: int = 0
-    """Messages that wait for it."""
+    """Number of messages that wait for it."""
     tries_at: float | None = None
-    """When it is started again by itself, in seconds since the epoch; None: it is not."""
+    """Time of its next automatic start, in seconds since the epoch; None: there is none."""
     elsewhere: bool = False
-    """It belongs to another installation, whose word for it is the last there is."""
+    """Whether it belongs to another installation; its state is that installation's last report."""
 
 
 class DesiredStatePort(Protocol):
-    """Who writes down what is wanted of agents."""
+    """Writer of agents' desired states."""
 
     async def stop(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
-        """It is to stop."""
+        """Record that the agent is to stop."""
 
     async def freeze(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
-        """It is to stop, and to go on in the same conversation later."""
+        """Record that the agent is to stop, and continue the same conversation later."""
 
     async def resume(self, tx: AsyncConnection, row: AgentRow, *, run_id: str, by: str) -> bool:
-        """It is to go on; False: it was not frozen."""
+        """Record that the agent is to go on. Return False if it was not frozen."""
 
 
 class FleetPort(OwnedPort, Protocol):

@@ -1,7 +1,7 @@
-"""What people say in a room that others mirror, carried into those: who said it and where, and quoted, so that nothing
-of it can be taken for a command or for words of Muster's own.
+"""Mirroring of people's messages to other chat rooms, with the author and as a quote.
 
-What is carried is keyed to the event that it comes from, and exists once. Edits and deletions change the copy.
+The quote prevents a mirrored text from passing for a command or for a message of Muster's own. Copies have keys derived
+from the original event, so each appears once. Edits and deletions change the copies.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ MIRROR = declare("chat.mirror")
 
 
 def mirror_key(connector: str, event_id: str) -> str:
-    """Return the key of the copies of what someone said, the room's name behind it
-    (`bot.messaging.bridge.Bridge.spread`)."""
+    """Return the key of a message's copies, without the connector (`bot.messaging.bridge.Bridge.spread`)."""
     digest = hashlib.blake2s(f"{connector}\0{event_id}".encode(), digest_size=10).hexdigest()
     return f"b/{digest}"
 
 
 def to(who: str, text: str) -> str:
-    """Return what someone was answered, as the other rooms show it (Markdown)."""
+    """Return the answer to a person as other rooms show it (Markdown)."""
     return f"↳ to {who}:\n\n{text}"
 
 
 def of(agent: str, text: str) -> str:
-    """Return what an agent says to someone who wrote to it from elsewhere (Markdown)."""
+    """Return an agent's message to a person who wrote from elsewhere (Markdown)."""
     return f"**{agent}**:\n\n{text}"
 
 
 def quoted(who: str, text: str, attachments: tuple[Attachment, ...] = ()) -> str:
-    """Return what someone said, as the other rooms show it (Markdown)."""
+    """Return a person's message as other rooms show it (Markdown)."""
     # Files stay where they are: the other chat system's people have no access to them there.
     files = [
         f"📎 {markdown.code(markdown.one_line(each.name))} ({markdown.code(markdown.one_line(each.media_type))})"
@@ -60,7 +59,7 @@ class Mirror:
     speaker: Composer
 
     async def carry(self, inbound: Inbound) -> None:
-        """Carry an event to the rooms that mirror the one that it happened in; of one that is not mirrored, nothing."""
+        """Copy an event to the rooms that mirror its room, if there are any."""
         bridge = self.services.bridge
         match inbound.body:
             case Text() as body if inbound.parent is None and bridge.joins(_place(inbound)):
@@ -71,7 +70,7 @@ class Mirror:
                 await self._change(inbound, target, None)
 
     async def _words(self, inbound: Inbound, body: Text) -> None:
-        # A command that was chosen from a menu is shown as it is typed.
+        # A command chosen from a menu is shown as if it were typed.
         words = f"{self.services.command_prefix}{body.text}" if body.reading is CommandReading.COMMAND else body.text
         text = self.services.redact(quoted(self.services.bridge.who(inbound.identity), words, body.attachments))
         key = mirror_key(inbound.connector, inbound.event_id)
@@ -83,12 +82,12 @@ class Mirror:
         self.services.delivery.wake()
 
     async def _change(self, inbound: Inbound, target: str, text: str | None) -> None:
-        """Say in each copy what the message reads now; None: it was deleted."""
+        """Replace the text of each copy; None: the original was deleted."""
         key, change = (mirror_key(inbound.connector, event) for event in (target, inbound.event_id))
         async with self.services.store.read() as tx:
             copies = [row for each in self.services.bridge.keys(key)[1:] if (row := await outbox.get(tx, each))]
             said = await inbox.find(tx, inbound.connector, target) if copies else None
-        # An edit by another is none; who may delete what others wrote is their chat system's to say.
+        # An edit by another person is ignored. The chat system itself decides who may delete messages of others.
         if not copies or (text is not None and (said is None or said.inbound.sender != inbound.sender)):
             return
         author = inbound.identity if said is None else said.inbound.identity

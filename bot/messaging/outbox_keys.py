@@ -1,10 +1,10 @@
-"""Keys of what is said, by which other modules find it in the outbox."""
+"""Outbox keys by which other modules find messages."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: With this the outbox keys of answers to commands begin, and so those of the messages that open tasks' threads.
+#: Prefix of the outbox keys of answers to commands, and so of messages that open tasks' threads.
 ANSWER: Final = "c/"
 
 
@@ -14,9 +14,9 @@ def answer_key(run_id: str) -> str:
 
 
 def end_key(thread_key: str) -> str:
-    """Return the outbox key of what the message that opened a task's thread says last."""
+    """Return the outbox key of the final text of the message that opened a task's thread."""
     return f"{thread_key}/over"
 
 
-#: With this the outbox keys of the messages begin that open agents' threads.
+#: Prefix of the outbox keys of messages that open agents' threads.
 OPENER = "th/"

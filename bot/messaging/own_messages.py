@@ -1,7 +1,7 @@
-"""What of ours an event in chat is about: a message that someone reacts to, a thread that someone writes in.
+"""Lookup of our messages that a chat event refers to: the target of a reaction, or the thread of a message.
 
-Someone may answer before we have written down what the chat system calls our message or thread, most of all when a
-crash came in between. So while any send is undecided that an event may be about, the event waits for it.
+People may answer before the register has the chat system's id of our message or thread, especially after a crash. So an
+event waits while a send that it may refer to is undecided.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from connectors.delivery.outbox import Row
     from database.engine.store import Store
 
-#: Seconds for which an event waits for what it may be about.
+#: Maximum seconds for which an event waits for an undecided send.
 PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Utterances:
-    """What we said."""
+    """Lookup of the messages that we sent."""
 
     store: Store
     _waiting: set[asyncio.Event] = field(default_factory=set)
-    """Set whenever the fate of something we said is known; each that waits has its own."""
+    """One event per waiting lookup; all are set when a send is decided."""
 
     async def find(
         self, connector: str, begins: Sequence[str], look: Callable[[AsyncConnection], Awaitable[Row | None]]
     ) -> Row | None:
-        """Return what `look` finds of what we said; None when it is not ours.
+        """Return the result of `look` among our messages, or None if the event refers to none.
 
         Args:
-            connector: where it was said.
-            begins: with what the keys begin of what it may be about.
-            look: looks into the register.
+            connector: the connector of the event.
+            begins: prefixes of the keys of messages that the event may refer to.
+            look: a function that searches the register.
         """
         news = asyncio.Event()
         self._waiting.add(news)
@@ -59,7 +59,7 @@ class Utterances:
             self._waiting.discard(news)
 
     async def decided(self, row: Row) -> None:
-        """To be called when it is known of something we said whether it stands."""
+        """Wake all lookups, because a send has succeeded or failed."""
         del row
         for news in self._waiting:
             news.set()

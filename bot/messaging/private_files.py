@@ -1,5 +1,7 @@
-"""Files that go between chat and this machine: whole or not there, and for this user alone. They may be lost with the
-power; what must not be is `core.durable_files`' to write."""
+"""Private files between chat and this machine: written completely or not at all, and readable only by this user.
+
+They may be lost in a power failure. `core.durable_files` writes those that must not be.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a file, with the folders that it is in.
+    """Write a file, and create its folders.
 
     Raises:
-        OSError: it cannot be written; what was there still does.
+        OSError: the file cannot be written; an existing file stays unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_suffix(".part")

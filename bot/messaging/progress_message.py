@@ -1,11 +1,11 @@
-"""How far a long command has got, in one message of the chat that it was given in.
+"""Progress of a long command, shown as one message in its conversation.
 
-A command says it by `Context.progress`. Of a quick one nothing is shown. After a while one message is in the
-conversation, and is changed as the command gets on. The answer is a message of its own, since that is what people are
-notified of and what is said exactly once; this one then gets a last word, in the transaction that has the answer.
+A command reports progress by `Context.progress`. A quick command shows nothing. After a while, one message appears and
+is updated as the command proceeds. The answer is a separate message, because it notifies people and is sent exactly
+once. The transaction that stores the answer also gives the progress message its final text.
 
-All of it is rows of the outbox, under keys made from the event that gave the command. So a command that is taken up
-again after a crash goes on with the same message, and whatever becomes of it, none stays that says it is at work.
+All of this is rows of the outbox, under keys derived from the event of the command. So a command that resumes after a
+crash continues with the same message. Whatever happens, no message remains that claims the command is running.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ log = structlog.get_logger(__name__)
 
 SHOW = declare("command.progress")
 
-#: Seconds for which nothing is shown of a command, and between two changes of the message.
+#: Seconds before the first progress message, and between two updates of it.
 AFTER = 2.0
 EVERY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Headway:
-    """The message that shows how far one command has got."""
+    """The progress message of one command."""
 
     services: MessagingServices
     speaker: Composer
     place: MessagePlace
     key: str
-    """The message's key in the outbox."""
+    """The message's outbox key."""
 
     @contextlib.asynccontextmanager
     async def shown(self, answer: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-        """Until the block ends, show the newest of what the function that it gets is told.
+        """Yield a function for progress texts, and show the latest one until the block ends.
 
         Args:
-            answer: the key of the command's answer in the outbox, after which nothing is shown any more.
+            answer: the outbox key of the command's answer; once it exists, no progress is shown.
         """
         if not self.services.capabilities(self.place.connector).edits:
-            # What cannot be changed would say for ever that the command is at work.
+            # A message that cannot be edited would claim for ever that the command is running.
             yield _tell_nobody
             return
         news = _News()
@@ -75,7 +75,7 @@ class Headway:
                 try:
                     await self._write(text, answer)
                 except Exception as error:
-                    # The command goes on; how far it is may never be seen.
+                    # Progress is optional, so the command continues.
                     log.warning("command.progress_not_shown", key=self.key, reason=repr(error))
             pause = EVERY
 
@@ -93,8 +93,7 @@ class Headway:
         self.services.delivery.wake()
 
     async def end(self, tx: AsyncConnection, state: str) -> None:
-        """The message's last word, if there is a message: the state in which the command ended. `tx` is the transaction
-        that puts the answer."""
+        """Set the final text of the message, if there is one. `tx` is the transaction that stores the answer."""
         if await outbox.get(tx, self.key) is not None:
             words = "☑️ Done." if state == "done" else f"✖ {state.capitalize()}."
             await self._change(tx, "end", words, Priority.RECEIPT, final=True)
@@ -111,7 +110,7 @@ class Headway:
 
 
 class _News:
-    """The newest that a command told, for whoever shows it."""
+    """The latest progress text of a command."""
 
     def __init__(self) -> None:
         self._text: str | None = None
@@ -123,23 +122,23 @@ class _News:
         self._something.set()
 
     def end(self) -> None:
-        """Nothing more will be told."""
+        """Mark the progress as complete."""
         self._over.set()
         self._something.set()
 
     async def over_within(self, seconds: float) -> bool:
-        """Wait so long, or until it is over; whether it is."""
+        """Wait for a time, or until the progress is complete. Return whether it is."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._over.wait()
         return self._over.is_set()
 
     async def next(self) -> str | None:
-        """Wait for something that was not shown yet; None when it is over."""
+        """Wait for a new text. Return None when the progress is complete."""
         await self._something.wait()
         self._something.clear()
         return None if self._over.is_set() else self._text
 
 
 async def _tell_nobody(text: str) -> None:
-    """For what a command tells where it cannot be shown."""
+    """Discard a progress text that cannot be shown."""

@@ -1,4 +1,4 @@
-"""What is said to who wrote an event: in its conversation, and under keys that come from it, so that it exists once."""
+"""Replies to the author of an event: in its conversation, and once each, under keys derived from the event."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ REMARK = declare("chat.remark")
 
 _YES = Button(key="✅", label="✅ Confirm", style=ButtonStyle.DANGER)
 _NO = Button(key="❌", label="❌ Take it back")
-#: How the message that asked reads afterwards, by the state in which the command ended.
+#: Text of the confirmation message afterwards, by the final state of the command.
 _CLOSED = {"done": "☑️ {}: confirmed.", "failed": "☑️ {}: confirmed.", "lapsed": "⌛ {}: not confirmed in time."}
 
 
 def derived_id(kind: str, inbound: Inbound) -> str:
-    """Return the id of what an event causes: the same whenever the event is looked at."""
+    """Return an id derived from an event, so that it is the same on each processing."""
     digest = hashlib.blake2s(f"{inbound.connector}\0{inbound.event_id}".encode(), digest_size=10).hexdigest()
     return f"{kind}{digest}"
 
 
 def confirmation_key(run_id: str) -> str:
-    """Return the outbox key of the message that asks whether a command is really meant."""
+    """Return the outbox key of the message that asks to confirm a command."""
     return f"confirm/{run_id}"
 
 
 def was_pressed(inbound: Inbound) -> bool:
-    """Return whether someone pressed a button."""
+    """Return whether a person pressed a button."""
     return isinstance(inbound.body, Reaction) and inbound.body.pressed
 
 
@@ -78,17 +78,17 @@ class Replies:
         private: bool = False,
         into: bool = False,
     ) -> None:
-        """Answer in the conversation that an event came from; what answers words is shown in the rooms that mirror it.
+        """Answer in the conversation of an event. Rooms that mirror it show answers to messages, too.
 
         Args:
-            tx: the transaction of what is answered.
+            tx: the transaction that handles the event.
             inbound: the event.
-            key: of the answer.
+            key: the key of the answer.
             text: the answer (Markdown).
-            elsewhere: what the other rooms show of it, where that is something else.
-            buttons: below it, where it is answered by them.
-            private: it concerns no one but its author, who may be told alone where a button was pressed.
-            into: a message that opens a thread is under `key` there, and is to read so.
+            elsewhere: the text for the other rooms, if it differs.
+            buttons: buttons below the answer.
+            private: the answer concerns only its recipient; after a button press, only that person sees it.
+            into: replace the message under `key`, which opened a thread, by the answer.
         """
         private = private and was_pressed(inbound)
         for at_key, at, here in self._places(inbound, key):
@@ -111,8 +111,7 @@ class Replies:
                 await outbox.put(tx, outbound, self.services.clock())
 
     async def _complete(self, tx: AsyncConnection, key: str, text: str, place: MessagePlace) -> None:
-        """Have the message under `key` that opened a thread read as the answer, unless it says already what happened to
-        it all."""
+        """Replace the thread's opening message under `key` by the answer, unless it already shows the final result."""
         if await outbox.get(tx, end_key(key)) is not None:
             return
         can = self.services.capabilities(place.connector)
@@ -122,14 +121,14 @@ class Replies:
             await outbox.put(tx, outbound, self.services.clock())
 
     def _places(self, inbound: Inbound, key: str) -> list[tuple[str, MessagePlace, bool]]:
-        """Under which key and where an answer is said, and whether that is where the event came from."""
+        """Return the key and place of each copy of an answer, and whether it is the event's own place."""
         place = MessagePlace(inbound.connector, conversation=inbound.conversation)
         if not isinstance(inbound.body, Text):
             return [(key, place, True)]
         return [(each, at, at == place) for each, at in self.services.bridge.spread(key, place)]
 
     async def outcome(self, tx: AsyncConnection, inbound: Inbound, outcome: RunOutcome) -> None:
-        """Answer with what happened to a command; of one that waits for a confirmation, ask for it."""
+        """Answer with the outcome of a command, or ask for its confirmation."""
         if outcome.state != "confirming":
             answer = answer_key(outcome.run_id)
             stands = await outbox.get(tx, answer)
@@ -159,7 +158,7 @@ class Replies:
             await outbox.put(tx, place.outbound(f"{key}/yes", mark, Priority.RECEIPT), self.services.clock())
 
     async def close(self, tx: AsyncConnection, outcome: RunOutcome) -> None:
-        """Take the buttons from under the message that asked for a confirmation, when it is over."""
+        """Remove the buttons from the confirmation message when the confirmation is over."""
         key = confirmation_key(outcome.run_id)
         asked = await outbox.get(tx, key)
         if (
@@ -175,17 +174,17 @@ class Replies:
         await outbox.put(tx, place.outbound(f"{key}/closed", content, Priority.RECEIPT), self.services.clock())
 
     async def finish(self, tx: AsyncConnection, arrival: Arrival, outcome: RunOutcome) -> None:
-        """Finish the event that gave a command, with what happened to it."""
+        """Finish the event of a command with the command's outcome."""
         await self.outcome(tx, arrival.inbound, outcome)
         await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
 
     def headway(self, inbound: Inbound) -> Headway:
-        """Return how far the command has got that an event gave."""
+        """Return the progress message of an event's command."""
         place = MessagePlace(inbound.connector, conversation=inbound.conversation)
         return Headway(self.services, self.speaker, place, derived_id("p", inbound))
 
     async def answer(self, arrival: Arrival, text: str | None, *, detail: str | None = None) -> None:
-        """Finish an event, with words or without."""
+        """Finish an event, with or without an answer."""
         async with self.services.store.write(REMARK) as tx:
             if text is not None:
                 await self.say(tx, arrival.inbound, derived_id("n", arrival.inbound), text, private=True)

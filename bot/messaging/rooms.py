@@ -1,4 +1,4 @@
-"""The room where the fleet is spoken of: the main one, or else where its agents are launched."""
+"""The chat room of the fleet: the main one, or else the one where its agents are launched."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from bot.messaging.services import MessagingServices
 
-#: Connector and conversation of the main room; raises UserError when none is set.
+#: A function that returns the connector and conversation of the main room, or raises UserError if none is set.
 MainRoom: TypeAlias = "Callable[[], tuple[str, str]]"
 
 
 async def fleet_room(tx: AsyncConnection, main_room: MainRoom) -> MessagePlace | None:
-    """Return the main room, or the newest agent's where no one said which is the main one; None: there is none yet.
+    """Return the main room, or else the newest agent's room, or None if there is none yet.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -37,7 +37,10 @@ async def fleet_room(tx: AsyncConnection, main_room: MainRoom) -> MessagePlace |
 
 
 async def say(services: MessagingServices, tx: AsyncConnection, key: str, text: str) -> bool:
-    """Put it into the outbox for that room, once per key; False: there is no room yet. Wake the delivery afterwards.
+    """Put a text into the outbox for this room, once per key. Wake the delivery afterwards.
+
+    Returns:
+        False if there is no room yet.
 
     Raises:
         RegisterError: the register cannot be written.

@@ -1,4 +1,4 @@
-"""What says things in chat can call upon."""
+"""Services available to messaging."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class MessagingServices(CommandServices):
-    """What commands have, and rooms and events."""
+    """Services for commands, plus rooms and events."""
 
     events: EventHub = field(default_factory=EventHub)
-    """What happens, for whoever listens."""
+    """Live events for observers."""
     bridge: Bridge = field(default_factory=Bridge)
-    """Which rooms mirror each other."""
+    """The chat rooms that mirror each other."""
     agents: FleetPort = field(default_factory=later("agents"))
-    """The agents, as far as the subjects below theirs need them."""
+    """The agents, as far as lower packages need them."""

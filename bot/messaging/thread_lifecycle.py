@@ -1,9 +1,9 @@
-"""What threads are called and when they are archived, where a chat system can do that.
+"""Titles and archiving of threads, for chat systems that support them.
 
-An agent's thread has its name, a task's the title of `bot.tasks.text.title`, each behind a mark for how it is.
+The title of an agent's thread is the agent's name; `bot.tasks.text.title` makes a task's. A mark shows the state.
 
-A name is decided from what the register says, in the transaction that changes it, and put into the outbox only when it
-is another one than the last. A sweep finds what no such transaction saw to.
+The transaction that changes a state also decides the title. It goes into the outbox only if it differs from the last
+one. A sweep corrects titles that no such transaction updated.
 """
 
 from __future__ import annotations
@@ -33,24 +33,23 @@ if TYPE_CHECKING:
 SWEEP = declare("titles.sweep")
 
 UP: Final = "🟢"
-#: It is up, and asks something of an operator.
+#: The agent is up, and waits for an operator's answer.
 ASKS: Final = "✋"
-#: No one knows: its agent host does not answer.
+#: The state is unknown, because the agent host does not answer.
 UNKNOWN: Final = "❔"
-#: Kinds of questions that no one needs to answer: what they are about goes on by itself.
+#: Kinds of questions that need no answer, because their subject proceeds by itself.
 OFFERS: Final = frozenset({"held"})
 _ENDED: Final = {"failed": "❌", "frozen": "❄️", "stopped": "⏹"}
 
 
 def title_of(name: str, state: str, *, asks: bool) -> Retitle:
-    """Return what the thread of an agent in this state is called. That of one that was stopped is put away."""
+    """Return the title of an agent's thread in this state. The thread of a stopped agent is archived."""
     mark = _ENDED.get(state) or (UNKNOWN if state == "unknown" else ASKS if asks else UP)
     return Retitle(title=f"{mark} {name}", archived=state == "stopped")
 
 
 def name_in(title: str) -> str:
-    """Return the agent whose thread was opened under this title, with a mark or without. For threads of which no one
-    wrote down whose they are."""
+    """Return the agent whose thread has this title, with or without a mark. For threads without a recorded owner."""
     return title.rpartition(" ")[2]
 
 
@@ -60,23 +59,23 @@ class Titles:
     clock: Callable[[], float]
 
     def has(self, connector: str) -> bool:
-        """Return whether threads have names there that change."""
+        """Return whether titles of threads can change on this connector."""
         can = self.capabilities(connector)
         return can.threads and can.titles
 
     def first(self, row: AgentRow) -> str:
-        """Return what the thread of an agent that is being launched is called from the beginning."""
+        """Return the first title of the thread of an agent that is being launched."""
         return title_of(row.name, row.state, asks=False).title if self.has(row.connector) else row.name
 
     async def opened(self, tx: AsyncConnection, row: AgentRow) -> None:
-        """It is opened under that name, in this transaction."""
+        """Record the first title, in the transaction that opens the thread."""
         if self.has(row.connector):
             await titles.rename(tx, row.thread_key, self.first(row), archived=False)
 
     async def show(self, tx: AsyncConnection, name: str, *, spoken: bool = False) -> None:
-        """Have the thread of an agent called as the agent is now, by all that this transaction wrote.
+        """Update the title of an agent's thread, including changes of this transaction.
 
-        `spoken`: something of ours was said there, by which one that was put away is got back; it is put away again.
+        `spoken` means that Muster posted in the thread. This unarchives an archived thread, so it is archived again.
         """
         row = await agents.get(tx, name)
         if row is None or not self.has(row.connector):
@@ -89,14 +88,14 @@ class Titles:
     async def call(
         self, tx: AsyncConnection, connector: str, thread: str, title: Retitle, *, spoken: bool = False
     ) -> None:
-        """Have a thread called so, if it is called otherwise.
+        """Set the title of a thread if it differs.
 
         Args:
-            tx: the transaction that changes its owner.
-            connector: where it is; one on which threads are renamed.
-            thread: the outbox key of the message that opens it.
-            title: its name, and whether it is put away.
-            spoken: something of ours was said there, by which one that was put away is got back.
+            tx: the transaction that changes the thread's owner.
+            connector: the thread's connector, which must support titles.
+            thread: the outbox key of the message that opens the thread.
+            title: the title, and whether the thread is archived.
+            spoken: whether Muster posted in the thread, which unarchives it.
         """
         again = spoken and title.archived
         number = await titles.rename(tx, thread, title.title, archived=title.archived, again=again)
@@ -107,20 +106,20 @@ class Titles:
             await outbox.put(tx, renaming, self.clock())
 
     async def spoken_in(self, tx: AsyncConnection, connector: str, conversation: str) -> None:
-        """Something of ours is said in a thread that may be put away, by which it is got back; it is put away again."""
+        """Archive a thread again after a post of ours, which would unarchive it."""
         if self.has(connector) and (found := await titles.put_away(tx, connector, conversation)) is not None:
             await self.call(tx, connector, found[0], Retitle(title=found[1], archived=True), spoken=True)
 
 
 class TaskTitles(Protocol):
-    """Who names the threads of tasks."""
+    """Names the threads of tasks."""
 
     async def sweep(self, step: Step) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TitleSweep:
-    """Finds agents and tasks whose threads are not called as they should be."""
+    """Finds agents and tasks whose threads have outdated titles."""
 
     titles: Titles
     store: Store
@@ -129,7 +128,7 @@ class TitleSweep:
     tasks: TaskTitles | None = None
 
     async def look(self) -> None:
-        """Have those threads renamed."""
+        """Rename these threads."""
         if self.tasks is not None and await self.tasks.sweep(SWEEP):
             self.wake_delivery()
         async with self.store.read() as tx:

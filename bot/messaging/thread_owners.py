@@ -1,4 +1,4 @@
-"""Whom words in chat are for."""
+"""Recipients of chat messages, by the owner of the thread."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> tuple[AgentRow, str | None]:
-    """Whom words go to, and the conversation for the answer (None: the agent's own thread).
+    """Return the agent that a message goes to, and the conversation for its answer (None: the agent's own thread).
 
-    A thread belongs to its agent for ever: after a launch in another room, the agent is still reached, and answers, in
-    the old one. In a task's thread words go to the agent that has the task, or had it last, which answers there. What
-    is said anywhere else is for the orchestrator.
+    A thread belongs to its agent permanently: after a launch in another room, the agent still answers in its old
+    thread. Messages in a task's thread go to the agent that has or last had the task, which answers there. All other
+    messages go to the orchestrator.
 
     Raises:
-        UserError: no one.
+        UserError: there is no recipient.
     """
     opener = None
     if inbound.parent is not None:
@@ -73,10 +73,10 @@ async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> t
 
 
 def _holder(task: Task | None, task_id: str, rows: Mapping[str, AgentRow]) -> AgentRow:
-    """Return the agent that words in a task's thread go to.
+    """Return the agent that gets messages in a task's thread.
 
     Raises:
-        UserError: no one has the task.
+        UserError: no agent has the task.
     """
     name = f"`{task_id}`"
     if task is None:
@@ -106,22 +106,25 @@ def _holder(task: Task | None, task_id: str, rows: Mapping[str, AgentRow]) -> Ag
 
 
 async def agent_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
-    """Return the name of the agent whose thread this is; None: no one's."""
+    """Return the name of the agent whose thread this is, or None."""
     opener = await outbox.by_conversation(tx, connector, conversation)
     owner = None if opener is None else await owner_of(tx, opener)
     return owner.name if owner is not None and owner.kind == "agent" else None
 
 
 async def task_of(tx: AsyncConnection, connector: str, conversation: str) -> str | None:
-    """Return the id of the task whose thread this is; None: no task's."""
+    """Return the id of the task whose thread this is, or None."""
     opener = await outbox.by_conversation(tx, connector, conversation)
     owner = None if opener is None else await owner_of(tx, opener)
     return owner.name if owner is not None and owner.kind == "task" else None
 
 
 async def room_of(tx: AsyncConnection, connector: str, conversation: str) -> str:
-    """Return the room that a conversation is in: of an agent's thread the one where its newest thread is, of a task's
-    the one where the task was asked for; of what is no thread of ours, itself."""
+    """Return the room of a conversation.
+
+    For an agent's thread, it is the room of the agent's newest thread; for a task's thread, the room of the request.
+    Any other conversation is its own room.
+    """
     opener = await outbox.by_conversation(tx, connector, conversation)
     owner = None if opener is None else await owner_of(tx, opener)
     if opener is None or owner is None:
@@ -131,10 +134,10 @@ async def room_of(tx: AsyncConnection, connector: str, conversation: str) -> str
 
 
 async def owner_of(tx: AsyncConnection, opener: Row) -> Owner | None:
-    """Return whose thread a message opened."""
+    """Return the owner of the thread that a message opened, or None."""
     if (found := await thread_owners.of(tx, opener.key)) is not None:
         return found
-    # Those of agents that were opened before that was written down are called by their names.
+    # Older threads of agents have no recorded owner, but their title is the agent's name.
     content = opener.outbound.content
     if opener.key.startswith(OPENER) and isinstance(content, OpenThread):
         return Owner("agent", name_in(content.title))

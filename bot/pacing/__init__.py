@@ -1,1 +1,1 @@
-"""Windows and their even-spread lines: what is known of them, gathered; kept in the register; said to operators."""
+"""Windows and their even-spread lines: loading them, keeping them in the register, and showing them to operators."""

@@ -1,4 +1,4 @@
-"""The end of an authorization: written down, and told in the room once."""
+"""The end of an authorization: recorded once, and announced once in the chat room."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 async def end(
     services: PacingServices, tx: AsyncConnection, row: AuthorizationRow, how: Literal["used", "over"], now: float
 ) -> None:
-    """End one that is used up or over, unless it was ended; in the transaction that says so in the room."""
+    """End an authorization that is used up or expired, and announce it in the same transaction.
+
+    Do nothing if it has already ended.
+    """
     if not await pacing_windows.end(tx, row.id, how, now):
         return
     amount = amounts.amount(row.amount, row.unit)

@@ -1,9 +1,9 @@
-"""Agents that stopped at a limit go on when it is over, one after the other.
+"""Automatic continuation of agents that stopped at a limit, one after the other.
 
-That an agent met a limit is written down in the transaction that copies the egress's word of it, so it outlives us.
-What happens to it is decided later, from what the register says then: whether the agent has stopped at all, when the
-windows that hold it open, and whether anybody saw to it meanwhile. It is told to go on by one message, whose id is the
-continuation's own; so however often that is tried, it is said once.
+The transaction that copies the egress's report also records that an agent met a limit, so the record survives a crash.
+The decision comes later, from the state of the register. It asks whether the agent has stopped, when its windows open,
+and whether somebody has acted meanwhile. One message tells the agent to go on. Its id is derived from the continuation,
+so retries never send it twice.
 """
 
 from __future__ import annotations
@@ -51,38 +51,38 @@ log = structlog.get_logger(__name__)
 WAITS = declare("continuing.waits")
 GOES_ON = declare("continuing.goes_on")
 
-#: Who speaks to agents where no person does.
+#: Sender of messages to agents if no person sends them.
 MUSTER: Final = "muster"
-#: The clocks of egress and agent host are one, and what they write is not written at the same moment; seconds.
+#: Tolerance in seconds between records of the egress and the agent host, which write at different times.
 _BEFORE_S = 10.0
-#: What was met and stopped no one for so long was no stop, seconds.
+#: Seconds after which an agent that met a limit outside a turn counts as not stopped.
 _NOT_STOPPED_S = 120.0
-#: Where no one says when a limit is over it is looked again after so long, then twice as long, ..., seconds.
+#: Shortest and longest pause in seconds if the end of a limit is unknown; each further check doubles the pause.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 600.0, 6 * 3_600.0
-#: Who was told to go on and stopped again within so long is told after longer and longer, seconds.
+#: Period in seconds: each continuation within it before a new stop doubles the pause.
 _SAME_TROUBLE_S = 2 * LONGEST_PAUSE_S
-#: Who was told to go on within so long before it was stopped at its pace is not told again at once, seconds.
+#: Period in seconds: an agent that was continued within it before it stopped at its pace is not continued at once.
 _LATELY_S = 3_600.0
-#: Times that differ by less than this are the same, seconds.
+#: Seconds by which two times may differ and still count as the same.
 _SAME_S = 60.0
-#: So is written down how often it was looked, once it was told when it goes on.
+#: Pattern in the detail of an announced continuation: the number of checks so far.
 _LOOKED = re.compile(r"looked ([0-9]{1,9}) times")
-#: Windows that the provider says are rejected have this word in their status (docs of both providers).
+#: Status of a window whose requests the provider rejects (docs of both providers).
 _REJECTED = "rejected"
 
 
 @dataclass(slots=True)
 class Continuing:
-    """Of one host's agents."""
+    """Automatic continuation of one host's agents."""
 
     services: PacingServices
     _next: float = 0.0
-    """The next one goes on at this time or later, seconds since the epoch."""
+    """Earliest time of the next continuation, in seconds since the epoch."""
 
     # --- what was met -------------------------------------------------------------------------------------------
 
     async def met_limit(self, tx: AsyncConnection, row: AgentRow, key: str, action: Action) -> None:
-        """An agent met a limit of ours; in the transaction that copies the egress's word of it."""
+        """Record that an agent met a limit of ours, in the transaction that copies the egress's report."""
         scope = str(action.detail.get("scope") or "")
         ahead = action.detail.get("why") == PACE
         opens = action.detail.get("opens_at") if ahead else None
@@ -90,7 +90,10 @@ class Continuing:
         await self._met(tx, row, cause=f"{key}/{row.name}", scope=scope, at=action.at, resume_at=resume_at, ahead=ahead)
 
     async def met_provider(self, tx: AsyncConnection, entries: Iterable[LedgerEntry]) -> None:
-        """A provider turned requests away; in the transaction that copies them, after what it said of its windows."""
+        """Record rejections by a provider (status 429), in the transaction that copies them.
+
+        The caller has already recorded what the provider reported of its windows.
+        """
         last = {entry.agent: entry for entry in entries if entry.status == 429}
         if not last:
             return
@@ -149,7 +152,7 @@ class Continuing:
     # --- what happens to it -------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """See to all that wait; a job calls it every few seconds.
+        """Process every waiting continuation. A job calls this every few seconds.
 
         Raises:
             RegisterError: the register cannot be used.
@@ -161,7 +164,7 @@ class Continuing:
         snapshot = await snapshot_of(self.services)
         closed = await closed_by_people(self.services)
         for each in waiting:
-            # Whoever closed its way out has it open again before it goes on.
+            # If an agent's egress is closed, the person who closed it must first open it again.
             await self._see_to(each, snapshot, held=closed is None or each.agent in closed)
 
     async def _see_to(self, each: Continuation, snapshot: PaceSnapshot, *, held: bool) -> None:
@@ -199,13 +202,13 @@ class Continuing:
             await self._take_turn(row, each)
 
     def _is_busy(self, row: AgentRow) -> bool:
-        """Return whether it is in a turn, or about to end or to begin: what it met may not have stopped it."""
+        """Return whether the agent is in a turn, or about to begin or end one; the limit may not have stopped it."""
         if self.services.agents.in_turn(row.name):
             return True
         return row.wanted == "frozen" and row.state not in ENDED and row.state != "frozen"
 
     async def _why_not(self, tx: AsyncConnection, row: AgentRow | None, each: Continuation, now: float) -> str | None:
-        """Return why it does not go on by itself; None: it does, as far as is known."""
+        """Return why the agent does not go on automatically, or None if nothing is known to prevent it."""
         if row is None:
             return "it is no more"
         if asked_for(row.launch_id) != asked_for(each.launch_id) or row.wanted == "stopped":
@@ -224,13 +227,13 @@ class Continuing:
         return None
 
     def is_on(self, name: str) -> bool:
-        """Return whether an agent goes on by itself, as the roster says, or else muster.yaml."""
+        """Return whether an agent goes on automatically. The roster entry takes precedence over muster.yaml."""
         entry = self.services.roster.entry(name)
         own = None if entry is None else entry.auto_continue
         return self.services.settings.pacing.auto_continue if own is None else own
 
     async def _resets_at(self, tx: AsyncConnection, row: AgentRow, each: Continuation, snapshot: PaceSnapshot) -> float:
-        """Return when the windows open that hold it; where no one knows, a while from now."""
+        """Return when the agent's windows open. If that is unknown, return a time after a pause."""
         held = await self._still_held(tx, row, snapshot, scope=each.scope or None)
         now = self.services.clock()
         if held is not None and held > now:
@@ -241,7 +244,7 @@ class Continuing:
     async def _still_held(
         self, tx: AsyncConnection, row: AgentRow, snapshot: PaceSnapshot, *, scope: str | None = None
     ) -> float | None:
-        """Return when there is room for it, or `now` where there is none and no one knows; None: there is room now."""
+        """Return when the windows have capacity: None means now, and the snapshot's own time means unknown."""
         standings = await next_opening.windows_of(self.services, tx, row, snapshot)
         if scope is not None and (until := next_opening.spent_until(standings, scope)) is not None:
             return until
@@ -251,12 +254,12 @@ class Continuing:
     # --- ahead of its pace --------------------------------------------------------------------------------------
 
     async def _keep_pace(self, row: AgentRow, each: Continuation, snapshot: PaceSnapshot, *, held: bool) -> None:
-        """See to one that was ahead of its pace: it goes on once a turn may begin, be it by leave."""
+        """Continue an agent that was ahead of its pace once a turn may begin, by its pace or by an authorization."""
         now = self.services.clock()
         async with self.services.store.read() as tx:
             standings = await next_opening.windows_of(self.services, tx, row, snapshot)
             told = await auto_resume.told_since(tx, each.agent, each.stopped_at - _LATELY_S)
-        # Who was told so only just, and was stopped all the same, does not try on and on.
+        # An agent that stopped again right after a continuation waits longer, so that it does not retry endlessly.
         earliest = each.stopped_at + _pause(told - 1) if told else 0.0
         waits = await next_opening.of_a_turn(self.services, row, standings, snapshot)
         if waits is None and now >= earliest:
@@ -271,14 +274,14 @@ class Continuing:
             await self._wait(row, each, at, tries=_tries(each) + 1 if _tells(each) else None, waits=waits)
 
     async def _take_turn(self, row: AgentRow, each: Continuation) -> None:
-        """Have it go on, one after the other."""
+        """Continue the agent if the stagger allows it now."""
         now, stagger = self.services.clock(), self.services.settings.pacing.stagger
         if now < self._next <= now + stagger:
-            # Further away than that it is by a clock that was set back since.
+            # A time further away means that the clock was set back since.
             return
         self._next = now + stagger
         if each.is_ahead:
-            # The egress is to know what room there is before the agent asks for it.
+            # The egress must know the available capacity before the agent asks for it.
             await self.services.pace.redraw()
             await self.services.pace.push()
         await self._go_on(row, each)
@@ -294,7 +297,7 @@ class Continuing:
         tries: int | None = None,
         waits: Waits | None = None,
     ) -> None:
-        """Write down when it goes on, and tell, once."""
+        """Record when the agent goes on, and announce it once."""
         teller = self.services.agents.teller
         key = f"go-on/{each.id}"
         if each.resume_at == at and each.detail is not None and tries is None and not each.is_ahead:
@@ -355,14 +358,14 @@ class Continuing:
 
 
 async def _is_queued(tx: AsyncConnection, message: str) -> bool:
-    """Return whether the task that a message carried is begun again, or not at all, by the queue."""
+    """Return whether the queue decides about the message's task, by starting it again or not at all."""
     task = task_of(message)
     found = None if task is None else await tasks.get(tx, task)
     return found is not None and (found.state in ("queued", "cancelled", "done") or found.message != message)
 
 
 def _is_closed(quota: QuotaRow, at: float) -> bool:
-    """Return whether a window has nothing left, and says when it has."""
+    """Return whether a window has nothing left and its reset lies in the future."""
     if quota.reset_at is None or quota.reset_at <= at:
         return False
     over = quota.used is not None and quota.used >= 1.0
@@ -370,7 +373,7 @@ def _is_closed(quota: QuotaRow, at: float) -> bool:
 
 
 def _is_for_good(snapshot: PaceSnapshot, scope: str) -> bool:
-    """Return whether a limit that was met holds until a person changes it."""
+    """Return whether the limit holds until a person changes it."""
     if scope.startswith("launch:"):
         return True
     windows = [each.window for each in snapshot.standings.values() if each.window.scope == scope]
@@ -379,7 +382,7 @@ def _is_for_good(snapshot: PaceSnapshot, scope: str) -> bool:
 
 
 def _tells(each: Continuation) -> bool:
-    """Return whether it was told when it goes on."""
+    """Return whether the time of the continuation has been announced."""
     return _LOOKED.search(each.detail or "") is not None
 
 

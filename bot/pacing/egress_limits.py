@@ -1,8 +1,8 @@
-"""What the egress is to hold besides plain limits: shares of windows, and what is authorized beyond a limit. Pure.
+"""Limits that the egress enforces beyond plain ones: shares of windows, and lifts by authorizations. Pure.
 
-The egress counts tokens and money, and keeps them while no one else is there. So a share of a provider's window becomes
-tokens, as learned; and an authorization a lift of Muster's own limits by what is left of it, until it ends or the
-window does, whichever is first: in the next window it would be given twice.
+The egress counts tokens and money, and enforces limits even while Muster is down. So a share of a provider's window is
+converted to tokens at the learned rate. An authorization becomes a lift of Muster's own limits by its unused rest. The
+lift ends with the authorization or the window, whichever is first; otherwise the next window would grant it twice.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from budget.windows.even_spread_line import PacePolicy
     from budget.windows.pace_admission import WindowState
 
-#: Amounts are told with so many digits, so that not every token makes another.
+#: Number of significant digits of amounts, so that not every token changes the settings.
 _DIGITS = 3
 
 
 def enforced(
     limits: Sequence[LimitSettings], facts: WindowInputs, standings: Mapping[str, WindowState], policy: PacePolicy
 ) -> tuple[LimitSettings, ...]:
-    """Return the limits as the egress is to hold them now.
+    """Return the limits that the egress is to enforce now.
 
     Args:
-        limits: in tokens and money, without lifts.
-        facts: as they were found.
-        standings: of the windows that these come to.
+        limits: limits in tokens and money, without lifts.
+        facts: the window inputs.
+        standings: the window states computed from these inputs.
         policy: how strictly the pace is kept.
     """
     known = _Known(now=facts.now, policy=policy, standings=standings)
@@ -52,13 +52,13 @@ def enforced(
 
 
 def lift_of(standing: WindowState, now: float, policy: PacePolicy) -> float:
-    """By how much more than its limit may be used, in the window's unit. What is left below the limit is used first."""
+    """Return how much may be used beyond the limit, in the window's unit. The rest below the limit is used first."""
     window = standing.window
     used = window.known_use
     if used is None or window.is_quota:
         return 0.0
     left = sum(worth(each, window, each.left(now)) for each in standing.authorizations)
-    # Some of it may be used up and not written down yet (budget.windows.pace_admission.settled).
+    # Some of it may be used but not recorded yet (budget.windows.pace_admission.settled).
     line = standing.line
     paced = line_at(line, now) + max(0.0, burst_on(line, window, policy, now) - line.ahead)
     left -= max(0.0, used - min(paced, max(line.limit, line.drawn_used)))
@@ -72,9 +72,9 @@ class _Known(NamedTuple):
 
 
 def _own(limits: Sequence[LimitSettings], mine: str, spender: Spender, known: _Known) -> list[LimitSettings]:
-    """Return the allowances of an agent for which something is authorized: those that govern it, as its own.
+    """Return copies of the allowances that govern an agent with an authorization, scoped to that agent.
 
-    No one else who has them from the same scope is to have more for it.
+    Other agents under the same allowances must not profit from its authorization.
     """
     allowances = [limit for limit in limits if limit.kind == "allowance"]
     governed = governing_allowances(((limit.scope, limit.set_at) for limit in allowances), spender)
@@ -89,7 +89,7 @@ def _lifted(limit: LimitSettings, scope: str, known: _Known) -> LimitSettings:
 
 
 def _with(limit: LimitSettings, lift: float, standing: WindowState) -> LimitSettings:
-    # What is less than can be counted is no lift (budget.limits.scopes.amount_of).
+    # A lift below the smallest countable amount is none (budget.limits.scopes.amount_of).
     if lift * (NANO_USD if limit.unit == "usd" else 1) < 1:
         return limit
     until = min(each.until for each in standing.authorizations)
@@ -99,7 +99,7 @@ def _with(limit: LimitSettings, lift: float, standing: WindowState) -> LimitSett
 
 
 def _shares(facts: WindowInputs, known: _Known) -> Iterator[LimitSettings]:
-    """Shares of which it is known how many tokens they are, in the window that runs."""
+    """Yield limits for shares of running windows whose size in tokens is known."""
     for each in budgeted(facts.held, facts.spenders):
         standing = known.standings.get(each.key)
         if each.limit.unit != "share" or standing is None:
@@ -122,9 +122,9 @@ def _shares(facts: WindowInputs, known: _Known) -> Iterator[LimitSettings]:
 
 
 def window_of(standing: WindowState) -> str | None:
-    """Return a provider's window as the egress counts it; None: it is not known when it began, or it cannot be counted.
+    """Return the window in the egress's notation, or None if its start is unknown or the egress cannot count it.
 
-    A provider tells of windows what it likes; for one that the egress could not count all limits would be refused.
+    Providers may report arbitrary windows. The egress would refuse all limits if it could not count one of them.
     """
     begins, length = _begins(standing), standing.window.length
     if begins is None or length is None:
@@ -134,8 +134,7 @@ def window_of(standing: WindowState) -> str | None:
 
 
 def _begins(standing: WindowState) -> float | None:
-    """Return when the window began. Where the reset is told, as the line has it: each response tells it a little
-    otherwise."""
+    """Return when the window began. A reported reset varies between responses, so the line's reset is used for it."""
     window, line = standing.window, standing.line
     if window.certainty in ("provider", "user") and line.resets_at is not None and window.length is not None:
         return line.resets_at - window.length
@@ -143,14 +142,14 @@ def _begins(standing: WindowState) -> float | None:
 
 
 def tokens_of(each: Budgeted, standing: WindowState, facts: WindowInputs) -> float | None:
-    """Return how many weighted tokens a share of a window is; None: that was not learned yet."""
+    """Return the size of a share in weighted tokens, or None if that is not learned yet."""
     window = standing.window
     per_token = window.per_token
     if per_token is None or per_token <= 0:
         return None
     tokens = each.limit.amount / per_token
     if each.scope == f"account:{each.limit.of}":
-        # Others use of the account, too: what is left of it is added to what went through here.
+        # Others use the account, too. Its rest is added to what went through this egress.
         if window.known_use is None or window.begins_at is None:
             return None
         ours = facts.used.get(CountStart(each.scope, window.begins_at, each.limit.of), UsedSince()).tokens
@@ -159,7 +158,7 @@ def tokens_of(each: Budgeted, standing: WindowState, facts: WindowInputs) -> flo
 
 
 def _rounded(amount: float) -> float:
-    """Down, to a few digits."""
+    """Round down to a few digits."""
     if amount <= 0:
         return 0.0
     step = 10.0 ** (floor(log10(amount)) + 1 - _DIGITS)

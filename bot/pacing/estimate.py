@@ -1,5 +1,4 @@
-"""What `estimate` answers: what a task will likely cost, whether it could begin now, what that rests on, and how good
-such estimates were."""
+"""The `estimate` command: the likely cost of a task, its start, the basis, and the accuracy of past estimates."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from bot.pacing.services import PacingServices
     from budget.costs.task_cost_from_history import LearnedCost, Range
 
-#: Text and code come to about so many signs a token.
+#: Approximate number of characters per token, for text and code.
 _SIGNS_PER_TOKEN = 4
 _DAYS = HALF_LIFE_S / 86_400
 
@@ -44,7 +43,7 @@ async def estimate(
         found = await pasts(tx, role)
     cost = await services.dispatcher.cost_of(role=role, runtime=runtime, model=model, kind=kind)
     learned = learn(found, role=role, runtime=runtime, model=model, kind=kind, now=services.clock())
-    # However short such tasks were, this one has to be read.
+    # However short such tasks were, the agent has to read this one.
     least = len(text) / _SIGNS_PER_TOKEN
     tokens = _at_least(learned.tokens, least)
     cost = replace(cost, tokens=max(cost.tokens, least))
@@ -87,7 +86,7 @@ def _json(found: Range, places: int) -> dict[str, Any]:
 
 
 def _range(tokens: Range, usd: Range | None, *, guessed: bool) -> str:
-    # As `budget.costs.task_cost_projection` has it.
+    # The quantile that is reserved is defined in `budget.costs.task_cost_projection`.
     half, most = (" (reserved)", "") if guessed else ("", " (reserved)")
     shares = ((f"half stay within{half}", "p50"), (f"four of five{most}", "p80"), ("nine of ten", "p90"))
     rows = [

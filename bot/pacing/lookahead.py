@@ -1,9 +1,8 @@
-"""How far ahead of its line what is under way may get, as the egress is told it (budget.windows.overrun_allowance).
-Pure.
+"""Paces for the egress: how far running work may get ahead of its line (budget.windows.overrun_allowance). Pure.
 
-The egress counts tokens and money. So what is paced as a share of a provider's window becomes what went through here
-and what a token is of the rest; where that is not known, the egress paces nothing. Windows of a family of models are
-not told to it: it counts an account's tokens, whatever the model.
+The egress counts tokens and money. A pace in shares of a provider's window is converted to the tokens that went through
+this egress, plus the rest at the learned rate. Without a known rate, the egress paces nothing. The egress gets no
+windows of model families, because it counts an account's tokens regardless of the model.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ if TYPE_CHECKING:
     from budget.windows.overrun_allowance import PaceAllowance
     from budget.windows.pace_admission import WindowState
 
-#: Amounts are told in steps of a hundredth of a window at most, so that not every observation makes another.
+#: Number of digits: steps are at most a hundredth of a window, so that not every observation changes the settings.
 _DIGITS = 2
 
 
 def paces(facts: WindowInputs, standings: Mapping[str, WindowState], policy: PacePolicy) -> tuple[PaceSettings, ...]:
-    """Return those that the egress is to hold.
+    """Return the paces that the egress is to enforce.
 
     Args:
-        facts: as they were found.
-        standings: of the windows that these come to.
+        facts: the window inputs.
+        standings: the window states computed from these inputs.
         policy: how strictly the pace is kept.
     """
     return (*_of_limits(facts, standings, policy), *_of_quotas(facts, standings, policy))
@@ -70,7 +69,7 @@ def _of_quotas(facts: WindowInputs, standings: Mapping[str, WindowState], policy
 
 
 def _in_tokens(pace: PaceAllowance, standing: WindowState, facts: WindowInputs, of: str | None) -> PaceAllowance | None:
-    """Return a share's, in weighted tokens that go through here; None: what a token is of it was not learned yet."""
+    """Convert a share's allowance to weighted tokens through this egress; return None without a learned rate."""
     window = standing.window
     per_token, used, begins = window.per_token, window.known_use, window.begins_at
     if per_token is None or not per_token > 0 or used is None or begins is None:
@@ -81,7 +80,7 @@ def _in_tokens(pace: PaceAllowance, standing: WindowState, facts: WindowInputs, 
     here = (ours or UsedSince()).tokens
 
     def tokens(share: float) -> float:
-        # Others use of an account, too: what is left of it is added to what went through here.
+        # Others use the account, too. Its rest is added to what went through this egress.
         return here + (share - used) / per_token
 
     made = replace(
@@ -108,7 +107,7 @@ def _told(pace: PaceAllowance, *, counted_on: str, window: str | None) -> PaceSe
 
 
 def _rounded(amount: float, size: float) -> float:
-    """Up, in steps that are small against the size."""
+    """Round up, in steps that are small relative to the size."""
     step = 10.0 ** (floor(log10(size)) - _DIGITS) if isfinite(size) and size > 0 else 0.0
     steps = amount / step if step > 0 else inf
     return ceil(steps - 1e-9) * step if isfinite(steps) else amount

@@ -1,4 +1,4 @@
-"""Whether an agent that was stopped has room in its windows again, and when it will have."""
+"""Capacity for an agent that was stopped: whether its windows have any, and when they will."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from budget.windows.pace_admission import WindowState
     from database.queries.agents.agents import AgentRow
 
-#: What asks for nothing: there is room for it where there is any.
+#: Cost of nothing: it fits if there is any capacity.
 NOTHING = Cost(tokens=0.0, usd=0.0)
 
 
@@ -41,13 +41,13 @@ async def windows_of(
 
 
 def spent_until(standings: Sequence[WindowState], scope: str) -> float | None:
-    """Return when those windows of a scope start again that are used up; None: none is, or that is not known."""
+    """Return when the used-up windows of a scope reset. Return None if none is used up, or no reset is known."""
     spent = [each.window.resets_at for each in standings if each.window.scope == scope and each.window.is_used_up]
     return max((at for at in spent if at is not None), default=None)
 
 
 def in_the_way(standings: Sequence[WindowState], snapshot: PaceSnapshot, cost: Cost = NOTHING) -> Waits | None:
-    """Return what such work waits for; None: there is room for it, or no one knows of none."""
+    """Return what such work waits for, or None if there is capacity or nothing known prevents it."""
     found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
     return found if isinstance(found, Waits) and found.why not in ("unknown", "price") else None
 
@@ -55,15 +55,16 @@ def in_the_way(standings: Sequence[WindowState], snapshot: PaceSnapshot, cost: C
 async def of_a_turn(
     services: PacingServices, row: AgentRow, standings: Sequence[WindowState], snapshot: PaceSnapshot
 ) -> Waits | None:
-    """Return what a turn of the agent waits for, as such turns are wont to be: one that begins is not to be stopped at
-    its first request again.
+    """Return what a typical turn of the agent waits for, or None if it may begin.
+
+    The cost of a whole turn counts, so that the agent is not stopped again at its first request.
 
     Raises:
         RegisterError: the register cannot be read.
     """
     cost = await services.dispatcher.cost_of(role=row.role, runtime=row.runtime, model=row.model, kind=TURN)
     found = in_the_way(standings, snapshot, cost)
-    # There is never room for a turn that is larger than its window: then any room will do.
+    # A turn that is larger than its window never fits. In this case any capacity suffices.
     return found if found is None or found.at is not None else in_the_way(standings, snapshot)
 
 

@@ -1,8 +1,8 @@
-"""What was used of authorizations in windows that are over. Pure.
+"""Use of authorizations in windows that have ended. Pure.
 
-While Muster is down, the egress goes on with what it was told, and a window may end meanwhile. What was used beyond its
-limit is written down with the window's line, which is another by then. So it is recounted for each authorization
-that has outlasted a window: otherwise it would be given once more in the next.
+While Muster is down, the egress keeps the last limits that it received, and a window may end. Use beyond a limit is
+recorded with the window's line, but the next window has another line. So this use is recounted for each authorization
+that outlasted a window. Otherwise the next window would grant it again.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from budget.windows.even_spread_line import Unit
     from database.queries.spending.pacing_windows import AuthorizationRow
 
-#: Of short windows so many that are over are looked at; what was used in those before was written down in their time.
+#: Maximum number of past windows to examine per limit. Use in older windows was recorded at the time.
 _MOST = 64
 
 
 class PastWindows(NamedTuple):
-    """A limit, and the windows of it that ended while something was authorized."""
+    """A limit, and its windows that ended while an authorization was in force."""
 
     limit: Budgeted
     per_token: float | None
     bounds: tuple[float, ...]
-    """When each began, in their order, and when the last ended."""
+    """The start of each window, ascending, and the end of the last one."""
 
     def start(self, at: float) -> CountStart:
-        """From then on, as it is counted."""
+        """Return the key for use that is counted from this time on."""
         return CountStart(self.limit.scope, at, self.limit.limit.of)
 
 
@@ -47,7 +47,7 @@ def ended(
     rows: Iterable[AuthorizationRow],
     now: float,
 ) -> list[PastWindows]:
-    """Return the limits whose windows ended while an authorization that holds now was given."""
+    """Return the limits that had a window end since an authorization in force was granted."""
     since: dict[str, float] = {}
     for row in rows:
         since[row.scope] = min(since.get(row.scope, now), row.granted_at)
@@ -88,13 +88,13 @@ def used_up(
     over: Sequence[PastWindows],
     used: Mapping[CountStart, UsedSince],
 ) -> list[AuthorizationRow]:
-    """Return the authorizations with what was used of them in windows that are over.
+    """Return the authorizations in force, with their use in past windows.
 
     Args:
-        rows: that hold.
-        others: that ended since the first of those was given: what was used of these was used by their leave.
-        over: see `ended`.
-        used: from each start on that is asked for by `starts_of`, up to one and the same moment.
+        rows: the authorizations in force.
+        others: authorizations that ended since the first of `rows` was granted. Their share of the use is deducted.
+        over: the result of `ended`.
+        used: the use since each key of `starts_of`, all up to the same moment.
     """
     drawn = {row.id: row.drawn for row in rows}
     for each in over:
@@ -119,7 +119,7 @@ def used_up(
 
 
 def starts_of(over: Iterable[PastWindows], rows: Sequence[AuthorizationRow]) -> Iterator[CountStart]:
-    """From when on is to be counted."""
+    """Yield the keys from which use has to be counted."""
     for each in over:
         yield from map(each.start, each.bounds)
         yield from (each.start(row.granted_at) for row in rows if row.scope == each.limit.scope)

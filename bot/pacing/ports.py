@@ -1,4 +1,4 @@
-"""What pacing wants of the subjects above it."""
+"""Interfaces that pacing requires from packages above it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class DrawPort(Protocol):
-    """Who knows what agents draw on."""
+    """Resolver of the windows that an agent draws on."""
 
     async def draw(self, row: AgentRow, snapshot: PaceSnapshot) -> Sequence[WindowState]:
-        """Return the windows that what an agent does draws on."""
+        """Return the windows that the agent's work draws on."""

@@ -1,10 +1,10 @@
-"""Agents that spend and spend with nothing to show for it are paused, and operators are asked.
+"""Runaway guard: pauses agents that spend much without a visible result, and asks operators.
 
-What counts is what an agent used since its last visible result: a commit in its workspace, a closed task, a report, an
-operator's answer or words, or its start by a person. What an agent has at any time, such as words, counts once until
-there is something else (`database.queries.agents.last_results.note`). One question about an agent waits at a time; what
-follows from it (its way out closed, its turn cancelled, or opened again) is seen to at each look until it is so,
-whoever was killed in between.
+It counts an agent's use since the agent's last visible result. A result is a commit in its workspace, a closed task, a
+report, an operator's answer or message, or a start by a person. Consecutive reports count once, since an agent can
+write one at any time (`database.queries.agents.last_results.note`). Only one question about an agent waits at a time.
+Each run applies the consequences (closed egress, canceled turn, reopened egress) until they are in effect, even after a
+crash.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ log = structlog.get_logger(__name__)
 RUNAWAY = declare("runaway.paused")
 FOLLOWED = declare("runaway.followed")
 
-#: The kind of question, and with this the ids of denials begin that are ours.
+#: Kind of question, and prefix of the ids of our denials.
 KIND: Final = "runaway"
-#: Who closes and opens ways out.
+#: Actor in the egress's records when Muster closes or opens an agent's egress.
 MUSTER: Final = "muster"
-#: What is in the register where an operator answered by words to the agent, which need no others.
+#: Recorded answer if an operator wrote to the agent; the agent then needs no further message.
 SPOKEN: Final = "spoken"
-#: Answers are followed up for so long, seconds.
+#: Seconds for which answers are followed up.
 _FOLLOW_S = 3_600.0
 
 CHOICES: Final = (
@@ -66,7 +66,7 @@ _RESULTS: Final = {
     "answer": "an operator's word",
     "launch": "its start",
 }
-#: Results that are a person's doing, and answer the question as well.
+#: Results that a person causes; they answer the question as well.
 _SEEN_TO: Final = ("answer", "launch")
 
 
@@ -77,13 +77,13 @@ async def is_paused(tx: AsyncConnection, agent: str) -> bool:
 
 
 def is_ours(denial_id: object) -> bool:
-    """Return whether an agent was cut off for running away."""
+    """Return whether the runaway guard issued a denial."""
     return str(denial_id or "").startswith(f"{KIND}/")
 
 
 @dataclass(slots=True)
 class Breaker:
-    """Of one host's agents."""
+    """Runaway guard for one host's agents."""
 
     services: PacingServices
 
@@ -93,7 +93,7 @@ class Breaker:
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Pause who ran away, and see to those that are paused; a job calls it every few seconds.
+        """Pause agents that ran away, and process those already paused. A job calls this every few seconds.
 
         Raises:
             RegisterError: the register cannot be used.
@@ -129,7 +129,7 @@ class Breaker:
                 await self._open(question.agent)
 
     async def _settle_clock(self) -> None:
-        """What was noted by a clock that was ahead is taken for now, or nothing would count until then."""
+        """Move results that are dated in the future to now. Otherwise no use would count until then."""
         now = self.services.clock()
         async with self.services.store.read() as tx:
             ahead = [each for each in (await last_results.every(tx)).values() if each.at > now + last_results.AHEAD_S]
@@ -142,7 +142,7 @@ class Breaker:
     async def _over(
         self, tx: AsyncConnection, rows: Sequence[AgentRow], last: Mapping[str, VisibleResult]
     ) -> list[tuple[AgentRow, RunawayFound]]:
-        """Return those of the agents that used too much since their last visible result."""
+        """Return the agents that used too much since their last visible result."""
         runaway = self.services.settings.pacing.runaway
         since = [(row, last[row.name].at if row.name in last else row.started_at) for row in rows]
         counted = [(row, at) for row, at in since if at is not None]
@@ -183,7 +183,7 @@ class Breaker:
         await self._pause(row, question)
 
     async def _pause(self, row: AgentRow, question: Question) -> None:
-        """Close its way out, unless it is closed, and end its turn. Its session is kept."""
+        """Close the agent's egress unless it is closed, and end its turn. Its session is kept."""
         with contextlib.suppress(UserError, MusterError):
             if self.services.outlet is not None:
                 client = await self.services.outlet.ensure()
@@ -196,7 +196,7 @@ class Breaker:
                 await self.services.agents.cancel(row)
 
     async def _open(self, agent: str) -> bool:
-        """Open its way out, if it was we who closed it. False: the egress could not be told."""
+        """Open the agent's egress if the guard closed it. Return False if the egress cannot be reached."""
         if self.services.outlet is None:
             return True
         try:
@@ -215,7 +215,7 @@ class Breaker:
         self.services.delivery.wake()
 
     async def is_over(self, agent: str, denial: Mapping[str, Any]) -> bool:
-        """Return whether a denial is ours and no one is asked about the agent any more
+        """Return whether a denial is ours and no question about the agent waits
         (bot.egress_client.client.EgressClient)."""
         if not is_ours(denial.get("id")):
             return False
@@ -225,7 +225,7 @@ class Breaker:
     # --- answers ------------------------------------------------------------------------------------------------
 
     async def take(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
-        """Return what follows from an answer, in the transaction that takes it (bot.approvals.questions.Taker)."""
+        """Apply an answer, in the transaction that records it (bot.approvals.questions.Taker)."""
         row = await agents.get(tx, question.agent)
         if row is None or row.wanted != "running":
             return f"{question.agent} does not run any more."
@@ -236,7 +236,7 @@ class Breaker:
             )
         wishes = self.services.agents.wishes
         await last_results.note(tx, row.name, "answer", self.services.clock())
-        # It is told to go on once, by whoever lets it.
+        # Otherwise the agent would get a second message to go on.
         await auto_resume.drop(tx, row.name, f"{by} decided")
         match word:
             case "freeze":
@@ -249,7 +249,7 @@ class Breaker:
                 return f"{row.name} goes on; its use is counted from zero."
 
     async def follow(self, question: Question, word: str) -> None:
-        """What is done about an answer (bot.approvals.questions.AnswerFollower); done again, it changes nothing."""
+        """Act on a committed answer (bot.approvals.questions.AnswerFollower). Repeated calls have no further effect."""
         name = question.agent
         if word != "go":
             self.services.agents.look_again(name)
@@ -268,7 +268,7 @@ class Breaker:
         self.services.agents.bring_mail(name)
 
     async def spoken_to(self, agent: str, by: str, through: str | None) -> None:
-        """An operator is about to say something to an agent: if it is paused, that is the answer.
+        """Take an operator's message to a paused agent as the answer to its question.
 
         Raises:
             RegisterError: the register cannot be used.

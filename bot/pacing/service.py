@@ -1,9 +1,9 @@
-"""The pace of spending, as this process knows it: windows gathered, their lines kept, and who is told of changes.
+"""The pace of spending: windows, their lines, and notifications about changes.
 
-A snapshot is made anew each time, from the register: it is never older than what it is asked for. What was used is kept
-from one to the next, and only what came since is read (`database.queries.spending.usage_cache`); where nothing can be
-paced, nothing is read at all. Lines that are due to be drawn anew are so in every snapshot; `PaceService.run` keeps
-them, with a row in the log for each, and sleeps until the next is due or something happened.
+Each snapshot is computed from the register, so it is never older than the request. Use is cached between snapshots, and
+only newer use is read (`database.queries.spending.usage_cache`). If nothing can be paced, nothing is read. Every
+snapshot redraws the lines that are due. `PaceService.run` stores them, logs an event for each, and sleeps until the
+next one is due or something changes.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ log = structlog.get_logger(__name__)
 
 KEPT = declare("pace.kept")
 
-#: It is looked again at least so often, seconds: a clock that was set is noticed then.
+#: Maximum seconds between two checks, so that a changed clock is noticed.
 _EVERY_S = 60.0
-#: Lines are not drawn more often than this, seconds, whatever happens.
+#: Minimum seconds between two redraws.
 _LEAST_S = 0.5
-#: Of events of windows, what is older than this, seconds, is no news any more.
+#: Age in seconds from which events of windows are no longer logged.
 _NEWS_S = 14 * 86_400.0
 
 
@@ -58,30 +58,30 @@ class PaceService:
 
     services: PacingServices
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a window, a line or an authorization is not what it was; whoever waits for that clears it."""
+    """Set when a window, a line or an authorization changes; the waiter clears it."""
     _gathering: Gathering = field(init=False)
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """What is kept from one look to the next is of one look at a time, and never of an earlier one than before."""
+    """Lock for reads: they share the cache of use, so they run one at a time and in order."""
     _latest: tuple[WindowInputs, Mapping[str, WindowState]] | None = None
-    """What was found last, for the egress."""
+    """The latest window inputs and states, for the egress."""
     _paced: tuple[PaceSettings, ...] = ()
     _withheld: set[str] = field(default_factory=set)
-    """Authorizations that are about to be taken back."""
+    """Ids of authorizations that are about to be revoked."""
     _logged: set[tuple[str, str, float]] = field(default_factory=set)
-    """Events of windows that are written down."""
+    """Events of windows that are already logged."""
 
     def __post_init__(self) -> None:
         self._gathering = Gathering(services=self.services)
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Have this called, in the event loop, whenever `changed` is set. It must return at once."""
+        """Register a callback that runs in the event loop whenever `changed` is set. It must return at once."""
         self._callbacks.append(callback)
 
     def tell(self) -> None:
-        """Something is not what it was: settings, an authorization, what was used."""
+        """Report a change of settings, authorizations or use."""
         self._gathering.unpaced = None
         self._look.set()
         self._say()
@@ -92,37 +92,37 @@ class PaceService:
             callback()
 
     def used(self) -> None:
-        """Something was used: there is less room than there was, or what was reserved for it is free."""
+        """Report use: capacity has shrunk, or a reservation has been released."""
         if self._latest is None or self._latest[0].authorizations:
-            # What is left of an authorization is told to the egress; without one, the next line is soon enough.
+            # The egress needs the rest of each authorization at once. Without one, the next redraw is soon enough.
             self._look.set()
         self._say()
 
     def begun(self) -> None:
-        """A task began: the egress may have to hold another pace (`budget.windows.overrun_allowance`)."""
+        """Report that a task began: the egress may need another pace (`budget.windows.overrun_allowance`)."""
         self._look.set()
 
     def renew(self) -> None:
-        """The settings are others: what was found by the old ones is not told to the egress any more."""
+        """Report new settings: results of the old ones are no longer sent to the egress."""
         self._gathering.unpaced = None
         self._latest = None
         self._look.set()
 
     def doubt(self) -> None:
-        """The ledger's sums were put right: what is kept of them is reread."""
+        """Report that the ledger's sums were corrected: the cached use is read again."""
         self._gathering.tally.doubt()
 
     @property
     def policy(self) -> PacePolicy:
-        """How strictly the pace is kept, as muster.yaml says."""
+        """How strictly the pace is kept, according to muster.yaml."""
         settings = self.services.settings
         return policy_of(settings.pacing, settings.timezone)
 
     async def enforced(self, limits: Sequence[LimitSettings]) -> tuple[LimitSettings, ...]:
-        """Return the limits as the egress is to hold them now: with shares of windows, and with what is authorized.
+        """Return the limits that the egress is to enforce now, including shares of windows and authorizations.
 
         Args:
-            limits: in tokens and money.
+            limits: limits in tokens and money.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -131,7 +131,7 @@ class PaceService:
         return enforced(limits, facts, found, self.policy)
 
     async def paces(self) -> tuple[PaceSettings, ...]:
-        """Return the paces that the egress is to hold now.
+        """Return the paces that the egress is to enforce now.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -142,7 +142,7 @@ class PaceService:
         return paces(facts, found, self.policy)
 
     async def _found(self) -> tuple[WindowInputs, Mapping[str, WindowState]]:
-        """Return what was found last, if that was lately."""
+        """Return the latest inputs and window states, reloaded if they are too old."""
         if self._latest is None or not 0 <= self.services.clock() - self._latest[0].now < _EVERY_S:
             async with self._read() as tx:
                 facts, drawn = await self._drawn(tx, None)
@@ -156,18 +156,18 @@ class PaceService:
         return facts, found
 
     async def withhold(self, ids: Iterable[str]) -> bool:
-        """Have the egress hold the limits without these authorizations, before they are ended in the register.
+        """Have the egress enforce the limits without these authorizations, before the register ends them.
 
-        Whoever is killed in between leaves limits that are too low, and never too high.
+        A crash in between leaves limits too low, never too high.
 
         Returns:
-            Whether it knows; it goes on with what it was told before otherwise, until that ends.
+            Whether the egress has the new limits. Otherwise it keeps the previous ones until they end.
         """
         self._withheld |= set(ids)
         return self.services.outlet is None or bool(await self.services.outlet.push())
 
     async def snapshot(self) -> PaceSnapshot:
-        """Return every window as it stands now.
+        """Return the current state of every window.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -181,24 +181,24 @@ class PaceService:
         return PaceSnapshot(now=facts.now, policy=self.policy, standings=drawn.standings, policies=policies_of(facts))
 
     async def redraw(self, cause: Cause | None = None, *, scope: str | None = None) -> None:
-        """Draw the lines again that are to be, and keep them.
+        """Redraw the lines that are due, and store them.
 
         Args:
-            cause: draw all of them, for this; None: those that are due.
-            scope: with a cause, only those of windows of this scope.
+            cause: redraw all lines, and log this cause. None: only those that are due.
+            scope: with a cause, only lines of windows of this scope.
 
         Raises:
             RegisterError: the register cannot be written.
         """
         self._gathering.unpaced = None
         told = await self._redrawn(cause, scope)
-        # What an authorization lifts follows from what is used.
+        # The lifts that authorizations grant depend on the current use.
         lifted = self._latest is not None and bool(self._latest[0].authorizations)
         if (self._other_paces() or lifted) and not told:
             await self.push()
 
     async def _redrawn(self, cause: Cause | None, scope: str | None) -> bool:
-        """Return whether the egress was told what holds now."""
+        """Redraw and store lines. Return whether the egress got the current settings."""
         async with self._keeping:
             now = self.services.clock()
             async with self._read() as tx:
@@ -230,19 +230,21 @@ class PaceService:
         return True
 
     def _other_paces(self) -> bool:
-        """Return whether the egress is to hold other paces than when this was asked last: one of a provider's window
-        can be told only once it was learned what a token is of it."""
+        """Return whether the paces for the egress changed since the last call.
+
+        A provider's window can have a pace only once its rate per token is learned.
+        """
         before, self._paced = self._paced, () if self._latest is None else paces(*self._latest, self.policy)
         return self._paced != before
 
     async def push(self) -> None:
-        """Tell the egress what holds now: shares and authorizations come to other amounts as windows go on."""
+        """Send the current settings to the egress: shares and authorizations change in amount as windows progress."""
         if self.services.outlet is not None:
             with contextlib.suppress(MusterError):
                 await self.services.outlet.push()
 
     async def run(self) -> None:
-        """Keep the lines, until cancelled."""
+        """Keep the lines current until canceled."""
         while True:
             self._look.clear()
             try:
@@ -252,7 +254,7 @@ class PaceService:
                 await self.services.store.rest(_EVERY_S)
                 continue
             except Exception:
-                # What spends goes on within its limits; the pace is looked at again.
+                # Agents continue within their limits, and the pace is checked again.
                 log.exception("pace.not_kept")
                 pause = _EVERY_S
             await asyncio.sleep(_LEAST_S)
@@ -261,7 +263,7 @@ class PaceService:
                     await self._look.wait()
 
     async def _pause(self) -> float:
-        """For how long nothing is due, as far as is known, in seconds."""
+        """Return the seconds until something is due, as far as is known."""
         snapshot = await self.snapshot()
         now, policy = snapshot.now, snapshot.policy
         due = [now + _EVERY_S]
@@ -273,7 +275,7 @@ class PaceService:
 
     @contextlib.asynccontextmanager
     async def _read(self) -> AsyncIterator[AsyncConnection]:
-        """The register as it is at one moment."""
+        """Yield a transaction that reads the register at one moment."""
         async with self._reading:
             self._gathering.tally.begin()
             async with self.services.store.read() as tx:
@@ -289,7 +291,7 @@ class PaceService:
         return facts, window_status.stand(facts, lines, self.policy, spread=spread, cause=cause, scope=scope)
 
     def _of_quotas(self, facts: WindowInputs) -> list[Befell]:
-        """Return what observations say befell windows, and was not written down."""
+        """Return events from observations of windows that are not logged yet."""
         return [
             Befell(window=quota.key, at=event.at, kind=event.kind, detail={"text": event.text})
             for quota in facts.quotas
@@ -299,12 +301,12 @@ class PaceService:
 
 
 def policies_of(facts: WindowInputs) -> dict[str, str]:
-    """Return what happens at the limit of each window that is Muster's own."""
+    """Return the policy at the limit of each of Muster's own windows."""
     return {each.key: each.limit.policy for each in budgeted(facts.held, facts.spenders)}
 
 
 def _of_lines(drawn: Drawn, now: float) -> list[Befell]:
-    """Return what is written down of lines that were drawn."""
+    """Return the log events of the lines that were redrawn."""
     made = [
         Befell(
             window=line.window,

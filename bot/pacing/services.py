@@ -1,4 +1,4 @@
-"""What paces can call upon."""
+"""Services available to pacing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class PacingServices(ApprovalServices):
-    """What approvals have, and windows."""
+    """Services for approvals, plus windows."""
 
     pace: PaceService = field(default_factory=later("pace"))
     """Windows and their even-spread lines."""
     continuing: Continuing = field(default_factory=later("continuing"))
-    """Has agents go on that stopped at a limit."""
+    """Continuation of agents that stopped at a limit."""
     runaway: Breaker = field(default_factory=later("runaway"))
-    """Pauses agents that spend with nothing to show for it."""
+    """Guard that pauses agents that spend without a visible result."""
     assignment: DrawPort = field(default_factory=later("assignment"))
-    """Gives tasks to agents."""
+    """Resolver of the windows that an agent draws on."""

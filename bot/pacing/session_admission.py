@@ -1,9 +1,10 @@
-"""How a session starts while windows have little left: with which model, and on which account.
+"""Session admission: the model and the account of a new session while windows have little left.
 
-The ladder (`budget.policy.model_downgrade`) says whether it starts as it was wanted, with a smaller model, later, or
-not at all. The account (`budget.policy.account_choice`) is picked and written down in the transaction that has the
-agent run, which sees every lease before it: so sessions that start together spread. An agent stays on its account over
-restarts; it is moved when that is used up, where its host is started again, and this is told in its thread.
+The ladder (`budget.policy.model_downgrade`) decides whether a session starts as wanted, with a smaller model, later, or
+not at all. The account (`budget.policy.account_choice`) is chosen and recorded in the transaction that starts the
+agent. This transaction sees all earlier leases, so sessions that start together use different accounts. An agent keeps
+its account over restarts. If the account is used up, the next start of the host moves the agent and reports the move in
+its thread.
 """
 
 from __future__ import annotations
@@ -51,34 +52,34 @@ LEASED = declare("session.leased")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionPurpose:
-    """What a session is started for."""
+    """The purpose of a session."""
 
     kind: str = "task"
-    """As costs are learned: task, turn, ..."""
+    """Kind of work for which costs are learned: task, turn, ..."""
     urgency: Urgency = "normal"
     deadline: float | None = None
-    """When it must have begun, in seconds since the epoch."""
+    """Latest time to begin, in seconds since the epoch."""
     tokens: float | None = None
-    """What a person says that it will use (weighted); None: what such work used before."""
+    """A person's estimate in weighted tokens; None: the cost of past work applies."""
     may_refuse: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opening:
-    """What was decided of a session that is about to start."""
+    """The decision about a session that is about to start."""
 
     step: Step
     plan: LaunchPlan
-    """What it would be started as: what was wanted, or after a downgrade less than that."""
+    """The plan to start: the wanted one, or a downgrade of it."""
     wanted: LaunchPlan
     snapshot: PaceSnapshot
-    """What was known of the windows."""
+    """The window states at the decision."""
     held: HeldBack | None = None
-    """Why what was wanted may not run now; None: it may."""
+    """Why the wanted plan may not run now; None if it may."""
     standings: Sequence[WindowState] = ()
-    """The windows by which it is held."""
+    """The windows that hold it back."""
     cost: Cost = field(default_factory=lambda: Cost(tokens=0.0))
-    """What the work is projected to cost with `plan`."""
+    """Projected cost of the work with `plan`."""
 
 
 # --- the ladder --------------------------------------------------------------------------------------------------
@@ -87,16 +88,16 @@ class Opening:
 async def start_for(
     services: PacingServices, name: str, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
 ) -> Opening:
-    """Return what `name` would be started as now, for this work.
+    """Decide how agent `name` would start now for this work.
 
     Args:
-        services: what there is.
+        services: the services to use.
         name: the agent.
-        work: what it is started for; None: for nothing yet, which spends nothing.
-        asked: what is said over the roster (`fleet.launch.launch_plan.Planner.plan`).
+        work: the purpose of the session. None: no work yet, so it spends nothing.
+        asked: overrides of the roster (`fleet.launch.launch_plan.Planner.plan`).
 
     Raises:
-        FleetError: it could not be started at all; the message says what to do.
+        FleetError: the agent cannot be started at all; the message says what to do.
         RegisterError: the register cannot be read.
     """
     given = asked or {}
@@ -111,7 +112,7 @@ async def opening(
     *,
     asked: Mapping[str, str | None] | None = None,
 ) -> Opening:
-    """Return what is done of a session that a plan describes; see `start_for`."""
+    """Decide how the session of a plan starts; see `start_for`."""
     snapshot = await snapshot_of(services)
     if not snapshot.standings:
         return Opening(step=model_downgrade.StartAsWanted(), plan=plan, wanted=plan, snapshot=snapshot)
@@ -153,7 +154,7 @@ async def opening(
 
 
 async def snapshot_of(services: PacingServices) -> PaceSnapshot:
-    """Return every window as it stands now; none where nothing is paced.
+    """Return the current state of every window, or an empty snapshot if nothing is paced.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -164,14 +165,14 @@ async def snapshot_of(services: PacingServices) -> PaceSnapshot:
 def cost_of(
     past: Sequence[Past], plan: LaunchPlan, work: SessionPurpose | None, *, now: float, price: float | None = None
 ) -> Cost:
-    """Return what the work is projected to cost.
+    """Return the projected cost of the work.
 
     Args:
-        past: tasks of the role that ended.
-        plan: what does it.
-        work: None: nothing yet.
+        past: ended tasks of the role.
+        plan: the plan that would run.
+        work: the purpose of the session. None: no work yet.
         now: seconds since the epoch.
-        price: of a weighted token in US dollars, where these tasks do not say it.
+        price: USD per weighted token, if `past` does not show it.
     """
     if work is None:
         return Cost(tokens=0.0, usd=0.0, high_tokens=0.0, high_usd=0.0)
@@ -180,17 +181,17 @@ def cost_of(
 
 
 def _chain(services: PacingServices, runtime: str) -> list[Rung]:
-    """Return the ladder for an agent of this runtime, whose models those are that name none."""
+    """Return the ladder for an agent of this runtime. Models without a runtime belong to it by default."""
     written = services.settings.pacing.ladder
     if runtime in {model_downgrade.parse(each, runtime="", runtimes=RUNTIMES).runtime for each in written}:
-        # The ladder says itself which models are this runtime's, so the others are those of the fleet's own.
+        # If the ladder names this runtime explicitly, models without a runtime belong to the fleet's default runtime.
         written_default = services.planner.read_roster().defaults.runtime
         runtime = written_default or services.settings.agents.runtime or DEFAULT_RUNTIME
     return [model_downgrade.parse(each, runtime=runtime, runtimes=RUNTIMES) for each in written]
 
 
 def _goes_on(services: PacingServices, row: AgentRow | None, plan: LaunchPlan) -> bool:
-    """Return whether it goes on with a conversation, in the middle of which the model stays."""
+    """Return whether the agent continues a conversation, which keeps its model."""
     if row is None or not row.keep_session or row.runtime != plan.runtime:
         return False
     return bool(reader.incarnations(services.planner.folder_of(plan.name)))
@@ -199,13 +200,13 @@ def _goes_on(services: PacingServices, row: AgentRow | None, plan: LaunchPlan) -
 def _lowered(
     services: PacingServices, plan: LaunchPlan, rung: Rung, asked: Mapping[str, str | None]
 ) -> LaunchPlan | None:
-    """Return the plan with another rung's model; None: that could not be started."""
+    """Return the plan with the model of another rung, or None if it cannot be started."""
     said = {"runtime": rung.runtime, "model": rung.model}
     try:
         lower: LaunchPlan = services.planner.plan(plan.name, {**asked, **said})
     except FleetError:
         return None
-    # The roster keeps what was wanted: the next conversation begins with that.
+    # The roster keeps the wanted model for the next conversation.
     basis = replace(plan.basis, said={**plan.basis.said, **{key: value for key, value in said.items() if value}})
     return replace(plan, runtime=lower.runtime, model=lower.model, accounts=lower.accounts, basis=basis)
 
@@ -218,12 +219,14 @@ def _held(
     cost: Cost,
     leased: Mapping[str, str],
 ) -> tuple[HeldBack, Sequence[WindowState]] | None:
-    """Return why such a session may not start now on any of the accounts that serve it, and the windows that it would
-    draw on where it may first; None: it may."""
+    """Return why the session may not start now on any account that serves it, or None if it may.
+
+    The result includes the windows of the account that is available first.
+    """
     urgency: Urgency = "normal" if work is None else work.urgency
     provider, names = next(iter(plan.accounts.items()), (None, ()))
     mine = leased.get(provider or "")
-    # An agent stays on its account while that is not used up: the others are none of its.
+    # An agent keeps its account until that is used up, so other accounts do not matter before.
     stays = [mine] if mine in names and not _candidate(snapshot, str(mine), plan).exhausted else list(names)
     waits: list[tuple[Waits, Sequence[WindowState]]] = []
     each_one: list[str | None] = [*stays]
@@ -238,7 +241,7 @@ def _held(
             account=account,
         )
         decision = decide(standings, cost, urgency, snapshot.now, snapshot.policy)
-        # Where nothing is to be spent yet, what is not known is no limit.
+        # Before anything is spent, unknown use or prices are no obstacle.
         if not isinstance(decision, Waits) or (work is None and decision.why in ("unknown", "price")):
             return None
         waits.append((decision, standings))
@@ -253,28 +256,27 @@ def _is_never(snapshot: PaceSnapshot, waits: Waits) -> bool:
 
 
 def work_of(task: str | None) -> SessionPurpose | None:
-    """Return what a launch by hand is for: it is never refused for its pace, and without a task it spends
-    nothing yet."""
+    """Return the purpose of a manual launch. Its pace never refuses it, and without a task it spends nothing yet."""
     return None if task is None else SessionPurpose(kind="turn", may_refuse=False)
 
 
 async def settle(
     services: PacingServices, tx: AsyncConnection, row: AgentRow, opened: Opening, *, may_refuse: bool = False
 ) -> str | None:
-    """Have a session start as it was decided, in the transaction that has the agent run: lease its account, and tell.
+    """Apply the decision in the transaction that starts the agent: lease its account, and announce the outcome.
 
     Args:
-        services: what there is.
-        tx: that transaction.
-        row: the agent, as `opened.plan` has it.
-        opened: what was decided.
-        may_refuse: as `lease` has it.
+        services: the services to use.
+        tx: the transaction that starts the agent.
+        row: the agent as described by `opened.plan`.
+        opened: the decision.
+        may_refuse: see `lease`.
 
     Returns:
-        What was told in the agent's thread of the ladder, for whoever asked; None: nothing.
+        The text about the ladder that was posted in the agent's thread, or None.
 
     Raises:
-        UserError: it is refused.
+        UserError: the session is refused.
     """
     if (said := told(services, opened)) is not None:
         await services.agents.teller.note(tx, row, f"ladder/{row.name}/{row.launch_id}", said)
@@ -313,24 +315,25 @@ async def lease(
     *,
     may_refuse: bool = False,
 ) -> dict[str, str]:
-    """Choose the account of each provider that an agent's session is on, write it down, and tell what is news in it.
+    """Choose and record the account of each provider for an agent's session, and announce a change.
 
     Args:
-        services: what there is.
-        tx: the transaction that has the agent run; it sees the leases of all that came before.
+        services: the services to use.
+        tx: the transaction that starts the agent; it sees all earlier leases.
         row: the agent.
-        accounts: those that serve it, by provider; that of its model first
-        (`fleet.launch.launch_plan.LaunchPlan.accounts`). snapshot: what is known of the windows. may_refuse: an agent
-        that comes new to accounts with as many sessions as they may have is refused.
+        accounts: the accounts that serve it, by provider; the provider of its model comes first
+            (`fleet.launch.launch_plan.LaunchPlan.accounts`).
+        snapshot: the window states.
+        may_refuse: refuse an agent that needs a new account if all accounts have their maximum of sessions.
 
     Raises:
-        UserError: it is refused so.
+        UserError: the agent is refused for this reason.
     """
     settings = services.settings.accounts
     others = [each for each in await session_accounts.live(tx) if each.agent != row.name]
     found: dict[str, str] = {}
     for left in (await session_accounts.of_agent(tx, row.name)).keys() - accounts.keys():
-        # Of what it was before: it takes no room there any more.
+        # The agent no longer uses this provider, so it must not occupy a session slot there.
         await session_accounts.drop(tx, row.name, left)
     for place, (provider, serving) in enumerate(accounts.items()):
         names = [name for name in serving if _has_credential(services, name)] or serving
@@ -375,7 +378,7 @@ async def lease(
 
 
 def _has_credential(services: PacingServices, account: str) -> bool:
-    """Return whether nothing is known to be missing: a variable is looked up here, everything else by the egress."""
+    """Return whether no credential is known to be missing. The egress checks all but environment variables."""
     found = services.settings.accounts.get(account)
     reference = None if found is None else found.credential
     if reference is None or reference.scheme != "env":
@@ -395,8 +398,7 @@ def _told(chosen: Chosen, held: AccountLease | None, *, several: bool) -> str | 
 
 
 async def accounts_of(services: PacingServices, row: AgentRow) -> Mapping[str, str]:
-    """Return the account of each provider that an agent is on, as its host is about to be started
-    (`fleet.launch.host_spec_builder`).
+    """Return the agent's account for each provider, before its host starts (`fleet.launch.host_spec_builder`).
 
     Raises:
         FleetError: no account serves it.
@@ -413,7 +415,7 @@ async def accounts_of(services: PacingServices, row: AgentRow) -> Mapping[str, s
 
 
 async def drawn_on(services: PacingServices, row: AgentRow, leased: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Return the provider and the account of an agent's model, of those that it is on."""
+    """Return the provider and the account of an agent's model, from its leased accounts."""
     provider: str | None = None
     if len(leased) > 1:
         with contextlib.suppress(FleetError):
@@ -427,8 +429,7 @@ async def drawn_on(services: PacingServices, row: AgentRow, leased: Mapping[str,
 
 
 def told(services: PacingServices, opened: Opening) -> str | None:
-    """Return what is said of how a session starts: in its thread, and to whoever asked for it. None: it starts as
-    wanted."""
+    """Return the text about the start for the thread and the requester, or None if it starts as wanted."""
     faster = f"{command_line('pace')} shows the windows."
     if opened.held is not None and opened.held.leave:
         faster += f" An admin makes room for it as it was wanted by {wait_text.ways(opened.held.leave)}."
@@ -446,7 +447,7 @@ def told(services: PacingServices, opened: Opening) -> str | None:
 
 
 def tried_in_words(step: QueueStart | RefuseStart) -> str:
-    """Return which smaller models have no room either; nothing where none was tried."""
+    """Return the part of the text about smaller models that have no capacity either; empty if none was tried."""
     if not step.tried:
         return ""
     first, *rest = (markdown.code(str(rung)) for rung in step.tried)

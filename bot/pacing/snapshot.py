@@ -1,4 +1,4 @@
-"""What is known of every window at one moment, and which of them some work draws on. Pure."""
+"""The state of every window at one moment, and the choice of windows that some work draws on. Pure."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaceSnapshot:
-    """Every window as it is at one moment."""
+    """The state of every window at one moment."""
 
     now: float
     """Seconds since the epoch."""
     policy: PacePolicy
     standings: Mapping[str, WindowState] = field(default_factory=lambda: MappingProxyType({}))
-    """By the key of the window."""
+    """Window states by key."""
     policies: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """What happens at the limit, by the key of the window; of a provider's own nothing is said."""
+    """Policy at the limit by window key; a provider's own windows have none."""
     gates: Mapping[str, CountedLimit] = field(default_factory=lambda: MappingProxyType({}))
-    """What the egress counts at this moment, by the key of the window; only where people are shown it."""
+    """The egress's current counts by window key; only set for views."""
 
     def seen_at_the_gate(self, standing: Mapping[str, Any] | None) -> PaceSnapshot:
-        """Return the same with what the egress counts (egress.limits.view); None: it does not answer."""
+        """Return a copy with the egress's current counts (egress.limits.view); None means that it does not answer."""
         gates = {}
         for each in () if standing is None else standing["limits"]:
             if each.get("account") is None and each["window"] is not None:
@@ -41,12 +41,12 @@ class PaceSnapshot:
         return replace(self, gates=gates)
 
     def figures(self, key: str) -> Figures | None:
-        """Return the figures of a window, as all views show them; None: there is none of this key."""
+        """Return the figures of a window as all views show them, or None if the key is unknown."""
         standing = self.standings.get(key)
         return None if standing is None else figures(standing, self.now, self.policy, self.gates.get(key))
 
     def every(self) -> list[Figures]:
-        """Return the figures of all windows, those first that are used up most."""
+        """Return the figures of all windows, the most used first."""
         found = [figures(each, self.now, self.policy, self.gates.get(key)) for key, each in self.standings.items()]
         return sorted(found, key=lambda each: (-(each.least / each.limit if each.limit else 0.0), each.key))
 
@@ -62,17 +62,17 @@ class PaceSnapshot:
         account: str | None = None,
         host: bool = True,
     ) -> tuple[WindowState, ...]:
-        """Return every window that such work draws on; what is not known of the work (None) draws on nothing.
+        """Return the windows that such work draws on. A property that is None matches no window, except for `model`.
 
         Args:
-            agent: who does it.
-            role: as what.
-            runtime: with which runtime.
-            model: with which model; a window of one family of models is another's none. None: every family's counts.
+            agent: the agent that does the work.
+            role: the agent's role.
+            runtime: the agent's runtime.
+            model: the model; windows of other model families do not count. None: windows of every family count.
             profiles: the agent's sandbox profile and those that it extends.
-            provider: of the model.
-            account: by which it is paid.
-            host: it is done on this machine.
+            provider: the model's provider.
+            account: the account that pays.
+            host: whether the work runs on this machine.
         """
         del runtime
         return tuple(
@@ -102,7 +102,7 @@ def draws_on(
     account: str | None = None,
     host: bool = True,
 ) -> bool:
-    """Return whether such work counts on a window; the arguments are those of `PaceSnapshot.for_draw`."""
+    """Return whether such work counts on a window; see `PaceSnapshot.for_draw` for the arguments."""
     sort, _, name = window.scope.partition(":")
     drawn = {"agent": agent, "role": role, "provider": provider, "account": account}
     if sort == "host":
@@ -113,14 +113,13 @@ def draws_on(
         counts = drawn.get(sort) == name
     if not counts or window.unit != "share":
         return counts
-    # The window of an account, or a share of it: what it counts is used of that account.
+    # The window of an account, or a share of it, counts only use of that account.
     whose, _, called = window.key.rpartition("/")
     of = whose.rpartition("account:")[2]
     return account == of and is_of_family(called, model)
 
 
 def is_of_family(window: str, model: str | None) -> bool:
-    """Return whether a provider's window counts a model: those of a family of models are called after it, like
-    ``7d_opus``."""
+    """Return whether a provider's window counts a model. A window of a model family has its name, like ``7d_opus``."""
     family = window.partition("_")[2]
     return not family or model is None or family.casefold() in model.casefold()

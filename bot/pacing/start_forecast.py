@@ -1,5 +1,4 @@
-"""Whether such work could begin now, and otherwise when: what `estimate` says of it. It decides as dispatch does, and
-reserves nothing."""
+"""Start forecast of `estimate`: whether work could begin now, or when. It decides like dispatch, without reserving."""
 
 from __future__ import annotations
 
@@ -22,24 +21,24 @@ if TYPE_CHECKING:
     from bot.pacing.snapshot import PaceSnapshot
     from budget.windows.pace_admission import Cost, WindowState
 
-#: So many agents are asked for what they draw on; the windows of more are hardly others.
+#: Maximum number of agents whose windows are examined; further agents rarely draw on other windows.
 _ASKED: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prospect:
-    """How such work stands with what may be spent."""
+    """A forecast of when work may begin."""
 
     paced: bool
-    """Whether anything bounds it."""
+    """Whether any window bounds the work."""
     waits: Waits | None
-    """Why it may not begin now, where it could soonest; None: it may."""
+    """Why the work may not begin now, for the window choice with the earliest opening; None if it may."""
 
 
 async def prospect(
     services: PacingServices, cost: Cost, *, role: str | None, runtime: str | None, model: str | None
 ) -> Prospect:
-    """Return whether work of normal urgency fits under what may be spent now, with any of those who could do it.
+    """Return whether work of normal urgency may begin now, with any agent or account that could do it.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -55,7 +54,7 @@ async def prospect(
 async def draws(
     services: PacingServices, snapshot: PaceSnapshot, *, role: str | None, runtime: str | None, model: str | None
 ) -> list[Sequence[WindowState]]:
-    """Return the windows that it would draw on: of each agent that runs and could do it, or else of each account."""
+    """Return the windows that the work would draw on: per suitable running agent, or else per account."""
     async with services.store.read() as tx:
         every = await agents.every(tx)
     able = [
@@ -77,13 +76,13 @@ async def draws(
 
 
 def _fits(serves: ServesBlock, role: str | None, runtime: str | None, model: str | None) -> bool:
-    # What was not said of the work bounds nothing.
+    # Unspecified properties of the work restrict nothing.
     unsaid = {name: None for name, value in (("roles", role), ("runtimes", runtime)) if value is None}
     return serves.model_copy(update=unsaid).fits(role=role or "", runtime=runtime or "", model=model)
 
 
 def in_words(found: Prospect, now: float, zone: tzinfo) -> str:
-    """Return a sentence or two, for people."""
+    """Return one or two sentences for people."""
     if not found.paced:
         return "Nothing that is known bounds it: it would begin as soon as somebody is free."
     if found.waits is None:
@@ -93,7 +92,7 @@ def in_words(found: Prospect, now: float, zone: tzinfo) -> str:
 
 
 def as_json(found: Prospect) -> dict[str, Any]:
-    """For programs."""
+    """Return the forecast as JSON."""
     waits = found.waits
     return {
         "fits": waits is None,

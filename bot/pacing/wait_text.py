@@ -1,4 +1,4 @@
-"""How what waits for room is spoken of: when it runs, and what lets it run now. Pure."""
+"""Texts about waiting work: when it runs, and what lets it run now. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def authorize_command(scope: str, amount: float, unit: str) -> str:
-    """Return the command that lets so much be spent now; the amount is rounded up to what can be written."""
+    """Return the command that authorizes this amount now, rounded up to a short number."""
     if unit == "share":
         written = f"{math.ceil(amount * 1000) / 10:g}%"
     elif unit == "usd":
@@ -29,12 +29,12 @@ def authorize_command(scope: str, amount: float, unit: str) -> str:
 
 
 def ways(leave: Sequence[Leave]) -> str:
-    """Return all the commands that have to be given, as part of a sentence."""
+    """Return all commands that are needed, as part of a sentence."""
     return " and ".join(authorize_command(each.scope, each.amount, each.unit) for each in leave)
 
 
 def when(wait: TaskWait, now: float, zone: tzinfo, *, before: int = 0) -> str:
-    """Return when it runs, and what lets it run now, with so many before it: the rest of a sentence or two."""
+    """Return when the work runs and what lets it run now, as one or two sentences; `before` tasks are ahead of it."""
     said = []
     if wait.never and not wait.leave:
         said.append("Nothing but another limit lets it begin.")
@@ -57,7 +57,7 @@ def when(wait: TaskWait, now: float, zone: tzinfo, *, before: int = 0) -> str:
 
 
 def _reset_unknown(key: str) -> str:
-    """Return why no time is told, and how to say when a window of an account resets."""
+    """Return why no time is known, and which command sets the reset of an account's window."""
     account, _, window = key.rpartition("account:")[2].rpartition("/")
     if "account:" not in key or not account:
         return "Its start time is unknown, because it is unknown when that window resets."

@@ -1,4 +1,4 @@
-"""What windows are made of, as it was found at one moment, and the windows that it comes to. Pure."""
+"""Inputs of windows at one moment, and the windows that follow from them. Pure."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class CountStart(NamedTuple):
-    """From when on what is counted."""
+    """Key of a count: use on a scope since a time."""
 
     scope: str
     since: float
     account: str | None = None
-    """Only what was used of this account; None: of all."""
+    """Count only use of this account; None: of all accounts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spender:
-    """An agent that there is, or that the roster has."""
+    """An agent that exists or is in the roster."""
 
     name: str
     role: str
@@ -40,16 +40,16 @@ class Spender:
     profiles: tuple[str, ...] = ()
     """Its sandbox profile and those that it extends, the most specific first."""
     accounts: Mapping[str, str] = field(default_factory=dict)
-    """The account of each provider that it is on, where that is known."""
+    """Its account by provider, where known."""
     budget: float | None = None
-    """Tokens that its launch may use, as `launch --budget` said; None: the launch said nothing."""
+    """Token budget from `launch --budget`; None if the launch set none."""
     raised_at: float | None = None
-    """When an admin said so; None: an operator did, whose word only lowers."""
+    """When an admin set the budget; None if an operator did, who can only lower it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quota:
-    """A window of an account, as it is known."""
+    """A window of an account, as far as it is known."""
 
     account: str
     name: str
@@ -58,15 +58,15 @@ class Quota:
 
     @property
     def key(self) -> str:
-        """Of the pacing law's window."""
+        """Key of the window in the pacing law."""
         return f"account:{self.account}/{self.name}"
 
 
 class UsedSince(NamedTuple):
-    """What was used."""
+    """Use since a time."""
 
     tokens: float = 0.0
-    """Weighted."""
+    """Weighted tokens."""
     usd: float = 0.0
 
 
@@ -82,16 +82,16 @@ class UnderWay:
     tokens: Reserve
     usd: Reserve
     projected_tokens: float = 0.0
-    """What it was projected to use when it began, weighted;"""
+    """Weighted tokens that were projected when it began."""
     projected_usd: float = 0.0
-    """and in US dollars, where that was known."""
+    """USD that were projected when it began, if known."""
     critical: bool = False
-    """Whether it is of critical urgency."""
+    """Whether the task is of critical urgency."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowInputs:
-    """All of it."""
+    """All inputs at one moment."""
 
     now: float
     held: Sequence[HeldLimit] = ()
@@ -101,34 +101,34 @@ class WindowInputs:
     under_way: Sequence[UnderWay] = ()
     authorizations: Sequence[AuthorizationRow] = ()
     turn: TypicalTurn | None = None
-    """What one typical turn comes to; None: not asked for."""
+    """Cost of one typical turn; None if not requested."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budgeted:
-    """A limit, as one pool or one agent has it."""
+    """A limit as it applies to one pool or one agent."""
 
     limit: HeldLimit
     scope: str
-    """Of the pacing law: a pool's own, or of an allowance its agent's."""
+    """Scope in the pacing law: the pool's own, or the agent's for an allowance."""
 
     @property
     def key(self) -> str:
-        """Of the pacing law's window."""
+        """Key of the window in the pacing law."""
         if self.limit.unit == "share":
             return f"{self.scope}/share/account:{self.limit.of}/{self.limit.window}"
         return f"{self.scope}/{self.limit.unit}/{self.limit.window or 'all'}"
 
 
 def budgeted(held: Sequence[HeldLimit], spenders: Mapping[str, Spender]) -> Iterator[Budgeted]:
-    """Yield each limit, for whom it counts: a pool once, an allowance for each agent that it governs.
+    """Yield each limit for everyone to whom it applies: a pool once, an allowance once per agent that it governs.
 
-    Of an allowance without a window, which is a launch's, only the egress keeps count.
+    Allowances without a window are per launch; only the egress counts them.
     """
     found: dict[str, Budgeted] = {}
 
     def add(made: Budgeted) -> None:
-        # The same limit twice: the lower one holds.
+        # If the same limit is set twice, the lower one applies.
         known = found.get(made.key)
         if known is None or made.limit.amount < known.limit.amount:
             found[made.key] = made
@@ -145,17 +145,17 @@ def budgeted(held: Sequence[HeldLimit], spenders: Mapping[str, Spender]) -> Iter
     yield from found.values()
 
 
-#: An allowance by its scope and when it was set: all that decides whether it governs.
+#: An allowance by scope and time of setting, which decide whether it governs.
 Named: TypeAlias = tuple[str, float]
 
 
 def governing_allowances(allowances: Iterable[Named], spender: Spender) -> frozenset[Named]:
-    """Of the allowances those that govern an agent."""
+    """Return the allowances that govern an agent."""
     return _governing(tuple(dict.fromkeys(allowances)), draw_of(spender), spender.raised_at)
 
 
 def draw_of(spender: Spender) -> Draw:
-    """Return what the agent draws on, whatever provider and account it uses."""
+    """Return what the agent draws on, regardless of its provider and account."""
     return Draw(
         agent=spender.name, launch_id=spender.launch_id, profiles=tuple(spender.profiles), provider="", account=""
     )
@@ -163,7 +163,7 @@ def draw_of(spender: Spender) -> Draw:
 
 @lru_cache(maxsize=4096)
 def _governing(allowances: tuple[Named, ...], draw: Draw, raised_at: float | None) -> frozenset[Named]:
-    # For each agent in each look at the pace; and it changes only with the settings and launches.
+    # Cached: every check of the pace asks for each agent, but only settings and launches change the answer.
     limits = [Limit(kind="allowance", scope=scope, amount=1, set_at=set_at) for scope, set_at in allowances]
     if raised_at is not None:
         launch = f"launch:{draw.launch_id}"
@@ -174,7 +174,7 @@ def _governing(allowances: tuple[Named, ...], draw: Draw, raised_at: float | Non
 def starts(
     held: Sequence[HeldLimit], spenders: Mapping[str, Spender], quotas: Sequence[Quota], now: float
 ) -> set[CountStart]:
-    """From when on what is to be counted for `windows_of`."""
+    """Return the keys of all counts that `windows_of` needs."""
     readings = {(quota.account, quota.name): quota.reading for quota in quotas}
     found = set()
     for each in budgeted(held, spenders):
@@ -191,7 +191,7 @@ def starts(
 
 
 def windows_of(facts: WindowInputs) -> Iterator[Window]:
-    """Yield every window that there is, as it is known now."""
+    """Yield every window as it is known now."""
     for window in _windows(facts):
         yield replace(window, turn=_turn(window, facts.turn))
 
@@ -227,7 +227,7 @@ def _of_the_clock(each: Budgeted, facts: WindowInputs) -> Window:
         begins_at=begins if ends is not None else None,
         resets_at=ends,
         length_s=None if ends is None else ends - begins,
-        # The clock says so, and no one can be surer.
+        # The calendar defines this window, so its times are as certain as a provider's.
         certainty="provider",
         used=used.usd if limit.unit == "usd" else used.tokens,
         used_at=now,
@@ -235,14 +235,14 @@ def _of_the_clock(each: Budgeted, facts: WindowInputs) -> Window:
 
 
 def _share(each: Budgeted, quota: Quota, facts: WindowInputs) -> Window:
-    """Return a share of a provider's window: what its scope used of the account, as learned per token."""
+    """Return a share of a provider's window; its use is the scope's tokens at the learned rate."""
     reading, limit = quota.reading, each.limit
     begins = _begun(reading, facts.now)
     used: float | None = None
     at_least: float | None = None
     last_seen: LastSeen | None = None
     if each.scope == f"account:{quota.account}":
-        # All that is used of the account counts, whoever used it.
+        # All use of the account counts, including use by others.
         used, at_least, last_seen = reading.used, reading.at_least, reading.last_seen
     elif begins is not None:
         tokens = facts.used.get(CountStart(each.scope, begins, limit.of), UsedSince()).tokens
@@ -264,13 +264,13 @@ def _share(each: Budgeted, quota: Quota, facts: WindowInputs) -> Window:
         at_least=at_least,
         last_seen=last_seen,
         per_token=quota.per_token,
-        # The egress cuts off what passes it once it is known how many tokens it is.
+        # The egress enforces the share as soon as its size in tokens is known.
         hard=quota.per_token is not None,
     )
 
 
 def _begun(reading: WindowReading, now: float) -> float | None:
-    """Return when the window began; of one that is known by its length alone, the earliest that it can have."""
+    """Return when the window began; if only its length is known, the earliest possible time."""
     if reading.begins_at is not None and reading.begins_at <= now:
         return reading.begins_at
     return None if reading.length_s is None else now - reading.length_s

@@ -1,4 +1,4 @@
-"""Finding what windows are made of: in the settings, the roster and the register."""
+"""Loader of window inputs from the settings, the roster and the register."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ if TYPE_CHECKING:
     from database.queries.spending.usage_queries import Sums
     from database.queries.tasks import Task
 
-#: What an ended task used is counted within moments; where it never is, it holds nothing for longer, seconds.
+#: Seconds after which an ended task no longer holds its reservation. Its use is normally counted within moments.
 _UNSETTLED_S = 3_600.0
-#: The windows of a subscription of which no one has told anything yet, by their names: what both providers have.
+#: Windows by name that both providers' subscriptions have, for accounts without any report yet.
 _USUAL = {"5h": 18_000.0, "7d": 604_800.0}
-#: Of each account so many windows at most are looked at, the newest: who answers as a provider calls them as he likes.
+#: Maximum number of windows per account, the newest first: a server in a provider's place may report any names.
 _MOST_WINDOWS = 24
-#: What a typical turn comes to is looked up again after so long, seconds.
+#: Seconds for which the cost of a typical turn is cached.
 _TURN_S = 600.0
 
 
 @dataclass(kw_only=True, slots=True)
 class Gathering:
-    """Finds the facts; remembers what does not change between two looks, which come one after the other."""
+    """Loader of window inputs. It caches what does not change between two loads, which must not overlap."""
 
     services: PacingServices
     tally: UsageTally = field(default_factory=UsageTally)
-    """What was used since the windows began."""
+    """Use since the windows began."""
     unpaced: Settings | None = None
-    """The settings with which, and with the limits given by command, there can be no window at all; None: there may."""
+    """The settings under which no window is possible, given the limits set by command; None if there may be one."""
     _seen: dict[tuple[str, str], tuple[int, Sequence[provider_quota.QuotaSample], float | None]] = field(
         default_factory=dict
     )
-    """Of each window that a provider told of: its newest row, what was seen, and what a token is of it."""
+    """By reported window: the newest row id, the samples, and the learned rate per token."""
     _turn: tuple[float, TypicalTurn] | None = None
-    """What a typical turn comes to, and when that was looked up."""
+    """When the cost of a typical turn was loaded, and this cost."""
 
     async def facts(self, tx: AsyncConnection) -> WindowInputs:
-        """As it is now. Before the transaction begins there is `tally.begin` to be called.
+        """Return the inputs as of now. Call `tally.begin` before the transaction begins.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -71,7 +71,7 @@ class Gathering:
         now = services.clock()
         given = await limits_by_command.every(tx)
         limits = held(settings, self._roster_budgets(), given)
-        # The roster's budgets are all a launch's, so it does not matter if they are others.
+        # Budgets from the roster are all per launch, so outdated ones do not matter here.
         self.unpaced = None if _can_be_paced(settings, limits) else settings
         spenders = await self._spenders(tx, settings)
         weights = Weights.of(settings.budgets.weights)
@@ -131,7 +131,7 @@ class Gathering:
             if key in newest and self._seen.get(key, (0,))[0] != newest[key]:
                 seen = [_seen(row) for row in await pacing_windows.observations(tx, *key)]
                 self._seen[key] = (newest[key], seen, provider_quota.capacity(seen))
-        # What was observed in what is the future now says nothing, nor does it hide what was used since the others.
+        # Observations dated in the future count for nothing, and must not hide use since the others.
         last = {
             key: provider_quota.counts_from(
                 self._seen.get(key, (0, (), None))[1], now, by_user.get(key), length_s=length
@@ -154,7 +154,7 @@ class Gathering:
                 length_s=length,
             )
             if reading.length_s is None and (reading.resets_at is None or all(each.used is None for each in history)):
-                # A bound on requests in a minute, or a word of the provider's on all windows together.
+                # A request limit per minute, or a provider's status of all windows together.
                 continue
             found.append(Quota(account=name, name=window, reading=reading, per_token=per_token))
         return found
@@ -167,8 +167,8 @@ class Gathering:
         weights: Weights,
         now: float,
     ) -> list[UnderWay]:
-        # A reservation ends with its turn: a task that waits for a person's answer uses nothing more. What was reserved
-        # for one that ended stays so until what it used is counted, or it would be free in between.
+        # A reservation ends with its turn, since a task that waits for a person's answer uses nothing more. An ended
+        # task keeps its reservation until its use is counted; otherwise the amount would be free in between.
         underway = await agent_messages.in_states(tx, ["pending", "journaled", "accepted"])
         open_ = {message.id for message in underway}
         held = [task for task in await tasks.live(tx) if task.state != "waiting" or task.message in open_]
@@ -178,7 +178,7 @@ class Gathering:
 
 
 async def spenders_of(tx: AsyncConnection, services: PacingServices, settings: Settings) -> dict[str, Spender]:
-    """Return every agent that there is, or that the roster has, by its name."""
+    """Return every agent that exists or is in the roster, by name."""
     lineages = lineages_of(settings)
     roster = services.roster
     await roster.refresh()
@@ -203,19 +203,19 @@ async def spenders_of(tx: AsyncConnection, services: PacingServices, settings: S
 
 
 def _can_be_paced(settings: Settings, limits: Iterable[HeldLimit]) -> bool:
-    """Return whether there may be windows, whichever agents there are."""
+    """Return whether windows are possible, regardless of the agents."""
     launches = all(limit.is_whole or (limit.kind == "allowance" and limit.window is None) for limit in limits)
     return not launches or any(account.kind == "subscription" for account in settings.accounts.values())
 
 
 def lineages_of(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """By sandbox profile it and those that it extends, the most specific first."""
+    """Map each sandbox profile to itself and those that it extends, the most specific first."""
     written = {name: profile.written() for name, profile in settings.sandboxes.items()}
     return {name: profile.lineage for name, profile in merged(written).items()}
 
 
 def heirs_of(settings: Settings) -> dict[str, list[str]]:
-    """By sandbox profile those that extend it."""
+    """Map each sandbox profile to the profiles that extend it."""
     found: dict[str, list[str]] = {}
     for name, lineage in lineages_of(settings).items():
         for above in lineage[1:]:
@@ -224,7 +224,7 @@ def heirs_of(settings: Settings) -> dict[str, list[str]]:
 
 
 def weigh(sums: Sums, weights: Weights) -> int:
-    """Return what it counts against limits."""
+    """Return the weighted tokens that count against limits."""
     return weights.weigh(Tokens(**sums.kinds))
 
 
@@ -244,7 +244,7 @@ async def _used(
 
 
 def _windows(name: str, account: Account, newest: Mapping[tuple[str, str], int]) -> dict[str, float | None]:
-    """Return the windows of a subscription by their names, with their lengths where someone said them."""
+    """Return the names of a subscription's windows, with their lengths where muster.yaml sets them."""
     if account.windows:
         return {each.name: each.length_s for each in account.windows}
     latest = sorted(((seq, window) for (whose, window), seq in newest.items() if whose == name), reverse=True)

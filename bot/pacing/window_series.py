@@ -1,4 +1,4 @@
-"""Windows as reports show them: how each stands against its line, how it came to that, and where it goes."""
+"""Windows for reports: the current state, the use so far, and a projection to the reset."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from database.queries.operations.posted_reports import RoleHour
     from database.queries.spending.usage_queries import Sums
 
-#: Windows that are reckoned to their reset; of more, the first.
+#: Number of windows that get a projection.
 _PROJECTED: Final = 8
-#: Points of a curve; more than a phone's screen shows are none the better.
+#: Maximum number of points of a curve; a phone's screen cannot show more.
 _POINTS: Final = 60
-#: What a projection rests on: two weeks have each day of the week twice, and older days hardly count.
+#: Seconds of history behind a projection: two weeks cover each weekday twice, and older days hardly count.
 _REMEMBERED_S: Final = 15 * 86_400.0
-#: Of a window that began longer ago, the curve begins so long ago.
+#: Maximum length of a curve in seconds.
 _LONGEST_S: Final = 32 * 86_400.0
 _HOUR: Final = 3600.0
-#: Times of a reset that differ by no more are the same.
+#: Maximum difference in seconds between two reports of the same reset.
 _SAME_RESET_S: Final = 3600.0
 
 
 async def standing_windows(services: PacingServices, now: float) -> list[WindowFacts]:
-    """Return every window as it stands, those first that are used up most, without what came before and what will come.
+    """Return the current state of every window, the most used first, without history or projection.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -47,19 +47,19 @@ async def standing_windows(services: PacingServices, now: float) -> list[WindowF
 
 
 async def _standings(services: PacingServices) -> list[tuple[WindowState, Figures]]:
-    """Return every window with its figures, those first that are used up most."""
+    """Return every window with its figures, the most used first."""
     gate = None if services.outlet is None else await services.outlet.standing()
     snapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
     return [(snapshot.standings[each.key], each) for each in snapshot.every()]
 
 
 async def gather_windows(services: PacingServices, now: float, *, by_role: bool = False) -> list[WindowFacts]:
-    """Return every window, those first that are used up most; of the first, also where it goes.
+    """Return every window, the most used first; the first ones include history and projection.
 
     Args:
-        services: what knows of them.
+        services: the services to use.
         now: seconds since the epoch.
-        by_role: of the first of which that is known, also what each role will still use.
+        by_role: also project each role's use, for the first window with a projection.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -72,7 +72,7 @@ async def gather_windows(services: PacingServices, now: float, *, by_role: bool 
     made = [_plain(*each) for each in found]
     async with services.store.read() as tx:
         for place, each in enumerate(standings[:_PROJECTED]):
-            # Windows of one scope mostly need the same.
+            # Windows of one scope mostly need the same history.
             key = each.window.scope, _since(made[place], now)
             if key not in uses:
                 uses[key] = await _uses(tx, *key, weights, now)
@@ -96,7 +96,7 @@ def _by_role(standing: WindowState, uses: Sequence[Use], zone: ZoneInfo, now: fl
 
 
 def _since(window: WindowFacts, now: float) -> float:
-    """From which hour on it matters what was used: for where it goes, and for the curve if that is not too long."""
+    """Return the hour from which use is needed, for the projection and for the curve up to its maximum length."""
     begin = now - _REMEMBERED_S
     if window.begins_at is not None:
         begin = max(min(begin, window.begins_at), now - _LONGEST_S)
@@ -104,11 +104,11 @@ def _since(window: WindowFacts, now: float) -> float:
 
 
 async def _uses(tx: AsyncConnection, scope: str, since: float, weights: Weights, now: float) -> list[Use]:
-    """Return what was used on a scope, hour by hour."""
+    """Return the hourly use on a scope."""
     try:
         pieces = await usage_queries.series(tx, scope, since, _HOUR, until=now)
     except ValueError:
-        # Nothing is summed up for such a scope.
+        # The ledger keeps no sums for such a scope.
         return []
     return [_use(at, sums, weights) for at, sums in pieces if sums.requests]
 
@@ -116,7 +116,7 @@ async def _uses(tx: AsyncConnection, scope: str, since: float, weights: Weights,
 async def _with_past(
     tx: AsyncConnection, standing: WindowState, facts: WindowFacts, uses: Sequence[Use], zone: ZoneInfo, now: float
 ) -> WindowFacts:
-    """Return a window with how it came to stand so, and where it goes."""
+    """Add history and projection to a window."""
     window = standing.window
     projection = project(window, standing.line, uses, now, zone=zone)
     if projection is not None:
@@ -127,7 +127,7 @@ async def _with_past(
 
 
 async def _observed(tx: AsyncConnection, facts: WindowFacts, now: float) -> list[tuple[float, float]]:
-    """Return what the provider said of the window that runs, as far as that is kept."""
+    """Return the provider's stored observations of the current window."""
     begin, reset = facts.begins_at, facts.resets_at
     if begin is None or reset is None:
         return []
@@ -142,7 +142,7 @@ async def _observed(tx: AsyncConnection, facts: WindowFacts, now: float) -> list
 
 
 def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -> tuple[tuple[float, float], ...]:
-    """Return the curve that the provider's words make; it does not fall, since they are rounded and come late."""
+    """Return the curve from the provider's reports. It never falls, since reports are rounded and arrive late."""
     assert facts.begins_at is not None
     points, highest = [(facts.begins_at, 0.0)], 0.0
     for at, used in seen:
@@ -153,7 +153,7 @@ def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -
 
 
 def _plain(standing: WindowState, found: Figures) -> WindowFacts:
-    """Return a window without what came before."""
+    """Return a window without history."""
     return WindowFacts(
         key=found.key,
         scope=found.scope,
@@ -173,7 +173,7 @@ def _plain(standing: WindowState, found: Figures) -> WindowFacts:
 
 
 def _spread(line: EvenSpreadLine, found: Figures) -> tuple[tuple[float, float], ...]:
-    """Return the line that stands, from when it was drawn to the reset."""
+    """Return the ends of the current line: when it was drawn, and the reset."""
     if found.line is None or line.resets_at is None:
         return ()
     return (line.drawn_at, line_at(line, line.drawn_at)), (line.resets_at, line_at(line, line.resets_at))
@@ -185,9 +185,9 @@ def _use(at: float, sums: Sums, weights: Weights) -> Use:
 
 
 def _curve(window: Window, facts: WindowFacts, uses: Iterable[Use], now: float) -> tuple[tuple[float, float], ...]:
-    """Return what was used by when, ending with what is used now.
+    """Return the cumulative use, ending with the current use.
 
-    The ledger gives the shape; how high it goes is what the window says, since a provider also counts what others used.
+    The ledger gives the shape. The window gives the height, since a provider also counts use by others.
     """
     begin, used = facts.begins_at, facts.used
     if begin is None or used is None or begin >= now:
@@ -196,7 +196,7 @@ def _curve(window: Window, facts: WindowFacts, uses: Iterable[Use], now: float) 
     whole = sum(amount for _, amount in inside)
     points, total = [(begin, 0.0)], 0.0
     for at, amount in inside:
-        # Within an hour it is taken to be even, and between hours in which something was used, nothing was.
+        # Use is taken as even within an hour, and as none between hours with use.
         if at > points[-1][0]:
             points.append((at, points[-1][1]))
         total += amount
@@ -211,48 +211,47 @@ def _thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowFacts:
-    """One window as it stands, in its own unit: tokens, USD, or shares of it (1.0 is all)."""
+    """The current state of one window in its own unit: tokens, USD, or shares of it (1.0 is all)."""
 
     key: str
     scope: str
     unit: Unit
     limit: float
     used: float | None
-    """None: not known now."""
+    """None: currently unknown."""
     reserved: float | None
-    """None: not known."""
+    """None: unknown."""
     line: float | None
-    """What the pace comes to by now, as `pace` shows it; None: all of it may be used at any time."""
+    """Use that the pace allows until now, as `pace` shows it; None: all of it may be used at any time."""
     begins_at: float | None
     resets_at: float | None
     certainty: str
-    """How the reset is known: provider, user, estimated, unknown."""
+    """Source of the reset time: provider, user, estimated, unknown."""
     at_least: float | None = None
-    """Where `used` is not known: what it surely has come to; None: that is not known either."""
+    """If `used` is unknown, the certain minimum; None if that is unknown, too."""
     last_seen: LastSeen | None = None
-    """Where `used` is not known: what was observed last."""
+    """If `used` is unknown, the last observation."""
     authorized: float = 0.0
-    """What may be used beyond the pace."""
+    """Amount that may be used beyond the pace."""
     expected: float | None = None
-    """What will be used at the reset, as it goes; `low` and `high` are the band around it."""
+    """Projected use at the reset; `low` and `high` bound the range around it."""
     low: float | None = None
     high: float | None = None
     by_role: Sequence[tuple[str, float]] = ()
-    """What each role will likely still use until the reset, the most first; of the window that matters most, in a
-    weekly report."""
+    """Likely further use by each role until the reset, the largest first; only for one window of a weekly report."""
     points: Sequence[tuple[float, float]] = ()
-    """What was used by when, ascending, as far as it is known."""
+    """Cumulative use over time, ascending, as far as known."""
     spread: Sequence[tuple[float, float]] = ()
-    """The line that stands: where it was drawn and where it ends."""
+    """The current line: where it was drawn and where it ends."""
 
     @property
     def least(self) -> float | None:
-        """What is used, or at least; None: nothing was observed of it that can still count."""
+        """Use, or its certain minimum; None if no observation still counts."""
         if self.used is not None or self.last_seen is None:
             return self.used
         return self.at_least or 0.0
 
     @property
     def share(self) -> float | None:
-        """Of the limit, what is used."""
+        """Use as a share of the limit."""
         return None if self.used is None or self.limit <= 0 else self.used / self.limit

@@ -1,4 +1,4 @@
-"""How each window stands: its line, what is reserved on it, and what is authorized. Pure."""
+"""State of each window: its line, its reservations and its authorizations. Pure."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from budget.windows.even_spread_line import Cause, Unit
     from database.queries.spending.pacing_windows import AuthorizationRow
 
-#: What is left of an authorization is nothing below this share of it.
+#: Share of an authorization below which its rest counts as nothing.
 _NOTHING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawn:
-    """What happened to windows, and what of it is to be written down."""
+    """The window states, and the changes to store."""
 
     standings: Mapping[str, WindowState]
     fresh: tuple[EvenSpreadLine, ...] = ()
-    """Lines that were drawn now."""
+    """Lines that were redrawn now."""
     skewed: tuple[EvenSpreadLine, ...] = ()
-    """Lines that stood, drawn in what is the future now: the clock went back."""
+    """Previous lines with a time in the future, because the clock went back."""
     gone: tuple[str, ...] = ()
-    """Windows that had a line and are no more."""
+    """Keys of windows that had a line and no longer exist."""
     drawn: Mapping[str, float] = field(default_factory=dict)
-    """Of authorizations whose use is written down now: how much, by their ids."""
+    """Use of authorizations to record now, by id."""
     used_up: tuple[str, ...] = ()
-    """Authorizations of which nothing is left."""
+    """Ids of authorizations that are used up."""
 
 
 def stand(
@@ -49,15 +49,15 @@ def stand(
     cause: Cause | None = None,
     scope: str | None = None,
 ) -> Drawn:
-    """Return how every window stands, with its line redrawn where that is due.
+    """Compute the state of every window, and redraw lines that are due.
 
     Args:
-        facts: as they were found.
-        lines: that stand, by window.
+        facts: the window inputs.
+        lines: the current lines by window key.
         policy: how strictly the pace is kept.
-        spread: False: there is no pace, so that all of a limit may be used at any time.
-        cause: redraw all of them, for this,
-        scope: or only those of windows of this scope.
+        spread: False: there is no pace, so all of a limit may be used at any time.
+        cause: redraw all lines for this cause. None: only those that are due.
+        scope: with a cause, only lines of windows of this scope.
     """
     now = facts.now
     found: dict[str, WindowState] = {}
@@ -96,17 +96,16 @@ def stand(
 def _beyond(
     found: Mapping[str, WindowState], skewed: Iterable[EvenSpreadLine], now: float, policy: PacePolicy
 ) -> dict[str, float]:
-    """Return what was used up of authorizations beyond limits since lines were drawn that are dropped, as the clock
-    went back.
+    """Return the use of authorizations beyond limits since the skewed lines were drawn, which are dropped.
 
-    Of the pace nothing is counted on: no one knows how far it had come.
+    Use beyond the pace is not counted, since the progress of the pace is unknown.
     """
     drawn: dict[str, float] = {}
     for line in skewed:
         standing = found[line.window]
         reset = standing.window.resets_at
         if line.resets_at is None or reset is None or abs(line.resets_at - reset) > JITTER_S:
-            # The line of another window, drawn while the clock was ahead.
+            # This line belongs to another window, drawn while the clock was ahead.
             continue
         made = settled(replace(standing, line=_flat(line)), now, policy, cause="observation")
         before = {each.id: each.drawn for each in standing.authorizations}
@@ -117,7 +116,7 @@ def _beyond(
 
 
 def _draw(found: dict[str, WindowState], drawn: Mapping[str, float]) -> None:
-    """Have all windows know how much of each authorization is used."""
+    """Update the use of each authorization in all windows."""
     for key, standing in found.items():
         if any(each.id in drawn for each in standing.authorizations):
             found[key] = replace(
@@ -135,10 +134,10 @@ def _settle(
     cause: Cause | None,
     anew: Collection[str],
 ) -> dict[str, float]:
-    """Redraw lines where that is due; how much of each authorization is written down as used.
+    """Redraw lines that are due, and return the use of each authorization to record.
 
-    An authorization holds for all windows of its scope at once. So what is used up of it in one is written down with
-    the lines of all redrawn: otherwise another would count the same a second time.
+    An authorization applies to all windows of its scope at once. If one window books use of it, all these windows get
+    new lines. Otherwise another window would count the same use again.
     """
     drawn: dict[str, float] = {}
     new = {line.window for line in fresh}
@@ -179,12 +178,12 @@ def _used_up(rows: Sequence[AuthorizationRow], drawn: Mapping[str, float]) -> It
 
 
 def _flat(line: EvenSpreadLine) -> EvenSpreadLine:
-    """Return the same without a spread: all of the limit may be used at any time."""
+    """Return the line without a spread: all of the limit may be used at any time."""
     return replace(line, level=max(line.limit, line.drawn_used), ahead=0.0)
 
 
 def _is_flat(line: EvenSpreadLine) -> bool:
-    """Return whether it was drawn while there was no spread."""
+    """Return whether the line was drawn without a spread."""
     return line.level is not None and line.level >= line.limit > line.drawn_used and line.resets_at is not None
 
 
@@ -240,12 +239,12 @@ def _projected(window: Window, task: UnderWay) -> float:
 
 
 def _rate(window: Window) -> float:
-    """Return what a token is in the window's unit."""
+    """Return the value of a token in the window's unit."""
     return 1.0 if window.unit == "tokens" else window.per_token or 0.0
 
 
 def line_from(written: Mapping[str, Any]) -> EvenSpreadLine | None:
-    """Return a line as it was kept; None: it cannot be read, and is redrawn."""
+    """Return a stored line, or None if it is unreadable and must be redrawn."""
     known = {each.name: written[each.name] for each in fields(EvenSpreadLine) if each.name in written}
     try:
         line = EvenSpreadLine(**known)

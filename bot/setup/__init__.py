@@ -1,1 +1,1 @@
-"""Setting an installation up: the wizard, services, logins, and the doctor."""
+"""The setup of an installation: the wizard, services, logins and the doctor."""

@@ -1,4 +1,4 @@
-"""Muster in the background: starting it detached, and stopping it from outside."""
+"""Muster in the background: starting it detached, and stopping it from another process."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from bot.config.instance_lock import Holder
     from bot.config.paths import Paths
 
-#: Seconds in which a detached start must answer, an orchestrator stop, and agents stop.
+#: Seconds for a detached start to answer, for an orchestrator to stop, and for agents to stop.
 START_LIMIT = 60.0
 STOP_LIMIT = 60.0
 _PAUSE = 0.1
-#: What its gateway answers where the register cannot be used.
+#: The gateway's status if the register cannot be used.
 _REGISTER_AWAY = 503
-#: Bytes of the log that are looked through for the reason of a failed start.
+#: Bytes of the log that are searched for the reason of a failed start.
 _LOG_TAIL = 4000
 
 
 class _Unable(MusterError):
-    """The orchestrator cannot say or write down anything, as when its register is damaged."""
+    """The orchestrator cannot list or stop its agents, for example because its register is damaged."""
 
 
 def start(paths: Paths, environ: Mapping[str, str], *, bring_up: bool = True) -> str:
-    """Start the orchestrator in a session of its own and wait until it answers; a sentence that says so.
+    """Start the orchestrator in its own session, wait until it answers, and return a sentence that says so.
 
-    With `bring_up` it launches the persistent agents that do not run.
+    With `bring_up`, it launches the persistent agents that do not run.
 
     Raises:
-        MusterError: it runs already, or did not come up; the message has its last words.
+        MusterError: it runs already, or did not start; the message contains its last output.
     """
     running = holder(paths.lock)
     if running is not None and not _may_stand_by(paths):
@@ -79,7 +79,7 @@ def start(paths: Paths, environ: Mapping[str, str], *, bring_up: bool = True) ->
     def up() -> bool:
         if process.poll() is not None:
             raise MusterError(f"Muster did not come up. Its last words:\n\n{_words_since(paths.log, begun)}")
-        # Another process may answer there: one that had been started at the same time, and has the lock.
+        # Another process may answer there: one that was started at the same time and has the lock.
         owner = holder(paths.lock)
         return stands_by() is not None or (owner is not None and owner.pid == process.pid and _answers(client))
 
@@ -95,13 +95,13 @@ def _may_stand_by(paths: Paths) -> bool:
 
 
 def stop(paths: Paths, *, agents_too: bool) -> str:
-    """Stop the orchestrator, with `agents_too` after its agents; a sentence that says so.
+    """Stop the orchestrator, with `agents_too` after its agents, and return a sentence that says so.
 
     Raises:
-        NotRunning: there is no orchestrator to stop; the message names agents that run all the same.
+        NotRunning: there is no orchestrator to stop; the message names agents that still run.
         MusterError: it does not stop.
     """
-    # The one that stands by first, or it would take over.
+    # The standby stops first, or it would take over.
     waited = _end_standby(paths)
     running = holder(paths.lock)
     if waited and (running is None or running.pid <= 0):
@@ -116,7 +116,7 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
         try:
             stopped = _stop_agents(Client(paths.gateway_socket))
         except (_Unable, NotRunning, LostConnection):
-            # It must not start again what is ended past it, so it goes first.
+            # It goes first, because it would restart agents that are stopped without it.
             past_it = True
     if stopped:
         shutdown_record.write(paths.brought_down, stopped)
@@ -135,7 +135,7 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
 
 
 def _end_standby(paths: Paths) -> bool:
-    """End the one that stands by here. False: there is none, or it has just begun to lead."""
+    """Stop the standby here. Return False if there is none, or if it has just begun to lead."""
     waiting = holder(paths.standby_lock)
     if waiting is None or waiting.pid <= 0:
         return False
@@ -147,7 +147,7 @@ def _end_standby(paths: Paths) -> bool:
 
 
 def _stop_egress(paths: Paths) -> bool:
-    """End the egress as well, which no one needs then. False: it does not run."""
+    """Stop the egress, which is not needed without agents. Return False if it does not run."""
     import asyncio
 
     from bot.egress_client import process
@@ -156,11 +156,11 @@ def _stop_egress(paths: Paths) -> bool:
 
 
 def _stop_the_rest(paths: Paths) -> str:
-    """End the agents and the egress of an installation whose orchestrator does not run; a sentence that says so.
+    """Stop the agents and the egress of an installation without an orchestrator; return a sentence that says so.
 
     Raises:
-        NotRunning: none of it runs.
-        MusterError: an agent does not end.
+        NotRunning: none of them runs.
+        MusterError: an agent does not stop.
     """
     stopped = offline_stop.stop_all(paths)
     egress = _stop_egress(paths)
@@ -193,7 +193,7 @@ def _fleet(client: Client) -> list[dict[str, Any]]:
 
 
 def _may_run(agent: Mapping[str, Any]) -> bool:
-    """Return whether an agent of this installation runs, or would be started again by itself."""
+    """Return whether an agent of this installation runs, or will be restarted automatically."""
     if agent.get("elsewhere"):
         return False
     return agent["state"] not in {"stopped", "failed", "frozen"} or agent.get("tries_again_s") is not None

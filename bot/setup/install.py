@@ -1,7 +1,7 @@
-"""`muster install`: Muster comes back with the machine. And the way back.
+"""`muster install` and its reversal: start Muster when the machine starts.
 
-The orchestrator gets a systemd user unit, and so does each agent whose hosting says so. What systemd refuses is told
-with the command to run, and nothing else is undone for it.
+The orchestrator gets a systemd user unit, and so does each agent with `hosting: systemd`. What systemd refuses is
+reported with the command to run, and nothing else is reverted.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ _PATIENCE_S = 20.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What was done, or would be."""
+    """The changes that were made, or would be."""
 
     done: Sequence[str]
     warnings: Sequence[str] = field(default_factory=tuple)
 
 
 def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_run: bool) -> Report:
-    """Have the machine bring Muster back.
+    """Make the machine start Muster at boot.
 
     Args:
         paths: the installation.
-        environ: where references to secrets are looked up, and what finds the installation.
-        agents_too: let every agent whose hosting no one named run in a unit of its own.
-        dry_run: change nothing, and say everything.
+        environ: the environment that resolves references to secrets and locates the installation.
+        agents_too: give every agent without a `hosting` its own unit.
+        dry_run: only report what would change.
 
     Raises:
-        UserError: nothing was done; the message says why.
+        UserError: nothing was changed; the message says why.
     """
     found = check(paths)
     if found.problems or found.roster is None or found.settings is None:
@@ -96,7 +96,7 @@ def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_r
 
 
 def uninstall(paths: Paths, *, dry_run: bool) -> Report:
-    """Take the units away. What runs goes on; the roster stays as it is."""
+    """Remove the units. Running processes continue, and the roster is not changed."""
     texts, enabled = systemd_units.present(paths, orchestrator=True)
     todo = systemd_units.change({}, texts, enabled)
     if not todo:
@@ -130,7 +130,7 @@ def _shown(todo: systemd_units.UnitChange) -> list[str]:
 
 
 def _linger() -> list[str]:
-    """Let the person's systemd run from the boot on, whoever is logged in (loginctl(1), enable-linger)."""
+    """Make the user's systemd run from boot, without a login (loginctl(1), enable-linger)."""
     by_hand = f"sudo loginctl enable-linger {_person()}"
     without = f"Until then Muster ends when you log out, and comes back when you log in. Run: {by_hand}"
     if shutil.which("loginctl") is None:
@@ -151,7 +151,7 @@ def _person() -> str:
 
 
 def _after_a_boot(paths: Paths, found: Check) -> list[str]:
-    """Return the secrets that will not be there when no one has logged in yet."""
+    """Return warnings about secrets that are not available at boot before a login."""
     given = _variables(Path(systemd_units.secrets_of(paths)))
     told = []
     for place, reference in references(found):

@@ -1,12 +1,12 @@
-"""Ending agents without an orchestrator and without the register.
+"""Stopping agents without the orchestrator and without the register.
 
-An agent host answers on its own socket and holds its own lock, and what it started carries its marker. So a shell can
-end agents while the orchestrator is dead and the register is damaged. Whoever may use those files owns this
-installation, and is its admin.
+An agent host answers on its own socket and holds its own lock, and the processes that it started have its marker. So a
+shell can stop agents even if the orchestrator is dead and the register is damaged. A user with access to those files
+owns this installation and is its admin.
 
-An agent that was ended so stays down, whatever the register says, until someone launches or restarts it. A file in its
-folder says so (`fleet.supervision.host_lifecycle.STAY_DOWN`). Agents that end with Muster (`down --all`) come back with
-it.
+Such an agent stays down, whatever the register says, until a person launches or restarts it. A file in its folder
+records this (`fleet.supervision.host_lifecycle.STAY_DOWN`). Agents that stop together with Muster (`down --all`) start
+with it again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bot.config.paths import Paths
 
-#: Seconds for an agent host to answer, and to end its runtime when it is told to.
+#: Seconds for an agent host to answer, and to end its runtime.
 _ANSWER_S: Final = 5.0
 _END_S: Final = 30.0
 _REASON: Final = "stopped from a shell, without Muster"
@@ -39,11 +39,7 @@ def running(paths: Paths) -> list[str]:
 
 
 def stop(paths: Paths, name: str, *, now: bool) -> str:
-    """Tell an agent host to end; return what to say of it.
-
-    Raises:
-        MusterError: there is no such agent, or its host does not answer.
-    """
+    """Tell an agent host to stop, and return a sentence about the result."""
     folder = _folder(paths, name)
     host_lifecycle.stay_down(folder)
     if not host_lifecycle.is_running(folder):
@@ -56,10 +52,10 @@ def stop(paths: Paths, name: str, *, now: bool) -> str:
 
 
 def kill(paths: Paths, name: str) -> str:
-    """End an agent host by force, with everything it started; return what to say of it.
+    """Kill an agent host and everything it started, and return a sentence about the result.
 
     Raises:
-        MusterError: there is no such agent, or something of it would not end.
+        MusterError: there is no such agent, or one of its processes does not end.
     """
     folder = _folder(paths, name)
     host_lifecycle.stay_down(folder)
@@ -68,10 +64,10 @@ def kill(paths: Paths, name: str) -> str:
 
 
 def stop_all(paths: Paths) -> list[str]:
-    """End every agent host at once, by force where one does not answer; return their names.
+    """Stop all agent hosts at once, by force if one does not answer, and return their names.
 
     Raises:
-        MusterError: some would not end; the message names them. The others are ended.
+        MusterError: some did not stop; the message names them. The others have stopped.
     """
     names = running(paths)
     problems = asyncio.run(_end_all(paths, names))
@@ -95,7 +91,7 @@ async def _end_all(paths: Paths, names: list[str]) -> list[str]:
 
 
 async def _shut_down(paths: Paths, name: str, *, now: bool, limit_s: float) -> bool:
-    """Return whether it ended within the limit.
+    """Return whether it stopped within the limit.
 
     Raises:
         FleetError: it does not answer.

@@ -1,4 +1,4 @@
-"""`muster login`: a runtime's own login, into a folder of Muster's from which its agents take it."""
+"""`muster login`: a runtime's own login, kept in a folder of Muster's from which its agents use it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def login_home(paths: Paths, runtime: str) -> Path:
-    """Return the folder in which the login of a runtime is kept; it is there once someone has logged in."""
+    """Return the folder for the login of a runtime; it exists after the first login."""
     return paths.state / "logins" / runtime
 
 
 def login(paths: Paths, name: str) -> int:
-    """Run the login of a runtime at this terminal; the status of its program, 0 when it went well.
+    """Run the login of a runtime in this terminal, and return the exit status of its program.
 
     Raises:
         UserError: there is no runtime of that name.

@@ -1,4 +1,4 @@
-"""What `muster down --all` leaves for the next `muster up`: who was stopped for the time that Muster is down."""
+"""The agents that `muster down --all` stopped, as a record for the next `muster up`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write(path: Path, names: Sequence[str]) -> None:
 
 
 def read(path: Path) -> frozenset[str]:
-    """Their names; none where no one left word."""
+    """Return their names; empty if there is no record."""
     try:
         return frozenset(path.read_text(encoding="utf-8").split())
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""The systemd units of an installation: which there should be, and making it so.
+"""The systemd units of an installation: comparison with the desired units, and the changes.
 
-Which agents have one is what the roster says (`hosting: systemd`), and nothing else: whoever is added gets a unit, and
-the unit of whoever is removed, or runs elsewhere now, is disabled and taken away, so that no boot brings it back.
+Only the roster decides which agents have a unit (`hosting: systemd`). An added agent gets a unit. The unit of an agent
+that was removed or has another hosting is disabled and deleted, so that no boot starts it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,26 @@ if TYPE_CHECKING:
     from bot.config.paths import Paths
     from fleet.roster.schema import AgentEntry
 
-#: What finds the installation, and tmux's default server, for an orchestrator that systemd starts.
+#: Variables that locate the installation and tmux's default server for an orchestrator that systemd starts.
 _PLACES = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "TMUX_TMPDIR")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitChange:
-    """What brings the units to what they should be. Empty: they are."""
+    """The changes from the present units to the desired ones; false if there are none."""
 
     write: Mapping[str, str]
-    """Units that are not there, or say something else, with what they should say."""
+    """Missing or outdated units, with their new text."""
     enable: tuple[str, ...]
-    """Units that a boot is to start, and does not yet."""
+    """Units to enable at boot."""
     drop: tuple[str, ...]
-    """Units that should not be there."""
+    """Units to remove."""
 
     def __bool__(self) -> bool:
         return bool(self.write or self.enable or self.drop)
 
     def commands(self) -> list[list[str]]:
-        """Return what ``systemctl --user`` is told, in this order; files are written before, and deleted before the
-        reload."""
+        """Return the `systemctl --user` calls in order. Write files before them, and delete files before the reload."""
         return [
             *([["disable", *self.drop]] if self.drop else []),
             *([["daemon-reload"]] if self.write or self.drop else []),
@@ -51,12 +50,12 @@ class UnitChange:
 
 
 def change(wanted: Mapping[str, str], present: Mapping[str, str], enabled: Collection[str]) -> UnitChange:
-    """Return what is to be done.
+    """Compare the units and return the changes.
 
     Args:
-        wanted: the units that there should be, with what they should say.
-        present: those of this installation that there are.
-        enabled: those that a boot starts.
+        wanted: the desired units, with their text.
+        present: the existing units of this installation.
+        enabled: the units that start at boot.
     """
     return UnitChange(
         write={name: text for name, text in wanted.items() if present.get(name) != text},
@@ -66,7 +65,7 @@ def change(wanted: Mapping[str, str], present: Mapping[str, str], enabled: Colle
 
 
 def of_agents(paths: Paths, agents: Iterable[AgentEntry]) -> dict[str, str]:
-    """Return the units that the agents of a roster should have."""
+    """Return the desired units for the agents of a roster."""
     made = [
         AgentUnit(agent=entry.name, folder=paths.agent_folder(entry.name), installation=paths.label)
         for entry in agents
@@ -92,16 +91,16 @@ def of_orchestrator(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def secrets_of(paths: Paths) -> Path:
-    """Return the file from which systemd gives the orchestrator variables, for references ``env:NAME``."""
+    """Return the file from which systemd sets the orchestrator's variables, for references ``env:NAME``."""
     return paths.config / "secrets.env"
 
 
 def present(paths: Paths, *, orchestrator: bool) -> tuple[dict[str, str], frozenset[str]]:
-    """Return the units of this installation that there are, and those of them that a boot starts.
+    """Return the existing units of this installation, and which of them are enabled at boot.
 
     Args:
         paths: the installation.
-        orchestrator: look for the orchestrator's and the egress's too, not for the agents' alone.
+        orchestrator: include the units of the orchestrator and of the egress.
     """
     folder = systemd.folder()
     texts: dict[str, str] = {}
@@ -117,7 +116,7 @@ def present(paths: Paths, *, orchestrator: bool) -> tuple[dict[str, str], frozen
 
 
 def make(todo: UnitChange) -> list[str]:
-    """Do it, as far as the machine lets us; for each thing that it refused, what that was and the command for it."""
+    """Apply the changes as far as possible; return each failure with the command to run."""
     refused: list[str] = []
     for name, text in todo.write.items():
         try:
@@ -140,14 +139,14 @@ def _delete(names: Iterable[str], refused: list[str]) -> None:
     for name in names:
         try:
             (folder / name).unlink(missing_ok=True)
-            # What `disable` could not take away.
+            # The link that `disable` could not remove.
             (folder / systemd.WANTS / name).unlink(missing_ok=True)
         except OSError as error:
             refused.append(f"The unit {folder / name} cannot be deleted: {error.strerror}. Delete it.")
 
 
 def settle(paths: Paths, agents: Iterable[AgentEntry]) -> list[str]:
-    """Bring the agents' units to what the roster says; for each thing that was refused, what to do."""
+    """Bring the agents' units in line with the roster; return what to do for each failure."""
     try:
         wanted = of_agents(paths, agents)
     except NotHosted as error:

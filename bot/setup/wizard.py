@@ -1,6 +1,6 @@
-"""`muster init`: from a few answers to a muster.yaml and a roster.yaml that say what can be changed in them.
+"""`muster init`: writes a muster.yaml and a roster.yaml from a few answers, with comments on what can be changed.
 
-What is written is valid, and nothing that is there is ever overwritten.
+The files are valid, and existing files are never overwritten.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ DEFAULT_PRESET: Preset = "general"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WizardAnswers:
-    """What was asked for. None: not said."""
+    """The answers so far; None if not answered."""
 
     chat: Chat | None = None
     preset: Preset | None = None
-    """The fleet to begin with."""
+    """The initial fleet."""
     homeserver: str | None = None
     user: str | None = None
     """The bot's user."""
     token: str | None = None
-    """Where the bot's access token is: a reference."""
+    """The reference of the bot's access token."""
     room: str | None = None
     guild: str | None = None
-    """The Discord server, by its id."""
+    """The id of the Discord server."""
     channel: str | None = None
-    """The channel there that is the main room, by its id."""
+    """The id of its channel that is the main room."""
     operators: tuple[str, ...] = ()
     """Identities, or users of the chat system."""
     runtime: str | None = None
-    """What the agents run on; empty: nobody said, and without a preset there are no agents."""
+    """The runtime of the agents. If it is empty and there is no preset, there are no agents."""
     absent: bool = False
-    """That runtime is not on this machine yet."""
+    """Whether that runtime is missing on this machine."""
 
 
 def init(paths: Paths, answers: WizardAnswers, ask: Ask | None) -> WizardAnswers:
-    """Write both files, and return the answers, complete.
+    """Write both files, and return the complete answers.
 
     Args:
-        paths: where.
-        answers: what was said already.
-        ask: asks a person for the rest; None: the defaults are taken.
+        paths: the installation.
+        answers: the answers so far.
+        ask: asks a person for the rest; None to use the defaults.
 
     Raises:
-        UserError: a file is there already, an answer is missing or wrong, or a folder cannot be written.
+        UserError: a file exists, an answer is missing or wrong, or a folder is not writable.
     """
     there = [path for path in (paths.muster_yaml, paths.roster_yaml) if os.path.lexists(path)]
     if there:
@@ -98,7 +98,7 @@ def init(paths: Paths, answers: WizardAnswers, ask: Ask | None) -> WizardAnswers
 
 
 def next_steps(answers: WizardAnswers, paths: Paths) -> str:
-    """Return what to do now, for the person."""
+    """Return the next steps for the person."""
     steps = [f"Wrote {paths.muster_yaml} and {paths.roster_yaml}.", ""]
     system = SYSTEMS[answers.chat or "terminal"]
     reference = Reference.parse(answers.token or system.token or TOKEN, folder=paths.config)
@@ -269,7 +269,7 @@ def roster_yaml(answers: WizardAnswers) -> str:
 
 
 def _validate(contents: dict[Path, str]) -> None:
-    """Read what is going to be written as it will be read."""
+    """Check the new files by loading them."""
     with tempfile.TemporaryDirectory(prefix="muster-init-") as folder:
         for path, content in contents.items():
             (Path(folder) / path.name).write_text(content, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Where people talk to their fleet: what `muster init` asks for each chat system, and what it writes of it.
+"""The chat systems in `muster init`: the questions for each, and the settings from their answers.
 
-A chat system more is an entry in `SYSTEMS`, and its name in `Chat`.
+To add a chat system, add an entry to `SYSTEMS` and its name to `Chat`.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 Chat = Literal["terminal", "matrix", "discord", "tmux"]
 
-#: Where the bot's access token is looked for unless another place is named.
+#: The default references of the bots' tokens.
 TOKEN = "env:MUSTER_MATRIX_TOKEN"  # noqa: S105  a place, not a secret
 DISCORD_TOKEN = "env:MUSTER_DISCORD_TOKEN"  # noqa: S105  a place, not a secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WizardQuestion:
-    """One thing to ask."""
+    """A question of the wizard."""
 
     answer: str
-    """The field of `Answers` that it fills."""
+    """The field of `WizardAnswers` for the answer."""
     option: str
     words: str
     key: str
-    """The key of the connector's block whose rules hold for it."""
+    """The key of the connector's block that validates the answer."""
     default: str = ""
     needed: bool = True
 
     def wrong(self, kind: str, text: str) -> str | None:
-        """Return what is wrong with an answer; None when nothing is."""
+        """Return what is wrong with an answer, or None if it is valid."""
         if not text and not self.needed:
             return None
         return wrong(kind, self.key, [text] if self.key.endswith("s") else text.removeprefix(f"{kind}:"))
@@ -50,19 +50,19 @@ class WizardQuestion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """One chat system."""
+    """A chat system."""
 
     questions: tuple[WizardQuestion, ...]
     block: Callable[[Mapping[str, str | None]], list[str]]
-    """From the answers by name to the lines of the connector's block, without what stands before them."""
+    """Returns the lines of the connector's block, without indentation, from the answers by name."""
     example: Mapping[str, str | None]
-    """Answers for the block that others have as a comment."""
+    """Answers for the commented-out example block."""
     operator: str
-    """How a person is named there."""
+    """An example of a person's name there."""
     steps: Callable[[WizardAnswers, str], list[str]]
-    """What to do then, from the answers and where the token belongs."""
+    """Returns the next steps, from the answers and the place of the token."""
     token: str | None = None
-    """Where the token is looked for unless another place is named."""
+    """The default reference of the token."""
 
 
 def _no_block(given: Mapping[str, str | None]) -> list[str]:
@@ -213,7 +213,7 @@ CHATS: tuple[Chat, ...] = tuple(SYSTEMS)
 
 
 def meant(answers: WizardAnswers) -> Chat | None:
-    """Return which chat system the answers speak of; None: they do not say."""
+    """Return the chat system that the answers refer to, or None if unclear."""
     if answers.chat is not None:
         return answers.chat
     if answers.homeserver:
@@ -222,7 +222,7 @@ def meant(answers: WizardAnswers) -> Chat | None:
 
 
 def lines(answers: WizardAnswers) -> list[str]:
-    """Return the block `connectors` of muster.yaml: the terminal, the chosen one, and the others as comments."""
+    """Return the block `connectors` of muster.yaml: the terminal, the chosen system, and the others as comments."""
     written = ["connectors:", "  terminal:"]
     for name, system in SYSTEMS.items():
         if name == answers.chat:
@@ -235,13 +235,13 @@ def lines(answers: WizardAnswers) -> list[str]:
 
 
 def identities(answers: WizardAnswers) -> list[str]:
-    """Return the operators, each with the connector in front."""
+    """Return the operators' identities, each with its connector."""
     kind = answers.chat or "terminal"
     return [each if each.startswith(f"{kind}:") else f"{kind}:{each}" for each in answers.operators]
 
 
 def wrong(kind: str, key: str, value: object) -> str | None:
-    """Return what is wrong with a value of a connector's block; None when nothing is."""
+    """Return what is wrong with a value of a connector's block, or None if it is valid."""
     try:
         connector_registry.settings_model(kind).model_validate({key: value}, context={"folder": Path("/")})
     except ValidationError as error:
@@ -252,6 +252,6 @@ def wrong(kind: str, key: str, value: object) -> str | None:
 
 
 def quoted(value: str | None) -> str:
-    """`value` as YAML: as it is where YAML reads it as a text in any version, else in quotes, which JSON shares."""
+    """Return `value` as YAML: plain if every YAML version reads it as text, or else in JSON quotes."""
     text = value or ""
     return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9_./:-]*[A-Za-z0-9]", text) else json.dumps(text, ensure_ascii=False)

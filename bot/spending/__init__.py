@@ -1,1 +1,1 @@
-"""Limits set by command, what was spent, and cutting agents off. Windows of accounts are in pacing/."""
+"""Limits set by command, queries of use, and cutoffs of agents. Windows of accounts are in pacing/."""

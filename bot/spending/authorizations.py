@@ -1,7 +1,7 @@
-"""What `budget authorize` decides and answers: leave to spend faster than the pace, for a time and up to an amount.
+"""The `budget authorize` command: permission to spend faster than the pace, for a time and up to an amount.
 
-For all work of the scope the pace is lifted by the amount; the limit itself only for critical tasks, and at the egress.
-It is used up by what is spent ahead of the pace, and ends by itself.
+An authorization lifts the pace by its amount for all work of the scope. It lifts the limit itself only for critical
+tasks and at the egress. Use ahead of the pace consumes it, and it expires by itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from budget.windows.even_spread_line import Unit
     from budget.windows.pace_admission import WindowState
 
-#: Without another time it lasts so long, and none lasts longer or shorter than these (seconds).
+#: Default, maximum and minimum duration of an authorization in seconds.
 LASTS_S = 86_400.0
 LONGEST_S = 31 * 86_400.0
 SHORTEST_S = 60.0
@@ -63,12 +63,12 @@ async def authorize(ctx: Context[PacingServices], scope: str, amount: str, for_s
     _check(row, windows)
 
     async def give(tx: AsyncConnection) -> float:
-        # A run that is taken up again after a crash finds the one that it gave.
+        # A run that resumes after a crash finds the authorization that it already granted.
         if await pacing_windows.authorize(tx, row):
             return row.until
         return next((each.until for each in await pacing_windows.live(tx) if each.id == row.id), row.until)
 
-    # Before it is given: whoever is killed right after leaves lines by which what is spent from then on counts for it.
+    # The lines are redrawn first: after a crash, use from here on still counts toward the authorization.
     await services.pace.redraw("authorization", scope=scope)
     until = await ctx.commit("authorize", give)
     note = await _told(ctx)
@@ -88,7 +88,7 @@ async def authorize(ctx: Context[PacingServices], scope: str, amount: str, for_s
 
 
 def as_json(row: AuthorizationRow, *, until: float | None = None) -> dict[str, Any]:
-    """In the shape in which programs get it."""
+    """Return an authorization as JSON."""
     return {
         "id": row.id,
         "scope": row.scope,
@@ -102,7 +102,7 @@ def as_json(row: AuthorizationRow, *, until: float | None = None) -> dict[str, A
 
 
 def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
-    """Whether it would change anything.
+    """Check that the authorization would have an effect.
 
     Raises:
         UserError: nothing of this scope has a pace, or none in this unit.
@@ -155,7 +155,7 @@ async def _take_back(ctx: Context[PacingServices], scope: str) -> Reply:
 
 
 async def _told(ctx: Context[PacingServices]) -> str:
-    """Take up what is authorized now, and tell the egress. A sentence when it does not hear of it now."""
+    """Apply the current authorizations and send them to the egress. Return a warning if the egress does not answer."""
     services = ctx.services
     await services.pace.redraw()
     services.pace.tell()

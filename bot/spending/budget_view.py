@@ -1,4 +1,4 @@
-"""What `budget` shows: every limit, how much of it is used, how well its reset is known, and its pace."""
+"""The `budget` command: every limit with its use, the certainty of its reset, and its pace."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from budget.windows.window_figures import Figures
     from database.queries.operations.audit_log import AuditRow
 
-#: Rows of the table in a room.
+#: Maximum rows of the table in a chat room.
 _ROWS = 40
-#: So many requests that ran alone are looked through.
+#: Maximum number of requests that ran alone to search.
 _EXCESSES = 1_000
 _MARKS = {"open": "🟢", "used up": "🔴", "overruled": "⚪"}
 
 
 async def show_budget(ctx: Context[PacingServices]) -> Reply:
-    # The other way round, whoever sets a limit shows it.
+    # Imported here because the service module imports this one.
     from bot.spending.service import held_now, holding
 
     services = ctx.services
@@ -47,14 +47,14 @@ async def show_budget(ctx: Context[PacingServices]) -> Reply:
     standing = None if services.outlet is None else await services.outlet.standing()
     snapshot = (await services.pace.snapshot()).seen_at_the_gate(standing)
     if standing is None:
-        # What a share comes to in tokens is shown as the share that it is.
+        # Shares converted to tokens are left out, because they are shown as shares.
         plain = [each for each in await holding(services) if each.account is None]
         found = [_json(each.model_dump(), None, now, snapshot) for each in plain]
         note = "\n\n⚠️ The egress does not answer, so the current use is unknown."
     else:
         seen = [each for each in standing["limits"] if each.get("account") is None]
         found = [_json({**each, "amount": each["limit"] - each.get("lift", 0)}, each, now, snapshot) for each in seen]
-        # The allowances of agents that the egress does not know now, since they do not run.
+        # Allowances of agents that do not run, so the egress does not know them.
         counted = {(each["scope"], each["unit"], each["window"]) for each in found}
         idle = []
         with contextlib.suppress(UserError):
@@ -80,7 +80,7 @@ async def show_budget(ctx: Context[PacingServices]) -> Reply:
 
 
 def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overruled]) -> list[dict[str, Any]]:
-    """Return the rows with the scope that governs instead of each, where the limit of a row governs no one now."""
+    """Add the governing scope to rows whose limit governs no agent now."""
     by = limit_precedence.governed_by(unheard)
     shown = []
     for row in found:
@@ -90,8 +90,7 @@ def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overrule
 
 
 async def _with_excess(services: PacingServices, found: Sequence[dict[str, Any]], now: float) -> list[dict[str, Any]]:
-    """Return the rows with how far a request that ran alone brought each beyond its limit
-    (budget.limits.request_admission)."""
+    """Add the excess over the limit that a request that ran alone caused (budget.limits.request_admission)."""
     passed = [row for row in found if _is_passed(row)]
     if not passed:
         return list(found)
@@ -107,12 +106,12 @@ async def _with_excess(services: PacingServices, found: Sequence[dict[str, Any]]
 
 
 def _is_passed(row: Mapping[str, Any]) -> bool:
-    """Return whether more is used than a limit of Muster's own allows. A provider's windows are none."""
+    """Return whether use exceeds one of Muster's own limits. Provider windows do not count."""
     return row["unit"] != "share" and row["used"] is not None and row["used"] > row["limit"]
 
 
 def _is_about(excess: AuditRow, row: Mapping[str, Any], now: float) -> bool:
-    """Return whether a request ran alone under this limit in the window that is now."""
+    """Return whether a request ran alone under this limit in the current window."""
     told = excess.arguments
     return (
         all(told.get(name) == row[name] for name in ("kind", "scope", "unit", "window"))
@@ -130,7 +129,7 @@ def _excess_words(row: Mapping[str, Any]) -> str:
 
 
 def set_json(limit: HeldLimit, now: float) -> dict[str, Any]:
-    """Return a limit that was just set, in the shape of ``budget --json``."""
+    """Return a limit that was just set, in the format of ``budget --json``."""
     if limit.unit != "share":
         return _json({"agent": None, **_plain(limit)}, None, now, None)
     return {
@@ -156,7 +155,7 @@ def _plain(limit: HeldLimit) -> dict[str, Any]:
 def _json(
     limit: Mapping[str, Any], seen: Mapping[str, Any] | None, now: float, snapshot: PaceSnapshot | None
 ) -> dict[str, Any]:
-    """Return a limit in the shape of ``budget --json``. What no one knows is None."""
+    """Return a limit in the format of ``budget --json``. Unknown values are None."""
     # No one writes a fraction of a token: programs get whole numbers of them, from whichever side they come.
     amount = int(limit["amount"]) if limit["unit"] == "tokens" else limit["amount"]
     end = window_boundaries.end_of(limit.get("window"), now)
@@ -165,7 +164,7 @@ def _json(
     whose = f"agent:{agent}" if agent is not None else scope
     key = f"{whose}/{limit['unit']}/{limit.get('window') or 'all'}"
     paced = None if snapshot is None or limit.get("window") is None else snapshot.figures(key)
-    # A limit without a window is paced by no one, and what is used of it only the egress counts.
+    # A limit without a window has no pace, and only the egress counts its use.
     used = paced.used if paced is not None else None if seen is None else seen["used"]
     reserved = paced.reserved if paced is not None else None if seen is None else seen["reserved"]
     if limit["unit"] == "tokens":
@@ -181,13 +180,13 @@ def _json(
         "remaining": None if used is None or reserved is None else max(0, amount - used - reserved),
         "window": limit.get("window"),
         "reset_at": timestamp(end),
-        # Windows of Muster's own begin when the clock says so.
+        # The calendar defines the start of Muster's own windows.
         "reset_confidence": None if end is None else "certain",
         "policy": limit["policy"],
-        # What is only held for requests under way is not used up: most of it comes back.
+        # Reserved amounts are not used up: most of a reservation is released again.
         "state": None if used is None else "used up" if used >= amount else "open",
         "pace": None if paced is None or end is None else pace_json(paced),
-        # What went through the egress is counted as it goes, so that this is either known or not.
+        # The egress counts its own use continuously, so it is either known or unknown.
         "at_least": None,
         "seen_at": None,
         "governed_by": None,
@@ -196,7 +195,7 @@ def _json(
 
 
 def _shares(snapshot: PaceSnapshot) -> list[dict[str, Any]]:
-    """Return the windows of subscriptions, and the shares of them that are set."""
+    """Return the windows of subscriptions, and the configured shares of them."""
     found = []
     for standing in snapshot.standings.values():
         window = standing.window
@@ -217,7 +216,7 @@ def _shares(snapshot: PaceSnapshot) -> list[dict[str, Any]]:
                 "window": window.key.rpartition("/")[2] if quota else window.key.partition("/share/account:")[2],
                 "reset_at": timestamp(each.resets_at),
                 "reset_confidence": each.certainty,
-                # A provider's own refuses by itself.
+                # The provider itself rejects requests at the limit of its own window.
                 "policy": "provider" if quota else snapshot.policies.get(window.key, "cutoff"),
                 "state": each.state,
                 "pace": pace_json(each),
@@ -231,17 +230,17 @@ def _shares(snapshot: PaceSnapshot) -> list[dict[str, Any]]:
 
 
 def rounded(amount: float | None) -> float | None:
-    """Return a figure as programs get it; what no one knows is None."""
+    """Return a figure for programs; unknown values are None."""
     return None if amount is None else round(amount, 6)
 
 
 def seen_at(window: Window) -> float | None:
-    """Return when something was observed of a window last, be it too long ago to count as known."""
+    """Return the time of the last observation of a window, even if it is outdated."""
     return window.used_at if window.last_seen is None else window.last_seen.at
 
 
 def seen_words(last: LastSeen | None, unit: Unit, now: float) -> str | None:
-    """Return what is known all the same of a window whose use is not known, in words; None: nothing."""
+    """Return what is known of a window whose current use is unknown, as text, or None."""
     if last is None:
         return None
     ago = f"{markdown.span(now - last.at)} ago"
@@ -252,24 +251,24 @@ def seen_words(last: LastSeen | None, unit: Unit, now: float) -> str | None:
 
 
 def pace_json(found: Figures) -> dict[str, Any]:
-    """Return where a window stands against its line, in its unit. What no one knows is None."""
+    """Return a window's position relative to its line, in its unit. Unknown values are None."""
     return {
         "window": found.key,
-        # Without a spread all of the limit may be used at any time.
+        # Without a spread, all of the limit may be used at any time.
         "line": rounded(found.limit if found.line is None else found.line),
         "drawn_at": timestamp(found.drawn_at),
         "ahead": rounded(found.ahead),
-        # Of what is not known no amount is free: one task at a time finds it out.
+        # If use is unknown, no amount is free: one task at a time measures it.
         "may_use_now": rounded(found.may_use_now),
-        # Of it what counts in this unit: tokens that are authorized are no dollars.
+        # Only authorizations that count in this unit: authorized tokens are no dollars.
         "authorized": rounded(found.authorized),
     }
 
 
 def table(found: Sequence[Mapping[str, Any]], *, unknown: str) -> str:
-    """Limits in the shape of ``budget --json`` as a room is shown them; `unknown` stands for what no one knows."""
+    """Return limits in the format of ``budget --json`` as a table for a chat room; `unknown` marks unknown values."""
     shown = found[:_ROWS]
-    # Most of the time nothing is, and a phone is narrow.
+    # Nothing is reserved most of the time, and a phone is narrow.
     held = any(each["reserved"] for each in shown)
     rows = [
         (
@@ -306,7 +305,7 @@ def _per(each: Mapping[str, Any]) -> str:
 
 
 def _pace(each: Mapping[str, Any]) -> str:
-    """Return what may be used now, at its pace."""
+    """Return the amount that the pace allows now."""
     pace = each["pace"]
     if pace is None:
         return "-"
@@ -314,7 +313,7 @@ def _pace(each: Mapping[str, Any]) -> str:
 
 
 def _shares_kept(snapshot: PaceSnapshot) -> list[str]:
-    """Return which shares the egress holds, and which only pace, a line each."""
+    """Return a line for each share: whether the egress enforces it or it only paces."""
     lines = []
     for standing in snapshot.standings.values():
         window = standing.window
@@ -336,7 +335,7 @@ def _notes(lines: Sequence[str]) -> str:
 
 
 def _resets(snapshot: PaceSnapshot, services: PacingServices) -> list[str]:
-    """Return when the windows of subscriptions start again, and how that is known."""
+    """Return when the windows of subscriptions reset, and how this is known."""
     lines = []
     zone = services.settings.timezone
     for standing in snapshot.standings.values():
@@ -350,7 +349,7 @@ def _resets(snapshot: PaceSnapshot, services: PacingServices) -> list[str]:
 
 
 def reset_words(standing: WindowState, snapshot: PaceSnapshot, zone: ZoneInfo) -> str:
-    """Return when a window resets and how that is known, in words."""
+    """Return when a window resets and how this is known, as text."""
     window = standing.window
     if window.resets_at is None:
         how = "resets at an unknown time"
@@ -373,7 +372,7 @@ def _authorized(snapshot: PaceSnapshot, services: PacingServices) -> str:
 
 
 def authorized_words(snapshot: PaceSnapshot, zone: ZoneInfo) -> list[str]:
-    """Return what is authorized now, a line each."""
+    """Return a line for each current authorization."""
     lines = {}
     for standing in snapshot.standings.values():
         for each in standing.authorizations:
@@ -390,6 +389,6 @@ def _named(each: Mapping[str, Any]) -> str:
     agent = each.get("agent")
     scope = str(each["scope"])
     if scope.startswith("launch:"):
-        # Whose id no one knows by heart.
+        # Launch ids mean nothing to people.
         return f"{agent} (this launch)"
     return scope if agent is None or scope == f"agent:{agent}" else f"{agent} ({scope})"

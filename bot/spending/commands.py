@@ -1,4 +1,4 @@
-"""Commands of the section *budget*: what was used, what may be used, and closing an agent's way out."""
+"""Commands of the section *budget*: use, limits and cutoffs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def accounts(ctx: Context[PacingServices]) -> Reply:
 
 @command("budget", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def budget(ctx: Context[PacingServices]) -> Reply:
-    """Show each limit: what is used, what is left, what may be used now at its pace, and what happens at the limit."""
+    """Show the limits: how much of each is used and left, what the pace allows now, and what happens at the limit."""
     from bot.spending.budget_view import show_budget
 
     return await show_budget(ctx)
@@ -154,7 +154,7 @@ async def budget_authorize(
 
 @command("pace", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def pace(ctx: Context[PacingServices]) -> Reply:
-    """Show each window's use against its line, and where it will likely be at its reset."""
+    """Show the use of each window relative to its line, and the expected use at its reset."""
     from bot.spending.pace_view import show_pace
 
     return await show_pace(ctx)

@@ -1,4 +1,4 @@
-"""What `cutoff`, `restore` and `estop` decide and answer."""
+"""The `cutoff`, `restore` and `estop` commands."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def outlet_of(ctx: Context[PacingServices]) -> EgressClient:
-    """Return the egress.
+    """Return the egress client.
 
     Raises:
-        UserError: there is none.
+        UserError: Muster runs without an egress.
     """
     outlet: EgressClient | None = ctx.services.outlet
     if outlet is None:
@@ -68,7 +68,7 @@ async def restore_agent(ctx: Context[PacingServices], name: str) -> Reply:
         row.name, asked_at=ctx.asked_at, cause=f"restored by {ctx.identity}", by=ctx.identity, id=ctx.run_id
     )
     if changed:
-        # Whoever opens it looked at it: what it spends counts again.
+        # The person who restores the agent has looked at it, so its use is counted from here.
         await ctx.commit("seen to", lambda tx: last_results.note(tx, name, "answer", services.clock()))
     if emergency_stop.is_pulled(services.paths.state):
         held = f"but the emergency stop holds for all: {command_line('estop --clear')} ends it"
@@ -82,7 +82,7 @@ async def restore_agent(ctx: Context[PacingServices], name: str) -> Reply:
 
 
 async def whose_is_closed(services: PacingServices) -> str:
-    """Return what `ps` says of agents that cannot get out; nothing when all can, or when no one knows."""
+    """Return the text of `ps` about agents that are cut off; empty if none is or this is unknown."""
     standing = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_S):
@@ -95,8 +95,8 @@ async def whose_is_closed(services: PacingServices) -> str:
     told: dict[str, Any] = standing.get("agents") or {}
     async with services.store.read() as tx:
         pending = await questions.pending(tx, kind=RUNAWAY)
-    # An answer lets go on who is paused for that; its way out alone would leave the question. Whom a person cut off
-    # meanwhile no answer helps.
+    # An answer continues a paused agent; `restore` alone would leave the question open. If a person cut the agent off
+    # meanwhile, an answer does not help.
     ids = {each.agent: each.id for each in pending}
     cut = {name: str(each["denied"].get("id")) for name, each in told.items() if is_commanded(each.get("denied"))}
     asked = {name for name, cause in cut.items() if name in ids and cause == f"{RUNAWAY}/{ids[name]}"}
@@ -128,7 +128,7 @@ async def stop_everything(ctx: Context[PacingServices], *, clear: bool) -> Reply
             )
         standing = await outlet_of(ctx).standing() or {}
         held = bool(standing.get("estop")) or await asyncio.to_thread(emergency_stop.is_pulled, state)
-        # Before the file goes: so the egress's own row says who it was.
+        # The egress hears of it before the file is removed, so that its own record names the person.
         told = await _told(ctx, clear=True)
         await asyncio.to_thread(emergency_stop.release, state)
         if not held:
@@ -137,7 +137,7 @@ async def stop_everything(ctx: Context[PacingServices], *, clear: bool) -> Reply
     try:
         new = await asyncio.to_thread(emergency_stop.pull, state, by=ctx.identity, at=str(timestamp(services.clock())))
     except UserError:
-        # The egress stops all the same, as long as it runs; what it says of that is better than what the file does.
+        # A running egress stops all the same, and its own reply is more reliable than the file.
         with contextlib.suppress(EgressUnreachable):
             await outlet_of(ctx).stop_all(clear=False, by=ctx.identity)
         if not (new := await asyncio.to_thread(emergency_stop.is_pulled, state)):
@@ -150,7 +150,7 @@ async def stop_everything(ctx: Context[PacingServices], *, clear: bool) -> Reply
 
 
 async def _told(ctx: Context[PacingServices], *, clear: bool) -> bool:
-    """Tell the egress; False: it did not answer. The file is what counts."""
+    """Send the emergency stop to the egress; False: it did not answer. The file is authoritative."""
     try:
         await outlet_of(ctx).stop_all(clear=clear, by=ctx.identity)
     except MusterError:

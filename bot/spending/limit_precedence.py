@@ -1,4 +1,4 @@
-"""Which allowances are set for an agent and do not govern it, and why: said wherever limits are shown."""
+"""Precedence of allowances: which ones do not govern an agent, and why. All views of limits show this."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from bot.pacing.services import PacingServices
     from bot.pacing.window_inputs import Spender
 
-#: The scope of what `launch --budget` says.
+#: Scope of a budget from `launch --budget`.
 LAUNCH = "launch"
-#: Agents that a sentence names.
+#: Maximum number of agents that a sentence names.
 _NAMED = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overruled:
-    """An allowance that is set and does not govern these agents."""
+    """An allowance that is set but does not govern these agents."""
 
     limit: HeldLimit
     agents: tuple[str, ...]
     by: str
     """The scope that governs them, as people write it; `LAUNCH`: the `--budget` of their launch."""
     everybody: bool
-    """It governs no agent at all."""
+    """Whether it governs no agent at all."""
 
     @property
     def scope(self) -> str:
@@ -52,7 +52,7 @@ async def look(services: PacingServices, held: Sequence[HeldLimit]) -> list[Over
 
 
 def decide(held: Sequence[HeldLimit], spenders: Iterable[Spender]) -> list[Overruled]:
-    """Return the same, of what is known. Pure."""
+    """Return the same from given facts. Pure."""
     allowances = [each for each in held if each.kind == "allowance"]
     found: dict[tuple[int, str], list[str]] = {}
     governs: set[int] = set()
@@ -81,7 +81,7 @@ def decide(held: Sequence[HeldLimit], spenders: Iterable[Spender]) -> list[Overr
 
 
 def _limit(held: HeldLimit) -> Limit:
-    # Scope and time decide; the amount does not.
+    # Only scope and time decide, not the amount.
     return Limit(kind="allowance", scope=held.scope, amount=1, set_at=held.set_at)
 
 
@@ -94,7 +94,7 @@ def _of_launch(spender: Spender) -> list[Limit]:
 
 
 def in_words(found: Overruled) -> str:
-    """Return one sentence: which limit does not hold for whom, and which does."""
+    """Return one sentence: which limit does not apply to which agents, and which one does."""
     limit = found.limit
     amount = amounts.amount(limit.amount, limit.unit)
     what = f"{markdown.code(found.scope)} ({amount}{amounts.per(limit.window) if limit.unit != 'share' else ''})"
@@ -109,10 +109,10 @@ def in_words(found: Overruled) -> str:
 
 
 def of_scope(found: Iterable[Overruled], scope: str) -> list[Overruled]:
-    """Return those of one scope, as people write it."""
+    """Return the entries of one scope, as people write it."""
     return [each for each in found if each.scope == scope]
 
 
 def governed_by(found: Iterable[Overruled]) -> Mapping[tuple[str, str, str | None], str]:
-    """By scope, unit and window of limits that govern no one now: the scope that does."""
+    """Map each limit that governs no agent to the scope that does; the key is its scope, unit and window."""
     return {(each.scope, each.limit.unit, each.limit.window): each.by for each in found if each.everybody}

@@ -1,4 +1,4 @@
-"""What `pace` answers: each window against its even-spread line, in words that fit on a phone."""
+"""The `pace` command: each window relative to its even-spread line, as text that fits on a phone."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from budget.windows.window_figures import Figures
     from database.queries.spending.pacing_windows import Befell
 
-#: Windows that a message shows; those that are used most come first.
+#: Maximum number of windows in a message, the most used first.
 _WINDOWS = 12
-#: Differences from the line below this share of the limit are none.
+#: Share of the limit below which a difference from the line does not count.
 _EVEN = 0.005
 
 
@@ -60,7 +60,7 @@ async def show_pace(ctx: Context[PacingServices]) -> Reply:
     return Reply(text, data)
 
 
-#: Why a task waits, where what may be spent holds it.
+#: Reasons for waiting that mean that spending limits hold a task.
 _HELD = ("pace", "limit", "unknown", "price")
 
 
@@ -137,7 +137,7 @@ def _window(
 
 
 def _unknown(found: Figures, snapshot: PaceSnapshot, limit: str) -> str:
-    """Return what is known of a window all the same whose use is not known."""
+    """Return what is known of a window whose use is unknown."""
     seen = seen_words(found.last_seen, found.unit, snapshot.now)
     if seen is None:
         return f"What is used of {limit} is not known, so one task runs at a time."
@@ -149,7 +149,7 @@ def _unknown(found: Figures, snapshot: PaceSnapshot, limit: str) -> str:
 
 
 def named(key: str) -> str:
-    """Return the key of a window as people read it."""
+    """Return the key of a window as text for people."""
     scope, _, share = key.partition("/share/account:")
     if share:
         account, _, window = share.partition("/")

@@ -1,4 +1,4 @@
-"""Scopes of budgets as people write them: whether there is one like it, and whether what it names is there."""
+"""Scopes of budgets: syntax checks, and checks that the named object exists."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from bot.pacing.services import PacingServices
 
-#: Scopes that are one word.
+#: Scopes without a name.
 _NAMELESS = ("host", EACH_AGENT)
 _SCOPES = "agent, agent:NAME, role:NAME, host, account:NAME, provider:NAME, profile:NAME"
 
 
 def read_scope(scope: str) -> str:
-    """Return the scope as it is kept.
+    """Return the scope in its stored form.
 
     Raises:
-        UsageError: there is none like it.
+        UsageError: the scope is invalid.
     """
     if scope == EACH_AGENT:
         return scope
@@ -46,11 +46,10 @@ def read_scope(scope: str) -> str:
 
 
 async def known_scope(scope: str, services: PacingServices) -> str:
-    """Return the scope as it is kept, if what it names is there: a limit on a name that no one has would look as if it
-    held.
+    """Return the scope in its stored form if the named object exists. A limit on a wrong name would seem effective.
 
     Raises:
-        UsageError: there is none like it, or nothing is called so; what is.
+        UsageError: the scope is invalid, or nothing has this name; the message lists the existing names.
     """
     scope = read_scope(scope)
     if scope in _NAMELESS:
@@ -70,13 +69,13 @@ async def known_scope(scope: str, services: PacingServices) -> str:
 
 
 async def offered(services: PacingServices) -> list[str]:
-    """Return every scope that can be named now."""
+    """Return every scope that is possible now."""
     there = await _there(services)
     return [*_NAMELESS, *(f"{sort}:{name}" for sort, names in there.items() for name in names)]
 
 
 async def _there(services: PacingServices) -> dict[str, Sequence[str]]:
-    """Return what there is now of each sort of scope that has a name."""
+    """Return the existing names for each sort of scope that has a name."""
     return {
         "account": list(services.settings.accounts),
         "role": sorted((await asyncio.to_thread(services.planner.roles)).names),
@@ -87,7 +86,7 @@ async def _there(services: PacingServices) -> dict[str, Sequence[str]]:
 
 
 async def _agents(services: PacingServices) -> list[str]:
-    """Return who is in the roster, or was launched without being in it."""
+    """Return the agents of the roster, and those that were launched without it."""
     async with services.store.read() as tx:
         names = {row.name for row in await agents.every(tx)}
     latest = services.roster

@@ -1,4 +1,4 @@
-"""What `budget set` and `budget clear` decide and answer, and which limits hold."""
+"""The `budget set` and `budget clear` commands, and the limits in force."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bot.pacing.services import PacingServices
     from egress.settings import LimitSettings
 
-#: No window is longer (budget.windows.window_boundaries).
+#: Maximum length of a window (budget.windows.window_boundaries).
 _LONGEST_S = 366 * 86_400.0
 
 
@@ -35,7 +35,7 @@ async def holding(services: PacingServices) -> tuple[LimitSettings, ...]:
     """Return every limit that does not belong to one launch.
 
     Raises:
-        UserError: the roster cannot be read, and could not be since Muster started.
+        UserError: the roster is unreadable, and has been since Muster started.
     """
     async with services.store.read() as tx:
         given = await limits_by_command.every(tx)
@@ -44,7 +44,7 @@ async def holding(services: PacingServices) -> tuple[LimitSettings, ...]:
 
 
 async def held_now(services: PacingServices) -> tuple[HeldLimit, ...]:
-    """Return the same as they were written, shares of accounts' windows among them."""
+    """Return the same limits as they were written, including shares of accounts' windows."""
     async with services.store.read() as tx:
         given = await limits_by_command.every(tx)
     return held(services.settings, await _roster_budgets(services), given)
@@ -110,10 +110,10 @@ async def set_budget(
 
 
 async def _share_of(services: PacingServices, scope: str, of: str | None, window: str | None) -> tuple[str, str]:
-    """Return the account of whose window it is a share, and that window.
+    """Return the account and the window that a share belongs to.
 
     Raises:
-        UsageError: there is none like it.
+        UsageError: there is no such account or window.
     """
     accounts = services.settings.accounts
     own = scope.removeprefix("account:") if scope.startswith("account:") else None
@@ -142,7 +142,7 @@ async def _share_of(services: PacingServices, scope: str, of: str | None, window
 
 
 async def _quota_windows(services: PacingServices, account: str) -> list[str]:
-    """Return the windows of a subscription, as muster.yaml or its provider calls them."""
+    """Return the names of a subscription's windows, from muster.yaml or else from its provider."""
     written = [each.name for each in services.settings.accounts[account].windows]
     if written:
         return written
@@ -155,7 +155,7 @@ async def _reset(services: PacingServices, scope: str, unit: str, window: str, t
     """Return when a provider's window resets, as a person says.
 
     Raises:
-        UsageError: it is none that can be.
+        UsageError: the time is impossible, or the limit has no such window.
     """
     if unit != "share" or not scope.startswith("account:"):
         raise UsageError(
@@ -186,7 +186,7 @@ async def _reset(services: PacingServices, scope: str, unit: str, window: str, t
 
 
 async def _passed(services: PacingServices, row: BudgetRow) -> str:
-    """Return what is to be said of a limit that was used up before it was set."""
+    """Return a warning if the limit was already used up when it was set."""
     used = 0.0
     if row.unit == "share":
         snapshot = await services.pace.snapshot()
@@ -211,7 +211,7 @@ async def _passed(services: PacingServices, row: BudgetRow) -> str:
 
 
 async def _governs(services: PacingServices, row: BudgetRow) -> str:
-    """For whom another limit governs, or holds beside this one."""
+    """Return sentences about agents for which another limit governs, or applies as well."""
     said = [in_words(each) for each in of_scope(await look(services, await held_now(services)), row.scope)]
     async with services.store.read() as tx:
         spender = (await spenders_of(tx, services, services.settings)).get(row.scope.removeprefix("agent:"))
@@ -221,8 +221,7 @@ async def _governs(services: PacingServices, row: BudgetRow) -> str:
 
 
 async def _beside(services: PacingServices, row: BudgetRow) -> str:
-    """Return what is to be said of the other limits of its scope: those that go on holding, and those of files that do
-    not."""
+    """Return a sentence about other limits of the scope: those still in force, or those of files that no longer are."""
     async with services.store.read() as tx:
         given = [each for each in await limits_by_command.every(tx) if each.scope == row.scope]
     others = [each for each in given if (each.unit, each.window) != (row.unit, row.window)]
@@ -230,7 +229,7 @@ async def _beside(services: PacingServices, row: BudgetRow) -> str:
         return ""
     if others:
         ways = {f"budget clear {row.scope} --window {each.window or 'none'}" for each in others}
-        # Of the same window, in another unit, it would take this one along.
+        # Clearing by window would also remove the new limit, which has another unit.
         ways = {f"budget clear {row.scope}"} if row.window in {each.window for each in others} else ways
         holds = "Both hold now" if len(others) == 1 else "All hold now"
         listed = _listed(map(held_of, others))
@@ -268,10 +267,10 @@ async def clear_budget(ctx: Context[PacingServices], scope: str, *, window: str 
 
 
 async def check_clear(services: PacingServices, scope: str, *, window: str | None) -> None:
-    """See whether there is a limit to take back.
+    """Check that there is a limit to remove.
 
     Raises:
-        UserError: no limit was set there by command.
+        UserError: no limit was set for this scope by command.
     """
     scope = read_scope(scope)
     within = None if window is None else "" if window.strip().casefold() == "none" else _any_window(window)
@@ -282,7 +281,7 @@ async def check_clear(services: PacingServices, scope: str, *, window: str | Non
 
 
 async def _left(services: PacingServices, scope: str) -> tuple[list[HeldLimit], bool]:
-    """Return the limits that hold for a scope now, and whether any of them was set by command."""
+    """Return the limits in force for a scope, and whether any of them was set by command."""
     kind, inner = addressed(scope)
     left = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, inner)]
     async with services.store.read() as tx:
@@ -301,7 +300,7 @@ async def _nothing_set(services: PacingServices, scope: str, within: str | None)
 
 
 async def _pushed(services: PacingServices) -> str:
-    """Tell the egress, and whoever paces. A sentence when the egress does not hear of it now."""
+    """Send the limits to the egress and notify pacing. Return a warning if the egress does not answer."""
     await services.pace.redraw()
     services.pace.tell()
     if services.outlet is None or await services.outlet.push():

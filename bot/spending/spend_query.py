@@ -1,4 +1,4 @@
-"""What `spend` and `accounts` answer: sums of the ledger, and what providers said of quotas."""
+"""The `spend` and `accounts` commands: sums of the ledger, and quotas that providers reported."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from bot.pacing.services import PacingServices
     from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
 
-#: Days that are summed up one by one when no one says how many.
+#: Default number of days when grouped by day.
 _DAYS = 30
-#: Rows of a table in a room; of more, the largest.
+#: Maximum rows of a table in a chat room; the largest are shown.
 _ROWS = 40
 
 
 def midnight(now: float, zone: ZoneInfo, *, days: int = 0) -> float:
-    """Return when the day began in a time zone, or the one so many days before."""
+    """Return the time when the current day began in a time zone, or `days` days earlier."""
     day = datetime.fromtimestamp(now, zone).date() - timedelta(days=days)
     return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Whole:
-    """A task from its beginning on, in weighted tokens; None: no one knows."""
+    """The total use of a task in weighted tokens; None: unknown."""
 
     projected: float | None
     actual: float | None
@@ -68,8 +68,7 @@ async def _wholes(tx: AsyncConnection, services: PacingServices, ids: Sequence[s
 
 
 async def tokens_today(services: PacingServices) -> dict[str, int] | None:
-    """Return what each agent used since midnight of the operator's zone, in tokens of all kinds; None: no one knows it
-    all."""
+    """Return each agent's tokens of all kinds since midnight in the operator's time zone, or None if incomplete."""
     if services.outlet is None or services.outlet.behind() is not None:
         return None
     async with services.store.read() as tx:
@@ -204,7 +203,7 @@ def _accounts_text(found: Sequence[QuotaRow], silent: Sequence[str], now: float)
 
 def _used(row: QuotaRow, now: float) -> str:
     if row.reset_at is not None and row.reset_at <= now:
-        # What was said of a window that is over tells nothing of the one that runs.
+        # A report about a past window says nothing about the current one.
         return "?"
     if row.used is not None:
         return amounts.percent(row.used)

@@ -1,1 +1,1 @@
-"""Tasks: submission, assignment, state, settlement, threads. Whose turn it is, is decided in budget/dispatch/."""
+"""Tasks: submission, assignment, state, settlement and threads. `budget/dispatch/` decides which task is next."""

@@ -1,4 +1,4 @@
-"""Gives tasks to agents, as the dispatcher wants it: what each agent is ready for, and what is done to it and told."""
+"""Assignment of tasks to agents for the dispatcher: readiness of agents, handover, starts and announcements."""
 
 from __future__ import annotations
 
@@ -50,34 +50,34 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: What the egress said of whom nothing leaves holds so long, seconds.
+#: Seconds for which the egress's list of held agents is cached.
 _HELD_S = 2.0
-#: Whoever asked for a task is answered what happened to it now; so soon after that it is not said again, seconds.
+#: Seconds after a request in which the command's own answer makes a further announcement unnecessary.
 ANSWERED_S = 5.0
-#: Who starts agents for tasks.
+#: Identity that starts agents for tasks.
 IDENTITY = "muster:dispatch"
-#: What moves the time at which a task begins by less than this is not told again: a share of the wait, and seconds.
+#: Minimum change of a start time that is announced again: a share of the wait, and seconds.
 _TOLD_SHARE, _TOLD_S = 0.25, 3600.0
-#: Reasons that are told where the task was asked for; the others pass, or are seen in `tasks`.
+#: Reasons for waiting that are announced where the task was requested. The others pass quickly; `tasks` shows them.
 _TOLD = frozenset({"pace", "limit", "price", "nobody"})
 
 
 @dataclass(slots=True)
 class Handing:
-    """The dispatcher's hands (scheduler.dispatch.task_transitions.Hands)."""
+    """Agent operations of the dispatcher (scheduler.dispatch.task_transitions.Hands)."""
 
     services: TaskServices
     executor: Executor
     roster: LatestRoster
     _leased: dict[str, tuple[str, str | None, str | None]] = field(default_factory=dict)
-    """By agent the launch that it was looked up for, its provider and its account."""
+    """By agent: the launch id, the provider and the account of the last lookup."""
     _held: tuple[float, frozenset[str] | None] = (float("-inf"), frozenset())
-    """When it was asked last of whom nothing leaves, and who that is; None: all."""
+    """Time and result of the last query of held agents; None: all of them."""
 
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def able(self, live: Sequence[Task]) -> Sequence[Able]:
-        """Return the agents that there are, and those of the roster that can be started."""
+        """Return the existing agents, and those of the roster that can be started."""
         views: list[AgentView] = await self.services.agents.view()
         await self.roster.refresh()
         entries = {entry.name: entry for entry in self.roster.entries}
@@ -144,7 +144,7 @@ class Handing:
         return lineage
 
     async def _account(self, row: AgentRow, leases: Sequence[AccountLease]) -> tuple[str | None, str | None]:
-        """Provider and account of the agent's model."""
+        """Return the provider and the account of the agent's model."""
         if len(leases) < 2:
             return (leases[0].provider, leases[0].account) if leases else (None, None)
         known = self._leased.get(row.name)
@@ -160,7 +160,7 @@ class Handing:
         return known[1], known[2]
 
     async def draw(self, row: AgentRow, snapshot: PaceSnapshot) -> Sequence[WindowState]:
-        """Return the windows that what an agent does draws on."""
+        """Return the windows that the agent's work draws on."""
         async with self.services.store.read() as tx:
             own = [lease for lease in await session_accounts.live(tx) if lease.agent == row.name]
         provider, account = await self._account(row, own)
@@ -189,7 +189,7 @@ class Handing:
             message_id=str(task.message),
             by=task.operator,
             attachments=task.attachments,
-            # On words of a person the receipts are shown; a task has its own messages.
+            # Receipts are shown on a person's message; a task has messages of its own.
             connector=task.connector if is_turn else None,
             conversation=task.conversation if is_turn else None,
             event_id=task.event_id if is_turn else None,
@@ -210,10 +210,10 @@ class Handing:
         self.services.pace.begun()
 
     async def start(self, task: Task, agent: str) -> TaskWait | None:
-        """Start an agent for a task, a rung lower where its model has no room; why it is not started, or None."""
+        """Start an agent for a task, with a smaller model if necessary. Return why it is not started, or None."""
         services = self.services
         if task.operator.startswith(task_words.AGENT):
-            # An agent could have one started that it may not launch, or that runs without a sandbox.
+            # Otherwise an agent could start one that it may not launch, or one without a sandbox.
             return TaskWait(task=task.id, why="nobody", text=f"{agent} does not run, and people start it.")
         work = SessionPurpose(
             kind=task.kind,
@@ -266,8 +266,7 @@ class Handing:
         return None
 
     async def _origin(self, task: Task) -> Origin | None:
-        """Return where the task was asked for: there stands the thread of an agent that is started for it, if nowhere
-        else."""
+        """Return where the task was requested; an agent started for it gets its thread there if it has none."""
         if task.connector is None or task.conversation is None:
             return None
         async with self.services.store.read() as tx:
@@ -278,7 +277,7 @@ class Handing:
 
     async def refused(self, tx: AsyncConnection, task: Task, why: str) -> None:
         if task.attempt:
-            # What it used before is counted now, and not only after the next start.
+            # The use of earlier attempts is counted now, not only after the next start.
             self.services.task_steps.ending(task.id)
         text = f"⛔ Task {task_words.named(task, self.services.redact)} is refused: {why}"
         await self.services.task_steps.tell(tx, task, "refused", text)
@@ -301,7 +300,7 @@ class Handing:
 
 
 def readiness_of(view: AgentView, *, in_roster: bool, has_mail: bool, has_task: bool) -> Readiness:
-    """Return whether an agent can be given something now."""
+    """Return how ready an agent is for work."""
     row, state = view.row, view.liveness.state
     if view.elsewhere or row.wanted == "frozen":
         return "away"
@@ -321,10 +320,10 @@ def readiness_of(view: AgentView, *, in_roster: bool, has_mail: bool, has_task: 
 
 
 def worth_telling(last: object, wait: TaskWait, told_at: float, now: float) -> bool:
-    """Return whether a task waits for something else now, or for so much longer or shorter that it is to be told."""
+    """Return whether a task's wait has changed enough to announce it again."""
     before = last if isinstance(last, dict) else {}
     if before.get("why") != wait.why:
-        # What only passes back and forth is told once.
+        # Reasons that alternate are not announced each time.
         return now - told_at > _TOLD_S
     was = before.get("look_at")
     if (was is None) != (wait.look_at is None):

@@ -1,4 +1,4 @@
-"""What leave for one turn has to hold for besides: the turns that are held already, and would begin with it first."""
+"""Demand of turns that are already held. An authorization for one more turn must cover them, since they begin first."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class DeferredDemand:
     """The held turns of one agent."""
 
     cost: Cost
-    """Of all of them together."""
+    """Total cost of these turns."""
     count: int
     windows: frozenset[str]
-    """The keys of those that they draw on."""
+    """Keys of the windows that they draw on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needed:
-    """What would have to be authorized for a turn and all that is before it."""
+    """Authorizations that a turn and the turns before it need."""
 
     leave: tuple[Leave, ...]
     before: int
-    """How many turns that is meant to hold for besides."""
+    """Number of held turns that are covered as well."""
     critical: bool = False
-    """It is beyond a limit that only critical work passes."""
+    """Whether the turn exceeds a limit that only critical work may pass."""
     helpless: str | None = None
-    """Why no leave would help, as part of a sentence; None: one would, or none is needed."""
+    """Why no authorization would help, as part of a sentence; None: one would, or none is needed."""
 
 
 async def read(services: TaskServices, snapshot: PaceSnapshot) -> list[DeferredDemand]:
-    """Of each agent what is held for it.
+    """Return the held turns of each agent.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -69,17 +69,17 @@ def needed(
     *,
     person: bool = False,
 ) -> Needed:
-    """Return what has to be authorized for one more turn to begin now, with those that go first. Pure.
+    """Return what must be authorized for one more turn to begin now, after the turns before it. Pure.
 
     Args:
-        ahead: what is held already.
+        ahead: the turns that are already held.
         standings: the windows that the turn draws on.
-        cost: what it is projected to cost itself.
+        cost: the projected cost of the turn itself.
         now: seconds since the epoch.
         policy: how strictly the pace is kept.
-        person: a person said it, so that `budget.windows.interactive_turns` decides.
+        person: whether a person wrote the message, so that `budget.windows.interactive_turns` decides.
     """
-    # What is before it is taken as begun: so much of each window is promised to it that both draw on.
+    # The turns before it count as begun: their cost is deducted from each window that both draw on.
     if person:
         used = [_used(standing, [each.cost for each in _on(ahead, standing)]) for standing in standings]
         found: Waits | object = interactive_turns.decide(used, cost, now, policy)

@@ -1,7 +1,7 @@
-"""Words to an agent that limits or the pace hold: told so at once, and said to it when there is room.
+"""Messages to an agent that limits or the pace hold back: announced at once, and delivered when there is capacity.
 
-Only what can be told is held: where it is not known when there will be room, the words go to the agent as ever, and the
-hard limits hold at the egress. What follows words that are held waits behind them, so that their order stays.
+A message is held only if the time of its delivery is known. Otherwise it goes to the agent as usual, and the egress
+enforces the hard limits. Messages after a held one wait behind it, which preserves their order.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnHold:
-    """Why a turn does not begin now."""
+    """The reason why a turn does not begin now."""
 
     wait: TaskWait
-    """Its leave is for all that stands before it, too."""
+    """The wait. Its authorizations also cover the turns before this one."""
     cost: Cost | None = None
     before: int = 0
-    """How many held turns that leave is for besides."""
+    """Number of held turns that the authorizations also cover."""
     helpless: str | None = None
-    """Why no leave would help, as part of a sentence."""
+    """Why no authorization would help, as part of a sentence."""
 
 
 async def look(services: TaskServices, row: AgentRow, by: str) -> TurnHold | Begins:
-    """Return whether words to this agent wait, or begin at once.
+    """Decide whether a message to this agent waits or begins a turn at once.
 
-    A person's words are held by limits, and by the pace only where its use is a day ahead
-    (`budget.windows.interactive_turns`). Words of agents are held by the pace, as tasks are.
+    Limits hold a person's message. The pace holds it only if use is a day ahead (`budget.windows.interactive_turns`).
+    An agent's message is held by the pace like a task.
 
     Args:
-        services: what knows of the pace.
+        services: the services to use.
         row: the agent.
-        by: the identity that says them.
+        by: the identity of the sender.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -69,7 +69,7 @@ async def look(services: TaskServices, row: AgentRow, by: str) -> TurnHold | Beg
     async with services.store.read() as tx:
         before = await tasks.held_turns(tx, row.name)
     if person:
-        # What agents said to one another does not keep a person waiting.
+        # Messages between agents must not keep a person's message waiting.
         before = [each for each in before if is_person(each.operator)]
     try:
         snapshot = await services.pace.snapshot()
@@ -105,7 +105,7 @@ def _decide(
 async def with_those_before(
     services: TaskServices, hold: TurnHold, standings: Sequence[WindowState], snapshot: PaceSnapshot, *, person: bool
 ) -> TurnHold:
-    """Return the same with leave that is for the turns, too, which are before it: else these would take it."""
+    """Return the hold with authorizations that also cover the turns before it, which would otherwise use them up."""
     if hold.cost is None:
         return hold
     try:
@@ -120,11 +120,10 @@ async def with_those_before(
 async def note_ahead(
     tx: AsyncConnection, services: TaskServices, row: AgentRow, begins: Begins | TurnHold, by: str
 ) -> str | None:
-    """Count a person's words that begin ahead of the pace, in the transaction that sends them.
+    """Record that a person's message begins ahead of the pace, in the transaction that sends it.
 
     Returns:
-        What the person is told; None: nothing, because the words are not ahead, or are read in a turn that was asked
-        for before.
+        The text for the person. None: the message is not ahead, or a turn that was requested before reads it.
     """
     if isinstance(begins, TurnHold) or not begins.ahead:
         return None
@@ -158,10 +157,10 @@ async def add(
     event_id: str | None,
     answer_in: str | None,
 ) -> Task:
-    """Put the words into the queue, in the transaction that deals with whoever said them."""
+    """Put the message into the queue, in the transaction that handles the sender's request."""
     cost = hold.cost
     if is_person(by):
-        # Someone looked at it.
+        # The message shows that a person looked at the agent.
         await auto_resume.drop(tx, row.name, f"{by} wrote to it")
         await last_results.note(tx, row.name, "answer", services.clock())
     return await add_task(
@@ -188,10 +187,10 @@ async def add(
 
 
 async def offer(tx: AsyncConnection, services: TaskServices, row: AgentRow, task: Task, told: str) -> bool:
-    """Say in the agent's thread that words are held, with the buttons that run them now or drop them.
+    """Announce a held message in the agent's thread, with buttons that run it now or drop it.
 
     Returns:
-        Whether that is where they were written, so that nothing more needs to be said there.
+        Whether the message was written in this thread, so that nothing more has to be said there.
     """
     teller = services.agents.teller
     await run_now.ask(tx, services, row, task, told, teller.thread(row))
@@ -199,7 +198,7 @@ async def offer(tx: AsyncConnection, services: TaskServices, row: AgentRow, task
 
 
 def told(services: TaskServices, row: AgentRow, task: Task, hold: TurnHold) -> str:
-    """Return what whoever said it is told at once."""
+    """Return the text that the sender gets at once."""
     now, zone = services.clock(), services.settings.timezone
     rest = wait_text.when(hold.wait, now, zone, before=hold.before)
     if hold.wait.why == "fairness" and hold.wait.look_at is not None:

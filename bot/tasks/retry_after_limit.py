@@ -1,6 +1,6 @@
-"""Whether a task's turn failed because of a limit or the pace, and when the task is looked at again then.
+"""Retries after limits: whether a limit or the pace made a task's turn fail, and when the task is examined again.
 
-To meet a limit is no attempt of its own: the task goes back into the queue, where the pace says until when it waits.
+Meeting a limit does not count as an attempt. The task returns to the queue, and the pace decides how long it waits.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
     from database.queries.tasks import Task
 
-#: Before a task is looked at again whose limit no one knows the end of; it doubles with each attempt. Seconds.
+#: Shortest and longest pause in seconds if the end of a limit is unknown; it doubles with each attempt.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 6 * 3_600.0
-#: A task that meets limits more often than that uses up its retries with it: perhaps it is made to.
+#: Number of attempts after which limits use up retries: something may provoke them.
 MOST_MET: Final = 10
-#: What the egress says of a limit with a window (budget.limits.request_admission), whether or not its own word of it
-#: was copied yet.
+#: Text in the egress's message about a limit with a window (budget.limits.request_admission). It identifies a limit
+#: even before the egress's report is copied.
 BEGINS_ANEW: Final = "It begins anew at "
-#: The clocks of egress and agent host are one, and what they write is not written at the same moment; seconds.
+#: Tolerance in seconds between records of the egress and the agent host, which write at different times.
 _APART_S = 10.0
 
 
 async def again_at(tx: AsyncConnection, task: Task, why: str, now: float) -> float | None:
-    """Return when a task is looked at again that met a limit with a window; None: it failed for something else.
+    """Return when to examine a task again that met a limit with a window, or None if it failed for another reason.
 
     Args:
-        tx: the transaction in which its turn failed.
-        task: as it was until then.
-        why: in words, whole.
+        tx: the transaction in which the turn failed.
+        task: the task before the failure.
+        why: the complete error text.
         now: seconds since the epoch.
     """
     if task.attempt > MOST_MET or task.assigned is None:
@@ -46,5 +46,5 @@ async def again_at(tx: AsyncConnection, task: Task, why: str, now: float) -> flo
     if not met and BEGINS_ANEW not in why and AHEAD not in why:
         return None
     pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (task.attempt - 1))
-    # Of the pace the queue knows itself until when it waits, and what lets it begin before.
+    # The queue itself knows how long the pace holds a task, and what lets it begin earlier.
     return max([now + pause, *(each.resume_at or 0.0 for each in met if not each.is_ahead)])

@@ -1,6 +1,6 @@
-"""Running now what limits or the pace hold: by `task now ID`, or by the button under the message that says so.
+"""Immediate start of work that limits or the pace hold: by `task now ID`, or by the button under the announcement.
 
-An admin's word authorizes what is missing, for an hour. A task goes before the others then, as one of critical urgency.
+An admin's request authorizes the missing amount for an hour. A task then goes first, with critical urgency.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ if TYPE_CHECKING:
     from database.queries.chat.questions import Question
     from database.queries.tasks import Task
 
-#: The kind of the questions about what is held.
+#: Kind of the questions about held work.
 KIND: Final = "held"
 NOW: Final = "now"
 CHOICES: Final = (
     QuestionChoice(mark="▶️", word=NOW, label="run it now"),
     QuestionChoice(mark="🗑️", word="drop", label="drop it"),
 )
-#: What is authorized for it lasts so long, seconds.
+#: Duration of the authorization in seconds.
 LASTS_S: Final = 3600.0
-#: Why words wait that come after held ones.
+#: Reasons for waiting that count as held. Messages behind a held one wait for fairness.
 _HELD: Final = (*SPENDING, "fairness")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Missing:
-    """What has to be authorized for a task to begin now."""
+    """Authorizations that a task lacks to begin now."""
 
     leave: tuple[Leave, ...] = ()
     helpless: str | None = None
-    """Why no authorization lets it begin, as a sentence; None: one does, or none is needed."""
+    """Why no authorization lets the task begin, as a sentence; None: one does, or none is needed."""
 
 
 # --- asking ------------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ class Missing:
 async def ask(
     tx: AsyncConnection, services: TaskServices, row: AgentRow | None, task: Task, text: str, place: MessagePlace
 ) -> None:
-    """Say where a held task was asked for that it waits, with the buttons that end that."""
+    """Announce that a held task waits, where it was requested, with buttons that run it or drop it."""
     await withdraw(tx, services, task, "It still waits, as said below.")
     await services.questions.ask(
         tx,
@@ -85,7 +85,7 @@ async def ask(
 
 
 async def withdraw(tx: AsyncConnection, services: TaskServices, task: Task, why: str) -> None:
-    """Take the buttons away: the task is not held any more."""
+    """Remove the buttons, because the task is no longer held."""
     for question in await questions.pending(tx, kind=KIND):
         if question.task == task.id:
             await services.questions.withdraw(tx, question, why)
@@ -95,7 +95,7 @@ async def withdraw(tx: AsyncConnection, services: TaskServices, task: Task, why:
 
 
 async def missing(services: TaskServices, task: Task) -> Missing:
-    """Return what has to be authorized for a held task to begin now.
+    """Return what must be authorized for a held task to begin now.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -106,7 +106,7 @@ async def missing(services: TaskServices, task: Task) -> Missing:
     cost = await _cost(services, task, row)
     if task.kind == TURN and row is not None:
         standings = await services.assignment.draw(row, snapshot)
-        # Those that are before it go with it, and it is one of those that are read.
+        # The turns before it begin as well. The demand already includes this turn, so its own cost is zero here.
         needed = deferred_demand.needed(
             await deferred_demand.read(services, snapshot),
             standings,
@@ -120,7 +120,7 @@ async def missing(services: TaskServices, task: Task) -> Missing:
         draws: Sequence[Sequence[WindowState]] = [await services.assignment.draw(row, snapshot)]
     else:
         draws = await start_forecast.draws(services, snapshot, role=task.role, runtime=None, model=None)
-    # As one of critical urgency it passes the line; the bound at the egress holds it all the same.
+    # With critical urgency the task may pass the line, but the egress still enforces its own bound.
     found = [interactive_turns.decide(each, cost, snapshot.now, snapshot.policy) for each in draws]
     waits = [each for each in found if isinstance(each, Waits)]
     if len(waits) < len(found):
@@ -153,7 +153,7 @@ async def run_now(ctx: Context[TaskServices], wanted: str | None) -> Reply:
             f"No authorization lets task {markdown.code(task.id)} begin now: {found.helpless}",
             code="task.not_authorizable",
         )
-    # Whoever is killed right after leaves lines by which what is spent from then on counts for it.
+    # The lines are redrawn first: after a crash, use from here on still counts toward the authorization.
     for scope in {each.scope for each in found.leave}:
         await services.pace.redraw("authorization", scope=scope)
 
@@ -170,10 +170,10 @@ async def run_now(ctx: Context[TaskServices], wanted: str | None) -> Reply:
 
 
 def _check(task: Task) -> None:
-    """Whether it is held.
+    """Check that the task is held.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not held.
     """
     if task.state != "queued":
         raise UserError(
@@ -187,7 +187,7 @@ def _check(task: Task) -> None:
 
 
 async def grant(tx: AsyncConnection, services: TaskServices, task: Task, leave: Iterable[Leave], *, by: str) -> None:
-    """Authorize what a task misses, and have it go first."""
+    """Authorize what a task lacks, and move it to the front."""
     now = services.clock()
     for each in leave:
         cause = f"task now {task.id} {task.attempt} {each.scope} {each.unit} {now:.3f}"
@@ -214,7 +214,7 @@ async def grant(tx: AsyncConnection, services: TaskServices, task: Task, leave: 
 
 
 async def begun(services: TaskServices) -> None:
-    """What was granted is committed: lines, egress and dispatcher take it up."""
+    """Apply a committed grant to the lines, the egress and the dispatcher."""
     await services.pace.redraw()
     services.pace.tell()
     if services.outlet is not None:
@@ -235,7 +235,7 @@ def _json(leave: Leave) -> dict[str, Any]:
 
 
 async def take(tx: AsyncConnection, services: TaskServices, question: Question, word: str, *, by: str) -> str:
-    """Return what follows from an answer, in the transaction that takes it (bot.approvals.questions.Taker)."""
+    """Apply an answer, in the transaction that records it (bot.approvals.questions.Taker)."""
     task = None if question.task is None else await tasks.get(tx, question.task)
     if task is None or task.state != "queued":
         return "It waits no more."

@@ -1,4 +1,4 @@
-"""What `task add`, `tasks` and the commands about one task decide and answer."""
+"""Implementation of `task add`, `tasks` and the commands about one task."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from database.queries.agents.agents import AgentRow
     from database.queries.tasks import TaskStep
 
-#: A task may have so many characters; more belongs into a file in the agent's workspace.
+#: Maximum number of characters of a task. A longer text belongs in a file in the agent's workspace.
 LONGEST = 100_000
-#: How far back `tasks --all` looks, seconds.
+#: Period in seconds that `tasks --all` covers.
 LOOK_BACK_S = 7 * 86_400.0
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,29}")
 _ORCHESTRATOR = "orchestrator"
@@ -57,7 +57,7 @@ _ORCHESTRATOR = "orchestrator"
 
 
 async def new_id(tx: AsyncConnection, cause: str) -> str:
-    """Return an id that no task has, derived from what asks for the task."""
+    """Return an unused task id, derived from the id of the request."""
     salt = 0
     while True:
         found = hashlib.blake2s(f"task\0{cause}\0{salt}".encode(), digest_size=4).hexdigest()
@@ -94,34 +94,34 @@ async def add_task(
     projected_tokens: float | None = None,
     projected_usd: float | None = None,
 ) -> Task:
-    """Put a task into the queue, in a transaction that happens once. Wake the dispatcher when it is committed.
+    """Put a task into the queue, in a transaction that happens exactly once. Wake the dispatcher after the commit.
 
     Args:
-        tx: the transaction, which also writes that whatever asks for this was dealt with.
-        cause: the id of what asks for it.
-        text: what is to be done.
-        operator: the identity that asks.
-        charged_to: for whom it counts where turns are taken; None: for who asks.
+        tx: the transaction, which also records that the request was handled.
+        cause: the id of the request.
+        text: the work to do.
+        operator: the identity of the requester.
+        charged_to: the identity whose fair share is charged; None: the requester's.
         now: seconds since the epoch.
-        role: whose task it is to be; of one for an agent its role.
-        agent: the one that is to have it.
-        kind: as costs are learned.
+        role: the role for the task; for a given agent, the agent's role.
+        agent: the only agent that may get the task.
+        kind: the kind of work for which costs are learned.
         urgency: low, normal, high or critical.
-        deadline: when it must have begun.
-        estimate: weighted tokens, as a person said.
-        parent: the id of the task that it is a part of.
-        retries: how often it is tried again when its agent dies.
-        connector: where it was asked for, as are `conversation` and `event_id`.
-        conversation: what happens to it while it waits is told there.
-        event_id: the message that asked; of words to an agent, the one on which the receipts are shown.
-        answer_in: of words to an agent, where it answers; None: in its thread.
-        thread_key: the outbox key of the message that will open its thread; None: it has none.
-        attachments: pictures that came with words to an agent.
-        why: why it waits, where that is known already, as are the following.
-        reason: the same in words.
-        look_at: when it may be able to begin.
-        projected_tokens: what it is projected to cost.
-        projected_usd: the same in US dollars.
+        deadline: the latest time to begin.
+        estimate: a person's estimate in weighted tokens.
+        parent: the id of the task that this one is a part of.
+        retries: how often the task is retried if its agent dies.
+        connector: the connector of the request, as for `conversation` and `event_id`.
+        conversation: the conversation of the request, for announcements while the task waits.
+        event_id: the message of the request; for a message to an agent, the one that shows the receipts.
+        answer_in: for a message to an agent, where it answers; None: in its thread.
+        thread_key: the outbox key of the message that will open the task's thread; None: it has none.
+        attachments: pictures that came with a message to an agent.
+        why: the key of the reason for waiting, if known; the next arguments belong to it.
+        reason: the reason for waiting as text.
+        look_at: the earliest time at which the task may begin.
+        projected_tokens: the projected cost in weighted tokens.
+        projected_usd: the projected cost in USD.
     """
     task = Task(
         id=await new_id(tx, cause),
@@ -213,7 +213,7 @@ async def add(
             conversation=origin.conversation if origin is not None else None,
             event_id=origin.event_id if origin is not None else None,
             thread_key=threads.key_for(ctx),
-            # What is answered here is not told a second time.
+            # The command's answer reports this reason, so it is not announced again.
             why=IN_LINE,
         )
         await threads.open(tx, task)
@@ -239,7 +239,7 @@ async def add(
     return Reply(said, task_words.data(task, services.timestamp, services.redact))
 
 
-#: Why a task waits that no one has looked at yet, because it is new or others are before it.
+#: Reason for waiting of a task that was not examined yet, because it is new or others are before it.
 IN_LINE = "in line"
 
 
@@ -267,11 +267,10 @@ def _queued(services: TaskServices, task: Task, ahead: int, told: TaskStep | Non
 
 
 async def _projected(tx: AsyncConnection, task: Task, now: float) -> float | None:
-    """Return what a task is projected to cost of which someone said what it would, in weighted tokens; None: no one
-    did."""
+    """Return the projected cost in weighted tokens, or None. An estimate is projected here if that was not done yet."""
     if task.estimate is None or task.projected_tokens is not None:
         return task.projected_tokens
-    # What waits in its line was not looked at yet.
+    # The dispatcher has not examined a task that waits behind others.
     learned = learn(await pasts(tx, task.role), role=task.role, kind=task.kind, now=now)
     return expected(learned, task.estimate, by_agent=task.operator.startswith(AGENT)).tokens
 
@@ -284,10 +283,10 @@ def _tokens(text: str) -> float:
 
 
 def read_deadline(text: str, *, now: float, zone: tzinfo) -> float:
-    """Return a moment: a length of time from now, or a time with or without its zone.
+    """Return the time that a text means: a duration from now, or a time with or without its zone.
 
     Raises:
-        UsageError: it is none, or past.
+        UsageError: the text is neither, or the time is past.
     """
     try:
         at = now + durations.read(text)
@@ -306,10 +305,10 @@ def read_deadline(text: str, *, now: float, zone: tzinfo) -> float:
 
 
 async def _target(ctx: Context[TaskServices], role: str | None, agent: str | None) -> tuple[str | None, str | None]:
-    """Role and agent that the task is for.
+    """Return the role and the agent for the task.
 
     Raises:
-        UserError: there is no such agent or role, or neither was said and it cannot be told.
+        UserError: there is no such agent or role, or none was given and none can be inferred.
     """
     services = ctx.services
     async with services.store.read() as tx:
@@ -349,7 +348,7 @@ def _rostered(services: TaskServices) -> dict[str, str]:
 
 
 async def _here(ctx: Context[TaskServices], rows: Sequence[AgentRow]) -> AgentRow | None:
-    """Return the agent in whose thread this was asked."""
+    """Return the agent in whose thread the command was written, or None."""
     origin = ctx.origin
     if origin is None or origin.parent is None:
         return None
@@ -362,10 +361,10 @@ async def _here(ctx: Context[TaskServices], rows: Sequence[AgentRow]) -> AgentRo
 
 
 async def find(tx: AsyncConnection, wanted: str | None) -> Task:
-    """Return the task whose id begins so; None: no one said which.
+    """Return the task whose id begins with `wanted`.
 
     Raises:
-        UserError: there is none, or there are several.
+        UserError: no id was given, or no task or several tasks match.
     """
     if wanted is None:
         raise UsageError(f"ID is missing. {command_line('tasks')} lists the tasks; in a task's thread it is that one.")
@@ -502,7 +501,7 @@ async def close(ctx: Context[TaskServices], wanted: str | None, *, failed: bool)
 
 
 async def _check_close(ctx: Context[TaskServices], tx: AsyncConnection, task: Task) -> None:
-    """Allow an agent to close its own tasks; the orchestrator also those of agents without the tool `task_done`."""
+    """Let an agent close its own requests, and the orchestrator also tasks of agents without `task_done`."""
     row = await agents.get(tx, ctx.identity.removeprefix(AGENT)) if ctx.identity.startswith(AGENT) else None
     if row is None or row.role != _ORCHESTRATOR or state_machine.has_task_done(task.runtime):
         _check_own(ctx, task, "close")

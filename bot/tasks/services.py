@@ -1,4 +1,4 @@
-"""What has to do with tasks can call upon."""
+"""Services available to tasks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, slots=True)
 class TaskServices(PacingServices):
-    """What pacing has, and tasks."""
+    """Services for pacing, plus tasks."""
 
     assignment: Handing = field(default_factory=later("assignment"))
-    """Gives tasks to agents."""
+    """Assignment of tasks to agents."""
     settling: Settling = field(default_factory=later("settling"))
-    """Counts and tells what ended tasks came to."""
+    """Settlement of ended tasks."""
     task_steps: TaskSteps = field(default_factory=later("task_steps"))
-    """What becomes of tasks that agents have."""
+    """Lifecycle of tasks that agents have."""

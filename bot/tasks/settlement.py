@@ -1,4 +1,4 @@
-"""What an ended task came to: counted once its turn is over and its host's ledger was copied, and told last of all."""
+"""Settlement of ended tasks: counts their use once the turn is over and the ledger is copied, then reports it."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ log = structlog.get_logger(__name__)
 
 SETTLE = declare("task.settle")
 
-#: While something is left, it is looked again so often, seconds.
+#: Seconds between two checks while tasks are left.
 LOOK_AGAIN_S = 0.5
-#: What ended so long before a start is not told any more, seconds.
+#: Tasks that ended this many seconds before a start are no longer reported.
 LOOK_BACK_S = 86_400.0
-#: Where the ledger cannot be read, what was copied so far is told after so long, seconds.
+#: Seconds after which the use copied so far is reported if the ledger cannot be read.
 PATIENCE_S = 60.0
 
 
 @dataclass(slots=True)
 class Settling:
-    """Of one host's tasks."""
+    """Settlement of one host's tasks."""
 
     services: TaskServices
     _left: dict[str, float] = field(default_factory=dict)
-    """Tasks that are about to end or did, and since when that is known, by the clock that nobody sets."""
+    """Tasks that are about to end or have ended, with the monotonic time of the notice."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ended(self, task: str) -> None:
-        """A task is about to end; whether it does is seen when it is looked at."""
+        """Note that a task is about to end; the next check sees whether it does."""
         self._left[task] = time.monotonic()
         self._news.set()
 
     def wake(self) -> None:
-        """Something was heard: the turn of a task that ended may be over."""
+        """Check again, because the turn of an ended task may be over."""
         if self._left:
             self._news.set()
 
     async def run(self) -> None:
-        """Settle until cancelled."""
+        """Settle tasks until canceled."""
         began = False
         while True:
             self._news.clear()
@@ -80,7 +80,7 @@ class Settling:
         self._left |= {task.id: time.monotonic() for task in found}
 
     async def look(self) -> None:
-        """Settle what can be settled.
+        """Settle every task that can be settled.
 
         Raises:
             RegisterError: the register cannot be used.
@@ -95,7 +95,7 @@ class Settling:
                     self._left.pop(task_id, None)
                 continue
             if runs_on is not None:
-                # It was cancelled just as its turn began.
+                # The task was canceled just as its turn began.
                 with contextlib.suppress(UserError, FleetError):
                     await self.services.agents.cancel(*runs_on)
             counted = await self._is_counted(task) if over else "not yet"
@@ -108,13 +108,12 @@ class Settling:
                 self.services.dispatcher.wake()
 
     def _may_end(self, task: str) -> bool:
-        """Return whether the transaction that ends it may still be under way, however long the task was as it is."""
+        """Return whether the transaction that ends the task may still be open."""
         # From the queue, too: what was tried before ends there where it is cancelled or refused.
         return time.monotonic() - self._left.get(task, 0.0) < PATIENCE_S
 
     async def _is_counted(self, task: Task) -> Literal["all", "not yet", "unknown"]:
-        """Return whether all that it used is in the register; unknown: no one can tell, nor is it waited for any
-        longer."""
+        """Return whether the register has all of the task's use; unknown: waiting any longer is useless."""
         outlet = self.services.outlet
         if outlet is None or outlet.client is None:
             return "unknown"

@@ -1,7 +1,7 @@
-"""Moves tasks that agents have through their states (`database.queries.task_states`).
+"""Lifecycle of tasks that agents have, driven by the states of their messages and by reports of agents and people.
 
-Receipts of messages, agents' reports and operators' answers are the causes. Each step happens in the caller's
-transaction, with the message about it. A step is only taken from a legal state, so repeating it changes nothing.
+Everything happens in the caller's transaction, so the receipt of a message and the step of its task are atomic. A step
+is possible only from certain states. So a repeated step changes nothing, and a repeated text appears once.
 """
 
 from __future__ import annotations
@@ -49,25 +49,25 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: The kind of the questions whether a task is done.
+#: Kind of the questions whether a task is done.
 QUESTION = "task"
-#: The answers.
+#: Choices of these questions.
 CHOICES = (
     QuestionChoice(mark="✅", word="done", label="It is done"),
     QuestionChoice(mark="❌", word="failed", label="It failed"),
 )
-#: The first pause before a task that failed is tried again; it doubles with each attempt. Seconds.
+#: Seconds before the first retry of a failed task; the pause doubles with each attempt.
 FIRST_RETRY_S = 30.0
-#: An agent's summary may have so many characters.
+#: Maximum number of characters of an agent's summary.
 LONGEST_SUMMARY = 4000
 #: The event that ends a task in each state.
 _ENDS = {"done": TaskEvent.FINISH, "failed": TaskEvent.FAIL, "cancelled": TaskEvent.CANCEL}
-#: States in which a message goes no further.
+#: Final states of a message.
 MESSAGE_OVER = ("finished", "failed", "uncertain", "withdrawn", "dead", "retried")
 
 
 def weighed(settings: Settings, used: Sums) -> tuple[float, float]:
-    """Weighted tokens, and US dollars as far as prices are known."""
+    """Return weighted tokens, and USD as far as prices are known."""
     return float(weigh(used, Weights.of(settings.budgets.weights))), used.usd
 
 
@@ -78,28 +78,27 @@ def has_task_done(runtime: str | None) -> bool:
 
 
 def closes(task: Task) -> Sequence[str]:
-    """Return the states in which someone's word ends a task: while it waits for that; or at any time if its agent
-    cannot."""
+    """Return the states in which a report ends the task: waiting, or any live one if its agent cannot report."""
     return ["waiting"] if has_task_done(task.runtime) else LIVE
 
 
 def retry_pause(attempt: int) -> float:
-    """Return seconds before a task whose attempt of this number failed is tried again."""
+    """Return the seconds before a retry, given the number of the failed attempt."""
     # No power of two that a number could not hold: of so many the pause is the longest.
     return min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempt - 1, 20))
 
 
 @dataclass(slots=True)
 class TaskSteps:
-    """Steps of tasks, and what is told of them."""
+    """Steps of tasks, and the messages about them."""
 
     services: TaskServices
     ending: Callable[[str], None] = lambda _: None
-    """Called with the id of a task that an agent had and that is about to end."""
+    """Callback with the id of a task that an agent had and that is about to end."""
 
     @property
     def threads(self) -> TaskThreads:
-        """The threads that tasks have of their own."""
+        """The tasks' own threads."""
         return TaskThreads(self.services)
 
     # --- what is heard ------------------------------------------------------------------------------------------
@@ -107,7 +106,7 @@ class TaskSteps:
     async def receipt(
         self, tx: AsyncConnection, row: AgentRow, message: str, state: str, detail: str | None = None
     ) -> None:
-        """A message reached a state; if it carries a task, so does that."""
+        """Process the new state of a message, and of the task that it carries, if any."""
         carried = attempt_of(message)
         if carried is None:
             if state in ("accepted", "finished"):
@@ -124,7 +123,7 @@ class TaskSteps:
         elif state == "finished" and is_turn:
             await self._end(tx, task, "done", None)
         elif state == "finished" and not has_task_done(row.runtime):
-            # It cannot say what happened to it: the end of its turn is the end of the task.
+            # Such an agent cannot report a result, so the end of its turn ends the task.
             if task.state != "waiting":
                 await self._end(tx, task, "done", None)
         elif state == "finished":
@@ -139,7 +138,7 @@ class TaskSteps:
             await self._end(tx, task, "cancelled", "taken back")
 
     async def _spoken_to(self, tx: AsyncConnection, row: AgentRow, message: str) -> None:
-        """A person's words reached an agent: what it waits with for an answer goes on, and keeps the agent again."""
+        """Restart the period for which waiting tasks keep an agent, because a person's message reached it."""
         known = await agent_messages.get(tx, message)
         if known is None or not is_person(known.sender):
             return
@@ -147,7 +146,7 @@ class TaskSteps:
             await tasks.change(tx, task.id, TaskEvent.REPLY, now=self.services.clock(), step=False)
 
     async def _failed(self, tx: AsyncConnection, task: Task, why: str) -> None:
-        """It is tried again, as often as it may be; that a limit was met is no attempt of its own."""
+        """Retry the task if it has retries left. Meeting a limit does not count as an attempt."""
         limit = await retry_after_limit.again_at(tx, task, why, self.services.clock())
         why = markdown.gist(why, self.services.redact, 300)
         if task.kind == TURN or (limit is None and task.retries < 1):
@@ -164,7 +163,7 @@ class TaskSteps:
             "reason": f"Attempt {task.attempt} {'failed' if limit is None else 'met a limit'}: {why}",
             "look_at": now + pause if limit is None else limit,
             "started_at": None,
-            # What is behind it does not wait for that.
+            # Tasks behind it do not wait for the retry.
             "lane": aside(task.lane),
         }
         if await tasks.change(tx, task.id, TaskEvent.RETRY, attempt_is=task.attempt, now=now, **values):
@@ -174,7 +173,7 @@ class TaskSteps:
             await self.tell(tx, task, f"again/{task.attempt}", text, also=await self._holder(tx, task))
 
     async def _ask(self, tx: AsyncConnection, row: AgentRow, task: Task, why: str) -> None:
-        """The agent has it no more, and did not say how it ended: the operator is asked."""
+        """Ask the operator for the result, because the agent no longer has the task and did not report one."""
         now = self.services.clock()
         reason = "waits for an operator's word"
         if await tasks.change(tx, task.id, TaskEvent.ASK, attempt_is=task.attempt, now=now, reason=reason):
@@ -195,7 +194,7 @@ class TaskSteps:
         )
 
     def _held_back(self, row: AgentRow) -> str:
-        """For how long its agent gets no other task."""
+        """Return a sentence about how long the agent gets no other task."""
         unanswered = self.services.settings.dispatch.unanswered
         if unanswered == 0:
             return ""
@@ -214,18 +213,18 @@ class TaskSteps:
         turn: str | None = None,
         which: str | None = None,
     ) -> str:
-        """`task_done`: an agent says what happened to the task that it has. What to tell it.
+        """Process `task_done`, an agent's report about its task. Return the reply to the agent.
 
         Args:
-            tx: the transaction that deals with the call.
+            tx: the transaction that handles the call.
             row: the agent.
             status: done, failed or blocked.
-            summary: its words.
-            turn: in which it said that.
-            which: the task's id, as it says.
+            summary: the agent's summary.
+            turn: the turn in which the agent called the tool.
+            which: the task's id, if the agent gave one.
 
         Raises:
-            UserError: it has none, or this cannot be said.
+            UserError: the agent has no such task, or the status is invalid.
         """
         if status not in ("done", "failed", "blocked"):
             raise UserError(
@@ -233,7 +232,7 @@ class TaskSteps:
                 code="task.invalid_status",
             )
         task = await self._meant(tx, row, turn, which)
-        # Of a key that is cut in two no one would know any more that it is one.
+        # A key that is cut in two can no longer be recognized as a secret, so redaction comes first.
         summary = self.services.redact(summary.strip())[:LONGEST_SUMMARY]
         if status == "blocked":
             now = self.services.clock()
@@ -247,11 +246,10 @@ class TaskSteps:
         return f"Task {task.id} is {status}. End your turn now; the next task comes by itself."
 
     async def _meant(self, tx: AsyncConnection, row: AgentRow, turn: str | None, which: str | None) -> Task:
-        """Return the task of which an agent speaks: the one that its turn is about, or the only one that waits for a
-        word.
+        """Return the task that an agent means: that of its turn, or the only one that waits for a report.
 
         Raises:
-            UserError: there is none, or it cannot be told which.
+            UserError: there is no such task, or several are possible.
         """
         own = [task for task in await tasks.of_agent(tx, row.name) if task.kind != TURN]
         if which is not None:
@@ -274,7 +272,7 @@ class TaskSteps:
                 )
             return task
         if turn is None or about:
-            # What was not begun yet is not what it speaks of; of a turn that is not known yet it may be.
+            # A task that has not begun cannot be meant, unless its turn is not known yet.
             own = [task for task in own if task.state != "dispatched"]
         if not own:
             raise UserError("You have no task at the moment, so there is none to end.", code="task.none")
@@ -286,10 +284,10 @@ class TaskSteps:
         return own[0]
 
     async def close(self, tx: AsyncConnection, task: Task, state: str, *, by: str) -> None:
-        """An operator says what happened to a task that waits for that.
+        """Close a task that waits for a report, with an operator's result.
 
         Raises:
-            UserError: it does not.
+            UserError: the task does not wait for a report.
         """
         summary = task.summary or f"{state}, says {by}"
         if not await self._end(tx, task, state, summary, only=closes(task)):
@@ -299,7 +297,7 @@ class TaskSteps:
         await self._withdraw_questions(tx, task, f"{by} said so by command.")
 
     async def answered(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
-        """Return an operator answered the question (bot.approvals.questions.Taker)."""
+        """Apply an operator's answer to the question (bot.approvals.questions.Taker)."""
         task = None if question.task is None else await tasks.get(tx, question.task)
         if task is None or task.state != "waiting":
             return "The task is over already."
@@ -307,12 +305,12 @@ class TaskSteps:
         return f"Task {markdown.code(task.id)} is {word}."
 
     async def after_answer(self, question: Question, word: str) -> None:
-        """The answer is committed (bot.approvals.questions.AnswerFollower)."""
+        """Wake the dispatcher after the answer is committed (bot.approvals.questions.AnswerFollower)."""
         del question, word
         self.services.dispatcher.wake()
 
     async def cancel(self, tx: AsyncConnection, task: Task, *, by: str) -> bool:
-        """End a task whatever state it is in; False: it is over."""
+        """End a task in any open state. Return False if it is already over."""
         if not await self._end(tx, task, "cancelled", f"cancelled by {by}", only=OPEN):
             return False
         await self._withdraw_questions(tx, task, "The task is cancelled.")
@@ -321,7 +319,7 @@ class TaskSteps:
     async def _end(
         self, tx: AsyncConnection, task: Task, state: str, summary: str | None, *, only: Sequence[str] = LIVE
     ) -> bool:
-        """End a task. What it used, and so its last message, follows when its turn is over (`settle`)."""
+        """End a task. Its use and its last message follow when its turn is over (`settle`)."""
         now = self.services.clock()
         values: dict[str, Any] = {
             "summary": summary,
@@ -335,10 +333,10 @@ class TaskSteps:
         if not await tasks.change(tx, task.id, _ENDS[state], only=only, attempt_is=task.attempt, now=now, **values):
             return False
         if not task.attempt:
-            # Nothing follows that would have to be counted.
+            # Without an attempt, there is no use to count.
             await self.threads.close(tx, task.id)
         if state == "done" and task.kind != TURN and task.assigned is not None:
-            # What agents ask of one another shows people no more than a report.
+            # Requests among agents show people no more than a report does.
             await last_results.note(tx, task.assigned, "task" if is_person(task.operator) else "report", now)
         return True
 
@@ -350,12 +348,12 @@ class TaskSteps:
     # --- what it came to ----------------------------------------------------------------------------------------
 
     async def is_over(self, tx: AsyncConnection, task: Task) -> bool:
-        """Return whether nothing more is used for an ended task: the turn that it began is over."""
+        """Return whether an ended task uses nothing more, because its turn is over."""
         message = None if task.message is None else await agent_messages.get(tx, task.message)
         return message is None or message.state in MESSAGE_OVER
 
     async def runs_on(self, tx: AsyncConnection, task: Task) -> tuple[AgentRow, str] | None:
-        """Return the agent and the turn of a task that was cancelled, and whose turn began all the same."""
+        """Return the agent and the turn of a canceled task whose turn began all the same, or None."""
         message = None if task.message is None else await agent_messages.get(tx, task.message)
         if task.state != "cancelled" or message is None or message.state != "accepted" or message.turn is None:
             return None
@@ -363,12 +361,12 @@ class TaskSteps:
         return None if row is None else (row, message.turn)
 
     async def settle(self, tx: AsyncConnection, task: Task, *, whole: bool) -> bool:
-        """Write what an ended task used, if that is known, and tell it: the last message about it. False: it was.
+        """Record the use of an ended task, if known, and post its last message. Return False if it has changed.
 
         Args:
             tx: the transaction.
-            task: as it ended.
-            whole: all that it used is in the register; what is not there was not used.
+            task: the task as it ended.
+            whole: whether the register has all of its use, so that no entry means no use.
         """
         used = (await usage_queries.by_task(tx, [task.id])).get(task.id)
         now = self.services.clock()
@@ -403,8 +401,10 @@ class TaskSteps:
         also: AgentRow | None = None,
         in_thread_alone: bool = False,
     ) -> None:
-        """Say something of a task in its thread, or where it was asked for if it has none, and in the thread of the
-        agent `also`; once per `what`."""
+        """Post a text about a task, once per `what`.
+
+        It appears in the task's thread, or else where the task was requested, and in the thread of the agent `also`.
+        """
         services = self.services
         teller = services.agents.teller
         thread = None
@@ -422,7 +422,7 @@ class TaskSteps:
         await teller.speak(tx, f"task/{task.id}/{what}", text, place)
 
     async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, wait: TaskWait) -> None:
-        """Say that a task waits, and write down what was said; without a text it was said elsewhere."""
+        """Announce that a task waits, and record the announcement. Without a text, only record it."""
         now = self.services.clock()
         decision = wait_reasons.decision_of(wait)
         await tasks.tell(tx, TaskStep(task=task.id, at=now, state="told", reason=wait.text, decision=decision))

@@ -1,4 +1,4 @@
-"""What whoever asks for a task may ask for, and for whom it counts where turns are taken."""
+"""Rules for task requests: urgency, number of queued tasks, and the fair share that is charged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 async def urgency_of_agent(ctx: Context[TaskServices], wanted: Urgency) -> Urgency:
-    """Return how urgent a task is that an agent asks for."""
+    """Return the urgency of a task that an agent requests."""
     async with ctx.services.store.read() as tx:
         row = await agents.get(tx, ctx.identity.removeprefix(AGENT))
     library = await asyncio.to_thread(roles.library, ctx.services.paths.roles)
@@ -34,7 +34,7 @@ async def urgency_of_agent(ctx: Context[TaskServices], wanted: Urgency) -> Urgen
 
 
 def as_one(people: Mapping[str, Sequence[str]], identity: str) -> str | None:
-    """Return the identity by which a person takes turns who has several; None: by the one that they ask under."""
+    """Return the first identity of a person who has several, or None if the given one is charged."""
     for identities in people.values():
         if identity in identities[1:]:
             return identities[0]
@@ -42,11 +42,10 @@ def as_one(people: Mapping[str, Sequence[str]], identity: str) -> str | None:
 
 
 async def payer_of(tx: AsyncConnection, identity: str, people: Mapping[str, Sequence[str]]) -> str | None:
-    """For whom a task counts where turns are taken; None: for who asks.
+    """Return the identity whose fair share is charged for a task, or None for the requester's.
 
-    One of a person with several identities counts for the first of them; one of an agent's, for whom what its turn is
-    about was asked for, so that many agents get no more turns than whom they work for. Where that is no person, its
-    role stands for all who have it.
+    A person with several identities is charged under the first one. An agent's task is charged to the person behind its
+    current turn, so that many agents get no more turns than that person. Without a person, the agent's role is charged.
     """
     if not identity.startswith(AGENT):
         return as_one(people, identity)
@@ -62,10 +61,10 @@ async def payer_of(tx: AsyncConnection, identity: str, people: Mapping[str, Sequ
 
 
 async def check_room(tx: AsyncConnection, ctx: Context[TaskServices]) -> None:
-    """Refuse one more than whoever asks may have in the queue.
+    """Refuse the request if the requester has the maximum number of queued tasks.
 
     Raises:
-        UserError: it is one more.
+        UserError: the maximum is reached.
     """
     who = "agent" if ctx.identity.startswith(AGENT) else "person"
     most = getattr(ctx.services.settings.dispatch.queued, who)

@@ -1,4 +1,4 @@
-"""How tasks are spoken of: in a room, in an agent's thread, and to programs. Pure."""
+"""Texts about tasks for chat rooms, agents' threads and programs. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from budget.dispatch.next_task import TaskWait
     from database.queries.tasks import Task, TaskCounts, TaskStep
 
-#: So begin the identities of agents (bot.interfaces.mcp.server).
+#: Prefix of the identities of agents (bot.interfaces.mcp.server).
 AGENT = next_task.AGENT
 _GIST = 60
 _WHOLE = 2000
@@ -32,7 +32,7 @@ _MARKS = {
     "failed": "❌",
     "cancelled": "🚫",
 }
-#: In the names of threads, which may be changed seldom: a task that is handed over already counts as one that runs.
+#: Marks in titles of threads, which may change only rarely: a dispatched task already counts as running.
 _TITLE_MARKS = {**_MARKS, "dispatched": "⚙️", "waiting": "✋"}
 _SHAPE = (
     "id", "kind", "text", "state", "role", "agent", "assigned", "urgency", "operator", "why", "reason", "attempt",
@@ -43,7 +43,7 @@ _TIMES = ("look_at", "deadline", "created_at", "dispatched_at", "started_at", "e
 
 
 def cost(tokens: float | None, usd: float | None) -> str:
-    """``about 40k tokens ($0.12)``; of what is not known, nothing."""
+    """Return a cost like ``about 40k tokens ($0.12)``, without the price if it is unknown."""
     if tokens is None:
         return "not known"
     money = "" if usd is None else f" ({amounts.money(usd)})"
@@ -51,17 +51,17 @@ def cost(tokens: float | None, usd: float | None) -> str:
 
 
 def costs(task: Task) -> str:
-    """Return what was projected and what it was, beside each other."""
+    """Return the projected and the actual cost side by side."""
     estimated = cost(task.projected_tokens, task.projected_usd)
     return f"projected {estimated}, used {cost(task.actual_tokens, task.actual_usd)}"
 
 
 def projected_otherwise(task: Task, projected: float | None) -> str | None:
-    """That something else is projected than was said, and why; None: it is not.
+    """Return why the projection differs from the estimate, or None if it does not.
 
     Args:
-        task: of which someone said what it would cost.
-        projected: what is projected (`budget.costs.task_cost_projection`), in weighted tokens; None: that is not known.
+        task: a task that may have an estimate.
+        projected: the projection (`budget.costs.task_cost_projection`) in weighted tokens; None if unknown.
     """
     said = task.estimate
     if not said or projected is None or amounts.tokens(projected) == amounts.tokens(said):
@@ -78,30 +78,30 @@ def projected_otherwise(task: Task, projected: float | None) -> str | None:
 
 
 def gist(task: Task, redact: Callable[[str], str], width: int = _GIST) -> str:
-    """Return the beginning of what is to be done, on one line and without secrets."""
+    """Return the beginning of the task's text, on one line and without secrets."""
     return markdown.gist(task.text, redact, width)
 
 
 def named(task: Task, redact: Callable[[str], str]) -> str:
-    """Its id, and the beginning of what is to be done."""
+    """Return the task's id and the beginning of its text."""
     return f"{markdown.code(task.id)} ({gist(task, redact)})"
 
 
 def target(task: Task) -> str:
-    """Whom it is for."""
+    """Return the agent or the role that the task is for."""
     if task.assigned is not None and task.state != "queued":
         return task.assigned
     return task.agent or f"any {task.role}"
 
 
 def waiting(task: Task, redact: Callable[[str], str], wait: TaskWait, now: float, zone: tzinfo) -> str:
-    """Return what is said where a task was asked for that waits."""
+    """Return the text about a waiting task, for the place where it was requested."""
     rest = when(wait, now, zone)
     return f"⏳ Task {named(task, redact)} waits. {markdown.shown(wait.text)} {rest}".rstrip()
 
 
 def given(task: Task, redact: Callable[[str], str]) -> str:
-    """Return what is said in an agent's thread when it is given a task."""
+    """Return the text in an agent's thread when it is given a task."""
     urgency = "" if task.urgency == "normal" else f", {task.urgency}"
     by = markdown.one_line(task.operator, 60)
     again = f" Attempt {task.attempt}." if task.attempt > 1 else ""
@@ -124,7 +124,7 @@ def for_agent(task: Task, *, tools: bool = True) -> str:
 
 
 def over(task: Task, redact: Callable[[str], str]) -> str:
-    """Return what is said last of a task."""
+    """Return the last text about a task."""
     words = {"done": "is done", "failed": "failed", "cancelled": "is cancelled"}.get(task.state, task.state)
     summary = ""
     if task.summary:
@@ -135,19 +135,18 @@ def over(task: Task, redact: Callable[[str], str]) -> str:
 
 
 def title(task: Task, redact: Callable[[str], str], *, marked: bool) -> str:
-    """Return what its thread is called: its id and the beginning of what is to be done; `marked`: behind how it
-    stands."""
+    """Return the title of the task's thread: id and beginning of the text, with a mark of the state if `marked`."""
     name = f"{task.id} {gist(task, redact)}"
     return f"{_TITLE_MARKS[task.state]} {name}" if marked else name
 
 
 def opened(task: Task, redact: Callable[[str], str]) -> str:
-    """Return the message that opens its thread, as it reads until it is known what happens to the task."""
+    """Return the message that opens the task's thread, as it reads until the task is over."""
     return f"{_MARKS['queued']} Task {markdown.code(task.id)} ({gist(task, redact)}) is in the queue."
 
 
 def closed(task: Task, redact: Callable[[str], str]) -> str:
-    """Return how that message reads once the task is over."""
+    """Return the opening message as it reads once the task is over."""
     words = {"done": "is done", "cancelled": "is cancelled"}.get(task.state, "failed")
     return f"{_MARKS[task.state]} Task {markdown.code(task.id)} {words}: {gist(task, redact)}"
 
@@ -156,7 +155,7 @@ def closed(task: Task, redact: Callable[[str], str]) -> str:
 
 
 def data(task: Task, timestamp: Callable[[float | None], str | None], redact: Callable[[str], str]) -> dict[str, Any]:
-    """Return the shape of one task in JSON."""
+    """Return a task as JSON."""
     found: dict[str, Any] = {name: getattr(task, name) for name in _SHAPE}
     for name in ("text", "reason", "summary"):
         found[name] = None if found[name] is None else redact(found[name])
@@ -164,7 +163,7 @@ def data(task: Task, timestamp: Callable[[float | None], str | None], redact: Ca
 
 
 def state(task: Task, now: float, zone: tzinfo) -> str:
-    """Return where it stands, in a few words."""
+    """Return the task's state in a few words."""
     if task.state != "queued":
         return task.state
     if task.why is None:
@@ -180,7 +179,7 @@ def table(
     now: float,
     zone: tzinfo,
 ) -> str:
-    """Many tasks; `used` says what those that are under way used so far (tokens and US dollars)."""
+    """Return a table of tasks; `used` is the use of live tasks so far (tokens and USD)."""
     rows = []
     for task in found:
         so_far = used.get(task.id)
@@ -203,7 +202,7 @@ def table(
 def whole(
     task: Task, redact: Callable[[str], str], steps: Sequence[TaskStep], behind: int, now: float, zone: tzinfo
 ) -> str:
-    """Return one task, with all that is known of it."""
+    """Return one task with all details."""
     lines = [
         f"{_MARKS.get(task.state, '')} **{task.state}** {markdown.code(task.id)} for {target(task)}, "
         f"{task.urgency}, of {markdown.one_line(task.operator, 60)}",
@@ -260,7 +259,7 @@ def _because(step: TaskStep, redact: Callable[[str], str]) -> str:
 
 
 def counted(counts: TaskCounts) -> str:
-    """``3 running, 2 waiting for you, 14 queued``; empty when there is nothing."""
+    """Return counts like ``3 running, 2 waiting for you, 14 queued``; empty if there are no tasks."""
     words = (
         ("running", "running"),
         ("dispatched", "handed over"),

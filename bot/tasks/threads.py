@@ -1,6 +1,6 @@
-"""Threads of tasks: the answer to `task add` in a room opens one, in which is told what happens to the task.
+"""Threads of tasks: in a chat room, the answer to `task add` opens one for the messages about the task.
 
-All that opens, says, renames or closes happens in the transaction of its cause, and exists once per key.
+Everything that opens, posts, renames or closes happens in the transaction of its cause, and once per key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from core.crash_points import Step
     from database.queries.tasks import Task
 
-#: The thread of a task that ended so long ago is called as it is, seconds.
+#: Threads of tasks that ended this many seconds ago keep their titles.
 _LOOK_BACK_S = 2 * 86_400.0
 
 
@@ -39,16 +39,20 @@ class TaskThreads:
     # --- opening ------------------------------------------------------------------------------------------------
 
     def key_for(self, ctx: Context[TaskServices]) -> str | None:
-        """Return the outbox key under which the answer to this command will open a thread; None: it opens none, as no
-        one asks in a room with threads."""
+        """Return the outbox key under which the answer to this command opens a thread, or None.
+
+        Only a person's command in a chat room with threads opens one.
+        """
         origin = ctx.origin
         if ctx.door != "chat" or origin is None or origin.parent is not None or not is_person(ctx.identity):
             return None
         return answer_key(ctx.run_id) if self.services.capabilities(origin.connector).threads else None
 
     async def open(self, tx: AsyncConnection, task: Task) -> None:
-        """Open the thread of a task that is being added, if it is to have one. The answer to the command will take the
-        place of the words that open it (`bot.messaging.replies.Replies.outcome`)."""
+        """Open the thread of a task that is being added, if it gets one.
+
+        The answer to the command replaces the opening message (`bot.messaging.replies.Replies.outcome`).
+        """
         if task.thread_key is None or task.connector is None:
             return
         teller = self.services.agents.teller
@@ -64,14 +68,14 @@ class TaskThreads:
     # --- what is told -------------------------------------------------------------------------------------------
 
     async def say(self, tx: AsyncConnection, task: Task, what: str, text: str) -> None:
-        """Say something in the thread of a task that has one, once per `what`."""
+        """Post a text in the task's thread, once per `what`."""
         assert task.connector is not None
         place = MessagePlace(task.connector, thread_of=task.thread_key)
         await self.services.agents.teller.speak(tx, f"task/{task.id}/{what}", text, place)
         await self.show(tx, task.id, spoken=True)
 
     async def waits_for_word(self, tx: AsyncConnection, task: Task, agent: str) -> None:
-        """Say that an agent's thread has a question about the task."""
+        """Announce in the task's thread that the agent's thread has a question about the task."""
         if task.thread_key is None:
             return
         closing = command_line(f"task close {task.id}")
@@ -84,14 +88,15 @@ class TaskThreads:
     async def close(
         self, tx: AsyncConnection, task_id: str, text: str | None = None, *, elsewhere: tuple[str, str] | None = None
     ) -> None:
-        """A task is over, and its last word is said: its thread is put away, and the message that opened it says how it
-        ended, so that the room shows it without another message.
+        """Archive the thread of a task that is over, and show the result in its opening message.
+
+        The chat room shows the result this way without another message.
 
         Args:
             tx: the transaction.
-            task_id: of the task, which may have no thread.
-            text: how that message reads from now on (Markdown); None: as usual.
-            elsewhere: key and words for the rooms that mirror the one it stands in.
+            task_id: the id of the task, which may have no thread.
+            text: the new text of the opening message (Markdown); None: the default.
+            elsewhere: key and text for the chat rooms that mirror this one.
         """
         task = await tasks.get(tx, task_id)
         if task is None or task.thread_key is None or task.connector is None:
@@ -100,7 +105,7 @@ class TaskThreads:
         await self.show(tx, task.id)
         place = MessagePlace(task.connector, conversation=task.conversation)
         opener = await outbox.get(tx, task.thread_key)
-        # Where no thread could be opened after all, the last word stands beside it.
+        # If no thread could be opened, the last message is in the chat room already.
         if opener is not None and not (opener.state == "sent" and opener.made_conversation is None):
             words = teller.redaction(written(text or task_words.closed(task, teller.redaction), teller.prefix))
             content = Replace(target=task.thread_key, message=markdown.message(words), final=True)
@@ -115,8 +120,10 @@ class TaskThreads:
     # --- what it is called --------------------------------------------------------------------------------------
 
     async def show(self, tx: AsyncConnection, task_id: str, *, spoken: bool = False) -> None:
-        """Have the thread of a task called as the task is now, by all that this transaction wrote; `spoken`: something
-        of ours was said there."""
+        """Rename the task's thread according to the task's state, including changes of this transaction.
+
+        `spoken` means that Muster posted something in the thread.
+        """
         task = await tasks.get(tx, task_id)
         if task is None or task.thread_key is None or task.connector is None:
             return
@@ -129,7 +136,7 @@ class TaskThreads:
         return Retitle(title=task_words.title(task, redact, marked=True), archived=task.state in ENDED)
 
     async def sweep(self, step: Step) -> bool:
-        """Have those threads renamed that are not called as they should be; whether there were any."""
+        """Rename the threads whose titles are outdated. Return whether there were any."""
         has = self.services.agents.teller.titles.has
         async with self.services.store.read() as tx:
             found = await tasks.with_threads(tx, since=self.services.clock() - _LOOK_BACK_S)

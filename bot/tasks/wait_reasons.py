@@ -1,5 +1,7 @@
-"""What a task that waits was found to need, kept in the step in which someone was told of it: so whoever asks later is
-told the same, with whole commands. Pure."""
+"""Reasons for the wait of a task, stored in the step that announced it. Pure.
+
+Later requests get the same answer from it, with complete commands.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ from budget.windows.pace_admission import Leave
 if TYPE_CHECKING:
     from database.queries.tasks import Task, TaskStep
 
-#: What is true or false of a wait (`never`, `critical`).
+#: Names of the fields of a wait that are true or false (`never`, `critical`).
 _FLAGS: Final = tuple(each.name for each in fields(TaskWait) if each.default is False)
 
 
 def decision_of(wait: TaskWait) -> dict[str, Any]:
-    """Return what is kept of it (`Step.decision`)."""
+    """Return the stored form of a wait (`Step.decision`)."""
     return {
         "look_at": wait.look_at,
         "why": wait.why,
@@ -27,13 +29,13 @@ def decision_of(wait: TaskWait) -> dict[str, Any]:
 
 
 def wait_of(task: Task, told: TaskStep | None) -> TaskWait | None:
-    """Return why a task waits, as it is in its row and in what was told of it last; None: no one knows yet."""
+    """Return why a task waits, from its row and its last announcement, or None if that is not known yet."""
     why: Any = task.why
     if task.state != "queued" or why is None:
         return None
     known = (told.decision or {}) if told is not None else {}
     if known.get("why") != why:
-        # It waits for something else since; of that only its row speaks.
+        # The task now waits for something else, which only its row describes.
         known = {}
     flags: dict[str, Any] = {name: True for name in _FLAGS if known.get(name)}
     return TaskWait(

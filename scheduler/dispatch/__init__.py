@@ -1,1 +1,1 @@
-"""Giving tasks to agents: reading the queue, acting on what budget/dispatch/ decides."""
+"""The dispatch of tasks to agents: reads the queue and carries out the decisions of budget/dispatch/."""

@@ -1,6 +1,6 @@
-"""What a decision on the queue rests on: the register, who can do something, the windows, and what work costs.
+"""The inputs of a dispatch decision: the register, the available agents, the windows, and the projected costs.
 
-Read here, and put together into the one value that `budget.dispatch.next_task.decide` is given; nothing is changed.
+This module reads them and builds the one value that `budget.dispatch.next_task.decide` takes. It changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class WindowSnapshot(Protocol):
-    """Every window at one moment (bot.pacing.snapshot.PaceSnapshot)."""
+    """All windows at one moment (bot.pacing.snapshot.PaceSnapshot)."""
 
     @property
     def now(self) -> float: ...
@@ -46,7 +46,7 @@ class WindowSnapshot(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Able:
-    """An agent that tasks may be given to, and what its work draws on."""
+    """An agent that can get tasks, and what its work draws on."""
 
     agent: DispatchAgent
     model: str | None = None
@@ -56,19 +56,19 @@ class Able:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskQueue:
-    """The queue as the register has it at one moment."""
+    """The queue in the register at one moment."""
 
     heads: Mapping[str, Task]
-    """The first task of each lane, by its id."""
+    """The first task of each lane, by task ID."""
     live: Sequence[Task]
     ahead: Mapping[str, float]
     """How far each queue is ahead of the lowest busy one (budget.dispatch.fair_queueing)."""
     parents: Mapping[str, str]
-    """Which agent had the parent of a head, by the parent's id."""
+    """The agent of each head's parent task, by the parent's ID."""
 
     @classmethod
     async def read(cls, tx: AsyncConnection) -> TaskQueue | None:
-        """None: nothing waits."""
+        """Read the queue, or return None if no task waits."""
         heads = {task.id: task for task in await tasks.lane_heads(tx)}
         if not heads:
             return None
@@ -80,7 +80,7 @@ class TaskQueue:
         )
 
     def waited_on(self, able: Iterable[Able]) -> object:
-        """Return what a decision rests on besides windows, settings and the time."""
+        """Return the inputs of a decision except for windows, settings and the time."""
         return (
             [(task.id, task.attempt) for task in self.heads.values()],
             [(task.id, task.state) for task in self.live],
@@ -97,15 +97,15 @@ class TaskQueue:
         cost_of: Callable[[Task, Able | None], Cost],
         not_started: Callable[[Task, str, float], TaskWait | None],
     ) -> next_task.QueueView:
-        """Return what is decided on.
+        """Build the input of the decision.
 
         Args:
             able: the agents by name.
-            windows: as they stand.
-            limits: how many tasks may be under way at once.
-            policy: how tasks are dispatched.
-            cost_of: what a task is projected to cost by an agent, or by whoever does it.
-            not_started: what is known to keep an agent, named, from being started for a task at that time.
+            windows: the current windows.
+            limits: the limits on tasks that run at once.
+            policy: the dispatch policy.
+            cost_of: returns the projected cost of a task for an agent, or for any agent.
+            not_started: returns what prevents an agent, given by name, from starting for a task at a time.
         """
         draws: dict[str, Sequence[WindowState]] = {}
         costs: dict[tuple[str, str | None], Cost] = {}
@@ -150,7 +150,7 @@ class TaskQueue:
 
 
 def head_of(task: Task, parents: Mapping[str, str]) -> LaneHead:
-    """Return a task as the first of its lane; `parents`: which agent had its parent, by the parent's id."""
+    """Build the lane head of a task; `parents` maps the ID of a parent task to its agent."""
     return LaneHead(
         id=task.id,
         seq=task.seq,
@@ -169,9 +169,9 @@ def head_of(task: Task, parents: Mapping[str, str]) -> LaneHead:
 
 
 def keeps_agent(task: Task, now: float, unanswered_s: float) -> bool:
-    """Return whether the agent that has a task gets no other one.
+    """Return whether a task keeps its agent from other tasks.
 
-    A held message keeps no other task away. A task that waits for a person does so for `unanswered_s` seconds.
+    A person's message never does. A task that waits for a person does so for `unanswered_s` seconds.
     """
     if task.kind == next_task.TURN:
         return False

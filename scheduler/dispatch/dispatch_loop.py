@@ -1,12 +1,12 @@
-"""Hands tasks to agents: at once when something happens that lets one begin, and at its time otherwise.
+"""The dispatch loop: assigns tasks to agents at once after an event that lets one begin, or else at its time.
 
-    scheduler.dispatch.dispatch_inputs          what is looked at: the register, the agents, the windows
-    scheduler.dispatch.task_cost_cache     what work is projected to cost
-    budget.dispatch.next_task          what is done next, and why the others wait (pure)
-    scheduler.dispatch.task_transitions          doing it
-    scheduler.dispatch.start_failures    what kept agents from being started, for the next looks
+    scheduler.dispatch.dispatch_inputs   reads the inputs: the register, the agents, the windows
+    scheduler.dispatch.task_cost_cache   projects the cost of work
+    budget.dispatch.next_task            decides the next step, and why the other tasks wait (pure)
+    scheduler.dispatch.task_transitions  carries out the step
+    scheduler.dispatch.start_failures    remembers what prevented agents from starting
 
-Here is when that is gone through, and when nothing can have changed that matters.
+This module decides when to run these steps, and skips them if no relevant input changed.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: It is looked at again so often even if nothing seems to have happened, seconds.
+#: The maximum time between two looks, even without an event; seconds.
 NET_S = 60.0
-#: Between two looks there is at least so much time, so that many news in a row are one; seconds.
+#: The minimum time between two looks, so that many events in a row cause one look; seconds.
 LEAST_S = 0.1
-#: Steps of one round, so that nothing can make it go on for ever.
+#: The maximum number of steps in one round, so that every round ends.
 _MOST_STEPS = 1000
 
 
 @dataclass(slots=True)
 class Dispatcher:
-    """One host's."""
+    """The dispatcher of one host."""
 
     store: Store
     clock: Callable[[], float]
@@ -56,11 +56,11 @@ class Dispatcher:
     limits: Callable[[], DispatchLimits]
     policy: Callable[[], DispatchPolicy]
     unanswered_s: Callable[[], float] = lambda: float("inf")
-    """For how long an agent gets no other task while one of its waits for a person's word."""
+    """Seconds for which an agent gets no other task while one of its tasks waits for a person's answer."""
     net_s: float = NET_S
     least_s: float = LEAST_S
     look_at: float | None = None
-    """When it looks again, if nothing happens before; seconds since the epoch."""
+    """The time of the next look if no event causes an earlier one; seconds since the epoch."""
     steps: TaskTransitions = field(init=False)
     _costs: TaskCosts = field(default_factory=TaskCosts)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,7 +68,7 @@ class Dispatcher:
     _overdue_at: float = float("-inf")
     _changes: int = 0
     _decided: tuple[object, float, float | None] | None = None
-    """What all waited on when it was found that all must wait, when that was, and when to look again."""
+    """The inputs of the last decision that all tasks must wait, its time, and the time of the next look."""
 
     def __post_init__(self) -> None:
         self.steps = TaskTransitions(
@@ -76,16 +76,16 @@ class Dispatcher:
         )
 
     def wake(self) -> None:
-        """Something happened that may let a task begin: look soon."""
+        """Look soon, because an event may let a task begin."""
         self._news.set()
 
     def learned_more(self) -> None:
-        """A task ended, so that there is more to learn from."""
+        """Learn the costs again, because a task ended."""
         self._costs.forget()
         self._change()
 
     def opened(self) -> None:
-        """A window is not what it was: what could not be started may be."""
+        """Retry failed starts, because a window changed."""
         self.steps.not_started.forget()
         self._change()
         self.wake()
@@ -111,7 +111,7 @@ class Dispatcher:
                     await self._news.wait()
 
     async def look_once(self) -> None:
-        """Like `look` for whoever tells what happened to a task; what goes wrong is left to `run`."""
+        """Look for a caller that reports a task's result. Errors are only logged, and `run` looks again."""
         try:
             await self.look()
         except Exception as error:
@@ -119,7 +119,7 @@ class Dispatcher:
         self.wake()
 
     async def look(self) -> None:
-        """Do all that can be done now; what waits then knows why.
+        """Carry out all steps that are possible now, and store why the other tasks wait.
 
         Raises:
             RegisterError: the register cannot be used.
@@ -131,8 +131,10 @@ class Dispatcher:
                     return
 
     async def _refuse_overdue(self) -> None:
-        """Refuse what nothing let begin before its deadline, and what others are before in its lane: no look at the
-        heads finds that. All that waits is gone through for it, so now and then."""
+        """Refuse tasks whose deadline passed, including those behind others in their lane.
+
+        The decision sees only lane heads. This query reads all queued tasks, so it runs only every `net_s` seconds.
+        """
         now = self.clock()
         if 0 <= now - self._overdue_at < self.net_s:
             return
@@ -143,7 +145,7 @@ class Dispatcher:
         self._overdue_at = now
 
     async def _step(self) -> bool:
-        """Decide and do one step; False: there is none."""
+        """Decide and carry out one step. Return False if there is none."""
         changes = self._changes
         self.look_at = None
         async with self.store.read() as tx:
@@ -178,18 +180,18 @@ class Dispatcher:
                 await self.steps.wait(heads, decision.waits, view.now)
                 self.look_at = decision.look_at
                 if self._changes == changes:
-                    # Otherwise something opened while this was decided on what was before.
+                    # Otherwise something changed during the decision, which used the old state.
                     self._decided = (waited_on, view.now, decision.look_at)
                 return False
         return True
 
     def _change(self) -> None:
-        """What was decided is to be decided again, also where that is under way."""
+        """Invalidate the last decision, and one that is in progress."""
         self._changes += 1
         self._decided = None
 
     def _stands(self, waited_on: object) -> bool:
-        """Return whether nothing that matters changed since all had to wait; then the windows need not be asked."""
+        """Return whether the last decision to wait still applies, so that the windows need not be read."""
         if self._decided is None or self._decided[0] != waited_on:
             return False
         _, at, look_at = self._decided
@@ -198,7 +200,7 @@ class Dispatcher:
         return 0 <= now - at < self.net_s and (look_at is None or now < look_at)
 
     async def cost_of(self, *, role: str | None, runtime: str | None, model: str | None, kind: str) -> Cost:
-        """Return what such work is projected to cost.
+        """Return the projected cost of such work.
 
         Raises:
             RegisterError: the register cannot be read.

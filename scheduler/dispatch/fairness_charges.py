@@ -1,4 +1,4 @@
-"""Correct what a task was charged once its true cost is known (budget.dispatch.fair_queueing)."""
+"""The correction of a task's charge once its actual cost is known (budget.dispatch.fair_queueing)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def correct(tx: AsyncConnection, task: Task, actual: float, *, now: float) -> None:
-    """Charge the queue of a task what it cost instead of what was projected."""
+    """Charge the queue of a task its actual cost instead of its projected cost."""
     if task.projected_tokens is None or task.weight is None:
         return
     ahead, queue = await tasks.queues(tx), head_of(task, {}).queue

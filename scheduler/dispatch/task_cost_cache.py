@@ -1,4 +1,4 @@
-"""What tasks are projected to cost, learned from those of the register that ended, and kept between looks."""
+"""A cache of projected task costs, which are learned from the ended tasks in the register."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
     from database.queries.tasks import Task
     from scheduler.dispatch.dispatch_inputs import Able
 
-#: What was learned of costs is reread after so long, seconds.
+#: Seconds until learned costs expire.
 _LEARNED_S = 600.0
 
 
 @dataclass(slots=True)
 class TaskCosts:
-    """What is known of costs at the moment."""
+    """The current knowledge of task costs."""
 
     _past: dict[str | None, list[Past]] = field(default_factory=dict)
     _past_at: float = 0.0
     _learned: dict[tuple[str | None, str | None, str | None, str], LearnedCost] = field(default_factory=dict)
     _price: tuple[float | None] | None = None
-    """What a weighted token costs in US dollars, whoever uses it; None: not looked up yet."""
+    """The price of a weighted token in USD across the fleet; None if it was not looked up yet."""
 
     def forget(self) -> None:
-        """There is more to learn from."""
+        """Drop the learned costs, because there are more tasks to learn from."""
         self._past.clear()
         self._learned.clear()
         self._price = None
 
     async def learn(self, tx: AsyncConnection, heads: Iterable[Task], now: float) -> bool:
-        """Read what is needed to know what these tasks cost. Whether all that was known before was dropped for it."""
+        """Read what the projections for these tasks need. Return whether earlier knowledge had expired."""
         anew = not 0 <= now - self._past_at < _LEARNED_S
         if anew:
             self.forget()
             self._past_at = now
-        # Of all roles, too: what a token costs is known of the fleet before it is of a role.
+        # None includes all roles: the price of a token is known for the fleet before it is for a role.
         for role in {None, *(task.role for task in heads)}.difference(self._past):
             self._past[role] = await pasts(tx, role)
         return anew
 
     def of(self, task: Task, able: Able | None, now: float) -> Cost:
-        """Return what a task costs whom it is given to, or whoever has it; of one that was learned for."""
+        """Return the projected cost of a task for an agent, or for any agent. `learn` must have included the task."""
         runtime, model = (None, None) if able is None else (able.agent.runtime, able.model)
         key = (task.role, runtime, model, task.kind)
         if key not in self._learned:
@@ -71,7 +71,7 @@ class TaskCosts:
 async def projected(
     tx: AsyncConnection, *, role: str | None, runtime: str | None, model: str | None, kind: str, now: float
 ) -> Cost:
-    """Return what work that is no task yet is projected to cost."""
+    """Return the projected cost of work that is not a task yet."""
     past, every = await pasts(tx, role), await pasts(tx, None)
     learned = learn(past, role=role, runtime=runtime, model=model, kind=kind, now=now)
     return expected(learned, usd_per_token=price_of(every, now))

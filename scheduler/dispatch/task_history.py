@@ -1,4 +1,4 @@
-"""Tasks that ended, as `budget.costs.task_cost_from_history` learns from them."""
+"""Ended tasks in the form from which `budget.costs.task_cost_from_history` learns."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
     from database.queries.tasks import Task
 
-#: Tasks of a role that are looked at: the newest.
+#: The number of newest tasks per role to learn from.
 LOOKED_AT = 300
 
 
 async def pasts(tx: AsyncConnection, role: str | None, *, limit: int = LOOKED_AT) -> list[Past]:
-    """Return what tasks of a role came to, newest first; of all roles without one. Cancelled ones are not among them:
-    they say what was used until someone lost interest."""
+    """Return the costs of a role's ended tasks, or of all roles' tasks, newest first.
+
+    Canceled tasks are excluded: they only show the usage up to the cancellation.
+    """
     found = await tasks.ended(tx, role=role, limit=limit)
     return [past for each in found if each.state != "cancelled" and (past := past_of(each)) is not None]
 
 
 def past_of(task: Task) -> Past | None:
-    """Return one that ended; None: it did not, or no one knows what it used."""
+    """Return the cost of an ended task, or None if it has not ended or its usage is unknown."""
     if task.ended_at is None or not task.actual_tokens:
         return None  # what nothing was used for came to no turn, and says nothing of such work
     return Past(
@@ -44,7 +46,7 @@ def past_of(task: Task) -> Past | None:
 
 
 def price_of(past: Sequence[Past], now: float) -> float | None:
-    """Return what a weighted token cost in US dollars, whoever used it; None: of no task a price is known.
+    """Return the price of a weighted token in USD across all tasks, or None if no task has a known price.
 
     Args:
         past: tasks of all roles.

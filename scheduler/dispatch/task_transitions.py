@@ -1,7 +1,7 @@
-"""Does what was decided of tasks: each step in one transaction with all that follows from it.
+"""Carries out dispatch decisions, each in one transaction with all its consequences.
 
-That transaction takes only a task that is still queued and an agent that still has none; so whoever is killed, or
-decides the same twice, gives a task to one agent once. Each attempt at a task is a message of its own
+The transaction accepts only a task that is still queued and an agent that still has none. So a task is assigned once,
+to one agent, even after a crash or a repeated decision. Each attempt at a task is a message of its own
 (`fleet.control.task_attempt_ids`).
 """
 
@@ -38,34 +38,34 @@ DISPATCH = declare("task.dispatch")
 REFUSE = declare("task.refuse")
 WAITS = declare("task.waits")
 
-#: A time at which a task may begin that moves by less than this share of the wait is the same time.
+#: A start time that moves by less than this share of the wait, or by less than these seconds, counts as unchanged.
 _SAME_SHARE = 0.1
 _SAME_S = 60.0
 
 
 class Hands(Protocol):
-    """What is done to the fleet, and told (bot.tasks.assignment.Handing)."""
+    """The actions on the fleet and the messages about them (bot.tasks.assignment.Handing)."""
 
     async def able(self, live: Sequence[Task]) -> Sequence[Able]:
-        """Return the agents that there are, and those that can be started."""
+        """Return the existing agents, and those that can be started."""
 
     async def hand_over(self, tx: AsyncConnection, task: Task, agent: str) -> bool:
-        """Put the message that carries the task on its way, and tell; False, and nothing is done, if it cannot."""
+        """Send the message that carries the task, and report it. Return False, without any effect, if that fails."""
 
     def handed_over(self, agent: str) -> None:
-        """What `hand_over` wrote is committed."""
+        """Act on the commit of what `hand_over` wrote."""
 
     async def start(self, task: Task, agent: str) -> TaskWait | None:
-        """Have an agent started for a task, with what there is room for. Why it is not; None: it starts."""
+        """Start an agent for a task, with a model that has room. Return what prevents the start, or None."""
 
     async def refused(self, tx: AsyncConnection, task: Task, why: str) -> None:
-        """Tell that a task is refused."""
+        """Report that a task is refused."""
 
     async def waits(self, tx: AsyncConnection, task: Task, wait: TaskWait) -> None:
-        """Tell that a task, as it stood before, waits so now, if that is worth a message."""
+        """Report that a task, given in its previous state, now waits like this, if that is worth a message."""
 
     def told(self) -> None:
-        """What was told is committed."""
+        """Act on the commit of the reports."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,11 +74,11 @@ class TaskTransitions:
     clock: Callable[[], float]
     hands: Hands
     unanswered_s: Callable[[], float]
-    """For how long an agent gets no other task while one of its waits for a person's word."""
+    """Seconds for which an agent gets no other task while one of its tasks waits for a person's answer."""
     not_started: StartFailures = field(default_factory=StartFailures)
 
     async def assign(self, task: Task, step: Assign, able: Able) -> None:
-        """Give a task to an agent.
+        """Assign a task to an agent.
 
         Raises:
             RegisterError: the agent is gone, or the register cannot be used.
@@ -121,7 +121,7 @@ class TaskTransitions:
         self.hands.handed_over(agent.name)
 
     async def start(self, task: Task, agent: str, now: float) -> None:
-        """Have an agent started for a task; what keeps it from that, or that it starts, is known from then on."""
+        """Start an agent for a task. Record what prevents the start, or that it is under way."""
         held = await self.hands.start(task, agent)
         if held is None:
             log.info("task.starts_agent", task=task.id, agent=agent)
@@ -129,7 +129,7 @@ class TaskTransitions:
         self.not_started.note(task, agent, held, now)
 
     async def refuse(self, task: Task, why: str) -> None:
-        """End a task that nothing will let begin."""
+        """End a task that can never begin."""
         now = self.clock()
         ended: dict[str, Any] = {
             "summary": why,
@@ -145,7 +145,7 @@ class TaskTransitions:
         self.hands.told()
 
     async def wait(self, heads: Mapping[str, Task], waits: Sequence[TaskWait], now: float) -> None:
-        """Write down why tasks wait, of those of which something else stands there."""
+        """Store why tasks wait, for those whose stored reason is outdated."""
         news = [(heads[wait.task], wait) for wait in waits if is_news(heads[wait.task], wait, now)]
         if not news:
             return
@@ -164,7 +164,7 @@ class TaskTransitions:
 
 
 def is_news(task: Task, wait: TaskWait, now: float) -> bool:
-    """Return whether something else is in the register of why and until when a task waits."""
+    """Return whether the register has another reason or time for a task's wait."""
     if task.why != wait.why or (task.look_at is None) != (wait.look_at is None):
         return True
     if wait.saves_from != task.saves_from and wait.saves_from is not None:

@@ -1,1 +1,1 @@
-"""The parts of an orchestrator: how each kind is made, and in which order all are started and stopped."""
+"""The creation of an orchestrator's parts, and the order in which they start and stop."""

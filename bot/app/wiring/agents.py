@@ -1,4 +1,4 @@
-"""What keeps agents: how they are started, what is heard and told of them, and their tools."""
+"""The supervision of agents: their start, their reports, and their tools."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ async def make(
     with_way: bool,
     leave_down: bool,
 ) -> ToolDoor:
-    """Make `services.planner` and `services.agents`, and the door by which agents use Muster's tools.
+    """Create `services.planner` and `services.agents`, and return the server of the agents' tools.
 
     Args:
-        services: what there is now; what is for chat and for spending among it.
-        executor: runs the commands that agents give as tools.
-        speaker: puts words into the shape of a connector.
-        connectors: by their names.
-        roster: roster.yaml as it was read last.
-        with_way: agents get a way out, through the egress.
-        leave_down: agents that should run and went down meanwhile are not brought back.
+        services: the services so far, including those for chat and spending.
+        executor: runs the commands that agents call as tools.
+        speaker: composes messages for connectors.
+        connectors: connectors by name.
+        roster: the latest roster.yaml.
+        with_way: give agents outbound access through the egress.
+        leave_down: do not restart agents that should run but stopped meanwhile.
     """
     settings: Settings = services.settings
     paths: Paths = services.paths

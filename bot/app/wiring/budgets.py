@@ -1,7 +1,7 @@
-"""What meters, paces and hands out work: the egress, windows, what follows at limits, the dispatch queue, reports.
+"""Metering, pacing and dispatch: the egress, windows, actions at limits, the task queue and reports.
 
-Each part only knows `services`, and asks it for another when it needs that. They are made in two steps, since agents
-are kept with some of them and others need the agents.
+Each part knows only `services` and finds others through it. They are created in two steps, because agents need some of
+them, and others need the agents.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 def meter(services: ReportServices, egress: EgressSource | None) -> None:
-    """Make what agents are kept with.
+    """Create the parts that agents need.
 
     Args:
-        services: what there is now.
-        egress: where the egress is to be had. None: there is none.
+        services: the services so far.
+        egress: the source of the egress, or None if there is none.
     """
     services.questions = Questions(services)
     services.continuing = Continuing(services)
@@ -50,13 +50,13 @@ def meter(services: ReportServices, egress: EgressSource | None) -> None:
 
 
 def hand_out(services: ReportServices, executor: Executor, speaker: Composer, roster: LatestRoster) -> None:
-    """Make what gives agents their tasks, and what reports of all.
+    """Create the dispatcher and the reports.
 
     Args:
-        services: what there is now; agents among it.
+        services: the services so far, including agents.
         executor: starts agents for tasks.
-        speaker: puts words into the shape of a connector.
-        roster: roster.yaml as it was read last.
+        speaker: composes messages for connectors.
+        roster: the latest roster.yaml.
     """
     dispatcher.install(services, executor, roster)
     services.reports = Reports(

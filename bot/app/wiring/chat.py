@@ -1,4 +1,4 @@
-"""What deals with chat: events that come in, and what goes out."""
+"""The handling of chat: incoming events and outgoing messages."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ async def make(
     broken: Mapping[str, Health],
     overlap: Overlap,
 ) -> Conversations:
-    """Make `services.delivery`, and who deals with what people say.
+    """Create `services.delivery`, and return the handler of incoming messages.
 
     Args:
-        services: what there is now.
-        executor: runs the commands that come in.
-        speaker: puts words into the shape of a connector.
-        connectors: by their names.
-        overlap: which of them may read the same.
-        broken: why those that are configured and cannot be made cannot.
+        services: the services so far.
+        executor: runs the commands from chat.
+        speaker: composes messages for connectors.
+        connectors: connectors by name.
+        broken: the failures of configured connectors that could not be created.
+        overlap: the connectors that may receive the same messages.
     """
     utterances = Utterances(services.store)
     conversations = Conversations(

@@ -1,4 +1,4 @@
-"""What is done at times, and how often."""
+"""The periodic jobs and their intervals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def make(services: ReportServices, watching: Watching, conversations: Conversations) -> None:
-    """Make `services.jobs`; everything that they call is there."""
+    """Create `services.jobs`. All services that the jobs call must exist."""
     settings: Settings = services.settings
     paths: Paths = services.paths
     store, clock = services.store, services.clock

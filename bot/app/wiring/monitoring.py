@@ -1,4 +1,4 @@
-"""What looks after the fleet and after Muster's own jobs, and tells what is wrong."""
+"""The monitoring of the fleet and of Muster's own jobs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Watching:
 
 
 def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> Watching:
-    """Make `services.watches`, the watchdog, and what tells of jobs that fail.
+    """Create `services.watches`, the watchdog, and the alarms for failing jobs.
 
     Args:
-        services: what there is now; agents and delivery among it.
-        speaker: puts words into the shape of a connector.
-        roster: roster.yaml as it was read last.
+        services: the services so far, including agents and delivery.
+        speaker: composes messages for connectors.
+        roster: the latest roster.yaml.
     """
     lookout = Lookout(
         store=services.store,

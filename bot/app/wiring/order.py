@@ -1,4 +1,4 @@
-"""In which order the parts of an orchestrator are started, and the other way round stopped."""
+"""The order in which the parts of an orchestrator start; they stop in reverse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def stages(services: ReportServices, executor: Executor, tools: ToolDoor, watching: Watching) -> list[Stage]:
-    """Return every part that runs, each behind what it uses and before what uses it."""
+    """Return all parts in order, each after those that it uses."""
     gateway = Gateway(services, executor, services.paths.gateway_socket)
 
     async def start_jobs() -> None:
@@ -30,29 +30,29 @@ def stages(services: ReportServices, executor: Executor, tools: ToolDoor, watchi
 
     return [
         Stage("job alarms", run=watching.job_alarms.run),
-        # What happens, and what is told of it.
+        # Events and their reports.
         Stage("agents", run=services.agents.run),
         Stage("delivery", run=services.delivery.run),
         Stage("watches", run=services.watches.run),
         Stage("headcount", run=lambda: agent_counts.run(services)),
-        # What is used, and what follows from it.
+        # Usage and its consequences.
         *([] if services.outlet is None else [Stage("outlet", run=services.outlet.run)]),
         Stage("pace", run=services.pace.run),
         Stage("dispatch", run=lambda: dispatcher.run(services)),
-        # What is wanted: first what an earlier process left undone.
+        # Commands; first those that an earlier process left unfinished.
         Stage("interrupted commands", start=executor.resume),
         Stage("outages", run=lambda: _after_outages(services, executor)),
         Stage("commands", stop=executor.stop),
         Stage("tools", run=tools.run),
         Stage("gateway", start=gateway.start, stop=gateway.stop),
-        # What comes by itself.
+        # Scheduled work.
         Stage("reports", run=services.reports.run),
         Stage("jobs", start=start_jobs, stop=stop_jobs),
     ]
 
 
 async def _after_outages(services: ReportServices, executor: Executor) -> None:
-    """What an outage of the register cut off is taken up when it is over, as it would be after a restart."""
+    """Resume the work that an outage of the register interrupted, as a restart would."""
     while True:
         await services.store.returned.wait()
         services.store.returned.clear()

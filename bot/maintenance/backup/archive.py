@@ -1,11 +1,11 @@
-"""The file of a backup: a compressed tar of plain files, with a header in front and a manifest behind.
+"""The backup file: a compressed tar of plain files, with a header at its start and a manifest at its end.
 
-    muster-backup.json     what wrote it and when: read first, so that what cannot be understood is refused at once
+    muster-backup.json     what wrote it and when: read first, so that an unsupported archive is refused at once
     config/...  state/...  register.db
     manifest.json          every file with its size and SHA-256, the folders, the links
 
-Folders and links stand in the manifest alone, so an archive has nothing but plain files. What reads it is
-`bot.maintenance.backup.reader`.
+Folders and links are listed in the manifest only, so an archive contains nothing but plain files.
+`bot.maintenance.backup.reader` reads it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 WRITE = declare("backup.write")
 
-#: Raised when an older Muster could not make sense of an archive any more.
+#: Increased when older versions of Muster could no longer read an archive.
 FORMAT: Final = 1
 
 HEADER: Final = "muster-backup.json"
@@ -46,7 +46,7 @@ _ABANDONED_AFTER: Final = 3600.0  # seconds after which a draft is what a crash 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What an archive says of itself."""
+    """The metadata at the start of an archive."""
 
     muster: str
     #: The revision of the register's schema.
@@ -54,9 +54,9 @@ class Header:
     #: Seconds since the epoch.
     made_at: float
     host: str
-    #: sqlite or postgresql: what the register was.
+    #: sqlite or postgresql: the kind of register.
     register: str
-    #: How many rows each of its tables had.
+    #: The number of rows in each table.
     rows: Mapping[str, int]
     workspaces: bool
     format: int = FORMAT
@@ -64,18 +64,18 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WrittenArchive:
-    """An archive that stands."""
+    """A completed archive."""
 
     file: Path
     size: int
     files: int
     left_out: tuple[str, ...]
-    #: Files that were written to while they were copied.
+    #: Files that changed while they were copied.
     changed: tuple[str, ...]
 
 
 class ArchiveWriter:
-    """Writes one archive. It stands when `finish` returns; until then there is nothing of it under its name."""
+    """A writer for one archive. The target name is only used by `publish`, after `finish`."""
 
     def __init__(self, draft: Path, header: Header, progress: Callable[[str], None]) -> None:
         self._progress = progress
@@ -94,7 +94,7 @@ class ArchiveWriter:
         self._own(HEADER, json.dumps(asdict(header)).encode())
 
     def take(self, place: str, stream: BinaryIO, status: os.stat_result) -> None:
-        """Put a file in; what it has more by the time it is read is left, what it has less is made up with zeros."""
+        """Add a file of exactly `status.st_size` bytes: growth is ignored, and a shortfall is filled with zeros."""
         member = tarfile.TarInfo(place)
         member.size, member.mtime, member.mode = status.st_size, int(status.st_mtime), status.st_mode & 0o777
         source = _Exactly(stream, status.st_size)
@@ -108,7 +108,7 @@ class ArchiveWriter:
             self._progress(f"{len(self._files)} files, {place}")
 
     def finish(self, found: contents.Selection) -> tuple[int, list[str]]:
-        """Write the manifest; how many files there are, and which of them changed while they were copied."""
+        """Write the manifest; return the number of files, and the files that changed while they were copied."""
         manifest = {
             "files": self._files,
             "folders": found.folders,
@@ -123,7 +123,7 @@ class ArchiveWriter:
         return len(self._files), self._changed
 
     def close(self) -> None:
-        """Let go of the file, finished or not."""
+        """Close the file, finished or not."""
         with contextlib.suppress(OSError):
             self._stream.close()
 
@@ -134,7 +134,7 @@ class ArchiveWriter:
 
 
 class _Exactly:
-    """Reads so many bytes of a stream, whatever becomes of it meanwhile, and their checksum."""
+    """A reader of exactly `size` bytes with their checksum; a shorter stream is filled with zeros."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream = stream
@@ -155,10 +155,10 @@ class _Exactly:
 
 @contextlib.contextmanager
 def drafted(target: Path) -> Iterator[Path]:
-    """A folder beside `target` in which it can be made; it goes at the end of the block, with all that is in it.
+    """Yield a folder for drafts beside `target`, and delete it with its content at the end of the block.
 
     Raises:
-        UserError: there is something at `target`, or nothing can be written there.
+        UserError: `target` exists, or its folder is not writable.
     """
     if os.path.lexists(target):
         raise UserError(f"{target} is there already. Name another file, or move it away.", code="backup.exists")
@@ -179,7 +179,7 @@ def drafted(target: Path) -> Iterator[Path]:
 
 
 def publish(draft: Path, target: Path) -> None:
-    """Give a finished archive its name; what has it meanwhile is not overwritten."""
+    """Give a finished archive its name; a file that was created there meanwhile is not overwritten."""
     with around(WRITE):
         try:
             os.link(draft, target)
@@ -195,8 +195,7 @@ def publish(draft: Path, target: Path) -> None:
 
 
 def free_name(folder: Path, made_at: float) -> Path:
-    """Return what a backup is called when no one says: by the second, and with a number where there was one in that
-    second."""
+    """Return the default name of a backup: the time to the second, with a number if that name is taken."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(made_at))
     names = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     files = (folder / f"muster-backup-{stamp}{more}.tar.gz" for more in names)

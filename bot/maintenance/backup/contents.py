@@ -1,10 +1,10 @@
-"""What of an installation goes into a backup.
+"""The contents of a backup.
 
-Everything in the state folder but what is listed here, so that what a later version keeps there goes in by itself; of
-the configuration the two files and the roles.
+A backup contains everything in the state folder except the entries listed here, so new entries of later versions are
+included. Of the configuration, it contains the two files and the roles.
 
-Agents' homes and workspaces are hostile ground: whoever walks there follows no link, opens nothing but plain files and
-folders, and holds on to the folder that it is in, since names may change under its feet.
+Agents control their homes and workspaces, so their content is untrusted. The walk follows no links and opens only plain
+files and folders. It works relative to the descriptor of the current folder, because paths may change meanwhile.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ CONFIG: Final = "config"
 STATE: Final = "state"
 REGISTER: Final = "register.db"
 
-#: Of the configuration.
+#: Entries of the configuration folder.
 CONFIGURATION: Final = ("muster.yaml", "roster.yaml", "roles")
-#: In the state folder, and never in a backup: of this machine or this moment, or made anew. The egress's ledger and the
-#: emergency stop are not rolled back: what was used was used; nor is what was typed said again that was said since. Nor
-#: are keys of encrypted rooms, which go on with each message: those of yesterday are an impostor's.
+#: Entries of the state folder that are never in a backup, because they belong to this machine or moment, or are made
+#: again. The egress's ledger and the emergency stop must not be rolled back: the usage has happened. Text that was
+#: typed must not be sent again. Keys of encrypted rooms advance with each message, so old keys would look like an
+#: impostor's.
 _LEFT: Final = frozenset(
     {
         "run",
@@ -44,67 +45,67 @@ _LEFT: Final = frozenset(
         "unsaid",
     }
 )
-#: A copy of that ledger goes in for the record, under this name.
+#: The name of the ledger's copy, which is included for the record.
 LEDGER: Final = "egress-ledger.db"
-#: In an agent's folder. The first of them holds the key that its runtime was given.
+#: Entries of an agent's folder to leave out. host.json contains the key of the agent's runtime.
 _LEFT_OF_AGENTS: Final = frozenset({"host.json", "host.lock", "host.log", "host.log.1", "host.wanted"})
 
-#: What was moved aside by a restore.
+#: The prefix of folders that a restore moved aside.
 KEPT: Final = "before-restore-"
-#: No file is larger, in bytes, that an agent could have made: a hole of a terabyte costs it nothing.
+#: The largest file to include, in bytes: a sparse file of a terabyte costs an agent nothing.
 LARGEST: Final = 4 * 2**30
 DEEPEST: Final = 64
 
-#: What a disk without room says.
+#: Errors that mean that the disk is full.
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def belongs(name: str) -> bool:
-    """Return whether an entry of the state folder belongs to what is backed up and put back, workspaces apart."""
+    """Return whether an entry of the state folder is backed up and restored. Workspaces are decided separately."""
     passing = name.startswith((".", KEPT, "muster.l", f"{REGISTER}-")) or name.endswith((".part", ".cut-off"))
     return not passing and name not in _LEFT and name != REGISTER
 
 
 @dataclass(slots=True)
 class Selection:
-    """What a walk found, by its place in the backup: ``state/agents/coder0/journal/00000001.jsonl``."""
+    """The result of a walk, by place in the backup: ``state/agents/coder0/journal/00000001.jsonl``."""
 
     folders: dict[str, int] = field(default_factory=dict)
-    """With their modes."""
+    """The folders and their modes."""
     links: dict[str, str] = field(default_factory=dict)
-    """With what they say; nobody looked where they lead."""
+    """The links and their targets, which were not checked."""
     left_out: list[str] = field(default_factory=list)
-    """What is missing, and why; a line each."""
+    """The entries that are missing from the backup, and why; a line each."""
     elsewhere: frozenset[str] = frozenset()
-    """Places whose content stands elsewhere in the backup."""
+    """Places whose content is included elsewhere in the backup."""
 
 
 def files_of(register: str) -> tuple[str, str, str]:
-    """Return what a register's file, and those that SQLite keeps beside it, are called."""
+    """Return the names of an SQLite register's file and of the files that SQLite keeps beside it."""
     return register, f"{register}-wal", f"{register}-shm"
 
 
 def within(state: Path, file: Path) -> PurePosixPath | None:
-    """Return where below the state folder a file is, by whatever links either is named; None: elsewhere."""
+    """Return the path of a file relative to the state folder, with links resolved; None if it is outside."""
     folder = state.resolve()
     found = file.parent.resolve() / file.name
     return PurePosixPath(found.relative_to(folder)) if found.is_relative_to(folder) else None
 
 
-#: Called with the place of a file in the archive, the open file, and what is known of it.
+#: A function that takes the file's place in the archive, the open file and its status.
 Take: TypeAlias = "Callable[[str, BinaryIO, os.stat_result], None]"
 
 
 def walk(folder: Path, place: str, take: Take, found: Selection) -> None:
-    """Take everything below `folder`, which may itself be a link, as `place`.
+    """Pass every plain file below `folder` to `take`, and record the rest in `found`.
 
     Args:
-        folder: where it begins.
-        place: what it is called in the backup.
-        take: given each plain file, open, with what is known of it.
-        found: what is no plain file is put there.
+        folder: where the walk begins; it may be a link.
+        place: its name in the backup.
+        take: called with each plain file.
+        found: receives folders, links and the entries that were left out.
     """
     descriptor = os.open(folder, _FOLDER)
     try:
@@ -114,7 +115,7 @@ def walk(folder: Path, place: str, take: Take, found: Selection) -> None:
 
 
 def one(path: Path, place: str, take: Take) -> None:
-    """Take a file of Muster's own, which may be a link."""
+    """Pass a file of Muster's own, which may be a link, to `take`."""
     with path.open("rb") as stream:
         take(place, stream, os.fstat(stream.fileno()))
 
@@ -135,7 +136,7 @@ def _walk(descriptor: int, place: PurePosixPath, take: Take, found: Selection) -
             found.left_out.append(f"{inside}: {error.strerror}")
 
 
-#: Errors of the disk that is written to; those of what is read are about one file.
+#: Errors of the disk that the backup is written to. Other errors concern the file that is read.
 _OURS: Final = NO_ROOM | {errno.EIO, errno.EFBIG, errno.EROFS}
 
 
@@ -155,7 +156,7 @@ def _entry(descriptor: int, name: str, place: PurePosixPath, take: Take, found: 
         finally:
             os.close(below)
     elif stat.S_ISREG(kind):
-        # Not blocking: in this moment it may have become a pipe that no one writes to.
+        # Non-blocking, because it may have become a pipe without a writer in the meantime.
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
         with open(file, "rb") as stream:
             status = os.fstat(file)
@@ -179,7 +180,7 @@ def _wanted(place: PurePosixPath) -> bool:
 
 
 def may_link(place: str) -> bool:
-    """Return whether a link may be there: only where agents and runtimes keep their own things, never in Muster's."""
+    """Return whether a link is allowed: only in folders of agents and runtimes, never in Muster's own."""
     parts = PurePosixPath(place).parts
     if parts[0] != STATE or len(parts) < 4:
         return False

@@ -1,8 +1,8 @@
-"""Reading the file of a backup, of which nothing is believed.
+"""The reader of backup files, which treats them as untrusted.
 
-An archive of ours has nothing but plain files, under names that lead nowhere else (`bot.maintenance.backup.archive`).
-One with anything else in it is refused. It is not unpacked by the library's own means, whose protections were got
-around before (PEP 706 and what followed).
+An archive of Muster's contains only plain files, under names inside its folder (`bot.maintenance.backup.archive`). Any
+other archive is refused. The module does not use `TarFile.extractall`, whose protections have been bypassed before (PEP
+706 and later).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _END_OF_TIME: Final = 253402300800.0
 
 
 class BadArchive(UserError):
-    """It is no backup, or not whole."""
+    """The file is not a backup, or it is incomplete."""
 
     code = "backup.invalid"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What an archive holds, as it says itself."""
+    """The contents of an archive according to its manifest."""
 
     files: Mapping[str, Mapping[str, Any]]
     folders: Mapping[str, int]
@@ -50,7 +50,11 @@ class Manifest:
 
     @classmethod
     def read(cls, content: bytes) -> Self:
-        """Raises `BadArchive` where anything in it is not what it should be."""
+        """Parse a manifest.
+
+        Raises:
+            BadArchive: anything in it is invalid.
+        """
         try:
             source = json.loads(content)
             files = {str(k): {"sha256": str(v["sha256"])} for k, v in source["files"].items()}
@@ -70,7 +74,7 @@ class Manifest:
 
 
 def check_place(place: str) -> None:
-    """Raise `BadArchive` unless `place` is one that a backup of Muster's may have."""
+    """Raise `BadArchive` unless a backup of Muster's may contain `place`."""
     parts = place.split("/")
     plain = all(part not in ("", ".", "..") for part in parts) and "\0" not in place
     inside = place == contents.REGISTER or (
@@ -84,22 +88,22 @@ def check_place(place: str) -> None:
 
 
 def header(file: Path) -> Header:
-    """Return what an archive says of itself, from its first bytes.
+    """Return the header of an archive, from its first bytes.
 
     Raises:
-        BadArchive: it is none, or of a newer Muster.
+        BadArchive: it is not a backup, or it was written by a newer Muster.
     """
     with _opened(file) as tar:
         return _header(file, tar)
 
 
 def unpack(file: Path, folder: Path, progress: Callable[[str], None] = lambda _: None) -> Header:
-    """Put what an archive holds into an empty folder of ours, and make sure that it is what was put in.
+    """Unpack an archive into an empty folder of Muster's, verify it, and return its header.
 
     Raises:
-        BadArchive: it is no backup, or not whole, or not only a backup.
+        BadArchive: it is not a backup, it is incomplete, or it contains anything else.
         UserError: it cannot be read.
-        OSError: there is no room for it.
+        OSError: the disk is full.
     """
     with _opened(file) as tar:
         found = _header(file, tar)
@@ -220,7 +224,7 @@ def _compare(file: Path, sums: Mapping[str, str], manifest: Manifest) -> None:
 
 
 def _finish(folder: Path, manifest: Manifest) -> None:
-    """Folders, then links, once every file is written: so nothing is ever written through a link."""
+    """Create folders and then links, after all files: so nothing is ever written through a link."""
     for place in sorted(manifest.folders):
         (folder / place).mkdir(mode=0o700, parents=True, exist_ok=True)
     taken = set(manifest.files) | set(manifest.folders)
@@ -231,5 +235,5 @@ def _finish(folder: Path, manifest: Manifest) -> None:
         (folder / place).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.symlink(leads_to, folder / place)
     for place in sorted(manifest.folders, reverse=True):
-        # Ours are closed to others, whatever an archive says; agents' own keep what they had.
+        # Muster's own folders are closed to others, whatever the archive says. Agents' own folders keep their mode.
         (folder / place).chmod(manifest.folders[place] | 0o700 if contents.may_link(f"{place}/x") else 0o700)

@@ -1,9 +1,8 @@
-"""`muster restore`: an installation as a backup has it, in place of what is there, which is kept beside it.
+"""`muster restore`: replace an installation with a backup, and keep the replaced files beside it.
 
-A register that is older than the chat must not act as if no time had passed. What that means is in
-`database.queries.operations.restored_backup` (what was under way is ended), `fleet.host.restored_journal` (queues are
-emptied, and numbers leap) and `bot.interfaces.chat.restore_guard` (what was written before the restore is not acted
-on).
+The restored register is older than the chat and must account for the time between. Three modules do so.
+`database.queries.operations.restored_backup` ends what was in progress. `fleet.host.restored_journal` empties queues
+and advances the numbers. `bot.interfaces.chat.restore_guard` ignores messages written before the restore.
 """
 
 from __future__ import annotations
@@ -54,32 +53,32 @@ if TYPE_CHECKING:
 
 SETTLE = declare("restore.settle")
 
-#: Drafts of restores that a crash left behind begin so; no one else's do.
+#: The prefix of restore drafts, also of those that a crash left behind. Only restores use it.
 _DRAFT = ".restore-"
 
-#: How many bytes of an SQLite file its users hold locks on, and from where: pending, reserved, and 510 shared ones.
+#: The length and offset of the bytes on which SQLite locks a file: pending, reserved, and 510 shared ones.
 _LOCK_BYTES = (512, 0x40000000)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Restored:
-    """A restore that is done."""
+    """A completed restore."""
 
     header: Header
     kept: tuple[str, ...]
-    """Where what was there is now."""
+    """Where the replaced files and schemas are kept."""
     settled: EndedByRestore
     permissions: tuple[str, ...]
-    """Who has a permission by command again, as it was when the backup was made: ``identity: permission``."""
+    """Permissions granted by command, as of the backup: ``identity: permission``."""
     workspaces: bool
-    """Whether the workspaces were put back, too."""
+    """Whether the workspaces were restored, too."""
     keyless: tuple[str, ...] = ()
-    """The connectors that are to encrypt, and have no keys on this machine."""
+    """The connectors with encryption that have no keys on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Place:
-    """Where the register of the restored configuration is."""
+    """The location of the restored configuration's register."""
 
     url: str
     address: addresses.Address
@@ -94,17 +93,17 @@ async def restore(
     now: float,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Restored:
-    """Put a backup in place of what is there.
+    """Replace the installation with a backup.
 
     Args:
         paths: the installation.
-        environ: where the register's password may be.
+        environ: the environment, which may contain the register's password.
         file: the backup.
         now: seconds since the epoch.
-        progress: told how far it is, in a few words.
+        progress: called with a short progress message.
 
     Raises:
-        UserError: Muster or an agent runs here, or the backup is not one that can be restored. Nothing is changed.
+        UserError: Muster or an agent runs here, or the backup cannot be restored. Nothing is changed.
         RegisterError: the register cannot be used. Nothing is changed.
     """
     found = await asyncio.to_thread(reader.header, file)
@@ -168,7 +167,7 @@ def _nobody_else(paths: Paths) -> Iterator[None]:
                 code="agent.running",
             )
         for folder in folders:
-            # What is left of one whose host was killed would go on with what is another's then.
+            # Processes left by a killed host would go on in files that then belong to another.
             host_lifecycle.clear_away(folder)
             held.callback(os.close, host_lock.hold(folder))
         yield
@@ -176,12 +175,12 @@ def _nobody_else(paths: Paths) -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Drafts:
-    """Folders in which things are made ready, each in the file system of the place that they go to."""
+    """The folders for drafts, each in the file system of its destination."""
 
     paths: Paths
     identity: str
     places: list[Path] = field(default_factory=list)
-    """Where they are."""
+    """The destinations."""
 
     def __post_init__(self) -> None:
         self.places += (self.paths.state, self.paths.config)
@@ -198,13 +197,13 @@ class _Drafts:
         return tuple(dict.fromkeys(str(folder / f"{_DRAFT}{self.identity}") for folder in self.places))
 
     def sweep(self) -> None:
-        """Remove what earlier restores left behind."""
+        """Remove leftovers of earlier restores."""
         for folder in self.places:
             for left in folder.glob(f"{_DRAFT}*"):
                 shutil.rmtree(left, ignore_errors=True)
 
     def remove(self) -> None:
-        # Never the drafts of a plan that is not over: to undo it, they are needed.
+        # An unfinished plan needs its drafts to be undone.
         if not atomic_swap.is_open(self.paths):
             for folder in self.all():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -292,7 +291,7 @@ async def _carry_out(
                 progress=lambda table, rows, total: progress(f"register, {table}: {rows} of {total}"),
             )
     except BaseException:
-        # Where a server was in the middle of its commit, it alone knows; the next start asks it.
+        # During its commit, only the server knows the outcome; the next start asks it.
         if not isinstance(place.address, addresses.ServerAddress) or await _is_undone(place, environ, plan):
             await asyncio.to_thread(atomic_swap.undo, paths, plan)
         raise
@@ -310,7 +309,7 @@ async def _is_undone(place: _Place, environ: Mapping[str, str], plan: SwapPlan) 
 
 
 def _settings(paths: Paths, config: Path) -> Settings:
-    """Return what the restored configuration says.
+    """Load the restored configuration.
 
     Raises:
         ConfigError: it is not valid.
@@ -321,14 +320,14 @@ def _settings(paths: Paths, config: Path) -> Settings:
 def _place(paths: Paths, settings: Settings, config: Path) -> _Place:
     reference = settings.register_password
     if reference is not None and reference.scheme == "file" and reference.name.startswith(f"{config}/"):
-        # It is in the configuration relative to the folder that it will be in.
+        # The configuration names the file relative to its final folder.
         reference = dataclasses.replace(reference, name=str(paths.config / Path(reference.name).relative_to(config)))
     url = settings.register_url
     return _Place(url=url, address=addresses.parse(url), reference=reference)
 
 
 def _quiet(agents: Path, paths: Paths, now: float) -> dict[str, int]:
-    """Empty the agents' queues; up to which incarnation each journal counts as told."""
+    """Empty the agents' queues; return the incarnation up to which each journal counts as reported."""
     told = {}
     for folder in sorted(agents.iterdir()) if agents.is_dir() else ():
         if folder.is_dir() and (incarnation := restored_journal.quiet(folder, now)) is not None:
@@ -363,7 +362,7 @@ def _plan(paths: Paths, drafts: _Drafts, place: _Place, name: str, ready: Path, 
         inside = contents.within(paths.state, file)
         above = inside.parts[0] if inside is not None and len(inside.parts) > 1 else None
         if inside is not None and above is not None and (above in names or contents.belongs(above)):
-            # It comes with the folder that it is in: moved by itself, it would be moved away again with that.
+            # The register moves with its folder; moved separately, it would be moved away again with that folder.
             names.add(above)
             _lay_out(ready / contents.REGISTER, state / inside.parent, own)
         else:
@@ -386,14 +385,14 @@ def _plan(paths: Paths, drafts: _Drafts, place: _Place, name: str, ready: Path, 
 
 @contextlib.contextmanager
 def _unused(register: addresses.Address) -> Iterator[None]:
-    """Keep others from the register's file that is about to be moved away; a server sees to that itself.
+    """Keep other processes from using the register's file while it is moved; a server handles that itself.
 
-    It may be that of another installation, too, which the lock of this one says nothing of. Nothing is read, since what
-    is there may be damaged: whoever has a register open holds locks on these bytes (the lock-byte page,
-    https://www.sqlite.org/fileformat2.html).
+    Another installation may use the same register, and does not hold this installation's lock. The register is not
+    opened, because it may be damaged. Instead, this locks the bytes that SQLite locks while a register is open (the
+    lock-byte page, https://www.sqlite.org/fileformat2.html).
 
     Raises:
-        UserError: someone has it open.
+        UserError: another process has it open.
     """
     file = register.file if isinstance(register, addresses.FileAddress) else None
     if file is None or not file.is_file():
@@ -412,7 +411,7 @@ def _unused(register: addresses.Address) -> Iterator[None]:
 
 
 def _lay_out(register: Path, folder: Path, names: Sequence[str]) -> None:
-    """Copy a register to where it is made ready, under the first of `names`; of the others there is nothing."""
+    """Copy a register into `folder` under the first of `names`, and delete files under the other names."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in names:
         (folder / name).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""`muster backup`: an installation in one file, as it is now, whether it runs or not.
+"""`muster backup`: save an installation to one file, whether or not it is running.
 
-The register is copied first, as it is at one moment, and the files after it. Journals only grow, so those in the backup
-hold all that the register knows to have been told, and perhaps a little more.
+The register is copied first, as a snapshot, and the files afterwards. Journals only grow, so those in the backup
+contain everything that the register knows as reported, and perhaps more.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backup:
-    """A backup that was made."""
+    """A completed backup."""
 
     written: WrittenArchive
     header: Header
@@ -53,14 +53,14 @@ async def backup(
 
     Args:
         paths: the installation.
-        environ: where the register's password may be.
+        environ: the environment, which may contain the register's password.
         now: seconds since the epoch.
-        target: the file, or a folder in which it gets a name of its own; None: the folder `backups` of the state.
-        workspaces: take what agents work on, too.
-        progress: told how far it is, in a few words.
+        target: the file, or a folder, where the file gets a default name; None for the folder `backups` of the state.
+        workspaces: include the agents' workspaces.
+        progress: called with a short progress message.
 
     Raises:
-        UserError: it cannot be written there, or there is nothing to be backed up.
+        UserError: the backup cannot be written, or there is no installation.
         RegisterError: the register cannot be read.
     """
     settings = load(paths)
@@ -141,7 +141,7 @@ def _write(
 
 
 def _copy_ledger(paths: Paths, target: Path) -> bool:
-    """Copy the egress's ledger as it is at one moment, beside whoever writes to it. False: there is none."""
+    """Copy a snapshot of the egress's ledger, which may be in use. Return False if there is none."""
     source = places(paths).ledger
     if not source.is_file():
         return False
@@ -157,7 +157,7 @@ def _copy_ledger(paths: Paths, target: Path) -> bool:
 
 
 def _register(paths: Paths, settings: Settings) -> frozenset[str]:
-    """Return where the register's files would stand, of which a copy of one moment is taken instead."""
+    """Return the places of the register's files, which the snapshot replaces in the backup."""
     register = addresses.parse(settings.register_url)
     place = contents.within(paths.state, register.file) if isinstance(register, addresses.FileAddress) else None
     if place is None:

@@ -1,1 +1,1 @@
-"""Updates to another version, and the step from one to the other."""
+"""Updates from one version of Muster to another."""

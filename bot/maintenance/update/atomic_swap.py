@@ -1,9 +1,8 @@
-"""Putting many files and folders in place of others, so that a crash in the middle leaves all or none of it.
+"""Atomic replacement of many files and folders: a crash leaves all of it done, or none.
 
-A plan is written down before the first of them is touched. Each thing that is in the way is moved aside, and what was
-made ready is moved to its place. Then it is decided, in one step that cannot be half done: an SQLite register and the
-files by the plan's own end, a register on a server by its transaction. A plan that is found later, by `settle`, is
-finished where that was decided, and undone where it was not.
+The plan is written to disk first. Each existing file or folder is moved aside, and its replacement is moved into place.
+Then one atomic step decides the outcome. For files and an SQLite register, that step deletes the plan. For a register
+on a server, it is the server's transaction. `settle` completes a leftover plan that was decided, and undoes any other.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class CutOff(UserError):
-    """An update that had been cut off is undone."""
+    """An interrupted update was undone."""
 
     code = "update.interrupted"
 
@@ -48,33 +47,33 @@ _NAME: Final = "restore.part"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Move:
-    """One thing. All three are in one file system."""
+    """The replacement of one file or folder. All three paths are in one file system."""
 
     target: str
     ready: str | None
-    """What comes to its place; None: nothing."""
+    """The replacement; None to remove the target only."""
     kept: str
-    """Where what is there goes."""
+    """Where the existing target is moved."""
     there: bool
-    """Whether there was anything."""
+    """Whether the target existed."""
     over: bool = False
-    """What comes goes over what is there, so that at no moment there is neither."""
+    """Whether the replacement overwrites the target, so that one of them exists at every moment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SwapPlan:
-    """What is moved. Folders of `drafts` go when it is over, one way or the other."""
+    """The moves of a swap. The folders in `drafts` are deleted at its end, whatever the outcome."""
 
     moves: tuple[Move, ...]
     drafts: tuple[str, ...]
     server: str | None = None
-    """The address of the register on a server that is replaced."""
+    """The address of the register to replace, if it is on a server."""
     reference: str | None = None
-    """Where the password for it is."""
+    """The reference of that register's password."""
     schema: str = ""
-    """The name under which the server keeps what it had: when it is there, all is decided."""
+    """The schema in which the server keeps the replaced tables; once it exists, the swap is decided."""
     register: str | None = None
-    """For an update: the register that a newer version brings to `revision`; when it has it, all is decided."""
+    """For an update: the register. The newer version migrates it to `revision`, which decides the swap."""
     revision: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -88,10 +87,10 @@ class SwapPlan:
 
 
 def begin(paths: Paths, plan: SwapPlan) -> None:
-    """Write the plan down, and do its moves. `finish` or `undo` comes next, in this process or a later one.
+    """Write the plan and carry out its moves. Call `finish` or `undo` next, in this process or a later one.
 
     Raises:
-        OSError: a move failed; `undo` takes back those before it.
+        OSError: a move failed; `undo` reverts the moves before it.
     """
     file = paths.state / _NAME
     draft = file.with_suffix(".draft.part")
@@ -110,7 +109,7 @@ def begin(paths: Paths, plan: SwapPlan) -> None:
 
 
 def finish(paths: Paths, plan: SwapPlan) -> None:
-    """Decide that it is done, unless a server decided it, and clear up."""
+    """Delete the plan and the drafts. Unless a server already decided the swap, deleting the plan decides it."""
     with around(DECIDE):
         (paths.state / _NAME).unlink()
         sync_folder(paths.state)
@@ -118,7 +117,7 @@ def finish(paths: Paths, plan: SwapPlan) -> None:
 
 
 def undo(paths: Paths, plan: SwapPlan) -> None:
-    """Put everything back where it was. Begun again after a crash, it goes on."""
+    """Move everything back to its original place. After a crash, a second call completes the first."""
     for move in reversed(plan.moves):
         target, kept = Path(move.target), Path(move.kept)
         if move.over and move.there:
@@ -141,12 +140,12 @@ def undo(paths: Paths, plan: SwapPlan) -> None:
 
 
 async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
-    """Bring what was cut off, a restore or an update, to one of its ends; a sentence that says which, if there was any.
+    """Complete or undo an interrupted restore or update; return a sentence that says which, or None if there was none.
 
     Raises:
-        CutOff: an update is undone, and this may be the program that is not to run.
-        UserError: another process is at work here, or what was written down cannot be read.
-        RegisterError: the server that knows the answer cannot be asked.
+        CutOff: an update was undone, and this process may run the version that must not be used.
+        UserError: another process restores or updates this installation, or the plan cannot be read.
+        RegisterError: the server that knows the outcome cannot be reached.
     """
     file = paths.state / _NAME
     if not file.exists():
@@ -164,7 +163,7 @@ async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
             ) from error
         if plan.register is not None:
             return await _settle(paths, environ, plan, "An update")
-        # A restore is in the way of an orchestrator, and an orchestrator in its way.
+        # A restore and a running orchestrator exclude each other.
         with only_one(paths.lock):
             return await _settle(paths, environ, plan, "A restore")
 
@@ -182,10 +181,10 @@ async def _settle(paths: Paths, environ: Mapping[str, str], plan: SwapPlan, what
 
 @contextlib.contextmanager
 def at_work(paths: Paths) -> Iterator[int]:
-    """Be the only one who restores or updates here, for the length of the block; the lock's descriptor.
+    """Hold the lock for restores and updates during the block, and yield its descriptor.
 
     Raises:
-        UserError: someone else does.
+        UserError: another process holds it.
     """
     path = paths.state / "upkeep.part"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -207,10 +206,10 @@ def at_work(paths: Paths) -> Iterator[int]:
 
 
 async def decided(plan: SwapPlan, environ: Mapping[str, str]) -> bool:
-    """Return whether the step that decides was done, by what a register says.
+    """Return whether the deciding step was carried out, according to the register.
 
     Raises:
-        RegisterError: it cannot be asked.
+        RegisterError: the register cannot be reached.
     """
     if plan.register is not None:
         if not plan.revision:
@@ -228,12 +227,12 @@ async def decided(plan: SwapPlan, environ: Mapping[str, str]) -> bool:
 
 
 def is_open(paths: Paths) -> bool:
-    """Return whether a plan is written down that is not over."""
+    """Return whether an unfinished plan exists."""
     return (paths.state / _NAME).exists()
 
 
 def moves_of(folder: Path, ready: Path, kept: Path, names: Sequence[str]) -> list[Move]:
-    """Return the moves that put what lies in `ready` into `folder`, by name, and what is there into `kept`."""
+    """Return the moves that put the files of `ready` into `folder` by name, and the existing ones into `kept`."""
     return [
         Move(
             target=str(folder / name),
@@ -268,6 +267,6 @@ def _write(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError:
-        # A full disk takes the name, and nothing of the text.
+        # A full disk still creates the file, but writes none of the text.
         path.unlink(missing_ok=True)
         raise

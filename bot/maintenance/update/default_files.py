@@ -1,7 +1,8 @@
-"""Files of the operator's that began as ours: what an update does with each of them.
+"""Updates of the operator's files that Muster created.
 
-Three are compared: what was shipped when it was written, what is shipped now, and what is there. What the operator has
-edited is never touched; where the shipped one has changed as well, it is laid beside it under another name.
+An update compares three contents: the default when the file was written, the default now, and the current file. It
+never changes a file that the operator edited. If the default has changed as well, the new default is written beside the
+file under another name.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from bot.config.paths import Paths
     from bot.setup.wizard import WizardAnswers
 
-#: In the state folder: what `muster init` wrote, and from which answers.
+#: In the state folder: the files that `muster init` wrote, and the answers behind them.
 RECORD: Final = "seeds.json"
-#: What a conflict is laid beside it as.
+#: The suffix of a new default that is written beside an edited file.
 BESIDE: Final = ".new"
 
 Verdict: TypeAlias = Literal["leave", "replace", "conflict"]
@@ -36,12 +37,12 @@ Verdict: TypeAlias = Literal["leave", "replace", "conflict"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileChange:
-    """What is to be written."""
+    """A file to write."""
 
     path: str
     content: str
     verdict: Verdict
-    """replace: the file itself; conflict: beside it."""
+    """replace: overwrite the file itself; conflict: write beside it."""
 
 
 def digest(content: str) -> str:
@@ -49,12 +50,12 @@ def digest(content: str) -> str:
 
 
 def decide(before: str | None, now: str | None, yours: str | None) -> Verdict:
-    """Return what happens to a file.
+    """Decide what an update does with a file.
 
     Args:
-        before: what was shipped, as a digest; None: not known, or nothing was.
-        now: what is shipped.
-        yours: what is there; None: nothing, and then it is not wanted.
+        before: digest of the earlier default; None if unknown, or if there was none.
+        now: digest of the default now.
+        yours: digest of the current file; None if it does not exist, and is therefore not wanted.
     """
     if yours is None or now is None or before is None or now in (before, yours):
         return "leave"
@@ -62,16 +63,16 @@ def decide(before: str | None, now: str | None, yours: str | None) -> Verdict:
 
 
 def merge(before: str | None, now: str | None, yours: str, old: str, new: str) -> tuple[Verdict, str]:
-    """Return what happens to a systemd unit, and what it says then.
+    """Decide what an update does with a systemd unit, and return its content.
 
-    Where nothing but the interpreter has moved, it moves in what the operator edited as well.
+    If only the interpreter changed, it is replaced in an edited unit as well.
 
     Args:
         before: what the earlier version would have written here.
-        now: what this one would.
-        yours: what there is.
+        now: what this version would write.
+        yours: the current content.
         old: the earlier version's interpreter.
-        new: this one's.
+        new: this version's interpreter.
     """
     if before is None or now is None or now == yours:
         return "leave", yours
@@ -84,7 +85,7 @@ def merge(before: str | None, now: str | None, yours: str, old: str, new: str) -
 
 
 def shipped_units(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the systemd units that this version would write for the installation, by their names."""
+    """Return the systemd units that this version would write for the installation, by name."""
     roster = check(paths).roster
     try:
         agents = systemd_units.of_agents(paths, () if roster is None else roster.agents)
@@ -94,11 +95,11 @@ def shipped_units(paths: Paths, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def unit_changes(paths: Paths, environ: Mapping[str, str], before: Mapping[str, str], old: str) -> list[FileChange]:
-    """Return what the step from an earlier version to this one changes in the units of this installation.
+    """Return the changes to the installation's units between an earlier version and this one.
 
     Args:
         paths: the installation.
-        environ: of which a unit names some variables.
+        environ: the environment; a unit contains some of its variables.
         before: `shipped_units` of the earlier version, in the same environment.
         old: the earlier version's interpreter.
     """
@@ -112,7 +113,7 @@ def unit_changes(paths: Paths, environ: Mapping[str, str], before: Mapping[str, 
 
 
 def remember(paths: Paths, answers: WizardAnswers) -> None:
-    """Note what `muster init` wrote. A note that cannot be written only means that an update leaves the files alone."""
+    """Record what `muster init` wrote. If the record cannot be written, updates leave these files unchanged."""
     record = {
         "answers": asdict(answers),
         "files": {
@@ -124,7 +125,7 @@ def remember(paths: Paths, answers: WizardAnswers) -> None:
 
 
 def write_record(paths: Paths, record: Mapping[str, Any]) -> None:
-    """Replace the record, whole or not at all."""
+    """Replace the record atomically."""
     draft = paths.state / f"{RECORD}.part"
     with contextlib.suppress(OSError):
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -134,12 +135,12 @@ def write_record(paths: Paths, record: Mapping[str, Any]) -> None:
 
 
 def shipped_roles() -> dict[str, str]:
-    """Return the digests of the roles that this version ships, by the names of their files."""
+    """Return the digests of the roles that this version ships, by file name."""
     return {path.name: digest(path.read_text(encoding="utf-8")) for path in sorted(roles.SHIPPED.glob("*.md"))}
 
 
 def changes(paths: Paths, roles_before: Mapping[str, str]) -> list[FileChange]:
-    """Return what the step from an earlier version to this one changes in the operator's files.
+    """Return the changes to the operator's files between an earlier version and this one.
 
     Args:
         paths: the installation.
@@ -158,7 +159,7 @@ def changes(paths: Paths, roles_before: Mapping[str, str]) -> list[FileChange]:
 
 
 def record_now(paths: Paths) -> dict[str, Any] | None:
-    """Return the record as it is once the changes are made; None: there is none."""
+    """Return the record as it is after the changes, or None if there is none."""
     record = read_record(paths)
     answers = _answers(record.get("answers"))
     if answers is None:
@@ -171,7 +172,7 @@ def record_now(paths: Paths) -> dict[str, Any] | None:
 
 
 def read_record(paths: Paths) -> dict[str, Any]:
-    """Return what `remember` noted; empty where nothing is known."""
+    """Return the record that `remember` wrote; empty if it is missing or unreadable."""
     try:
         found = json.loads((paths.state / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,10 +1,10 @@
-"""What a newer version of Muster does for the older one that updates to it: a program between the two.
+"""The part of an update that the newer version carries out for the older one.
 
-    python -P -m bot.maintenance.update.migrate survey     looks, and changes nothing
-    python -P -m bot.maintenance.update.migrate migrate    brings the register to this version's schema
+    python -P -m bot.maintenance.update.migrate survey     reports what it would change
+    python -P -m bot.maintenance.update.migrate migrate    migrates the register to this version's schema
 
-A request comes as JSON on standard input, the answer goes as JSON to standard output. Both versions must understand it,
-so what is here is only added to: an unknown key is passed over, a missing one has its meaning from before.
+The request is JSON on standard input, the answer is JSON on standard output. Both versions must understand it, so keys
+are only ever added. Unknown keys are ignored, and a missing key keeps its earlier meaning.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from database import migrations
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Raised when a request or an answer changes its meaning.
+#: Increased when a request or an answer changes its meaning.
 PROTOCOL = 1
 
 
 def survey(paths: Paths, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what this version would make of the installation."""
+    """Return what this version would change in the installation."""
     found = check(paths)
     roles_before = request.get("roles") or {}
     changes = default_files.changes(paths, roles_before)
@@ -47,14 +47,14 @@ def survey(paths: Paths, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def migrate(paths: Paths) -> dict[str, Any]:
-    """Bring the register to this version's schema: in one transaction, and by additions alone."""
+    """Migrate the register to this version's schema, in one transaction and by additions only."""
     store = await open_register(load(paths), os.environ)
     await store.close()
     return {"protocol": PROTOCOL, "schema": migrations.head()}
 
 
 def main(arguments: list[str]) -> int:
-    """Answer one request."""
+    """Answer one request and return the exit status."""
     try:
         request = json.loads(sys.stdin.read() or "{}")
         paths = Paths.of(os.environ)

@@ -1,4 +1,4 @@
-"""Versions of Muster as packages: asked for and installed by pip, with whatever index and settings pip has here."""
+"""Versions of Muster as packages. pip finds and installs them, with its own index and settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PACKAGE: Final = "muster-fleet"
 
-#: Seconds for pip to find a version, and to install it with all that it needs.
+#: Seconds for pip to find a version, and to install it with its dependencies.
 _FIND_LIMIT: Final = 180.0
 _INSTALL_LIMIT: Final = 1800.0
 _TAIL: Final = 1500
@@ -39,17 +39,17 @@ class NotInstalled(UserError):
 
 
 class VersionsUnknown(NotInstalled):
-    """It is not known which versions there are."""
+    """The available versions of Muster are unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpdateCandidate:
-    """A version that could be installed."""
+    """A version that can be installed."""
 
     version: str
-    #: What pip is asked for.
+    #: The requirement for pip.
     requirement: str
-    #: The SHA-256 of its file, where pip says it.
+    #: The SHA-256 of its file, if pip reports it.
     digest: str | None = None
 
 
@@ -68,7 +68,7 @@ def ours() -> str:
 
 
 def checkout() -> str | None:
-    """Return the folder of the sources where this program runs from them; None: it was installed."""
+    """Return the source folder of an editable installation, or None for any other."""
     try:
         text = metadata.distribution(PACKAGE).read_text("direct_url.json") or "{}"
         source = json.loads(text)
@@ -80,11 +80,11 @@ def checkout() -> str | None:
 
 
 def find(place: str | None) -> UpdateCandidate:
-    """Return the newest version of the package index, or the one that lies at `place`: a wheel's path, or a URL.
+    """Return the newest version in the package index, or the one at `place`: a wheel's path, or a URL.
 
     Raises:
-        NotFound: there is none, or pip cannot find out.
-        NotInstalled: it is another package, or no address.
+        VersionsUnknown: there is none, or pip cannot find out.
+        NotInstalled: it is another package, or `place` is not a valid address.
     """
     wanted = PACKAGE if place is None else _located(place)
     with tempfile.TemporaryDirectory(prefix="muster-update-") as folder:
@@ -111,7 +111,7 @@ def find(place: str | None) -> UpdateCandidate:
 
 
 def not_in_index(words: str) -> str:
-    """Return what it means that no version was found, by pip's own words for it; and what to do."""
+    """Explain from pip's output why it found no version, and what to do."""
     way_out = "`muster update --from WHEEL` takes a file or an https:// address instead."
     if "Retrying" in words or "Connection" in words:
         return f"The package index cannot be reached; `pip config list` says which one pip asks. {way_out}"
@@ -127,15 +127,15 @@ def not_in_index(words: str) -> str:
 
 
 def install(candidate: UpdateCandidate, prefix: Path, *, with_pip: bool = True) -> None:
-    """Make a virtual environment at `prefix` with that version, and what is installed here besides.
+    """Create a virtual environment at `prefix` with that version and the installed plugins.
 
     Args:
-        candidate: what.
-        prefix: where; there is nothing yet.
-        with_pip: put pip in, with which the next update is found. It takes some seconds.
+        candidate: the version.
+        prefix: the folder, which does not exist yet.
+        with_pip: include pip, which finds the next update. This takes some seconds.
 
     Raises:
-        NotInstalled: it could not be; what there is of it is the caller's to remove.
+        NotInstalled: the installation failed; the caller removes the partial folder.
     """
     try:
         venv.create(prefix, with_pip=False, symlinks=True)
@@ -154,7 +154,7 @@ def install(candidate: UpdateCandidate, prefix: Path, *, with_pip: bool = True) 
 
 
 def _plugins() -> list[str]:
-    """Other packages that give Muster connectors: without them the new version would lack those."""
+    """Return the other packages that provide Muster connectors; without them the new version would lack these."""
     found = set()
     for point in metadata.entry_points(group="muster.connectors"):
         if point.dist is not None and point.dist.name != PACKAGE:
@@ -179,7 +179,7 @@ def _url(located: str) -> str:
 
 
 def _pip(arguments: Sequence[str], limit: float) -> str | None:
-    """Run pip; its words where it failed."""
+    """Run pip and return its output if it failed."""
     if find_spec("pip") is None:
         raise VersionsUnknown(
             f"There is no pip in {sys.prefix}, which finds and installs versions. `{sys.executable} -m ensurepip` puts "
@@ -203,5 +203,5 @@ def _run(command: Sequence[str], limit: float) -> str | None:
 
 
 def _environ() -> dict[str, str]:
-    # What belongs to this interpreter must not reach into the other one.
+    # The variables of this interpreter must not affect the other one.
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "__PYVENV_LAUNCHER__")}

@@ -1,4 +1,4 @@
-"""After an update: the orchestrator, and then each agent when its turn ends, go over to the current version."""
+"""The restart after an update: the orchestrator at once, and each agent when its turn ends."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ _START_LIMIT: Final = 120.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Relaunched:
-    """What was begun."""
+    """The restarts that `relaunch` requested."""
 
     orchestrator: bool
-    """Whether the orchestrator was started anew."""
+    """Whether the orchestrator was restarted."""
     egress: bool
-    """Whether the egress was."""
+    """Whether the egress was restarted."""
     agents: tuple[str, ...]
-    """Who starts again when their turn ends."""
+    """The agents that restart when their turn ends."""
     refused: tuple[str, ...]
-    """Who could not be asked to, and why; a sentence each."""
+    """The agents that could not be restarted, and why; a sentence each."""
 
     @property
     def began(self) -> bool:
-        """Whether there was anything to do."""
+        """Whether there was anything to restart."""
         return self.orchestrator or self.egress or bool(self.agents) or bool(self.refused)
 
 
 def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) -> Relaunched:
-    """Start again what runs another version than the current one.
+    """Restart every process that runs another version than the current one.
 
     Raises:
-        NotRunning: there is no orchestrator, which restarts agents.
-        UserError: the orchestrator is not ours to start.
-        MusterError: it did not stop, or did not come up again.
+        NotRunning: no orchestrator runs, and only it can restart agents.
+        UserError: the orchestrator was not started by `muster up --detach`.
+        MusterError: the orchestrator did not stop, or did not start again.
     """
     prefix = versions.chosen(paths, packages.ours())
     old = [each for each in running_versions.running(paths) if not each.is_of(prefix)]
@@ -67,7 +67,7 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
         progress("restarting the orchestrator")
         _start_anew(paths, prefix, behind[0])
     if egress:
-        # Whoever is in the middle of a response is cut off; the orchestrator starts the new one.
+        # This cuts off responses in progress; the orchestrator starts the new egress.
         progress("restarting the egress")
         asyncio.run(stop_egress(paths))
     done, refused = [], []
@@ -92,7 +92,7 @@ def _start_anew(paths: Paths, prefix: Path, orchestrator: RunningVersion) -> Non
             "anew there; then `muster update --relaunch` does so for the agents.",
             code="update.not_relaunched",
         )
-    # It was started with tokens and keys in its environment, perhaps, which are not in ours.
+    # Its environment may contain tokens and keys that ours does not have.
     environ = _environ_of(orchestrator.pid) or dict(os.environ)
     options = [option for option in ("--no-agents",) if option in running_versions.command_of(orchestrator.pid)]
     stop(paths, agents_too=False)

@@ -1,4 +1,4 @@
-"""Which version each process of an installation runs: by the interpreter that it was started with."""
+"""The version that each process of an installation runs, according to the interpreter that started it."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from bot.config.paths import Paths
 
 ORCHESTRATOR = ""
-#: No agent can be called so.
+#: Not a valid agent name.
 EGRESS = "the egress"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunningVersion:
-    """An orchestrator or an agent host."""
+    """A running orchestrator, agent host or egress, and its version."""
 
     agent: str
-    """Whose host; empty for the orchestrator, and `EGRESS`."""
+    """The agent of the host; `ORCHESTRATOR` or `EGRESS` for those processes."""
     pid: int
     prefix: Path | None
-    """The environment that it was started from; None: not known."""
+    """The environment from which it was started; None if unknown."""
     version: str
-    """As far as that is known: the name of the environment's folder, or where it is."""
+    """The name of the environment's folder if it is a known version, or else a description."""
 
     def is_of(self, prefix: Path) -> bool:
-        """Return whether it was started from that environment, by whatever way that is named."""
+        """Return whether it was started from that environment; links are resolved."""
         return self.prefix is not None and self.prefix.resolve() == prefix.resolve()
 
 
 def running(paths: Paths) -> list[RunningVersion]:
-    """Return the orchestrator, the agent hosts and the egress that run, as far as they are on this machine."""
+    """Return the running orchestrator, agent hosts and egress of this machine."""
     found = []
     orchestrator = holder(paths.lock)
     if orchestrator is not None and orchestrator.pid > 0:
@@ -53,12 +53,12 @@ def running(paths: Paths) -> list[RunningVersion]:
 
 
 def runs(paths: Paths, prefix: Path) -> bool:
-    """Return whether anything here was started from that environment."""
+    """Return whether any process here was started from that environment."""
     return any(each.is_of(prefix) for each in running(paths))
 
 
 def of(paths: Paths, agent: str, pid: int) -> RunningVersion:
-    """Return one process, and which version it runs."""
+    """Return one process with the version that it runs."""
     prefix = _prefix(pid)
     if prefix is None:
         version = "unknown"
@@ -70,7 +70,7 @@ def of(paths: Paths, agent: str, pid: int) -> RunningVersion:
 
 
 def is_detached(pid: int, log: Path) -> bool:
-    """Return whether an orchestrator is one that `muster up --detach` started: its output goes to the log."""
+    """Return whether `muster up --detach` started the orchestrator: its output goes to the log."""
     try:
         return os.path.samestat(os.stat(f"/proc/{pid}/fd/1"), os.stat(log))
     except OSError:

@@ -1,10 +1,10 @@
-"""`muster update`: a newer version beside the one that runs, and the step over to it.
+"""`muster update`: install a newer version beside the running one, and switch to it.
 
     find, install beside, survey by the new version, back up, switch files and link, migrate by the new version
 
-Nothing that is there is changed before the switch, which is written down first (`bot.maintenance.update.atomic_swap`).
-The step is decided by the register's schema: once the new version has migrated it, all is done; until then all is
-undone. So what went into inbox, outbox and cursors meanwhile stays there in either case.
+Existing files change only at the switch, whose plan is written first (`bot.maintenance.update.atomic_swap`). The
+register's schema decides the outcome. Once the new version has migrated it, the update is done; before that, it is
+undone. New entries in the inbox, the outbox and the cursors are kept in either case.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ if TYPE_CHECKING:
 
 INSTALL = declare("update.install")
 
-#: Seconds for the new version to look, and to migrate.
+#: Seconds for the new version to survey, and to migrate.
 _SURVEY_LIMIT: Final = 60.0
 _MIGRATE_LIMIT: Final = 1800.0
 _DRAFT: Final = ".update-"
-#: So many versions stay beside the one that runs, to be looked at, and for what still runs or is started from them.
+#: Older versions to keep beside the current one, because processes may still run from them.
 _KEPT: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UpdateOffer:
-    """What is installed, and what could be."""
+    """The installed version, and the one that was found."""
 
     installed: str
     found: str
@@ -63,37 +63,37 @@ class UpdateOffer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Updated:
-    """An update that is done."""
+    """A completed update."""
 
     before: str
     after: str
     backup: str | None
-    """None: there was no register yet."""
+    """The backup's path; None if there was no register yet."""
     replaced: tuple[str, ...]
-    """Files of the operator's that nobody had edited, and that are the new version's now."""
+    """Unedited files of the operator that were replaced by the new version's."""
     conflicts: tuple[str, ...]
-    """Files that lie beside edited ones."""
+    """New defaults that were written beside edited files."""
     old: tuple[RunningVersion, ...]
-    """Who runs an older version still."""
+    """The processes that still run an older version."""
     notes: tuple[str, ...] = ()
-    """What is left to do, a sentence each."""
+    """What the operator still has to do, a sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """How it is done."""
+    """Options of an update."""
 
     place: str | None = None
-    """A wheel's path or URL; None: the newest of the package index."""
+    """A wheel's path or URL; None for the newest version in the package index."""
     reseed: bool = True
     with_pip: bool = True
 
 
 def check(options: Options) -> UpdateOffer:
-    """Say what is newer. Nothing is changed.
+    """Return the installed version and the newest one. Nothing is changed.
 
     Raises:
-        UserError: it cannot be found out.
+        UserError: the newest version cannot be determined.
     """
     found, installed = packages.find(options.place).version, packages.ours()
     return UpdateOffer(installed=installed, found=found, newer=versions.is_newer(found, installed))
@@ -107,10 +107,10 @@ async def update(
     now: float,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Updated | UpdateOffer:
-    """Go over to a newer version; an `UpdateOffer` where there is none.
+    """Update to the newest version, or return an `UpdateOffer` if the installed version is not older.
 
     Raises:
-        UserError: it cannot be done; the message says why, and everything is as it was.
+        UserError: the update failed; the message says why, and nothing has changed.
         RegisterError: the register cannot be used.
     """
     sources = packages.checkout()
@@ -140,7 +140,7 @@ async def go_to(
     now: float,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Updated:
-    """Go over to a version, as `update` does once it is found."""
+    """Update to `candidate`, as `update` does once it has found a version."""
     installed = packages.ours()
     with atomic_swap.at_work(paths) as descriptor, _explained():
         _sweep(paths)
@@ -211,8 +211,7 @@ def _install(paths: Paths, candidate: UpdateCandidate, *, with_pip: bool) -> Pat
 
 
 def _stands(paths: Paths, prefix: Path, candidate: UpdateCandidate) -> bool:
-    """Return whether what is wanted was installed before: the same file, since one may be built again under its
-    version."""
+    """Return whether the same file was installed before; a version can be built again with other content."""
     try:
         found = json.loads((prefix / versions.COMPLETE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -288,12 +287,12 @@ async def _go_over(
                     code="update.failed",
                 ) from error
             raise
-        # The register has its new schema, whatever was said of it: only the new version can use it.
+        # Only the new version can use the migrated register, whatever error occurred afterwards.
     await asyncio.to_thread(atomic_swap.finish, paths, plan)
 
 
 def _reload_units(changed: Sequence[str]) -> tuple[str, ...]:
-    """Let systemd read units that were changed; what to do where it cannot be reached."""
+    """Make systemd read changed units; if it cannot be reached, return what to do."""
     if not any(Path(path).parent == systemd.folder() and path.endswith(".service") for path in changed):
         return ()
     try:
@@ -327,7 +326,7 @@ def _plan(
     if survey["record"] is not None:
         add(paths.state / default_files.RECORD, json.dumps(survey["record"]))
     add(paths.state / "current", None)
-    # Without a new schema nothing but the plan's own end decides.
+    # If the schema does not change, only deleting the plan decides.
     goal = survey["schema"] if survey["schema"] != before else ""
     return SwapPlan(
         moves=tuple(moves),
@@ -341,10 +340,10 @@ def _plan(
 def _ask(
     prefix: Path, words: list[str], request: str, limit: float, more: Mapping[str, str], keep: tuple[int, ...] = ()
 ) -> str:
-    """Run a module of another version; what it prints.
+    """Run a module of another version and return its output.
 
     Raises:
-        UserError: it failed, with its words.
+        UserError: it failed; the message contains its error output.
     """
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONHOME"}
     try:
@@ -376,11 +375,11 @@ def _home(paths: Paths) -> dict[str, str]:
     return {} if paths.home is None else {"MUSTER_HOME": str(paths.home)}
 
 
-# --- what is thrown away ---------------------------------------------------------------------------------------------
+# --- cleanup ---------------------------------------------------------------------------------------------------------
 
 
 def _sweep(paths: Paths) -> None:
-    """Remove what updates that were cut off left behind."""
+    """Remove the leftovers of interrupted updates."""
     for folder in (paths.state, paths.config, paths.roles, systemd.folder()):
         for left in folder.glob(f"{_DRAFT}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -391,7 +390,7 @@ def _sweep(paths: Paths) -> None:
 
 
 def _remove_old(paths: Paths) -> None:
-    """Remove versions that are older than those that are kept, and that no one runs."""
+    """Remove versions that are older than the kept ones and that no process runs."""
     for prefix in versions.standing(paths)[: -1 - _KEPT]:
         if (
             prefix != versions.current(paths)

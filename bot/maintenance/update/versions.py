@@ -1,10 +1,10 @@
-"""The versions of Muster that an installation has beside one another, and which of them runs.
+"""The versions of Muster in an installation, side by side, and the one that runs.
 
     STATE/versions/0.2.0/           a virtual environment with that version
-    STATE/versions/0.2.0/complete   written last: without it the folder is what a crash left behind
-    STATE/current                   a link to the one that runs; absent: whatever was installed outside
+    STATE/versions/0.2.0/complete   written last: without it, the folder is the leftover of a crash
+    STATE/current                   a link to the version to run; absent: the program installed outside
 
-`muster` as it was installed looks here first (`bot.interfaces.cli.version_launcher`), so nothing heavy is imported.
+The installed `muster` looks here first (`bot.interfaces.cli.version_launcher`), so this module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMPLETE: Final = "complete"
 
-#: So much of PEP 440 as is needed to say which of two is newer.
+#: The part of PEP 440 that is needed to compare two versions.
 _VERSION: Final = re.compile(
     r"v?(?:(\d+)!)?(\d+(?:\.\d+)*)(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?(\d*))?"
     r"(?:[-_.]?(?:post|rev|r)[-_.]?(\d*)|-(\d+))?(?:[-_.]?(dev)[-_.]?(\d*))?(?:\+[a-z0-9.]+)?",
@@ -30,7 +30,7 @@ _PHASES: Final = {"a": -3, "alpha": -3, "b": -2, "beta": -2, "c": -1, "rc": -1, 
 
 
 def of_this(otherwise: str = "0") -> str:
-    """Return the version of this process, or `otherwise` where it was not installed."""
+    """Return the version of this process, or `otherwise` if it is not installed as a package."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -40,7 +40,7 @@ def of_this(otherwise: str = "0") -> str:
 
 
 def order(version: str) -> tuple[object, ...]:
-    """Return what versions are sorted by: PEP 440, without what is local. What is no version is before all."""
+    """Return the sort key of a version: PEP 440 without local versions. Invalid versions sort first."""
     match = _VERSION.fullmatch(version.strip())
     if match is None:
         return (-1,)
@@ -59,17 +59,17 @@ def order(version: str) -> tuple[object, ...]:
 
 
 def is_newer(version: str, than: str) -> bool:
-    """Return whether one version comes after another."""
+    """Return whether `version` is newer than `than`."""
     return order(version) > order(than)
 
 
 def is_name(version: str) -> bool:
-    """Return whether a version may be the name of a folder."""
+    """Return whether a version is a valid folder name."""
     return _VERSION.fullmatch(version) is not None and len(version) < 80
 
 
 def folder(paths: Paths, version: str) -> Path:
-    """Return where a version is, or would be."""
+    """Return the folder of a version, whether or not it exists."""
     return paths.state / "versions" / version
 
 
@@ -79,7 +79,7 @@ def python_of(prefix: Path) -> Path:
 
 
 def current(paths: Paths) -> Path | None:
-    """Return the environment that is to run, where it is whole; None: the one outside."""
+    """Return the environment to run if it is complete, or None for the one installed outside."""
     try:
         leads_to = os.readlink(paths.state / "current")
     except OSError:
@@ -90,8 +90,7 @@ def current(paths: Paths) -> Path | None:
 
 
 def chosen(paths: Paths, ours: str) -> Path:
-    """Return the environment that is to run: the one that was updated to last, or this process's own where that is
-    newer.
+    """Return the environment to run: the one of the last update, or this process's own if that is newer.
 
     Args:
         paths: the installation.
@@ -102,7 +101,7 @@ def chosen(paths: Paths, ours: str) -> Path:
 
 
 def standing(paths: Paths) -> list[Path]:
-    """Return the environments that are whole, oldest version first."""
+    """Return the complete environments, oldest version first."""
     found = [mark.parent for mark in (paths.state / "versions").glob(f"*/{COMPLETE}")]
     return sorted(found, key=lambda prefix: order(prefix.name))
 

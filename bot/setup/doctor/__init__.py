@@ -1,4 +1,4 @@
-"""`muster doctor`: what this machine has, what is missing, what that costs, and how to get it. Changes nothing."""
+"""`muster doctor`: what this machine has and lacks, the consequences, and the remedies. Changes nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def examine(
     which: Callable[[str], str | None] = shutil.which,
     clock: Callable[[], float] = time.time,
 ) -> list[DoctorFinding]:
-    """Look at everything. Blocking; takes seconds, more when a homeserver does not answer."""
+    """Run all checks. Blocks for seconds, and longer if a homeserver does not answer."""
     checked = loader.check(paths)
     findings = [
         machine.python(sys.version_info[:3]),
@@ -56,7 +56,7 @@ def examine(
 
 
 def bounds(checked: Check) -> list[DoctorFinding]:
-    """Limits of sandbox profiles that this machine cannot hold."""
+    """Return the limits of sandbox profiles that this machine cannot enforce."""
     return list(
         machine.limits_of_profiles(
             checked,
@@ -68,7 +68,7 @@ def bounds(checked: Check) -> list[DoctorFinding]:
 
 
 def text(findings: Sequence[DoctorFinding]) -> str:
-    """For a person."""
+    """Format the findings for a person."""
     width = max(len(finding.name) for finding in findings)
     marks = {"ok": "ok     ", "missing": "missing", "wrong": "WRONG  ", "unknown": "unknown"}
     lines = []
@@ -86,5 +86,5 @@ def text(findings: Sequence[DoctorFinding]) -> str:
 
 
 def exit_status(findings: Sequence[DoctorFinding]) -> int:
-    """1 when something is wrong; what is only missing is the person's choice."""
+    """Return 1 if anything is wrong. A missing program is the person's choice."""
     return int(any(finding.state == "wrong" for finding in findings))

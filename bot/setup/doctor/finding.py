@@ -1,4 +1,4 @@
-"""What the doctor says of one thing that it looked at."""
+"""The finding of one check of the doctor."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Final, Literal
 
 State = Literal["ok", "missing", "wrong", "unknown"]
 
-#: Seconds for an answer of a program or a server.
+#: Seconds to wait for an answer of a program or a server.
 PATIENCE: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DoctorFinding:
-    """One thing that was looked at."""
+    """The finding of one check."""
 
     name: str
     state: State
-    """ok; missing, where Muster does without; wrong, where it does not; unknown, where it could not be told."""
+    """ok; missing, if Muster works without it; wrong, if it does not; unknown, if the check was not possible."""
     found: str
     costs: str = ""
-    """What does not work without it."""
+    """The consequence if it is missing or wrong."""
     way: str = ""
-    """How to get it."""
+    """The remedy."""
 
     def to_json(self) -> dict[str, str]:
-        """As ``--json`` prints it."""
+        """Return the finding as ``--json`` prints it."""
         return dataclasses.asdict(self)

@@ -1,4 +1,4 @@
-"""Where agents are to run, and whether they can; and what a boot brings back."""
+"""The hosting of agents, and the start at boot."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from bot.config.loader import Check
     from bot.config.paths import Paths
 
-#: Of a person whose systemd runs from the boot on, this folder has a file (systemd-logind(8)).
+#: A folder with a file for each user whose systemd runs from boot (systemd-logind(8)).
 LINGERING = Path("/var/lib/systemd/linger")
 
 
 def examine(checked: Check, paths: Paths, which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:
-    """Look for what the roster's hostings need, and at the units."""
+    """Check the roster's hostings and the systemd units."""
     wanted = {entry.hosting: entry.name for entry in (checked.roster.agents if checked.roster else ()) if entry.hosting}
     for kind, agent in wanted.items():
         try:
@@ -75,7 +75,7 @@ def _lingers() -> bool:
 
 
 def _asked(command: list[str]) -> str | None:
-    """Return what a program says against it; None when it answers."""
+    """Return the error of a program, or None if it succeeds."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, env=finding(), timeout=PATIENCE, check=False

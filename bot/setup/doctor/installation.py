@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bot.config.paths import Paths
     from core.validation_errors import Problem
 
-#: Bytes below which a disk is called nearly full.
+#: Bytes below which a disk counts as nearly full.
 LITTLE_SPACE: Final = 1024 * 1024 * 1024
 
 
@@ -82,9 +82,9 @@ def secrets(checked: Check, environ: Mapping[str, str]) -> Iterator[DoctorFindin
 
 
 def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
-    """Accounts that are to be subscriptions, and whose credential is an API key."""
+    """Find accounts that are configured as subscriptions but have an API key."""
     for name, account in (checked.settings.accounts if checked.settings else {}).items():
-        # A keyring may have someone asked.
+        # A keyring may prompt a person.
         if account.kind != "subscription" or account.credential is None or account.credential.scheme == "keyring":
             continue
         try:
@@ -103,7 +103,7 @@ def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[Doctor
 
 
 def references(checked: Check) -> list[tuple[str, Reference]]:
-    """Return the references of both files, by their keys."""
+    """Return the references to secrets in both files, by key."""
     found: list[tuple[str, Reference]] = []
 
     def walk(place: str, value: Any) -> None:
@@ -130,7 +130,7 @@ def references(checked: Check) -> list[tuple[str, Reference]]:
 
 
 def register(checked: Check, paths: Paths, environ: Mapping[str, str] | None = None) -> DoctorFinding:
-    """Look into the register without changing it."""
+    """Check the register without changing it."""
     place = dsn.parse(checked.settings.register_url if checked.settings else paths.register_url)
     if isinstance(place, dsn.ServerAddress):
         reference = checked.settings.register_password if checked.settings else None
@@ -184,7 +184,7 @@ def _register_on_a_server(place: dsn.ServerAddress, secret: Callable[[], str] | 
 
 
 def sockets(paths: Paths) -> DoctorFinding:
-    """Return whether a unix socket can be made where Muster makes its own."""
+    """Check that a unix socket can be created in Muster's folder."""
     folder = paths.sockets
     if not folder.exists():
         return DoctorFinding(name="sockets", state="ok", found=f"{folder} will be made at the first start")
@@ -225,7 +225,7 @@ def disk(paths: Paths, *, free: int | None = None) -> DoctorFinding:
 
 
 def egress(paths: Paths) -> DoctorFinding:
-    """Return whether anything may leave, and through whom."""
+    """Check the emergency stop and the egress."""
     if emergency_stop.is_pulled(paths.state):
         return DoctorFinding(
             name="egress",

@@ -1,7 +1,7 @@
-"""The log-ins of connectors: whether the servers still know the tokens, and whether the keys of our devices are there.
+"""The logins of connectors: whether servers accept their tokens, and whether their device keys exist.
 
-Asks and changes nothing: no one is logged in, and no device is made. Nothing that a server says is shown as it is: it
-may say a token back.
+The checks change nothing: they neither log in nor create a device. They never show a server's text, which could repeat
+a token.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Answer:
 
 
 class _NoAnswer(Exception):
-    """No one could be asked; the message says why."""
+    """The server could not be asked; the message says why."""
 
 
 def examine(checked: Check, paths: Paths, environ: Mapping[str, str]) -> Iterator[DoctorFinding]:
@@ -125,10 +125,10 @@ def _discord(name: str, settings: DiscordSettings, environ: Mapping[str, str]) -
 
 
 def _ask(address: str, path: str, credential: str, *, agent: str = "muster") -> _Answer:
-    """Return what is answered to whoever has the credential.
+    """Send a request with the credential and return the answer.
 
     Raises:
-        _NoAnswer: nothing is.
+        _NoAnswer: there is none.
     """
     parts = urlsplit(address)
     made = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -139,7 +139,7 @@ def _ask(address: str, path: str, credential: str, *, agent: str = "muster") -> 
             answer = connection.getresponse()
             status, body = answer.status, answer.read(100_000)
     except ValueError:
-        # What the error quotes is the header.
+        # The error quotes the header with the secret.
         raise _NoAnswer("the secret holds characters that no token has.") from None
     except (OSError, http.client.HTTPException) as error:
         raise _NoAnswer(f"{address} does not answer ({type(error).__name__}).") from None

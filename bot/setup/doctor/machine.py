@@ -1,4 +1,4 @@
-"""The machine: Python, programs, the sandbox, the agents' runtimes."""
+"""The machine: Python, programs, the sandbox and the agents' runtimes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from bot.config.loader import Check
     from fleet.sandbox.profiles import SandboxProfile
 
-#: What clones of hostile workspaces need (fleet.workspace.sandboxed_git), what targets of sessions need
-#: (fleet.hosting.tmux), and
-#: what most runtimes need.
+#: Minimum versions for clones of hostile workspaces (fleet.workspace.sandboxed_git), for tmux sessions
+#: (fleet.hosting.tmux), and for most runtimes.
 _GIT: Final = (2, 30)
 _TMUX: Final = (3, 0)
 _NODE: Final = (20, 0)
@@ -103,7 +102,7 @@ def installed(which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:
 
 
 def version_of(command: Sequence[str]) -> str | None:
-    """Return the first line that a program says of itself; None when it fails."""
+    """Return the first line of a program's output, or None if it fails."""
     try:
         done = subprocess.run(
             list(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False
@@ -138,7 +137,7 @@ def bubblewrap(found: selection.Availability, *, sizes_tmpfs: bool = True) -> Do
 def containers(
     checked: Check, tried: Callable[[SandboxProfile], selection.Availability] = selection.container_available
 ) -> Iterator[DoctorFinding]:
-    """Yield each sandbox profile that is a container, tried as an agent's start tries it."""
+    """Try each sandbox profile that is a container, as an agent's start does."""
     if checked.settings is None:
         return
     try:
@@ -161,13 +160,13 @@ def containers(
 def limits_of_profiles(
     checked: Check, *, root: bool, release: str, controllers: frozenset[str]
 ) -> Iterator[DoctorFinding]:
-    """Limits of sandbox profiles that this machine cannot hold.
+    """Find the limits of sandbox profiles that this machine cannot enforce.
 
     Args:
         checked: the configuration.
         root: whether Muster runs as root.
-        release: of the kernel.
-        controllers: of control groups of version 2 (`control_group_controllers`).
+        release: the release of the kernel.
+        controllers: the controllers of control groups version 2 (`control_group_controllers`).
     """
     if checked.settings is None:
         return
@@ -192,7 +191,7 @@ def limits_of_profiles(
 
 
 def control_group_controllers() -> frozenset[str]:
-    """Return what control groups of version 2 can bound on this machine; empty where there are none."""
+    """Return the controllers of control groups version 2 on this machine; empty if there are none."""
     try:
         return frozenset(Path("/sys/fs/cgroup/cgroup.controllers").read_text(encoding="ascii").split())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The network: homeservers, and what time they have."""
+"""The network: homeservers, and their clocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bot.config.loader import Check
 
-#: Seconds by which a clock may differ from a server's.
+#: Seconds by which the local clock may differ from a server's.
 CLOCK_SKEW: Final = 60.0
 
 
@@ -33,7 +33,7 @@ def homeservers(checked: Check, clock: Callable[[], float]) -> Iterator[DoctorFi
 
 
 def homeserver(name: str, address: str, clock: Callable[[], float] = time.time) -> tuple[DoctorFinding, float | None]:
-    """Return whether a Matrix homeserver answers, and by how many seconds our clock is ahead of its."""
+    """Check a Matrix homeserver, and return the finding and the seconds by which the local clock is ahead."""
     parts = urlsplit(address)
     title = f"connector {name}"
     costs = "This connector waits and tries again; the others go on."

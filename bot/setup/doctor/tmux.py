@@ -1,4 +1,4 @@
-"""Whether the fleet's room can be shown in tmux, where that is configured."""
+"""Whether the main room can be shown in tmux, if that is configured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def examine(checked: Check, which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:
-    """Look at the tmux server of each tmux connector; it need not run."""
+    """Check the tmux server of each tmux connector; it need not run."""
     for connector in checked.settings.connectors if checked.settings else ():
         if isinstance(connector.settings, TmuxSettings):
             trouble = _trouble(connector.settings, which)
