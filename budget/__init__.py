@@ -1,1 +1,1 @@
-"""Pure decisions over spending: what counts, what holds, what may be admitted. No I/O; the clock is an argument."""
+"""Pure decisions about spending: what counts, which limits apply, what may begin. No I/O; the clock is an argument."""

@@ -1,30 +1,30 @@
-"""How amounts of tokens, US dollars and shares are written, in every answer, report and alarm. Pure."""
+"""The notation of tokens, US dollars and shares in every answer, report and alert. Pure."""
 
 from __future__ import annotations
 
 import re
 from math import floor, isfinite, log10
 
-#: More places are not shown.
+#: The maximum number of decimal places.
 _PLACES = 9
-#: What is written for what no one knows: never 0, and never left out.
+#: The notation of an unknown amount, which is never shown as 0 or omitted.
 UNKNOWN = "?"
 
 
 def tokens(count: float) -> str:
-    """``950``, ``12.3k``, ``2M``; never rounded to more than there is room for."""
+    """Format a number of tokens: ``950``, ``12.3k``, ``2M``. Abbreviated numbers are rounded down."""
     if not isfinite(count):
         return "more than anything"
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= size:
-            # Cut and not rounded: 999,900 are not a million yet.
+            # Round down: 999,900 must not become a million.
             step = size // (100 if count < 10 * size else 10 if count < 100 * size else 1)
             return f"{int(count) // step * step / size:,.12g}{letter}"
     return f"{count:.0f}"
 
 
 def money(usd: float | None) -> str:
-    """``$1.25``; below a dollar with four places, or as many as show two digits of it; unknown is ``?``."""
+    """Format US dollars: ``$1.25``, with more places below a dollar; ``?`` if unknown."""
     if usd is None:
         return UNKNOWN
     if not isfinite(usd):
@@ -33,7 +33,7 @@ def money(usd: float | None) -> str:
         return f"${usd:,.2f}"
     if usd >= 0.0001:
         return f"${usd:.4f}"
-    # A single cheap token costs a fraction of that, and is not nothing.
+    # A single cheap token costs less than that, but must not appear as 0.
     return (
         f"${usd:.{min(1 - floor(log10(usd)), _PLACES)}f}"
         if usd >= 10.0**-_PLACES
@@ -42,18 +42,18 @@ def money(usd: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """``20%``, ``2.57%``, ``41.2%``, ``5,368%``; what is less than 0.01% and not nothing, ``<0.01%``."""
+    """Format a share: ``20%``, ``2.57%``, ``41.2%``, ``5,368%``; ``<0.01%`` for a smaller share above 0."""
     if not isfinite(share * 10_000):
         return "more than anything"
     if 0 < share < 0.0001:
         return "<0.01%"
-    # Cut and not rounded: 99.996 percent are not all of it yet.
+    # Round down: 99.996 percent must not become 100.
     per = 100 if share < 0.1 else 10 if share < 1 else 1
     return f"{floor(share * 100 * per + 1e-6) / per:,.12g}%"
 
 
 def amount(count: float | None, unit: str) -> str:
-    """Return an amount of this unit; unknown is ``?``."""
+    """Format an amount in this unit; ``?`` if unknown."""
     if count is None:
         return UNKNOWN
     if not isfinite(count):
@@ -76,10 +76,10 @@ _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 
 
 def read_tokens(value: object) -> int:
-    """Return a number of tokens from ``500000``, ``500k`` or ``2M``.
+    """Read a number of tokens: ``500000``, ``500k`` or ``2M``.
 
     Raises:
-        ValueError: it is none; the message says what one looks like.
+        ValueError: `value` is not a number of tokens; the message says how to write one.
     """
     match = _TOKENS.fullmatch(str(value).replace("_", "")) if isinstance(value, int | str) else None
     if match is None or isinstance(value, bool):
@@ -91,10 +91,10 @@ def read_tokens(value: object) -> int:
 
 
 def read_share(value: object) -> float:
-    """Return a share of a window, as a fraction of it, from ``20%``.
+    """Read a share of a window, such as ``20%``, as a fraction.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `value` is not a share.
     """
     match = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or not 0 < float(match[1]) <= 100:
@@ -103,7 +103,7 @@ def read_share(value: object) -> float:
 
 
 def per(window: str | None) -> str:
-    """`` a day``, `` in 5h``; empty for a limit that holds for good."""
+    """Return `` a day`` or `` in 5h``; empty for a limit without a window."""
     if not window:
         return ""
     return f" a {window}" if window in ("day", "week", "month") else f" in {window}"

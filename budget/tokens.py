@@ -1,4 +1,4 @@
-"""Tokens, counted in disjoint kinds, and what they weigh against a limit."""
+"""Tokens in disjoint kinds, and their weights in limits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ KINDS = ("input", "output", "cache_read", "cache_write", "reasoning")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tokens:
-    """What one request, or many, used. No token is counted in two kinds, so that their sum is what was processed."""
+    """The tokens that one or more requests used. The kinds do not overlap, so their sum is the processed total."""
 
     input: int = 0
-    """Read by the model, neither from a cache nor into one."""
+    """Input tokens that were neither read from a cache nor written into one."""
     output: int = 0
-    """Written by the model, without its reasoning where the provider tells the two apart."""
+    """Output tokens, without reasoning tokens if the provider reports them separately."""
     cache_read: int = 0
     cache_write: int = 0
     reasoning: int = 0
@@ -35,16 +35,16 @@ class Tokens:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all kinds."""
         return self.input + self.output + self.cache_read + self.cache_write + self.reasoning
 
     @property
     def all_input(self) -> int:
-        """What the model read, from wherever."""
+        """All input tokens, including cached ones."""
         return self.input + self.cache_read + self.cache_write
 
     def at_least(self, other: Tokens) -> Tokens:
-        """Kind by kind the larger of both."""
+        """Return the larger count of each kind."""
         return Tokens(
             input=max(self.input, other.input),
             output=max(self.output, other.output),
@@ -56,7 +56,7 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """How much one token of each kind counts against a limit, in thousandths, so that sums stay exact."""
+    """The weight of one token of each kind in a limit, in thousandths, so that sums stay exact."""
 
     input: int = 1000
     output: int = 1000
@@ -66,10 +66,10 @@ class Weights:
 
     @classmethod
     def of(cls, written: Mapping[str, float]) -> Weights:
-        """From factors such as 0.1, kind by kind; what is not said keeps its default. More than three places are cut.
+        """Build the weights from factors such as 0.1. An absent kind keeps its default; a fourth decimal is cut off.
 
         Raises:
-            ValueError: a kind that there is not, or a factor below 0 or above 1000.
+            ValueError: a kind is unknown, or a factor is below 0 or above 1000.
         """
         given: dict[str, int] = {}
         for kind, factor in written.items():
@@ -81,7 +81,7 @@ class Weights:
         return cls(**given)
 
     def weigh(self, tokens: Tokens) -> int:
-        """Return what these count, in whole tokens, rounded up."""
+        """Return the weighted tokens as a whole number, rounded up."""
         thousandths = (
             tokens.input * self.input
             + tokens.output * self.output

@@ -128,8 +128,8 @@ class SecretMasker:
     def of_growing(self, text: str) -> str:
         """Return the part of a growing `text` that may be shown now, masked.
 
-        The last word (which may be the beginning of a key), the beginning of a known value, and a private key without
-        its end are held back.
+        The last word is held back, because it may be the beginning of a key. The beginning of a known value and a
+        private key without its end are held back as well.
         """
         safe = max(begin_of_last_word(text), len(text) - _LONGEST_WORD)
         safe = min(safe, self.values.shown_of(text))

@@ -74,7 +74,7 @@ class Reference:
         scheme, name = match[1], match[2].strip()
         if scheme == "env":
             if not _VARIABLE.fullmatch(name):
-                raise ValueError("after env: comes the name of an environment variable, like env:MATRIX_TOKEN")
+                raise ValueError("env: needs the name of an environment variable, like env:MATRIX_TOKEN")
             return cls("env", name)
         if scheme == "keyring":
             return cls("keyring", name)
@@ -83,7 +83,7 @@ class Reference:
             try:
                 path = path.expanduser()
             except RuntimeError:
-                raise ValueError("the home folder in this path is not known; write the whole path") from None
+                raise ValueError("the home folder in this path is unknown; write the absolute path") from None
         if not path.is_absolute():
             if folder is None:
                 raise ValueError("the path after file: must be absolute, like file:/etc/muster/token")
@@ -99,7 +99,9 @@ class Reference:
         if self.scheme == "env":
             secret = (os.environ if environ is None else environ).get(self.name, "").strip()
             if not secret:
-                raise Unresolved(f"The environment variable {self.name} is not set. Set it where muster is started.")
+                raise Unresolved(
+                    f"The environment variable {self.name} is not set. Set it in the environment of muster."
+                )
             return secret
         return _from_file(self.name) if self.scheme == "file" else _from_keyring(self.name)
 
@@ -130,7 +132,7 @@ def _from_file(path: str) -> str:
         with Path(path).open("rb") as file:
             content = file.read(LONGEST_SECRET + 1)
     except FileNotFoundError:
-        raise Unresolved(f"The file {path} does not exist. Write the secret into it, readable by you alone.") from None
+        raise Unresolved(f"The file {path} does not exist. Write the secret into it, readable only by you.") from None
     except OSError as error:
         raise Unresolved(f"The file {path} cannot be read: {error.strerror}.") from None
     if len(content) > LONGEST_SECRET:
@@ -158,8 +160,8 @@ def _from_keyring(name: str) -> str:
         # Backends raise exceptions of their own: a locked keyring, no desktop bus, ...
         raise Unresolved(
             f"The keyring cannot be asked for {name}: {type(error).__name__}: {error}. After a boot it is locked until "
-            "somebody logs in; where nobody does, use file:PATH, or env:NAME and a variable of the service."
+            "somebody logs in. Without a login, use file:PATH, or env:NAME and a variable of the service."
         ) from error
     if not secret:
-        raise Unresolved(f"The keyring has no entry {name}. Make it with `keyring set {KEYRING_SERVICE} {name}`.")
+        raise Unresolved(f"The keyring has no entry {name}. Create it with `keyring set {KEYRING_SERVICE} {name}`.")
     return secret

@@ -116,7 +116,7 @@ def message(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
         case "int_type" | "int_parsing" | "int_from_float":
             return f"{found}; a whole number is wanted."
         case "float_type" | "float_parsing" | "finite_number":
-            return f"{found}; a number is wanted."
+            return f"{found}, but expected a number."
         case "list_type" | "tuple_type" | "set_type":
             return f"{found}; a list is wanted (lines that begin with a dash)."
         case "dict_type" | "model_type" | "mapping_type":
@@ -132,7 +132,7 @@ def message(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
         case "too_short":
             return f"found {context['actual_length']} entries; at least {context['min_length']} are wanted."
         case "too_long":
-            return f"found too many entries; at most {context['max_length']} are allowed."
+            return f"found too many entries; the maximum is {context['max_length']}."
     return f"{found}: {_sentence(detail['msg'])}"
 
 

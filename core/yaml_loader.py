@@ -233,7 +233,7 @@ def open_to_others(path: Path) -> str | None:
         if mode & 0o022 and not (place != path and mode & stat.S_ISVTX):
             return (
                 f"{place} can be written by other users (mode {mode:04o}), who could change what agents may do. "
-                f"Close it with chmod go-w {place}."
+                f"Close it with `chmod go-w {place}`."
             )
     return None
 
@@ -272,18 +272,18 @@ def read_text(path: Path) -> str:
     if strange := _UNPRINTABLE.search(found):
         line = found.count("\n", 0, strange.start()) + 1
         column = strange.start() - found.rfind("\n", 0, strange.start())
-        raise _whole(path, line, f"holds the control character U+{ord(strange[0]):04X}. Remove it.", column)
+        raise _whole(path, line, f"contains the control character U+{ord(strange[0]):04X}. Remove it.", column)
     return found
 
 
 def _syntax(problem: str, line: str) -> str:
     indentation = line[: len(line) - len(line.lstrip())]
     if "\t" in indentation or "found a tab" in problem or ("cannot start any token" in problem and "\t" in line):
-        return "indented with a tab. YAML takes spaces only."
+        return "indented with a tab. Use spaces; YAML allows no tabs."
     if problem.startswith("mapping values are not allowed"):
         return (
             f"a key is not expected here: {shown(line.strip())}. Mind the indentation, and put a text that has a "
-            "colon in it between quotes."
+            "colon in quotes."
         )
     if "unexpected end of stream" in problem:
         return "a quotation mark opens here, or above, and never closes."
@@ -323,7 +323,7 @@ class _Composer:
                 case yaml.DocumentStartEvent():
                     documents += 1
                     if documents > 1:
-                        raise self._stop(place, "a second document begins here (---). One file holds one.")
+                        raise self._stop(place, "a second document begins here (---). Write one document per file.")
         return self._root
 
     def _stop(self, place: Place, message: str) -> FileProblems:

@@ -109,7 +109,7 @@ def hold(path: Path) -> int:
         os.close(number)
         raise EgressAlreadyRunning(
             f"An egress runs here already ({who or 'it has not said who it is'}). `muster egress status` shows it, "
-            "`muster egress stop` ends it."
+            "or stop it with `muster egress stop`."
         ) from None
     os.ftruncate(number, 0)
     os.pwrite(number, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)

@@ -240,7 +240,7 @@ def _part(part: str, what: _Field, expression: str) -> Iterable[int]:
     low = _number(match["low"], what)
     high = low if match["high"] is None else _number(match["high"], what)
     if low is None or high is None:
-        raise wrong("is not one")
+        raise wrong("is out of range")
     if match["step"] and match["high"] is None:
         raise wrong(f"has a step and no end; write {match['low']}-{what.last}/{step}")
     if high < low and not what.circular:

@@ -208,7 +208,7 @@ async def tail(ctx: Context[AgentServices], name: AgentName, entries: int = 20) 
     from bot.text.timestamps import timestamp
 
     if not 1 <= entries <= 200:
-        raise UsageError(f"ENTRIES is from 1 to 200, not {entries}.")
+        raise UsageError(f"ENTRIES must be from 1 to 200, not {entries}.")
     found = status_view.unsplit(await ctx.services.agents.tail(name, entries), ctx.services.redact)
     return Reply(
         status_view.journal_text(found, ctx.services.settings.timezone, ctx.services.redact),

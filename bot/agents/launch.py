@@ -103,7 +103,7 @@ async def launch_agent(
         if task:
             handed = await outgoing.post(ctx, name, task, mode="queue")
             return replace(
-                handed, text=f"{name} runs already ({row.state}), so its task is a message. {handed.text}{given}"
+                handed, text=f"{name} runs already ({row.state}), so its task went as a message. {handed.text}{given}"
             )
         return Reply(
             f"{name} runs already ({row.state}); nothing was changed.{given}", {"id": row.launch_id, "state": row.state}
@@ -184,7 +184,7 @@ async def _budget(ctx: Context[AgentServices], name: str, budget: str) -> dict[s
         if own and limit.amount < tokens:
             raise NotPermitted(
                 f"{name} may use {limit.amount:,.0f} tokens, and only an admin gives it more; you are "
-                f"{ctx.permission}. Leave --budget out, or say less."
+                f"{ctx.permission}. Leave --budget out, or give a lower one."
             )
     return {"budget": str(tokens)}
 
@@ -245,6 +245,6 @@ def warnings_of(plan: LaunchPlan) -> str:
         )
     runtime = RUNTIMES[plan.runtime]
     if not runtime.asks:
-        held = "nothing else holds it" if plan.kind == "none" else "its sandbox alone holds it"
+        held = "nothing else holds it" if plan.kind == "none" else "only its sandbox restricts it"
         warnings += f"\n\n⚠️ {runtime.title} never asks for permission: {held}."
     return warnings

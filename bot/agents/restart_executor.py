@@ -423,5 +423,5 @@ def outlook(name: str, record: RestartRecord, fall: Fall, limits: RestartLimits)
     more = ""
     if len(record.falls) > 1:
         span = markdown.span(limits.window)
-        more = f" It fell {len(record.falls)} times within {span}; after {limits.falls} it stays down."
+        more = f" It failed {len(record.falls)} times within {span}; after {limits.falls} it stays down."
     return f"↻ It starts again by itself in {wait}.{more}"

@@ -409,7 +409,7 @@ class Agents:
         self.make_sure_it_is_ours(row)
         keeper = self._keepers.get(row.name)
         if keeper is None or keeper.link is None:
-            raise UserError(f"{row.name} does not run; there is no turn to cancel.", code="agent.not_running")
+            raise UserError(f"{row.name} is not running; there is no turn to cancel.", code="agent.not_running")
         return (await keeper.link.cancel(turn)).cancelled
 
     async def left_running(self, name: str, *, turn_over_s: int = 0) -> BackgroundProcesses | None:

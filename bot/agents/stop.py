@@ -69,4 +69,4 @@ async def silence_of(ctx: Context[AgentServices], name: str) -> str | None:
         return None
     age = (await agents.view_of(name)).liveness.evidence_age_s
     heard = "" if age is None else f", and nothing was heard of it for {markdown.span(age)}"
-    return f"⚠️ {name} does not answer: its process is there{heard}."
+    return f"⚠️ {name} does not answer: its process runs{heard}."

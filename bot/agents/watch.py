@@ -62,7 +62,7 @@ class Watches:
             return
         if not self.services.capabilities(ctx.origin.connector).edits:
             now = f"{command_line('ps')} shows the fleet as it is now"
-            raise UserError(f"{ctx.origin.connector} cannot change messages; {now}.", code="room.no_edits")
+            raise UserError(f"{ctx.origin.connector} cannot edit messages; {now}.", code="room.no_edits")
         place = MessagePlace(ctx.origin.connector, conversation=ctx.origin.conversation)
         if (place, agent) not in self._open and len(self._open) >= MOST:
             raise UserError(

@@ -98,7 +98,7 @@ def _missing(services: ReportServices) -> list[str]:
     }
     return [
         f"The account {name} has its key in {markdown.code(variable)}, which was not set when Muster was started. "
-        "Set it, and start Muster again."
+        "Set it, then restart Muster."
         for variable, name in sorted(names.items())
     ]
 
@@ -139,7 +139,7 @@ def _differences(key: str, old: object, new: object) -> list[str]:
     before: Mapping[str, object] = old if isinstance(old, dict) else {}
     after: Mapping[str, object] = new if isinstance(new, dict) else {}
     word = {"accounts": "account", "sandboxes": "sandbox profile"}[key]
-    later = "" if key == "accounts" else " (routes, mounts and variables from an agent's next start on)"
+    later = "" if key == "accounts" else " (routes, mounts and variables apply from an agent's next start)"
     how = {
         "new": sorted(set(after) - set(before)),
         "gone": sorted(set(before) - set(after)),

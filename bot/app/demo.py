@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from connectors.terminal.transcript import TranscriptLine
 
 HINT = """\
-A demo fleet on a model that only pretends: `lead`, an orchestrator, and `polisher`, an enhancer. Nothing leaves here.
+A demo fleet with a simulated model: `lead`, an orchestrator, and `polisher`, an enhancer. No data leaves this host.
 What you type goes to lead. Try: !ps, !roster, !help, !launch coder0, or: please run it [[run: date]]
 An agent's answer to a permission request waits for !approve ID. /quit ends the demo and its agents.
 """

@@ -52,7 +52,7 @@ def text(lease: Lease, before: Lease, now: float, state: Path) -> str:
     """Return the notice as Markdown."""
     new, old = (markdown.code(markdown.one_line(each.owner, 300)) for each in (lease, before))
     others = "" if before.owner.endswith(tenure.whereabouts(state)) else (
-        " The agents of that machine go on without being heard, and are shown as unknown, until its Muster leads again."
+        " That machine's agents keep running, but show as unknown until its Muster leads again."
     )  # fmt: skip
     return f"⇄ Muster is led by {new} now, since {old} {_end(before, now)}.{others}"
 

@@ -46,7 +46,7 @@ _STYLES: dict[ChoiceName, ButtonStyle] = {
 #: The effect of an answer, by the kind of the chosen option.
 DONE = {
     "allow_once": "allowed once",
-    "allow_always": "allowed for always",
+    "allow_always": "always allowed",
     "reject_once": "denied",
     "reject_always": "denied for always by its runtime",
 }

@@ -300,7 +300,7 @@ async def _find(tx: AsyncConnection, question_id: str) -> Question:
         )
     open_now = [f"`{question.id}`" for question in await questions.pending(tx)]
     listed = f"Waiting: {', '.join(open_now)}." if open_now else "Nothing waits for an answer."
-    raise UserError(f"No question is called {markdown.one_line(question_id, 40)!r}. {listed}", code="question.unknown")
+    raise UserError(f"No question has the id {markdown.one_line(question_id, 40)!r}. {listed}", code="question.unknown")
 
 
 async def listing(ctx: Context[ApprovalServices]) -> Reply:

@@ -84,7 +84,7 @@ async def answer(
         # Another answer was recorded since this request was read.
         return _answered(await approvals.get(tx, approval.id) or approval, source)
     await last_results.note(tx, approval.agent, "answer", now)
-    verb = {"allow": "Allowed once", "always": "Allowed for always", "deny": "Denied"}[choice]
+    verb = {"allow": "Allowed once", "always": "Always allowed", "deny": "Denied"}[choice]
     return f"{verb}: {approval.agent}, {markdown.code(markdown.gist(approval.title, redact, 120))}."
 
 
@@ -125,7 +125,7 @@ def fallback(approval: Approval, code: str) -> dict[str, Any] | None:
 
 def fallen_back(approval: Approval, instead: Mapping[str, Any], refusal: AgentRefused) -> str:
     """Return a sentence for the operator: the effect of the replacement answer, and what to do."""
-    ways = f" {command_line('grants')} lists them, {command_line('grant revoke ID')} takes one back."
+    ways = f" {command_line('grants')} lists them, {command_line('grant revoke ID')} revokes one."
     way = ways if refusal.refusal == TOO_MANY_GRANTS else ""
     became = "allowed once, not for always" if instead.get("choice") == "allow" else "denied instead"
     return f"⚠️ Request `{approval.id}` is {became}: {refusal}{way}"
@@ -137,7 +137,7 @@ async def _find(tx: AsyncConnection, approval_id: str) -> Approval:
         waiting = [f"`{other.id}`" for other in await approvals.in_states(tx, ["pending"])]
         open_now = f"Waiting: {', '.join(waiting)}." if waiting else "Nothing waits for an answer."
         raise UserError(
-            f"No permission request is called {markdown.one_line(approval_id)!r}. {open_now}", code="approval.unknown"
+            f"No permission request has the id {markdown.one_line(approval_id)!r}. {open_now}", code="approval.unknown"
         )
     return approval
 
@@ -219,7 +219,7 @@ async def revoke_grant(ctx: Context[ApprovalServices], grant_id: str) -> Reply:
         grant = await approvals.get_grant(tx, grant_id.strip("`").casefold())
         if grant is None:
             listed = f"{command_line('grants')} lists them"
-            raise UserError(f"No grant is called {markdown.one_line(grant_id)!r}; {listed}.", code="grant.unknown")
+            raise UserError(f"No grant has the id {markdown.one_line(grant_id)!r}; {listed}.", code="grant.unknown")
         if grant.revoked_at is None:
             now = ctx.services.clock()
             await approvals.change_grant(tx, grant.id, revoked_by=ctx.identity, revoked_at=now, held=False)

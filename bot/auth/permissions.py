@@ -114,7 +114,7 @@ class Operators:
         """
         if not _IDENTITY.fullmatch(row.identity):
             raise UserError(
-                f'"{row.identity[:60]}" is no identity. Write the connector and the person, '
+                f'"{row.identity[:60]}" is not an identity. Write the connector and the person, '
                 "such as matrix:@ana:example.org.",
                 code="operator.invalid",
             )

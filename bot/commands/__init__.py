@@ -1,1 +1,1 @@
-"""The command table: every command is declared once, and every door is made from that declaration."""
+"""The command table: every command is declared once, and every interface is derived from its declaration."""

@@ -1,7 +1,7 @@
-"""One life-cycle command per agent at a time: a lease in the register for each name, held while its command runs.
+"""A lock that allows one lifecycle command per agent at a time: a lease in the register, held while the command runs.
 
-Whoever comes second waits a moment, and is then told who is at it. A command that a crash cut off is the lease's owner
-still when it is taken up again, by the id of its run; of a process that never comes back, the lease runs out.
+A second command waits a moment, and then fails with the holder's name. A command that a crash interrupted still holds
+its lease when it resumes, because the lease records the run's id. If the process never returns, the lease expires.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ log = structlog.get_logger(__name__)
 
 CUSTODY = declare("agent.custody")
 
-#: Seconds that a lease lasts, and after which it is renewed.
+#: Duration of a lease, and the interval of its renewal, in seconds.
 DURATION = 60.0
 RENEW = 15.0
-#: A command waits so long for another one to end, and looks so often, seconds.
+#: Maximum wait for another command, and the interval of the checks, in seconds.
 PATIENCE = 5.0
 LOOK_AGAIN = 0.1
 
-#: Between the words for people and the id of the run, in a lease's owner.
+#: Separator between the readable part and the run's id in a lease's owner.
 _RUN = ", run "
-#: Between the command and who gave it.
+#: Separator between the command and its author.
 _BY = " by "
-#: Only people may give this command, and no agent's command keeps it waiting: that one has no effect any more.
+#: A command only for people. It takes the lease away from an agent's command, which then has no further effect.
 _AT_ONCE = "kill"
-#: So begin the identities of agents (bot.interfaces.mcp.server).
+#: Prefix of the identities of agents (bot.interfaces.mcp.server).
 _AGENT = "agent:"
 
 
 class AgentBusy(UserError):
-    """Another command is at this agent."""
+    """Another command is running for this agent."""
 
     code = "agent.busy"
 
@@ -66,26 +66,26 @@ def lease_of(agent: str) -> str:
 
 
 async def is_held(tx: AsyncConnection, agent: str, now: float) -> bool:
-    """Return whether a command is at this agent."""
+    """Return whether a command is running for this agent."""
     found = await leases.find(tx, lease_of(agent))
     return found is not None and found.until > now
 
 
 @contextlib.asynccontextmanager
 async def custody(ctx: Context[S], agent: str, doing: str) -> AsyncIterator[Context[S]]:
-    """Let no other life-cycle command at this agent until the block ends.
+    """Keep other lifecycle commands away from this agent until the block ends.
 
     Args:
-        ctx: of the command.
-        agent: its name; there need not be one of it yet.
-        doing: the command's name, for whoever comes second.
+        ctx: the command's context.
+        agent: the agent's name; the agent need not exist yet.
+        doing: the command's name, for the error message of a second command.
 
     Yields:
-        The context to go on with: its commits hold only while the lease does.
+        The context to continue with: its commits succeed only while the lease is held.
 
     Raises:
-        AgentBusy: another command is at it, and takes its time; an agent's command does not stop a person's `kill`.
-        AgentElsewhere: it belongs to another installation.
+        AgentBusy: another command holds the lease for too long. An agent's command does not delay a person's `kill`.
+        AgentElsewhere: the agent belongs to another installation.
     """
     await _make_sure_it_is_ours(ctx, agent)
     owner = f"{doing}{_BY}{ctx.identity}{_RUN}{ctx.run_id}"
@@ -159,7 +159,7 @@ async def _release(ctx: Context[CommandServices], lease: Lease) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Guarded:
-    """The steps of a run whose commits hold only while a lease does (bot.commands.context.RunSteps)."""
+    """Steps of a run that are committed only while a lease is held (bot.commands.context.RunSteps)."""
 
     steps: RunSteps
     lease: Lease

@@ -1,7 +1,7 @@
-"""The types that a command's arguments can have, and how each is read from what a person typed.
+"""Types of command arguments, and their parsing from typed text.
 
-A command's declaration names these in its annotations. A `ValueType` is what the doors need to know of one: how to read
-it, how to call it in a usage line, what may be offered for completion, and its JSON schema.
+Commands name these types in their annotations. A `ValueType` describes one to the interfaces: its parser, its label in
+a usage line, its completions and its JSON schema.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from fleet.name_rules import AGENT_NAME
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: The name of a member of the fleet, as `agents` completes it.
+#: The name of an agent of the fleet, completed by `agents`.
 AgentName = NewType("AgentName", str)
-#: The name of a runtime (``claude``), as `runtimes` completes it.
+#: The name of a runtime (``claude``), completed by `runtimes`.
 RuntimeName = NewType("RuntimeName", str)
-#: The name of a role, as `roles` completes it.
+#: The name of a role, completed by `roles`.
 RoleName = NewType("RoleName", str)
 #: ``bubblewrap`` or ``none``.
 SandboxName = NewType("SandboxName", str)
-#: The name of an account of muster.yaml, as `accounts` completes it.
+#: The name of an account in muster.yaml, completed by `accounts`.
 AccountName = NewType("AccountName", str)
-#: The id of a permission request that waits, as `approvals` completes it.
+#: The id of a waiting permission request, completed by `approvals`.
 ApprovalId = NewType("ApprovalId", str)
-#: The id of a question that waits, as `questions` completes it.
+#: The id of a waiting question, completed by `questions`.
 QuestionId = NewType("QuestionId", str)
-#: The id of what is allowed for always, as `grants` completes it.
+#: The id of a permanent grant, completed by `grants`.
 GrantId = NewType("GrantId", str)
-#: The id of what could not be delivered, as `dead-letters` completes it.
+#: The id of an undeliverable message, completed by `dead-letters`.
 LetterId = NewType("LetterId", str)
-#: The scope of a budget, as `scopes` completes it.
+#: The scope of a budget, completed by `scopes`.
 BudgetScope = NewType("BudgetScope", str)
-#: The id of a task, as `tasks` completes it.
+#: The id of a task, completed by `tasks`.
 TaskId = NewType("TaskId", str)
-#: A length of time in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
+#: A duration in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
 Duration = NewType("Duration", float)
-#: All that is left of the line, word for word: spaces, line breaks and quotes stay.
+#: The rest of the line verbatim, with its spaces, line breaks and quotes.
 Rest = NewType("Rest", str)
 
-#: What is left of the line, as the name of a role, or of a command.
+#: The rest of the line as the name of a role or a command.
 RoleWords = NewType("RoleWords", Rest)
 CommandWords = NewType("CommandWords", Rest)
 
@@ -54,19 +54,19 @@ _RUNTIME_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueType:
-    """How one kind of argument is read, named and completed."""
+    """The parsing, label and completion of one kind of argument."""
 
     label: str
-    """What stands for it in a usage line: ``NAME``, ``N``, ``agent|role``."""
+    """Its placeholder in a usage line: ``NAME``, ``N``, ``agent|role``."""
     expected: str
-    """What is allowed, to follow "expected" in an error."""
+    """The allowed values, to follow "expected" in an error."""
     read: Callable[[str], Any]
-    """From text to the value. Raises `ValueError` on anything else."""
+    """Parser from text to the value. It raises `ValueError` for invalid text."""
     schema: Mapping[str, Any]
-    """JSON schema of the value as the gateway takes it."""
+    """JSON schema of the value in the gateway."""
     choices: tuple[str, ...] = ()
     source: str | None = None
-    """Where completions come from at run time: ``agents``, ``runtimes``, ``roles``, ..."""
+    """Source of completions at run time: ``agents``, ``runtimes``, ``roles``, ..."""
     flag: bool = False
     rest: bool = False
     number: bool = False
@@ -111,10 +111,10 @@ def _runtime_name(text: str) -> RuntimeName:
 
 
 def read_duration(text: str) -> Duration:
-    """Return seconds from ``90``, ``30s``, ``15m``, ``2h``, ``1h30m``, ``7d``.
+    """Return the seconds of ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text is none of these.
     """
     return Duration(durations.read(text))
 
@@ -124,7 +124,7 @@ def _never(text: str) -> bool:
 
 
 TEXT = ValueType(label="TEXT", expected="some text", read=_text, schema={"type": "string", "minLength": 1})
-# Any text is read, and what is wrong with it is the command's to say; these only offer what there is.
+# These accept any text, and the command reports errors in it. The types only add completions.
 ROLE = replace(TEXT, label="ROLE", source="roles")
 SANDBOX = replace(TEXT, label="SANDBOX", source="sandboxes")
 ACCOUNT = replace(TEXT, label="ACCOUNT", source="accounts")
@@ -194,12 +194,12 @@ def _one_of(choices: Mapping[str, Any]) -> ValueType:
 
 
 def add_type(annotation: Any, value_type: ValueType) -> None:
-    """Teach the table one more type for annotations."""
+    """Register a type for annotations."""
     _KNOWN[annotation] = value_type
 
 
 def value_type(annotation: Any) -> tuple[ValueType, bool]:
-    """Return the type behind an annotation, and whether it may be None.
+    """Return the type of an annotation, and whether the argument may be None.
 
     Raises:
         TypeError: commands cannot take such an argument.

@@ -1,4 +1,4 @@
-"""The recorded steps of a run, so that a run which is taken up again does each of them once."""
+"""Recorded steps of a run, so that a resumed run performs each of them once."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ class RecordedSteps:
 
 
 def _through_json(result: T) -> T:
-    """Return the result as a later run would see it, so that both see the same."""
+    """Return the result as a resumed run would read it, so that both get the same."""
     return cast("T", json.loads(json.dumps(result)))

@@ -1,4 +1,4 @@
-"""What can follow at a prompt: names of commands, options, and the words that an argument takes."""
+"""Completions at a prompt: names of commands, options and values of arguments."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from bot.commands.registry import Command, CommandTable, Parameter
     from bot.commands.services import CommandServices
 
-#: With this the source begins of what waits for someone's yes; their identity follows.
+#: Prefix of the source of runs that wait for a person's confirmation; the person's identity follows.
 CONFIRMING = "confirming "
 
 
 async def candidates(
     table: CommandTable, text: str, words_of: Callable[[str], Awaitable[Sequence[str]]], prefix: str = CHAT
 ) -> list[str]:
-    """Return the words that can be in place of the last one.
+    """Return the words that can replace the last one.
 
     Args:
         table: the commands.
-        text: the line up to the cursor. Its last word is what follows its last space; it may be empty.
-        words_of: the words of a source: ``agents``, ``runtimes``, ``roles``, ...
-        prefix: what marks a command.
+        text: the line up to the cursor. Its last word follows its last space, and may be empty.
+        words_of: returns the words of a source: ``agents``, ``runtimes``, ``roles``, ...
+        prefix: the prefix of commands.
     """
     if not text.startswith(prefix):
         return []
@@ -44,7 +44,7 @@ async def candidates(
 
 
 def at_prompt(services: CommandServices) -> Callable[[str], Awaitable[list[str]]]:
-    """Return the completion of a prompt that runs in the orchestrator."""
+    """Return the completion for a prompt that runs in the orchestrator."""
 
     async def complete(text: str) -> list[str]:
         return await candidates(services.table, text, services.complete, services.command_prefix)

@@ -1,4 +1,4 @@
-"""What a running command knows: who asked, from where, under which id, and what it may call upon."""
+"""The context of a running command: the requester, the origin, the run's id and the services."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ S = TypeVar("S", covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The chat message that asked."""
+    """The chat message of a request."""
 
     connector: str
     conversation: str
     parent: str | None
-    """The main room, when `conversation` is a thread in it."""
+    """The main room, if `conversation` is a thread in it."""
     event_id: str
 
 
@@ -41,38 +41,38 @@ class RunSteps(Protocol):
 class Context(Generic[S]):
     """One run of one command.
 
-    A run that a crash cut off is taken up again from its beginning, under the same `run_id`. Its effects therefore
-    happen in recorded steps, or are keyed to `run_id` so that doing them again changes nothing.
+    A run that a crash interrupted resumes from its beginning, under the same `run_id`. So its effects happen in
+    recorded steps, or are keyed to `run_id`, so that a repetition changes nothing.
     """
 
     run_id: str
     identity: str
-    """Who asked, across connectors: ``matrix:@ana:example.org``."""
+    """The requester's identity across connectors: ``matrix:@ana:example.org``."""
     permission: Permission
     through: str | None = None
-    """The group by which they have it; None where it was said of themselves."""
+    """The group that grants the permission; None if the person has it directly."""
     door: str
     """chat, cli or gateway."""
     origin: Origin | None
-    """None when it did not come from chat."""
+    """None if the request did not come from chat."""
     services: S
     taken_up: bool
     """Whether an earlier process began this run and did not end it."""
     asked_at: float
-    """When it was asked for, in seconds since the epoch: of a run that is taken up that may be long ago."""
+    """Time of the request in seconds since the epoch; it may be long ago for a resumed run."""
     steps: RunSteps
 
     async def once(self, step: str, act: Callable[[], Awaitable[T]]) -> T:
-        """Do `act` unless this run has done it before, and return its result, which JSON must be able to hold.
+        """Run `act` unless this run has done so before, and return its result, which must be JSON serializable.
 
-        A crash between the act and its record makes it happen again: let what `act` does be keyed to `run_id`.
+        A crash between the act and its record causes a repetition. So key the effects of `act` to `run_id`.
         """
         return await self.steps.once(step, act)
 
     async def commit(self, step: str, act: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Like `once` for what is written to the register: in the transaction that records it, so exactly once."""
+        """Run `act` exactly once, in the transaction that records it. For changes of the register only."""
         return await self.steps.commit(step, act)
 
     async def progress(self, text: str) -> None:
-        """Tell whoever asked how far it has got (Markdown). Only the newest counts; it may never be seen."""
+        """Report progress to the requester (Markdown). Only the latest text counts, and it may never be shown."""
         await self.steps.progress(text)

@@ -1,9 +1,9 @@
-"""A command's run, from the wish to the answer: once, whatever dies in between.
+"""Execution of a command from the request to the answer, exactly once despite crashes.
 
-A run has an id that comes from what asked for it (a chat event, a client's key). It is written down before its command
-acts, and its end, its answer and its line in the audit are one transaction; a door adds to that transaction what it
-owes (the reply in the outbox, the inbox row that is done) by its `finish`. A run that a crash cut off is taken up again
-under its id when the same wish comes again, which doors see to.
+The id of a run is derived from its request (a chat event, a client's key). The run is recorded before its command acts.
+Its end, its answer and its audit entry are one transaction. By `finish`, an interface adds its own changes to this
+transaction (the reply in the outbox, the inbox row that is done). A run that a crash interrupted resumes under its id
+when the same request is repeated, which interfaces ensure.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ Progress: TypeAlias = "Callable[[str], Awaitable[None]]"
 
 
 async def _owe_nothing(tx: AsyncConnection, outcome: RunOutcome) -> None:
-    """The `finish` of a door that keeps nothing of its own."""
+    """Change nothing: the `finish` of an interface without a state of its own."""
 
 
 async def _tell_nobody(text: str) -> None:
-    """The `progress` of a door that shows none."""
+    """Discard the text: the `progress` of an interface that shows none."""
 
 
 class Executor:
-    """Runs commands. One per process; it goes on with a run even when the door that asked has gone."""
+    """Executor of commands, one per process. It finishes a run even if the requesting interface is gone."""
 
     def __init__(self, services: CommandServices) -> None:
         self._services = services
@@ -85,22 +85,22 @@ class Executor:
     async def run(
         self, request: RunRequest, *, finish: Finish = _owe_nothing, progress: Progress = _tell_nobody
     ) -> RunOutcome:
-        """Run a command and say what happened to it; an id that is known keeps what happened to it.
+        """Run a command and return its outcome. A known id returns the outcome of its earlier run.
 
         Raises:
-            RunConflict: the id is known for something else.
-            RegisterError: the register could not be written; the run goes on when the request comes again.
+            RunConflict: the id belongs to another request.
+            RegisterError: the register could not be written; the run continues when the request is repeated.
         """
         return await self._joined(request, self._run, finish, progress)
 
     async def refuse(
         self, request: RunRequest, sentence: str, *, reason: str = "usage", finish: Finish = _owe_nothing
     ) -> RunOutcome:
-        """Record a wish that never became a run: a wrong line, an unknown command. Once, like a run."""
+        """Record once a request that never became a run, because of a syntax error or an unknown command."""
         async with self._services.store.write(ACCEPT) as tx:
             known = await command_runs.get(tx, request.id)
             if known is not None and known.state == "running":
-                # Another version of Muster began it, and read the wish otherwise.
+                # Another version of Muster began it, and parsed the request differently.
                 return await self._endings.end(tx, known, "failed", Reply(sentence), finish, reason)
             if known is not None:
                 outcome = outcome_of(known)
@@ -117,13 +117,13 @@ class Executor:
         finish: Finish = _owe_nothing,
         progress: Progress = _tell_nobody,
     ) -> RunOutcome:
-        """Run what waited for the same person's yes. Said again, it changes nothing.
+        """Run a command that waited for the confirmation of this person. A repeated confirmation changes nothing.
 
-        What counts is what they may do now, with the `groups` that they are in as they say yes.
+        The person's permission at the time of the confirmation counts, including the `groups` at that time.
 
         Raises:
-            NothingToConfirm: no run of that id ever waited.
-            NotPermitted: it waits for someone else.
+            NothingToConfirm: no run with this id ever waited.
+            NotPermitted: it waits for another person.
         """
         async with self._services.store.read() as tx:
             run = await command_runs.get(tx, run_id)
@@ -132,12 +132,12 @@ class Executor:
         return await self._joined(request, self._confirm, finish, progress)
 
     async def decline(self, run_id: str, identity: str, *, finish: Finish = _owe_nothing) -> RunOutcome:
-        """Take back what waits for a confirmation.
+        """Cancel a command that waits for a confirmation.
 
         Raises:
-            NothingToConfirm: no run of that id ever waited.
-            NotPermitted: it waits for someone else.
-            UserError: it is too late, the command runs.
+            NothingToConfirm: no run with this id ever waited.
+            NotPermitted: it waits for another person.
+            UserError: it is too late, because the command is running.
         """
         async with self._services.store.write(CONFIRM) as tx:
             run = checked(await command_runs.get(tx, run_id), identity)
@@ -152,7 +152,7 @@ class Executor:
             )
 
     async def waiting(self, identity: str, conversation: str | None = None) -> list[CommandRun]:
-        """Return what waits for this person's confirmation (in this conversation), oldest first."""
+        """Return the runs that wait for this person's confirmation (in this conversation), the oldest first."""
         now = self._services.clock()
         async with self._services.store.read() as tx:
             runs = await command_runs.in_states(tx, ("confirming",))
@@ -165,12 +165,12 @@ class Executor:
         ]
 
     async def waiting_for(self, identity: str, connector: str, conversation: str) -> str | None:
-        """Return the newest run that waits there for this person's confirmation."""
+        """Return the newest run that waits there for this person's confirmation, or None."""
         runs = [run for run in await self.waiting(identity, conversation) if run.connector == connector]
         return runs[-1].id if runs else None
 
     async def lapse(self, *, finish: Finish = _owe_nothing) -> list[RunOutcome]:
-        """End what no one confirmed in time. For a job, every minute or so."""
+        """End the runs that were not confirmed in time. A job calls this every minute or so."""
         now = self._services.clock()
         async with self._services.store.read() as tx:
             runs = await command_runs.in_states(tx, ("confirming",))
@@ -185,15 +185,15 @@ class Executor:
         return lapsed
 
     async def unfinished(self) -> list[CommandRun]:
-        """Runs that an earlier process began and did not end, oldest first."""
+        """Return the runs that an earlier process began and did not end, the oldest first."""
         async with self._services.store.read() as tx:
             runs = await command_runs.in_states(tx, ("running",))
         return [run for run in runs if run.id not in self._tasks]
 
     async def resume(self) -> list[CommandRun]:
-        """Take up what an earlier process left; for the start.
+        """Resume the runs of an earlier process at the start.
 
-        Runs that came from chat are left to the inbox, which still holds what asked for them. They are returned.
+        Runs from chat are returned instead, because the inbox still holds their requests and resumes them.
         """
         of_chat = []
         for run in await self.unfinished():
@@ -205,7 +205,7 @@ class Executor:
         return of_chat
 
     async def stop(self) -> None:
-        """Cut off what runs; it is taken up again after the next start."""
+        """Interrupt all runs; they resume after the next start."""
         tasks = [task for _, task in self._tasks.values()]
         for task in tasks:
             task.cancel()
@@ -232,7 +232,7 @@ class Executor:
 
     def _ended(self, request: RunRequest, task: asyncio.Task[RunOutcome]) -> None:
         self._tasks.pop(request.id, None)
-        # Whoever asked may have gone; an error that no one fetches is not to pass unseen.
+        # The requester may be gone, and an error that nobody retrieves must still be logged.
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, UserError):
             _log.error("command.not_ended", command=request.name, run=request.id, error=str(error))
 
@@ -241,7 +241,7 @@ class Executor:
         command = services.table.get(request.name)
         refused = refusal(command, request)
         if command is not None and not command.effects and refused is None:
-            # Nothing happens that a crash could do twice, so its end is all that is written.
+            # A repetition is harmless without effects, so only the end is recorded.
             return await self._perform(request, None, finish, progress)
         asks = command is not None and command.asks(request.arguments) and not request.confirmed
         with _away(_NOT_BEGUN, request.name):
@@ -270,7 +270,7 @@ class Executor:
             return await self._perform(request, run, finish, progress, taken_up=known is not None)
 
     async def _impossible(self, command: Command, request: RunRequest) -> tuple[str, str | None, str | None] | None:
-        """Return why a command that would be asked about could not be done anyway; None if it could."""
+        """Return why a command that needs a confirmation would fail anyway, or None."""
         if command.check is None:
             return None
         try:
@@ -301,13 +301,13 @@ class Executor:
     async def _perform(
         self, request: RunRequest, run: CommandRun | None, finish: Finish, progress: Progress, *, taken_up: bool = False
     ) -> RunOutcome:
-        """Act, and write the end down; `run` is None when its beginning was not."""
+        """Run the command and record its end; `run` is None if its beginning was not recorded."""
         services = self._services
         began = services.clock()
         command = services.table.get(request.name)
         reason, code = None, None
         if command is None:
-            # It was begun by another version of Muster.
+            # Another version of Muster began it.
             state, reply, reason = "failed", Reply(unknown(request.name)), "unknown"
         else:
             context = Context(
@@ -349,15 +349,15 @@ class Executor:
     async def _end_at_once(
         self, run: CommandRun, state: str, reply: Reply, finish: Finish, reason: str | None, code: str | None
     ) -> RunOutcome:
-        """Return the end of a run of which nothing was written before."""
+        """Record the end of a run without a recorded beginning."""
         try:
             async with self._services.store.write(FINISH) as tx:
                 return await self._endings.end(tx, run, state, reply, finish, reason, code=code, begun=False)
         except RegisterFenced:
             raise
         except RegisterError:
-            # The register is away, full or damaged. Just then `health` and `ps` must answer; where a reply or a line of
-            # the audit is owed, it waits for the register.
+            # The register is away, full or damaged. `health` and `ps` must answer just then. If a reply or an audit
+            # entry is required, the run waits for the register.
             if finish is not _owe_nothing or audited(self._services.table.get(run.name)):
                 raise
             return outcome_of(
@@ -365,7 +365,7 @@ class Executor:
             )
 
     async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> RunOutcome:
-        """Keep the question with the run, so that it reads the same when it is asked for again."""
+        """Store the question with the run, so that a repeated request gets the same text."""
         text = self._services.redact(written(question(command, run.arguments), self._endings.prefix(run.door)))
         await command_runs.change(tx, run.id, only=("confirming",), reply={"text": text})
         outcome = outcome_of(replace(run, reply={"text": text}))
@@ -373,7 +373,7 @@ class Executor:
         return outcome
 
 
-#: Of a wish of which nothing is written down, and of a run that is in the register.
+#: For a request without a record, and for a run in the register.
 _NOT_BEGUN = "`{}` was not begun; ask for it again then."
 _GOES_ON = "`{}` had begun, and goes on then by itself."
 
@@ -382,7 +382,7 @@ _Act: TypeAlias = "Callable[[RunRequest, Finish, Progress], Coroutine[Any, Any, 
 
 @contextmanager
 def _away(sentence: str, name: str) -> Iterator[None]:
-    """Say of a command, where the register is away, what that means for it."""
+    """Add to an error of the register what it means for a command."""
     try:
         yield
     except RegisterAway as away:

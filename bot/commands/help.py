@@ -1,4 +1,4 @@
-"""The help, rendered from the table for what a person may run. Pure."""
+"""The help, rendered from the command table for a person's permission. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bot.auth.permission import Permission
     from bot.commands.registry import Command, CommandTable
 
-#: Words that only chat knows: they answer a question that a command asked.
+#: Words that exist only in chat, to answer a command's question.
 CHAT_WORDS = {
     "confirm": "Say yes to a command of yours that asked for a confirmation.",
     "decline": "Take such a command back.",
@@ -21,7 +21,7 @@ CHAT_WORDS = {
 
 
 def overview(table: CommandTable, permission: Permission, *, chat: bool = False) -> str:
-    """Return every command that `permission` may run, by section, a line each."""
+    """Return every command that `permission` may run, by section, with one line each."""
     sections: dict[str, list[str]] = {}
     for command in table.visible(permission):
         summary = in_docstring(command.summary, table)
@@ -34,7 +34,7 @@ def overview(table: CommandTable, permission: Permission, *, chat: bool = False)
 
 
 def explanation(command: Command, table: CommandTable) -> str:
-    """Return one command: usage, what it does, each argument."""
+    """Return the usage, the description and the arguments of one command."""
     lines = [command_line(command.usage), "", in_docstring(command.summary, table)]
     if command.description:
         lines += ["", in_docstring(command.description, table)]
@@ -55,7 +55,7 @@ def explanation(command: Command, table: CommandTable) -> str:
 
 
 def find(table: CommandTable, words: str, permission: Permission) -> list[Command]:
-    """Return the command called `words`, or those of which it is the first word.
+    """Return the command called `words`, or those with this first word.
 
     Raises:
         UserError: there is none that `permission` may run.
@@ -71,7 +71,7 @@ def find(table: CommandTable, words: str, permission: Permission) -> list[Comman
 
 
 def unknown(table: CommandTable, line: str, permission: Permission) -> str:
-    """That there is no such command, and which were perhaps meant."""
+    """Return the text about an unknown command, with suggestions."""
     word = " ".join(line.split())
     shown = word if len(word) <= 40 else word[:39] + "…"
     close = [command_line(name) for name in table.suggestions(line, permission)]
@@ -80,7 +80,7 @@ def unknown(table: CommandTable, line: str, permission: Permission) -> str:
 
 
 def as_json(commands: Iterable[Command]) -> list[dict[str, Any]]:
-    """Commands for programs."""
+    """Return commands as JSON."""
     return [
         {
             "name": command.name,

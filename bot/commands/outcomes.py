@@ -1,4 +1,4 @@
-"""How a command's run ends: its state, its answer, its line in the audit and the door's part, in one transaction."""
+"""The end of a command's run: its state, answer, audit entry and the interface's changes, in one transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bot.commands.services import CommandServices
     from database.queries.operations.command_runs import CommandRun
 
-#: Characters of one argument, and of an outcome, that the audit keeps.
+#: Maximum number of characters of one argument, and of an outcome, in the audit.
 _AUDITED_ARGUMENT = 2000
 _AUDITED_DETAIL = 300
 
@@ -43,7 +43,7 @@ class Endings:
         *,
         code: str | None = None,
     ) -> RunOutcome:
-        """Return a wish that never became a run."""
+        """Record a request that never became a run."""
         run = new_run(request, "refused", self.services.clock(), self.kept(request.arguments))
         return await self.end(tx, run, "refused", Reply(sentence), finish, reason, code=code, begun=False)
 
@@ -59,10 +59,9 @@ class Endings:
         code: str | None = None,
         begun: bool = True,
     ) -> RunOutcome:
-        """Return the end of a run in the transaction `tx`: its state, its answer, its line in the audit, the door's
-        part.
+        """End a run in the transaction `tx`: its state, its answer, its audit entry, and the interface's changes.
 
-        A run that has an end keeps it. One that was not `begun` is written down here.
+        A run that has already ended keeps its end. A run that was not `begun` is recorded here.
         """
         services = self.services
         said = self.said(run, reply, reason, code or code_of(state, reason))
@@ -103,18 +102,18 @@ class Endings:
         return outcome
 
     def prefix(self, door: str) -> str:
-        """Return what commands begin with where the answer is read."""
+        """Return the prefix of commands for readers of the answer."""
         return prefix_of(door, self.services.command_prefix)
 
     def said(self, run: CommandRun, reply: Reply, reason: str | None, code: str | None) -> dict[str, Any]:
-        """Return an answer as it is kept, and as it leaves."""
+        """Return an answer in its stored form, which is also the form that leaves Muster."""
         redact = self.services.redact
         text = redact(written(reply.text, self.prefix(run.door)))
         said = {"text": text, "data": redacted(reply.data, redact), "reason": reason, "code": code}
         return said if reply.file is None else {**said, "file": asdict(reply.file)}
 
     def kept(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments as they are kept: bounded and without secrets."""
+        """Return the arguments in their stored form: of limited length and without secrets."""
         kept: dict[str, Any] = {}
         for name, given in arguments.items():
             if given is None or isinstance(given, bool | int | float):
@@ -126,5 +125,5 @@ class Endings:
 
 
 def audited(command: Command | None) -> bool:
-    """Return whether the audit has a line of each run; of a command that is not known it has."""
+    """Return whether runs of the command are audited; those of an unknown command are."""
     return command is None or command.audited

@@ -1,10 +1,9 @@
-"""From a typed line to a command's arguments, and back.
+"""Parser of typed lines into command arguments, and the reverse.
 
-Words are quoted as in a shell: single quotes keep everything, in double quotes a backslash before ``"`` or another
-backslash goes, elsewhere a backslash keeps the next character. Options are ``--name value`` or ``--name=value``, flags
-``--now`` and ``--no-now``; ``--`` ends them. A parameter of type `Rest` takes what is left of the line word for word,
-so options come before it. What phone keyboards make of all this is understood too: curly quotes, and a dash where
-``--`` was typed.
+Quotes work as in a shell. Single quotes keep everything. In double quotes, a backslash escapes ``"`` and the backslash.
+Elsewhere, a backslash keeps the next character. Options are ``--name value`` or ``--name=value``, and flags are
+``--now`` and ``--no-now``; ``--`` ends the options. A parameter of type `Rest` takes the rest of the line verbatim, so
+options precede it. The parser also accepts what phone keyboards insert: curly quotes, and a dash instead of ``--``.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ if TYPE_CHECKING:
 
     from bot.commands.registry import Command, Parameter
 
-#: An argument as it is kept and as the gateway takes it.
+#: An argument in its stored form, which is also the gateway's.
 Json: TypeAlias = "str | int | float | bool"
 
 _DASHES = "\u2014\u2013\u2015\u2212"
 _OPTION = re.compile(rf"(?:--|[{_DASHES}])(?P<name>[A-Za-z][\w-]*)")
 _END_OF_OPTIONS = re.compile(rf"(?:--|[{_DASHES}])(?=\s|\Z)")
 _SHORT_OPTION = re.compile(r"-[A-Za-z]")
-#: What closes each opening quote. A curly quote may be closed by the straight one, which a keyboard does at times.
+#: Closing quotes by opening quote. A straight quote may close a curly one, as some keyboards insert it.
 _DOUBLE = {'"': '"', "\u201c": '\u201d\u201c"', "\u201d": '\u201d\u201c"', "\u201e": '\u201c\u201d"'}
 _SINGLE = {"'": "'"}
 #: Curly single quotes are also apostrophes: they open only at the beginning of a word and close only at its end.
@@ -39,10 +38,10 @@ _FALSE = {"false", "no", "off", "0"}
 
 
 def parse(command: Command, text: str) -> dict[str, Json]:
-    """Return the arguments of `command` by name, from what follows its name on the line.
+    """Return the arguments of `command` by name, from the line after the command's name.
 
     Raises:
-        UsageError: a sentence that says what is wrong with the line.
+        UsageError: the line is wrong; the message is a sentence about the error.
     """
     line = _Line(text)
     arguments: dict[str, Json] = {}
@@ -73,7 +72,7 @@ def parse(command: Command, text: str) -> dict[str, Json]:
 
 
 def line_of(command: Command, arguments: Mapping[str, Json]) -> str:
-    """Return the line that `parse` reads `arguments` from, with the command's name in front."""
+    """Return the line that `parse` reads as `arguments`, after the command's name."""
     words = [command.name]
     rest = ""
     for parameter in (*(p for p in command.positional if not p.type.rest), *command.options):
@@ -97,14 +96,14 @@ def line_of(command: Command, arguments: Mapping[str, Json]) -> str:
 
 
 def quote(text: str) -> str:
-    """`text` as one word of a line."""
+    """Return `text` as one word of a line."""
     if _UNQUOTED.fullmatch(text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def with_usage(error: Exception | str, command: Command) -> str:
-    """Return the sentence of `error` and how the command is written."""
+    """Return the text of `error` and the command's usage."""
     return f"{error}\n\nUsage: {command_line(command.usage)}"
 
 
@@ -166,8 +165,7 @@ def _option_named(command: Command, name: str) -> tuple[Parameter, bool]:
 
 
 def _is_text(command: Command, option: re.Match[str], waiting: list[Parameter]) -> bool:
-    """Return whether what looks like an option is the beginning of free text: a typographic dash and no known
-    option."""
+    """Return whether a seeming option begins free text: a typographic dash without a known option."""
     free = bool(waiting) and waiting[0].type.rest
     return free and option.group()[0] in _DASHES and _find(command, option["name"]) is None
 
@@ -178,7 +176,7 @@ def _options_of(command: Command) -> str:
 
 
 def left_over(command: Command, rest: str) -> str:
-    """Return what to say of words that no argument takes."""
+    """Return the text about words that no argument takes."""
     texts = any(not parameter.type.flag and parameter.type.label == "TEXT" for parameter in command.parameters)
     hint = " Put quotes around a text of several words." if texts else ""
     return f'Unexpected argument: "{_clipped(rest)}".{hint}'
@@ -197,11 +195,11 @@ def _clipped(text: str) -> str:
 class _Word:
     text: str
     bare: bool
-    """It begins without a quote."""
+    """Whether it begins without a quote."""
 
 
 class _Line:
-    """A line being read from left to right."""
+    """A line that is read from left to right."""
 
     def __init__(self, text: str) -> None:
         self.text = text.rstrip()
@@ -229,13 +227,13 @@ class _Line:
         return match is not None
 
     def rest(self) -> str:
-        """Everything that is left, as it was typed."""
+        """Return the rest of the line, as it was typed."""
         self._skip_space()
         rest, self.at = self.text[self.at :], len(self.text)
         return rest
 
     def word(self, *, attached: bool = False) -> _Word:
-        """Return the next word without its quotes; with `attached` it begins right here and may be empty."""
+        """Return the next word without its quotes. With `attached`, it begins right here and may be empty."""
         if not attached:
             self._skip_space()
         start = self.at

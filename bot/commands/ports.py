@@ -1,4 +1,4 @@
-"""What commands want of the subjects above them."""
+"""Interfaces that commands require from packages above them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class OwnedPort(Protocol):
-    """Who knows which agents are this installation's own."""
+    """Registry of the agents that belong to this installation."""
 
     def make_sure_it_is_ours(self, row: AgentRow) -> None:
-        """Raises `AgentElsewhere` for an agent of another installation."""
+        """Raise `AgentElsewhere` for an agent of another installation."""

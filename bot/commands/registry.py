@@ -1,17 +1,17 @@
-"""The command table: each command is declared once, and every door is made from its declaration.
+"""The command table: each command is declared once, and every interface is derived from its declaration.
 
     @command("launch", permission=OPERATOR, help_section="fleet")
     async def launch(ctx: Context[CommandServices], name: AgentName, *, task: str | None = None) -> Reply:
         \"\"\"Start an agent.
 
         Args:
-            name: how the agent is called.
-            task: what it begins with.
+            name: the agent's name.
+            task: its first task.
         \"\"\"
 
-Parameters before ``*`` are given in order, those after it as options. Names, types, defaults and help come from the
-annotations and the docstring. Modules that declare commands import what a command needs inside its body, so that
-listing the commands costs nothing.
+Parameters before ``*`` are positional, and those after it are options. Names, types, defaults and help come from the
+annotations and the docstring. Modules that declare commands import a command's dependencies inside its body, so that
+listing the commands stays cheap.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a command answers."""
+    """The answer of a command."""
 
     text: str
-    """Markdown for people; commands in it are `bot.commands.syntax.command_line`."""
+    """Markdown for people; it names commands by `bot.commands.syntax.command_line`."""
     data: Any = None
-    """The same for programs, as JSON would have it: what ``--json`` prints."""
+    """The same as JSON data for programs, printed by ``--json``."""
     ok: bool = True
-    """Whether what was asked for came about; False makes the command `failed`."""
+    """Whether the command succeeded; False makes its state `failed`."""
     file: File | None = None
-    """What follows the text where it was asked for in a room; the text is complete without it."""
+    """A file that follows the text in a chat room; the text is complete without it."""
 
 
-#: Called with the services and the arguments as they are bound.
+#: A function that gets the services and the bound arguments.
 Check: TypeAlias = "Callable[..., Awaitable[None]]"
 
 
@@ -61,7 +61,7 @@ class Parameter:
     name: str
     """Its name in JSON and in Python (``reset_at``)."""
     keyword: str
-    """The name of the function's parameter; differs from `name` where that is a word of Python's (``for_``)."""
+    """The name of the function's parameter; it differs from `name` if that is a Python keyword (``for_``)."""
     type: ValueType
     option: bool
     required: bool
@@ -70,7 +70,7 @@ class Parameter:
 
     @property
     def flag_name(self) -> str:
-        """How the option is written: ``--reset-at``."""
+        """The written form of the option: ``--reset-at``."""
         return "--" + self.name.replace("_", "-")
 
     @property
@@ -86,7 +86,7 @@ class Parameter:
         """Return the value for the function, from JSON: a boolean for a flag, else a text or a number.
 
         Raises:
-            UsageError: it is nothing that this parameter takes.
+            UsageError: the parameter does not take this value.
         """
         if given is None and not self.required:
             return self.default
@@ -101,10 +101,10 @@ class Parameter:
         raise UsageError(f"{self._title}: expected {self.type.expected}, not {_quoted(given)}.")
 
     def to_json(self, text: str) -> str | int | float:
-        """Return what was typed, checked, in the form in which it is kept: numbers as numbers, everything else as text.
+        """Check typed text and return its stored form: numbers as numbers, everything else as text.
 
         Raises:
-            UsageError: it is nothing that this parameter takes.
+            UsageError: the parameter does not take this value.
         """
         value = self.read(text)
         if self.type.number:
@@ -119,7 +119,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command, as all doors know it."""
+    """One command, as all interfaces know it."""
 
     name: str
     """One word (``launch``) or two (``grant revoke``)."""
@@ -127,21 +127,21 @@ class Command:
     permission: Permission
     help_section: str
     summary: str
-    """The first line of the docstring."""
+    """The first paragraph of the docstring."""
     description: str
-    """The rest of it, up to ``Args:``."""
+    """The rest of the docstring, up to ``Args:``."""
     parameters: tuple[Parameter, ...]
     confirm: bool | str = False
-    """Whether a person is asked again before it runs; the name of a flag: only with that."""
+    """Whether a person must confirm it; the name of a flag: only with this flag."""
     check: Check | None = None
-    """Raises `UserError` for what could not be done anyway, before a person is asked about it."""
+    """A function that raises `UserError` for what would fail anyway, before a person is asked to confirm it."""
     effects: bool = True
-    """Whether it changes anything. One that only looks is not written down before it runs."""
+    """Whether the command changes anything. A command that only reads is not recorded before it runs."""
     audited: bool = True
 
     @property
     def usage(self) -> str:
-        """``launch NAME [RUNTIME] [--task TEXT]``; options are before a text that takes the rest of the line."""
+        """``launch NAME [RUNTIME] [--task TEXT]``; options precede a text that takes the rest of the line."""
         ordered = sorted(self.parameters, key=lambda parameter: parameter.type.rest)
         return " ".join([self.name, *(parameter.usage for parameter in ordered)])
 
@@ -154,14 +154,14 @@ class Command:
         return tuple(parameter for parameter in self.parameters if parameter.option)
 
     def asks(self, arguments: Mapping[str, Any]) -> bool:
-        """Return whether a person is asked again before it runs with these arguments."""
+        """Return whether a person must confirm the command with these arguments."""
         return bool(arguments.get(self.confirm)) if isinstance(self.confirm, str) else self.confirm
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments for the function, from JSON by name.
 
         Raises:
-            UsageError: an argument is missing, unknown, or not of its type.
+            UsageError: an argument is missing, unknown or of the wrong type.
         """
         known = {parameter.name for parameter in self.parameters}
         unknown = [name for name in arguments if name not in known]
@@ -183,7 +183,7 @@ class Match:
 
     command: Command
     rest: str
-    """What follows its name, as it was typed."""
+    """The text after the command's name, as it was typed."""
 
 
 @dataclass(slots=True)
@@ -203,7 +203,7 @@ class CommandTable:
         effects: bool = True,
         audited: bool = True,
     ) -> Callable[[Callable[_P, Awaitable[Reply]]], Callable[_P, Awaitable[Reply]]]:
-        """Declare an async function as a command. Wrong declarations fail here, when the module is imported."""
+        """Declare an async function as a command. Wrong declarations fail here, at the import of the module."""
 
         def declare(function: Callable[_P, Awaitable[Reply]]) -> Callable[_P, Awaitable[Reply]]:
             summary, description, argument_help = _docstring(function)
@@ -246,11 +246,11 @@ class CommandTable:
         return self._commands.get(" ".join(name.casefold().split()))
 
     def visible(self, permission: Permission) -> list[Command]:
-        """Return the commands that someone with `permission` may run, in the order of their declaration."""
+        """Return the commands that `permission` may run, in the order of their declaration."""
         return [command for command in self if command.permission <= permission]
 
     def match(self, line: str) -> Match | None:
-        """Return the command whose name is the longest at the beginning of `line`; upper case counts as lower case."""
+        """Return the command with the longest name at the beginning of `line`, regardless of case, or None."""
         for words in (2, 1):
             found = re.match(r"\s*" + r"\s+".join([r"(\S+)"] * words), line)
             if found is None:
@@ -261,8 +261,7 @@ class CommandTable:
         return None
 
     def longer(self, command: Command, rest: str) -> list[str]:
-        """Names of two words that begin with this command's, and that the next word may have meant; the likeliest
-        first."""
+        """Return names of two words that extend this command's and resemble the next word, the likeliest first."""
         from difflib import get_close_matches
 
         seconds = {name.split()[1]: name for name in self._commands if name.startswith(f"{command.name} ")}
@@ -270,7 +269,7 @@ class CommandTable:
         return [seconds[close] for close in get_close_matches(word[:64], list(seconds), n=2, cutoff=0.6)]
 
     def suggestions(self, line: str, permission: Permission = ADMIN) -> list[str]:
-        """Names that `line` may have meant, the likeliest first; at most three."""
+        """Return up to three names that `line` may have meant, the likeliest first."""
         from difflib import get_close_matches
 
         words = line.casefold().split()[:2]
@@ -295,7 +294,7 @@ def _parameters(name: str, function: Callable[..., Any], argument_help: Mapping[
     signature = list(inspect.signature(function).parameters.values())
     if not signature:
         raise TypeError(f"{name}: the first parameter of a command is its context")
-    # What the context holds is for the type checker: it need not be imported when a command is declared.
+    # The context's types are only for the type checker, so declaring a command must not import them.
     given = {key: value for key, value in function.__annotations__.items() if key not in (signature[0].name, "return")}
     hints = get_type_hints(SimpleNamespace(__annotations__=given), function.__globals__)
     parameters: list[Parameter] = []
@@ -329,7 +328,7 @@ def _parameters(name: str, function: Callable[..., Any], argument_help: Mapping[
 
 
 def _docstring(function: Callable[..., Any]) -> tuple[str, str, dict[str, str]]:
-    """Summary, description and help per argument, from a docstring in Google's style."""
+    """Return the summary, the description and the help of each argument, from a Google style docstring."""
     documentation = inspect.getdoc(function)
     if not documentation:
         raise TypeError(f"{function.__qualname__}: a command has a docstring, from which its help is made")

@@ -1,4 +1,4 @@
-"""One run of a command as a value: the wish, the row that stands for it, and what happened to it."""
+"""Values of a command's run: the request, its row in the register, and its outcome."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from bot.auth.permission import Permission
     from bot.commands.registry import Command
 
-#: Seconds in which a person can confirm.
+#: Seconds within which a person can confirm.
 CONFIRM_WITHIN = 180.0
 
 
 class RunConflict(UserError):
-    """This id was used for another request. Choose a new id."""
+    """This id belongs to another request, so its answer does not apply to this one. Choose a new id."""
 
     code = "run.conflict"
 
@@ -38,16 +38,16 @@ class NothingToConfirm(UserError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """A wish that a command be run."""
+    """A request to run a command."""
 
     id: str
     name: str
     arguments: Mapping[str, Any]
-    """By name, as `bot.commands.parser.parse` or JSON has them."""
+    """By name, as returned by `bot.commands.parser.parse` or as in JSON."""
     identity: str
     permission: Permission
     through: str | None = None
-    """The group by which they have it; None where it was said of themselves."""
+    """The group that grants the permission; None if the person has it directly."""
     door: str
     """chat, cli or gateway. Only in chat can a command wait for a confirmation."""
     origin: Origin | None = None
@@ -56,7 +56,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
-    """What happened to a run."""
+    """The outcome of a run."""
 
     run_id: str
     name: str
@@ -64,7 +64,7 @@ class RunOutcome:
     """done, refused, failed, lapsed; or confirming, and then `reply` is the question."""
     reply: Reply
     reason: str | None = None
-    """For programs, when it was refused: usage, permission, confirm, unknown, or None."""
+    """For programs, the reason of a refusal: usage, permission, confirm, unknown, or None."""
     code: str | None = None
     """For programs, when it was not done: what happened, such as ``agent.unknown`` (`core.errors.MusterError.code`)."""
     identity: str = ""
@@ -80,7 +80,7 @@ class RunOutcome:
         return self.reply.data
 
 
-#: The word for programs where a command wants a confirmation that was not given.
+#: Reason for programs if a command lacks its confirmation.
 CONFIRM_FIRST = "confirm"
 #: The code where nothing but the reason or the state is known.
 _CODES = {
@@ -92,12 +92,12 @@ _CODES = {
     "refused": UserError.code,
     "failed": MusterError.code,
 }
-#: How a sentence goes on that asks whether a command is really meant.
+#: Text in the question that asks for a confirmation.
 UNDOABLE = " cannot be undone"
 
 
 def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | None, str | None] | None:
-    """Return why a request cannot become a run: a sentence, the reason and the code."""
+    """Return why a request cannot become a run, as a sentence and a reason for programs, or None."""
     if command is None:
         return unknown(request.name), "unknown", None
     if request.permission < command.permission:
@@ -124,7 +124,7 @@ def code_of(state: str, reason: str | None) -> str | None:
 
 
 def new_run(request: RunRequest, state: str, now: float, arguments: Mapping[str, Any] | None = None) -> CommandRun:
-    """Return the row with which a run begins."""
+    """Return the row of a new run."""
     origin = request.origin
     return CommandRun(
         id=request.id,
@@ -147,7 +147,7 @@ def new_run(request: RunRequest, state: str, now: float, arguments: Mapping[str,
 
 
 def request_of(run: CommandRun, permission: Permission, through: str | None) -> RunRequest:
-    """Return the wish behind a row, to be taken up again or now that it is confirmed."""
+    """Return the request of a row, to resume it or after its confirmation."""
     return RunRequest(
         id=run.id,
         name=run.name,
@@ -162,14 +162,14 @@ def request_of(run: CommandRun, permission: Permission, through: str | None) -> 
 
 
 def origin_of(run: CommandRun) -> Origin | None:
-    """Return the chat message that a run came from."""
+    """Return the chat message of a run's request, or None."""
     if run.connector is None or run.conversation is None or run.event_id is None:
         return None
     return Origin(connector=run.connector, conversation=run.conversation, parent=run.parent, event_id=run.event_id)
 
 
 def outcome_of(run: CommandRun) -> RunOutcome:
-    """Return what happened to a run, as far as it has got."""
+    """Return the outcome of a run so far."""
     reply: Mapping[str, Any] = run.reply or {}
     file = File(**reply["file"]) if "file" in reply else None
     return RunOutcome(
@@ -186,7 +186,7 @@ def outcome_of(run: CommandRun) -> RunOutcome:
 
 
 def checked(run: CommandRun | None, identity: str) -> CommandRun:
-    """Return the run, if it is for `identity` to confirm or to take back."""
+    """Return the run if `identity` may confirm or decline it."""
     if run is None:
         raise NothingToConfirm
     if run.identity != identity:
@@ -197,16 +197,16 @@ def checked(run: CommandRun | None, identity: str) -> CommandRun:
 def check_same(
     run: RunRequest | CommandRun, again: RunRequest | CommandRun, kept: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> None:
-    """Raise `RunConflict` when an id is used for a second wish.
+    """Raise `RunConflict` if an id is used for a second request.
 
     Args:
-        run: the first wish.
-        again: the one that comes with the same id.
-        kept: arguments as a refused run keeps them.
+        run: the first request.
+        again: the request with the same id.
+        kept: converts arguments to the stored form of a refused run.
     """
     if (run.name, run.identity) != (again.name, again.identity):
         raise RunConflict
-    # An id from chat is made from an event, whose words another version or another prefix may read otherwise.
+    # An id from chat belongs to an event, which another version or another prefix may parse differently.
     if again.door != "chat" and run.arguments not in (again.arguments, kept(again.arguments)):
         raise RunConflict
 
@@ -221,7 +221,7 @@ def unknown(name: str) -> str:
 
 
 def question(command: Command, arguments: Mapping[str, Any]) -> str:
-    """Return what is asked before a command that cannot be undone; by which way it is confirmed, whoever asks knows."""
+    """Return the question before a command that cannot be undone. The caller adds how to confirm it."""
     return f"{command_line(line_of(command, arguments))}{UNDOABLE}."
 
 

@@ -1,4 +1,4 @@
-"""The sections of the command table, in the order in which the help shows them."""
+"""The sections of the command table, in the order of the help."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import import_module
 
 from bot.commands.registry import TABLE, CommandTable
 
-#: The modules that declare them.
+#: The modules that declare the commands.
 MODULES = (
     "bot.agents.commands",
     "bot.agents.roster.commands",
@@ -20,7 +20,7 @@ MODULES = (
 
 
 def load() -> CommandTable:
-    """Return the table with every command of Muster in it. Safe to call twice."""
+    """Return the table with every command of Muster. A second call is harmless."""
     for module in MODULES:
         import_module(module)
     return TABLE

@@ -1,4 +1,4 @@
-"""What every command can call upon. Each subject adds what it makes; those above have all of it."""
+"""Services available to every command. Each package adds its own; packages above have all of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class HealthSource(Protocol):
-    """Who can say how a part of Muster is, in the shape that ``health --json`` prints."""
+    """Source of the health of a part of Muster, in the format of ``health --json``."""
 
     async def __call__(self) -> Mapping[str, Any]: ...
 
@@ -42,10 +42,10 @@ def _cannot(connector: str) -> Capabilities:
 
 
 def no_room(origin: Origin | None) -> tuple[str, str]:
-    """Return the room of an agent's thread where muster.yaml names none: that of whoever asked.
+    """Return the chat room for an agent's thread if muster.yaml names none: the room of the request.
 
     Raises:
-        UserError: no one in a room did.
+        UserError: the request did not come from a chat room.
     """
     if origin is None:
         raise UserError(
@@ -60,7 +60,7 @@ async def _no_words(source: str) -> Sequence[str]:
 
 
 class _Later:
-    """In the place of a service that is made later."""
+    """Placeholder for a service that is created later."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -70,14 +70,13 @@ class _Later:
 
 
 def later(name: str) -> Callable[[], Any]:
-    """Return the default of a service that is made while starting; asking it for anything before raises
-    AttributeError."""
+    """Return the default factory of a service that is created at startup. Its use before raises AttributeError."""
     return lambda: _Later(name)
 
 
 @dataclass(kw_only=True, slots=True)
 class CommandServices:
-    """Everything that acts. Filled while starting, in the order of the stages, and then left alone."""
+    """All services of a process. They are set at startup, in the order of the stages, and then stay unchanged."""
 
     clock: Callable[[], float]
     """Seconds since the epoch."""
@@ -87,41 +86,41 @@ class CommandServices:
     version: str = "0"
     started_at: float = 0.0
     health: HealthSource | None = None
-    """``connectors``, ``egress``, ``register``, ``jobs``, ``agents`` of ``health``; what is missing is unknown."""
+    """``connectors``, ``egress``, ``register``, ``jobs``, ``agents`` of ``health``; a missing part is unknown."""
     complete: Callable[[str], Awaitable[Sequence[str]]] = _no_words
-    """The words that can follow, by source: ``agents``, ``runtimes``."""
+    """Source of completions: ``agents``, ``runtimes``."""
     redact: SecretMasker = field(default_factory=SecretMasker)
-    """From a text to what may leave of it."""
+    """Redaction of secrets in texts that leave Muster."""
     timestamp: Callable[[float | None], str | None] = timestamp
     """RFC 3339 in UTC."""
     capabilities: Callable[[str], Capabilities] = _cannot
-    """What the connector of that name can do; nothing when there is none."""
+    """Capabilities of the connector with this name; none if there is no such connector."""
     main_room: Callable[[Origin | None], tuple[str, str]] = no_room
-    """Connector and conversation in which an agent's thread is opened, by where its launch was asked for."""
+    """Connector and conversation for an agent's new thread, by the origin of the launch request."""
     settings: Settings = field(default_factory=later("settings"))
-    """What muster.yaml says; another value once it is taken up anew."""
+    """Settings from muster.yaml; a reload replaces the value."""
     environ: Mapping[str, str] = field(default_factory=dict)
-    """Where references to secrets are looked up."""
+    """Environment variables for references to secrets."""
     paths: Paths = field(default_factory=later("paths"))
     delivery: Delivery = field(default_factory=later("delivery"))
     roster: LatestRoster = field(default_factory=later("roster"))
-    """roster.yaml as it was read last."""
+    """The latest content of roster.yaml."""
     planner: Planner = field(default_factory=later("planner"))
-    """What agents would be started as."""
+    """Planner of launches of agents."""
     agents: OwnedPort = field(default_factory=later("agents"))
-    """The agents, as far as the subjects below theirs need them."""
+    """The agents, as far as lower packages need them."""
     dispatcher: Dispatcher = field(default_factory=later("dispatcher"))
-    """Decides which task begins."""
+    """Dispatcher that decides which task begins."""
     jobs: Jobs = field(default_factory=later("jobs"))
-    """What is done at times; jobs can be put and dropped while it runs."""
+    """Scheduled jobs; jobs can be added and removed while it runs."""
     terminal: AttachableConnector | None = None
-    """The terminal connector, which ``GET /v1/terminal`` attaches to; None when it is not configured."""
+    """The terminal connector, to which ``GET /v1/terminal`` attaches; None if it is not configured."""
     terminals: Mapping[str, AttachableConnector] = field(default_factory=dict)
-    """By its name, every connector that clients of ``GET /v1/terminal`` can attach to: terminals, and tmux."""
+    """Connectors by name that clients of ``GET /v1/terminal`` can attach to: terminals and tmux."""
     headcount: Headcount = field(default_factory=later("headcount"))
-    """How many agents are at what, for connectors that show it."""
+    """Number of agents by activity, for connectors that show it."""
 
     @property
     def command_prefix(self) -> str:
-        """What commands begin with in chat."""
+        """The prefix of commands in chat."""
         return getattr(self.settings, "command_prefix", CHAT)

@@ -1,7 +1,7 @@
-"""The commands as chat systems offer them in menus of their own, such as Discord's slash commands.
+"""Commands in the menus of chat systems, such as Discord's slash commands.
 
-All is made from the command table, so that every command is there. What is chosen becomes a line as it would be typed,
-with each value quoted: nothing that is in one can be another argument, or another command.
+The menus are generated from the command table, so they are complete. A choice becomes a line as if it were typed, with
+each value quoted. So no value can pass for another argument or command.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from bot.commands.registry import Command, CommandTable, Parameter
     from connectors.contract.slash_command_forms import Asker, Value
 
-#: What says words to an agent where a chat system shows us none.
+#: Command that sends a message to an agent, for chat systems that show us no messages.
 SAY = "say"
-#: A command of one word whose name others of two words begin with; menus take no name that is both.
+#: Second word for a command of one word that is also the first word of others, since menus allow no such name.
 _ITSELF = "show"
 
-#: What is answered to whoever may give no command at all.
+#: Answer to people without permission for any command.
 TURNED_AWAY = "Only operators can command this fleet. Ask an admin to add you."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommandMenu:
-    """The commands, for one connector; a `connectors.contract.slash_command_forms.Commands`."""
+    """The menu of commands for one connector; a `connectors.contract.slash_command_forms.Commands`."""
 
     connector: str
     table: CommandTable
     operators: Operators
     words_of: Callable[[str], Awaitable[Sequence[str]]]
-    """The words of a source, as they are at the moment (bot.commands.completion)."""
+    """Source of current completions (bot.commands.completion)."""
 
     def forms(self) -> Sequence[Form]:
-        """Return every command, and the words that only chat knows."""
+        """Return a form for every command, and for the words that exist only in chat."""
         made = [_form(name, command) for name, command in named(self.table).items()]
         made += [
             Form(name=word, description=meaning, options=(Option(name="id", description=_WHICH, completes=True),))
@@ -59,7 +59,7 @@ class CommandMenu:
         ]
 
     def words(self, name: str, values: Mapping[str, Value]) -> Text:
-        """Return the line that someone chose, or what they said."""
+        """Return the line that a person chose, or the message that they wrote."""
         if name == SAY:
             return Text(text=str(values.get("text", "")), reading=CommandReading.TALK)
         command = named(self.table).get(name)
@@ -72,7 +72,7 @@ class CommandMenu:
         return Text(text=line, reading=CommandReading.COMMAND)
 
     async def complete(self, asker: Asker, name: str, option: str, typed: str) -> Sequence[str]:
-        """Return the words that there are now, those first that begin with what is typed."""
+        """Return the current completions; those that begin with the typed text come first."""
         if name in CHAT_WORDS:
             return _sought(await self.words_of(f"{CONFIRMING}{self.connector}:{asker.sender}"), typed)
         command = named(self.table).get(name)
@@ -87,7 +87,7 @@ class CommandMenu:
         return _sought(words, typed)
 
     async def refusal(self, asker: Asker) -> str | None:
-        """Return what strangers are answered."""
+        """Return the answer to people without permission, or None."""
         return TURNED_AWAY if await self._permission(asker) is NONE else None
 
     async def _permission(self, asker: Asker) -> Permission:
@@ -109,7 +109,7 @@ def named(table: CommandTable) -> dict[str, Command]:
     found = {}
     for command in table:
         name = f"{command.name} {_ITSELF}" if command.name in groups else command.name
-        # Where there is one of that name, it is the same said in two words.
+        # If the name exists already, both commands do the same.
         if name == command.name or name not in table:
             found[name] = command
     return found
@@ -142,11 +142,11 @@ def _spoken(text: str) -> str:
 
 
 def _typed(value: Value) -> Value:
-    # Numbers are read without an exponent.
+    # The parser accepts no exponents in numbers.
     return f"{value:.15f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
 def _plain(value: Value) -> str:
-    """Return a word that stands alone; of anything else nothing that could be read as a word of its own."""
+    """Return a value as a single word; anything else is quoted so that no part of it is a word of its own."""
     text = str(value)
     return text if text.isprintable() and " " not in text else repr(text)

@@ -1,8 +1,8 @@
-"""Command lines inside what Muster says.
+"""Command lines inside texts of Muster.
 
-A command is written otherwise at each door: ``!ps`` in chat, with whatever prefix is configured, ``muster ps`` in a
-shell, ``ps`` on the gateway. Whoever makes a sentence that names a command does not know where it will be read. So the
-sentence holds `command_line("ps")`, a mark, and the door that shows it has it `written`. Pure.
+Each interface writes a command differently: ``!ps`` in chat, with the configured prefix, ``muster ps`` in a shell,
+``ps`` on the gateway. The author of a text does not know which interface will show it. So the text contains the mark
+`command_line("ps")`, and the interface renders it with `written`. Pure.
 """
 
 from __future__ import annotations
@@ -13,39 +13,41 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bot.commands.registry import CommandTable
 
-#: What a command begins with in a shell.
+#: Prefix of commands in a shell.
 SHELL = "muster "
-#: What it begins with in chat when nothing else is configured.
+#: Default prefix of commands in chat.
 CHAT = "!"
 
-# Noncharacters, which are for use inside a program (The Unicode Standard, section 23.7). No one's quoted words pass for
-# a mark: `bot.text.markdown.shown` lets none through.
+# Noncharacters, which are for use inside a program (The Unicode Standard, section 23.7). Quoted text cannot pass for a
+# mark, because `bot.text.markdown.shown` removes them.
 _BEGIN, _END = "\ufdd0", "\ufdd1"
 _MARKED = re.compile(f"{_BEGIN}([^{_BEGIN}{_END}]*){_END}")
-#: Also within a longer span, which begins and ends with more of them, as errors of runtimes are quoted.
+#: Single backticks, also inside a longer span with more of them, as quoted errors of runtimes have.
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 
 def command_line(line: str) -> str:
-    """`line`, such as ``launch NAME``, as a command line in a sentence."""
+    """Return a mark for the command line `line`, such as ``launch NAME``, for use in a sentence."""
     return f"{_BEGIN}{line}{_END}"
 
 
 def written(text: str, prefix: str) -> str:
-    """`text` with its command lines as inline code, as they are typed where commands begin with `prefix`."""
+    """Return `text` with its command lines as inline code, with commands prefixed by `prefix`."""
     from bot.text.markdown import code
 
     return _MARKED.sub(lambda mark: code(prefix + mark[1]), text)
 
 
 def in_docstring(text: str, table: CommandTable) -> str:
-    """`text` from the docstring of a command, where inline code that begins with a command's name is a command line."""
+    """Return `text` from a command's docstring; inline code that begins with a command's name is a command line."""
     return _CODE.sub(lambda span: span[0] if table.match(span[1]) is None else command_line(span[1]), text)
 
 
 def from_shell(text: str, table: CommandTable) -> str:
-    """`text` of a module that knows no doors and names commands as a shell has them: those that `table` has, and so
-    every door, are command lines."""
+    """Return `text` with the commands of `table` as command lines, wherever it names them as a shell does.
+
+    Such texts come from modules that know no interfaces.
+    """
 
     def mark(span: re.Match[str]) -> str:
         line = span[1].removeprefix(SHELL)
@@ -55,11 +57,11 @@ def from_shell(text: str, table: CommandTable) -> str:
 
 
 def named_in(text: str, table: CommandTable) -> list[str]:
-    """Return the command lines that `text`, of a module that knows no doors, names; each once."""
+    """Return each command line that `text` names as a shell does, once."""
     lines = [found.removeprefix(SHELL) for found in _CODE.findall(text) if found.startswith(SHELL)]
     return [command_line(line) for line in dict.fromkeys(lines) if table.match(line) is not None]
 
 
 def prefix_of(door: str, chat: str) -> str:
-    """Return what commands begin with at `door`; in chat with `chat`."""
+    """Return the prefix of commands at the interface `door`; `chat` is the prefix in chat."""
     return {"chat": chat, "cli": SHELL}.get(door, "")

@@ -174,7 +174,7 @@ class Account(Block):
         if self.passthrough and self.credential is not None:
             raise ValueError(
                 "found passthrough: true beside a credential. With passthrough the runtime's own login is used; leave "
-                "one of them out."
+                "one of them."
             )
         return self
 
@@ -183,7 +183,7 @@ class Account(Block):
     def _of_a_key(cls, value: Limits, info: ValidationInfo) -> Limits:
         if value and info.data.get("kind") == "subscription":
             raise ValueError(
-                "a subscription is bounded by its windows. Leave limit out, or write the limit under budgets.accounts."
+                "a subscription is bounded by its windows. Remove limit, or set it under budgets.accounts."
             )
         if any(each.unit == "share" for each in value):
             raise ValueError("an api_key has no windows of which there could be a share. Write tokens or usd.")

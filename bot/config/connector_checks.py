@@ -113,7 +113,7 @@ def _twins(first: ConnectorSettings, second: ConnectorSettings) -> Iterator[Foun
         yield (
             at,
             f"it is the same user as {first.name}, and both would read every room that it is in. Say in both which "
-            'are theirs alone, like rooms: ["!abc:example.org"].',
+            'own rooms, like rooms: ["!abc:example.org"].',
         )
 
 

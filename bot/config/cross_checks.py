@@ -80,7 +80,7 @@ def not_in_roster(document: YamlDocument, agents: Sequence[str]) -> list[str]:
             document.problem(
                 ("budgets", "agents", name),
                 f"the roster has no agent of this name.{suggestion(name, agents)} "
-                f"{there_are(agents[:_LISTED], ', ...' if len(agents) > _LISTED else '')}. It holds once one "
+                f"{there_are(agents[:_LISTED], ', ...' if len(agents) > _LISTED else '')}. It applies once an agent "
                 "is launched that is called so.",
             )
         )

@@ -71,7 +71,7 @@ class Queued(Block):
     """The number of tasks that one requester may have in the queue. A lower setting removes no queued task."""
 
     person: _Many = Field(default=1000, description="Per person; 0: people cannot queue tasks.")
-    agent: _Many = Field(default=50, description="Per agent; 0: agents cannot queue tasks.")
+    agent: _Many = Field(default=50, description="Of one agent; 0: agents queue none.")
 
 
 class Dispatch(Block):

@@ -153,7 +153,7 @@ class Budgets(Block):
             "cache_write, reasoning (default 1)."
         ),
     )
-    agent: Limits = Field(default=(), description="The allowance of each agent without one of its own.")
+    agent: Limits = Field(default=(), description="The allowance of each agent that has none of its own.")
     agents: dict[str, Limits] = Field(default={}, description="Allowances of agents, by name.")
     profiles: dict[str, Limits] = Field(default={}, description="Pools of the agents of a sandbox profile, by name.")
     roles: dict[str, Limits] = Field(default={}, description="Pools of the agents of a role, by name.")

@@ -296,8 +296,8 @@ def _claim(folder: Path, uid: int, *, forbidden: int = 0o077, tighten: bool = Fa
         )
     if mode & forbidden and not tighten:
         raise UserError(
-            f"The folder {folder} is open to others (mode {mode:04o}). Close it with chmod {mode & ~forbidden:03o} "
-            f"{folder} if it is yours, or set MUSTER_HOME to a short path of your own.",
+            f"The folder {folder} is open to others (mode {mode:04o}). Close it with `chmod {mode & ~forbidden:03o} "
+            f"{folder}` if it is yours, or set MUSTER_HOME to a short path of your own.",
             code="installation.folder",
         )
     if mode & forbidden:

@@ -33,12 +33,9 @@ def _cron(value: str) -> str:
 
 
 def _time_of_day(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
-        # YAML 1.1 reads 22:00 without quotes as a base 60 number (YAML type repository, "int").
-        return time(value // 60, value % 60)
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"found {str(value)[:40]!r}; a time of day is wanted, like 22:00.")
+        raise ValueError(f"found {str(value)[:40]!r}, but expected a time of day, like 22:00.")
     return time(int(match[1]), int(match[2]))
 
 
@@ -46,7 +43,7 @@ def _room(value: str) -> str:
     connector, colon, room = value.partition(":")
     if not colon or not connector or not room.strip() or not value.isprintable():
         raise ValueError(
-            f"found {value[:80]!r}; a connector's name, a colon and the room's id are wanted, like "
+            f"found {value[:80]!r}, but expected a connector's name, a colon and the room's ID, like "
             "matrix:!fleet:example.org."
         )
     return value

@@ -67,9 +67,11 @@ class ProfileBlock(Block):
     )
     env: dict[str, Value] = Field(default={}, description="Environment variables besides those of the roster.")
     memory: Size | None = Field(default=None, description="The most memory of all its processes, such as 4 GB.")
-    pids: int | None = Field(default=None, ge=LEAST_PIDS, le=1_000_000, description="The most processes at a time.")
+    pids: int | None = Field(
+        default=None, ge=LEAST_PIDS, le=1_000_000, description="The maximum number of processes at a time."
+    )
     allowance: Limits = Field(default=(), description="The allowance of each agent in it without one of its own.")
-    pool: Limits = Field(default=(), description="What all agents in it may use together.")
+    pool: Limits = Field(default=(), description="The limit for all its agents together.")
     image: str | None = Field(
         default=None,
         min_length=1,

@@ -49,7 +49,7 @@ def _prefix(value: str) -> str:
     if not re.fullmatch(r"[!-/:-@\[-`{-~]{1,3}", value) or value in ("/", "@", "#"):
         raise ValueError(
             f"found {value[:20]!r}; one to three signs such as !, ., !! or ~ are allowed (not / @ #, which chat "
-            "programs keep for themselves)."
+            "clients reserve)."
         )
     return value
 

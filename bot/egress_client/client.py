@@ -236,7 +236,7 @@ class EgressClient:
             await self._news.say(
                 f"egress/away/{self._since:.3f}",
                 f"⚠️ The egress is not there, so no agent reaches a model: {markdown.one_line(str(error), 500)} "
-                f"Muster tries again by itself; {command_line('health')} shows when it is back.",
+                f"Muster retries automatically; {command_line('health')} shows when it is back.",
             )
 
     async def _end_hung(self, silent_s: float) -> None:
@@ -245,7 +245,7 @@ class EgressClient:
             pid = await self.source.end()
         except (MusterError, OSError) as error:
             log.error("egress.hung", reason=str(error))
-            done = f"It cannot be ended: {markdown.one_line(str(error), 500)}"
+            done = f"It cannot be killed: {markdown.one_line(str(error), 500)}"
         else:
             log.warning("egress.hung", pid=pid)
             done = (
@@ -334,7 +334,7 @@ class EgressClient:
         if later:
             raise UserError(
                 f"{agent} was cut off again in the meantime, and stays cut off. "
-                f"{command_line(f'restore {agent}')} opens it now.",
+                f"{command_line(f'restore {agent}')} lifts the cut-off.",
                 code="agent.cut_off",
             )
         return found is not None

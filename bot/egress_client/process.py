@@ -222,7 +222,7 @@ class EgressProcess:
     def _why(self, child: subprocess.Popen[bytes]) -> str:
         words = last_words(self.paths)
         ended = "does not listen" if child.returncode is None else f"ended with status {child.returncode}"
-        more = f" Its last words: {words}" if words else f" Its log: {places(self.paths).log}"
+        more = f" Its last output: {words}" if words else f" Its log: {places(self.paths).log}"
         return f"The egress (process {child.pid}) {ended}.{more}"
 
     async def is_outdated(self) -> bool:
@@ -285,7 +285,7 @@ def silent(pid: int | None) -> str:
     """Return the error message for a hung egress, including how to kill it."""
     if pid is None:
         return "The egress does not answer, and which process it is cannot be told. Look for `egress.process` with ps."
-    return f"The egress (process {pid}) does not answer. `kill -9 {pid}` ends it; what completed is not lost."
+    return f"The egress (process {pid}) does not answer. `kill -9 {pid}` ends it; completed requests are not lost."
 
 
 def kill(paths: Paths) -> int:

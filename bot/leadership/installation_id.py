@@ -34,7 +34,7 @@ class AgentElsewhere(UserError):
         super().__init__(
             f"{row.name} belongs to the Muster on {host}, which does not lead now, so nothing of it is known or can be "
             f"changed here. It goes on by itself; once the Muster on {host} leads again (stop this one while that one "
-            "stands by), ask again. If that machine is gone for good, `muster restore` brings its backup elsewhere."
+            "and ask again. If that machine is gone for good, `muster restore` restores its backup on another one."
         )
 
 

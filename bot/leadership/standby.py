@@ -124,7 +124,7 @@ class Standby:
             async with store.read() as tx:
                 lease = await leases.find(tx, tenure.NAME)
             if lease is not None:
-                return f"It takes over when {markdown.one_line(lease.owner, 300)} ends or is silent."
+                return f"It takes over when {markdown.one_line(lease.owner, 300)} ends or falls silent."
         return "It takes over when the one that leads ends or is silent."
 
     async def _may_lead(self, store: Store) -> bool:

@@ -63,7 +63,7 @@ class Pictures:
                     f"{markdown.code(name)} was not passed on: agents get texts, and PNG, JPEG, GIF and WebP pictures."
                 )
             elif index >= MOST or source is None:
-                refused.append(f"{markdown.code(name)} was not passed on: a message takes {MOST} files.")
+                refused.append(f"{markdown.code(name)} was not passed on: a message may have {MOST} files.")
             else:
                 try:
                     content = await source.download(attachment, limit=min(LONGEST_TEXT if is_text else LARGEST, room))

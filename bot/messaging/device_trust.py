@@ -45,7 +45,7 @@ async def listed(ctx: Context[MessagingServices], connector: str | None) -> Repl
         ]
         for name, device in found
     ]
-    shown = table(["connector", "person", "device", "called", "fingerprint", "standing", "given keys"], rows)
+    shown = table(["connector", "person", "device", "name", "fingerprint", "trust", "gets keys"], rows)
     return Reply("\n\n".join((shown, *_advice([device for _, device in found]))), data)
 
 
@@ -78,7 +78,7 @@ def _check_not_the_last(ctx: Context[MessagingServices], connector: str, name: s
     if len(theirs) == 1 and name in (theirs[0].id, f"{theirs[0].user}/{theirs[0].id}"):
         raise UserError(
             f"{code(theirs[0].id)} is your only device that is given keys: without it you could not read here, nor "
-            "take this back. Log in on another one first, or block it in a shell.",
+            "undo the block. Log in on another device first, or block it in a shell.",
             code="device.only_one",
         )
 
@@ -91,7 +91,7 @@ def _keepers(ctx: Context[MessagingServices], name: str | None) -> dict[str, Dev
             keepers[each.name] = connector
     if not keepers:
         raise UserError(
-            "no connector encrypts: write encryption: allowed into the block of a Matrix connector.",
+            "no connector encrypts. Add `encryption: allowed` to the block of a Matrix connector.",
             code="connector.absent",
         )
     if name is not None and name not in keepers:
@@ -110,7 +110,7 @@ def _said(device: Device, standing: DeviceState) -> str:
         case DeviceState.BLOCKED:
             return f"{whose} is given no keys any more, and what is written on it does not count."
         case _:
-            return f"{whose} is forgotten: the next keys that come under its name are taken for its own."
+            return f"{whose} is forgotten: the next keys under its name are accepted."
 
 
 def _advice(devices: list[Device]) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _advice(devices: list[Device]) -> Iterator[str]:
         return
     yield (
         "Where other keys came under a device's name, ask its owner, by another way than this room, whether it was set "
-        f"up anew. If so: {command_line('matrix forget DEVICE')}. If not, somebody poses as them: "
+        f"up again. If so: {command_line('matrix forget DEVICE')}. If not, somebody impersonates them: "
         f"{command_line('matrix block DEVICE')}."
     )
 

@@ -147,9 +147,9 @@ class Replies:
             tx,
             inbound,
             key,
-            f"{outcome.text} {way} {command_line('confirm')} within three minutes; {command_line('decline')} takes it "
-            "back.",
-            elsewhere=f"{outcome.text.removesuffix('.')}, and waits for their yes there.",
+            f"{outcome.text} {way} {command_line('confirm')} within three minutes; {command_line('decline')} cancels "
+            "it.",
+            elsewhere=f"{outcome.text.removesuffix('.')}, and waits for their confirmation there.",
             buttons=(_YES, _NO) if can.buttons else (),
         )
         if can.taps and not can.buttons:

@@ -169,7 +169,7 @@ def _of_one(finding: HealthFinding, now: float) -> str:
             return f"❓ {name} does not answer{_because(finding)}. {command} starts it again."
         case "failed":
             stop = command_line(f"stop {agent}")
-            return f"🔴 {name} is down. {command} starts it again, {stop} leaves it down."
+            return f"🔴 {name} is down. {command} restarts it, {stop} keeps it down."
         case "stalled":
             steer = command_line(f"steer {agent} TEXT")
             return f"⏳ Nothing came from this turn of {name}{_for(finding, now)}. {command} ends it, {steer} asks."
@@ -196,12 +196,12 @@ def _of_many(findings: Sequence[HealthFinding], now: float) -> str:
             if any(finding.quiet for finding in findings):
                 tried = " Muster tries each again by itself, for as long as that helps: their threads say how it goes."
             return (
-                f"🔴 {who} should run and {do} not{_for_one_reason(first)}. It befell {names}.{tried} Once the cause "
+                f"🔴 {who} should run and {do} not{_for_one_reason(first)}. Affected: {names}.{tried} Once the cause "
                 f"is mended, {example} starts one of them again; `muster doctor` looks for causes."
             )
         case "erring":
             return (
-                f"🟠 The turns of {who} fail{_for_one_reason(first)}. It befell {names}. When so many fail at once, it "
+                f"🟠 The turns of {who} fail{_for_one_reason(first)}. Affected: {names}. When several fail at once, it "
                 f"is often their provider; {example} shows what one of them did last."
             )
         case "stalled":
@@ -214,7 +214,7 @@ def _of_many(findings: Sequence[HealthFinding], now: float) -> str:
         case "stray":
             return (
                 f"👻 Running on this machine, and unknown to the register: {names}. {example} takes one over and "
-                "starts it again."
+                "restarts it."
             )
         case "unrostered":
             return (
@@ -229,7 +229,7 @@ def _of_many(findings: Sequence[HealthFinding], now: float) -> str:
 
 
 def _over(piece: Over, now: float) -> str:
-    lasted = f"It took {markdown.span(now - piece.since)}."
+    lasted = f"It lasted {markdown.span(now - piece.since)}."
     match piece.kind, is_fleet_wide(piece.event):
         case "silent", False:
             return f"✔ **{piece.agent}** answers again. {lasted}"

@@ -72,7 +72,7 @@ async def operators(ctx: Context[AgentServices]) -> Reply:
         [
             code(operator.identity),
             str(operator.permission),
-            sources.get(operator.source, f"given by {operator.set_by}"),
+            sources.get(operator.source, f"set by {operator.set_by}"),
         ]
         for operator in found
     ]
@@ -207,7 +207,7 @@ async def tmux_open(ctx: Context[AgentServices], name: str | None = None) -> Rep
     panes = {each: pane for each, pane in ctx.services.terminals.items() if isinstance(pane, PaneOwner)}
     if not panes:
         raise UserError(
-            "No tmux connector is configured. Write `tmux: {}` under connectors into muster.yaml.",
+            "No tmux connector is configured. Add `tmux: {}` under connectors in muster.yaml.",
             code="connector.absent",
         )
     if name is None and len(panes) > 1:

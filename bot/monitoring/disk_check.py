@@ -25,7 +25,7 @@ async def condition(folders: Iterable[Path]) -> list[dict[str, Any]]:
             async with asyncio.timeout(_PATIENCE_S):
                 problem = await asyncio.to_thread(unwritable, folder)
         except TimeoutError:
-            problem = f"{folder} does not answer. Look at its disk."
+            problem = f"{folder} does not answer. Check its disk."
         found.append({"name": str(folder), "reachable": problem is None, "detail": problem or f"{folder} takes writes"})
     return found
 

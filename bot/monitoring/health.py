@@ -98,7 +98,7 @@ def _gone(name: str, waiting: int, threads: Iterable[tuple[str, str]]) -> dict[s
     whose = f" It has the threads of {', '.join(there[:_NAMED])}{others}." if there else ""
     detail = (
         f"muster.yaml has this connector no more, and {waiting} of Muster's messages wait for it in vain.{whose} Put "
-        "its block back, or stop them and launch them from another room; what waits becomes dead letters."
+        "its block back, or stop them and launch them from another room; waiting messages become dead letters."
     )
     return {
         "name": name, "kind": name, "reachable": False, "authenticated": None, "last_seen": None, "detail": detail,

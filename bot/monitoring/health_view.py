@@ -16,7 +16,7 @@ async def report(services: AgentServices) -> dict[str, Any]:
     """Return the object that ``health --json`` prints."""
     parts: dict[str, Any] = dict(await services.health()) if services.health is not None else {}
     connectors = list(parts.get("connectors") or [])
-    register = parts.get("register") or {"reachable": None, "detail": "nobody asked it"}
+    register = parts.get("register") or {"reachable": None, "detail": "not checked"}
     jobs = list(parts.get("jobs") or [])
     disks = list(parts.get("disks") or [])
     return {

@@ -154,5 +154,5 @@ def text(piece: Piece, record: JobRecord, before: FindingRow | None, now: float)
         return f"🟠 The job {name} still fails, for {lasted} now: {cause}. {health} shows all of them.{again}"
     return (
         f"🟠 The job {name} ({record.schedule}) failed: {cause}. It is tried again at its times; {health} shows how it "
-        f"goes.{again}"
+        f"state.{again}"
     )

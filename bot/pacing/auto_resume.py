@@ -317,12 +317,14 @@ class Continuing:
                 if each.is_ahead:
                     stopped = "is ahead of its pace, as far as work under way may be"
                     when = f"{timestamps.shown(at, zone, self.services.clock())} ({zone.key})"
-                    leave = f" An admin lets it go on now by {ways(waits.leave)}." if waits and waits.leave else ""
+                    leave = (
+                        f" To let it go on now, an admin writes {ways(waits.leave)}." if waits and waits.leave else ""
+                    )
                 await teller.note(
                     tx,
                     row,
                     key,
-                    f"⏸ It {stopped}{scope}. It goes on by itself at about {when}, unless somebody talks to it before; "
+                    f"⏸ It {stopped}{scope}. It goes on by itself at about {when}, unless somebody writes to it first; "
                     f"{keep} keeps it from that.{leave}",
                 )
         self.services.delivery.wake()

@@ -71,7 +71,7 @@ async def estimate(
     begins = start_forecast.in_words(now, services.clock(), services.settings.timezone)
     basis = _basis(learned)
     if model is not None and all(each.model != model for each in found):
-        basis += f" No task with the model {markdown.code(markdown.one_line(model, 60))} ended yet."
+        basis += f" No task with the model {markdown.code(markdown.one_line(model, 60))} has ended yet."
     parts = (_range(tokens, usd, guessed=learned.prior), begins, basis, _record(learned))
     return Reply("\n\n".join(parts), data)
 
@@ -103,7 +103,7 @@ def _range(tokens: Range, usd: Range | None, *, guessed: bool) -> str:
 def _basis(learned: LearnedCost) -> str:
     sentence = f"By {markdown.one_line(learned.basis, 300)}."
     if learned.count > 1:
-        sentence += f" Recent ones count more: half as much every {_DAYS:.0f} days."
+        sentence += f" Recent tasks count more: the weight halves every {_DAYS:.0f} days."
     if learned.usd_per_token is None:
         sentence += " No price is known of them."
     return sentence

@@ -63,7 +63,7 @@ _RESULTS: Final = {
     "commit": "a commit",
     "task": "a closed task",
     "report": "a report",
-    "answer": "an operator's word",
+    "answer": "an operator's answer",
     "launch": "its start",
 }
 #: Results that a person causes; they answer the question as well.
@@ -203,7 +203,7 @@ class Breaker:
             client = await self.services.outlet.ensure()
             found = await denial_of(client, agent)
             if found is not None and is_ours(found.get("id")):
-                await client.allow(agent, cause="an operator saw to it", by=MUSTER, id=f"{found['id']}/over")
+                await client.allow(agent, cause="an operator decided", by=MUSTER, id=f"{found['id']}/over")
         except MusterError as error:
             log.warning("agent.still_paused", agent=agent, reason=str(error))
             return False

@@ -355,8 +355,8 @@ async def lease(
         if may_refuse and place == 0 and taken.full and (held is None or held.account != chosen.account):
             listed = ", ".join(f"{each.account} ({each.leases} of {each.at_once})" for each in candidates if each.full)
             raise UserError(
-                f"Every account that serves {row.name} has as many sessions as `at_once` lets it have: {listed}. "
-                f"{command_line('stop NAME')} frees one; or raise `at_once` in muster.yaml.",
+                f"Every account that serves {row.name} has its maximum of sessions (`at_once`): {listed}. "
+                f"Free one with {command_line('stop NAME')}, or raise `at_once` in muster.yaml.",
                 code="account.full",
             )
         found[provider] = chosen.account
@@ -438,7 +438,11 @@ def told(services: PacingServices, opened: Opening) -> str | None:
             was = markdown.code(opened.wanted.model or f"the default of {opened.wanted.runtime}")
             return f"↘️ It starts with {markdown.code(str(rung))} instead of {was}: {why} {faster}"
         case QueueStart(at=at, why=why):
-            when = f"about {services.agents.teller.time_of_day(at)}" if at is not None else "at a time not known yet"
+            when = (
+                f"about {services.agents.teller.time_of_day(at)}"
+                if at is not None
+                else "at a time that is not known yet"
+            )
             return f"⏳ {why}{tried_in_words(opened.step)} There is room {when}. {faster}"
         case RefuseStart(why=why):
             return f"⛔ {why}{tried_in_words(opened.step)} {faster}"
@@ -452,5 +456,5 @@ def tried_in_words(step: QueueStart | RefuseStart) -> str:
         return ""
     first, *rest = (markdown.code(str(rung)) for rung in step.tried)
     if not rest:
-        return f" {first} of the ladder has no room either."
+        return f" {first} from the ladder has no room either."
     return f" Of the ladder neither {' nor '.join([first, *rest])} has room."

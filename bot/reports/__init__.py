@@ -1,1 +1,1 @@
-"""Reports: what is posted to chat at times, and when a budget's shares are passed."""
+"""Reports that are posted to chat on a schedule, and alerts when use passes shares of a budget."""

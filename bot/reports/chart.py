@@ -1,6 +1,6 @@
-"""What is drawn of windows, as plain values: shares of the limit over time, and words that are written beside. Pure.
+"""Contents of charts of windows as plain values: shares of the limit over time, and labels. Pure.
 
-One panel for each window that matters, at most four: a phone shows no more.
+Each important window gets one panel. There are at most four, because a phone shows no more.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from bot.pacing.window_series import WindowFacts
 
 PANELS: Final = 4
-#: Shares above this are drawn at it.
+#: Maximum share that is drawn; larger ones are clipped.
 _TOP: Final = 1.5
-#: Labels below a panel.
+#: Approximate number of labels below a panel.
 _TICKS: Final = 5
 _HOUR: Final = 3_600.0
 _DAY: Final = 24 * _HOUR
@@ -29,26 +29,26 @@ _DAY: Final = 24 * _HOUR
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
-    """One window. Times are seconds since the panel's left edge, amounts are percent of the limit."""
+    """One window. Times are seconds since the panel's left edge, and amounts are percent of the limit."""
 
     title: str
     note: str
     length: float
     now: float
     used: Sequence[tuple[float, float]]
-    """Ascending, as far as it is known: the last one is now, unless there is a `since`."""
+    """Known use, ascending. The last point is now, unless there is a `since`."""
     even: Sequence[tuple[float, float]]
-    """The line that stands, from when it was drawn to its end."""
+    """The current line, from when it was drawn to its end."""
     band: tuple[float, float, float] | None
-    """What is expected at the right edge: low, expected, high."""
+    """Projection at the right edge: low, expected, high."""
     ticks: Sequence[tuple[float, str]]
     since: Sequence[tuple[float, float]] = ()
-    """Where what is used is not known by now: what it is at least, from where `used` ends until now."""
+    """If the current use is unknown, its certain minimum, from the end of `used` until now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """What one picture shows."""
+    """The contents of one picture."""
 
     panels: Sequence[Panel]
 
@@ -59,15 +59,15 @@ class Figure:
 def figure_of(
     windows: Sequence[WindowFacts], zone: ZoneInfo, now: float, *, redact: Callable[[str], str] = str
 ) -> Figure | None:
-    """Return what is drawn of these; None: nothing can be drawn of any.
+    """Return the contents of a chart, or None if no window can be drawn.
 
     Args:
-        windows: in the order in which they matter.
-        zone: whose days are written below.
+        windows: the windows, the most important first.
+        zone: the time zone of the labels.
         now: seconds since the epoch.
-        redact: what may leave of a text.
+        redact: redacts secrets in texts.
     """
-    # A window of which nothing was used tells nothing by its picture, unless there is no other.
+    # The picture of an unused window shows nothing, so it is drawn only if there is no other.
     drawable = [each for each in windows if _drawable(each, now)]
     chosen = [each for each in drawable if each.least] or drawable[:1]
     panels = [_panel(each, zone, now, redact) for each in chosen[:PANELS]]
@@ -121,13 +121,13 @@ def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[st
 def _parted(
     points: Sequence[tuple[float, float]], at: float
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Return a curve until a moment, and from it on."""
+    """Split a curve at a moment."""
     before = [point for point in points if point[0] <= at] or [(0.0, 0.0)]
     return before, [before[-1], *(point for point in points if point[0] > at)]
 
 
 def _ticks(begin: float, end: float, zone: ZoneInfo) -> list[tuple[float, str]]:
-    """Midnights of long windows, full hours of short ones, on the clock on the wall; a few of them."""
+    """Return a few labels in local time: midnights for long windows, full hours for short ones."""
     length = end - begin
     if length >= 2 * _DAY:
         step, written = 24, "%a" if length <= 8 * _DAY else "%-d %b"

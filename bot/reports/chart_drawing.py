@@ -1,7 +1,7 @@
-"""Draws a figure, in a process of its own: `python -P -m bot.reports.chart_drawing png|text <figure.json >picture`.
+"""Draws a chart in a separate process: `python -P -m bot.reports.chart_drawing png|text <figure.json >picture`.
 
-What draws weighs more than all the rest of Muster, and is made for anything; so it is bounded in time and memory, and
-what it does wrong costs the picture and nothing else. Words are written as they are: none is read as a formula.
+The drawing libraries are larger than the rest of Muster, and general purpose. So the process is limited in time and
+memory, and a fault in it costs only the picture. Texts are drawn literally, never as formulas.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import resource
 import sys
 from typing import Any, Final
 
-#: Bytes of address space, and seconds of the processor, that drawing may take.
+#: Limits of the process: bytes of address space, and seconds of processor time.
 MEMORY: Final = 768 * 2**20
 PROCESSOR_S: Final = 20
-#: Bytes of a figure that is read.
+#: Maximum size of a figure in bytes.
 LARGEST: Final = 2**20
 
-#: Both ink and background are in the picture, so that it is read alike where chat is light and where it is dark.
+#: The picture has a background of its own, so it looks the same in light and dark chat themes.
 _GROUND, _INK, _FAINT = "#262b34", "#eceff4", "#7d8796"
 _USED, _EVEN, _LIMIT = "#62b0ff", "#ffce6b", "#ff7676"
 _INCHES, _DPI = 7.2, 100
-#: Inches of one panel, and of what is below all of them.
+#: Height in inches of one panel, and of the area below all panels.
 _PANEL, _FOOT = 2.35, 0.55
 _COLOURS = 64
 
@@ -38,7 +38,7 @@ def main() -> int:
     with contextlib.suppress(OSError):
         os.nice(5)
     figure = json.loads(sys.stdin.buffer.read(LARGEST))
-    # Libraries may write to standard output what they please.
+    # Libraries may print to standard output.
     out, sys.stdout = sys.stdout.buffer, sys.stderr
     out.write(png(figure) if sys.argv[1:] == ["png"] else text(figure).encode())
     out.flush()
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def png(figure: dict[str, Any]) -> bytes:
-    """Return a picture of a `bot.reports.chart.Figure`."""
+    """Return a PNG of a `bot.reports.chart.Figure`."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -81,7 +81,7 @@ def png(figure: dict[str, Any]) -> bytes:
 
 
 def _smaller(picture: io.BytesIO) -> bytes:
-    """Return the same picture in few colours, which is a third of the bytes."""
+    """Reduce the number of colors, which saves two thirds of the bytes."""
     from PIL import Image
 
     made = io.BytesIO()
@@ -127,10 +127,10 @@ def _draw(axes: Any, panel: dict[str, Any]) -> None:
 
 
 def text(figure: dict[str, Any]) -> str:
-    """Return the same in letters, without colours: for a terminal, also one that shows none."""
+    """Return the chart as plain text without colors, for terminals."""
     import plotext
 
-    # How large the terminal is, if there is one, is of no account: someone else's shows it.
+    # The text appears in another terminal, so the size of this one is irrelevant.
     plotext.terminal.limit(False, False)
     drawn = [_in_letters(plotext.figure, panel) for panel in figure["panels"]]
     unknown = "   ? at least so much" if any(panel.get("since") for panel in figure["panels"]) else ""
@@ -161,7 +161,7 @@ def _in_letters(sheet: Any, panel: dict[str, Any]) -> str:
 
 
 def _filled(now: float, at_now: float, length: float, band: tuple[float, float, float]) -> tuple[list[float], ...]:
-    """Points close enough to fill every cell between what is expected at least and at most."""
+    """Return points that are dense enough to fill every cell between the low and the high projection."""
     low, _, high = band
     across, up = _COLUMNS, 4 * _ROWS
     xs, ys = [], []

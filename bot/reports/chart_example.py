@@ -1,4 +1,4 @@
-"""Draws the picture of the documentation, from a week that was made up:
+"""Draws the example picture of the documentation, from an invented week:
 
 python -m bot.reports.chart_example docs/pictures/report.png
 """
@@ -18,12 +18,12 @@ from bot.reports.chart import Figure, figure_of
 from bot.reports.chart_subprocess import Painter
 
 _ZONE = ZoneInfo("Europe/Vienna")
-#: Percent of the week that each of its first days used, and of five hours each of the first.
+#: Percent of the week used on each of its first days, and percent of five hours used in each of the first hours.
 _DAYS, _HOURS = (11.0, 17.5, 15.0), (31.0, 24.0)
 
 
 def figure() -> Figure:
-    """Return a subscription on a Thursday morning: its week goes as it should, its five hours do not."""
+    """Return a subscription's chart on a Thursday morning: the week is on track, the five hours are not."""
     now = datetime(2026, 11, 26, 9, 0, tzinfo=_ZONE).timestamp()
     monday = datetime(2026, 11, 23, 0, 0, tzinfo=_ZONE).timestamp()
     week = _window("7d", monday, 7 * 86_400.0, now, [(8, 19, each) for each in _DAYS], 24, expected=(0.78, 0.89, 0.99))
@@ -45,7 +45,7 @@ def _window(
     *,
     expected: tuple[float, float, float],
 ) -> WindowFacts:
-    """Return a window in whose every stretch of `hours` so much was used, evenly between two hours of it."""
+    """Return a window that used an amount in each stretch of `hours`, evenly between two of its hours."""
     points, used = [(begin, 0.0)], 0.0
     for place, (first, last, percent) in enumerate(work):
         start = begin + place * hours * 3600
@@ -53,7 +53,7 @@ def _window(
         used += percent / 100
         points.append((start + last * 3600, used))
     low, middle, high = expected
-    # The line was drawn when the last stretch ended, from what was used by then; the example uses nothing since.
+    # The line was drawn at the end of the last stretch, and the example has no use since then.
     end, drawn = begin + length, begin + (now - begin) // (hours * 3600) * hours * 3600
     return WindowFacts(
         key=f"account:main/{name}",

@@ -1,5 +1,4 @@
-"""Has figures drawn by a process of their own (`bot.reports.chart_drawing`), bounded in time; a picture that cannot be
-had is none, and the text goes out alone."""
+"""Runs `bot.reports.chart_drawing` in a separate process with a time limit. If it fails, the text is posted alone."""
 
 from __future__ import annotations
 
@@ -21,27 +20,27 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that drawing may take, and bytes that a picture may have.
+#: Time limit of the drawing in seconds, and maximum size of a picture in bytes.
 LIMIT_S: Final = 60.0
 LARGEST: Final = 100_000
-#: What the process is told of its surroundings; the rest it has no use for.
+#: Environment variables that the process gets; it needs no others.
 _PASSED: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZDIR", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Painter:
-    """Has figures drawn."""
+    """Runner of the drawing process."""
 
     folder: Path
-    """Its own: where the library keeps what it knows of fonts."""
+    """A private folder, in which the library caches its fonts."""
     environ: Mapping[str, str]
     program: tuple[str, ...] = (sys.executable, "-P", "-m", "bot.reports.chart_drawing")
     limit_s: float = LIMIT_S
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One at a time: each takes a processor and memory, and as many may be asked for as there are people."""
+    """Lock for one drawing at a time: each takes a processor and memory, and many people may request one."""
 
     async def picture(self, figure: Figure) -> bytes | None:
-        """Return a PNG; None: there is none, and the log says why."""
+        """Return a PNG, or None if there is none; the log has the reason."""
         made = await self._drawn(figure, "png")
         if made is None:
             return None
@@ -51,7 +50,7 @@ class Painter:
         return made
 
     async def letters(self, figure: Figure) -> str | None:
-        """Lines of text, without colours; None as of `picture`."""
+        """Return lines of text without colors, or None as in `picture`."""
         made = await self._drawn(figure, "text")
         return None if made is None else made.decode(errors="replace")
 
@@ -102,7 +101,7 @@ class Painter:
 
     def _environment(self) -> dict[str, str]:
         passed = {name: self.environ[name] for name in _PASSED if name in self.environ}
-        # One thread is enough for a line, and each more takes its share of the memory that it may have.
+        # One thread suffices for a chart, and each further one would use part of the limited memory.
         threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         folder = os.fspath(self.folder)
         return {**passed, **threads, "MPLCONFIGDIR": folder, "HOME": folder, "PYTHONDONTWRITEBYTECODE": "1"}

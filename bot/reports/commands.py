@@ -1,4 +1,4 @@
-"""Commands of the section *reports*: what is posted at times, when, and the same at once."""
+"""Commands of the section *reports*: reports at once, and their schedules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def report(ctx: Context[ReportServices], kind: Literal["daily", "weekly", 
 
 @command("schedules", permission=OPERATOR, help_section="reports", audited=False, effects=False)
 async def schedules(ctx: Context[ReportServices]) -> Reply:
-    """Show when each report is posted, who set that, and when the next one is due."""
+    """List the schedules: when each kind of report is posted, who set this, and when it is due next."""
     from bot.reports.commands_service import show_schedules
 
     return await show_schedules(ctx)

@@ -1,4 +1,4 @@
-"""What `report`, `schedules`, `schedule set`, `schedule off` and `schedule clear` decide and answer."""
+"""Implementation of `report`, `schedules`, `schedule set`, `schedule off` and `schedule clear`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 async def show_report(ctx: Context[ReportServices], kind: Kind) -> Reply:
-    """Return the report as a reply, and its picture behind it where it was asked for in a room."""
+    """Return the report as a reply, with its picture if it was requested in a chat room."""
     reports: Reports = ctx.services.reports
     connector = None if ctx.origin is None else ctx.origin.connector
     made = await reports.make(kind, now=ctx.services.clock(), connector=connector, key=f"report/{ctx.run_id}")
@@ -102,7 +102,7 @@ async def switch_off(ctx: Context[ReportServices], kind: Kind) -> Reply:
 
 
 async def clear(ctx: Context[ReportServices], kind: Kind) -> Reply:
-    """Forget what a command said of a kind: what muster.yaml says of it holds again."""
+    """Remove the schedule that a command set for a kind. The one in muster.yaml applies again."""
     services = ctx.services
     known = await ctx.commit("clear", lambda tx: report_schedules.remove(tx, kind))
     await services.reports.arrange()
@@ -166,7 +166,7 @@ def _schedule_json(planned: Schedule, now: float) -> dict[str, Any]:
 
 
 def facts_json(facts: ReportFacts) -> dict[str, Any]:
-    """Return a report as `--json` prints it; what does not belong to its kind is left out."""
+    """Return a report in the format of `--json`, without what its kind does not include."""
     made: dict[str, Any] = {"kind": facts.kind, "at": timestamp(facts.now)}
     if facts.kind in ("daily", "weekly"):
         made |= {

@@ -1,4 +1,4 @@
-"""From the register and what this process knows to the facts of a report. Reads; decides and words nothing."""
+"""Loader of the facts of a report, from the register and this process. It makes no decisions."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from database.queries.tasks import Task
 
 
-#: Of agents, tasks and days, so many are named.
+#: Maximum number of agents, tasks and days that are named.
 NAMED: Final = 12
 _TEXT: Final = 60
 #: Of a text, what is looked through for its beginning, characters.
 
-#: Kinds of findings that mean that an agent was not there; `DOWN` is the kind of the rows that remember them.
+#: Kinds of findings that mean that an agent was down; `DOWN` is the kind of the rows that record them.
 MISSING: Final = frozenset({"silent", "failed", "stalled", "erring"})
 DOWN: Final = "down"
-#: Seconds after which who was seen down is not taken to be down still: sweeps look each minute, and may have to wait
-#: for a picture.
+#: Seconds for which an agent counts as down after the last sweep that found it so. Sweeps run each minute, and may
+#: have to wait for a picture.
 _SEEN_S: Final = 180.0
 
 
@@ -45,22 +45,22 @@ _SEEN_S: Final = 180.0
 
 
 def midnight(at: float, zone: ZoneInfo, *, days: int = 0) -> float:
-    """Return when the day of `at` began in `zone`, or one so many days away from it."""
+    """Return when the day of `at` began in `zone`, or the day that is `days` away from it."""
     day = datetime.fromtimestamp(at, zone).date() + timedelta(days=days)
     return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 def span_of(kind: Kind, at: float, zone: ZoneInfo, last: float | None = None) -> tuple[float, float]:
-    """Return what a report is about that is due at `at`: from when on, and until before when.
+    """Return the period of a report that is due at `at`: its start, and its exclusive end.
 
-    A daily report tells of yesterday, or of all days since the one before it, so that one after a weekend, or after
-    some that were missed, leaves no day out.
+    A daily report covers yesterday, or all days since the previous report. So a report after a weekend, or after missed
+    reports, leaves no day out.
 
     Args:
-        kind: of the report.
-        at: when it is due.
-        zone: whose midnights count.
-        last: when the one before was due; None: there was none.
+        kind: the kind of the report.
+        at: when the report is due.
+        zone: the time zone of the midnights.
+        last: when the previous report was due; None: there was none.
     """
     end = midnight(at, zone)
     if kind == "weekly":
@@ -75,14 +75,14 @@ def span_of(kind: Kind, at: float, zone: ZoneInfo, last: float | None = None) ->
 
 
 async def gather(services: ReportServices, kind: Kind, *, now: float, begin: float, end: float) -> ReportFacts:
-    """Return the facts of a report.
+    """Load the facts of a report.
 
     Args:
-        services: what knows of them.
-        kind: of the report; what does not belong to it is left out.
+        services: the services to use.
+        kind: the kind of the report; the facts include only what it needs.
         now: seconds since the epoch.
-        begin: what is told of what was spent and done begins here,
-        end: and ends before this.
+        begin: the start of the period for use and tasks.
+        end: the exclusive end of this period.
 
     Raises:
         RegisterError: the register cannot be read.
@@ -101,7 +101,7 @@ async def gather(services: ReportServices, kind: Kind, *, now: float, begin: flo
 
 
 async def _with_work(tx: AsyncConnection, facts: ReportFacts, redact: Callable[[str], str]) -> ReportFacts:
-    """Return what was spent and done in this time, what waits, and who was down."""
+    """Add use and ended tasks of the period, waiting tasks, and agents that were down."""
     by_agent = await usage_queries.groups(tx, ("agent",), facts.begin, facts.end)
     by_task = await usage_queries.groups(tx, ("task",), facts.begin, facts.end)
     by_day = await usage_queries.days(tx, facts.begin, facts.zone, until=facts.end) if facts.kind == "weekly" else {}
@@ -129,7 +129,7 @@ async def _with_work(tx: AsyncConnection, facts: ReportFacts, redact: Callable[[
 async def _with_fleet(
     tx: AsyncConnection, facts: ReportFacts, views: Sequence[AgentView], *, known: bool
 ) -> ReportFacts:
-    """Return who is there, and what they came to since midnight."""
+    """Add the state of every agent, with its use and its tasks since midnight."""
     today = midnight(facts.now, facts.zone)
     used = await usage_queries.groups(tx, ("agent",), today)
     done = await posted_reports.done_by(tx, today, facts.now + 1)
@@ -159,13 +159,13 @@ async def _with_fleet(
 
 
 async def _downs(tx: AsyncConnection, begin: float, end: float, now: float) -> list[Down]:
-    """Return who was down in this time, as the sweeps remembered."""
+    """Return the agents that were down in this period, as recorded by the sweeps."""
     found = []
     for row in await posted_reports.of_kind(tx, DOWN):
         _, kind, agent, _, *cause = row.key.split("/", 4)
         lasted_until = row.posted_at
         if row.due_at < end and lasted_until >= begin:
-            # A row is renewed at each sweep for as long as it lasts.
+            # Each sweep renews the row as long as the agent is down.
             until = None if lasted_until >= now - _SEEN_S else lasted_until
             since = max(row.due_at, begin)
             found.append(Down(agent=agent, kind=kind, since=since, until=until, cause="".join(cause)))

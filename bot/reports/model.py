@@ -1,6 +1,6 @@
-"""What a report says, before anybody puts it into words: plain values, gathered by `bot.reports.loader`.
+"""Facts of a report as plain values, loaded by `bot.reports.loader`.
 
-Tokens are all tokens where they are spent, and weighted ones in windows. Times are seconds since the epoch.
+Use counts all tokens, and windows count weighted tokens. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportedUsage:
-    """What one agent, one task or one day came to."""
+    """The use of one agent, task or day."""
 
     key: str
     requests: int
     tokens: int
     usd: float | None
-    """None: of some of it no price is known."""
+    """None: the price of some of it is unknown."""
     estimated: int = 0
-    """Requests of which the provider did not report what they used."""
+    """Number of requests for which the provider reported no use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskFacts:
-    """A task as a report shows it. Its words are an operator's or an agent's."""
+    """A task in a report. Its texts come from an operator or an agent."""
 
     id: str
     text: str
     whose: str
-    """The agent that has it or is to have it, or the role."""
+    """The agent that has it or will have it, or the role."""
     state: str
     reason: str | None = None
-    """Why it waits, in words."""
+    """Why it waits, as text."""
     look_at: float | None = None
     created_at: float
     ended_at: float | None = None
@@ -50,21 +50,21 @@ class TaskFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Down:
-    """An agent that should have been there and was not."""
+    """An agent that should have run but was down."""
 
     agent: str
     kind: str
-    """`fleet.supervision.health_findings.Kind`: how it showed."""
+    """How it showed (`fleet.supervision.health_findings.Kind`)."""
     since: float
     until: float | None
-    """None: it still is."""
+    """None: it is still down."""
     cause: str = ""
-    """Why, as far as that was known when it began; empty: it was not."""
+    """The cause as known at the beginning; empty if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgentFacts:
-    """An agent as it is known now, and what it came to."""
+    """The current state of an agent, and its use and tasks."""
 
     name: str
     role: str
@@ -75,18 +75,18 @@ class AgentFacts:
     activity: str | None
     tasks_done: int
     tokens: int | None
-    """Since midnight, in the operator's zone; None: nobody knows all of it."""
+    """Use since midnight in the operator's time zone; None: incomplete."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportFacts:
-    """Everything that a report of one kind is made of; what does not belong to the kind is empty."""
+    """All facts for a report of one kind; what the kind does not include is empty."""
 
     kind: Kind
     now: float
     zone: ZoneInfo
     begin: float
-    """The report is about what was from `begin` until before `end`."""
+    """Start of the report's period; `end` is exclusive."""
     end: float
     total: ReportedUsage | None = None
     agents: Sequence[ReportedUsage] = ()
@@ -95,19 +95,19 @@ class ReportFacts:
     days: Sequence[ReportedUsage] = ()
     """The key is the day, like 2026-11-20."""
     behind: str | None = None
-    """Why not all of what was spent is known, in a sentence."""
+    """Why the use is incomplete, as a sentence."""
     windows: Sequence[WindowFacts] = ()
     waiting: Sequence[TaskFacts] = ()
-    """Those that were asked for first, of all that wait."""
+    """The oldest of all waiting tasks."""
     waiting_count: int = 0
     ended: Sequence[TaskFacts] = ()
-    """Those that ended last, of all that ended in this time."""
+    """The latest of all tasks that ended in the period."""
     ended_counts: Sequence[tuple[str, int]] = ()
-    """How many ended how."""
+    """Number of ended tasks by state."""
     downs: Sequence[Down] = ()
     fleet: Sequence[AgentFacts] = ()
     fleet_count: int = 0
     fleet_states: Sequence[tuple[str, int]] = ()
-    """How many are in which state."""
+    """Number of agents by state."""
     names: Sequence[tuple[str, str]] = ()
-    """By a task's id, the beginning of its text."""
+    """The beginning of a task's text by the task's id."""

@@ -1,8 +1,8 @@
-"""Posting what is due, once: looked at every minute, by our own clock.
+"""Posts reports when they are due, exactly once. A job checks every minute, by Muster's own clock.
 
-That a report was posted is written in the transaction that puts its messages into the outbox. Killed at any point, the
-next sweep posts what is missing, and nothing twice. A picture is drawn before, and is not waited for twice: what cannot
-be drawn is posted without.
+The transaction that puts a report's messages into the outbox also records the report. So after a crash, the next sweep
+posts what is missing, and nothing twice. Pictures are drawn before the transaction. If drawing fails, the report is
+posted without a picture.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ log = structlog.get_logger(__name__)
 POST = declare("report.post")
 REMEMBER = declare("report.remember")
 
-#: The kind of the rows that say since when a schedule holds.
+#: Kind of the rows that record since when a schedule applies.
 _SINCE: Final = "schedule"
-#: Reports of a kind that are looked at for what was posted.
+#: Maximum number of posted reports of a kind to load.
 _POSTED: Final = 400
-#: Of who was down so many are looked through for those who still are, and so many characters of a cause are kept.
+#: Maximum number of records of agents that were down to load, and maximum characters of a stored cause.
 _DOWNS: Final = 1000
 _CAUSE: Final = 160
-#: Seconds for which it is remembered what was posted, and who was down.
+#: Seconds for which posted reports and agents that were down are remembered.
 KEEP: Final = 420 * 86_400.0
-#: Windows are looked at no more often than this while they change, seconds.
+#: Minimum seconds between two checks of changing windows.
 _PAUSE: Final = 10.0
 
 
@@ -76,31 +76,31 @@ class Artist(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
-    """A report as it can be said."""
+    """A report that is ready to be posted."""
 
     facts: ReportFacts
     text: str
-    """Markdown, with the drawing in it where the connector shows one in letters."""
+    """Markdown, including the chart if the connector shows it as text."""
     picture: Path | None = None
-    """A PNG, where the connector takes files."""
+    """A PNG, if the connector takes files."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Reports:
-    """Posts reports; what a command shows of them comes from here, too."""
+    """Poster of reports, also for the command that shows one."""
 
     services: ReportServices
     speaker: Composer
     painter: Artist
     folder: Path
-    """Where pictures wait to be sent."""
+    """Folder of pictures that wait to be sent."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _swept_at: float | None = None
-    """When it was last looked, by this process."""
+    """Time of the last check in this process."""
     _arranged: dict[str, str] = field(default_factory=dict)
-    """The jobs that run at the times of schedules, and the fingerprints of these."""
+    """Jobs at the times of schedules, with the fingerprints of these."""
     _roomless: bool = False
-    """It was logged that there is no room to post in."""
+    """Whether a missing chat room has been logged."""
 
     # --- when ---------------------------------------------------------------------------------------------------
 
@@ -116,13 +116,13 @@ class Reports:
         return schedule.in_force(settings.schedules, rows, settings.timezone)
 
     async def sweep(self, now: float | None = None) -> None:
-        """Post what is due.
+        """Post the reports that are due.
 
         Args:
-            now: seconds since the epoch; None: as the clock says.
+            now: seconds since the epoch; None: the clock's time.
 
         Raises:
-            Exception: some of it could not be posted; the next sweep tries it again.
+            Exception: a report could not be posted; the next sweep retries it.
         """
         async with self._turn:
             at = self.services.clock() if now is None else now
@@ -138,18 +138,18 @@ class Reports:
                     elif (due := await self._due(each, since.get(each.kind, at), at)) is not None:
                         await self._post(due, at)
                 except Exception as error:
-                    # One kind that cannot be gathered keeps no other from being posted.
+                    # A failure of one kind must not prevent the others.
                     log.warning("report.not_posted", kind=each.kind, reason=repr(error))
                     failures.append(error)
             self._swept_at = at
             if failures:
                 raise failures[0]
-            # Each of their jobs does the same, some of them once a week.
+            # Each of these jobs does the same, some only once a week.
             for name in self._arranged:
                 self.services.jobs.mended(name)
 
     async def arrange(self) -> None:
-        """Have the jobs run at the times that are set now.
+        """Schedule the jobs at the current times.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -167,7 +167,7 @@ class Reports:
         self._arranged = {name: each.fingerprint for name, each in wanted.items()}
 
     async def run(self) -> None:
-        """Look at the windows whenever they changed, until cancelled: what passes a share is told at once."""
+        """Check the windows whenever they change, until canceled, so that a passed share is reported at once."""
         changed = asyncio.Event()
         self.services.pace.on_change(changed.set)
         with contextlib.suppress(MusterError):
@@ -175,7 +175,7 @@ class Reports:
         while True:
             await changed.wait()
             changed.clear()
-            # It is tried again by the next sweep, whatever it was.
+            # The next sweep retries it after any error.
             try:
                 async with self._turn:
                     budget = next(each for each in await self.schedules() if each.kind == "budget")
@@ -200,7 +200,7 @@ class Reports:
         )
 
     async def _since(self, planned: Sequence[Schedule], now: float) -> dict[str, float]:
-        """From when on each schedule counts: since it is set, and since a backup was put back."""
+        """Return since when each schedule applies: since it was set, and since a backup was restored."""
         async with self.services.store.read() as tx:
             known = {row.key: row for row in await posted_reports.of_kind(tx, _SINCE)}
             restored = await restored_backup.last(tx) or 0.0
@@ -209,13 +209,13 @@ class Reports:
             for each in planned
             if each.on and each.cron is not None
         }
-        # What a command set counts from then; muster.yaml may have been changed at any time since it was last read.
+        # A schedule set by command applies from that time. muster.yaml may have changed any time since the last sweep.
         first = min(now, self.services.started_at if self._swept_at is None else self._swept_at)
         given = {each.kind: each.set_at for each in planned}
         rows = {
             kind: ReportRow(key=key, kind=_SINCE, due_at=min(now, given[kind] or first), posted_at=now)
             for kind, key in wanted.items()
-            # One that lies ahead was written by a clock that was wrong.
+            # A wrong clock wrote a time in the future.
             if key not in known or known[key].due_at > now
         }
         gone = known.keys() - set(wanted.values())
@@ -228,7 +228,7 @@ class Reports:
         return {kind: max(at, restored if restored <= now else 0.0) for kind, at in held.items()}
 
     async def _remember_downs(self, now: float) -> None:
-        """Write down who is down, for as long as it lasts: findings are forgotten once they are over."""
+        """Record which agents are down while it lasts, because findings are deleted when they end."""
         async with self.services.store.read() as tx:
             standing = [row for row in await watchdog_findings.every(tx) if row.kind in loader.MISSING and row.agent]
         if not standing:
@@ -237,7 +237,7 @@ class Reports:
             known = {_named(row.key): row.key for row in await posted_reports.of_kind(tx, loader.DOWN, limit=_DOWNS)}
             for row in standing:
                 name = f"{loader.DOWN}/{row.kind}/{row.agent}/{row.found_at:.0f}"
-                # The cause as it was first said: what is said later counts the minutes.
+                # Keep the first text of the cause, because later ones count the minutes.
                 cause = markdown.gist(row.cause, self.services.redact, _CAUSE)
                 key = known.get(name, f"{name}/{cause}")
                 down = ReportRow(key=key, kind=loader.DOWN, due_at=min(row.found_at, now), posted_at=now)
@@ -255,15 +255,15 @@ class Reports:
         due: Due | None = None,
         note: str | None = None,
     ) -> Made:
-        """Return a report, as this connector can show it.
+        """Return a report in a form that the connector can show.
 
         Args:
-            kind: of the report.
+            kind: the kind of the report.
             now: seconds since the epoch.
-            connector: in which it is shown; None: in a shell.
-            key: names the picture's file.
-            due: when it was due; None: it was asked for.
-            note: why it comes late.
+            connector: the connector that shows it; None: a shell.
+            key: the name of the picture's file.
+            due: when it was due; None: it was requested.
+            note: why it is late.
 
         Raises:
             RegisterError: the register cannot be read.
@@ -279,12 +279,12 @@ class Reports:
     async def _drawn(
         self, shown: Sequence[WindowFacts], now: float, connector: str | None, key: str
     ) -> tuple[str | None, Path | None]:
-        """Return the windows as a fenced block, or as a file; neither, where nothing is to be drawn or it cannot be."""
+        """Return the chart as a fenced block or as a file, or neither if there is none or drawing fails."""
         settings = self.services.settings
         try:
             figure = figure_of(shown, settings.timezone, now, redact=self.services.redact)
         except Exception:
-            # A fault of ours costs the picture alone.
+            # A fault of ours must cost only the picture.
             log.exception("report.not_drawn")
             return None, None
         if figure is None:
@@ -335,7 +335,7 @@ class Reports:
         zone = self.services.settings.timezone
         if due.is_late(now):
             started = self.services.started_at
-            # Who looked at the time that it was due, or was there, could not post it.
+            # A process that ran at the due time could not post the report.
             why: Why = "down" if self._swept_at is None and started > due.late_from else "away"
             return wording.late(due.at, now, zone, why, due.missed)
         if due.quiet or due.missed:
@@ -343,7 +343,7 @@ class Reports:
         return None
 
     async def _cross(self, planned: Schedule, now: float) -> None:
-        """Tell which windows passed a share, if that is told."""
+        """Report the windows that passed a share, if this is switched on."""
         if not planned.on:
             return
         settings = self.services.settings
@@ -372,7 +372,7 @@ class Reports:
         except MusterError:
             raise
         except Exception:
-            # How it came to that is for the picture alone; that nothing works any more is told without.
+            # The history is only for the picture, and the alert is more important.
             log.exception("report.not_drawn")
         text = wording.crossed(decision.crossings, settings.timezone)
         copies = await self._copies(key, place, text, shown, picture, now)
@@ -399,7 +399,7 @@ class Reports:
         picture: Path | None,
         now: float,
     ) -> list[tuple[str, MessagePlace, str, Path | None]]:
-        """Return the same for the rooms that mirror the place: key, place, text and picture, as each can show it."""
+        """Return copies for the rooms that mirror this place: key, place, text and picture, as each can show it."""
         made = []
         for copy, at in self.services.bridge.spread(key, place)[1:]:
             letters, drawn = None, picture
@@ -424,7 +424,7 @@ class Reports:
         self.services.events.publish(event)
 
     async def _place(self) -> MessagePlace | None:
-        """Return where reports are posted; None: nowhere, which is logged once."""
+        """Return where reports are posted, or None if nowhere, which is logged once."""
         room = self.services.settings.schedules.room
         if room is not None:
             connector, _, conversation = room.partition(":")
@@ -439,10 +439,10 @@ class Reports:
 
 
 def file_of(picture: Path) -> File:
-    """Return the picture as a message, beside a text that says all that is in it."""
+    """Return the picture as a message next to the complete text."""
     return File(path=str(picture), name="pace.png", media_type="image/png", caption="Used, against the line.")
 
 
 def _named(key: str) -> str:
-    """Return the key of someone who was down, without the cause."""
+    """Return the key of an agent that was down, without the cause."""
     return "/".join(key.split("/", 4)[:4])

@@ -1,8 +1,8 @@
-"""Which report is due, and how late it is. Pure: schedules and what was posted in, a decision out.
+"""Decision of which report is due, and how late it is, from the schedules and the posted reports. Pure.
 
-Of a kind, only what was due last is ever posted: what was missed before that is counted, and not caught up. What was
-due before someone set the schedule, before a backup was put back, or in a future that a wrong clock showed, is not
-due.
+Only the latest due report of a kind is ever posted; earlier missed ones are counted, but not posted. A time is not due
+if it precedes the setting of the schedule or the restoration of a backup. A time that only a wrong clock reached is
+not due either.
 """
 
 from __future__ import annotations
@@ -22,59 +22,58 @@ if TYPE_CHECKING:
     from bot.config.reports import Kind, QuietHours, Schedules
     from database.queries.operations.report_schedules import ScheduleRow
 
-#: Seconds after which a report is told to be late.
+#: Seconds after which a report counts as late.
 LATE_S: Final = 300.0
-#: Of what was posted before a schedule was set, seconds for which it still is the one before: a new time of day, or a
-#: weekend, leaves no day out, and what was off for a month starts again.
+#: Seconds for which a report posted before a change of the schedule counts as the previous one. So a new time of day or
+#: a weekend leaves no day out. A schedule that was off for a month starts afresh.
 _BEFORE_S: Final = 7 * 86_400.0
-#: So many missed ones are counted.
+#: Maximum number of missed reports that are counted.
 _COUNTED: Final = 1000
-#: What a command says of a kind that is not posted by the clock to switch it on.
+#: Value in commands that switches on a kind without a schedule.
 ON: Final = "on"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """When one kind of report is posted."""
+    """The schedule of one kind of report."""
 
     kind: Kind
     cron: Cron | None
-    """None: not by the clock."""
+    """None: it has no times."""
     on: bool
     """Whether it is posted at all."""
     source: Literal["command", "muster.yaml", "default"]
     set_by: str | None = None
     set_at: float | None = None
     problem: str | None = None
-    """Why what was set cannot be followed."""
+    """Why the schedule is invalid."""
 
     @property
     def fingerprint(self) -> str:
-        """Other for another time."""
+        """A hash that differs for different times."""
         text = "" if self.cron is None else f"{self.cron.expression} {self.cron.zone.key}"
         return hashlib.blake2s(text.encode(), digest_size=6).hexdigest()
 
     def next_after(self, at: float) -> float | None:
-        """Return when it is due next; None: no one can say."""
+        """Return when it is due next, or None if there is no such time."""
         return None if self.cron is None or not self.on else next_after(self.cron, at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Due:
-    """A report that is to be posted now. Times are seconds since the epoch."""
+    """A report that has to be posted now. Times are seconds since the epoch."""
 
     kind: Kind
     at: float
-    """When it was due."""
+    """The time at which it was due."""
     late_from: float
-    """What is posted this much later is late: `at`, or the end of the quiet hours that it fell into."""
+    """The time from which a delay counts: `at`, or the end of the quiet hours around it."""
     quiet: bool
-    """Whether it waited for quiet hours to end."""
+    """Whether it waited for the end of quiet hours."""
     missed: int
-    """How many that were due before it were never posted."""
+    """Number of earlier reports that were due but never posted."""
     last: float | None
-    """When the one before it was due that was posted; None: there was none since the schedule holds, nor within a week
-    before `at`."""
+    """Due time of the previous posted report; None: none since the schedule was set, nor in the week before `at`."""
 
     @property
     def key(self) -> str:
@@ -85,7 +84,7 @@ class Due:
 
 
 def in_force(settings: Schedules, rows: Iterable[ScheduleRow], zone: ZoneInfo) -> list[Schedule]:
-    """Return when each kind is posted: as a command said, otherwise as muster.yaml does."""
+    """Return when each kind is posted: as set by command, or else by muster.yaml."""
     given = {row.kind: row for row in rows}
     return [_by_command(kind, given[kind], zone) if kind in given else _by_file(kind, settings, zone) for kind in KINDS]
 
@@ -104,7 +103,7 @@ def _by_command(kind: Kind, row: ScheduleRow, zone: ZoneInfo) -> Schedule:
     cron, problem = None, None
     if row.cron and kind != "budget":
         try:
-            # The zone in which it was meant: `timezone` may have changed since.
+            # The zone in which it was set: `timezone` may have changed since.
             meant = zone if row.zone == zone.key else ZoneInfo(row.zone)
             cron = Cron(row.cron, meant)
         except (CronError, ValueError, OSError, KeyError) as error:
@@ -121,10 +120,10 @@ def _by_command(kind: Kind, row: ScheduleRow, zone: ZoneInfo) -> Schedule:
 
 
 def last_due(schedule: Schedule, now: float) -> float | None:
-    """Return when it was due last, `now` included; None: it is not posted by the clock."""
+    """Return when it was due last, including `now`, or None if it has no times."""
     if schedule.cron is None or not schedule.on:
         return None
-    # Cron knows whole minutes; what is due at this very moment is due.
+    # Cron times are whole minutes, and a time that equals `now` counts as due.
     return previous_before(schedule.cron, now + 0.5)
 
 
@@ -137,14 +136,14 @@ def due(
     zone: ZoneInfo,
     now: float,
 ) -> Due | None:
-    """Return the report that is to be posted now; None: none is.
+    """Return the report that has to be posted now, or None.
 
     Args:
-        schedule: of the kind.
-        since: what was due at this moment or before is not.
-        posted: when those were due that were posted, as far as they are known.
+        schedule: the schedule of the kind.
+        since: only later times can be due.
+        posted: due times of the posted reports, as far as known.
         quiet: hours in which nothing is posted.
-        zone: in which they are meant.
+        zone: the time zone of these hours.
         now: seconds since the epoch.
     """
     at = last_due(schedule, now)
@@ -177,7 +176,7 @@ def _missed(cron: Cron | None, at: float, begin: float) -> int:
 
 
 def quiet_until(quiet: QuietHours, zone: ZoneInfo, at: float) -> float | None:
-    """Return when the quiet hours end in which `at` lies; None: it lies in none."""
+    """Return when the quiet hours around `at` end, or None if there are none."""
     wall = datetime.fromtimestamp(at, zone)
     clock, over_midnight = wall.time(), quiet.from_ > quiet.to
     inside = clock >= quiet.from_ or clock < quiet.to if over_midnight else quiet.from_ <= clock < quiet.to
@@ -187,6 +186,6 @@ def quiet_until(quiet: QuietHours, zone: ZoneInfo, at: float) -> float | None:
 
 
 def _ends(day: date, clock: time, zone: ZoneInfo, after: float) -> Sequence[float]:
-    # An hour that comes twice ends quiet hours the second time only for who is still within them then.
+    # If an hour occurs twice, quiet hours end the second time only for a moment that is still within them.
     moments = (datetime.combine(day, clock, zone).replace(fold=fold).timestamp() for fold in (0, 1))
     return [moment for moment in moments if moment > after]

@@ -1,6 +1,6 @@
-"""What a report says, in Markdown that a phone shows: short lines, tables of few columns. Pure.
+"""Texts of reports, in Markdown that fits on a phone: short lines, tables of few columns. Pure.
 
-Complete without its picture. What agents and operators wrote is quoted, never spoken.
+The text is complete without its picture. Texts of agents and operators are always quoted.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
     from bot.reports.threshold_alerts import Crossing
 
-#: Rows of each table; of more, the first.
+#: Maximum rows of each table.
 ROWS: Final = 12
-#: What is so far ahead of the line is marked, as a share of the window.
+#: Share of the window by which use must be ahead of the line to be marked.
 _AHEAD: Final = 0.03
 
 Why: TypeAlias = Literal["down", "away", "quiet", "missed"]
-"""Why a report comes later than it was due: Muster was down, it could not post, or there were quiet hours. Or it comes
-in time, and some before it did not."""
+"""Why a report is late: Muster was down, could not post it, or there were quiet hours.
+
+`missed` means that the report is in time, but earlier ones were missed.
+"""
 
 _TITLES = {"daily": "Daily report", "weekly": "Weekly report", "budget": "Budgets", "fleet": "The fleet"}
 _DOWN = {"silent": "did not answer", "failed": "was down", "stalled": "was stuck", "erring": "failed its turns"}
@@ -58,7 +60,7 @@ def report(facts: ReportFacts, *, note: str | None = None) -> str:
 
 
 def late(due_at: float, now: float, zone: ZoneInfo, why: Why, missed: int) -> str:
-    """Return why it comes now, and how many before it never came."""
+    """Return why the report is posted only now, and how many were missed before it."""
     due = _near(due_at, now, zone)
     posted = moment(now, zone, day=due != moment(due_at, zone))
     reason = {
@@ -72,7 +74,7 @@ def late(due_at: float, now: float, zone: ZoneInfo, why: Why, missed: int) -> st
 
 
 def crossed(crossings: Sequence[Crossing], zone: ZoneInfo) -> str:
-    """That shares of windows were passed."""
+    """Return the alert about windows that passed shares."""
     lines = []
     for each in crossings[:ROWS]:
         window = each.window
@@ -164,7 +166,7 @@ def _used(window: WindowFacts) -> str:
 
 
 def _seen(window: WindowFacts, now: float) -> str | None:
-    """Return what is known all the same of a window whose use is not known."""
+    """Return what is known of a window whose use is unknown, or None."""
     words = seen_words(window.last_seen, window.unit, now)
     return None if words is None else f"❔ {markdown.code(window_name(window))}: {words}."
 
@@ -195,7 +197,7 @@ def _outcome(window: WindowFacts, zone: ZoneInfo) -> str:
     when = _reset(window, zone)
     if window.expected is None or window.low is None or window.high is None or not window.limit:
         return when
-    # A projection is no figure of the window: whole percents say as much as is known.
+    # A projection is not exact, so whole percents are enough.
     low, high = (round(100 * each / window.limit) for each in (window.low, window.high))
     band = f"{low:,}%" if low == high else f"{low:,} to {high:,}%"
     return f"{band}, {when}"
@@ -280,7 +282,7 @@ def _tokens(agent: AgentFacts) -> str:
 
 
 def window_name(window: WindowFacts) -> str:
-    """Return what a window is called where there is little room: ``main 7d``, ``host day``, ``coder of main 7d``."""
+    """Return a short name of a window: ``main 7d``, ``host day``, ``coder of main 7d``."""
     scope, _, rest = window.key.partition("/")
     name = scope.partition(":")[2] or scope
     kind, _, inner = rest.partition("/")
@@ -293,13 +295,13 @@ def window_name(window: WindowFacts) -> str:
 
 
 def moment(at: float, zone: ZoneInfo, *, day: bool = False) -> str:
-    """``14:00``, or ``Fri 20 Nov 14:00``, in this zone."""
+    """Return ``14:00``, or ``Fri 20 Nov 14:00``, in this zone."""
     local = datetime.fromtimestamp(at, zone)
     return f"{_date(local)} {local:%H:%M}" if day else f"{local:%H:%M}"
 
 
 def _near(at: float, now: float, zone: ZoneInfo) -> str:
-    """Of another day than `now`, with the day."""
+    """Return the time, with the day if it is not the day of `now`."""
     same = datetime.fromtimestamp(at, zone).date() == datetime.fromtimestamp(now, zone).date()
     return moment(at, zone, day=not same)
 

@@ -1,8 +1,9 @@
-"""Which windows passed 80, 90, 95 or 99 percent since that was told last. Pure.
+"""Alerts for windows that passed 80, 90, 95 or 99 percent since the last alert. Pure.
 
-Each share is told once in each window, and of several that were passed together only the highest. It may be told again
-once the window was reset, or, of a limit that people set, once what is used fell well below it, as it does when the
-limit is raised. What a provider says of its own window may be put right downwards and come back: that is no reason.
+Each share is reported once per window, and only the highest of several that were passed together. It can be reported
+again after the window resets. For a limit that people set, it can also be reported again after use fell well below it,
+for example because the limit was raised. A provider may correct its own window downwards and back, but this causes no
+new alert.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ if TYPE_CHECKING:
     from bot.pacing.window_series import WindowFacts
 
 SHARES: Final = (0.80, 0.90, 0.95, 0.99)
-#: From this share on it is told in quiet hours, too: next to nothing works any more.
+#: Share from which an alert is sent even in quiet hours, because hardly any work is possible.
 AT_ANY_HOUR: Final = 0.99
-#: What is used must lie so much below a share for that to be told again.
+#: How far use must fall below a share before it can be reported again.
 _FELL: Final = 0.10
-#: A provider's window of which no more than this part of what was told is used started again before its time.
+#: A provider's window was reset early if its use fell to at most this part of the reported share.
 _EMPTIED: Final = 0.5
-#: Providers' resets move by a minute or two without being others (seconds).
+#: Seconds by which a provider's report of the same reset may vary.
 _JITTER: Final = 300.0
 
-#: The kind of the rows that remember what was told.
+#: Kind of the rows that record alerts.
 TOLD: Final = "crossing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crossing:
-    """A window passed a share that was not told yet."""
+    """A window that passed a share without an alert yet."""
 
     window: WindowFacts
     share: float
@@ -44,19 +45,19 @@ class Crossing:
 class AlertDecision:
     crossings: Sequence[Crossing]
     rows: Sequence[ReportRow]
-    """To be written with the message."""
+    """Rows to write with the message."""
     over: frozenset[str]
-    """Keys of rows of what may be told again."""
+    """Keys of rows of shares that can be reported again."""
 
 
 def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float, *, quiet: bool) -> AlertDecision:
-    """Return what is to be told, given what was.
+    """Decide which shares to report, given the earlier alerts.
 
     Args:
-        windows: as they stand.
+        windows: the current windows.
         told: the rows of the kind `TOLD`.
         now: seconds since the epoch.
-        quiet: whether only what cannot wait is told.
+        quiet: whether only urgent alerts are sent.
     """
     by_window: dict[str, list[ReportRow]] = defaultdict(list)
     for row in told:
@@ -86,7 +87,7 @@ def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float
 
 
 def key_of(window: str, share: float) -> str:
-    """Under which key it is remembered that this share of a window was told."""
+    """Return the key that records the alert for this share of a window."""
     return f"crossing/{share:.2f}/{window}"
 
 
@@ -99,7 +100,7 @@ def _share_of(key: str) -> float:
 
 
 def _again(window: WindowFacts, share: float, told: Sequence[ReportRow], now: float) -> set[str]:
-    """Return the rows of what may be told again."""
+    """Return the keys of rows whose shares can be reported again."""
     if not told:
         return set()
     reset = max(row.due_at for row in told)
@@ -107,7 +108,7 @@ def _again(window: WindowFacts, share: float, told: Sequence[ReportRow], now: fl
     if reset and now >= reset and later:
         return {row.key for row in told}
     if window.unit == "share" and window.limit == 1.0:
-        # A whole window of a provider's, whose limit no one raises.
+        # A provider's whole window has a limit that people cannot raise.
         emptied = share <= _EMPTIED * max(_share_of(row.key) for row in told)
         return {row.key for row in told} if emptied else set()
     return {row.key for row in told if share < _share_of(row.key) - _FELL}

@@ -105,7 +105,7 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
     waited = _end_standby(paths)
     running = holder(paths.lock)
     if waited and (running is None or running.pid <= 0):
-        return "Muster stood by here, and is stopped."
+        return "Muster was a standby here, and is now stopped."
     if running is None or running.pid <= 0:
         if not agents_too:
             raise NotRunning
@@ -127,7 +127,7 @@ def stop(paths: Paths, *, agents_too: bool) -> str:
             f"`kill -9 {running.pid}` loses nothing."
         )
     if not agents_too:
-        return "Muster is stopped. Agents that were running go on."
+        return "Muster is stopped. Its agents keep running."
     if past_it:
         stopped = offline_stop.stop_all(paths)
     _stop_egress(paths)
@@ -181,7 +181,9 @@ def _stop_agents(client: Client) -> list[str]:
             raise MusterError(f"{name} does not stop: {answer.body.get('text') or answer.body.get('error')}")
     if not _wait(lambda: not _fleet(client), STOP_LIMIT):
         still = ", ".join(agent["name"] for agent in _fleet(client))
-        raise MusterError(f"These agents have not stopped yet: {still}. Muster runs on; `muster kill NAME` ends one.")
+        raise MusterError(
+            f"These agents have not stopped yet: {still}. Muster is still running; `muster kill NAME` ends one."
+        )
     return names
 
 

@@ -74,7 +74,7 @@ def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_r
     elif unsaid:
         done.append(
             f"Without a unit of their own, and brought back by the orchestrator where they are persistent: "
-            f"{', '.join(unsaid)}. `muster install --agents` gives them one."
+            f"{', '.join(unsaid)}. `muster install --agents` creates one for each."
         )
     try:
         wanted = {**systemd_units.of_agents(paths, agents), **systemd_units.of_orchestrator(paths, environ)}
@@ -107,12 +107,12 @@ def uninstall(paths: Paths, *, dry_run: bool) -> Report:
     roster = check(paths).roster
     again = [entry.name for entry in (roster.agents if roster else ()) if entry.hosting == SYSTEMD]
     listed = (
-        f"{paths.roster_yaml} says `hosting: systemd` for {', '.join(again)}: they get units again when Muster starts."
+        f"{paths.roster_yaml} says `hosting: systemd` for {', '.join(again)}: their units return when Muster starts."
     )
     return Report(
         done=[
-            *(f"Took away {systemd.folder() / name}." for name in todo.drop),
-            *([f"{listed} Take that out, if you do not want it."] if again else []),
+            *(f"Removed {systemd.folder() / name}." for name in todo.drop),
+            *([f"{listed} Delete that setting to prevent it."] if again else []),
             "What runs goes on until it is stopped: `muster down --all` stops Muster and its agents.",
             "Services of yours may go on to run while you are not logged in; `loginctl disable-linger` ends that.",
         ],
@@ -157,13 +157,13 @@ def _after_a_boot(paths: Paths, found: Check) -> list[str]:
     for place, reference in references(found):
         if reference.scheme == "env" and reference.name not in given:
             told.append(
-                f"{place} is {reference}, which nobody sets after a boot. Write {reference.name}=... into "
+                f"{place} is {reference}, which is not set at boot. Write {reference.name}=... into "
                 f"{systemd_units.secrets_of(paths)} (chmod 600), or the secret into a file, and file:PATH here."
             )
         elif reference.scheme == "keyring":
             told.append(
                 f"{place} is {reference}, and after a boot a keyring is locked until somebody logs in. For a machine "
-                f"that nobody sits at, put the secret into a file that only you can read, and file:PATH here."
+                f"logins, put the secret into a file that only you can read, and use file:PATH."
             )
     return told
 

@@ -130,7 +130,7 @@ def make(todo: UnitChange) -> list[str]:
             systemd.systemctl(words)
         except NotHosted as error:
             command = " ".join(["systemctl", "--user", *words])
-            refused.append(f"{error} When that is mended, run: {command}")
+            refused.append(f"{error} When that is fixed, run: {command}")
     return refused
 
 

@@ -119,7 +119,7 @@ def _asked(answers: WizardAnswers, ask: Ask) -> WizardAnswers:
     meant = wizard_chat.meant(answers)
     if meant is None:
         offered = f"{', '.join(CHATS[:-1])} or {CHATS[-1]}"
-        choice = _until(ask, f"Where do you talk to your fleet: {offered}", CHATS[0], _no_chat)
+        choice = _until(ask, f"Chat system for your fleet: {offered}", CHATS[0], _no_chat)
         meant = CHATS[CHATS.index(choice)]
     chat: Chat = meant
     answers = dataclasses.replace(answers, chat=chat)
@@ -133,7 +133,7 @@ def _asked(answers: WizardAnswers, ask: Ask) -> WizardAnswers:
         names = [name for name in roster.RUNTIMES if name != "custom"]
         runtime = _until(
             ask, f"What your fleet runs on: {', '.join(names)}, or none", _found_runtime() or "none",
-            lambda text: None if text in (*names, "none") else f"there are {', '.join(names)}, and none",
+            lambda text: None if text in (*names, "none") else f"choose {', '.join(names)} or none",
         )  # fmt: skip
         answers = dataclasses.replace(answers, runtime="" if runtime == "none" else runtime)
     return answers
@@ -168,7 +168,7 @@ def _until(ask: Ask, question: str, default: str, wrong_with: Callable[[str], st
 
 
 def _no_chat(text: str) -> str | None:
-    return None if text in CHATS else f"there are {', '.join(CHATS[:-1])} and {CHATS[-1]}"
+    return None if text in CHATS else f"choose {', '.join(CHATS[:-1])} or {CHATS[-1]}"
 
 
 def _found_runtime() -> str | None:
@@ -187,13 +187,13 @@ def muster_yaml(answers: WizardAnswers) -> str:
     operators = wizard_chat.identities(answers)
     lines = [
         "# Muster's settings. Every key may be left out; `muster config check` says what is wrong with this file.",
-        "# Secrets never stand here: env:NAME, file:PATH and keyring:NAME say where they are.",
+        "# Never write secrets here: refer to them with env:NAME, file:PATH or keyring:NAME.",
         "",
         "# The chat systems, any number of them. Without this block: the terminal. `bridge: true` in one has its main",
         "# room mirror that of the fleet, which is the first that is named here.",
         *wizard_chat.lines(answers),
         "",
-        "# Who may command the fleet: viewer, operator or admin. Whoever owns this machine's terminal is admin anyway.",
+        "# Who may command the fleet: viewer, operator or admin. The user of this terminal is always admin.",
         *(
             ["operators:", *(f"  {wizard_chat.quoted(each)}: admin" for each in operators)]
             if operators
@@ -253,7 +253,7 @@ _BUDGETS = [
 ]
 _PACING = [
     "# pacing:",
-    "#   spread: even  # off: only limits hold",
+    "#   spread: even  # off: only limits apply",
     "#   burst: 3%  # of a window, ahead of its line",
     "#   borrow: 50%  # of the next day, for work of high urgency",
 ]

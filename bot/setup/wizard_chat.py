@@ -85,7 +85,7 @@ def _matrix_block(given: Mapping[str, str | None]) -> list[str]:
         "# password: env:MUSTER_MATRIX_PASSWORD  # instead of a token: used once, to log in",
         f"fleet_room: {quoted(room)}  # the main room"
         if room
-        else '# fleet_room: "!abc:example.org"  # the main room; without it, wherever you speak',
+        else '# fleet_room: "!abc:example.org"  # the main room; otherwise, the room where you write',
     ]
 
 
@@ -97,7 +97,7 @@ def _matrix_steps(answers: WizardAnswers, token: str) -> list[str]:
     ]
     if answers.room is None and (answers.runtime or answers.preset):
         steps.append(
-            "4. Say where the agents' threads belong: connectors.matrix.fleet_room in muster.yaml. Until then the "
+            "4. Set the room of the agents' threads: `connectors.matrix.fleet_room` in muster.yaml. Until then, "
             "persistent ones do not come up by themselves; !launch lead starts one in the room where you write it."
         )
     return steps

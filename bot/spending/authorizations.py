@@ -77,12 +77,12 @@ async def authorize(ctx: Context[PacingServices], scope: str, amount: str, for_s
     beyond = (
         " Beyond the limit itself it holds for critical tasks, and for what the egress lets through."
         if over
-        else " A provider's window is never passed."
+        else " A provider's window is never exceeded."
     )
     text = (
         f"⚖️ {markdown.code(scope)} may spend {amounts.amount(count, unit)} faster than its pace, until "
         f"{timestamps.shown(until, zone, now)} ({zone.key}) or until that is used up.{beyond} "
-        f"{command_line(f'budget authorize {scope} 0')} takes it back.{note}"
+        f"{command_line(f'budget authorize {scope} 0')} revokes it.{note}"
     )
     return Reply(text, as_json(row, until=until))
 
@@ -109,7 +109,7 @@ def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
     """
     if not standings:
         raise UserError(
-            f"Nothing paces {markdown.code(row.scope)}: no limit with a window is set for it, so there is nothing to "
+            f"{markdown.code(row.scope)} has no pace: no limit with a window is set for it, so there is nothing to "
             f"authorize. {command_line('pace')} shows what is paced.",
             code="budget.not_paced",
         )
@@ -163,5 +163,5 @@ async def _told(ctx: Context[PacingServices]) -> str:
         return ""
     return (
         " ⚠️ The egress does not answer now; it is told as soon as it does. What was told to it before ends at its time "
-        "all the same."
+        "time in any case."
     )

@@ -50,7 +50,7 @@ async def show_budget(ctx: Context[PacingServices]) -> Reply:
         # Shares converted to tokens are left out, because they are shown as shares.
         plain = [each for each in await holding(services) if each.account is None]
         found = [_json(each.model_dump(), None, now, snapshot) for each in plain]
-        note = "\n\n⚠️ The egress does not answer, so the current use is unknown."
+        note = "\n\n⚠️ The egress does not answer, so nobody knows now how much of each is used."
     else:
         seen = [each for each in standing["limits"] if each.get("account") is None]
         found = [_json({**each, "amount": each["limit"] - each.get("lift", 0)}, each, now, snapshot) for each in seen]
@@ -124,7 +124,7 @@ def _excess_words(row: Mapping[str, Any]) -> str:
     beyond = amounts.amount(row["excess"], row["unit"])
     return (
         f"{markdown.code(_named(row))} is {beyond} beyond its limit: a request ran alone, and less of its input came "
-        f"from the cache than was to. {command_line('audit')} has it as `{EXCESS}`."
+        f"expected came from the cache. {command_line('audit')} lists it as `{EXCESS}`."
     )
 
 

@@ -105,7 +105,7 @@ async def whose_is_closed(services: PacingServices) -> str:
         more = f" {command_line('questions')} says what is asked."
         lines.append(f"🏃 Paused until somebody answers whether it may go on: {some(paused)}.{more}")
     if closed := cut.keys() - asked:
-        lines.append(f"🔌 Cut off: {some(sorted(closed))}. {command_line('restore NAME')} opens one's way out.")
+        lines.append(f"🔌 Cut off: {some(sorted(closed))}. {command_line('restore NAME')} unblocks one.")
     if used_up := _used_up(standing):
         lines.append(f"🔴 A budget is used up: {some(sorted(used_up))}. {command_line('budget')} shows which.")
     return "".join(f"\n\n{line}" for line in lines)
@@ -117,7 +117,7 @@ async def stop_everything(ctx: Context[PacingServices], *, clear: bool) -> Reply
     if clear:
         if ctx.permission < ADMIN:
             raise NotPermitted(
-                f"only an admin ends the emergency stop; you are {ctx.permission}. Ask one for "
+                f"only an admin may end the emergency stop; you are {ctx.permission}. Ask one for "
                 f"{command_line('estop --clear')}."
             )
         if (await asyncio.to_thread(emergency_stop.pulled_at, state) or 0.0) > ctx.asked_at:
@@ -143,7 +143,7 @@ async def stop_everything(ctx: Context[PacingServices], *, clear: bool) -> Reply
         if not (new := await asyncio.to_thread(emergency_stop.is_pulled, state)):
             raise
     told = await _told(ctx, clear=False)
-    how = f"{command_line('estop --clear')} (an admin's) ends it"
+    how = f"{command_line('estop --clear')} (for admins) ends it"
     if not new:
         return Reply(f"The emergency stop holds already. {how}.", {"estop": True})
     return Reply(f"Everything is stopped: no agent gets out. {how}.{_note(told)}", {"estop": True})

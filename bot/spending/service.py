@@ -56,7 +56,7 @@ async def _roster_budgets(services: PacingServices) -> Mapping[str, int]:
     budgeted: Mapping[str, int] | None = latest.budgets
     if budgeted is None:
         # No limit is to be lifted because someone is in the middle of writing the file.
-        raise UserError(f"The budgets of the roster are not known: {latest.problem}", code="roster.invalid")
+        raise UserError(f"The budgets of the roster are unknown: {latest.problem}", code="roster.invalid")
     return budgeted
 
 
@@ -175,8 +175,8 @@ async def _reset(services: PacingServices, scope: str, unit: str, window: str, t
     )
     if length is not None and at > now + length:
         raise UsageError(
-            f"{timestamps.shown(at, zone, now)} is beyond the window: it is {markdown.span(length)} long, so it begins "
-            f"anew by {timestamps.shown(now + length, zone, now)} ({zone.key}) at the latest. Nothing was set."
+            f"{timestamps.shown(at, zone, now)} is beyond the window: it is {markdown.span(length)} long, so it resets "
+            f"by {timestamps.shown(now + length, zone, now)} ({zone.key}) at the latest. Nothing was set."
         )
     if at > now + _LONGEST_S:
         raise UsageError(
@@ -231,7 +231,7 @@ async def _beside(services: PacingServices, row: BudgetRow) -> str:
         ways = {f"budget clear {row.scope} --window {each.window or 'none'}" for each in others}
         # Clearing by window would also remove the new limit, which has another unit.
         ways = {f"budget clear {row.scope}"} if row.window in {each.window for each in others} else ways
-        holds = "Both hold now" if len(others) == 1 else "All hold now"
+        holds = "Both limits apply" if len(others) == 1 else "All limits apply"
         listed = _listed(map(held_of, others))
         return f" {holds}: beside it {listed}, until {' and '.join(map(command_line, sorted(ways)))}."
     if given:
@@ -260,7 +260,7 @@ async def clear_budget(ctx: Context[PacingServices], scope: str, *, window: str 
         raise await _nothing_set(services, scope, within)
     left, given = await _left(services, scope)
     note = await _pushed(services)
-    again = "No limit of its own holds there any more."
+    again = "The scope has no limit of its own any more."
     if left:
         again = f"{'There holds still' if given else 'What the files say of it holds again'}: {_listed(left)}."
     return Reply(f"{markdown.code(scope)}: taken back. {again}{note}", {"scope": scope, "cleared": gone})

@@ -197,7 +197,9 @@ def _accounts_text(found: Sequence[QuotaRow], silent: Sequence[str], now: float)
     ]
     lines = [markdown.table(("account", "window", "used", "resets", "seen"), rows)] if rows else []
     if silent:
-        lines.append(f"Of {', '.join(map(markdown.one_line, silent))} nothing is known: no provider said anything yet.")
+        lines.append(
+            f"Quota unknown: the provider has not reported any yet for {', '.join(map(markdown.one_line, silent))}."
+        )
     return "\n\n".join(lines) or "There are no accounts in muster.yaml, and no provider said anything of one."
 
 

@@ -214,7 +214,7 @@ class Handing:
         services = self.services
         if task.operator.startswith(task_words.AGENT):
             # Otherwise an agent could start one that it may not launch, or one without a sandbox.
-            return TaskWait(task=task.id, why="nobody", text=f"{agent} does not run, and people start it.")
+            return TaskWait(task=task.id, why="nobody", text=f"{agent} does not run, and only people may start it.")
         work = SessionPurpose(
             kind=task.kind,
             urgency=task.urgency,  # type: ignore[arg-type]

@@ -202,7 +202,9 @@ def told(services: TaskServices, row: AgentRow, task: Task, hold: TurnHold) -> s
     now, zone = services.clock(), services.settings.timezone
     rest = wait_text.when(hold.wait, now, zone, before=hold.before)
     if hold.wait.why == "fairness" and hold.wait.look_at is not None:
-        rest = f"It runs after that, about {timestamps.shown(hold.wait.look_at, zone, now)} ({zone}). {rest}".rstrip()
+        rest = (
+            f"It runs after that, at about {timestamps.shown(hold.wait.look_at, zone, now)} ({zone}). {rest}".rstrip()
+        )
     if hold.helpless is not None and not hold.wait.critical:
         rest += f" No leave lets it begin now: {hold.helpless}."
     drop = command_line(f"task cancel {task.id}")

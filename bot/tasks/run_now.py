@@ -238,7 +238,7 @@ async def take(tx: AsyncConnection, services: TaskServices, question: Question, 
     """Apply an answer, in the transaction that records it (bot.approvals.questions.Taker)."""
     task = None if question.task is None else await tasks.get(tx, question.task)
     if task is None or task.state != "queued":
-        return "It waits no more."
+        return "It no longer waits."
     if word != NOW:
         await services.task_steps.cancel(tx, task, by=by)
         return f"Task {markdown.code(task.id)} is dropped."

@@ -172,14 +172,14 @@ async def add(
     zone = services.settings.timezone
     if len(text) > LONGEST:
         raise UserError(
-            f"This task has {len(text):,} characters, and {LONGEST:,} are allowed. Put the text into a file in the "
-            "agent's workspace and name the file.",
+            f"The task is too long: it has {len(text):,} characters, and {LONGEST:,} are allowed. Put it in a file in "
+            "the agent's workspace and name the file.",
             code="task.too_long",
         )
     if ctx.identity.startswith(AGENT) and urgency == "critical":
         raise NotPermitted("only people say that a task is critical. Nothing was queued.")
     if not _KIND.fullmatch(kind) or kind == TURN:
-        raise UsageError(f"--kind {kind[:40]!r}: a word like task, review or fix is wanted (a to z, 0 to 9, -).")
+        raise UsageError(f"--kind {kind[:40]!r}: expected a word like task, review or fix (a to z, 0 to 9, -).")
     if retries is not None and not 0 <= retries <= 20:
         raise UsageError(f"--retries {retries}: 0 to 20 are allowed.")
     due = None if deadline is None else read_deadline(deadline, now=ctx.asked_at, zone=zone)
@@ -337,7 +337,7 @@ async def _target(ctx: Context[TaskServices], role: str | None, agent: str | Non
     if len(found) == 1:
         return found.pop(), None
     listed = f"Roles of the fleet: {', '.join(sorted(found))}." if found else "There are no agents yet."
-    raise UsageError(f"whose task is it? Say --role ROLE or --agent NAME. {listed}")
+    raise UsageError(f"the task has no target. Add --role ROLE or --agent NAME. {listed}")
 
 
 def _rostered(services: TaskServices) -> dict[str, str]:
@@ -376,10 +376,10 @@ async def find(tx: AsyncConnection, wanted: str | None) -> Task:
     if found:
         listed = ", ".join(f"`{task.id}`" for task in found)
         raise UserError(
-            f"Several tasks begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more of the id.",
+            f"Several tasks begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more characters of the ID.",
             code="task.ambiguous",
         )
-    listed = f"{command_line('tasks --all')} lists those that there are"
+    listed = f"{command_line('tasks --all')} lists the tasks"
     raise UserError(f"No task is called {markdown.one_line(wanted, 20)!r}; {listed}.", code="task.unknown")
 
 
@@ -476,7 +476,7 @@ async def _end_turn(ctx: Context[TaskServices], name: str, turn: str) -> str:
         ended = await ctx.once("cancel turn", act)
     except UserError as error:
         return f" Its turn could not be ended: {error}"
-    return f" The turn of {name} is ended." if ended else ""
+    return f" The turn of {name} was ended." if ended else ""
 
 
 async def close(ctx: Context[TaskServices], wanted: str | None, *, failed: bool) -> Reply:
@@ -509,4 +509,4 @@ async def _check_close(ctx: Context[TaskServices], tx: AsyncConnection, task: Ta
 
 def _check_own(ctx: Context[TaskServices], task: Task, what: str) -> None:
     if ctx.identity.startswith(AGENT) and task.operator != ctx.identity:
-        raise NotPermitted(f"an agent may {what} only what it asked for itself.")
+        raise NotPermitted(f"an agent may {what} only tasks that it requested itself.")

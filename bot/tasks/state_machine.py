@@ -188,7 +188,7 @@ class TaskSteps:
             kind=QUESTION,
             cause=f"{task.id}/{task.attempt}",
             text=f"{text} Is it done? Say so here, by {done} or by {failed}; what you write in this thread goes on "
-            f"with it. {self._held_back(row)}".rstrip(),
+            f"the task. {self._held_back(row)}".rstrip(),
             choices=CHOICES,
             task=task.id,
         )
@@ -243,7 +243,7 @@ class TaskSteps:
             return f"Task {task.id} waits for your operator, who was told why."
         await self._end(tx, task, status, summary)
         await self._withdraw_questions(tx, task, "The agent said so itself.")
-        return f"Task {task.id} is {status}. End your turn now; the next task comes by itself."
+        return f"Task {task.id} is {status}. End your turn now; the next task arrives by itself."
 
     async def _meant(self, tx: AsyncConnection, row: AgentRow, turn: str | None, which: str | None) -> Task:
         """Return the task that an agent means: that of its turn, or the only one that waits for a report.

@@ -45,7 +45,7 @@ _TIMES = ("look_at", "deadline", "created_at", "dispatched_at", "started_at", "e
 def cost(tokens: float | None, usd: float | None) -> str:
     """Return a cost like ``about 40k tokens ($0.12)``, without the price if it is unknown."""
     if tokens is None:
-        return "not known"
+        return "unknown"
     money = "" if usd is None else f" ({amounts.money(usd)})"
     return f"{amounts.tokens(tokens)} tokens{money}"
 
@@ -72,8 +72,8 @@ def projected_otherwise(task: Task, projected: float | None) -> str | None:
         share = "of what an agent says no more counts" if times < 1 else "such tasks mostly come to as much"
     about = f"{times:,.1f}" if 0.1 <= times < 10 else f"{times:,.0f}" if times > 1 else "less than 0.1"
     return (
-        f"You said {amounts.tokens(said)} tokens; {amounts.tokens(projected)} are projected, about {about} times that, "
-        f"since {share}."
+        f"You estimated {amounts.tokens(said)} tokens; {amounts.tokens(projected)} are projected, about {about} times "
+        f"that, because {share}."
     )
 
 
@@ -107,7 +107,7 @@ def given(task: Task, redact: Callable[[str], str]) -> str:
     again = f" Attempt {task.attempt}." if task.attempt > 1 else ""
     projection = cost(task.projected_tokens, task.projected_usd)
     name, what = markdown.code(task.id), gist(task, redact, 300)
-    return f"📨 Task {name} of {by}{urgency}: {what}\n\nProjected: {projection}.{again}"
+    return f"📨 Task {name} from {by}{urgency}: {what}\n\nProjected: {projection}.{again}"
 
 
 def for_agent(task: Task, *, tools: bool = True) -> str:
@@ -205,7 +205,7 @@ def whole(
     """Return one task with all details."""
     lines = [
         f"{_MARKS.get(task.state, '')} **{task.state}** {markdown.code(task.id)} for {target(task)}, "
-        f"{task.urgency}, of {markdown.one_line(task.operator, 60)}",
+        f"{task.urgency}, from {markdown.one_line(task.operator, 60)}",
         "",
         markdown.code_block(markdown.shown(beginning(task.text, redact)[:_WHOLE])),
         "",
@@ -240,7 +240,7 @@ _FREE = {
 
 def why_it_waits(task: Task, behind: int, now: float, zone: tzinfo) -> str:
     """Return one sentence: why a queued task waits, when it will likely begin, and what lets it begin now."""
-    about = "" if task.look_at is None else f" about {timestamps.shown(task.look_at, zone, now)} ({zone})"
+    about = "" if task.look_at is None else f" at about {timestamps.shown(task.look_at, zone, now)} ({zone})"
     if behind or task.reason is None:
         first = f"{behind} more of its lane go first" if behind else "not looked at yet"
         return f"waits: {first}; it begins after them." if behind else f"waits: {first}."

@@ -72,7 +72,7 @@ async def preview(services: EgressServices) -> Reply:
     if telemetry.enabled:
         goes = f"This is sent to {markdown.code(str(telemetry.url))} once a day."
     else:
-        goes = "Nothing is sent: telemetry is off. It would be this, to the `telemetry.url` of muster.yaml:"
+        goes = "Nothing is sent: telemetry is off. If it were on, this would go to the `telemetry.url` of muster.yaml:"
     text = body.decode()
     data = {"enabled": telemetry.enabled, "url": telemetry.url, "body": text}
     return Reply(f"{goes}\n\n{markdown.code_block(text, 'json')}", data)

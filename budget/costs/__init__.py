@@ -1,1 +1,1 @@
-"""What work costs: prices, projections and what history taught."""
+"""The cost of work: prices, projections, and lessons from history."""

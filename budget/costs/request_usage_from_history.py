@@ -1,7 +1,7 @@
-"""What requests are expected to use: learned from those before them, by role and model. Pure, in memory, bounded.
+"""The expected usage of requests, learned from earlier requests by role and model. Pure, in memory, bounded.
 
-What is expected paces, projects, and is charged where a response breaks off. It never admits: what may leave is decided
-by worst cases (budget.limits.request_admission).
+The expected usage counts for the pace and for projections, and is charged if a response breaks off. It never admits a
+request: worst cases decide that (budget.limits.request_admission).
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ from dataclasses import dataclass
 
 from budget.tokens import Tokens, Weights
 
-#: So many requests of each role and model are remembered.
+#: The number of requests to remember for each role and model.
 REMEMBERED = 500
-#: So many are needed before they are believed; until then the request's size is.
+#: The minimum number of requests to learn from; with fewer, the request's size decides.
 ENOUGH = 20
-#: So many pairs of role and model are remembered: agents name models as they like.
+#: The number of pairs of role and model to remember, which is bounded because agents may name any model.
 PAIRS = 256
-#: English text and code in the tokenizers of both providers come to about so many bytes a token.
+#: The approximate number of bytes per token of English text and code, in the tokenizers of both providers.
 BYTES_PER_TOKEN = 4
-#: What a request is expected to answer while nothing was learned, if it may.
+#: The expected output tokens of a request before anything was learned.
 ANSWER = 1024
-#: More than any current model writes in one response (128,000: OpenAI's model pages since GPT-5, Anthropic's since
-#: Claude Sonnet 3.7).
+#: More tokens than any current model writes in one response (128,000: OpenAI's model pages since GPT-5, Anthropic's
+#: since Claude Sonnet 3.7).
 LONGEST_ANSWER = 131_072
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What a request will use, as far as one can tell beforehand."""
+    """The expected usage of a request."""
 
     expected: Tokens
-    """As much as most such requests use. The pace counts it while the request is open."""
+    """The usage that most such requests stay within. The pace counts it while the request is open."""
     input: Tokens
-    """What reading it will likely cost, whatever it answers."""
+    """The likely input tokens."""
 
 
 class History:
-    """What requests used."""
+    """The usage of earlier requests."""
 
     def __init__(self) -> None:
         self._pairs: OrderedDict[tuple[str, str], _Pair] = OrderedDict()
         self._ratios: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def add_ratio(self, agent: str, model: str, input_tokens: int, body_bytes: int) -> None:
-        """Learn how many tokens a byte of a body had."""
+        """Learn the number of tokens per byte of a body."""
         if body_bytes <= 0:
             return
         self._ratios[agent, model] = max(self._ratios.pop((agent, model), 0.0), input_tokens / body_bytes)
@@ -53,17 +53,17 @@ class History:
             self._ratios.popitem(last=False)
 
     def ratio(self, agent: str, model: str) -> float | None:
-        """Return the most tokens a byte that this agent was billed with this model, or None if it was never."""
+        """Return the most tokens per byte that this agent was billed with this model, or None if it never was."""
         return self._ratios.get((agent, model))
 
     def add(self, role: str, model: str, tokens: Tokens, body_bytes: int | None = None) -> None:
-        """Learn from a request whose usage its provider has reported.
+        """Learn from a request whose usage the provider has reported.
 
         Args:
-            role: of the agent.
-            model: as it was asked for.
-            tokens: what it used.
-            body_bytes: of its body, where that is known.
+            role: the role of the agent.
+            model: the model that the request named.
+            tokens: the usage.
+            body_bytes: the size of its body, if known.
         """
         pair = self._pairs.get((role, model))
         if pair is None:
@@ -77,14 +77,14 @@ class History:
     def estimate(
         self, role: str, model: str, body_bytes: int, max_tokens: int | None, *, most_input: int | None = None
     ) -> Estimate:
-        """Return what a request will use.
+        """Return the expected usage of a request.
 
         Args:
-            role: of the agent.
-            model: as it is asked for.
-            body_bytes: of its body.
+            role: the role of the agent.
+            model: the model that the request names.
+            body_bytes: the size of its body.
             max_tokens: the bound on output.
-            most_input: the bound on input, in tokens; None: the bytes of the body.
+            most_input: the bound on input in tokens; None for the bytes of the body.
         """
         most_input = body_bytes if most_input is None else most_input
         most = min(LONGEST_ANSWER, LONGEST_ANSWER if max_tokens is None else max(0, max_tokens))
@@ -102,7 +102,7 @@ class History:
         return Estimate(expected=expected, input=pair.likely_input(body_bytes, most_input))
 
 
-# The sides of a request are kept so that they sort by what they come to, with their kinds behind that.
+# The input and the output of a request, as tuples that sort by their first item, the weighted total.
 _Input = tuple[int, int, int, int]
 _Output = tuple[int, int, int]
 
@@ -112,15 +112,15 @@ _WEIGHTS = Weights()
 class _Pair:
     """The last requests of one role with one model.
 
-    Input and output are ranked apart, each as a whole, by what it weighs: the 95th of 100 inputs is one that really
-    was, read from a cache or written into one. The 95th of each kind by itself would count a context twice.
+    Inputs and outputs are ranked separately by their total weight. So the 95th of 100 inputs is a real one, read from a
+    cache or written into one. The 95th of each kind of tokens would count a context twice.
     """
 
     def __init__(self) -> None:
         self._requests: deque[tuple[_Input, _Output, int]] = deque()
         self._inputs: list[_Input] = []
         self._outputs: list[_Output] = []
-        # Sums over those that are remembered: of input by kind, and of those whose size is known.
+        # Sums over the remembered requests: the input by kind, and the requests of known size.
         self._input = self._cache_read = self._cache_write = 0
         self._sized = self._sized_bytes = self._sized_tokens = 0
 
@@ -164,7 +164,7 @@ class _Pair:
         return self._outputs[_rank(self.count)]
 
     def likely_input(self, body_bytes: int, most: int) -> Tokens:
-        """As many tokens as requests of this size had on average, in the proportions that they had; at most `most`."""
+        """Return the average input tokens of requests of this size, by kind; at most `most`."""
         tokens = -(-body_bytes // BYTES_PER_TOKEN)
         if self._sized >= ENOUGH:
             tokens = -(-body_bytes * self._sized_tokens // self._sized_bytes)
@@ -177,11 +177,11 @@ class _Pair:
 
 
 def _rank(count: int) -> int:
-    """Return where the least stands, among so many in order, that 95 of 100 do not pass."""
+    """Return the index of the 95th percentile among `count` sorted values."""
     return -(-95 * count // 100) - 1
 
 
 def _scaled(kinds: list[int], most: int) -> list[int]:
-    """So many tokens at most, in the same proportions."""
+    """Reduce the kinds proportionally to at most `most` tokens in total."""
     total = sum(kinds)
     return kinds if total <= most else [tokens * most // total for tokens in kinds]

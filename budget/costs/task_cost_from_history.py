@@ -1,11 +1,11 @@
-"""What a task will likely cost, by what such tasks have cost before. Pure.
+"""The likely cost of a task, learned from the cost of similar ended tasks. Pure.
 
-Of the tasks that ended, those of the same role, runtime, model and kind speak first. Where they are fewer than
-`ENOUGH`, those of the role and kind do, then those of the role, and where these are too few as well, they are mixed
-with a prior, which is a guess and is called one.
+The estimate uses the ended tasks of the same role, runtime, model and kind. If they are fewer than `ENOUGH`, it uses
+the tasks of the role and kind, and then those of the role. If these are too few as well, it mixes them with a prior,
+which is a guess and is called one.
 
-What is recent counts more: a past's weight halves every `HALF_LIFE_S`. No past has more than a fifth of all weight,
-however old the others are, so that one absurd task moves the quantiles by one place at most.
+Recent tasks count more: the weight of a task halves every `HALF_LIFE_S`. No task has more than a fifth of the total
+weight, however old the others are. So one absurd task moves the quantiles by at most one place.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-#: A task that ended so long ago counts half as much as one that ended now.
+#: Seconds since its end after which a task counts half.
 HALF_LIFE_S = 14 * 86_400.0
-#: So many tasks are needed before the prior is left out.
+#: The number of tasks from which on the prior is left out.
 ENOUGH = 5
-#: What the pasts of one level are narrowed to: the newest.
+#: The number of newest tasks of a level to use.
 REMEMBERED = 500
-#: Weights below this are nothing; halving has to end somewhere, or they would come to zero.
+#: The minimum weight, since repeated halving would reach zero.
 _LEAST_WEIGHT = 2.0**-200
 
 Level: TypeAlias = Literal["same", "kind", "role", "none"]
-"""What was alike in the tasks that an estimate rests on: role, runtime, model and kind; role and kind; the role; there
-were none."""
+"""The common properties of the tasks behind an estimate. same: role, runtime, model and kind. kind: role and kind.
+role: the role. none: there were no such tasks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Past:
-    """A task that ended, and what it came to."""
+    """An ended task and its cost."""
 
     role: str | None
     runtime: str | None
     model: str | None
     kind: str
     tokens: float
-    """Weighted."""
+    """Weighted tokens."""
     usd: float | None
-    """None: of a part at least, no price is known."""
+    """US dollars; None if the price of any part is unknown."""
     estimated_tokens: float | None
-    """What it was projected to use before it began (weighted)."""
+    """The projection before the task began, in weighted tokens."""
     said: float | None = None
-    """What a person said that it would use (weighted); None: nobody did."""
+    """A person's own estimate in weighted tokens, or None."""
     ended_at: float
     """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Range:
-    """How much half of such tasks stay within, four fifths, and nine tenths."""
+    """The costs that 50, 80 and 90 of 100 such tasks stay within."""
 
     p50: float
     p80: float
@@ -63,45 +63,45 @@ class Range:
         return Range(p50=self.p50 * factor, p80=self.p80 * factor, p90=self.p90 * factor)
 
 
-#: What tasks come to while nothing is known, in weighted tokens: a guess, and wide. A turn is one question to an agent
-#: that has its context already, cache reads at a tenth; a task begins with reading.
+#: The assumed cost of tasks before anything was learned, in weighted tokens: a wide guess. A turn is one question to an
+#: agent that already has its context, with cache reads at a tenth; a task begins with reading.
 PRIORS: Mapping[str, Range] = {
     "task": Range(p50=100_000.0, p80=300_000.0, p90=600_000.0),
     "turn": Range(p50=15_000.0, p80=60_000.0, p90=120_000.0),
 }
 DEFAULT_PRIOR = PRIORS["task"]
-#: What a weighted token costs in US dollars while nothing is known: a guess, as a large model's input is priced.
+#: The assumed price of a weighted token in US dollars: a guess, based on the input price of a large model.
 GUESSED_USD_PER_TOKEN = 6e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnedCost:
-    """What a task will likely cost, and what that rests on."""
+    """The likely cost of a task, and the basis of that estimate."""
 
     count: int
-    """Tasks that it rests on."""
+    """The number of tasks behind the estimate."""
     level: Level
     p50: float
-    """Weighted tokens, as are p80 and p90."""
+    """Weighted tokens, like p80 and p90."""
     p80: float
     p90: float
     usd_per_token: float | None
-    """What a weighted token of such tasks cost; None: of none of them a price is known."""
+    """The price of a weighted token of such tasks in US dollars; None if no price is known."""
     basis: str
-    """What it rests on, as a clause for people."""
+    """The basis of the estimate, as a clause for people."""
     prior: bool
-    """They were too few, so that it is mixed with a guess."""
+    """Whether the tasks were too few, so that the estimate includes a guess."""
     median_abs_error: float | None
-    """Half of the past projections were off by no more than this (weighted tokens); None: there were none."""
+    """The median error of past projections in weighted tokens; None if there were none."""
     median_error_share: float | None
-    """The same, of what the tasks came to: 0.3 is off by 30 percent."""
+    """The median error as a share of the actual cost: 0.3 means 30 percent."""
     judged: int
-    """Past projections that could be compared with what the tasks came to."""
+    """The number of past projections that could be compared with the actual cost."""
     held: int
-    """How many of these tasks stayed within what was projected."""
+    """The number of these tasks that stayed within their projection."""
     of_said: tuple[float, float] | None = None
-    """Of what people said, the parts that 80 and 90 of 100 such tasks used: 0.2 where they say five times too much.
-    None: people said something of too few of them."""
+    """The shares of people's own estimates that 80 and 90 of 100 such tasks used: 0.2 if people estimate five times too
+    much. None if too few tasks had such an estimate."""
 
     @property
     def tokens(self) -> Range:
@@ -109,7 +109,7 @@ class LearnedCost:
 
     @property
     def usd(self) -> Range | None:
-        """The same in US dollars; None: no price is known."""
+        """The cost in US dollars; None if no price is known."""
         return None if self.usd_per_token is None else self.tokens.times(self.usd_per_token)
 
 
@@ -123,16 +123,16 @@ def learn(
     now: float,
     prior: Range | None = None,
 ) -> LearnedCost:
-    """Return what a task of this role will likely cost.
+    """Return the likely cost of a task of this role.
 
     Args:
-        past: tasks that ended, of this role at least; others are passed over.
-        role: whose task it is; None: anybody's.
-        runtime: that will do it; None: not known yet, and any speaks for it.
-        model: likewise.
-        kind: of the task.
-        now: seconds since the epoch; what ended after that is taken to have ended now.
-        prior: instead of the one of `PRIORS`.
+        past: ended tasks that include all known tasks of this role; other roles are ignored.
+        role: the role; None for all roles.
+        runtime: the runtime of the task; None if unknown, so that every runtime counts.
+        model: the model of the task; None if unknown, so that every model counts.
+        kind: the kind of the task.
+        now: seconds since the epoch; a task that ended later counts as ended now.
+        prior: the prior to use instead of `PRIORS`.
     """
     of_role = [each for each in past if role in (None, each.role) and each.tokens >= 0]
     of_kind = [each for each in of_role if each.kind == kind]
@@ -174,19 +174,19 @@ def learn(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypicalTurn:
-    """What one typical turn comes to."""
+    """The cost of one typical turn."""
 
     tokens: float
-    """Weighted."""
+    """Weighted tokens."""
     usd: float
 
 
 def typical_turn(seen: Sequence[tuple[float, float | None]]) -> TypicalTurn:
-    """Return what half of the turns stay within; a guess while fewer than `ENOUGH` are known.
+    """Return the median cost of turns, or a guess if fewer than `ENOUGH` are known.
 
     Args:
-        seen: of turns the weighted tokens, and the US dollars where the price is known. Turns without tokens are left
-            out.
+        seen: weighted tokens and US dollars (None if the price is unknown) of each turn. Turns without tokens are
+            ignored.
     """
     turns = [(tokens, usd) for tokens, usd in seen if tokens > 0]
     priced = [usd for _, usd in turns if usd is not None]
@@ -197,12 +197,15 @@ def typical_turn(seen: Sequence[tuple[float, float | None]]) -> TypicalTurn:
 
 
 def weights_of(ended: Sequence[float], now: float) -> list[float]:
-    """Return how much each past counts: 1 for one that ended now, half of that each `HALF_LIFE_S` before; of `ENOUGH`
-    pasts and more, none has more than a fifth of the whole."""
+    """Return the weight of each task by its end: 1 for one that ended now, and half as much for each `HALF_LIFE_S`.
+
+    Of `ENOUGH` tasks or more, none has more than a fifth of the total weight.
+    """
     weights = [max(_LEAST_WEIGHT, 0.5 ** (min(max(0.0, now - at), 1e12) / HALF_LIFE_S)) for at in ended]
     if len(weights) < ENOUGH:
         return weights
-    # The largest are cut to a fifth of what all then come to: each of those has the rest over what remains of five.
+    # Cap the largest weights to a fifth of the new total. If `cut` weights are capped, each is the sum of the uncapped
+    # ones divided by (5 - `cut`).
     order = sorted(weights, reverse=True)
     rests = list(accumulate(reversed(order)))[::-1]
     caps = [rests[cut] / (ENOUGH - cut) for cut in range(ENOUGH)]
@@ -214,19 +217,19 @@ def quantile(points: Sequence[tuple[float, float]], share: float) -> float:
     """Return the smallest value that `share` of the weight stays within.
 
     Args:
-        points: values and their weights; one at least.
-        share: 0 to 1.
+        points: values and their weights; at least one.
+        share: a fraction from 0 to 1.
     """
     ordered = sorted(points)
     totals = list(accumulate(weight for _, weight in ordered))
     wanted = share * totals[-1]
-    # Sums of the same weights in another order differ in their last digits.
+    # Sums of the same weights in different orders differ in their last digits.
     near = wanted - 1e-9 * totals[-1]
     return next(value for (value, _), total in zip(ordered, totals, strict=True) if total >= near)
 
 
 def _steps(guess: Range, weight: float) -> list[tuple[float, float]]:
-    """Return a prior as points, whose quantiles are its own."""
+    """Return a prior as weighted points that have its quantiles."""
     return [(guess.p50, 0.5 * weight), (guess.p80, 0.3 * weight), (guess.p90, 0.2 * weight)]
 
 

@@ -1,14 +1,14 @@
-"""What a task is projected to cost, by what was learned and by what someone said of it. Pure.
+"""The projected cost of a task, from learned costs and from a requester's own estimate. Pure.
 
-A projection opens gates and decides whose turn it is, so whoever asks for a task has a reason to say little. And who
-says too much has others wait for what is never used. So a person's word has a floor and a ceiling, and both are
-learned: what half of such tasks came to, and the part of what people said that such tasks used. Who says five times too
-much is taken at a fifth, once five tasks showed it; who says five times too little at five times that, but at no more
-than four of five such tasks came to. An agent's word only raises the projection, and not above what nine
-of ten stay within.
+A projection decides when and in which order tasks begin, so a requester has a reason to estimate too little. An
+estimate that is too high makes other tasks wait for usage that never happens. So a person's estimate has a learned
+minimum and maximum: the median of such tasks, and the share of people's estimates that such tasks used. After five
+tasks, an estimate that is five times too high counts a fifth. One that is five times too low counts five times as much,
+but at most the 80th percentile of such tasks. An agent's estimate can only raise the projection, and at most to the
+90th percentile.
 
-What four of five stay within is projected only once it is known. A guess of that would hold the first words of a day
-for hours under a small budget; so its median is projected, and limits hold in any case.
+The projection is the 80th percentile only once that is learned. A guess of it could hold the first messages of a day
+for hours under a small budget. So a guess is projected by its median; limits hold in any case.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def expected(
     by_agent: bool = False,
     usd_per_token: float | None = None,
 ) -> Cost:
-    """Return what a task is projected to cost.
+    """Return the projected cost of a task.
 
     Args:
-        learned: of such tasks.
-        estimate: weighted tokens, as whoever asks for it says; None: nothing was said.
-        by_agent: an agent asks for it.
-        usd_per_token: what a weighted token costs where that was not learned of such tasks; None: not known either.
+        learned: the learned cost of such tasks.
+        estimate: the requester's own estimate in weighted tokens, or None.
+        by_agent: whether an agent requests the task.
+        usd_per_token: the price of a weighted token if such tasks have none; None if this is unknown too.
     """
     tokens, high = learned.p50 if learned.prior else learned.p80, learned.p90
     if estimate is not None and estimate >= 0:
@@ -45,7 +45,7 @@ def expected(
             part, most = (1.0, HIGH_OF_PROJECTED) if learned.of_said is None else learned.of_said
             tokens = estimate * min(1.0, part)
             if not learned.prior:
-                # Who says too little is taken at more, as far as four of five such tasks go.
+                # Raise an estimate that is too low, at most to the 80th percentile of such tasks.
                 tokens = max(tokens, learned.p50, min(estimate * part, learned.p80))
             high = max(HIGH_OF_PROJECTED * tokens, estimate * min(HIGH_OF_PROJECTED, most))
     price = usd_per_token if learned.usd_per_token is None else learned.usd_per_token

@@ -1,7 +1,6 @@
-"""What tokens cost, as their providers publish it (the genai-prices tables that are installed; nothing is fetched).
+"""Published prices of tokens, from the installed genai-prices tables; nothing is fetched.
 
-Money is counted in nano-USD, so that sums stay exact. Where no price is known there is none: nothing is guessed. A
-price of 0 is one.
+Money is counted in nano-USD, so that sums stay exact. An unknown price is never guessed. A price of 0 is a known price.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ if TYPE_CHECKING:
 
     from budget.tokens import Tokens
 
-#: USD per million tokens, in which prices are published, times this are nano-USD per million tokens.
+#: The factor from published prices (USD per million tokens) to nano-USD per million tokens.
 _NANO = 10**9
-#: Prices change with days, and some with the hour; they are looked up again at each quarter of one.
+#: The lifetime of a price in seconds: prices change by the day, and some by the hour.
 _QUARTER_S = 900
-#: No model's name is longer. Agents name models as they like, and names are kept.
+#: The maximum length of a model's name. Agents may name any model, and the cache keeps the names.
 _LONGEST_NAME = 200
-#: What a provider says of how it served a request, by which some prices are told apart.
+#: The keys with which a provider reports how it served a request. Some prices depend on them.
 _TERMS = ("service_tier", "speed")
 
-#: In a usage object, how many searches of the web its reader has counted in the response.
+#: The key in a usage object for the number of web searches that were counted in the response.
 SEARCHES = "web_search_calls"
-#: What a thousand searches cost with models of which that is not published, in USD: both providers ask the same for all
-#: of theirs (OpenAI's and Anthropic's price lists; OpenAI's older preview tool costs more with some models).
+#: The price of a thousand searches in USD with models whose own is not published. Both providers charge the same for
+#: all models (OpenAI's and Anthropic's price lists; OpenAI's older preview tool costs more with some models).
 _SEARCHES_USD = {"openai": 10, "anthropic": 10}
 
 _Context = tuple[tuple[str, str], ...]
@@ -40,7 +39,7 @@ _Context = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """What a token of each kind costs, in nano-USD per million tokens: 1 USD per million tokens is 1,000,000,000."""
+    """The price of each kind of token, in nano-USD per million tokens: 1 USD per million tokens is 1,000,000,000."""
 
     input: int
     output: int
@@ -48,17 +47,17 @@ class Rates:
     cache_write: int
     reasoning: int
     cache_write_1h: int | None = None
-    """Written for an hour instead of five minutes; None: the same."""
+    """The price of cache writes for an hour instead of five minutes; None if it is the same."""
     web_search: int = 0
-    """What a search costs, in nano-USD per million searches."""
+    """The price of searches, in nano-USD per million searches."""
 
     def price(self, tokens: Tokens, *, cache_write_1h: int = 0, web_searches: int = 0) -> int:
-        """In nano-USD, rounded up.
+        """Return the price in nano-USD, rounded up.
 
         Args:
-            tokens: what was used.
-            cache_write_1h: how many of those that were written into a cache are kept there for an hour.
-            web_searches: how often the provider searched the web.
+            tokens: the usage.
+            cache_write_1h: the number of cache writes that are kept for an hour.
+            web_searches: the number of web searches by the provider.
         """
         millionths = (
             tokens.input * self.input
@@ -76,16 +75,16 @@ class Rates:
 def price(
     provider: str, model: str | None, tokens: Tokens, at: float, raw: Mapping[str, Any] | None = None
 ) -> int | None:
-    """Return what a request cost, in nano-USD; None: no price is known.
+    """Return the price of a request in nano-USD, or None if it is unknown.
 
     Args:
-        provider: whose model it is.
-        model: as the provider names it, or as it was asked for.
-        tokens: what it used.
-        at: when it was made, in seconds since the epoch.
-        raw: the provider's usage object. What it says of caches that are kept longer (``cache_creation``), of web
-            searches (``server_tool_use``, or what was counted as `SEARCHES`) and of how the request was served
-            (``service_tier``, ``speed``) is priced as published; nothing else of it is read.
+        provider: the provider of the model.
+        model: the model as the provider or the request names it.
+        tokens: the usage.
+        at: the time of the request, in seconds since the epoch.
+        raw: the provider's usage object. Longer caches (``cache_creation``), web searches (``server_tool_use``, or the
+            count under `SEARCHES`) and the kind of service (``service_tier``, ``speed``) are priced as published. All
+            other keys are ignored.
     """
     raw = raw or {}
     context = {term: said for term in _TERMS if isinstance(said := raw.get(term), str)}
@@ -116,15 +115,15 @@ def rates(
     input_tokens: int = 0,
     context: Mapping[str, str] | None = None,
 ) -> Rates | None:
-    """Return what a model's tokens cost in one request; None: no price is known.
+    """Return the prices of a model's tokens in one request, or None if they are unknown.
 
     Args:
-        provider: whose model it is.
-        model: as the provider names it, or as it was asked for.
-        at: when, in seconds since the epoch.
-        input_tokens: how many the request has altogether, from caches too: some models cost more, for every token,
-            once these pass a threshold.
-        context: how the request is served, such as ``service_tier``: ``priority``; what is not published is standard.
+        provider: the provider of the model.
+        model: the model as the provider or the request names it.
+        at: the time of the request, in seconds since the epoch.
+        input_tokens: all input tokens of the request, including cached ones. Above a threshold, some models charge more
+            for every token.
+        context: the kind of service, such as ``service_tier``: ``priority``; an unpublished one has the standard price.
     """
     if not model or len(model) > _LONGEST_NAME:
         return None
@@ -137,26 +136,25 @@ def rates(
 
 
 def context_window(provider: str, model: str) -> int | None:
-    """Return how many tokens a model reads at most in one request, or None if that is not published."""
+    """Return the maximum number of tokens that a model reads in one request, or None if it is not published."""
     entry = _entry(provider, model) if len(model) <= _LONGEST_NAME else None
     return None if entry is None else entry.context_window
 
 
 def load() -> None:
-    """Load the tables, which otherwise the first price waits for (a third of a second)."""
+    """Load the tables now, so that the first price does not wait for them (a third of a second)."""
     rates("anthropic", "any", 0)
 
 
 @lru_cache(maxsize=1024)
 def _tiers(provider: str, model: str, quarter: int, terms: _Context) -> tuple[tuple[int, Rates], ...]:
-    """Return what a model costs at a time, by the least input above which it does, in order; none: no price is
-    known."""
+    """Return a model's prices by ascending threshold of input tokens; empty if they are unknown."""
     entry = _entry(provider, model)
     if entry is None:
         return ()
     prices = entry.get_prices(datetime.fromtimestamp(quarter * _QUARTER_S, UTC), dict(terms))
     if prices.input_mtok is None or prices.output_mtok is None:
-        # Not priced by its tokens (audio by the hour), or made to answer with none (embeddings).
+        # The model is not priced by tokens (audio by the hour), or has no output (embeddings).
         return ()
     starts = {tier.start for value in vars(prices).values() for tier in getattr(value, "tiers", ())}
     return tuple((start, _rates(provider, prices, start + 1)) for start in sorted({0} | starts))
@@ -164,12 +162,11 @@ def _tiers(provider: str, model: str, quarter: int, terms: _Context) -> tuple[tu
 
 @lru_cache(maxsize=1024)
 def _entry(provider: str, model: str) -> ModelInfo | None:
-    """Return what is published of a model.
+    """Return the published entry of a model, or None.
 
-    It is looked for among its provider's models alone: the library's own lookup remembers every name that it was ever
-    asked for.
+    This searches the provider's models directly, because the library's own lookup caches every requested name forever.
     """
-    # The tables are 1.5 MB of code: whoever only decides over a budget need not load them.
+    # The tables are 1.5 MB of code, which budget decisions alone do not need.
     from genai_prices.data_snapshot import get_snapshot
 
     snapshot = get_snapshot()
@@ -178,7 +175,7 @@ def _entry(provider: str, model: str) -> ModelInfo | None:
 
 
 def _rates(provider: str, prices: ModelPrice, input_tokens: int) -> Rates:
-    # A kind without a price of its own costs what the kind does that it is part of, as genai-prices counts, too.
+    # A kind without a price of its own has the price of input or output, as in genai-prices.
     read = _rate(prices.input_mtok, input_tokens)
     wrote = _rate(prices.output_mtok, input_tokens)
     assert read is not None
@@ -194,18 +191,18 @@ def _rates(provider: str, prices: ModelPrice, input_tokens: int) -> Rates:
         cache_write=read if cache_write is None else cache_write,
         cache_write_1h=_rate(prices.cache_write_1h_mtok, input_tokens),
         reasoning=wrote if reasoning is None else reasoning,
-        # Published for a thousand.
+        # The published price is for a thousand searches.
         web_search=(searches if searches is not None else _SEARCHES_USD.get(provider, 0) * _NANO) * 1000,
     )
 
 
 def _rate(published: Any, input_tokens: int) -> int | None:
-    """Nano-USD per million tokens, of a price or of prices by tier."""
+    """Return the nano-USD per million tokens from a price or from prices by tier."""
     if published is None:
         return None
     usd: Decimal = published if isinstance(published, Decimal) else published.base
     for tier in getattr(published, "tiers", ()):
         if input_tokens > tier.start:
             usd = tier.price
-    # Rounded up, though none is finer.
+    # No known price needs the rounding.
     return math.ceil(usd * _NANO)

@@ -1,1 +1,1 @@
-"""Whose turn it is: which task is given to which agent. Pure."""
+"""The order of tasks, and their assignment to agents. Pure."""

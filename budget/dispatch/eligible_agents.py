@@ -1,4 +1,4 @@
-"""Which agents can take a task now, and what is said where none can. Pure."""
+"""The agents that can take a task now, and the reason if none can. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def takers(head: LaneHead, view: QueueView, use: Counter[str]) -> list[DispatchAgent] | TaskWait:
     """Return the agents that can take a task now, the preferred one first, or why there is none.
 
-    These are the idle ones, or where none is idle those that can be started for it.
+    These are the idle agents, or if none is idle, the agents that can be started for the task.
     """
     if head.not_before is not None and 0 < head.not_before - view.now <= LONGEST_RETRY_S:
         return TaskWait(task=head.id, why="retry", text="It failed, and is tried again.", look_at=head.not_before)
@@ -42,7 +42,7 @@ def takers(head: LaneHead, view: QueueView, use: Counter[str]) -> list[DispatchA
 
 
 def soonest(waits: Sequence[TaskWait]) -> TaskWait:
-    """Return the wait that ends first: at a known time before some day, and some day before never."""
+    """Return the wait that ends first: a known time precedes an unknown one, and an unknown one precedes never."""
     return min(waits, key=lambda wait: (wait.never, wait.look_at is None, wait.look_at or 0.0))
 
 
@@ -91,7 +91,7 @@ def places(role: str | None, runtime: str | None, account: str | None) -> list[s
 
 
 def _full(head: LaneHead, agent: DispatchAgent, limits: DispatchLimits, use: Counter[str]) -> TaskWait | None:
-    """That as many as may be are under way."""
+    """Return a wait if the maximum number of tasks is running, or None."""
     held: tuple[tuple[str, int | None, str], ...] = (
         ("host", limits.host, "on this host"),
         (f"role {agent.role}", limits.roles.get(agent.role), f"of the role {agent.role}"),

@@ -1,6 +1,6 @@
-"""Weighted fair queueing by virtual time: who is next. Pure, and without a clock.
+"""Weighted fair queueing by virtual time: the order of the queues. Pure, without a clock.
 
-A queue holds what one operator asks for at one urgency. Each urgency has a weight, divided equally among its operators
+A queue holds the tasks of one operator at one urgency. Each urgency has a weight, divided equally among its operators
 with waiting work. A queue stores one number: the tokens that were charged to it, divided by its weight. The queue with
 the lowest number, plus its next task's projected cost over its weight, is next (self-clocked fair queueing, Golestani
 1994; stride scheduling, Waldspurger 1995).
@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: What each urgency gets of the tokens, against the others.
+#: The relative share of the tokens for each urgency.
 WEIGHTS: Mapping[str, float] = {"high": 8.0, "normal": 4.0, "low": 1.0}
-#: Critical work goes before all other. Among itself it is ordered by the same law.
+#: The urgency that precedes all others. The same rules order the critical tasks among themselves.
 CRITICAL = "critical"
-#: All agents that no person asked share this operator's portion.
+#: The operator whose share all agents use that act without a person's request.
 AGENTS = "agents"
 #: A task is charged at least this many tokens, so that tasks that cost nothing do not go on forever.
 LEAST_COST = 1.0
@@ -33,7 +33,7 @@ _NOTHING = 1e-6
 
 
 def queue_of(urgency: str, operator: str) -> str:
-    """Return the key of the queue that holds what this operator asks for at this urgency."""
+    """Return the key of the queue of this operator's tasks at this urgency."""
     payer = AGENTS if operator.startswith(("agent:", "role:")) else operator
     return f"{urgency} {payer}"
 
@@ -51,29 +51,29 @@ def weights(busy: Iterable[str]) -> dict[str, float]:
 
 
 def finish(ahead: float, cost: float, weight: float) -> float:
-    """Return the number that a queue reaches once it is charged this cost: the queue with the lowest is next."""
+    """Return the number of a queue after the charge of this cost. The queue with the lowest one is next."""
     return ahead + max(LEAST_COST, cost) / weight
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Charge:
-    """What a queue is charged for a task that begins."""
+    """The charge of a queue for a task that begins."""
 
     queue: str
     cost: float
-    """What the task is projected to cost, in tokens."""
+    """The projected cost of the task, in tokens."""
     weight: float
-    """Of the queue."""
+    """The weight of the queue."""
     busy: frozenset[str] = frozenset()
-    """Queues with a task that could begin now if it were its turn."""
+    """Queues with a task that could begin now on its turn."""
     held: frozenset[str] = frozenset()
     """Queues that only wait for an agent or for a limit of their own."""
 
     def on(self, ahead: Mapping[str, float]) -> dict[str, float]:
-        """Return how far each queue is ahead of the lowest busy one after the charge, given how far it was before."""
+        """Return the distance of each queue to the lowest busy one after the charge, from the distance before."""
         busy = {*self.busy, self.queue}
         is_critical = urgency_of(self.queue) == CRITICAL
-        # Critical work is a space of its own: it does not move the time of the others.
+        # Critical queues have a virtual time of their own.
         space = {each for each in {*ahead, *busy} if (urgency_of(each) == CRITICAL) == is_critical}
         lowest = min(ahead.get(each, 0.0) for each in busy & space)
         after = dict(ahead)
@@ -88,13 +88,13 @@ class Charge:
 
 
 def settled(ahead: float, *, weight: float, charged: float, actual: float, waits: bool) -> float:
-    """Return a queue's distance once the true cost of a task replaces the charge.
+    """Return a queue's distance after the actual cost of a task replaces the charge.
 
     Args:
-        ahead: its distance before.
-        weight: by which the charge was divided.
-        charged: what was charged, in tokens.
-        actual: what the task cost, in tokens.
+        ahead: the distance before.
+        weight: the weight that divided the charge.
+        charged: the charge in tokens.
+        actual: the actual cost in tokens.
         waits: whether the queue has waiting work. Without it, a refund gives no credit for later.
     """
     after = ahead + (max(LEAST_COST, actual) - max(LEAST_COST, charged)) / weight

@@ -1,5 +1,4 @@
-"""What dispatch decides on and what comes of it: tasks and agents as they are looked at, and steps. Times are seconds
-since the epoch."""
+"""The inputs and results of dispatch decisions: tasks, agents and steps. Times are seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -17,25 +16,22 @@ if TYPE_CHECKING:
 
 URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 
-#: pace, limit, unknown, price: as `budget.windows.pace_admission.Waits` has it. fairness: it is not its turn yet.
-#: concurrency: as many
-#: as may be are under way. busy: all who could do it have something to do. starting: someone who can is being started.
-#: no one: no one can do it. retry: it failed, and is tried again at its time.
+#: pace, limit, unknown, price: as in `budget.windows.pace_admission.Waits`. fairness: it is not the task's turn yet.
+#: concurrency: the maximum number of tasks is running. busy: all suitable agents are busy. starting: a suitable agent
+#: is starting. nobody: no suitable agent can run. retry: the task failed and waits for its next attempt.
 Why: TypeAlias = Literal[
     "pace", "limit", "unknown", "price", "fairness", "concurrency", "busy", "starting", "nobody", "retry"
 ]
-#: idle: it can be given something. busy: it has a turn or a task, or mail. starting: it will be idle. down: it is not
-#: running, and Muster does not start it now. startable: it is not running, and can be started. away: it is frozen, or
-#: its way out is closed.
+#: idle: the agent can get work. busy: it has a turn, a task or a message. starting: it will be idle. down: it does not
+#: run, and Muster does not start it now. startable: it does not run, and can be started. away: it is frozen or cut off.
 Readiness: TypeAlias = Literal["idle", "busy", "starting", "down", "startable", "away"]
 
-#: The kind of task that an operator's words to an agent are.
+#: The kind of task that is a person's message to an agent.
 TURN = "turn"
-#: The longest pause before a task that failed is tried again, seconds (bot.tasks.state_machine). Where it would be
-#: longer, the
+#: The longest pause before a failed task is retried, in seconds (bot.tasks.state_machine). A longer one means that the
 #: clock went back.
 LONGEST_RETRY_S = 3600.0
-#: What the identity of an agent that asks for a task begins with.
+#: The prefix of the identity of an agent that requests a task.
 AGENT = "agent:"
 
 
@@ -45,38 +41,38 @@ class LaneHead:
 
     id: str
     seq: int
-    """Its place among all tasks: the smaller was asked for earlier."""
+    """The number of the task: an earlier task has a smaller one."""
     kind: str
     operator: str
     role: str | None
     agent: str | None
-    """The one agent that is to have it; None: any of the role."""
+    """The only agent that may get the task; None for any agent of the role."""
     urgency: Urgency
     created_at: float
     deadline: float | None = None
     not_before: float | None = None
-    """It failed, and is not tried again before."""
+    """The earliest time of the next attempt, if the task failed."""
     charged_to: str | None = None
-    """The operator whose queue it is in; None: the one who asked."""
+    """The operator whose queue it is in; None for the requester's."""
     saves_from: float | None = None
-    """When it began to save (budget.windows.large_task_accrual); None: it does not."""
+    """When the task began to save (budget.windows.large_task_accrual); None if it does not save."""
     prefers: str | None = None
-    """The agent that has the best reason to have it, as one that did its parent; no other waits for it."""
+    """The preferred agent, such as the one that did its parent task. The task does not wait for it."""
 
     @property
     def is_of_person(self) -> bool:
-        """Whether a person asks for it: no agent, and no part of Muster."""
+        """Whether a person requested the task, and not an agent or Muster itself."""
         return not self.operator.startswith((AGENT, "muster:"))
 
     @property
     def queue(self) -> str:
-        """The queue that it is charged to."""
+        """The queue that is charged for the task."""
         return queue_of(self.urgency, self.charged_to or self.operator)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DispatchAgent:
-    """An agent that tasks may be given to."""
+    """An agent that can get tasks."""
 
     name: str
     role: str
@@ -84,16 +80,16 @@ class DispatchAgent:
     readiness: Readiness
     account: str | None = None
     free_since: float = 0.0
-    """Of two that are idle, the one that has been for longer is given the task."""
+    """When the agent became idle; of two idle agents, the one that is idle for longer gets the task."""
     holds: str | None = None
-    """The id of the task for which it waits for an operator's answer."""
+    """The ID of the task for which it waits for an operator's answer."""
     stopped_at: float | None = None
-    """When somebody stopped it. What was asked for before does not start it: that word is the newer one."""
+    """When somebody stopped the agent. A task that was requested before does not start it, since the stop is newer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveTask:
-    """A task that is under way; not one that waits for a person."""
+    """A running task; tasks that wait for a person are excluded."""
 
     role: str | None
     runtime: str | None
@@ -102,7 +98,7 @@ class LiveTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DispatchLimits:
-    """How many tasks may be under way at once; what is not named is not limited."""
+    """The number of tasks that may run at once. An absent key sets no limit."""
 
     host: int | None = None
     roles: Mapping[str, int] = field(default_factory=dict)
@@ -112,14 +108,14 @@ class DispatchLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DispatchPolicy:
-    """How tasks are dispatched."""
+    """The settings of dispatch."""
 
     start_agents: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueView:
-    """All that a decision rests on."""
+    """All inputs of a decision."""
 
     now: float
     heads: Sequence[LaneHead]
@@ -131,29 +127,29 @@ class QueueView:
     policy: DispatchPolicy = field(default_factory=DispatchPolicy)
     pacing: pacing.PacePolicy = field(default_factory=pacing.PacePolicy)
     not_started: Callable[[LaneHead, DispatchAgent], TaskWait | None] = lambda head, agent: None
-    """What was found when that agent was to be started for such a task: as what it would be started, and whether there
-    is room for that, is found out then (`StartTask`)."""
+    """Returns the result of the last attempt to start that agent for such a task. Only an attempt (`StartTask`) shows
+    the model and account for the start, and whether they have room."""
     draw: Callable[[DispatchAgent], Sequence[WindowState]]
-    """The windows that work of this agent draws on; the same each time within a decision."""
+    """Returns the windows that the agent's work draws on, always the same ones within a decision."""
     cost: Callable[[LaneHead, DispatchAgent | None], Cost]
-    """What the task is projected to cost, by this agent or by whoever does it; the same each time."""
+    """Returns the projected cost of a task for this agent or any agent, always the same within a decision."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assign:
-    """Give the task to this agent now."""
+    """The step that assigns the task to this agent."""
 
     task: str
     agent: str
     cost: Cost
     why: str
     charge: Charge | None = None
-    """What its queue is charged; None for words to an agent."""
+    """The charge of the task's queue; None for a person's message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartTask:
-    """Start this agent for the task."""
+    """The step that starts this agent for the task."""
 
     task: str
     agent: str
@@ -162,7 +158,7 @@ class StartTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefuseTask:
-    """Nothing will let the task begin before its deadline."""
+    """The step that refuses a task, because it cannot begin before its deadline."""
 
     task: str
     why: str
@@ -170,42 +166,42 @@ class RefuseTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskWait:
-    """The task waits."""
+    """The reason why a task waits."""
 
     task: str
     why: Why
     text: str
-    """For people: a sentence, without time and command."""
+    """A sentence for people, without time and command."""
     look_at: float | None = None
-    """When it may be able to begin, if nothing happens before; None: when something happens."""
+    """When the task may be able to begin if no event happens before; None if only an event helps."""
     windows: tuple[str, ...] = ()
     """The keys of the windows that hold it."""
     turn: bool = False
-    """It is held by the line alone, so others that draw on these windows wait for it."""
+    """Whether only the line holds it, so that other tasks on these windows wait for it."""
     scope: str | None = None
-    """Whose window that is."""
+    """The scope of that window."""
     authorize: float | None = None
-    """What would have to be authorized for it to begin now, in `unit`."""
+    """The amount to authorize, in `unit`, so that it can begin now."""
     unit: Unit | None = None
     leave: Sequence[Leave] = ()
-    """All that would have to be authorized for it to begin now, where that would help."""
+    """All authorizations that would let it begin now; empty if they would not help."""
     critical: bool = False
-    """It is beyond a limit that only work of critical urgency may pass."""
+    """Whether it is beyond a limit that only critical work may pass."""
     cost: Cost | None = None
     never: bool = False
-    """It is more than a window holds in all: nothing but another limit helps."""
+    """Whether it exceeds a whole window, so that only another limit helps."""
     large: bool = False
-    """It needs more than a line grants in a day (budget.windows.large_task_accrual)."""
+    """Whether it needs more than a line grants in a day (budget.windows.large_task_accrual)."""
     too_large: bool = False
-    """It is so large that nothing is saved for it."""
+    """Whether it is so large that nothing is saved for it."""
     saves_from: float | None = None
-    """When it began to save, where it does."""
+    """When the task began to save, if it does."""
     reset_unknown: bool = False
-    """No time can be told since nobody knows when the window begins anew."""
+    """Whether no time is known because the reset of the window is unknown."""
 
     @classmethod
     def of(cls, found: pacing.Waits, *, task: str = "") -> TaskWait:
-        """That it waits for windows. Without a task: of work that is none yet."""
+        """Build the wait of a task, or of work that is not a task yet, for windows."""
         return cls(
             task=task,
             why=found.why,
@@ -227,13 +223,13 @@ class TaskWait:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DispatchDecision:
-    """The next step, if there is one, and what is known of the heads that wait."""
+    """The next step, if there is one, and the waits of the heads."""
 
     step: Assign | StartTask | RefuseTask | None
     waits: Sequence[TaskWait]
-    """With a step: not of all heads. Without one: of every head."""
+    """The waits of all heads, or with a step, of some heads."""
 
     @property
     def look_at(self) -> float | None:
-        """When to decide again, if nothing happens before."""
+        """When to decide again if no event happens before."""
         return min((wait.look_at for wait in self.waits if wait.look_at is not None), default=None)

@@ -1,16 +1,16 @@
-"""Which task is given to which agent now, and why the others wait. Pure; times are seconds since the epoch.
+"""The decision which agent gets which task now, and why the other tasks wait. Pure; times are seconds since the epoch.
 
-The line of each window says when, virtual time says who:
+The line of each window decides when a task begins, and virtual time decides which one:
 
-1. words to an agent begin when the pace allows them;
+1. messages to an agent begin when the pace allows them;
 2. critical tasks begin at once within the limits;
-3. a large task begins once what it saved and the line cover it (`budget.windows.large_task_accrual`);
-4. of all others the queue whose turn it is comes next (`budget.dispatch.fair_queueing`), and begins when the line
-covers it.
+3. a large task begins once its savings and the line cover it (`budget.windows.large_task_accrual`);
+4. among all other tasks, the queue whose turn it is comes next (`budget.dispatch.fair_queueing`), and its task begins
+   when the line covers it.
 
-Tasks of one operator, target, urgency, kind and size form a lane and go in their order, so only the first of each is
-looked at (its head). A head whose turn it is and that only waits for a line has the others that draw on that window
-wait. A head that no agent can take, that another limit holds, or that is large has no one wait.
+Tasks of one operator, target, urgency, kind and size form a lane and keep their order. So a decision sees only the head
+of each lane. If it is a head's turn and it only waits for a line, other tasks that draw on that window wait for it. No
+task waits for a head that no agent can take, that another limit holds, or that is large.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _First:
-    """A head whose turn it is, and that waits for a line."""
+    """A head that waits for a line on its turn."""
 
     head: LaneHead
     wait: TaskWait
@@ -93,22 +93,22 @@ class _Round:
     view: QueueView
     use: Counter[str]
     ready: dict[str, list[DispatchAgent]] = field(default_factory=dict)
-    """Who can take each head, by its id."""
+    """The agents that can take each head, by task ID."""
     savings: dict[str, Saving] = field(default_factory=dict)
-    """What is kept, by window."""
+    """The savings by window."""
     waits: dict[str, TaskWait] = field(default_factory=dict)
     first: list[_First] = field(default_factory=list)
     before: dict[str, float] = field(default_factory=dict)
-    """What the heads need together that come first, by window."""
+    """The total need of the heads that come first, by window."""
     known: pace_admission.Known = field(default_factory=dict)
     _seen: dict[tuple[str, str | None], Sequence[WindowState]] = field(default_factory=dict)
     _shared: dict[tuple[str, bool], WindowState] = field(default_factory=dict)
     _keys: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    # --- what a head sees ---------------------------------------------------------------------------------------
+    # --- the view of a head -------------------------------------------------------------------------------------
 
     def draw(self, head: LaneHead, agent: DispatchAgent) -> Sequence[WindowState]:
-        """Return the windows that its work draws on, with what is kept there for it or for another."""
+        """Return the windows that the work draws on, with the savings for it or for another task."""
         bare = self.view.draw(agent)
         if not self.savings:
             return bare
@@ -133,10 +133,10 @@ class _Round:
         return self._keys[agent.name]
 
     def paced(self, head: LaneHead, agent: DispatchAgent) -> Cost | TaskWait:
-        """Return what it is projected to cost, if the windows have room for that."""
+        """Return the projected cost if the windows have room for it, or else the wait."""
         cost, now = self.view.cost(head, agent), self.view.now
         own = [each for each in self.savings.values() if each.task == head.id]
-        # What has saved all of it reads the line ahead: others may be ahead of it, too.
+        # A task with complete savings reads the line ahead, because other tasks may be ahead of the line too.
         urgency = "high" if own and all(now >= each.until for each in own) else head.urgency
         found = pace_admission.decide(self.draw(head, agent), cost, urgency, now, self.view.pacing, known=self.known)
         return (
@@ -144,14 +144,14 @@ class _Round:
         )
 
     def is_large(self, head: LaneHead, agent: DispatchAgent) -> bool:
-        """Return whether it needs more than a line grants in a day, of what is left for it."""
+        """Return whether the task needs more than a line grants it in a day."""
         cost = self.view.cost(head, agent)
         return any(_is_large(each, cost) for each in self.draw(head, agent))
 
     # --- saving -------------------------------------------------------------------------------------------------
 
     def save(self, heads: Sequence[LaneHead]) -> None:
-        """Find the oldest large task of each window that can save there."""
+        """Find the oldest large task that can save, for each window."""
         view = self.view
         small: set[tuple[int, Cost]] = set()
         for head in heads:
@@ -180,16 +180,16 @@ class _Round:
             self.savings[found.window] = found
 
     def _opens(self, standing: WindowState, cost: Cost, head: LaneHead) -> bool:
-        """Return whether a window is no limit that holds it besides."""
+        """Return whether the window holds the task by its pace at most, and not by its limit."""
         found = pace_admission.decide([standing], cost, head.urgency, self.view.now, self.view.pacing, known=self.known)
         return not isinstance(found, pace_admission.Waits) or found.why == "pace"
 
     # --- trying -------------------------------------------------------------------------------------------------
 
     def attempt(self, head: LaneHead, finish: float, ahead: float) -> Assign | StartTask | TaskWait:
-        """Give a head to someone who can take it, or say why that waits."""
+        """Return the step that gives a head to an agent, or why the head waits."""
         waits: list[TaskWait] = []
-        # What held the one before, and for what cost: it holds the next as well, if that draws on it.
+        # The cost and the window that held the last agent. The window also holds the next agent that draws on it.
         holds: tuple[Cost, str] | None = None
         for agent in self.ready[head.id]:
             keys = self.keys(agent)
@@ -220,7 +220,7 @@ class _Round:
         return wait
 
     def _saving(self, head: LaneHead, wait: TaskWait) -> TaskWait:
-        """Return what a task is told that saves."""
+        """Add the progress of its savings to the wait of a task."""
         own = [each for each in self.savings.values() if each.task == head.id]
         if not own:
             return wait
@@ -231,7 +231,7 @@ class _Round:
         return replace(wait, text=f"{wait.text} It saves for that, and has {part:.0%}.", look_at=at, saves_from=since)
 
     def _behind(self, head: LaneHead, agent: DispatchAgent, other: _First) -> TaskWait:
-        """Return what a head is told that others come before."""
+        """Return the wait of a head behind another head."""
         view, cost = self.view, self.view.cost(head, agent)
         at, leave = view.now, []
         for standing in self.draw(head, agent):
@@ -253,7 +253,7 @@ class _Round:
 
 
 def decide(view: QueueView) -> DispatchDecision:
-    """Return the next step. Do it, and ask again with what it changed, until there is none."""
+    """Return the next step. Carry it out and call this again with the new state, until there is no step."""
     use = Counter[str]()
     for each in view.live:
         use.update(places(each.role, each.runtime, each.account))
@@ -280,7 +280,7 @@ def decide(view: QueueView) -> DispatchDecision:
 
 
 def _words(head: LaneHead, this: _Round) -> Assign | TaskWait:
-    """Words wait in the agent's own queue as ever; only the pace holds them here."""
+    """Decide on a message to an agent. Only the pace holds it here; otherwise it waits in the agent's own queue."""
     agent = next((agent for agent in this.view.agents if agent.name == head.agent), None)
     if agent is None:
         return TaskWait(task=head.id, why="nobody", text=f"There is no agent {head.agent} any more.")
@@ -291,7 +291,7 @@ def _words(head: LaneHead, this: _Round) -> Assign | TaskWait:
 
 
 def _spoken(head: LaneHead, agent: DispatchAgent, view: QueueView) -> Cost | TaskWait:
-    """Return what a person's words are projected to cost, if they begin now (`budget.windows.interactive_turns`)."""
+    """Return the projected cost of a person's message if it can begin now (`budget.windows.interactive_turns`)."""
     cost = view.cost(head, agent)
     found = interactive_turns.decide(view.draw(agent), cost, view.now, view.pacing)
     if isinstance(found, interactive_turns.Begins):
@@ -300,7 +300,7 @@ def _spoken(head: LaneHead, agent: DispatchAgent, view: QueueView) -> Cost | Tas
 
 
 def _saved(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None:
-    """Return a large task that its line covers with what it saved."""
+    """Return the step for a large task that its savings and the line cover, or None."""
     for head, _ in _savers(this):
         if head.id in this.ready:
             found = this.attempt(head, 0.0, 0.0)
@@ -311,13 +311,13 @@ def _saved(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None
 
 
 def _next(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None:
-    """Return the head whose turn it is, if it can begin; the waits of all that come before it are noted."""
+    """Return the step for the head whose turn it is, or None. Record the waits of all heads before it."""
     queues = _queues(this, heads)
     weights = fair_queueing.weights(queues)
     ahead = {queue: this.view.ahead.get(queue, 0.0) for queue in queues}
     for head, part in _savers(this):
         if head.queue in ahead:
-            # What is saved for a task counts as charged to its queue.
+            # The queue of a task is charged for its savings.
             ahead[head.queue] += part * this.view.cost(head, None).tokens / weights[head.queue]
 
     def entry(queue: str, place: int) -> tuple[float, int, str, int]:
@@ -341,7 +341,7 @@ def _next(this: _Round, heads: Sequence[LaneHead]) -> Assign | StartTask | None:
 
 
 def _queues(this: _Round, heads: Sequence[LaneHead]) -> dict[str, list[LaneHead]]:
-    """Return the heads that someone can take, by queue."""
+    """Return the heads that an agent can take, by queue."""
     found: dict[str, list[LaneHead]] = {}
     for head in heads:
         if head.id in this.ready:
@@ -350,7 +350,7 @@ def _queues(this: _Round, heads: Sequence[LaneHead]) -> dict[str, list[LaneHead]
 
 
 def _savers(this: _Round) -> list[tuple[LaneHead, float]]:
-    """Return the heads that save, and the part of its need that each has."""
+    """Return the heads that save, each with the saved part of its need."""
     parts = {each.task: each.saved(this.view.now) / each.wanted for each in this.savings.values()}
     return [(head, parts[head.id]) for head in this.view.heads if head.id in parts] if parts else []
 
@@ -358,14 +358,14 @@ def _savers(this: _Round) -> list[tuple[LaneHead, float]]:
 def _charged(
     step: Assign | StartTask, head: LaneHead, this: _Round, queues: Mapping[str, Sequence[LaneHead]]
 ) -> Assign | StartTask:
-    """Return the step, with what its queue is charged."""
+    """Return the step with the charge of its queue."""
     if isinstance(step, StartTask):
         return step
     waiting = {each.queue for each in this.view.heads if each.kind != TURN}
     own = this.view.ahead.get(head.queue, 0.0)
     busy = {head.queue}
     for queue, heads in queues.items():
-        # What is as far ahead does not move the lowest.
+        # A queue that is at least as far ahead does not change the lowest number.
         if queue == head.queue or this.view.ahead.get(queue, 0.0) >= own or any(_is_due(each, this) for each in heads):
             busy.add(queue)
     charge = Charge(
@@ -381,7 +381,7 @@ def _charged(
 
 
 def _is_due(head: LaneHead, this: _Round) -> bool:
-    """Return whether a head could begin if it were its turn: no limit of its own holds it, and it is not large."""
+    """Return whether a head could begin on its turn: no limit of its own holds it, and it is not large."""
     wait = this.waits.get(head.id)
     if wait is not None:
         return wait.turn or wait.why == "fairness"
@@ -389,8 +389,7 @@ def _is_due(head: LaneHead, this: _Round) -> bool:
 
 
 def _passes(head: LaneHead, ahead: float, other: _First) -> bool:
-    """Return whether what is urgent may begin although another's turn it is: it reads the line further ahead than that
-    one, and its queue was served less."""
+    """Return whether a head may begin before the other one: it reads the line further ahead, and its queue got less."""
     return head.urgency == "high" and other.head.urgency != "high" and ahead <= other.finish
 
 
@@ -400,7 +399,7 @@ def _is_large(standing: WindowState, cost: Cost) -> bool:
 
 
 def _reached(standing: WindowState, amount: float, now: float) -> float:
-    """About when a line reaches an amount; beyond the limit in the windows that follow."""
+    """Return about when a line reaches an amount; an amount beyond the limit needs later windows."""
     line, limit = standing.line, standing.window.known_limit
     if line.resets_at is None or limit <= 0:
         return now
@@ -417,7 +416,7 @@ def _reached(standing: WindowState, amount: float, now: float) -> float:
 
 
 def _late(this: _Round, head: LaneHead) -> RefuseTask | None:
-    """Refuse a task that nothing lets begin before its deadline, or look at it again then."""
+    """Refuse a task that cannot begin before its deadline, or schedule another look for the deadline."""
     wait = this.waits[head.id]
     if head.deadline is None:
         return None
@@ -431,8 +430,7 @@ def _late(this: _Round, head: LaneHead) -> RefuseTask | None:
 
 
 def _may_begin(this: _Round, head: LaneHead) -> bool:
-    """Return whether it might begin before its deadline if what is under way used nothing more: tasks end early,
-    too."""
+    """Return whether a task might begin before its deadline if running tasks end early and use nothing more."""
     assert head.deadline is not None
     if this.waits[head.id].why == "fairness":
         return True

@@ -1,1 +1,1 @@
-"""Limits on tokens and money: which govern a request, and whether it may leave. Pure."""
+"""Limits on tokens and money: which limits govern a request, and whether it may be sent. Pure."""

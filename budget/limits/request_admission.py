@@ -1,17 +1,17 @@
-"""Whether a request may leave: the law of admission, over every limit that governs the request. Pure.
+"""The admission of requests: whether a request may be sent under every limit that governs it. Pure.
 
-**For every limit, what is used and the worst cases of all open requests never pass the limit.** The worst case of a
-request is the bound of its input (budget.limits.input_bound), each token in the dearest kind that applies, and the
-`max_tokens` that is really sent. Nothing that earlier requests used admits a later one.
+**For every limit, the usage plus the worst cases of all open requests never exceeds the limit.** The worst case of a
+request is its input bound (budget.limits.input_bound) plus the `max_tokens` that is actually sent. Each input token
+counts as the most expensive applicable kind. The usage of earlier requests never admits a later one.
 
-- A request whose worst case fits leaves as it is.
-- Where it would fit if fewer were open, it waits (budget.limits.waiting_requests).
-- Where nothing else is open under a limit, its `max_tokens` is lowered to what is left.
-- A bound that is not sure (by what was seen so far) serves only where nothing else is open, and nothing is let in
-  beside it: it reserves all that is left.
-- One exception: where the counted input fits at the weight of cache reads and not at the full one, such a request
-  leaves, alone as well. The excess is at most its input.
-- What can never fit is refused.
+- A request whose worst case fits is sent unchanged.
+- A request that would fit with fewer open requests waits (budget.limits.waiting_requests).
+- If no other request is open under a limit, `max_tokens` is lowered to what is left.
+- An unsure bound (from earlier observations) applies only if no other request is open. It reserves all that is left,
+  so that no other request can start.
+- One exception: a request whose counted input fits at the weight of cache reads, but not at full weight, is sent as
+  well, also alone. It exceeds the limit by at most its input.
+- A request that can never fit is refused.
 """
 
 from __future__ import annotations
@@ -35,124 +35,123 @@ if TYPE_CHECKING:
     from budget.tokens import Tokens, Weights
     from budget.windows.overrun_allowance import PaceAllowance
 
-#: How long a client is told to wait for requests under way that hold what it needs.
+#: Seconds until a client should retry while open requests hold what it needs.
 BUSY_S = 2
-#: A limit whose window ends within this time is worth waiting for.
+#: Seconds within which the end of a limit's window is worth a retry.
 SOON_S = 60
-#: With less than this left for the answer, a request is not worth sending; OpenAI refuses a lower bound on output
-#: (Responses API: "Expected a value >= 16").
+#: The minimum output tokens for which a request is sent; OpenAI refuses a lower bound on output (Responses API:
+#: "Expected a value >= 16").
 LEAST_OUTPUT = 16
-#: With so much left for the answer, a request that fits by no sure bound is worth sending by one that is not.
+#: The output tokens from which a request that fits no sure bound is sent by an unsure one.
 WORTH_OUTPUT = 4_096
-#: Where a request sets no bound on its output, one above what its model can write is refused by OpenAI ("max_tokens is
-#: too large"), so that none is set but what the model is known to write. Every current model writes this,
+#: The bound on output for a request that sets none. OpenAI refuses a bound above what the model can write ("max_tokens
+#: is too large"). Every current model can write this many tokens.
 WRITABLE = 16_384
-#: and the reasoning ones this much (OpenAI's model pages: 100,000 for the o series, 128,000 since GPT-5).
+#: The same bound for reasoning models (OpenAI's model pages: 100,000 for the o series, 128,000 since GPT-5).
 WRITABLE_BY_REASONING = 100_000
-#: So says a refusal that the pace is in the way, and no limit.
+#: The phrase of a refusal that the pace causes and no limit does.
 AHEAD = "is ahead of its pace"
 _REASONING = re.compile(r"(?:o1(?!-mini|-preview)|o[34]|gpt-[5-9])(?![0-9a-z])(?!.*(?:chat|search|image|audio|live))")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitState:
-    """Where a limit stands now, in its own unit: weighted tokens, or nano-USD."""
+    """The current state of a limit, in its own unit: weighted tokens or nano-USD."""
 
     limit: Limit
     used: int
-    """Settled within the window."""
+    """The settled usage within the window."""
     reserved: int = 0
-    """The worst cases of the open requests. Weights are applied to each by itself, and round up, so that this is never
-    less than what they come to in one sum."""
+    """The worst cases of the open requests. Each is weighted and rounded up by itself, so the sum is never too low."""
     open: int = 0
-    """So many requests are open."""
+    """The number of open requests."""
     likely: int = 0
-    """What the open requests will probably use. The pace goes by this, and no limit does."""
+    """The expected usage of the open requests. It counts for the pace, but for no limit."""
     ends_at: float | None = None
-    """When the window ends, in seconds since the epoch."""
+    """The end of the window, in seconds since the epoch."""
     pace: PaceAllowance | None = None
-    """What of it may be used by when, in the limit's unit."""
+    """The amount that the pace allows over time, in the limit's unit."""
 
     @property
     def left(self) -> int:
-        """What can still be reserved."""
+        """The amount that can still be reserved."""
         return self.limit.amount - self.used - self.reserved
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Need:
-    """What a request may use at most."""
+    """The most that a request may use."""
 
     bounds: tuple[Bound, ...]
-    """Upper bounds on its input, the surest first; one at least is sure."""
+    """Upper bounds on the input, the surest first; at least one is sure."""
     counted: int | None = None
-    """Tokens of its input by the provider's own count, as it was given."""
+    """The input tokens by the provider's own count, without a margin."""
     counting: bool = False
-    """A closer bound may still come."""
+    """Whether a closer bound may still arrive."""
     max_tokens: int | None = None
-    """The bound on output that it sets, over all choices; None: it sets none."""
+    """The bound on output that the request sets, over all choices; None if it sets none."""
     choices: int = 1
-    """So many answers are asked for."""
+    """The number of answers that the request asks for."""
     caches: bool = True
-    """Some of its input may be read from a cache, or written into one."""
+    """Whether some of the input may be read from a cache or written into one."""
     searches: int = 0
-    """So often the provider may search the web for it."""
+    """The maximum number of web searches by the provider."""
 
     @property
     def sure(self) -> Bound:
-        """The lowest bound that is sure."""
+        """The lowest sure bound."""
         if len(self.bounds) == 1:
             return self.bounds[0]
         return min((bound for bound in self.bounds if bound.is_sure), key=lambda bound: bound.tokens)
 
     @property
     def unsure(self) -> Bound | None:
-        """The lowest bound that is not, where it is lower than the sure one."""
+        """The lowest unsure bound if it is below the sure one, or None."""
         if len(self.bounds) == 1:
             return None
         least = min((bound for bound in self.bounds if not bound.is_sure), key=lambda each: each.tokens, default=None)
         return least if least is not None and least.tokens < self.sure.tokens else None
 
 
-#: What tokens cost in a request with so much input; None: no price is known.
+#: Returns the rates of a request with this many input tokens, or None if no price is known.
 RatesOf: TypeAlias = "Callable[[int], Rates | None]"
-#: sure: by a sure bound. alone: by one that is not. cached: by the exception.
+#: The bound that admits a request. sure: a sure bound. alone: an unsure bound. cached: the exception for cache reads.
 How: TypeAlias = Literal["sure", "alone", "cached"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """What is held for a request under one limit, in the limit's unit."""
+    """The reservation of a request under one limit, in the limit's unit."""
 
     held: int
-    """Its worst case, or all that was left where it goes alone."""
+    """The worst case, or all that was left if the request runs alone."""
     reading: int
-    """What its input counts for in that."""
+    """The part of the input."""
     how: How = "sure"
     excess: int = 0
-    """So much beyond the limit its input may come to."""
+    """The amount by which the input may exceed the limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admit:
-    """It may leave, once its reservation is durable."""
+    """The request may be sent once its reservation is durable."""
 
     shares: tuple[Share, ...]
-    """What is held for it under each limit, in the order of the standings."""
+    """The reservation under each limit, in the order of the standings."""
     max_tokens: int | None
-    """The bound on its output that must be set; None: its own, or none, is low enough."""
+    """The bound on output to set; None if the request needs no other bound than its own."""
     output: int
-    """So many tokens it writes at most."""
+    """The maximum number of output tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestWait:
-    """It would fit if fewer were open, or may once its input is counted."""
+    """The request would fit with fewer open requests, or may fit once its input is counted."""
 
     on: tuple[int, ...]
-    """The places of the limits that it waits for."""
+    """The indexes of the limits that it waits for."""
     refusal: RefuseRequest
-    """What it is told when it has waited too long."""
+    """The refusal to use once the request has waited too long."""
 
 
 Why: TypeAlias = Literal["spent", "too_big", "pace", "busy", "no_price"]
@@ -160,29 +159,29 @@ Why: TypeAlias = Literal["spent", "too_big", "pace", "busy", "no_price"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefuseRequest:
-    """It may not leave."""
+    """The request may not be sent."""
 
     why: Why
-    """spent: the limit is used up. too_big: the request cannot fit into what is left. pace: more of it is used than
-    may be by now. busy: what is left is held for others that are under way. no_price: the limit is in USD, and what the
-    model costs is not known."""
+    """spent: the limit is used up. too_big: the request cannot fit into what is left. pace: the usage is ahead of the
+    pace. busy: open requests hold what is left. no_price: the limit is in USD, and the price of the model is
+    unknown."""
     standing: LimitState
     need: int
-    """What the request needs at least, in the limit's unit."""
+    """The minimum that the request needs, in the limit's unit."""
     retry_after_s: int | None
-    """Waiting so many seconds helps (429); None: it does not (403)."""
+    """Seconds after which a retry helps (429); None if a retry does not help (403)."""
     agent: str
     model: str | None
     opens_at: float | None = None
-    """When it is over by itself, in seconds since the epoch; None: not known, or not before somebody opens it."""
+    """When the refusal ends by itself, in seconds since the epoch; None if this is unknown or a person must act."""
     paced: int | None = None
-    """What may be used by now, in the limit's unit."""
+    """The amount that the pace allows by now, in the limit's unit."""
     bound: Bound | None = None
-    """The bound on the input that was used."""
+    """The input bound that the decision used."""
 
     @property
     def text(self) -> str:
-        """For the agent and for people: which budget, how much, when it starts again, and what opens it."""
+        """The message for the agent and for people: which budget, how much, when it resets, and what raises it."""
         limit, used = self.standing.limit, self.standing.used
         budget = _name(limit, self.agent)
         match self.why:
@@ -241,16 +240,16 @@ def decide(
     agent: str,
     model: str | None,
 ) -> Admit | RequestWait | RefuseRequest:
-    """Return whether a request fits under every limit that governs it, and what is then held for it.
+    """Decide whether a request fits under every limit that governs it, and what to reserve for it.
 
     Args:
-        standings: of all limits that govern the request.
-        need: what it may use.
-        weights: of tokens under limits in tokens.
-        rates: of tokens under limits in USD.
+        standings: the states of all limits that govern the request.
+        need: the most that the request may use.
+        weights: the weights of tokens under limits in tokens.
+        rates: the rates of tokens under limits in USD.
         now: seconds since the epoch.
-        agent: whose request it is.
-        model: as it asks for it.
+        agent: the agent that makes the request.
+        model: the model that the request names.
     """
     return _Decision(standings, need, weights, rates, now, agent, model).made()
 
@@ -280,7 +279,7 @@ class _Decision:
         return self._as_it_is() or self._near_a_limit()
 
     def _as_it_is(self) -> Admit | None:
-        """Admit it where its worst case fits under every limit: far from them, this is all that is done."""
+        """Admit the request unchanged if its worst case fits under every limit: the usual case, far from the limits."""
         declared = self._need.max_tokens
         output = LONGEST_ANSWER * self._need.choices if declared is None else declared
         shares = []
@@ -290,7 +289,7 @@ class _Decision:
                 return None
             share = by_unit.get(standing.limit.unit)
             if share is None:
-                # It is the same for all limits in one unit.
+                # The share is the same for all limits in one unit.
                 share = by_unit[standing.limit.unit] = self._share(standing, "sure", output)
             if standing.used >= standing.limit.amount or share.held > standing.left:
                 return None
@@ -302,14 +301,14 @@ class _Decision:
     def _near_a_limit(self) -> Admit | RequestWait | RefuseRequest:
         refusals = [refusal for standing in self._standings if (refusal := self._refusal(standing)) is not None]
         if refusals:
-            # What helps is told only where it helps against all of them.
+            # Report a time only if it ends all refusals.
             return max(refusals, key=lambda refusal: (_or_never(refusal.retry_after_s), _or_never(refusal.opens_at)))
         if self._need.max_tokens is not None:
             return self._within(self._need.max_tokens)
         return self._within(writable(self._model) * self._need.choices)
 
     def _within(self, most: int) -> Admit | RequestWait:
-        """Admit it with at most so many tokens of output, and with fewer only where nothing else is open."""
+        """Admit the request with `most` tokens of output, and with fewer only if no other request is open."""
         output = most
         ways: list[How] = []
         waits: list[int] = []
@@ -320,7 +319,7 @@ class _Decision:
                 room = self._room(standing, how, standing.left)
                 output = min(output, room)
                 if self._need.counting and (how != "sure" or room < most):
-                    # A closer bound may spare it going alone, or being cut short.
+                    # With a closer bound, the request may not need to run alone or with less output.
                     waits.append(place)
             ways.append(how)
         shares = [self._share(standing, how, output) for standing, how in zip(self._standings, ways, strict=True)]
@@ -337,7 +336,7 @@ class _Decision:
     # --- one limit ----------------------------------------------------------------------------------------------------
 
     def _way(self, standing: LimitState, left: int, most: int) -> How:
-        """By which bound it goes where nothing else is open: the surest that leaves room for an answer."""
+        """Return the surest bound that leaves room for an answer, if no other request is open."""
         worth = min(most, WORTH_OUTPUT)
         ways: list[How] = ["sure"]
         if self._unsure is not None:
@@ -366,7 +365,7 @@ class _Decision:
         return Share(held=max(0, standing.left), reading=reading, how=how, excess=excess)
 
     def _reading(self, standing: LimitState, how: How) -> int:
-        """Return what its input counts for at most."""
+        """Return the most that the input counts."""
         if how == "cached":
             assert self._need.counted is not None
             return self._input(standing, self._need.counted, cached=True)
@@ -375,7 +374,7 @@ class _Decision:
         return self._input(standing, bound.tokens)
 
     def _full(self, standing: LimitState) -> int:
-        """Return what its input comes to if nothing of it is in the cache."""
+        """Return what the input counts if none of it is cached."""
         closest = self._unsure or self._sure
         return self._input(standing, closest.tokens)
 
@@ -396,22 +395,21 @@ class _Decision:
         return -(-output * factor // per)
 
     def _output_factor(self, unit: Unit) -> tuple[int, int]:
-        """Return what a token of output counts at most, as a fraction: reasoning is output, too, and may count
-        otherwise."""
+        """Return the most that an output token counts, as a fraction. Reasoning tokens may have another weight."""
         if unit == "tokens":
             return max(self._weights.output, self._weights.reasoning), 1000
         rates = self._rates(self._sure.tokens)
         assert rates is not None
         return max(rates.output, rates.reasoning), 1_000_000
 
-    # --- what no waiting mends ----------------------------------------------------------------------------------------
+    # --- refusals -----------------------------------------------------------------------------------------------------
 
     def _refusal(self, standing: LimitState) -> RefuseRequest | None:
         limit = standing.limit
         if limit.unit == "usd" and self._rates(self._sure.tokens) is None:
             return self._refuse("no_price", standing, 0)
         most = writable(self._model) if self._need.max_tokens is None else self._need.max_tokens
-        # As if nothing else were open.
+        # Assume that no other request is open.
         empty = replace(standing, reserved=0, open=0)
         way = self._way(empty, empty.left, most)
         need = self._reading(standing, way) + self._writing(standing, self._least)
@@ -424,7 +422,7 @@ class _Decision:
         return None
 
     def _paced(self, standing: LimitState) -> float | None:
-        """Return what the pace lets be used now, where more than that is used or under way."""
+        """Return what the pace allows by now if the usage and the open requests have reached it, or None."""
         paced = standing.pace.at(self._now) if standing.pace is not None else None
         return paced if paced is not None and standing.used + standing.likely >= paced else None
 
@@ -442,20 +440,20 @@ class _Decision:
         )
 
 
-#: Where output counts nothing, any number of tokens fits.
+#: The room for output tokens that count nothing.
 _ENDLESS = 10**12
 
 
 def writable(model: str | None) -> int:
-    """Return how many tokens a model is known to be able to write in one response."""
+    """Return the number of tokens that a model can certainly write in one response."""
     return WRITABLE_BY_REASONING if model is not None and _REASONING.match(model[:80]) else WRITABLE
 
 
 def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> int:
-    """Return what tokens count against a limit in `unit`: weighted tokens, or nano-USD.
+    """Return what tokens count against a limit in `unit`: weighted tokens or nano-USD.
 
     Raises:
-        ValueError: in USD without rates.
+        ValueError: the unit is USD, and no rates are given.
     """
     if unit == "tokens":
         return weights.weigh(tokens)
@@ -465,13 +463,13 @@ def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> i
 
 
 def cut_text(standing: LimitState, streaming: int, agent: str | None = None, *, midway: bool = True) -> str:
-    """Return why requests are ended in the middle, once a limit is reached: for agents and for people.
+    """Return the message for agents and people when requests end because a limit is reached.
 
     Args:
-        standing: the limit's.
-        streaming: what the requests in flight used so far, in the limit's unit.
-        agent: whose requests; needed for an allowance, which is one agent's.
-        midway: a response is ended by it.
+        standing: the state of the limit.
+        streaming: the usage of the open requests so far, in the limit's unit.
+        agent: the agent of the requests; required for an allowance.
+        midway: whether a response is interrupted.
     """
     limit = standing.limit
     how = "was reached while this response was under way" if midway else "is used up"
@@ -479,7 +477,7 @@ def cut_text(standing: LimitState, streaming: int, agent: str | None = None, *, 
 
 
 def excess_text(standing: LimitState, share: Share, agent: str) -> str:
-    """Say that a request goes alone which may pass a limit by its input."""
+    """Return the message that a request runs alone and may exceed a limit by its input."""
     limit = standing.limit
     return (
         f"A request of {agent} fits into {_name(limit, agent)[0].lower()}{_name(limit, agent)[1:]} only if most of its "
@@ -494,12 +492,12 @@ def _wait(why: Why, standing: LimitState, need: int, paced: float | None, now: f
     opens = _opens(why, standing, need, now)
     if opens is None or opens - now > SOON_S:
         return None
-    # The pace is passed a moment later than it is met.
+    # The pace allows more only after the moment at which it reaches the usage.
     return math.floor(opens - now) + 1 if why == "pace" else max(1, math.ceil(opens - now))
 
 
 def _opens(why: Why, standing: LimitState, need: int, now: float) -> float | None:
-    """Return when it is over by itself; None: not known, or never."""
+    """Return when the refusal ends by itself, or None if this is unknown or never happens."""
     if why in ("busy", "no_price"):
         return None
     if why == "pace" and standing.pace is not None:
@@ -523,7 +521,7 @@ def _shown(amount: int, unit: Unit) -> str:
 
 
 def _spent(limit: Limit, used: int) -> str:
-    """Return how much of how much, in which time."""
+    """Return how much of which amount and window is used."""
     if not limit.bounds:
         return f"{_shown(used, limit.unit)} used here"
     window = limit.window or ("launch" if limit.kind == "allowance" else None)
@@ -553,20 +551,20 @@ def _moment(at: float) -> str:
 
 
 def _authorize(limit: Limit, agent: str | None) -> str:
-    """Return what lets it be spent faster, or beyond."""
+    """Return the command that allows spending faster than the pace, or beyond the limit."""
     scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
     return f"`muster budget authorize {scope} AMOUNT`"
 
 
 def _command(limit: Limit, agent: str | None) -> str:
-    """Return what opens it.
+    """Return the command that raises the limit.
 
-    The allowance of one agent is raised by one of its own, except what was set at its launch.
+    An agent's own allowance raises any allowance except for one that was set at its launch.
     """
     if limit.scope.startswith("launch:"):
         return f"`muster launch {agent or 'NAME'} --budget TOKENS`, once it is stopped"
     if window_boundaries.is_from_moment(limit.window):
-        # A share of a provider's window, of which no one sets tokens.
+        # A share of a provider's window is not set in tokens.
         return _authorize(limit, agent)
     scope = limit.scope if limit.kind == "pool" else f"agent:{agent or 'NAME'}"
     window = f" --window {limit.window}" if limit.window else ""

@@ -1,4 +1,4 @@
-"""Which limits govern a request: the most specific allowance, and every pool."""
+"""The limits that govern a request: the most specific allowance, and every pool."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Kind: TypeAlias = Literal["allowance", "pool"]
 Unit: TypeAlias = Literal["tokens", "usd"]
 Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
 
-#: So many make a dollar. Money is counted in whole ones, so that sums stay exact.
+#: The number of nano-USD in a dollar. Money is counted in whole nano-USD, so that sums stay exact.
 NANO_USD = 10**9
 
-#: What a scope can be about. An allowance is an agent's, so that it says nothing of providers and accounts.
+#: The sorts of scopes. An allowance belongs to an agent, so it cannot have the scope of a provider or an account.
 SORTS = ("launch", "agent", "role", "profile", "host", "provider", "account")
 _OF_AGENTS = ("launch", "agent", "profile", "host")
 
-#: More of anything is no amount.
+#: The maximum amount.
 MOST = 10**15
-#: The amount of a limit that bounds nothing: what is counted has a pace alone.
+#: The amount of a limit that bounds nothing and only paces.
 BOUNDLESS = MOST * NANO_USD * 10
 _SCOPES = "launch:ID, agent:NAME, role:NAME, profile:NAME, host, provider:NAME, account:NAME"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
@@ -33,19 +33,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
-    """What a limit is set on."""
+    """The scope of a limit."""
 
     sort: str
     """One of `SORTS`."""
     name: str
-    """Empty for the host, of which there is one."""
+    """The name; empty for the host."""
 
     @classmethod
     def parse(cls, text: str) -> Scope:
-        """From its name, such as ``agent:coder0``.
+        """Parse a scope such as ``agent:coder0``.
 
         Raises:
-            ValueError: it is none. The message says what can be written.
+            ValueError: `text` is not a scope; the message says what to write.
         """
         sort, colon, name = text.partition(":")
         if sort == "host":
@@ -65,39 +65,39 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """A bound on spending. An allowance bounds each agent by itself, a pool the sum over all that draw on its scope.
+    """A bound on spending. An allowance bounds each agent by itself; a pool bounds the sum of its scope.
 
     Raises:
-        ValueError: a scope or a window that is none, an allowance on what is no agent's, or an amount below 1.
+        ValueError: the scope or the window is invalid, the scope cannot have an allowance, or the amount is below 1.
     """
 
     kind: Kind
     scope: str
     amount: int
-    """Weighted tokens, or `NANO_USD`: see `amount_of`."""
+    """Weighted tokens or nano-USD; see `amount_of`."""
     unit: Unit = "tokens"
     window: str | None = None
-    """See budget.windows.window_boundaries. None: without an end, which for an allowance is the launch."""
+    """A window of budget.windows.window_boundaries; None for no end, or for an allowance the end of the launch."""
     policy: Policy = "cutoff"
     may_raise: bool = False
-    """Of an allowance of a launch: an admin's, which may be higher than what would hold without it. One that is not
-    only lowers it."""
+    """Whether an allowance of a launch may exceed the allowance that it replaces, because an admin set it. Otherwise
+    it only lowers that allowance."""
     set_at: float = 0.0
-    """When an admin set it by command, or launched with it (seconds since the epoch); 0: a file says it."""
+    """When an admin set it by command or at a launch (seconds since the epoch); 0 if a file sets it."""
     account: str | None = None
-    """Only what is used of this account counts, and only who uses it is bounded; None: of whatever account."""
+    """The only account whose usage counts and is bounded; None for every account."""
     lift: int = 0
-    """So much more may be used, in the same units,"""
+    """An additional amount until `lift_until`, in the limit's unit."""
     lift_until: float = 0.0
-    """until then (seconds since the epoch)."""
+    """The end of `lift` (seconds since the epoch)."""
 
     def at(self, now: float) -> Limit:
-        """Return the limit as it holds now."""
+        """Return the limit that applies now, with its lift."""
         return replace(self, amount=self.amount + self.lift, lift=0) if self.lift and now < self.lift_until else self
 
     @property
     def bounds(self) -> bool:
-        """Whether there is anything that it does not allow."""
+        """Whether the limit bounds anything, besides its pace."""
         return self.amount < BOUNDLESS
 
     def __post_init__(self) -> None:
@@ -114,16 +114,16 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """Who spends, and with whom: what a request draws on."""
+    """The agent, provider and account of a request, which decide the limits that it draws on."""
 
     agent: str
     launch_id: str
     profiles: tuple[str, ...] = ()
-    """Its sandbox profile and those that it extends, the most specific first."""
+    """The agent's sandbox profile and the profiles that it extends, the most specific first."""
     provider: str
     account: str
     role: str = ""
-    """Empty: not known, as of what was metered before roles had budgets."""
+    """The agent's role; empty if unknown, as in records from before roles had budgets."""
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -140,12 +140,12 @@ class Draw:
 
     @property
     def every_scope(self) -> tuple[str, ...]:
-        """The same, and each as far as it is of this account."""
+        """All scopes, and each of them restricted to this account."""
         return (*self.scopes, *(_of_account(scope, self.account) for scope in self.scopes))
 
 
 def of_role(role: str, account: str) -> tuple[str, str]:
-    """Return the scopes on which the spending of a role with an account counts, besides those of who spent it."""
+    """Return the scopes on which a role's spending with an account counts, besides the agent's own scopes."""
     return f"role:{role}", _of_account(f"role:{role}", account)
 
 
@@ -154,13 +154,12 @@ def _of_account(scope: str, account: str) -> str:
 
 
 def amount_of(written: str | float | Decimal, unit: Unit) -> int:
-    """Return the exact amount of a limit, from what a person wrote: weighted tokens, or USD, of which nano-USD are
-    made.
+    """Convert a written amount of weighted tokens or USD to the exact amount of a limit (tokens or nano-USD).
 
-    What is finer than that is cut.
+    Smaller fractions are cut off.
 
     Raises:
-        ValueError: it is no number, less than can be counted, or more than anybody spends.
+        ValueError: `written` is not a number, or is too small or too large.
     """
     try:
         number = Decimal(str(written))
@@ -175,13 +174,13 @@ def amount_of(written: str | float | Decimal, unit: Unit) -> int:
 
 
 def governing(limits: Iterable[Limit], draw: Draw) -> tuple[Limit, ...]:
-    """Return the limits that a request must fit under, allowances first, each in the order in which they stand.
+    """Return the limits that a request must fit under: allowances first, then pools, each in their given order.
 
-    Of the scopes launch, agent, profile, the profiles that it extends in their order, and host, the first on which any
-    allowance is set governs, with all that are set on it (of several windows or units). Allowances of a launch hold
-    beside those that would govern without them, so that they only lower, unless one of them may raise. Even then an
-    allowance of the agent that was set after it holds, too: an admin's later word narrows at once. A pool holds for
-    whoever draws on its scope.
+    The scopes are checked in this order: launch, agent, profile, extended profiles, host. The first scope with an
+    allowance governs, with all its allowances (of several windows or units). Allowances of a launch apply in addition
+    to those that would govern without them, so they only lower. If one of them may raise, the launch governs alone. An
+    allowance of the agent that an admin sets later still applies, so that it lowers the limit at once. A pool applies
+    to every request that draws on its scope.
     """
     mine = draw.scopes
     held = [limit for limit in limits if limit.scope in mine and limit.account in (None, draw.account)]
@@ -203,8 +202,7 @@ def governing(limits: Iterable[Limit], draw: Draw) -> tuple[Limit, ...]:
 
 
 def overruled(limits: Iterable[Limit], draw: Draw) -> tuple[tuple[Limit, Limit], ...]:
-    """Return the allowances on scopes of this agent that do not govern, each with the first one that governs
-    instead."""
+    """Return the agent's allowances that do not govern, each with the first allowance that governs instead."""
     given = tuple(limits)
     chosen = [limit for limit in governing(given, draw) if limit.kind == "allowance"]
     mine = [limit for limit in given if limit.kind == "allowance" and limit.scope in draw.scopes]
@@ -214,8 +212,8 @@ def overruled(limits: Iterable[Limit], draw: Draw) -> tuple[tuple[Limit, Limit],
 def counted_on(limit: Limit, draw: Draw) -> str:
     """Return the scope whose spending counts against a limit that governs a request.
 
-    A pool's is its own. An allowance counts one agent: what it spent within the window, over all its launches; without
-    a window, what its launch spent. One that is set on a launch never counts another launch.
+    A pool counts its own scope. An allowance counts one agent: within its window over all launches, or without a
+    window only the current launch. An allowance on a launch never counts another launch.
     """
     if limit.kind == "pool":
         counted = limit.scope

@@ -1,9 +1,9 @@
-"""Requests that wait for one another at limits: who goes next. Pure; a waiting request holds nothing.
+"""The line of requests that wait for one another at limits. Pure; a waiting request reserves nothing.
 
-The oldest goes first. A request that does not fit under a limit claims it, and no younger one passes it there; on
-limits that it does not wait for, others go on. It keeps a claim until it leaves the line, so that a request with
-several limits is not passed at one while it waits for another. But while it waits for its own agent's allowance, it
-claims nothing that others share: an agent that is at its own limit holds up no one else.
+The oldest request goes first. A request that does not fit under a limit claims it, and no younger request passes it
+there. On other limits, younger requests go ahead. A request keeps its claims until it leaves the line, so that no
+request passes it at one limit while it waits for another. While it waits for its own agent's allowance, it claims no
+shared limit: an agent at its own limit blocks no other agent.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class WaitingRequest(Generic[_T]):
     draws: frozenset[Hashable]
     """The limits that it draws on."""
     claims: set[Hashable] = field(default_factory=set)
-    """Those at which nobody passes it."""
+    """The limits at which no other request passes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stays:
-    """It does not fit yet."""
+    """The request does not fit yet."""
 
     on: frozenset[Hashable]
     """The limits that it waits for."""
     own: frozenset[Hashable] = frozenset()
-    """Those of these that are its agent's own."""
+    """The limits among these that belong to its agent."""
 
 
 class WaitingLine(Generic[_T]):
-    """All that wait, oldest first."""
+    """All waiting requests, oldest first."""
 
     def __init__(self) -> None:
         self._all: dict[WaitingRequest[_T], None] = {}
@@ -51,24 +51,24 @@ class WaitingLine(Generic[_T]):
         return iter(list(self._all))
 
     def enter(self, what: _T, draws: Collection[Hashable]) -> WaitingRequest[_T]:
-        """Stand at the end of the line."""
+        """Add a request to the end of the line."""
         waiting = WaitingRequest(what, frozenset(draws))
         self._all[waiting] = None
         return waiting
 
     def leave(self, waiting: WaitingRequest[_T]) -> bool:
-        """Leave the line; whether it was in it."""
+        """Remove a request, and return whether it was in the line."""
         return self._all.pop(waiting, self) is None
 
     def is_claimed(self, draws: Collection[Hashable]) -> bool:
-        """Return whether someone who came now would pass another at one of these limits."""
+        """Return whether a new request would pass another one at one of these limits."""
         return any(not each.claims.isdisjoint(draws) for each in self._all)
 
     def advance(self, ask: Callable[[_T], Stays | None]) -> None:
-        """Let go who fits, oldest first.
+        """Let all requests go that fit, oldest first.
 
         Args:
-            ask: lets one go and returns None, or says why it stays.
+            ask: lets a request go and returns None, or returns why it stays.
         """
         claimed: set[Hashable] = set()
         for waiting in list(self._all):

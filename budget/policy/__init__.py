@@ -1,1 +1,1 @@
-"""Choices of account and model, and when an agent runs away. Pure."""
+"""The choice of account and model, and the detection of runaway agents. Pure."""

@@ -1,8 +1,8 @@
-"""Which account a session starts on: the one with most room in the window that governs it. Pure.
+"""The choice of a session's account: the one with the most room in the window that governs it. Pure.
 
-What a session will use is not known when it starts, so each that is on an account already counts as one that shares its
-room: of two accounts with the same room, ten sessions that start together get five each; of two with 80 and 20 percent
-left, eight and two.
+The usage of a session is unknown when it starts, so the sessions of an account share its room equally. Two accounts
+with the same room get five each of ten sessions that start together. With 80 and 20 percent left, they get eight and
+two.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: The room of an account of which nothing is known: neither full nor empty.
+#: The room of an account whose usage is unknown: neither full nor empty.
 UNKNOWN = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowRoom:
-    """What is left in one window of an account."""
+    """The room in one window of an account."""
 
     window: str
     left: float | None
-    """A fraction of the window, with what is reserved taken off; None: how much is used is not known."""
+    """The unused and unreserved fraction of the window; None if the usage is unknown."""
     resets_at: float | None = None
 
 
@@ -31,13 +31,13 @@ class WindowRoom:
 class AccountCandidate:
     account: str
     rooms: Sequence[WindowRoom] = ()
-    """None: nothing limits it."""
+    """The account's windows; empty if nothing limits it."""
     leases: int = 0
-    """Sessions that are on it."""
+    """The number of sessions on it."""
     at_once: int | None = None
-    """So many may be; None: any number."""
+    """The maximum number of sessions; None for any number."""
     waits: bool = False
-    """Its pace lets nothing of the kind start now."""
+    """Whether its pace prevents such a session from starting now."""
 
     @property
     def governing(self) -> WindowRoom | None:
@@ -46,7 +46,7 @@ class AccountCandidate:
 
     @property
     def left(self) -> float:
-        """Of the governing window."""
+        """The room in the governing window, as a fraction."""
         governing = self.governing
         return 1.0 if governing is None else max(0.0, _left(governing))
 
@@ -63,11 +63,11 @@ class AccountCandidate:
 class Chosen:
     account: str
     reason: str
-    """For people: a clause."""
+    """A clause for people."""
     moved_from: str | None = None
-    """The account that it was on, and that is exhausted."""
+    """The exhausted account that the agent was on."""
     over: bool = False
-    """Each account is exhausted, or has as many sessions as it may; this one opens first."""
+    """Whether each account is exhausted or full; this one opens first."""
 
 
 def _left(room: WindowRoom) -> float:
@@ -75,11 +75,11 @@ def _left(room: WindowRoom) -> float:
 
 
 def choose(candidates: Sequence[AccountCandidate], *, held: str | None = None) -> Chosen | None:
-    """Return the account on which a session starts; None: there is no candidate.
+    """Choose the account on which a session starts, or None if there is no candidate.
 
     Args:
-        candidates: the accounts that serve it, in the order of muster.yaml, which decides between equals.
-        held: the account that the agent is on. It stays there unless that is exhausted, or serves it no longer.
+        candidates: the accounts that serve the session, in the order of muster.yaml, which decides between equals.
+        held: the account that the agent is on. The agent stays on it unless it is exhausted or no longer a candidate.
     """
     if not candidates:
         return None

@@ -1,8 +1,8 @@
-"""What is done with work that meets a limit where a session starts: a smaller model, the queue, or, last, a refusal.
+"""The decision at the start of a session that meets a limit: a smaller model, the queue, or a refusal. Pure.
 
-A rung of the ladder is a model of a runtime. Whoever is on a rung steps down to the first one below it that may run
-now: first models of the same runtime, in the order of the chain, then other runtimes. Only where a session starts: to
-change the model in the middle of one would break its cache and its signed thoughts. Pure.
+A rung of the ladder is a model of a runtime. A session steps down to the first lower rung that may run now: first
+models of the same runtime, in the order of the chain, then other runtimes. This happens only at the start of a
+session. A change of the model within a session would invalidate its cache and its signed thinking.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _PARTS = re.compile(r"[-_./:@\[\]]+")
 class Rung:
     runtime: str
     model: str | None
-    """As the runtime names it; None: the runtime's own default."""
+    """The runtime's name of the model; None for the runtime's default."""
 
     def __str__(self) -> str:
         return f"{self.runtime}:{self.model}" if self.model is not None else self.runtime
 
 
 def parse(written: str, *, runtime: str, runtimes: Iterable[str]) -> Rung:
-    """Return a rung as it is written: ``opus``, or ``codex:gpt-5-codex``.
+    """Parse a rung such as ``opus`` or ``codex:gpt-5-codex``.
 
     Args:
         written: the rung.
-        runtime: whose model one is that names no runtime.
-        runtimes: those that there are. What is before a colon and is none of them belongs to the model's name.
+        runtime: the runtime of a rung that names none.
+        runtimes: the existing runtimes. Any other prefix before a colon belongs to the model's name.
     """
     before, colon, after = written.partition(":")
     if colon and before in set(runtimes) and after:
@@ -45,8 +45,7 @@ def parse(written: str, *, runtime: str, runtimes: Iterable[str]) -> Rung:
 
 
 def is_of(model: str | None, family: str) -> bool:
-    """Return whether a model is the one, or of the family, that a rung or a window names: ``claude-opus-4-1`` is
-    ``opus``."""
+    """Return whether a rung or window names this model or its family: ``claude-opus-4-1`` is of ``opus``."""
     if model is None:
         return False
     name, wanted = model.casefold(), family.casefold()
@@ -57,9 +56,9 @@ def is_of(model: str | None, family: str) -> bool:
 
 
 def rungs(chain: Sequence[Rung], *, runtime: str, model: str | None) -> tuple[Rung, ...]:
-    """Return the rungs below a model, in the order in which they are tried.
+    """Return the rungs below a model, in the order in which to try them.
 
-    A model that the chain does not name stands above all of it.
+    A model that the chain does not name is above the whole chain.
     """
     standing = next(
         (
@@ -78,30 +77,30 @@ def rungs(chain: Sequence[Rung], *, runtime: str, model: str | None) -> tuple[Ru
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldBack:
-    """Why something may not run now."""
+    """The reason why a session may not run now."""
 
     text: str
-    """For people; a sentence."""
+    """A sentence for people."""
     at: float | None
-    """When it could, in seconds since the epoch; None: that is not known."""
+    """When it can run, in seconds since the epoch; None if unknown."""
     never: bool = False
-    """No window that opens lets it run, ever: only a person changes that."""
+    """Whether no reset of a window will let it run, so that a person must act."""
     leave: tuple[Leave, ...] = ()
-    """What would have to be authorized for it to run now; empty: that would not help."""
+    """The authorizations that would let it run now; empty if none would help."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tried:
-    """A rung that was looked at."""
+    """A rung that was tried."""
 
     rung: Rung
     held: HeldBack | None
-    """None: it may run now."""
+    """The reason against it; None if it may run now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartAsWanted:
-    """It starts as it was wanted."""
+    """The session starts as requested."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,17 +112,17 @@ class Downgrade:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueStart:
     at: float | None
-    """When it is expected to run; None: that is not known."""
+    """When the session is expected to start; None if unknown."""
     why: str
     tried: tuple[Rung, ...] = ()
-    """The rungs below it that have no room either."""
+    """The lower rungs, which have no room either."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefuseStart:
     why: str
     tried: tuple[Rung, ...] = ()
-    """As of `QueueStart`."""
+    """The lower rungs, which have no room either."""
 
 
 Step: TypeAlias = StartAsWanted | Downgrade | QueueStart | RefuseStart
@@ -132,14 +131,15 @@ Step: TypeAlias = StartAsWanted | Downgrade | QueueStart | RefuseStart
 def step(
     wanted: HeldBack | None, below: Sequence[Tried] = (), *, deadline: float | None = None, may_refuse: bool = True
 ) -> Step:
-    """Return what is done: it starts; else a smaller model; else it is queued; and only if that is in vain it is
-    refused.
+    """Decide how a session starts: as requested, or else on a smaller model, or else later.
+
+    It is refused only if it can never start, or only after its deadline.
 
     Args:
-        wanted: why what is wanted may not run; None: it may.
-        below: the rungs below it, in their order.
+        wanted: why the requested model may not run; None if it may.
+        below: the lower rungs in their order.
         deadline: when the work must have begun, in seconds since the epoch.
-        may_refuse: whether it can be refused at all.
+        may_refuse: whether a refusal is allowed.
     """
     if wanted is None:
         return StartAsWanted()

@@ -1,4 +1,4 @@
-"""When an agent has spent so much without anything to show for it that a person should look. Pure."""
+"""The detection of agents that spend too much without a visible result. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunawayLimit:
-    """What may be spent from one visible result to the next; None: no limit of that unit."""
+    """The most that may be spent between two visible results; None for no limit in that unit."""
 
     tokens: float | None = None
-    """Weighted."""
+    """Weighted tokens."""
     usd: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpentSinceResult:
     tokens: float
-    """Weighted."""
+    """Weighted tokens."""
     usd: float
-    """Of what has a known price."""
+    """US dollars, without requests of unknown price."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunawayFound:
-    """The limit is passed."""
+    """An exceeded limit."""
 
     unit: Literal["tokens", "usd"]
     spent: float
@@ -33,11 +33,11 @@ class RunawayFound:
 
 
 def breaker(spent: SpentSinceResult, limit: RunawayLimit) -> RunawayFound | None:
-    """Return whether an agent is to be paused.
+    """Return the exceeded limit if an agent must be paused, or None.
 
     Args:
-        spent: since its last visible result.
-        limit: as `pacing.runaway` of muster.yaml has it.
+        spent: the spending since the last visible result.
+        limit: `pacing.runaway` of muster.yaml.
     """
     if limit.tokens is not None and spent.tokens > limit.tokens:
         return RunawayFound(unit="tokens", spent=spent.tokens, limit=limit.tokens)

@@ -1,1 +1,1 @@
-"""Windows of accounts: a provider's quota, the even-spread line, and what may begin under it. Pure."""
+"""Windows: a provider's quota, the even-spread line, and the work that may begin under it. Pure."""

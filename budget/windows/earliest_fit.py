@@ -1,4 +1,4 @@
-"""When what does not fit a window now will, if nothing else is spent. Pure; times are seconds since the epoch."""
+"""The time at which work will fit a window if nothing else is spent. Pure; times are seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
     from budget.windows.fit_check import WindowDemand
 
-#: A day on which clocks are set back by two hours.
+#: The longest day in seconds, on which the clock goes back by two hours.
 _LONG_DAY_S = 26 * 3_600.0
-#: To so many seconds it is told when something would fit, within so many tries.
+#: The precision of the result in seconds, and the maximum number of iterations.
 _NEAR_S, _TRIES = 60.0, 24
-#: So many times a line is thought to be redrawn, to tell when something would fit: more than the days of a year.
+#: The maximum number of future lines to simulate: more than the days of a year.
 _TURNS = 400
 
 
 def opens(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
-    """Return when it would fit if nothing else were spent and what is under way cost what is reserved; None: never, or
-    not known."""
+    """Return when the demand fits if nothing else is spent and running tasks use their reserve.
+
+    Return None if this is unknown or never happens.
+    """
     window = standing.window
     if ask.wanted > window.known_limit and not (ask.urgency == "critical" and standing.authorizations):
         return None
@@ -43,7 +45,7 @@ def opens(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
 
 
 def _within(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
-    """Return when it would fit within this window."""
+    """Return when the demand fits within this window, or None."""
     t = now
     for turns in range(_TURNS):
         line = standing.line
@@ -58,7 +60,7 @@ def _within(standing: WindowState, ask: WindowDemand, now: float) -> float | Non
         if reset is None or ends >= reset:
             return None
         if not standing.window.knows_reset(ends) and turns:
-            # A whole length from then, each time: it does not come nearer.
+            # An unknown reset is always a whole length away, so later turns do not bring it closer.
             return None
         earliest = _earliest(standing, ask, t)
         if earliest is not None and ends < earliest < reset:
@@ -71,8 +73,10 @@ def _within(standing: WindowState, ask: WindowDemand, now: float) -> float | Non
 
 
 def _earliest(standing: WindowState, ask: WindowDemand, now: float) -> float | None:
-    """Return a time before which it does not fit, as no line of one day rises as far, or None if that is not known.
-    Days without end are passed over by it."""
+    """Return a time before which the demand cannot fit, because no line rises that far in a day, or None if unknown.
+
+    This skips long series of days.
+    """
     window, reset = standing.window, standing.line.resets_at
     if window.is_short or reset is None or not window.knows_reset(now):
         return None
@@ -86,15 +90,17 @@ def _earliest(standing: WindowState, ask: WindowDemand, now: float) -> float | N
 
 
 def _first(lacks: Callable[[float], float], low: float, high: float) -> float:
-    """Return when something fits that does not at `low` and does at `high`, to `_NEAR_S` and never too early: by regula
-    falsi (Illinois), as what is short is nearly a straight line."""
+    """Return when a demand that fits at `high`, but not at `low`, begins to fit: within `_NEAR_S` and never too early.
+
+    The search is the Illinois variant of regula falsi, because the missing amount is nearly linear in time.
+    """
     over, under = lacks(low), lacks(high)
     if over <= 0:
         return low
     for _ in range(_TRIES):
         if high - low <= _NEAR_S:
             break
-        # Aimed a little late, so that it closes in from both sides.
+        # Aim slightly late, so that the search converges from both sides.
         middle = min(high - _NEAR_S / 4, low + (high - low) * over / (over - under) + _NEAR_S / 4)
         found = lacks(middle)
         if found <= 0:

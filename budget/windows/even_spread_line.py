@@ -1,12 +1,12 @@
-"""The even-spread line of a window: how much of it may be used by when. Pure; times are seconds since the epoch.
+"""The even-spread line of a window: how much of it may be used by a time. Pure; times are seconds since the epoch.
 
-A window is one limit over one stretch of time: what a provider grants in seven days, or a budget of a month. Its line
-is straight, from what is used when it is drawn to the limit at the reset. It is redrawn each midnight of the
-operator's zone (for windows under two days: each fifth of the window), so that what was not used is spread over the
-rest; and whenever something changes: the limit, the reset, an authorization, an observation that contradicts it.
+A window is one limit over one period: a provider's quota of seven days, or the budget of a month. Its line is straight,
+from the usage when it is drawn to the limit at the reset. It is redrawn at each midnight of the operator's zone (in
+windows under two days: after each fifth of the window), so that the unused amount is spread over the rest. It is also
+redrawn when the limit, the reset or an authorization changes, or when an observation contradicts it.
 
-Numbers come from providers and from files. One that is no number, or makes no sense, is never taken for room: a limit
-that is none allows nothing, a use that is none is unknown.
+Numbers come from providers and from files. An invalid number never allows anything: an invalid limit allows no usage,
+and an invalid usage is unknown.
 """
 
 from __future__ import annotations
@@ -25,83 +25,83 @@ Certainty: TypeAlias = Literal["provider", "user", "estimated", "unknown"]
 Cause: TypeAlias = Literal["first", "midnight", "fifth", "limit", "authorization", "observation", "reset"]
 
 DAY_S = 86_400.0
-#: Windows shorter than this have their line redrawn each fifth, not each midnight.
+#: The length in seconds below which a window's line is redrawn after each fifth instead of at midnight.
 SHORT_S = 2 * DAY_S
-#: Times of a reset that differ by no more than this are the same: providers round, and their clocks differ.
+#: The seconds by which equal reset times may differ: providers round, and their clocks differ.
 JITTER_S = 120.0
-#: A use that falls by no more than this share of the limit is rounding.
+#: The maximum fall of the usage that counts as rounding, as a share of the limit.
 ROUNDING = 0.015
-#: Of the burst, by how well the window is known.
+#: The share of the burst for each source of the reset time.
 _BURST = {"provider": 1.0, "user": 1.0, "estimated": 0.5, "unknown": 0.0}
-#: So much later than estimated a reset is taken to be, as a share of the time until then.
+#: The delay of a reset beyond its estimate, as a share of the time until then.
 _LATER = 0.05
-#: The last moment that calendars here go to: the end of the year 9998.
+#: The last valid time: the end of the year 9998.
 _LAST = 253_370_764_800.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LastSeen:
-    """What was observed last of a window whose use is not known any more."""
+    """The last observation of a window whose usage is no longer known."""
 
     at: float
     used: float | None
-    """None: that was of the window before, and of this one nothing was observed."""
+    """The usage; None if the observation is from the window before, and this one has none."""
     tokens_since: float
-    """Weighted, that went through here since."""
+    """The weighted tokens of all requests through the egress since then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """One limit over one stretch of time, as it is known now."""
+    """One limit over one period, in its current state."""
 
     key: str
-    """Unique and stable: ``account:main/7d`` (a provider's quota), ``host/tokens/day``, ``agent:coder0/usd/month``,
-    ``role:coder/share/account:main/7d``."""
+    """A unique and stable key: ``account:main/7d`` (a provider's quota), ``host/tokens/day``,
+    ``agent:coder0/usd/month``, ``role:coder/share/account:main/7d``."""
     scope: str
-    """What is counted, as budget.limits.scopes writes it: ``account:main``, ``role:coder``, ``agent:coder0``, ``host``,
-    ..."""
+    """The scope that is counted, in the form of budget.limits.scopes: ``account:main``, ``role:coder``,
+    ``agent:coder0``, ``host``, ..."""
     unit: Unit
     """Weighted tokens, US dollars, or a share of an account's window."""
     limit: float
-    """In `unit`; of shares 1.0 is the whole window."""
+    """The limit in `unit`; for shares, 1.0 is the whole window."""
     begins_at: float | None = None
     resets_at: float | None = None
-    """None: not known, or there is none."""
+    """The time of the reset; None if it is unknown or there is none."""
     length_s: float | None = None
     certainty: Certainty = "unknown"
-    """How the time of the reset is known."""
+    """The source of the reset time."""
     used: float | None = None
-    """In `unit`. None: not known, as nothing was observed, or too long ago."""
+    """The usage in `unit`; None if there is no recent observation."""
     used_at: float | None = None
-    """When that was observed."""
+    """The time of that observation."""
     at_least: float | None = None
-    """Where the use is not known: what it surely has come to, as what was observed last and what went through here
-    since. Work that would not fit even then does not begin."""
+    """The certain minimum of an unknown usage: the last observation plus the requests since. Work that would not fit
+    even then does not begin."""
     last_seen: LastSeen | None = None
-    """Where the use is not known: what is known all the same, for people."""
+    """The last observation, to show to people if the usage is unknown."""
     contradicted_at: float | None = None
-    """When it was observed last that something else was used than was counted."""
+    """The time of the last observation that contradicts the counted usage."""
     per_token: float | None = None
-    """Of a window in shares: what one weighted token is of it, as learned. None: not known yet."""
+    """The learned share of the window that one weighted token takes, for windows in shares; None if unknown."""
     turn: float | None = None
-    """What one typical turn comes to, in `unit`: no burst is smaller. None: not known."""
+    """The cost of one typical turn in `unit`, which is the smallest burst; None if unknown."""
     hard: bool = True
-    """Work that passes the limit is cut off, by the provider or by the egress, so that a margin is kept for tasks that
-    cost more than projected. False: the limit only paces."""
+    """Whether the provider or the egress cuts off work beyond the limit, so that tasks need a margin for a higher cost
+    than projected. Otherwise the limit only paces."""
 
     @property
     def is_quota(self) -> bool:
-        """Whether it is a provider's own, so that no one here can allow more than all of it."""
+        """Whether it is a provider's own window, whose limit no authorization can raise."""
         return self.unit == "share" and self.scope.startswith("account:")
 
     @property
     def known_use(self) -> float | None:
-        """What is used, at least 0; None: not known."""
+        """The usage, at least 0; None if unknown."""
         return max(0.0, self.used) if self.used is not None and math.isfinite(self.used) else None
 
     @property
     def least_use(self) -> float:
-        """What is used, or where that is not known, at least."""
+        """The usage, or the certain minimum of an unknown one."""
         known = self.known_use
         if known is not None:
             return known
@@ -109,32 +109,31 @@ class Window:
 
     @property
     def surely(self) -> float | None:
-        """What people are told where the use is not known: that it is at least this. None: that is not known either."""
+        """The certain minimum of an unknown usage, to show to people; None if that is unknown too."""
         if self.known_use is not None or self.at_least is None:
             return None
-        # Of a window that started again unseen, what went through since it was seen may belong to the one before.
+        # After an unobserved reset, the requests since the last observation may belong to the window before.
         return None if self.last_seen is None or self.last_seen.used is None else self.least_use
 
     @property
     def reckoned(self) -> float | None:
-        """What dispatch goes by: what is used, or what it surely has come to since it was observed. None: nothing of
-        this window was observed."""
+        """The usage for dispatch: the known usage or its certain minimum. None if this window was never observed."""
         return self.surely if self.known_use is None else self.known_use
 
     @property
     def known_limit(self) -> float:
-        """The limit; 0 where it is no amount."""
+        """The limit; 0 if it is not a valid amount."""
         return self.limit if math.isfinite(self.limit) and self.limit > 0 else 0.0
 
     @property
     def is_used_up(self) -> bool:
-        """Whether nothing is left of it, as far as is known."""
+        """Whether the known usage leaves nothing of the limit."""
         used = self.known_use
         return used is not None and used >= self.known_limit
 
     @property
     def length(self) -> float | None:
-        """Seconds; None: not known, or without an end."""
+        """The length in seconds; None if it is unknown or has no end."""
         if self.length_s is not None and math.isfinite(self.length_s) and self.length_s >= 1:
             return self.length_s
         if self.begins_at is None or self.resets_at is None:
@@ -143,63 +142,62 @@ class Window:
         return length if math.isfinite(length) and length >= 1 else None
 
     def knows_reset(self, now: float) -> bool:
-        """Return whether it is known when it resets, and that is yet to come."""
+        """Return whether the reset time is known and in the future."""
         at = self.resets_at
         return at is not None and math.isfinite(at) and now < at <= _LAST and self.certainty != "unknown"
 
     @property
     def is_short(self) -> bool:
-        """Whether its line is redrawn each fifth, not each midnight."""
+        """Whether its line is redrawn after each fifth instead of at midnight."""
         return self.length is not None and self.length < SHORT_S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PacePolicy:
-    """How strictly the pace is kept."""
+    """The settings of the pace."""
 
     burst: float = 0.03
-    """What may be used beyond the line, as a share of the window at its beginning; it shrinks to nothing."""
+    """The amount that may be used beyond the line, as a share of the window at its start. It shrinks to zero."""
     borrow: float = 0.5
-    """What high urgency may take of the next day, as a share of it; of short windows, of the next fifth."""
+    """The share of the next day (in short windows: of the next fifth) that high urgency may borrow."""
     overrun: float | None = 1.0
-    """How much of the next day (or fifth) work under way may be ahead of its line, before the egress holds it; never
-    less than what may be borrowed. None: as far as the limit (budget.windows.overrun_allowance)."""
+    """The share of the next day (or fifth) by which running work may be ahead of its line before the egress holds it;
+    never less than `borrow`. None allows it up to the limit (budget.windows.overrun_allowance)."""
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
-    """In which midnights count."""
+    """The time zone of midnights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvenSpreadLine:
-    """Straight from what was used to the limit at the reset."""
+    """A straight line from the usage to the limit at the reset."""
 
     window: str
-    """The key."""
+    """The key of the window."""
     drawn_at: float
     drawn_used: float
     limit: float
     resets_at: float | None
-    """As it was taken to be: later than a reset that is only estimated, a whole length away where none is known. None:
-    there is no end to spread up to, so that all of the limit may be used at any time."""
+    """The assumed reset: later than an estimated one, and a whole length away from an unknown one. None if there is no
+    end up to which to spread, so that the whole limit may be used at any time."""
     cause: Cause
     level: float | None = None
-    """Where it starts, if not at what was used: drawn out of turn, it starts where the one before it had come to, so
-    that what it gave and was not used yet is not lost."""
+    """The start of the line, if it is not at the usage. A line that is redrawn out of turn starts at the level of the
+    one before, so that its unused grant is not lost."""
     ahead: float = 0.0
-    """How far the use was beyond the lines before this one since the last midnight (or fifth): it counts against the
-    burst and against what is borrowed, so that drawing a line out of turn gives neither of them anew."""
+    """How far the usage exceeded the earlier lines since the last midnight (or fifth). It counts against the burst and
+    the borrowed amount, so that a line that is redrawn out of turn renews neither."""
     known: bool = True
-    """Whether the use was known when it was drawn."""
+    """Whether the usage was known when the line was drawn."""
 
 
 def name_of(window: Window) -> str:
-    """Return what a sentence calls a window."""
+    """Return the name of a window for use in a sentence."""
     rest = window.key.removeprefix(window.scope).strip("/").replace("/", " ")
     return f"The window {rest} of {window.scope}" if rest else f"The window of {window.scope}"
 
 
 def line_at(line: EvenSpreadLine, t: float) -> float:
-    """Return what may be used by `t` at an even pace, in the window's unit. Of what began beyond its limit: what was
-    used."""
+    """Return the even-pace usage at `t`, in the window's unit; the usage itself if the line began beyond its limit."""
     start = line.drawn_used if line.level is None else line.level
     if line.resets_at is None or start >= line.limit:
         return max(line.limit, start)
@@ -209,8 +207,7 @@ def line_at(line: EvenSpreadLine, t: float) -> float:
 
 
 def burst_at(window: Window, policy: PacePolicy, t: float) -> float:
-    """Return what may be used beyond the line at `t`: less the less time remains, and the less certain the
-    window is."""
+    """Return the burst beyond the line at `t`. It shrinks with the remaining time, and if the reset is uncertain."""
     length = window.length
     if length is None or window.resets_at is None:
         return 0.0
@@ -219,16 +216,15 @@ def burst_at(window: Window, policy: PacePolicy, t: float) -> float:
 
 
 def least_burst(window: Window) -> float:
-    """Return the smallest burst: one typical turn, and never more than the whole limit. In the window's unit."""
+    """Return the smallest burst in the window's unit: one typical turn, but at most the whole limit."""
     turn = window.turn
     return min(turn, window.known_limit) if turn is not None and math.isfinite(turn) and turn > 0 else 0.0
 
 
 def burst_on(line: EvenSpreadLine, window: Window, policy: PacePolicy, t: float) -> float:
-    """Return the burst at `t`: one typical turn at least, as far as half of what the line still leaves to the limit
-    covers it.
+    """Return the burst at `t`: at least one typical turn, if half of the line's rest up to the limit covers it.
 
-    So a small budget, or one that is set late in its window, admits its first turn at once; and what is left lasts.
+    So a small budget, or one that is set late in its window, admits its first turn at once, and the rest still lasts.
     """
     if line.resets_at is None:
         return 0.0
@@ -239,15 +235,15 @@ def burst_on(line: EvenSpreadLine, window: Window, policy: PacePolicy, t: float)
 def redrawn(
     window: Window, line: EvenSpreadLine | None, now: float, policy: PacePolicy, *, cause: Cause | None = None
 ) -> EvenSpreadLine | None:
-    """Return the line that is to stand from now on; None: the one that stands holds.
+    """Return the new line, or None if the current one remains valid.
 
     Args:
-        window: as it is known now.
-        line: that stands; None: there is none yet.
+        window: the current state of the window.
+        line: the current line, or None if there is none yet.
         now: seconds since the epoch.
-        policy: whose midnights.
-        cause: something happened that the window and the line do not show: an authorization was given or used up, or
-            an observation contradicts what was counted.
+        policy: the pace policy, which has the time zone.
+        cause: a cause that the window and the line do not show: an authorization was granted or used up, or an
+            observation contradicts the counted usage.
     """
     found = _cause(window, line, now, policy) or cause
     if found is None:
@@ -257,7 +253,7 @@ def redrawn(
     if line is not None and line.known and found in ("limit", "authorization", "observation"):
         scale = window.known_limit / line.limit if line.limit > 0 else 0.0
         before = line_at(line, now) * min(1.0, scale)
-        # Where less is used than when it was drawn, it began too high: of it only counts by how much it rose.
+        # If the usage fell since the line was drawn, the line began too high, and only its rise counts.
         before -= max(0.0, line.drawn_used - window.least_use)
         ahead = line.ahead + max(0.0, start - before)
         start = max(start, min(before, window.known_limit))
@@ -275,20 +271,20 @@ def redrawn(
 
 
 def next_turn(window: Window, line: EvenSpreadLine, t: float, policy: PacePolicy) -> float | None:
-    """Return when after `t` the line is redrawn by the clock; None: never."""
+    """Return the next time after `t` at which the clock redraws the line, or None if it never does."""
     if line.resets_at is None:
         return None
     length = window.length
     if length is not None and length < SHORT_S:
         fifth = length / 5
         turn = line.resets_at - fifth * math.floor((line.resets_at - t) / fifth)
-        # On the boundary itself, or where the sum is not exact, it is the next one.
+        # On the boundary itself, or after a rounding error, use the next one.
         return turn if turn > t else turn + fifth
     return _midnight_after(t, policy.zone)
 
 
 def turn_before(window: Window, line: EvenSpreadLine, t: float, policy: PacePolicy) -> float | None:
-    """Return the last time, at or before `t`, at which the clock draws the line again, or None if it never does."""
+    """Return the last time at or before `t` at which the clock redraws the line, or None if it never does."""
     if line.resets_at is None:
         return None
     if window.length is not None and window.is_short:
@@ -298,11 +294,11 @@ def turn_before(window: Window, line: EvenSpreadLine, t: float, policy: PacePoli
 
 
 def _cause(window: Window, line: EvenSpreadLine | None, now: float, policy: PacePolicy) -> Cause | None:
-    """Return why the line that stands does not hold any more; None: it does."""
+    """Return why the current line is no longer valid, or None if it is."""
     if line is None or line.window != window.key:
         return "first"
     length = window.length or 0.0
-    # As it would have been taken when the line was drawn.
+    # Assume the reset as of the time when the line was drawn.
     reset = _reset(window, min(now, line.drawn_at))
     if line.resets_at is not None and now >= line.resets_at:
         return "reset"
@@ -321,7 +317,7 @@ def _cause(window: Window, line: EvenSpreadLine | None, now: float, policy: Pace
     if contradicted is not None and line.drawn_at < contradicted <= now:
         return "observation"
     if now < line.drawn_at - JITTER_S:
-        # The clock went back: the line would stand still until it is where it was.
+        # The clock went back, and the line would not rise until the clock catches up.
         return "observation"
     turn = next_turn(window, line, line.drawn_at, policy)
     if turn is not None and turn <= now:
@@ -330,7 +326,7 @@ def _cause(window: Window, line: EvenSpreadLine | None, now: float, policy: Pace
 
 
 def _reset(window: Window, now: float) -> float | None:
-    """Return when the window is taken to reset."""
+    """Return the assumed reset of the window."""
     length = window.length
     known = window.resets_at
     if known is not None and window.knows_reset(now):
@@ -346,5 +342,5 @@ def _midnight_after(t: float, zone: ZoneInfo) -> float | None:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> float:
-    """Return when a day begins; where clocks leave out midnight, when they do so."""
+    """Return the start of a day; if a clock change skips midnight, the time of that change."""
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp()

@@ -1,7 +1,7 @@
-"""Whether what is asked of a window fits, and by how much it does not. Pure; times are seconds since the epoch.
+"""The check whether a demand fits a window, and how much is missing. Pure; times are seconds since the epoch.
 
-Against the pace, work is measured by what 80 of 100 such tasks stay within; against the limit by what hardly any of
-them passes, so that tasks that cost more do not end a window early.
+The check against the pace uses the amount that 80 of 100 such tasks stay within. The check against the limit uses an
+amount that such tasks rarely exceed, so that expensive tasks do not use up a window early.
 """
 
 from __future__ import annotations
@@ -17,77 +17,77 @@ if TYPE_CHECKING:
     from budget.windows.even_spread_line import PacePolicy, Window
     from budget.windows.window_state import Urgency, WindowState
 
-#: The margin for tasks that cost more than projected is at most this share of a window.
+#: The maximum margin for tasks that cost more than projected, as a share of a window.
 MARGIN = 0.1
-#: In this last part of a window that margin shrinks to nothing.
+#: The last part of a window, in which that margin shrinks to zero.
 ENDING = 0.03
-#: From the first of these parts of a window to the second the quantile that is asked for rises: in steps beyond p90
-#: (budget.windows.running_task_reserve.outer), from the first number to the second.
+#: The parts of a window between which the required quantile rises, and its range in steps beyond the p90
+#: (budget.windows.running_task_reserve.outer).
 LATE, LATE_STEPS = (0.75, 0.95), (1.0, 3.0)
-#: Amounts that differ by no more than this share of a limit are the same.
+#: The share of a limit by which equal amounts may differ.
 LEAST = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What a task is projected to cost."""
+    """The projected cost of a task."""
 
     tokens: float
-    """Weighted; what 80 of 100 such tasks stay within."""
+    """The weighted tokens that 80 of 100 such tasks stay within."""
     usd: float | None = None
-    """None: no price is known."""
+    """US dollars; None if the price is unknown."""
     high_tokens: float | None = None
-    """What 90 or 95 of 100 stay within. None: taken to be `HIGH_OF_PROJECTED` times `tokens`."""
+    """The weighted tokens that 90 or 95 of 100 stay within; None for `HIGH_OF_PROJECTED` times `tokens`."""
     high_usd: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowDemand:
-    """What is asked of a window."""
+    """The demand of a task on a window."""
 
     wanted: float
-    """What 80 of 100 such tasks stay within, in the window's unit; 0: nothing, or that cannot be told."""
+    """The amount that 80 of 100 such tasks stay within, in the window's unit; 0 for nothing or an unknown amount."""
     cost: Cost
     urgency: Urgency
     policy: PacePolicy
 
 
 def need(window: Window, cost: Cost) -> float | None:
-    """Return what a task is projected to cost, in the window's unit; None: that cannot be told."""
+    """Return the projected cost of a task in the window's unit, or None if unknown."""
     return _in_unit(window, cost.tokens, cost.usd)
 
 
 def short(standing: WindowState, ask: WindowDemand, now: float) -> float:
-    """Return by how much it does not fit, in the window's unit; at most 0 if it fits."""
+    """Return the missing amount in the window's unit; at most 0 if the demand fits."""
     return max(short_of_pace(standing, ask, now), short_of_limit(standing, ask, now))
 
 
 def short_of_pace(standing: WindowState, ask: WindowDemand, now: float) -> float:
-    """Return by how much the ceiling of its urgency does not cover it."""
+    """Return by how much the demand exceeds the ceiling of its urgency."""
     window = standing.window
     free = ceiling(standing, ask.urgency, now, ask.policy) - window.least_use - standing.held
     if ask.wanted <= 0:
-        # What is known to cost nothing, or cannot be told, fits where there is anything left at all.
+        # A task without cost, or of unknown cost, fits if anything is left at all.
         return -free if free > 0 else max(-free, LEAST * window.known_limit)
     return ask.wanted - free - LEAST * window.known_limit
 
 
 def short_of_limit(standing: WindowState, ask: WindowDemand, now: float) -> float:
-    """Return by how much the limit does not cover what it may cost at worst."""
+    """Return by how much the worst-case cost exceeds the limit."""
     window = standing.window
     if ask.wanted <= 0:
         return -math.inf
     tight = utmost(standing, ask.urgency, now) - window.least_use - standing.held_high
-    # Critical work takes the risk that it costs more.
+    # Critical work accepts the risk of a higher cost.
     more = 0.0 if ask.urgency == "critical" else margin(standing, ask.cost, ask.wanted, now)
     return ask.wanted + more - tight - LEAST * window.known_limit
 
 
 def margin(standing: WindowState, cost: Cost, wanted: float, now: float) -> float:
-    """Return what a task must leave under the limit beyond its projection.
+    """Return the amount that a task must leave under the limit beyond its projection.
 
-    At most half of what it would leave of an unused window, so that one that is nearly as large as the window still
-    runs some day. Who authorizes takes that risk.
+    The margin is at most half of the rest of an unused window, so that even a task of nearly that size can run.
+    Authorizations reduce it: an admin who authorizes accepts the risk.
     """
     window = standing.window
     if not window.hard or not math.isfinite(wanted):
@@ -99,7 +99,7 @@ def margin(standing: WindowState, cost: Cost, wanted: float, now: float) -> floa
 
 
 def spare(standing: WindowState, cost: Cost, wanted: float, now: float) -> float:
-    """Return the margin of a task, as it is before a window's end gives it up."""
+    """Return the margin of a task before it shrinks at the end of the window."""
     window = standing.window
     if window.length is None or window.resets_at is None:
         return margin(standing, cost, wanted, now)
@@ -107,8 +107,7 @@ def spare(standing: WindowState, cost: Cost, wanted: float, now: float) -> float
 
 
 def _steps(window: Window, now: float) -> float:
-    """Return how far beyond the p90 a task may cost and still must fit: near its end a window cannot make good
-    for one."""
+    """Return the required steps beyond the p90. They rise late in a window, which then cannot offset an overrun."""
     if window.length is None or window.resets_at is None:
         return LATE_STEPS[0]
     part = 1 - (window.resets_at - now) / window.length
@@ -117,7 +116,7 @@ def _steps(window: Window, now: float) -> float:
 
 
 def _patience(window: Window, now: float) -> float:
-    """Return how much of the margin is kept: all of it, until the window is nearly over. What is left then is lost."""
+    """Return the share of the margin to keep: all, until the window is nearly over and the rest would be lost."""
     if window.length is None or window.resets_at is None:
         return 1.0
     return min(1.0, max(0.0, window.resets_at - now) / (ENDING * window.length))

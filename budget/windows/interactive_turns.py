@@ -1,9 +1,9 @@
-"""Whether a person's words to an agent begin a turn now. Pure; times are seconds since the epoch.
+"""The decision whether a person's message to an agent begins a turn now. Pure; times are seconds since the epoch.
 
-The pace holds queued tasks and what agents start by themselves. A person who writes to an agent waits for an answer.
-So only two things hold their words: a limit, and the bound that also holds work under way
-(`budget.windows.overrun_allowance`), which is a day ahead of the line. Until then they begin at once and say how far
-ahead of the line they are.
+The pace holds queued tasks and work that agents start by themselves. But a person who writes to an agent waits for an
+answer. So only a limit and the bound for running work (`budget.windows.overrun_allowance`) hold such a message; that
+bound is a day ahead of the line. Until then a turn begins at once, and the decision says how far it is ahead of the
+line.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
     from budget.windows.fit_check import Cost
     from budget.windows.window_state import WindowState
 
-#: An amount to authorize is rounded up by so much, so that it is enough once it is written down.
+#: The factor that rounds up an amount to authorize, so that it is still enough in its written form.
 _ENOUGH = 1 + 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineAhead:
-    """A window whose line the words pass."""
+    """A window in which the turn exceeds the line."""
 
     standing: WindowState
     amount: float
-    """How far beyond the line the use will be with this turn, in the window's unit."""
+    """How far the usage with this turn exceeds the line, in the window's unit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Begins:
-    """The words begin a turn now."""
+    """The message begins a turn now."""
 
     ahead: tuple[LineAhead, ...] = ()
-    """The windows in which they are ahead of the pace, the furthest first."""
+    """The windows in which the turn is ahead of the pace, the furthest first."""
 
 
 Decision: TypeAlias = Begins | Waits
 
 
 def decide(standings: Sequence[WindowState], cost: Cost, now: float, policy: PacePolicy) -> Decision:
-    """Return whether a person's words begin a turn now.
+    """Decide whether a person's message begins a turn now.
 
     Args:
-        standings: of the windows that the turn draws on.
-        cost: what the turn is projected to cost.
+        standings: the states of the windows that the turn draws on.
+        cost: the projected cost of the turn.
         now: seconds since the epoch.
-        policy: how strictly the pace is kept.
+        policy: the pace policy.
     """
     held = [wait for each in standings if (wait := _held(each, cost, now, policy)) is not None]
     if not held:
@@ -69,17 +69,17 @@ def _held(standing: WindowState, cost: Cost, now: float, policy: PacePolicy) -> 
     window = standing.window
     used, most = window.least_use, utmost(standing, "critical", now)
     wanted = need(window, cost) or 0.0
-    # A turn that is larger than its window would never fit: any room will do.
+    # A turn that is larger than its window would never fit, so any room is enough for it.
     fits = wanted if wanted <= window.known_limit else 0.0
     if used >= most or used + fits > most:
         return _waits(standing, wanted, "limit", window.resets_at, None if window.is_quota else used + fits - most)
     bound = overrun(standing, now, policy)
     by_now = None if bound is None else bound.at(now)
-    # What was ahead when the line was drawn out of turn still is.
+    # The usage ahead of earlier lines still counts after the line was redrawn out of turn.
     counted = used + standing.line.ahead
     if bound is None or by_now is None or counted <= line_at(standing.line, now) or used + wanted <= by_now:
         return None
-    # The line that is drawn next starts at what is used.
+    # The next regular line starts at the usage.
     turns = [
         bound.passes(used + wanted, now),
         _reaches(standing, counted),
@@ -119,9 +119,9 @@ def _text(standing: WindowState, why: str, by_now: float) -> str:
 
 
 def _leave(held: Sequence[Waits]) -> tuple[Leave, ...]:
-    """Return what lets them begin in all of these windows: of each scope and unit the most.
+    """Return what lets the turn begin in all these windows: the largest amount for each scope and unit.
 
-    Empty if one admits no one.
+    Return nothing if no authorization helps in one of them.
     """
     if any(each.authorize is None for each in held):
         return ()
@@ -134,7 +134,7 @@ def _leave(held: Sequence[Waits]) -> tuple[Leave, ...]:
 
 
 def _reaches(standing: WindowState, amount: float) -> float | None:
-    """Return when the line comes to this amount; None: it ends before."""
+    """Return when the line reaches this amount, or None if it ends before."""
     line = standing.line
     if line.resets_at is None or amount > line.limit:
         return None

@@ -1,11 +1,11 @@
-"""Saving for a large task: one that needs more than its line grants in a day. Pure; times are seconds since the epoch.
+"""Savings for a large task, which needs more than its line grants in a day. Pure; times are seconds since the epoch.
 
-Each midnight spreads what was not used over the rest of a window. So a line never rises far enough for a large task
-while others use what it grants. The oldest large task of at most half a window therefore saves: a share of what the
-line grants is kept for it, at an even rate, so that it begins by three quarters of the time that remains. It takes at
-most .6 of the grant; .9 once a reset put it off. It saves nothing in a window in which it cannot get there.
+Each midnight spreads the unused amount over the rest of a window. So a line never rises far enough for a large task
+while other tasks use what it grants. The oldest large task of at most half a window therefore saves. A share of the
+line's grant is kept for it at an even rate, so that it begins by three quarters of the remaining time. It takes at most
+0.6 of the grant, or 0.9 after a reset postponed it. It saves nothing in a window in which it cannot reach its need.
 
-What is saved is a function of when the saving began and of the window. Nothing is stored besides that moment.
+The savings depend only on the window and on when they began. Only that time is stored.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ if TYPE_CHECKING:
     from budget.windows.even_spread_line import PacePolicy, Window
     from budget.windows.window_state import WindowState
 
-#: The most that is kept of what a line grants,
+#: The maximum share of a line's grant that is kept.
 SHARE = 0.6
-#: and the most where a reset put the task off.
+#: The maximum share if a reset postponed the task.
 SHARE_PUT_OFF = 0.9
-#: The task begins by this part of the time that remains when it starts to save.
+#: The part of the remaining time within which the task begins, from the start of its savings.
 BEGINS_BY = 0.75
-#: Only a task of at most this share of a window saves for it.
+#: The largest share of a window that a task may need and still save.
 LARGEST = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Saving:
-    """What is kept of one window for one task."""
+    """The savings in one window for one task."""
 
     task: str
     window: str
     wanted: float
-    """What the task needs, in the window's unit."""
+    """The need of the task, in the window's unit."""
     since: float
     until: float
-    """By then all of it is kept."""
+    """When the whole need is saved."""
 
     def saved(self, t: float) -> float:
-        """Return what is kept at `t`, in the window's unit."""
+        """Return the savings at `t`, in the window's unit."""
         part = (t - self.since) / (self.until - self.since)
         return self.wanted * min(1.0, max(0.0, part))
 
 
 def turn_s(window: Window) -> float:
-    """Return how long a line stays as it is, in seconds: a day, or a fifth of a short window."""
+    """Return the lifetime of a line in seconds: a day, or a fifth of a short window."""
     return window.length / 5 if window.length is not None and window.is_short else DAY_S
 
 
 def grant(standing: WindowState) -> float | None:
-    """Return what the line grants until it is drawn again, or None if all of it may be used at any time."""
+    """Return what the line grants until it is redrawn, or None if the whole limit may be used at any time."""
     line = standing.line
     if line.resets_at is None or line.resets_at <= line.drawn_at:
         return None
@@ -64,7 +64,7 @@ def grant(standing: WindowState) -> float | None:
 def is_large(standing: WindowState, wanted: float) -> bool:
     """Return whether a task needs more than its line grants in a day, or than a day's even share of the window.
 
-    The share stays as it is while what is kept for a task raises the grant. So a task that saves goes on saving.
+    The even share does not change when savings raise the grant. So a task that saves continues to save.
     """
     found, window = grant(standing), standing.window
     if found is None:
@@ -92,14 +92,14 @@ def plan(
     """Return how a task saves in this window, or None if it does not.
 
     Args:
-        standing: of the window.
-        task: its id.
-        wanted: what it needs, in the window's unit.
-        spare: what it must leave of the limit beyond that.
-        since: when it began to save; None: now.
-        asked_at: when it was asked for.
+        standing: the state of the window.
+        task: the ID of the task.
+        wanted: its need, in the window's unit.
+        spare: the amount of the limit that it must leave in addition.
+        since: when it began to save; None for now.
+        asked_at: when the task was requested.
         now: seconds since the epoch.
-        policy: whose midnights.
+        policy: the pace policy, which has the time zone.
     """
     window, line = standing.window, standing.line
     reset, length = line.resets_at, window.length
@@ -109,7 +109,7 @@ def plan(
         return None
     left = window.known_limit - window.least_use
     if wanted + spare > left or wanted > SHARE_PUT_OFF * left:
-        # It cannot begin in this window any more, or would leave others nothing.
+        # The task can no longer begin in this window, or would leave nothing for other tasks.
         return None
     begins = (window.resets_at or reset) - length
     begun = since is not None
@@ -124,29 +124,29 @@ def plan(
 
 
 def for_saver(standing: WindowState, saving: Saving, now: float, policy: PacePolicy) -> WindowState:
-    """Return the window as the saving task sees it: what is kept for it is not spread over the rest."""
+    """Return the window for the saving task: its savings are not spread over the rest."""
     level, slope = _line(standing, saving, now, policy)
     return _drawn(standing, level, slope, now)
 
 
 def for_others(standing: WindowState, saving: Saving, now: float, policy: PacePolicy) -> WindowState:
-    """Return the window as all others see it: less what is kept, and without a burst."""
+    """Return the window for all other tasks: without the savings and without a burst."""
     level, slope = _line(standing, saving, now, policy)
     rises = saving.since <= now < saving.until
     rate = saving.wanted / (saving.until - saving.since) if rises else 0.0
     seen = _drawn(standing, level - saving.saved(now), slope - rate, now)
-    # The burst that each midnight gives again would use up what is kept.
+    # Each midnight renews the burst, which would use up the savings.
     burst = burst_on(seen.line, standing.window, policy, now)
     return replace(seen, line=replace(seen.line, ahead=max(seen.line.ahead, burst)), kept=rate)
 
 
 def _line(standing: WindowState, saving: Saving, now: float, policy: PacePolicy) -> tuple[float, float]:
-    """Return where the line with all that is kept is now, and how fast it rises."""
+    """Return the current level of the line with all savings, and its slope."""
     line = standing.line
     assert line.resets_at is not None
     turn = _turn(standing, now, policy)
     rest = max(1.0, line.resets_at - turn)
-    # The last midnight spread what was kept by then over the rest of the window. That is taken back.
+    # The last midnight spread the savings up to then over the rest of the window. Undo that.
     kept = saving.saved(turn)
     level = line_at(line, now) + kept * max(0.0, line.resets_at - now) / rest
     start = line_at(line, line.drawn_at)
@@ -162,7 +162,7 @@ def _drawn(standing: WindowState, level: float, slope: float, now: float) -> Win
 
 
 def _turn(standing: WindowState, now: float, policy: PacePolicy) -> float:
-    """Return when the line was last drawn from what was used."""
+    """Return when the line was last drawn from the usage."""
     line = standing.line
     if line.cause in ("first", "midnight", "fifth", "reset"):
         return min(now, line.drawn_at)

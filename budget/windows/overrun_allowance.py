@@ -1,11 +1,10 @@
-"""How far work that was let begin may get ahead of the line, before the egress holds it. Pure; times are seconds since
-the epoch.
+"""The bound for running work ahead of the line, which the egress enforces. Pure; times are seconds since the epoch.
 
-What begins is measured against the line (budget.windows.pace_admission). What is under way may cost more than was
-projected, and is not stopped at the line for that; but a turn that never ends would use up a week on one day. So what
-is used may be ahead of the line by a day's worth (of short windows: a fifth's), beside the burst and what is
-authorized. That, too, is a straight line, and ends where it meets the limit: it can be told once and held by who keeps
-time alone.
+Work that begins must fit under the line (budget.windows.pace_admission). Running work may cost more than projected, and
+is not stopped at the line for that. But a turn that never ends would use up a week in one day. So the usage may be
+ahead of the line by the amount of a day (in short windows: of a fifth), plus the burst and the authorized amount. This
+bound is also a straight line, and ends where it meets the limit. So it is sent once, and the egress enforces it with
+its own clock.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaceAllowance:
-    """What may be used by when, straight up to the limit; after that, and long before it, the limit alone holds."""
+    """A straight line of allowed usage up to the limit. Before and after it, only the limit applies."""
 
     from_at: float
     from_amount: float
@@ -33,13 +32,13 @@ class PaceAllowance:
     until_amount: float
     """The limit."""
     lift: float = 0.0
-    """So much more may be used: what is left of authorizations,"""
+    """An additional amount until `lift_until`: what is left of authorizations."""
     lift_until: float = 0.0
-    """until then."""
+    """The end of `lift`."""
 
     @property
     def is_sane(self) -> bool:
-        """Whether it rises, between numbers: what does not is no pace."""
+        """Whether all numbers are finite and the line rises."""
         numbers = (self.from_at, self.from_amount, self.until_at, self.until_amount, self.lift, self.lift_until)
         return (
             all(map(math.isfinite, numbers))
@@ -49,9 +48,9 @@ class PaceAllowance:
         )
 
     def at(self, t: float) -> float | None:
-        """Return what may be used by `t`; None: there is no pace then.
+        """Return the allowed usage at `t`, or None if there is no pace then.
 
-        So it is, too, where it begins in what is the future: then a clock was set, and no one knows what was meant.
+        Also return None if the line begins in the future, since the clock was changed then.
         """
         if not self.from_at - JITTER_S <= t < self.until_at:
             return None
@@ -60,12 +59,12 @@ class PaceAllowance:
         return self.from_amount + (self.until_amount - self.from_amount) * part + lift
 
     def passes(self, amount: float, t: float) -> float:
-        """When, from `t` on, more than this amount may be used, if nothing else is."""
+        """Return the first time from `t` on at which more than this amount is allowed, if nothing else is used."""
         lifted = self._reaches(amount - self.lift)
         return max(t, lifted if lifted < self.lift_until else self._reaches(amount))
 
     def without_lift(self) -> PaceAllowance:
-        """Return the same, with nothing authorized."""
+        """Return the allowance without authorizations."""
         return replace(self, lift=0.0, lift_until=0.0)
 
     def _reaches(self, amount: float) -> float:
@@ -74,12 +73,12 @@ class PaceAllowance:
 
 
 def overrun(standing: WindowState, now: float, policy: PacePolicy) -> PaceAllowance | None:
-    """Return what work under way may use by when, in the window's unit; None: as much as the limit lets it.
+    """Return the allowance of running work in the window's unit, or None if only the limit applies.
 
-    It depends on the line that stands and on what is under way, and not on what is used or on `now`, but for what is
-    authorized then. It is never lower than what work may begin within (`budget.windows.window_state.ceiling`). A large
-    task under way (`budget.windows.large_task_accrual`) adds what it was projected to use. It never passes the limit
-    and what is authorized beyond it. While a critical task is under way, the limit alone holds.
+    The allowance depends on the current line and the running work. Usage does not change it, and `now` only matters for
+    authorizations. It is never below the ceiling for work that begins (`budget.windows.window_state.ceiling`). A
+    running large task (`budget.windows.large_task_accrual`) adds its projected usage. The allowance never exceeds the
+    limit plus the amount authorized beyond it. While a critical task runs, only the limit applies.
     """
     window, line = standing.window, standing.line
     if (
@@ -95,14 +94,14 @@ def overrun(standing: WindowState, now: float, policy: PacePolicy) -> PaceAllowa
     large = standing.largest if is_large(standing, standing.largest) else 0.0
 
     def allowed(t: float) -> float:
-        # Never less than what work may begin within (budget.windows.even_spread_line.burst_on).
+        # Never below the ceiling for work that begins (budget.windows.even_spread_line.burst_on).
         burst = max(burst_at(window, policy, t), least_burst(window))
         begins = line_at(line, t) + max(0.0, burst - line.ahead)
         return max(begins, line_at(line, t + reads) + burst - line.ahead) + large
 
     begins, starts = line.drawn_at, allowed(line.drawn_at)
-    # Between these moments it is made of straight pieces that bend upwards, so that one which is over all of them is
-    # over everything.
+    # Between these times, the allowed usage consists of convex pieces. So a straight line that is above it at each of
+    # these times is above it everywhere.
     bends = [line.resets_at - reads, line.resets_at, *_bends(standing)]
     steepest = max(((allowed(t) - starts) / (t - begins) for t in bends if begins < t <= line.resets_at), default=0.0)
     if not starts < limit or steepest <= 0:
@@ -115,14 +114,14 @@ def overrun(standing: WindowState, now: float, policy: PacePolicy) -> PaceAllowa
         until_at=min(line.resets_at, begins + (limit - starts) / steepest),
         until_amount=limit,
         lift=lift,
-        # Whoever has more than one is told again when the first is over.
+        # With several authorizations, a new allowance is sent when the first one ends.
         lift_until=min((each.until for each, amount in left if amount > 0), default=0.0),
     )
     return pace if pace.is_sane else None
 
 
 def _bends(standing: WindowState) -> list[float]:
-    """Return when the burst begins to shrink, and when nothing is left of it."""
+    """Return when the burst begins to shrink, and when it reaches zero."""
     window = standing.window
     if window.resets_at is None or window.length is None:
         return []

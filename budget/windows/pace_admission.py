@@ -1,17 +1,17 @@
-"""Whether work may begin now: the pace that the windows allow it. Pure; times are seconds since the epoch.
+"""The decision whether work may begin now under the pace of its windows. Pure; times are seconds since the epoch.
 
-Work fits when, in every window that it draws on, what is used, what is reserved for tasks under way and its own
-projected cost stay under the ceiling of its urgency:
+Work must fit in every window that it draws on: the usage, the reserve of running tasks and its own projected cost stay
+below the ceiling of its urgency:
 
-- ``low`` and ``normal``: the line, a burst, and what is authorized;
-- ``high``: the same, with the line read half a day ahead, less and less on the last day of the window;
-- ``critical``: the limit, and what is authorized beyond it.
+- ``low`` and ``normal``: the line, a burst, and the authorized amount;
+- ``high``: the same, with the line read half a day ahead, and less on the last day of the window;
+- ``critical``: the limit, and the amount authorized beyond it.
 
-Nothing passes the limit and what is authorized beyond it, and a provider's quota nothing at all.
+No work exceeds the limit plus the amount authorized beyond it. A provider's quota cannot be exceeded at all.
 
-Projections are what 80 of 100 such tasks stay within. So that tasks that cost more do not use up the window before its
-end, a task must fit under the *limit* with what 90 or 95 of 100 stay within, too (`Cost.high_tokens`): far from the end
-the limit is far above the line and this asks nothing; near the end it governs.
+A projection is the amount that 80 of 100 such tasks stay within. Tasks that cost more must not use up the window before
+its end. So a task must also fit under the *limit* with the amount that 90 or 95 of 100 stay within
+(`Cost.high_tokens`). Far from the end, the limit is far above the line and this has no effect; near the end it governs.
 """
 
 from __future__ import annotations
@@ -84,23 +84,23 @@ __all__ = [
 
 Why: TypeAlias = Literal["pace", "limit", "unknown", "price"]
 
-#: Amounts beyond this are no amounts.
+#: Amounts beyond this are invalid.
 _FINITE = 1e300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Admitted:
-    """It may begin now."""
+    """The work may begin now."""
 
     window: str | None
-    """The key of the window that governs it; None: nothing bounds it."""
+    """The key of the window that governs it; None if no window bounds it."""
     room: float | None = None
-    """What remains admissible in that window when its projected cost is taken off."""
+    """The amount that remains admissible in that window after the projected cost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leave:
-    """What would have to be authorized."""
+    """An amount to authorize."""
 
     scope: str
     unit: Unit
@@ -109,44 +109,43 @@ class Leave:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waits:
-    """It may not begin now."""
+    """The work may not begin now."""
 
     window: str
-    """The key of the window that governs: of all that hold it, the one that opens last."""
+    """The key of the window that governs: the last one to open among those that hold the work."""
     scope: str
     why: Why
-    """pace: more than the even pace allows by now. limit: more than is left of the window. unknown: what is left cannot
-    be told, and something is under way. price: the limit is in USD, of such work no price is known yet, and something
-    is under way. One at a time begins all the same: what it comes to is how a price becomes known."""
+    """pace: more than the even pace allows by now. limit: more than the window has left. unknown: the rest is unknown,
+    and a task is running. price: the limit is in USD, the price of such work is unknown, and a task is running. One
+    task at a time still begins, since its cost reveals the price."""
     text: str
-    """For people: a sentence, without time and command."""
+    """A sentence for people, without time and command."""
     at: float | None
-    """When it would fit if nothing else were spent; None: not known, or never."""
+    """When the work fits if nothing else is spent; None if unknown or never."""
     need: float
-    """What it is projected to cost, in `unit`; 0 where that cannot be told."""
+    """The projected cost in `unit`; 0 if unknown."""
     unit: Unit
     authorize: float | None
-    """The smallest amount, in `unit`, that would let it begin now in this window; None: none would."""
+    """The smallest amount, in `unit`, that would let it begin now in this window; None if no amount would."""
     also: tuple[str, ...] = ()
-    """Keys of the other windows that hold it."""
+    """The keys of the other windows that hold it."""
     leave: tuple[Leave, ...] = ()
-    """All that would have to be authorized for it to begin now, in every window that holds it; empty: that would not
-    help."""
+    """The authorizations that would let it begin now in every window that holds it; empty if none would help."""
     critical: bool = False
-    """It is beyond a limit that only work of critical urgency may pass, within an authorization."""
+    """Whether it is beyond a limit that only critical work may exceed, within an authorization."""
     large: bool = False
-    """It needs more than the line grants in a day (budget.windows.large_task_accrual)."""
+    """Whether it needs more than the line grants in a day (budget.windows.large_task_accrual)."""
     too_large: bool = False
-    """It is so large that nothing is saved for it."""
+    """Whether it is so large that nothing is saved for it."""
     turn: bool = False
-    """Only the line holds it, and covers it before the window begins anew: others wait for it."""
+    """Whether only the line holds it and covers it before the reset, so that other tasks wait for it."""
     reset_unknown: bool = False
-    """No time can be told since nobody knows when the window begins anew."""
+    """Whether no time is known because the reset of the window is unknown."""
 
 
 Decision: TypeAlias = Admitted | Waits
 Known: TypeAlias = dict[tuple[int, Cost, Urgency], tuple[WindowState, Waits | None]]
-"""What was found of standings, by their identity, at one time and under one policy."""
+"""Cached results for standings, by their identity, at one time and under one policy."""
 
 
 def decide(
@@ -158,15 +157,15 @@ def decide(
     *,
     known: Known | None = None,
 ) -> Decision:
-    """Return whether a task may begin now, in every window that it draws on.
+    """Decide whether a task may begin now in every window that it draws on.
 
     Args:
-        standings: of these windows; without any, nothing bounds it.
-        cost: what it is projected to cost.
-        urgency: whose gate.
+        standings: the states of these windows; without any, nothing bounds the task.
+        cost: the projected cost.
+        urgency: the urgency, which decides the ceiling.
         now: seconds since the epoch.
-        policy: how strictly the pace is kept.
-        known: what was found of the same standings before at this time, and is added to.
+        policy: the pace policy.
+        known: a cache of results for the same standings at this time, which this call extends.
     """
     before: Known = {} if known is None else known
 
@@ -204,7 +203,10 @@ def decide(
 def governing(
     standings: Sequence[WindowState], urgency: Urgency, now: float, policy: PacePolicy, cost: Cost | None = None
 ) -> WindowState | None:
-    """Return the tightest: in which the fewest such tasks fit, or without a task, least of the limit is admissible."""
+    """Return the tightest window: the one that fits the fewest such tasks.
+
+    Without a cost, it is the one with the smallest admissible share of its limit.
+    """
 
     def room(standing: WindowState) -> float:
         free = admissible(standing, urgency, now, policy)
@@ -259,7 +261,7 @@ def _waits(standing: WindowState, cost: Cost, urgency: Urgency, now: float, poli
             reset = standing.line.resets_at
             return waits("limit", text, reset if reset is not None and reset > now else None)
     if not is_reckoned:
-        # A probe: the first that the limit allows begins. Only what surely was used holds it.
+        # A probe: the first task that the limit allows begins. Only the certain usage holds it.
         paced = 0.0
     ask = WindowDemand(wanted=wanted or 0.0, cost=cost, urgency=urgency, policy=policy)
     lacks_pace = short_of_pace(standing, replace(ask, wanted=paced), now)
@@ -269,7 +271,7 @@ def _waits(standing: WindowState, cost: Cost, urgency: Urgency, now: float, poli
     ask = replace(ask, wanted=paced)
     wanted = ask.wanted
     at = opens(standing, ask, now)
-    # What is authorized does not count past what nothing passes.
+    # An authorization does not help beyond the absolute maximum.
     helps = max(wanted, LEAST * window.known_limit) <= most - used - standing.held_high or (
         urgency == "critical" and not window.is_quota
     )
@@ -300,13 +302,13 @@ def _waits(standing: WindowState, cost: Cost, urgency: Urgency, now: float, poli
 
 
 def _asked(standing: WindowState, ask: WindowDemand, now: float) -> float:
-    """Return what would have to be authorized: the line is redrawn then, from what is used if that is beyond it."""
+    """Return the amount to authorize. The line is then redrawn, from the usage if that is beyond the line."""
     then = settled(standing, now, ask.policy, cause="authorization") or standing
     return max(short(then, ask, now), LEAST * standing.window.known_limit)
 
 
 def _leave(waits: Sequence[Waits]) -> tuple[Leave, ...]:
-    """Return what lets it begin in all of these windows at once: of each scope and unit the most that one asks for."""
+    """Return what lets it begin in all these windows at once: the largest amount for each scope and unit."""
     found: dict[tuple[str, Unit], float] = {}
     for each in waits:
         if each.authorize is None:

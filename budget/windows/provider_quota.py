@@ -1,15 +1,14 @@
-"""What is known of a provider's window, from what was observed of it. Pure; times are seconds since the epoch.
+"""The state of a provider's window, derived from observations. Pure; times are seconds since the epoch.
 
-Providers tell how much of a window is used, and when it resets, in the headers of their responses
-(egress.upstream.rate_limit_headers):
-rounded to whole percents by some, minutes late, from several machines that disagree, or not at all. So an observation
-is evidence, and never more than that:
+Providers report the usage and the reset of a window in the headers of their responses
+(egress.upstream.rate_limit_headers). Reports may be rounded to whole percents, minutes late, contradictory between
+machines, or missing. So an observation is only evidence:
 
-- What was seen too long ago, or not at all, is unknown: neither empty nor full.
-- Between observations the use is what was observed and what went through here since.
-- When its reset has passed and nothing newer was seen, a new window runs of which nothing is known but when it would
-  end, if it is as long as the one before.
-- Within a window the use only grows. When it falls, that is a reset before its time, or an observation that is late.
+- A window without a recent observation is unknown: neither empty nor full.
+- Between observations, the usage is the observed one plus the requests through the egress since.
+- If the reset has passed and no newer observation exists, a new window runs. Only its end is known, if it is as long as
+  the window before.
+- The usage within a window only grows. If it falls, the window was reset early, or an observation is late.
 """
 
 from __future__ import annotations
@@ -42,43 +41,43 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "EventKind", "QuotaSample", "WindowReading", "capacity", "late_by", "read", "stale_after"]
 
-#: What was seen within this time holds, even where what was spent since cannot be told as a share.
+#: Seconds for which an observation is valid even if the spending since then has no known share.
 FRESH_S = 15 * 60.0
-#: An observation is stale when it is older than this share of the window's length,
+#: The age at which an observation is stale, as a share of the window's length; at least `FRESH_S`.
 STALE_AFTER = 0.1
-#: but not before `FRESH_S`, and not after this.
+#: The maximum age of a valid observation in seconds.
 STALE_AT_MOST_S = 12 * 3_600.0
-#: More than this share of a window beyond what went through here is someone else's spending.
+#: The share of a window beyond the counted usage from which on somebody else must be spending.
 _ELSEWHERE = 0.03
-#: A step of the use from which a rate is learned: small against it are rounding to whole percents, and lateness.
+#: The minimum step of the usage from which a rate is learned, large compared to rounding and lateness.
 _STEP = 0.05
-#: Of so many observations at least the one counts that comes to the most: some are late.
+#: The minimum number of observations among which the highest usage counts, since some are late.
 _COMPARED = 4
-#: So much of a window may have been used while it was watched, and not be told yet.
+#: The share of a window that may have been used during observation without a report yet.
 _UNSEEN = 0.1
-#: So many observations tell how a window stands now.
+#: The number of observations from which the current state is derived.
 _READ = 100
-#: So many steps are remembered.
+#: The number of steps to use.
 _STEPS = 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowReading:
-    """What is known of a window now."""
+    """The derived state of a window."""
 
     used: float | None
-    """A share; None: unknown."""
+    """The used share; None if unknown."""
     used_at: float | None
-    """When the observation was made on which `used` rests."""
+    """The time of the observation behind `used`."""
     begins_at: float | None
     resets_at: float | None
     length_s: float | None
     certainty: Certainty
-    """How the reset is known."""
+    """The source of the reset time."""
     at_least: float | None = None
-    """Where `used` is unknown: what it surely has come to; None: not known either."""
+    """The certain minimum of an unknown usage; None if that is unknown too."""
     last_seen: LastSeen | None = None
-    """Where `used` is unknown: what was observed last; None: nothing was."""
+    """The last observation, if the usage is unknown; None if there was none."""
     events: tuple[Event, ...] = ()
 
     def window(
@@ -89,7 +88,7 @@ class WindowReading:
         per_token: float | None,
         limit: float = 1.0,
     ) -> Window:
-        """For the pacing law."""
+        """Return the window for pacing."""
         return Window(
             key=key,
             scope=scope,
@@ -117,19 +116,19 @@ def read(
     *,
     length_s: float | None = None,
 ) -> WindowReading:
-    """Return what the observations of one window of one account come to.
+    """Derive the state of one window of one account from its observations.
 
     Args:
-        history: of that window, in any order.
-        spent_since: weighted tokens of the account that went through here since `counts_from`.
+        history: the observations of that window, in any order.
+        spent_since: the account's weighted tokens through the egress since `counts_from`.
         now: seconds since the epoch.
-        per_token: what one weighted token is of the window, as a share; None: not known.
-        reset_by_user: when it resets, as a person said.
-        length_s: of the window, where no observation says it.
+        per_token: the share of the window that one weighted token takes; None if unknown.
+        reset_by_user: the reset time that a person set.
+        length_s: the length of the window, if no observation has it.
     """
-    # Times before 1970 are none that a clock here told.
+    # Times before 1970 are invalid.
     past = ordered((row for row in history if 0 <= row.seen_at <= now + JITTER_S), _READ)
-    # However many were made in what is the future now, they do not take the place of the others.
+    # Select the observations from the future separately, so that they do not displace the others.
     events = [skewed(row) for row in ordered((row for row in history if row.seen_at > now + JITTER_S), _READ)]
     parts, found = segments(past)
     events += found
@@ -170,10 +169,10 @@ def read(
 def counts_from(
     history: Sequence[QuotaSample], now: float, reset_by_user: float | None = None, *, length_s: float | None = None
 ) -> float | None:
-    """Return since when what goes through here counts beside the observations, or None if nothing was observed.
+    """Return the time from which requests count in addition to the observations, or None without observations.
 
-    That is since the last observation. Once the window is over that it was made of, it is since the new one began.
-    The arguments are those of `read`.
+    This is the time of the last observation, or the start of a new window that began since. The arguments are those of
+    `read`.
     """
     past = ordered((row for row in history if 0 <= row.seen_at <= now), _READ)
     parts, _ = segments(past)
@@ -181,7 +180,7 @@ def counts_from(
         return None
     length = _last(row.length_s for row in parts[-1]) or length_of(length_s)
     reset, _, is_over = _reset(parts[-1], len(parts) > 1, length, reset_by_user, now)
-    # What is left out, and what says nothing of the use, is not what the rest is counted from.
+    # Count from the last observation that is not discarded and has a usage.
     last = next((row.seen_at for row in reversed(parts[-1]) if row.used is not None), parts[-1][-1].seen_at)
     if is_over is None:
         return last
@@ -190,10 +189,11 @@ def counts_from(
 
 
 def capacity(history: Sequence[QuotaSample]) -> float | None:
-    """Return what one weighted token is of the window, as a share; None: too little was seen to tell.
+    """Return the share of the window that one weighted token takes, or None if there are too few observations.
 
-    The weighted median over the latest steps of the use, each large against rounding and lateness, within windows of
-    the present length. What others spend on the account counts as ours: that errs towards the careful side.
+    This is the weighted median over the latest steps of the usage, within windows of the current length. Each step is
+    large compared to rounding and lateness. Spending by others on the account counts as ours, which is the cautious
+    error.
     """
     parts, events = segments(ordered(history))
     changed = max((event.at for event in events if event.kind == "plan_change"), default=-math.inf)
@@ -209,7 +209,7 @@ def capacity(history: Sequence[QuotaSample]) -> float | None:
                 break
             more, spent = used - low_used, tokens - low_tokens
             if spent < 0:
-                # Counted by another: nothing joins the two.
+                # Another counter made the later observation, so the two are not comparable.
                 low_used, low_tokens = used, tokens
             elif more >= _STEP and spent > 0:
                 steps.append((more / spent, more))
@@ -222,10 +222,9 @@ def capacity(history: Sequence[QuotaSample]) -> float | None:
 
 
 def _at_most(parts: Sequence[Sequence[QuotaSample]]) -> float | None:
-    """Return what a token is at most, as a share: by all that the use rose while it was watched, and by what went
-    through.
+    """Return the maximum share of a token: the total rise of the usage during observation, divided by the tokens.
 
-    Observations that are late make steps of the use in which hardly any tokens went through.
+    Late observations cause steps of the usage with hardly any tokens, so a single step may show too much.
     """
     rose = spent = 0.0
     for segment in parts:
@@ -243,8 +242,7 @@ def _at_most(parts: Sequence[Sequence[QuotaSample]]) -> float | None:
 def _reset(
     rows: Sequence[QuotaSample], follows: bool, length: float | None, by_user: float | None, now: float
 ) -> tuple[float | None, Certainty, float | None]:
-    """Return when it resets, how that is known, and if all that was observed is of a window that is over: when it
-    ended."""
+    """Return the reset time, its source, and the end of the observed window if that window is over."""
     known = _last(row.reset_at for row in rows)
     said = by_user if by_user is not None and is_time(by_user, now) else None
     if known is not None and now < known:
@@ -256,7 +254,7 @@ def _reset(
         return said, "user", ended
     base = max((at for at in (known, said) if at is not None), default=None)
     if base is None and follows and length is not None and rows:
-        # No one says when it ends, but it was seen to begin.
+        # The end is unknown, but the start was observed.
         base = rows[0].seen_at + length
         ended = base if base <= now else None
         if ended is None:
@@ -267,7 +265,7 @@ def _reset(
 
 
 def _counted(rows: Sequence[QuotaSample], spent: float, rate: float, length: float | None) -> float | None:
-    """Return what the observations come to with what went through here since; None: nothing was observed."""
+    """Return the usage from the observations plus the requests since, or None without observations."""
     told = [row for row in rows if row.used is not None]
     if not told:
         return None
@@ -295,7 +293,7 @@ def _used(
         return None, None, []
     last = told[-1]
     if (last.used or 0.0) >= 1:
-        # What is used up stays so until the reset, however long ago that was seen.
+        # A used-up window remains so until the reset, even if the observation is old.
         return counted, last.seen_at, []
     age = now - last.seen_at
     good_for = stale_after(length)
@@ -308,12 +306,12 @@ def _used(
 
 
 def stale_after(length: float | None) -> float:
-    """Return how long an observation of a window of that length holds, seconds."""
+    """Return the seconds for which an observation of a window of that length is valid."""
     return FRESH_S if length is None else max(FRESH_S, min(STALE_AT_MOST_S, STALE_AFTER * length))
 
 
 def _elsewhere(told: Sequence[QuotaSample], rate: float | None) -> list[Event]:
-    """Return whether the last step of the use is more than what went through here."""
+    """Return an event if the last step of the usage exceeds the requests through the egress."""
     if len(told) < 2 or rate is None:
         return []
     before, last = told[-2:]

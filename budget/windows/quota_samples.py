@@ -1,6 +1,6 @@
-"""Observations of a provider's windows, and what happened to the windows between them. Pure.
+"""Observations of a provider's windows, and the events between them. Pure.
 
-Within a window the use only grows. When it falls, that is a reset before its time, or an observation that is late.
+The usage within a window only grows. If it falls, the window was reset early, or an observation is late.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ EventKind: TypeAlias = Literal[
     "reset", "early_reset", "plan_change", "clock_skew", "jump_back", "over", "stale", "contradiction"
 ]
 
-#: Observations may say what was the case so long ago, as a share of the window's length: of those within that time, the
-#: one counts that comes to the most with what went through here since it was made.
+#: The maximum lateness of an observation, as a share of the window's length. Of the observations within that time, the
+#: one counts that yields the highest usage together with the requests since.
 LATE = 1 / 84
-#: But no shorter than this, and no longer than that.
+#: The lower and the upper bound of that lateness in seconds.
 _LATE_S = (600.0, 7_200.0)
-#: No window is longer.
+#: The maximum length of a window in seconds.
 _LONGEST_S = 400 * 86_400.0
-#: A use above this share is no share.
+#: The maximum valid usage, as a share of the window.
 MOST_USED = 10.0
-#: The use after a reset is at most this share of the one before it, or this much.
+#: The usage after a reset is at most the first share of the usage before it, or at most the second share of the window.
 _EMPTIED, _EMPTY = 0.2, 0.02
-#: and lower by more than this: an observation that is late says as little near a window's beginning.
+#: The minimum fall of the usage in a reset. Near the start of a window, a late observation may show a smaller fall.
 _FALL = 0.1
 _OVER = "An observation of a window that is over came late: it is left out."
-#: Lengths that differ by no more than this share are the same: Codex says 299 minutes for 5 hours.
+#: The share by which equal lengths may differ: Codex reports 299 minutes for 5 hours.
 _SAME_LENGTH = 0.02
 
 
@@ -42,45 +42,46 @@ class QuotaSample:
 
     account: str
     window: str
-    """As the provider calls it: ``5h``, ``7d``, ..."""
+    """The provider's name of the window: ``5h``, ``7d``, ..."""
     seen_at: float
     used: float | None = None
-    """A share of the window; may pass 1."""
+    """The used share of the window; may exceed 1."""
     reset_at: float | None = None
     length_s: float | None = None
     status: str | None = None
-    """The provider's word: allowed, allowed_warning, rejected, ..."""
+    """The provider's status: allowed, allowed_warning, rejected, ..."""
     tokens: float | None = None
-    """What the account had used in all when this was seen, as counted here; weighted."""
+    """The account's total usage at that time, as counted here, in weighted tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """Something that befell a window. The same history gives the same events: kind and time tell them apart."""
+    """An event of a window. The same history yields the same events, which kind and time identify."""
 
     kind: EventKind
-    """reset: it began anew at its time. early_reset: before it. plan_change: its length is another. clock_skew: seen in
-    the future. jump_back: its use fell within the window. over: it passed 100 percent. stale: the last observation is
-    too old. contradiction: observations do not go together, or somebody else spends."""
+    """reset: the window was reset on time. early_reset: it was reset early. plan_change: its length changed.
+    clock_skew: an observation is from the future. jump_back: the usage fell within the window. over: the usage exceeded
+    100 percent. stale: the last observation is too old. contradiction: observations disagree, or somebody else
+    spends."""
     at: float
     text: str
 
 
 def late_by(length: float | None) -> float:
-    """Return how late an observation of a window of that length may be, seconds."""
+    """Return how late an observation of a window of that length may be, in seconds."""
     shortest, longest = _LATE_S
     return shortest if length is None else max(shortest, min(longest, LATE * length))
 
 
 @dataclass(slots=True)
 class _Known:
-    """What the observations of one window have said so far."""
+    """The information from the observations of one window so far."""
 
     rows: list[QuotaSample] = field(default_factory=list)
     length: float | None = None
     reset: float | None = None
     used: float | None = None
-    """As seen last."""
+    """The last observed usage."""
     highest: float = 0.0
 
     def take(self, row: QuotaSample) -> None:
@@ -92,7 +93,7 @@ class _Known:
 
 
 def segments(rows: Sequence[QuotaSample]) -> tuple[list[list[QuotaSample]], list[Event]]:
-    """Return the observations of each window by itself, and what happened to between and within them."""
+    """Split observations by window; return them with the events between and within the windows."""
     windows: list[_Known] = []
     events: list[Event] = []
     for row in rows:
@@ -104,7 +105,7 @@ def segments(rows: Sequence[QuotaSample]) -> tuple[list[list[QuotaSample]], list
         if kind is not None:
             events.append(Event(kind=kind, at=row.seen_at, text=text))
         if kind == "contradiction" and row.reset_at is not None and row.reset_at <= row.seen_at:
-            # Of a window that was over when it was seen: it came late, and says nothing of this one.
+            # A late observation of a window that was already over says nothing about this one.
             continue
         anew = kind in ("reset", "early_reset", "plan_change")
         if row.used is not None and row.used > 1 and (anew or current.highest <= 1):
@@ -122,8 +123,7 @@ def segments(rows: Sequence[QuotaSample]) -> tuple[list[list[QuotaSample]], list
 
 
 def _is_late(before: _Known, current: _Known, row: QuotaSample) -> bool:
-    """Return whether it is of the window that was seen to end before its time a moment ago: it names that one's
-    reset."""
+    """Return whether an observation belongs to the window before, which was just reset early: it has that reset."""
     if before.reset is None or current.reset is None or row.reset_at is None:
         return False
     since = row.seen_at - current.rows[0].seen_at
@@ -132,7 +132,7 @@ def _is_late(before: _Known, current: _Known, row: QuotaSample) -> bool:
 
 
 def _between(current: _Known, row: QuotaSample) -> tuple[EventKind | None, str]:
-    """Return what lies between the window so far and an observation after it."""
+    """Return the event between the window so far and the next observation, with its text."""
     length, reset, used = current.length, current.reset, current.used
     if length is not None and row.length_s is not None and abs(length - row.length_s) > _SAME_LENGTH * length:
         return "plan_change", f"It is {hours(row.length_s)} long now, and was {hours(length)}: the plan is another."
@@ -171,7 +171,7 @@ def skewed(row: QuotaSample) -> Event:
 
 
 def ordered(history: Iterable[QuotaSample], most: int | None = None) -> list[QuotaSample]:
-    """In the order in which they were made, without what is no number; the latest `most` of them."""
+    """Return the latest `most` observations in order of time, without invalid numbers."""
     rows = sorted((row for row in history if math.isfinite(row.seen_at)), key=lambda row: row.seen_at)
     return [row if _is_sane(row) else _sane(row) for row in (rows if most is None else rows[-most:])]
 

@@ -1,7 +1,7 @@
-"""What tasks that are under way may still use. Pure; amounts are weighted tokens.
+"""The remaining usage of running tasks. Pure; amounts are weighted tokens.
 
-What was projected less what was used is not enough: a task that has used more than was projected is not nearly done, it
-is one of the long ones, and they go on.
+The projection minus the usage is not enough: a task beyond its projection is not nearly done, but a long one that
+continues.
 """
 
 from __future__ import annotations
@@ -15,46 +15,45 @@ from budget.windows.window_state import amount_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: The high quantile where only the p80 is known, as a multiple of it: as costs are found.
+#: The high quantile as a multiple of the p80 if only that is known, taken from observed costs.
 HIGH_OF_PROJECTED = 1.6
-#: A wider spread than this is none.
+#: The maximum ratio of the two quantiles.
 _WIDEST = 1e6
-#: A task that passed its projection is taken to use at least this share of what it used so far once more,
+#: The additional usage of a task beyond its projection, as a share of its usage so far.
 GOES_ON = 0.25
-#: and by the high quantile this share.
+#: The same share by the high quantile.
 GOES_ON_HIGH = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReservedTask:
-    """A task under way."""
+    """A running task."""
 
     projected: float
-    """What 80 of 100 such tasks stay within."""
+    """The amount that 80 of 100 such tasks stay within."""
     used: float
-    """So far."""
+    """The usage so far."""
     high: float | None = None
-    """What 90 or 95 of 100 stay within; None: taken to be `HIGH_OF_PROJECTED` times that."""
+    """The amount that 90 or 95 of 100 stay within; None for `HIGH_OF_PROJECTED` times `projected`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reserve:
-    """What may still be used."""
+    """The remaining usage."""
 
     projected: float
     high: float
-    """What hardly passes."""
+    """The amount that is rarely exceeded."""
 
 
 def outer(projected: float, high: float | None, steps: float = 2.0) -> float:
-    """Return what hardly any such task passes.
+    """Return the amount that such tasks rarely exceed.
 
     Args:
-        projected: what 80 of 100 stay within.
-        high: what 90 of 100 stay within; None: not known.
-        steps: how far beyond that, in steps of what lies between the two, as a ratio: costs that are spread widely have
-            the longer tail. Where their logarithms are spread normally, one step is the p96, two the p98, three the
-            p99.5.
+        projected: the amount that 80 of 100 stay within.
+        high: the amount that 90 of 100 stay within; None if unknown.
+        steps: the distance beyond `high`, in steps of the ratio between the two, since widely spread costs have a
+            longer tail. For a log-normal distribution, one step is the p96, two are the p98, three the p99.5.
     """
     if high is None or not math.isfinite(high):
         return projected * HIGH_OF_PROJECTED
@@ -64,12 +63,12 @@ def outer(projected: float, high: float | None, steps: float = 2.0) -> float:
 
 
 def reserve(tasks: Iterable[ReservedTask]) -> Reserve:
-    """Return what these tasks together may still use."""
+    """Return the remaining usage of these tasks together."""
     return together(still(task) for task in tasks)
 
 
 def still(task: ReservedTask) -> Reserve:
-    """Return what one task may still use."""
+    """Return the remaining usage of one task."""
     projected, used = amount_of(task.projected), amount_of(task.used)
     rest = projected - used if used < projected else GOES_ON * used
     high = max(outer(projected, task.high) - used, GOES_ON_HIGH * used if used >= projected else 0.0, rest)
@@ -77,8 +76,10 @@ def still(task: ReservedTask) -> Reserve:
 
 
 def together(parts: Iterable[Reserve]) -> Reserve:
-    """Return what several may still use: they are not all among the long ones at once, so that their margins add up as
-    those of independent costs do."""
+    """Return the remaining usage of several tasks.
+
+    They are not all long ones at once, so their margins add up like those of independent costs.
+    """
     total = squares = 0.0
     for part in parts:
         total += part.projected

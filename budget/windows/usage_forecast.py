@@ -1,7 +1,8 @@
-"""Where the use of a window will stand at its reset, if work goes on as it did. Pure.
+"""A forecast of a window's usage at its reset, if work continues as before. Pure.
 
-What is left of the window is cut into days of the operator's zone. A day is expected to bring what days like it have
-brought, workdays and weekends apart where both are known, recent ones more. The band is as wide as days have differed.
+The rest of the window is split into days of the operator's zone. The forecast for a day is the weighted mean of similar
+past days. Workdays and weekends are separate if both are known, and recent days count more. The band reflects how much
+the days differed.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 
     from budget.windows.even_spread_line import EvenSpreadLine, Window
 
-#: A day so long ago counts half as much as yesterday.
+#: The age in days at which a day's weight halves.
 HALF_LIFE_DAYS = 7.0
-#: Days further back are left out.
+#: The maximum age of days to use.
 REMEMBERED_DAYS = 28
-#: So many days like it are needed to tell workdays from weekends.
+#: The minimum number of similar days to distinguish workdays from weekends.
 _ALIKE = 2
-#: Nine tenths of what is spread normally lies within so many standard deviations of both sides.
+#: The standard deviations on both sides that include nine tenths of a normal distribution.
 _SPREAD = 1.645
-#: With fewer days the band is at least this share of what is expected.
+#: The minimum deviation as a share of the expected usage, with fewer than `_FEW_DAYS` days.
 _LEAST_SPREAD = 0.5
 _FEW_DAYS = 3
 _DAY = 86_400.0
@@ -35,35 +36,35 @@ _HOUR = 3_600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Use:
-    """What one role used in one hour."""
+    """The usage of one role in one hour."""
 
     at: float
-    """When the hour began, in seconds since the epoch."""
+    """The start of the hour, in seconds since the epoch."""
     role: str
     tokens: float
-    """Weighted."""
+    """Weighted tokens."""
     usd: float | None = None
-    """None: no price is known."""
+    """US dollars; None if the price is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Day:
-    """One day, or what of it lies before the reset, in the window's unit."""
+    """The forecast for one day, or for its part before the reset, in the window's unit."""
 
     day: date
     ends_at: float
     expected: float
-    """What this day will bring."""
+    """The expected usage of this day."""
     by_role: Mapping[str, float]
     total: float
-    """What will have been used at its end."""
+    """The expected total usage at the end of this day."""
     low: float
     high: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Projection:
-    """Use of a window at its reset, in its unit. Nothing is cut at the limit: what passes it is work that will wait."""
+    """The forecast of a window's usage at its reset, in its unit. An amount beyond the limit is work that will wait."""
 
     window: str
     now: float
@@ -72,37 +73,36 @@ class Projection:
     expected: float
     low: float
     high: float
-    """Nine times of ten it will be between `low` and `high`."""
+    """The upper end of the band; the usage is between `low` and `high` in nine of ten cases."""
     by_day: tuple[Day, ...]
     by_role: Mapping[str, float]
-    """What each role will still use."""
+    """The expected additional usage of each role."""
     days: int
-    """Days that this rests on."""
+    """The number of past days behind the forecast."""
     runs_out_at: float | None
-    """When the limit is reached, if it is before the reset."""
+    """When the limit is reached; None if this is after the reset."""
 
     @property
     def basis(self) -> str:
-        """What it rests on, for people."""
+        """The basis of the forecast, as text for people."""
         return f"the use of {self.days} {'day' if self.days == 1 else 'days'}" if self.days else "no use so far"
 
 
 def project(
     window: Window, line: EvenSpreadLine | None, history: Sequence[Use], now: float, *, zone: ZoneInfo
 ) -> Projection | None:
-    """Return where the use of a window will stand at its reset.
+    """Forecast the usage of a window at its reset.
 
     Args:
-        window: whose use.
-        line: that stands; where what is used is not known, it is taken from where the line was drawn, and what came
-            since.
-        history: what was used of the window's scope, hour by hour; older than `REMEMBERED_DAYS` is left out.
+        window: the window.
+        line: the current line. If the usage is unknown, it is the usage when the line was drawn plus the usage since.
+        history: the hourly usage of the window's scope; hours older than `REMEMBERED_DAYS` are ignored.
         now: seconds since the epoch.
-        zone: whose midnights part the days.
+        zone: the time zone that separates the days.
 
     Returns:
-        None where nothing can be said: its reset, its use or, of a share, what a token is of it, is not known; or it
-        is over.
+        The forecast, or None if the window is over or its reset or usage is unknown. A window in shares also needs a
+        known share per token.
     """
     resets_at = window.resets_at
     if resets_at is None or resets_at <= now or not math.isfinite(resets_at):
@@ -124,7 +124,7 @@ def project(
         if runs_out_at is None and mean > 0 and total + mean * share >= window.limit:
             runs_out_at = min(end, begin + (window.limit - total) / mean * _DAY)
         total += mean * share
-        # Days differ by themselves, and the mean of a few of them is none too sure: both widen the band.
+        # The differences between days and the uncertainty of their mean both widen the band.
         spread += (deviation * share) ** 2 if share >= 1 else deviation**2 * share
         band = _SPREAD * math.sqrt(spread)
         for role, amount in by_role.items():
@@ -168,7 +168,7 @@ class _PastDay:
 
 
 def _amount(use: Use, window: Window) -> float | None:
-    """In the window's unit."""
+    """Return the usage in the window's unit, or None if it is unknown."""
     if window.unit == "usd":
         return use.usd
     if window.unit == "share":
@@ -177,8 +177,10 @@ def _amount(use: Use, window: Window) -> float | None:
 
 
 def _days(amounts: Sequence[tuple[float, str, float]], now: float, zone: ZoneInfo) -> list[_PastDay]:
-    """Days from the first on that brought something, those that brought nothing among them; today only once a quarter
-    of it is over, or where there is no other, and then brought up to a whole day."""
+    """Return the days since the first one with usage, including days without.
+
+    Today counts once a quarter of it is over, or if it is the only day. Its usage is scaled up to a whole day.
+    """
     today = datetime.fromtimestamp(now, zone).date()
     first = today - timedelta(days=REMEMBERED_DAYS)
     found: dict[date, dict[str, float]] = {}
@@ -209,7 +211,7 @@ def _days(amounts: Sequence[tuple[float, str, float]], now: float, zone: ZoneInf
 
 
 def _expected(past: Sequence[_PastDay], day: date) -> tuple[float, float, Mapping[str, float]]:
-    """Return what a day brings: its mean, by how much days differ from that, and what each role has of it."""
+    """Return the expected usage of a day, its standard deviation, and the usage by role."""
     alike = [each for each in past if (each.day.weekday() >= 5) == (day.weekday() >= 5)]
     chosen = alike if len(alike) >= _ALIKE else past
     weight = sum(each.weight for each in chosen)
@@ -221,7 +223,7 @@ def _expected(past: Sequence[_PastDay], day: date) -> tuple[float, float, Mappin
             by_role[role] += amount * each.weight / weight
     mean = sum(by_role.values())
     variance = sum(each.weight * (each.total - mean) ** 2 for each in chosen) / weight
-    # A mean of n days is itself off by a deviation over the root of n.
+    # The error of a mean of n days is the deviation divided by the root of n.
     count = weight**2 / sum(each.weight**2 for each in chosen)
     deviation = math.sqrt(variance * (1 + 1 / count))
     if len(chosen) < _FEW_DAYS:
@@ -230,8 +232,7 @@ def _expected(past: Sequence[_PastDay], day: date) -> tuple[float, float, Mappin
 
 
 def _pieces(now: float, until: float, zone: ZoneInfo) -> list[tuple[date, float, float]]:
-    """Return the days between two moments, each with its beginning and end; of very long windows only the first
-    year."""
+    """Return the days between two moments, each with its start and end; at most one year."""
     made: list[tuple[date, float, float]] = []
     begin = now
     while begin < until and len(made) < 366:

@@ -1,11 +1,11 @@
-"""When a budget resets: the windows that spending is counted in. Times are seconds since the epoch.
+"""The start and end of the windows in which spending is counted. Times are seconds since the epoch.
 
 A window is ``day``, ``week`` (from Monday), ``month``, all in UTC, or a length such as ``90m``, ``5h`` or ``7d``.
-Windows of a length follow one another without gaps, from the epoch on (1970-01-01 00:00 UTC), so that everybody agrees
-when one begins, whatever was spent when. None is the window without an end.
+Windows of a length follow one another without gaps from the epoch (1970-01-01 00:00 UTC). So their boundaries do not
+depend on the spending. None is a window without an end.
 
-Programs also write ``18000s@1764061200``: windows of so many seconds that follow one another from that moment on, as a
-provider's do.
+Programs also write ``18000s@1764061200``: windows of so many seconds that follow one another from that moment, like a
+provider's.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _DAY, _WEEK = 86400, 7 * 86400
 
 
 def check(window: str | None) -> None:
-    """Pass when this is a window.
+    """Check that `window` is a window.
 
     Raises:
-        ValueError: it is none. The message says what can be written.
+        ValueError: `window` is not a window; the message says what to write.
     """
     if window not in (None, "day", "week", "month") and _from(window) is None:
         _length(window)
 
 
 def length_of(window: str) -> int | None:
-    """Seconds, of a window that is written as a length; None: it is not."""
+    """Return the seconds of a window that is written as a length, or None for another one."""
     try:
         return _length(window)
     except ValueError:
@@ -39,13 +39,13 @@ def length_of(window: str) -> int | None:
 
 
 def start_of(window: str | None, now: float) -> float:
-    """Return when the window began in which `now` is; without an end, the epoch."""
+    """Return the start of the window that contains `now`; the epoch for a window without an end."""
     if window is None:
         return 0.0
     if window == "day":
         return float(now // _DAY * _DAY)
     if window == "week":
-        # The epoch was a Thursday: the Monday before it is three days earlier.
+        # The epoch was a Thursday, three days after a Monday.
         return float((now + 3 * _DAY) // _WEEK * _WEEK - 3 * _DAY)
     if window == "month":
         return _month(now).timestamp()
@@ -57,7 +57,7 @@ def start_of(window: str | None, now: float) -> float:
 
 
 def in_words(window: str) -> str:
-    """As people read it: of windows from a moment on, their length."""
+    """Return the window in readable form; windows from a moment appear as their length."""
     found = _from(window)
     if found is None:
         return window
@@ -68,21 +68,21 @@ def in_words(window: str) -> str:
 
 
 def is_from_moment(window: str | None) -> bool:
-    """Return whether it was written by a program, after a provider's."""
+    """Return whether a program wrote the window, for a provider's window."""
     return _from(window) is not None
 
 
 def from_moment(begins_at: float, length_s: float) -> str:
-    """Return the windows of so many seconds that follow one another from a moment on, to be written down."""
+    """Return the written form of windows of `length_s` seconds that follow one another from a moment."""
     return f"{max(1, round(length_s))}s@{max(0, round(begins_at))}"
 
 
 def end_of(window: str | None, now: float) -> float | None:
-    """Return when the window ends in which `now` is, which is when the next begins; None: never."""
+    """Return the end of the window that contains `now`, which is the start of the next one; None if it has no end."""
     if window is None:
         return None
     if window == "month":
-        # Every month has a 28th, and four days after it the next has begun.
+        # Every month has a 28th, and four days later is always in the next month.
         return (_month(now).replace(day=28) + timedelta(days=4)).replace(day=1).timestamp()
     found = _from(window)
     length = found[0] if found is not None else {"day": _DAY, "week": _WEEK}.get(window) or _length(window)

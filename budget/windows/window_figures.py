@@ -1,7 +1,7 @@
-"""The figures of one window at one moment, as every view shows them. Pure; times are seconds since the epoch.
+"""The figures of one window at one moment, for every view. Pure; times are seconds since the epoch.
 
-`budget`, `pace`, reports, alarms, `tasks` and the dispatcher read the same standing. What is used of it, left of it and
-allowed by it is computed here and nowhere else, and written by `budget.amounts`. What no one knows is None and never 0.
+`budget`, `pace`, reports, alerts, `tasks` and the dispatcher read the same window state. Only this module computes what
+is used, left and allowed, and `budget.amounts` formats it. An unknown amount is None and never 0.
 """
 
 from __future__ import annotations
@@ -21,79 +21,80 @@ State: TypeAlias = Literal["open", "used up"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
-    """What is known of a window now, in its unit: tokens, US dollars, or shares (1.0 is the whole window)."""
+    """The current figures of a window in its unit: tokens, US dollars, or shares (1.0 is the whole window)."""
 
     key: str
     scope: str
     unit: Unit
     limit: float
     used: float | None
-    """None: not known."""
+    """The usage; None if unknown."""
     at_least: float | None
-    """Where `used` is not known: what it surely has come to. None: that is not known either, or `used` is."""
+    """The certain minimum of an unknown usage; None if that is unknown too, or if `used` is known."""
     last_seen: LastSeen | None
-    """Where `used` is not known: what was observed last."""
+    """The last observation, if the usage is unknown."""
     reserved: float | None
-    """What tasks under way may still use. None: they use tokens, and what a token is of the window is not known."""
+    """The remaining usage of running tasks; None if it is in tokens and the share per token is unknown."""
     line: float | None
-    """What the pace comes to by now. None: all of the limit may be used at any time."""
+    """The usage that the pace allows by now; None if the whole limit may be used at any time."""
     ahead: float | None
-    """How far the use is ahead of the line; negative: behind. None: there is no line, or the use is not known."""
+    """How far the usage is ahead of the line; negative if behind. None without a line or a known usage."""
     may_use_now: float | None
-    """What work of normal urgency may begin with now. None: one task runs at a time, until the use is known."""
+    """The projected cost with which work of normal urgency may begin now. None while the usage is unknown, so that one
+    task runs at a time."""
     authorized: float
-    """What is left of authorizations."""
+    """The rest of the authorizations."""
     begins_at: float | None
     resets_at: float | None
     certainty: Certainty
-    """How the reset is known."""
+    """The source of the reset time."""
     drawn_at: float
     """When the line was drawn."""
 
     @property
     def remaining(self) -> float | None:
-        """What neither was used nor is reserved. None: not known."""
+        """The amount that is neither used nor reserved; None if unknown."""
         if self.used is None or self.reserved is None:
             return None
         return max(0.0, self.limit - self.used - self.reserved)
 
     @property
     def share(self) -> float | None:
-        """Of the limit, what is used; more than 1 beyond it. None: not known."""
+        """The used share of the limit, above 1 beyond it; None if unknown."""
         return None if self.used is None or self.limit <= 0 else self.used / self.limit
 
     @property
     def state(self) -> State | None:
-        """Whether anything is left of the limit. None: not known."""
+        """Whether anything is left of the limit; None if unknown."""
         return None if self.used is None else "used up" if self.used >= self.limit else "open"
 
     @property
     def least(self) -> float:
-        """What is used, or at least; 0 where nothing is known. It orders windows and is shown nowhere."""
+        """The usage or its certain minimum; 0 if unknown. It only orders windows and is never shown."""
         return self.used if self.used is not None else self.at_least or 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountedLimit:
-    """What the egress counts of a limit at this moment, in the limit's unit."""
+    """The egress's current count of a limit, in the limit's unit."""
 
     used: float
-    """At least what the register knows, where all of it was copied."""
+    """The usage; at least what the register knows, if everything was copied."""
     reserved: float
-    """For requests under way."""
+    """The reservations of open requests."""
 
 
 def figures(standing: WindowState, now: float, policy: PacePolicy, gate: CountedLimit | None = None) -> Figures:
     """Return the figures of a window.
 
     Args:
-        standing: of the window, with the line that stands.
+        standing: the state of the window, with its current line.
         now: seconds since the epoch.
-        policy: how strictly the pace is kept.
-        gate: what the egress counts; None: it does not hold this window, or was not asked.
+        policy: the pace policy.
+        gate: the egress's count; None if the egress does not hold this window or was not asked.
     """
     if gate is not None and standing.window.known_use is not None:
-        # Requests under way belong to tasks mostly, so that the two are not added up.
+        # Most open requests belong to running tasks, so the two reservations must not be added.
         used, held = max(standing.window.known_use, gate.used), max(standing.held, gate.reserved)
         standing = replace(standing, window=replace(standing.window, used=used), reserved=held)
     window, line = standing.window, standing.line

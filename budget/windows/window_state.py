@@ -1,6 +1,6 @@
-"""Where a window stands: its line, what is promised of it, what is authorized beyond it; and the ceiling that makes.
+"""The state of a window: its line, its reservations and authorizations, and the resulting ceiling.
 
-Pure; times are seconds since the epoch, amounts in the window's unit.
+Pure; times are seconds since the epoch, and amounts are in the window's unit.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 Urgency: TypeAlias = Literal["low", "normal", "high", "critical"]
 
-#: An authorization is written down as used up in steps of this share of the limit.
+#: The usage of authorizations is recorded in steps of this share of the limit.
 STEP = 0.002
-#: More is not told from this, so that sums stay numbers.
+#: The maximum amount, so that sums remain finite.
 MOST = 1e300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Authorization:
-    """Leave to spend faster than the pace, until then. It is used up by what is spent beyond line and burst."""
+    """A permission to spend faster than the pace until a time. Spending beyond line and burst uses it up."""
 
     id: str
     scope: str
@@ -35,10 +35,10 @@ class Authorization:
     granted_at: float
     until: float
     drawn: float = 0.0
-    """Of the amount, what was used up before the line that stands was drawn."""
+    """The part of the amount that was used up before the current line was drawn."""
 
     def left(self, now: float) -> float:
-        """Return what of it is not used up by the line that stands; 0 before it is granted and once it is over."""
+        """Return the amount that was left when the current line was drawn; 0 before the grant and after the end."""
         if not self.granted_at <= now < self.until or not math.isfinite(self.amount):
             return 0.0
         return max(0.0, self.amount - max(0.0, self.drawn))
@@ -46,43 +46,44 @@ class Authorization:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowState:
-    """A window, its line, and what is promised of it."""
+    """A window, its line, and its reservations."""
 
     window: Window
     line: EvenSpreadLine
     reserved: float = 0.0
-    """What live tasks may still use, in the window's unit."""
+    """The remaining usage of running tasks, in the window's unit."""
     authorizations: Sequence[Authorization] = ()
-    """Those that hold for the window's scope."""
+    """The authorizations for the window's scope."""
     reserved_high: float | None = None
-    """The same by the high quantile; None: as `reserved`."""
+    """The remaining usage by the high quantile; None for `reserved`."""
     under_way: int = 0
-    """How many live tasks draw on it, whatever they may still use."""
+    """The number of running tasks that draw on the window."""
     largest: float = 0.0
-    """What the largest of these was projected to use when it began."""
+    """The largest projected usage of these tasks when they began."""
     kept: float = 0.0
-    """How much of the line's rise is kept for a large task, a second. High urgency reads it ahead with that."""
+    """The amount per second of the line's rise that is kept for a large task. High urgency includes it in its
+    look-ahead."""
     critical: bool = False
-    """Whether one of these is of critical urgency, which the limit alone holds."""
+    """Whether one of these tasks is of critical urgency, so that only the limit holds it."""
 
     @property
     def held(self) -> float:
-        """What is reserved, a number of at least 0."""
+        """The reserved amount, at least 0."""
         return amount_of(self.reserved)
 
     @property
     def held_high(self) -> float:
-        """The same by the high quantile."""
+        """The reserved amount by the high quantile."""
         return max(self.held, amount_of(self.reserved_high))
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is under way on it."""
+        """Whether any task runs on the window."""
         return self.under_way > 0 or self.held > 0
 
 
 def ceiling(standing: WindowState, urgency: Urgency, now: float, policy: PacePolicy) -> float:
-    """Return what may be used and reserved at `now`, in the window's unit."""
+    """Return the maximum of usage plus reservations at `now`, in the window's unit."""
     most = utmost(standing, urgency, now)
     if urgency == "critical":
         return most
@@ -97,9 +98,9 @@ def ceiling(standing: WindowState, urgency: Urgency, now: float, policy: PacePol
 
 
 def admissible(standing: WindowState, urgency: Urgency, now: float, policy: PacePolicy) -> float:
-    """Return what a task that begins now may be projected to cost, in the window's unit; never negative.
+    """Return the largest projected cost of a task that may begin now, in the window's unit; at least 0.
 
-    Where the use is not known: one thing at a time, of any size where nothing was observed of the window.
+    If the usage is unknown, one task runs at a time, and without any observation it may have any size.
     """
     window = standing.window
     free = max(0.0, ceiling(standing, urgency, now, policy) - window.least_use - standing.held)
@@ -111,7 +112,7 @@ def admissible(standing: WindowState, urgency: Urgency, now: float, policy: Pace
 
 
 def utmost(standing: WindowState, urgency: Urgency, now: float) -> float:
-    """Return what nothing passes."""
+    """Return the absolute maximum of the usage."""
     window = standing.window
     if urgency != "critical" or window.is_quota:
         return window.known_limit
@@ -120,8 +121,7 @@ def utmost(standing: WindowState, urgency: Urgency, now: float) -> float:
 
 
 def worth(authorization: Authorization, window: Window, amount: float) -> float:
-    """Return what an amount of an authorization is in the window's unit; 0 where the one cannot be told from the
-    other."""
+    """Convert an amount of an authorization to the window's unit; 0 if no conversion is known."""
     if not math.isfinite(amount) or amount <= 0:
         return 0.0
     if authorization.unit == window.unit:
@@ -134,13 +134,13 @@ def worth(authorization: Authorization, window: Window, amount: float) -> float:
 
 
 def settled(standing: WindowState, now: float, policy: PacePolicy, *, cause: Cause | None = None) -> WindowState | None:
-    """Return the standing with its line redrawn, where that is due, and with what was used up of its authorizations.
+    """Redraw the line if it is due, and record the used part of the authorizations.
 
-    Authorizations are also used up while a line stands: that is written down, and the line drawn from there, in steps
-    of `STEP`, so that waiting gives nothing of it back. One that was granted since has the line redrawn.
+    The usage of authorizations is also recorded between regular lines, in steps of `STEP`, and the line is redrawn from
+    there. So waiting gives none of it back. A new authorization causes a new line.
 
     Returns:
-        None: all stays as it is.
+        The new state, or None if nothing changes.
     """
     window, line = standing.window, standing.line
     used = window.least_use
@@ -153,7 +153,7 @@ def settled(standing: WindowState, now: float, policy: PacePolicy, *, cause: Cau
     taken: list[Authorization] = []
     rest = beyond
     for authorization in sorted(standing.authorizations, key=lambda one: (one.until, one.id)):
-        # What is beyond the line when it is granted was spent before: the line is redrawn and counts from then on.
+        # Spending before the grant does not count: the line is redrawn and counts from then on.
         left = authorization.left(now) if authorization.granted_at <= line.drawn_at else 0.0
         whole = worth(authorization, window, left)
         part = min(rest, whole)
@@ -167,18 +167,18 @@ def settled(standing: WindowState, now: float, policy: PacePolicy, *, cause: Cau
     if fresh is None:
         return None
     if booked and fresh.ahead:
-        # What was authorized is counted there, and not against the burst as well.
+        # The authorized part must not count against the burst as well.
         fresh = replace(fresh, ahead=max(0.0, fresh.ahead - booked))
     return replace(standing, line=fresh, authorizations=tuple(taken))
 
 
 def amount_of(value: float | None, otherwise: float = 0.0) -> float:
-    """Return a number of at least 0; what is none is taken for `otherwise`."""
+    """Return a finite number of at least 0, or `otherwise` if `value` is none."""
     return otherwise if value is None or not math.isfinite(value) else max(0.0, value)
 
 
 def _borrowed(window: Window, line: EvenSpreadLine, now: float, policy: PacePolicy) -> float:
-    """By how many seconds high urgency reads the line ahead: of the next day, or of what is left of the window."""
+    """Return the seconds by which high urgency reads the line ahead: a share of a day or of the remaining time."""
     if line.resets_at is None:
         return 0.0
     day = window.length / 5 if window.length is not None and window.is_short else DAY_S

@@ -97,7 +97,7 @@ class AuditThrottle:
             self._write(
                 agent,
                 "refused",
-                cause=f"{number} further attempts, which are like those before or too many to be listed",
+                cause=f"{number} further attempts, repeated or too many to list",
                 by="egress",
                 result="refused",
                 detail={"attempts": number},

@@ -136,7 +136,7 @@ class EgressControlClient:
             why = "no answer in time" if silent else type(error).__name__
             raise (EgressSilent if silent else EgressUnreachable)(
                 f"The egress does not answer on {self._control} ({why}). `muster egress status` says whether it runs; "
-                "its log says why it ended."
+                "if it ended, its log says why."
             ) from None
         try:
             answer = json.loads(content) if content else {}

@@ -156,7 +156,7 @@ class EgressControlServer:
             )
             wait_s = min(max(float(query.get("wait", "0")), 0.0), LONGEST_WAIT_S)
         except ValueError:
-            return _error(400, "positions, limit and wait are numbers.")
+            return _error(400, "positions, limit and wait must be numbers.")
         found = await self._egress.entries(
             entries, observations, actions, limit=min(max(limit, 1), _MOST_ROWS), wait_s=wait_s
         )
@@ -188,7 +188,7 @@ async def _guard(
     """Reject other users, and turn every error into a sentence."""
     transport = request.transport
     if transport is None or not unix_sockets.is_own(transport.get_extra_info("socket")):
-        return _error(403, "this socket is its owner's alone.")
+        return _error(403, "this socket is only for its owner.")
     try:
         return await handler(request)
     except ValidationError as error:
@@ -204,7 +204,7 @@ async def _guard(
         return _error(error.status, f"{request.method} {request.path}: {error.reason}.")
     except Exception as error:
         _log.exception("control request failed", path=request.path)
-        return _error(500, f"something went wrong in the egress ({type(error).__name__}); its log has more.")
+        return _error(500, f"the egress failed ({type(error).__name__}); see its log.")
 
 
 def _error(status: int, message: str) -> web.Response:

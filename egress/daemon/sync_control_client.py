@@ -87,7 +87,7 @@ def _answer(control: str | os.PathLike[str], received: bytes) -> dict[str, Any]:
 def _no_answer(control: str | os.PathLike[str], why: str) -> str:
     return (
         f"The egress does not answer on {os.fspath(control)} ({why}). `muster egress status` says whether it runs; "
-        "its log says why it ended."
+        "if it ended, its log says why."
     )
 
 

@@ -177,9 +177,7 @@ class Proxy:
         except Exception:
             # The client gets an error, if it can still receive one.
             _log.exception("request failed", agent=line.agent, method=request.method)
-            _refuse(
-                answer, api, ErrorResponse(500, "something went wrong in the egress; its log has more.", close=True)
-            )
+            _refuse(answer, api, ErrorResponse(500, "the egress failed; see its log.", close=True))
         finally:
             line.running -= 1
         return answer.given()
@@ -214,7 +212,7 @@ class Proxy:
         if not operation.metered and (wait_s := line.pace.take()) is not None:
             raise ErrorResponse(
                 429,
-                f"{line.agent} may list models and count tokens {unmetered_calls.PER_SECOND:.0f} times a second for "
+                f"{line.agent} may list models and count tokens {unmetered_calls.PER_SECOND:.0f} times a second, "
                 f"long, and {unmetered_calls.BURST} times at once. Ask again in {wait_s} s.",
                 retry_after_s=wait_s,
                 close=not request.content.at_eof(),

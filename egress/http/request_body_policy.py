@@ -308,7 +308,7 @@ def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
     each = max_tokens // asking.choices
     if each < _LEAST[asking.api]:
         raise BadAsking(
-            f"only {max(0, max_tokens)} tokens of output are left; such a request needs at least "
+            f"only {max(0, max_tokens)} tokens of output are left; this request needs at least "
             f"{_LEAST[asking.api] * asking.choices}.",
             status=403,
         )
@@ -319,7 +319,7 @@ def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
         if each <= LEAST_THINKING:
             raise BadAsking(
                 f"only {each} tokens of output are left, and thinking needs more than {LEAST_THINKING}; "
-                "without thinking the request could go on.",
+                "without thinking the request would pass.",
                 status=403,
             )
         # Leave a quarter for the answer, if there is enough.
@@ -339,7 +339,7 @@ _PLAIN = JSONDecoder()
 def _members(body: bytes, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
     """Return the interpreted members, the positions of those that may change, and where to insert a first one."""
     if len(body) > _CHECKED_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
-        raise BadAsking(f"the body holds more than {MOST_PARTS:,} values; send fewer.", status=413)
+        raise BadAsking(f"the body has more than {MOST_PARTS:,} values; send fewer.", status=413)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:

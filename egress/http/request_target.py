@@ -54,7 +54,7 @@ def read(raw: str, *, provider: Provider | None = None) -> RequestTarget:
         raise BadTarget(f"the path is longer than {LONGEST} characters.")
     path, mark, query = raw.partition("?")
     if "#" in raw:
-        raise BadTarget("a request target has no fragment (#).")
+        raise BadTarget("a request target must not have a fragment (#).")
     if not _PLAIN.fullmatch(path) or not _QUERY.fullmatch(query):
         raise BadTarget("the path has signs that must be percent-encoded.")
     if "//" in path or _HIDDEN.search(path):

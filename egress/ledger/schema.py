@@ -132,8 +132,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise LedgerUnusable(f"{path} is no ledger of Muster's. Move it away, and the egress begins a new one.")
     if version > VERSION:
         raise LedgerUnusable(
-            f"The ledger {path} was written by a newer Muster: its schema is version {version}, and this one knows "
-            f"versions up to {VERSION}. Start the newer Muster again; a ledger never goes back."
+            f"The ledger {path} was written by a newer Muster: its schema is version {version}, and this one supports "
+            f"versions up to {VERSION}. Start the newer Muster again; a ledger cannot be downgraded."
         )
     if tables:
         sqlite_vacuum.convert(connection, path)

@@ -166,7 +166,7 @@ class AdmissionControl:
 
     async def unregister(self, agent: str) -> None:
         """Unregister an agent, and end its running requests."""
-        self._end(agent, Cut(reason=f"{agent} is not registered with the egress any more."))
+        self._end(agent, Cut(reason=f"{agent} is no longer registered with the egress."))
         await self._ledger.forget_agent(agent)
         async with self._arranging:
             agents = {name: each for name, each in self._agents.items() if name != agent}

@@ -257,4 +257,4 @@ def _weights(settings: EgressSettings) -> Weights:
     try:
         return Weights.of(settings.weights)
     except ValueError as error:
-        raise SettingsRefused(f"The weights cannot hold: {error}") from None
+        raise SettingsRefused(f"The weights are invalid: {error}") from None

@@ -166,7 +166,7 @@ class Denials:
             await asyncio.to_thread(_unset, self._estop)
         except OSError as error:
             raise StopNotKept(
-                f"The emergency stop's file {self._estop} cannot be removed ({error.strerror}). Remove it."
+                f"The emergency stop's file {self._estop} cannot be removed ({error.strerror}). Remove it by hand."
             ) from None
         self._commanded = False
         self._turn(False)
@@ -182,7 +182,7 @@ class Denials:
 _WAYS_BACK: Final = {
     "cutoff": ("was cut off", "restore", "opens it again"),
     "freeze": ("was frozen", "resume", "brings it back"),
-    "kill": ("was killed", "launch", "starts it anew"),
+    "kill": ("was killed", "launch", "starts it again"),
 }
 
 

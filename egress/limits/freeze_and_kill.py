@@ -144,7 +144,7 @@ async def _ask(registration: AgentRegistration, reason: str, answer_s: float, en
         raise HostUnanswered("Its agent host did not answer in time.", pid) from None
     except EOFError:
         # The agent host closes its socket last: either it has finished, or it died and the sweep finds what remains.
-        raise HostUnanswered("Its agent host went away.", pid) from None
+        raise HostUnanswered("Its agent host closed the connection.", pid) from None
     except (OSError, ValueError) as error:
         raise HostUnanswered(f"Its agent host could not be asked ({error}).", pid) from None
     finally:

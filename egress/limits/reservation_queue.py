@@ -158,7 +158,7 @@ class Reserving:
     async def close(self) -> None:
         """Refuse all waiting requests, and cancel running measurements."""
         for place in self._line:
-            self._fail(place.what, AdmissionRefused("The egress is being stopped.", retry_after_s=2))
+            self._fail(place.what, AdmissionRefused("The egress is stopping. Try again.", retry_after_s=2))
         for task in list(self._measuring):
             task.cancel()
         if self._measuring:

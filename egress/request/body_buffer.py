@@ -141,7 +141,7 @@ class Bodies:
         longest = LONGEST if longest is None else longest
         announced = request.content_length
         if announced is not None and announced > longest:
-            raise TooLong(f"the request is {announced} bytes long; at most {longest} are taken.")
+            raise TooLong(f"the request is {announced} bytes long; the maximum is {longest}.")
         return await self._take(request.content, whose, longest, request.headers.get("Content-Encoding"))
 
     async def _take(self, content: Content, whose: str, longest: int, encoded: str | None = None) -> Body:
@@ -160,7 +160,7 @@ class Bodies:
             async for piece in _pieces(content, first, None if plain else encoded):
                 size += len(piece)
                 if size > longest:
-                    raise TooLong(f"the request is longer than the {longest} bytes that are taken.")
+                    raise TooLong(f"the request is longer than the maximum of {longest} bytes.")
                 parts.append(piece)
                 if file is None and size <= IN_MEMORY:
                     self._in_memory.take(whose, len(piece), MOST_IN_MEMORY)

@@ -155,7 +155,7 @@ class Flow:
         except TimeoutError:
             self._ended = self._ended or "idle"
             if self._door is not None and not self._door.opened:
-                raise NameNotShown("its client did not say in time, by a TLS handshake, whom it is for.") from None
+                raise NameNotShown("its client did not send a TLS handshake with its host in time.") from None
         except OSError:
             self._ended = self._ended or "broken"
 

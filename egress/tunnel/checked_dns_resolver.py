@@ -112,7 +112,7 @@ class Resolver:
             if not is_public(address):
                 raise NotPublic(
                     f"{wanted.host} leads to {address}, which is no public address. Names lead to public addresses "
-                    "alone; to reach a private one, list the address itself as a route."
+                    "addresses; to reach a private one, list the address itself as a route."
                 )
         return found[:MOST_TRIED]
 

@@ -112,7 +112,7 @@ def route(written: str) -> Route:
         name = _name(host.removeprefix("*."), unicode=True)
         return Route(port=port, name=name, below=below)
     except ValueError as error:
-        raise RouteError(f"{_shown(written)} is no route: {error} {_HOW}") from None
+        raise RouteError(f"{_shown(written)} is not a route: {error} {_HOW}") from None
 
 
 def routes(written: Iterable[str]) -> tuple[Route, ...]:
@@ -157,9 +157,9 @@ def hostname(written: str) -> str | None:
 def _split(text: str, *, default: int | None) -> tuple[str, int]:
     """Return host and port. An IPv6 address keeps its brackets."""
     if not text or any(sign.isspace() or not sign.isprintable() for sign in text):
-        raise ValueError("it is empty, or has spaces or controls in it.")
+        raise ValueError("it is empty, or contains spaces or control characters.")
     if "://" in text:
-        raise ValueError("it is a URL; only its host, and its port if that is not 443, belong here.")
+        raise ValueError("it is a URL; write only its host, and its port if that is not 443.")
     if "@" in text:
         raise ValueError("there is no user (@) in it.")
     if text.startswith("["):
@@ -170,7 +170,7 @@ def _split(text: str, *, default: int | None) -> tuple[str, int]:
     else:
         host, colon, port = text.partition(":")
         if ":" in port:
-            raise ValueError("an IPv6 address stands in brackets.")
+            raise ValueError("an IPv6 address must be in brackets.")
     if not colon:
         if default is None:
             raise ValueError("it has no port.")

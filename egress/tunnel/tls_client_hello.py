@@ -91,7 +91,7 @@ class Doorkeeper:
         while self._step():
             pass
         if self._opening and len(self._held) - self._begun > LONGEST_FLIGHT:
-            raise NameNotShown(f"its TLS handshake opens with more than {LONGEST_FLIGHT} bytes.")
+            raise NameNotShown(f"its TLS handshake starts with more than {LONGEST_FLIGHT} bytes.")
         if self._settled:
             passing, self._held = bytes(self._held), bytearray()
         else:
@@ -114,7 +114,7 @@ class Doorkeeper:
             self._at += taken
             return taken > 0 and self._skip == 0
         if self._opening and waiting and self._held[self._at] != _HANDSHAKE:
-            raise NameNotShown("what it carries is not TLS, or does not begin with a ClientHello.")
+            raise NameNotShown("it is not TLS, or does not begin with a ClientHello.")
         if waiting < _RECORD:
             return False
         kind, major = self._held[self._at], self._held[self._at + 1]
@@ -222,7 +222,7 @@ def _server_name(content: bytes) -> str:
     try:
         return name.decode("ascii").lower()
     except UnicodeDecodeError:
-        raise NameNotShown("its ClientHello names a host in signs outside of ASCII.") from None
+        raise NameNotShown("its ClientHello names a host in non-ASCII characters.") from None
 
 
 class _Reader:

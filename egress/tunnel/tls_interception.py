@@ -144,11 +144,11 @@ class Interception(Generic[_C]):
         metered = self._hosts[wanted.host]
         if wanted.port not in metered.ports:
             ports = ", ".join(str(port) for port in sorted(metered.ports))
-            raise NotServed(f"{wanted.host} is metered, and reached on port {ports} alone.")
+            raise NotServed(f"{wanted.host} is metered, and reachable only on port {ports}.")
         if not any(self._has_account(caller, provider) for provider, _ in metered.bases):
             names = " or ".join(dict.fromkeys(provider for provider, _ in metered.bases))
             raise NotServed(
-                f"{wanted.host} is metered, and {caller.agent} has no account of {names}. An operator gives it one in "
+                f"{wanted.host} is metered, and {caller.agent} has no account with {names}. An operator adds one in "
                 "muster.yaml (accounts)."
             )
         ours, theirs = socket.socketpair()
@@ -193,7 +193,7 @@ class Interception(Generic[_C]):
                     caller.agent,
                     "refused",
                     f"{metered.host}: a client did not trust the egress's certificate ({reason}); it must be told of "
-                    "it (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS), or use the base URL.",
+                    "trust trust it (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS), or use the base URL.",
                 )
             else:
                 # Not in the audit: an agent can cause any number of failed handshakes.

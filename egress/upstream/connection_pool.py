@@ -95,7 +95,7 @@ class Upstream:
         origin, target = (url, "/") if slash < 0 else (url[:slash], url[slash:])
         pool = self._pools.get(origin)
         if self._closed:
-            raise UpstreamGone("the provider cannot be reached: the egress is being stopped.", sent=False)
+            raise UpstreamGone("the provider cannot be reached: the egress is stopping.", sent=False)
         if pool is None:
             pool = self._pools[origin] = _Pool(origin, self._ssl_context, self._buffer)
         size = body.size if body is not None else 0

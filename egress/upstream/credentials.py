@@ -95,7 +95,7 @@ class Credentials:
             if stamp is not None:
                 self._files[written] = stamp
         if not secret.isascii() or not secret.isprintable():
-            raise Unresolved(f"What {reference} points to is no credential: it has signs that no header can carry.")
+            raise Unresolved(f"The value of {reference} is not a credential: a header cannot carry its characters.")
         self._mask((secret,))
         self._known[written] = secret
         return secret

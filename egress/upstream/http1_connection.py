@@ -225,18 +225,18 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except HttpParserUpgrade:
-            self._break("it changed to another protocol")
+            self._break("it switched to another protocol")
             return
         except HttpParserError as error:
             self._keep = False
             if not self._complete:
-                self._break(self._wrong or f"what came is not HTTP/1.1 ({word(error)})")
+                self._break(self._wrong or f"its data is not HTTP/1.1 ({word(error)})")
                 return
         if self._complete:
             self._finish()
             return
         if self._bare > LONGEST_HEAD:
-            self._break(f"more than {LONGEST_HEAD} bytes came without content")
+            self._break(f"it sent more than {LONGEST_HEAD} bytes without content")
             return
         if first or not self._bare:
             # An endless head that arrives byte by byte counts as silence.

@@ -139,7 +139,7 @@ def _object(body: bytes) -> dict[str, Any]:
     except ValueError:
         raise NotAssembledError("an event is not JSON") from None
     if not isinstance(found, dict):
-        raise NotAssembledError("an event is no JSON object")
+        raise NotAssembledError("an event is not a JSON object")
     return found
 
 
@@ -293,7 +293,7 @@ class _Completions(Assembler):
         choices = found.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
-                raise NotAssembledError("a choice is no JSON object")
+                raise NotAssembledError("a choice is not a JSON object")
             self._choice(choice)
 
     def _choice(self, choice: Mapping[str, Any]) -> None:
@@ -351,7 +351,7 @@ def _join_message(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 def _join_call(calls: dict[int, dict[str, Any]], call: object) -> None:
     if not isinstance(call, dict):
-        raise NotAssembledError("a call of a tool is no JSON object")
+        raise NotAssembledError("a tool call is not a JSON object")
     index = _index(call)
     kept = calls.setdefault(index, {})
     for key, value in call.items():

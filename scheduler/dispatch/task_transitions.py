@@ -125,7 +125,7 @@ class TaskTransitions:
         held = await self.hands.start(task, agent)
         if held is None:
             log.info("task.starts_agent", task=task.id, agent=agent)
-            held = TaskWait(task=task.id, why="starting", text=f"{agent} is being started for it.")
+            held = TaskWait(task=task.id, why="starting", text=f"{agent} is starting for it.")
         self.not_started.note(task, agent, held, now)
 
     async def refuse(self, task: Task, why: str) -> None:

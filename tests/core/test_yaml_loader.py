@@ -100,7 +100,7 @@ def test_places_reach_into_lists_mappings_and_what_is_merged(tmp_path: Path) -> 
         ("inner:\n  number: 1\n  number: 2", "3:3: inner.number"),
         ("inner: {number: *x}", "1:17: *x refers"),
         ("inner: [x\ny: 1]", "2:2: "),
-        ("a: 1\nb: \x00", "2:4: holds the control character"),
+        ("a: 1\nb: \x00", "2:4: contains the control character"),
         (b"a: 1\nbc: \xff", "2:5: not text in UTF-8"),
     ],
 )

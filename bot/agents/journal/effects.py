@@ -246,7 +246,7 @@ class Teller(Voice):
         if story.view is not None:
             message_now = await agent_messages.get(tx, story.view.message)
             if message_now is not None and message_now.state in {"pending", "journaled"}:
-                receipt = Receipt(message_now.id, "uncertain", story.view.turn, "the agent died just as it went to it")
+                receipt = Receipt(message_now.id, "uncertain", story.view.turn, "the agent died while receiving it")
                 await self._receipt(tx, row, receipt)
         for approval in await approvals.in_states(tx, ["pending", "answering"], agent=row.name):
             await self.requests.close(tx, row, approval, "withdrawn", "the agent that asked is gone", self.clock())

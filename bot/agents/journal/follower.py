@@ -246,7 +246,7 @@ class JournalFollower:
             except Exception:
                 log.exception("agent.effect_left_out", agent=self.name, effect=type(effect).__name__)
         place = f"{story.position.incarnation}/{story.position.seq}"
-        more = f"{command_line(f'tail {self.name}')} and the log say more"
+        more = f"{command_line(f'tail {self.name}')} and the log have the details"
         text = f"⚠️ A fault in Muster kept me from showing something of this agent here. {more}."
         await self._commit(story, (stories.Note(f"fault/{self.name}/{place}", text),))
 

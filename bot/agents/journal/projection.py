@@ -117,7 +117,7 @@ _ENDINGS: dict[str, tuple[str, str | None]] = {
         "⚠️ The answer ends here: its limit of output tokens is reached, the model's or what its budget had left.",
     ),
     "max_turn_requests": ("finished", "⚠️ The turn ends here: the runtime's limit of model requests is reached."),
-    "refusal": ("finished", "⚠️ The model refused to go on."),
+    "refusal": ("finished", "⚠️ The model refused to continue."),
 }
 
 #: Prefix of the note about a turn that its runtime could not finish.
@@ -356,7 +356,7 @@ def digest(effects: Iterable[Effect], *, prefix: str, redact: SecretMasker, grow
                 kept["condition", launch_id, state] = effect
             case Progress(view=view, final=True):
                 turns += 1
-                lines.append(f"- {markdown.gist(view.text, redact, 160) or 'worked without a word'}")
+                lines.append(f"- {markdown.gist(view.text, redact, 160) or 'worked without an answer'}")
                 full.append(view.said(redact))
                 if view.turn == growing:
                     kept["growing"] = effect

@@ -225,5 +225,5 @@ async def _find(tx: AsyncConnection, wanted: str) -> AgentMessage | str:
             "of the id; nothing was sent.",
             code="message.ambiguous",
         )
-    listed = f"{command_line('dead-letters')} lists what did"
+    listed = f"{command_line('dead-letters')} lists them"
     raise UserError(f"Unknown failed message {markdown.one_line(wanted)!r}; {listed}.", code="message.unknown")

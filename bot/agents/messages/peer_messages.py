@@ -220,7 +220,7 @@ class Peers:
         now = self.clock()
         detail = (
             f"{first.sender} and {first.receiver} wrote to one another {full}. The next messages wait: each costs both "
-            f"of them a turn.\n\nThe first that waits: {first.line}"
+            f"of them a turn.\n\nThe first that waits is: {first.line}"
         )
         asked = PermissionAsked(
             request=f"{first.pair}/{first.id}",

@@ -160,7 +160,7 @@ def _added_before(name: str, wanted: Mapping[str, Any], standing: Mapping[str, A
     if other:
         raise UserError(
             f"{name} is in the roster already, with {', '.join(other)}. Nothing was changed: edit roster.yaml, and "
-            f"{command_line('roster apply')} does it.",
+            f"{command_line('roster apply')} applies it.",
             code="agent.exists",
         )
     data = {"name": name, "added": False, "role": standing.get("role") or DEFAULT_ROLE, "replaced": None}
@@ -187,7 +187,7 @@ async def check_known(services: AgentServices, name: str) -> None:
 async def _unknown(services: AgentServices, name: str) -> UserError:
     fleet = await asyncio.to_thread(services.planner.read_roster)
     names = [entry.name for entry in fleet.agents]
-    there = f"{there_are(names[:_NAMED])}." if names else "There is nobody in it."
+    there = f"{there_are(names[:_NAMED])}." if names else "The roster is empty."
     return UserError(f"No agent of the roster is called {name!r}.{suggestion(name, names)} {there}")
 
 
@@ -224,7 +224,7 @@ async def _leave(ctx: Context[AgentServices], name: str, *, now: bool) -> str | 
     await ctx.commit(f"leave/{name}", stop)
     services.agents.look_again(name)
     when = "when its turn ends" if services.agents.in_turn(name) and not now else "now"
-    return f" {name} stops {when}; its workspace stays: {code(row.workspace)}."
+    return f" {name} stops {when}; its workspace is kept: {code(row.workspace)}."
 
 
 # --- applying ----------------------------------------------------------------------------------------------------

@@ -57,9 +57,9 @@ def text(
         parts.append("⚠️ Nothing of it is applied before this is mended:\n" + _listed(wrong))
     if changes:
         lines = [f"{change_line(change_as_json(change))}: {_FOLLOWS[change.kind]}" for change in changes]
-        parts.append(f"✏️ Not applied yet, and {command_line('roster apply')} does it:\n" + _listed(lines))
+        parts.append(f"✏️ Not applied yet; {command_line('roster apply')} applies it:\n" + _listed(lines))
     if fleet.not_in_effect:
-        parts.append("Set, and without effect:\n" + _listed([str(problem) for problem in fleet.not_in_effect]))
+        parts.append("Set without effect:\n" + _listed([str(problem) for problem in fleet.not_in_effect]))
     return "\n\n".join(parts)
 
 
@@ -91,7 +91,7 @@ def _listed(lines: Sequence[str]) -> str:
 
 
 #: The effect of applying a change, by its kind.
-_FOLLOWS = {"start": "it starts", "stop": "it stops", "restart": "it starts again"}
+_FOLLOWS = {"start": "it starts", "stop": "it stops", "restart": "it restarts"}
 
 
 def change_line(change: Mapping[str, Any]) -> str:
@@ -184,7 +184,7 @@ def roles_text(library: Library) -> str:
     problems = [f"⚠️ {problem}" for problem in library.problems]
     floor = (
         f"A fleet has exactly one agent of the role {ORCHESTRATOR} and at least one of the role {ENHANCER}, unless its "
-        f"roster is a minimal one. {command_line('roles NAME')} shows one whole."
+        f"roster is a minimal one. {command_line('roles NAME')} shows one in full."
     )
     return "\n\n".join(["\n".join(lines), floor, *problems])
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the gateway, made from the command table. Pure. (OpenAPI Specification 3.1.)"""
+"""The OpenAPI document of the gateway, generated from the command table. Pure. (OpenAPI Specification 3.1.)"""
 
 from __future__ import annotations
 
@@ -22,16 +22,12 @@ _ERROR_STATUSES = {
 
 
 def document(table: CommandTable, version: str) -> dict[str, Any]:
-    """Return the whole document."""
+    """Return the complete document."""
     paths: dict[str, Any] = {f"/v1/commands/{path_of(command)}": {"post": _operation(command)} for command in table}
     paths["/v1/commands"] = {"get": _get("listCommands", "The commands, for people and programs.", _anything())}
     paths["/v1/complete"] = {
         "get": _get("complete", "The words that can stand for an argument.", _words())
-        | {
-            "parameters": [
-                {"name": "source", "in": "query", "required": True, "schema": {"enum": ["agents", "runtimes"]}}
-            ]
-        }
+        | {"parameters": [{"name": "source", "in": "query", "required": True, "schema": {"enum": _sources(table)}}]}
     }
     paths["/v1/health"] = {"get": _get("health", "How Muster is; 503 when it is down.", _anything())}
     paths["/v1/openapi.json"] = {"get": _get("openapi", "This document.", _anything())}
@@ -48,8 +44,13 @@ def document(table: CommandTable, version: str) -> dict[str, Any]:
     }
 
 
+def _sources(table: CommandTable) -> list[str]:
+    """Return the lists of words that arguments are completed from."""
+    return sorted({item.type.source for command in table for item in command.parameters if item.type.source})
+
+
 def path_of(command: Command) -> str:
-    """Return the command in a path: its words with a slash between them."""
+    """Return the command's path: its words, joined with slashes."""
     return command.name.replace(" ", "/")
 
 

@@ -1,6 +1,7 @@
-"""The gateway: the command table over HTTP, on a unix socket that belongs to whoever runs Muster.
+"""The gateway: the command table over HTTP, on a unix socket that belongs to Muster's user.
 
-Who can connect is the owner, by the socket's mode, by its folder's, and by the peer's user id, and therefore admin.
+Only that user can connect, due to the modes of the socket and its folder, and the check of the peer's user id. So every
+client is an admin.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ if TYPE_CHECKING:
 
 #: Bytes of a request's body. A message to an agent may have 100,000 characters.
 LONGEST_BODY = 1_048_576
-#: Seconds that a client may take to accept one event.
+#: Seconds for a client to accept one event.
 _SEND_LIMIT = 30.0
-#: Seconds that requests have to end when the gateway stops.
+#: Seconds for requests to end when the gateway stops.
 _STOP_LIMIT = 1.0
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
@@ -56,7 +57,7 @@ _log = structlog.get_logger("gateway")
 
 @dataclass(slots=True)
 class Gateway:
-    """Listens on `path`."""
+    """The HTTP server on the socket `path`."""
 
     services: AgentServices
     executor: Executor
@@ -67,10 +68,10 @@ class Gateway:
     _open: set[web.WebSocketResponse] = field(default_factory=set)
 
     async def start(self) -> None:
-        """Listen. A socket that an earlier process left is replaced.
+        """Start to listen. The leftover socket of an earlier process is replaced.
 
         Raises:
-            MusterError: the socket cannot be made.
+            MusterError: the socket cannot be created.
         """
         self._identity = owner_identity()
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=_STOP_LIMIT)
@@ -84,7 +85,7 @@ class Gateway:
         self._inode = self.path.stat().st_ino
 
     async def stop(self) -> None:
-        """Let go of every client. Safe to call twice, and before `start`."""
+        """Disconnect all clients. Safe to call twice, and before `start`."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
@@ -141,8 +142,7 @@ class Gateway:
         return await self._in_lines(http, request, progress)
 
     async def _in_lines(self, http: web.Request, request: RunRequest, progress: Progress) -> web.StreamResponse:
-        """Return the answer; once the command says how far it is, a line each time that it does, and one for the
-        answer."""
+        """Return the answer. If the command reports progress, stream it: one JSON line per report, then the answer."""
         lines = web.StreamResponse(headers={"Content-Type": LINES})
         with self.services.events.subscribed() as subscription:
             running = asyncio.ensure_future(self.executor.run(request, progress=progress))
@@ -227,7 +227,7 @@ class Gateway:
 
 
 class _Wrong(MusterError):
-    """A request that is no command's business to refuse."""
+    """The request is not valid."""
 
     def __init__(self, message: str, code: str = "usage", status: int = 400) -> None:
         super().__init__(message)
@@ -249,7 +249,7 @@ async def _arguments(http: web.Request) -> dict[str, Any]:
 
 
 def _object(text: str) -> Any:
-    """Return what a client of the terminal sent; anything that is not JSON is for the terminal to refuse."""
+    """Parse a message of a terminal client. The terminal refuses None, the result for invalid JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -290,7 +290,7 @@ async def _only_the_owner(
 async def _as_json(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Errors in the gateway's own shape."""
+    """Convert errors to the gateway's format."""
     try:
         return await handler(request)
     except (Exception, asyncio.CancelledError) as error:
@@ -301,7 +301,7 @@ async def _as_json(
 
 
 def _response_to(error: BaseException, path: str) -> web.Response:
-    """Return an error in the gateway's own shape."""
+    """Return the response for an error, in the gateway's format."""
     match error:
         case _Wrong():
             return _error(str(error), error.code, error.status)
@@ -333,7 +333,7 @@ async def _tell(
     run_id: str,
     running: asyncio.Future[Any],
 ) -> None:
-    """Write a line each time that a run says how far it is, until it is over."""
+    """Write a line for each progress report of a run, until the run ends."""
     news: asyncio.Future[Any] = asyncio.ensure_future(anext(subscription))
     try:
         while not running.done():
@@ -363,7 +363,7 @@ async def _send(client: web.WebSocketResponse, value: object) -> None:
 
 
 async def _ignore(client: web.WebSocketResponse) -> None:
-    """Read until the client goes; what it says does not matter."""
+    """Read and ignore messages until the client disconnects."""
     async for _ in client:
         pass
 
@@ -371,7 +371,7 @@ async def _ignore(client: web.WebSocketResponse) -> None:
 async def _until_either_ends(
     telling: Awaitable[None], listening: Awaitable[None], client: web.WebSocketResponse
 ) -> None:
-    """Run both sides of a stream; the first that ends, ends the other."""
+    """Run both sides of a stream; the end of one cancels the other."""
     tasks = [asyncio.ensure_future(telling), asyncio.ensure_future(listening)]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -388,7 +388,7 @@ async def _until_either_ends(
 
 
 def _listening(path: Path) -> socket.socket:
-    """Return a socket at `path` that was never open to anybody else, not even while it was made."""
+    """Return a socket at `path` that no other user could open, not even during its creation."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     part = path.with_name(path.name + ".new")
     try:

@@ -1,1 +1,1 @@
-"""Messages and reactions from chat, and what is done with each."""
+"""The handling of messages and reactions from chat."""

@@ -1,6 +1,6 @@
-"""The chat door, as far as it is reading: is this a command, and which. Pure.
+"""Parsing of chat messages: whether a message is a command, and which. Pure.
 
-`bot.interfaces.chat.router` acts on what is found here.
+`bot.interfaces.chat.router` acts on the result.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from bot.commands.registry import CommandTable
     from connectors.contract.messages import Text
 
-#: How much of a line that is no command is kept for the audit.
+#: Characters of an invalid command line that are kept for the audit log.
 _KEPT_LINE = 500
 _CONFIRMATION = re.compile(r"\s*(confirm|decline)(?:\s+(\S{1,80}))?\s*", re.IGNORECASE)
-#: Clients put a mention first: a name of one word or two, or an address, with a colon or comma after it or none.
+#: Chat clients put a mention first: one or two words or an address, with or without a colon or comma.
 _MENTIONS = [re.compile(name) for name in (r"\S+\s+", r"[^\s:,]+[:,]\s*", r"\S+\s+\S+\s+", r"\S+\s+[^\s:,]+[:,]\s*")]
 
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """Words for an agent."""
+    """A message for an agent."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class CommandInput:
-    """A command's line, without what marked it as one."""
+    """A command line without its prefix or mention."""
 
     line: str
 
@@ -50,7 +50,7 @@ Said: TypeAlias = "Talk | CommandInput"
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The answer to a command's question: ``!confirm``, ``!decline``, with the run's id or without."""
+    """The answer to a confirmation request: ``!confirm`` or ``!decline``, with or without the run's id."""
 
     run_id: str | None
     yes: bool
@@ -58,18 +58,18 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A line as read: a command with its arguments, or why it is none."""
+    """A parsed line: a command with its arguments, or the refusal of an invalid one."""
 
     name: str
     arguments: Mapping[str, parser.Json] = field(default_factory=dict)
     refusal: str | None = None
-    """What to answer instead of running it."""
+    """The answer to an invalid line."""
     reason: str | None = None
-    """usage or unknown, with a refusal."""
+    """usage or unknown, if there is a refusal."""
 
 
 def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
-    """Return what a message is; where it was chosen from a menu, that says also which of both."""
+    """Classify a message. A choice from a menu already says whether it is a command."""
     match body.reading:
         case CommandReading.COMMAND:
             return CommandInput(body.text)
@@ -80,10 +80,10 @@ def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
 
 
 def interpret(text: str, *, prefix: str, mentioned: bool, table: CommandTable = TABLE) -> Said:
-    """Return whether a message is a command or words for an agent.
+    """Return whether a message is a command or talk for an agent.
 
-    A command begins with `prefix` and a letter; the prefix twice, or alone, is talk. A message that mentions the bot is
-    a command when one follows the mention, and talk otherwise.
+    A command begins with `prefix` and a letter. A doubled prefix, or a prefix alone, is talk. A message that mentions
+    the bot is a command if one follows the mention, and talk otherwise.
     """
     stripped = text.lstrip()
     line = _prefixed(stripped, prefix)
@@ -100,13 +100,13 @@ def interpret(text: str, *, prefix: str, mentioned: bool, table: CommandTable = 
 
 
 def confirmation(line: str) -> Confirmation | None:
-    """Return the answer to a command's question, if `line` is one."""
+    """Return the answer to a confirmation request, or None if `line` is not one."""
     found = _CONFIRMATION.fullmatch(line)
     return None if found is None else Confirmation(found[2], found[1].casefold() == "confirm")
 
 
 def prepare(table: CommandTable, line: str, permission: Permission) -> Ready:
-    """Read a command's line. What is wrong with it is an answer too, so this never raises."""
+    """Parse a command line. Never raises: an invalid line becomes a refusal."""
     match = table.match(line)
     if match is None:
         words = line.split(maxsplit=1)
@@ -125,7 +125,7 @@ def prepare(table: CommandTable, line: str, permission: Permission) -> Ready:
 
 
 def _kept(line: str) -> str:
-    """Return what is kept of a line, without a word that would be cut: of half a secret no one knows that it is one."""
+    """Return the part of a line to keep, without a partial last word: half a secret would not be masked."""
     return line if len(line) <= _KEPT_LINE else line[: begin_of_last_word(line[:_KEPT_LINE])]
 
 

@@ -1,4 +1,4 @@
-"""Commands that cannot be undone wait for a word, a reaction or a button that confirms them."""
+"""Confirmation of irreversible commands by a message, a reaction or a button."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Confirmations:
     replies: Replies
 
     async def by_command(self, arrival: Arrival, confirmation: command_input.Confirmation) -> None:
-        """Someone confirms or takes back in words: a run that is named, or the latest that waits for them there."""
+        """Confirm or decline by message the named run, or the person's latest waiting run in that conversation."""
         inbound = arrival.inbound
         run_id = confirmation.run_id or await self._meant(inbound)
         if run_id is None:
@@ -39,8 +39,10 @@ class Confirmations:
         await self.decide(arrival, run_id, confirmed=confirmation.yes)
 
     async def _meant(self, inbound: Inbound) -> str | None:
-        """Return the run that an event without an id is about: the same one when the event comes again, which by then
-        may wait no more, while another one does."""
+        """Return the run that an event without an id refers to.
+
+        A repeated event refers to the same run, even if that run no longer waits and another one does.
+        """
         name = f"meant by {derived_id('y', inbound)}"
         waiting = await self.executor.waiting(inbound.identity, inbound.conversation)
         async with self.services.store.write(REMARK) as tx:
@@ -51,7 +53,7 @@ class Confirmations:
         return run_id
 
     async def decide(self, arrival: Arrival, run_id: str, *, confirmed: bool) -> None:
-        """Do what waited, or end it undone."""
+        """Run or decline a waiting command."""
         inbound = arrival.inbound
 
         async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
@@ -71,7 +73,7 @@ class Confirmations:
         self.services.delivery.wake()
 
     async def lapse(self) -> None:
-        """End what no one confirmed in time, and say so where it was asked for."""
+        """End the commands that were not confirmed in time, and report this in their conversations."""
 
         async def finish(tx: AsyncConnection, outcome: RunOutcome) -> None:
             if outcome.origin is None:

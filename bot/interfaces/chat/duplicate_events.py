@@ -1,8 +1,8 @@
-"""Connectors that are in the same room read the same event: it counts once.
+"""Deduplication of events that several connectors receive because they are in the same room.
 
-Events of Matrix have ids that no other server gives (Matrix specification v1.11, room versions 3 and later), so two
-connectors tell each other's events. What is said in a connector's main room is that connector's; anything else is whose
-comes first.
+Event ids of Matrix are unique across servers (Matrix specification v1.11, room versions 3 and later), so connectors
+recognize each other's events. Events in a connector's main room belong to that connector. All others belong to the
+connector that receives them first.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from bot.config.schema import ConnectorSettings
     from connectors.delivery.inbox import Arrival
 
-#: The kinds whose events have one id, whoever reads them.
+#: Connector kinds with event ids that are the same for every reader.
 _KINDS = frozenset({"matrix"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overlap:
-    """Which connectors may read the same."""
+    """The connectors that may receive the same events."""
 
     rooms: Mapping[str, str] = field(default_factory=dict)
-    """The main rooms of those connectors, by their names in muster.yaml."""
+    """The main rooms of those connectors, by the connectors' names in muster.yaml."""
     users: frozenset[str] = frozenset()
-    """Those who are Muster itself on them."""
+    """Muster's own users on those connectors."""
     locate: Callable[[str, str], str] | None = None
-    """From a connector and what muster.yaml calls a room there to the conversation that it is."""
+    """Returns the conversation of a room, from the connector's name and the room's name in muster.yaml."""
 
     @classmethod
     def of(cls, connectors: tuple[ConnectorSettings, ...], locate: Callable[[str, str], str]) -> Overlap:
@@ -44,7 +44,7 @@ class Overlap:
         return cls(rooms={each.name: each.room or "" for each in those}, users=frozenset(users), locate=locate)
 
     async def why_not(self, tx: AsyncConnection, arrival: Arrival) -> str | None:
-        """Return why an event is none of its connector's business; None: it is.
+        """Return the reason to ignore an event, or None to process it.
 
         Raises:
             RegisterError: the register cannot be read.

@@ -1,4 +1,4 @@
-"""Reactions to what we said, and buttons: they confirm commands, answer permission requests, and answer questions."""
+"""Reactions to Muster's messages, and buttons: they confirm commands, and answer permission requests and questions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 REACT = declare("chat.react")
 
-#: What is said to who presses a button of a message that is remembered no more.
+#: The reply to a button of a message that is no longer known.
 _GONE = "What this button belongs to is over, and so old that nothing more is known of it."
 
 
@@ -42,7 +42,7 @@ class Reactions:
     utterances: Utterances
 
     async def take(self, arrival: Arrival, body: Reaction, authority: Authority) -> None:
-        """Deal with a reaction of someone who may do this."""
+        """Process a reaction of an operator or a viewer."""
         inbound = arrival.inbound
         choice, asking = by_mark(body.key), self.services.questions
         row = None

@@ -1,7 +1,7 @@
-"""After a restore: what was written before it comes in once more, and is not acted on.
+"""Protection after a restore: messages from before it arrive again, and are not acted on.
 
-The register knows nothing of what was done between the backup and the restore, and the chat system tells it all again.
-Whoever wrote it is told once in each conversation, since some of it may never have been done.
+The chat system sends them again, but the register does not know what was done between the backup and the restore. Each
+conversation gets one notice, because some messages may never have been acted on.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ log = structlog.get_logger(__name__)
 
 
 async def held_back(services: AgentServices, speaker: Composer, handle: Handler) -> Handler:
-    """Return what deals with events: `handle` itself, or in a register that was restored, only with those sent since.
+    """Return a handler of events: `handle` itself, or after a restore, one that holds back older events.
 
-    The moment is the sender's, as the chat system tells it; that of what never left this machine is ours.
+    The time of an event is that of its sender, as reported by the chat system. For local connectors, it is this
+    machine's.
     """
     async with services.store.read() as tx:
         restored_at = await restored_backup.last(tx)
@@ -47,7 +48,7 @@ async def held_back(services: AgentServices, speaker: Composer, handle: Handler)
 
 
 async def _is_operators(services: AgentServices, arrival: Arrival) -> bool:
-    # What strangers write is turned away in any case, within its own bounds.
+    # Messages of strangers are refused in any case, within their own limits.
     inbound = arrival.inbound
     return bool(await services.operators.permission(inbound.identity, inbound.groups))
 

@@ -1,8 +1,8 @@
-"""What comes in from chat, and where it goes: commands to the table, words to agents, reactions to what they answer.
+"""The routing of chat events: commands to the table, talk to agents, reactions to what they answer.
 
-`handle` is given every event of the inbox, in order per conversation. It finishes the inbox row in the same transaction
-as the last thing that the event causes; until then a crash brings the event here again, and everything that it causes
-is keyed to the event, so that it exists once.
+`handle` processes every event of the inbox, in order per conversation. It finishes the inbox row in the transaction of
+the event's last effect. After a crash before that, the event is processed again. All effects have keys derived from the
+event, so they happen once.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ log = structlog.get_logger(__name__)
 TALK = declare("chat.talk")
 WITHDRAW = declare("chat.withdraw")
 
-#: A message to an agent may have so many characters; more belongs into a file in its workspace.
+#: Characters that a message to an agent may have; longer text belongs in a file in its workspace.
 LONGEST_MESSAGE = 100_000
 
 
@@ -73,7 +73,7 @@ class Conversations:
     pictures: Pictures
     utterances: Utterances
     overlap: Overlap = field(default_factory=Overlap)
-    """Which connectors may read the same."""
+    """The connectors that may receive the same events."""
     replies: Replies = field(init=False)
     mirror: Mirror = field(init=False)
     confirmations: Confirmations = field(init=False)
@@ -88,7 +88,7 @@ class Conversations:
         self.woken = WokenThreads(self.services)
 
     async def handle(self, arrival: Arrival) -> None:
-        """Deal with one inbound event."""
+        """Process one inbound event."""
         await self.woken.heard(arrival.inbound)
         await self._deal(arrival)
         await self.woken.dealt_with(arrival.inbound)
@@ -120,7 +120,7 @@ class Conversations:
                 await self._edit(arrival, target)
 
     async def given_up(self, tx: AsyncConnection, arrival: Arrival, reason: str) -> None:
-        """An event that could not be dealt with, in the transaction that gives it up: whoever wrote it is told."""
+        """Inform the author of an event that it could not be processed, in the transaction that gives the event up."""
         log.error(
             "chat.given_up", connector=arrival.inbound.connector, event_id=arrival.inbound.event_id, reason=reason
         )
@@ -172,8 +172,10 @@ class Conversations:
         self.services.delivery.wake()
 
     async def _with_place(self, ready: command_input.Ready, inbound: Inbound) -> Mapping[str, Any]:
-        """Return the arguments of a command; which task is meant says the thread where that was left out. It is written
-        down with the command, so that whoever reads of it later need not know the thread."""
+        """Return the arguments of a command, with the thread's task if the command needs one and none is given.
+
+        The task is recorded with the command, so that readers of the record do not need the thread.
+        """
         command = self.services.table.get(ready.name)
         if command is None or ready.refusal is not None or inbound.parent is None or "id" in ready.arguments:
             return ready.arguments
@@ -245,21 +247,21 @@ class Conversations:
             self.services.dispatcher.wake()
         self.services.delivery.wake()
 
-    # --- taking back and editing --------------------------------------------------------------------------------
+    # --- deletions and edits ------------------------------------------------------------------------------------
 
     async def _redaction(self, arrival: Arrival, target: str, permission: Permission) -> None:
-        """Who takes a message back while it is still queued does not want it read."""
+        """Withdraw a deleted message that is still queued, because the person does not want it read."""
         inbound = arrival.inbound
         async with self.services.store.write(WITHDRAW) as tx:
             messages = [
                 message
                 for message in await agent_messages.by_event(tx, inbound.connector, target)
-                # Some chat systems let people who may only look here take back what others wrote.
+                # Some chat systems let viewers delete the messages of others.
                 if permission >= OPERATOR or message.sender == inbound.identity
             ]
             for message in messages:
                 if await self.services.agents.withdraw(tx, message):
-                    # Words that the pace held, and that are just being given to their agent.
+                    # A message that the pace deferred, and that is just being delivered.
                     held = await tasks.by_message(tx, message.id)
                     if held is not None:
                         await self.services.task_steps.cancel(tx, held, by=inbound.identity)
@@ -271,7 +273,7 @@ class Conversations:
             self.services.agents.bring_mail(name)
 
     async def _edit(self, arrival: Arrival, target: str) -> None:
-        """An edit is never input; who edits a message that went to an agent is told so."""
+        """Tell the author of an edit that edits are not read, if the message went to an agent."""
         inbound = arrival.inbound
         async with self.services.store.read() as tx:
             messages = await agent_messages.by_event(tx, inbound.connector, target)
@@ -306,7 +308,7 @@ def _too_long(text: str) -> str:
 
 
 def _absent(row: AgentRow) -> str | None:
-    """Return what is said of an agent that reads nothing now; None: it does."""
+    """Return the notice about an agent that reads nothing now, or None if it does."""
     if row.wanted == "frozen":
         back = command_line(f"resume {row.name}")
         return f"{row.name} is frozen; this waits for it, and so does what follows, until {back} brings it back."
@@ -317,12 +319,12 @@ def _absent(row: AgentRow) -> str | None:
     now = row.state if row.state in {"failed", "stopped"} else "about to stop"
     again = command_line(f"launch {row.name}")
     if row.wanted == "running":
-        # Whether it starts again by itself may be written down in the next moment: this is true either way.
+        # An automatic restart may be recorded at any moment; this text is correct in either case.
         start = command_line(f"restart {row.name}")
         return f"{row.name} is down; it reads this when it runs again. {start} starts it now."
     return f"{row.name} is {now}; it will read this, and what follows, when it runs again: {again}."
 
 
 def _absence(row: AgentRow, conversation: str) -> str:
-    """Return the key of what is said once there of an agent that does not run, until it has run again."""
+    """Return the key of that notice, which is sent once per conversation until the agent has run again."""
     return f"absence/{row.name}/{row.launch_id}/{row.started_at or 0:.3f}/{row.wanted}/{conversation}"

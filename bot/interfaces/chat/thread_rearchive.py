@@ -1,8 +1,7 @@
-"""Threads that were put away and are open again, since someone wrote there: once that is dealt with, they are put away
-again.
+"""Archived threads that a new message opened again, and that are archived again after it is processed.
 
-Whoever's thread it is, and however they are by then, is looked at again. What a crash leaves open, the sweep of the
-titles finds, as it is written down beforehand that the thread is put away no more.
+The state of the thread's agent or task is evaluated again at that time. The reopening is recorded first, so that the
+sweep of the titles finds threads that a crash leaves open.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ PUT_AWAY = declare("titles.put_away")
 class WokenThreads:
     services: AgentServices
     _open: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-    """Of conversations that were put away: the key of the message that opened each, and what it is called."""
+    """By connector and conversation of reopened threads: the key of the opening message, and the title."""
 
     async def heard(self, inbound: Inbound) -> None:
-        """Something is about to be dealt with that was said or done there."""
+        """Record that an event reopened an archived thread, before the event is processed."""
         if inbound.parent is None or not self.services.agents.teller.titles.has(inbound.connector):
             return
         async with self.services.store.read() as tx:
@@ -45,7 +44,7 @@ class WokenThreads:
         self._open[inbound.connector, inbound.conversation] = found
 
     async def dealt_with(self, inbound: Inbound) -> None:
-        """It is dealt with, and all is put that is to be said about it."""
+        """Archive the thread again after the event is processed and its replies are queued."""
         place = (inbound.connector, inbound.conversation)
         if place not in self._open:
             return

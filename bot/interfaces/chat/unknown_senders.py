@@ -1,5 +1,8 @@
-"""People who are no operators. They get one polite line a day and nothing else; what they tried is written down, within
-bounds: a stranger can neither fill the disk nor make the bot talk."""
+"""Messages from people without permissions.
+
+A stranger gets one polite line a day. Attempts are recorded within limits, so that a stranger can neither fill the disk
+nor make the bot talk.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ if TYPE_CHECKING:
 
 TURN_AWAY = declare("chat.turn_away")
 
-#: One line to each stranger in so many seconds.
+#: Seconds between two replies to the same stranger.
 QUIET = 86_400.0
-#: So many attempts of one stranger are in the audit one by one; after that they are only counted.
+#: Attempts of one stranger that the audit log records individually; later ones are only counted.
 AUDITED_ATTEMPTS = 20
-#: So many strangers are told apart; those beyond share one row and get no line.
+#: Strangers with a record of their own; all others share one row and get no reply.
 KNOWN_STRANGERS = 1_000
 _OVERFLOW = "*"
 _CLIP = 200
@@ -55,7 +58,7 @@ class Strangers:
             attempts = known.attempts if known is not None else 0
             told_at = known.told_at if known is not None else None
             pressed = was_pressed(inbound)
-            # Whoever chose a command from a menu was answered there.
+            # The menu has already answered a command chosen from it.
             written = isinstance(inbound.body, Text) and inbound.body.reading is CommandReading.PLAIN
             speak = (pressed or written) and identity != _OVERFLOW
             speak = speak and (told_at is None or now - told_at >= QUIET)

@@ -1,7 +1,7 @@
-"""What the window of a tmux session shows of an agent: what it is told, says and does, as plain text. Pure.
+"""The text of an agent's tmux window: its input, output and actions, as plain text. Pure.
 
-The rules are those of chat (`core.redaction`, `bot.text.markdown`): secrets are masked, and what would act on a
-terminal is shown instead. Text that still grows is held back as far as a secret could be in its end.
+The rules are those of chat (`core.redaction`, `bot.text.markdown`): secrets are masked, and control sequences for the
+terminal are made visible. The end of text that still grows is held back as long as it could be part of a secret.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from core.redaction import SecretMasker
     from fleet.journal.events import JournalEntry
 
-#: Of text that grows beyond so many characters the beginning is let go, where no secret is near; this much stays, so
-#: that a secret is known by what is before it.
+#: Growing text longer than `_PIECE` characters is cut at its beginning if no secret is near. The last `_CONTEXT`
+#: characters are kept, because the text before a secret identifies it.
 _PIECE: Final = 2_000
 _CONTEXT: Final = 500
-#: Beyond this it is let go anyhow, so that whoever says nothing but secrets does not hold the window up.
+#: Text longer than this is cut in any case, so that output of nothing but secrets does not stop the window.
 _LONGEST: Final = 50_000
-#: Before each line of what is not Muster's word, so that nothing in it passes for one.
+#: The indentation of all text that is not Muster's own, so that it cannot imitate Muster.
 _MARGIN: Final = "    "
 _MARKS: Final = {"completed": "✓", "failed": "✗"}
 
 
 @dataclass(slots=True)
 class Pane:
-    """Takes the entries of one agent's journal in their order; gives what is to be written after what was."""
+    """A view that takes the entries of one agent's journal in order, and returns the text to append."""
 
     redact: SecretMasker
     _text: str = ""
-    """What the agent says and has not ended yet."""
+    """The agent's unfinished text."""
     _written: str = ""
-    """What of it is written."""
+    """The part of it that is written."""
     _within: bool = False
-    """What is written ends within a line."""
+    """Whether the written text ends within a line."""
     _titles: dict[str, str] = field(default_factory=dict)
-    """What the tool calls of the turn are called."""
+    """The titles of the turn's tool calls."""
 
     def after(self, entry: JournalEntry) -> str:
-        """Return what `entry` adds."""
+        """Return the text that `entry` adds."""
         if isinstance(entry.event, events.TextChunk):
             return self._grown(entry.event.text)
         lines = list(self._lines(entry))
@@ -54,7 +54,7 @@ class Pane:
         return self.flush() + "".join(f"{line}\n" for line in lines)
 
     def flush(self) -> str:
-        """Return the rest of the text that was held back, which will not grow any more."""
+        """Return the rest of the text that was held back, because it no longer grows."""
         rest = self._set_off(self._rest(self.redact(self._text)))
         self._text = self._written = ""
         if not self._within:
@@ -74,8 +74,7 @@ class Pane:
         return added
 
     def _rest(self, whole: str) -> str:
-        """Return what of `whole` is not written yet; from where it differs, where what was written turned out
-        otherwise."""
+        """Return the part of `whole` that is not written yet; if the written part has changed, start at the change."""
         whole = shown(whole)
         if whole.startswith(self._written):
             rest = whole[len(self._written) :]
@@ -86,7 +85,7 @@ class Pane:
         return rest
 
     def _set_off(self, added: str) -> str:
-        """Return what is said, with a margin at the beginning of each of its lines."""
+        """Return the text with a margin at the beginning of each line."""
         lines = []
         for line in added.splitlines(keepends=True):
             lines.append(line if self._within else f"{_MARGIN}{line}")

@@ -1,4 +1,4 @@
-"""`muster attach`: a look into the tmux session of an agent."""
+"""`muster attach`: a view of an agent's tmux session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def attach(paths: Paths, name: str, environ: Mapping[str, str], *, control: bool) -> None:
-    """Become tmux, showing the agent's session; comes back only with an error.
+    """Replace this process with tmux, showing the agent's session. Returns only with an error.
 
     Raises:
         UserError: there is no session to show; the message says what to do instead.
@@ -32,7 +32,7 @@ def attach(paths: Paths, name: str, environ: Mapping[str, str], *, control: bool
             f"Watching a session needs a terminal. `muster tail {name}` prints what {name} did.",
             code="terminal.missing",
         )
-    # Inside another session: shown in it, since whoever typed this is there.
+    # Without TMUX, tmux shows the session inside the person's own session, too.
     os.execvpe(words[0], words, {key: value for key, value in environ.items() if key != "TMUX"})  # noqa: S606
 
 

@@ -1,9 +1,8 @@
-"""`muster chat`, and what shows the room in a pane of tmux (`bot.interfaces.cli.tmux_room_pane`): attached to a Muster
-that runs elsewhere on this machine.
+"""`muster chat` and the tmux pane of a chat room (`bot.interfaces.cli.tmux_room_pane`): clients of a local Muster.
 
-When Muster is restarted the connection is made again, from the last line that was shown, and what was typed meanwhile
-is said under the id that it has, so that it counts once. With a place for what was typed
-(`connectors.terminal.pending_input`) no one waits for Muster at the prompt, and a message outlives the program.
+After a restart of Muster, the client reconnects and continues after the last line that it showed. It sends unanswered
+messages again under their original ids, so that each counts once. With a store for input
+(`connectors.terminal.pending_input`), the prompt does not wait for Muster, and messages survive the program.
 """
 
 from __future__ import annotations
@@ -32,30 +31,30 @@ if TYPE_CHECKING:
     from bot.config.paths import Paths
     from connectors.terminal.pending_input import Unsaid
 
-#: Seconds for which a lost connection is made again.
+#: Seconds to retry a lost connection.
 RETRY_FOR = 60.0
 _PAUSE = 0.3
 _LONGEST_PAUSE = 3.0
-#: Seconds until what Muster could not take yet is said again.
+#: Seconds until a message that Muster could not accept yet is sent again.
 _AGAIN = 1.0
-#: Seconds without a word after which everything that piped input asked for counts as answered.
+#: Seconds of silence after which everything from piped input counts as answered.
 QUIET = 3.0
 _LONGEST_LINE = 16 * 1_048_576
 
 
 class NotSaid(MusterError):
-    """Muster did not take what was typed."""
+    """Muster did not accept the message."""
 
 
 class NoSuchConnector(NotSaid):
-    """Muster runs, and has no such connector."""
+    """Muster runs, but has no such connector."""
 
 
 async def chat(paths: Paths, *, retry_for: float = RETRY_FOR, quiet: float = QUIET) -> int:
-    """Talk until the person leaves or the input ends.
+    """Chat until the person leaves or the input ends.
 
     Raises:
-        NotRunning: no one listens, or no one listens any more.
+        NotRunning: Muster does not run, or no longer runs.
     """
     from connectors.terminal.prompt import converse
 
@@ -74,7 +73,7 @@ async def chat(paths: Paths, *, retry_for: float = RETRY_FOR, quiet: float = QUI
 
 
 class RemoteTerminal:
-    """The terminal of the Muster behind a socket. For one attachment at a time."""
+    """A terminal of the Muster behind a socket. Supports one attachment at a time."""
 
     def __init__(
         self,
@@ -85,12 +84,14 @@ class RemoteTerminal:
         connector: str | None = None,
         unsaid: Unsaid | None = None,
     ) -> None:
-        """Args:
-        socket: the gateway's.
-        retry_for: seconds for which a connection is tried to be made (again).
-        clock: seconds since any moment.
-        connector: the name of a connector to attach to; None: the terminal.
-        unsaid: where what is typed waits until Muster has it. With it, Muster need not run yet.
+        """Create a terminal that is not attached yet.
+
+        Args:
+            socket: the gateway's socket.
+            retry_for: seconds to retry a connection.
+            clock: returns seconds since any moment.
+            connector: the name of the connector to attach to; None for the terminal.
+            unsaid: stores input until Muster has it. With it, Muster need not run yet.
         """
         self._socket = socket
         self._retry_for = retry_for
@@ -104,10 +105,10 @@ class RemoteTerminal:
 
     @contextlib.asynccontextmanager
     async def attached(self, after: int | None = None) -> AsyncIterator[RemoteLink]:
-        """Attach for the time of the block.
+        """Attach during the block.
 
         Raises:
-            NotRunning: no one listens.
+            NotRunning: Muster does not run.
         """
         from aiohttp import ClientSession, UnixConnector
 
@@ -127,18 +128,18 @@ class RemoteTerminal:
                 link.end()
 
     def standing(self) -> str:
-        """Return how the fleet is, or why that is not known, and what waits to be said; for a status line."""
+        """Return the status line: the fleet's state, or why it is unknown, and the number of waiting messages."""
         return "" if self._link is None else self._link.standing()
 
     async def complete(self, text: str) -> list[str]:
-        """Return the words that can follow at the prompt."""
+        """Return the completions of the text at the prompt."""
         from bot.commands import sections
         from bot.commands.completion import candidates
 
         return await candidates(sections.load(), text, self._words)
 
     async def until_quiet(self, quiet: float) -> None:
-        """Wait until nothing was said for so many seconds and no one is at work."""
+        """Wait until there was no message for so many seconds and no agent is at work."""
         link = self._link
         while link is not None and not link.ended:
             link.news.clear()
@@ -162,7 +163,7 @@ class RemoteTerminal:
         return [word for word in words if isinstance(word, str)] if isinstance(words, list) else ()
 
     async def _run(self, http: ClientSession, link: RemoteLink, ready: asyncio.Future[None]) -> None:
-        """Keep the connection; end the link when it cannot be made again."""
+        """Keep the connection, and end the link if it cannot be restored."""
         from aiohttp import ClientError, WSServerHandshakeError
 
         lost_at: float | None = None
@@ -216,7 +217,7 @@ class RemoteLink:
         self._conversations: list[str] = ["fleet"]
         self._lines: asyncio.Queue[TranscriptLine | None] = asyncio.Queue()
         self._unsaid = unsaid
-        #: What Muster has not answered yet, and who waits for that: no one, where it is kept on disk.
+        #: Requests without an answer, and the future that waits for it, or None if the message is stored on disk.
         self._waiting: dict[str, tuple[dict[str, Any], asyncio.Future[str] | None]] = {}
         self._socket: ClientWebSocketResponse | None = None
         self._fleet = ""
@@ -227,7 +228,7 @@ class RemoteLink:
         return list(self._conversations)
 
     def standing(self) -> str:
-        """Return how the fleet is, or why that is not known, and what waits to be said."""
+        """Return the fleet's state, or why it is unknown, and the number of waiting messages."""
         if self._socket is not None:
             return self._fleet
         waiting = len(self._waiting)
@@ -235,11 +236,12 @@ class RemoteLink:
         return f"Muster is not running{kept}"
 
     async def say(self, text: str, *, conversation: str, event_id: str | None = None) -> str:
-        """Say something, and return its event id when it is durable: Muster has it, however often the connection
-        breaks meanwhile, or it is kept on disk.
+        """Send a message, and return its event id once it is durable: accepted by Muster, or stored on disk.
+
+        Reconnections do not lose the message.
 
         Raises:
-            NotSaid: Muster refused it, or is gone for good.
+            NotSaid: Muster refused it, or does not come back.
         """
         event_id = event_id or f"said-{uuid.uuid4().hex}"
         if self.ended:
@@ -266,7 +268,7 @@ class RemoteLink:
         return True
 
     def end(self, reason: MusterError | None = None) -> None:
-        """Detach: what came until now is still handed out, and then the iteration ends."""
+        """Detach. The iteration yields the lines that have arrived, and then ends."""
         if self.ended:
             return
         self.ended = True
@@ -287,7 +289,7 @@ class RemoteLink:
         return line
 
     async def talk(self, socket: ClientWebSocketResponse) -> None:
-        """Use a connection until it is lost. What was said and not answered before is said again."""
+        """Use a connection until it is lost. Messages without an answer are sent again first."""
         from aiohttp import WSMsgType
 
         self._socket = socket
@@ -352,7 +354,7 @@ class RemoteLink:
             self._again = asyncio.ensure_future(self._send(self._waiting[event_id][0]))
 
     def _tell_standing(self) -> None:
-        """Have a status line redrawn; it is no line of the transcript."""
+        """Request an update of the status line, which is not part of the transcript."""
         if self._unsaid is not None and not self.ended:
             self._lines.put_nowait(
                 TranscriptLine(kind="fleet", id="", conversation="", at=time.time(), text=self.standing())
@@ -376,7 +378,7 @@ def _saying(typed: Typed) -> dict[str, Any]:
 
 
 def _sure_of(connection: ClientWebSocketResponse, socket: Path) -> None:
-    """What is typed is for this user's Muster alone, whoever may have made a socket in its place meanwhile."""
+    """Refuse to send input to another user's process that replaced the socket in the meantime."""
     found = unix_sockets.uid_of(connection.get_extra_info("socket"))
     if found not in (None, os.geteuid(), 0):
         raise NotSaid(f"Another user listens on {socket}, so nothing is said there. Remove it.")

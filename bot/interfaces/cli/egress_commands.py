@@ -57,7 +57,7 @@ def egress(detach: bool) -> int:
             return there
 
         before = structlog.get_config()
-        # What is printed is for people.
+        # Log messages are not for people.
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         try:
             there = asyncio.run(start())
@@ -266,7 +266,7 @@ def estop(clear: bool, confirmed: bool) -> int:
             paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             emergency_stop.pull(paths.state, by="shell", at=str(timestamp(time.time())))
         except (UserError, OSError) as error:
-            # One that runs stops all the same.
+            # A running egress can still stop.
             unkept = error
     control = _control(paths)
     runs, heard = True, False
@@ -274,7 +274,7 @@ def estop(clear: bool, confirmed: bool) -> int:
         if clear:
             # The egress can hold the stop without its file.
             held = bool(sync_control_client.request(control, "GET", "/standing").get("estop")) or held
-            # It is told before the file goes, so that the audit says who it was.
+            # Clear the egress first, so that the audit log names the person.
             sync_control_client.request(
                 control, "POST", "/estop/clear", {"cause": "muster estop --clear", "by": "shell"}
             )
@@ -285,7 +285,7 @@ def estop(clear: bool, confirmed: bool) -> int:
         runs = False
     except EgressRefused:
         if unkept is not None:
-            # It says what holds, and for how long.
+            # Its message says how long its stop lasts.
             raise
     except EgressUnreachable:
         pass

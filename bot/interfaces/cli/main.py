@@ -1,8 +1,8 @@
-"""``muster`` in a shell: the command table against the running orchestrator, and what only a shell can do.
+"""The command ``muster``: the command table of the running orchestrator, and commands for the shell only.
 
 Exit status: 0 done, 1 refused or failed (the reason on standard error), 2 wrong usage, 3 Muster is not running.
 
-Everything heavy is imported where it is used, so that ``muster --help`` costs little more than Python itself.
+Heavy modules are imported where they are used, so that ``muster --help`` costs little more than Python itself.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 else:
     _ParamType = click.ParamType
 
-#: First words of the commands that the shell does without the orchestrator, and at once.
+#: First words of the commands that the shell carries out at once and without the orchestrator.
 _EGRESS = (["egress"], ["estop"])
 
-#: A word that no option can be: -5M, -.5, -$20.
+#: Words that cannot be options: -5M, -.5, -$20.
 _NEGATIVE = re.compile(r"-\$?\.?[0-9]")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The program ``muster``, of the version that is to run."""
+    """Run ``muster`` in the current version."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if (other := handed_over(words, os.environ)) is not None:
         os.execv(other[0], other)  # noqa: S606 (no shell is what is wanted)
-    # The orchestrator's commands take 20 ms to import: whoever wants to stop an agent now does not wait for them.
+    # Importing the orchestrator's commands takes 20 ms, which must not delay an urgent stop.
     sys.exit(run(CommandTable() if words[:1] in _EGRESS else sections.load(), words))
 
 
 def _of_standby() -> str | None:
-    """Return what to say where no one listens, since the Muster here stands by."""
+    """Return a message if the Muster here is a standby, or None."""
     from bot.config.instance_lock import holder
     from bot.config.paths import Paths
 
@@ -66,17 +66,17 @@ def _of_standby() -> str | None:
 
 
 def run(table: CommandTable, arguments: list[str], *, client: Callable[[], Client] | None = None) -> int:
-    """Do what the words on the command line say; the exit status.
+    """Run the command line, and return the exit status.
 
     Args:
         table: the commands of the orchestrator.
         arguments: the words, without the program's name.
-        client: makes the connection to the orchestrator; by default to the installation that the environment names.
+        client: creates the connection to the orchestrator; by default, that of the installation in the environment.
     """
     try:
         return _run(MusterProgram(table, client or _client), arguments)
     except BrokenPipeError:
-        # Whoever read our output has seen enough (`muster ps | head`). Python flushes once more at its end.
+        # The reader of the output has ended (`muster ps | head`). Python flushes once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
@@ -121,7 +121,7 @@ def _client() -> Client:
 
 
 class MusterProgram(click.Group):
-    """``muster`` itself. Commands are made when they are asked for; names of two words by longest match."""
+    """The program ``muster``. Commands are created on demand; names of two words are matched first."""
 
     def __init__(self, table: CommandTable, client: Callable[[], Client]) -> None:
         super().__init__(
@@ -138,7 +138,7 @@ class MusterProgram(click.Group):
         return [*SHELL_COMMANDS, *(command.name for command in self._table if command.name not in SHELL_COMMANDS)]
 
     def in_table(self, name: str) -> click.Command | None:
-        """Return the command of the orchestrator, also where the shell has one of its own under the same name."""
+        """Return the orchestrator's command, even if the shell has one of the same name."""
         command = self._table.get(name)
         return None if command is None else _made(command, self._table, self._client)
 
@@ -170,8 +170,7 @@ class MusterProgram(click.Group):
         raise click.UsageError(_unknown(self._table, self.list_commands(ctx), " ".join(args[:2])[:80]), ctx=ctx)
 
     def _is_beginning(self, name: str, rest: Sequence[str]) -> bool:
-        """Return whether a word follows that this command cannot take, and that a longer name of its may have
-        wanted."""
+        """Return whether a word follows that this command cannot take, but a command with a longer name could."""
         command = self._table.get(name)
         if command is None or not rest or rest[0].startswith("-") or command.positional:
             return False
@@ -197,7 +196,7 @@ class MusterProgram(click.Group):
 
 
 class _Words(click.Group):
-    """The first word of names that have two (``grant`` of ``grant revoke``)."""
+    """The first word of two-word names (``grant`` of ``grant revoke``)."""
 
     def __init__(self, program: MusterProgram, word: str, names: dict[str, str]) -> None:
         super().__init__(word, no_args_is_help=True, add_help_option=True)
@@ -218,7 +217,7 @@ class _Words(click.Group):
 
 
 class _Value(_ParamType):
-    """An argument of the table's own types."""
+    """An argument of one of the table's types."""
 
     def __init__(self, parameter: Parameter, client: Callable[[], Client]) -> None:
         self.name = parameter.type.label.lower()
@@ -248,7 +247,7 @@ class _Value(_ParamType):
 
 
 def _offered(client: Callable[[], Client], source: str) -> list[str]:
-    """Words from the running orchestrator; none when it does not run, since a Tab is no moment for an error."""
+    """Return words from the running orchestrator, or none if it does not run: a completion must not show errors."""
     try:
         body = client().get(f"/v1/complete?source={source}").body
         return [str(word) for word in body["words"]]
@@ -305,7 +304,7 @@ def _made(command: Command, table: CommandTable, client: Callable[[], Client]) -
 
 
 class _OfTable(click.Command):
-    """A command of the table, which takes words as its line in chat does."""
+    """A command of the table, which parses words like a line in chat."""
 
     def __init__(self, command: Command, **made: Any) -> None:
         super().__init__(command.name, context_settings={"allow_extra_args": True}, **made)
@@ -313,7 +312,7 @@ class _OfTable(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if any(_NEGATIVE.match(word) for word in args):
-            # An amount below zero, for the command to judge: -5h is not the option -5 and the option -h.
+            # A negative amount, for the command to judge: -5h is not the options -5 and -h.
             ctx.ignore_unknown_options = True
             ctx.help_option_names = ["--help"]
         rest = super().parse_args(ctx, args)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bot.maintenance.update.relaunch import Relaunched
     from bot.maintenance.update.service import Updated, UpdateOffer
 
-#: Lines of a list that are shown to people; programs get all of them.
+#: Lines of a list that are shown to people; JSON contains all of them.
 _SHOWN = 10
 
 
@@ -116,7 +116,7 @@ def restore(ctx: click.Context, what: str, as_json: bool) -> int:
     help="Install this file or address. Default: the newest version in the package index.",
 )
 @click.option("--no-reseed", is_flag=True, help="Keep all roles, presets and settings as they are.")
-@click.option("--relaunch", is_flag=True, help="Restart the orchestrator, and each agent when its turn ends.")
+@click.option("--relaunch", is_flag=True, help="Start the orchestrator anew, and agents when their turn ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
 def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool, as_json: bool) -> int:
     """Install a newer version beside the current one, and switch to it.
@@ -168,7 +168,7 @@ def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool,
     return 1 if again is not None and again.refused else 0
 
 
-# --- what is said ----------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 
 def _backup_json(made: Backup) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""What a shell shows of words and answers, and with which status it exits.
+"""Output of text and answers in a shell, and the exit status.
 
-Nothing that is printed acts on the terminal.
+Printed text never contains control sequences for the terminal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DONE, FAILED, WRONG_USAGE, NOT_RUNNING = range(4)
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print what people read: rendered on a terminal, as it is elsewhere. Nothing in it acts on the terminal."""
+    """Print text for people: rendered on a terminal, unchanged elsewhere. Control sequences are made visible."""
     from bot.text.markdown import shown
 
     stream = sys.stderr if error else sys.stdout
@@ -34,14 +34,14 @@ def say(text: str, *, error: bool = False) -> None:
 def refuse(
     text: str, *, as_json: bool, state: str = "refused", reason: str | None = None, code: str | None = None
 ) -> None:
-    """Say why something was not done: to people, and with `as_json` to programs as well."""
+    """Print a refusal for people on standard error, and with `as_json` for programs as well."""
     say(text, error=True)
     if as_json:
         tell_programs(text, state=state, reason=reason, code=code)
 
 
 def tell_programs(text: str, *, state: str = "refused", reason: str | None = None, code: str | None = None) -> None:
-    """Why something was not done, as JSON on standard output: what people read is on standard error."""
+    """Print a refusal as JSON on standard output; the text for people is on standard error."""
     import json
 
     print(
@@ -50,7 +50,7 @@ def tell_programs(text: str, *, state: str = "refused", reason: str | None = Non
 
 
 def show(answer: GatewayResponse, *, as_json: bool) -> int:
-    """Print an answer; the exit status."""
+    """Print an answer, and return the exit status."""
     body = answer.body if isinstance(answer.body, dict) else {}
     if "state" not in body:
         sentence = str(body.get("error") or f"The gateway answered with status {answer.status}.")
@@ -60,7 +60,7 @@ def show(answer: GatewayResponse, *, as_json: bool) -> int:
     if as_json and (done or body["data"] is not None):
         import json
 
-        # ASCII: whatever an agent managed to have in there does not act on a terminal.
+        # ASCII, so that control sequences in an agent's data cannot reach the terminal.
         print(json.dumps(body["data"], indent=2))
     elif done:
         say(body["text"])
@@ -74,7 +74,7 @@ def show(answer: GatewayResponse, *, as_json: bool) -> int:
 
 
 class Ticker:
-    """The line of a terminal that shows how far a command is, and goes when there is an answer."""
+    """A line on the terminal that shows a command's progress, and is cleared before the answer."""
 
     _BLANK = "\r\x1b[K"
 

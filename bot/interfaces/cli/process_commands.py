@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SHELL_COMMANDS: dict[str, click.Command] = {}
 
-#: What `init` offers (fleet.roster.schema.PRESETS, bot.setup.wizard_chat.CHATS); here, so that `--help` need not look
-#: there.
+#: Choices of `init`. They repeat fleet.roster.schema.PRESETS and bot.setup.wizard_chat.CHATS, so that `--help` does not
+#: import these.
 _FLEETS = ("minimal", "general", "coding", "research", "hybrid")
 _CHATS = ("terminal", "matrix", "discord", "tmux")
 _AS_CHAT = f"{', '.join(_CHATS[:-1])} and {_CHATS[-1]}"
@@ -59,7 +59,7 @@ def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
 
         click.echo(start(_paths(), os.environ, bring_up=not no_agents))
         return 0
-    # What is imported stays: to look for garbage among it meanwhile takes a fifth of the time that a start takes.
+    # Imported objects stay alive; garbage collection during the imports would take a fifth of the start time.
     gc.disable()
     from bot.app.foreground import up as run
 

@@ -1,4 +1,4 @@
-"""A command that is asked of the running orchestrator from a shell; of the egress itself, where that alone is there."""
+"""Commands that the shell sends to the running orchestrator, or to the egress itself if only that is available."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from bot.api_client import Client, GatewayResponse
     from bot.commands.registry import Command
 
-#: What a shell has done by the egress, or by the agent's host, where Muster or its register is away.
+#: Commands that the shell sends to the egress or to the agent's host if Muster or its register is unavailable.
 PAST_MUSTER = frozenset({"cutoff", "restore", "stop", "kill"})
 
-#: Standard input, where a text is expected.
+#: The argument that means standard input where text is expected.
 _STANDARD_INPUT = "-"
 
 
 def ask(
     command: Command, client: Callable[[], Client], given: dict[str, Any], *, as_json: bool, confirmed: bool
 ) -> int:
-    """Ask for a command with these words, and print the answer; the exit status."""
+    """Send a command, print the answer, and return the exit status."""
     arguments: dict[str, Any] = {}
     for parameter in command.parameters:
         value = given[parameter.name]
@@ -79,7 +79,7 @@ def ask(
 
 
 def _refused(client: Callable[[], Client], command: Command, arguments: dict[str, Any]) -> GatewayResponse | None:
-    """Return the refusal of what could not be done anyway; None if a person is to be asked, or Muster is away."""
+    """Return the refusal of an impossible command; None if a person must confirm it, or if Muster is unavailable."""
     source = next((each for each in command.parameters if each.name in arguments and each.type.source), None)
     if source is None:
         return None
@@ -95,12 +95,12 @@ def _refused(client: Callable[[], Client], command: Command, arguments: dict[str
 
 
 def _is_away(answer: GatewayResponse) -> bool:
-    """Return whether Muster could not even write down what was asked for."""
+    """Return whether Muster could not record the command because its register is unavailable."""
     return answer.status == 503 and isinstance(answer.body, dict) and answer.body.get("code") == "register"
 
 
 def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
-    """Do without Muster and its register what closes or ends an agent, as the owner of its egress and its host may."""
+    """Cut off or stop an agent without Muster and its register, as the owner of its egress and its host may."""
     if command.name in {"stop", "kill"}:
         return _end_directly(command.name, arguments, why, as_json=as_json)
     from bot.config.paths import Paths

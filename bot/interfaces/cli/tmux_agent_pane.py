@@ -1,7 +1,6 @@
-"""The window of a tmux session: ``python -P -m bot.interfaces.cli.tmux_agent_pane NAME CONFIG STATE SOCKETS``.
+"""The window of an agent's tmux session: ``python -P -m bot.interfaces.cli.tmux_agent_pane NAME CONFIG STATE SOCKETS``.
 
-Reads, and nothing else: it takes no keys, and its end is no one else's. It ends with the agent host whose session it is
-in, or with the window.
+It only reads: it takes no keys, and its end affects no other process. It ends with the window, or with the agent host.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ if TYPE_CHECKING:
 
     from bot.config.paths import Paths
 
-#: Entries that are shown of what was before.
+#: Earlier entries to show.
 _BEFORE: Final = 200
-#: Seconds in which an agent host that is starting must listen, and between two looks.
+#: Seconds for a starting agent host to listen, and between two attempts.
 _START_S: Final = 60.0
 _AGAIN_S: Final = 0.2
 
 
 def redaction(paths: Paths, spec: AgentSpec) -> SecretMasker:
-    """Return what is masked: the patterns, the secrets that the settings refer to, and those that the agent was given.
+    """Return the masker of secret patterns, the settings' secrets and the agent's secrets.
 
-    Of the settings' secrets those in the environment are not known here; no agent is told of them.
+    Secrets that the settings take from the environment are not known here, but agents do not get them.
     """
     from bot.config.loader import load
     from bot.config.secrets import redaction_of
@@ -69,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _follow(folder: Path, socket: Path, pane: Pane) -> None:
-    """Write what the journal holds, and what comes, until the agent host is gone."""
+    """Write the journal and its new entries, until the agent host is gone."""
     at = JournalPosition()
     last = await asyncio.to_thread(reader.read_last, folder, _BEFORE)
     for entry in last:
@@ -99,14 +98,14 @@ async def _follow(folder: Path, socket: Path, pane: Pane) -> None:
 
 
 def _write(text: str) -> None:
-    """Whatever the locale is, and whole lines or not."""
+    """Write text as UTF-8, whatever the locale, and flush even incomplete lines."""
     if text:
         sys.stdout.buffer.write(text.encode("utf-8", "replace"))
         sys.stdout.buffer.flush()
 
 
 def _show_no_keys() -> None:
-    """Keys that are pressed in the window are not written into it, and none of them holds it up or ends it."""
+    """Disable the echo of keys, and the keys that pause or end the window's program."""
     import termios
 
     with contextlib.suppress(termios.error, OSError):

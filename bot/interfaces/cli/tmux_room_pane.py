@@ -1,7 +1,7 @@
-"""The fleet's room in a pane of tmux: ``python -P -m bot.interfaces.cli.tmux_room_pane NAME CONFIG STATE SOCKETS``.
+"""The main room in a tmux pane: ``python -P -m bot.interfaces.cli.tmux_room_pane NAME CONFIG STATE SOCKETS``.
 
-Shows what is said on the connector of that name and takes what is typed. It lives as long as the pane does: while no
-Muster runs it keeps what is typed, and says so in its status line.
+It shows the messages of a connector and sends the input. It lives as long as the pane. While Muster does not run, it
+stores the input and says so in its status line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HINT: Final = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 when the person left, or Muster has no such connector any more; else it is to be started again."""
+    """Return 0 if the person left or the connector is gone. With another status, the program is to be started again."""
     from bot.config.paths import Paths
 
     if len(arguments) != 4:
@@ -59,7 +59,7 @@ async def _show(paths: Paths, name: str) -> int:
     def standing() -> str:
         words = terminal.standing()
         if sign is not None:
-            # What is not for tmux's own status line is here all the same.
+            # This prompt shows the text even if tmux's own status line cannot.
             with contextlib.suppress(ValueError):
                 sign.show(words)
         return words

@@ -1,6 +1,6 @@
-"""`muster` as it was installed hands over to the version that an update put beside it.
+"""The handover from the installed `muster` to a version that an update installed beside it.
 
-Only a newer one: whoever upgrades the outer installation by hand is not sent back by an old link.
+Only a newer version takes over, so that an old link does not undo a manual upgrade of the outer installation.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: In the environment: run what was called, whatever `current` says.
+#: If this variable is set, run this version, whatever `current` links to.
 STAY = "MUSTER_STAY"
 
 
 def handed_over(arguments: Sequence[str], environ: Mapping[str, str]) -> list[str] | None:
-    """Return the command line of the version that is to run instead of this one; None: it is this one."""
+    """Return the command line of the version to run instead of this one, or None to run this one."""
     from bot.config.paths import Paths
     from bot.text.errors import UserError
 

@@ -1,8 +1,8 @@
-"""The agents' door: Muster's own tools, as the agents' journals say that they were called.
+"""The server of agents' calls to Muster's own tools, which it finds in the agents' journals.
 
-A call is done once: it has a row from the transaction in which its journal entry was read, and what is done for it is
-keyed to that row. A command is begun only while the agent waits for it (`AgentLink.begin_call`), unless its run was
-begun already; messages and reports are done in any case.
+A call is carried out once: the transaction that reads its journal entry creates its row, and all effects are keyed to
+that row. A command only starts while the agent waits for it (`AgentLink.begin_call`), unless its run had started
+before. Messages and reports are sent in any case.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ ANSWER = declare("call.answer")
 CLOSE = declare("call.close")
 SETTLE = declare("peers.settle")
 
-#: While something waits, it is looked at again so often, seconds.
+#: Seconds between checks while any call waits.
 LOOK_AGAIN: Final = 0.5
-#: A call that no one can deal with for so long is given up, seconds.
+#: Seconds after which a call that cannot be answered is given up.
 GIVE_UP: Final = 3600.0
-#: A call on which we stumbled so often is answered with an apology.
+#: Failed attempts after which a call is answered with an apology.
 STUMBLES: Final = 3
 
 _TEXT: Final = {"type": "string", "description": "The words. Long things belong into a file that you name."}
@@ -110,7 +110,7 @@ COMMON: Final = (
 
 
 def tools_for(role: str, roles: Library, table: CommandTable) -> tuple[Tool, ...]:
-    """Return what an agent of this role is offered: `COMMON`, and the commands that it may use."""
+    """Return the tools of an agent with this role: `COMMON`, and the commands that it may use."""
     commands = [table.get(name) for name in sorted(agent_permissions.commands_of(role, roles))]
     return (
         *COMMON,
@@ -128,7 +128,7 @@ def tools_for(role: str, roles: Library, table: CommandTable) -> tuple[Tool, ...
 
 @dataclass(slots=True)
 class ToolDoor:
-    """Deals with the calls of all agents; `wake` it when a journal was read."""
+    """The server of all agents' calls. Call `wake` after a journal was read."""
 
     services: AgentServices
     executor: Executor
@@ -142,7 +142,7 @@ class ToolDoor:
         self._news.set()
 
     async def run(self) -> None:
-        """Deal with what agents ask for until cancelled; one agent's calls in their order, several agents' at once."""
+        """Process calls until cancelled: one agent's calls in order, those of several agents concurrently."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._news.clear()
@@ -152,7 +152,7 @@ class ToolDoor:
                         await self._news.wait()
 
     async def _look(self, tasks: asyncio.TaskGroup) -> bool:
-        """Begin with what can be begun; whether anything is to be looked at again soon."""
+        """Start the calls that can start, and return whether to check again soon."""
         try:
             async with self.services.store.read() as tx:
                 calls = await tool_calls.open_calls(tx)
@@ -165,7 +165,7 @@ class ToolDoor:
             except RegisterError as error:
                 log.warning("tools.register", reason=str(error))
             except Exception:
-                # Other agents' calls are not to wait for it.
+                # A failure must not delay the calls of other agents.
                 log.exception("tools.pairs_not_settled")
         for name in dict.fromkeys(call.agent for call in calls):
             if name not in self._busy:
@@ -226,7 +226,7 @@ class ToolDoor:
     # --- the agent's side ---------------------------------------------------------------------------------------
 
     async def _begin(self, call: ToolCallRow) -> bool:
-        """Return whether the agent still waits for what it asked for."""
+        """Tell the agent host that the call begins, and return whether the agent still waits for it."""
         link = self.link(call.agent)
         if link is None:
             if self.services.clock() - call.asked_at > GIVE_UP:
@@ -261,16 +261,16 @@ class ToolDoor:
         reply = {"text": text, "ok": ok}
         await tool_calls.change(tx, call.id, only=["pending"], now=self.services.clock(), state="done", reply=reply)
 
-    # --- what is done -------------------------------------------------------------------------------------------
+    # --- actions ------------------------------------------------------------------------------------------------
 
     async def _plain(self, call: ToolCallRow, row: AgentRow) -> None:
-        """Words to another agent or to people."""
+        """Send a message to another agent or to people, or list the agents."""
         arguments = call.arguments
         bring_to = None
         async with self.services.store.write(ACT) as tx:
             try:
                 if call.tool in {"send", "steer"}:
-                    # As a command it would go as an operator's words.
+                    # As a command, it would be sent as an operator's message.
                     if refused := await self._refusal(call, row):
                         raise UserError(refused, code="tool.refused")
                     mode = "queue" if call.tool == "send" else "steer"
@@ -322,9 +322,9 @@ class ToolDoor:
             identity=f"agent:{row.name}",
             permission=OPERATOR,
             door="tools",
-            # No one could confirm it here: what an agent may do at all, it means.
+            # No person can confirm it here; an agent's permissions decide.
             confirmed=True,
-            # Threads that it opens stand where its own does.
+            # Its new threads open in the room of its own thread.
             origin=Origin(connector=row.connector, conversation=row.room, parent=None, event_id=""),
         )
         brings: list[str] = []
@@ -351,7 +351,7 @@ class ToolDoor:
         services.delivery.wake()
 
     async def _refusal(self, call: ToolCallRow, row: AgentRow, name: str | None = None) -> str | None:
-        """Return why the agent may not do this; None: it may."""
+        """Return why the agent may not do this, or None if it may."""
         roles = await asyncio.to_thread(library, self.services.paths.roles)
         name = name or call.tool
         refused = agent_permissions.refusal(row.role, name, call.arguments, roles)
@@ -371,7 +371,7 @@ class ToolDoor:
             return DEFAULT_ROLE  # the command says what is wrong
 
     def _not_to_launch(self, role: str, arguments: Mapping[str, Any], roles: Library) -> str | None:
-        """Return why an agent of this role may not launch that one, whatever the roster says of it; None: it may."""
+        """Return why an agent of this role may not launch that one, by its launch plan, or None if it may."""
         asked = {key: arguments.get(key) for key in ("role", "runtime", "model")}
         try:
             plan = self.services.planner.plan(str(arguments.get("name")), asked)
@@ -383,7 +383,7 @@ class ToolDoor:
 
 
 _PLAIN: Final = frozenset({"peers", "send_message", "report", "task_done", "send", "steer"})
-#: Arguments that are words, which stand elsewhere.
+#: Arguments with message text, which is stored elsewhere.
 _WORDS: Final = frozenset({"text", "summary"})
 
 

@@ -161,7 +161,7 @@ def _entry(descriptor: int, name: str, place: PurePosixPath, take: Take, found: 
         with open(file, "rb") as stream:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
-                found.left_out.append(f"{place}: no plain file")
+                found.left_out.append(f"{place}: not a plain file")
             elif status.st_size > LARGEST:
                 found.left_out.append(f"{place}: larger than {LARGEST // 2**30} GiB")
             else:

@@ -132,7 +132,7 @@ def unpack(file: Path, folder: Path, progress: Callable[[str], None] = lambda _:
         while tar.fileobj is not None and tar.fileobj.read(_BLOCK):
             pass  # at its end stands the checksum of all of it, the manifest included
         if manifest is None:
-            raise BadArchive(f"{file.name} is not whole: its manifest is missing. Take another backup.")
+            raise BadArchive(f"{file.name} is incomplete: its manifest is missing. Use another backup.")
         _compare(file, sums, manifest)
         _finish(folder, manifest)
     return found
@@ -166,14 +166,14 @@ def _header(file: Path, tar: tarfile.TarFile) -> Header:
     first = tar.next()
     stream = tar.extractfile(first) if first is not None and first.isreg() else None
     if first is None or stream is None or first.name != HEADER or first.size > _LONGEST_HEADER:
-        raise BadArchive(f"{file} is no backup of Muster's.")
+        raise BadArchive(f"{file} is not a Muster backup.")
     try:
         source = json.loads(stream.read())
         form = source["format"]
         if isinstance(form, int) and form > FORMAT:
             raise BadArchive(
                 f"{file} was written by a newer Muster ({str(source.get('muster'))[:40]}), and this one does not know "
-                "its form. Install that version first."
+                "its format. Install that version first."
             )
         made_at = float(source["made_at"])
         if not 0 <= made_at < _END_OF_TIME:
@@ -189,7 +189,7 @@ def _header(file: Path, tar: tarfile.TarFile) -> Header:
             format=int(form),
         )
     except (ValueError, OverflowError, TypeError, KeyError, AttributeError, RecursionError):
-        raise BadArchive(f"{file} is no backup of Muster's: its header cannot be read.") from None
+        raise BadArchive(f"{file} is not a Muster backup: its header cannot be read.") from None
 
 
 def _write(path: Path, stream: IO[bytes], member: tarfile.TarInfo) -> str:
@@ -214,7 +214,7 @@ def _write(path: Path, stream: IO[bytes], member: tarfile.TarInfo) -> str:
 def _compare(file: Path, sums: Mapping[str, str], manifest: Manifest) -> None:
     for place in sorted(sums.keys() | manifest.files.keys()):
         if place not in sums:
-            raise BadArchive(f"{file} is damaged: {place[:200]!r} is missing. Take another backup.")
+            raise BadArchive(f"{file} is damaged: {place[:200]!r} is missing. Use another backup.")
         if place not in manifest.files:
             raise BadArchive(f"{file} has a file that its manifest does not know: {place[:200]!r}.")
         if sums[place] != manifest.files[place]["sha256"]:

@@ -131,8 +131,8 @@ def _refuse_newer(file: Path, header: Header, schema: str) -> None:
         raise reader.BadArchive(f"The register in {file} does not say which schema it has. Take another backup.")
     if schema not in migrations.known():
         raise UserError(
-            f"{file} was written by a newer Muster ({header.muster}): its register has the schema {schema}, this "
-            f"program knows them up to {migrations.head()}. Install that version first.",
+            f"{file} was written by a newer Muster ({header.muster}): its register has the schema {schema}, but this "
+            f"version supports up to {migrations.head()}. Install that version first.",
             code="backup.newer",
         )
 
@@ -167,7 +167,7 @@ def _nobody_else(paths: Paths) -> Iterator[None]:
                 code="agent.running",
             )
         for folder in folders:
-            # Processes left by a killed host would go on in files that then belong to another.
+            # Processes left by a killed host would continue to use files that then belong to another agent.
             host_lifecycle.clear_away(folder)
             held.callback(os.close, host_lock.hold(folder))
         yield
@@ -243,7 +243,7 @@ async def _restore(
         reason = getattr(error, "orig", None) or error
         raise UserError(
             f"The register in {file} cannot be used, and nothing was changed. Take another backup. What is wrong with "
-            f"it: {reason}",
+            f"Reason: {reason}",
             code="backup.invalid",
         ) from error
     if settled.agents:
@@ -403,7 +403,7 @@ def _unused(register: addresses.Address) -> Iterator[None]:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, *_LOCK_BYTES)
         except (BlockingIOError, PermissionError) as error:
             raise UserError(
-                f"The register {file} is open in another process, perhaps in Muster of another installation. Stop that "
+                f"The register {file} is open in another process, perhaps in another Muster installation. Stop it "
                 "first (`muster down` there); nothing was changed.",
                 code="register.in_use",
             ) from error

@@ -66,7 +66,7 @@ async def backup(
     settings = load(paths)
     if not paths.state.is_dir():
         raise UserError(
-            f"There is no installation here yet: {paths.state} does not exist. `muster up` makes it.",
+            f"There is no installation here yet: {paths.state} does not exist. `muster up` creates it.",
             code="installation.missing",
         )
     await atomic_swap.settle(paths, environ)
@@ -183,10 +183,10 @@ def _target(paths: Paths, target: Path | None, now: float) -> Path:
             return archive.free_name(target, now)
         if not target.parent.is_dir():
             raise UserError(
-                f"There is no folder {target.parent}. Make it, or name another place.", code="disk.unwritable"
+                f"There is no folder {target.parent}. Create it, or name another place.", code="disk.unwritable"
             )
     except OSError as error:
         raise UserError(
-            f"The backup cannot be {target}: {error.strerror}. Name another place.", code="disk.unwritable"
+            f"The backup cannot be written to {target}: {error.strerror}. Name another place.", code="disk.unwritable"
         ) from error
     return target

@@ -158,7 +158,7 @@ async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"A restore or an update was cut off, and what it wrote down in {file} cannot be read ({error}). What "
-                f"was there before lies in folders {paths.state}/before-restore-*.",
+                f"files are in the folders {paths.state}/before-restore-*.",
                 code="update.interrupted",
             ) from error
         if plan.register is not None:
@@ -175,7 +175,7 @@ async def _settle(paths: Paths, environ: Mapping[str, str], plan: SwapPlan, what
     await asyncio.to_thread(undo, paths, plan)
     sentence = f"{what} that had been cut off is undone: everything is as it was before it."
     if plan.register is not None:
-        raise CutOff(f"{sentence} Give the command again.")
+        raise CutOff(f"{sentence} Run the command again.")
     return sentence
 
 

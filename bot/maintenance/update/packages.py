@@ -63,7 +63,8 @@ def ours() -> str:
         return metadata.version(PACKAGE)
     except metadata.PackageNotFoundError:
         raise UserError(
-            "This Muster is not installed as a package; update it the way it was put here.", code="update.not_a_package"
+            "This Muster is not installed as a package; update it the way it was installed.",
+            code="update.not_a_package",
         ) from None
 
 
@@ -117,8 +118,8 @@ def not_in_index(words: str) -> str:
         return f"The package index cannot be reached; `pip config list` says which one pip asks. {way_out}"
     if "(from versions: none)" in words:
         return (
-            f"The package index does not have {PACKAGE}. `pip config list` and the variable PIP_INDEX_URL say which "
-            f"one pip asks. {way_out}"
+            f"The package index does not have {PACKAGE}. `pip config list` and PIP_INDEX_URL show which "
+            f"index pip uses. {way_out}"
         )
     if "No matching distribution" in words:
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -182,8 +183,7 @@ def _pip(arguments: Sequence[str], limit: float) -> str | None:
     """Run pip and return its output if it failed."""
     if find_spec("pip") is None:
         raise VersionsUnknown(
-            f"There is no pip in {sys.prefix}, which finds and installs versions. `{sys.executable} -m ensurepip` puts "
-            "it there."
+            f"There is no pip in {sys.prefix}, and updates need it. `{sys.executable} -m ensurepip` installs it."
         )
     options = ["--no-input", "--disable-pip-version-check"]
     return _run([sys.executable, "-P", "-m", "pip", *options, *arguments], limit)
@@ -195,7 +195,7 @@ def _run(command: Sequence[str], limit: float) -> str | None:
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False, cwd="/", env=_environ()
         )
     except subprocess.TimeoutExpired:
-        return f"It took longer than {limit:.0f} s."
+        return f"pip took longer than {limit:.0f} s."
     if done.returncode:
         words = (done.stderr or done.stdout).decode(errors="replace").strip()[-_TAIL:]
         return words or f"status {done.returncode}"

@@ -61,7 +61,7 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
     if agents and not here:
         raise NotRunning(
             f"Muster does not run, and without it agents are not started again: {', '.join(agents)}. `muster up "
-            "--detach`, and then `muster update --relaunch`."
+            "--detach`, then `muster update --relaunch`."
         )
     if behind:
         progress("restarting the orchestrator")
@@ -88,8 +88,8 @@ def relaunch(paths: Paths, *, progress: Callable[[str], None] = lambda _: None) 
 def _start_anew(paths: Paths, prefix: Path, orchestrator: RunningVersion) -> None:
     if not running_versions.is_detached(orchestrator.pid, paths.log):
         raise UserError(
-            f"The orchestrator (process {orchestrator.pid}) runs in a terminal or under a service manager. Start it "
-            "anew there; then `muster update --relaunch` does so for the agents.",
+            f"The orchestrator (process {orchestrator.pid}) runs in a terminal or under a service manager. Restart "
+            "it there, then run `muster update --relaunch` for the agents.",
             code="update.not_relaunched",
         )
     # Its environment may contain tokens and keys that ours does not have.

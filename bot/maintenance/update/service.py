@@ -178,7 +178,7 @@ def _explained() -> Iterator[None]:
         where = f" ({error.filename})" if error.filename else ""
         way_out = "Make room on its disk." if error.errno in contents.NO_ROOM else "Check owner and mode."
         raise UserError(
-            f"Muster was not updated: {error.strerror or error}{where}. {way_out} The old version goes on.",
+            f"Muster was not updated: {error.strerror or error}{where}. {way_out} The old version is still in use.",
             code="update.failed",
         ) from error
 
@@ -197,7 +197,7 @@ def _install(paths: Paths, candidate: UpdateCandidate, *, with_pip: bool) -> Pat
         said = _ask(prefix, ["bot", "--version"], "", _SURVEY_LIMIT, {"MUSTER_STAY": "1"})
         if said.strip() != f"muster {candidate.version}":
             raise UserError(
-                f"Version {candidate.version} was installed, and calls itself {said.strip()[:80]!r}.",
+                f"Version {candidate.version} was installed, but calls itself {said.strip()[:80]!r}.",
                 code="update.failed",
             )
         with around(INSTALL):
@@ -298,7 +298,7 @@ def _reload_units(changed: Sequence[str]) -> tuple[str, ...]:
     try:
         systemd.systemctl(["daemon-reload"])
     except NotHosted as error:
-        return (f"{error} When that is mended, run: systemctl --user daemon-reload",)
+        return (f"{error} When that is fixed, run `systemctl --user daemon-reload`.",)
     return ()
 
 

@@ -39,7 +39,7 @@ def examine(checked: Check, paths: Paths, which: Callable[[str], str | None]) ->
             state="missing",
             found="not found",
             costs="Muster does not come back by itself when this machine starts (`muster install`).",
-            way="Have what starts services here run `muster up --unattended` as you.",
+            way="Make your service manager run `muster up --unattended` as your user.",
         )
         return
     said = _asked([program, "--user", "show", "--property=Version", "--value"])
@@ -50,7 +50,7 @@ def examine(checked: Check, paths: Paths, which: Callable[[str], str | None]) ->
         return
     texts, enabled = systemd_units.present(paths, orchestrator=True)
     if not texts:
-        yield DoctorFinding(name="systemd", state="ok", found="answers; `muster install` lets a boot bring Muster back")
+        yield DoctorFinding(name="systemd", state="ok", found="answers; `muster install` makes Muster start at boot")
         return
     found = f"{len(texts)} unit{'' if len(texts) == 1 else 's'} of this installation, {len(enabled)} enabled"
     if _lingers():

@@ -76,7 +76,12 @@ def secrets(checked: Check, environ: Mapping[str, str]) -> Iterator[DoctorFindin
         try:
             reference.resolve(environ)
         except Unresolved as error:
-            yield DoctorFinding(name=place, state="wrong", found=str(error), costs="Whoever needs it cannot log in.")
+            yield DoctorFinding(
+                name=place,
+                state="wrong",
+                found=str(error),
+                costs="The connector or account that needs it cannot log in.",
+            )
         else:
             yield DoctorFinding(name=place, state="ok", found=f"{reference} holds a secret")
 
@@ -98,7 +103,7 @@ def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[Doctor
                 found=f"kind: subscription, and {account.credential} holds an API key",
                 costs="The provider answers as to an API key: no windows of a subscription are told, so one task runs "
                 "at a time.",
-                way="Put the token of the subscription there, which begins with sk-ant-oat, or write kind: api_key.",
+                way="Use the subscription's token, which begins with sk-ant-oat, or set `kind: api_key`.",
             )
 
 
@@ -166,7 +171,7 @@ def _register_on_a_server(place: dsn.ServerAddress, secret: Callable[[], str] | 
             name="register",
             state="wrong",
             found=f"{shown} takes any password",
-            costs="An agent can reach it over the network, and make anybody an admin.",
+            costs="An agent can reach it over the network, and make anyone an admin.",
             way="Let pg_hba.conf ask for a password (scram-sha-256 instead of trust).",
         )
     if not survey.durable:
@@ -232,7 +237,7 @@ def egress(paths: Paths) -> DoctorFinding:
             state="wrong",
             found="the emergency stop is set",
             costs="No agent reaches a model, or anything else.",
-            way="`muster estop --clear` ends it.",
+            way="`muster estop --clear` clears it.",
         )
     pid = process.pid_of(paths)
     if pid is None:
@@ -241,7 +246,7 @@ def egress(paths: Paths) -> DoctorFinding:
         return DoctorFinding(
             name="egress",
             state="wrong",
-            found=f"there (process {pid}), and nobody answers",
+            found=f"running (process {pid}), but it does not answer",
             costs="No agent reaches a model.",
             way=f"Its log is {process.places(paths).log}; as a last resort, `kill -9 {pid}` loses nothing.",
         )

@@ -85,7 +85,7 @@ def _matrix(name: str, settings: MatrixSettings, paths: Paths, environ: Mapping[
         yield DoctorFinding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
         return
     yield DoctorFinding(
-        name=_title(name), state="ok", found=f"{settings.homeserver} knows the log-in of {settings.user}"
+        name=_title(name), state="ok", found=f"{settings.homeserver} accepts the log-in of {settings.user}"
     )
     device = answer.body.get("device_id")
     if settings.encryption != "off" and isinstance(device, str):
@@ -121,7 +121,7 @@ def _discord(name: str, settings: DiscordSettings, environ: Mapping[str, str]) -
         return
     if answer.status != 200:
         raise _NoAnswer(f"{settings.api} answers {answer.status}, and not who the bot is.")
-    yield DoctorFinding(name=_title(name), state="ok", found="Discord knows the bot's token")
+    yield DoctorFinding(name=_title(name), state="ok", found="Discord accepts the bot's token")
 
 
 def _ask(address: str, path: str, credential: str, *, agent: str = "muster") -> _Answer:

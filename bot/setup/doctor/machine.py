@@ -61,7 +61,7 @@ _PROGRAMS = (
     _Program(
         "podman",
         ("--version",),
-        "No containers as sandboxes; bubblewrap does without.",
+        "No containers as sandboxes; bubblewrap works without it.",
         "Install the package podman, or Docker.",
     ),
     _Program(
@@ -119,7 +119,7 @@ def bubblewrap(found: selection.Availability, *, sizes_tmpfs: bool = True) -> Do
         return DoctorFinding(
             name="bubblewrap",
             state="missing",
-            found="works here, but cannot bound files in memory",
+            found="works here, but cannot limit files in memory",
             costs="An agent may fill half of this machine's memory with files in each of /tmp, /var/tmp and /dev/shm.",
             way="Install bubblewrap 0.8 or newer, without its set-user-ID bit.",
         )
@@ -129,7 +129,7 @@ def bubblewrap(found: selection.Availability, *, sizes_tmpfs: bool = True) -> Do
         name="bubblewrap",
         state="missing",
         found="does not work here",
-        costs="Agents have no sandbox: each must be started with sandbox: none, and could then give Muster orders.",
+        costs="Agents have no sandbox: each needs `sandbox: none`, and could then control Muster.",
         way=found.reason,
     )
 

@@ -75,5 +75,5 @@ def clock_against(address: str, skew: float) -> DoctorFinding:
         state="wrong",
         found=f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {address}",
         costs="Times in chat and expiries are off, and certificates may seem invalid.",
-        way="Let the system keep its clock by the network (timedatectl set-ntp true).",
+        way="Synchronize the clock over the network (`timedatectl set-ntp true`).",
     )

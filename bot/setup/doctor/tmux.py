@@ -29,7 +29,7 @@ def examine(checked: Check, which: Callable[[str], str | None]) -> Iterator[Doct
 
 def _trouble(settings: TmuxSettings, which: Callable[[str], str | None]) -> str | None:
     if which("tmux") is None:
-        return "There is no tmux here. Install the package tmux, or take the connector away."
+        return "There is no tmux here. Install the package tmux, or remove the connector."
     from connectors.tmux.panes import Trouble, reach
 
     try:

@@ -338,12 +338,12 @@ async def test_forged_options_are_shown_and_recorded_as_what_they_do(home: House
     answered = recorded(home.paths.config, "imp")[-1]["answered"]
     assert answered == {"outcome": {"outcome": "selected", "optionId": "c"}}
     # What was allowed stays readable, whatever the agent called it.
-    await home.chat.until(lambda: "allowed for always by memory:@ana" in question.text, limit=30)
+    await home.chat.until(lambda: "always allowed by memory:@ana" in question.text, limit=30)
     assert "rm -rf precious" in question.text
     assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         (line,) = [line for line in await audit.since(tx, 0, limit=50) if line.door == "approval"]
-    assert line.detail == "allowed for always by memory:@ana"
+    assert line.detail == "always allowed by memory:@ana"
     assert "rm -rf precious" in line.arguments["detail"]
 
 

@@ -166,7 +166,7 @@ async def test_after_a_start_of_the_machine_all_come_up_one_after_the_other_and_
         async with home.open(bring_up=True):
             for name in names:
                 thread = await home.thread(name)
-                assert "↻ It comes up again by itself." in await home.heard(thread, "ended with the machine")
+                assert "↻ It comes up again by itself." in await home.heard(thread, "ended when the machine restarted")
                 await home.heard(thread, "going on with its conversation")
                 assert RestartRecord.from_json((await home.row(name)).revival).falls == ()
             began = sorted([(await home.row(name)).started_at or 0.0 for name in names])

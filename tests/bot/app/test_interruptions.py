@@ -272,5 +272,7 @@ async def test_dead_letters_are_sent_again_in_both_directions(home: House) -> No
     before = len(prompts(home, "imp"))
     assert "Sent again to imp" in await home.ask(f"!retry {inward}")
     await home.chat.until(lambda: home.chat.reactions(event).count("❌") == 1, limit=30)
-    await home.chat.until(lambda: sum("died in the middle" in text for text in home.chat.texts(thread)) == 2, limit=30)
+    await home.chat.until(
+        lambda: sum("crashed during this turn" in text for text in home.chat.texts(thread)) == 2, limit=30
+    )
     assert len(prompts(home, "imp")) == before + 1

@@ -215,6 +215,7 @@ MISTAKES = [
     ("timezone: !!python/object:os.system x\n", "muster.yaml:1: ", "Tags are not taken here"),
     ("agents: !include x\n", "muster.yaml:1: ", "Tags are not taken here"),
     ("? [a, b]\n: c\n", "muster.yaml:1: ", "found a list in the place of a key"),
+    ("schedules:\n  quiet: {from: 22, to: 07:00}\n", "muster.yaml:2:", "expected a time of day, like 22:00"),
     ("timezone: UTC\ntimezone: UTC\n", "muster.yaml:2: timezone: ", "twice; the first is in line 1"),
     (
         "approvals:\n  timeout: 5m\n  timeout: 6m\n",
@@ -237,7 +238,7 @@ MISTAKES = [
     ("operators: ana\n", "muster.yaml:1: operators: ", "found 'ana'; keys with values"),
     ("command_prefix: 1\n", "muster.yaml:1: command_prefix: ", "found the number 1; a text is wanted. Put it between"),
     ("command_prefix: run\n", "muster.yaml:1: command_prefix: ", "one to three signs"),
-    ("command_prefix: /\n", "muster.yaml:1: command_prefix: ", "chat programs keep for themselves"),
+    ("command_prefix: /\n", "muster.yaml:1: command_prefix: ", "chat clients reserve"),
     ("timezone: Mars/Olympus\n", "muster.yaml:1: timezone: ", "not a time zone: 'Mars/Olympus'"),
     ("timezone: ../../etc/passwd\n", "muster.yaml:1: timezone: ", "not a time zone"),
     ("timezone: [UTC]\n", "muster.yaml:1: timezone: ", "found a list; a text is wanted"),

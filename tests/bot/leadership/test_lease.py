@@ -124,7 +124,7 @@ async def test_who_does_not_lead_any_more_writes_nothing_and_knows_when_it_might
         await _runs_out(store, clock)
         async with tenure.held(other, THERE, clock):
             for _ in range(2):
-                with pytest.raises(RegisterFenced, match="Another orchestrator took over"):
+                with pytest.raises(RegisterFenced, match="Another Muster now leads"):
                     async with store.write(tenure.HOLD) as tx:
                         await watchdog_findings.put(tx, [row])
             assert fence.lost.is_set()

@@ -223,7 +223,7 @@ async def test_a_changed_roster_is_told_shown_and_applied(home: House) -> None:
         lambda: "large" in (home.paths.agent_folder("coder0") / host_lifecycle.SPEC).read_text(), limit=30
     )
     home.paths.roster_yaml.write_text("agents: [\n")
-    assert "roster.yaml:2:1" in await home.heard(ROOM, "The roster has a mistake in it")
+    assert "roster.yaml:2:1" in await home.heard(ROOM, "The roster has a mistake")
 
 
 @pytest.mark.slow

@@ -193,7 +193,7 @@ async def test_an_authorization_is_given_shown_taken_back_and_ends_by_itself_tol
         for text, says in (
             ("agent 5M", "Leave is given to one agent"),
             ("hots 5M", "Did you mean host?"),
-            ("provider:openai 5M", "Nothing paces `provider:openai`"),
+            ("provider:openai 5M", "`provider:openai` has no pace"),
             ("host 5usd", "is not counted in US dollars. Write tokens, like 500k"),
             ("host 5M --for 60d", "one minute up to 31 days"),
             ("host 9999999999999M", "is no limit"),

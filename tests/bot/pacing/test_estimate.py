@@ -91,16 +91,14 @@ async def test_a_runtime_that_there_is_not_is_refused_and_a_model_nobody_used_is
         assert "ended tasks" not in said
         said = await home.ask("!estimate 'add retries' --model nosuch")
         assert "By 6 ended tasks" in said
-        assert "No task with the model `nosuch` ended yet." in said
+        assert "No task with the model `nosuch` has ended yet." in said
         assert "No task with" not in await home.ask("!estimate 'add retries' --model opus")
 
 
 async def test_who_says_less_than_such_tasks_cost_is_told_what_is_projected_instead(home: House) -> None:
     async with home.open():
         await _ended(home, 9)
-        projected = (
-            "You said 3k tokens; 50k are projected, about 17 times that, since half of such tasks came to no less"
-        )
+        projected = "You estimated 3k tokens; 50k are projected, about 17 times that, because"
         assert projected in await home.ask("!task add 'mend it' --role coder --estimate 3k")
         behind = await home.ask("!task add 'mend that' --role coder --estimate 3k")
         assert "before it" in behind

@@ -91,7 +91,7 @@ async def test_it_is_paused_and_goes_on_when_an_operator_says_so(home: House) ->
         thread = await ran_away(home)
         question = await asked(home, thread)
         text = await home.heard(thread, "🏃 **coder0** used 9")
-        assert "since an operator's word" in text
+        assert "since an operator's answer" in text
         assert "50k tokens are allowed" in text
         assert re.search(r"❄️ freeze it, with its conversation: `!answer \w{8} freeze`", text)
         assert (await denial(home))["id"] == f"runaway/{question.id}"

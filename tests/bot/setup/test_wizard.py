@@ -229,7 +229,7 @@ def test_questions_are_asked_again_until_the_answer_will_do(paths: Paths) -> Non
 
     assert list(given) == []
     assert answers.token == wizard_chat.TOKEN
-    assert any("there are terminal, matrix, discord and tmux" in question for question in asked)
+    assert any("choose terminal, matrix, discord or tmux" in question for question in asked)
     assert any("Write http:// or https:// first" in question for question in asked)
     assert "MUSTER_MATRIX_TOKEN" in wizard.next_steps(answers, paths)
     assert loader.check(paths).problems == ()

@@ -33,11 +33,11 @@ async def test_limits_of_several_windows_hold_together_and_are_told_and_cleared_
         first = await home.ask("!budget set host 5M --window day")
         assert "It holds instead of what the files say of it (20M tokens a day, $300.00 a month)." in first
         second = await home.ask("!budget set host 25M --window week")
-        assert "Both hold now: beside it 5M tokens a day, until `!budget clear host --window day`." in second
+        assert "Both limits apply: beside it 5M tokens a day, until `!budget clear host --window day`." in second
         again = await home.ask("!budget set host 6M --window week --policy freeze")
-        assert "6M tokens a week, then freeze. Both hold now" in again
+        assert "6M tokens a week, then freeze. Both limits apply" in again
         third = await home.ask("!budget set host 100usd")
-        assert "All hold now: beside it 5M tokens a day, 6M tokens a week" in third
+        assert "All limits apply: beside it 5M tokens a day, 6M tokens a week" in third
         await home.ask("!budget clear host --window day")
         assert "There holds still: 6M tokens a week, $100.00." in await home.ask("!confirm")
         await home.ask("!budget clear host --window none")

@@ -74,7 +74,7 @@ async def test_a_task_goes_to_a_free_agent_and_ends_with_its_cost(home: House) -
         said = await home.ask(f"!task add 'Mend it. {done()} [[say: over]]' --role coder")
         name = id_in(said)
         assert "goes to coder0" in said
-        assert "Mend it" in await home.heard(thread, f"Task `{name}` of memory:@ana")
+        assert "Mend it" in await home.heard(thread, f"Task `{name}` from memory:@ana")
         last = await home.heard(thread, f"Task `{name}` is done")
         assert "It works now." in last
         assert re.search(r"Projected .*tokens.*, used .*tokens", last), last
@@ -260,7 +260,7 @@ async def test_a_task_is_cancelled_while_it_waits_and_while_it_runs(home: House)
         waiting = id_in(await home.ask("!task add '[[say: never said]]' --agent coder0"))
         await until(home, running, "running")
         assert "is cancelled" in await home.ask(f"!task cancel {waiting}")
-        assert "turn of coder0 is ended" in await home.ask(f"!task cancel {running}")
+        assert "turn of coder0 was ended" in await home.ask(f"!task cancel {running}")
         await home.heard(thread, f"Task `{running}` is cancelled")
         assert "is over" in await home.ask(f"!task cancel {running}")
         after = id_in(await home.ask(f"!task add '{done()}' --agent coder0"))
@@ -563,7 +563,7 @@ async def test_who_asks_for_more_than_may_wait_is_told_so_and_an_agent_what_beca
             await home.ask(f"!task add '{text}' --role coder --urgency high")
         refused = await home.ask("!task add 'three' --role coder")
         assert "You have 2 tasks in the queue, and 2 are allowed (dispatch.queued.person in muster.yaml)" in refused
-        assert "`!task cancel ID` drops one" in refused
+        assert "`!task cancel ID`" in refused
         home.paths.muster_yaml.write_text(home.paths.muster_yaml.read_text().replace("person: 2", "person: 1"))
         assert "how tasks are dispatched" in await home.ask("!roster apply")
         assert "You have 2 tasks in the queue, and 1 are allowed" in await home.ask("!task add 'four' --role coder")

@@ -116,7 +116,7 @@ def queued(**said: object) -> Task:
         (
             {"why": "pace", "reason": "The window 7d of host is used evenly.", "look_at": NOON + 7200},
             0,
-            "waits (pace): The window 7d of host is used evenly; it will likely begin about 14:00 (UTC), and "
+            "waits (pace): The window 7d of host is used evenly; it will likely begin at about 14:00 (UTC), and "
             "{now} lets it begin now.",
         ),
         (
@@ -134,7 +134,7 @@ def queued(**said: object) -> Task:
         (
             {"why": "retry", "reason": "Attempt 1 failed.", "look_at": NOON + 60},
             0,
-            "waits (retry): Attempt 1 failed; it begins about 12:01 (UTC), and nothing lets it begin now.",
+            "waits (retry): Attempt 1 failed; it begins at about 12:01 (UTC), and nothing lets it begin now.",
         ),
         ({"why": "in line"}, 3, "waits: 3 more of its lane go first; it begins after them."),
         ({}, 0, "waits: not looked at yet."),

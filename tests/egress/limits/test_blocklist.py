@@ -211,10 +211,10 @@ async def test_a_stop_whose_file_cannot_be_written_holds_all_the_same(tmp_path: 
     [
         ("cutoff", "d1", r"The agent coder0 was cut off by ann: enough\. `muster restore coder0` opens it again\."),
         ("freeze", "d1", r"The agent coder0 was frozen by ann: enough\. `muster resume coder0` brings it back\."),
-        ("kill", "d1", r"The agent coder0 was killed by ann: enough\. `muster launch coder0` starts it anew\."),
+        ("kill", "d1", r"The agent coder0 was killed by ann: enough\. `muster launch coder0` starts it again\."),
         # As the orchestrator closes the way of one that it is about to freeze or kill itself.
         ("cutoff", f"{ENDING}freeze/r1", r"was frozen by ann\. `muster resume coder0` brings it back\."),
-        ("cutoff", f"{ENDING}kill/r1", r"was killed by ann\. `muster launch coder0` starts it anew\."),
+        ("cutoff", f"{ENDING}kill/r1", r"was killed by ann\. `muster launch coder0` starts it again\."),
         ("cutoff", f"{ENDING}r1", r"was cut off by ann\. `muster restore coder0` opens it again\."),
     ],
 )

@@ -209,7 +209,7 @@ async def test_another_hosts_handshake_in_it_is_refused(way: Plane) -> None:
 
 @pytest.mark.parametrize(
     ("agent", "authority", "why"),
-    [("coder1", "api.anthropic.com:443", "no account"), ("coder0", "api.anthropic.com:8443", "on port 443 alone")],
+    [("coder1", "api.anthropic.com:443", "no account"), ("coder0", "api.anthropic.com:8443", "only on port 443")],
 )
 async def test_without_an_account_there_the_host_is_closed_and_so_are_its_other_ports(
     way: Plane, agent: str, authority: str, why: str

@@ -87,7 +87,7 @@ def test_the_operators_own_page_goes_before_and_beside_those_that_are_shipped(ow
         ("coder", "---\nmandate: x\nlenses: {A B: c}\n---\npage\n", "roles/coder.md:3"),
         ("coder", "---\nmandate: x\nurgency: critical\n---\npage\n", "roles/coder.md:3:1: urgency: found 'critical'"),
         ("coder", "---\n- a\n---\npage\n", "roles/coder.md:"),
-        ("coder", "---\nmandate: x\n---\n\x1b[2J\n", "roles/coder.md:4:1: holds the control character"),
+        ("coder", "---\nmandate: x\n---\n\x1b[2J\n", "roles/coder.md:4:1: contains the control character"),
         ("My Role", PAGE, "roles/My Role.md: not a name for a role"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Modules that earlier versions run in this one when they update to it, for the wheel to put under their old names."""
+"""Entry points that earlier versions run when they update to this one; the wheel has them under their old names."""

@@ -1,4 +1,4 @@
-"""`python -m bot.doors.cli`, as versions before the move call this one. The wheel alone has it under that name."""
+"""`python -m bot.doors.cli`, the earlier name that older versions run. Only the wheel has it under that name."""
 
 from bot.interfaces.cli.main import main
 

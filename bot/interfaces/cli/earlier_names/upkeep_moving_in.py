@@ -1,5 +1,4 @@
-"""`python -m bot.upkeep.moving_in`, as versions before the move call this one. The wheel alone has it under that
-name."""
+"""`python -m bot.upkeep.moving_in`, the earlier name that older versions run. Only the wheel has it under that name."""
 
 import sys
 

@@ -81,7 +81,7 @@ async def test_what_nobody_began_in_time_is_not_done_later(tmp_path: Path) -> No
         await until(link, ToolAnswered, lambda event: (event.call, event.outcome) == (call.call, "lapsed"))
         with pytest.raises(AgentRefused) as refusal:
             await link.begin_call(call.call)
-        assert refusal.value.code == "too_late"
+        assert refusal.value.refusal == "too_late"
 
 
 @pytest.mark.slow
