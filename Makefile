@@ -14,7 +14,7 @@ SOURCES := bot budget conduit connectors core database egress fleet scheduler te
 # Each test process would compile all modules anew, and pytest rewrite all tests, which takes it a quarter of a minute.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-slow test-agents test-root soak bench docs release lint format lock clean help
+.PHONY: run test test-slow test-agents test-root soak explore bench docs release lint format lock clean help
 
 help: ## Say what each target does.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -37,6 +37,10 @@ test-root: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## As roo
 
 soak: $(VENV)/.installed-dev ## The long forms of the tests; SOAK_SECONDS bounds the time.
 	@$(BIN)/python -m pytest -m soak --timeout=3600 $(PYTEST_ARGS)
+
+explore: $(VENV)/.installed-dev ## The property tests with new examples, drawn at random.
+	@MUSTER_PROPERTIES=explore $(BIN)/python -m pytest -m "hypothesis and not agents" --numprocesses $(TEST_PROCESSES) \
+		--dist worksteal $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-dev ## Measure, as ratios in one run.
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
