@@ -14,7 +14,6 @@ errors, lost answers, hanging conversations, a rate limit, an outage.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -41,6 +40,7 @@ from connectors.contract.messages import (
     Sent,
     Text,
 )
+from core.event_wait import set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,9 +199,7 @@ class MemoryServer:
             async with asyncio.timeout(limit):
                 while not condition():
                     changed.clear()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_ASK_AGAIN):
-                            await changed.wait()
+                    await set_within(changed, _ASK_AGAIN)
         finally:
             self.unwatch(changed)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from bot.egress_client.settings_push import egress_settings, registration, secre
 from bot.text import markdown
 from bot.text.errors import UserError
 from core.errors import MusterError, RegisterError
+from core.event_wait import set_within
 from database.queries.agents import agents
 from egress.ledger.model import ENDING
 from fleet.errors import FleetError
@@ -137,9 +137,7 @@ class EgressClient:
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             pause = _FIRST_PAUSE
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.every_s):
-                    await self._look.wait()
+            await set_within(self._look, self.every_s)
 
     async def _settle(self) -> None:
         """Find or start the egress, and push settings if they have changed."""

@@ -24,6 +24,7 @@ from sqlalchemy import text
 from bot.text.errors import UserError
 from core.crash_points import declare
 from core.errors import RegisterError, RegisterFenced
+from core.event_wait import set_within
 from database.engine.fencing import Fence, elapsed
 from database.queries.operations import leases
 from database.queries.operations.leases import LeaseHeld, LeaseLost
@@ -161,9 +162,7 @@ async def _rest(store: Store, seconds: float) -> None:
     if store.fence is None:
         await asyncio.sleep(seconds)
         return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await store.fence.lost.wait()
+    await set_within(store.fence.lost, seconds)
 
 
 async def _who_leads(store: Store) -> str:

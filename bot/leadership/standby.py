@@ -24,6 +24,7 @@ from bot.leadership import lease as tenure
 from bot.leadership import standby_registry
 from bot.text import markdown
 from core.errors import RegisterAway, RegisterError
+from core.event_wait import set_within
 from database.engine.fencing import elapsed
 from database.queries.operations import leases
 
@@ -159,6 +160,4 @@ class Standby:
 
 
 async def _rest(stop: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LOOK):
-            await stop.wait()
+    await set_within(stop, LOOK)

@@ -20,6 +20,7 @@ import structlog
 from connectors.contract.messages import Emphasis, Priority
 from connectors.delivery import outbox
 from core.crash_points import declare
+from core.event_wait import set_within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -128,9 +129,7 @@ class _News:
 
     async def over_within(self, seconds: float) -> bool:
         """Wait for a time, or until the progress is complete. Return whether it is."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._over.wait()
+        await set_within(self._over, seconds)
         return self._over.is_set()
 
     async def next(self) -> str | None:

@@ -25,6 +25,7 @@ from bot.pacing.window_loader import Gathering
 from budget.windows.even_spread_line import next_turn
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
+from core.event_wait import set_within
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import Befell
 
@@ -258,9 +259,7 @@ class PaceService:
                 log.exception("pace.not_kept")
                 pause = _EVERY_S
             await asyncio.sleep(_LEAST_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._look.wait()
+            await set_within(self._look, pause)
 
     async def _pause(self) -> float:
         """Return the seconds until something is due, as far as is known."""

@@ -13,6 +13,7 @@ import structlog
 from bot.text.errors import UserError
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
+from core.event_wait import set_within
 from database.queries import tasks
 from database.queries.spending import usage_ledger
 from database.queries.spending.usage_ledger import Copied
@@ -70,9 +71,7 @@ class Settling:
             except Exception:
                 log.exception("settling.failed")
                 await asyncio.sleep(LOOK_AGAIN_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_AGAIN_S if self._left or not began else None):
-                    await self._news.wait()
+            await set_within(self._news, LOOK_AGAIN_S if self._left or not began else None)
 
     async def _begin(self) -> None:
         async with self.services.store.read() as tx:

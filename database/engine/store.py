@@ -13,7 +13,7 @@ import random
 import socket
 import sqlite3
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -27,6 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from core.backoff import pause
 from core.crash_points import around
 from core.errors import RegisterAway, RegisterConflict, RegisterError, RegisterFull
+from core.event_wait import set_within
 from database.engine import dsn as addresses
 from database.engine.sqlite import DatabaseFile
 
@@ -291,9 +292,7 @@ class Store:
         if self._outage is None:
             await asyncio.sleep(seconds)
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._present.wait()
+        await set_within(self._present, seconds)
 
     def _went_away(self, refusal: RegisterAway) -> RegisterAway:
         """Return what to say from now on, while one task tries to reach the server."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
+from core.event_wait import set_within
 from egress import provider_endpoints
 from egress.http import (
     error_responses,
@@ -122,8 +122,7 @@ class Proxy:
 
     async def _idle_within(self, seconds: float) -> None:
         self._idle.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
+        await set_within(self._idle, seconds)
 
     def hold(self, work: Coroutine[None, None, None]) -> None:
         """Run this coroutine even if the client's task ends."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Final
 
 from core.errors import MusterError
+from core.event_wait import set_within
 from core.secret_references import Reference, Unresolved
 from core.secret_values import SecretValues
 
@@ -106,9 +106,7 @@ class Credentials:
 
     async def _be_told(self) -> None:
         """Wait for the orchestrator to push its secrets: agents send requests as soon as a new egress listens."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, self._until - time.monotonic())):
-                await self._told.wait()
+        await set_within(self._told, max(0.0, self._until - time.monotonic()))
 
 
 def _stamp(reference: str) -> tuple[int, int, int] | None:

@@ -12,7 +12,6 @@ This module decides when to run these steps, and skips them if no relevant input
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ import structlog
 from budget.dispatch import next_task
 from budget.dispatch.next_task import Assign, RefuseTask, StartTask
 from core.errors import RegisterError
+from core.event_wait import set_within
 from database.queries import tasks
 from scheduler.dispatch.dispatch_inputs import TaskQueue
 from scheduler.dispatch.task_cost_cache import TaskCosts, projected
@@ -106,9 +106,7 @@ class Dispatcher:
             pause = self.net_s
             if self.look_at is not None:
                 pause = min(pause, max(0.05, self.look_at - self.clock()))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._news.wait()
+            await set_within(self._news, pause)
 
     async def look_once(self) -> None:
         """Look for a caller that reports a task's result. Errors are only logged, and `run` looks again."""

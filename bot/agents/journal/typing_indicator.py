@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from core.event_wait import set_within
 from database.queries.agents import agents
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ class TypingIndicator:
                 if place is not None:
                     await self.context.show_typing(*place, True)
                 shown = place
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TYPE_AGAIN if place is not None else None):
-                        await self._turned.wait()
+                await set_within(self._turned, TYPE_AGAIN if place is not None else None)
         finally:
             if shown is not None:
                 await self.context.show_typing(*shown, False)

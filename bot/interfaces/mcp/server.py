@@ -22,6 +22,7 @@ from bot.commands.runs import RunRequest
 from bot.text.errors import UserError
 from core.crash_points import around, declare
 from core.errors import MusterError, RegisterError
+from core.event_wait import set_within
 from core.redaction import beginning
 from database.queries.agents import agents, tool_calls
 from database.queries.operations import command_runs
@@ -147,9 +148,7 @@ class ToolDoor:
             while True:
                 self._news.clear()
                 waiting = await self._look(tasks)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_AGAIN if waiting else None):
-                        await self._news.wait()
+                await set_within(self._news, LOOK_AGAIN if waiting else None)
 
     async def _look(self, tasks: asyncio.TaskGroup) -> bool:
         """Start the calls that can start, and return whether to check again soon."""

@@ -6,7 +6,6 @@ Discord keeps them. They are put again only where it has others, since it takes 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +14,7 @@ import structlog
 from connectors.discord import message_conversion
 from connectors.discord.interactions import slash_command_schema
 from connectors.discord.rest_client import DiscordRefusal, DiscordRequestError
+from core.event_wait import set_within
 
 if TYPE_CHECKING:
     from connectors.contract.slash_command_forms import Commands
@@ -62,9 +62,7 @@ class SlashCommandRegistration:
             pause = await self._try() if self._inside else None
             if pause is not None:
                 # Sooner where there is a new session, which may be one that is allowed more.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._news.wait()
+                await set_within(self._news, pause)
                 self._news.set()
 
     async def _try(self) -> float | None:
