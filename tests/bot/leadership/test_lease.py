@@ -186,6 +186,7 @@ def test_who_stands_by_leads_when_it_may_and_ends_only_who_is_silent_in_its_own_
 async def test_a_second_orchestrator_on_a_register_leaves_the_agents_of_the_first_alone(tmp_path: Path) -> None:
     async with house(tmp_path / "a") as first, house(tmp_path / "b") as second, first.open():
         await first.launch("coder0")
+        await first.heard_from("coder0")
         register = first.paths.state / "register.db"
         second.paths.muster_yaml.write_text(
             second.paths.muster_yaml.read_text() + f"register:\n  url: sqlite:///{register}\n"
