@@ -40,7 +40,7 @@ from connectors.contract.messages import (
     Sent,
     Text,
 )
-from core.event_wait import set_within
+from core.async_waits import set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable

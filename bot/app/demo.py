@@ -19,7 +19,7 @@ from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
 from bot.egress_client.in_process import inside
 from connectors.terminal.connector import MAIN
-from core.first_completed import first_of
+from core.async_waits import first_of
 from database.queries.agents import agents
 from fleet import presets
 from fleet.sandbox.selection import available

@@ -20,8 +20,8 @@ from bot.leadership.lease import LeadLost, RegisterInUse
 from bot.leadership.standby import Standby
 from bot.maintenance.update import atomic_swap
 from core import logs
+from core.async_waits import first_of
 from core.errors import RegisterError
-from core.first_completed import first_of
 from database.queries.agents import agent_messages
 
 if TYPE_CHECKING:

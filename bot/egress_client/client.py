@@ -17,8 +17,8 @@ from bot.egress_client.process import places
 from bot.egress_client.settings_push import egress_settings, registration, secrets_of, understood
 from bot.text import markdown
 from bot.text.errors import UserError
+from core.async_waits import set_within
 from core.errors import MusterError, RegisterError
-from core.event_wait import set_within
 from database.queries.agents import agents
 from egress.ledger.model import ENDING
 from fleet.errors import FleetError

@@ -22,9 +22,9 @@ import structlog
 from sqlalchemy import text
 
 from bot.text.errors import UserError
+from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import RegisterError, RegisterFenced
-from core.event_wait import set_within
 from database.engine.fencing import Fence, elapsed
 from database.queries.operations import leases
 from database.queries.operations.leases import LeaseHeld, LeaseLost

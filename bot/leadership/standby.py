@@ -23,8 +23,8 @@ from bot.config.instance_lock import holder, only_one
 from bot.leadership import lease as tenure
 from bot.leadership import standby_registry
 from bot.text import markdown
+from core.async_waits import set_within
 from core.errors import RegisterAway, RegisterError
-from core.event_wait import set_within
 from database.engine.fencing import elapsed
 from database.queries.operations import leases
 

@@ -19,8 +19,8 @@ import structlog
 
 from connectors.contract.messages import Emphasis, Priority
 from connectors.delivery import outbox
+from core.async_waits import set_within
 from core.crash_points import declare
-from core.event_wait import set_within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -23,9 +23,9 @@ from bot.pacing.snapshot import PaceSnapshot
 from bot.pacing.window_inputs import budgeted
 from bot.pacing.window_loader import Gathering
 from budget.windows.even_spread_line import next_turn
+from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
-from core.event_wait import set_within
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import Befell
 

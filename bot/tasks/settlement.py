@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from bot.text.errors import UserError
+from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
-from core.event_wait import set_within
 from database.queries import tasks
 from database.queries.spending import usage_ledger
 from database.queries.spending.usage_ledger import Copied

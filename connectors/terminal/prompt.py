@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from connectors.terminal.draft import Begun
 from connectors.terminal.transcript_view import ScreenView, wants_colour
+from core.async_waits import first_of
 from core.errors import MusterError
-from core.first_completed import first_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence

@@ -24,10 +24,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from core.async_waits import set_within
 from core.backoff import pause
 from core.crash_points import around
 from core.errors import RegisterAway, RegisterConflict, RegisterError, RegisterFull
-from core.event_wait import set_within
 from database.engine import dsn as addresses
 from database.engine.sqlite import DatabaseFile
 

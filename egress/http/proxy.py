@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
-from core.event_wait import set_within
+from core.async_waits import set_within
 from egress import provider_endpoints
 from egress.http import (
     error_responses,

@@ -7,8 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from core.async_waits import set_within
 from core.errors import MusterError
-from core.event_wait import set_within
 from core.secret_references import Reference, Unresolved
 from core.secret_values import SecretValues
 

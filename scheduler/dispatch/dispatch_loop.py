@@ -19,8 +19,8 @@ import structlog
 
 from budget.dispatch import next_task
 from budget.dispatch.next_task import Assign, RefuseTask, StartTask
+from core.async_waits import set_within
 from core.errors import RegisterError
-from core.event_wait import set_within
 from database.queries import tasks
 from scheduler.dispatch.dispatch_inputs import TaskQueue
 from scheduler.dispatch.task_cost_cache import TaskCosts, projected

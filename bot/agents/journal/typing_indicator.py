@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from core.event_wait import set_within
+from core.async_waits import set_within
 from database.queries.agents import agents
 
 if TYPE_CHECKING:

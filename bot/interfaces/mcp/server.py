@@ -20,9 +20,9 @@ from bot.commands.arguments_schema import arguments_schema
 from bot.commands.context import Origin
 from bot.commands.runs import RunRequest
 from bot.text.errors import UserError
+from core.async_waits import set_within
 from core.crash_points import around, declare
 from core.errors import MusterError, RegisterError
-from core.event_wait import set_within
 from core.redaction import beginning
 from database.queries.agents import agents, tool_calls
 from database.queries.operations import command_runs

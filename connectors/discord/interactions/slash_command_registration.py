@@ -14,7 +14,7 @@ import structlog
 from connectors.discord import message_conversion
 from connectors.discord.interactions import slash_command_schema
 from connectors.discord.rest_client import DiscordRefusal, DiscordRequestError
-from core.event_wait import set_within
+from core.async_waits import set_within
 
 if TYPE_CHECKING:
     from connectors.contract.slash_command_forms import Commands

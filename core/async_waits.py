@@ -1,4 +1,4 @@
-"""Concurrent work that ends as soon as one part ends."""
+"""Waits that end early: on an event or a time limit, or as soon as one of several works ends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+
+
+async def set_within(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait for `event`, for at most `seconds` or, if that is None, as long as it takes. Return whether it is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
 
 
 async def first_of(*works: Awaitable[Any]) -> None:
