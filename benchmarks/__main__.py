@@ -12,13 +12,9 @@ import logging
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING
 
-from benchmarks.figures import table
+from benchmarks.figures import Figure, table
 from core import logs
-
-if TYPE_CHECKING:
-    from benchmarks.figures import Figure
 
 #: What there is, in the order in which it is run.
 BENCHMARKS = {

@@ -14,14 +14,12 @@ import os
 import resource
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from asyncio import StreamReader, StreamWriter
+from typing import Any
 
 from bot.config.paths import Paths
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.supervision import host_lock
-
-if TYPE_CHECKING:
-    from asyncio import StreamReader, StreamWriter
 
 HEARTBEAT_S = 10.0
 

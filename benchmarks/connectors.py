@@ -14,17 +14,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import aiohttp
 from sqlalchemy import func, select
 
 from benchmarks.figures import Figure
+from connectors.contract.connector_protocol import Connector
 from connectors.contract.connector_registry import NoSettings
-from connectors.contract.messages import Batch, Message, OpenThread, Outbound, Priority, Replace
+from connectors.contract.messages import Batch, Message, OpenThread, Outbound, OutboundContent, Priority, Replace
 from connectors.delivery import outbox
 from connectors.delivery.settings import DeliverySettings
 from connectors.discord.connector import DiscordConnector
@@ -40,12 +42,6 @@ from tests.connectors.discord.server import serving
 from tests.connectors.matrix.conftest import Bot
 from tests.encrypted_operator import EncryptedOperator
 from tests.synapse import Synapse
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-
-    from connectors.contract.connector_protocol import Connector
-    from connectors.contract.messages import OutboundContent
 
 THREADS = 200
 EDITS = 3
@@ -193,11 +189,7 @@ async def _in_touch(office: Office) -> bool:
 
 # --- where ---------------------------------------------------------------------------------------------------------
 
-if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-    from typing import TypeAlias
-
-    _Home: TypeAlias = AbstractAsyncContextManager[tuple[Office, dict[str, Connector], str, World | None]]
+_Home: TypeAlias = AbstractAsyncContextManager[tuple[Office, dict[str, Connector], str, World | None]]
 
 
 @asynccontextmanager

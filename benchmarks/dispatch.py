@@ -10,9 +10,9 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure
 from benchmarks.paced import WINDOWS as PACED
@@ -25,9 +25,6 @@ from database.queries.spending import usage_ledger
 from database.queries.task_states import TaskEvent
 from tests.database.queries.rows import row
 from tests.scheduler.dispatch.dispatcher import NOW, STEP, Desk
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 TASKS, AGENTS, WINDOWS = 10_000, 20, 6
 ROUNDS = 40

@@ -13,18 +13,15 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks import egress_load, egress_provider, egress_ways
 from benchmarks.egress_ways import NotHere, Way
 from benchmarks.figures import Figure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
 
 #: Of clients that ask one thing after the other: as many as keep every way busy.
 CONNECTIONS = 64

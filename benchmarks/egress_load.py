@@ -13,13 +13,11 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import uvloop
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _Client = TypeVar("_Client", bound=asyncio.Protocol)
 

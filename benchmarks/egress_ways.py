@@ -8,10 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
@@ -19,9 +20,6 @@ from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressUnreachable
 from egress.paths import EgressPaths
 from egress.settings import AccountSettings, AgentRegistration, EgressSettings, LimitSettings
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
 
 ROOT = Path(__file__).parents[1]
 #: Others' proxies live in virtual environments of their own.

@@ -10,16 +10,12 @@ import asyncio
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure, percentile
 from benchmarks.house import house
 from benchmarks.round_trip import LIMIT, REST, WARM_UP
 from tests.encrypted_operator import EncryptedOperator
-from tests.system.matrix_installation import replies_to
-
-if TYPE_CHECKING:
-    from tests.system.matrix_installation import Installation
+from tests.system.matrix_installation import Installation, replies_to
 
 ROUNDS = 200
 AT_MOST = 1.5

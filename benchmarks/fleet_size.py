@@ -14,24 +14,19 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure
+from bot.app.orchestrator import Orchestrator
 from core.crash_points import declare
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow, PositionRow
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.journal import reader
-from fleet.journal.events import Closing, JournalEntry, JournalPosition, Opened, RuntimeStarted
+from fleet.journal.events import Closing, Event, JournalEntry, JournalPosition, Opened, RuntimeStarted
 from tests.bot.orchestrator import House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-
-    from bot.app.orchestrator import Orchestrator
-    from fleet.journal.events import Event
 
 SIZES = (10, 100, 1000)
 ROUNDS = 9

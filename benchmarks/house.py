@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from fleet.sim.provider import server as provider
 from tests.synapse import Synapse
 from tests.system.matrix_installation import Installation, installation
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 #: Agents ask the built-in model provider and run without a sandbox, whose processes would be counted too.
 AGENTS = {"runtime": "sim", "sandbox": "none"}

@@ -14,25 +14,22 @@ import sqlite3
 import statistics
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from benchmarks.figures import Figure
 from benchmarks.paced import WINDOWS, paced
+from bot.pacing.service import PaceService
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.pacing.service import PaceService
 
 STEP = declare("benchmarks.ledger")
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from bot.config.dispatch import Dispatch
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
 from bot.pacing.service import PaceService
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from database.engine.store import Store
+from database.engine.store import Store
 
 AGENTS, LENGTHS = 15, ("month", "7d", "day", "5h")
 WINDOWS = AGENTS * len(LENGTHS)

@@ -4,17 +4,12 @@ greedy and beside whole-day allowances; and on loads that the queue finds hard."
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure, percentile
-from benchmarks.weeks import LOADS, TRIALS, URGENCIES, play
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from benchmarks.weeks import Law, Load, Week
+from benchmarks.weeks import LOADS, TRIALS, URGENCIES, Law, Load, Week, play
 
 #: Of each load, one after the other.
 WEEKS = 6

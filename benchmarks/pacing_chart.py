@@ -6,13 +6,9 @@ python -m benchmarks.pacing_chart > docs/pictures/pacing.svg
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from benchmarks.pacing import LAWS, SEED
-from benchmarks.weeks import LOADS, play
-
-if TYPE_CHECKING:
-    from benchmarks.weeks import Law, Week
+from benchmarks.weeks import LOADS, Law, Week, play
 
 #: Which load, and which of its weeks.
 LOAD, WEEK = "bursts", 3

@@ -5,17 +5,14 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from benchmarks.figures import Figure
 from fleet.errors import RosterError
 from fleet.roster import loader
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SIZES = (1000, 10_000)
 ROUNDS = 5

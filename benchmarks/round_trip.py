@@ -10,20 +10,15 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks import echo_bot
 from benchmarks.figures import Figure, percentile
 from benchmarks.house import house
-from tests.system.matrix_installation import replies_to
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.operator_client import Operator
-    from tests.system.matrix_installation import Installation
+from tests.operator_client import Operator
+from tests.system.matrix_installation import Installation, replies_to
 
 ROUNDS = 200
 WARM_UP = 10

@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure
 from bot.config.paths import Paths
 from core import unix_sockets
 from egress.paths import EgressPaths
-
-if TYPE_CHECKING:
-    import socket
 
 ROUNDS = 21
 AT_MOST_MS = 120.0

@@ -15,9 +15,10 @@ import heapq
 import math
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from budget.costs import task_cost_from_history
@@ -25,11 +26,7 @@ from budget.costs.task_cost_projection import expected
 from budget.dispatch import fair_queueing, next_task
 from budget.dispatch.next_task import Assign, DispatchAgent, LaneHead, QueueView, lane_of
 from budget.windows import pace_admission, provider_quota, running_task_reserve
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from budget.windows.pace_admission import Cost, EvenSpreadLine, Urgency, WindowState
+from budget.windows.pace_admission import Cost, EvenSpreadLine, Urgency, WindowState
 
 Law: TypeAlias = Literal["even", "greedy", "days"]
 

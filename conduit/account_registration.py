@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from conduit.errors import ProvisionError
-from conduit.homeserver_api import Homeserver, HomeserverRefusal, shown, text_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from conduit.homeserver_api import Json
+from conduit.homeserver_api import Homeserver, HomeserverRefusal, Json, shown, text_of
 
 _TOKEN = "m.login.registration_token"  # noqa: S105  the name of a stage
 _DUMMY = "m.login.dummy"

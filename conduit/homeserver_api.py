@@ -8,15 +8,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 
 from conduit.errors import ProvisionError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 Json: TypeAlias = dict[str, Any]
 

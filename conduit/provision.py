@@ -8,8 +8,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bot.config.loader import Paths
 from conduit.account_registration import Admission
@@ -20,9 +20,6 @@ from conduit.setup_record import RecordFolder
 from conduit.setup_sequence import Provisioning, SetupOutcome
 from core.errors import MusterError
 from core.secret_references import Reference
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: What the part of a user's id before the colon is made of (Matrix spec v1.11, "User identifiers").
 _NAME = re.compile(r"[a-z0-9._=/+-]{1,200}")

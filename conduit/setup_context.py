@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from conduit.account_registration import Admission
-    from conduit.homeserver_api import Homeserver
-    from conduit.setup_record import RecordFolder
+from conduit.account_registration import Admission
+from conduit.homeserver_api import Homeserver
+from conduit.setup_record import RecordFolder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,17 +19,14 @@ import fcntl
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from bot.config.loader import Paths
 from conduit.errors import ProvisionError
 from core import crash_points, durable_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from bot.config.loader import Paths
 
 KEEP = crash_points.declare("provision.keep")
 TOKEN = crash_points.declare("provision.token")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
+from bot.config.loader import Paths
 from conduit.errors import ProvisionError
 from conduit.homeserver_api import Homeserver, HomeserverRefusal
 from conduit.setup_context import SetupContext, SetupOptions
@@ -20,11 +21,6 @@ from conduit.steps import muster_yaml_block, rate_limits
 from conduit.steps.fleet_room import FleetRoom
 from conduit.steps.muster_yaml_block import ConnectorBlock
 from conduit.steps.operator_and_bot_users import Users
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bot.config.loader import Paths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

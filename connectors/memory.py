@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from connectors.contract.connector_protocol import MessageRefused, NotReady, TryLater
+from connectors.contract.connector_protocol import MessageRefused, NotReady, Sink, TryLater
 from connectors.contract.messages import (
     Attachment,
     Batch,
@@ -28,9 +30,11 @@ from connectors.contract.messages import (
     File,
     Health,
     Inbound,
+    InboundBody,
     Message,
     OpenThread,
     Outbound,
+    OutboundContent,
     React,
     Reaction,
     Redaction,
@@ -41,13 +45,6 @@ from connectors.contract.messages import (
     Text,
 )
 from core.async_waits import set_within
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from connectors.contract.connector_protocol import Sink
-    from connectors.contract.messages import InboundBody, OutboundContent
 
 #: Memory's default: everything but buttons and titles, and keys are remembered for a day, as Synapse does.
 ALL_CAPABILITIES = Capabilities(

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NewType
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import NewType
 
 ENVIRONMENT_VARIABLE = "MUSTER_CRASH"
 

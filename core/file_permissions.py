@@ -10,10 +10,7 @@ import grp
 import os
 import pwd
 import stat
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 
 def exposed(path: Path) -> str | None:

@@ -11,10 +11,8 @@ import fcntl
 import os
 import stat
 import threading
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Final
 
 #: The default maximum size of a log in bytes.
 LIMIT: Final = 10 * 10**6

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
 
 import structlog
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
 
 #: Log levels of libraries that log more than operators need.
 _QUIET = {"alembic": logging.WARNING, "apscheduler": logging.WARNING, "nio": logging.WARNING}

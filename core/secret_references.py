@@ -9,18 +9,16 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
-    from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import CoreSchema
 
 #: The service of Muster's entries in a keyring: ``keyring set muster NAME``.
 KEYRING_SERVICE = "muster"

@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import structlog
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _log = structlog.get_logger(__name__)
 

@@ -10,17 +10,14 @@ import functools
 import re
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pydantic_core import ErrorDetails
 
 #: The maximum number of problems to show; a file with more is probably another kind of file.
 MOST_PROBLEMS = 100

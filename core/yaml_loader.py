@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from core.validation_errors import FileProblems, Problem, allowed, described, message, model_at, plain, shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from importlib.metadata import version as version_of
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
+from sphinx.application import Sphinx
 
 project = "Muster"
 author = "The Muster authors"

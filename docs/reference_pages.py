@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bot.commands import help, sections
-from bot.commands.registry import CommandTable
+from bot.commands.registry import Command, CommandTable
 from bot.commands.syntax import CHAT, SHELL, written
 from bot.config import loader
 from bot.interfaces.cli.main import MusterProgram
 from bot.interfaces.cli.process_commands import SHELL_COMMANDS
 from budget.amounts import percent
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from bot.commands.registry import Command
-
-    Schema = Mapping[str, Any]
+Schema = Mapping[str, Any]
 
 FOLDER = Path(__file__).parent / "reference"
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: The longest path of a Unix socket on Linux, in bytes (unix(7): sun_path has 108, including the final zero).
 LONGEST_SOCKET_PATH: Final = 107

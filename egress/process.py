@@ -17,9 +17,10 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 import uvloop
@@ -28,12 +29,9 @@ from budget.costs import token_prices
 from core import logs
 from core.errors import MusterError
 from core.redaction import SecretMasker
-from egress.daemon.egress_service import running
+from egress.daemon.startup import running
 from egress.paths import EgressPaths
 from egress.upstream.credentials import Credentials
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _LOG_BYTES: Final = 4 * 2**20
 _LOG_FILES: Final = 3

@@ -5,14 +5,12 @@ Secrets are never part of it: credentials are references (core.secret_references
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from egress.provider_endpoints import Provider
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
 """What happens to an agent at a limit: `cutoff` closes its routes but the agent lives; `freeze` stops it and keeps all

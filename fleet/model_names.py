@@ -7,10 +7,8 @@ Providers name a model by its family, its version and often a date (``claude-son
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from collections.abc import Collection
+from typing import Final
 
 #: How names of each provider's models begin, where nothing is before them.
 _FAMILIES: Final = {

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from database.queries.operations.watchdog_findings import FindingRow
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from fleet.supervision.health_findings import Found, HealthFinding, HealthThresholds
+from fleet.supervision.health_findings import Found, HealthFinding, HealthThresholds
 
 #: The number of agents with the same problem that makes it one shared event.
 MANY: Final = 3

@@ -14,16 +14,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from calendar import monthrange
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
-from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from zoneinfo import ZoneInfo
 
 #: The number of days to search: a leap day on a given day of the week can be forty years away.
 _FARTHEST = 41 * 366

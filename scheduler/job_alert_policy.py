@@ -7,12 +7,10 @@ while after the recovery, so that a job that fails every other time does not ale
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from database.queries.operations.watchdog_findings import JOB_FAILS, JOB_WELL, FindingRow
-
-if TYPE_CHECKING:
-    from scheduler.jobs import JobRecord
+from scheduler.jobs import JobRecord
 
 #: Seconds until an alert repeats: after the first, the second, and each later one.
 PAUSES: Final = (3600.0, 4 * 3600.0, 24 * 3600.0)

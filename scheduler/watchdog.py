@@ -6,24 +6,19 @@ the next sweep sends the missing alerts, and none twice.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.operations import watchdog_findings
-from fleet.supervision.health_findings import FleetView, HealthThresholds, found_in
+from fleet.supervision.health_findings import FleetView, HealthFinding, HealthThresholds, found_in
 from scheduler import alert_policy
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.engine.store import Store
-    from fleet.supervision.health_findings import HealthFinding
-    from scheduler.alert_policy import News
+from scheduler.alert_policy import News
 
 log = structlog.get_logger(__name__)
 

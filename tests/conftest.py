@@ -8,9 +8,10 @@ import os
 import sqlite3
 import ssl
 import tempfile
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hypothesis
 import pytest
@@ -23,10 +24,6 @@ from fleet.hosting import detached
 from tests import forked_hosts, soak
 from tests.postgres import Postgres, PostgresMissing
 from tests.synapse import Synapse, SynapseMissing
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
-
 
 #: Set in CI, where everything is installed: a test that is skipped there was skipped by mistake.
 REFUSE_SKIPS = "MUSTER_TESTS_REFUSE_SKIPS"

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
 
 from nio import (  # type: ignore[import-untyped]
     AsyncClient,
@@ -28,14 +30,8 @@ from nio import (  # type: ignore[import-untyped]
 from nio.crypto import decrypt_attachment, encrypt_attachment  # type: ignore[import-untyped]
 from nio.store import SqliteStore  # type: ignore[import-untyped]
 
-from tests.operator_client import LIMIT, Operator, body
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.operator_client import Event
-    from tests.synapse import Account
+from tests.operator_client import LIMIT, Event, Operator, body
+from tests.synapse import Account
 
 _TYPES = frozenset({"m.room.message"})
 

@@ -16,18 +16,16 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any, NoReturn
 
 from core import crash_points
 from fleet.hosting import detached
 from fleet.hosting.host_command_line import LOG, environment, host_command
 from fleet.runtimes import sim
 from tests import forkserver
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from multiprocessing.context import ForkServerProcess
-    from pathlib import Path
 
 #: What starts an agent host outside of tests.
 start_interpreter = detached.start_process

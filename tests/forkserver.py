@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from multiprocessing import forkserver
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerProcess
+from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
 # One list, as there is one server in a test process.

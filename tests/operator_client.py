@@ -13,15 +13,13 @@ import contextlib
 import itertools
 import json
 import secrets
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any, Self, TypeAlias
 from urllib.parse import quote
 
 import aiohttp
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from tests.synapse import Account
+from tests.synapse import Account
 
 Event: TypeAlias = dict[str, Any]
 

@@ -10,10 +10,8 @@ import os
 import random
 import secrets
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 #: What a test that could go on for ever takes when nobody says otherwise, seconds.
 LONG = 120.0

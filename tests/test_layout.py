@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections import defaultdict
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -47,6 +50,50 @@ def test_no_public_class_name_has_two_meanings() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 where[node.name].append(str(path))
     assert {name: paths for name, paths in where.items() if len(paths) > 1} == {}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports inside functions count, too. `import-linter` looks at folders, and this at files."""
+    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): tree for path, tree in modules()}
+    imports = {name: set(_imported(tree, names.keys())) for name, tree in names.items()}
+    while ends := [name for name, found in imports.items() if not found]:
+        for name in ends:
+            del imports[name]
+        imports = {name: found & imports.keys() for name, found in imports.items()}
+    assert imports == {}
+
+
+def _imported(tree: ast.Module, known: Collection[str]) -> Iterator[str]:
+    """The modules of ours among what `tree` imports; of a package the module that is taken out of it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            inside = [f"{node.module}.{each.name}" for each in node.names]
+            found = {each if each in known else str(node.module) for each in inside}
+        elif isinstance(node, ast.Import):
+            found = {each.name for each in node.names}
+        else:
+            continue
+        yield from found & set(known)
+
+
+def test_imports_for_types_alone_are_on_the_path_of_the_shell_alone() -> None:
+    """`muster` in a shell starts quickly; everywhere else an import says what a module depends on."""
+    script = (
+        "import sys; from bot.interfaces.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    loaded: set[str] = set()
+    for arguments in (["--help"], ["ps", "--help"], ["ps", "--json"]):
+        run = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True)
+        loaded |= set(run.stderr.splitlines()[-1].split())
+    for_types = {
+        ".".join(path.with_suffix("").parts)
+        for path, tree in modules()
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    }
+    assert for_types - loaded == set()
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.encrypted_operator import EncryptedOperator
 from tests.operator_client import Operator, body, thread_root
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.synapse import Synapse
+from tests.synapse import Synapse
 
 pytestmark = pytest.mark.synapse
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from bot.agents import restart_executor
-from bot.agents.restart_executor import Turnstile
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from bot.agents.journal.effects import Teller
-    from bot.agents.restart_executor import Starter
-    from database.engine.store import Store
-    from database.queries.agents.agents import AgentRow
-    from fleet.supervision.restart_policy import RestartLimits
+from bot.agents.journal.effects import Teller
+from bot.agents.ports import Starter
+from bot.agents.spawn_limiter import SpawnLimiter
+from database.engine.store import Store
+from database.queries.agents.agents import AgentRow
+from fleet.supervision import restart_policy
+from fleet.supervision.restart_policy import RestartLimits
 
 #: Number of supervisors that start at the same time when Muster starts; commands run in between.
 BEGIN_AT_ONCE = 8
@@ -37,9 +33,9 @@ class AgentContext:
     """Shows or hides the typing indicator in a connector's conversation."""
     is_ours: Callable[[AgentRow], bool] = lambda _: True
     """Whether this installation manages the agent; all others are left alone (bot.leadership.installation_id)."""
-    limits: RestartLimits = field(default_factory=lambda: restart_executor.LIMITS)
+    limits: RestartLimits = field(default_factory=lambda: restart_policy.LIMITS)
     """How often a failed agent is restarted."""
-    turnstile: Turnstile = field(default_factory=Turnstile)
+    spawn_limiter: SpawnLimiter = field(default_factory=SpawnLimiter)
     digest_after: int = 10
     """Number of unreported turns above which they are reported as one digest."""
     beginning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGIN_AT_ONCE))

@@ -7,9 +7,13 @@ start. After the commit, the supervisor brings the agent into its desired state
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.agents.journal.effects import Teller
 from bot.agents.messages import onboarding_prompt
 from bot.auth.permissions import is_person
 from bot.messaging.composer import MessagePlace
@@ -23,13 +27,6 @@ from database.queries.agents.agents import AgentRow
 from database.queries.chat import thread_owners
 from fleet.name_rules import AGENT_NAME, is_agent_name
 from fleet.roster.drift import ENDED
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.journal.effects import Teller
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

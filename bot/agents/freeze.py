@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.journal.projection import cancelled_as, frozen_as
 from bot.agents.messages import outgoing
+from bot.agents.services import AgentServices
 from bot.agents.stop import silence_of
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.text import markdown
 from bot.text.errors import UserError
 from database.queries.agents import agent_messages, auto_resume
+from database.queries.agents.agents import AgentRow
 from fleet.errors import FleetError
 from fleet.roster.drift import ENDED
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.services import AgentServices
-    from bot.commands.context import Context
-    from database.queries.agents.agents import AgentRow
 
 
 async def freeze_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.desired_state import LaunchRequest
 from bot.agents.messages import outgoing
+from bot.agents.services import AgentServices
 from bot.auth.permission import ADMIN
 from bot.auth.permissions import is_person
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.config import loader
-from bot.pacing.session_admission import opening, settle, tried_in_words, work_of
-from bot.spending.service import holding
+from bot.pacing.session_admission import Opening, opening, settle, tried_in_words, work_of
+from bot.spending.held_limits import holding
 from bot.tasks import deferred_turns
 from bot.tasks.deferred_turns import TurnHold
 from bot.text import markdown
@@ -25,20 +28,13 @@ from budget.policy.model_downgrade import QueueStart
 from budget.windows import interactive_turns
 from budget.windows.interactive_turns import Begins
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
+from database.queries.tasks import Task
 from fleet.errors import FleetError
+from fleet.launch.launch_plan import LaunchPlan
 from fleet.roster import edit
 from fleet.runtimes import RUNTIMES
 from fleet.workspace import left_behind
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.services import AgentServices
-    from bot.commands.context import Context
-    from bot.pacing.session_admission import Opening
-    from database.queries.agents.agents import AgentRow
-    from database.queries.tasks import Task
-    from fleet.launch.launch_plan import LaunchPlan
 
 
 async def launch_agent(

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.launch import warnings_of
+from bot.agents.services import AgentServices
 from bot.agents.stop import silence_of
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.text import markdown
 from bot.text.errors import UserError
 from fleet.errors import FleetError
+from fleet.launch.launch_plan import LaunchPlan
 from fleet.roster import launch_overrides
-from fleet.roster.launch_overrides import Basis
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.services import AgentServices
-    from bot.commands.context import Context
-    from fleet.launch.launch_plan import LaunchPlan
-    from fleet.roster.launch_overrides import LaunchChange
+from fleet.roster.launch_overrides import Basis, LaunchChange
 
 
 async def restart_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply:

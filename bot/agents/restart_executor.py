@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
+from bot.agents.context import AgentContext
+from bot.agents.journal.follower import JournalFollower
 from bot.agents.journal.projection import end_in_words
 from bot.commands import sections
 from bot.commands.agent_lock import is_held
@@ -22,6 +25,7 @@ from core import boot_id
 from core.crash_points import around, declare
 from core.errors import MusterError, RegisterError
 from database.queries.agents import agent_messages, agents
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import approvals
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.journal import reader
@@ -31,15 +35,6 @@ from fleet.runtimes import RUNTIMES
 from fleet.supervision import host_lifecycle, restart_policy
 from fleet.supervision.host_lifecycle import HostNotReady, SpawnBarred, SpawnFailed
 from fleet.supervision.restart_policy import Fall, RestartLimits, RestartRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from bot.agents.context import AgentContext
-    from bot.agents.journal.commit_fetcher import CommitSource
-    from bot.agents.journal.follower import JournalFollower
-    from database.queries.agents.agents import AgentRow
 
 log = structlog.get_logger(__name__)
 
@@ -53,58 +48,13 @@ REVIVE = declare("agent.revive")
 LOOK_AGAIN = 5.0
 #: Seconds by which a restart is delayed while a command holds the agent.
 ASIDE = 0.5
-#: Maximum number of simultaneous restarts.
-TRY_AT_ONCE = 4
-#: Seconds between the restarts of agents that are down when Muster starts, so that a fleet does not start all at once.
-STAGGER_S = 1.0
 
-#: How often an agent is restarted, and after which delays.
-LIMITS = RestartLimits()
 
 #: Why an agent fell of which no one says why.
 _GONE = "the agent host exited unexpectedly"
 _WITH_MACHINE = "it ended when the machine restarted"
 #: The report about an agent host that ended without a report of its own, by desired state.
 _END = {"stopped": "killed, with everything it had started", "frozen": "its process is gone; all that it is, is kept"}
-
-
-class Starter(Protocol):
-    """Starts agent hosts; `fleet.launch.host_spec_builder` builds their launch specs."""
-
-    async def start(
-        self, row: AgentRow, *, floor: int, grants: Sequence[approvals.Grant], withdrawn: Sequence[str]
-    ) -> None:
-        """Start the agent host of `row`, and return when it answers.
-
-        Raises:
-            FleetError: the host cannot be started; the message is for the operator.
-        """
-
-    def folder(self, name: str) -> Path: ...
-
-    def socket(self, name: str) -> Path: ...
-
-    @property
-    def workspaces(self) -> CommitSource: ...
-
-    def discard_workspace(self, workspace: Path, name: str) -> bool: ...
-
-
-@dataclass(slots=True)
-class Turnstile:
-    """A limiter that spreads the restarts of a fleet over time."""
-
-    spacing: float = STAGGER_S
-    at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRY_AT_ONCE))
-    _next: float = 0.0
-    _last: float = 0.0
-
-    def slot(self, now: float) -> float:
-        """Return the next free slot from `now` on, in seconds since the epoch."""
-        back, self._last = max(0.0, self._last - now), now
-        at = max(now, self._next - back)
-        self._next = at + self.spacing
-        return at
 
 
 @dataclass(kw_only=True, slots=True)
@@ -168,7 +118,7 @@ class Reviver:
             taken_back = await agent_messages.in_states(tx, ["withdrawing"], agent=self.name)
         again = restart_policy.asked_for(row.launch_id) != row.launch_id
         try:
-            async with self.context.turnstile.at_once if again else contextlib.nullcontext():
+            async with self.context.spawn_limiter.at_once if again else contextlib.nullcontext():
                 with around(SPAWN):
                     # Withdraw before the start: once the host runs, the turn of such a message could begin.
                     withdrawn = [message.id for message in taken_back]
@@ -308,7 +258,7 @@ class Reviver:
         due = restart_policy.due(record, now, self.context.limits)
         if due is None:
             return None
-        return max(due, self.context.turnstile.slot(now)) if self._found_down else due
+        return max(due, self.context.spawn_limiter.slot(now)) if self._found_down else due
 
     async def _left_down(self, row: AgentRow) -> None:
         """Report the end of an agent that is not restarted automatically, unless it was already reported."""

@@ -6,20 +6,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents import status
+from bot.agents.context import AgentContext
 from bot.agents.desired_state import Wishes
+from bot.agents.journal.effects import Teller
 from bot.agents.messages import delivery
 from bot.agents.messages.delivery import END
 from bot.agents.supervisor import Keeper
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
 from bot.leadership.installation_id import AgentElsewhere
+from bot.messaging.fleet_port import AgentView
 from bot.text import markdown
 from bot.text.errors import UserError
 from core.crash_points import declare
@@ -28,26 +33,16 @@ from core.validation_errors import there_are
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents, auto_resume, last_results
 from database.queries.agents.agent_messages import AgentMessage
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.auto_resume import Continuation
 from database.queries.chat import approvals
+from database.queries.chat.approvals import Approval
+from fleet.control.agent_host_client import AgentLink, BackgroundProcesses
 from fleet.control.task_attempt_ids import task_of
 from fleet.errors import AgentRefused, AgentUnreachable, FleetError
 from fleet.journal import reader
-from fleet.journal.events import JournalPosition
+from fleet.journal.events import JournalEntry, JournalPosition
 from fleet.supervision import host_lifecycle, liveness, process_sweep
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.context import AgentContext
-    from bot.agents.journal.effects import Teller
-    from bot.messaging.fleet_port import AgentView
-    from database.queries.agents.agents import AgentRow
-    from database.queries.agents.auto_resume import Continuation
-    from database.queries.chat.approvals import Approval
-    from fleet.control.agent_host_client import AgentLink, BackgroundProcesses
-    from fleet.journal.events import JournalEntry
 
 log = structlog.get_logger(__name__)
 

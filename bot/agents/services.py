@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from bot.agents.service import Agents
+from bot.agents.watch import Watches
 from bot.commands.services import later
+from bot.config.reloaded import Reloaded
 from bot.tasks.services import TaskServices
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from bot.agents.service import Agents
-    from bot.agents.watch import Watches
-    from bot.config.reloaded import Reloaded
-    from fleet.supervision.health_findings import HealthFinding
+from fleet.supervision.health_findings import HealthFinding
 
 
 @dataclass(kw_only=True, slots=True)

@@ -5,25 +5,21 @@ No agent host is asked, so a view of a thousand agents is immediate.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from bot.agents.supervisor import Keeper
 from bot.messaging.fleet_port import AgentView
 from bot.text import markdown
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.auto_resume import Continuation
+from database.queries.chat.approvals import Approval
+from fleet.control.agent_host_client import HostStatus
 from fleet.journal.events import Closing
 from fleet.roster.drift import ENDED
 from fleet.supervision import liveness, restart_policy
 from fleet.supervision.liveness import Liveness
 from fleet.supervision.restart_policy import RestartRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bot.agents.supervisor import Keeper
-    from database.queries.agents.agents import AgentRow
-    from database.queries.agents.auto_resume import Continuation
-    from database.queries.chat.approvals import Approval
-    from fleet.control.agent_host_client import HostStatus
 
 
 def view_of(

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
+from bot.messaging.fleet_port import AgentView
 from bot.text import markdown
 from bot.text.markdown import some
 from bot.text.timestamps import timestamp
 from budget import amounts
 from fleet.journal import events
+from fleet.journal.events import JournalEntry
 from fleet.runtimes import RUNTIMES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from zoneinfo import ZoneInfo
-
-    from bot.messaging.fleet_port import AgentView
-    from fleet.journal.events import JournalEntry
-    from fleet.supervision.health_findings import HealthFinding
+from fleet.supervision.health_findings import HealthFinding
 
 _CHUNKS = (events.TextChunk, events.ThoughtChunk)
 _STATE_MARKS = {

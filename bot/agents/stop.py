@@ -7,17 +7,14 @@ its state is unknown, so the reply says that and suggests what to do.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bot.agents.services import AgentServices
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.text import markdown
 from database.queries.agents import auto_resume
 from fleet.supervision.restart_policy import asked_for
-
-if TYPE_CHECKING:
-    from bot.agents.services import AgentServices
-    from bot.commands.context import Context
 
 
 async def stop_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Reply:

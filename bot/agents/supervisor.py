@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import structlog
 
+from bot.agents.context import AgentContext
 from bot.agents.journal.commit_fetcher import Gatherer
-from bot.agents.journal.follower import JournalFollower
+from bot.agents.journal.follower import HeardStatus, JournalFollower
 from bot.agents.journal.projection import FREEZE
+from bot.agents.journal.turn_view import ToolLine
 from bot.agents.journal.typing_indicator import TypingIndicator
 from bot.agents.messages.delivery import Carrier
 from bot.agents.restart_executor import GONE, Reviver
@@ -25,14 +26,9 @@ from bot.commands.syntax import command_line
 from database.queries.agents import agents
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused, AgentUnreachable
+from fleet.journal.events import JournalEntry
 from fleet.supervision import host_lifecycle
 from fleet.supervision.liveness import questioned_after
-
-if TYPE_CHECKING:
-    from bot.agents.context import AgentContext
-    from bot.agents.journal.follower import HeardStatus
-    from bot.agents.journal.turn_view import ToolLine
-    from fleet.journal.events import JournalEntry
 
 log = structlog.get_logger(__name__)
 

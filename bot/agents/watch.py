@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import structlog
 
 from bot.agents import status_view
+from bot.commands.context import Context
 from bot.commands.syntax import command_line, written
 from bot.messaging.composer import MessagePlace
+from bot.tasks.services import TaskServices
 from bot.text import markdown
 from bot.text.errors import UserError
 from connectors.contract.messages import Priority, Replace
@@ -21,10 +22,6 @@ from connectors.delivery import outbox
 from core.crash_points import declare
 from core.errors import RegisterError
 from database.queries.agents import session_accounts
-
-if TYPE_CHECKING:
-    from bot.agents.services import AgentServices
-    from bot.commands.context import Context
 
 log = structlog.get_logger(__name__)
 
@@ -48,11 +45,11 @@ class _Watch:
 
 @dataclass(slots=True)
 class Watches:
-    services: AgentServices
+    services: TaskServices
     _open: dict[tuple[MessagePlace, str], _Watch] = field(default_factory=dict)
     _shown: dict[str, str] = field(default_factory=dict)
 
-    def add(self, ctx: Context[AgentServices], agent: str) -> None:
+    def add(self, ctx: Context[TaskServices], agent: str) -> None:
         """Keep the reply of this command up to date.
 
         Raises:

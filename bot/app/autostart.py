@@ -10,31 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.roster.service import usable
 from bot.auth.permission import OPERATOR
-from bot.commands.executor import RunRequest
+from bot.commands.executor import Executor, RunOutcome, RunRequest
 from bot.commands.syntax import written
 from bot.messaging import rooms
+from bot.reports.services import ReportServices
 from bot.setup import shutdown_record, systemd_units
 from bot.text.errors import UserError
 from core.errors import MusterError
 from database.queries.agents import agents
 from fleet.roster.drift import ENDED
+from fleet.roster.loader import Roster
 from fleet.supervision import host_lifecycle, restart_policy
 from fleet.supervision.restart_policy import RestartRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.executor import Executor, RunOutcome
-    from bot.reports.services import ReportServices
-    from fleet.roster.loader import Roster
 
 log = structlog.get_logger(__name__)
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 from bot.commands.completion import CONFIRMING
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from pathlib import Path
-
-    from bot.reports.services import ReportServices
+from bot.reports.services import ReportServices
 
 
 def words_of(services: ReportServices) -> Callable[[str], Awaitable[Sequence[str]]]:

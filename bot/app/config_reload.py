@@ -7,26 +7,22 @@ A file that is invalid, or that the egress rejects, changes nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
 
 from bot.app import planner
 from bot.config import secrets
 from bot.config.limits import Budgets
 from bot.config.loader import load
 from bot.config.reloaded import Reloaded
+from bot.config.schema import Settings
 from bot.egress_client.settings_push import scope_of
+from bot.reports.services import ReportServices
 from bot.text import markdown
 from bot.text.errors import ConfigError
 from budget import amounts
 from core.errors import MusterError
 from egress.errors import EgressRefused
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.config.schema import Settings
-    from bot.reports.services import ReportServices
 
 #: Keys that take effect at once. A change of any other key is reported as waiting for a restart.
 LIVE = ("accounts", "budgets", "dispatch", "pacing", "sandboxes", "schedules", "telemetry")

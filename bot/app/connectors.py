@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from bot.app import pane_commands
 from bot.auth.owner import owner_identity
+from bot.commands.context import Origin
 from bot.config import connector_checks
+from bot.config.loader import Settings
+from bot.config.paths import Paths
 from bot.config.schema import OWN_ROOMS
-from bot.maintenance.update import versions
+from bot.maintenance import versions
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import MessagePlace
 from bot.text.errors import UserError
 from connectors.contract import connector_registry
-from connectors.contract.connector_protocol import NamesRooms
+from connectors.contract.agent_count_feed import Headcount
+from connectors.contract.connector_protocol import Connector, NamesRooms
 from connectors.contract.messages import Health
+from connectors.contract.slash_command_forms import Commands
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    from bot.commands.context import Origin
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
-    from connectors.contract.agent_count_feed import Headcount
-    from connectors.contract.connector_protocol import Connector
-    from connectors.contract.slash_command_forms import Commands
 
 log = structlog.get_logger(__name__)
 

@@ -10,27 +10,21 @@ import asyncio
 import contextlib
 import dataclasses
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from bot.app.foreground import converse_at_keyboard, log_to
-from bot.app.orchestrator import running, until_stopped
+from bot.app.orchestrator import Orchestrator, running, until_stopped
 from bot.config.loader import Account, load
 from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
 from bot.egress_client.in_process import inside
-from connectors.terminal.connector import MAIN
+from connectors.terminal.connector import MAIN, TerminalSession
+from connectors.terminal.transcript import TranscriptLine
 from core.async_waits import first_of
 from database.queries.agents import agents
 from fleet import presets
 from fleet.sandbox.selection import available
 from fleet.sim.provider import server as provider
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.app.orchestrator import Orchestrator
-    from connectors.terminal.connector import TerminalSession
-    from connectors.terminal.transcript import TranscriptLine
 
 HINT = """\
 A demo fleet with a simulated model: `lead`, an orchestrator, and `polisher`, an enhancer. No data leaves this host.

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth.permission import ADMIN
+from bot.commands.executor import Executor
+from bot.reports.services import ReportServices
 from bot.tasks import run_now
 from bot.tasks.assignment import Handing
 from bot.tasks.settlement import Settling
 from bot.tasks.state_machine import QUESTION, TaskSteps
+from database.queries.chat.questions import Question
+from fleet.roster.cache import LatestRoster
 from scheduler.dispatch.dispatch_loop import Dispatcher
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.executor import Executor
-    from bot.reports.services import ReportServices
-    from database.queries.chat.questions import Question
-    from fleet.roster.cache import LatestRoster
 
 
 def steps(services: ReportServices) -> TaskSteps:
@@ -60,7 +57,7 @@ def install(services: ReportServices, executor: Executor, roster: LatestRoster) 
 
 
 async def _taken(services: ReportServices, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
-    return await run_now.take(tx, services, question, word, by=by)
+    return await run_now.take(tx, services, question, word, by=by, cancel=services.task_steps.cancel)
 
 
 def heard(services: ReportServices) -> None:

@@ -8,28 +8,24 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
-from bot.app.orchestrator import running, until_stopped
+from bot.app.orchestrator import Orchestrator, running, until_stopped
 from bot.config.database import is_shared
 from bot.config.instance_lock import AlreadyRunning
 from bot.config.loader import load
+from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
 from bot.egress_client.process import EgressProcess, variables_of
 from bot.leadership.lease import LeadLost, RegisterInUse
 from bot.leadership.standby import Standby
-from bot.maintenance.update import atomic_swap
+from bot.maintenance import atomic_swap
 from core import logs
 from core.async_waits import first_of
 from core.errors import RegisterError
 from database.queries.agents import agent_messages
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping
-    from pathlib import Path
-
-    from bot.app.orchestrator import Orchestrator
-    from bot.config.paths import Paths
 
 
 async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bring_up: bool = True) -> int:

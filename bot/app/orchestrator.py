@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import structlog
 
+from bot.agents.service import Agents
 from bot.app import autostart, stages
 from bot.app import connectors as connecting
 from bot.app.completion_words import words_of
@@ -33,34 +35,28 @@ from bot.commands.registry import TABLE
 from bot.commands.slash_commands import CommandMenu
 from bot.config.database import open_register
 from bot.config.instance_lock import only_one
+from bot.config.loader import Settings
+from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
+from bot.egress_client.source import EgressSource
 from bot.interfaces.chat.duplicate_events import Overlap
+from bot.interfaces.chat.router import Conversations
 from bot.leadership import installation_id, lease
-from bot.maintenance.update import versions
+from bot.maintenance import versions
 from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
 from bot.monitoring import health
+from bot.monitoring.fleet_snapshot import Lookout
 from bot.reports.services import ReportServices
 from bot.text.errors import UserError
 from connectors.contract.agent_count_feed import Headcount
-from connectors.contract.connector_protocol import AttachableConnector
+from connectors.contract.connector_protocol import AttachableConnector, Connector
 from connectors.contract.messages import Capabilities
+from connectors.delivery.service import Delivery
+from connectors.terminal.connector import TerminalConnector
+from database.engine.store import Store
 from fleet.roster.cache import LatestRoster
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-
-    from bot.agents.service import Agents
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
-    from bot.egress_client.source import EgressSource
-    from bot.interfaces.chat.router import Conversations
-    from bot.monitoring.fleet_snapshot import Lookout
-    from connectors.contract.connector_protocol import Connector
-    from connectors.delivery.service import Delivery
-    from connectors.terminal.connector import TerminalConnector
-    from database.engine.store import Store
-    from scheduler.jobs import Jobs
+from scheduler.jobs import Jobs
 
 log = structlog.get_logger(__name__)
 

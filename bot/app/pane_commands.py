@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bot.config.paths import Paths
+from bot.config.paths import Paths
 
 
 def room(paths: Paths, connector: str) -> list[str]:

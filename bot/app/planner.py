@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
 
 from bot.agents.messages import onboarding_prompt
 from bot.app import pane_commands
+from bot.commands.registry import CommandTable
+from bot.config.loader import Settings
+from bot.config.paths import Paths
 from bot.interfaces.mcp.server import tools_for
 from bot.setup.runtime_login import login_home
 from core.errors import MusterError
+from database.engine.store import Store
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
 from fleet.launch.host_spec_builder import Assembly, Introduction
-from fleet.launch.launch_plan import LaunchDefaults, Planner
+from fleet.launch.launch_plan import DesiredAgent, LaunchDefaults, Planner
 from fleet.launch.model_access import ModelAccount
 from fleet.roles import library
+from fleet.sandbox.egress_grant import OpenWay
 from fleet.sandbox.profiles import merged
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from bot.commands.registry import CommandTable
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
-    from database.engine.store import Store
-    from database.queries.agents.agents import AgentRow
-    from fleet.launch.launch_plan import DesiredAgent
-    from fleet.sandbox.egress_grant import OpenWay
 
 
 def planner(paths: Paths, settings: Settings, environ: Mapping[str, str], *, with_way: bool) -> Planner:

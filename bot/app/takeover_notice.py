@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.app.connectors import bridge, main_room
+from bot.config.loader import Settings
+from bot.config.paths import Paths
 from bot.leadership import lease as tenure
 from bot.messaging import rooms
 from bot.messaging.composer import Composer
 from bot.text import markdown
 from connectors.contract.messages import Capabilities
 from connectors.delivery import outbox
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
-    from database.queries.operations.leases import Lease
+from database.queries.operations.leases import Lease
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

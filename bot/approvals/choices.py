@@ -8,17 +8,14 @@ not be revoked.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from bot.commands.syntax import command_line
 from bot.text import markdown
 from connectors.contract.messages import Button, ButtonStyle
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from database.queries.chat.approvals import Approval
+from database.queries.chat.approvals import Approval
 
 ChoiceName = Literal["allow", "always", "deny"]
 

@@ -49,7 +49,7 @@ async def deny(ctx: Context[ApprovalServices], id: ApprovalId) -> Reply:
 @command("questions", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
 async def questions(ctx: Context[ApprovalServices]) -> Reply:
     """List the questions about agents and tasks that wait for an answer."""
-    from bot.approvals.questions import listing
+    from bot.approvals.question_commands import listing
 
     return await listing(ctx)
 
@@ -62,7 +62,7 @@ async def answer(ctx: Context[ApprovalServices], id: QuestionId, word: str) -> R
         id: the question's id, or the beginning of it.
         word: one of the answers in its message.
     """
-    from bot.approvals.questions import answer_by_command
+    from bot.approvals.question_commands import answer_by_command
 
     return await answer_by_command(ctx, id, word)
 

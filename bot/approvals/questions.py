@@ -8,33 +8,27 @@ for its kind of question (`Questions.on`).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from bot.auth.permission import OPERATOR
-from bot.commands.registry import Reply
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.auth.permission import OPERATOR, Permission
 from bot.commands.syntax import command_line
+from bot.egress_client.services import EgressServices
 from bot.messaging.agent_channel import ANSWERS
 from bot.messaging.bridge import original
+from bot.messaging.composer import MessagePlace
 from bot.messaging.thread_lifecycle import OFFERS
 from bot.text import markdown
 from bot.text.errors import UserError
 from connectors.contract.messages import Button
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import questions
 from database.queries.chat.questions import Question
 from database.queries.operations import audit_log
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.approvals.services import ApprovalServices
-    from bot.auth.permission import Permission
-    from bot.commands.context import Context
-    from bot.messaging.composer import MessagePlace
-    from database.queries.agents.agents import AgentRow
 
 #: Prefix of the outbox keys of questions.
 ASKED = "q/"
@@ -80,7 +74,7 @@ def word_of(question: Question, mark: str) -> str | None:
 
 @dataclass(slots=True)
 class Questions:
-    services: ApprovalServices
+    services: EgressServices
     _takers: dict[str, Taker] = field(default_factory=dict)
     _followers: dict[str, AnswerFollower] = field(default_factory=dict)
     _needs: dict[tuple[str, str], Permission] = field(default_factory=dict)
@@ -262,67 +256,3 @@ def _over(question: Question) -> str:
         return f"question `{question.id}` about {question.subject} is over: nobody needs its answer any more."
     by = f" by {markdown.one_line(question.answered_by)}" if question.answered_by else ""
     return f"question `{question.id}` about {question.subject} was answered{by}: {question.answer}."
-
-
-# --- by command --------------------------------------------------------------------------------------------------
-
-
-async def answer_by_command(ctx: Context[ApprovalServices], question_id: str, word: str) -> Reply:
-    services = ctx.services
-
-    async def act(tx: AsyncConnection) -> dict[str, str]:
-        question = await _find(tx, question_id)
-        needs = services.questions.needs(question, word.strip("`").casefold())
-        if ctx.permission < needs:
-            raise UserError(f"This answer takes an {needs}; you are {ctx.permission}.", code="permission.denied")
-        text = await services.questions.answer(
-            tx, question, word.strip("`").casefold(), by=ctx.identity, through=ctx.through
-        )
-        return {"id": question.id, "agent": question.agent, "text": text}
-
-    done = await ctx.commit("answer", act)
-    async with services.store.read() as tx:
-        question = await questions.get(tx, done["id"])
-    if question is not None and question.answer is not None:
-        await services.questions.after(question, question.answer)
-    return Reply(done["text"], {"id": done["id"], "agent": done["agent"], "state": "answered"})
-
-
-async def _find(tx: AsyncConnection, question_id: str) -> Question:
-    found = await questions.begins(tx, question_id.strip("`").casefold())
-    waiting = [question for question in found if question.state == "pending"]
-    if len(waiting) == 1 or len(found) == 1:
-        return (waiting or found)[0]
-    if found:
-        raise UserError(
-            f"{markdown.one_line(question_id, 40)!r} begins the ids of several questions; write more of it.",
-            code="question.ambiguous",
-        )
-    open_now = [f"`{question.id}`" for question in await questions.pending(tx)]
-    listed = f"Waiting: {', '.join(open_now)}." if open_now else "Nothing waits for an answer."
-    raise UserError(f"No question has the id {markdown.one_line(question_id, 40)!r}. {listed}", code="question.unknown")
-
-
-async def listing(ctx: Context[ApprovalServices]) -> Reply:
-    async with ctx.services.store.read() as tx:
-        waiting = await questions.pending(tx)
-    now = ctx.services.clock()
-    data = [
-        {
-            "id": question.id,
-            "kind": question.kind,
-            "agent": question.agent,
-            "task": question.task,
-            "choices": [dict(each) for each in question.choices],
-            "asked_at": ctx.services.timestamp(question.asked_at),
-        }
-        for question in waiting
-    ]
-    if not waiting:
-        return Reply("No question waits for an answer.", data)
-    lines = [
-        f"- `{question.id}` **{question.subject}** ({question.kind}), asked {markdown.span(now - question.asked_at)} "
-        f"ago: {' | '.join(question.words)}"
-        for question in waiting
-    ]
-    return Reply("\n".join(lines), data)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.choices import DONE, offered, question
+from bot.messaging.agent_channel import Voice
 from bot.text import markdown
 from database.queries.agents import agent_messages
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import approvals
+from database.queries.chat.approvals import Approval
 from database.queries.operations import audit_log
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from fleet.journal import events
-
-    pass
-    from bot.messaging.agent_channel import Voice
-    from database.queries.agents.agents import AgentRow
-    from database.queries.chat.approvals import Approval
-    from fleet.journal.events import GrantAdded
+from fleet.journal import events
+from fleet.journal.events import GrantAdded
 
 #: Prefix of the outbox keys of permission requests.
 QUESTION = "a/"

@@ -6,26 +6,22 @@ whether it arrives in time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from bot.approvals.choices import offered
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.approvals.choices import ChoiceName, offered
+from bot.approvals.services import ApprovalServices
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.text import markdown
 from bot.text.errors import UserError
 from database.queries.agents import last_results
 from database.queries.chat import approvals
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.approvals.choices import ChoiceName
-    from bot.approvals.services import ApprovalServices
-    from bot.commands.context import Context
-    from database.queries.chat.approvals import Approval
-    from fleet.errors import AgentRefused
+from database.queries.chat.approvals import Approval
+from fleet.errors import AgentRefused
 
 #: The agent host's error code when it cannot hold more grants (docs/control-protocol.md).
 TOO_MANY_GRANTS: Final = "too_many_grants"

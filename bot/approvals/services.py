@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from bot.approvals.questions import Questions
 from bot.commands.services import later
 from bot.egress_client.services import EgressServices
-
-if TYPE_CHECKING:
-    from bot.approvals.questions import Questions
 
 
 @dataclass(kw_only=True, slots=True)

@@ -7,15 +7,12 @@ budget, chooses a sandbox or a folder, or deletes anything.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from budget.dispatch.next_task import URGENCIES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from budget.windows.pace_admission import Urgency
-    from fleet.roles import Library, Role
+from budget.windows.pace_admission import Urgency
+from fleet.roles import Library, Role
 
 #: Commands that agents may run, with the arguments that they may give.
 MAY: Final[Mapping[str, frozenset[str]]] = {

@@ -7,21 +7,17 @@ control the process, its sockets and its files anyway.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth.owner import owner_identity
 from bot.auth.permission import ADMIN, NONE, Permission
 from bot.text.errors import UserError
+from database.engine.store import Store
 from database.queries.chat import operator_permissions as queries
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.engine.store import Store
-    from database.queries.chat.operator_permissions import OperatorRow
+from database.queries.chat.operator_permissions import OperatorRow
 
 #: ``CONNECTOR:PERSON``, where the person is the chat system's identifier, without spaces.
 _IDENTITY = re.compile(r"[a-z][a-z0-9_-]{0,39}:[^\s\x00-\x1f\x7f-\x9f]{1,255}")

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.commands.context import Context, RunSteps
+from bot.commands.services import CommandServices
 from bot.text import markdown
 from bot.text.errors import UserError
 from core.crash_points import declare
 from core.errors import RegisterError
 from database.queries.agents import agents
 from database.queries.operations import leases
-from database.queries.operations.leases import LeaseHeld, LeaseLost
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.context import Context, RunSteps
-    from bot.commands.services import CommandServices
-    from database.queries.operations.leases import Lease
+from database.queries.operations.leases import Lease, LeaseHeld, LeaseLost
 
 T = TypeVar("T")
 S = TypeVar("S", bound="CommandServices")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from bot.commands.registry import Command, Parameter
+from bot.commands.registry import Command, Parameter
 
 
 def arguments_schema(command: Command, only: Collection[str] | None = None) -> dict[str, Any]:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.commands.services import CommandServices
 from bot.commands.syntax import written
 from core.crash_points import declare
 from database.queries.operations import command_runs
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.services import CommandServices
 
 T = TypeVar("T")
 

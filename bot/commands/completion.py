@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
 
 from bot.commands.help import CHAT_WORDS
+from bot.commands.registry import Command, CommandTable, Parameter
+from bot.commands.services import CommandServices
 from bot.commands.syntax import CHAT
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from bot.commands.registry import Command, CommandTable, Parameter
-    from bot.commands.services import CommandServices
 
 #: Prefix of the source of runs that wait for a person's confirmation; the person's identity follows.
 CONFIRMING = "confirming "

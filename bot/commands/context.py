@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.auth.permission import Permission
+from bot.auth.permission import Permission
 
 T = TypeVar("T")
 S = TypeVar("S", covariant=True)

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth.permission import Permission
 from bot.commands.checkpoints import RecordedSteps
 from bot.commands.context import Context
 from bot.commands.outcomes import Endings, Finish, audited
 from bot.commands.parser import with_usage
-from bot.commands.registry import Reply
+from bot.commands.registry import Command, Reply
 from bot.commands.runs import (
     CONFIRM_FIRST,
     RunOutcome,
@@ -38,21 +40,13 @@ from bot.commands.runs import (
     request_of,
     unknown,
 )
+from bot.commands.services import CommandServices
 from bot.commands.syntax import command_line, from_shell, written
 from bot.text.errors import NotPermitted, UsageError, UserError
 from core.crash_points import declare
 from core.errors import MusterError, RegisterAway, RegisterError, RegisterFenced, RegisterUnusable
 from database.queries.operations import command_runs
-from database.queries.operations.command_runs import ENDED
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.registry import Command
-    from bot.commands.services import CommandServices
-    from database.queries.operations.command_runs import CommandRun
+from database.queries.operations.command_runs import ENDED, CommandRun
 
 ACCEPT = declare("command.accept")
 CONFIRM = declare("command.confirm")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
+from bot.auth.permission import Permission
+from bot.commands.registry import Command, CommandTable
 from bot.commands.syntax import command_line, in_docstring
 from bot.text.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from bot.auth.permission import Permission
-    from bot.commands.registry import Command, CommandTable
 
 #: Words that exist only in chat, to answer a command's question.
 CHAT_WORDS = {

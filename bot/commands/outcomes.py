@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from bot.commands.registry import Reply
-from bot.commands.runs import check_same, code_of, new_run, outcome_of
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.commands.registry import Command, Reply
+from bot.commands.runs import RunOutcome, RunRequest, check_same, code_of, new_run, outcome_of
+from bot.commands.services import CommandServices
 from bot.commands.syntax import prefix_of, written
 from core.redaction import redacted
 from database.queries.operations import audit_log, command_runs
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.registry import Command
-    from bot.commands.runs import RunOutcome, RunRequest
-    from bot.commands.services import CommandServices
-    from database.queries.operations.command_runs import CommandRun
+from database.queries.operations.command_runs import CommandRun
 
 #: Maximum number of characters of one argument, and of an outcome, in the audit.
 _AUDITED_ARGUMENT = 2000

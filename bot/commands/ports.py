@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from database.queries.agents.agents import AgentRow
+from database.queries.agents.agents import AgentRow
 
 
 class OwnedPort(Protocol):
@@ -13,3 +12,5 @@ class OwnedPort(Protocol):
 
     def make_sure_it_is_ours(self, row: AgentRow) -> None:
         """Raise `AgentElsewhere` for an agent of another installation."""
+
+    def is_ours(self, row: AgentRow) -> bool: ...

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bot.auth.permission import Permission
 from bot.commands.context import Origin
 from bot.commands.parser import line_of, with_usage
-from bot.commands.registry import Reply
+from bot.commands.registry import Command, Reply
 from bot.commands.syntax import command_line
 from bot.text.errors import NotPermitted, UsageError, UserError
 from connectors.contract.messages import File
 from core.errors import MusterError
 from database.queries.operations.command_runs import CommandRun
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from bot.auth.permission import Permission
-    from bot.commands.registry import Command
 
 #: Seconds within which a person can confirm.
 CONFIRM_WITHIN = 180.0

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from bot.auth.permissions import Operators
+from bot.commands.context import Origin
+from bot.commands.ports import OwnedPort
+from bot.commands.registry import CommandTable
 from bot.commands.syntax import CHAT
+from bot.config.loader import Settings
+from bot.config.paths import Paths
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
+from connectors.contract.agent_count_feed import Headcount
+from connectors.contract.connector_protocol import AttachableConnector
 from connectors.contract.messages import Capabilities
+from connectors.delivery.service import Delivery
 from core.redaction import SecretMasker
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    from bot.auth.permissions import Operators
-    from bot.commands.context import Origin
-    from bot.commands.ports import OwnedPort
-    from bot.commands.registry import CommandTable
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
-    from connectors.contract.agent_count_feed import Headcount
-    from connectors.contract.connector_protocol import AttachableConnector
-    from connectors.delivery.service import Delivery
-    from database.engine.store import Store
-    from fleet.launch.launch_plan import Planner
-    from fleet.roster.cache import LatestRoster
-    from scheduler.dispatch.dispatch_loop import Dispatcher
-    from scheduler.jobs import Jobs
+from database.engine.store import Store
+from fleet.launch.launch_plan import Planner
+from fleet.roster.cache import LatestRoster
+from scheduler.dispatch.dispatch_loop import Dispatcher
+from scheduler.jobs import Jobs
 
 
 class HealthSource(Protocol):

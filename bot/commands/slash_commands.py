@@ -6,23 +6,17 @@ each value quoted. So no value can pass for another argument or command.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from bot.auth.permission import ADMIN, NONE
+from bot.auth.permission import ADMIN, NONE, Permission
+from bot.auth.permissions import Operators
 from bot.commands.completion import CONFIRMING
 from bot.commands.help import CHAT_WORDS
 from bot.commands.parser import line_of
+from bot.commands.registry import Command, CommandTable, Parameter
 from connectors.contract.messages import CommandReading, Text
-from connectors.contract.slash_command_forms import Form, Option, OptionKind
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    from bot.auth.permission import Permission
-    from bot.auth.permissions import Operators
-    from bot.commands.registry import Command, CommandTable, Parameter
-    from connectors.contract.slash_command_forms import Asker, Value
+from connectors.contract.slash_command_forms import Asker, Form, Option, OptionKind, Value
 
 #: Command that sends a message to an agent, for chat systems that show us no messages.
 SAY = "say"

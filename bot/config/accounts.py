@@ -11,8 +11,9 @@ accounts:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -33,9 +34,6 @@ from core.validation_errors import suggestion
 from fleet.roster import loader
 
 Kind = Literal["api_key", "subscription"]
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def _length(value: object) -> str:

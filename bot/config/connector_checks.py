@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from bot.config.schema import OWN_ROOMS
+from bot.config.schema import OWN_ROOMS, ConnectorSettings
 from core.secret_references import Reference
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from bot.config.schema import ConnectorSettings
 
 #: A key of the file, and the problem there.
 Found: TypeAlias = "tuple[tuple[str, ...], str]"

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from bot.config.limits import LimitBlock
+from bot.config.paths import Paths
+from bot.config.schema import MusterFile
 from budget import amounts
 from core.validation_errors import suggestion, there_are
+from core.yaml_loader import YamlDocument
 from egress.provider_endpoints import PROVIDERS
 from fleet import roles
 from fleet.name_rules import is_agent_name
 from fleet.sandbox import profiles
 from fleet.sandbox.profiles import ProfileProblem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from bot.config.limits import LimitBlock
-    from bot.config.paths import Paths
-    from bot.config.schema import MusterFile
-    from core.yaml_loader import YamlDocument
-
 
 #: The number of existing agents that a message about an unknown agent lists.
 _LISTED = 20

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 from bot.config.instance_lock import only_one
-from bot.config.loader import load
+from bot.config.loader import Settings, load
+from bot.config.paths import Paths
 from bot.text.errors import UserError
 from core.secret_references import Reference
 from database.engine import database_copy
 from database.engine.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
 
 
 async def open_register(settings: Settings, environ: Mapping[str, str], *, home: str | None = None) -> Store:

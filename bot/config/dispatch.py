@@ -11,20 +11,17 @@ dispatch:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
+from bot.config.accounts import Account
 from bot.config.types import Block, Duration
 from budget.dispatch import next_task
 from core import durations
 from core.validation_errors import suggestion
 from fleet.roster import loader
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.config.accounts import Account
 
 #: A duration that means forever, in seconds.
 NEVER = 1e12

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from bot.config.schema import Settings
 from core.validation_errors import suggestion
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.config.schema import Settings
 
 _SNOWFLAKE = r"[1-9][0-9]{16,19}"
 

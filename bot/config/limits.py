@@ -12,7 +12,8 @@ budgets:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, get_args
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
@@ -20,9 +21,6 @@ from bot.config.types import Block
 from budget.amounts import _SHARE, _TOKENS, read_share, read_tokens
 from budget.tokens import Weights
 from budget.windows import window_boundaries
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)

@@ -6,14 +6,17 @@ import contextlib
 import functools
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel
 
 from bot.config import connector_checks, identities
 from bot.config import cross_checks as spending
-from bot.config.paths import Paths as Paths  # noqa: TC001  others make one by this name
+from bot.config.paths import Paths as Paths
 from bot.config.schema import Account as Account
 from bot.config.schema import ConnectorSettings as ConnectorSettings
 from bot.config.schema import MusterFile as MusterFile
@@ -27,11 +30,6 @@ from core.validation_errors import FileProblems, Problem, suggestion
 from fleet import roles
 from fleet.roster import loader as roster
 from fleet.sandbox import profiles
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pydantic import BaseModel
 
 _CONNECTOR_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _PERSON = re.compile(r"[^\W\d_][\w .-]{0,31}")

@@ -10,19 +10,16 @@ pacing:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from bot.config.limits import TokenCount
 from bot.config.types import Block, Duration
+from budget.windows.pace_admission import PacePolicy
 from core.validation_errors import suggestion
 from fleet.roster import loader
-
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
-
-    from budget.windows.pace_admission import PacePolicy
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]{0,99}")
 

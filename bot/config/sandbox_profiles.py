@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -10,10 +11,8 @@ from bot.config.limits import LimitBlock, Limits
 from bot.config.types import Block, Size
 from egress.tunnel.host_allowlist import RouteError, route
 from fleet.roster.schema import Value
-from fleet.sandbox.profiles import LEAST_PIDS, Engine, Kind, WrittenProfile
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from fleet.sandbox.container import Engine
+from fleet.sandbox.profiles import LEAST_PIDS, Kind, WrittenProfile
 
 
 def _listed(value: object) -> object:

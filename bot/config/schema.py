@@ -7,9 +7,10 @@ the terminal.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
@@ -30,9 +31,6 @@ from database.engine import dsn
 from fleet.roster import loader
 from fleet.sandbox.profiles import NAME as PROFILE_NAME
 from fleet.supervision import liveness
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _RUNTIMES = [name for name in loader.RUNTIMES if name != "custom"]
 

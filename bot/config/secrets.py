@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from bot.config.loader import Settings
 from core.errors import MusterError
 from core.redaction import SecretMasker
 from core.secret_references import Reference
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.config.loader import Settings
 
 
 def redaction_of(settings: Settings, environ: Mapping[str, str]) -> SecretMasker:

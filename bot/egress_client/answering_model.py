@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line
+from bot.messaging.services import MessagingServices
 from bot.text import markdown
 from database.queries.agents import agent_messages, agents
+from egress.ledger.model import LedgerEntry
 from fleet.model_names import is_same
 from fleet.supervision.restart_policy import asked_for
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.egress_client.services import EgressServices
-    from egress.ledger.model import LedgerEntry
 
 #: Seconds, at least and at most, to wait after a turn's last request: its end may be recorded later.
 _SETTLES_S: Final = 2.0
@@ -81,7 +78,7 @@ class _Turn:
 class Answering:
     """The comparison for the agents of one host. It loses its data at a restart; the next turn provides new data."""
 
-    services: EgressServices
+    services: MessagingServices
     _turns: dict[tuple[str, str, str], _Turn] = field(default_factory=dict)
     """By agent, launch and turn."""
 

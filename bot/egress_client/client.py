@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from bot.commands.syntax import command_line
 from bot.egress_client import hang_detector
 from bot.egress_client.event_import import ENDED_BY, EgressEventImport
-from bot.egress_client.ledger_import import Copier, page_of, weighed
+from bot.egress_client.ledger_import import Copier, Page, page_of, weighed
+from bot.egress_client.ports import LimitServices
 from bot.egress_client.process import places
 from bot.egress_client.settings_push import egress_settings, registration, secrets_of, understood
+from bot.egress_client.source import EgressSource
 from bot.text import markdown
 from bot.text.errors import UserError
 from core.async_waits import set_within
 from core.errors import MusterError, RegisterError
 from database.queries.agents import agents
-from egress.ledger.model import ENDING
+from database.queries.agents.agents import AgentRow
+from database.queries.spending.usage_ledger import Copied
+from egress.daemon.control_client import EgressControlClient
+from egress.ledger.model import ENDING, Action
+from egress.settings import EgressSettings, LimitSettings
 from fleet.errors import FleetError
 from fleet.roster.drift import ENDED
-from fleet.sandbox.egress_grant import EgressGrant
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    from bot.egress_client.ledger_import import Page
-    from bot.egress_client.services import EgressServices
-    from bot.egress_client.source import EgressSource
-    from database.queries.agents.agents import AgentRow
-    from database.queries.spending.usage_ledger import Copied
-    from egress.daemon.control_client import EgressControlClient
-    from egress.ledger.model import Action
-    from egress.settings import EgressSettings, LimitSettings
-    from fleet.sandbox.egress_grant import WayAsked
+from fleet.sandbox.egress_grant import EgressGrant, WayAsked
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +56,7 @@ _TOLD_AGAIN_S = 600.0
 class EgressClient:
     """The client of one host's egress."""
 
-    services: EgressServices
+    services: LimitServices
     source: EgressSource
     environ: Mapping[str, str]
     host: str

@@ -9,15 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from bot.commands.syntax import command_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from egress.ledger.model import Action
+from egress.ledger.model import Action
 
 #: The actions that count as attempts.
 REFUSED, ROUTE_REFUSED = "refused", "route-refused"

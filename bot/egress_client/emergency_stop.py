@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bot.text.errors import UserError
 from core.durable_files import sync_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAME = "estop"
 

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.egress_client import event_text
 from bot.egress_client.answering_model import Answering
 from bot.egress_client.denied_requests import Attempts
 from bot.egress_client.ledger_import import COPIED
+from bot.egress_client.ports import LimitServices
 from bot.messaging import rooms
 from connectors.delivery import outbox
 from core.errors import RegisterError
 from database.queries.agents import agent_messages, agents
+from database.queries.agents.agents import AgentRow
 from database.queries.operations import restored_backup
-from egress.ledger.model import FOR_NOW
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.egress_client.services import EgressServices
-    from database.queries.agents.agents import AgentRow
-    from egress.ledger.model import Action, LedgerEntry
+from egress.ledger.model import FOR_NOW, Action, LedgerEntry
 
 #: Actions that end an agent.
 ENDED_BY = frozenset({"freeze", "kill"})
@@ -46,7 +41,7 @@ class _Held:
 class EgressEventImport:
     """The importer of one host's egress actions."""
 
-    services: EgressServices
+    services: LimitServices
     _attempts: Attempts = field(default_factory=Attempts)
     _answering: Answering = field(init=False)
     _held: dict[str, _Held] = field(default_factory=dict)

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
 
 from bot.commands.registry import TABLE
 from bot.commands.syntax import command_line, from_shell
 from bot.egress_client import denied_requests
 from bot.text import markdown
-from egress.ledger.model import EXCESS, FOR_NOW, PACE
+from egress.ledger.model import EXCESS, FOR_NOW, PACE, Action
 from fleet.sandbox.profiles import BUILT_IN
-
-if TYPE_CHECKING:
-    from egress.ledger.model import Action
 
 #: The actor of actions that no person caused.
 EGRESS = "egress"

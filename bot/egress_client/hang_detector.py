@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from core.errors import MusterError
 from egress.daemon.control_client import LOOK_S, EgressControlClient
 from egress.errors import EgressSilent
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
 
 #: An egress hangs if it is silent for so many seconds and misses so many calls.
 HUNG_S = 30.0

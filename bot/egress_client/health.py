@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bot.config.accounts import exposed_credentials
 from bot.egress_client import emergency_stop
+from bot.egress_client.client import EgressClient
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from bot.egress_client.client import EgressClient
 
 
 async def condition(outlet: EgressClient) -> dict[str, Any]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from bot.egress_client.client import is_commanded
+from bot.egress_client.services import EgressServices
 from bot.egress_client.settings_push import scope_of
 from bot.text.markdown import code
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.egress_client.services import EgressServices
-
 
 #: Seconds that a table of agents waits for the egress.
 _LOOK_S = 1.0

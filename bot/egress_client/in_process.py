@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from bot.config.paths import Paths
 from bot.egress_client.process import places
 from core.errors import MusterError
 from egress.daemon.control_client import EgressControlClient
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from bot.config.paths import Paths
-    from egress.daemon.egress_service import Egress
+from egress.daemon.egress_service import Egress
 
 
 @dataclass(slots=True)
@@ -36,7 +32,7 @@ class InsideEgress:
     async def start(self) -> EgressControlClient:
         """Return the client of the egress, and start the egress if necessary."""
         if self._client is None:
-            from egress.daemon.egress_service import running
+            from egress.daemon.startup import running
 
             self.egress = await self._running.enter_async_context(
                 running(places(self.paths), grace_s=0.0, clock=self.clock)

@@ -7,29 +7,25 @@ register was away. Meanwhile, the egress keeps its ledger.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.egress_client.settings_push import scope_of
 from bot.egress_client.task_attribution import believed
 from budget.tokens import Tokens, Weights
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
+from database.engine.store import Store
 from database.queries.operations import audit_log
 from database.queries.spending import quota_history
 from database.queries.spending import usage_ledger as ledger
 from database.queries.spending.usage_ledger import Copied
+from database.queries.spending.usage_queries import Sums
 from egress.ledger.model import EXCESS, Action, LedgerEntry, Observation, error_type
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.engine.store import Store
-    from database.queries.spending.usage_queries import Sums
 
 T = TypeVar("T")
 

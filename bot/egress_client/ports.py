@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.queries.agents.agents import AgentRow
-    from egress.ledger.model import Action, LedgerEntry
-    from egress.settings import PaceSettings
+from bot.commands.services import later
+from bot.messaging.services import MessagingServices
+from database.queries.agents.agents import AgentRow
+from egress.ledger.model import Action, LedgerEntry
+from egress.settings import PaceSettings
 
 
 class WindowPort(Protocol):
@@ -32,3 +33,13 @@ class LimitListener(Protocol):
 
     async def met_limit(self, tx: AsyncConnection, row: AgentRow, key: str, action: Action) -> None:
         """Process the refusal of an agent's request at one of Muster's limits."""
+
+
+@dataclass(kw_only=True, slots=True)
+class LimitServices(MessagingServices):
+    """The messaging services, and what the egress client calls above it."""
+
+    pace: WindowPort = field(default_factory=later("pace"))
+    """Windows and their pace lines."""
+    continuing: LimitListener = field(default_factory=later("continuing"))
+    """Resumes agents that stopped at a limit."""

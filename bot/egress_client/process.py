@@ -13,23 +13,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 
+from bot.config.paths import Paths
+from bot.config.schema import Settings
 from core.errors import MusterError
 from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressSilent, EgressUnreachable
 from egress.paths import EgressPaths
 from fleet.hosting.host_command_line import environment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from bot.config.paths import Paths
-    from bot.config.schema import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -6,25 +6,29 @@ For one scope, a limit set by command overrides all limits in files, and muster.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Any, Literal, cast
 
 import structlog
 
 from bot.config import sandbox_profiles
+from bot.config.limits import LimitBlock
+from bot.config.schema import Settings
 from budget.windows.window_boundaries import is_from_moment
+from database.queries.spending.limits_by_command import BudgetRow
 from egress.provider_endpoints import PROVIDERS
-from egress.settings import ROLES, AccountSettings, AgentRegistration, EgressSettings, LimitSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
-
-    from bot.config.limits import LimitBlock
-    from bot.config.schema import Settings
-    from database.queries.spending.limits_by_command import BudgetRow
-    from egress.settings import LimitKind, PaceSettings, Policy
-    from fleet.sandbox.egress_grant import WayAsked
+from egress.settings import (
+    ROLES,
+    AccountSettings,
+    AgentRegistration,
+    EgressSettings,
+    LimitKind,
+    LimitSettings,
+    PaceSettings,
+    Policy,
+)
+from fleet.sandbox.egress_grant import WayAsked
 
 log = structlog.get_logger(__name__)
 

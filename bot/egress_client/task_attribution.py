@@ -7,22 +7,17 @@ agent has or had the task.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.queries import tasks
 from database.queries.agents import agent_messages
+from egress.ledger.model import LedgerEntry
 from fleet.control.task_attempt_ids import message_of, task_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from collections.abc import Set as AbstractSet
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from egress.ledger.model import LedgerEntry
 
 log = structlog.get_logger(__name__)
 

@@ -10,18 +10,14 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bot.leadership.lease import HOLD
 from bot.text import markdown
 from bot.text.errors import UserError
+from database.engine.store import Store
 from database.queries.agents import agents
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from database.engine.store import Store
-    from database.queries.agents.agents import AgentRow
+from database.queries.agents.agents import AgentRow
 
 
 class AgentElsewhere(UserError):

@@ -14,29 +14,24 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import structlog
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.text.errors import UserError
 from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import RegisterError, RegisterFenced
 from database.engine.fencing import Fence, elapsed
+from database.engine.store import Store
 from database.queries.operations import leases
-from database.queries.operations.leases import LeaseHeld, LeaseLost
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.engine.store import Store
-    from database.queries.operations.leases import Lease
+from database.queries.operations.leases import Lease, LeaseHeld, LeaseLost
 
 log = structlog.get_logger(__name__)
 

@@ -13,29 +13,25 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import structlog
 
 from bot.config.database import open_register
-from bot.config.instance_lock import holder, only_one
+from bot.config.instance_lock import Holder, holder, only_one
+from bot.config.loader import Settings
+from bot.config.paths import Paths
 from bot.leadership import lease as tenure
 from bot.leadership import standby_registry
 from bot.text import markdown
 from core.async_waits import set_within
 from core.errors import RegisterAway, RegisterError
 from database.engine.fencing import elapsed
+from database.engine.store import Store
 from database.queries.operations import leases
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from bot.config.instance_lock import Holder
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
-    from database.engine.store import Store
-    from database.queries.operations.leases import Lease
+from database.queries.operations.leases import Lease
 
 log = structlog.get_logger(__name__)
 

@@ -9,24 +9,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.leadership import lease as tenure
 from core.crash_points import declare
 from core.errors import RegisterError
+from database.engine.store import Store
 from database.queries.operations import leases
-from database.queries.operations.leases import LeaseLost
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.engine.store import Store
-    from database.queries.operations.leases import Lease
+from database.queries.operations.leases import Lease, LeaseLost
 
 log = structlog.get_logger(__name__)
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
 
 from bot.maintenance.retention_job import KEEP_ROWS
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.spending import hourly_rollup
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from database.engine.store import Store
 
 log = structlog.get_logger(__name__)
 

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.config.paths import Paths
 from budget.dispatch.next_task import TURN
 from core import log_rotation
+from database.engine.store import Store
 from database.schema import agent_messages, outbox, tasks
 from fleet.supervision import host_lock
 from fleet.supervision.host_lifecycle import LOG
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.config.paths import Paths
-    from database.engine.store import Store
 
 log = structlog.get_logger(__name__)
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
+from bot.config.paths import Paths
 from bot.maintenance.retention_files import sweep_files
 from connectors.delivery import retention
 from core.crash_points import declare
 from database.engine.batched_delete import drain
+from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import agent_messages, auto_resume, peer_messages, tool_calls
 from database.queries.chat import approvals, questions
 from database.queries.operations import audit_log, command_runs
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bot.config.paths import Paths
-    from database.engine.store import Store
 
 FORGET = declare("commands.forget")
 FORGET_ROWS = declare("requests.forget")

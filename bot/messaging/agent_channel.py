@@ -5,29 +5,23 @@ Everything here happens inside the caller's transaction.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import written
 from bot.messaging.bridge import Bridge
-from bot.messaging.composer import MessagePlace
+from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.thread_lifecycle import Titles
-from connectors.contract.messages import Emphasis, Message, Priority, React, Replace
+from connectors.contract.messages import Button, Capabilities, Emphasis, Message, Outbound, Priority, React, Replace
 from connectors.delivery import outbox
 from connectors.delivery.capability_fallbacks import beside_byline
+from core.redaction import SecretMasker
 from database.queries.agents import agent_messages
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.composer import Composer
-    from connectors.contract.messages import Button, Capabilities, Outbound
-    from core.redaction import SecretMasker
-    from database.queries.agents.agent_messages import AgentMessage
-    from database.queries.agents.agents import AgentRow
-
+from database.queries.agents.agent_messages import AgentMessage
+from database.queries.agents.agents import AgentRow
 
 #: Separator between a question and its list of answers.
 ANSWERS: Final = "\n\n- "

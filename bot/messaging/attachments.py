@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bot.messaging import private_files
 from bot.text import markdown
-from connectors.contract.connector_protocol import MessageRefused
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from connectors.contract.connector_protocol import Connector
-    from connectors.contract.messages import Attachment, Inbound
+from connectors.contract.connector_protocol import Connector, MessageRefused
+from connectors.contract.messages import Attachment, Inbound
 
 #: Maximum size of a picture in bytes; models take no larger ones.
 LARGEST = 5 * 1024 * 1024

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bot.commands.syntax import command_line
 from bot.text import markdown
-
-if TYPE_CHECKING:
-    from fleet.control.agent_host_client import BackgroundProcesses
+from fleet.control.agent_host_client import BackgroundProcesses
 
 
 def background_in_words(name: str, left: BackgroundProcesses | None) -> str:

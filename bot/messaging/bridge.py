@@ -6,15 +6,11 @@ posted once despite crashes, and can be found again after a restart.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from bot.messaging.composer import MessagePlace
 from bot.text import markdown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from bot.messaging.composer import MessagePlace
 
 _AT = "@"
 

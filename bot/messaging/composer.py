@@ -5,16 +5,21 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bot.messaging import private_files
 from bot.text import markdown as rendering
-from connectors.contract.messages import Emphasis, File, Message, Outbound, Priority, Replace
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from connectors.contract.messages import Button, Capabilities, OutboundContent
+from connectors.contract.messages import (
+    Button,
+    Capabilities,
+    Emphasis,
+    File,
+    Message,
+    Outbound,
+    OutboundContent,
+    Priority,
+    Replace,
+)
 
 #: Share of a connector's limit for text if HTML is sent as well.
 _TEXT_SHARE = 0.4

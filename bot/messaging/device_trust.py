@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.messaging.services import MessagingServices
 from bot.text.errors import UserError
 from bot.text.markdown import code, one_line, table
 from connectors.contract.connector_protocol import Device, DeviceKeeper, DeviceState, UnknownDevice
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from bot.commands.context import Context
-    from bot.messaging.services import MessagingServices
 
 _WORDS = {
     DeviceState.SEEN: "as first seen",

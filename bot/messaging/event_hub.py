@@ -6,13 +6,11 @@ Events are not stored. A client that must not miss any reads the register.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.redaction import redacted_mapping
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 #: Maximum number of events that wait for one client; a slower client is disconnected.
 BACKLOG = 1000

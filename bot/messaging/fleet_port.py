@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.ports import OwnedPort
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.agent_channel import Voice
-    from database.queries.agents.agent_messages import AgentMessage
-    from database.queries.agents.agents import AgentRow
-    from fleet.control.agent_host_client import BackgroundProcesses, HostStatus
-    from fleet.supervision.liveness import Liveness
+from bot.messaging.agent_channel import Voice
+from database.queries.agents.agent_messages import AgentMessage
+from database.queries.agents.agents import AgentRow
+from fleet.control.agent_host_client import BackgroundProcesses, HostStatus
+from fleet.supervision.liveness import Liveness
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,11 +69,11 @@ class FleetPort(OwnedPort, Protocol):
 
     def is_up(self, name: str) -> bool: ...
 
-    def is_ours(self, row: AgentRow) -> bool: ...
-
     async def get(self, name: str) -> AgentRow: ...
 
     async def view(self) -> list[AgentView]: ...
+
+    async def view_of(self, name: str) -> AgentView: ...
 
     async def cancel(self, row: AgentRow, turn: str | None = None) -> bool: ...
 

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from bot.messaging.composer import MessagePlace
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.messaging.composer import Composer, MessagePlace
+from bot.messaging.services import MessagingServices
 from bot.text import markdown
-from connectors.contract.messages import CommandReading, Edit, Emphasis, Priority, Redaction, Replace, Text
+from connectors.contract.messages import (
+    Attachment,
+    CommandReading,
+    Edit,
+    Emphasis,
+    Inbound,
+    Priority,
+    Redaction,
+    Replace,
+    Text,
+)
 from connectors.delivery import inbox, outbox
 from core.crash_points import declare
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.composer import Composer
-    from bot.messaging.services import MessagingServices
-    from connectors.contract.messages import Attachment, Inbound
 
 MIRROR = declare("chat.mirror")
 

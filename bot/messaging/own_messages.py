@@ -7,18 +7,14 @@ event waits while a send that it may refer to is undecided.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from connectors.delivery import outbox
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from connectors.delivery.outbox import Row
-    from database.engine.store import Store
+from connectors.delivery.outbox import Row
+from database.engine.store import Store
 
 #: Maximum seconds for which an event waits for an undecided send.
 PATIENCE = 60.0

@@ -5,10 +5,7 @@ They may be lost in a power failure. `core.durable_files` writes those that must
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 
 def put(path: Path, content: bytes) -> None:

@@ -12,23 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.messaging.composer import Composer, MessagePlace
+from bot.messaging.services import MessagingServices
 from connectors.contract.messages import Emphasis, Priority
 from connectors.delivery import outbox
 from core.async_waits import set_within
 from core.crash_points import declare
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.composer import Composer, MessagePlace
-    from bot.messaging.services import MessagingServices
 
 log = structlog.get_logger(__name__)
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.commands.executor import RunOutcome
 from bot.commands.runs import UNDOABLE
 from bot.commands.syntax import command_line, written
 from bot.messaging import mirror_inbound
-from bot.messaging.composer import MessagePlace
+from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.outbox_keys import answer_key, end_key
 from bot.messaging.progress_message import Headway
+from bot.messaging.services import MessagingServices
 from bot.text import markdown
 from connectors.contract.messages import (
     Button,
     ButtonStyle,
     Emphasis,
+    Inbound,
     Message,
     OpenThread,
     Priority,
@@ -26,16 +30,8 @@ from connectors.contract.messages import (
     Text,
 )
 from connectors.delivery import inbox, outbox
+from connectors.delivery.inbox import Arrival
 from core.crash_points import declare
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.executor import RunOutcome
-    from bot.messaging.composer import Composer
-    from bot.messaging.services import MessagingServices
-    from connectors.contract.messages import Inbound
-    from connectors.delivery.inbox import Arrival
 
 REMARK = declare("chat.remark")
 

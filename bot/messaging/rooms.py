@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.messaging.composer import MessagePlace
+from bot.messaging.services import MessagingServices
 from bot.text.errors import UserError
 from database.queries.agents import agents
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.services import MessagingServices
 
 #: A function that returns the connector and conversation of the main room, or raises UserError if none is set.
 MainRoom: TypeAlias = "Callable[[], tuple[str, str]]"

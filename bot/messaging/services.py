@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from bot.commands.services import CommandServices, later
 from bot.messaging.bridge import Bridge
 from bot.messaging.event_hub import EventHub
-
-if TYPE_CHECKING:
-    from bot.messaging.fleet_port import FleetPort
+from bot.messaging.fleet_port import FleetPort
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,27 +8,22 @@ one. A sweep corrects titles that no such transaction updated.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.commands.ports import OwnedPort
 from bot.messaging.composer import MessagePlace
-from connectors.contract.messages import Priority, Retitle
+from connectors.contract.messages import Capabilities, Priority, Retitle
 from connectors.delivery import outbox
-from core.crash_points import declare
+from core.crash_points import Step, declare
+from database.engine.store import Store
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import approvals, questions
 from database.queries.chat import thread_titles as titles
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.fleet_port import FleetPort
-    from connectors.contract.messages import Capabilities
-    from core.crash_points import Step
-    from database.engine.store import Store
-    from database.queries.agents.agents import AgentRow
 
 SWEEP = declare("titles.sweep")
 
@@ -123,7 +118,7 @@ class TitleSweep:
 
     titles: Titles
     store: Store
-    agents: FleetPort
+    agents: OwnedPort
     wake_delivery: Callable[[], None]
     tasks: TaskTitles | None = None
 

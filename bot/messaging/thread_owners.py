@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line
 from bot.messaging.outbox_keys import ANSWER, OPENER
+from bot.messaging.own_messages import Utterances
 from bot.messaging.thread_lifecycle import name_in
 from bot.text.errors import UserError
-from connectors.contract.messages import OpenThread
+from connectors.contract.messages import Inbound, OpenThread
 from connectors.delivery import outbox
+from connectors.delivery.outbox import Row
+from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import thread_owners
 from database.queries.chat.thread_owners import Owner
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.own_messages import Utterances
-    from connectors.contract.messages import Inbound
-    from connectors.delivery.outbox import Row
-    from database.engine.store import Store
-    from database.queries.agents.agents import AgentRow
-    from database.queries.tasks import Task
+from database.queries.tasks import Task
 
 
 async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> tuple[AgentRow, str | None]:

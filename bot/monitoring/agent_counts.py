@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import structlog
 
-from bot.messaging.event_hub import TooSlow
+from bot.agents.services import AgentServices
+from bot.messaging.event_hub import Subscription, TooSlow
+from bot.messaging.fleet_port import AgentView
 from connectors.contract.agent_count_feed import AgentCounts
 from core.errors import RegisterError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from bot.agents.services import AgentServices
-    from bot.messaging.event_hub import Subscription
-    from bot.messaging.fleet_port import AgentView
 
 log = structlog.get_logger(__name__)
 

@@ -6,32 +6,25 @@ about many agents or the fleet go to the main room. Causes come from runtimes, s
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line, written
 from bot.messaging import rooms
 from bot.messaging.bridge import Bridge, copy_key
-from bot.messaging.composer import MessagePlace
+from bot.messaging.composer import Composer, MessagePlace
+from bot.messaging.rooms import MainRoom
 from bot.text import markdown
-from connectors.contract.messages import Priority
+from connectors.contract.messages import Capabilities, Priority
 from connectors.delivery import outbox
+from core.redaction import SecretMasker
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import approvals
-from scheduler.alert_policy import Again, Grown, Over, Told, is_fleet_wide
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.composer import Composer
-    from bot.messaging.rooms import MainRoom
-    from connectors.contract.messages import Capabilities
-    from core.redaction import SecretMasker
-    from database.queries.agents.agents import AgentRow
-    from fleet.supervision.health_findings import HealthFinding
-    from scheduler.alert_policy import News
+from fleet.supervision.health_findings import HealthFinding
+from scheduler.alert_policy import Again, Grown, News, Over, Told, is_fleet_wide
 
 #: Maximum number of agents named in one message; of the others, only the number is given.
 _NAMED = 20

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from bot.text.markdown import one_line, table
 from bot.text.timestamps import timestamp
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from database.queries.operations.audit_log import AuditRow
+from database.queries.operations.audit_log import AuditRow
 
 
 def text(rows: Sequence[AuditRow], *, limit: int) -> str:

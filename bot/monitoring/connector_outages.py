@@ -5,27 +5,24 @@ People on the failed chat system see nothing happen. People elsewhere would wond
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line, written
 from bot.config.schema import OWN_ROOMS
+from bot.messaging.composer import Composer, MessagePlace
 from bot.text import markdown
+from connectors.contract.messages import Capabilities, Health
 from connectors.delivery import outbox
+from connectors.delivery.service import Delivery
 from core.crash_points import declare
+from core.redaction import SecretMasker
+from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from database.queries.operations.watchdog_findings import CONNECTOR, FindingRow
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.composer import Composer, MessagePlace
-    from connectors.contract.messages import Capabilities, Health
-    from connectors.delivery.service import Delivery
-    from core.redaction import SecretMasker
-    from database.engine.store import Store
 
 TELL = declare("outage.tell")
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
 
 #: Bytes of a trial write: more than a command and its answer need.
 _TRIED: Final = 64 * 1024

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import structlog
 
 from bot.agents.journal.projection import TURN_FAILED
+from bot.agents.service import Agents
+from bot.messaging.fleet_port import AgentView
 from core.errors import MusterError
+from database.engine.store import Store
 from database.queries.agents import agent_messages
 from database.queries.chat import approvals
 from fleet.name_rules import is_agent_name
 from fleet.roster import drift
+from fleet.roster.cache import LatestRoster
 from fleet.supervision import host_lifecycle
 from fleet.supervision.health_findings import (
     FleetView,
@@ -24,15 +29,6 @@ from fleet.supervision.health_findings import (
     found_in,
 )
 from fleet.supervision.restart_policy import RestartRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-    from pathlib import Path
-
-    from bot.agents.service import Agents
-    from bot.messaging.fleet_port import AgentView
-    from database.engine.store import Store
-    from fleet.roster.cache import LatestRoster
 
 log = structlog.get_logger(__name__)
 

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from bot.agents.service import Agents
+from bot.egress_client.client import EgressClient
 from bot.egress_client.health import condition
 from bot.leadership import standby_registry
 from bot.monitoring import disk_check
 from bot.text.timestamps import timestamp
 from connectors.delivery import outbox
+from connectors.delivery.service import Delivery
 from core.errors import RegisterError
+from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import agents
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
-
-    from bot.agents.service import Agents
-    from bot.egress_client.client import EgressClient
-    from connectors.delivery.service import Delivery
-    from database.engine.store import Store
-    from scheduler.jobs import Jobs
-
+from scheduler.jobs import Jobs
 
 #: Maximum number of agents named among those whose threads are out of reach.
 _NAMED = 5

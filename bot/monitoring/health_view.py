@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+from bot.agents.services import AgentServices
 from bot.text.markdown import one_line, span
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.agents.services import AgentServices
 
 
 async def report(services: AgentServices) -> dict[str, Any]:

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line, written
 from bot.messaging.bridge import Bridge
+from bot.messaging.composer import Composer, MessagePlace
 from bot.text import markdown
+from connectors.contract.messages import Capabilities
 from connectors.delivery import outbox
 from core.crash_points import declare
 from core.errors import RegisterError
+from core.redaction import SecretMasker
+from database.engine.store import Store
 from database.queries.operations import watchdog_findings
-from scheduler.job_alert_policy import judged
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.messaging.composer import Composer, MessagePlace
-    from connectors.contract.messages import Capabilities
-    from core.redaction import SecretMasker
-    from database.engine.store import Store
-    from database.queries.operations.watchdog_findings import FindingRow
-    from scheduler.job_alert_policy import Piece
-    from scheduler.jobs import JobRecord
+from database.queries.operations.watchdog_findings import FindingRow
+from scheduler.job_alert_policy import Piece, judged
+from scheduler.jobs import JobRecord
 
 log = structlog.get_logger(__name__)
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.approvals.services import ApprovalServices
 from bot.commands.syntax import command_line
 from bot.messaging import rooms
 from bot.text import markdown
 from budget import amounts
 from database.queries.spending import pacing_windows
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.pacing.services import PacingServices
-    from database.queries.spending.pacing_windows import AuthorizationRow
+from database.queries.spending.pacing_windows import AuthorizationRow
 
 
 async def end(
-    services: PacingServices, tx: AsyncConnection, row: AuthorizationRow, how: Literal["used", "over"], now: float
+    services: ApprovalServices, tx: AsyncConnection, row: AuthorizationRow, how: Literal["used", "over"], now: float
 ) -> None:
     """End an authorization that is used up or expired, and announce it in the same transaction.
 

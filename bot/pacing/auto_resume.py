@@ -11,40 +11,34 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line
 from bot.egress_client.held_agents import closed_by_people
 from bot.pacing import next_opening
 from bot.pacing.runaway_guard import is_paused
 from bot.pacing.session_admission import snapshot_of
-from bot.pacing.snapshot import is_of_family
+from bot.pacing.snapshot import PaceSnapshot, is_of_family
 from bot.pacing.wait_text import ways
+from bot.pacing.window_services import WindowServices
 from bot.text import markdown, timestamps
+from budget.windows.pace_admission import Waits
 from core.crash_points import declare
 from database.queries import tasks
 from database.queries.agents import agents, auto_resume
+from database.queries.agents.agents import AgentRow
 from database.queries.agents.auto_resume import Continuation
 from database.queries.spending import usage_ledger
-from egress.ledger.model import PACE
+from database.queries.spending.usage_ledger import QuotaRow
+from egress.ledger.model import PACE, Action, LedgerEntry
 from fleet.control.task_attempt_ids import task_of
 from fleet.roster.drift import ENDED
 from fleet.supervision.restart_policy import asked_for
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.pacing.services import PacingServices
-    from bot.pacing.snapshot import PaceSnapshot
-    from budget.windows.pace_admission import Waits
-    from database.queries.agents.agents import AgentRow
-    from database.queries.spending.usage_ledger import QuotaRow
-    from egress.ledger.model import Action, LedgerEntry
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +69,7 @@ _REJECTED = "rejected"
 class Continuing:
     """Automatic continuation of one host's agents."""
 
-    services: PacingServices
+    services: WindowServices
     _next: float = 0.0
     """Earliest time of the next continuation, in seconds since the epoch."""
 

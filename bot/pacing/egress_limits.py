@@ -7,22 +7,24 @@ lift ends with the authorization or the window, whichever is first; otherwise th
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from math import floor, log10
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from bot.pacing.window_inputs import CountStart, UsedSince, budgeted, governing_allowances
+from bot.pacing.window_inputs import (
+    Budgeted,
+    CountStart,
+    Spender,
+    UsedSince,
+    WindowInputs,
+    budgeted,
+    governing_allowances,
+)
 from budget.limits.scopes import MOST, NANO_USD
 from budget.windows import window_boundaries
-from budget.windows.even_spread_line import burst_on, line_at
-from budget.windows.pace_admission import worth
+from budget.windows.even_spread_line import PacePolicy, burst_on, line_at
+from budget.windows.pace_admission import WindowState, worth
 from egress.settings import LimitSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from bot.pacing.window_inputs import Budgeted, Spender, WindowInputs
-    from budget.windows.even_spread_line import PacePolicy
-    from budget.windows.pace_admission import WindowState
 
 #: Number of significant digits of amounts, so that not every token changes the settings.
 _DIGITS = 3

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.pacing import start_forecast
+from bot.pacing.services import PacingServices
 from bot.text import markdown
 from bot.text.errors import UsageError
 from budget import amounts
-from budget.costs.task_cost_from_history import HALF_LIFE_S, learn
+from budget.costs.task_cost_from_history import HALF_LIFE_S, LearnedCost, Range, learn
 from core.validation_errors import suggestion
 from fleet import roles
 from fleet.runtimes import RUNTIMES
 from scheduler.dispatch.task_history import pasts
-
-if TYPE_CHECKING:
-    from bot.commands.context import Context
-    from bot.pacing.services import PacingServices
-    from budget.costs.task_cost_from_history import LearnedCost, Range
 
 #: Approximate number of characters per token, for text and code.
 _SIGNS_PER_TOKEN = 4

@@ -7,22 +7,16 @@ windows of model families, because it counts an account's tokens regardless of t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import ceil, floor, inf, isfinite, log10
-from typing import TYPE_CHECKING
 
 from bot.pacing.egress_limits import window_of
-from bot.pacing.window_inputs import CountStart, UsedSince, budgeted
-from budget.windows.overrun_allowance import overrun
+from bot.pacing.window_inputs import CountStart, UsedSince, WindowInputs, budgeted
+from budget.windows.even_spread_line import PacePolicy
+from budget.windows.overrun_allowance import PaceAllowance, overrun
+from budget.windows.pace_admission import WindowState
 from egress.settings import PaceSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from bot.pacing.window_inputs import WindowInputs
-    from budget.windows.even_spread_line import PacePolicy
-    from budget.windows.overrun_allowance import PaceAllowance
-    from budget.windows.pace_admission import WindowState
 
 #: Number of digits: steps are at most a hundredth of a window, so that not every observation changes the settings.
 _DIGITS = 2

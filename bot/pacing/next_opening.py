@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.pacing.session_admission import drawn_on
+from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_services import WindowServices
 from budget.dispatch.next_task import TURN
-from budget.windows.pace_admission import Cost, Waits, decide
+from budget.windows.pace_admission import Cost, Waits, WindowState, decide
 from database.queries.agents import session_accounts
+from database.queries.agents.agents import AgentRow
 from fleet.errors import FleetError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.pacing.services import PacingServices
-    from bot.pacing.snapshot import PaceSnapshot
-    from budget.windows.pace_admission import WindowState
-    from database.queries.agents.agents import AgentRow
 
 #: Cost of nothing: it fits if there is any capacity.
 NOTHING = Cost(tokens=0.0, usd=0.0)
 
 
 async def windows_of(
-    services: PacingServices, tx: AsyncConnection, row: AgentRow, snapshot: PaceSnapshot
+    services: WindowServices, tx: AsyncConnection, row: AgentRow, snapshot: PaceSnapshot
 ) -> Sequence[WindowState]:
     """Return the windows that an agent draws on."""
     provider, account = await drawn_on(services, row, await session_accounts.of_agent(tx, row.name))
@@ -53,7 +48,7 @@ def in_the_way(standings: Sequence[WindowState], snapshot: PaceSnapshot, cost: C
 
 
 async def of_a_turn(
-    services: PacingServices, row: AgentRow, standings: Sequence[WindowState], snapshot: PaceSnapshot
+    services: WindowServices, row: AgentRow, standings: Sequence[WindowState], snapshot: PaceSnapshot
 ) -> Waits | None:
     """Return what a typical turn of the agent waits for, or None if it may begin.
 
@@ -68,7 +63,7 @@ async def of_a_turn(
     return found if found is None or found.at is not None else in_the_way(standings, snapshot)
 
 
-def _profiles(services: PacingServices, row: AgentRow) -> Sequence[str]:
+def _profiles(services: WindowServices, row: AgentRow) -> Sequence[str]:
     try:
         lineage: Sequence[str] = services.planner.profile(row.sandbox).lineage
     except FleetError:  # muster.yaml has it no more

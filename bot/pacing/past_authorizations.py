@@ -7,21 +7,16 @@ that outlasted a window. Otherwise the next window would grant it again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
-from bot.pacing.window_inputs import CountStart, UsedSince, budgeted
+from bot.egress_client.settings_push import HeldLimit
+from bot.pacing.window_inputs import Budgeted, CountStart, Quota, Spender, UsedSince, budgeted
 from budget.windows import window_boundaries
-from budget.windows.even_spread_line import Window
+from budget.windows.even_spread_line import Unit, Window
 from budget.windows.pace_admission import Authorization, worth
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from bot.egress_client.settings_push import HeldLimit
-    from bot.pacing.window_inputs import Budgeted, Quota, Spender
-    from budget.windows.even_spread_line import Unit
-    from database.queries.spending.pacing_windows import AuthorizationRow
+from database.queries.spending.pacing_windows import AuthorizationRow
 
 #: Maximum number of past windows to examine per limit. Use in older windows was recorded at the time.
 _MOST = 64

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bot.pacing.snapshot import PaceSnapshot
-    from budget.windows.pace_admission import WindowState
-    from database.queries.agents.agents import AgentRow
+from bot.pacing.snapshot import PaceSnapshot
+from budget.windows.pace_admission import WindowState
+from database.queries.agents.agents import AgentRow
 
 
 class DrawPort(Protocol):

@@ -10,35 +10,30 @@ crash.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.questions import QuestionChoice
+from bot.approvals.services import ApprovalServices
 from bot.commands.syntax import command_line
 from bot.egress_client.client import denial_of
 from bot.egress_client.ledger_import import weighed
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget import amounts
-from budget.policy.runaway_detector import RunawayLimit, SpentSinceResult, breaker
+from budget.policy.runaway_detector import RunawayFound, RunawayLimit, SpentSinceResult, breaker
 from core.crash_points import declare
 from core.errors import MusterError
 from database.queries.agents import agent_messages, agents, auto_resume, last_results
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.last_results import VisibleResult
 from database.queries.chat import questions
+from database.queries.chat.questions import Question
 from database.queries.spending import usage_queries
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.pacing.services import PacingServices
-    from budget.policy.runaway_detector import RunawayFound
-    from database.queries.agents.agents import AgentRow
-    from database.queries.agents.last_results import VisibleResult
-    from database.queries.chat.questions import Question
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +80,7 @@ def is_ours(denial_id: object) -> bool:
 class Breaker:
     """Runaway guard for one host's agents."""
 
-    services: PacingServices
+    services: ApprovalServices
 
     def __post_init__(self) -> None:
         self.services.questions.on(KIND, self.take, self.follow)

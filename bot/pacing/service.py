@@ -10,36 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.approvals.services import ApprovalServices
 from bot.config.pacing import policy_of
 from bot.pacing import authorization_expiry, window_status
 from bot.pacing.egress_limits import enforced
 from bot.pacing.lookahead import paces
 from bot.pacing.snapshot import PaceSnapshot
-from bot.pacing.window_inputs import budgeted
+from bot.pacing.window_inputs import WindowInputs, budgeted
 from bot.pacing.window_loader import Gathering
-from budget.windows.even_spread_line import next_turn
+from bot.pacing.window_status import Drawn
+from budget.windows.even_spread_line import Cause, PacePolicy, next_turn
+from budget.windows.pace_admission import WindowState
 from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import Befell
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.pacing.services import PacingServices
-    from bot.pacing.window_inputs import WindowInputs
-    from bot.pacing.window_status import Drawn
-    from budget.windows.even_spread_line import Cause, PacePolicy
-    from budget.windows.pace_admission import WindowState
-    from egress.settings import LimitSettings, PaceSettings
+from egress.settings import LimitSettings, PaceSettings
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +51,7 @@ _NEWS_S = 14 * 86_400.0
 class PaceService:
     """Windows and their lines."""
 
-    services: PacingServices
+    services: ApprovalServices
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a window, a line or an authorization changes; the waiter clears it."""
     _gathering: Gathering = field(init=False)

@@ -11,41 +11,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line
 from bot.pacing import wait_text
+from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_services import WindowServices
 from bot.text import markdown
 from bot.text.errors import UserError
-from budget.costs.task_cost_from_history import learn
+from budget.costs.task_cost_from_history import Past, learn
 from budget.costs.task_cost_projection import expected
 from budget.policy import model_downgrade
-from budget.policy.account_choice import AccountCandidate, WindowRoom, choose
-from budget.policy.model_downgrade import Downgrade, HeldBack, QueueStart, RefuseStart, Rung, Tried
-from budget.windows.pace_admission import Cost, Waits, decide
+from budget.policy.account_choice import AccountCandidate, Chosen, WindowRoom, choose
+from budget.policy.model_downgrade import Downgrade, HeldBack, QueueStart, RefuseStart, Rung, Step, Tried
+from budget.windows.pace_admission import Cost, Urgency, Waits, WindowState, decide
 from core.crash_points import declare
 from database.queries.agents import agents, session_accounts
+from database.queries.agents.agents import AgentRow
 from database.queries.agents.session_accounts import AccountLease
 from fleet.errors import FleetError
 from fleet.journal import reader
-from fleet.launch.launch_plan import DEFAULT_RUNTIME
+from fleet.launch.launch_plan import DEFAULT_RUNTIME, LaunchPlan
 from fleet.runtimes import RUNTIMES
 from scheduler.dispatch.task_history import pasts, price_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.pacing.services import PacingServices
-    from bot.pacing.snapshot import PaceSnapshot
-    from budget.costs.task_cost_from_history import Past
-    from budget.policy.account_choice import Chosen
-    from budget.policy.model_downgrade import Step
-    from budget.windows.pace_admission import Urgency, WindowState
-    from database.queries.agents.agents import AgentRow
-    from fleet.launch.launch_plan import LaunchPlan
 
 LEASED = declare("session.leased")
 
@@ -86,7 +77,7 @@ class Opening:
 
 
 async def start_for(
-    services: PacingServices, name: str, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
+    services: WindowServices, name: str, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
 ) -> Opening:
     """Decide how agent `name` would start now for this work.
 
@@ -106,7 +97,7 @@ async def start_for(
 
 
 async def opening(
-    services: PacingServices,
+    services: WindowServices,
     plan: LaunchPlan,
     work: SessionPurpose | None,
     *,
@@ -153,7 +144,7 @@ async def opening(
     )
 
 
-async def snapshot_of(services: PacingServices) -> PaceSnapshot:
+async def snapshot_of(services: WindowServices) -> PaceSnapshot:
     """Return the current state of every window, or an empty snapshot if nothing is paced.
 
     Raises:
@@ -180,7 +171,7 @@ def cost_of(
     return expected(learned, work.tokens, usd_per_token=price)
 
 
-def _chain(services: PacingServices, runtime: str) -> list[Rung]:
+def _chain(services: WindowServices, runtime: str) -> list[Rung]:
     """Return the ladder for an agent of this runtime. Models without a runtime belong to it by default."""
     written = services.settings.pacing.ladder
     if runtime in {model_downgrade.parse(each, runtime="", runtimes=RUNTIMES).runtime for each in written}:
@@ -190,7 +181,7 @@ def _chain(services: PacingServices, runtime: str) -> list[Rung]:
     return [model_downgrade.parse(each, runtime=runtime, runtimes=RUNTIMES) for each in written]
 
 
-def _goes_on(services: PacingServices, row: AgentRow | None, plan: LaunchPlan) -> bool:
+def _goes_on(services: WindowServices, row: AgentRow | None, plan: LaunchPlan) -> bool:
     """Return whether the agent continues a conversation, which keeps its model."""
     if row is None or not row.keep_session or row.runtime != plan.runtime:
         return False
@@ -198,7 +189,7 @@ def _goes_on(services: PacingServices, row: AgentRow | None, plan: LaunchPlan) -
 
 
 def _lowered(
-    services: PacingServices, plan: LaunchPlan, rung: Rung, asked: Mapping[str, str | None]
+    services: WindowServices, plan: LaunchPlan, rung: Rung, asked: Mapping[str, str | None]
 ) -> LaunchPlan | None:
     """Return the plan with the model of another rung, or None if it cannot be started."""
     said = {"runtime": rung.runtime, "model": rung.model}
@@ -212,7 +203,7 @@ def _lowered(
 
 
 def _held(
-    services: PacingServices,
+    services: WindowServices,
     snapshot: PaceSnapshot,
     plan: LaunchPlan,
     work: SessionPurpose | None,
@@ -261,7 +252,7 @@ def work_of(task: str | None) -> SessionPurpose | None:
 
 
 async def settle(
-    services: PacingServices, tx: AsyncConnection, row: AgentRow, opened: Opening, *, may_refuse: bool = False
+    services: WindowServices, tx: AsyncConnection, row: AgentRow, opened: Opening, *, may_refuse: bool = False
 ) -> str | None:
     """Apply the decision in the transaction that starts the agent: lease its account, and announce the outcome.
 
@@ -307,7 +298,7 @@ def _candidate(
 
 
 async def lease(
-    services: PacingServices,
+    services: WindowServices,
     tx: AsyncConnection,
     row: AgentRow,
     accounts: Mapping[str, Sequence[str]],
@@ -377,7 +368,7 @@ async def lease(
     return found
 
 
-def _has_credential(services: PacingServices, account: str) -> bool:
+def _has_credential(services: WindowServices, account: str) -> bool:
     """Return whether no credential is known to be missing. The egress checks all but environment variables."""
     found = services.settings.accounts.get(account)
     reference = None if found is None else found.credential
@@ -397,7 +388,7 @@ def _told(chosen: Chosen, held: AccountLease | None, *, several: bool) -> str | 
     return f"It is on the account {account}: {chosen.reason}." if several else None
 
 
-async def accounts_of(services: PacingServices, row: AgentRow) -> Mapping[str, str]:
+async def accounts_of(services: WindowServices, row: AgentRow) -> Mapping[str, str]:
     """Return the agent's account for each provider, before its host starts (`fleet.launch.host_spec_builder`).
 
     Raises:
@@ -414,7 +405,7 @@ async def accounts_of(services: PacingServices, row: AgentRow) -> Mapping[str, s
     return found
 
 
-async def drawn_on(services: PacingServices, row: AgentRow, leased: Mapping[str, str]) -> tuple[str | None, str | None]:
+async def drawn_on(services: WindowServices, row: AgentRow, leased: Mapping[str, str]) -> tuple[str | None, str | None]:
     """Return the provider and the account of an agent's model, from its leased accounts."""
     provider: str | None = None
     if len(leased) > 1:
@@ -428,7 +419,7 @@ async def drawn_on(services: PacingServices, row: AgentRow, leased: Mapping[str,
 # --- words -------------------------------------------------------------------------------------------------------
 
 
-def told(services: PacingServices, opened: Opening) -> str | None:
+def told(services: WindowServices, opened: Opening) -> str | None:
     """Return the text about the start for the thread and the requester, or None if it starts as wanted."""
     faster = f"{command_line('pace')} shows the windows."
     if opened.held is not None and opened.held.leave:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from budget.windows.even_spread_line import PacePolicy, Window
+from budget.windows.pace_admission import WindowState
 from budget.windows.window_figures import CountedLimit, Figures, figures
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from budget.windows.even_spread_line import PacePolicy, Window
-    from budget.windows.pace_admission import WindowState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from datetime import tzinfo
+from typing import Any, Final
 
+from bot.config.accounts import ServesBlock
 from bot.pacing import wait_text
+from bot.pacing.services import PacingServices
+from bot.pacing.snapshot import PaceSnapshot
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 from budget.dispatch.next_task import TaskWait
-from budget.windows.pace_admission import Waits, decide
+from budget.windows.pace_admission import Cost, Waits, WindowState, decide
 from database.queries.agents import agents
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import tzinfo
-
-    from bot.config.accounts import ServesBlock
-    from bot.pacing.services import PacingServices
-    from bot.pacing.snapshot import PaceSnapshot
-    from budget.windows.pace_admission import Cost, WindowState
 
 #: Maximum number of agents whose windows are examined; further agents rarely draw on other windows.
 _ASKED: Final = 16

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from datetime import tzinfo
 
 from bot.commands.syntax import command_line
 from bot.text import timestamps
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import tzinfo
-
-    from budget.dispatch.next_task import TaskWait
-    from budget.windows.pace_admission import Leave
+from budget.dispatch.next_task import TaskWait
+from budget.windows.pace_admission import Leave
 
 
 def authorize_command(scope: str, amount: float, unit: str) -> str:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from bot.egress_client.settings_push import HeldLimit
+from budget.costs.task_cost_from_history import TypicalTurn
 from budget.limits.scopes import Draw, Limit, governing
 from budget.windows import window_boundaries
-from budget.windows.even_spread_line import Window
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from bot.egress_client.settings_push import HeldLimit
-    from budget.costs.task_cost_from_history import TypicalTurn
-    from budget.windows.even_spread_line import LastSeen
-    from budget.windows.provider_quota import WindowReading
-    from budget.windows.running_task_reserve import Reserve
-    from database.queries.spending.pacing_windows import AuthorizationRow
+from budget.windows.even_spread_line import LastSeen, Window
+from budget.windows.provider_quota import WindowReading
+from budget.windows.running_task_reserve import Reserve
+from database.queries.spending.pacing_windows import AuthorizationRow
 
 
 class CountStart(NamedTuple):

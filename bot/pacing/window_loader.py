@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from bot.egress_client.settings_push import held
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.approvals.services import ApprovalServices
+from bot.config.schema import Account, Settings
+from bot.egress_client.settings_push import HeldLimit, held
 from bot.pacing import past_authorizations
 from bot.pacing.window_inputs import CountStart, Quota, Spender, UnderWay, UsedSince, WindowInputs, starts
 from budget.costs.task_cost_from_history import TypicalTurn, typical_turn
@@ -16,23 +20,13 @@ from budget.windows.running_task_reserve import ReservedTask, still
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents
 from database.queries.spending import limits_by_command, pacing_windows, turn_outcomes, usage_queries
-from database.queries.spending.usage_cache import UsageQuestion, UsageTally
+from database.queries.spending.pacing_windows import ObservationRow
+from database.queries.spending.usage_cache import UsageCache, UsageQuestion, UsageTally
+from database.queries.spending.usage_queries import Sums
+from database.queries.tasks import Task
 from fleet.launch.launch_plan import DEFAULT_ROLE
 from fleet.roster.launch_overrides import Basis
 from fleet.sandbox.profiles import merged
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.config.schema import Account, Settings
-    from bot.egress_client.settings_push import HeldLimit
-    from bot.pacing.services import PacingServices
-    from database.queries.spending.pacing_windows import ObservationRow
-    from database.queries.spending.usage_cache import UsageCache
-    from database.queries.spending.usage_queries import Sums
-    from database.queries.tasks import Task
 
 #: Seconds after which an ended task no longer holds its reservation. Its use is normally counted within moments.
 _UNSETTLED_S = 3_600.0
@@ -48,7 +42,7 @@ _TURN_S = 600.0
 class Gathering:
     """Loader of window inputs. It caches what does not change between two loads, which must not overlap."""
 
-    services: PacingServices
+    services: ApprovalServices
     tally: UsageTally = field(default_factory=UsageTally)
     """Use since the windows began."""
     unpaced: Settings | None = None
@@ -177,7 +171,7 @@ class Gathering:
         return [_under_way(task, settings, spenders, used.get(task.id), weights) for task in live]
 
 
-async def spenders_of(tx: AsyncConnection, services: PacingServices, settings: Settings) -> dict[str, Spender]:
+async def spenders_of(tx: AsyncConnection, services: ApprovalServices, settings: Settings) -> dict[str, Spender]:
     """Return every agent that exists or is in the roster, by name."""
     lineages = lineages_of(settings)
     roster = services.roster

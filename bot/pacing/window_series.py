@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
+from zoneinfo import ZoneInfo
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.pacing.services import PacingServices
 from budget.tokens import Tokens, Weights
-from budget.windows.even_spread_line import line_at
+from budget.windows.even_spread_line import EvenSpreadLine, LastSeen, Unit, Window, line_at
+from budget.windows.pace_admission import WindowState
 from budget.windows.usage_forecast import Use, project
+from budget.windows.window_figures import Figures
 from database.queries.operations import posted_reports
+from database.queries.operations.posted_reports import RoleHour
 from database.queries.spending import pacing_windows, usage_queries
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from zoneinfo import ZoneInfo
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.pacing.services import PacingServices
-    from budget.windows.even_spread_line import EvenSpreadLine, LastSeen, Unit, Window
-    from budget.windows.pace_admission import WindowState
-    from budget.windows.window_figures import Figures
-    from database.queries.operations.posted_reports import RoleHour
-    from database.queries.spending.usage_queries import Sums
+from database.queries.spending.usage_queries import Sums
 
 #: Number of windows that get a projection.
 _PROJECTED: Final = 8

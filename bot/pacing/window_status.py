@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from bot.pacing.snapshot import draws_on
-from bot.pacing.window_inputs import windows_of
-from budget.windows.even_spread_line import JITTER_S, EvenSpreadLine, PacePolicy, Window, redrawn
+from bot.pacing.window_inputs import UnderWay, WindowInputs, windows_of
+from budget.windows.even_spread_line import JITTER_S, Cause, EvenSpreadLine, PacePolicy, Unit, Window, redrawn
 from budget.windows.pace_admission import Authorization, WindowState, settled
 from budget.windows.running_task_reserve import Reserve, together
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
-    from bot.pacing.window_inputs import UnderWay, WindowInputs
-    from budget.windows.even_spread_line import Cause, Unit
-    from database.queries.spending.pacing_windows import AuthorizationRow
+from database.queries.spending.pacing_windows import AuthorizationRow
 
 #: Share of an authorization below which its rest counts as nothing.
 _NOTHING = 1e-6

@@ -5,18 +5,15 @@ Each important window gets one panel. There are at most four, because a phone sh
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
+from bot.pacing.window_series import WindowFacts
 from bot.reports import text as wording
 from budget import amounts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from zoneinfo import ZoneInfo
-
-    from bot.pacing.window_series import WindowFacts
 
 PANELS: Final = 4
 #: Maximum share that is drawn; larger ones are clipped.

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
 
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.config.reports import Kind
+from bot.pacing.window_series import WindowFacts
 from bot.reports import schedule
 from bot.reports import text as wording
-from bot.reports.poster import file_of
+from bot.reports.model import ReportedUsage, ReportFacts, TaskFacts
+from bot.reports.poster import Reports, file_of
+from bot.reports.schedule import Schedule
+from bot.reports.services import ReportServices
 from bot.text import markdown
 from bot.text.errors import UsageError
 from bot.text.timestamps import timestamp
 from database.queries.operations import report_schedules
 from database.queries.operations.report_schedules import ScheduleRow
 from scheduler.cron import Cron, CronError, next_after
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from zoneinfo import ZoneInfo
-
-    from bot.commands.context import Context
-    from bot.config.reports import Kind
-    from bot.pacing.window_series import WindowFacts
-    from bot.reports.model import ReportedUsage, ReportFacts, TaskFacts
-    from bot.reports.poster import Reports
-    from bot.reports.schedule import Schedule
-    from bot.reports.services import ReportServices
 
 
 async def show_report(ctx: Context[ReportServices], kind: Kind) -> Reply:

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
+from zoneinfo import ZoneInfo
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.agents.services import AgentServices
+from bot.config.reports import Kind
+from bot.messaging.fleet_port import AgentView
 from bot.pacing.window_series import gather_windows
 from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
 from bot.text import markdown
 from database.queries import tasks
 from database.queries.operations import posted_reports
 from database.queries.spending import usage_queries
+from database.queries.spending.usage_queries import Sums
+from database.queries.tasks import Task
 from fleet.supervision.liveness import STATES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from zoneinfo import ZoneInfo
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.config.reports import Kind
-    from bot.messaging.fleet_port import AgentView
-    from bot.reports.services import ReportServices
-    from database.queries.spending.usage_queries import Sums
-    from database.queries.tasks import Task
-
 
 #: Maximum number of agents, tasks and days that are named.
 NAMED: Final = 12
@@ -74,7 +70,7 @@ def span_of(kind: Kind, at: float, zone: ZoneInfo, last: float | None = None) ->
 # --- facts ---------------------------------------------------------------------------------------------------------
 
 
-async def gather(services: ReportServices, kind: Kind, *, now: float, begin: float, end: float) -> ReportFacts:
+async def gather(services: AgentServices, kind: Kind, *, now: float, begin: float, end: float) -> ReportFacts:
     """Load the facts of a report.
 
     Args:

@@ -5,15 +5,12 @@ Use counts all tokens, and windows count weighted tokens. Times are seconds sinc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from zoneinfo import ZoneInfo
-
-    from bot.config.reports import Kind
-    from bot.pacing.window_series import WindowFacts
+from bot.config.reports import Kind
+from bot.pacing.window_series import WindowFacts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

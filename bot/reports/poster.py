@@ -10,19 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.agents.services import AgentServices
 from bot.commands.syntax import written
-from bot.config.reports import KINDS
+from bot.config.reports import KINDS, Kind
 from bot.messaging import private_files, rooms
-from bot.messaging.composer import MessagePlace
+from bot.messaging.composer import Composer, MessagePlace
 from bot.pacing import window_series
+from bot.pacing.window_series import WindowFacts
 from bot.reports import loader, schedule, threshold_alerts
 from bot.reports import text as wording
-from bot.reports.chart import figure_of
+from bot.reports.chart import Figure, figure_of
+from bot.reports.model import ReportFacts
+from bot.reports.schedule import Due, Schedule
+from bot.reports.text import Why
 from bot.text import markdown
 from connectors.contract.messages import File, Priority
 from connectors.delivery import outbox
@@ -32,21 +40,6 @@ from database.queries.operations import posted_reports, restored_backup, watchdo
 from database.queries.operations import report_schedules as schedules
 from database.queries.operations.posted_reports import ReportRow
 from scheduler.jobs import Job
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.config.reports import Kind
-    from bot.messaging.composer import Composer
-    from bot.pacing.window_series import WindowFacts
-    from bot.reports.chart import Figure
-    from bot.reports.model import ReportFacts
-    from bot.reports.schedule import Due, Schedule
-    from bot.reports.services import ReportServices
-    from bot.reports.text import Why
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +82,7 @@ class Made:
 class Reports:
     """Poster of reports, also for the command that shows one."""
 
-    services: ReportServices
+    services: AgentServices
     speaker: Composer
     painter: Artist
     folder: Path

@@ -8,19 +8,15 @@ not due either.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
-from bot.config.reports import KINDS
+from bot.config.reports import KINDS, Kind, QuietHours, Schedules
+from database.queries.operations.report_schedules import ScheduleRow
 from scheduler.cron import Cron, CronError, next_after, previous_before
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-    from zoneinfo import ZoneInfo
-
-    from bot.config.reports import Kind, QuietHours, Schedules
-    from database.queries.operations.report_schedules import ScheduleRow
 
 #: Seconds after which a report counts as late.
 LATE_S: Final = 300.0

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from bot.agents.services import AgentServices
 from bot.commands.services import later
-
-if TYPE_CHECKING:
-    from bot.reports.poster import Reports
+from bot.reports.poster import Reports
 
 
 @dataclass(kw_only=True, slots=True)

@@ -5,21 +5,18 @@ The text is complete without its picture. Texts of agents and operators are alwa
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
+from bot.pacing.window_series import WindowFacts
+from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
+from bot.reports.threshold_alerts import Crossing
 from bot.spending.budget_view import seen_words
 from bot.text import markdown
 from budget import amounts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from zoneinfo import ZoneInfo
-
-    from bot.pacing.window_series import WindowFacts
-    from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
-    from bot.reports.threshold_alerts import Crossing
 
 #: Maximum rows of each table.
 ROWS: Final = 12

@@ -9,15 +9,12 @@ new alert.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from bot.pacing.window_series import WindowFacts
 from database.queries.operations.posted_reports import ReportRow
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from bot.pacing.window_series import WindowFacts
 
 SHARES: Final = (0.80, 0.90, 0.95, 0.99)
 #: Share from which an alert is sent even in quiet hours, because hardly any work is possible.

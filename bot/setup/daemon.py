@@ -7,22 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from bot.api_client import Client, LostConnection
 from bot.config.database import is_shared
-from bot.config.instance_lock import holder
+from bot.config.instance_lock import Holder, holder
 from bot.config.loader import load
+from bot.config.paths import Paths
 from bot.setup import offline_stop, shutdown_record
 from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from bot.config.instance_lock import Holder
-    from bot.config.paths import Paths
 
 #: Seconds for a detached start to answer, for an orchestrator to stop, and for agents to stop.
 START_LIMIT = 60.0

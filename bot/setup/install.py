@@ -10,11 +10,12 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bot.config.loader import check
+from bot.config.loader import Check, check
+from bot.config.paths import Paths
 from bot.setup import systemd_units
 from bot.setup.doctor.installation import references
 from bot.text.errors import UserError
@@ -23,12 +24,6 @@ from fleet.hosting import SYSTEMD, NotHosted, systemd
 from fleet.hosting.subprocess_runner import ask
 from fleet.hosting.systemd_unit_text import orchestrator_name
 from fleet.roster import edit
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from bot.config.loader import Check
-    from bot.config.paths import Paths
 
 _PATIENCE_S = 20.0
 

@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from bot.commands.syntax import command_line
+from bot.config.paths import Paths
 from bot.text.errors import UserError
 from core.errors import MusterError
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentUnreachable, FleetError
 from fleet.supervision import host_lifecycle
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bot.config.paths import Paths
 
 #: Seconds for an agent host to answer, and to end its runtime.
 _ANSWER_S: Final = 5.0

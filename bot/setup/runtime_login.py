@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from bot.config.paths import Paths
 from bot.text.errors import UserError
 from fleet.runtimes import RUNTIMES, login_command
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bot.config.paths import Paths
 
 
 def login_home(paths: Paths, runtime: str) -> Path:

@@ -7,20 +7,16 @@ that was removed or has another hosting is disabled and deleted, so that no boot
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from bot.config.paths import Paths
 from bot.egress_client.process import command
 from fleet.hosting import SYSTEMD, NotHosted, systemd, systemd_unit_text
 from fleet.hosting.host_command_line import environment
 from fleet.hosting.systemd import AgentUnit
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
-
-    from bot.config.paths import Paths
-    from fleet.roster.schema import AgentEntry
+from fleet.roster.schema import AgentEntry
 
 #: Variables that locate the installation and tmux's default server for an orchestrator that systemd starts.
 _PLACES = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "TMUX_TMPDIR")

@@ -9,15 +9,14 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bot.config import loader as config
 from bot.config.paths import Paths
 from bot.setup import wizard_chat
-from bot.setup.wizard_chat import CHATS, SYSTEMS, TOKEN, Chat
+from bot.setup.wizard_chat import CHATS, SYSTEMS, TOKEN, Chat, WizardAnswers
 from bot.text.errors import UserError
 from core.secret_references import Reference
 from fleet import presets, runtimes
@@ -25,38 +24,10 @@ from fleet.launch.launch_plan import DEFAULT_RUNTIME
 from fleet.roster import loader as roster
 from fleet.roster.schema import MINIMAL, Preset
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Ask = Callable[[str, str], str]
-    """From a question and the answer that an empty line stands for to an answer."""
+Ask = Callable[[str, str], str]
+"""From a question and the answer that an empty line stands for to an answer."""
 
 DEFAULT_PRESET: Preset = "general"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WizardAnswers:
-    """The answers so far; None if not answered."""
-
-    chat: Chat | None = None
-    preset: Preset | None = None
-    """The initial fleet."""
-    homeserver: str | None = None
-    user: str | None = None
-    """The bot's user."""
-    token: str | None = None
-    """The reference of the bot's access token."""
-    room: str | None = None
-    guild: str | None = None
-    """The id of the Discord server."""
-    channel: str | None = None
-    """The id of its channel that is the main room."""
-    operators: tuple[str, ...] = ()
-    """Identities, or users of the chat system."""
-    runtime: str | None = None
-    """The runtime of the agents. If it is empty and there is no preset, there are no agents."""
-    absent: bool = False
-    """Whether that runtime is missing on this machine."""
 
 
 def init(paths: Paths, answers: WizardAnswers, ask: Ask | None) -> WizardAnswers:

@@ -7,25 +7,47 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
 from connectors.contract import connector_registry
 from connectors.tmux.settings import SESSION
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from bot.setup.wizard import WizardAnswers
+from fleet.roster.schema import Preset
 
 Chat = Literal["terminal", "matrix", "discord", "tmux"]
 
 #: The default references of the bots' tokens.
 TOKEN = "env:MUSTER_MATRIX_TOKEN"  # noqa: S105  a place, not a secret
 DISCORD_TOKEN = "env:MUSTER_DISCORD_TOKEN"  # noqa: S105  a place, not a secret
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WizardAnswers:
+    """The answers so far; None if not answered."""
+
+    chat: Chat | None = None
+    preset: Preset | None = None
+    """The initial fleet."""
+    homeserver: str | None = None
+    user: str | None = None
+    """The bot's user."""
+    token: str | None = None
+    """The reference of the bot's access token."""
+    room: str | None = None
+    guild: str | None = None
+    """The id of the Discord server."""
+    channel: str | None = None
+    """The id of its channel that is the main room."""
+    operators: tuple[str, ...] = ()
+    """Identities, or users of the chat system."""
+    runtime: str | None = None
+    """The runtime of the agents. If it is empty and there is no preset, there are no agents."""
+    absent: bool = False
+    """Whether that runtime is missing on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,27 +7,23 @@ tasks and at the egress. Use ahead of the pace consumes it, and it expires by it
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.pacing.services import PacingServices
 from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
-from budget.windows.pace_admission import Authorization, worth
+from budget.windows.even_spread_line import Unit
+from budget.windows.pace_admission import Authorization, WindowState, worth
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import AuthorizationRow
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.context import Context
-    from bot.pacing.services import PacingServices
-    from budget.windows.even_spread_line import Unit
-    from budget.windows.pace_admission import WindowState
 
 #: Default, maximum and minimum duration of an authorization in seconds.
 LASTS_S = 86_400.0

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
 
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.egress_client.settings_push import HeldLimit, scope_of
+from bot.pacing.services import PacingServices
+from bot.pacing.snapshot import PaceSnapshot
 from bot.spending import limit_precedence
+from bot.spending.held_limits import held_now, holding
+from bot.spending.limit_precedence import Overruled
 from bot.text import markdown, timestamps
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
 from budget.windows import window_boundaries
-from budget.windows.window_figures import figures
+from budget.windows.even_spread_line import LastSeen, Unit, Window
+from budget.windows.pace_admission import WindowState
+from budget.windows.window_figures import Figures, figures
 from database.queries.operations import audit_log
+from database.queries.operations.audit_log import AuditRow
 from egress.ledger.model import EXCESS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from zoneinfo import ZoneInfo
-
-    from bot.commands.context import Context
-    from bot.pacing.services import PacingServices
-    from bot.pacing.snapshot import PaceSnapshot
-    from bot.spending.limit_precedence import Overruled
-    from budget.windows.even_spread_line import LastSeen, Unit, Window
-    from budget.windows.pace_admission import WindowState
-    from budget.windows.window_figures import Figures
-    from database.queries.operations.audit_log import AuditRow
 
 #: Maximum rows of the table in a chat room.
 _ROWS = 40
@@ -39,9 +36,6 @@ _MARKS = {"open": "🟢", "used up": "🔴", "overruled": "⚪"}
 
 
 async def show_budget(ctx: Context[PacingServices]) -> Reply:
-    # Imported here because the service module imports this one.
-    from bot.spending.service import held_now, holding
-
     services = ctx.services
     now = services.clock()
     standing = None if services.outlet is None else await services.outlet.standing()

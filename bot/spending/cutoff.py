@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bot.auth.permission import ADMIN
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.egress_client import emergency_stop
-from bot.egress_client.client import is_commanded
+from bot.egress_client.client import EgressClient, is_commanded
 from bot.egress_client.held_agents import _LOOK_S, _used_up
 from bot.messaging.background_processes import background_in_words
 from bot.pacing.runaway_guard import KIND as RUNAWAY
+from bot.pacing.services import PacingServices
 from bot.text.errors import NotPermitted, UserError
 from bot.text.markdown import some
 from bot.text.timestamps import timestamp
@@ -21,11 +23,6 @@ from core.errors import MusterError
 from database.queries.agents import last_results
 from database.queries.chat import questions
 from egress.errors import EgressUnreachable
-
-if TYPE_CHECKING:
-    from bot.commands.context import Context
-    from bot.egress_client.client import EgressClient
-    from bot.pacing.services import PacingServices
 
 
 def outlet_of(ctx: Context[PacingServices]) -> EgressClient:

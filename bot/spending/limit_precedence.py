@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from bot.egress_client.settings_push import scope_of
-from bot.pacing.window_inputs import draw_of
+from bot.egress_client.settings_push import HeldLimit, scope_of
+from bot.pacing.services import PacingServices
+from bot.pacing.window_inputs import Spender, draw_of
 from bot.pacing.window_loader import spenders_of
 from bot.text import markdown
 from budget import amounts
 from budget.limits.scopes import Limit, overruled
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from bot.egress_client.settings_push import HeldLimit
-    from bot.pacing.services import PacingServices
-    from bot.pacing.window_inputs import Spender
 
 #: Scope of a budget from `launch --budget`.
 LAUNCH = "launch"

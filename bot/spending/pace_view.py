@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
 
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.pacing.services import PacingServices
+from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_series import WindowFacts
 from bot.spending import limit_precedence
 from bot.spending.budget_view import authorized_words, pace_json, reset_words, rounded, seen_at, seen_words
+from bot.spending.held_limits import held_now
 from bot.text import markdown
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
+from budget.windows.pace_admission import WindowState
+from budget.windows.window_figures import Figures
 from database.queries.spending import pacing_windows
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from zoneinfo import ZoneInfo
-
-    from bot.commands.context import Context
-    from bot.pacing.services import PacingServices
-    from bot.pacing.snapshot import PaceSnapshot
-    from bot.pacing.window_series import WindowFacts
-    from budget.windows.pace_admission import WindowState
-    from budget.windows.window_figures import Figures
-    from database.queries.spending.pacing_windows import Befell
+from database.queries.spending.pacing_windows import Befell
 
 #: Maximum number of windows in a message, the most used first.
 _WINDOWS = 12
@@ -35,7 +33,6 @@ _EVEN = 0.005
 
 async def show_pace(ctx: Context[PacingServices]) -> Reply:
     from bot.pacing.window_series import gather_windows
-    from bot.spending.service import held_now
 
     services = ctx.services
     gate = None if services.outlet is None else await services.outlet.standing()

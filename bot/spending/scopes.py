@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from bot.commands.syntax import command_line
 from bot.egress_client.settings_push import EACH_AGENT
+from bot.pacing.services import PacingServices
 from bot.text.errors import UsageError
 from bot.text.markdown import some
 from budget.limits.scopes import Scope
@@ -15,11 +16,6 @@ from database.queries.agents import agents
 from egress.provider_endpoints import PROVIDERS
 from fleet.name_rules import is_agent_name
 from fleet.sandbox import profiles
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bot.pacing.services import PacingServices
 
 #: Scopes without a name.
 _NAMELESS = ("host", EACH_AGENT)

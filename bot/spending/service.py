@@ -1,15 +1,18 @@
-"""The `budget set` and `budget clear` commands, and the limits in force."""
+"""The `budget set` and `budget clear` commands."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.config.limits import read_quota_window, read_window
-from bot.egress_client.settings_push import HeldLimit, addressed, held, held_of, limits_of
+from bot.egress_client.settings_push import HeldLimit, addressed, held_of
+from bot.pacing.services import PacingServices
 from bot.pacing.window_loader import spenders_of
 from bot.spending import budget_view
+from bot.spending.held_limits import held_now
 from bot.spending.limit_precedence import in_words, look, of_scope
 from bot.spending.scopes import known_scope, read_scope
 from bot.text import amount_input, markdown, timestamps
@@ -20,44 +23,8 @@ from core.validation_errors import suggestion
 from database.queries.spending import limits_by_command, pacing_windows
 from database.queries.spending.limits_by_command import BudgetRow
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from bot.commands.context import Context
-    from bot.pacing.services import PacingServices
-    from egress.settings import LimitSettings
-
 #: Maximum length of a window (budget.windows.window_boundaries).
 _LONGEST_S = 366 * 86_400.0
-
-
-async def holding(services: PacingServices) -> tuple[LimitSettings, ...]:
-    """Return every limit that does not belong to one launch.
-
-    Raises:
-        UserError: the roster is unreadable, and has been since Muster started.
-    """
-    async with services.store.read() as tx:
-        given = await limits_by_command.every(tx)
-    limits = limits_of(services.settings, await _roster_budgets(services), given)
-    return await services.pace.enforced(limits)
-
-
-async def held_now(services: PacingServices) -> tuple[HeldLimit, ...]:
-    """Return the same limits as they were written, including shares of accounts' windows."""
-    async with services.store.read() as tx:
-        given = await limits_by_command.every(tx)
-    return held(services.settings, await _roster_budgets(services), given)
-
-
-async def _roster_budgets(services: PacingServices) -> Mapping[str, int]:
-    latest = services.roster
-    await latest.refresh()
-    budgeted: Mapping[str, int] | None = latest.budgets
-    if budgeted is None:
-        # No limit is to be lifted because someone is in the middle of writing the file.
-        raise UserError(f"The budgets of the roster are unknown: {latest.problem}", code="roster.invalid")
-    return budgeted
 
 
 async def set_budget(

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from zoneinfo import ZoneInfo
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.config.accounts import exposed_credentials
 from bot.egress_client.ledger_import import weighed
+from bot.pacing.services import PacingServices
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 from budget import amounts
 from database.queries.spending import usage_ledger, usage_queries
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from zoneinfo import ZoneInfo
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.context import Context
-    from bot.pacing.services import PacingServices
-    from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
+from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
 
 #: Default number of days when grouped by day.
 _DAYS = 30

@@ -3,50 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth.permission import OPERATOR
 from bot.commands.context import Origin
-from bot.commands.runs import RunRequest
+from bot.commands.executor import Executor
+from bot.commands.runs import RunOutcome, RunRequest
 from bot.commands.syntax import written
 from bot.egress_client.held_agents import who_is_held
+from bot.messaging.fleet_port import AgentView
 from bot.messaging.thread_owners import room_of
 from bot.pacing.session_admission import SessionPurpose, start_for, told, tried_in_words
+from bot.pacing.snapshot import PaceSnapshot
 from bot.tasks import run_now
 from bot.tasks import text as task_words
 from bot.tasks.service import IN_LINE
 from bot.tasks.state_machine import has_task_done
+from bot.tasks.step_services import TaskStepServices
 from bot.tasks.threads import TaskThreads
 from bot.text.errors import UserError
-from budget.dispatch.next_task import TURN, DispatchAgent, TaskWait
+from budget.dispatch.next_task import TURN, DispatchAgent, Readiness, TaskWait
 from budget.policy.model_downgrade import Downgrade, QueueStart, RefuseStart
+from budget.windows.pace_admission import WindowState
 from core.errors import MusterError, RegisterError
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents, session_accounts
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.session_accounts import AccountLease
+from database.queries.tasks import Task
 from fleet.errors import FleetError
 from fleet.launch.launch_plan import DEFAULT_ROLE
+from fleet.roster.cache import LatestRoster
 from fleet.roster.drift import ENDED
 from scheduler.dispatch.dispatch_inputs import Able, keeps_agent
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.executor import Executor
-    from bot.commands.runs import RunOutcome
-    from bot.messaging.fleet_port import AgentView
-    from bot.pacing.snapshot import PaceSnapshot
-    from bot.tasks.services import TaskServices
-    from budget.dispatch.next_task import Readiness
-    from budget.windows.pace_admission import WindowState
-    from database.queries.agents.agents import AgentRow
-    from database.queries.agents.session_accounts import AccountLease
-    from database.queries.tasks import Task
-    from fleet.roster.cache import LatestRoster
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +59,7 @@ _TOLD = frozenset({"pace", "limit", "price", "nobody"})
 class Handing:
     """Agent operations of the dispatcher (scheduler.dispatch.task_transitions.Hands)."""
 
-    services: TaskServices
+    services: TaskStepServices
     executor: Executor
     roster: LatestRoster
     _leased: dict[str, tuple[str, str | None, str | None]] = field(default_factory=dict)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from bot.pacing.services import PacingServices
+from bot.pacing.snapshot import PaceSnapshot
 from budget.windows import interactive_turns
-from budget.windows.pace_admission import Cost, Waits, decide, need
+from budget.windows.pace_admission import Cost, Leave, PacePolicy, Waits, WindowState, decide, need
 from database.queries import tasks
 from database.queries.agents import agents
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bot.pacing.snapshot import PaceSnapshot
-    from bot.tasks.services import TaskServices
-    from budget.windows.pace_admission import Leave, PacePolicy, WindowState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +37,7 @@ class Needed:
     """Why no authorization would help, as part of a sentence; None: one would, or none is needed."""
 
 
-async def read(services: TaskServices, snapshot: PaceSnapshot) -> list[DeferredDemand]:
+async def read(services: PacingServices, snapshot: PaceSnapshot) -> list[DeferredDemand]:
     """Return the held turns of each agent.
 
     Raises:

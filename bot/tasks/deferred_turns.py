@@ -6,36 +6,32 @@ enforces the hard limits. Messages after a held one wait behind it, which preser
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
 from bot.pacing import wait_text
+from bot.pacing.snapshot import PaceSnapshot
 from bot.tasks import deferred_demand, run_now, submission_policy
 from bot.tasks.service import add_task
+from bot.tasks.services import TaskServices
 from bot.text import markdown, timestamps
 from budget import amounts
 from budget.dispatch.next_task import TURN, TaskWait
 from budget.windows import interactive_turns
 from budget.windows.interactive_turns import Begins
-from budget.windows.pace_admission import Waits, decide
+from budget.windows.pace_admission import Cost, Waits, WindowState, decide
 from core.errors import MusterError
 from database.queries import tasks
 from database.queries.agents import agent_messages, auto_resume, last_results
+from database.queries.agents.agents import AgentRow
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import Befell
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.pacing.snapshot import PaceSnapshot
-    from bot.tasks.services import TaskServices
-    from budget.windows.pace_admission import Cost, WindowState
-    from database.queries.agents.agents import AgentRow
-    from database.queries.tasks import Task
+from database.queries.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

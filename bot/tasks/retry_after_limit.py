@@ -5,15 +5,13 @@ Meeting a limit does not count as an attempt. The task returns to the queue, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from budget.limits.request_admission import AHEAD
 from database.queries.agents import auto_resume
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.queries.tasks import Task
+from database.queries.tasks import Task
 
 #: Shortest and longest pause in seconds if the end of a limit is unknown; it doubles with each attempt.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 60.0, 6 * 3_600.0

@@ -6,41 +6,37 @@ An admin's request authorizes the missing amount for an hour. A task then goes f
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.questions import QuestionChoice
 from bot.auth.permissions import is_person
+from bot.commands.context import Context
 from bot.commands.registry import Reply
+from bot.messaging.composer import MessagePlace
 from bot.pacing import start_forecast
+from bot.pacing.services import PacingServices
+from bot.pacing.snapshot import PaceSnapshot
 from bot.tasks import deferred_demand
+from bot.tasks.lookup import find
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget import amounts
 from budget.dispatch.next_task import TURN, lane_of
 from budget.windows import interactive_turns
-from budget.windows.pace_admission import Cost, Waits
+from budget.windows.pace_admission import Cost, Leave, Waits, WindowState
 from database.queries import tasks
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import questions
+from database.queries.chat.questions import Question
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import AuthorizationRow
 from database.queries.task_states import TaskEvent
-from database.queries.tasks import SPENDING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.context import Context
-    from bot.messaging.composer import MessagePlace
-    from bot.pacing.snapshot import PaceSnapshot
-    from bot.tasks.services import TaskServices
-    from budget.windows.pace_admission import Leave, WindowState
-    from database.queries.agents.agents import AgentRow
-    from database.queries.chat.questions import Question
-    from database.queries.tasks import Task
+from database.queries.tasks import SPENDING, Task
 
 #: Kind of the questions about held work.
 KIND: Final = "held"
@@ -68,7 +64,7 @@ class Missing:
 
 
 async def ask(
-    tx: AsyncConnection, services: TaskServices, row: AgentRow | None, task: Task, text: str, place: MessagePlace
+    tx: AsyncConnection, services: PacingServices, row: AgentRow | None, task: Task, text: str, place: MessagePlace
 ) -> None:
     """Announce that a held task waits, where it was requested, with buttons that run it or drop it."""
     await withdraw(tx, services, task, "It still waits, as said below.")
@@ -84,7 +80,7 @@ async def ask(
     )
 
 
-async def withdraw(tx: AsyncConnection, services: TaskServices, task: Task, why: str) -> None:
+async def withdraw(tx: AsyncConnection, services: PacingServices, task: Task, why: str) -> None:
     """Remove the buttons, because the task is no longer held."""
     for question in await questions.pending(tx, kind=KIND):
         if question.task == task.id:
@@ -94,7 +90,7 @@ async def withdraw(tx: AsyncConnection, services: TaskServices, task: Task, why:
 # --- what is missing ---------------------------------------------------------------------------------------------
 
 
-async def missing(services: TaskServices, task: Task) -> Missing:
+async def missing(services: PacingServices, task: Task) -> Missing:
     """Return what must be authorized for a held task to begin now.
 
     Raises:
@@ -129,7 +125,7 @@ async def missing(services: TaskServices, task: Task) -> Missing:
     return Missing(leave=least.leave, helpless=None if least.leave else least.text)
 
 
-async def _cost(services: TaskServices, task: Task, row: AgentRow | None) -> Cost:
+async def _cost(services: PacingServices, task: Task, row: AgentRow | None) -> Cost:
     if task.projected_tokens is not None:
         return Cost(tokens=task.projected_tokens, usd=task.projected_usd)
     runtime, model = (None, None) if row is None else (row.runtime, row.model)
@@ -140,9 +136,7 @@ async def _cost(services: TaskServices, task: Task, row: AgentRow | None) -> Cos
 # --- doing it ----------------------------------------------------------------------------------------------------
 
 
-async def run_now(ctx: Context[TaskServices], wanted: str | None) -> Reply:
-    from bot.tasks.service import find
-
+async def run_now(ctx: Context[PacingServices], wanted: str | None) -> Reply:
     services = ctx.services
     async with services.store.read() as tx:
         task = await find(tx, wanted)
@@ -186,7 +180,7 @@ def _check(task: Task) -> None:
         )
 
 
-async def grant(tx: AsyncConnection, services: TaskServices, task: Task, leave: Iterable[Leave], *, by: str) -> None:
+async def grant(tx: AsyncConnection, services: PacingServices, task: Task, leave: Iterable[Leave], *, by: str) -> None:
     """Authorize what a task lacks, and move it to the front."""
     now = services.clock()
     for each in leave:
@@ -213,7 +207,7 @@ async def grant(tx: AsyncConnection, services: TaskServices, task: Task, leave: 
         await tasks.change(tx, task.id, TaskEvent.EXPEDITE, now=now, urgency="critical", lane=lane)
 
 
-async def begun(services: TaskServices) -> None:
+async def begun(services: PacingServices) -> None:
     """Apply a committed grant to the lines, the egress and the dispatcher."""
     await services.pace.redraw()
     services.pace.tell()
@@ -234,13 +228,21 @@ def _json(leave: Leave) -> dict[str, Any]:
 # --- by button ---------------------------------------------------------------------------------------------------
 
 
-async def take(tx: AsyncConnection, services: TaskServices, question: Question, word: str, *, by: str) -> str:
+class Cancel(Protocol):
+    """Cancels a task that waits."""
+
+    async def __call__(self, tx: AsyncConnection, task: Task, *, by: str) -> bool: ...
+
+
+async def take(
+    tx: AsyncConnection, services: PacingServices, question: Question, word: str, *, by: str, cancel: Cancel
+) -> str:
     """Apply an answer, in the transaction that records it (bot.approvals.questions.Taker)."""
     task = None if question.task is None else await tasks.get(tx, question.task)
     if task is None or task.state != "queued":
         return "It no longer waits."
     if word != NOW:
-        await services.task_steps.cancel(tx, task, by=by)
+        await cancel(tx, task, by=by)
         return f"Task {markdown.code(task.id)} is dropped."
     _check(task)
     found = await missing(services, task)

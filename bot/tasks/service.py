@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.messaging.thread_owners import agent_of
 from bot.pacing import wait_text
 from bot.tasks import state_machine, submission_policy, wait_reasons
 from bot.tasks import text as task_words
+from bot.tasks.lookup import find
+from bot.tasks.step_services import TaskStepServices
 from bot.tasks.text import AGENT
 from bot.tasks.threads import TaskThreads
 from bot.text import markdown, timestamps
@@ -22,28 +28,18 @@ from budget.amounts import read_tokens
 from budget.costs.task_cost_from_history import learn
 from budget.costs.task_cost_projection import expected
 from budget.dispatch.next_task import TURN, lane_of
+from budget.windows.pace_admission import Urgency
 from core import durations
 from core.validation_errors import suggestion, there_are
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents
+from database.queries.agents.agents import AgentRow
 from database.queries.spending import usage_queries
 from database.queries.task_states import ENDED, LIVE
-from database.queries.tasks import SPENDING, Task
+from database.queries.tasks import SPENDING, Task, TaskStep
 from fleet import roles
 from fleet.launch.launch_plan import DEFAULT_ROLE
 from scheduler.dispatch.task_history import pasts
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import tzinfo
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.context import Context
-    from bot.tasks.services import TaskServices
-    from budget.windows.pace_admission import Urgency
-    from database.queries.agents.agents import AgentRow
-    from database.queries.tasks import TaskStep
 
 #: Maximum number of characters of a task. A longer text belongs in a file in the agent's workspace.
 LONGEST = 100_000
@@ -156,7 +152,7 @@ async def add_task(
 
 
 async def add(
-    ctx: Context[TaskServices],
+    ctx: Context[TaskStepServices],
     text: str,
     *,
     role: str | None,
@@ -243,7 +239,7 @@ async def add(
 IN_LINE = "in line"
 
 
-def _queued(services: TaskServices, task: Task, ahead: int, told: TaskStep | None) -> str:
+def _queued(services: TaskStepServices, task: Task, ahead: int, told: TaskStep | None) -> str:
     name = markdown.code(task.id)
     if task.state != "queued":
         words = {"done": "is done", "failed": f"is refused: {(task.summary or '').rstrip('.')}"}.get(
@@ -304,7 +300,7 @@ def read_deadline(text: str, *, now: float, zone: tzinfo) -> float:
     return at
 
 
-async def _target(ctx: Context[TaskServices], role: str | None, agent: str | None) -> tuple[str | None, str | None]:
+async def _target(ctx: Context[TaskStepServices], role: str | None, agent: str | None) -> tuple[str | None, str | None]:
     """Return the role and the agent for the task.
 
     Raises:
@@ -340,14 +336,14 @@ async def _target(ctx: Context[TaskServices], role: str | None, agent: str | Non
     raise UsageError(f"the task has no target. Add --role ROLE or --agent NAME. {listed}")
 
 
-def _rostered(services: TaskServices) -> dict[str, str]:
+def _rostered(services: TaskStepServices) -> dict[str, str]:
     try:
         return {entry.name: entry.role or DEFAULT_ROLE for entry in services.planner.read_roster().agents}
     except Exception:  # what is wrong with it is told elsewhere
         return {}
 
 
-async def _here(ctx: Context[TaskServices], rows: Sequence[AgentRow]) -> AgentRow | None:
+async def _here(ctx: Context[TaskStepServices], rows: Sequence[AgentRow]) -> AgentRow | None:
     """Return the agent in whose thread the command was written, or None."""
     origin = ctx.origin
     if origin is None or origin.parent is None:
@@ -357,36 +353,10 @@ async def _here(ctx: Context[TaskServices], rows: Sequence[AgentRow]) -> AgentRo
     return next((row for row in rows if row.name == name), None)
 
 
-# --- finding -----------------------------------------------------------------------------------------------------
-
-
-async def find(tx: AsyncConnection, wanted: str | None) -> Task:
-    """Return the task whose id begins with `wanted`.
-
-    Raises:
-        UserError: no id was given, or no task or several tasks match.
-    """
-    if wanted is None:
-        raise UsageError(f"ID is missing. {command_line('tasks')} lists the tasks; in a task's thread it is that one.")
-    begins = wanted.strip().strip("`").casefold()
-    found = await tasks.find(tx, begins) if begins else []
-    exact = [task for task in found if task.id == begins]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    if found:
-        listed = ", ".join(f"`{task.id}`" for task in found)
-        raise UserError(
-            f"Several tasks begin with {markdown.one_line(wanted, 20)!r}: {listed}. Write more characters of the ID.",
-            code="task.ambiguous",
-        )
-    listed = f"{command_line('tasks --all')} lists the tasks"
-    raise UserError(f"No task is called {markdown.one_line(wanted, 20)!r}; {listed}.", code="task.unknown")
-
-
 # --- looking -----------------------------------------------------------------------------------------------------
 
 
-async def listing(ctx: Context[TaskServices], *, all: bool) -> Reply:
+async def listing(ctx: Context[TaskStepServices], *, all: bool) -> Reply:
     services = ctx.services
     now, zone = services.clock(), services.settings.timezone
     async with services.store.read() as tx:
@@ -403,7 +373,7 @@ async def listing(ctx: Context[TaskServices], *, all: bool) -> Reply:
     return Reply("\n\n".join(filter(None, (head, shown))), data)
 
 
-async def show(ctx: Context[TaskServices], wanted: str | None) -> Reply:
+async def show(ctx: Context[TaskStepServices], wanted: str | None) -> Reply:
     services = ctx.services
     async with services.store.read() as tx:
         task = await find(tx, wanted)
@@ -431,7 +401,7 @@ async def show(ctx: Context[TaskServices], wanted: str | None) -> Reply:
 # --- ending ------------------------------------------------------------------------------------------------------
 
 
-async def cancel(ctx: Context[TaskServices], wanted: str | None) -> Reply:
+async def cancel(ctx: Context[TaskStepServices], wanted: str | None) -> Reply:
     services = ctx.services
 
     async def act(tx: AsyncConnection) -> dict[str, Any]:
@@ -465,7 +435,7 @@ async def cancel(ctx: Context[TaskServices], wanted: str | None) -> Reply:
     return Reply(text, {"id": done["id"], "state": "cancelled"})
 
 
-async def _end_turn(ctx: Context[TaskServices], name: str, turn: str) -> str:
+async def _end_turn(ctx: Context[TaskStepServices], name: str, turn: str) -> str:
     agents_ = ctx.services.agents
 
     async def act() -> bool:
@@ -479,7 +449,7 @@ async def _end_turn(ctx: Context[TaskServices], name: str, turn: str) -> str:
     return f" The turn of {name} was ended." if ended else ""
 
 
-async def close(ctx: Context[TaskServices], wanted: str | None, *, failed: bool) -> Reply:
+async def close(ctx: Context[TaskStepServices], wanted: str | None, *, failed: bool) -> Reply:
     services = ctx.services
 
     async def act(tx: AsyncConnection) -> dict[str, str]:
@@ -500,13 +470,13 @@ async def close(ctx: Context[TaskServices], wanted: str | None, *, failed: bool)
     return Reply(f"Task {markdown.code(done['id'])} is {done['state']}.", done)
 
 
-async def _check_close(ctx: Context[TaskServices], tx: AsyncConnection, task: Task) -> None:
+async def _check_close(ctx: Context[TaskStepServices], tx: AsyncConnection, task: Task) -> None:
     """Let an agent close its own requests, and the orchestrator also tasks of agents without `task_done`."""
     row = await agents.get(tx, ctx.identity.removeprefix(AGENT)) if ctx.identity.startswith(AGENT) else None
     if row is None or row.role != _ORCHESTRATOR or state_machine.has_task_done(task.runtime):
         _check_own(ctx, task, "close")
 
 
-def _check_own(ctx: Context[TaskServices], task: Task, what: str) -> None:
+def _check_own(ctx: Context[TaskStepServices], task: Task, what: str) -> None:
     if ctx.identity.startswith(AGENT) and task.operator != ctx.identity:
         raise NotPermitted(f"an agent may {what} only tasks that it requested itself.")

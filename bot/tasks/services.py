@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from bot.commands.services import later
-from bot.pacing.services import PacingServices
-
-if TYPE_CHECKING:
-    from bot.tasks.assignment import Handing
-    from bot.tasks.settlement import Settling
-    from bot.tasks.state_machine import TaskSteps
+from bot.tasks.assignment import Handing
+from bot.tasks.settlement import Settling
+from bot.tasks.step_services import TaskStepServices
 
 
 @dataclass(kw_only=True, slots=True)
-class TaskServices(PacingServices):
-    """Services for pacing, plus tasks."""
+class TaskServices(TaskStepServices):
+    """Services for the steps of tasks, plus assignment and settlement."""
 
     assignment: Handing = field(default_factory=later("assignment"))
     """Assignment of tasks to agents."""
     settling: Settling = field(default_factory=later("settling"))
     """Settlement of ended tasks."""
-    task_steps: TaskSteps = field(default_factory=later("task_steps"))
-    """Lifecycle of tasks that agents have."""

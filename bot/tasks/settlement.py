@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import structlog
 
+from bot.tasks.step_services import TaskStepServices
 from bot.text.errors import UserError
 from core.async_waits import set_within
 from core.crash_points import declare
@@ -18,11 +19,8 @@ from database.queries import tasks
 from database.queries.spending import usage_ledger
 from database.queries.spending.usage_ledger import Copied
 from database.queries.task_states import ENDED
+from database.queries.tasks import Task
 from fleet.errors import FleetError
-
-if TYPE_CHECKING:
-    from bot.tasks.services import TaskServices
-    from database.queries.tasks import Task
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +38,7 @@ PATIENCE_S = 60.0
 class Settling:
     """Settlement of one host's tasks."""
 
-    services: TaskServices
+    services: TaskStepServices
     _left: dict[str, float] = field(default_factory=dict)
     """Tasks that are about to end or have ended, with the monotonic time of the notice."""
     _news: asyncio.Event = field(default_factory=asyncio.Event)

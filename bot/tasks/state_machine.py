@@ -6,46 +6,40 @@ is possible only from certain states. So a repeated step changes nothing, and a 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.questions import QuestionChoice
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
 from bot.config.dispatch import NEVER
+from bot.config.schema import Settings
 from bot.messaging.composer import MessagePlace
+from bot.pacing.services import PacingServices
 from bot.pacing.window_loader import weigh
 from bot.tasks import retry_after_limit, run_now, wait_reasons
 from bot.tasks import text as task_words
 from bot.tasks.threads import TaskThreads
 from bot.text import markdown
 from bot.text.errors import UserError
-from budget.dispatch.next_task import LONGEST_RETRY_S, TURN, aside
+from budget.dispatch.next_task import LONGEST_RETRY_S, TURN, TaskWait, aside
 from budget.tokens import Weights
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents, last_results
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import questions
+from database.queries.chat.questions import Question
 from database.queries.spending import usage_queries
+from database.queries.spending.usage_queries import Sums
 from database.queries.task_states import ENDED, LIVE, OPEN, TaskEvent
-from database.queries.tasks import TaskStep
+from database.queries.tasks import Task, TaskStep
 from fleet.control.task_attempt_ids import attempt_of
 from fleet.runtimes import RUNTIMES
 from scheduler.dispatch.fairness_charges import correct
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.config.schema import Settings
-    from bot.tasks.services import TaskServices
-    from budget.dispatch.next_task import TaskWait
-    from database.queries.agents.agents import AgentRow
-    from database.queries.chat.questions import Question
-    from database.queries.spending.usage_queries import Sums
-    from database.queries.tasks import Task
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +86,7 @@ def retry_pause(attempt: int) -> float:
 class TaskSteps:
     """Steps of tasks, and the messages about them."""
 
-    services: TaskServices
+    services: PacingServices
     ending: Callable[[str], None] = lambda _: None
     """Callback with the id of a task that an agent had and that is about to end."""
 

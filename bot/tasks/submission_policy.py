@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth import agent_permissions
 from bot.auth.permissions import is_person
+from bot.commands.context import Context
 from bot.commands.syntax import command_line
+from bot.pacing.services import PacingServices
 from bot.tasks.text import AGENT
 from bot.text.errors import UserError
+from budget.windows.pace_admission import Urgency
 from database.queries import tasks
 from database.queries.agents import agent_messages, agents
 from fleet import roles
 from fleet.control.task_attempt_ids import task_of
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.context import Context
-    from bot.tasks.services import TaskServices
-    from budget.windows.pace_admission import Urgency
-
-
-async def urgency_of_agent(ctx: Context[TaskServices], wanted: Urgency) -> Urgency:
+async def urgency_of_agent(ctx: Context[PacingServices], wanted: Urgency) -> Urgency:
     """Return the urgency of a task that an agent requests."""
     async with ctx.services.store.read() as tx:
         row = await agents.get(tx, ctx.identity.removeprefix(AGENT))
@@ -60,7 +56,7 @@ async def payer_of(tx: AsyncConnection, identity: str, people: Mapping[str, Sequ
     return None if row is None else f"role:{row.role}"
 
 
-async def check_room(tx: AsyncConnection, ctx: Context[TaskServices]) -> None:
+async def check_room(tx: AsyncConnection, ctx: Context[PacingServices]) -> None:
     """Refuse the request if the requester has the maximum number of queued tasks.
 
     Raises:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
+from typing import Any
 
 from bot.commands.syntax import command_line
 from bot.pacing.wait_text import when
 from bot.text import markdown, timestamps
 from budget import amounts
 from budget.dispatch import next_task
+from budget.dispatch.next_task import TaskWait
 from core.redaction import beginning
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from datetime import tzinfo
-
-    from budget.dispatch.next_task import TaskWait
-    from database.queries.tasks import Task, TaskCounts, TaskStep
+from database.queries.tasks import Task, TaskCounts, TaskStep
 
 #: Prefix of the identities of agents (bot.interfaces.mcp.server).
 AGENT = next_task.AGENT

@@ -6,27 +6,24 @@ Everything that opens, posts, renames or closes happens in the transaction of it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth.permissions import is_person
+from bot.commands.context import Context
 from bot.commands.syntax import command_line, written
 from bot.messaging.composer import MessagePlace
 from bot.messaging.outbox_keys import answer_key, end_key
+from bot.pacing.services import PacingServices
 from bot.tasks import text as task_words
 from bot.text import markdown
 from connectors.contract.messages import OpenThread, Priority, Replace, Retitle
 from connectors.delivery import outbox
+from core.crash_points import Step
 from database.queries import tasks
 from database.queries.chat import thread_owners, thread_titles
 from database.queries.task_states import ENDED
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.commands.context import Context
-    from bot.tasks.services import TaskServices
-    from core.crash_points import Step
-    from database.queries.tasks import Task
+from database.queries.tasks import Task
 
 #: Threads of tasks that ended this many seconds ago keep their titles.
 _LOOK_BACK_S = 2 * 86_400.0
@@ -34,11 +31,11 @@ _LOOK_BACK_S = 2 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class TaskThreads:
-    services: TaskServices
+    services: PacingServices
 
     # --- opening ------------------------------------------------------------------------------------------------
 
-    def key_for(self, ctx: Context[TaskServices]) -> str | None:
+    def key_for(self, ctx: Context[PacingServices]) -> str | None:
         """Return the outbox key under which the answer to this command opens a thread, or None.
 
         Only a person's command in a chat room with threads opens one.

@@ -6,13 +6,11 @@ Later requests get the same answer from it, with complete commands.
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from budget.dispatch.next_task import TaskWait
 from budget.windows.pace_admission import Leave
-
-if TYPE_CHECKING:
-    from database.queries.tasks import Task, TaskStep
+from database.queries.tasks import Task, TaskStep
 
 #: Names of the fields of a wait that are true or false (`never`, `critical`).
 _FLAGS: Final = tuple(each.name for each in fields(TaskWait) if each.default is False)

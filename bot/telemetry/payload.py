@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 SCHEMA: Final = 1
 CONNECTORS: Final = frozenset({"terminal", "matrix", "discord", "tmux"})

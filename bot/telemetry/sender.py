@@ -8,11 +8,13 @@ from __future__ import annotations
 import platform
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import structlog
 
 from bot.commands.registry import Reply
+from bot.config.schema import Settings
+from bot.config.telemetry import Telemetry
+from bot.egress_client.services import EgressServices
 from bot.telemetry.payload import TelemetryFacts, document
 from bot.text import markdown
 from core.crash_points import declare
@@ -24,11 +26,6 @@ from database.queries.chat import operator_permissions
 from database.queries.operations import posted_reports
 from database.queries.operations.posted_reports import ReportRow
 from database.queries.spending import usage_ledger
-
-if TYPE_CHECKING:
-    from bot.config.schema import Settings
-    from bot.config.telemetry import Telemetry
-    from bot.egress_client.services import EgressServices
 
 log = structlog.get_logger(__name__)
 

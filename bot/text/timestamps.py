@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
 
 from bot.text.errors import UsageError
-
-if TYPE_CHECKING:
-    from datetime import tzinfo
-    from zoneinfo import ZoneInfo
 
 
 def shown(at: float, zone: tzinfo, now: float) -> str:

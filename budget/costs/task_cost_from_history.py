@@ -10,12 +10,10 @@ weight, however old the others are. So one absurd task moves the quantiles by at
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeAlias
 
 #: Seconds since its end after which a task counts half.
 HALF_LIFE_S = 14 * 86_400.0

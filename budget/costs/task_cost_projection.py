@@ -13,13 +13,9 @@ for hours under a small budget. So a guess is projected by its median; limits ho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from budget.costs.task_cost_from_history import LearnedCost
 from budget.windows.pace_admission import Cost
 from budget.windows.running_task_reserve import HIGH_OF_PROJECTED
-
-if TYPE_CHECKING:
-    from budget.costs.task_cost_from_history import LearnedCost
 
 
 def expected(

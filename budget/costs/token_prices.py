@@ -6,18 +6,16 @@ Money is counted in nano-USD, so that sums stay exact. An unknown price is never
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from genai_prices.types import ModelInfo, ModelPrice
 
-    from genai_prices.types import ModelInfo, ModelPrice
-
-    from budget.tokens import Tokens
+from budget.tokens import Tokens
 
 #: The factor from published prices (USD per million tokens) to nano-USD per million tokens.
 _NANO = 10**9

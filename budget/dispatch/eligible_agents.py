@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from budget.dispatch.model import LONGEST_RETRY_S, TaskWait
-
-if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Mapping, Sequence
-
-    from budget.dispatch.model import DispatchAgent, DispatchLimits, LaneHead, QueueView, Readiness
+from budget.dispatch.model import (
+    LONGEST_RETRY_S,
+    DispatchAgent,
+    DispatchLimits,
+    LaneHead,
+    QueueView,
+    Readiness,
+    TaskWait,
+)
 
 
 def takers(head: LaneHead, view: QueueView, use: Counter[str]) -> list[DispatchAgent] | TaskWait:

@@ -14,11 +14,8 @@ served.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 #: The relative share of the tokens for each urgency.
 WEIGHTS: Mapping[str, float] = {"high": 8.0, "normal": 4.0, "low": 1.0}

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from budget.dispatch.fair_queueing import queue_of
+from budget.dispatch.fair_queueing import Charge, queue_of
 from budget.windows import pace_admission as pacing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from budget.dispatch.fair_queueing import Charge
-    from budget.windows.pace_admission import Cost, Leave, Unit, Urgency, WindowState
+from budget.windows.pace_admission import Cost, Leave, Unit, Urgency, WindowState
 
 URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 

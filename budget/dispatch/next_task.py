@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from budget.dispatch import fair_queueing
 from budget.dispatch.eligible_agents import places, present, soonest, takers
@@ -44,12 +44,8 @@ from budget.dispatch.model import (
 )
 from budget.dispatch.queue_lanes import aside, lane_of, size_of
 from budget.windows import interactive_turns, large_task_accrual, pace_admission
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from budget.windows.large_task_accrual import Saving
-    from budget.windows.pace_admission import Cost, WindowState
+from budget.windows.large_task_accrual import Saving
+from budget.windows.pace_admission import Cost, WindowState
 
 __all__ = [
     "AGENT",

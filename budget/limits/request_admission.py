@@ -18,22 +18,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from budget.costs.request_usage_from_history import LONGEST_ANSWER
-from budget.limits.scopes import NANO_USD
+from budget.costs.token_prices import Rates
+from budget.limits.input_bound import Bound
+from budget.limits.scopes import NANO_USD, Limit, Unit
+from budget.tokens import Tokens, Weights
 from budget.windows import window_boundaries
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from budget.costs.token_prices import Rates
-    from budget.limits.input_bound import Bound
-    from budget.limits.scopes import Limit, Unit
-    from budget.tokens import Tokens, Weights
-    from budget.windows.overrun_allowance import PaceAllowance
+from budget.windows.overrun_allowance import PaceAllowance
 
 #: Seconds until a client should retry while open requests hold what it needs.
 BUSY_S = 2

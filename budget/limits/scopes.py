@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from budget.windows import window_boundaries
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Kind: TypeAlias = Literal["allowance", "pool"]
 Unit: TypeAlias = Literal["tokens", "usd"]

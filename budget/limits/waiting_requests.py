@@ -8,11 +8,9 @@ shared limit: an agent at its own limit blocks no other agent.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterator
+from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 

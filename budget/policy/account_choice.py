@@ -7,11 +7,8 @@ two.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: The room of an account whose usage is unknown: neither full nor empty.
 UNKNOWN = 0.5

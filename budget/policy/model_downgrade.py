@@ -8,13 +8,11 @@ session. A change of the model within a session would invalidate its cache and i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from budget.windows.pace_admission import Leave
+from budget.windows.pace_admission import Leave
 
 #: The parts of a model's name: ``claude-opus-4-1`` is of the family ``opus``.
 _PARTS = re.compile(r"[-_./:@\[\]]+")

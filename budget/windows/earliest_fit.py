@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from budget.windows.even_spread_line import DAY_S, burst_at, least_burst, next_turn, redrawn
-from budget.windows.fit_check import short
+from budget.windows.fit_check import WindowDemand, short
 from budget.windows.window_state import WindowState, worth
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from budget.windows.fit_check import WindowDemand
 
 #: The longest day in seconds, on which the clock goes back by two hours.
 _LONG_DAY_S = 26 * 3_600.0

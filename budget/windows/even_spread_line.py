@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
-
-if TYPE_CHECKING:
-    from datetime import date
 
 Unit: TypeAlias = Literal["tokens", "usd", "share"]
 Certainty: TypeAlias = Literal["provider", "user", "estimated", "unknown"]

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from budget.windows.even_spread_line import PacePolicy, Window
 from budget.windows.running_task_reserve import outer
-from budget.windows.window_state import amount_of, ceiling, utmost, worth
-
-if TYPE_CHECKING:
-    from budget.windows.even_spread_line import PacePolicy, Window
-    from budget.windows.window_state import Urgency, WindowState
+from budget.windows.window_state import Urgency, WindowState, amount_of, ceiling, utmost, worth
 
 #: The maximum margin for tasks that cost more than projected, as a share of a window.
 MARGIN = 0.1

@@ -8,21 +8,16 @@ line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from budget.amounts import amount
-from budget.windows.even_spread_line import line_at, name_of, next_turn
+from budget.windows.even_spread_line import PacePolicy, line_at, name_of, next_turn
+from budget.windows.fit_check import Cost
 from budget.windows.overrun_allowance import overrun
 from budget.windows.pace_admission import Leave, Waits, need
-from budget.windows.window_state import ceiling, utmost
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from budget.windows.even_spread_line import PacePolicy
-    from budget.windows.fit_check import Cost
-    from budget.windows.window_state import WindowState
+from budget.windows.window_state import WindowState, ceiling, utmost
 
 #: The factor that rounds up an amount to authorize, so that it is still enough in its written form.
 _ENOUGH = 1 + 1e-6

@@ -11,13 +11,9 @@ The savings depend only on the window and on when they began. Only that time is 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from budget.windows.even_spread_line import DAY_S, burst_on, line_at, turn_before
-
-if TYPE_CHECKING:
-    from budget.windows.even_spread_line import PacePolicy, Window
-    from budget.windows.window_state import WindowState
+from budget.windows.even_spread_line import DAY_S, PacePolicy, Window, burst_on, line_at, turn_before
+from budget.windows.window_state import WindowState
 
 #: The maximum share of a line's grant that is kept.
 SHARE = 0.6

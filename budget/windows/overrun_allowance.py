@@ -11,15 +11,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from budget.windows.even_spread_line import JITTER_S, burst_at, least_burst, line_at
+from budget.windows.even_spread_line import JITTER_S, PacePolicy, burst_at, least_burst, line_at
 from budget.windows.large_task_accrual import is_large, turn_s
-from budget.windows.window_state import worth
-
-if TYPE_CHECKING:
-    from budget.windows.even_spread_line import PacePolicy
-    from budget.windows.window_state import WindowState
+from budget.windows.window_state import WindowState, worth
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

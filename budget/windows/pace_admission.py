@@ -17,8 +17,9 @@ its end. So a task must also fit under the *limit* with the amount that 90 or 95
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from budget.amounts import amount as _shown
 from budget.windows.earliest_fit import opens
@@ -47,9 +48,6 @@ from budget.windows.fit_check import (
 )
 from budget.windows.large_task_accrual import is_large, is_too_large
 from budget.windows.window_state import Authorization, Urgency, WindowState, admissible, ceiling, settled, utmost, worth
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = [
     "LEAST",

@@ -14,11 +14,11 @@ machines, or missing. So an observation is only evidence:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-from budget.windows.even_spread_line import JITTER_S, LastSeen, Window
+from budget.windows.even_spread_line import JITTER_S, Certainty, LastSeen, Window
 from budget.windows.quota_samples import (
     MOST_USED,
     Event,
@@ -33,11 +33,6 @@ from budget.windows.quota_samples import (
     segments,
     skewed,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from budget.windows.even_spread_line import Certainty
 
 __all__ = ["Event", "EventKind", "QuotaSample", "WindowReading", "capacity", "late_by", "read", "stale_after"]
 

@@ -6,13 +6,11 @@ The usage within a window only grows. If it falls, the window was reset early, o
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from budget.windows.even_spread_line import JITTER_S, ROUNDING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 EventKind: TypeAlias = Literal[
     "reset", "early_reset", "plan_change", "clock_skew", "jump_back", "over", "stale", "contradiction"

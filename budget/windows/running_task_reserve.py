@@ -7,13 +7,10 @@ continues.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from budget.windows.window_state import amount_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: The high quantile as a multiple of the p80 if only that is known, taken from observed costs.
 HIGH_OF_PROJECTED = 1.6

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from zoneinfo import ZoneInfo
-
-    from budget.windows.even_spread_line import EvenSpreadLine, Window
+from budget.windows.even_spread_line import EvenSpreadLine, Window
 
 #: The age in days at which a day's weight halves.
 HALF_LIFE_DAYS = 7.0

@@ -7,14 +7,10 @@ is used, left and allowed, and `budget.amounts` formats it. An unknown amount is
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from budget.windows.even_spread_line import line_at
-from budget.windows.window_state import admissible, worth
-
-if TYPE_CHECKING:
-    from budget.windows.even_spread_line import Certainty, LastSeen, PacePolicy, Unit
-    from budget.windows.window_state import WindowState
+from budget.windows.even_spread_line import Certainty, LastSeen, PacePolicy, Unit, line_at
+from budget.windows.window_state import WindowState, admissible, worth
 
 State: TypeAlias = Literal["open", "used up"]
 

@@ -6,15 +6,21 @@ Pure; times are seconds since the epoch, and amounts are in the window's unit.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from budget.windows.even_spread_line import DAY_S, burst_on, line_at, redrawn
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from budget.windows.even_spread_line import Cause, EvenSpreadLine, PacePolicy, Unit, Window
+from budget.windows.even_spread_line import (
+    DAY_S,
+    Cause,
+    EvenSpreadLine,
+    PacePolicy,
+    Unit,
+    Window,
+    burst_on,
+    line_at,
+    redrawn,
+)
 
 Urgency: TypeAlias = Literal["low", "normal", "high", "critical"]
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from conduit.account_registration import HomeserverSession
 from conduit.errors import ProvisionError
-from conduit.homeserver_api import HomeserverRefusal, shown, text_of
+from conduit.homeserver_api import HomeserverRefusal, Json, shown, text_of
+from conduit.setup_context import SetupContext, SetupOptions
+from conduit.setup_record import SetupRecord
+from conduit.steps.operator_and_bot_users import Users
 from core import crash_points
-
-if TYPE_CHECKING:
-    from conduit.account_registration import HomeserverSession
-    from conduit.homeserver_api import Json
-    from conduit.setup_context import SetupContext, SetupOptions
-    from conduit.setup_record import SetupRecord
-    from conduit.steps.operator_and_bot_users import Users
 
 ROOM = crash_points.declare("provision.room")
 JOIN = crash_points.declare("provision.join")

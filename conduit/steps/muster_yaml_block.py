@@ -11,9 +11,10 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -22,9 +23,6 @@ from conduit.errors import ProvisionError
 from core import crash_points, durable_files
 from core.errors import MusterError
 from core.secret_references import Reference
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 WRITE = crash_points.declare("provision.settings")
 

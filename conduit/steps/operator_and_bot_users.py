@@ -7,16 +7,13 @@ a run that was killed leaves no one logged in for longer than until the next one
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from conduit import account_registration
 from conduit.account_registration import HomeserverSession, NameTaken, WrongPassword
 from conduit.errors import ProvisionError
+from conduit.setup_context import SetupContext
+from conduit.setup_record import SetupRecord
 from core import crash_points
-
-if TYPE_CHECKING:
-    from conduit.setup_context import SetupContext
-    from conduit.setup_record import SetupRecord
 
 OPERATOR = crash_points.declare("provision.operator")
 BOT = crash_points.declare("provision.bot")

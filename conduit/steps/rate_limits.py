@@ -7,15 +7,11 @@ own configuration.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from conduit.homeserver_api import HomeserverRefusal
-from conduit.steps.operator_and_bot_users import WrongOperator
-
-if TYPE_CHECKING:
-    from conduit.setup_context import SetupContext
-    from conduit.setup_record import SetupRecord
-    from conduit.steps.operator_and_bot_users import Users
+from conduit.setup_context import SetupContext
+from conduit.setup_record import SetupRecord
+from conduit.steps.operator_and_bot_users import Users, WrongOperator
 
 _BASE = "/_synapse/admin/v1"
 

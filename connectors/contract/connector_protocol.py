@@ -12,17 +12,14 @@ retries no send; `connectors.delivery.service` does both for all of them. Its li
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from connectors.contract.messages import Attachment, Batch, Capabilities, Health, Outbound, Sent
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
-
-    from connectors.contract.messages import Attachment, Batch, Capabilities, Health, Outbound, Sent
 
 Sink: TypeAlias = "Callable[[Batch], Awaitable[None]]"
 """Takes a batch and returns when it is durable. Only then may the connector ask for what comes after its cursor."""

@@ -11,20 +11,16 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, cast
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
+from connectors.contract.connector_protocol import Connector
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from importlib.metadata import EntryPoint
-    from pathlib import Path
-
-    from connectors.contract.connector_protocol import Connector
 
 ENTRY_POINTS = "muster.connectors"
 

@@ -5,14 +5,12 @@ A connector knows nothing of what commands do. Whoever makes it hands it `Comman
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from connectors.contract.messages import Text
+from connectors.contract.messages import Text
 
 Value: TypeAlias = "str | int | float | bool"
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING
 
-from connectors.contract.messages import File, Message, OpenThread, React, Replace, Retitle
-
-if TYPE_CHECKING:
-    from connectors.contract.messages import Capabilities, OutboundContent
+from connectors.contract.messages import (
+    Capabilities,
+    File,
+    Message,
+    OpenThread,
+    OutboundContent,
+    React,
+    Replace,
+    Retitle,
+)
 
 
 def adapt(content: OutboundContent, capabilities: Capabilities) -> OutboundContent | None:

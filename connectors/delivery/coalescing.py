@@ -7,15 +7,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from connectors.contract.messages import Message, OpenThread, Priority, React, Replace
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from connectors.delivery.outbox import Row
+from connectors.delivery.outbox import Row
 
 #: Seconds between two changes of one message that show progress.
 PROGRESS_GAP: Final = 1.0

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import structlog
 
-from connectors.contract.connector_protocol import NeedsPerson, NotReady
+from connectors.contract.connector_protocol import Connector, NeedsPerson, NotReady
 from connectors.contract.messages import Health
 from connectors.delivery import inbox
+from connectors.delivery.sender import OutboxSender
+from connectors.delivery.settings import DeliverySettings
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from connectors.contract.connector_protocol import Connector
-    from connectors.delivery.sender import OutboxSender
-    from connectors.delivery.settings import DeliverySettings
-    from database.engine.store import Store
+from database.engine.store import Store
 
 _log = structlog.get_logger(__name__)
 

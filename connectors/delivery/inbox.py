@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
-from sqlalchemy import delete, func, null, select, update
+from sqlalchemy import CursorResult, Row, delete, func, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from connectors.contract import message_codec
-from connectors.contract.messages import Inbound
+from connectors.contract.messages import Batch, Inbound
 from database.schema import cursors, inbox
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy import CursorResult, Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from connectors.contract.messages import Batch
 
 State = Literal["new", "done", "failed"]
 

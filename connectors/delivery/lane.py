@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from bisect import insort
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from connectors.contract.messages import Priority
-
-if TYPE_CHECKING:
-    from connectors.delivery.outbox import Row
+from connectors.delivery.outbox import Row
 
 _LONGEST_ASKED: Final = 3600.0
 """Seconds; a chat system that asks for more is asked again."""

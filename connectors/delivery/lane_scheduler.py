@@ -11,23 +11,18 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from connectors.contract.messages import File, Priority, Replace, Retitle
+from connectors.contract.messages import Capabilities, File, Priority, Replace, Retitle, Sent
 from connectors.delivery.capability_fallbacks import adapt, signed
 from connectors.delivery.coalescing import ProgressGaps, is_change, is_receipt, last_word, merged
 from connectors.delivery.lane import Backoff, Lane
-from connectors.delivery.outbox import OutboxRowState
+from connectors.delivery.outbox import OutboxRowState, Row
 from connectors.delivery.outbox_dependencies import Standings, referred_to
 from connectors.delivery.send_decision import Attempt, SendDecision
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from connectors.contract.messages import Capabilities, Sent
-    from connectors.delivery.outbox import Row
-    from connectors.delivery.send_rate_limiter import SendRateLimiter
+from connectors.delivery.send_rate_limiter import SendRateLimiter
 
 
 class Lanes:

@@ -6,25 +6,19 @@ what became of it: `sent`, `dead` (a dead letter, to be retried by a person), or
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import CursorResult, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Row as ResultRow
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from connectors.contract import message_codec
-from connectors.contract.messages import Outbound, Priority, React, Replace, Retitle
+from connectors.contract.messages import Outbound, OutboundContent, Priority, React, Replace, Retitle, Sent
 from database.engine.store import insert_once, next_place
 from database.schema import outbox
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-
-    from sqlalchemy import CursorResult
-    from sqlalchemy import Row as ResultRow
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from connectors.contract.messages import OutboundContent, Sent
 
 State = Literal["pending", "sent", "dead", "superseded"]
 

@@ -7,17 +7,13 @@ Both must be sent, dead or superseded before it can go, and tell where it goes.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from connectors.contract.messages import React, Replace, Retitle
-from connectors.delivery.outbox import lane_of, own_target
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from connectors.delivery.lane import Lane
-    from connectors.delivery.outbox import OutboxRowState, Row
+from connectors.delivery.lane import Lane
+from connectors.delivery.outbox import OutboxRowState, Row, lane_of, own_target
 
 _KEPT: Final = 4096
 

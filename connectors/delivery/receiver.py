@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
 
 import structlog
+from sqlalchemy import Row
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from connectors.contract.connector_protocol import TryLater
 from connectors.contract.message_codec import CodecError
 from connectors.contract.messages import Edit, Reaction, Redaction
 from connectors.delivery import inbox
+from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.write_retry import persist
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from connectors.delivery.settings import DeliverySettings
-    from database.engine.store import Store
+from database.engine.store import Store
 
 GIVE_UP = declare("inbox.give_up")
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from connectors.delivery import inbox, outbox
 from core.crash_points import declare
 from database.engine.batched_delete import BATCH, drain
-
-if TYPE_CHECKING:
-    from database.engine.store import Store
+from database.engine.store import Store
 
 SWEEP = declare("chat.sweep")
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from connectors.contract.messages import Outbound
-    from connectors.delivery.outbox import Row
+from connectors.contract.messages import Outbound
+from connectors.delivery.outbox import Row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

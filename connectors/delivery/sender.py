@@ -7,12 +7,14 @@ any moment every row is either known to stand, or is sent again under the key th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from connectors.contract.connector_protocol import MessageRefused, TryLater
+from connectors.contract.connector_protocol import Connector, MessageRefused, TryLater
 from connectors.contract.message_codec import CodecError
 from connectors.contract.messages import File, OpenThread, Sent
 from connectors.delivery import outbox
@@ -20,18 +22,11 @@ from connectors.delivery.lane import Backoff
 from connectors.delivery.lane_scheduler import Lanes
 from connectors.delivery.send_decision import Attempt, SendDecision
 from connectors.delivery.send_rate_limiter import SendRateLimiter
+from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.write_retry import persist
 from core.crash_points import around, declare
 from core.errors import RegisterError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from connectors.contract.connector_protocol import Connector
-    from connectors.delivery.settings import DeliverySettings
-    from database.engine.store import Store
+from database.engine.store import Store
 
 RECORD = declare("outbox.record")
 RESTAMP = declare("outbox.restamp")

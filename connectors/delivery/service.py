@@ -11,25 +11,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
+from connectors.contract.connector_protocol import Connector
+from connectors.contract.messages import Batch, Health
 from connectors.delivery import inbox, outbox
 from connectors.delivery.connector_supervisor import Supervisor
-from connectors.delivery.receiver import InboxReceiver
-from connectors.delivery.sender import OutboxSender
+from connectors.delivery.receiver import Handler, InboxReceiver, OnFailed
+from connectors.delivery.sender import OnOutcome, OutboxSender
 from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.write_retry import persist
 from core.crash_points import declare
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from connectors.contract.connector_protocol import Connector
-    from connectors.contract.messages import Batch, Health
-    from connectors.delivery.receiver import Handler, OnFailed
-    from connectors.delivery.sender import OnOutcome
-    from database.engine.store import Store
+from database.engine.store import Store
 
 __all__ = ["Delivery", "DeliverySettings"]
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.crash_points import Step
 from core.errors import RegisterError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from core.crash_points import Step
-    from database.engine.store import Store
+from database.engine.store import Store
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from core import durable_files
-from core.crash_points import around
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-
-    from core.crash_points import Step
+from core.crash_points import Step, around
 
 
 class LineFile:

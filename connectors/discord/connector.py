@@ -6,20 +6,29 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
 
-from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, TryLater
-from connectors.contract.messages import Capabilities, Health, React, Retitle
+from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, Sink, TryLater
+from connectors.contract.messages import Attachment, Capabilities, Health, Outbound, React, Retitle, Sent
+from connectors.contract.slash_command_forms import Commands
 from connectors.discord import message_conversion, missing_content_intent
 from connectors.discord.gateway_session import GatewaySession, bad_token
 from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.buttons import pressed
 from connectors.discord.interactions.ephemeral_messages import Asides
-from connectors.discord.interactions.interaction_handler import COMMAND, COMPLETION, COMPONENT, Interactions
+from connectors.discord.interactions.interaction_handler import (
+    COMMAND,
+    COMPLETION,
+    COMPONENT,
+    InteractionKind,
+    Interactions,
+)
 from connectors.discord.interactions.interaction_replies import InteractionReplies
 from connectors.discord.interactions.open_interactions import OpenInteractions
 from connectors.discord.interactions.slash_command_menu import DiscordCommandMenu
@@ -34,15 +43,6 @@ from connectors.discord.sent_log import FILE, SentLog
 from connectors.discord.settings import API, DiscordSettings
 from connectors.discord.thread_cache import Places
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from pathlib import Path
-
-    from connectors.contract.connector_protocol import Sink
-    from connectors.contract.messages import Attachment, Outbound, Sent
-    from connectors.contract.slash_command_forms import Commands
-    from connectors.discord.interactions.interaction_handler import InteractionKind
 
 Json: TypeAlias = dict[str, Any]
 

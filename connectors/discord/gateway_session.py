@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import aiohttp
 import discord
@@ -20,9 +21,6 @@ from discord.http import HTTPClient, Route
 
 from connectors.contract.connector_protocol import NeedsPerson, NotReady
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 Json: TypeAlias = dict[str, Any]
 

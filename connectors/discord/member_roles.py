@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from connectors.discord.message_conversion import identifier
 from connectors.discord.rest_client import DiscordRefusal
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 Json: TypeAlias = dict[str, Any]
 

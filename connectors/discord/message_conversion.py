@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
-from connectors.contract.messages import Attachment, ButtonStyle, Edit, Inbound, Reaction, Redaction, Text
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from connectors.contract.messages import Button, InboundBody
+from connectors.contract.messages import (
+    Attachment,
+    Button,
+    ButtonStyle,
+    Edit,
+    Inbound,
+    InboundBody,
+    Reaction,
+    Redaction,
+    Text,
+)
 
 Json: TypeAlias = dict[str, Any]
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from connectors.discord.message_conversion import LONGEST, clean
 from connectors.discord.table_rendering import redrawn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _FENCE = re.compile(r" {0,3}(`{3,10}|~{3,10})([^`]*)")
 _LANGUAGE = re.compile(r"\S{0,20}")

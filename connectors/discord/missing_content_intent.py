@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import structlog
 
 from connectors.contract.messages import Inbound, Remark
+from connectors.discord.gateway_session import GatewaySession
+from connectors.discord.receiver import DiscordReceiver
 from core import durable_files
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from connectors.discord.gateway_session import GatewaySession
-    from connectors.discord.receiver import DiscordReceiver
 
 FILE = "content-withheld"
 _TOLD = "told"

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 
 from connectors.contract.connector_protocol import NotReady
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from connectors.contract.messages import Inbound
-    from connectors.discord.member_roles import Roles
+from connectors.contract.messages import Inbound
+from connectors.discord.member_roles import Roles
 
 Json: TypeAlias = dict[str, Any]
 

@@ -6,11 +6,9 @@ nothing is known holds no one up; its first answer says what it is like.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Final
 
 LONGEST_WAIT: Final = 3600.0
 #: Seconds until it is looked again whether what is under way has left something.

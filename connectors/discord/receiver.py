@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 
-from connectors.contract.connector_protocol import NotReady
+from connectors.contract.connector_protocol import NotReady, Sink
 from connectors.contract.messages import Batch, Inbound
 from connectors.discord import message_conversion
 from connectors.discord import pending_direct_messages as anteroom
@@ -23,13 +24,8 @@ from connectors.discord.member_roles import Roles
 from connectors.discord.pending_direct_messages import Anteroom, PendingMessage
 from connectors.discord.read_cursor import ReadCursor
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from connectors.contract.connector_protocol import Sink
-    from connectors.discord.sent_log import SentLog
-    from connectors.discord.thread_cache import Places
+from connectors.discord.sent_log import SentLog
+from connectors.discord.thread_cache import Places
 
 Json: TypeAlias = dict[str, Any]
 

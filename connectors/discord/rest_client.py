@@ -16,18 +16,16 @@ import json
 import re
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any
 
 import aiohttp
 from discord.gateway import DiscordClientWebSocketResponse
 
 from connectors.contract.connector_protocol import MessageRefused, SendError, TryLater
 from connectors.discord.rate_limit_buckets import Buckets, seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import TracebackType
 
 UNKNOWN_CHANNEL = 10003
 UNKNOWN_MESSAGE = 10008

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from connectors.contract.connector_protocol import MessageRefused, TryLater
-from connectors.contract.messages import File, Message, OpenThread, React, Replace, Retitle, Sent
+from connectors.contract.messages import File, Message, OpenThread, Outbound, React, Replace, Retitle, Sent
 from connectors.discord import message_conversion
+from connectors.discord.interactions.ephemeral_messages import Asides
 from connectors.discord.interactions.interaction_handler import COMMAND
+from connectors.discord.interactions.interaction_replies import InteractionReplies
 from connectors.discord.message_splitting import MOST_PARTS, in_parts
 from connectors.discord.rest_client import (
     ARCHIVED,
@@ -29,13 +31,8 @@ from connectors.discord.rest_client import (
     DiscordRefusal,
     DiscordUnreachable,
 )
-
-if TYPE_CHECKING:
-    from connectors.contract.messages import Outbound
-    from connectors.discord.interactions.ephemeral_messages import Asides
-    from connectors.discord.interactions.interaction_replies import InteractionReplies
-    from connectors.discord.sent_log import SentLog
-    from connectors.discord.thread_cache import Places
+from connectors.discord.sent_log import SentLog
+from connectors.discord.thread_cache import Places
 
 Json: TypeAlias = dict[str, Any]
 

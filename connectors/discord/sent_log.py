@@ -7,16 +7,13 @@ anything else is sent in that conversation; what is there and is not in the reco
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import structlog
 
 from connectors.discord.append_only_file import LineFile
 from core.crash_points import declare
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 WRITE = declare("discord.sent")
 

@@ -6,16 +6,38 @@ import asyncio
 import contextlib
 import random
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import structlog
 
-from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, TryLater, UnknownDevice
-from connectors.contract.messages import Capabilities, File, Health, Message, OpenThread, React, Sent
+from connectors.contract.connector_protocol import (
+    Device,
+    DeviceState,
+    MessageRefused,
+    NeedsPerson,
+    NotReady,
+    Sink,
+    TryLater,
+    UnknownDevice,
+)
+from connectors.contract.messages import (
+    Attachment,
+    Capabilities,
+    File,
+    Health,
+    Message,
+    OpenThread,
+    Outbound,
+    React,
+    Sent,
+)
 from connectors.matrix import message_conversion, room_history
 from connectors.matrix import sender as speaking
 from connectors.matrix.crypto.olm_machine import SEALED
 from connectors.matrix.device_key_startup import KeysNeedPerson, encryption_for
+from connectors.matrix.encrypted_rooms import Encryption
 from connectors.matrix.homeserver_client import HomeserverClient, HomeserverRequestError, MatrixRefusal, send_error
 from connectors.matrix.login import how_to_log_in_again, kept, log_in
 from connectors.matrix.message_conversion import Me
@@ -24,14 +46,6 @@ from connectors.matrix.room_aliases import Aliases
 from connectors.matrix.room_cache import Rooms, is_encrypted
 from connectors.matrix.settings import MatrixSettings
 from connectors.matrix.sync_loop import SyncLoop
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from pathlib import Path
-
-    from connectors.contract.connector_protocol import Device, DeviceState, Sink
-    from connectors.contract.messages import Attachment, Outbound
-    from connectors.matrix.encrypted_rooms import Encryption
 
 Json: TypeAlias = dict[str, Any]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from connectors.contract.connector_protocol import NeedsPerson, NotReady
 from connectors.matrix.crypto.key_folder import KeysLost, Vault, files_of
@@ -13,17 +15,11 @@ from connectors.matrix.device_lists import DeviceLists
 from connectors.matrix.encrypted_rooms import Encryption
 from connectors.matrix.encryption_notices import EncryptionNotices
 from connectors.matrix.encryption_recipients import Readers
-from connectors.matrix.homeserver_client import HomeserverRequestError
+from connectors.matrix.homeserver_client import HomeserverClient, HomeserverRequestError
 from connectors.matrix.login import how_to_make_a_new_device, is_no_device
+from connectors.matrix.room_cache import Rooms
+from connectors.matrix.settings import MatrixSettings
 from core import durable_files
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from pathlib import Path
-
-    from connectors.matrix.homeserver_client import HomeserverClient
-    from connectors.matrix.room_cache import Rooms
-    from connectors.matrix.settings import MatrixSettings
 
 #: In the connector's folder: so that a device whose keys are gone is not made again under its name.
 _EARLIER = "devices.json"

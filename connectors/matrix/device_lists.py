@@ -5,25 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 
 from connectors.contract.connector_protocol import Device, DeviceState, UnknownDevice
-from connectors.matrix.encryption_notices import quoted
-from connectors.matrix.homeserver_client import HomeserverRequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
-    from connectors.matrix.crypto.key_folder import Vault
-    from connectors.matrix.crypto.key_store import KnownDevice, Untold
-    from connectors.matrix.crypto.olm_machine import Machine
-    from connectors.matrix.encryption_notices import EncryptionNotices
-    from connectors.matrix.encryption_recipients import Readers
-    from connectors.matrix.homeserver_client import HomeserverClient
-    from connectors.matrix.room_cache import Rooms
+from connectors.matrix.crypto.key_folder import Vault
+from connectors.matrix.crypto.key_store import KnownDevice, Untold
+from connectors.matrix.crypto.olm_machine import Machine
+from connectors.matrix.encryption_notices import EncryptionNotices, quoted
+from connectors.matrix.encryption_recipients import Readers
+from connectors.matrix.homeserver_client import HomeserverClient, HomeserverRequestError
+from connectors.matrix.room_cache import Rooms
 
 Json: TypeAlias = dict[str, Any]
 

@@ -7,32 +7,26 @@ homeserver.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 
+from connectors.contract.connector_protocol import Device, DeviceState
+from connectors.contract.messages import Inbound
+from connectors.matrix.crypto.key_folder import Vault
+from connectors.matrix.crypto.key_store import UndecryptedMessage
 from connectors.matrix.crypto.olm_machine import Closed, DecryptedEvent, Machine
-from connectors.matrix.encryption_notices import quoted
-from connectors.matrix.homeserver_client import HomeserverRequestError, MatrixRefusal
+from connectors.matrix.crypto.outbound_sessions import KeyRequest
+from connectors.matrix.device_lists import DeviceLists
+from connectors.matrix.encryption_notices import EncryptionNotices, quoted
+from connectors.matrix.encryption_recipients import Readers
+from connectors.matrix.homeserver_client import HomeserverClient, HomeserverRequestError, MatrixRefusal
 from connectors.matrix.message_conversion import sent_at, unsealed_file
-from connectors.matrix.sync_response import keys_left
+from connectors.matrix.room_cache import Rooms
+from connectors.matrix.sync_response import KeyNews, keys_left
 from core.crash_points import around, declare
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
-
-    from connectors.contract.connector_protocol import Device, DeviceState
-    from connectors.contract.messages import Inbound
-    from connectors.matrix.crypto.key_folder import Vault
-    from connectors.matrix.crypto.key_store import UndecryptedMessage
-    from connectors.matrix.crypto.outbound_sessions import KeyRequest
-    from connectors.matrix.device_lists import DeviceLists
-    from connectors.matrix.encryption_notices import EncryptionNotices
-    from connectors.matrix.encryption_recipients import Readers
-    from connectors.matrix.homeserver_client import HomeserverClient
-    from connectors.matrix.room_cache import Rooms
-    from connectors.matrix.sync_response import KeyNews
 
 Json: TypeAlias = dict[str, Any]
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from connectors.contract.connector_protocol import MessageRefused
 from connectors.matrix.crypto.outbound_sessions import Rotation
 from connectors.matrix.crypto.primitives import MEGOLM
-from connectors.matrix.homeserver_client import MatrixRefusal
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from connectors.matrix.homeserver_client import HomeserverClient
+from connectors.matrix.homeserver_client import HomeserverClient, MatrixRefusal
 
 Json: TypeAlias = dict[str, Any]
 

@@ -12,18 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
-from aiohttp import ClientError
+from aiohttp import ClientError, ClientResponse
 from nio import AsyncClient, AsyncClientConfig  # type: ignore[import-untyped]
 
 from connectors.contract.connector_protocol import MessageRefused, SendError, TryLater
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from aiohttp import ClientResponse
 
 Json: TypeAlias = dict[str, Any]
 

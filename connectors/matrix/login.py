@@ -9,7 +9,8 @@ import asyncio
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from connectors.contract.connector_protocol import NeedsPerson, NotReady
 from connectors.matrix.homeserver_client import (
@@ -19,14 +20,10 @@ from connectors.matrix.homeserver_client import (
     HomeserverUnreachable,
     MatrixRefusal,
 )
+from connectors.matrix.settings import MatrixSettings
 from core import durable_files
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from connectors.matrix.settings import MatrixSettings
-    from core.secret_references import Reference
+from core.secret_references import Reference
 
 FILE = "session.json"
 #: What the names of devices begin with that are none.

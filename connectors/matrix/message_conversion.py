@@ -9,16 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from connectors.contract.messages import Attachment, Edit, Emphasis, Inbound, Message, Reaction, Redaction, Text
+from connectors.contract.messages import (
+    Attachment,
+    Edit,
+    Emphasis,
+    Inbound,
+    InboundBody,
+    Message,
+    Reaction,
+    Redaction,
+    Text,
+)
 from connectors.matrix.encrypted_files import FileSecrets, objection
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from connectors.contract.messages import InboundBody
 
 Json: TypeAlias = dict[str, Any]
 

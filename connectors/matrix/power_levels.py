@@ -13,16 +13,12 @@ Whoever has reached a level that the settings name is in its group, ``level:50``
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from connectors.matrix.homeserver_client import MatrixRefusal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
-    from connectors.matrix.homeserver_client import HomeserverClient
-    from connectors.matrix.room_cache import Rooms
+from connectors.matrix.homeserver_client import HomeserverClient, MatrixRefusal
+from connectors.matrix.room_cache import Rooms
 
 Json: TypeAlias = dict[str, Any]
 

@@ -6,19 +6,14 @@ it said first stands from then on, in the cursor; that it leads elsewhere now is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
 from connectors.contract.connector_protocol import TryLater
-from connectors.matrix.homeserver_client import LOGGED_OUT, HomeserverRequestError, MatrixRefusal
+from connectors.matrix.homeserver_client import LOGGED_OUT, HomeserverClient, HomeserverRequestError, MatrixRefusal
+from connectors.matrix.room_cache import Rooms
 from connectors.matrix.settings import is_alias, is_room
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from connectors.matrix.homeserver_client import HomeserverClient
-    from connectors.matrix.room_cache import Rooms
 
 #: Seconds after which it is looked again where aliases lead, and after which one that led nowhere is tried again.
 LOOK_AGAIN = 3600.0

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
-from connectors.matrix.homeserver_client import MatrixRefusal
+from connectors.matrix.homeserver_client import HomeserverClient, MatrixRefusal
 from connectors.matrix.message_conversion import place
-
-if TYPE_CHECKING:
-    from connectors.matrix.homeserver_client import HomeserverClient
 
 _EVENTS = 4_000
 _THREADS = 1_000

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeAlias
 
-from connectors.matrix.homeserver_client import CLIENT, MatrixRefusal
+from connectors.matrix.homeserver_client import CLIENT, HomeserverClient, MatrixRefusal
 from connectors.matrix.message_conversion import KEY, sealed_key
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from connectors.matrix.homeserver_client import HomeserverClient
 
 Json: TypeAlias = dict[str, Any]
 

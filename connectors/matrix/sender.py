@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from connectors.contract.connector_protocol import MessageRefused
-from connectors.contract.messages import File, Message, OpenThread, React, Replace, Retitle
+from connectors.contract.messages import Attachment, File, Message, OpenThread, Outbound, React, Replace, Retitle
 from connectors.matrix import message_conversion
 from connectors.matrix.encrypted_files import FileSecrets, Tampered, open_file, seal_file
-from connectors.matrix.homeserver_client import CLIENT, MEDIA, MatrixRefusal
-
-if TYPE_CHECKING:
-    from connectors.contract.messages import Attachment, Outbound
-    from connectors.matrix.homeserver_client import HomeserverClient
+from connectors.matrix.homeserver_client import CLIENT, MEDIA, HomeserverClient, MatrixRefusal
 
 Json: TypeAlias = dict[str, Any]
 

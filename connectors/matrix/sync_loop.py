@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 
-from connectors.contract.connector_protocol import NeedsPerson
-from connectors.contract.messages import Batch, Text
+from connectors.contract.connector_protocol import NeedsPerson, Sink
+from connectors.contract.messages import Batch, Inbound, Text
 from connectors.matrix import room_history
+from connectors.matrix.encrypted_rooms import Encryption
 from connectors.matrix.homeserver_client import LOGGED_OUT, HomeserverClient, HomeserverRequestError, MatrixRefusal
 from connectors.matrix.message_conversion import Me, inbound
-from connectors.matrix.room_cache import is_encrypted
+from connectors.matrix.power_levels import PowerLevels
+from connectors.matrix.room_aliases import Aliases
+from connectors.matrix.room_cache import Rooms, is_encrypted
 from connectors.matrix.settings import is_room
 from connectors.matrix.sync_response import Membership, RoomNews, SyncPosition, SyncResponse, left, read
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
-    from connectors.contract.connector_protocol import Sink
-    from connectors.contract.messages import Inbound
-    from connectors.matrix.encrypted_rooms import Encryption
-    from connectors.matrix.power_levels import PowerLevels
-    from connectors.matrix.room_aliases import Aliases
-    from connectors.matrix.room_cache import Rooms
 
 Json: TypeAlias = dict[str, Any]
 

@@ -8,16 +8,14 @@ aliases led at first, and who had which power level.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from connectors.contract.connector_protocol import NeedsPerson
 from connectors.matrix import room_history
 from connectors.matrix.homeserver_client import HomeserverUnreachable
 from connectors.matrix.power_levels import Levels
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Json: TypeAlias = dict[str, Any]
 

@@ -12,20 +12,27 @@ import getpass
 import re
 import time
 import uuid
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from connectors.contract.connector_protocol import MessageRefused, NotReady, TryLater
+from pydantic import BaseModel
+
+from connectors.contract.connector_protocol import MessageRefused, NotReady, Sink, TryLater
 from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import (
+    Attachment,
     Batch,
     Capabilities,
     Emphasis,
     File,
     Health,
     Inbound,
+    InboundBody,
     Message,
     OpenThread,
+    Outbound,
     Priority,
     React,
     Reaction,
@@ -36,15 +43,6 @@ from connectors.contract.messages import (
 )
 from connectors.terminal.transcript import RoomTranscript, TranscriptLine
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from pydantic import BaseModel
-
-    from connectors.contract.connector_protocol import Sink
-    from connectors.contract.messages import Attachment, InboundBody, Outbound
 
 #: The main room.
 MAIN = "fleet"

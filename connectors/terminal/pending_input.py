@@ -9,14 +9,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from core import crash_points, durable_files
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 KEEP = crash_points.declare("unsaid.keep")
 DROP = crash_points.declare("unsaid.drop")

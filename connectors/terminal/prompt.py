@@ -14,25 +14,20 @@ import signal
 import sys
 import threading
 import uuid
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Protocol, TextIO
 
-from connectors.terminal.draft import Begun
+from prompt_toolkit import PromptSession
+
+from connectors.terminal.draft import Begun, Draft
+from connectors.terminal.transcript import TranscriptLine
 from connectors.terminal.transcript_view import ScreenView, wants_colour
 from core.async_waits import first_of
 from core.errors import MusterError
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-    from typing import TextIO
-
-    from prompt_toolkit import PromptSession
-
-    from connectors.terminal.draft import Draft
-    from connectors.terminal.transcript import TranscriptLine
-
-    Complete = Callable[[str], Awaitable[Sequence[str]]]
+Complete = Callable[[str], Awaitable[Sequence[str]]]
 
 #: Characters of one line of piped input.
 _LONGEST_LINE = 1_000_000

@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from core import crash_points, durable_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 WRITE = crash_points.declare("transcript.write")
 COMPACT = crash_points.declare("transcript.compact")

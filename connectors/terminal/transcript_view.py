@@ -12,15 +12,11 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from connectors.terminal.transcript import TranscriptLine
 from core.text_columns import columns
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from connectors.terminal.transcript import TranscriptLine
 
 #: Kinds of lines that no one but Muster makes.
 _MUSTERS_OWN = ("reaction", "thread", "file")

@@ -10,24 +10,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from pathlib import Path
+from typing import Final, Literal, Protocol
 
+from connectors.contract.agent_count_feed import AgentCounts, Headcount
 from connectors.contract.connector_protocol import NotReady
 from connectors.contract.messages import Health
-from connectors.terminal.connector import TerminalConnector
+from connectors.terminal.connector import TerminalConnector, TerminalSession
 from connectors.terminal.transcript import TranscriptLine
-from connectors.tmux.pane_model import WantedPane
+from connectors.tmux.pane_model import PanePlace, WantedPane
 from connectors.tmux.process_client import TmuxUnanswered, ask, surroundings
 from connectors.tmux.settings import TmuxSettings
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from connectors.contract.agent_count_feed import AgentCounts, Headcount
-    from connectors.terminal.connector import TerminalSession
-    from connectors.tmux.pane_model import PanePlace
 
 #: Seconds after which tmux is asked again when there could be no pane.
 RETRY: Final = 30.0

@@ -12,23 +12,17 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import libtmux
-from libtmux.common import TMUX_MIN_VERSION, get_version_str, has_minimum_version
+from libtmux.common import TMUX_MIN_VERSION, get_version_str, has_minimum_version, tmux_cmd
 from libtmux.exc import LibTmuxException, TmuxCommandNotFound
 
-from connectors.tmux.pane_model import PanePlace
+from connectors.tmux.pane_model import PanePlace, WantedPane
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from libtmux.common import tmux_cmd
-
-    from connectors.tmux.pane_model import WantedPane
 
 #: The option of a pane that says whose room it shows; its value is the connector's folder.
 MARK: Final = "@muster_room"

@@ -8,16 +8,12 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from connectors.tmux.pane_model import PanePlace
+from connectors.tmux.pane_model import PanePlace, WantedPane
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from connectors.tmux.pane_model import WantedPane
 
 #: Seconds that tmux may take.
 PATIENCE: Final = 20.0

@@ -10,13 +10,11 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    import libtmux
+import libtmux
 
 #: The option of the session with the pane; `connectors.tmux.panes` has new sessions show it.
 FLEET: Final = "@muster_fleet"

@@ -5,18 +5,14 @@ A step deletes at most `BATCH` rows. Whoever deletes more takes a transaction fo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import ColumnElement, Table, delete, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from sqlalchemy import ColumnElement, Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from core.crash_points import Step
-    from database.engine.store import Store
+from core.crash_points import Step
+from database.engine.store import Store
 
 #: Rows of one step: some milliseconds.
 BATCH: Final = 500

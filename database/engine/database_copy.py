@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy import JSON, Column, MetaData, Table, Text, cast, func, insert, literal, select, tuple_
 from sqlalchemy.exc import StatementError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import UserDefinedType
 
 from core.crash_points import declare
@@ -21,12 +24,6 @@ from database.engine import dsn as addresses
 from database.engine.store import Store
 from database.schema import metadata
 from database.schema.text_types import storable
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 COPY = declare("register.copy")
 

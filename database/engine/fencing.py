@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.errors import RegisterFenced
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
 
 #: Past SQLAlchemy's expressions, which would cost more than the server does.
 _NUMBER = "SELECT token FROM leases WHERE name = $1"

@@ -10,28 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from core.crash_points import around
 from core.errors import RegisterError
 from database import migrations
+from database.engine.dsn import ServerAddress
 from database.engine.postgres_connection import SCHEMA, ServerAccess, broke_off
 from database.schema import metadata
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
-
-    from sqlalchemy import Connection
-    from sqlalchemy.engine import ExceptionContext
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-
-    from database.engine.dsn import ServerAddress
 
 #: The oldest server that knows all that is asked of it.
 OLDEST = 140_000

@@ -9,23 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 from sqlalchemy import NullPool
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from core.errors import MusterError, RegisterAway, RegisterError
+from database.engine.dsn import ServerAddress
 from database.engine.postgres_error_codes import away, refusal
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-    from database.engine.dsn import ServerAddress
 
 #: All tables are in this schema, and no other is looked into.
 SCHEMA = "muster"

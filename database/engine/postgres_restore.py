@@ -7,21 +7,17 @@ schema says afterwards that it was done.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 from sqlalchemy import text
 
 from core.crash_points import around, declare
 from database.engine import database_copy
+from database.engine.dsn import ServerAddress
 from database.engine.postgres import make_tables
 from database.engine.postgres_connection import SCHEMA, ServerAccess
 from database.engine.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from database.engine.dsn import ServerAddress
 
 REPLACE = declare("register.replace")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from sqlalchemy import text
 
@@ -13,10 +14,6 @@ from core.errors import RegisterError
 from database import migrations
 from database.engine import dsn as addresses
 from database.engine import sqlite
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 
 async def of(url: str, *, password: Callable[[], str] | None = None) -> str | None:

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from core.errors import RegisterError
 from database import migrations
 from database.engine import database_copy, sqlite
 from database.engine import dsn as addresses
 from database.engine.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 _TIMEOUT = 10.0  # seconds for which another process may hold the file
 

@@ -15,13 +15,15 @@ import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from core import sqlite_vacuum
 from core.crash_points import around, declare
@@ -29,13 +31,6 @@ from core.durable_files import sync_folder
 from core.errors import RegisterError, RegisterFull, RegisterUnusable
 from database import migrations
 from database.engine import sqlite_driver
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 CREATE = declare("register.create")
 

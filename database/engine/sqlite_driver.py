@@ -8,13 +8,11 @@ one errand, and the first statement of a transaction takes its BEGIN along. Noth
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import aiosqlite
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
 _NOTHING: tuple[Any, ...] = ()
 

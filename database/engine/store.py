@@ -13,34 +13,28 @@ import random
 import socket
 import sqlite3
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import structlog
-from sqlalchemy import event, func, select
+from sqlalchemy import Column, CursorResult, Table, event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from core.async_waits import set_within
 from core.backoff import pause
-from core.crash_points import around
+from core.crash_points import Step, around
 from core.errors import RegisterAway, RegisterConflict, RegisterError, RegisterFull
 from database.engine import dsn as addresses
+from database.engine.fencing import Fence
 from database.engine.sqlite import DatabaseFile
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from pathlib import Path
-
-    from sqlalchemy import Column, CursorResult, Table
-    from sqlalchemy.engine import ExceptionContext
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-
-    from core.crash_points import Step
-    from database.engine.fencing import Fence
 
 __all__ = ["RegisterAway", "RegisterFull", "Store", "insert_once", "next_place"]
 

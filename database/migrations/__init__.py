@@ -11,13 +11,11 @@ import sqlite3
 import threading
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
 
 from core import sqlite_vacuum
 from core.crash_points import around, declare
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 MIGRATE = declare("register.migrate")
 

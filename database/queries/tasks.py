@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Row, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import BATCH
 from database.engine.store import insert_once
 from database.queries.task_states import ENDED, LIVE, OPEN, TRANSITIONS, TaskEvent
 from database.schema import fair_queues, task_events, tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: Why a task waits, where what may be spent holds it.
 SPENDING = ("pace", "limit", "unknown", "price")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
+from sqlalchemy.engine.default import DefaultExecutionContext
 
 from database.schema.text_types import String
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine.default import DefaultExecutionContext
 
 metadata = MetaData(
     naming_convention={

@@ -7,12 +7,9 @@ not the latter, and one such text must not stop what comes behind it. The column
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-
-if TYPE_CHECKING:
-    from sqlalchemy import Dialect
+from sqlalchemy import Dialect
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from egress.tunnel.byte_relay import Traffic
+from egress.tunnel.byte_relay import Traffic
 
 #: How often `flush` must be called, in seconds.
 EVERY_S: Final = 60.0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
@@ -11,10 +13,6 @@ import aiohttp
 from egress.daemon.sync_control_client import ANSWER_S
 from egress.errors import EgressRefused, EgressSilent, EgressUnreachable
 from egress.settings import Address, AgentRegistration, EgressSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 #: For requests that the egress answers from memory, without the disk.
 LOOK_S: Final = 5.0

@@ -20,7 +20,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -29,14 +31,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from core import unix_sockets
 from core.errors import MusterError
 from egress.daemon.control_client import LONGEST_WAIT_S
+from egress.daemon.egress_service import Egress
 from egress.ledger.model import LedgerUnwritable
 from egress.settings import AgentRegistration, EgressSettings, Policy
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
-
-    from egress.daemon.egress_service import Egress
 
 _log = structlog.get_logger("egress.daemon.control_server")
 

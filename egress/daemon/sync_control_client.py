@@ -10,12 +10,10 @@ import json
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from egress.errors import EgressAbsent, EgressRefused, EgressSilent, EgressUnreachable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: How long to wait for an answer, in seconds.
 ANSWER_S: Final = 15.0

@@ -8,9 +8,11 @@ import hmac
 import json
 import secrets
 import socket
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from pathlib import Path
+from typing import Final, Protocol, cast
 from weakref import WeakSet
 
 import structlog
@@ -18,18 +20,12 @@ import structlog
 from core import durable_files, unix_sockets
 from core.errors import MusterError
 from egress.http import bounded_http_server
+from egress.http.proxy import Proxy
 from egress.http.registered_agent import RegisteredAgent
 from egress.http.response_writer import ResponseWriter
-from egress.settings import Address
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-    from pathlib import Path
-
-    from egress.http.proxy import Proxy
-    from egress.paths import EgressPaths
-    from egress.request.agent_request import AgentRequest
-    from egress.settings import AgentRegistration
+from egress.paths import EgressPaths
+from egress.request.agent_request import AgentRequest
+from egress.settings import Address, AgentRegistration
 
 _log = structlog.get_logger("egress.http.agent_listeners")
 

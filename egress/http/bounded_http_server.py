@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias, cast
 
 import structlog
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -21,9 +22,6 @@ from multidict import CIMultiDict
 from egress.http.response_writer import ResponseWriter
 from egress.request.agent_request import AgentRequest, BrokenBody, Content
 from egress.upstream.connection_error_text import word
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 _log = structlog.get_logger("egress.http.bounded_http_server")
 

@@ -8,12 +8,10 @@ the SDKs treat as an error, and never as a completed response.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from egress.provider_endpoints import Api
+from egress.provider_endpoints import Api
 
 
 class ErrorResponse(Exception):

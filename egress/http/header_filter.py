@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import Final
 
 from multidict import CIMultiDict
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from egress.provider_endpoints import Provider
+from egress.provider_endpoints import Provider
 
 #: Headers for a single connection (RFC 9110, section 7.6.1, and others that proxies know).
 HOP_BY_HOP: Final = frozenset(

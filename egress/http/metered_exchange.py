@@ -11,28 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
 
 import structlog
 
 from egress.http import error_responses, header_filter, request_body_policy, response_writer
-from egress.ledger.model import BROKEN_OFF, EGRESS_ERROR, TOO_LITTLE_LEFT, UNREACHABLE, UNREADABLE, LedgerUnwritable
-from egress.limits.admission_interface import Ending
+from egress.http.response_writer import ResponseWriter
+from egress.ledger.model import (
+    BROKEN_OFF,
+    EGRESS_ERROR,
+    TOO_LITTLE_LEFT,
+    UNREACHABLE,
+    UNREADABLE,
+    Ended,
+    LedgerUnwritable,
+    Observation,
+)
+from egress.limits.admission_interface import AdmittedRequest, Cut, Ending
 from egress.limits.request_charge import has_input
+from egress.provider_endpoints import Api, Provider
 from egress.request import content_encoding
 from egress.upstream import rate_limit_headers
-from egress.upstream.response_reader import UpstreamGone
-from egress.usage import NotAssembledError, UsageReading, meter_of
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-
-    from egress.http.response_writer import ResponseWriter
-    from egress.ledger.model import Ended, Observation
-    from egress.limits.admission_interface import AdmittedRequest, Cut
-    from egress.provider_endpoints import Api, Provider
-    from egress.upstream.response_reader import Response
-    from egress.usage import ResponseMeter
+from egress.upstream.response_reader import Response, UpstreamGone
+from egress.usage import NotAssembledError, ResponseMeter, UsageReading, meter_of
 
 _log = structlog.get_logger("egress.http.metered_exchange")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import structlog
+from multidict import CIMultiDict
 
 from core.async_waits import set_within
 from egress import provider_endpoints
@@ -20,29 +23,20 @@ from egress.http import (
 )
 from egress.http.error_responses import ErrorResponse
 from egress.http.metered_exchange import Passage
+from egress.http.registered_agent import RegisteredAgent
+from egress.http.request_body_policy import Asking
+from egress.http.request_target import RequestTarget
 from egress.ledger.model import LedgerUnwritable
-from egress.limits.admission_interface import AdmissionRefused, AdmissionRequest, Cut, Ending, Measured
+from egress.limits.admission_interface import AdmissionRefused, AdmissionRequest, Cut, Ending, Gatekeeper, Measured
 from egress.limits.provider_token_count import Counter
-from egress.request.agent_request import BrokenBody
+from egress.provider_endpoints import Api, Operation, Provider
+from egress.request.agent_request import AgentRequest, BrokenBody
 from egress.request.body_buffer import Bodies, Body, Stalled, TooLong, TooManyRequests
+from egress.settings import AccountSettings, EgressSettings
 from egress.upstream.connection_pool import Upstream
 from egress.upstream.credentials import Credentials, NoCredential
+from egress.upstream.response_reader import Response
 from egress.usage import document_assembly, text_token_estimate
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
-    from pathlib import Path
-
-    from multidict import CIMultiDict
-
-    from egress.http.registered_agent import RegisteredAgent
-    from egress.http.request_body_policy import Asking
-    from egress.http.request_target import RequestTarget
-    from egress.limits.admission_interface import Gatekeeper
-    from egress.provider_endpoints import Api, Operation, Provider
-    from egress.request.agent_request import AgentRequest
-    from egress.settings import AccountSettings, EgressSettings
-    from egress.upstream.response_reader import Response
 
 _T = TypeVar("_T")
 

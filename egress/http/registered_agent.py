@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from egress.http.turn_attribution import TurnFile
 from egress.http.unmetered_calls import CallRateLimiter
-
-if TYPE_CHECKING:
-    from egress.provider_endpoints import Provider
-    from egress.settings import AgentRegistration
+from egress.provider_endpoints import Provider
+from egress.settings import AgentRegistration
 
 
 class RegisteredAgent:

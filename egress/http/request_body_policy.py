@@ -24,19 +24,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from json.decoder import JSONDecodeError, JSONDecoder
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from budget.limits.input_bound import Contents
 from core.errors import MusterError
 from egress.http.unbounded_contents import Look, TwiceError, adds, compacts, fresh_look, previous_of, refers
+from egress.provider_endpoints import Api
 from egress.usage import document_assembly
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
-
-    from egress.provider_endpoints import Api
 
 MOST_SEARCHES = 10
 """The maximum number of web searches in one response. Both providers charge about a cent for each."""

@@ -7,16 +7,12 @@ objects add headers, buffer content, and end cleanly where this must not happen.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from core.secret_values import MaskedStream
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from core.secret_values import SecretValues
-    from egress.request.agent_request import AgentRequest
+from core.secret_values import MaskedStream, SecretValues
+from egress.request.agent_request import AgentRequest
 
 #: How long a client that was cut off may take to read the last bytes, in seconds.
 GRACE_S: Final = 0.03

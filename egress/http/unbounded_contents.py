@@ -6,13 +6,11 @@ Each object of the input is checked once, as it is parsed, with all of its pairs
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from json.decoder import JSONDecoder
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from egress.provider_endpoints import Api
+from egress.provider_endpoints import Api
 
 _PICTURES: Final = frozenset({"image", "image_url", "input_image", "computer_screenshot"})
 #: Contents that the provider reads as pictures, or that only the provider has.

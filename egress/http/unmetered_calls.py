@@ -10,26 +10,22 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
+
+from multidict import CIMultiDict
 
 from egress import provider_endpoints
 from egress.http import error_responses, header_filter
 from egress.http.error_responses import ErrorResponse
+from egress.http.response_writer import ResponseWriter
+from egress.limits.admission_interface import Cut, Gatekeeper
 from egress.request import content_encoding
+from egress.request.body_buffer import Body
+from egress.settings import AccountSettings
 from egress.upstream import rate_limit_headers
-from egress.upstream.response_reader import UpstreamGone
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from multidict import CIMultiDict
-
-    from egress.http.response_writer import ResponseWriter
-    from egress.limits.admission_interface import Cut, Gatekeeper
-    from egress.request.body_buffer import Body
-    from egress.settings import AccountSettings
-    from egress.upstream.connection_pool import Upstream
-    from egress.upstream.response_reader import Response
+from egress.upstream.connection_pool import Upstream
+from egress.upstream.response_reader import Response, UpstreamGone
 
 #: The number of calls that an agent may make at once. For its context report, Claude Code counts each of its tools
 #: separately, dozens at a time.

@@ -6,15 +6,13 @@ more than the statement itself.
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from egress.ledger.table_rows import ENTRY_COLUMNS, WHO, Settlement
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Sequence
 
 #: The maximum number of rows in one statement.
 MOST_ROWS: Final = 64

@@ -9,12 +9,10 @@ newer one continues from there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+import sqlite3
+from typing import Final, NamedTuple
 
 from budget.tokens import Tokens
-
-if TYPE_CHECKING:
-    import sqlite3
 
 HOUR_S: Final = 3600
 

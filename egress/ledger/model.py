@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from budget.tokens import Tokens
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from budget.tokens import Tokens
 
 Ended: TypeAlias = Literal["completed", "client_gone", "upstream_gone", "cut", "error"]
 """How a request ended. error: the provider refused it, or its response reported a failure."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
+from budget.tokens import Tokens
 from egress.ledger import schema, table_rows
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from budget.tokens import Tokens
-    from egress.ledger.model import Action, LedgerEntry, Observation
+from egress.ledger.model import Action, LedgerEntry, Observation
 
 _T = TypeVar("_T")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 import structlog
 from pydantic import ValidationError
@@ -14,14 +16,8 @@ from egress.ledger import batch_insert, hourly_aggregates, provider_text_cleanup
 from egress.ledger import reservation_log as intents
 from egress.ledger.model import EGRESS_ENDED
 from egress.ledger.reservation_log import Intents
-from egress.ledger.table_rows import Denial, estimated
+from egress.ledger.table_rows import Denial, Reservation, estimated
 from egress.settings import AgentRegistration
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from egress.ledger.table_rows import Reservation
 
 RECOVER: Final = declare("ledger.recover")
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
 import structlog
 from pydantic import TypeAdapter
@@ -24,10 +26,6 @@ from pydantic_core import to_json
 from core.crash_points import around, declare, passing
 from core.durable_files import append, sync_folder
 from egress.ledger.table_rows import Reservation
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
 RESERVE: Final = declare("ledger.reserve")
 TELL: Final = declare("ledger.tell")

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from core import sqlite_vacuum
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 APPLICATION_ID: Final = 0x4D554C45
 """Distinguishes this file from other SQLite files (``MULE``)."""

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from core import sqlite_vacuum
 from core.secret_values import SecretValues
 from egress.ledger import hourly_aggregates, recovery, reservation_log, table_rows
-from egress.ledger.model import Action
-from egress.ledger.page_reader import Reader
+from egress.ledger.model import Action, LedgerEntry, LedgerUnwritable, Observation
+from egress.ledger.page_reader import PastRequest, Reader
+from egress.ledger.table_rows import Denial, Reservation, Settlement
 from egress.ledger.writer_thread import LedgerHead, LedgerWriter, ObservedQuotas, WriterTask, unwritable
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from egress.ledger.model import LedgerEntry, LedgerUnwritable, Observation
-    from egress.ledger.page_reader import PastRequest
-    from egress.ledger.table_rows import Denial, Reservation, Settlement
-    from egress.settings import AgentRegistration
+from egress.settings import AgentRegistration
 
 _log = structlog.get_logger(__name__)
 

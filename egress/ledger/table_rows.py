@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from budget.limits.scopes import NANO_USD
 from budget.tokens import Tokens
 from egress.ledger.model import Action, LedgerEntry, Observation
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: The maximum tokens of one kind in a response; the bound keeps every sum within 64 bits.
 MOST_TOKENS: Final = 10**12

@@ -18,20 +18,16 @@ import queue
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import structlog
 
 from core.crash_points import around, declare
 from egress.ledger import batch_insert, hourly_aggregates
-from egress.ledger.model import NOT_WRITTEN, LedgerUnwritable
+from egress.ledger.model import NOT_WRITTEN, LedgerUnwritable, Observation
 from egress.ledger.table_rows import OBSERVED, Settlement, estimated
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from egress.ledger.model import Observation
 
 COMMIT: Final = declare("ledger.commit")
 

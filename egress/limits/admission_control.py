@@ -9,39 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
 
 from budget.costs.request_usage_from_history import History
-from budget.limits.request_admission import RefuseRequest, excess_text
+from budget.limits.request_admission import RefuseRequest, Share, excess_text
 from egress.ledger import table_rows
-from egress.ledger.model import EXCESS, FOR_NOW, error_type
+from egress.ledger.model import EXCESS, FOR_NOW, Observation, error_type
+from egress.ledger.service import UsageLedger
 from egress.ledger.table_rows import Settlement
-from egress.limits.admission_interface import AdmissionRefused, Cut
-from egress.limits.agent_counter_index import SettingsRefused, Tallies
+from egress.limits.admission_interface import AdmissionRefused, AdmissionRequest, Cut, Ending
+from egress.limits.agent_counter_index import AgentCounters, SettingsRefused, Tallies
 from egress.limits.blocklist import EVERYBODY, Denials
 from egress.limits.freeze_and_kill import Enforcer
 from egress.limits.freeze_and_kill import enforce as enforce_by_host
+from egress.limits.limit_counters import LimitCounter
 from egress.limits.limit_exceeded_actions import Crossings, closes_routes, detail_of
 from egress.limits.request_charge import charge
+from egress.limits.reservation import GateLease
 from egress.limits.reservation_queue import WAIT_S, Reserving
 from egress.limits.temporary_overrides import Lifts
 from egress.limits.view import overview
-from egress.settings import EgressSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
-
-    from budget.limits.request_admission import Share
-    from egress.ledger.model import Observation
-    from egress.ledger.service import UsageLedger
-    from egress.limits.admission_interface import AdmissionRequest, Ending
-    from egress.limits.agent_counter_index import AgentCounters
-    from egress.limits.limit_counters import LimitCounter
-    from egress.limits.reservation import GateLease
-    from egress.settings import AgentRegistration
+from egress.settings import AgentRegistration, EgressSettings
 
 _log = structlog.get_logger(__name__)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from budget.limits.input_bound import Contents
 from budget.tokens import Tokens
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from egress.ledger.model import Ended, Observation
-    from egress.provider_endpoints import Api, Provider
+from egress.ledger.model import Ended, Observation
+from egress.provider_endpoints import Api, Provider
 
 
 # Not frozen, since that triples the cost of creating one for each request.

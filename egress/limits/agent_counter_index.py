@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from budget.limits.scopes import BOUNDLESS, NANO_USD, Draw, Limit, amount_of, counted_on, governing, of_role
 from budget.tokens import Weights
 from budget.windows.overrun_allowance import PaceAllowance
 from core.errors import MusterError
+from egress.ledger.service import UsageLedger
 from egress.limits.limit_counters import LimitCounter, Spending, key
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from egress.ledger.service import UsageLedger
-    from egress.settings import AgentRegistration, EgressSettings, LimitSettings, PaceSettings
+from egress.settings import AgentRegistration, EgressSettings, LimitSettings, PaceSettings
 
 
 class SettingsRefused(MusterError):

@@ -10,22 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
 
 import structlog
 
 from core.durable_files import sync_folder
 from core.errors import MusterError
 from egress.ledger.model import ENDING
+from egress.ledger.service import UsageLedger
 from egress.ledger.table_rows import Denial
 from egress.limits.admission_interface import Cut
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from egress.ledger.service import UsageLedger
-    from egress.settings import Policy
+from egress.settings import Policy
 
 _log = structlog.get_logger(__name__)
 

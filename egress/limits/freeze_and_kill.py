@@ -16,19 +16,16 @@ import signal
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
 
 import structlog
 
 from core.errors import MusterError
 from core.safe_stream_write import send
 from egress.ledger.model import LedgerUnwritable
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
-
-    from egress.ledger.service import UsageLedger
-    from egress.settings import AgentRegistration
+from egress.ledger.service import UsageLedger
+from egress.settings import AgentRegistration
 
 _log = structlog.get_logger(__name__)
 

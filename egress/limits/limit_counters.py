@@ -6,19 +6,15 @@ over the ledger agree, in any order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from budget.limits.request_admission import LimitState
-from budget.tokens import Tokens
+from budget.limits.scopes import Limit
+from budget.tokens import Tokens, Weights
 from budget.windows import window_boundaries
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from budget.limits.scopes import Limit
-    from budget.tokens import Weights
-    from budget.windows.overrun_allowance import PaceAllowance
+from budget.windows.overrun_allowance import PaceAllowance
 
 _FINE: Final = {"tokens": 1000, "usd": 1}
 

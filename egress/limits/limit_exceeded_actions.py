@@ -5,22 +5,17 @@ docs/decisions/0023 explains to whom the policy applies, when, and why.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from budget.limits.request_admission import cut_text
+from budget.limits.request_admission import LimitState, RefuseRequest, Why, cut_text
 from budget.limits.scopes import Scope
+from egress.ledger.service import UsageLedger
 from egress.limits.admission_interface import Cut
+from egress.limits.agent_counter_index import AgentCounters
 from egress.limits.blocklist import EVERYBODY
-from egress.limits.limit_counters import fine
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from budget.limits.request_admission import LimitState, RefuseRequest, Why
-    from egress.ledger.service import UsageLedger
-    from egress.limits.agent_counter_index import AgentCounters
-    from egress.limits.limit_counters import LimitCounter
-    from egress.limits.reservation import GateLease
+from egress.limits.limit_counters import LimitCounter, fine
+from egress.limits.reservation import GateLease
 
 
 class Crossings:

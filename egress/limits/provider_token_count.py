@@ -12,20 +12,16 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import structlog
+from multidict import CIMultiDict
 
+from egress.provider_endpoints import Api
+from egress.request.body_buffer import Bodies
+from egress.upstream.connection_pool import Upstream
 from egress.upstream.response_reader import UpstreamGone
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from multidict import CIMultiDict
-
-    from egress.provider_endpoints import Api
-    from egress.request.body_buffer import Bodies
-    from egress.upstream.connection_pool import Upstream
 
 _log = structlog.get_logger(__name__)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from budget.costs.request_usage_from_history import Estimate
 from budget.tokens import Tokens
-
-if TYPE_CHECKING:
-    from budget.costs.request_usage_from_history import Estimate
-    from egress.limits.admission_interface import Ending
+from egress.limits.admission_interface import Ending
 
 #: The assumed output rate of a model whose response is broken off before any output, in tokens a second. Hidden
 #: reasoning streams nothing, and current models write 30 to 100 tokens a second.

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
-from budget.costs.token_prices import price, rates
-from budget.tokens import Tokens
+from budget.costs.request_usage_from_history import Estimate
+from budget.costs.token_prices import Rates, price, rates
+from budget.limits.request_admission import Share
+from budget.tokens import Tokens, Weights
 from egress.ledger import table_rows
-from egress.limits.limit_counters import CounterHold, fine, weight
+from egress.ledger.table_rows import Reservation
+from egress.limits.admission_interface import AdmissionRequest, Cut, Ending
+from egress.limits.agent_counter_index import AgentCounters
+from egress.limits.limit_counters import CounterHold, LimitCounter, fine, weight
 from egress.limits.request_charge import at_an_end, has_input, next_step
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Mapping
-
-    from budget.costs.request_usage_from_history import Estimate
-    from budget.costs.token_prices import Rates
-    from budget.limits.request_admission import Share
-    from budget.tokens import Weights
-    from egress.ledger.table_rows import Reservation
-    from egress.limits.admission_interface import AdmissionRequest, Cut, Ending
-    from egress.limits.agent_counter_index import AgentCounters
-    from egress.limits.limit_counters import LimitCounter
-
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +37,9 @@ def dearest_input(rates: Rates, tokens: int) -> int:
     return -(-tokens * each // 1_000_000)
 
 
-class _Gate(Protocol):
+class Gate(Protocol):
+    """Admission control, as far as a running request needs it."""
+
     def settle(self, lease: GateLease, ending: Ending) -> asyncio.Future[int]: ...
 
     def passed(self, lease: GateLease, tally: LimitCounter) -> None: ...
@@ -93,7 +88,7 @@ class GateLease:
 
     def __init__(
         self,
-        gate: _Gate,
+        gate: Gate,
         *,
         way: AgentCounters,
         asked: AdmissionRequest,

@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import structlog
 
-from budget.costs.token_prices import rates
+from budget.costs.request_usage_from_history import History
+from budget.costs.token_prices import Rates, rates
 from budget.limits.input_bound import by_bytes, by_count, by_ratio
-from budget.limits.request_admission import Admit, Need, RefuseRequest, RequestWait, decide
-from budget.limits.waiting_requests import Stays, WaitingLine
+from budget.limits.request_admission import Admit, Need, RefuseRequest, RequestWait, Share, decide
+from budget.limits.waiting_requests import Stays, WaitingLine, WaitingRequest
 from budget.tokens import Tokens
 from egress.ledger import table_rows
+from egress.ledger.service import UsageLedger
 from egress.ledger.table_rows import Reservation
-from egress.limits.admission_interface import AdmissionRefused, Measured
-from egress.limits.reservation import GateLease, dearest_input
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from budget.costs.request_usage_from_history import History
-    from budget.costs.token_prices import Rates
-    from budget.limits.waiting_requests import WaitingRequest
-    from egress.ledger.service import UsageLedger
-    from egress.limits.admission_control import AdmissionControl
-    from egress.limits.admission_interface import AdmissionRequest, Cut
-    from egress.limits.agent_counter_index import AgentCounters, Tallies
+from egress.limits.admission_interface import AdmissionRefused, AdmissionRequest, Cut, Measured
+from egress.limits.agent_counter_index import AgentCounters, Tallies
+from egress.limits.limit_counters import LimitCounter
+from egress.limits.reservation import Gate, GateLease, dearest_input
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +39,16 @@ WORTH_MEASURING: Final = 2_048
 NEAR: Final = 4
 #: How many responses are remembered that a later request may continue.
 _RESPONSES: Final = 4_096
+
+
+class LeaseOwner(Gate, Protocol):
+    """Admission control, as far as the reservations need it."""
+
+    def closed(self, agent: str) -> Cut | None: ...
+
+    def alone(self, lease: GateLease, tally: LimitCounter, share: Share) -> None: ...
+
+    def give_back(self, lease: GateLease) -> None: ...
 
 
 class _Entry:
@@ -76,7 +80,7 @@ class Reserving:
 
     def __init__(
         self,
-        gate: AdmissionControl,
+        gate: LeaseOwner,
         ledger: UsageLedger,
         tallies: Tallies,
         history: History,

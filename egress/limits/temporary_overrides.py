@@ -7,13 +7,10 @@ first arrives. So setting the clock back never extends it, even if settings arri
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from egress.limits.limit_counters import LimitCounter
-    from egress.settings import EgressSettings, LimitSettings, PaceSettings
+from egress.limits.limit_counters import LimitCounter
+from egress.settings import EgressSettings, LimitSettings, PaceSettings
 
 
 class Lifts:

@@ -3,19 +3,15 @@ epoch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from budget.limits.scopes import NANO_USD
-from egress.limits.limit_counters import fine
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from egress.ledger.model import LedgerUnwritable
-    from egress.limits.agent_counter_index import Tallies
-    from egress.limits.blocklist import Denials
-    from egress.limits.limit_counters import LimitCounter
-    from egress.settings import AgentRegistration
+from egress.ledger.model import LedgerUnwritable
+from egress.limits.agent_counter_index import Tallies
+from egress.limits.blocklist import Denials
+from egress.limits.limit_counters import LimitCounter, fine
+from egress.settings import AgentRegistration
 
 
 def overview(

@@ -7,19 +7,15 @@ import contextlib
 import errno
 import os
 import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from pathlib import Path
+from typing import Final, TypeVar
 
 from core.errors import MusterError
 from egress.request import content_encoding
-from egress.request.agent_request import BrokenBody
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-    from pathlib import Path
-
-    from egress.request.agent_request import AgentRequest, Content
+from egress.request.agent_request import AgentRequest, BrokenBody, Content
 
 _T = TypeVar("_T")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import brotli
 
@@ -18,10 +18,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
 
-from core.errors import MusterError
+from collections.abc import Callable, Iterator
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from core.errors import MusterError
 
 PIECE = 64 * 1024
 _MOST_LAYERS = 3

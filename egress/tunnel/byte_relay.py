@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from core.safe_stream_write import send, send_end
+from egress.limits.admission_interface import Cut
 from egress.tunnel.checked_dns_resolver import is_public
+from egress.tunnel.host_allowlist import TunnelTarget
 from egress.tunnel.tls_client_hello import Doorkeeper, NameNotShown
-
-if TYPE_CHECKING:
-    import socket
-
-    from egress.limits.admission_interface import Cut
-    from egress.tunnel.host_allowlist import TunnelTarget
 
 #: Bytes per read and write.
 CHUNK: Final = 64 * 1024

@@ -16,9 +16,10 @@ import ipaddress
 import os
 import ssl
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 from cryptography import x509
@@ -27,9 +28,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 AUTHORITY_LIFE: Final = datetime.timedelta(days=180)
 #: How long before an authority's end another one is added. Programs that start in this time know both.

@@ -9,16 +9,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from egress.tunnel.host_allowlist import IPAddress, TunnelTarget
+from egress.tunnel.host_allowlist import IPAddress, TunnelTarget
 
 Lookup: TypeAlias = Callable[[str], Awaitable["Sequence[str]"]]
 """Returns the addresses of a name, as text. Raises OSError if there are none."""

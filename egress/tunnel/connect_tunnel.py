@@ -11,26 +11,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import socket
 from collections import Counter
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
 from core.safe_stream_write import send, send_end
+from egress.limits.admission_interface import Gatekeeper
 from egress.tunnel import connect_request
-from egress.tunnel.byte_relay import CHUNK, Flow, TunnelLimits
-from egress.tunnel.checked_dns_resolver import HostUnreachable, NotPublic
-from egress.tunnel.host_allowlist import NoTarget, RouteError, route, which
+from egress.tunnel.byte_relay import CHUNK, Flow, Traffic, TunnelLimits
+from egress.tunnel.checked_dns_resolver import HostUnreachable, NotPublic, Resolver
+from egress.tunnel.host_allowlist import IPAddress, NoTarget, Route, RouteError, TunnelTarget, route, which
 from egress.tunnel.tls_client_hello import NameNotShown
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
-
-    from egress.limits.admission_interface import Gatekeeper
-    from egress.tunnel.byte_relay import Traffic
-    from egress.tunnel.checked_dns_resolver import Resolver
-    from egress.tunnel.host_allowlist import IPAddress, Route, TunnelTarget
 
 log = structlog.get_logger("egress.tunnel.connect_tunnel")
 

@@ -11,9 +11,9 @@ import asyncio
 import socket
 import ssl
 import weakref
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -23,15 +23,10 @@ from egress.http import bounded_http_server
 from egress.http.response_writer import ResponseWriter
 from egress.provider_endpoints import PROVIDERS, Provider
 from egress.request.agent_request import AgentRequest
+from egress.settings import AccountSettings
+from egress.tunnel.certificate_authority import CertificateAuthority
 from egress.tunnel.connect_tunnel import Caller, NotServed
-from egress.tunnel.host_allowlist import HTTPS, hostname
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from egress.settings import AccountSettings
-    from egress.tunnel.certificate_authority import CertificateAuthority
-    from egress.tunnel.host_allowlist import TunnelTarget
+from egress.tunnel.host_allowlist import HTTPS, TunnelTarget, hostname
 
 log = structlog.get_logger("egress.tunnel.tls_interception")
 

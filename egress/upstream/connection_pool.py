@@ -7,23 +7,17 @@ import contextlib
 import socket
 import ssl
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
-from aiohappyeyeballs import start_connection
+from aiohappyeyeballs import AddrInfoType, start_connection
+from multidict import MultiMapping
 
+from egress.request.body_buffer import Body
 from egress.upstream.connection_error_text import why
 from egress.upstream.http1_connection import PIECE, UpstreamConnection
-from egress.upstream.response_reader import Unheard, UpstreamGone
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from aiohappyeyeballs import AddrInfoType
-    from multidict import MultiMapping
-
-    from egress.request.body_buffer import Body
-    from egress.upstream.response_reader import Response
+from egress.upstream.response_reader import Response, Unheard, UpstreamGone
 
 #: The time limit for a connection, from the request for one to the end of the TLS handshake.
 CONNECT_S: Final = 30.0

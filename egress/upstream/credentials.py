@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from core.async_waits import set_within
 from core.errors import MusterError
 from core.secret_references import Reference, Unresolved
 from core.secret_values import SecretValues
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
 
 #: How long a new egress waits for the secrets that only the orchestrator can provide.
 TOLD_S: Final = 10.0

@@ -11,17 +11,14 @@ import asyncio
 import contextlib
 import select
 import ssl
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable
+from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from egress.request.body_buffer import Body
 from egress.upstream.connection_error_text import CLOSED, why, word
 from egress.upstream.response_reader import Response, Unheard, UpstreamGone
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from egress.request.body_buffer import Body
 
 #: How long a provider may be silent: a model can think for a long time before it writes.
 SILENCE_S: Final = 600.0

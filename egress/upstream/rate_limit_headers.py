@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from egress.ledger.model import Observation
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from egress.provider_endpoints import Provider
+from egress.provider_endpoints import Provider
 
 _UNIFIED = "anthropic-ratelimit-unified-"
 _KEYED = "anthropic-ratelimit-"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class UpstreamGone(MusterError):

@@ -8,14 +8,12 @@ the totals. They appear in ``iterations``, and are added here.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from budget.tokens import Tokens
 from egress.usage import usage_number_checks
 from egress.usage.parser_base import Fate, UsageParser
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _LAST = re.compile(rb'(?:^|[\r\n])event: ?message_stop[\r\n]|"type"\s*:\s*"message_stop"')
 _HEAD = 4_096

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from egress.usage.document_assembly import LARGEST_DOCUMENT, NotAssembledError
+from egress.usage.document_assembly import LARGEST_DOCUMENT, AssembledDocument, Assembler, NotAssembledError
+from egress.usage.event_stream_meter import StreamMeter
+from egress.usage.meter_interface import UsageReading
 from egress.usage.sse_splitter import PieceKind, Splitter, fields
-
-if TYPE_CHECKING:
-    from egress.usage.document_assembly import AssembledDocument, Assembler
-    from egress.usage.event_stream_meter import StreamMeter
-    from egress.usage.meter_interface import UsageReading
 
 
 class AssembledMeter:

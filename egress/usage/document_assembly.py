@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
 from core.errors import MusterError
+from egress.provider_endpoints import Api
 from egress.usage import usage_number_checks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from egress.provider_endpoints import Api
 
 LARGEST_DOCUMENT: Final = 32 * 2**20
 """The maximum length of an assembled stream, in bytes."""

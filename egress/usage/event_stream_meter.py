@@ -6,14 +6,9 @@ events. Only events larger than sse_splitter.WHOLE_BYTES are sent in parts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from egress.usage.parser_base import Fate
+from egress.usage.meter_interface import UsageReading
+from egress.usage.parser_base import Fate, UsageParser
 from egress.usage.sse_splitter import WHOLE_BYTES, PieceKind, Splitter, fields
-
-if TYPE_CHECKING:
-    from egress.usage.meter_interface import UsageReading
-    from egress.usage.parser_base import UsageParser
 
 TERMINAL_BYTES = 16 * 1024 * 1024
 """The largest terminal event that is parsed: OpenAI's repeats the whole response. A larger one passes unread."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from egress.ledger.model import OTHER_ERROR
 from egress.usage import text_token_estimate, usage_number_checks
-
-if TYPE_CHECKING:
-    from egress.usage.meter_interface import UsageReading
-    from egress.usage.parser_base import UsageParser
+from egress.usage.meter_interface import UsageReading
+from egress.usage.parser_base import UsageParser
 
 LARGEST_BODY = 32 * 1024 * 1024
 """The largest body that is parsed; a larger one passes unread."""

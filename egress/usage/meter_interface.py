@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from budget.tokens import Tokens
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 # Not frozen, since that triples the cost of creating one for each event.

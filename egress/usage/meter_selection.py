@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from egress.provider_endpoints import Api
 from egress.usage.anthropic_messages import Messages
 from egress.usage.assembled_document_meter import AssembledMeter
-from egress.usage.document_assembly import assembler_of
+from egress.usage.document_assembly import AssembledDocument, Assembler, assembler_of
 from egress.usage.event_stream_meter import StreamMeter
 from egress.usage.json_body_meter import BodyMeter
+from egress.usage.meter_interface import Meter, UsageReading
 from egress.usage.openai_completions import CompletionsParser
 from egress.usage.openai_responses import ResponsesParser
-
-if TYPE_CHECKING:
-    from egress.provider_endpoints import Api
-    from egress.usage.document_assembly import AssembledDocument, Assembler
-    from egress.usage.meter_interface import Meter, UsageReading
-    from egress.usage.parser_base import UsageParser
+from egress.usage.parser_base import UsageParser
 
 _BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from budget.tokens import Tokens
 from egress.usage import usage_number_checks
 from egress.usage.openai_usage_object import disjoint
 from egress.usage.parser_base import Fate, UsageParser
-
-if TYPE_CHECKING:
-    from budget.tokens import Tokens
 
 #: Compatible servers show reasoning in `reasoning` or `reasoning_content`; none sends both.
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")

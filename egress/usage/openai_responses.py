@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from budget.costs.token_prices import SEARCHES
+from budget.tokens import Tokens
 from egress.ledger.model import OTHER_ERROR
 from egress.usage import text_token_estimate, usage_number_checks
 from egress.usage.openai_usage_object import disjoint
 from egress.usage.parser_base import Fate, UsageParser
-
-if TYPE_CHECKING:
-    from budget.tokens import Tokens
 
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _TYPE = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed|cancelled)"')

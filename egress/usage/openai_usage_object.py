@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from budget.tokens import Tokens
 from egress.usage import usage_number_checks
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def disjoint(usage: Mapping[str, Any], read: str, written: str) -> tuple[Tokens, bool]:

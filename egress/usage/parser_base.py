@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from budget.tokens import Tokens
 from egress.usage import text_token_estimate, usage_number_checks
 from egress.usage.meter_interface import UsageReading
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _NOTHING = Tokens()
 

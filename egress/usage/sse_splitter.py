@@ -6,11 +6,9 @@ Nothing is decoded or lost: the joined pieces are the input. The split does not 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import TypeAlias
 
 WHOLE_BYTES = 1024 * 1024
 """The largest event that is returned in one piece."""

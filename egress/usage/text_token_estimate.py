@@ -24,10 +24,8 @@ better measure, if a provider sends each token in its own event (`egress.usage.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
+from typing import Final
 
 #: A table has a weight for each byte; this much weight is one token.
 PER_TOKEN: Final = 64

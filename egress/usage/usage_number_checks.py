@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from egress.ledger.model import ERROR_TYPES, OTHER_ERROR
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 MOST = 10**12
 """The maximum number of tokens in a request."""

@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from core import unix_sockets
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.journal.events import JournalEntry, JournalPosition
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
 
 LINE_LIMIT: Final = 16 * 2**20
 #: The oldest protocol of an agent host that this version can still work with.

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 #: Spoken on the control socket. Raised when a method or a field changes its meaning; additions leave it.
 CONTROL_PROTOCOL = 1

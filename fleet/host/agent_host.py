@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
+from fleet.control.host_spec import AgentSpec
 from fleet.host.acp.update_parser import clean
 from fleet.host.background_processes import BackgroundWatch
 from fleet.host.background_tasks import HeldTasks
@@ -16,19 +18,12 @@ from fleet.host.journal_writer import JournalNotWritable
 from fleet.host.mcp.pending_tool_calls import CallDesk
 from fleet.host.permission_requests import PermissionDesk
 from fleet.host.runtime_lifetime import RuntimeLife
-from fleet.host.state import cut_off
+from fleet.host.state import AgentState, cut_off
 from fleet.host.turn_queue import TurnQueue
 from fleet.host.update_recorder import UpdateRecorder
 from fleet.journal import reader as journals
-from fleet.journal.events import Closing, RuntimeFailed
+from fleet.journal.events import Closing, Event, RuntimeFailed
 from fleet.tools import Tool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from fleet.control.host_spec import AgentSpec
-    from fleet.host.state import AgentState
-    from fleet.journal.events import Event
 
 #: A turn that was cancelled so that the agent can end has this long to do so.
 _CANCEL_S: Final = 3.0

@@ -11,23 +11,20 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from core import unix_sockets
 from core.crash_points import around, declare
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.errors import AgentRefused
+from fleet.host.agent_host import AgentHost
 from fleet.host.journal_writer import JournalNotWritable
 from fleet.host.turn_queue import NOTE_CHARACTERS
 from fleet.journal.events import JournalPosition
 from fleet.journal.reader import JournalCursor
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
-
-    from fleet.host.agent_host import AgentHost
 
 REPLY: Final = declare("control.reply")
 STREAM: Final = declare("control.stream")

@@ -9,13 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet.control.task_attempt_ids import task_of
 from fleet.sandbox.egress_grant import TURN_FILE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def write(folder: Path, *, session: str, turn: str | None, message: str | None = None) -> None:

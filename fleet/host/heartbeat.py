@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from fleet.host.background_tasks import HeldTasks
+from fleet.host.journal_fanout import Chronicle
+from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.runtime_process import reap_orphans
-
-if TYPE_CHECKING:
-    from fleet.host.background_tasks import HeldTasks
-    from fleet.host.journal_fanout import Chronicle
-    from fleet.host.runtime_lifetime import RuntimeLife
-
 
 #: A runtime that does not answer in so many seconds is told to be silent, also between two heartbeats.
 _PATIENCE_S: Final = 5.0

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from core import boot_id
-from fleet.control.host_spec import CONTROL_PROTOCOL
+from fleet.control.host_spec import CONTROL_PROTOCOL, AgentSpec
 from fleet.host.broadcast_event import Pulse
 from fleet.host.journal_writer import JournalNotWritable, JournalWriter
 from fleet.host.state import AgentState, carried
 from fleet.journal import reader as journals
 from fleet.journal.events import (
+    Event,
+    JournalEntry,
     JournalPosition,
     Opened,
     PermissionAnswered,
@@ -27,12 +30,6 @@ from fleet.journal.events import (
     TurnEnded,
     TurnStarted,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fleet.control.host_spec import AgentSpec
-    from fleet.journal.events import Event, JournalEntry
 
 #: With these an agent's status is another.
 _STATE_CHANGES: Final = (RuntimeStarted, TurnStarted, TurnEnded, PermissionAsked, PermissionAnswered)

@@ -13,22 +13,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from core.crash_points import around, declare
 from core.durable_files import append, sync_folder
 from fleet.errors import FleetError
 from fleet.journal import reader
-from fleet.journal.events import JournalEntry, JournalPosition, TextChunk, ThoughtChunk
+from fleet.journal.events import Event, JournalEntry, JournalPosition, Opened, TextChunk, ThoughtChunk
 from fleet.journal.reader import Durable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from fleet.journal.events import Event, Opened
 
 OPEN: Final = declare("journal.open")
 COMMIT: Final = declare("journal.commit")

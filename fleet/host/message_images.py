@@ -7,14 +7,12 @@ import binascii
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from core.crash_points import around, declare
 from fleet.errors import AgentRefused
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 WRITE: Final = declare("image.write")
 

@@ -8,19 +8,14 @@ the digest of what it asks for; an answer that differs in any of them, or is ano
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet.errors import AgentRefused
-from fleet.host.acp.update_parser import option_of
-from fleet.host.journal_writer import JournalNotWritable
+from fleet.host.acp.update_parser import ParsedPermissionRequest, option_of
+from fleet.host.journal_writer import JournalNotWritable, JournalWriter
 from fleet.journal.events import GrantAdded, GrantRevoked, Notice, PermissionAnswered, PermissionAsked
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from fleet.host.acp.update_parser import ParsedPermissionRequest
-    from fleet.host.journal_writer import JournalWriter
 
 #: So many requests may wait for an answer at once; a runtime that asks for more is denied.
 OPEN_REQUESTS: Final = 32

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from fleet.host import state as states
 from fleet.host.journal_fanout import load_state
 from fleet.journal import reader
 from fleet.journal.events import JournalEntry, JournalPosition, Opened
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: So far above the last incarnation of a backup the next one begins. Keys of messages in chat are made of it, and must
 #: not be those that the agent used between the backup and its restore; an agent host begins one when it starts.

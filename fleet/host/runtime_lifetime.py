@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
-from fleet.host.acp.acp_client import AcpClient, RuntimeTrouble
+from fleet.host.acp.acp_client import AcpClient, PromptEnd, RuntimeTrouble
 from fleet.host.acp.session_setup import Established, establish
 from fleet.host.acp.stdio_transport import StdioTransport
 from fleet.host.acp.stray_output import NoiseTally
+from fleet.host.journal_fanout import Chronicle
 from fleet.host.runtime_process import RuntimeProcess, hint_for, missing_program
 from fleet.journal.events import Notice, RuntimeDied, RuntimeFailed, RuntimeStarted
 from fleet.supervision import process_sweep
 from fleet.supervision.process_sweep import Unsweepable
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from fleet.host.acp.acp_client import PromptEnd
-    from fleet.host.journal_fanout import Chronicle
 
 #: A runtime whose input was closed has this long to put its things away.
 _LEAVE_S: Final = 2.0

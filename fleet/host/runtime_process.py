@@ -11,19 +11,16 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from core.redaction import SecretMasker
+from fleet.control.host_spec import AgentSpec
 from fleet.host.acp.update_parser import clean
 from fleet.host.stderr_log import StderrLog
 from fleet.supervision import container_cleanup, process_sweep
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from core.redaction import SecretMasker
-    from fleet.control.host_spec import AgentSpec
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36

@@ -6,8 +6,9 @@ entry of the next, so that folding needs one file only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fleet.journal.events import (
     Event,
@@ -24,9 +25,6 @@ from fleet.journal.events import (
     TurnEnded,
     TurnStarted,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 #: So many messages' fates are remembered, so that one that is sent again is recognised.
 FATES_KEPT: Final = 10_000

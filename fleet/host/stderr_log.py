@@ -6,14 +6,12 @@ The agent cannot see the file. Secrets are masked before a line gets here.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from core import log_rotation
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 NAME: Final = "runtime.log"
 #: Bytes; the part before is kept beside it, half as long.

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from fleet.errors import AgentRefused
 from fleet.host import current_turn_file, message_images
 from fleet.host.acp.acp_client import PromptEnd, RuntimeTrouble
 from fleet.host.acp.update_parser import clean, usage_fields
+from fleet.host.background_tasks import HeldTasks
+from fleet.host.journal_fanout import Chronicle
 from fleet.host.journal_writer import JournalNotWritable
+from fleet.host.permission_requests import PermissionDesk
+from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.runtime_process import hint_for
 from fleet.host.state import STARTED
+from fleet.host.update_recorder import UpdateRecorder
 from fleet.journal.events import MessageQueued, MessageWithdrawn, Notice, TurnEnded, TurnStarted, UsageReported
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fleet.host.background_tasks import HeldTasks
-    from fleet.host.journal_fanout import Chronicle
-    from fleet.host.permission_requests import PermissionDesk
-    from fleet.host.runtime_lifetime import RuntimeLife
-    from fleet.host.update_recorder import UpdateRecorder
 
 TEXT_CHARACTERS: Final = 1_000_000
 NOTE_CHARACTERS: Final = 10_000

@@ -6,15 +6,21 @@ flood of them is cut; a permission request is completed from what earlier update
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fleet.host.acp.update_parser import KnownToolCall, call_of, events_of, permission_of
-from fleet.journal.events import Notice, PlanUpdated, TextChunk, ThoughtChunk, ToolCall, TurnAccepted, UsageReported
-
-if TYPE_CHECKING:
-    from fleet.host.journal_fanout import Chronicle
-    from fleet.host.permission_requests import PermissionDesk
-    from fleet.journal.events import Event
+from fleet.host.journal_fanout import Chronicle
+from fleet.host.permission_requests import PermissionDesk
+from fleet.journal.events import (
+    Event,
+    Notice,
+    PlanUpdated,
+    TextChunk,
+    ThoughtChunk,
+    ToolCall,
+    TurnAccepted,
+    UsageReported,
+)
 
 _CALLS: Final = 256
 #: What a runtime says in one turn (and after it, up to the next) is kept up to so many characters.

@@ -8,20 +8,17 @@ the markers what belongs to it; a hosting only starts it, and takes away what wa
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from fleet.control.host_spec import AgentSpec
 from fleet.errors import FleetError
 from fleet.hosting import systemd
 from fleet.hosting.detached import Detached
 from fleet.hosting.kinds import DEFAULT, HOSTINGS, PROCESS, SYSTEMD, TMUX, Barred, NotHosted, Stuck
 from fleet.hosting.systemd import AgentUnit
 from fleet.hosting.tmux import TmuxSession
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fleet.control.host_spec import AgentSpec
 
 __all__ = [
     "DEFAULT",

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet.hosting.host_command_line import LOG, environment, host_command
 from fleet.hosting.kinds import NotHosted, Stuck
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 from fleet.hosting.host_command_line import finding
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 
 def ask(command: Sequence[str], limit_s: float, *, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

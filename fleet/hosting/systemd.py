@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet.hosting import systemd_unit_text
 from fleet.hosting.host_command_line import environment
 from fleet.hosting.kinds import NotHosted
 from fleet.hosting.subprocess_runner import ask
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 #: Seconds for an answer of systemd; a start and a stop have their own.
 _PATIENCE_S: Final = 20.0

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
 from fleet.hosting.host_command_line import LOG, alone, host_command
 from fleet.hosting.kinds import Barred
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 #: In an agent's folder while its host is to run: what a boot brings back.
 WANTED: Final = "host.wanted"

@@ -13,16 +13,14 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from fleet.hosting.host_command_line import LOG, alone, environment, host_command
 from fleet.hosting.kinds import Barred, NotHosted
 from fleet.hosting.subprocess_runner import ask
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
 #: The option of a session by which it is known whose it is; its value is the agent's folder.
 MARK: Final = "@muster"

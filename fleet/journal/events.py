@@ -8,11 +8,9 @@ they do not know becomes `Unknown`, a field that they do not know is dropped, a 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from fleet.journal import reader
 from fleet.journal.events import JournalPosition, Opened, RuntimeDied, RuntimeFailed, RuntimeStarted
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Entries at the beginning and at the end of a life in which its runtime's start and its end are found.
 _NEAR: Final = 50

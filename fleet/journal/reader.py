@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet.journal.events import JournalEntry, JournalPosition, Opened
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 #: No line of a journal is longer; what is would be damage, not an entry.
 LINE_LIMIT = 16 * 2**20

@@ -10,26 +10,21 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from fleet import hosting, roles, runtimes, sandbox, tools
 from fleet.control.host_spec import AgentSpec
 from fleet.launch import model_access
-from fleet.launch.launch_plan import hosting_of
+from fleet.launch.launch_plan import DesiredAgent, Planner, hosting_of
 from fleet.roster.launch_overrides import Basis
-from fleet.sandbox.egress_grant import TURN_FILE, Allowance, WayAsked
+from fleet.sandbox.egress_grant import TURN_FILE, Allowance, EgressGrant, OpenWay, WayAsked
 from fleet.supervision import host_lifecycle
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    from fleet.launch.launch_plan import DesiredAgent, Planner
-    from fleet.sandbox.egress_grant import EgressGrant, OpenWay
-    from fleet.tools import Tool
-    from fleet.workspace import Workspaces
+from fleet.tools import Tool
+from fleet.workspace import Workspaces
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,32 +6,25 @@ Reads, and changes nothing: what is refused here is refused before anything was 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from core import log_rotation
 from fleet import hosting, roles, runtimes, sandbox
 from fleet.errors import FleetError
 from fleet.journal import reader
 from fleet.launch import model_access
+from fleet.launch.model_access import ModelAccount
 from fleet.roster import edit
 from fleet.roster import loader as roster
 from fleet.roster.launch_overrides import FIELDS, LAUNCH_ALONE, Basis, LaunchedAgent, described
-from fleet.roster.schema import AgentEntry
-from fleet.runtimes import preparation
-from fleet.sandbox.profiles import BUILT_IN, DEFAULT, unknown
-from fleet.workspace import Workspaces
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from fleet.launch.model_access import ModelAccount
-    from fleet.roster.loader import Roster
-    from fleet.roster.schema import Common
-    from fleet.runtimes import Runtime
-    from fleet.sandbox.profiles import Kind, SandboxProfile
-    from fleet.workspace import Repository
+from fleet.roster.loader import Roster
+from fleet.roster.schema import AgentEntry, Common
+from fleet.runtimes import Runtime, preparation
+from fleet.sandbox.profiles import BUILT_IN, DEFAULT, Kind, SandboxProfile, unknown
+from fleet.workspace import Repository, Workspaces
 
 #: What an agent is for when no one says.
 DEFAULT_ROLE = "coder"

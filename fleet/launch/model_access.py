@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from fleet import model_names
 from fleet.errors import FleetError
+from fleet.runtimes import Runtime
 from fleet.sandbox import egress_grant as ways
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from fleet.runtimes import Runtime
-    from fleet.sandbox.egress_grant import EgressGrant
-    from fleet.sandbox.profiles import Kind
+from fleet.sandbox.egress_grant import EgressGrant
+from fleet.sandbox.profiles import Kind
 
 #: The variables in which a provider's own clients look for their base URL and their key.
 _VARIABLES: Final[Mapping[str, tuple[str, str]]] = {

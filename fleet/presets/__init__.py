@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fleet.roster.loader import HEADER
-
-if TYPE_CHECKING:
-    from fleet.roster.schema import Preset
+from fleet.roster.schema import Preset
 
 _FOLDER = Path(__file__).parent
 

@@ -8,17 +8,15 @@ the same name in the operator's own folder goes before it, and one of another na
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from core import yaml_loader
 from core.validation_errors import FileProblems, Problem, suggestion
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
 
 ORCHESTRATOR = "orchestrator"
 ENHANCER = "enhancer"

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from fleet.errors import RosterError
 from fleet.roster import loader
 from fleet.roster.loader import Roster
+from fleet.roster.schema import AgentEntry
 from fleet.supervision import liveness
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.roster.schema import AgentEntry
 
 
 @dataclass(slots=True)

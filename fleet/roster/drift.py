@@ -6,15 +6,12 @@ nothing to it before it is started again. What its launch said itself goes befor
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from fleet.roster.launch_overrides import FIELDS, Basis, described
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from fleet.roster.schema import AgentEntry
+from fleet.roster.schema import AgentEntry
 
 #: States in which an agent does not run, and could be started.
 ENDED: Final = frozenset({"failed", "stopped"})

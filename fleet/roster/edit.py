@@ -13,8 +13,9 @@ import io
 import os
 import re
 import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -25,12 +26,8 @@ from fleet import roles
 from fleet.errors import RosterError
 from fleet.roles import ENHANCER, ORCHESTRATOR
 from fleet.roster import loader
+from fleet.roster.loader import Roster
 from fleet.roster.schema import MINIMAL, AgentEntry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
-
-    from fleet.roster.loader import Roster
 
 WRITE = crash_points.declare("roster.write")
 

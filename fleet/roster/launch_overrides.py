@@ -11,12 +11,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.roster.schema import Common
+from fleet.roster.schema import Common
 
 #: What a launch can say itself.
 FIELDS: Final = ("role", "runtime", "model", "sandbox", "workspace")

@@ -12,28 +12,32 @@ import functools
 import gc
 import os
 import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import boot_id, yaml_loader
 from core.secret_references import HOW_TO_REFER
-from core.validation_errors import FileProblems, closest
+from core.validation_errors import FileProblems, Problem, closest
 from fleet import roles
 from fleet.errors import RosterError
 from fleet.hosting.kinds import DEFAULT, TMUX
 from fleet.name_rules import RESERVED, VARIABLE
 from fleet.roster import required_roles
 from fleet.roster import schema as entries
-from fleet.roster.schema import MINIMAL, NOT_IN_EFFECT, PRESETS, RUNTIMES, AgentEntry, RosterDefaults, RosterFile
+from fleet.roster.schema import (
+    MINIMAL,
+    NOT_IN_EFFECT,
+    PRESETS,
+    RUNTIMES,
+    AgentEntry,
+    Preset,
+    RosterDefaults,
+    RosterFile,
+)
 from fleet.sandbox.profiles import unknown as unknown_profile
 from fleet.supervision import liveness
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-
-    from core.validation_errors import Problem
-    from fleet.roster.schema import Preset
 
 __all__ = ["HEADER", "PRESETS", "RUNTIMES", "AgentEntry", "FleetBreach", "Roster", "load", "read", "schema"]
 

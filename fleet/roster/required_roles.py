@@ -5,13 +5,10 @@ Only rosters of the preset *minimal*, and those with no one in them, go without.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fleet.roles import ENHANCER, ORCHESTRATOR
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _WAY_OUT = "or write `preset: minimal` at the top, for a fleet without this rule"
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -31,9 +32,6 @@ from fleet.name_rules import is_agent_name
 from fleet.roles import ROLE_NAME
 from fleet.sandbox.profiles import BUILT_IN
 from fleet.sandbox.profiles import NAME as PROFILE_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: What an agent's runtime can be.
 RUNTIMES = tuple(runtimes.RUNTIMES)

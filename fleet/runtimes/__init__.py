@@ -9,15 +9,12 @@ A runtime is a module with one `Runtime` in it, and a line below.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from fleet.runtimes import claude, codex, custom, opencode, pi, sim
 from fleet.runtimes.declaration import AccountLike, Provider, Runtime
 from fleet.runtimes.login_command import Login, login_command
 from fleet.runtimes.preparation import Prepared, prepare
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["RUNTIMES", "AccountLike", "Login", "Prepared", "Provider", "Runtime", "login_command", "prepare"]
 

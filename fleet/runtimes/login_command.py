@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet.errors import FleetError
+from fleet.program_lookup import Which
 from fleet.runtimes import base_environment as environments
-from fleet.runtimes.declaration import RuntimeRequest
+from fleet.runtimes.declaration import Runtime, RuntimeRequest
 from fleet.runtimes.preparation import found, furnish
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from fleet.program_lookup import Which
-    from fleet.runtimes.declaration import Runtime
 
 #: Of the person's environment: where the login may be shown.
 _SCREEN = ("TERM", "COLORTERM", "DISPLAY", "WAYLAND_DISPLAY")

@@ -13,12 +13,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet.errors import FleetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _FILES = ("opencode.json", "opencode.jsonc")
 _PLUGIN_FOLDERS = ("plugin", "plugins")

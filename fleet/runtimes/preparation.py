@@ -6,21 +6,17 @@ import os
 import secrets
 import shutil
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fleet import program_lookup
 from fleet.errors import FleetError, RuntimeMissing
+from fleet.program_lookup import Which
 from fleet.runtimes import agent_home
 from fleet.runtimes import base_environment as environments
-from fleet.runtimes.declaration import RuntimeRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from fleet.program_lookup import Which
-    from fleet.runtimes.declaration import AccountLike, Runtime
+from fleet.runtimes.declaration import AccountLike, Runtime, RuntimeRequest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
 from fleet.program_lookup import SYSTEM
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fleet.sandbox.profiles import Shown
+from fleet.sandbox.profiles import Shown
 
 #: Below these no one works, and they are never shown as a whole.
 _NOT_BELOW = (*SYSTEM, *map(Path, ("/etc", "/proc", "/sys", "/dev", "/run", "/boot")))

@@ -6,14 +6,12 @@ read by every user of the host. So every process inside carries the agent's mark
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from fleet.sandbox import tmpfs_sizes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: Namespaces and manners. A new session keeps the agent from typing into the operator's terminal; dying with the parent
 #: takes along what was started in sessions of its own, since it is all in one pid namespace.

@@ -10,10 +10,9 @@ Nothing of Muster is imported.
 
 import os
 import sys
+from collections.abc import Callable
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Where those go that were in the delegated group itself: it may hold no processes once it shares out its resources.
 _REST = "muster-rest"

@@ -8,24 +8,20 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet import program_lookup
 from fleet.errors import FleetError, RuntimeMissing
+from fleet.runtimes import Prepared
 from fleet.sandbox import bubblewrap, container, process_limits, tmpfs_sizes
 from fleet.sandbox.allowed_paths import check_mount, check_workspace
 from fleet.sandbox.bubblewrap import Mount
-from fleet.sandbox.egress_grant import PORT
-from fleet.sandbox.profiles import BUILT_IN, DEFAULT, ENGINES
+from fleet.sandbox.container import ENGINES, Engine
+from fleet.sandbox.egress_grant import PORT, EgressGrant
+from fleet.sandbox.profiles import BUILT_IN, DEFAULT, SandboxProfile
 from fleet.sandbox.system_mounts import kernel, system
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from fleet.runtimes import Prepared
-    from fleet.sandbox.egress_grant import EgressGrant
-    from fleet.sandbox.profiles import Engine, SandboxProfile
 
 _CLOSING: Final = Path(__file__).with_name("seccomp_filter.py")
 RELAY: Final = Path(__file__).with_name("egress_relay.py")

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, get_args
 
 from fleet.errors import FleetError
 from fleet.sandbox import tmpfs_sizes
+from fleet.sandbox.bubblewrap import Mount
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from fleet.sandbox.bubblewrap import Mount
-    from fleet.sandbox.profiles import Engine
+#: What makes containers.
+Engine: TypeAlias = Literal["podman", "docker"]
+ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
 
 #: In place of an image's name: the host's programs in an otherwise empty root.
 HOST_IMAGE: Final = "host"

@@ -8,13 +8,10 @@ way is an address on the host's loopback, which holds only whoever uses it. Eith
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
 #: Where the relay listens, in the network of the sandbox, which is the sandbox's alone.
 PORT: Final = 47801

@@ -10,24 +10,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from core.validation_errors import suggestion
 from fleet.errors import FleetError
 from fleet.name_rules import RESERVED, VARIABLE
 from fleet.sandbox import container
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from fleet.sandbox.container import Engine
 
 Kind: TypeAlias = Literal["bubblewrap", "container", "none"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 DEFAULT: Final[Kind] = "bubblewrap"
-#: What makes containers.
-Engine: TypeAlias = Literal["podman", "docker"]
-ENGINES: Final[tuple[Engine, ...]] = get_args(Engine)
 #: Names become scopes of limits and words on command lines.
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 #: A host, or all below one, with a port or without. Who lets traffic through checks more.

@@ -24,10 +24,9 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Sequence
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: By machine: its AUDIT_ARCH (linux/audit.h), and its place in the rows of `_NUMBERS`.
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}

@@ -8,18 +8,14 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
 from fleet.sandbox import bubblewrap, command_wrapper, container, profiles
+from fleet.sandbox.profiles import SandboxProfile
 from fleet.sandbox.system_mounts import kernel, system
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from fleet.sandbox.profiles import SandboxProfile
 
 _TRY_FOR_S = 20.0
 _TRY_CONTAINER_FOR_S = 60.0

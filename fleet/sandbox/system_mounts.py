@@ -4,14 +4,11 @@ certificates need. No keys, no shadow, no one's home, none of the host's sockets
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fleet.program_lookup import SYSTEM
 from fleet.sandbox.bubblewrap import Mount
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Of /etc only these. Not /etc/ssl as a whole: private keys lie in it.
 ETC = (

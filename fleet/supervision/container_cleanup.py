@@ -13,13 +13,11 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet.supervision import process_sweep
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: The engine's program has so long to remove a container.
 _REMOVE_S: Final = 30.0

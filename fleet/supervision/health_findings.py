@@ -7,13 +7,11 @@ told of it, and when, is `scheduler.alert_policy`.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
-    from fleet.supervision.liveness import Liveness
+from fleet.supervision.liveness import Liveness
 
 Kind: TypeAlias = Literal[
     "silent",

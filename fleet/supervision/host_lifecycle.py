@@ -7,28 +7,23 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet import hosting
-from fleet.control.agent_host_client import AgentLink
+from fleet.control.agent_host_client import AgentLink, Hello
 from fleet.control.host_spec import AgentSpec
 from fleet.errors import AgentUnreachable, FleetError
+from fleet.hosting import Hosting
 from fleet.hosting.host_command_line import CRASH_VARIABLE as CRASH_VARIABLE
 from fleet.hosting.host_command_line import LOG as LOG
 from fleet.hosting.host_command_line import SPEC as SPEC
 from fleet.hosting.systemd_unit_text import WANTED
 from fleet.journal import reader
-from fleet.journal.events import Closing, JournalPosition, Opened, RuntimeDied, RuntimeFailed
+from fleet.journal.events import Closing, JournalEntry, JournalPosition, Opened, RuntimeDied, RuntimeFailed
 from fleet.supervision import container_cleanup, host_lock, process_sweep
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from fleet.control.agent_host_client import Hello
-    from fleet.hosting import Hosting
-    from fleet.journal.events import JournalEntry
 
 #: In an agent's folder: it was ended on purpose while no one could write that into the register.
 STAY_DOWN: Final = "stay-down"

@@ -9,12 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from fleet.errors import FleetError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAME: Final = "host.lock"
 

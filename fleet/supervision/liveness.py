@@ -7,10 +7,9 @@ front of it can answer, its child must be there and runnable as well. What is to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from fleet.control.agent_host_client import HostStatus
+from fleet.control.agent_host_client import HostStatus
 
 #: Seconds after which what was seen is no evidence any more, where nothing else is said.
 FRESH_S: Final = 30.0

@@ -11,14 +11,12 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet.errors import FleetError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 VARIABLE: Final = "MUSTER_AGENT"
 

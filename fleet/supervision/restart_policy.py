@@ -8,11 +8,9 @@ the machine's (it was restarted) counts for nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, Final
 
 #: Why an agent is given up (`RestartRecord.ended`).
 TOO_OFTEN: Final = "too often"
@@ -35,6 +33,10 @@ class RestartLimits:
     window: float = 600.0
     lasting: float = 300.0
     """An agent that was ready for so long has recovered from its earlier falls."""
+
+
+#: How often an agent is restarted, and after which delays.
+LIMITS = RestartLimits()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

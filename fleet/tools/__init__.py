@@ -8,14 +8,12 @@ socket that is this agent's alone.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fleet import program_lookup
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: The name of the server, as runtimes show it; Claude Code calls its tools ``mcp__muster__report``.
 SERVER: Final = "muster"

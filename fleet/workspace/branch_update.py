@@ -8,12 +8,10 @@ theirs is lost by it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+from typing import Literal, TypeAlias
 
 Held: TypeAlias = Literal["", "checked out", "diverged", "blocked"]
 """Why the person's branch was left where it is; empty: it was not."""

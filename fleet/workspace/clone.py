@@ -8,9 +8,10 @@ import os
 import shlex
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
 
 from core import crash_points
@@ -26,11 +27,7 @@ from fleet.workspace import (
 )
 from fleet.workspace.branch_update import CloneCondition, Collected, Held
 from fleet.workspace.clone_record import CloneRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from fleet.workspace.repository_discovery import Repository
+from fleet.workspace.repository_discovery import Repository
 
 MADE = crash_points.declare("workspace.make")
 COLLECTED = crash_points.declare("workspace.collect")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet.workspace import untrusted_files
-
-if TYPE_CHECKING:
-    from fleet.workspace.branch_update import Held
+from fleet.workspace.branch_update import Held
 
 NAME: Final = "workspace.json"
 

@@ -8,16 +8,12 @@ brought up to date at each start.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet.errors import FleetError
 from fleet.workspace import repository_discovery, sandboxed_git, untrusted_files
+from fleet.workspace.repository_discovery import Repository
 from fleet.workspace.repository_refs import LOOK_S
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.workspace.repository_discovery import Repository
 
 #: Bytes of a list of branches: half a million of them.
 _LARGEST = 2**25

@@ -9,15 +9,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet.errors import FleetError
 from fleet.workspace import untrusted_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 #: How deep git follows repositories that borrow objects from each other (git's alternates, git-repository-layout(5)).
 _DEEPEST_BORROWING = 5

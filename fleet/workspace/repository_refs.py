@@ -7,16 +7,13 @@ An agent may have worked right in that repository once, so its settings are not 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from fleet.workspace import sandboxed_git
 from fleet.workspace.branch_update import Branch
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from fleet.workspace.repository_discovery import Repository
+from fleet.workspace.repository_discovery import Repository
 
 #: Seconds that looking may take.
 LOOK_S: Final = 60.0

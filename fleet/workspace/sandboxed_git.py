@@ -16,18 +16,16 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
+from pathlib import Path
+from typing import IO, Final
 
 from fleet import program_lookup
 from fleet.errors import FleetError, RuntimeMissing
 from fleet.sandbox import bubblewrap, command_wrapper
 from fleet.sandbox.bubblewrap import Mount
 from fleet.sandbox.system_mounts import kernel, system
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 #: The whole environment of git: nothing of the person's settings, no questions, no programs but git's own, no fetching
 #: of what is missing from wherever a repository says (git(1), environment variables).

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet import sandbox
 from fleet.control.host_spec import AgentSpec
@@ -12,13 +13,9 @@ from fleet.errors import FleetError
 from fleet.supervision import host_lifecycle
 from fleet.workspace import clone as clones
 from fleet.workspace import repository_discovery, untrusted_files
+from fleet.workspace.branch_update import Collected
 from fleet.workspace.clone import Clone
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from fleet.workspace.branch_update import Collected
-    from fleet.workspace.repository_discovery import Repository
+from fleet.workspace.repository_discovery import Repository
 
 _TOLD: Final = (
     "Your workspace {place} is a git clone of the operator's repository, on your branch {branch}. Commit your work on "

@@ -7,10 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 
 def content(path: Path, limit: int = -1) -> bytes | None:

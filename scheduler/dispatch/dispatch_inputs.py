@@ -5,21 +5,17 @@ This module reads them and builds the one value that `budget.dispatch.next_task.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from budget.dispatch import next_task
-from budget.dispatch.next_task import LaneHead, LiveTask
+from budget.dispatch.next_task import DispatchAgent, DispatchLimits, DispatchPolicy, LaneHead, LiveTask, TaskWait
+from budget.windows.pace_admission import Cost, PacePolicy, WindowState
 from database.queries import tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from budget.dispatch.next_task import DispatchAgent, DispatchLimits, DispatchPolicy, TaskWait
-    from budget.windows.pace_admission import Cost, PacePolicy, WindowState
-    from database.queries.tasks import Task
+from database.queries.tasks import Task
 
 
 class WindowSnapshot(Protocol):

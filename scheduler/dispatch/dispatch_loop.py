@@ -12,28 +12,21 @@ This module decides when to run these steps, and skips them if no relevant input
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import structlog
 
 from budget.dispatch import next_task
-from budget.dispatch.next_task import Assign, RefuseTask, StartTask
+from budget.dispatch.next_task import Assign, DispatchLimits, DispatchPolicy, RefuseTask, StartTask
+from budget.windows.pace_admission import Cost
 from core.async_waits import set_within
 from core.errors import RegisterError
+from database.engine.store import Store
 from database.queries import tasks
-from scheduler.dispatch.dispatch_inputs import TaskQueue
+from scheduler.dispatch.dispatch_inputs import TaskQueue, WindowSnapshot
 from scheduler.dispatch.task_cost_cache import TaskCosts, projected
-from scheduler.dispatch.task_transitions import TaskTransitions
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from budget.dispatch.next_task import DispatchLimits, DispatchPolicy
-    from budget.windows.pace_admission import Cost
-    from database.engine.store import Store
-    from scheduler.dispatch.dispatch_inputs import WindowSnapshot
-    from scheduler.dispatch.task_transitions import Hands
+from scheduler.dispatch.task_transitions import Hands, TaskTransitions
 
 log = structlog.get_logger(__name__)
 

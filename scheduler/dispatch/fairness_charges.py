@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from budget.dispatch import fair_queueing
 from database.queries import tasks
+from database.queries.tasks import Task
 from scheduler.dispatch.dispatch_inputs import head_of
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.queries.tasks import Task
 
 
 async def correct(tx: AsyncConnection, task: Task, actual: float, *, now: float) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from budget.dispatch.next_task import AGENT
-
-if TYPE_CHECKING:
-    from budget.dispatch.next_task import TaskWait
-    from database.queries.tasks import Task
+from budget.dispatch.next_task import AGENT, TaskWait
+from database.queries.tasks import Task
 
 #: Seconds until the next attempt if the wait names no time.
 _TRY_S = 300.0

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from budget.costs.task_cost_from_history import learn
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from budget.costs.task_cost_from_history import LearnedCost, Past, learn
 from budget.costs.task_cost_projection import expected
 from budget.dispatch.next_task import AGENT
+from budget.windows.pace_admission import Cost
+from database.queries.tasks import Task
+from scheduler.dispatch.dispatch_inputs import Able
 from scheduler.dispatch.task_history import pasts, price_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from budget.costs.task_cost_from_history import LearnedCost, Past
-    from budget.windows.pace_admission import Cost
-    from database.queries.tasks import Task
-    from scheduler.dispatch.dispatch_inputs import Able
 
 #: Seconds until learned costs expire.
 _LEARNED_S = 600.0

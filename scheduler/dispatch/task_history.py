@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from budget.costs.task_cost_from_history import Past, learn
 from budget.dispatch.model import AGENT
 from database.queries import tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.queries.tasks import Task
+from database.queries.tasks import Task
 
 #: The number of newest tasks per role to learn from.
 LOOKED_AT = 300

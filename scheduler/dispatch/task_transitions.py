@@ -7,30 +7,24 @@ to one agent, even after a crash or a repeated decision. Each attempt at a task 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from budget.dispatch import next_task
-from budget.dispatch.next_task import TaskWait
+from budget.dispatch.next_task import Assign, TaskWait
 from core.crash_points import declare
 from core.errors import RegisterError
+from database.engine.store import Store
 from database.queries import tasks
 from database.queries.task_states import TaskEvent
+from database.queries.tasks import Task
 from fleet.control.task_attempt_ids import message_of
-from scheduler.dispatch.dispatch_inputs import keeps_agent
+from scheduler.dispatch.dispatch_inputs import Able, keeps_agent
 from scheduler.dispatch.start_failures import StartFailures
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from budget.dispatch.next_task import Assign
-    from database.engine.store import Store
-    from database.queries.tasks import Task
-    from scheduler.dispatch.dispatch_inputs import Able
 
 log = structlog.get_logger(__name__)
 

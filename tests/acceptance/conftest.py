@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import pytest
 import pytest_asyncio
 import yaml
 
@@ -17,19 +20,11 @@ from bot.config.loader import load
 from bot.config.paths import Paths
 from bot.egress_client.in_process import inside
 from fleet.sim.provider import server as provider
+from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
 from tests.acceptance import seats
 from tests.acceptance.operator import Operator
-from tests.acceptance.seat import LIMIT
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
-
-    import pytest
-
-    from fleet.sim.provider.server import Provider
-    from tests.acceptance.seat import Seat
+from tests.acceptance.seat import LIMIT, Seat
 
 #: The agent that is there from the beginning.
 STANDING = "coder0"

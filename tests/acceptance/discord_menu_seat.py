@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from tests.acceptance.discord_seat import DiscordSeat
-from tests.acceptance.seat import LIMIT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tests.acceptance.seat import Seen
-    from tests.connectors.discord.fake_server_state import Json
+from tests.acceptance.seat import LIMIT, Seen
+from tests.connectors.discord.fake_server_state import Json
 
 _SUBCOMMAND, _BOOLEAN, _NUMBERS = 1, 5, {4: int, 10: float}
 #: What a command is called in the menu that has others below it.

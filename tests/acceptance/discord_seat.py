@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.acceptance.seat import LOOK_AGAIN, Download, Seat, Seen
+from tests.connectors.discord.fake_server_state import Json, Place, World
 from tests.connectors.discord.server import serving
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from tests.connectors.discord.fake_server_state import Json, Place, World
 
 
 class DiscordSeat(Seat):

@@ -7,33 +7,28 @@ the model was asked is compared with it.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
+import pytest
 import yaml
 
 from bot.config.paths import Paths
 from connectors.contract import connector_registry
+from connectors.contract.messages import Capabilities
+from fleet.sim.provider.server import Provider
 from tests.acceptance import seats
 from tests.acceptance.conftest import STANDING, configuration
 from tests.acceptance.operator import Operator, Said
+from tests.acceptance.seat import Seat
 from tests.system.installation import LIMIT, Premises
 
-if TYPE_CHECKING:
-    import random
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
-    from typing import TypeAlias
-
-    import pytest
-
-    from connectors.contract.messages import Capabilities
-    from fleet.sim.provider.server import Provider
-    from tests.acceptance.seat import Seat
-
-    Scene: TypeAlias = Callable[["Stage"], Awaitable[None]]
+Scene: TypeAlias = Callable[["Stage"], Awaitable[None]]
 
 
 #: Seconds that it may take to start, do what is to be done, and die, on a busy machine.

@@ -8,16 +8,13 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bot.config.paths import Paths
 from tests.acceptance.seat import LOOK_AGAIN, Seat, Seen
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from bot.config.paths import Paths
 
 PLUGIN = Path(__file__).parent / "plugin" / "muster_linechat.py"
 _ENTRY_POINTS = "[muster.connectors]\nlinechat = muster_linechat:LineChat\n"

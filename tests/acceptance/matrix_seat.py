@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tests.acceptance.seat import LOOK_AGAIN, Download, Seat, Seen
 from tests.encrypted_operator import EncryptedOperator
-from tests.operator_client import Operator, body, relation, thread_root
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
-
-    from tests.operator_client import Event
-    from tests.synapse import Account, Synapse
+from tests.operator_client import Event, Operator, body, relation, thread_root
+from tests.synapse import Account, Synapse
 
 
 class MatrixSeat(Seat):

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from connectors.contract.messages import Capabilities
-    from tests.acceptance.seat import Seat, Seen
+from connectors.contract.messages import Capabilities
+from tests.acceptance.seat import Seat, Seen
 
 
 @dataclass(frozen=True, slots=True)

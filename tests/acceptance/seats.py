@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
+from bot.config.paths import Paths
 from tests.acceptance.discord_menu_seat import DiscordMenuSeat
 from tests.acceptance.discord_seat import DiscordSeat
 from tests.acceptance.linechat import LineChatSeat
 from tests.acceptance.matrix_seat import MatrixSeat
+from tests.acceptance.seat import Seat
 from tests.acceptance.terminal_seat import TerminalSeat
 from tests.acceptance.tmux_seat import TmuxSeat
-
-if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
-    from bot.config.paths import Paths
-    from tests.acceptance.seat import Seat
 
 #: Seats of other connectors, each as MODULE:CLASS; the class method `opened` takes the installation's paths.
 OTHERS = [name for name in os.environ.get("MUSTER_SEATS", "").replace(",", " ").split() if name]

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bot.config.paths import Paths
 from bot.interfaces.cli.chat_client import RemoteLink, RemoteTerminal
 from bot.text.errors import NotRunning
 from connectors.terminal.connector import MAIN
+from connectors.terminal.transcript import TranscriptLine
 from tests.acceptance.seat import LIMIT, LOOK_AGAIN, Download, Seat, Seen
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from bot.config.paths import Paths
-    from connectors.terminal.transcript import TranscriptLine
 
 
 class TerminalSeat(Seat):

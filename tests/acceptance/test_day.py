@@ -6,18 +6,14 @@ import io
 import os
 import re
 import signal
-from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
 from fleet.supervision import host_lock
-from tests.acceptance.conftest import STANDING
+from tests.acceptance.conftest import STANDING, Day
+from tests.acceptance.seat import Seen
 from tests.pictures import PIXEL
-
-if TYPE_CHECKING:
-    from tests.acceptance.conftest import Day
-    from tests.acceptance.seat import Seen
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

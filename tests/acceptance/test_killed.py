@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from fleet.sim.provider import server as provider
+from fleet.sim.provider.server import Provider as Models
 from tests import soak
 from tests.acceptance import killed_day, seats
-from tests.acceptance.killed_day import staged
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider as Models
-    from tests.acceptance.killed_day import Scene
-    from tests.postgres import Postgres
+from tests.acceptance.killed_day import Scene, staged
+from tests.postgres import Postgres
 
 
 def both(*steps: str) -> tuple[str, ...]:

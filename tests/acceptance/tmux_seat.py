@@ -6,17 +6,14 @@ import asyncio
 import shutil
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bot.config.paths import Paths
 from tests.acceptance.seat import LIMIT
 from tests.acceptance.terminal_seat import TerminalSeat
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from bot.config.paths import Paths
 
 
 class TmuxSeat(TerminalSeat):

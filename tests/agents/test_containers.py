@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +19,6 @@ from tests.agents.test_real_agents import ASKING, LIMIT_S, PROGRAMS, allow
 from tests.fleet.host.scripted_agent import until
 from tests.fleet.sandbox import containers
 from tests.fleet.sandbox.test_egress_grant import SECRET, Ways, account, assembly, forwarding, row
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [
     pytest.mark.agents,

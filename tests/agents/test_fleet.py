@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleet.sim.provider import server as provider
 from tests.agents.test_real_agents import PROGRAMS
 from tests.operator_client import body, thread_root
+from tests.synapse import Synapse
 from tests.system.matrix_installation import installation
 from tests.system.operator_record import FINISHED, Books
 from tests.system.test_fleet import CORE, all_are, begin, kill_everybody
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.synapse import Synapse
 
 pytestmark = [
     pytest.mark.agents,

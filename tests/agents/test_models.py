@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.agents.test_real_agents import PROGRAMS
 from tests.bot.orchestrator import house
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: The package of the program itself: of `opencode-ai`, some registries lack the programs for other machines, and then
 #: `npm ci` refuses its lock file.

@@ -16,35 +16,31 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import psutil
 import pytest
 
 from egress.http import proxy
+from egress.ledger.model import LedgerEntry
 from egress.settings import AgentRegistration, LimitSettings
 from fleet import runtimes, sandbox
+from fleet.control.agent_host_client import AgentLink
 from fleet.errors import FleetError
 from fleet.journal.events import PermissionAsked, RuntimeStarted, TextChunk, TurnAccepted, TurnEnded
 from fleet.launch import model_access
+from fleet.runtimes import Prepared
 from fleet.sandbox.egress_grant import TURN_FILE, EgressGrant
+from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle, process_sweep
 from tests.agents import hostile
-from tests.egress.whole_egress import KEY, plane
+from tests.egress.whole_egress import KEY, Plane, plane
 from tests.fleet.host.scripted_agent import Agent, status_when
 from tests.fleet.host.scripted_agent import until as seen
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
-
-    from egress.ledger.model import LedgerEntry
-    from fleet.control.agent_host_client import AgentLink
-    from fleet.runtimes import Prepared
-    from fleet.sim.provider.server import Provider
-    from tests.egress.whole_egress import Plane
 
 PROGRAMS = Path(__file__).parent / "node_modules" / ".bin"
 

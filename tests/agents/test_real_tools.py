@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleet import runtimes, tools
+from fleet.control.agent_host_client import AgentLink
 from fleet.journal.events import PermissionAsked, RuntimeStarted, ToolAsked
 from fleet.tools import Tool
 from tests.agents.test_real_agents import PROGRAMS, Real, agent_of, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.control.agent_host_client import AgentLink
 
 pytestmark = [
     pytest.mark.agents,

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from fleet.runtimes import RUNTIMES
 from fleet.sim.provider import server as provider
+from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lock, liveness, process_sweep
 from tests.agents import hostile
 from tests.agents.test_real_agents import ASKING, PROGRAMS
-from tests.operator_client import body, thread_root
+from tests.operator_client import Event, body, thread_root
+from tests.synapse import Synapse
 from tests.system.installation import LIMIT
 from tests.system.matrix_installation import Installation, installation, reacts
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.operator_client import Event
-    from tests.synapse import Synapse
 
 pytestmark = [
     pytest.mark.agents,

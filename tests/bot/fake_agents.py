@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tests.bot.orchestrator import House
 from tests.fleet import runtimes
-
-if TYPE_CHECKING:
-    from tests.bot.orchestrator import House
 
 PUPPET = Path(runtimes.__file__).with_name("fake_runtime.py")
 SCRIPTED = Path(runtimes.__file__).with_name("scripted.py")

@@ -8,30 +8,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bot.app.orchestrator import Orchestrator, running
 from bot.config.loader import load
 from bot.config.paths import Paths
+from bot.egress_client.client import EgressClient
 from bot.egress_client.in_process import inside
+from bot.egress_client.source import EgressSource
 from connectors.contract.messages import OpenThread
 from connectors.delivery import outbox
 from connectors.memory import MemoryConnector, MemoryServer, Said
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
 from fleet.sim.provider import server as provider
 from fleet.sim.provider.quota_headers import SimQuota
 from fleet.sim.provider.request_script import Script
+from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from bot.egress_client.client import EgressClient
-    from bot.egress_client.source import EgressSource
-    from database.queries.agents.agents import AgentRow
-    from fleet.sim.provider.server import Provider
 
 ROOM = "room"
 ADMIN = "@ana"

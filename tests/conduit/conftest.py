@@ -6,18 +6,16 @@ import asyncio
 import contextlib
 import io
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bot.config import loader
 from conduit import provision
 from tests.conduit.fake_homeserver import REGISTRATION_TOKEN, SERVER, StandIn
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 ANA, BOT = f"@ana:{SERVER}", f"@muster:{SERVER}"
 

@@ -18,13 +18,11 @@ import contextlib
 import hashlib
 import hmac
 import secrets
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import web
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 Json: TypeAlias = dict[str, Any]
 

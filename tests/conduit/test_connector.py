@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from connectors.matrix import sync_loop
 from tests.conduit.conftest import ANA, BOT
 from tests.conduit.fake_homeserver import TIMELINE, StandIn
 from tests.connectors.matrix.conftest import Bot
 from tests.synapse import Account
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from aiohttp import web
 
 BURST = 50
 

@@ -6,7 +6,8 @@ import os
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -17,13 +18,7 @@ from conduit.steps.fleet_room import MARK
 from connectors.matrix.settings import MatrixSettings
 from core.secret_references import Reference
 from tests.conduit.conftest import ANA, BOT, Person, stands
-from tests.conduit.fake_homeserver import SERVER
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.conduit.fake_homeserver import StandIn
+from tests.conduit.fake_homeserver import SERVER, StandIn
 
 
 async def test_a_first_run_makes_everything(person: Person, homeserver: StandIn) -> None:

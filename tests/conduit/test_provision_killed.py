@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,9 +12,7 @@ from conduit.steps import fleet_room, muster_yaml_block, operator_and_bot_users
 from tests import forkserver
 from tests.conduit import crash_subject
 from tests.conduit.conftest import ANA, BOT, Person, stands
-
-if TYPE_CHECKING:
-    from tests.conduit.fake_homeserver import StandIn
+from tests.conduit.fake_homeserver import StandIn
 
 STEPS = (
     operator_and_bot_users.OPERATOR,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -18,11 +19,6 @@ from tests.connectors.matrix.conftest import Keeper, until
 from tests.encrypted_operator import EncryptedOperator
 from tests.operator_client import Operator, body
 from tests.synapse import SERVER_NAME, Account, Synapse, SynapseMissing
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
-
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

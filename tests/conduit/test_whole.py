@@ -7,16 +7,12 @@ import contextlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.conduit.conftest import ANA, BOT, Person, stands
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.conduit.fake_homeserver import StandIn
+from tests.conduit.fake_homeserver import StandIn
 
 LIMIT = 60.0
 #: Messages between two syncs; a timeline holds ten.

@@ -8,24 +8,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from connectors.contract.messages import Message, OpenThread, Outbound, Priority, React, Remark, Replace, Text
+from connectors.contract.connector_protocol import Connector
+from connectors.contract.messages import (
+    Message,
+    OpenThread,
+    Outbound,
+    OutboundContent,
+    Priority,
+    React,
+    Remark,
+    Replace,
+    Text,
+)
 from connectors.delivery import inbox, outbox
+from connectors.delivery.inbox import Arrival
 from connectors.delivery.service import Delivery
 from core import crash_points
 from core.crash_points import declare
+from database.engine.store import Store
 from tests.connectors.delivery.fake_room import QUICK
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from connectors.contract.connector_protocol import Connector
-    from connectors.contract.messages import OutboundContent
-    from connectors.delivery.inbox import Arrival
-    from database.engine.store import Store
 
 HANDLE = declare("mortal.handle")
 

@@ -8,20 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from connectors.contract import message_codec
-from connectors.contract.connector_protocol import MessageRefused, TryLater
-from connectors.contract.messages import Batch, File, Health, Inbound, Outbound, Sent
+from connectors.contract.connector_protocol import MessageRefused, Sink, TryLater
+from connectors.contract.messages import Attachment, Batch, Capabilities, File, Health, Inbound, Outbound, Sent
 from connectors.delivery import retention
-from connectors.memory import ALL_CAPABILITIES
+from connectors.memory import ALL_CAPABILITIES, MemoryServer
 from database.engine.store import Store
 from tests.connectors import crash_runs
-
-if TYPE_CHECKING:
-    from connectors.contract.connector_protocol import Sink
-    from connectors.contract.messages import Attachment, Capabilities
-    from connectors.memory import MemoryServer
 
 #: Keys are recognised by the server, or never: then the bot has to look.
 MODES = ("keys", "looks")

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from connectors.contract.connector_protocol import MessageRefused, NotReady, TryLater
-from connectors.contract.messages import Batch, File, Message, OpenThread, Outbound, React, Replace, Sent, Text
+from connectors.contract.messages import (
+    Batch,
+    File,
+    Message,
+    OpenThread,
+    Outbound,
+    OutboundContent,
+    React,
+    Replace,
+    Sent,
+    Text,
+)
 from connectors.memory import MemoryConnector, MemoryServer
-
-if TYPE_CHECKING:
-    from connectors.contract.messages import OutboundContent
 
 
 def outbound(key: str, content: OutboundContent | None = None) -> Outbound:

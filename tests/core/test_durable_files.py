@@ -3,14 +3,11 @@ from __future__ import annotations
 import os
 import resource
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from core import durable_files, unix_sockets
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_what_is_written_is_for_its_owner_alone_whatever_was_left_beside_it(tmp_path: Path) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import grp
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from core.file_permissions import exposed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o666])

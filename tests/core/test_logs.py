@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -13,10 +14,6 @@ import structlog
 from core import logs
 from core.redaction import SecretMasker
 from egress.process import configure_log
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 KEY = "sk-of-the-account-1234"
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from core.secret_references import LONGEST_SECRET, Reference, Unresolved
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Block(BaseModel):

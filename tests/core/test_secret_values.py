@@ -6,7 +6,7 @@ import json
 import random
 import string
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import pytest
@@ -15,9 +15,6 @@ from hypothesis import strategies as st
 
 from core.secret_values import MaskedStream, SecretValues
 from tests import soak
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 KEY = "sk-ant-api03-abc/DEF_ghi-JKL0123"
 SIGNS = string.ascii_letters + string.digits + "-_./+=~"

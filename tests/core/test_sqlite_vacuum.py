@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import pytest
 from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core import sqlite_vacuum
 from core.crash_points import declare
@@ -19,12 +21,6 @@ from database.queries.spending import hourly_rollup
 from database.queries.spending.hourly_sums_reader import HOUR
 from database.schema import audit as lines
 from database.schema import spending
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 STEP = declare("test.shrinking")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,10 +14,6 @@ from pydantic import BaseModel
 
 from core import yaml_loader
 from core.validation_errors import FileProblems, Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 
 class Inner(BaseModel, extra="forbid"):

@@ -6,15 +6,15 @@ import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from core.crash_points import declare
 from database import migrations
@@ -24,12 +24,7 @@ from database.queries import tasks
 from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
 from database.schema import metadata
 from tests.database.queries.rows import DAY, NOON, added_up, random_row, row
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 STEP = declare("tests.migrations")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.backoff import pause
 from core.crash_points import declare
@@ -17,13 +19,7 @@ from core.errors import RegisterAway, RegisterConflict
 from database.engine import postgres_connection, store
 from database.engine.store import Store, insert_once
 from database.schema import cursors
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 STEP = declare("test.outage")
 

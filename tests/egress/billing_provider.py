@@ -10,16 +10,14 @@ import asyncio
 import itertools
 import json
 import re
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from budget.tokens import Tokens, Weights
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 _ORDERS = re.compile(r"bill\(([^)]*)\)")
 _WEIGHTS = Weights()

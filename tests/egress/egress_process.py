@@ -7,23 +7,19 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from budget.tokens import Tokens
 from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressUnreachable
 from egress.ledger.model import LedgerEntry, Observation
 from egress.paths import EgressPaths
-from egress.settings import AccountSettings, AgentRegistration, EgressSettings, LimitSettings
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from egress.settings import Address
-    from fleet.sim.provider.billing_ledger import BilledRequest
-    from fleet.sim.provider.server import Provider
+from egress.settings import AccountSettings, Address, AgentRegistration, EgressSettings, LimitSettings
+from fleet.sim.provider.billing_ledger import BilledRequest
+from fleet.sim.provider.server import Provider
 
 LIMIT_S = 60.0
 #: After everything.

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from egress.ledger.model import LedgerEntry
+from fleet.sim.provider.billing_ledger import BilledRequest
 from fleet.sim.provider.usage_report import UNTOLD
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from egress.ledger.model import LedgerEntry
-    from fleet.sim.provider.billing_ledger import BilledRequest
-    from tests.egress.random_clients import Given, Order
+from tests.egress.random_clients import Given, Order
 
 #: How a request may have ended in the ledger, by the provider's word for it, when its client stayed to the end.
 _ENDINGS = {

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
+from egress.settings import Address
 from fleet.sim.provider import chaos
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-
-    from egress.settings import Address
-    from fleet.sim.provider.normalized_request import Api
+from fleet.sim.provider.normalized_request import Api
 
 PATHS: dict[Api, str] = {
     "anthropic": "/anthropic/v1/messages",

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from multidict import CIMultiDict
 
+from egress.request.body_buffer import Body
 from egress.upstream.connection_pool import Upstream
-
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from egress.request.body_buffer import Body
-    from egress.upstream.response_reader import Response
+from egress.upstream.response_reader import Response
 
 LIMIT_S = 20.0
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 
-from egress.daemon.egress_service import Egress, running
+from egress.daemon.egress_service import Egress
+from egress.daemon.startup import running
+from egress.ledger.model import LedgerEntry
 from egress.paths import EgressPaths
 from egress.settings import AccountSettings, AgentRegistration, EgressSettings, LimitSettings
+from egress.tunnel.checked_dns_resolver import Resolver
 from fleet.sim.provider import server as provider
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
-    from pathlib import Path
-
-    from egress.ledger.model import LedgerEntry
-    from egress.tunnel.checked_dns_resolver import Resolver
 
 KEY = "sk-the-real-one"
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
+from database.queries.operations.watchdog_findings import FindingRow
 from fleet.supervision.health_findings import Found, HealthFinding, HealthThresholds
 from scheduler import alert_policy
-from scheduler.alert_policy import CALM_S, Again, Grown, Memory, Over, Told
-
-if TYPE_CHECKING:
-    from database.queries.operations.watchdog_findings import FindingRow
-    from scheduler.alert_policy import News
+from scheduler.alert_policy import CALM_S, Again, Grown, Memory, News, Over, Told
 
 LIMITS = HealthThresholds(turn_silence=1800.0, settling=60.0)
 SILENT = HealthFinding(kind="silent", agent="coder0", cause="no answer")

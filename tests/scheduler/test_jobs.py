@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,9 +17,6 @@ from core.errors import RegisterAway
 from scheduler import jobs as scheduler_jobs
 from scheduler.cron import Cron
 from scheduler.jobs import Job, Jobs
-
-if TYPE_CHECKING:
-    from datetime import tzinfo
 
 
 async def _until(condition: object) -> None:

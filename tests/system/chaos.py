@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import aiohttp
 
 from fleet.supervision import host_lock
 from tests.operator_client import body
 from tests.system.installation import LIMIT
-from tests.system.scenarios import STANDING
-
-if TYPE_CHECKING:
-    import random
-
-    from tests.system.operator_record import Message
-    from tests.system.scenarios import Stage
+from tests.system.operator_record import Message
+from tests.system.scenarios import STANDING, Stage
 
 #: More than one answer to a sync brings.
 BURST = 60

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import random
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet.sim.provider import server as provider
+from fleet.sim.provider.server import Provider
 from tests import soak
-from tests.system.matrix_installation import installation
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
-    from tests.system.matrix_installation import Installation
+from tests.synapse import Synapse
+from tests.system.matrix_installation import Installation, installation
 
 
 @pytest.fixture

@@ -8,13 +8,11 @@ import os
 import platform
 import socket
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fleet import program_lookup
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ESCAPES = Path(__file__).with_name("escapes")
 CREDENTIAL = "sk-test-not-a-real-key"

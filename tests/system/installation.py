@@ -9,21 +9,18 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import aiohttp
 
+from bot.config.paths import Paths
 from bot.egress_client.process import pid_of
+from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
 from fleet.supervision.process_sweep import survivors
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-
-    from bot.config.paths import Paths
-    from fleet.sim.provider.server import Provider
 
 #: Seconds that a start may take on a busy machine, and anything else that is waited for.
 START_LIMIT = 60.0

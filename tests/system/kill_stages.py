@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from fleet.sim.provider.server import Provider
 from tests.operator_client import Operator
+from tests.synapse import Synapse
 from tests.system.matrix_installation import installation
 from tests.system.operator_record import Books
 from tests.system.scenarios import Stage
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
 
 
 @asynccontextmanager

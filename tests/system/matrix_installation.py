@@ -10,22 +10,18 @@ async with installation(folder, synapse, models) as home:
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from bot.config.paths import Paths
-from tests.operator_client import Operator, body, relation, thread_root
+from fleet.sim.provider.server import Provider
+from tests.operator_client import Event, Operator, body, relation, thread_root
+from tests.synapse import Account, Synapse
 from tests.system.installation import LIMIT, Premises
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.operator_client import Event
-    from tests.synapse import Account, Synapse
 
 #: The member of our events under which the bot's own key stands (connectors.matrix.message_conversion.KEY).
 KEY = "fleet.muster.key"

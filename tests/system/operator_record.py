@@ -14,18 +14,13 @@ import itertools
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tests.operator_client import body, relation
+from tests.operator_client import Event, body, relation
 from tests.system.installation import LIMIT
-from tests.system.matrix_installation import KEY, reacts, replies_to
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.operator_client import Event
-    from tests.system.matrix_installation import Installation
+from tests.system.matrix_installation import KEY, Installation, reacts, replies_to
 
 FINISHED = "✅"
 #: The marks of a message that may not have reached its agent, or whose turn did not end well.

@@ -7,26 +7,20 @@ import contextlib
 import os
 import re
 import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TypeAlias
 
 from fleet.journal.events import RuntimeStarted
 from fleet.supervision import host_lifecycle, host_lock
-from tests.operator_client import Operator, body, relation, thread_root
+from tests.operator_client import Event, Operator, body, relation, thread_root
 from tests.system import tool_calls
 from tests.system.installation import LIMIT
-from tests.system.operator_record import FINISHED, WITHDRAWN, Books
+from tests.system.matrix_installation import Installation
+from tests.system.operator_record import FINISHED, WITHDRAWN, Books, Message
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
-    from typing import TypeAlias
-
-    from tests.operator_client import Event
-    from tests.system.matrix_installation import Installation
-    from tests.system.operator_record import Message
-
-    Scene: TypeAlias = Callable[["Stage"], Awaitable[None]]
+Scene: TypeAlias = Callable[["Stage"], Awaitable[None]]
 
 #: The agent that is there from the beginning.
 STANDING = "coder0"

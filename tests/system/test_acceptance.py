@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.operator_client import Operator, body, relation, thread_root
+from fleet.sim.provider.server import Provider
+from tests.operator_client import Event, Operator, body, relation, thread_root
+from tests.synapse import Synapse
 from tests.system.matrix_installation import KEY, Installation, installation, reacts, replies_to
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.operator_client import Event
-    from tests.synapse import Synapse
-
-    MakeHome = Callable[..., AbstractAsyncContextManager[Installation]]
+MakeHome = Callable[..., AbstractAsyncContextManager[Installation]]
 
 pytestmark = pytest.mark.synapse
 

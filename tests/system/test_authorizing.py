@@ -7,20 +7,16 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
 from bot.egress_client.process import pid_of
 from budget.tokens import Weights
+from fleet.sim.provider.server import Provider
+from tests.synapse import Synapse
 from tests.system.installation import LIMIT
-from tests.system.matrix_installation import installation
-
-if TYPE_CHECKING:
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
-    from tests.system.matrix_installation import Installation
+from tests.system.matrix_installation import Installation, installation
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import tarfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import yaml
 
+from fleet.sim.provider.server import Provider
 from tests.encrypted_operator import EncryptedOperator
 from tests.operator_client import body
+from tests.synapse import Synapse
 from tests.system.matrix_installation import installation, replies_to
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

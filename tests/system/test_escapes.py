@@ -13,24 +13,21 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from bot.egress_client.in_process import InsideEgress
 from bot.egress_client.process import places
 from egress.daemon import audit_throttle
 from egress.settings import AgentRegistration
 from fleet.sandbox.egress_grant import PORT
 from fleet.sandbox.selection import available
-from tests.bot.orchestrator import house
+from tests.bot.orchestrator import House, house
 from tests.fleet.sandbox import containers
 from tests.system.escape_targets import ESCAPES, Outside
-
-if TYPE_CHECKING:
-    from bot.egress_client.in_process import InsideEgress
-    from tests.bot.orchestrator import House
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lock
+from tests.synapse import Synapse
 from tests.system.installation import LIMIT
-from tests.system.matrix_installation import installation
+from tests.system.matrix_installation import Installation, installation
 from tests.system.operator_record import FINISHED, STRANDED, Books
 from tests.system.scenarios import Stage
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
-    from tests.system.matrix_installation import Installation
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+import random
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
 from fleet.supervision.process_sweep import survivors
 from tests.operator_client import body
 from tests.pictures import PIXEL
+from tests.synapse import Synapse
 from tests.system import crash_places, tool_calls
 from tests.system.installation import LIMIT
 from tests.system.kill_stages import staged
 from tests.system.matrix_installation import reacts
-from tests.system.scenarios import STANDING
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
-    from tests.system.operator_record import Books, Message
-    from tests.system.scenarios import Stage
+from tests.system.operator_record import Books, Message
+from tests.system.scenarios import STANDING, Stage
 
 pytestmark = pytest.mark.synapse
 

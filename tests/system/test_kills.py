@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from fleet.sandbox import selection
+from fleet.sim.provider.server import Provider
+from tests.synapse import Synapse
 from tests.system import crash_places, scenarios
 from tests.system.installation import LIMIT
 from tests.system.kill_stages import staged
 from tests.system.matrix_installation import Installation, installation
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
-    from tests.system.scenarios import Scene, Stage
+from tests.system.scenarios import Scene, Stage
 
 pytestmark = pytest.mark.synapse
 

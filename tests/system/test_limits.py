@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from connectors.contract.messages import Priority
+from fleet.sim.provider.server import Provider
 from tests.operator_client import body
-from tests.synapse import DEFAULT, Limits
+from tests.synapse import DEFAULT, Limits, Synapse
 from tests.system.matrix_installation import installation
 from tests.system.operator_record import FINISHED, Books
 from tests.system.scenarios import STANDING, Stage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
 
 pytestmark = pytest.mark.synapse
 

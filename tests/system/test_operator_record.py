@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from fleet.sim.provider.server import Provider
 from tests.operator_client import Operator, body
+from tests.synapse import Synapse
 from tests.system.kill_stages import staged
 from tests.system.matrix_installation import KEY, replies_to
 from tests.system.operator_record import Message
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

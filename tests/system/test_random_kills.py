@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from fleet.sim.provider.server import Provider
 from tests import soak
+from tests.synapse import Synapse
 from tests.system.chaos import Mayhem, Plan
 from tests.system.kill_stages import staged
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.synapse import Synapse
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

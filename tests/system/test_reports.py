@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from PIL import Image
 
-from tests.operator_client import body
+from tests.operator_client import Event, body
 from tests.system.installation import LIMIT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
-
-    from tests.operator_client import Event
-    from tests.system.matrix_installation import Installation
+from tests.system.matrix_installation import Installation
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

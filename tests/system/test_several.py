@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from fleet.sim.provider.server import Provider
 from tests.bot.orchestrator import House, house
+from tests.connectors.discord.fake_server_state import World
 from tests.connectors.discord.server import serving
-from tests.operator_client import LIMIT, Operator, body
+from tests.operator_client import LIMIT, Event, Operator, body
+from tests.synapse import Account, Synapse
 from tests.system.matrix_installation import installation
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.connectors.discord.fake_server_state import World
-    from tests.operator_client import Event
-    from tests.synapse import Account, Synapse
 
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]
 

@@ -6,30 +6,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bot.config.instance_lock import holder
 from bot.config.paths import Paths
 from bot.leadership import lease
+from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lock
-from tests.operator_client import body, relation
+from tests.operator_client import Event, body, relation
 from tests.postgres import Postgres
+from tests.synapse import Synapse
 from tests.system.installation import LIMIT
 from tests.system.matrix_installation import KEY, Installation, installation, replies_to
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from fleet.sim.provider.server import Provider
-    from tests.operator_client import Event
-    from tests.synapse import Synapse
 
 # In one process: tests/bot/leadership/test_standby.py.
 pytestmark = [pytest.mark.synapse, pytest.mark.slow]

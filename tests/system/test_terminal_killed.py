@@ -9,15 +9,13 @@ import os
 import signal
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from bot.config.paths import Paths
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIMIT = 30.0
 #: Nine of these are more than a transcript may have before it is made smaller.

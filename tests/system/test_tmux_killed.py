@@ -9,17 +9,14 @@ import os
 import signal
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from bot.config.paths import Paths
 from tests.bot.interfaces.cli.pane import LIMIT, until
 from tests.connectors.tmux.server import server_of_ones_own
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(

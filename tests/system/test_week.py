@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,17 +16,11 @@ from bot.egress_client.in_process import inside
 from fleet.sim.provider import server as provider
 from fleet.sim.provider.request_script import Script
 from fleet.supervision import host_lifecycle
-from tests.operator_client import Operator, body, relation
+from tests.operator_client import Event, Operator, body, relation
+from tests.synapse import Account, Synapse
 from tests.system.matrix_installation import replies_to
 from tests.week import story
 from tests.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.operator_client import Event
-    from tests.synapse import Account, Synapse
 
 pytestmark = pytest.mark.synapse
 

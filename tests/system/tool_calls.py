@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bot.agents.journal.tool_calls import call_id
 from fleet.journal import reader
 from fleet.journal.events import JournalPosition, ToolAnswered, ToolAsked
 from tests.operator_client import body
-
-if TYPE_CHECKING:
-    from tests.system.matrix_installation import Installation
+from tests.system.matrix_installation import Installation
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,27 +15,24 @@ import mmap
 import struct
 import sys
 import time
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from bot.app.orchestrator import Orchestrator
+from bot.egress_client.in_process import InsideEgress
 from database.queries import tasks
 from database.queries.agents import agents, auto_resume
 from database.queries.spending import usage_ledger
 from fleet.hosting import detached
 from fleet.hosting.host_command_line import host_command
+from fleet.sim.provider.server import Provider
 from tests import forked_hosts
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-    from bot.app.orchestrator import Orchestrator
-    from bot.egress_client.in_process import InsideEgress
-    from fleet.sim.provider.server import Provider
 
 ZONE = ZoneInfo("Europe/Vienna")
 HOUR, DAY = 3600.0, 86_400.0

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from database.queries import tasks
 from fleet.sim.provider.quota_headers import SimQuota
-
-if TYPE_CHECKING:
-    from tests.week.simulated_clock import Week
+from tests.week.simulated_clock import Week
 
 OPUS = "claude-opus-4-5"
 LIMITS = SimQuota(

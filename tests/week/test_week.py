@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -15,9 +15,6 @@ from connectors.contract.messages import File
 from tests.bot.orchestrator import House, house
 from tests.week import story
 from tests.week.simulated_clock import BEGINNING, HOUR, LIMIT, FakeClock, Week, clocked_hosts
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 @dataclass(slots=True)

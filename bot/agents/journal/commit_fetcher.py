@@ -9,24 +9,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
 import structlog
 
+from bot.agents.context import AgentContext
 from bot.agents.journal.follower import FOLLOW
 from bot.commands import sections
 from bot.commands.syntax import from_shell
 from bot.text import markdown
 from database.queries.agents import agents, last_results
 from fleet.errors import FleetError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bot.agents.context import AgentContext
-    from fleet.workspace import Collected
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,19 +31,6 @@ log = structlog.get_logger(__name__)
 
 #: Few threads, because an agent can make git hang, and must not block the threads of the rest of Muster.
 _THREADS = ThreadPoolExecutor(2, thread_name_prefix="gathering")
-
-
-class CommitSource(Protocol):
-    """A source of commits: the agents' workspaces."""
-
-    def collect(self, name: str) -> Collected | None:
-        """Fetch the agent's commits. The result is the same until it is acknowledged.
-
-        Raises:
-            FleetError: the commits cannot be fetched; the message is for the operator.
-        """
-
-    def acknowledge(self, name: str, collected: Collected) -> None: ...
 
 
 @dataclass(kw_only=True, slots=True)

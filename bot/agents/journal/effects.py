@@ -7,9 +7,23 @@ changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from bot.agents.journal.projection import AgentCondition, Called, CallOver, Fell, GrantGiven, Note, Progress, Receipt
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.agents.journal.projection import (
+    AgentCondition,
+    Called,
+    CallOver,
+    Digest,
+    Effect,
+    Fell,
+    GrantGiven,
+    Note,
+    Progress,
+    Receipt,
+    Story,
+)
 from bot.agents.journal.tool_calls import call_id, call_of
 from bot.approvals.requests import AskPermission, PermissionRequests, Settle
 from bot.commands.syntax import command_line
@@ -18,20 +32,14 @@ from bot.messaging.agent_channel import Voice, by, nameless
 from bot.messaging.bridge import copy_key
 from bot.messaging.composer import MessagePlace
 from bot.text import markdown
-from connectors.contract.messages import Emphasis, Priority, React
+from connectors.contract.messages import Capabilities, Emphasis, Priority, React
 from connectors.delivery import outbox
 from connectors.delivery.capability_fallbacks import beside_byline
 from database.queries.agents import agent_messages, agents, tool_calls
+from database.queries.agents.agent_messages import AgentMessage
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import approvals
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.journal.projection import Digest, Effect, Story
-    from connectors.contract.messages import Capabilities
-    from database.queries.agents.agent_messages import AgentMessage
-    from database.queries.agents.agents import AgentRow
-    from fleet.journal.events import JournalPosition
+from fleet.journal.events import JournalPosition
 
 #: The reactions that show the delivery state of a message to an agent.
 RECEIPTS = {

@@ -7,33 +7,26 @@ therefore continues where the previous one was killed.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import structlog
 
+from bot.agents.context import AgentContext
 from bot.agents.journal import projection as stories
-from bot.agents.journal.projection import Story
+from bot.agents.journal.projection import Effect, Story
 from bot.commands.syntax import command_line
 from core.crash_points import declare
 from core.errors import RegisterError
 from database.queries.agents import agents
-from database.queries.agents.agents import PositionRow
-from fleet.control.agent_host_client import HostStatus
+from database.queries.agents.agents import AgentRow, PositionRow
+from fleet.control.agent_host_client import AgentLink, HostStatus
 from fleet.errors import AgentUnreachable
 from fleet.journal import reader as journal
 from fleet.journal.events import JournalEntry, JournalPosition, Opened
 from fleet.journal.reader import JournalReader
 from fleet.runtimes import RUNTIMES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from bot.agents.context import AgentContext
-    from bot.agents.journal.projection import Effect
-    from database.queries.agents.agents import AgentRow
-    from fleet.control.agent_host_client import AgentLink
 
 log = structlog.get_logger(__name__)
 

@@ -5,21 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from bot.agents.journal.turn_view import TurnView
 from bot.approvals.requests import AskPermission, Settle
 from bot.commands import sections
 from bot.commands.syntax import command_line, from_shell, named_in, written
 from bot.text import markdown
+from core.redaction import SecretMasker
 from fleet.journal import events
 from fleet.journal.events import JournalEntry, JournalPosition
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from core.redaction import SecretMasker
 
 # --- effects -----------------------------------------------------------------------------------------------------
 

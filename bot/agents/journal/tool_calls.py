@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 from database.queries.agents.tool_calls import ToolCallRow
-
-if TYPE_CHECKING:
-    from fleet.journal.events import ToolAsked
+from fleet.journal.events import ToolAsked
 
 
 def call_id(agent: str, call: str) -> str:

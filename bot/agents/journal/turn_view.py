@@ -5,17 +5,12 @@ Pure: events in, a view out. `bot.agents.journal.follower` turns views into mess
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from bot.text import markdown
-from fleet.journal.events import PlanUpdated, TextChunk, ToolCall
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from core.redaction import SecretMasker
-    from fleet.journal.events import Event
+from core.redaction import SecretMasker
+from fleet.journal.events import Event, PlanUpdated, TextChunk, ToolCall
 
 _TOOL_MARKS = {"completed": "✓", "failed": "✗"}
 #: Maximum number of tool lines shown; earlier ones of a longer turn are only counted.

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from bot.agents.context import AgentContext
+from bot.agents.journal.turn_view import TurnView
 from core.async_waits import set_within
 from database.queries.agents import agents
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bot.agents.context import AgentContext
-    from bot.agents.journal.turn_view import TurnView
 
 #: Seconds after which the typing indicator is renewed, because chat systems let it expire.
 TYPE_AGAIN = 20.0

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import structlog
 
+from bot.agents.context import AgentContext
 from bot.agents.journal.projection import Receipt
 from bot.agents.messages import onboarding_prompt
 from bot.agents.messages.peer_messages import OURS
@@ -20,16 +21,11 @@ from bot.approvals.service import fallback, fallen_back
 from bot.messaging.attachments import encoded
 from core.crash_points import around, declare
 from database.queries.agents import agent_messages, agents, peer_messages
+from database.queries.agents.agent_messages import AgentMessage
 from database.queries.chat import approvals
+from database.queries.chat.approvals import Approval
+from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused, AgentUnreachable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from bot.agents.context import AgentContext
-    from database.queries.agents.agent_messages import AgentMessage
-    from database.queries.chat.approvals import Approval
-    from fleet.control.agent_host_client import AgentLink
 
 log = structlog.get_logger(__name__)
 

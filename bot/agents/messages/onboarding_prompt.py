@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from database.queries.agents.agents import AgentRow
+from database.queries.agents.agents import AgentRow
 
 _ORCHESTRATOR = "orchestrator"
 _TOOLS = (

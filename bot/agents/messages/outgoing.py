@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.agents.services import AgentServices
 from bot.auth.permissions import is_person
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.tasks import deferred_turns
@@ -12,20 +16,13 @@ from bot.tasks.deferred_turns import TurnHold
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget.windows.interactive_turns import Begins
-from connectors.contract.messages import File, Message, OpenThread, React, Replace, Retitle
+from connectors.contract.messages import File, Message, OpenThread, OutboundContent, React, Replace, Retitle
 from connectors.delivery import outbox
 from database.queries import tasks
 from database.queries.agents import agent_messages
+from database.queries.agents.agent_messages import AgentMessage
 from database.queries.task_states import OPEN
 from fleet.control.task_attempt_ids import task_of
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.services import AgentServices
-    from bot.commands.context import Context
-    from connectors.contract.messages import OutboundContent
-    from database.queries.agents.agent_messages import AgentMessage
 
 #: Number of characters of an id that people see and type.
 SHORT = 8

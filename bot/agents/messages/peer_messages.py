@@ -8,9 +8,13 @@ its messages per minute or hour, further ones wait for an operator.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.agents.journal.effects import Teller
 from bot.agents.messages.onboarding_prompt import address
 from bot.approvals.requests import AskPermission, Settle
 from bot.messaging.composer import MessagePlace
@@ -18,19 +22,12 @@ from bot.text import markdown
 from bot.text.errors import UserError
 from core.validation_errors import there_are
 from database.queries.agents import agent_messages, agents, last_results, peer_messages
+from database.queries.agents.agent_messages import AgentMessage
+from database.queries.agents.agents import AgentRow
 from database.queries.chat import approvals
+from database.queries.chat.approvals import Approval
 from database.queries.operations import audit_log
 from fleet.journal.events import PermissionAnswered, PermissionAsked
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.journal.effects import Teller
-    from database.queries.agents.agent_messages import AgentMessage
-    from database.queries.agents.agents import AgentRow
-    from database.queries.chat.approvals import Approval
 
 #: The incarnation of requests that Muster itself makes; incarnations of journals start at 1.
 OURS: Final = 0

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.launch import request_of, room_for, warnings_of
 from bot.agents.restart import settings_of
 from bot.agents.roster import view as roster_view
+from bot.agents.services import AgentServices
 from bot.auth.permission import ADMIN
 from bot.commands.agent_lock import custody
+from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line, from_shell
+from bot.config.loader import Check
 from bot.setup import systemd_units
 from bot.text.errors import NotPermitted, UserError
 from bot.text.markdown import code
 from core.validation_errors import suggestion, there_are
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
 from fleet import roles
 from fleet.errors import FleetError
 from fleet.launch.launch_plan import DEFAULT_ROLE
 from fleet.roster import drift, edit
+from fleet.roster.drift import RosterChange
 from fleet.roster.loader import Roster
 from fleet.roster.schema import MINIMAL, AgentEntry
 from fleet.sandbox.profiles import unknown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.services import AgentServices
-    from bot.commands.context import Context
-    from bot.config.loader import Check
-    from database.queries.agents.agents import AgentRow
-    from fleet.roster.drift import RosterChange
 
 #: Maximum number of names listed in an error.
 _NAMED = 20

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from bot.agents.status_view import named
 from bot.auth import agent_permissions
 from bot.commands.syntax import command_line
+from bot.config.loader import Check
+from bot.messaging.fleet_port import AgentView
 from bot.text import markdown
 from bot.text.markdown import code
-from fleet.roles import ENHANCER, ORCHESTRATOR
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from bot.config.loader import Check
-    from bot.messaging.fleet_port import AgentView
-    from core.validation_errors import Problem
-    from fleet.roles import Library, Role
-    from fleet.roster.drift import RosterChange
-    from fleet.roster.loader import Roster
-    from fleet.roster.schema import AgentEntry
+from core.validation_errors import Problem
+from fleet.roles import ENHANCER, ORCHESTRATOR, Library, Role
+from fleet.roster.drift import RosterChange
+from fleet.roster.loader import Roster
+from fleet.roster.schema import AgentEntry
 
 #: Maximum number of agents in the table; of the others, only the number is given.
 _ROWS = 100

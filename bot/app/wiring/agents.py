@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from bot.agents.context import AgentContext
 from bot.agents.journal.effects import Teller
@@ -11,21 +11,17 @@ from bot.agents.messages.peer_messages import Peers
 from bot.agents.service import Agents
 from bot.app import connectors as connecting
 from bot.app import dispatcher, planner
+from bot.commands.executor import Executor
+from bot.config.loader import Settings
+from bot.config.paths import Paths
 from bot.interfaces.mcp.server import ToolDoor
 from bot.leadership import installation_id
+from bot.messaging.composer import Composer
 from bot.pacing import session_admission
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.commands.executor import Executor
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
-    from bot.messaging.composer import Composer
-    from bot.reports.services import ReportServices
-    from connectors.contract.connector_protocol import Connector
-    from fleet.roster.cache import LatestRoster
-    from fleet.sandbox.egress_grant import EgressGrant, WayAsked
+from bot.reports.services import ReportServices
+from connectors.contract.connector_protocol import Connector
+from fleet.roster.cache import LatestRoster
+from fleet.sandbox.egress_grant import EgressGrant, WayAsked
 
 
 async def make(

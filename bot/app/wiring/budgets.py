@@ -7,24 +7,21 @@ them, and others need the agents.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
 
 from bot.app import dispatcher
 from bot.approvals.questions import Questions
+from bot.commands.executor import Executor
 from bot.egress_client.client import EgressClient
+from bot.egress_client.source import EgressSource
+from bot.messaging.composer import Composer
 from bot.pacing.auto_resume import Continuing
 from bot.pacing.runaway_guard import Breaker
 from bot.pacing.service import PaceService
 from bot.reports.chart_subprocess import Painter
 from bot.reports.poster import Reports
-from bot.spending.service import holding
-
-if TYPE_CHECKING:
-    from bot.commands.executor import Executor
-    from bot.egress_client.source import EgressSource
-    from bot.messaging.composer import Composer
-    from bot.reports.services import ReportServices
-    from fleet.roster.cache import LatestRoster
+from bot.reports.services import ReportServices
+from bot.spending.held_limits import holding
+from fleet.roster.cache import LatestRoster
 
 
 def meter(services: ReportServices, egress: EgressSource | None) -> None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from bot.commands.executor import Executor
+from bot.interfaces.chat.duplicate_events import Overlap
 from bot.interfaces.chat.restore_guard import held_back
 from bot.interfaces.chat.router import Conversations
 from bot.interfaces.chat.unknown_senders import Strangers
 from bot.messaging.attachments import Pictures
+from bot.messaging.composer import Composer
 from bot.messaging.own_messages import Utterances
+from bot.reports.services import ReportServices
+from connectors.contract.connector_protocol import Connector
+from connectors.contract.messages import Health
 from connectors.delivery.service import Delivery, DeliverySettings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.commands.executor import Executor
-    from bot.interfaces.chat.duplicate_events import Overlap
-    from bot.messaging.composer import Composer
-    from bot.reports.services import ReportServices
-    from connectors.contract.connector_protocol import Connector
-    from connectors.contract.messages import Health
 
 
 async def make(

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from bot.app.wiring.monitoring import Watching
+from bot.config.loader import Settings
+from bot.config.paths import Paths
+from bot.interfaces.chat.router import Conversations
 from bot.maintenance import retention_job
 from bot.maintenance.ledger_recount import Recount
 from bot.maintenance.retention_files import bound_logs
 from bot.messaging.thread_lifecycle import TitleSweep
+from bot.reports.services import ReportServices
 from bot.tasks.threads import TaskThreads
 from bot.telemetry import sender as telemetry
 from scheduler.jobs import Job, Jobs
-
-if TYPE_CHECKING:
-    from bot.app.wiring.monitoring import Watching
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
-    from bot.interfaces.chat.router import Conversations
-    from bot.reports.services import ReportServices
 
 
 def make(services: ReportServices, watching: Watching, conversations: Conversations) -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bot.agents.watch import Watches
 from bot.app import connectors
+from bot.config.loader import Settings
+from bot.messaging.composer import Composer
 from bot.monitoring.alerts import Alarms
 from bot.monitoring.connector_outages import Outages
 from bot.monitoring.fleet_snapshot import Lookout
 from bot.monitoring.job_alerts import JobAlarms
+from bot.reports.services import ReportServices
+from fleet.roster.cache import LatestRoster
 from fleet.supervision.health_findings import HealthThresholds
 from scheduler.watchdog import Watchdog
-
-if TYPE_CHECKING:
-    from bot.config.loader import Settings
-    from bot.messaging.composer import Composer
-    from bot.reports.services import ReportServices
-    from fleet.roster.cache import LatestRoster
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 from bot.app import dispatcher
 from bot.app.stages import Stage
+from bot.app.wiring.monitoring import Watching
+from bot.commands.executor import Executor
 from bot.interfaces.api.server import Gateway
+from bot.interfaces.mcp.server import ToolDoor
 from bot.monitoring import agent_counts
+from bot.reports.services import ReportServices
 from core.errors import RegisterAway
-
-if TYPE_CHECKING:
-    from bot.app.wiring.monitoring import Watching
-    from bot.commands.executor import Executor
-    from bot.interfaces.mcp.server import ToolDoor
-    from bot.reports.services import ReportServices
 
 
 def stages(services: ReportServices, executor: Executor, tools: ToolDoor, watching: Watching) -> list[Stage]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bot.commands.arguments_schema import arguments_schema
-
-if TYPE_CHECKING:
-    from bot.commands.registry import Command, CommandTable
+from bot.commands.registry import Command, CommandTable
 
 _ERROR_STATUSES = {
     "400": "An argument is wrong; the text says what is allowed.",

@@ -13,33 +13,29 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from bot.agents.services import AgentServices
 from bot.api_client import LINES
 from bot.auth.owner import owner_identity
 from bot.auth.permission import ADMIN
 from bot.commands import help as command_help
+from bot.commands.executor import Executor, Progress, RunOutcome
 from bot.commands.runs import RunConflict, RunRequest
 from bot.commands.syntax import written
 from bot.interfaces.api import openapi
-from bot.messaging.event_hub import TooSlow
+from bot.messaging.event_hub import Subscription, TooSlow
 from bot.monitoring import health_view
 from core.errors import MusterError, RegisterError
 from core.redaction import redacted_mapping
 from core.unix_sockets import uid_of
 from fleet.control.task_attempt_ids import task_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
-
-    from bot.agents.services import AgentServices
-    from bot.commands.executor import Executor, Progress, RunOutcome
-    from bot.messaging.event_hub import Subscription
 
 #: Bytes of a request's body. A message to an agent may have 100,000 characters.
 LONGEST_BODY = 1_048_576

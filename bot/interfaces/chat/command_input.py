@@ -6,23 +6,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from bot.auth.permission import Permission
 from bot.commands import help as command_help
 from bot.commands import parser
-from bot.commands.registry import TABLE
+from bot.commands.registry import TABLE, CommandTable
 from bot.commands.syntax import command_line
 from bot.text.errors import UsageError
-from connectors.contract.messages import CommandReading
+from connectors.contract.messages import CommandReading, Text
 from core.redaction import begin_of_last_word
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.auth.permission import Permission
-    from bot.commands.registry import CommandTable
-    from connectors.contract.messages import Text
 
 #: Characters of an invalid command line that are kept for the audit log.
 _KEPT_LINE = 500

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.agents.services import AgentServices
+from bot.commands.executor import Executor, RunOutcome
+from bot.interfaces.chat import command_input
 from bot.messaging.composer import MessagePlace
 from bot.messaging.outbox_keys import answer_key
-from bot.messaging.replies import REMARK, derived_id
+from bot.messaging.replies import REMARK, Replies, derived_id
 from bot.text.errors import UserError
+from connectors.contract.messages import Inbound
 from connectors.delivery import outbox
+from connectors.delivery.inbox import Arrival
 from database.queries.operations import command_runs
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.services import AgentServices
-    from bot.commands.executor import Executor, RunOutcome
-    from bot.interfaces.chat import command_input
-    from bot.messaging.replies import Replies
-    from connectors.contract.messages import Inbound
-    from connectors.delivery.inbox import Arrival
 
 
 @dataclass(frozen=True, slots=True)

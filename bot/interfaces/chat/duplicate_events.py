@@ -7,18 +7,14 @@ connector that receives them first.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.config.schema import ConnectorSettings
 from connectors.delivery import inbox
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.config.schema import ConnectorSettings
-    from connectors.delivery.inbox import Arrival
+from connectors.delivery.inbox import Arrival
 
 #: Connector kinds with event ids that are the same for every reader.
 _KINDS = frozenset({"matrix"})

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from bot.agents.services import AgentServices
 from bot.approvals import service as answering
 from bot.approvals.choices import by_mark
 from bot.approvals.questions import ASKED, word_of
 from bot.approvals.requests import QUESTION
 from bot.auth.permission import OPERATOR
+from bot.auth.permissions import Authority
+from bot.interfaces.chat.confirmations import Confirmations
 from bot.messaging.bridge import original
-from bot.messaging.replies import confirmation_key, derived_id
+from bot.messaging.own_messages import Utterances
+from bot.messaging.replies import Replies, confirmation_key, derived_id
 from bot.text.errors import UserError
+from connectors.contract.messages import Reaction
 from connectors.delivery import inbox, outbox
+from connectors.delivery.inbox import Arrival
 from core.crash_points import declare
 from database.queries.chat import approvals
+from database.queries.chat.questions import Question
 from database.queries.operations import audit_log
-
-if TYPE_CHECKING:
-    from bot.agents.services import AgentServices
-    from bot.auth.permissions import Authority
-    from bot.interfaces.chat.confirmations import Confirmations
-    from bot.messaging.own_messages import Utterances
-    from bot.messaging.replies import Replies
-    from connectors.contract.messages import Reaction
-    from connectors.delivery.inbox import Arrival
-    from database.queries.chat.questions import Question
 
 REACT = declare("chat.react")
 

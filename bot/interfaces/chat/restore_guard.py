@@ -7,22 +7,18 @@ conversation gets one notice, because some messages may never have been acted on
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import structlog
 
-from bot.messaging.composer import MessagePlace
+from bot.agents.services import AgentServices
+from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.replies import REMARK
 from bot.text.timestamps import timestamp
 from connectors.contract.messages import Priority, Text
 from connectors.delivery import inbox, outbox
+from connectors.delivery.inbox import Arrival
+from connectors.delivery.receiver import Handler
 from database.queries.operations import restored_backup
-
-if TYPE_CHECKING:
-    from bot.agents.services import AgentServices
-    from bot.messaging.composer import Composer
-    from connectors.delivery.inbox import Arrival
-    from connectors.delivery.receiver import Handler
 
 log = structlog.get_logger(__name__)
 

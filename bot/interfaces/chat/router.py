@@ -7,23 +7,31 @@ event, so they happen once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.agents.services import AgentServices
 from bot.auth.permission import NONE, OPERATOR, Permission
+from bot.auth.permissions import Authority
 from bot.commands.argument_types import TASK
 from bot.commands.context import Origin
-from bot.commands.executor import RunRequest
+from bot.commands.executor import Executor, RunOutcome, RunRequest
 from bot.commands.syntax import command_line, from_shell
 from bot.interfaces.chat import command_input
 from bot.interfaces.chat.confirmations import Confirmations
 from bot.interfaces.chat.duplicate_events import Overlap
 from bot.interfaces.chat.reactions import Reactions
 from bot.interfaces.chat.thread_rearchive import WokenThreads
+from bot.interfaces.chat.unknown_senders import Strangers
+from bot.messaging.attachments import Pictures
+from bot.messaging.composer import Composer
 from bot.messaging.mirror_inbound import Mirror
 from bot.messaging.outbox_keys import answer_key
+from bot.messaging.own_messages import Utterances
 from bot.messaging.replies import REMARK, Replies, derived_id
 from bot.messaging.thread_owners import addressee, task_of
 from bot.tasks import deferred_turns
@@ -31,29 +39,15 @@ from bot.tasks.deferred_turns import TurnHold
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget.dispatch.next_task import TURN
-from connectors.contract.messages import Edit, Reaction, Redaction, Remark, Text
+from connectors.contract.messages import Edit, Inbound, Reaction, Redaction, Remark, Text
 from connectors.delivery import inbox
+from connectors.delivery.inbox import Arrival
 from core.crash_points import declare
 from database.queries import tasks
 from database.queries.agents import agent_messages
+from database.queries.agents.agents import AgentRow
 from fleet.roster.drift import ENDED
 from fleet.supervision.restart_policy import RestartRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.services import AgentServices
-    from bot.auth.permissions import Authority
-    from bot.commands.executor import Executor, RunOutcome
-    from bot.interfaces.chat.unknown_senders import Strangers
-    from bot.messaging.attachments import Pictures
-    from bot.messaging.composer import Composer
-    from bot.messaging.own_messages import Utterances
-    from connectors.contract.messages import Inbound
-    from connectors.delivery.inbox import Arrival
-    from database.queries.agents.agents import AgentRow
 
 log = structlog.get_logger(__name__)
 

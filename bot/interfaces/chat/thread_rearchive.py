@@ -7,19 +7,15 @@ sweep of the titles finds threads that a crash leaves open.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from bot.agents.services import AgentServices
 from bot.messaging.thread_owners import owner_of
 from bot.tasks.threads import TaskThreads
-from connectors.contract.messages import Retitle
+from connectors.contract.messages import Inbound, Retitle
 from connectors.delivery import outbox
 from core.crash_points import declare
 from database.queries.agents import agents
 from database.queries.chat import thread_titles
-
-if TYPE_CHECKING:
-    from bot.agents.services import AgentServices
-    from connectors.contract.messages import Inbound
 
 WAKE = declare("titles.wake")
 PUT_AWAY = declare("titles.put_away")

@@ -7,26 +7,20 @@ nor make the bot talk.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from bot.agents.services import AgentServices
 from bot.commands.slash_commands import TURNED_AWAY
-from bot.messaging.composer import MessagePlace
+from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.replies import was_pressed
 from bot.text import markdown
-from connectors.contract.messages import CommandReading, Priority, Redaction, Text
+from connectors.contract.messages import CommandReading, Inbound, Priority, Redaction, Text
 from connectors.delivery import inbox, outbox
+from connectors.delivery.inbox import Arrival
 from core.crash_points import declare
 from database.queries.chat import unknown_senders
 from database.queries.operations import audit_log
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bot.agents.services import AgentServices
-    from bot.messaging.composer import Composer
-    from connectors.contract.messages import Inbound
-    from connectors.delivery.inbox import Arrival
 
 TURN_AWAY = declare("chat.turn_away")
 

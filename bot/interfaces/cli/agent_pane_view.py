@@ -6,18 +6,15 @@ terminal are made visible. The end of text that still grows is held back as long
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bot.text.markdown import one_line, shown
+from core.redaction import SecretMasker
 from fleet.journal import events
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from core.redaction import SecretMasker
-    from fleet.journal.events import JournalEntry
+from fleet.journal.events import JournalEntry
 
 #: Growing text longer than `_PIECE` characters is cut at its beginning if no secret is near. The last `_CONTEXT`
 #: characters are kept, because the text before a secret identifies it.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from bot.config.paths import Paths
 from bot.text.errors import UserError
 from fleet.control.host_spec import AgentSpec
 from fleet.hosting import TMUX
@@ -13,11 +14,6 @@ from fleet.hosting.host_command_line import SPEC
 from fleet.hosting.tmux import TmuxSession, attachment, command
 from fleet.name_rules import is_agent_name
 from fleet.supervision import host_lifecycle
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bot.config.paths import Paths
 
 
 def attach(paths: Paths, name: str, environ: Mapping[str, str], *, control: bool) -> None:

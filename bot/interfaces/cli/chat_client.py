@@ -14,22 +14,18 @@ import os
 import stat
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
 
+from aiohttp import ClientSession, ClientWebSocketResponse
+
+from bot.config.paths import Paths
 from bot.text.errors import NotRunning
-from connectors.terminal.pending_input import Typed
+from connectors.terminal.pending_input import Typed, Unsaid
 from connectors.terminal.transcript import TranscriptLine
 from core import unix_sockets
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from pathlib import Path
-
-    from aiohttp import ClientSession, ClientWebSocketResponse
-
-    from bot.config.paths import Paths
-    from connectors.terminal.pending_input import Unsaid
 
 #: Seconds to retry a lost connection.
 RETRY_FOR = 60.0

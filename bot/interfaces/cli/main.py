@@ -335,7 +335,7 @@ def _unknown(table: CommandTable, names: Sequence[str], words: str) -> str:
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from bot.maintenance.update.versions import of_this
+        from bot.maintenance.versions import of_this
 
         click.echo(f"muster {of_this('(not installed)')}")
         ctx.exit()

@@ -138,8 +138,9 @@ def attach(name: str, control: bool) -> int:
 def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> int:
     """Write muster.yaml and roster.yaml. Existing files are not changed."""
     from bot.maintenance.update.default_files import remember
-    from bot.setup.wizard import WizardAnswers, next_steps
     from bot.setup.wizard import init as write
+    from bot.setup.wizard import next_steps
+    from bot.setup.wizard_chat import WizardAnswers
 
     def ask(question: str, default: str) -> str:
         answer: str = click.prompt(question, default=default, show_default=bool(default))

@@ -10,9 +10,11 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from bot.config.paths import Paths
 from bot.interfaces.cli.agent_pane_view import Pane
 from core.errors import MusterError
 from core.redaction import SecretMasker
@@ -22,11 +24,6 @@ from fleet.errors import AgentUnreachable, FleetError
 from fleet.journal import reader
 from fleet.journal.events import JournalEntry, JournalPosition
 from fleet.supervision import host_lifecycle
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bot.config.paths import Paths
 
 #: Earlier entries to show.
 _BEFORE: Final = 200

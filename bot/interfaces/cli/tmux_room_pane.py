@@ -11,13 +11,11 @@ import contextlib
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bot.config.paths import Paths
+from bot.config.paths import Paths
 
 HINT: Final = (
     "This is your fleet's room. Write !help for the commands. Other words go to the orchestrator agent.\n"

@@ -27,7 +27,7 @@ def handed_over(arguments: Sequence[str], environ: Mapping[str, str]) -> list[st
         return None
     if environ.get(STAY) or not os.path.islink(paths.state / "current"):
         return None
-    from bot.maintenance.update import versions
+    from bot.maintenance import versions
 
     prefix = versions.current(paths)
     if prefix is None:

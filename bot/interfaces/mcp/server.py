@@ -9,42 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.agents.messages.peer_messages import Peers
+from bot.agents.services import AgentServices
 from bot.auth import agent_permissions
 from bot.auth.permission import OPERATOR
 from bot.commands.arguments_schema import arguments_schema
 from bot.commands.context import Origin
-from bot.commands.runs import RunRequest
+from bot.commands.executor import Executor
+from bot.commands.registry import CommandTable
+from bot.commands.runs import RunOutcome, RunRequest
 from bot.text.errors import UserError
 from core.async_waits import set_within
 from core.crash_points import around, declare
 from core.errors import MusterError, RegisterError
 from core.redaction import beginning
 from database.queries.agents import agents, tool_calls
+from database.queries.agents.agents import AgentRow
+from database.queries.agents.tool_calls import ToolCallRow
 from database.queries.operations import command_runs
+from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.launch.launch_plan import DEFAULT_ROLE
-from fleet.roles import library
+from fleet.roles import Library, library
 from fleet.tools import Tool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.messages.peer_messages import Peers
-    from bot.agents.services import AgentServices
-    from bot.commands.executor import Executor
-    from bot.commands.registry import CommandTable
-    from bot.commands.runs import RunOutcome
-    from database.queries.agents.agents import AgentRow
-    from database.queries.agents.tool_calls import ToolCallRow
-    from fleet.control.agent_host_client import AgentLink
-    from fleet.roles import Library
 
 log = structlog.get_logger(__name__)
 

@@ -20,18 +20,15 @@ import secrets
 import shutil
 import tarfile
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
+from bot.maintenance.backup import contents
 from bot.text.errors import UserError
 from core.crash_points import around, declare
 from core.durable_files import sync_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
-    from bot.maintenance.backup import contents
 
 WRITE = declare("backup.write")
 

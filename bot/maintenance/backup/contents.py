@@ -12,13 +12,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final, TypeAlias
 
 CONFIG: Final = "config"
 STATE: Final = "state"

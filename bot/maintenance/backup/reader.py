@@ -14,17 +14,14 @@ import os
 import tarfile
 import time
 import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Final, Self
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Final, Self
 
 from bot.maintenance.backup import contents
 from bot.maintenance.backup.archive import FORMAT, HEADER, MANIFEST, Header
 from bot.text.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 _BLOCK: Final = 2**20
 #: Bytes.

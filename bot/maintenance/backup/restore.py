@@ -15,41 +15,36 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot.config.database import password
 from bot.config.instance_lock import AlreadyRunning, only_one
-from bot.config.loader import load
+from bot.config.loader import Settings, load
+from bot.config.paths import Paths
+from bot.maintenance import atomic_swap
+from bot.maintenance.atomic_swap import SwapPlan
 from bot.maintenance.backup import contents, reader
+from bot.maintenance.backup.archive import Header
 from bot.maintenance.interruptible import in_thread, to_the_end
-from bot.maintenance.update import atomic_swap
-from bot.maintenance.update.atomic_swap import SwapPlan
 from bot.setup import shutdown_record
 from bot.text.errors import ConfigError, UserError
 from core.crash_points import declare
 from core.errors import RegisterError, RegisterFull
+from core.secret_references import Reference
 from database import migrations
 from database.engine import dsn as addresses
 from database.engine import snapshot
 from database.engine.store import Store
 from database.queries.chat import operator_permissions
 from database.queries.operations import restored_backup
+from database.queries.operations.restored_backup import EndedByRestore
 from fleet.host import restored_journal
 from fleet.supervision import host_lifecycle, host_lock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
-    from bot.maintenance.backup.archive import Header
-    from core.secret_references import Reference
-    from database.queries.operations.restored_backup import EndedByRestore
 
 SETTLE = declare("restore.settle")
 

@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bot.config.database import password
-from bot.config.loader import load
+from bot.config.loader import Settings, load
+from bot.config.paths import Paths
 from bot.egress_client.process import places
+from bot.maintenance import atomic_swap, versions
 from bot.maintenance.backup import archive, contents
 from bot.maintenance.backup.archive import Header, WrittenArchive
 from bot.maintenance.interruptible import in_thread
-from bot.maintenance.update import atomic_swap, versions
 from bot.text.errors import UserError
 from database.engine import dsn as addresses
 from database.engine import snapshot
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from bot.config.loader import Settings
-    from bot.config.paths import Paths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,20 +12,17 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
 
 from bot.config.loader import check
+from bot.config.paths import Paths
 from bot.setup import systemd_units, wizard
+from bot.setup.wizard_chat import WizardAnswers
 from fleet import roles
 from fleet.hosting import NotHosted, systemd
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from bot.config.paths import Paths
-    from bot.setup.wizard import WizardAnswers
 
 #: In the state folder: the files that `muster init` wrote, and the answers behind them.
 RECORD: Final = "seeds.json"
@@ -203,11 +200,11 @@ def _content(path: Path) -> str | None:
 def _answers(source: object) -> WizardAnswers | None:
     if not isinstance(source, dict):
         return None
-    names = {field.name for field in fields(wizard.WizardAnswers)}
+    names = {field.name for field in fields(WizardAnswers)}
     known: dict[str, Any] = {key: value for key, value in source.items() if key in names}
     known["operators"] = tuple(known.get("operators") or ())
     try:
-        made = wizard.WizardAnswers(**known)
+        made = WizardAnswers(**known)
         wizard.roster_yaml(made)
     except (TypeError, OSError, ValueError):
         return None  # of another version, whose questions were others

@@ -13,8 +13,9 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bot.config.database import open_register
 from bot.config.loader import check, load
@@ -23,9 +24,6 @@ from bot.maintenance.update import default_files
 from core.errors import MusterError
 from core.validation_errors import lines_of
 from database import migrations
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Increased when a request or an answer changes its meaning.
 PROTOCOL = 1

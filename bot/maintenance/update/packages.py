@@ -10,18 +10,16 @@ import sys
 import tempfile
 import textwrap
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from bot.maintenance.update import versions
+from bot.maintenance import versions
 from bot.text.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PACKAGE: Final = "muster-fleet"
 

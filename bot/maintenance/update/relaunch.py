@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bot.api_client import Client
+from bot.config.paths import Paths
 from bot.egress_client.process import stop as stop_egress
-from bot.maintenance.update import packages, running_versions, versions
+from bot.maintenance import versions
+from bot.maintenance.update import packages, running_versions
+from bot.maintenance.update.running_versions import RunningVersion
 from bot.setup.daemon import stop
 from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bot.config.paths import Paths
-    from bot.maintenance.update.running_versions import RunningVersion
 
 _START_LIMIT: Final = 120.0
 

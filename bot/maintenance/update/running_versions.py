@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bot.config.instance_lock import holder
+from bot.config.paths import Paths
 from bot.egress_client.process import command_of as command_of
 from bot.egress_client.process import pid_of
 from fleet.supervision import host_lock
-
-if TYPE_CHECKING:
-    from bot.config.paths import Paths
 
 ORCHESTRATOR = ""
 #: Not a valid agent name.

@@ -2,7 +2,7 @@
 
     find, install beside, survey by the new version, back up, switch files and link, migrate by the new version
 
-Existing files change only at the switch, whose plan is written first (`bot.maintenance.update.atomic_swap`). The
+Existing files change only at the switch, whose plan is written first (`bot.maintenance.atomic_swap`). The
 register's schema decides the outcome. Once the new version has migrated it, the update is done; before that, it is
 undone. New entries in the inbox, the outbox and the cursors are kept in either case.
 """
@@ -18,29 +18,27 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from bot.config.database import password
 from bot.config.loader import load
+from bot.config.paths import Paths
+from bot.maintenance import atomic_swap, versions
+from bot.maintenance.atomic_swap import Move, SwapPlan
 from bot.maintenance.backup import contents
 from bot.maintenance.backup.service import backup
 from bot.maintenance.interruptible import to_the_end
-from bot.maintenance.update import atomic_swap, default_files, packages, running_versions, versions
-from bot.maintenance.update.atomic_swap import Move, SwapPlan
+from bot.maintenance.update import default_files, packages, running_versions
 from bot.maintenance.update.migrate import PROTOCOL
+from bot.maintenance.update.packages import UpdateCandidate
+from bot.maintenance.update.running_versions import RunningVersion
 from bot.text.errors import UserError
 from core.crash_points import around, declare
 from database.engine import schema_revision
 from fleet.hosting import NotHosted, systemd
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from bot.config.paths import Paths
-    from bot.maintenance.update.packages import UpdateCandidate
-    from bot.maintenance.update.running_versions import RunningVersion
 
 INSTALL = declare("update.install")
 

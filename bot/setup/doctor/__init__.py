@@ -6,18 +6,14 @@ import os
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 from bot.config import loader
+from bot.config.loader import Check
+from bot.config.paths import Paths
 from bot.setup.doctor import hosting, installation, logins, machine, network, tmux
 from bot.setup.doctor.finding import DoctorFinding
 from fleet.sandbox import selection
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from bot.config.loader import Check
-    from bot.config.paths import Paths
 
 __all__ = ["DoctorFinding", "bounds", "examine", "exit_status", "text"]
 

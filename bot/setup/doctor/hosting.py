@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bot.config.loader import Check
+from bot.config.paths import Paths
 from bot.setup import systemd_units
 from bot.setup.doctor.finding import PATIENCE, DoctorFinding, State
 from fleet import hosting
 from fleet.errors import FleetError
 from fleet.hosting import SYSTEMD, systemd
 from fleet.hosting.host_command_line import finding
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from bot.config.loader import Check
-    from bot.config.paths import Paths
 
 #: A folder with a file for each user whose systemd runs from boot (systemd-logind(8)).
 LINGERING = Path("/var/lib/systemd/linger")

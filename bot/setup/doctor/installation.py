@@ -7,31 +7,28 @@ import os
 import shutil
 import socket
 import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from pydantic import BaseModel
 
 from bot.config.database import password
 from bot.config.instance_lock import holder
+from bot.config.loader import Check
+from bot.config.paths import Paths
 from bot.egress_client import emergency_stop, process
 from bot.setup.doctor.finding import PATIENCE, DoctorFinding
 from bot.text.errors import UserError
 from core.errors import RegisterError
 from core.file_permissions import exposed
 from core.secret_references import Reference, Unresolved
+from core.validation_errors import Problem
 from database import migrations
 from database.engine import dsn
 from egress.http.header_filter import goes_as_key
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from bot.config.loader import Check
-    from bot.config.paths import Paths
-    from core.validation_errors import Problem
 
 #: Bytes below which a disk counts as nearly full.
 LITTLE_SPACE: Final = 1024 * 1024 * 1024

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from bot.config.loader import Check
+from bot.config.paths import Paths
 from bot.setup.doctor.finding import PATIENCE, DoctorFinding
 from bot.text.markdown import one_line
+from connectors.discord.settings import DiscordSettings
+from connectors.matrix.settings import MatrixSettings
 from core.redaction import SecretMasker
 from core.secret_references import Reference, Unresolved
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from bot.config.loader import Check
-    from bot.config.paths import Paths
-    from connectors.discord.settings import DiscordSettings
-    from connectors.matrix.settings import MatrixSettings
 
 _MATRIX: Final = "/_matrix/client/v3/account/whoami"
 _DISCORD: Final = "/users/@me"

@@ -5,20 +5,17 @@ from __future__ import annotations
 import importlib.util
 import re
 import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from bot.config.loader import Check
 from bot.setup.doctor.finding import PATIENCE, DoctorFinding
 from fleet import program_lookup, runtimes
 from fleet.hosting import SYSTEMD
 from fleet.sandbox import process_limits, profiles, selection
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from bot.config.loader import Check
-    from fleet.sandbox.profiles import SandboxProfile
+from fleet.sandbox.profiles import SandboxProfile
 
 #: Minimum versions for clones of hostile workspaces (fleet.workspace.sandboxed_git), for tmux sessions
 #: (fleet.hosting.tmux), and for most runtimes.

@@ -7,16 +7,13 @@ import http.client
 import json
 import ssl
 import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
+from bot.config.loader import Check
 from bot.setup.doctor.finding import PATIENCE, DoctorFinding
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from bot.config.loader import Check
 
 #: Seconds by which the local clock may differ from a server's.
 CLOCK_SKEW: Final = 60.0

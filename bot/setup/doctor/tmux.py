@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
+from bot.config.loader import Check
 from bot.setup.doctor.finding import DoctorFinding
 from connectors.tmux.settings import TmuxSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from bot.config.loader import Check
 
 
 def examine(checked: Check, which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from connectors.contract.messages import Inbound, Reaction
 from connectors.discord import message_conversion
-from connectors.discord.interactions.interaction_handler import DEFER_CHANGE, Dealt
-
-if TYPE_CHECKING:
-    from connectors.discord.interactions.interaction_handler import HeardInteraction
+from connectors.discord.interactions.interaction_handler import DEFER_CHANGE, Dealt, HeardInteraction
 
 
 async def pressed(heard: HeardInteraction, *, connector: str) -> Dealt | None:

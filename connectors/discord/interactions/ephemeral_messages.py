@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from connectors.discord import message_conversion
+from connectors.discord.interactions.open_interactions import OpenInteractions
 from connectors.discord.message_splitting import in_parts
-from connectors.discord.rest_client import DiscordRefusal, DiscordUnreachable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from connectors.discord.interactions.open_interactions import OpenInteractions
-    from connectors.discord.rest_client import DiscordClient
-    from connectors.discord.sent_log import SentLog
+from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordUnreachable
+from connectors.discord.sent_log import SentLog
 
 Json: TypeAlias = dict[str, Any]
 

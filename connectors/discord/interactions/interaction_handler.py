@@ -8,25 +8,20 @@ said by whoever deals with its kind; it goes into the inbox in its turn, behind 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote
 
 import structlog
 
+from connectors.contract.messages import Inbound
 from connectors.discord import message_conversion
-from connectors.discord.interactions.open_interactions import TOKEN_LIFE, Interaction
+from connectors.discord.interactions.open_interactions import TOKEN_LIFE, Interaction, OpenInteractions
 from connectors.discord.member_roles import groups
-from connectors.discord.rest_client import ACKNOWLEDGED, DiscordRefusal, DiscordRequestError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from connectors.contract.messages import Inbound
-    from connectors.discord.interactions.open_interactions import OpenInteractions
-    from connectors.discord.rest_client import DiscordClient
-    from connectors.discord.sent_log import SentLog
-    from connectors.discord.thread_cache import Places
+from connectors.discord.rest_client import ACKNOWLEDGED, DiscordClient, DiscordRefusal, DiscordRequestError
+from connectors.discord.sent_log import SentLog
+from connectors.discord.thread_cache import Places
 
 Json: TypeAlias = dict[str, Any]
 

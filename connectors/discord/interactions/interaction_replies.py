@@ -6,20 +6,16 @@ is said later, or where Discord does not take it so any more, is an ordinary mes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from connectors.discord.interactions.interaction_handler import COMMAND
+from connectors.discord.interactions.open_interactions import Interaction, OpenInteractions
 from connectors.discord.message_conversion import identifier
-from connectors.discord.rest_client import DiscordRefusal, DiscordUnreachable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from connectors.discord.interactions.open_interactions import Interaction, OpenInteractions
-    from connectors.discord.rest_client import DiscordClient
-    from connectors.discord.sent_log import SentLog
+from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordUnreachable
+from connectors.discord.sent_log import SentLog
 
 Json: TypeAlias = dict[str, Any]
 

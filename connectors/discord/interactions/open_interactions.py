@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -18,10 +20,6 @@ from connectors.contract import message_codec
 from connectors.contract.messages import Inbound
 from connectors.discord.append_only_file import LineFile
 from core.crash_points import declare
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 Json: TypeAlias = dict[str, Any]
 

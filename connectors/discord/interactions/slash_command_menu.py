@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
 
 from connectors.contract.messages import CommandReading, Inbound
-from connectors.contract.slash_command_forms import Asker
+from connectors.contract.slash_command_forms import Asker, Commands
 from connectors.discord import message_conversion
 from connectors.discord.interactions import slash_command_schema
-from connectors.discord.interactions.interaction_handler import CHOICES, DEFER, Dealt, aloud, aside
-
-if TYPE_CHECKING:
-    from connectors.contract.slash_command_forms import Commands
-    from connectors.discord.interactions.interaction_handler import HeardInteraction
-    from connectors.discord.member_roles import Roles
+from connectors.discord.interactions.interaction_handler import CHOICES, DEFER, Dealt, HeardInteraction, aloud, aside
+from connectors.discord.member_roles import Roles
 
 #: Seconds for what has to be known before the acknowledgement; Discord waits three for that.
 _KNOWN_WITHIN = 1.0

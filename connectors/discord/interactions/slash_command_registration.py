@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 
+from connectors.contract.slash_command_forms import Commands
 from connectors.discord import message_conversion
 from connectors.discord.interactions import slash_command_schema
-from connectors.discord.rest_client import DiscordRefusal, DiscordRequestError
+from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
+from connectors.discord.thread_cache import Places
 from core.async_waits import set_within
-
-if TYPE_CHECKING:
-    from connectors.contract.slash_command_forms import Commands
-    from connectors.discord.rest_client import DiscordClient
-    from connectors.discord.thread_cache import Places
 
 Json: TypeAlias = dict[str, Any]
 

@@ -6,15 +6,11 @@ The limits are those of "Application Commands": names, descriptions, numbers of 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
-from connectors.contract.slash_command_forms import OptionKind
+from connectors.contract.slash_command_forms import Form, Option, OptionKind, Value
 from connectors.discord import message_conversion
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from connectors.contract.slash_command_forms import Form, Option, Value
 
 Json: TypeAlias = dict[str, Any]
 

@@ -16,8 +16,10 @@ import hashlib
 import os
 import secrets
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import vodozemac
 
@@ -26,10 +28,6 @@ from connectors.matrix.crypto.key_store import KeyStore
 from connectors.matrix.crypto.olm_machine import Machine
 from core import durable_files
 from core.errors import MusterError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

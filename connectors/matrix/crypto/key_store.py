@@ -10,19 +10,17 @@ import contextlib
 import json
 import os
 import sqlite3
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import vodozemac
 
 from connectors.contract.connector_protocol import DeviceState
 from connectors.matrix.crypto.primitives import PublicKeys
 from core.crash_points import around, declare
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 Json: TypeAlias = dict[str, Any]
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import vodozemac
 
 from connectors.contract.connector_protocol import DeviceState
-from connectors.matrix.crypto.key_store import KnownDevice, RoomKey, Telling
+from connectors.matrix.crypto.key_store import KeyStore, KnownDevice, RoomKey, Telling
 from connectors.matrix.crypto.outbound_sessions import READERS, KeyRequest, Outgoing
 from connectors.matrix.crypto.primitives import (
     MEGOLM,
     OLM,
+    EncryptedEnvelope,
     Letter,
+    PublicKeys,
     Unreadable,
     clean,
     device_keys,
@@ -32,12 +35,6 @@ from connectors.matrix.crypto.primitives import (
     signed,
     unpadded,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
-
-    from connectors.matrix.crypto.key_store import KeyStore
-    from connectors.matrix.crypto.primitives import EncryptedEnvelope, PublicKeys
 
 Json: TypeAlias = dict[str, Any]
 #: So many one-time keys are to lie at the homeserver.

@@ -9,20 +9,15 @@ from __future__ import annotations
 import json
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import vodozemac
 
 from connectors.contract.connector_protocol import DeviceState
-from connectors.matrix.crypto.key_store import RoomKey
-from connectors.matrix.crypto.primitives import MEGOLM, public_keys, session_to, to_device
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
-    from connectors.matrix.crypto.key_store import KeyStore, KnownDevice
-    from connectors.matrix.crypto.primitives import PublicKeys
+from connectors.matrix.crypto.key_store import KeyStore, KnownDevice, RoomKey
+from connectors.matrix.crypto.primitives import MEGOLM, PublicKeys, public_keys, session_to, to_device
 
 Json: TypeAlias = dict[str, Any]
 Name: TypeAlias = tuple[str, str]

@@ -6,16 +6,14 @@ whichever of them it had. `database.migrations.apply` starts here for every revi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
 from database.schema.table_base import Counter, metadata
 from database.schema.text_types import PeopleText, String
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 revision = "0017"
 down_revision = None

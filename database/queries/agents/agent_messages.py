@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import func, select, union, update
+from sqlalchemy import Row, func, select, union, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
 from database.schema import agent_messages, approvals, grants
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: States from which a message goes on by itself.
 UNDERWAY = ("pending", "journaled", "accepted")

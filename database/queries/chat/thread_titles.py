@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
 from database.schema import outbox, titles
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 async def rename(tx: AsyncConnection, thread: str, title: str, *, archived: bool, again: bool = False) -> int | None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
 from database.queries.task_states import ENDED
 from database.queries.tasks import Task
 from database.schema import reports, spending, tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: Keys in one statement; databases take a bounded number of parameters.
 _AT_ONCE = 500

@@ -7,10 +7,11 @@ says when it was restored; what may have been sent since is looked for in the ch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sqlalchemy import case, delete, func, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.queries.agents.agents import PositionRow, move
 from database.schema import (
@@ -30,11 +31,6 @@ from database.schema import (
     tasks,
     tool_calls,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: No chat system has a scope of this name, so that whatever carries it is looked for before it is sent.
 SCOPE = "before a restore"

@@ -12,22 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import case, delete, func, insert, literal_column, select
+from sqlalchemy import ColumnElement, RowMapping, case, delete, func, insert, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.queries.spending.hourly_sums_reader import HOUR, TOKENS, sums_of_rows
 from database.schema import ledger, spending
 from database.schema.text_types import storable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from sqlalchemy import ColumnElement, RowMapping
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 DAY = 86_400
 _HOURS = DAY // HOUR

@@ -8,20 +8,16 @@ is learned between any two observations of it, and a reset shows in the next one
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.queries.spending import usage_queries
+from database.queries.spending.hourly_sums_reader import Sums
 from database.schema import quota_history as table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.queries.spending.hourly_sums_reader import Sums
 
 #: A use that moved by less is the same: some providers tell it with every response, to many places.
 STEP = 0.005

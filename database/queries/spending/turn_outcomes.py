@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.queries.spending.hourly_sums_reader import NOTHING, TOKENS, Sums
 from database.schema import ledger
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 #: So many of the newest requests are read.
 REQUESTS = 1000

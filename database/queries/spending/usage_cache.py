@@ -17,16 +17,19 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.queries.spending.hourly_sums_reader import (
     AHEAD_S,
     HOUR,
     NOTHING,
     SORTS,
+    Sums,
     grouped,
     members,
     place_in,
@@ -34,13 +37,6 @@ from database.queries.spending.hourly_sums_reader import (
     sums_in,
 )
 from database.schema import ledger, spending
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.queries.spending.hourly_sums_reader import Sums
 
 #: Everything is reread after so long, seconds: sums of money that are added one by one drift, and a hand in the
 #: database tells no one.

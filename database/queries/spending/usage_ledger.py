@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from datetime import UTC, tzinfo
+from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
 from database.queries.spending import hourly_rollup, quota_history, usage_queries
 from database.queries.spending.hourly_sums_reader import TOKENS as TOKENS
+from database.queries.spending.hourly_sums_reader import Sums
 from database.schema import ledger, ledger_positions, quota
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import tzinfo
-
-    from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.queries.spending.hourly_sums_reader import Sums
 
 Key: TypeAlias = Literal["agent", "role", "task", "account", "model", "day"]
 

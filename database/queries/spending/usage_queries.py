@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from datetime import tzinfo
 
 from sqlalchemy import literal, literal_column, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.queries.spending.hourly_sums_reader import (
     AHEAD_S,
@@ -14,6 +16,7 @@ from database.queries.spending.hourly_sums_reader import (
     NOTHING,
     SORTS,
     TOKENS,
+    Condition,
     Sums,
     between,
     clipped,
@@ -27,14 +30,6 @@ from database.queries.spending.hourly_sums_reader import (
     where_in,
 )
 from database.schema import ledger, spending, tasks
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from datetime import tzinfo
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.queries.spending.hourly_sums_reader import Condition
 
 __all__ = [
     "AHEAD_S", "HOUR", "NOTHING", "SORTS", "TOKENS", "Sums",

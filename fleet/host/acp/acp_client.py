@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fleet.host.acp import fast_import  # noqa: F401
 
 # isort: split
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
 from acp.connection import Connection
 from acp.exceptions import RequestError
 from acp.schema import (
@@ -30,16 +32,11 @@ from acp.schema import (
     SetSessionModeRequest,
     TextContentBlock,
 )
+from pydantic import BaseModel
 
 from fleet.errors import FleetError
+from fleet.host.acp.stdio_transport import StdioTransport
 from fleet.host.acp.update_parser import clean, quoted
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    from pydantic import BaseModel
-
-    from fleet.host.acp.stdio_transport import StdioTransport
 
 PROTOCOL_VERSION: Final = 1
 _AUTH_REQUIRED: Final = -32000

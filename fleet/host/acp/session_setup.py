@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from fleet.host.acp.acp_client import LoginNeeded, RuntimeTrouble
-
-if TYPE_CHECKING:
-    from fleet.control.host_spec import AgentSpec
-    from fleet.host.acp.acp_client import AcpClient, AcpSession
+from fleet.control.host_spec import AgentSpec
+from fleet.host.acp.acp_client import AcpClient, AcpSession, LoginNeeded, RuntimeTrouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

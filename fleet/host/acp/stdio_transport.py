@@ -10,14 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
-from core.crash_points import around, declare
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from core.crash_points import Step
+from core.crash_points import Step, around, declare
 
 LINE_LIMIT: Final = 32 * 2**20
 #: Answers that the runtime has not taken yet before no more of its requests are read.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fleet.host.acp.update_parser import clean, quoted
+from fleet.host.journal_writer import JournalWriter
 from fleet.journal.events import Noise
-
-if TYPE_CHECKING:
-    from fleet.host.journal_writer import JournalWriter
 
 _FIRST_S: Final = 0.5
 _EVERY_S: Final = 300.0

@@ -9,15 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from fleet.journal.events import PlanUpdated, TextChunk, ThoughtChunk, ToolCall, UsageReported
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from fleet.journal.events import Event
+from fleet.journal.events import Event, PlanUpdated, TextChunk, ThoughtChunk, ToolCall, UsageReported
 
 #: Longer texts are split over several entries.
 _CHUNK_CHARACTERS: Final = 2**19

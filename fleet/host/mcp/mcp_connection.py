@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import anyio
 import mcp_types as types
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from core.crash_points import around, declare
+from fleet.host.mcp.pending_tool_calls import CallDesk
 from fleet.tools import SERVER
-
-if TYPE_CHECKING:
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-
-    from fleet.host.mcp.pending_tool_calls import CallDesk
 
 TELL: Final = declare("call.tell")
 

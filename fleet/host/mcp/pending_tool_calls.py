@@ -10,20 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from core.crash_points import around, declare
 from fleet.errors import AgentRefused
 from fleet.host.acp.update_parser import clean
-from fleet.host.journal_writer import JournalNotWritable
+from fleet.host.journal_writer import JournalNotWritable, JournalWriter
 from fleet.journal.events import ToolAnswered, ToolAsked
 from fleet.tools import ANSWER_LIMIT, ARGUMENTS_LIMIT, Tool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from fleet.host.journal_writer import JournalWriter
 
 ASK: Final = declare("call.ask")
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from core import unix_sockets
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.host.mcp.pending_tool_calls import CallDesk
+from fleet.host.mcp.pending_tool_calls import CallDesk
 
 _LINE_LIMIT: Final = 2**20
 _CONNECTIONS: Final = 4

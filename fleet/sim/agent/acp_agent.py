@@ -13,7 +13,7 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from fleet.host.acp import fast_import  # noqa: F401
 
@@ -22,15 +22,18 @@ import acp
 from acp import helpers, schema
 
 from fleet.sim.agent import tools
-from fleet.sim.agent.mcp_servers import connected
-from fleet.sim.agent.model_api_formats import Finished, ModelError, TextDelta, ThoughtDelta
+from fleet.sim.agent.mcp_servers import ServerTools, connected
+from fleet.sim.agent.model_api_formats import Finished, ModelError, ReportedTokens, TextDelta, ThoughtDelta
 from fleet.sim.agent.model_client import Endpoint, ask
-from fleet.sim.agent.session_store import AssistantMessage, Sessions, ToolMessage, ToolOutput, ToolUse, UserMessage
-
-if TYPE_CHECKING:
-    from fleet.sim.agent.mcp_servers import ServerTools
-    from fleet.sim.agent.model_api_formats import ReportedTokens
-    from fleet.sim.agent.session_store import StoredSession
+from fleet.sim.agent.session_store import (
+    AssistantMessage,
+    Sessions,
+    StoredSession,
+    ToolMessage,
+    ToolOutput,
+    ToolUse,
+    UserMessage,
+)
 
 #: A model that never stops calling tools is stopped.
 MOST_ROUNDS = 50

@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fleet.sim.agent.session_store import AssistantMessage, ToolOutput, ToolUse, UserMessage
+from fleet.sim.agent.session_store import AssistantMessage, Message, ToolOutput, ToolUse, UserMessage
 from fleet.sim.agent.tools import OfferedTool
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from fleet.sim.agent.session_store import Message
 
 PREFIX = "mcp__"
 #: A server that says nothing for so long is not there, seconds.

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from core.errors import MusterError
-from fleet.sim.agent.session_store import AssistantMessage, ToolMessage, ToolUse, UserMessage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from fleet.sim.agent.session_store import Message
-    from fleet.sim.agent.tools import OfferedTool
+from fleet.sim.agent.session_store import AssistantMessage, Message, ToolMessage, ToolUse, UserMessage
+from fleet.sim.agent.tools import OfferedTool
 
 MAX_TOKENS = 8_192
 

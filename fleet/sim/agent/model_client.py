@@ -6,21 +6,16 @@ import asyncio
 import contextlib
 import json
 import ssl
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import h11
 
-from fleet.sim.agent.model_api_formats import DIALECTS, Finished, ModelError, failure
-from fleet.sim.agent.tools import OFFERS
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
-
-    from fleet.sim.agent.model_api_formats import ApiFormat, ModelQuestion, Piece
-    from fleet.sim.agent.session_store import Message
-    from fleet.sim.agent.tools import OfferedTool
+from fleet.sim.agent.model_api_formats import DIALECTS, ApiFormat, Finished, ModelError, ModelQuestion, Piece, failure
+from fleet.sim.agent.session_store import Message
+from fleet.sim.agent.tools import OFFERS, OfferedTool
 
 CONNECT_TIMEOUT_S = 15.0
 #: A provider sends something, if only a ping, far more often.

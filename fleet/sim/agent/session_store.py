@@ -7,10 +7,8 @@ import os
 import re
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 _ID = re.compile(r"[0-9a-f]{32}")
 INTERRUPTED = "The tool was interrupted before it gave a result."

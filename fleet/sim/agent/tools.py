@@ -7,16 +7,12 @@ import contextlib
 import json
 import os
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from fleet.sim.agent.session_store import ToolOutput
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from fleet.sim.agent.session_store import ToolUse
+from fleet.sim.agent.session_store import ToolOutput, ToolUse
 
 #: Of a command's output the rest is left out, in bytes.
 LONGEST_OUTPUT = 64 * 1024

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from fleet.sim.provider.normalized_request import Api
+from fleet.sim.provider.normalized_request import Api
 
 # Anthropic API documentation, "Errors".
 _ANTHROPIC = {

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from fleet.sim.provider import token_count
 from fleet.sim.provider.normalized_request import BadRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from fleet.sim.provider.prompt_directives import UseTool
-    from fleet.sim.provider.token_count import BilledTokens
-    from fleet.sim.provider.usage_report import Kind
+from fleet.sim.provider.prompt_directives import UseTool
+from fleet.sim.provider.token_count import BilledTokens
+from fleet.sim.provider.usage_report import Kind
 
 Stop: TypeAlias = Literal["end", "tool", "length"]
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 from budget.tokens import Tokens
+from fleet.sim.provider.normalized_request import Api
 from fleet.sim.provider.token_count import BilledTokens
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fleet.sim.provider.normalized_request import Api
 
 State: TypeAlias = Literal["running", "completed", "refused", "failed", "disconnected", "unfinished", "client_gone"]
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
 
+from fleet.sim.provider.normalized_request import Api
 from fleet.sim.provider.response_delivery import ENCODINGS
 from fleet.sim.provider.usage_report import KINDS
-
-if TYPE_CHECKING:
-    import random
-
-    from fleet.sim.provider.normalized_request import Api
 
 #: What is said where nothing else was ordered.
 SAYING = "[[think: Well, well. \U0001f914]][[say: Grüße aus Köln, 日本語 and 🙂: as said.]]"

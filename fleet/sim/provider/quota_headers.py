@@ -6,14 +6,11 @@ sends them; OpenAI's "Rate limits in headers"; `x-codex-` as Codex reads them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from fleet.sim.provider.normalized_request import Api
+from fleet.sim.provider.normalized_request import Api
 
 MINUTE, FIVE_HOURS, WEEK = 60.0, 5 * 3_600.0, 7 * 86_400.0
 

@@ -13,13 +13,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from core.errors import MusterError
 from fleet.sim.provider.quota_headers import SimQuota
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class ScriptError(MusterError):

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import sys
 import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import brotli
 from aiohttp import web
 
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterable, Mapping
-
-    from fleet.sim.provider.normalized_request import Api
-    from fleet.sim.provider.usage_report import Kind
+from fleet.sim.provider.normalized_request import Api
+from fleet.sim.provider.usage_report import Kind
 
 Encoding: TypeAlias = Literal["gzip", "deflate", "br", "zstd"]
 Lines: TypeAlias = Literal["lf", "crlf", "cr"]

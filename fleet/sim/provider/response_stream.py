@@ -7,13 +7,15 @@ import contextlib
 import dataclasses
 import json
 import random
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from fleet.sim.provider import api_errors, usage_report
-from fleet.sim.provider.api_writer import call_tokens, frame
-from fleet.sim.provider.billing_ledger import LONGEST_TEXT
+from fleet.sim.provider.api_writer import ApiWriter, Stop, call_tokens, frame
+from fleet.sim.provider.billing_ledger import LONGEST_TEXT, BilledRequest, State
+from fleet.sim.provider.normalized_request import Api, NormalizedRequest
 from fleet.sim.provider.prompt_directives import (
     Delay,
     Deliver,
@@ -21,20 +23,13 @@ from fleet.sim.provider.prompt_directives import (
     Fail,
     Say,
     Slow,
+    Step,
     Think,
     UseTool,
     WaitDirective,
 )
 from fleet.sim.provider.response_delivery import ResponseBody, ResponseDelivery
 from fleet.sim.provider.token_count import BilledTokens, TokenMeter
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from fleet.sim.provider.api_writer import ApiWriter, Stop
-    from fleet.sim.provider.billing_ledger import BilledRequest, State
-    from fleet.sim.provider.normalized_request import Api, NormalizedRequest
-    from fleet.sim.provider.prompt_directives import Step
 
 
 class Shared(Protocol):

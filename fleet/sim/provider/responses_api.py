@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fleet.sim.provider import api_errors
-from fleet.sim.provider.api_writer import ContentBlock, cut, decoded_size, frame, members, number, word
+from fleet.sim.provider.api_writer import (
+    ContentBlock,
+    ResponseEnvelope,
+    Stop,
+    cut,
+    decoded_size,
+    frame,
+    members,
+    number,
+    word,
+)
 from fleet.sim.provider.normalized_request import (
     AssistantText,
     BadRequest,
+    Item,
     NormalizedRequest,
     Picture,
     RequestedCall,
+    Segment,
     ToolOutcome,
     UserText,
 )
-from fleet.sim.provider.token_count import segment
+from fleet.sim.provider.prompt_directives import UseTool
+from fleet.sim.provider.token_count import BilledTokens, segment
 from fleet.sim.provider.usage_report import put
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from fleet.sim.provider.api_writer import ResponseEnvelope, Stop
-    from fleet.sim.provider.normalized_request import Item, Segment
-    from fleet.sim.provider.prompt_directives import UseTool
-    from fleet.sim.provider.token_count import BilledTokens
 
 _CALLS = {"function_call", "custom_tool_call", "local_shell_call"}
 _OUTPUTS = {"function_call_output", "custom_tool_call_output", "local_shell_call_output"}

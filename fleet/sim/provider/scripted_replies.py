@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from fleet.sim.provider import prompt_directives
-from fleet.sim.provider.normalized_request import turn_of
-from fleet.sim.provider.prompt_directives import Repeat, RunCommand, Say, UseTool
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from fleet.sim.provider.normalized_request import ConversationTurn, NormalizedRequest
-    from fleet.sim.provider.prompt_directives import Step
+from fleet.sim.provider.normalized_request import ConversationTurn, NormalizedRequest, turn_of
+from fleet.sim.provider.prompt_directives import Repeat, RunCommand, Say, Step, UseTool
 
 #: So much of a tool's output is repeated in the answer, in characters.
 LONGEST_ECHO = 2_000

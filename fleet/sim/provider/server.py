@@ -21,31 +21,24 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from fleet.sim.provider import anthropic_api, chaos, completions_api, prompt_directives, responses_api, scripted_replies
 from fleet.sim.provider import request_script as script
-from fleet.sim.provider.api_writer import ResponseEnvelope
+from fleet.sim.provider.api_writer import ApiWriter, ResponseEnvelope
 from fleet.sim.provider.billing_ledger import LONGEST_TEXT, BilledRequest, BillingLedger
-from fleet.sim.provider.normalized_request import BadRequest, turn_of
-from fleet.sim.provider.prompt_directives import Say
+from fleet.sim.provider.normalized_request import Api, BadRequest, NormalizedRequest, turn_of
+from fleet.sim.provider.prompt_directives import Say, Think, WaitDirective
 from fleet.sim.provider.quota_headers import SimWindows
+from fleet.sim.provider.request_script import Script
 from fleet.sim.provider.response_stream import ResponseStream, delivery_of, refusal
-from fleet.sim.provider.token_count import PrefixCache
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-
-    from fleet.sim.provider.api_writer import ApiWriter
-    from fleet.sim.provider.normalized_request import Api, NormalizedRequest
-    from fleet.sim.provider.prompt_directives import Think, WaitDirective
-    from fleet.sim.provider.request_script import Script
-    from fleet.sim.provider.token_count import BilledTokens
+from fleet.sim.provider.token_count import BilledTokens, PrefixCache
 
 MODELS = ("claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5", "gpt-5", "gpt-5-mini", "sim-1")
 LARGEST_REQUEST = 160 * 1024 * 1024

@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fleet.sim.provider.normalized_request import Segment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 PICTURE_TOKENS = 1_500
 #: Providers cache no prefix shorter than this (Anthropic and OpenAI prompt caching documentation).

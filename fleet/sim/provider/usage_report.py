@@ -7,14 +7,11 @@ What is odd is only the telling, save for three: `sparse` of OpenAI's shapes tel
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, get_args
 
+from fleet.sim.provider.normalized_request import Api
 from fleet.sim.provider.token_count import BilledTokens
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from fleet.sim.provider.normalized_request import Api
 
 Kind: TypeAlias = Literal[
     "full", "none", "null", "unfinal", "nulls", "zeros", "sparse", "steps", "huge", "free", "garbage"

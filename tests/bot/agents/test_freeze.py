@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,6 @@ from database.queries.agents import agents
 from database.queries.operations import leases
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import ADMIN, ROOM, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture

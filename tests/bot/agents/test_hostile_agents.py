@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from connectors.contract.messages import Emphasis, Message, React
+from connectors.memory import Said
 from database.queries.operations import audit_log as audit
 from fleet.journal.events import Opened
 from fleet.sandbox import selection
@@ -18,11 +19,6 @@ from fleet.supervision import host_lifecycle, host_lock, process_sweep
 from fleet.supervision.restart_policy import RestartLimits
 from tests.bot.fake_agents import launch, recorded, roster, scripted, steps
 from tests.bot.orchestrator import OPERATOR, ROOM, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from connectors.memory import Said
 
 TOKEN = "ghp_" + "a1B2c3D4e5" * 4
 

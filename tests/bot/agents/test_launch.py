@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +13,6 @@ from bot.auth import permission
 from bot.commands.runs import RunOutcome, RunRequest
 from fleet.runtimes import RUNTIMES
 from tests.bot.orchestrator import ADMIN, OPERATOR, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +16,6 @@ from bot.agents.journal.follower import FOLLOW
 from database.queries.agents import agents
 from fleet.supervision import host_lifecycle, host_lock
 from tests.bot.orchestrator import House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 def entry(**words: Any) -> dict[str, Any]:

@@ -6,25 +6,21 @@ import asyncio
 import os
 import signal
 import stat
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from bot.agents import restart_executor
-from bot.agents.restart_executor import Turnstile
+from bot.agents.spawn_limiter import SpawnLimiter
 from bot.app import autostart
 from bot.setup import offline_stop
 from core import boot_id
 from fleet.roster.drift import ENDED
-from fleet.supervision import host_lifecycle, host_lock
+from fleet.supervision import host_lifecycle, host_lock, restart_policy
 from fleet.supervision.restart_policy import RestartLimits, RestartRecord
 from tests.bot import fake_agents
 from tests.bot.orchestrator import House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -87,7 +83,7 @@ async def test_one_that_was_ended_without_muster_stays_down_until_somebody_start
 
 
 def test_a_clock_that_was_put_back_keeps_a_fleet_that_comes_up_no_longer_apart() -> None:
-    turnstile = Turnstile(spacing=1.0)
+    turnstile = SpawnLimiter(spacing=1.0)
     assert [turnstile.slot(at) for at in (86_400.0, 86_400.5)] == [86_400.0, 86_401.0]
     assert [turnstile.slot(at) for at in (10.5, 10.5, 90_000.0)] == [12.0, 13.0, 90_000.0]
 
@@ -118,7 +114,7 @@ async def test_one_that_falls_again_and_again_is_given_up_however_often_muster_i
             assert "tries again in" in await home.ask("!ps")
             home.say("hello", thread)
             await home.heard(thread, "starts again by itself, and reads this then")
-        monkeypatch.setattr(restart_executor, "LIMITS", RestartLimits(first=0.01))
+        monkeypatch.setattr(restart_policy, "LIMITS", RestartLimits(first=0.01))
         async with home.open():
             # Started so that nobody is brought up: it stays down, and nothing is forgotten.
             await home.chat.until(lambda: home.orchestrator and home.orchestrator.agents.is_known("coder0"), limit=30)

@@ -6,16 +6,13 @@ import contextlib
 import os
 import re
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from fleet.supervision import host_lifecycle, host_lock
 from tests.bot.orchestrator import ROOM, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -8,19 +8,23 @@ import functools
 import os
 import re
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents import service as agents_module
 from bot.agents import supervisor
 from bot.agents.desired_state import LaunchRequest
 from bot.agents.journal.effects import Teller
 from bot.agents.journal.follower import FOLLOW
-from bot.agents.journal.projection import AgentCondition, Progress
+from bot.agents.journal.projection import AgentCondition, Effect, Progress
 from bot.agents.messages import delivery
+from bot.agents.supervisor import Keeper
 from connectors.memory import MemoryConnector
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
 from fleet.control import agent_host_client
 from fleet.control.agent_host_client import LINE_LIMIT, AgentLink
 from fleet.errors import AgentRefused
@@ -28,16 +32,6 @@ from fleet.host.turn_queue import QUEUED_MESSAGES
 from fleet.supervision import host_lifecycle, host_lock, liveness
 from fleet.supervision.process_sweep import Unsweepable
 from tests.bot.orchestrator import ROOM, VIEWER, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from bot.agents.journal.projection import Effect
-    from bot.agents.supervisor import Keeper
-    from database.queries.agents.agents import AgentRow
 
 
 @pytest.fixture

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from bot.agents import watch
+from core.crash_points import Step
 from database.engine.store import RegisterFull
 from tests.bot.orchestrator import house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    import pytest
-
-    from core.crash_points import Step
 
 
 async def test_a_full_disk_ends_neither_the_watch_nor_muster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from bot.app import autostart
 from bot.setup import shutdown_record
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import ROOM, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from database.queries.agents.agents import AgentRow
 
 FLEET = """\
 defaults: {runtime: sim, sandbox: none}

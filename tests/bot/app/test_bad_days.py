@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -12,10 +13,6 @@ from database import schema
 from fleet.supervision.restart_policy import RestartLimits
 from tests.bot.fake_agents import launch, recorded, roster, steps
 from tests.bot.orchestrator import OPERATOR, ROOM, STRANGER, VIEWER, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from bot.telemetry import sender as telemetry
 from egress.daemon.egress_service import UnusableSettings
 from tests.bot.orchestrator import House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 _ROSTER = "preset: minimal\nagents:\n  - {name: coder0, runtime: sim, sandbox: none}\n"
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bot.app import demo
 from bot.config import loader
 from bot.config.paths import Paths
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_the_demo_begins_with_a_fleet_that_stands(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +15,6 @@ from fleet.supervision import host_lock
 from tests.bot.fake_agents import launch, recorded, roster, steps
 from tests.bot.orchestrator import ROOM, House, house
 from tests.small_disk import small
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,9 +18,6 @@ from fleet.control.agent_host_client import AgentLink
 from fleet.journal.events import PermissionAsked, TurnEnded
 from tests.bot.fake_agents import launch, recorded, roster, steps
 from tests.bot.orchestrator import ROOM, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 

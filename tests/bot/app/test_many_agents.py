@@ -6,21 +6,17 @@ import asyncio
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import pytest
 
 from bot.agents.context import BEGIN_AT_ONCE
 from bot.agents.journal.follower import JournalFollower
 from core.crash_points import declare
 from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow, PositionRow
 from fleet.supervision import host_lifecycle, process_sweep
 from tests.bot.orchestrator import House, house
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
-
-    from database.queries.agents.agents import AgentRow, PositionRow
 
 FILL = declare("test.fill")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -17,12 +19,7 @@ from database.engine import store
 from database.queries.operations import command_runs
 from tests.bot.fake_agents import launch, roster, steps
 from tests.bot.orchestrator import House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 
 @pytest.fixture

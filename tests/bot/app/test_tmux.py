@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import pytest
 
 from bot.auth.permission import ADMIN
 from tests.bot.interfaces.cli.pane import until
 from tests.bot.orchestrator import house
 from tests.connectors.tmux.server import server_of_ones_own
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 
 async def test_a_person_launches_and_talks_in_a_pane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from bot.approvals.questions import QuestionChoice
 from connectors.contract.messages import Message, React
-from connectors.memory import ALL_CAPABILITIES
+from connectors.memory import ALL_CAPABILITIES, Said
 from core.crash_points import declare
 from database.queries.agents import agents
 from tests.bot.orchestrator import OPERATOR, ROOM, STRANGER, VIEWER, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from connectors.memory import Said
 
 ASK = declare("test.buttons.ask")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.questions import QuestionChoice
 from bot.text.errors import UserError
@@ -11,15 +13,8 @@ from connectors.contract.messages import React
 from core.crash_points import declare
 from database.queries.agents import agents
 from database.queries.chat import questions
-from tests.bot.orchestrator import OPERATOR, VIEWER, house
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.queries.chat.questions import Question
-    from tests.bot.orchestrator import House
+from database.queries.chat.questions import Question
+from tests.bot.orchestrator import OPERATOR, VIEWER, House, house
 
 ASK = declare("test.questions.ask")
 CHOICES = (QuestionChoice("✅", "go", "let it go on"), QuestionChoice("❄️", "freeze", "freeze it"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,6 @@ from fleet.errors import AgentRefused
 from fleet.host.permission_requests import GRANTS
 from tests.bot import fake_agents
 from tests.bot.orchestrator import House, house
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.slow

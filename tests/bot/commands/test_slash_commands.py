@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from bot.auth.permission import ADMIN, NONE, OPERATOR, VIEWER
+from bot.auth.permission import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.commands import parser, sections
-from bot.commands.registry import TABLE
+from bot.commands.registry import TABLE, Command
 from bot.commands.slash_commands import SAY, CommandMenu, named
 from bot.interfaces.chat import command_input
 from connectors.contract.messages import CommandReading
 from connectors.contract.slash_command_forms import Asker, OptionKind
 from connectors.discord.interactions import slash_command_schema
 from tests.connectors.discord import fake_menu as discords
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bot.auth.permission import Permission
-    from bot.commands.registry import Command
 
 sections.load()
 

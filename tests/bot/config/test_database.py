@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +17,7 @@ from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.chat import operator_permissions
 from database.queries.chat.operator_permissions import OperatorRow
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 STEP = declare("test.registers")
 

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,9 +20,6 @@ from bot.text.errors import ConfigError
 from core import yaml_loader
 from fleet import presets
 from fleet.roster.schema import PRESETS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from bot.config.paths import AGENT_NAME_LIMIT, SOCKET_PATH_LIMIT, Paths
 from bot.text.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def test_muster_home_holds_everything() -> None:

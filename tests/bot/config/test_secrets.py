@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bot.config.loader import load
 from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SETTINGS = """\
 connectors:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from bot.egress_client.answering_model import CompletedRequest, other_model
 from tests.bot.orchestrator import house
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GPT, CLAUDE, HAIKU, MINI = "gpt-5.1-2025-11-13", "claude-sonnet-4-5-20250929", "claude-haiku-4-5", "gpt-5-mini"
 

@@ -7,9 +7,10 @@ import os
 import re
 import sqlite3
 import time
+from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -20,16 +21,11 @@ from bot.maintenance.backup.service import backup
 from database.queries.operations import command_runs
 from database.queries.operations.command_runs import CommandRun
 from database.queries.spending import hourly_rollup, pacing_windows, usage_ledger, usage_queries
+from database.queries.spending.usage_ledger import GroupUsage
 from fleet.sandbox.selection import available
 from fleet.sim.provider.quota_headers import SimQuota
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House, egress_client, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from database.queries.spending.usage_ledger import GroupUsage
 
 
 @pytest.fixture

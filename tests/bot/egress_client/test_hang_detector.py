@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -21,9 +21,6 @@ from egress.daemon.control_client import EgressControlClient
 from tests.bot.egress_client.test_client import spent
 from tests.bot.egress_client.test_process import home, pid_of, streams, until_another
 from tests.bot.orchestrator import ROOM, House, egress_client
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["home"]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.egress_client import ledger_import
 from bot.egress_client.ledger_import import Copier, Page, page_of
@@ -24,12 +27,6 @@ from database.schema import ledger as metering
 from database.schema import quota_history
 from egress.ledger.model import EXCESS, Action, LedgerEntry, Observation
 from tests.bot.maintenance.installation import die_at
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 NOW = 1_800_000_000.0
 

@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,10 +18,6 @@ from bot.egress_client.process import EgressNotStarted, EgressProcess, places
 from tests.bot.egress_client.test_client import spent
 from tests.bot.orchestrator import ROOM, House, egress_client, house
 from tests.system.installation import end_egress
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from bot.config import loader
 from bot.config.paths import Paths
+from bot.config.schema import Settings
 from bot.egress_client.settings_push import egress_settings, limits_of, secrets_of, understood
 from budget.windows import window_boundaries
 from database.queries.spending.limits_by_command import BudgetRow
 from egress.settings import LimitSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bot.config.schema import Settings
 
 FILE = """\
 accounts:

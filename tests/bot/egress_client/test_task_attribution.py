@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -19,9 +20,6 @@ from database.queries.spending import usage_ledger, usage_queries
 from database.queries.tasks import Task
 from fleet.control.task_attempt_ids import message_of
 from tests.bot.egress_client.test_ledger_import import NOW, Ledger, entry
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 STEP = declare("tests.claims")
 MINE, OTHERS = "0000000a", "0000000b"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +15,7 @@ from database.engine.store import Store
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
 from tests.bot.orchestrator import house
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 HERE = socket.gethostname()
 

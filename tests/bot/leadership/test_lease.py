@@ -6,7 +6,6 @@ import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,9 +19,7 @@ from database.queries.operations import leases, watchdog_findings
 from database.queries.operations.leases import Lease
 from database.queries.operations.watchdog_findings import FindingRow
 from tests.bot.orchestrator import house
-
-if TYPE_CHECKING:
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 HERE, THERE = Path("/state/here"), Path("/state/there")
 

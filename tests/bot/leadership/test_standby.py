@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,11 +20,7 @@ from bot.leadership import lease, standby
 from bot.leadership.standby import Standby
 from database.engine.store import Store
 from database.queries.operations import leases
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 THERE = Path("/state/there")
 #: Holds the lock of an installation and does nothing.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,11 +18,7 @@ from database.engine.store import Store
 from database.queries.operations import leases
 from tests import forkserver
 from tests.bot.orchestrator import house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 STEP = declare("tests.presence")
 HERE, THERE, ELSEWHERE = Path("/state/here"), Path("/state/there"), Path("/state/elsewhere")

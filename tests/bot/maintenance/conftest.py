@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from bot.config.paths import Paths
 from tests.bot.maintenance.installation import put
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

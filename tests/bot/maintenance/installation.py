@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from bot.config.paths import Paths
 from core import crash_points
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.chat import operator_permissions
 from database.queries.chat.operator_permissions import OperatorRow
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bot.config.paths import Paths
 
 STEP = declare("test.upkeep")
 

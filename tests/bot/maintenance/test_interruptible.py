@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 
 from bot.maintenance.interruptible import in_thread, to_the_end
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 async def test_work_in_a_thread_ends_with_its_next_word() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import delete, update
 from structlog.testing import capture_logs
 
+from bot.config.paths import Paths
 from bot.maintenance import ledger_recount, retention_job
 from bot.maintenance.ledger_recount import Recount
 from database.engine.store import Store
@@ -16,9 +16,6 @@ from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
 from database.schema import spending as spending_table
 from tests.bot.maintenance.installation import STEP, die_at
 from tests.database.queries.rows import DAY, NOON, row
-
-if TYPE_CHECKING:
-    from bot.config.paths import Paths
 
 
 async def opened(paths: Paths, days: int) -> Store:

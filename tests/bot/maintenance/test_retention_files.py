@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bot.config.loader import load
+from bot.config.paths import Paths
 from bot.maintenance import retention_files
 from bot.maintenance.retention_files import KeptFile, superfluous
 from bot.text.errors import ConfigError
@@ -20,11 +22,6 @@ from database.queries import tasks
 from fleet.supervision import host_lock
 from tests.bot.maintenance.installation import STEP
 from tests.scheduler.dispatch.dispatcher import task
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bot.config.paths import Paths
 
 
 @pytest.mark.parametrize(

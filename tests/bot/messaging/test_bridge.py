@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -18,10 +19,6 @@ from core.crash_points import declare
 from database.queries.operations import audit_log
 from database.schema import command_runs
 from tests.bot.orchestrator import ROOM, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 TELL = declare("tests.bridge")
 HALL = "hall"

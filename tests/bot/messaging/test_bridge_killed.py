@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import pytest
 from sqlalchemy import select
@@ -12,9 +13,10 @@ from sqlalchemy import select
 from bot.approvals.questions import Questions
 from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Operators
-from bot.commands.context import Context  # noqa: TC001  the command table reads it
+from bot.commands.context import Context
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable, Reply
+from bot.commands.services import CommandServices
 from bot.interfaces.chat.router import Conversations
 from bot.interfaces.chat.unknown_senders import Strangers
 from bot.messaging.attachments import Pictures
@@ -23,7 +25,7 @@ from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.event_hub import EventHub
 from bot.messaging.own_messages import Utterances
 from bot.reports.services import ReportServices
-from connectors.contract.messages import Batch, Edit, Inbound, Message, Outbound, Redaction, Replace, Text
+from connectors.contract.messages import Batch, Edit, Inbound, InboundBody, Message, Outbound, Redaction, Replace, Text
 from connectors.delivery import inbox, outbox
 from connectors.delivery.inbox import Arrival
 from connectors.delivery.service import Delivery, DeliverySettings
@@ -32,12 +34,6 @@ from core.crash_points import declare
 from database import schema
 from database.engine.store import Store
 from tests.bot.maintenance.installation import die_at
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bot.commands.services import CommandServices
-    from connectors.contract.messages import InboundBody
 
 STEP = declare("tests.bridge_killed")
 ANA = "@ana"

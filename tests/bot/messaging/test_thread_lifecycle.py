@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import delete, select, update
@@ -24,10 +25,6 @@ from database.queries.chat import thread_owners, thread_titles
 from tests.bot.agents.test_status import ROW
 from tests.bot.maintenance.installation import die_at
 from tests.bot.orchestrator import OPERATOR, STRANGER, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 FORGET = declare("test.titles.forget")
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.messaging.composer import Composer, MessagePlace
 from bot.monitoring.job_alerts import JobAlarms
@@ -21,9 +21,6 @@ from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from scheduler import job_alert_policy
 from scheduler.jobs import JobRecord
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 NOW = 1_000_000.0
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from bot.messaging.fleet_port import AgentView
 from bot.monitoring import agent_counts
@@ -11,12 +14,6 @@ from bot.monitoring.agent_counts import Changes, counted
 from connectors.contract.agent_count_feed import AgentCounts
 from fleet.supervision.liveness import Liveness
 from tests.bot.orchestrator import house
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Any
-
-    import pytest
 
 
 def view(state: str, *, elsewhere: bool = False) -> AgentView:

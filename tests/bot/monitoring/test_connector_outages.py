@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -15,10 +16,6 @@ from connectors.contract.messages import Capabilities, Health
 from database import schema
 from database.engine.store import Store
 from tests.bot.maintenance.installation import die_at
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 ROOMS = (
     MessagePlace("matrix", conversation="!a"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.messaging.composer import Composer, MessagePlace
 from bot.monitoring.job_alerts import JobAlarms
@@ -20,11 +21,6 @@ from scheduler.jobs import Job, JobRecord
 from tests import forkserver
 from tests.bot.monitoring import crash_subject
 from tests.bot.orchestrator import ROOM, house
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 async def test_the_room_hears_of_a_job_that_fails_once_over_restarts_and_once_when_it_is_well(

@@ -6,11 +6,13 @@ import asyncio
 import dataclasses
 import os
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from bot.agents.service import Agents
+from bot.messaging.fleet_port import AgentView
 from core.crash_points import declare
 from database.queries.agents import agents
 from fleet.supervision import host_lifecycle, host_lock
@@ -18,12 +20,6 @@ from fleet.supervision.health_findings import HealthThresholds, found_in
 from fleet.supervision.liveness import Liveness
 from scheduler import alert_policy
 from tests.bot.orchestrator import ROOM, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from bot.messaging.fleet_port import AgentView
 
 KEY = "sk-ant-api03-aQ7" + "xK9w" * 20
 #: Heartbeats and sweeps as fast as a test wants them.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from bot.pacing.service import PaceService
 from bot.pacing.snapshot import PaceSnapshot
 from budget.windows.pace_admission import EvenSpreadLine, PacePolicy, Window, WindowState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bot.pacing.service import PaceService
-    from tests.bot.orchestrator import House
+from tests.bot.orchestrator import House
 
 
 @dataclass(slots=True)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bot.pacing.auto_resume import FIRST_PAUSE_S, GOES_ON, Continuing
 from database.engine.store import Store
 from database.queries.agents import agents, auto_resume
+from database.queries.agents.auto_resume import Continuation
 from database.queries.spending import usage_ledger
 from fleet.sim.provider.quota_headers import SimQuota
-from tests.bot.orchestrator import house
+from tests.bot.orchestrator import House, house
 from tests.bot.pacing.fake_pace import paced
 from tests.bot.pacing.test_session_admission import agent
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from database.queries.agents.auto_resume import Continuation
-    from tests.bot.orchestrator import House
 
 DAY = 86_400.0
 BIG = "[[cache: 900000 0]] [[say: that was much]]"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,6 @@ from bot.config.accounts import Account
 from database.engine.store import Store
 from database.queries.spending import quota_history
 from tests.bot.pacing.test_kept import DAY, NOON, STEP, _spend, pace
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("ahead", [None, 365 * DAY])

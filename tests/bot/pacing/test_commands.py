@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -19,10 +21,6 @@ from database.queries.spending import pacing_windows, usage_ledger
 from database.schema import quota_history
 from tests.bot.orchestrator import OPERATOR, House, egress_client, house
 from tests.database.queries.rows import row as ledger_row
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 STEP = declare("tests.pace")
 _ACCOUNT = "main: {provider: anthropic, kind: subscription, windows: [5h, 7d], base_url: URL, credential: 'env:KEY'}"

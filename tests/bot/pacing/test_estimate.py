@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +16,6 @@ from core.crash_points import declare
 from database.queries import tasks
 from database.queries.tasks import Task
 from tests.bot.orchestrator import VIEWER, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 WRITTEN = declare("test.ended tasks")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 
@@ -15,7 +17,7 @@ from bot.pacing.window_series import _plain
 from bot.spending.budget_view import _shares, pace_json, rounded
 from bot.spending.pace_view import _json
 from budget import amounts
-from budget.windows.even_spread_line import LastSeen
+from budget.windows.even_spread_line import LastSeen, PacePolicy
 from budget.windows.pace_admission import Cost, Waits, WindowState, decide
 from budget.windows.window_figures import CountedLimit, figures
 from budget.windows.window_state import Authorization
@@ -23,12 +25,6 @@ from tests.bot.orchestrator import house
 from tests.bot.pacing.fake_pace import paced
 from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, day, drawn, standing, week
 from tests.budget.windows.test_pacing_properties import CLOCK, POLICIES, standings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from budget.windows.even_spread_line import PacePolicy
 
 NOW = BEGINS + 2 * DAY + 6 * HOUR
 SEEN = LastSeen(at=NOW - 9 * HOUR, used=0.38, tokens_since=1.2e6)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,6 @@ from budget.windows import window_boundaries
 from budget.windows.pace_admission import ceiling
 from egress.settings import EgressSettings, PaceSettings
 from tests.bot.pacing.test_windows import DAY, MONDAY, NOON, POLICY, WEEK, authorization, drawn_at, facts, held, quota
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def told(found: WindowInputs, at: float = MONDAY, used: float = 0.0, **policy: Any) -> list[PaceSettings]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import delete, event, update
 
@@ -18,9 +19,6 @@ from database.queries.spending.usage_queries import TOKENS
 from database.schema import spending
 from tests.bot.pacing.test_kept import NOON, pace
 from tests.database.queries.rows import row
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STEP = declare("tests.looks")
 

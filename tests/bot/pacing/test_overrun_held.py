@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bot.egress_client import event_import
 from bot.egress_client.in_process import InsideEgress
 from fleet.sim.provider.quota_headers import SimQuota
-from tests.bot.orchestrator import egress_client, house
+from tests.bot.orchestrator import House, egress_client, house
 from tests.bot.tasks.test_tasks import id_in, task_of
 from tests.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
 from tests.week.story import KEY
 from tests.week.test_week import MemoryRoom
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.bot.orchestrator import House
 
 pytestmark = pytest.mark.slow
 

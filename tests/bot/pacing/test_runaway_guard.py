@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,15 +18,9 @@ from budget.dispatch.next_task import TaskWait
 from database.queries.agents import auto_resume, last_results
 from database.queries.agents.auto_resume import Continuation
 from database.queries.chat import questions
+from database.queries.chat.questions import Question
 from database.queries.spending import usage_ledger
-from tests.bot.orchestrator import OPERATOR, VIEWER, egress_client, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from database.queries.chat.questions import Question
-    from tests.bot.orchestrator import House
+from tests.bot.orchestrator import OPERATOR, VIEWER, House, egress_client, house
 
 SETTINGS = "pacing: {runaway: {tokens: 50k}}\n"
 

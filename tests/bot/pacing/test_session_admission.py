@@ -6,27 +6,23 @@ import asyncio
 import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bot.config.accounts import Account
 from bot.pacing.session_admission import LEASED, lease
 from bot.text.errors import UserError
+from database.engine.store import Store
 from database.queries.agents import agents, session_accounts
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.session_accounts import AccountLease
 from database.queries.spending import usage_ledger
 from fleet.roster import loader as roster
-from tests.bot.orchestrator import house
+from tests.bot.orchestrator import House, house
 from tests.bot.pacing.fake_pace import SetPace, paced
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from database.engine.store import Store
-    from tests.bot.orchestrator import House
 
 NOW = 1_000_000.0
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.journal.effects import Teller
 from bot.approvals.questions import Questions
@@ -34,9 +35,6 @@ from database.schema import outbox
 from fleet.roster.cache import LatestRoster
 from tests.bot.maintenance.installation import die_at
 from tests.database.queries.rows import row as ledger_row
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 STEP = declare("tests.unasked")
 NOON = 1_796_040_000.0

@@ -5,45 +5,42 @@ Nothing is drawn unless a test asks for it: a process for each picture would tak
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import insert, select
 
+from bot.agents.service import Agents
 from bot.auth.permissions import Operators
 from bot.commands.registry import CommandTable
 from bot.config.loader import load
 from bot.config.paths import Paths
 from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
+from bot.messaging.fleet_port import AgentView
+from bot.pacing.service import PaceService
 from bot.pacing.snapshot import PaceSnapshot
+from bot.reports.chart import Figure
 from bot.reports.poster import Reports
 from bot.reports.services import ReportServices
 from budget.windows.even_spread_line import EvenSpreadLine, Window
 from budget.windows.pace_admission import PacePolicy, WindowState
 from connectors.contract.messages import Capabilities, File, Message
 from connectors.delivery import outbox
+from connectors.delivery.service import Delivery
 from core.crash_points import declare
 from database import schema
+from database.engine.store import Store
 from database.queries.operations import report_schedules
 from database.queries.operations.report_schedules import ScheduleRow
 from database.queries.spending import usage_ledger
 from scheduler.jobs import Jobs
 from tests.database.queries import rows
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from bot.agents.service import Agents
-    from bot.messaging.fleet_port import AgentView
-    from bot.pacing.service import PaceService
-    from bot.reports.chart import Figure
-    from connectors.delivery.service import Delivery
-    from database.engine.store import Store
 
 SETUP = declare("test.newsroom")
 

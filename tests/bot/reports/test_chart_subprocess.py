@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from bot.reports.chart import Figure
 from bot.reports.chart_subprocess import Painter
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Says whether another one was drawing when it began.
 WATCHFUL = """

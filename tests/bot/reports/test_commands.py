@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image
 
 from bot.config.loader import check
 from bot.config.paths import Paths
+from bot.pacing.service import PaceService
 from connectors.contract.messages import File, Message
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
 from tests.bot.pacing.fake_pace import SetPace
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from bot.pacing.service import PaceService
 
 SETTINGS = """\
 timezone: Europe/Vienna

@@ -6,7 +6,8 @@ import asyncio
 import re
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,17 +19,13 @@ from bot.pacing import window_series
 from bot.reports import loader, poster
 from connectors.contract.messages import Capabilities
 from core.redaction import SecretMasker
+from database.engine.store import Store
 from database.queries.operations import restored_backup
 from database.queries.spending import usage_queries
 from database.schema import findings, outbox, tasks
 from database.schema import restores as restores_table
 from scheduler.jobs import JobRecord, Jobs
 from tests.bot.reports.poster import ROOM, SETUP, Newsroom, at, window
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from database.engine.store import Store
 
 DAILY = "schedules: {daily: '0 9 * * *'}\n"
 QUIET = "schedules: {daily: '0 6 * * *', quiet: {from: '22:00', to: '07:00'}}\n"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from bot.reports.poster import POST, REMEMBER
 from tests import forkserver
 from tests.bot.reports import crash_subject
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIMIT_S = 60.0
 

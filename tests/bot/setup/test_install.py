@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -21,10 +21,6 @@ from fleet.hosting.systemd_unit_text import WANTED
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import house
 from tests.fleet.hosting import hosting_places
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 ROSTER = """\
 version: 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -16,13 +16,10 @@ from bot.config.instance_lock import only_one
 from bot.config.paths import Paths
 from bot.interfaces.cli import main as cli
 from bot.setup import wizard, wizard_chat
-from bot.setup.wizard import WizardAnswers
+from bot.setup.wizard_chat import WizardAnswers
 from bot.text.errors import UserError
 from fleet import presets
 from fleet.roster.schema import PRESETS, Preset
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MATRIX = WizardAnswers(
     homeserver="https://matrix.example.org",

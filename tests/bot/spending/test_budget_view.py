@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from bot.spending import budget_view
 from core.crash_points import declare
 from database.queries.operations import audit_log
 from egress.ledger.model import EXCESS
 from tests.bot.orchestrator import house
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WRITE = declare("tests.budget_view")
 

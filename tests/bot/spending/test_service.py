@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -13,10 +15,6 @@ from bot.api_client import Client
 from bot.commands import sections
 from bot.interfaces.cli.main import MusterProgram
 from tests.bot.orchestrator import House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 _SETTINGS = "budgets:\n  host: [{tokens: 20M, window: day}, {usd: 300, window: month}]\n"
 _ROSTER = "preset: minimal\nagents:\n  - {name: coder0, runtime: sim, sandbox: none}\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from core.crash_points import declare
 from database.queries import tasks
@@ -13,9 +13,6 @@ from database.queries.spending.usage_queries import TOKENS
 from database.queries.tasks import Task
 from tests.bot.orchestrator import house
 from tests.database.queries.rows import row
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STEP = declare("tests.spend")
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from bot.tasks.deferred_demand import DeferredDemand, needed
 from budget.windows.pace_admission import Cost, PacePolicy, WindowState
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries import tasks
 from database.queries.tasks import Task
 from tests.bot.pacing.fake_pace import SetPace
-
-if TYPE_CHECKING:
-    from database.engine.store import Store
 
 NOW = 1_000_000.0
 WRITTEN = declare("test.held words")

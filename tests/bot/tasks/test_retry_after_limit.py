@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -13,15 +14,9 @@ from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.agents import auto_resume
 from database.queries.agents.auto_resume import Continuation
-from tests.bot.orchestrator import house
+from tests.bot.orchestrator import House, house
 from tests.bot.tasks.test_tasks import id_in, task_of
 from tests.database.queries.test_tasks import task
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.bot.orchestrator import House
 
 MET = declare("test.limits_met")
 NOW = 1_000_000.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,6 @@ from database.queries.agents import agent_messages, agents
 from database.queries.agents.agent_messages import AgentMessage
 from database.queries.tasks import Task
 from fleet.control.task_attempt_ids import message_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 STEP = declare("tests.task_asking")
 PEOPLE = {"Bea": ("memory:@bea", "discord:345678901234567890")}

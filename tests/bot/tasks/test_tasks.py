@@ -6,8 +6,9 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -18,15 +19,10 @@ from budget.dispatch import next_task
 from connectors.delivery import outbox
 from database.queries import tasks
 from database.queries.agents import agent_messages
+from database.queries.tasks import Task
 from fleet.runtimes import RUNTIMES
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from database.queries.tasks import Task
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, select, update
@@ -19,10 +20,6 @@ from tests.bot.messaging.test_bridge import HALL, twin
 from tests.bot.messaging.test_bridge import until as heard
 from tests.bot.orchestrator import ROOM, House, house
 from tests.bot.tasks.test_tasks import done, id_in, task_of, task_thread, until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 STEP = declare("test.task_threads")
 

@@ -7,7 +7,9 @@ import contextlib
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -20,10 +22,6 @@ from bot.telemetry import sender
 from bot.telemetry.payload import TelemetryFacts, amount, count, document
 from bot.text.errors import ConfigError
 from tests.bot.orchestrator import OPERATOR, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 ROSTER = "preset: minimal\nagents:\n  - {name: secretproject-coder, runtime: sim, sandbox: none}\n"
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bot.config.telemetry import Telemetry
 from bot.telemetry import sender
 from database.engine.store import Store
 from tests.bot.maintenance.installation import die_at
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 NOON = 1_796_040_000.0
 DAY = 86_400.0

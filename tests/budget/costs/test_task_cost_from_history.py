@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -19,9 +19,6 @@ from budget.costs.task_cost_from_history import (
     quantile,
     weights_of,
 )
-
-if TYPE_CHECKING:
-    import random
 
 NOW = 1_790_000_000.0
 DAY = 86_400.0

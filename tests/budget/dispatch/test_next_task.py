@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,9 +29,6 @@ from budget.dispatch.next_task import (
 from budget.windows import pace_admission
 from budget.windows.even_spread_line import EvenSpreadLine, Window
 from budget.windows.pace_admission import Cost, WindowState
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 HOUR = 3600.0
 DAY = 24 * HOUR

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -21,14 +20,10 @@ from hypothesis.stateful import (
 from budget.costs.token_prices import Rates
 from budget.limits.input_bound import Bound
 from budget.limits.request_admission import Admit, LimitState, Need, RefuseRequest, Share, decide
-from budget.limits.scopes import NANO_USD, Limit
-from budget.limits.waiting_requests import Stays, WaitingLine
+from budget.limits.scopes import NANO_USD, Kind, Limit
+from budget.limits.waiting_requests import Stays, WaitingLine, WaitingRequest
 from budget.tokens import Tokens, Weights
 from tests import soak
-
-if TYPE_CHECKING:
-    from budget.limits.scopes import Kind
-    from budget.limits.waiting_requests import WaitingRequest
 
 WEIGHTS = Weights()
 RATES = Rates(

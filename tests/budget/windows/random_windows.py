@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from budget.windows.pace_admission import Authorization, EvenSpreadLine, PacePolicy, Window, WindowState, redrawn
-
-if TYPE_CHECKING:
-    from budget.windows.pace_admission import Unit, Urgency
+from budget.windows.pace_admission import (
+    Authorization,
+    EvenSpreadLine,
+    PacePolicy,
+    Unit,
+    Urgency,
+    Window,
+    WindowState,
+    redrawn,
+)
 
 HOUR, DAY = 3_600.0, 86_400.0
 #: A Monday at midnight in UTC.

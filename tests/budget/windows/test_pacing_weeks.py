@@ -5,17 +5,13 @@ from __future__ import annotations
 import random
 import statistics
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.pacing import LAWS, figures, trial, windows
 from benchmarks.pacing_chart import chart
-from benchmarks.weeks import LOADS, TRIALS, Load, play
+from benchmarks.weeks import LOADS, TRIALS, Law, Load, Week, play
 from tests import soak
-
-if TYPE_CHECKING:
-    from benchmarks.weeks import Law, Week
 
 SEED = 5
 #: A clock that is a day ahead spends a day's share early, and takes the reset for a day nearer.

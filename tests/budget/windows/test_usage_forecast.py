@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 
 from budget.windows.even_spread_line import EvenSpreadLine, Window
 from budget.windows.usage_forecast import Projection, Use, project
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 VIENNA = ZoneInfo("Europe/Vienna")
 DAY, HOUR = 86_400.0, 3_600.0

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from connectors.contract.messages import Message, Outbound, Priority, Text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from connectors.contract.connector_protocol import Connector
+from connectors.contract.messages import Message, Outbound, OutboundContent, Priority, Text
 from connectors.delivery import inbox, outbox
+from connectors.delivery.inbox import Arrival
 from connectors.delivery.service import Delivery, DeliverySettings
 from connectors.memory import MemoryConnector, MemoryServer
 from core.crash_points import declare
 from database.engine.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from connectors.contract.connector_protocol import Connector
-    from connectors.contract.messages import OutboundContent
-    from connectors.delivery.inbox import Arrival
 
 STEP = declare("test.handle")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,7 @@ from connectors.contract.messages import (
     Message,
     OpenThread,
     Outbound,
+    OutboundContent,
     Priority,
     React,
     Replace,
@@ -25,12 +26,9 @@ from connectors.contract.messages import (
 from connectors.delivery.lane import Backoff
 from connectors.delivery.lane_scheduler import Lanes
 from connectors.delivery.outbox import OutboxRowState, Row
+from connectors.delivery.send_decision import Attempt, SendDecision
 from connectors.delivery.send_rate_limiter import SendRateLimiter
 from connectors.memory import ALL_CAPABILITIES
-
-if TYPE_CHECKING:
-    from connectors.contract.messages import OutboundContent
-    from connectors.delivery.send_decision import Attempt, SendDecision
 
 SCOPE = "device-1"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pytest
 
 from connectors.contract.messages import (
     Batch,
@@ -10,6 +10,7 @@ from connectors.contract.messages import (
     Message,
     OpenThread,
     Outbound,
+    OutboundContent,
     React,
     Replace,
     Sent,
@@ -19,11 +20,6 @@ from connectors.delivery import inbox, outbox, retention
 from connectors.delivery.retention import Horizon, Swept, sweep
 from core.crash_points import declare
 from database.engine.store import Store
-
-if TYPE_CHECKING:
-    import pytest
-
-    from connectors.contract.messages import OutboundContent
 
 STEP = declare("test.retention")
 DAY = 86400.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, TryLater
 from connectors.contract.messages import (
@@ -28,22 +29,14 @@ from connectors.contract.messages import (
     Text,
 )
 from connectors.delivery import inbox, outbox, sender
+from connectors.delivery.inbox import Arrival
 from connectors.memory import ALL_CAPABILITIES, MemoryConnector, MemoryServer
+from core.crash_points import Step
 from database.engine.fencing import Fence
-from database.engine.store import RegisterFull
+from database.engine.store import RegisterFull, Store
 from database.queries.operations import leases
 from tests.connectors.delivery.fake_room import QUICK, STEP, Office, opened
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from connectors.delivery.inbox import Arrival
-    from core.crash_points import Step
-    from database.engine.store import Store
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import random
 import signal
 import sys
 from collections import Counter as Tally
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -23,12 +24,7 @@ from database.engine.store import Store
 from database.schema import inbox, outbox
 from tests import forkserver
 from tests.connectors import crash_runs, crash_subject
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 STEPS = (
     sqlite.CREATE,

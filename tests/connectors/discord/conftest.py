@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from connectors.contract.messages import Batch
+from connectors.contract.messages import Batch, Health
 from connectors.delivery import inbox
+from connectors.delivery.service import Delivery
 from connectors.discord import gateway_session
 from connectors.discord.connector import DiscordConnector
 from connectors.discord.read_cursor import ReadCursor
 from connectors.discord.settings import DiscordSettings
 from tests.connectors.delivery.fake_room import STEP, Office
 from tests.connectors.delivery.fake_room import opened as office_opened
+from tests.connectors.discord.fake_server_state import World
 from tests.connectors.discord.server import serving
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from connectors.contract.messages import Health
-    from connectors.delivery.service import Delivery
-    from tests.connectors.discord.fake_server_state import World
 
 
 @dataclass

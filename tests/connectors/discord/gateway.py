@@ -6,14 +6,11 @@ import asyncio
 import json
 import secrets
 import zlib
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import WSMsgType, web
 
-from tests.connectors.discord.fake_server_state import CONTENT, Session
-
-if TYPE_CHECKING:
-    from tests.connectors.discord.fake_server_state import World
+from tests.connectors.discord.fake_server_state import CONTENT, Session, World
 
 Json: TypeAlias = dict[str, Any]
 

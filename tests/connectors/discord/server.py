@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import BodyPartReader, web
 
 from tests.connectors.discord import fake_menu
 from tests.connectors.discord.fake_server_state import CONTENT, TEXT, Place, World, public
 from tests.connectors.discord.gateway import Gateway
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 Json: TypeAlias = dict[str, Any]
 

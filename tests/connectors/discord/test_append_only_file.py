@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import resource
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from connectors.discord.append_only_file import LineFile
 from core.crash_points import declare
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WRITE = declare("test.line")
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bot.orchestrator import house
+from tests.connectors.discord.fake_server_state import Account, Place, World
 from tests.connectors.discord.server import serving
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.connectors.discord.fake_server_state import Account, Place, World
 
 ROLE = 123456789012345678
 

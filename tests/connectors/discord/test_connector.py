@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -14,6 +14,7 @@ from connectors.contract.messages import (
     Attachment,
     Edit,
     File,
+    InboundBody,
     Message,
     OpenThread,
     React,
@@ -25,13 +26,8 @@ from connectors.contract.messages import (
 )
 from connectors.delivery.inbox import Arrival
 from database.schema import inbox
+from tests.connectors.discord.conftest import Desk
 from tests.connectors.discord.fake_server_state import CONTENT, GUILDS, VOICE
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from connectors.contract.messages import InboundBody
-    from tests.connectors.discord.conftest import Desk
 
 
 async def arrived(desk: Desk) -> list[tuple[str, str, str | None, InboundBody]]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from connectors.contract.messages import File, Message, OpenThread, Priority, React, Replace
 from connectors.discord import message_conversion, rest_client
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.connectors.discord.conftest import Desk
+from tests.connectors.discord.conftest import Desk
 
 LONG = "\n".join(f"line {number} of what is said at length" for number in range(120))
 

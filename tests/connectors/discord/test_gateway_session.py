@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from discord.gateway import DiscordWebSocket
 
 from connectors.discord import gateway_session
 from tests.connectors.discord import gateway
-
-if TYPE_CHECKING:
-    from tests.connectors.discord.conftest import Desk
+from tests.connectors.discord.conftest import Desk
 
 
 @pytest.fixture(autouse=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+
+import pytest
 
 from connectors.discord import gateway_session
+from tests.connectors.discord.conftest import Desk
 from tests.connectors.discord.fake_server_state import GUILDS, Place
-
-if TYPE_CHECKING:
-    import pytest
-
-    from tests.connectors.discord.conftest import Desk
 
 
 async def test_a_channel_that_is_not_in_the_server_is_named(desk: Desk) -> None:

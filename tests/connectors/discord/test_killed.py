@@ -6,8 +6,9 @@ import asyncio
 import random
 import signal
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -23,13 +24,8 @@ from tests import forkserver
 from tests.connectors import crash_runs as lives
 from tests.connectors.delivery.fake_room import STEP
 from tests.connectors.discord import crash_subject
+from tests.connectors.discord.fake_server_state import World
 from tests.connectors.discord.server import serving
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.connectors.discord.fake_server_state import World
 
 EVENTS = ("launch", "stream", "!ps", "launch", "stream", "!ps")
 STEPS = (delivery.ACCEPT, sender.RECORD, sender.SEND, sent_log.WRITE, lives.HANDLE)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from connectors.contract.messages import Message, OpenThread, Priority, Replace
-
-if TYPE_CHECKING:
-    from tests.connectors.discord.conftest import Desk
+from tests.connectors.discord.conftest import Desk
 
 
 def texts(desk: Desk) -> list[str]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.contract.connector_protocol import MessageRefused
-from connectors.contract.messages import Text
+from connectors.contract.messages import Inbound, Text
 from connectors.discord import message_conversion, message_splitting, rest_client
 from connectors.discord.connector import LONGEST_TEXT
 from connectors.discord.message_splitting import WANTED_PARTS
 from connectors.discord.read_cursor import ReadCursor
-
-if TYPE_CHECKING:
-    from connectors.contract.messages import Inbound
 
 ME = "100000000000000001"
 ANA = "100000000000000002"

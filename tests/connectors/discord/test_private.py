@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+import pytest
 from sqlalchemy import select
 
 from connectors.contract.connector_protocol import NotReady
@@ -11,15 +12,9 @@ from connectors.contract.messages import Edit, Text
 from connectors.delivery.inbox import Arrival
 from connectors.discord import member_roles, pending_direct_messages, read_cursor
 from database.schema import inbox
+from tests.connectors.discord.conftest import Desk
+from tests.connectors.discord.fake_server_state import World
 from tests.connectors.discord.test_connector import arrived
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pytest
-
-    from tests.connectors.discord.conftest import Desk
-    from tests.connectors.discord.fake_server_state import World
 
 ROLE = 77
 

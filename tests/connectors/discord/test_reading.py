@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from connectors.contract.messages import Redaction, Text
 from connectors.discord import receiver
 from connectors.discord.read_cursor import ReadCursor
+from tests.connectors.discord.conftest import Desk
 from tests.connectors.discord.fake_server_state import TEXT, Place
 from tests.connectors.discord.test_connector import arrived
-
-if TYPE_CHECKING:
-    import pytest
-
-    from tests.connectors.discord.conftest import Desk
 
 
 async def test_what_was_said_before_the_first_start_does_not_count_where_that_did_not_see_the_channel(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import pytest
 
 from connectors.discord import sent_log
 from connectors.discord.sent_log import SentLog
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 
 async def test_what_comes_after_a_line_that_was_cut_off_is_kept(tmp_path: Path) -> None:

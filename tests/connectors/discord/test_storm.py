@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 
 from connectors.contract.messages import Message, OpenThread, Replace
 from connectors.delivery import outbox
 from connectors.discord import gateway_session
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.connectors.discord.conftest import Desk
-    from tests.connectors.discord.fake_server_state import Place
+from tests.connectors.discord.conftest import Desk
+from tests.connectors.discord.fake_server_state import Place
 
 
 async def storm(desk: Desk, rng: random.Random, steps: int) -> None:

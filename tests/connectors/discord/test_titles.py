@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from connectors.contract.messages import Message, OpenThread, Replace, Retitle
+from tests.connectors.discord.conftest import Desk
 from tests.connectors.discord.fake_server_state import Place
-
-if TYPE_CHECKING:
-    from tests.connectors.discord.conftest import Desk
 
 
 async def opened(desk: Desk) -> Place:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from connectors.contract.messages import Message, Outbound, OutboundContent, Text
+from connectors.contract.messages import Batch, Health, Inbound, Message, Outbound, OutboundContent, Sent, Text
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
-    from pathlib import Path
-
-    from connectors.contract.messages import Batch, Health, Inbound, Sent
-    from tests.synapse import Account, Synapse
+from tests.synapse import Account, Synapse
 
 LIMIT = 60.0
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
 from database.engine.store import Store
 from tests.connectors import crash_runs
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def live(register_url: str, settings: dict[str, Any], folder: str, events: int, place: str | None) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,13 +24,7 @@ from connectors.contract.messages import (
 )
 from tests.connectors.matrix.conftest import Bot, healthy, until
 from tests.operator_client import Operator, body, relation, thread_root
-from tests.synapse import DEFAULT
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from tests.synapse import Synapse
+from tests.synapse import DEFAULT, Synapse
 
 pytestmark = pytest.mark.synapse
 

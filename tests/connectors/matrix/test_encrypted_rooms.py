@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,19 +33,14 @@ from connectors.contract.messages import (
     Text,
 )
 from connectors.matrix import sync_loop
+from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.crypto.olm_machine import Closed, DecryptedEvent
 from connectors.matrix.homeserver_client import HomeserverUnreachable
 from tests.connectors.matrix.conftest import Bot, healthy, until
 from tests.connectors.matrix.test_connector import joined
 from tests.encrypted_operator import EncryptedOperator
 from tests.operator_client import Operator, body, relation, thread_root
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from connectors.matrix.connector import MatrixConnector
-    from tests.synapse import Synapse
+from tests.synapse import Synapse
 
 pytestmark = pytest.mark.synapse
 

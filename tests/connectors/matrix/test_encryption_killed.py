@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -23,11 +23,7 @@ from tests.connectors.matrix import crash_subject
 from tests.connectors.matrix.conftest import until
 from tests.encrypted_operator import EncryptedOperator
 from tests.operator_client import body, relation
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.synapse import Account, Synapse
+from tests.synapse import Account, Synapse
 
 pytestmark = pytest.mark.synapse
 

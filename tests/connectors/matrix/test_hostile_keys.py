@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import vodozemac
@@ -15,7 +17,7 @@ import vodozemac
 from connectors.contract.connector_protocol import DeviceState, MessageRefused
 from connectors.matrix.crypto import key_store as stores
 from connectors.matrix.crypto import olm_machine as machines
-from connectors.matrix.crypto.key_store import KeyStore
+from connectors.matrix.crypto.key_store import KeyStore, KnownDevice
 from connectors.matrix.crypto.olm_machine import Closed, DecryptedEvent, Machine
 from connectors.matrix.crypto.outbound_sessions import KeyRequest, Rotation
 from connectors.matrix.crypto.primitives import device_keys, public_keys, signed
@@ -30,12 +32,6 @@ from connectors.matrix.room_aliases import Aliases
 from connectors.matrix.room_cache import Rooms
 from connectors.matrix.sync_loop import SyncLoop, _encrypts
 from connectors.matrix.sync_response import KeyNews, SyncPosition, key_news
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from connectors.matrix.crypto.key_store import KnownDevice
 
 Json = dict[str, Any]
 ROOM = "!room:x"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -11,10 +12,6 @@ from connectors.matrix.homeserver_client import HomeserverUnreachable, MatrixRef
 from tests.connectors.matrix.conftest import Bot, healthy
 from tests.connectors.matrix.other_homeserver import ANA, BOT, ROOM, OtherHomeserver
 from tests.synapse import Account
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import secrets
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -16,13 +18,7 @@ from tests.conduit.fake_homeserver import SERVER, TIMELINE, StandIn
 from tests.connectors.matrix.conftest import Bot, healthy
 from tests.connectors.matrix.test_connector import joined
 from tests.operator_client import Operator
-from tests.synapse import Account
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from tests.synapse import Synapse
+from tests.synapse import Account, Synapse
 
 ROOM, OTHER = f"!fleet:{SERVER}", f"!hers:{SERVER}"
 EVE, FAR = f"@eve:{SERVER}", "@mal:evil.test"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +14,7 @@ from connectors.matrix.room_aliases import LOOK_AGAIN
 from tests.connectors.matrix.conftest import Bot, healthy
 from tests.connectors.matrix.test_connector import joined, room_with
 from tests.operator_client import Operator
-from tests.synapse import SERVER_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.synapse import Account, Synapse
+from tests.synapse import SERVER_NAME, Account, Synapse
 
 pytestmark = pytest.mark.synapse
 

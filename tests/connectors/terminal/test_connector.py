@@ -6,7 +6,8 @@ import asyncio
 import getpass
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,22 +21,18 @@ from connectors.contract.messages import (
     Message,
     OpenThread,
     Outbound,
+    OutboundContent,
     Priority,
     React,
     Reaction,
     Replace,
+    Sent,
     Text,
 )
 from connectors.terminal import connector as terminal
 from connectors.terminal import transcript
-from connectors.terminal.connector import TerminalConnector
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from connectors.contract.messages import OutboundContent, Sent
-    from connectors.terminal.connector import TerminalSession
-    from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.connector import TerminalConnector, TerminalSession
+from connectors.terminal.transcript import TranscriptLine
 
 
 class Inbox:

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from connectors.terminal.draft import Begun, Draft
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_line_is_kept_for_one_who_comes_next_and_an_empty_one_is_not(tmp_path: Path) -> None:

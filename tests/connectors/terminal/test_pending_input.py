@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from connectors.terminal.pending_input import Typed, Unsaid
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def typed(number: int, text: str = "hello") -> Typed:

@@ -6,17 +6,15 @@ import os
 import pty
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
 
 from connectors.terminal.draft import Begun, Draft
 from connectors.terminal.transcript_view import wants_colour
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 PROGRAM = [sys.executable, "-m", "tests.connectors.terminal.echo_program"]
 

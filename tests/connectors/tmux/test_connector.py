@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from connectors.contract.agent_count_feed import AgentCounts, Headcount
 from connectors.contract.connector_protocol import NotReady
-from connectors.contract.messages import Message, Outbound
+from connectors.contract.messages import Health, Message, Outbound
 from connectors.tmux.connector import TmuxConnector
 from connectors.tmux.pane_model import PanePlace, WantedPane
 from connectors.tmux.process_client import TmuxUnanswered
 from connectors.tmux.settings import TmuxSettings
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from connectors.contract.messages import Health
 
 LIMIT = 10.0
 

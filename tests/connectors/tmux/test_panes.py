@@ -7,19 +7,14 @@ import shutil
 import signal
 import socket
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from connectors.tmux.pane_model import WantedPane
 from connectors.tmux.panes import MARK, Trouble, look, stand
 from connectors.tmux.process_client import TmuxUnanswered, ask, surroundings
-from tests.connectors.tmux.server import until
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.connectors.tmux.server import Server
+from tests.connectors.tmux.server import Server, until
 
 
 @pytest.fixture

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from connectors.contract.agent_count_feed import AgentCounts
 from connectors.tmux.status_line import Sign
-from tests.connectors.tmux.server import until
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.connectors.tmux.server import Server
+from tests.connectors.tmux.server import Server, until
 
 
 @pytest.mark.parametrize("words", ["#(touch {0})", "#{{pid}}", "#[fg=red]", "a\nb", "\x1b]2;x", "`id`", "x" * 200])

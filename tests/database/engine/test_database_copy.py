@@ -7,11 +7,13 @@ import itertools
 import multiprocessing
 import signal
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Boolean, Float, Integer, func, insert, null, select
+from sqlalchemy import Boolean, Float, Integer, Table, func, insert, null, select
 
 from core import crash_points
 from core.crash_points import declare
@@ -21,14 +23,7 @@ from database.engine.database_copy import RegisterPlace, copy
 from database.engine.store import Store
 from database.queries.operations import audit_log as audits
 from database.schema import audit, inbox, metadata, outbox
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from sqlalchemy import Table
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 STEP = declare("test.copy")
 

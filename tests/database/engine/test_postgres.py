@@ -9,11 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.crash_points import ENVIRONMENT_VARIABLE, declare
 from core.errors import MusterError, RegisterAway, RegisterError
@@ -21,15 +24,7 @@ from database import migrations
 from database.engine import postgres as database_server
 from database.engine.store import Store, insert_once
 from database.schema import cursors
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 STEP = declare("test.server")
 

@@ -9,12 +9,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.crash_points import ENVIRONMENT_VARIABLE, declare
 from core.errors import RegisterError
@@ -22,11 +23,6 @@ from database import migrations
 from database.engine import sqlite
 from database.engine.store import RegisterFull, Store, insert_once
 from database.schema import cursors
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 STEP = declare("test.step")
 

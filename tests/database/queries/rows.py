@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from database.queries.spending.usage_queries import TOKENS, Sums
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Iterable, Mapping
 
 DAY = 86_400.0
 NOON = 20_000 * DAY + 43_200

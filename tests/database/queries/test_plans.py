@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.crash_points import declare
 from database.engine.store import Store
@@ -16,12 +19,6 @@ from database.queries.agents import auto_resume
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger, usage_queries
 from database.queries.spending.usage_cache import UsageQuestion, UsageTally
 from tests.database.queries.rows import DAY, NOON, row
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
 STEP = declare("tests.plans")
 AT = NOON - 1234.5

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries import tasks
 from database.queries.task_states import ENDED, OPEN, TRANSITIONS, TaskEvent
 from database.queries.tasks import Task
-
-if TYPE_CHECKING:
-    from database.engine.store import Store
 
 STEP = declare("test.task_states")
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries import tasks
 from database.queries.task_states import TaskEvent
 from database.queries.tasks import Task
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STEP = declare("tests.tasks")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from egress.daemon.audit_throttle import EVERY_S, MOST_ATTEMPTS, MOST_HOSTS, OTHERS, AuditThrottle
 from egress.tunnel.byte_relay import Traffic
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Audit:

@@ -6,23 +6,21 @@ import asyncio
 import contextlib
 import json
 import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from egress.daemon import sync_control_client
 from egress.daemon.control_client import EgressControlClient
-from egress.daemon.egress_service import running
+from egress.daemon.startup import running
 from egress.errors import EgressAbsent, EgressRefused, EgressSilent, EgressUnreachable
 from egress.paths import EgressPaths
 from egress.settings import AccountSettings, AgentRegistration, EgressSettings, LimitSettings
 from tests.egress.whole_egress import Plane, anthropic, plane
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @asynccontextmanager

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleet.sim.provider import server as sim
+from fleet.sim.provider.normalized_request import Api
 from tests import soak
 from tests.egress import ledger_comparison
-from tests.egress.egress_process import egress
-from tests.egress.random_clients import Customers, Order, chosen, play
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.sim.provider.normalized_request import Api
-    from tests.egress.egress_process import Premises
-    from tests.egress.random_clients import Given
+from tests.egress.egress_process import Premises, egress
+from tests.egress.random_clients import Customers, Given, Order, chosen, play
 
 AGENTS = ("ann", "ben", "cleo", "dora")
 #: What is asked between one death and the next.

@@ -6,8 +6,9 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,10 +16,6 @@ import pytest
 from fleet.sim.provider import server as provider
 from tests.egress.egress_process import KEYS, Premises
 from tests.egress.whole_egress import anthropic, keeping
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @asynccontextmanager

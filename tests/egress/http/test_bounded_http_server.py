@@ -6,22 +6,18 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import h11
 import pytest
 
 from egress.http import bounded_http_server
 from egress.http.response_writer import ResponseWriter
-from egress.request.agent_request import BrokenBody
+from egress.request.agent_request import AgentRequest, BrokenBody
 from tests import soak
 from tests.egress.scripted_provider import Wire
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from egress.request.agent_request import AgentRequest
 
 NAMES = (b"X-A", b"x-a", b"User-Agent", b"!#$%&'*+-.^_`|~0", b"Content-Type", b"Retry-After", b"Expect")
 TARGETS = (b"/", b"/openai/v1/responses", b"/a?b=c&d", b"/%20", b"*", b"/" + b"a" * 3_000)

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import io
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -17,10 +18,6 @@ from egress.http import bounded_http_server, header_filter
 from egress.request import body_buffer
 from egress.settings import AccountSettings
 from tests.egress.whole_egress import KEY, Plane, anthropic, plane
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
 BODY = json.dumps(anthropic("[[say: yes]]")).encode()
 

@@ -10,7 +10,9 @@ import os
 import socket
 import sqlite3
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,13 +21,8 @@ from yarl import URL
 from egress.http import metered_exchange as passage
 from egress.http import proxy
 from egress.settings import AccountSettings, LimitSettings
+from fleet.sim.provider.billing_ledger import BilledRequest
 from tests.egress.whole_egress import KEY, Plane, anthropic, chat, events, plane, responses
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from fleet.sim.provider.billing_ledger import BilledRequest
 
 CALLS = [
     ("/anthropic/v1/messages", anthropic, "anthropic"),

@@ -6,8 +6,9 @@ import asyncio
 import gzip
 import io
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,6 @@ from egress.http import response_writer
 from egress.request import body_buffer
 from egress.settings import AccountSettings, LimitSettings
 from tests.egress.whole_egress import Plane, anthropic, plane
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
 BODY = json.dumps(anthropic("[[say: yes]]")).encode()
 POST = b"POST /anthropic/v1/messages HTTP/1.1\r\nHost: egress\r\n"

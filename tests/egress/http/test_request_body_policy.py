@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -14,9 +15,6 @@ from budget.limits.input_bound import Contents
 from egress.http import request_body_policy
 from egress.http.request_body_policy import BadAsking, read, rewrite
 from egress.provider_endpoints import Api
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 APIS = get_args(Api)
 MESSAGES = [{"role": "user", "content": "grüß dich 🙂"}]

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from egress.http import unmetered_calls
 from egress.http.unmetered_calls import CallRateLimiter
 from egress.settings import AccountSettings
 from tests.egress.whole_egress import anthropic, plane
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 HEADERS = {"anthropic-version": "2023-06-01"}
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 from egress.ledger import reservation_log
 from egress.ledger.service import UsageLedger
 from egress.ledger.table_rows import Reservation, Settlement
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 class Clock:

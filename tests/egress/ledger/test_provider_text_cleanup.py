@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import pytest
 
 from egress.ledger import provider_text_cleanup
 from tests.egress.ledger.rows import look, opened, reservation, settlement
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 KEY = "sk-ant-api03-of-the-account"
 SAID = [f"authentication_error: {KEY} is not known", None, "rate_limit_error", "HTTP status 502: <html>"]

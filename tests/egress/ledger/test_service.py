@@ -10,7 +10,9 @@ import random
 import sqlite3
 import stat
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +28,6 @@ from egress.ledger.writer_thread import LedgerHead
 from egress.settings import AgentRegistration
 from tests.egress.ledger.rows import Clock, entered, look, opened, reservation, settlement, under_way
 from tests.small_disk import small
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 LIMIT_S = 30.0
 

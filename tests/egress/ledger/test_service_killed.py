@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +16,6 @@ from core import crash_points
 from tests.egress.ledger.crash_subject import RESERVED, TELLS
 from tests.egress.ledger.rows import look, opened, under_way
 from tests.soak import share
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIMIT_S = 60.0
 PLACES = tuple(

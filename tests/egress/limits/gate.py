@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from budget.tokens import Tokens
+from egress.ledger.model import Action, LedgerEntry
 from egress.ledger.service import UsageLedger
 from egress.limits.admission_control import AdmissionControl
-from egress.limits.admission_interface import AdmissionRequest, Ending
+from egress.limits.admission_interface import AdmissionRequest, Cut, Ending
+from egress.limits.reservation import GateLease
 from egress.settings import AgentRegistration, EgressSettings, LimitSettings
 from tests.egress.ledger.rows import Clock
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from egress.ledger.model import Action, LedgerEntry
-    from egress.limits.admission_interface import Cut
-    from egress.limits.reservation import GateLease
 
 #: No text has more tokens than bytes: a request of so many reads a hundred at most.
 BODY = 100

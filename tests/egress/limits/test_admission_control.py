@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -16,12 +16,7 @@ from egress.ledger.model import LedgerUnwritable
 from egress.limits.admission_interface import AdmissionRefused, Ending
 from egress.limits.agent_counter_index import SettingsRefused
 from tests.egress.ledger.rows import Clock, under_way
-from tests.egress.limits.gate import allowance, asked, completed, heard, house, pool, registration
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.egress.limits.gate import House
+from tests.egress.limits.gate import House, allowance, asked, completed, heard, house, pool, registration
 
 TOGETHER = 64
 

@@ -6,21 +6,16 @@ import asyncio
 import contextlib
 import re
 import sqlite3
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from egress.ledger.model import ENDING, LedgerUnwritable
-from egress.limits.admission_interface import AdmissionRefused, Ending
+from egress.limits.admission_interface import AdmissionRefused, Cut, Ending
 from egress.limits.blocklist import StopNotKept
+from egress.settings import Policy
 from tests.egress.ledger.rows import look
 from tests.egress.limits.gate import allowance, asked, heard, house, pool
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from egress.limits.admission_interface import Cut
-    from egress.settings import Policy
 
 
 async def test_a_cut_off_ends_everything_of_one_agent_and_is_durable_when_acknowledged(tmp_path: Path) -> None:

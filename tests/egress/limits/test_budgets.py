@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
 
 import pytest
 
 from budget.tokens import Weights
+from egress.ledger.model import LedgerEntry
 from egress.settings import LimitSettings
 from egress.usage import text_token_estimate
 from fleet.sim.provider import server as sim
-from tests.egress.egress_process import egress
+from fleet.sim.provider.billing_ledger import BilledRequest
+from fleet.sim.provider.normalized_request import Api
+from fleet.sim.provider.server import Provider
+from tests.egress.egress_process import Premises, egress
 from tests.egress.random_clients import Customers, Given, Order, play
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
-    from pathlib import Path
-
-    from egress.ledger.model import LedgerEntry
-    from fleet.sim.provider.billing_ledger import BilledRequest
-    from fleet.sim.provider.normalized_request import Api
-    from fleet.sim.provider.server import Provider
-    from tests.egress.egress_process import Premises
 
 AGENTS = tuple(f"agent{number}" for number in range(8))
 APIS: tuple[Api, ...] = ("anthropic", "responses", "chat")

@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -21,9 +21,6 @@ from fleet.journal.events import Closing
 from fleet.supervision import process_sweep
 from fleet.supervision.host_lock import holder
 from tests.fleet.host.scripted_agent import Agent
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def registration(agent: Agent, **changes: str) -> AgentRegistration:

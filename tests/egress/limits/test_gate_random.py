@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from budget.tokens import Tokens, Weights
 from egress.limits.admission_interface import AdmissionRefused, Ending
+from egress.limits.limit_counters import LimitCounter
+from egress.settings import LimitSettings
 from tests.egress.ledger.rows import Clock, look, under_way
-from tests.egress.limits.gate import allowance, asked, house, pool
+from tests.egress.limits.gate import House, allowance, asked, house, pool
 from tests.soak import share
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from egress.limits.limit_counters import LimitCounter
-    from egress.settings import LimitSettings
-    from tests.egress.limits.gate import House
 
 TOGETHER = 64
 CHUNK = 200

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from egress.ledger.model import EXCESS
+from egress.ledger.model import EXCESS, Action
 from egress.settings import AccountSettings, LimitSettings
 from tests.egress.billing_provider import Billing, billing
 from tests.egress.limits.gate import allowance, pool
 from tests.egress.whole_egress import KEY, Plane, plane
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
-
-    from egress.ledger.model import Action
 
 TOGETHER = 64
 PATHS = {

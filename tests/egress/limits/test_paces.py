@@ -6,26 +6,22 @@ import asyncio
 import json
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from budget.tokens import Tokens
 from budget.windows import window_boundaries
-from egress.daemon.egress_service import running
+from egress.daemon.startup import running
 from egress.ledger.model import FOR_NOW
 from egress.limits.admission_interface import AdmissionRefused
 from egress.paths import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, PaceSettings
 from tests.egress.ledger.rows import Clock
-from tests.egress.limits.gate import allowance, asked, completed, heard, house, pool, registration
+from tests.egress.limits.gate import House, allowance, asked, completed, heard, house, pool, registration
 from tests.egress.limits.test_admission_control import refusal
 from tests.egress.whole_egress import anthropic, chat, events, plane, responses
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.egress.limits.gate import House
 
 HOUR, DAY = 3_600.0, 86_400.0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from multidict import CIMultiDict
@@ -13,10 +15,6 @@ from egress.limits.provider_token_count import ABSENT_S, FAILED_S, Counter
 from egress.request.body_buffer import Bodies
 from tests.egress.ledger.rows import Clock
 from tests.egress.scripted_provider import Link, Scripted, scripted
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
 COUNTED = b'{"input_tokens": 1234}'
 

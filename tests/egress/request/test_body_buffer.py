@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +13,6 @@ from egress.request import body_buffer
 from egress.request.agent_request import Content
 from egress.request.body_buffer import AgentTurns, Bodies
 from tests.egress.whole_egress import anthropic, plane
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIMIT_S = 10.0
 

@@ -6,7 +6,7 @@ import contextlib
 import gzip
 import tracemalloc
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import brotli
 import pytest
@@ -15,9 +15,6 @@ from hypothesis import strategies as st
 
 from egress.request.content_encoding import PIECE, BadEncoding, decoder
 from tests.egress.usage.streams import cut
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 zstd = pytest.importorskip("backports.zstd")
 

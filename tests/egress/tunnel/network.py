@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from pathlib import Path
+from typing import TypeAlias, TypeVar
 
-from egress.limits.admission_interface import Cut
+from egress.ledger.model import Observation
+from egress.limits.admission_interface import AdmissionRequest, AdmittedRequest, Cut
+from egress.tunnel.byte_relay import Traffic, TunnelLimits
 from egress.tunnel.certificate_authority import CertificateAuthority
 from egress.tunnel.checked_dns_resolver import Resolver
 from egress.tunnel.connect_tunnel import NotServed, Tunnels
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-    from pathlib import Path
-
-    from egress.ledger.model import Observation
-    from egress.limits.admission_interface import AdmissionRequest, AdmittedRequest
-    from egress.tunnel.byte_relay import Traffic, TunnelLimits
-    from egress.tunnel.host_allowlist import IPAddress, TunnelTarget
+from egress.tunnel.host_allowlist import IPAddress, TunnelTarget
 
 _T = TypeVar("_T")
 Streams: TypeAlias = "tuple[asyncio.StreamReader, asyncio.StreamWriter]"

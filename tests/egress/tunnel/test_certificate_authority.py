@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ssl
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -18,9 +18,6 @@ from egress.tunnel.certificate_authority import (
     CertificateAuthority,
     NotMetered,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOSTS = ("api.anthropic.com", "api.openai.com")
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
 
 from egress.tunnel.checked_dns_resolver import HostUnreachable, NotPublic, Resolver, is_public
 from egress.tunnel.host_allowlist import target
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 DOCS = target("docs.python.org:443")
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from egress.tunnel.byte_relay import CHUNK, TunnelLimits
 from tests.egress.tunnel import client_hellos
 from tests.egress.tunnel.network import PUBLIC, Street, connect, street, within
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 HELLO = client_hellos.record(client_hellos.message(client_hellos.server_name(b"docs.python.org")))
 DOCS = "docs.python.org:443"

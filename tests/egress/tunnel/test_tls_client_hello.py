@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,9 +13,6 @@ from hypothesis import strategies as st
 from egress.tunnel.certificate_authority import CertificateAuthority
 from egress.tunnel.tls_client_hello import LONGEST_FLIGHT, Doorkeeper, NameNotShown
 from tests.egress.tunnel import client_hellos
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOST = "docs.python.org"
 RIGHT = client_hellos.message(client_hellos.server_name(HOST.encode()))

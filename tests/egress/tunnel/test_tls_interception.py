@@ -6,26 +6,23 @@ import asyncio
 import contextlib
 import json
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from budget.tokens import Tokens
+from egress.ledger.model import Action
+from egress.provider_endpoints import Provider
 from egress.settings import AccountSettings
 from egress.tunnel.host_allowlist import RouteError
 from egress.tunnel.tls_interception import metered_hosts
 from tests.egress.tunnel import client_hellos
 from tests.egress.tunnel.network import connect, within
 from tests.egress.whole_egress import Plane, anthropic, events, plane
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from egress.ledger.model import Action
-    from egress.provider_endpoints import Provider
 
 MESSAGES = "https://api.anthropic.com/v1/messages"
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from egress.ledger.model import Action
 from tests.egress.tunnel import client_hellos
 from tests.egress.tunnel.network import PUBLIC, Elsewhere, connect, within
 from tests.egress.whole_egress import Plane, plane
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from egress.ledger.model import Action
 
 HELLO = client_hellos.record(client_hellos.message(client_hellos.server_name(b"docs.python.org")))
 DOCS = "docs.python.org:443"

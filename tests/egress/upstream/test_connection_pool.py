@@ -8,7 +8,9 @@ import contextlib
 import os
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -21,10 +23,6 @@ from egress.upstream.connection_pool import Upstream, check
 from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.response_reader import UpstreamGone
 from tests.egress.scripted_provider import LIMIT_S, Link, Wire, content, scripted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"

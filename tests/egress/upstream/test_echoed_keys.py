@@ -10,10 +10,12 @@ import re
 import sys
 import time
 import zlib
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import brotli
@@ -23,18 +25,13 @@ from egress.settings import AccountSettings
 from tests import soak
 from tests.core.test_secret_values import spelled
 from tests.egress.scripted_provider import LIMIT_S
-from tests.egress.whole_egress import KEY, anthropic, chat, plane, responses
+from tests.egress.whole_egress import KEY, Plane, anthropic, chat, plane, responses
 
 if sys.version_info >= (3, 14):
     from compression.zstd import compress as zstd
 else:
     from backports.zstd import compress as zstd
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.egress.whole_egress import Plane
 
 CALLS: list[tuple[str, str, dict[str, Any] | None]] = [
     ("POST", "/anthropic/v1/messages", anthropic()),

@@ -7,7 +7,9 @@ import contextlib
 import os
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -20,17 +22,10 @@ from egress.upstream import connection_pool, http1_connection
 from egress.upstream.connection_pool import Upstream
 from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.response_reader import UpstreamGone
-from tests.egress.scripted_provider import Link, Wire, content, scripted
+from tests.egress.scripted_provider import Link, Scripted, Wire, content, scripted
 from tests.egress.whole_egress import anthropic, plane
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-
-    from tests.egress.scripted_provider import Scripted
-
-    Serving = Callable[[Callable[[Link], Awaitable[None]]], AbstractAsyncContextManager[Scripted]]
+Serving = Callable[[Callable[[Link], Awaitable[None]]], AbstractAsyncContextManager[Scripted]]
 
 NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"
 HEADERS: CIMultiDict[str] = CIMultiDict()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from egress.ledger.model import Observation
+from egress.provider_endpoints import Provider
 from egress.upstream.rate_limit_headers import observe
 from fleet.sim.provider.quota_headers import SimQuota, SimWindows
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from egress.ledger.model import Observation
-    from egress.provider_endpoints import Provider
 
 NOW = 1_800_000_000.0
 U = "anthropic-ratelimit-unified-"

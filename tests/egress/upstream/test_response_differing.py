@@ -7,8 +7,9 @@ import random
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import h11
 import pytest
@@ -18,9 +19,6 @@ from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.response_reader import UpstreamGone
 from tests import soak
 from tests.egress.scripted_provider import Wire
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NAMES = (b"X-A", b"x-a", b"Server", b"!#$%&'*+-.^_`|~0", b"Content-Type", b"Retry-After", b"Keep-Alive")
 STATUSES = (*[200] * 8, 201, 202, 203, 204, 204, 205, 206, 301, 304, 304, 400, 401, 413, 429, 500, 529, 600, 999)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-from egress.usage import meter_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from egress.provider_endpoints import Api
-    from egress.usage import Meter, UsageReading
+from egress.provider_endpoints import Api
+from egress.usage import Meter, UsageReading, meter_of
 
 
 class Outcome(NamedTuple):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egress.provider_endpoints import Api
-from egress.usage import meter_of
+from egress.usage import Meter, meter_of
 from egress.usage.anthropic_messages import Messages
 from egress.usage.event_stream_meter import StreamMeter
 from egress.usage.openai_completions import CompletionsParser
@@ -18,9 +18,6 @@ from fleet.sim.provider import anthropic_api, completions_api, responses_api
 from fleet.sim.provider.api_writer import ResponseEnvelope
 from fleet.sim.provider.token_count import BilledTokens
 from tests.egress.usage.streams import cut, through
-
-if TYPE_CHECKING:
-    from egress.usage import Meter
 
 WRITERS: dict[Api, Any] = {
     "anthropic": anthropic_api.AnthropicWriter,

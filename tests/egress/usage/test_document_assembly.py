@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -12,13 +13,8 @@ from hypothesis import strategies as st
 
 from egress.provider_endpoints import Api
 from egress.usage import NotAssembledError, meter_of
-from egress.usage.document_assembly import is_known, knows_betas
+from egress.usage.document_assembly import AssembledDocument, is_known, knows_betas
 from tests.egress.usage.streams import cut, event
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from egress.usage.document_assembly import AssembledDocument
 
 WORDS = st.text(max_size=40)
 COUNTS = st.integers(min_value=0, max_value=10**6)

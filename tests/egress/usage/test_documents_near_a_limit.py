@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from egress.settings import AccountSettings, LimitSettings
+from fleet.sim.provider.billing_ledger import BilledRequest
 from tests.egress.usage.streams import event
 from tests.egress.whole_egress import Plane, anthropic, chat, plane, responses
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
-
-    from fleet.sim.provider.billing_ledger import BilledRequest
 
 CALLS = [
     ("/anthropic/v1/messages", anthropic),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +17,6 @@ from tests import soak
 from tests.egress import ledger_comparison
 from tests.egress.egress_process import KEYS, egress
 from tests.egress.random_clients import Customers, Order, chosen, play
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 AGENTS = ("ann", "ben", "cleo", "dora", "emil", "fay")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +15,6 @@ from fleet.control.agent_host_client import AgentLink, HostStatus
 from fleet.errors import AgentRefused, AgentUnreachable
 from fleet.journal.events import JournalEntry, JournalPosition, Unknown
 from tests.fleet.host.scripted_agent import LIMIT_S
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 HELLO = {"protocol": 1, "agent": "coder0", "launch_id": "l", "incarnation": 3, "pid": 7, "version": "9", "later": True}
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleet.control.task_attempt_ids import attempt_of, message_of, task_of
 from fleet.host import current_turn_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_the_id_of_a_message_says_which_attempt_at_which_task_it_carries() -> None:

@@ -8,18 +8,16 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from fleet.control.agent_host_client import AgentLink, HostStatus
 from fleet.control.host_spec import AgentSpec
 from fleet.journal import reader
 from fleet.journal.events import JournalEntry, JournalPosition
 from fleet.supervision import host_lifecycle, process_sweep
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 SCRIPTED = Path(__file__).parents[1] / "runtimes" / "scripted.py"
 LIMIT_S = 30.0

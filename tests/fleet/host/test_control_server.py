@@ -10,7 +10,8 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,6 @@ from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentUnreachable
 from fleet.journal.events import JournalEntry, PermissionAsked, RuntimeStarted, TextChunk, TurnEnded
 from tests.fleet.host.scripted_agent import LIMIT_S, START, Agent, gone, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import random
 import signal
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,9 +28,6 @@ from fleet.journal.events import Closing, JournalEntry, MessageQueued, Permissio
 from fleet.supervision import host_lifecycle, process_sweep
 from tests import soak
 from tests.fleet.host.scripted_agent import LIMIT_S, START, Agent, gone
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PNG = {"name": "a.png", "media_type": "image/png", "data": "iVBORw0KGgo="}
 MESSAGES: dict[str, dict[str, Any]] = {

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet.journal.events import PermissionAsked, RuntimeStarted, TurnEnded
 from tests.fleet.host.scripted_agent import Agent, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -12,20 +12,16 @@ import os
 import resource
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused
 from fleet.journal.events import Opened, PermissionAnswered, RuntimeStarted, TextChunk, TurnEnded
 from tests.fleet.host.scripted_agent import Agent, status_when, until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from fleet.control.agent_host_client import AgentLink
 
 
 def limit(pid: int, size: int) -> None:

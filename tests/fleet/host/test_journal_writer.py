@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,10 +13,6 @@ from fleet.host import journal_writer as writing
 from fleet.host.journal_writer import JournalNotWritable, JournalWriter
 from fleet.journal import reader
 from fleet.journal.events import JournalEntry, JournalPosition, MessageQueued, Opened, TextChunk, ThoughtChunk
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 LIMIT_S = 20
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -36,9 +36,6 @@ from fleet.journal.events import (
 )
 from fleet.supervision import host_lifecycle, process_sweep
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent, entry_when, gone, status_when, until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PNG = "iVBORw0KGgo="
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet.host import restored_journal
 from fleet.host.journal_fanout import load_state
 from fleet.journal import reader
-from fleet.journal.events import JournalEntry, JournalPosition, MessageQueued, Opened, TurnStarted
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.journal.events import Event
+from fleet.journal.events import Event, JournalEntry, JournalPosition, MessageQueued, Opened, TurnStarted
 
 
 def test_what_waited_is_uncertain_and_what_was_underway_is_known(tmp_path: Path) -> None:

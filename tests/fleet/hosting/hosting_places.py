@@ -9,15 +9,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from fleet.hosting import SYSTEMD, TMUX
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import pytest
 
 RECORDER = Path(__file__).with_name("systemctl.py")
 

@@ -4,7 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,10 +16,6 @@ from fleet.hosting.tmux import MARK, Known, TmuxSession, attachment, command, cr
 from fleet.supervision import host_lifecycle
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent
 from tests.fleet.hosting.hosting_places import tmux_server
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleet.journal import reader as journal
 from fleet.journal.events import JournalEntry, JournalPosition, MessageQueued, Opened, TextChunk
 from fleet.journal.reader import Durable, JournalCursor, JournalReader
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 START = JournalPosition()
 

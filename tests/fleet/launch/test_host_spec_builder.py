@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import os
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +14,6 @@ from database.queries.agents.agents import AgentRow
 from fleet.errors import FleetError
 from fleet.supervision import host_lifecycle
 from tests.fleet.sandbox.test_egress_grant import assembly
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def wanted(workspace: Path, sandbox: str = "bubblewrap") -> AgentRow:

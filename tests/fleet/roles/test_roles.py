@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleet import roles
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LENSES = ("moonshot", "contrarian", "technical", "business", "financial")
 PAGE = "---\nmandate: Tries things out.\nlimits: [Mends nothing.]\ncommands: [ps]\n---\nYou are a tester.\n"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import pytest
 
 from fleet.roster import loader
 from fleet.roster.cache import LatestRoster
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 
 async def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,6 @@ from fleet.roster import drift
 from fleet.roster.drift import KeyDifference, RosterChange
 from fleet.roster.launch_overrides import Basis, described
 from fleet.roster.schema import AgentEntry
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, kw_only=True)

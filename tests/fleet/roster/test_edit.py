@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,6 @@ from core import crash_points
 from core.secret_references import Reference
 from fleet.errors import RosterError
 from fleet.roster import edit, loader
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

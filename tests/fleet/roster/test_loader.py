@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,6 @@ from core.secret_references import Reference
 from fleet import runtimes
 from fleet.errors import RosterError
 from fleet.roster import loader
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

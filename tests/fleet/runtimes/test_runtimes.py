@@ -6,22 +6,18 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from fleet import runtimes
 from fleet.errors import FleetError, RuntimeMissing
+from fleet.program_lookup import Which
 from fleet.roster import loader
-from fleet.runtimes import RUNTIMES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fleet.program_lookup import Which
-    from fleet.runtimes import Prepared
+from fleet.runtimes import RUNTIMES, Prepared
 
 
 @dataclass

@@ -8,11 +8,9 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Final
 
 #: Of the standard library, what nothing needs that runs in a container.
 _LEFT_OUT: Final = frozenset(

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -23,9 +23,6 @@ from fleet.sandbox.bubblewrap import Mount
 from fleet.sandbox.profiles import WrittenProfile
 from fleet.sandbox.system_mounts import system
 from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = pytest.mark.root
 

@@ -13,8 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import pytest
@@ -25,6 +26,7 @@ from fleet.errors import FleetError, RuntimeMissing
 from fleet.journal.events import JournalPosition, RuntimeStarted, TurnEnded
 from fleet.sandbox import command_wrapper, container, selection
 from fleet.sandbox.bubblewrap import Mount
+from fleet.sandbox.container import Engine
 from fleet.sandbox.egress_grant import EgressGrant
 from fleet.sandbox.profiles import SandboxProfile, WrittenProfile, merged
 from fleet.sim.provider import server as providers
@@ -34,11 +36,6 @@ from tests.fleet.host.scripted_agent import until
 from tests.fleet.sandbox import containers
 from tests.fleet.sandbox.test_egress_grant import SECRET, Ways, account, assembly, forwarding, row
 from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from fleet.sandbox.profiles import Engine
 
 pytestmark = pytest.mark.root
 

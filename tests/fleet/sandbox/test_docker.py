@@ -9,24 +9,19 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet import sandbox
 from fleet.sandbox import container, selection
 from fleet.sandbox.egress_grant import EgressGrant
-from fleet.sandbox.profiles import WrittenProfile, merged
+from fleet.sandbox.profiles import SandboxProfile, WrittenProfile, merged
 from fleet.supervision.container_cleanup import remove
 from tests.fleet.sandbox import containers, machine_image
 from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
 from tests.system.escape_targets import ESCAPES, Outside
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from fleet.sandbox.profiles import SandboxProfile
 
 pytestmark = [
     pytest.mark.slow,

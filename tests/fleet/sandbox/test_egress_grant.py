@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import json
 import shutil
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import pytest
@@ -23,15 +24,10 @@ from fleet.launch.host_spec_builder import Assembly
 from fleet.launch.launch_plan import LaunchDefaults, Planner
 from fleet.launch.model_access import ModelAccount
 from fleet.sandbox.egress_grant import Allowance, EgressGrant, WayAsked
-from fleet.sandbox.profiles import BUILT_IN, WrittenProfile, merged
+from fleet.sandbox.profiles import BUILT_IN, SandboxProfile, WrittenProfile, merged
 from fleet.sim.provider import server as providers
 from fleet.supervision import host_lifecycle, process_sweep
 from tests.fleet.host.scripted_agent import until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from fleet.sandbox.profiles import SandboxProfile
 
 needs_bubblewrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 SECRET = "sk-ant-api03-the-real-one"

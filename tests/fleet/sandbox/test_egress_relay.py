@@ -11,17 +11,15 @@ import shutil
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet.errors import FleetError
 from fleet.sandbox.egress_grant import EgressGrant
 from tests.fleet.sandbox.two_agents import LIMIT_S, Ground
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 pytestmark = [
     pytest.mark.root,

@@ -5,15 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet import runtimes, sandbox
+from fleet.sandbox.egress_grant import EgressGrant
 from fleet.sandbox.profiles import BUILT_IN, SandboxProfile
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.sandbox.egress_grant import EgressGrant
 
 LIMIT_S = 60.0
 

@@ -7,7 +7,8 @@ import hashlib
 import json
 import random
 import zlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import brotli
@@ -15,17 +16,13 @@ import pytest
 
 from fleet.sim.agent.model_client import Events
 from fleet.sim.provider import chaos, prompt_directives, usage_report
+from fleet.sim.provider.billing_ledger import BilledRequest
+from fleet.sim.provider.normalized_request import Api
 from fleet.sim.provider.prompt_directives import Deliver
+from fleet.sim.provider.response_delivery import Encoding
 from fleet.sim.provider.server import Provider, SimSettings, running
+from fleet.sim.provider.token_count import BilledTokens
 from tests.fleet.sim.provider.test_server import LIMIT_S, PATHS, question
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from fleet.sim.provider.billing_ledger import BilledRequest
-    from fleet.sim.provider.normalized_request import Api
-    from fleet.sim.provider.response_delivery import Encoding
-    from fleet.sim.provider.token_count import BilledTokens
 
 HELLO = "[[say: Grüße, 🙂!]]"
 

@@ -7,17 +7,15 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Protocol
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any, Protocol
 
 from fleet.sim.agent import acp_agent
 from tests import forkserver
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from multiprocessing.context import ForkServerProcess
-    from pathlib import Path
 
 LIMIT_S = 60.0
 _LONGEST_LINE = 32 * 1024 * 1024

@@ -5,8 +5,8 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -18,9 +18,6 @@ from fleet.journal.events import RuntimeStarted
 from fleet.supervision import host_lifecycle, host_lock
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent, gone, until
 from tests.fleet.hosting.hosting_places import place_for
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Variables of a tmux server and of a systemd that have run for long.
 LEFT_BEHIND = {"LEFT_BEHIND", "PYTHONSTARTUP", "TMUX", "MANAGER"}

@@ -3,14 +3,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleet.supervision import host_lifecycle, host_lock
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOLD = """
 import sys, pathlib

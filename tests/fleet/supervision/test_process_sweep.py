@@ -5,15 +5,12 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet.supervision import process_sweep
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BREEDER = """
 import os, time

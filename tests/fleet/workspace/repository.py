@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fleet import workspace
-from fleet.workspace import Clone
+from fleet.workspace import Clone, Collected, Repository
 from fleet.workspace import sandboxed_git as git
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.workspace import Collected, Repository
 
 LIMIT_S = 60.0
 

@@ -6,7 +6,8 @@ import contextlib
 import os
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +15,6 @@ from fleet import workspace
 from fleet.errors import FleetError
 from fleet.workspace import clone, origin_remote, repository_discovery, sandboxed_git
 from tests.fleet.workspace.repository import Ground
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("bwrap") or not shutil.which("git"), reason="bubblewrap or git is not installed"

@@ -10,16 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from core import crash_points
 from tests import soak
 from tests.fleet.workspace.repository import LIMIT_S, Ground
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("bwrap") or not shutil.which("git"), reason="bubblewrap or git is not installed"

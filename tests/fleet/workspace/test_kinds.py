@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +13,6 @@ from fleet.errors import FleetError
 from fleet.supervision import host_lifecycle
 from fleet.workspace import Workspaces, left_behind
 from tests.fleet.workspace.repository import Ground
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("bwrap") or not shutil.which("git"), reason="bubblewrap or git is not installed"

@@ -6,20 +6,15 @@ import shutil
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleet import workspace
 from fleet.errors import FleetError
-from fleet.workspace import NotClean, branch_update
+from fleet.workspace import Collected, NotClean, branch_update
 from fleet.workspace.branch_update import Branch
 from tests.fleet.workspace.repository import Ground
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fleet.workspace import Collected
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("bwrap") or not shutil.which("git"), reason="bubblewrap or git is not installed"

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.pacing.snapshot import PaceSnapshot
-from budget.dispatch.next_task import DispatchAgent, DispatchLimits, DispatchPolicy, lane_of
-from budget.windows.pace_admission import PacePolicy
+from budget.dispatch.next_task import DispatchAgent, DispatchLimits, DispatchPolicy, TaskWait, lane_of
+from budget.windows.pace_admission import PacePolicy, WindowState
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries import tasks
 from database.queries.tasks import Task
 from scheduler.dispatch.dispatch_inputs import Able
 from scheduler.dispatch.dispatch_loop import Dispatcher
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from budget.dispatch.next_task import TaskWait
-    from budget.windows.pace_admission import WindowState
 
 STEP = declare("tests.dispatch")
 NOW = 1_800_000_000.0

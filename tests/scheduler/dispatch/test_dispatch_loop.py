@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,10 +19,6 @@ from scheduler.dispatch.dispatch_inputs import Able, WindowSnapshot
 from scheduler.dispatch.fairness_charges import correct
 from tests.budget.dispatch.test_next_task import week
 from tests.scheduler.dispatch.dispatcher import NOW, STEP, Desk, task
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 def agent(name: str, **said: str) -> DispatchAgent:

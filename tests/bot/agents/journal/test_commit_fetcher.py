@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import OPERATOR, ROOM, House, house
 from tests.fleet.workspace.repository import Ground
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("bwrap") or not shutil.which("git"), reason="bubblewrap or git is not installed"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,9 +26,6 @@ from bot.commands.syntax import written
 from core.redaction import SecretMasker
 from fleet.journal import events
 from fleet.journal.events import Event, JournalEntry, JournalPosition
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 OPENED = events.Opened(agent="coder0", launch_id="l1", marker="m", pid=1, protocol=1)
 READY = events.RuntimeStarted(pid=2, session="s", loaded=False)

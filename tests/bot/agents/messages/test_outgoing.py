@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,12 +15,7 @@ from core.crash_points import declare
 from database.queries.agents import agent_messages
 from database.queries.agents.agent_messages import AgentMessage
 from fleet.control.agent_host_client import AgentLink
-from tests.bot.orchestrator import ROOM, house
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.bot.orchestrator import House
+from tests.bot.orchestrator import ROOM, House, house
 
 WRITE = declare("test.letters")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +17,6 @@ from fleet.journal.events import JournalPosition, MessageQueued
 from tests.bot.agents.messages.test_onboarding_prompt import row
 from tests.bot.interfaces.mcp.test_server import order
 from tests.bot.orchestrator import ROOM, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +20,6 @@ from fleet import roles
 from fleet.roster import loader
 from fleet.supervision import host_lifecycle
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
-
 
 FLEET = """\
 # mine

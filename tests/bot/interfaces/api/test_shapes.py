@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bot.api_client import Client
 from core.crash_points import declare
 from database.queries.spending import usage_ledger
 from tests.bot.orchestrator import ROOM, house
 from tests.database.queries.rows import row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 STEP = declare("tests.shapes")
 _GATEWAY = Path(__file__).parents[4] / "docs" / "reference" / "gateway.md"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,9 +15,6 @@ from connectors.delivery.inbox import Arrival
 from connectors.matrix.settings import MatrixSettings
 from core.crash_points import declare
 from database.engine.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 STEP = declare("tests.overlap")
 

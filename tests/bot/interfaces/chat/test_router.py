@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import delete
@@ -15,10 +17,6 @@ from database import schema
 from database.engine.store import Store
 from database.queries.operations import audit_log
 from tests.bot.orchestrator import OPERATOR, ROOM, STRANGER, VIEWER, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 FORGET = declare("test.forget_agent")
 

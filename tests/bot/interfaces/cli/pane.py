@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,19 +18,13 @@ from bot.interfaces.api.server import Gateway
 from bot.messaging.event_hub import EventHub
 from bot.reports.services import ReportServices
 from connectors.contract.agent_count_feed import Headcount
-from connectors.contract.messages import Batch, Outbound, Text
+from connectors.contract.messages import Batch, Outbound, OutboundContent, Text
 from connectors.tmux.connector import TmuxConnector
+from connectors.tmux.pane_model import PanePlace, WantedPane
 from connectors.tmux.process_client import ask
 from connectors.tmux.settings import TmuxSettings
 from database.engine.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from connectors.contract.messages import OutboundContent
-    from connectors.tmux.pane_model import PanePlace, WantedPane
-    from tests.connectors.tmux.server import Server
+from tests.connectors.tmux.server import Server
 
 LIMIT = 60.0
 

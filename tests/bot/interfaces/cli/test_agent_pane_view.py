@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bot.interfaces.cli.agent_pane_view import Pane
 from core.redaction import MASK, SecretMasker
 from fleet.journal import events
-from fleet.journal.events import JournalEntry, JournalPosition
-
-if TYPE_CHECKING:
-    from fleet.journal.events import Event
+from fleet.journal.events import Event, JournalEntry, JournalPosition
 
 SECRET = "correct-horse-battery"
 

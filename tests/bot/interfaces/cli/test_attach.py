@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +19,6 @@ from fleet.supervision import host_lock
 from tests.bot.orchestrator import house
 from tests.fleet.host.scripted_agent import Agent
 from tests.fleet.hosting.hosting_places import tmux_server
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SERVER = "fleet"
 

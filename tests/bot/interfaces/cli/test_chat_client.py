@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -21,19 +22,13 @@ from bot.messaging.event_hub import EventHub
 from bot.reports.services import ReportServices
 from bot.text.errors import NotRunning
 from connectors.contract.connector_registry import NoSettings
-from connectors.contract.messages import Batch, Message, OpenThread, Outbound, Text
+from connectors.contract.messages import Batch, Message, OpenThread, Outbound, OutboundContent, Text
 from connectors.terminal.connector import TerminalConnector
 from connectors.terminal.pending_input import Typed, Unsaid
+from connectors.terminal.transcript import TranscriptLine
 from core import unix_sockets
 from core.errors import MusterError
 from database.engine.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from connectors.contract.messages import OutboundContent
-    from connectors.terminal.transcript import TranscriptLine
 
 
 class Muster:

@@ -10,8 +10,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -26,10 +27,6 @@ from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressRefused
 from egress.settings import AgentRegistration, EgressSettings
 from tests.system.installation import end_egress
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import pytest
 
 from bot.config.instance_lock import only_one
 from bot.config.paths import Paths
 from bot.interfaces.cli import process_commands
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 
 def test_a_check_names_what_takes_an_edit_up(

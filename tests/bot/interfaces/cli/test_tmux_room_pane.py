@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -16,10 +17,6 @@ from connectors.contract.agent_count_feed import AgentCounts
 from connectors.contract.messages import Message, OpenThread
 from tests.bot.interfaces.cli.pane import LIMIT, Muster, until
 from tests.connectors.tmux.server import Server, server_of_ones_own
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ another. Real agent hosts, the bridge, the protocol; only chat and model are Mus
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +18,6 @@ from fleet.journal import reader
 from fleet.journal.events import JournalPosition, ToolAsked, TurnStarted
 from fleet.sandbox import selection
 from tests.bot.orchestrator import ROOM, House, house
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -14,9 +14,10 @@ import stat
 import subprocess
 import tarfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from alembic import command
@@ -26,10 +27,10 @@ from sqlalchemy import create_engine
 from bot.commands import sections
 from bot.config.paths import Paths
 from bot.interfaces.cli.main import run
+from bot.maintenance import atomic_swap
 from bot.maintenance.backup import contents
 from bot.maintenance.backup.restore import restore
 from bot.maintenance.backup.service import backup
-from bot.maintenance.update import atomic_swap
 from bot.text.errors import UserError
 from connectors.contract.messages import Message, Outbound, Priority
 from connectors.delivery import outbox
@@ -43,14 +44,9 @@ from fleet.journal.events import JournalEntry, JournalPosition, Opened
 from fleet.supervision import host_lifecycle
 from tests.bot.fake_agents import launch, recorded, roster, steps
 from tests.bot.maintenance.installation import STEP, die_at, hidden, people, put, standing
-from tests.bot.orchestrator import ROOM, house
+from tests.bot.orchestrator import ROOM, House, house
+from tests.postgres import Postgres
 from tests.small_disk import small
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from tests.bot.orchestrator import House
-    from tests.postgres import Postgres
 
 
 async def idle(home: House) -> None:

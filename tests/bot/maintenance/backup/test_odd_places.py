@@ -7,17 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from bot.config.paths import Paths
 from bot.maintenance.backup.restore import restore
 from bot.maintenance.backup.service import backup
 from bot.text.errors import UserError
 from tests.bot.maintenance.installation import hidden, people, put, standing
-
-if TYPE_CHECKING:
-    from bot.config.paths import Paths
 
 
 def _there_and_back(paths: Paths, register: Path) -> None:

@@ -8,14 +8,11 @@ import json
 import sysconfig
 import venv
 import zipfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from bot.maintenance.update import versions
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bot.config.paths import Paths
+from bot.config.paths import Paths
+from bot.maintenance import versions
 
 VERSION = "99.1"
 #: The schema that it brings the register to.

@@ -11,23 +11,26 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bot.commands import sections
 from bot.config.instance_lock import only_one
+from bot.config.paths import Paths
 from bot.interfaces.cli.main import run
 from bot.interfaces.cli.version_launcher import STAY, handed_over
-from bot.maintenance.update import atomic_swap, default_files, packages, running_versions, versions
+from bot.maintenance import atomic_swap, versions
+from bot.maintenance.update import default_files, packages, running_versions
 from bot.maintenance.update import service as updating
 from bot.maintenance.update.packages import UpdateCandidate
 from bot.maintenance.update.relaunch import Relaunched, relaunch
 from bot.maintenance.update.service import Options, Updated
 from bot.setup import wizard
-from bot.setup.wizard import WizardAnswers
+from bot.setup.wizard_chat import WizardAnswers
 from bot.text.errors import NotRunning, UserError
 from database import migrations
 from fleet import roles
@@ -35,11 +38,6 @@ from fleet.hosting import systemd
 from fleet.supervision import host_lock
 from tests.bot.maintenance.installation import die_at, hidden, standing
 from tests.bot.maintenance.update import next_version
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bot.config.paths import Paths
 
 CANDIDATE = UpdateCandidate(version=next_version.VERSION, requirement="")
 

@@ -12,9 +12,10 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -23,18 +24,12 @@ from bot.config.instance_lock import only_one
 from bot.config.paths import Paths
 from bot.interfaces.cli.process_commands import config_check
 from bot.setup import doctor, systemd_units
-from bot.setup.doctor import hosting, installation, machine, network, tmux
+from bot.setup.doctor import DoctorFinding, hosting, installation, machine, network, tmux
 from database.engine.store import Store
 from fleet.sandbox import command_wrapper
 from fleet.sandbox.selection import Availability
 from tests.fleet.hosting import hosting_places
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from bot.setup.doctor import DoctorFinding
-    from tests.postgres import Postgres
+from tests.postgres import Postgres
 
 
 @pytest.fixture

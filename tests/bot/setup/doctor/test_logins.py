@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
 
 from bot.config import loader
 from bot.config.paths import Paths
-from bot.setup.doctor import logins
+from bot.setup.doctor import DoctorFinding, logins
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
 from tests.connectors.discord.server import serving
 from tests.connectors.matrix.conftest import Keeper, healthy
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bot.setup.doctor import DoctorFinding
-    from tests.synapse import Account, Synapse
+from tests.synapse import Account, Synapse
 
 GUILD, CHANNEL = "123456789012345678", "223456789012345678"
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from connectors.contract.messages import CommandReading, Message, Outbound, React, Reaction, Replace, Text
-from connectors.contract.slash_command_forms import Form
+from connectors.contract.messages import (
+    CommandReading,
+    Message,
+    Outbound,
+    OutboundContent,
+    React,
+    Reaction,
+    Replace,
+    Text,
+)
+from connectors.contract.slash_command_forms import Asker, Form, Value
 from connectors.delivery import inbox, outbox
+from connectors.delivery.inbox import Arrival
 from connectors.delivery.service import Delivery
 from connectors.discord.connector import DiscordConnector
 from connectors.discord.settings import DiscordSettings
@@ -17,13 +27,6 @@ from core.crash_points import declare
 from database.engine.store import Store
 from tests.connectors import crash_runs
 from tests.connectors.delivery.fake_room import QUICK
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from connectors.contract.messages import OutboundContent
-    from connectors.contract.slash_command_forms import Asker, Value
-    from connectors.delivery.inbox import Arrival
 
 HANDLE = declare("mortal.handle_command")
 

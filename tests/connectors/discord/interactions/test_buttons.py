@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from connectors.contract.messages import Button, ButtonStyle, File, Message, OpenThread, Reaction, Replace
+from tests.connectors.discord.conftest import Desk
 from tests.connectors.discord.test_connector import arrived
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.connectors.discord.conftest import Desk
 
 ASK = Message(
     text="May I? `!approve 1`",

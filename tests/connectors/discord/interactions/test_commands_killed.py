@@ -6,8 +6,9 @@ import asyncio
 import random
 import signal
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -23,15 +24,9 @@ from database.schema import inbox as events
 from database.schema import outbox
 from tests import forkserver
 from tests.connectors.delivery.fake_room import STEP
-from tests.connectors.discord.fake_server_state import LOADING
+from tests.connectors.discord.fake_server_state import LOADING, World
 from tests.connectors.discord.interactions import crash_subject
 from tests.connectors.discord.server import serving
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.connectors.discord.fake_server_state import World
 
 COMMANDS = 3
 STEPS = (open_interactions.WRITE, delivery.ACCEPT, sender.RECORD, sender.SEND, crash_subject.HANDLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -15,11 +15,7 @@ from connectors.discord.interactions.interaction_handler import heard
 from connectors.discord.interactions.open_interactions import Interaction, OpenInteractions
 from database.schema import inbox
 from tests.connectors.delivery.fake_room import STEP
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.connectors.discord.conftest import Desk
+from tests.connectors.discord.conftest import Desk
 
 
 async def arrived(desk: Desk) -> list[Inbound]:

@@ -6,8 +6,9 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -26,10 +27,6 @@ from tests.connectors.discord.interactions import crash_subject
 from tests.connectors.discord.interactions.crash_subject import QUESTION
 from tests.connectors.discord.interactions.test_commands_killed import Trial
 from tests.connectors.discord.server import serving
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 PRESSES = 2
 STEPS = (open_interactions.WRITE, delivery.ACCEPT, sender.RECORD, sender.SEND, crash_subject.HANDLE)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from connectors.contract.messages import CommandReading, Inbound, Message, OpenThread, React, Remark, Text
-from connectors.contract.slash_command_forms import Asker, Form, Option
+from connectors.contract.slash_command_forms import Asker, Form, Option, Value
 from connectors.delivery.inbox import Arrival
 from connectors.discord import missing_content_intent
 from database.schema import inbox
+from tests.connectors.discord.conftest import Desk
 from tests.connectors.discord.fake_server_state import CONTENT, LOADING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from connectors.contract.slash_command_forms import Value
-    from tests.connectors.discord.conftest import Desk
 
 NAME = Option(name="name", description="the agent.", required=True, completes=True)
 

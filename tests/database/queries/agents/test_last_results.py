@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import pytest
 
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.agents import last_results
-from database.queries.agents.last_results import AHEAD_S, Kind
-
-if TYPE_CHECKING:
-    from database.engine.store import Store
-    from database.queries.agents.last_results import VisibleResult
+from database.queries.agents.last_results import AHEAD_S, Kind, VisibleResult
 
 NOTE = declare("test.results.note")
 NOW = 1_000_000.0

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries import tasks
 from database.queries.chat import thread_owners
 from database.queries.chat.thread_owners import Owner
 from tests.database.queries.test_tasks import put, task
-
-if TYPE_CHECKING:
-    from database.engine.store import Store
 
 STEP = declare("tests.thread_owners")
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.chat import thread_titles
-
-if TYPE_CHECKING:
-    from database.engine.store import Store
 
 STEP = declare("tests.titles")
 

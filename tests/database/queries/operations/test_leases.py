@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING
 
 import pytest
 
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.operations import leases
 from database.queries.operations.leases import Lease, LeaseHeld, LeaseLost, confirmed, granted
-
-if TYPE_CHECKING:
-    from database.engine.store import Store
 
 STEP = declare("test.lease")
 MILL, FORGE = "process 4711 on mill", "process 12 on forge"

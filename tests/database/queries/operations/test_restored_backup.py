@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from sqlalchemy import Boolean, Float, Integer, insert, select
+from sqlalchemy import Boolean, Float, Integer, Table, insert, select
 
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries import tasks
 from database.queries.operations import restored_backup
 from database.schema import account_leases, authorizations, continuations, questions, schedules, task_events
 from database.schema import tasks as tasks_table
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from sqlalchemy import Table
-
-    from database.engine.store import Store
 
 STEP = declare("tests.restores")
 THEN, NOW = 1_800_000_000.0, 1_800_003_600.0

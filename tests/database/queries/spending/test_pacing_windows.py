@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
 from sqlalchemy import insert
 
 from budget.windows.even_spread_line import EvenSpreadLine
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries import tasks
 from database.queries.spending import limits_by_command, pacing_windows
 from database.queries.spending.limits_by_command import BudgetRow
@@ -16,11 +18,6 @@ from database.queries.spending.pacing_windows import AuthorizationRow, Befell
 from database.queries.task_states import TaskEvent
 from database.queries.tasks import Task
 from database.schema import quota_history
-
-if TYPE_CHECKING:
-    import pytest
-
-    from database.engine.store import Store
 
 STEP = declare("tests.pacing")
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.spending import quota_history, usage_ledger
+from database.queries.spending.usage_queries import Sums
 from database.schema import quota_history as table
 from tests.database.queries.rows import DAY, NOON, row
-
-if TYPE_CHECKING:
-    import pytest
-
-    from database.engine.store import Store
-    from database.queries.spending.usage_queries import Sums
 
 STEP = declare("tests.quota_history")
 RESET = NOON + 3 * DAY

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, event, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
 from database.queries.spending.usage_cache import EVERY_S, UsageQuestion, UsageTally
-from database.queries.spending.usage_queries import AHEAD_S, HOUR, NOTHING
+from database.queries.spending.usage_queries import AHEAD_S, HOUR, NOTHING, Sums
 from database.schema import ledger as ledger_table
 from database.schema import spending as spending_table
 from tests.database.queries.rows import DAY, NOON, added_up, random_row, row
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Sequence
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from database.engine.store import Store
-    from database.queries.spending.usage_queries import Sums
 
 STEP = declare("tests.tallies")
 HEIRS = {"docs": ["docs", "docs-web"]}

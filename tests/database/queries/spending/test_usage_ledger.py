@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.spending import limits_by_command, quota_history, usage_ledger
 from database.queries.spending.limits_by_command import BudgetRow
 from database.queries.spending.usage_ledger import TOKENS, Copied
 from tests.database.queries.rows import DAY, NOON, row
-
-if TYPE_CHECKING:
-    from database.engine.store import Store
 
 STEP = declare("tests.ledger")
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import delete, select, update
 
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
 from database.queries.spending.usage_queries import HOUR, NOTHING
 from database.schema import ledger as ledger_table
 from database.schema import spending as spending_table
 from tests.database.queries.rows import DAY, NOON, added_up, random_row, row
-
-if TYPE_CHECKING:
-    import random
-
-    from database.engine.store import Store
 
 STEP = declare("tests.spending")
 HEIRS = {"docs": ["docs", "docs-web"]}

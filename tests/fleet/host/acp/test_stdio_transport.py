@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from fleet.host.acp import stdio_transport as module
 from fleet.host.acp.stdio_transport import StdioTransport
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 LIMIT_S = 20
 

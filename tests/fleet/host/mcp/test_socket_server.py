@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from mcp.client.session import ClientSession
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from fleet import tools
+from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused
 from fleet.host.mcp import pending_tool_calls
 from fleet.journal.events import ToolAnswered, ToolAsked, TurnEnded
 from fleet.tools import Tool
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent, until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from fleet.control.agent_host_client import AgentLink
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 REPORT = Tool(name="report", description="Say it.", input_schema=SCHEMA, queued=True)

@@ -4,20 +4,15 @@ import base64
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
 import pytest
 
 from fleet.sim.provider.server import Provider, running
-from tests.fleet.sim.wire import WireError, forked, result, spawned
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.fleet.sim.wire import Wire
+from tests.fleet.sim.wire import Wire, WireError, forked, result, spawned
 
 COMMAND = (sys.executable, "-P", "-m", "fleet.sim.agent")
 

@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -27,10 +29,6 @@ from fleet.sim.provider.prompt_directives import Fail, RunCommand, Say, Slow, Us
 from fleet.sim.provider.quota_headers import SimQuota
 from fleet.sim.provider.server import Provider, SimSettings, running
 from fleet.sim.provider.token_count import PrefixCache, TokenMeter
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 PATHS = {"anthropic": "/v1/messages", "responses": "/v1/responses", "chat": "/v1/chat/completions"}
 SHELL: dict[str, Any] = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}

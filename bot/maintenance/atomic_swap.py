@@ -13,23 +13,20 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from bot.config.database import password
 from bot.config.instance_lock import only_one
+from bot.config.paths import Paths
 from bot.text.errors import UserError
 from core.crash_points import around, declare
 from core.durable_files import sync_folder
 from core.secret_references import Reference
 from database.engine import dsn as addresses
 from database.engine import schema_revision
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from bot.config.paths import Paths
 
 
 class CutOff(UserError):

@@ -13,10 +13,9 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from bot.config.paths import Paths
+from bot.config.paths import Paths
 
 COMPLETE: Final = "complete"
 
