@@ -103,8 +103,8 @@ async def _all_are(orchestrator: Orchestrator, state: str, size: int) -> None:
     """Wait until every agent is known to be in this state."""
     while True:
         # Looking at all of them costs something, too; so first it is asked whether there is anything to see.
-        keepers = list(orchestrator.agents._keepers.values())
-        known = sum(keeper.host_runs is False or keeper.seen is not None for keeper in keepers)
+        supervisors = list(orchestrator.agents._supervisors.values())
+        known = sum(supervisor.host_runs is False or supervisor.seen is not None for supervisor in supervisors)
         if known == size:
             views = await orchestrator.agents.view()
             if sum(view.liveness.state == state for view in views) == size:

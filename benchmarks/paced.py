@@ -37,7 +37,7 @@ def paced(store: Store, clock: Callable[[], float]) -> PaceService:
         settings=settings,
         clock=clock,
         lookout=SimpleNamespace(roster=roster),
-        outlet=None,
+        egress_client=None,
         agents=None,
         delivery=None,
     )

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 TELL = declare("watchdog.tell")
 
 
-class Herald(Protocol):
+class FindingListener(Protocol):
     """The delivery of alerts to operators."""
 
     async def tell(self, tx: AsyncConnection, piece: News) -> bool:
@@ -41,7 +41,7 @@ class Watchdog:
 
     store: Store
     look: Callable[[], Awaitable[FleetView]]
-    herald: Herald
+    herald: FindingListener
     cancel: Callable[[str, str], Awaitable[None]]
     """Cancels an agent's turn if that turn is still running."""
     limits: HealthThresholds

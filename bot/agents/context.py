@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from bot.agents.journal.effects import Teller
+from bot.agents.journal.effects import JournalEffects
 from bot.agents.ports import Starter
 from bot.agents.spawn_limiter import SpawnLimiter
 from database.engine.store import Store
@@ -23,7 +23,7 @@ class AgentContext:
     """The shared dependencies; one instance for all agents of an orchestrator."""
 
     store: Store
-    teller: Teller
+    journal_effects: JournalEffects
     starter: Starter
     clock: Callable[[], float]
     """Seconds since the epoch."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.agents.journal.effects import Teller
+from bot.agents.journal.effects import JournalEffects
 from bot.agents.messages import onboarding_prompt
 from bot.auth.permissions import is_person
 from bot.messaging.composer import MessagePlace
@@ -58,8 +58,8 @@ class Send(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
-    teller: Teller
+class DesiredStates:
+    journal_effects: JournalEffects
     clock: Callable[[], float]
     send: Send
     patience: float
@@ -138,28 +138,30 @@ class Wishes:
         warning = " It runs **without a sandbox**, as you: it could give Muster orders in your name." if loose else ""
         name = f"**{alias}** ({row.name})" if alias is not None else f"**{row.name}**"
         text = f"{name} · {row.role} · {row.runtime}{model} · {markdown.code(row.workspace)}.{warning}"
-        opener = OpenThread(title=self.teller.titles.first(row), message=markdown.message(self.teller.redaction(text)))
+        opener = OpenThread(
+            title=self.journal_effects.titles.first(row), message=markdown.message(self.journal_effects.redaction(text))
+        )
         place = MessagePlace(row.connector, conversation=row.room)
         if await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock()):
             await thread_owners.note(tx, row.thread_key, "agent", row.name)
-            await self.teller.titles.opened(tx, row)
+            await self.journal_effects.titles.opened(tx, row)
         else:
-            await self.teller.titles.show(tx, row.name)
-        for key, at in self.teller.bridge.spread(row.thread_key, place)[1:]:
-            await self.teller.speak_there(tx, key, f"{text} Its thread is on **{row.connector}**.", at)
+            await self.journal_effects.titles.show(tx, row.name)
+        for key, at in self.journal_effects.bridge.spread(row.thread_key, place)[1:]:
+            await self.journal_effects.speak_there(tx, key, f"{text} Its thread is on **{row.connector}**.", at)
 
     async def stop(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
         """Record that the agent is to stop; its next launch may have other settings."""
         ended = {"state": "stopped"} if row.state in {"failed", "frozen"} else {}
         await agents.change(tx, row.name, wanted="stopped", at_once=now, revival=None, **ended)
-        await self.teller.titles.show(tx, row.name)
+        await self.journal_effects.titles.show(tx, row.name)
         await auto_resume.drop(tx, row.name, "it was stopped")
 
     async def freeze(self, tx: AsyncConnection, row: AgentRow, *, now: bool) -> None:
         """Record that the agent is to stop until it is resumed with the same settings."""
         ended = {"state": "frozen", "detail": None} if row.state in ENDED else {}
         await agents.change(tx, row.name, wanted="frozen", at_once=now, revival=None, **ended)
-        await self.teller.titles.show(tx, row.name)
+        await self.journal_effects.titles.show(tx, row.name)
 
     async def resume(self, tx: AsyncConnection, row: AgentRow, *, run_id: str, by: str) -> bool:
         """Record that a frozen agent is to run again with the same settings. Waiting messages get their full time.
@@ -174,7 +176,7 @@ class Wishes:
             return False
         now = self.clock()
         await agents.change(tx, row.name, **self._running(run_id, by, at_once=found.at_once))
-        await self.teller.titles.show(tx, row.name)
+        await self.journal_effects.titles.show(tx, row.name)
         await agent_messages.prolong(tx, row.name, until=now + self.patience)
         await self._begun(tx, row.name, by)
         return True

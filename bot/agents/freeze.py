@@ -30,16 +30,16 @@ async def freeze_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> 
         # A budget may have frozen it; then it would have resumed by itself when the budget's window resets.
         await ctx.commit("stays", lambda tx: auto_resume.drop(tx, name, "it was frozen"))
         return Reply(f"{name} is frozen already.{await _waiting(ctx, name)}", {"id": row.launch_id, "state": "frozen"})
-    if now and ctx.services.outlet is not None:
-        await ctx.services.outlet.close_to(row, "freeze", by=ctx.identity, id=ctx.run_id)
+    if now and ctx.services.egress_client is not None:
+        await ctx.services.egress_client.close_to(row, "freeze", by=ctx.identity, id=ctx.run_id)
 
     turn = agents.turn_of(name)
 
     async def act(tx: AsyncConnection) -> None:
         if ctx.origin is not None and (now or turn is None):
             happens = [frozen_as(name, row.launch_id), *([] if turn is None else [cancelled_as(name, turn)])]
-            await agents.teller.announce(tx, row, ctx.origin.conversation, *happens)
-        await agents.wishes.freeze(tx, row, now=now)
+            await agents.journal_effects.announce(tx, row, ctx.origin.conversation, *happens)
+        await agents.desired_states.freeze(tx, row, now=now)
         await auto_resume.drop(tx, name, "it was frozen")
 
     await ctx.commit("freeze", act)
@@ -79,7 +79,7 @@ async def resume_agent(ctx: Context[AgentServices], name: str, *, prompt: str | 
     origin = ctx.origin
 
     async def act(tx: AsyncConnection) -> bool:
-        ours: bool = await services.agents.wishes.resume(tx, row, run_id=ctx.run_id, by=ctx.identity)
+        ours: bool = await services.agents.desired_states.resume(tx, row, run_id=ctx.run_id, by=ctx.identity)
         if ours and prompt:
             await services.agents.send(
                 tx,

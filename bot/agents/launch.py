@@ -79,7 +79,7 @@ async def launch_agent(
     request = request_of(begun, by=ctx.identity, connector=connector, room=room, task=task if hold is None else None)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
-        row, ours = await services.agents.wishes.launch(tx, request, run_id=ctx.run_id)
+        row, ours = await services.agents.desired_states.launch(tx, request, run_id=ctx.run_id)
         said = await settle(services, tx, row, opened, may_refuse=True) if ours else None
         if ours and task and hold is not None:
             said = deferred_turns.told(services, row, await _queue(ctx, tx, row, hold, task), hold)
@@ -167,7 +167,7 @@ async def _budget(ctx: Context[AgentServices], name: str, budget: str) -> dict[s
         UsageError: the budget is not a number of tokens.
         NotPermitted: the budget exceeds the current limit, and the caller is not an admin.
     """
-    if ctx.services.outlet is None:
+    if ctx.services.egress_client is None:
         raise UserError("--budget needs the egress, which this Muster runs without.", code="egress.absent")
     try:
         tokens = read_tokens(budget)

@@ -38,7 +38,7 @@ async def restart_agent(ctx: Context[AgentServices], name: str, *, now: bool) ->
     silence = await silence_of(ctx, name)
 
     async def act(tx: AsyncConnection) -> dict[str, object]:
-        ours = await services.agents.wishes.restart(
+        ours = await services.agents.desired_states.restart(
             tx, row, run_id=ctx.run_id, by=ctx.identity, now=now, settings=settings_of(plan)
         )
         text = f"{_told(changed)}{_overruled(plan)}{warnings_of(plan) if changed else ''}"

@@ -58,7 +58,7 @@ _END = {"stopped": "killed, with everything it had started", "frozen": "its proc
 
 
 @dataclass(kw_only=True, slots=True)
-class Reviver:
+class RestartExecutor:
     """The restart executor of one agent, used while the agent has no host."""
 
     name: str
@@ -140,16 +140,16 @@ class Reviver:
             now_found = await agents.get(tx, self.name)
             if now_found is None or now_found.launch_id != row.launch_id:
                 return
-            reason = self.context.teller.redaction(reason)
+            reason = self.context.journal_effects.redaction(reason)
             if now_found.state == "starting":
                 await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=reason)
             force = f"{command_line(f'kill {self.name}')} ends it"
             text = f"⚠️ {reason} It is there and may answer yet; {force}."
-            await self.context.teller.note(tx, row, f"silent/{row.launch_id}", text)
+            await self.context.journal_effects.note(tx, row, f"silent/{row.launch_id}", text)
         self.context.wake_delivery()
 
     async def _not_started(self, row: AgentRow, error: Exception) -> None:
-        reason = self.context.teller.redaction(str(error))
+        reason = self.context.journal_effects.redaction(str(error))
         fall = await asyncio.to_thread(self._fall, row, reason, error)
         async with self.context.store.write(SPAWN_FAILED) as tx:
             now_found = await agents.get(tx, self.name)
@@ -169,7 +169,7 @@ class Reviver:
             if changed and wanted:
                 follows = outlook(self.name, record, fall, self.context.limits)
                 text = f"✖ {from_shell(reason, sections.load())}\n\n{follows}"
-                await self.context.teller.note(tx, row, f"spawn/{row.launch_id}", text)
+                await self.context.journal_effects.note(tx, row, f"spawn/{row.launch_id}", text)
         self.context.wake_delivery()
 
     # --- falling ------------------------------------------------------------------------------------------------
@@ -187,11 +187,11 @@ class Reviver:
                 return
             log.warning("agent.not_cleared_away", agent=self.name, reason=str(error))
             left = f"{error}\n"
-        if self.follower.story.over and row.wanted != "running":
+        if self.follower.projection.over and row.wanted != "running":
             if not left:
                 await self._never_came(row)
             return
-        if self.follower.story.over and row.state in ENDED:
+        if self.follower.projection.over and row.state in ENDED:
             return
         words = left + await asyncio.to_thread(host_lifecycle.last_words, self._folder)
         fall = await asyncio.to_thread(self._fall, row, None, None)
@@ -216,8 +216,8 @@ class Reviver:
                 stopped_at=self.context.clock(),
                 **({} if kept is None else {"revival": kept}),
             )
-            if not self.follower.story.over:
-                await self.context.teller.gone(tx, row, self.follower.story, reason, next_, words)
+            if not self.follower.projection.over:
+                await self.context.journal_effects.gone(tx, row, self.follower.projection, reason, next_, words)
         self.follower.close()
         self.context.wake_delivery()
 
@@ -250,7 +250,7 @@ class Reviver:
                 kept = record.to_json()
                 if not await agents.change(tx, self.name, under=row.launch_id, revival=kept, stopped_at=fall.at):
                     return None
-                await self.context.teller.note(
+                await self.context.journal_effects.note(
                     tx, row, f"fell/{fall.of}", end + outlook(self.name, record, fall, self.context.limits)
                 )
             self.context.wake_delivery()
@@ -268,7 +268,7 @@ class Reviver:
             return
         async with self.context.store.write(FELL) as tx:
             back = f"{command_line(f'restart {self.name}')} brings it back."
-            await self.context.teller.note(tx, row, f"fell/{fall.of}", f"{end}{back}")
+            await self.context.journal_effects.note(tx, row, f"fell/{fall.of}", f"{end}{back}")
         self.context.wake_delivery()
 
     def _end(self, row: AgentRow) -> str:

@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents import status
 from bot.agents.context import AgentContext
-from bot.agents.desired_state import Wishes
-from bot.agents.journal.effects import Teller
+from bot.agents.desired_state import DesiredStates
+from bot.agents.journal.effects import JournalEffects
 from bot.agents.messages import delivery
 from bot.agents.messages.delivery import END
-from bot.agents.supervisor import Keeper
+from bot.agents.supervisor import AgentSupervisor
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
 from bot.leadership.installation_id import AgentElsewhere
@@ -76,15 +76,15 @@ class Agents:
     """Bytes of each agent's journal that are kept after they were reported."""
     leave_down: bool = False
     """Whether agents that are down when Muster starts stay down."""
-    wishes: Wishes = field(init=False)
+    desired_states: DesiredStates = field(init=False)
     """The desired state of the agents."""
-    _keepers: dict[str, Keeper] = field(default_factory=dict)
+    _supervisors: dict[str, AgentSupervisor] = field(default_factory=dict)
     _tasks: asyncio.TaskGroup | None = None
 
     @property
-    def teller(self) -> Teller:
+    def journal_effects(self) -> JournalEffects:
         """The part that reports agents' events in chat."""
-        return self.context.teller
+        return self.context.journal_effects
 
     @property
     def is_ours(self) -> Callable[[AgentRow], bool]:
@@ -93,7 +93,9 @@ class Agents:
 
     def __post_init__(self) -> None:
         context, patience = self.context, self.give_up_after
-        self.wishes = Wishes(teller=context.teller, clock=context.clock, send=self.send, patience=patience)
+        self.desired_states = DesiredStates(
+            journal_effects=context.journal_effects, clock=context.clock, send=self.send, patience=patience
+        )
 
     # --- running ------------------------------------------------------------------------------------------------
 
@@ -106,8 +108,8 @@ class Agents:
         carried = await asyncio.to_thread(process_sweep.markers) if rows else frozenset()
         async with asyncio.TaskGroup() as self._tasks:
             # Commands that an earlier process left unfinished run first, and may have created supervisors already.
-            for keeper in self._keepers.values():
-                self._begin(keeper)
+            for supervisor in self._supervisors.values():
+                self._begin(supervisor)
             for row in filter(self.context.is_ours, rows):
                 stopped = row.wanted == "stopped" and row.state == "stopped"
                 left_over = carried if stopped else None
@@ -124,12 +126,12 @@ class Agents:
         """
         while True:
             await asyncio.sleep(ASK_EVERY)
-            silent = {name: self.fresh_for(name) for name in self._keepers}
-            silent = {name: fresh for name, fresh in silent.items() if self._keepers[name].should_be_asked(fresh)}
+            silent = {name: self.fresh_for(name) for name in self._supervisors}
+            silent = {name: fresh for name, fresh in silent.items() if self._supervisors[name].should_be_asked(fresh)}
             names = list(silent)
             for first in range(0, len(names), ASK_AT_ONCE):
                 some = names[first : first + ASK_AT_ONCE]
-                await asyncio.gather(*(self._keepers[name].ask(liveness.patience(silent[name])) for name in some))
+                await asyncio.gather(*(self._supervisors[name].ask(liveness.patience(silent[name])) for name in some))
 
     async def _look_for_mail(self) -> None:
         """Deliver everything that waits, even without a notification: one query for all agents."""
@@ -139,8 +141,8 @@ class Agents:
         except RegisterError as error:
             log.info("agents.mail_not_looked_for", reason=str(error))
             return
-        for name in waited_for & self._keepers.keys():
-            self._keepers[name].look_for_mail()
+        for name in waited_for & self._supervisors.keys():
+            self._supervisors[name].look_for_mail()
 
     def _keep(
         self,
@@ -149,35 +151,37 @@ class Agents:
         left_over: frozenset[str] | None = None,
         leave_down: bool = False,
         idle: bool = False,
-    ) -> Keeper:
-        keeper = self._keepers.get(name)
-        if keeper is None:
-            keeper = Keeper(name=name, context=self.context, left_over=left_over, leave_down=leave_down, idle=idle)
-            self._keepers[name] = keeper
-            self._begin(keeper)
-        return keeper
+    ) -> AgentSupervisor:
+        supervisor = self._supervisors.get(name)
+        if supervisor is None:
+            supervisor = AgentSupervisor(
+                name=name, context=self.context, left_over=left_over, leave_down=leave_down, idle=idle
+            )
+            self._supervisors[name] = supervisor
+            self._begin(supervisor)
+        return supervisor
 
-    def _begin(self, keeper: Keeper) -> None:
+    def _begin(self, supervisor: AgentSupervisor) -> None:
         """Start a supervisor, if `run` is active."""
         if self._tasks is not None:
-            self._tasks.create_task(self._guarded(keeper), name=f"keeper {keeper.name}")
+            self._tasks.create_task(self._guarded(supervisor), name=f"keeper {supervisor.name}")
 
-    async def _guarded(self, keeper: Keeper) -> None:
+    async def _guarded(self, supervisor: AgentSupervisor) -> None:
         """Run a supervisor, and restart it after a failure without affecting other agents."""
         pause = 1.0
         while True:
             began = self.context.clock()
             try:
-                await keeper.run()
-                self._keepers.pop(keeper.name, None)
+                await supervisor.run()
+                self._supervisors.pop(supervisor.name, None)
                 return
             except Exception as error:
                 if self.context.clock() - began > LONGEST_PAUSE:
                     pause = 1.0
                 if is_away(error):
-                    log.info("keeper.stands_aside", agent=keeper.name)
+                    log.info("keeper.stands_aside", agent=supervisor.name)
                 else:
-                    log.exception("keeper.failed", agent=keeper.name, again_in_s=pause)
+                    log.exception("keeper.failed", agent=supervisor.name, again_in_s=pause)
                 await self.context.store.rest(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -187,8 +191,8 @@ class Agents:
 
     def link(self, name: str) -> AgentLink | None:
         """Return the open link to an agent's host, or None."""
-        keeper = self._keepers.get(name)
-        return keeper.link if keeper is not None else None
+        supervisor = self._supervisors.get(name)
+        return supervisor.link if supervisor is not None else None
 
     def bring_mail(self, name: str) -> None:
         self._keep(name).mail()
@@ -243,18 +247,18 @@ class Agents:
 
     def is_up(self, name: str) -> bool:
         """Return whether the agent host of `name` is known to run."""
-        keeper = self._keepers.get(name)
-        return keeper is not None and keeper.host_runs is True
+        supervisor = self._supervisors.get(name)
+        return supervisor is not None and supervisor.host_runs is True
 
     def is_known(self, name: str) -> bool:
         """Return whether a check has already shown if the agent host of `name` runs."""
-        keeper = self._keepers.get(name)
-        return keeper is not None and keeper.host_runs is not None
+        supervisor = self._supervisors.get(name)
+        return supervisor is not None and supervisor.host_runs is not None
 
     def turn_of(self, name: str) -> str | None:
         """Return the agent's open turn, as far as known, or None."""
-        keeper = self._keepers.get(name)
-        return None if keeper is None or keeper.seen is None else keeper.seen.status.turn
+        supervisor = self._supervisors.get(name)
+        return None if supervisor is None or supervisor.seen is None else supervisor.seen.status.turn
 
     def in_turn(self, name: str) -> bool:
         """Return whether the agent is known to be in a turn."""
@@ -283,17 +287,17 @@ class Agents:
     ) -> AgentView:
         if not self.context.is_ours(row):
             return status.view_from_afar(row, waiting=waiting)
-        keeper = self._keepers.get(row.name)
+        supervisor = self._supervisors.get(row.name)
         return status.view_of(
             row,
-            keeper,
+            supervisor,
             now=now,
             waiting=waiting,
             asks=asks,
             stopped=stopped,
             held=held,
             fresh_s=self.fresh_for(row.name),
-            redact=self.context.teller.redaction,
+            redact=self.context.journal_effects.redaction,
         )
 
     async def launch_of(self, name: str) -> str:
@@ -316,8 +320,8 @@ class Agents:
 
     async def is_silent(self, name: str) -> bool:
         """Return whether the agent's host runs but does not answer. Finding that out takes a few seconds."""
-        keeper = self._keepers.get(name)
-        return keeper is not None and await keeper.is_silent(ANSWER_WITHIN)
+        supervisor = self._supervisors.get(name)
+        return supervisor is not None and await supervisor.is_silent(ANSWER_WITHIN)
 
     # --- ending, and talking ------------------------------------------------------------------------------------------
 
@@ -342,7 +346,7 @@ class Agents:
                 detail="killed, with everything it had started",
                 stopped_at=self.context.clock(),
             )
-            await self.context.teller.titles.show(tx, row.name)
+            await self.context.journal_effects.titles.show(tx, row.name)
         if not changed:
             return False
         try:
@@ -351,8 +355,8 @@ class Agents:
             async with self.context.store.write(KILLED) as tx:
                 await agents.change(tx, row.name, under=row.launch_id, state="unknown", detail=str(error))
             raise
-        if (keeper := self._keepers.get(row.name)) is not None:
-            keeper.killed()
+        if (supervisor := self._supervisors.get(row.name)) is not None:
+            supervisor.killed()
         self.look_again(row.name)
         if not discard:
             return False
@@ -402,10 +406,10 @@ class Agents:
     async def cancel(self, row: AgentRow, turn: str | None = None) -> bool:
         """Cancel the running turn, or only the given `turn`. Return False if no such turn was running."""
         self.make_sure_it_is_ours(row)
-        keeper = self._keepers.get(row.name)
-        if keeper is None or keeper.link is None:
+        supervisor = self._supervisors.get(row.name)
+        if supervisor is None or supervisor.link is None:
             raise UserError(f"{row.name} is not running; there is no turn to cancel.", code="agent.not_running")
-        return (await keeper.link.cancel(turn)).cancelled
+        return (await supervisor.link.cancel(turn)).cancelled
 
     async def left_running(self, name: str, *, turn_over_s: int = 0) -> BackgroundProcesses | None:
         """Return the processes that an agent's commands left running, after its turn or that many seconds.
@@ -413,12 +417,12 @@ class Agents:
         Returns:
             None if there are none, or the agent host cannot tell.
         """
-        keeper = self._keepers.get(name)
-        if keeper is None or keeper.link is None:
+        supervisor = self._supervisors.get(name)
+        if supervisor is None or supervisor.link is None:
             return None
         try:
             async with asyncio.timeout(turn_over_s + _BACKGROUND_S):
-                found = await keeper.link.background(turn_over_s=turn_over_s)
+                found = await supervisor.link.background(turn_over_s=turn_over_s)
         except (AgentRefused, AgentUnreachable, TimeoutError):
             return None
         return found if found.count else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from bot.agents.supervisor import Keeper
+from bot.agents.supervisor import AgentSupervisor
 from bot.messaging.fleet_port import AgentView
 from bot.text import markdown
 from database.queries.agents.agents import AgentRow
@@ -24,7 +24,7 @@ from fleet.supervision.restart_policy import RestartRecord
 
 def view_of(
     row: AgentRow,
-    keeper: Keeper | None,
+    supervisor: AgentSupervisor | None,
     *,
     now: float,
     waiting: int = 0,
@@ -47,11 +47,11 @@ def view_of(
         fresh_s: seconds for which a report of the agent counts as fresh.
         redact: masks secrets, before anything is cut.
     """
-    seen = keeper.seen if keeper is not None else None
+    seen = supervisor.seen if supervisor is not None else None
     status = seen.status if seen is not None else None
-    verdict = _verdict(row, keeper, now, fresh_s)
+    verdict = _verdict(row, supervisor, now, fresh_s)
     verdict = replace(verdict, detail=verdict.detail and redact(verdict.detail))
-    activity, since = _activity(verdict.state, keeper, status, asks, redact)
+    activity, since = _activity(verdict.state, supervisor, status, asks, redact)
     if activity is None and stopped is not None:
         activity = _at_limit(stopped, now)
     if activity is None and held is not None and verdict.state == "idle":
@@ -100,7 +100,7 @@ def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:
 
 def _activity(
     state: str,
-    keeper: Keeper | None,
+    supervisor: AgentSupervisor | None,
     status: HostStatus | None,
     asks: Approval | None,
     redact: Callable[[str], str],
@@ -109,23 +109,23 @@ def _activity(
         return None, None
     if state == "waiting" and asks is not None:
         return f"asks: {markdown.gist(asks.title, redact, 60)}", asks.asked_at
-    running = keeper.running if keeper is not None else None
+    running = supervisor.running if supervisor is not None else None
     if running is not None:
         return markdown.gist(running.title, redact, 60), running.at or status.turn_started_at
     return status.activity and redact(status.activity), status.turn_started_at
 
 
-def _verdict(row: AgentRow, keeper: Keeper | None, now: float, fresh_s: float) -> Liveness:
-    seen = keeper.seen if keeper is not None else None
-    last = keeper.last if keeper is not None else None
+def _verdict(row: AgentRow, supervisor: AgentSupervisor | None, now: float, fresh_s: float) -> Liveness:
+    seen = supervisor.seen if supervisor is not None else None
+    last = supervisor.last if supervisor is not None else None
     closed = last is not None and isinstance(last.event, Closing) and row.state in {"stopped", "failed", "frozen"}
     verdict = liveness.judge(
         seen.status if seen is not None else None,
-        seen_at=keeper.heard_at if keeper is not None else None,
-        host_runs=keeper.host_runs if keeper is not None else None,
+        seen_at=supervisor.heard_at if supervisor is not None else None,
+        host_runs=supervisor.host_runs if supervisor is not None else None,
         last_state=row.state,
         last_change=last.at if last is not None else row.stopped_at or row.started_at,
-        unanswered_at=keeper.unanswered_at if keeper is not None else None,
+        unanswered_at=supervisor.unanswered_at if supervisor is not None else None,
         closed_at=last.at if last is not None and closed else None,
         now=now,
         fresh_s=fresh_s,

@@ -29,7 +29,7 @@ async def stop_agent(ctx: Context[AgentServices], name: str, *, now: bool) -> Re
         when = "frozen" if row.state == "frozen" else "about to be frozen"
         text = f"{name} is {when}; nothing was changed. {back} brings it back, {end} gives up its conversation."
         return Reply(text, {"id": row.launch_id, "state": row.state})
-    await ctx.commit("stop", lambda tx: agents.wishes.stop(tx, row, now=now))
+    await ctx.commit("stop", lambda tx: agents.desired_states.stop(tx, row, now=now))
     agents.look_again(name)
     silence = await silence_of(ctx, name)
     if silence is not None:
@@ -45,10 +45,10 @@ async def kill_agent(ctx: Context[AgentServices], name: str, *, discard: bool) -
     launch = await ctx.once("launch", lambda: agents.launch_of(name))
     row = await agents.get(name)
     ours = asked_for(row.launch_id) == asked_for(launch)
-    outlet = ctx.services.outlet
-    if ours and outlet is not None:
+    egress_client = ctx.services.egress_client
+    if ours and egress_client is not None:
         # The egress must not generate and bill more while the processes are ended.
-        await outlet.close_to(row, "kill", by=ctx.identity, id=ctx.run_id)
+        await egress_client.close_to(row, "kill", by=ctx.identity, id=ctx.run_id)
     discarded = ours and await agents.kill(row, discard=discard)
     place = ctx.services.planner.workspaces.place(name, Path(row.workspace))
     kept = f"Its workspace stays: {markdown.code(str(place))}."

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from bot.agents.context import AgentContext
-from bot.agents.journal.commit_fetcher import Gatherer
+from bot.agents.journal.commit_fetcher import CommitFetcher
 from bot.agents.journal.follower import HeardStatus, JournalFollower
 from bot.agents.journal.projection import FREEZE
 from bot.agents.journal.turn_view import ToolLine
 from bot.agents.journal.typing_indicator import TypingIndicator
-from bot.agents.messages.delivery import Carrier
-from bot.agents.restart_executor import GONE, Reviver
+from bot.agents.messages.delivery import MessageDelivery
+from bot.agents.restart_executor import GONE, RestartExecutor
 from bot.commands.syntax import command_line
 from database.queries.agents import agents
 from fleet.control.agent_host_client import AgentLink
@@ -42,7 +42,7 @@ ASK_AGAIN = 0.1
 
 
 @dataclass(slots=True)
-class Keeper:
+class AgentSupervisor:
     """The supervisor of one agent."""
 
     name: str
@@ -61,15 +61,15 @@ class Keeper:
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once it is known whether the agent host runs."""
     _follower: JournalFollower = field(init=False)
-    _carrier: Carrier = field(init=False)
+    _carrier: MessageDelivery = field(init=False)
     _typing: TypingIndicator = field(init=False)
-    _gatherer: Gatherer = field(init=False)
-    _reviver: Reviver = field(init=False)
+    _gatherer: CommitFetcher = field(init=False)
+    _reviver: RestartExecutor = field(init=False)
 
     def __post_init__(self) -> None:
         context = self.context
-        self._carrier = Carrier(self.name, context, link=lambda: self._link, idle=self.idle)
-        self._typing = TypingIndicator(name=self.name, context=context, turn=lambda: self._follower.story.view)
+        self._carrier = MessageDelivery(self.name, context, link=lambda: self._link, idle=self.idle)
+        self._typing = TypingIndicator(name=self.name, context=context, turn=lambda: self._follower.projection.view)
         self._follower = JournalFollower(
             name=self.name,
             context=context,
@@ -77,8 +77,8 @@ class Keeper:
             took_room=self._carrier.room,
             turned=self._turned,
         )
-        self._gatherer = Gatherer(name=self.name, context=context)
-        self._reviver = Reviver(
+        self._gatherer = CommitFetcher(name=self.name, context=context)
+        self._reviver = RestartExecutor(
             name=self.name,
             context=context,
             follower=self._follower,
@@ -129,7 +129,7 @@ class Keeper:
     @property
     def running(self) -> ToolLine | None:
         """The tool call that is running, or None."""
-        view = self._follower.story.view
+        view = self._follower.projection.view
         return view.running() if view is not None else None
 
     async def is_silent(self, within: float) -> bool:
@@ -262,7 +262,7 @@ class Keeper:
         async with self.context.store.write(GONE) as tx:
             await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=str(refusal))
             text = f"⚠️ {refusal} {command_line(f'restart {self.name}')} does that."
-            await self.context.teller.note(tx, row, f"protocol/{row.launch_id}", text)
+            await self.context.journal_effects.note(tx, row, f"protocol/{row.launch_id}", text)
         self.context.wake_delivery()
         await self._changed.wait()
 

@@ -71,11 +71,11 @@ async def _tell(services: ReportServices) -> list[str]:
     Raises:
         EgressRefused: it rejects these settings.
     """
-    if services.outlet is None:
+    if services.egress_client is None:
         return []
     try:
-        if await services.outlet.source.find() is not None:
-            await services.outlet.ensure()
+        if await services.egress_client.source.find() is not None:
+            await services.egress_client.ensure()
     except EgressRefused:
         raise
     except MusterError:

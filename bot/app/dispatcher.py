@@ -13,8 +13,8 @@ from bot.auth.permission import ADMIN
 from bot.commands.executor import Executor
 from bot.reports.services import ReportServices
 from bot.tasks import run_now
-from bot.tasks.assignment import Handing
-from bot.tasks.settlement import Settling
+from bot.tasks.assignment import TaskAssignment
+from bot.tasks.settlement import TaskSettlement
 from bot.tasks.state_machine import QUESTION, TaskSteps
 from database.queries.chat.questions import Question
 from fleet.roster.cache import LatestRoster
@@ -29,14 +29,14 @@ def steps(services: ReportServices) -> TaskSteps:
 
 def install(services: ReportServices, executor: Executor, roster: LatestRoster) -> None:
     """Create the dispatcher and connect it to the services that it uses."""
-    settling = Settling(services)
+    settling = TaskSettlement(services)
     services.task_steps.ending = settling.ended
     services.settling = settling
-    services.assignment = Handing(services, executor, roster)
+    services.assignment = TaskAssignment(services, executor, roster)
     services.dispatcher = Dispatcher(
         store=services.store,
         clock=services.clock,
-        hands=services.assignment,
+        assigner=services.assignment,
         snapshot=services.pace.snapshot,
         limits=lambda: services.settings.dispatch.limits(services.settings.accounts),
         policy=lambda: services.settings.dispatch.policy(),

@@ -19,7 +19,7 @@ from bot.config.loader import load
 from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
 from bot.egress_client.process import EgressProcess, variables_of
-from bot.leadership.lease import LeadLost, RegisterInUse
+from bot.leadership.lease import LeadershipLost, RegisterInUse
 from bot.leadership.standby import Standby
 from bot.maintenance import atomic_swap
 from core import logs
@@ -73,11 +73,11 @@ async def _in_turn(lead: Callable[[bool], Coroutine[Any, Any, None]], standby: S
             # Each lead is a task of its own, so that cancellation of one does not affect the next.
             await asyncio.create_task(lead(stood_by))
             return
-        except (AlreadyRunning, RegisterInUse, LeadLost, RegisterError) as refusal:
+        except (AlreadyRunning, RegisterInUse, LeadershipLost, RegisterError) as refusal:
             # An unusable register ends a process that just started; a standby tries again.
             if not is_shared(standby.settings) or (isinstance(refusal, RegisterError) and not stood_by):
                 raise
-            if isinstance(refusal, LeadLost):
+            if isinstance(refusal, LeadershipLost):
                 _say(str(refusal))
         with _stopped_by_signals() as stop:
             if not await standby.wait(stop):

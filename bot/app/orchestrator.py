@@ -39,14 +39,14 @@ from bot.config.loader import Settings
 from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
 from bot.egress_client.source import EgressSource
-from bot.interfaces.chat.duplicate_events import Overlap
-from bot.interfaces.chat.router import Conversations
+from bot.interfaces.chat.duplicate_events import DuplicateEvents
+from bot.interfaces.chat.router import ChatRouter
 from bot.leadership import installation_id, lease
 from bot.maintenance import versions
 from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
 from bot.monitoring import health
-from bot.monitoring.fleet_snapshot import Lookout
+from bot.monitoring.fleet_snapshot import SnapshotLoader
 from bot.reports.services import ReportServices
 from bot.text.errors import UserError
 from connectors.contract.agent_count_feed import Headcount
@@ -74,8 +74,8 @@ class Orchestrator:
     executor: Executor
     jobs: Jobs
     connectors: Mapping[str, Connector]
-    conversations: Conversations
-    lookout: Lookout
+    conversations: ChatRouter
+    lookout: SnapshotLoader
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
@@ -218,7 +218,7 @@ async def _running(
     executor = Executor(services)
     # Each part may use those created before it.
     budgets.meter(services, egress)
-    overlap = Overlap.of(settings.connectors, connecting.located(connectors))
+    overlap = DuplicateEvents.of(settings.connectors, connecting.located(connectors))
     conversations = await chat.make(services, executor, speaker, connectors, broken, overlap)
     tools = await crew.make(
         services, executor, speaker, connectors, roster, with_way=egress is not None, leave_down=not bring_up
@@ -233,7 +233,7 @@ async def _running(
         store=store,
         clock=clock,
         state=paths.state,
-        outlet=services.outlet,
+        egress_client=services.egress_client,
     )
     async with stages.running(order.stages(services, executor, tools, watched)):
         log.info("muster.started", version=services.version)

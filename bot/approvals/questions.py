@@ -47,7 +47,7 @@ class QuestionChoice:
         return Button(key=self.mark, label=f"{self.mark} {self.label[:1].upper()}{self.label[1:]}")
 
 
-class Taker(Protocol):
+class AnswerHandler(Protocol):
     """A callback that acts on an answer, in the transaction that records it, and returns a sentence about it.
 
     It raises UserError if the answer is not possible now; the question then stays open.
@@ -75,14 +75,14 @@ def word_of(question: Question, mark: str) -> str | None:
 @dataclass(slots=True)
 class Questions:
     services: EgressServices
-    _takers: dict[str, Taker] = field(default_factory=dict)
+    _takers: dict[str, AnswerHandler] = field(default_factory=dict)
     _followers: dict[str, AnswerFollower] = field(default_factory=dict)
     _needs: dict[tuple[str, str], Permission] = field(default_factory=dict)
 
     def on(
         self,
         kind: str,
-        taker: Taker,
+        taker: AnswerHandler,
         follower: AnswerFollower | None = None,
         *,
         needs: Mapping[str, Permission] | None = None,
@@ -138,14 +138,14 @@ class Questions:
             asked_at=now,
         )
         await questions.add(tx, question)
-        teller = self.services.agents.teller
+        journal_effects = self.services.agents.journal_effects
         answers = [(each.word, each.button) for each in choices]
         shown = partial(asked, question, text)
         if place is None:
             assert row is not None
-            place = teller.thread(row)
-        await teller.ask(tx, question.outbox_key, shown, place, answers)
-        await teller.titles.show(tx, question.agent)
+            place = journal_effects.thread(row)
+        await journal_effects.ask(tx, question.outbox_key, shown, place, answers)
+        await journal_effects.titles.show(tx, question.agent)
         return question
 
     # --- answering ----------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class Questions:
     async def _closed(
         self, tx: AsyncConnection, question: Question, text: str, outcome: str, by: str, through: str | None
     ) -> None:
-        teller = self.services.agents.teller
+        journal_effects = self.services.agents.journal_effects
         await audit_log.add(
             tx,
             key=f"{question.outbox_key}/closed",
@@ -231,14 +231,14 @@ class Questions:
             identity=by,
             through=through,
             door="question",
-            connector=teller.bridge.connector_of(by),
+            connector=journal_effects.bridge.connector_of(by),
             action=f"question about {question.subject}",
             arguments={"id": question.id, "kind": question.kind, "task": question.task},
             outcome="answered" if outcome != "withdrawn" else "withdrawn",
             detail=outcome,
         )
-        await teller.over(tx, question.outbox_key, text, below=question.kind in OFFERS)
-        await teller.titles.show(tx, question.agent)
+        await journal_effects.over(tx, question.outbox_key, text, below=question.kind in OFFERS)
+        await journal_effects.titles.show(tx, question.agent)
 
 
 def asked(question: Question, text: str, marks: bool) -> str:

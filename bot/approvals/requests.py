@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.choices import DONE, offered, question
-from bot.messaging.agent_channel import Voice
+from bot.messaging.agent_channel import AgentChannel
 from bot.text import markdown
 from database.queries.agents import agent_messages
 from database.queries.agents.agents import AgentRow
@@ -33,7 +33,7 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class PermissionRequests:
-    voice: Voice
+    voice: AgentChannel
 
     async def ask(self, tx: AsyncConnection, row: AgentRow, ask: AskPermission) -> None:
         """Ask operators for a runtime's permission, in the place where its message is answered."""

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.auth.permission import Permission
 from bot.commands.checkpoints import RecordedSteps
 from bot.commands.context import Context
-from bot.commands.outcomes import Endings, Finish, audited
+from bot.commands.outcomes import CommandOutcomes, Finish, audited
 from bot.commands.parser import with_usage
 from bot.commands.registry import Command, Reply
 from bot.commands.runs import (
@@ -73,7 +73,7 @@ class Executor:
 
     def __init__(self, services: CommandServices) -> None:
         self._services = services
-        self._endings = Endings(services)
+        self._endings = CommandOutcomes(services)
         self._tasks: dict[str, tuple[RunRequest, asyncio.Task[RunOutcome]]] = {}
 
     async def run(

@@ -25,7 +25,7 @@ Finish: TypeAlias = "Callable[[AsyncConnection, RunOutcome], Awaitable[None]]"
 
 
 @dataclass(frozen=True, slots=True)
-class Endings:
+class CommandOutcomes:
     services: CommandServices
 
     async def refused(

@@ -75,7 +75,7 @@ class _Turn:
 
 
 @dataclass(slots=True)
-class Answering:
+class AnsweringModels:
     """The comparison for the agents of one host. It loses its data at a restart; the next turn provides new data."""
 
     services: MessagingServices

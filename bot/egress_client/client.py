@@ -13,7 +13,7 @@ import structlog
 from bot.commands.syntax import command_line
 from bot.egress_client import hang_detector
 from bot.egress_client.event_import import ENDED_BY, EgressEventImport
-from bot.egress_client.ledger_import import Copier, Page, page_of, weighed
+from bot.egress_client.ledger_import import LedgerImport, Page, page_of, weighed
 from bot.egress_client.ports import LimitServices
 from bot.egress_client.process import places
 from bot.egress_client.settings_push import egress_settings, registration, secrets_of, understood
@@ -73,7 +73,7 @@ class EgressClient:
     needed: bool = False
     """Whether an agent uses it, or is about to."""
     client: EgressControlClient | None = None
-    copier: Copier = field(init=False)
+    copier: LedgerImport = field(init=False)
     _news: EgressEventImport = field(init=False)
     _since: float = 0.0
     _outdated_since: float | None = None
@@ -85,7 +85,7 @@ class EgressClient:
 
     def __post_init__(self) -> None:
         self._news = EgressEventImport(self.services)
-        self.copier = Copier(
+        self.copier = LedgerImport(
             store=self.services.store,
             pages=self._pages,
             clock=self.services.clock,

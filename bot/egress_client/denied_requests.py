@@ -45,7 +45,7 @@ class _Window:
 
 
 @dataclass(slots=True)
-class Attempts:
+class DeniedRequests:
     """The attempts of all agents. They are in memory only, so a restart loses what is not summarized yet."""
 
     _windows: dict[str, _Window] = field(default_factory=dict)

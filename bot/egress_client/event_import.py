@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.egress_client import event_text
-from bot.egress_client.answering_model import Answering
-from bot.egress_client.denied_requests import Attempts
+from bot.egress_client.answering_model import AnsweringModels
+from bot.egress_client.denied_requests import DeniedRequests
 from bot.egress_client.ledger_import import COPIED
 from bot.egress_client.ports import LimitServices
 from bot.messaging import rooms
@@ -42,15 +42,15 @@ class EgressEventImport:
     """The importer of one host's egress actions."""
 
     services: LimitServices
-    _attempts: Attempts = field(default_factory=Attempts)
-    _answering: Answering = field(init=False)
+    _attempts: DeniedRequests = field(default_factory=DeniedRequests)
+    _answering: AnsweringModels = field(init=False)
     _held: dict[str, _Held] = field(default_factory=dict)
     """Refusals by the admission gate, by report key. They are lost at a restart, but remain in the audit log."""
     _met: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """When a limit crossing was reported, by agent, launch and scope."""
 
     def __post_init__(self) -> None:
-        self._answering = Answering(self.services)
+        self._answering = AnsweringModels(self.services)
 
     async def told(self, tx: AsyncConnection, key: str, action: Action) -> None:
         """Apply an action to its agent and report it in the agent's thread, in the transaction that records it."""
@@ -70,10 +70,10 @@ class EgressEventImport:
             return
         if action.by == event_text.EGRESS and not _is_older(action, row):
             if action.action == "freeze":
-                await self.services.agents.wishes.freeze(tx, row, now=True)
+                await self.services.agents.desired_states.freeze(tx, row, now=True)
                 await self._met_limit(tx, row, key, action)
             elif action.action == "kill":
-                await self.services.agents.wishes.stop(tx, row, now=True)
+                await self.services.agents.desired_states.stop(tx, row, now=True)
                 await agents.change(tx, row.name, keep_session=False)
         if event_text.is_of_the_gate(action):
             # A temporary refusal does not count as meeting a limit. One by the pace does: it repeats until the client
@@ -169,7 +169,7 @@ class EgressEventImport:
 
     async def _note(self, tx: AsyncConnection, row: AgentRow, key: str, text: str) -> None:
         if await outbox.get(tx, key) is None:
-            await self.services.agents.teller.note(tx, row, key, self.services.redact(text))
+            await self.services.agents.journal_effects.note(tx, row, key, self.services.redact(text))
 
 
 def _is_older(action: Action, row: AgentRow) -> bool:

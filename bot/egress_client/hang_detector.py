@@ -25,7 +25,7 @@ EVERY_S = 5.0
 
 
 @dataclass(slots=True)
-class Silence:
+class HangDetector:
     """The duration of an egress's silence."""
 
     _since: float | None = None
@@ -67,7 +67,7 @@ async def watch(
         hung_s: returns the longest silence to tolerate, in seconds.
         every_s: seconds between two calls.
     """
-    silence = Silence()
+    silence = HangDetector()
     while True:
         # This clock stops while the machine sleeps, so sleep does not count as silence.
         asked_at = time.monotonic()

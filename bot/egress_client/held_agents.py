@@ -35,7 +35,7 @@ async def _standing(services: EgressServices) -> Mapping[str, Any]:
     """Return the status of the egress; empty if it does not answer in time."""
     with contextlib.suppress(TimeoutError, MusterError):
         async with asyncio.timeout(_LOOK_S):
-            return (None if services.outlet is None else await services.outlet.standing()) or {}
+            return (None if services.egress_client is None else await services.egress_client.standing()) or {}
     return {}
 
 

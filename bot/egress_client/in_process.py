@@ -15,7 +15,7 @@ from egress.daemon.egress_service import Egress
 
 
 @dataclass(slots=True)
-class InsideEgress:
+class InProcessEgress:
     """An egress in this process's event loop, started on demand (bot.egress_client.source.EgressSource)."""
 
     paths: Paths
@@ -55,9 +55,9 @@ class InsideEgress:
 
 
 @contextlib.asynccontextmanager
-async def inside(paths: Paths, clock: Callable[[], float] = time.time) -> AsyncIterator[InsideEgress]:
+async def inside(paths: Paths, clock: Callable[[], float] = time.time) -> AsyncIterator[InProcessEgress]:
     """Yield an egress that is stopped at the end of the block; `clock` returns seconds since the epoch."""
-    made = InsideEgress(paths, clock)
+    made = InProcessEgress(paths, clock)
     try:
         yield made
     finally:

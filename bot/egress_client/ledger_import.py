@@ -96,7 +96,7 @@ async def _nothing(tx: AsyncConnection, entries: Sequence[LedgerEntry]) -> None:
 
 
 @dataclass(slots=True)
-class Copier:
+class LedgerImport:
     """A copier of one egress's ledger."""
 
     store: Store

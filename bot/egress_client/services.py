@@ -12,5 +12,5 @@ from bot.egress_client.ports import LimitServices
 class EgressServices(LimitServices):
     """The messaging services and the egress."""
 
-    outlet: EgressClient | None = None
+    egress_client: EgressClient | None = None
     """The egress client of this process; None if agents do not use an egress."""

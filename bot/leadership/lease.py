@@ -54,7 +54,7 @@ class RegisterInUse(UserError):
     code = "register.in_use"
 
 
-class LeadLost(UserError):
+class LeadershipLost(UserError):
     """Another orchestrator leads with this register now."""
 
     code = "register.fenced"
@@ -67,7 +67,7 @@ class Succession(Protocol):
 
 
 @dataclass(slots=True)
-class Tenure:
+class LeaderLease:
     """A period for which this process leads."""
 
     lease: Lease
@@ -91,7 +91,7 @@ async def time_of(tx: AsyncConnection, store: Store, clock: Callable[[], float])
 @asynccontextmanager
 async def held(
     store: Store, state: Path, clock: Callable[[], float], succession: Succession | None = None
-) -> AsyncIterator[Tenure]:
+) -> AsyncIterator[LeaderLease]:
     """Lead with the register until the block ends, for the installation whose state is in `state`.
 
     The caller already holds the installation's own lock (`bot.config.instance_lock`).
@@ -122,14 +122,14 @@ async def held(
     if store.is_shared:
         store.fence = Fence(lease, good_until=ticks + duration)
     try:
-        yield Tenure(lease, before)
+        yield LeaderLease(lease, before)
     finally:
         with contextlib.suppress(RegisterError):
             async with store.write(HOLD) as tx:
                 await leases.release(tx, lease, now=LET_GO)
 
 
-async def keep(store: Store, tenure: Tenure, clock: Callable[[], float]) -> None:
+async def keep(store: Store, tenure: LeaderLease, clock: Callable[[], float]) -> None:
     """Renew the lease until it is lost. While the register is away, no orchestrator can acquire it.
 
     Raises:
@@ -144,7 +144,7 @@ async def keep(store: Store, tenure: Tenure, clock: Callable[[], float]) -> None
                 now = await time_of(tx, store, clock)
                 tenure.lease = await leases.renew(tx, tenure.lease, now=now, duration=duration)
         except (LeaseLost, RegisterFenced):
-            raise LeadLost(await _who_leads(store)) from None
+            raise LeadershipLost(await _who_leads(store)) from None
         except RegisterError as error:
             log.info("tenure.not_renewed", reason=str(error))
         else:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.commands.syntax import written
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import Composer, MessagePlace
-from bot.messaging.thread_lifecycle import Titles
+from bot.messaging.thread_lifecycle import ThreadTitles
 from connectors.contract.messages import Button, Capabilities, Emphasis, Message, Outbound, Priority, React, Replace
 from connectors.delivery import outbox
 from connectors.delivery.capability_fallbacks import beside_byline
@@ -28,7 +28,7 @@ ANSWERS: Final = "\n\n- "
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class AgentChannel:
     speaker: Composer
     redaction: SecretMasker
     capabilities: Callable[[str], Capabilities]
@@ -41,9 +41,9 @@ class Voice:
     """The chat rooms that mirror each other."""
 
     @property
-    def titles(self) -> Titles:
+    def titles(self) -> ThreadTitles:
         """Titles of agents' threads."""
-        return Titles(self.capabilities, self.clock)
+        return ThreadTitles(self.capabilities, self.clock)
 
     def thread(self, row: AgentRow) -> MessagePlace:
         """Return the agent's own thread."""

@@ -24,7 +24,11 @@ _LONGEST_NAME = 40
 
 async def listed(ctx: Context[MessagingServices], connector: str | None) -> Reply:
     """List the known devices."""
-    found = [(name, device) for name, keeper in _keepers(ctx, connector).items() for device in await keeper.devices()]
+    found = [
+        (name, device)
+        for name, supervisor in _supervisors(ctx, connector).items()
+        for device in await supervisor.devices()
+    ]
     data = [_as_json(name, device) for name, device in found]
     if not found:
         return Reply(
@@ -49,13 +53,13 @@ async def listed(ctx: Context[MessagingServices], connector: str | None) -> Repl
 async def judged(ctx: Context[MessagingServices], device: str, connector: str | None, word: str) -> Reply:
     """Set the trust state of a device."""
     standing = DeviceState(word)
-    keepers = _keepers(ctx, connector)
+    supervisors = _supervisors(ctx, connector)
     reasons: list[str] = []
-    for name, keeper in keepers.items():
+    for name, supervisor in supervisors.items():
         if standing is DeviceState.BLOCKED:
-            _check_not_the_last(ctx, name, device, await keeper.devices())
+            _check_not_the_last(ctx, name, device, await supervisor.devices())
         try:
-            found = await keeper.judge(device, standing)
+            found = await supervisor.judge(device, standing)
         except UnknownDevice as error:
             reasons.append(str(error))
             continue
@@ -80,23 +84,23 @@ def _check_not_the_last(ctx: Context[MessagingServices], connector: str, name: s
         )
 
 
-def _keepers(ctx: Context[MessagingServices], name: str | None) -> dict[str, DeviceKeeper]:
+def _supervisors(ctx: Context[MessagingServices], name: str | None) -> dict[str, DeviceKeeper]:
     settings, delivery = ctx.services.settings, ctx.services.delivery
-    keepers: dict[str, DeviceKeeper] = {}
+    supervisors: dict[str, DeviceKeeper] = {}
     for each in settings.connectors:
         if isinstance(connector := delivery.connector(each.name), DeviceKeeper):
-            keepers[each.name] = connector
-    if not keepers:
+            supervisors[each.name] = connector
+    if not supervisors:
         raise UserError(
             "no connector encrypts. Add `encryption: allowed` to the block of a Matrix connector.",
             code="connector.absent",
         )
-    if name is not None and name not in keepers:
+    if name is not None and name not in supervisors:
         raise UserError(
-            f"no connector called {one_line(name)} keeps devices. Those that do: {', '.join(keepers)}.",
+            f"no connector called {one_line(name)} keeps devices. Those that do: {', '.join(supervisors)}.",
             code="connector.unknown",
         )
-    return keepers if name is None else {name: keepers[name]}
+    return supervisors if name is None else {name: supervisors[name]}
 
 
 def _said(device: Device, standing: DeviceState) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.ports import OwnedPort
-from bot.messaging.agent_channel import Voice
+from bot.messaging.agent_channel import AgentChannel
 from database.queries.agents.agent_messages import AgentMessage
 from database.queries.agents.agents import AgentRow
 from fleet.control.agent_host_client import BackgroundProcesses, HostStatus
@@ -52,10 +52,10 @@ class FleetPort(OwnedPort, Protocol):
     """All agents of this host (bot.agents.service.Agents)."""
 
     @property
-    def teller(self) -> Voice: ...
+    def journal_effects(self) -> AgentChannel: ...
 
     @property
-    def wishes(self) -> DesiredStatePort: ...
+    def desired_states(self) -> DesiredStatePort: ...
 
     def look_again(self, name: str) -> None: ...
 

@@ -59,7 +59,7 @@ def quoted(who: str, text: str, attachments: tuple[Attachment, ...] = ()) -> str
 
 
 @dataclass(frozen=True, slots=True)
-class Mirror:
+class MirrorInbound:
     services: MessagingServices
     speaker: Composer
 

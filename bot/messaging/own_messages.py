@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Utterances:
+class OwnMessages:
     """Lookup of the messages that we sent."""
 
     store: Store

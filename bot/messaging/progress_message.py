@@ -35,7 +35,7 @@ EVERY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Headway:
+class ProgressMessage:
     """The progress message of one command."""
 
     services: MessagingServices

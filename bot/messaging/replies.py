@@ -13,7 +13,7 @@ from bot.commands.syntax import command_line, written
 from bot.messaging import mirror_inbound
 from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.outbox_keys import answer_key, end_key
-from bot.messaging.progress_message import Headway
+from bot.messaging.progress_message import ProgressMessage
 from bot.messaging.services import MessagingServices
 from bot.text import markdown
 from connectors.contract.messages import (
@@ -134,7 +134,7 @@ class Replies:
             if (file := outcome.reply.file) is not None:
                 for key, at, _ in self._places(inbound, f"{answer_key(outcome.run_id)}/attached"):
                     await outbox.put(tx, at.outbound(key, file, Priority.REPLY), self.services.clock())
-            await self.headway(inbound).end(tx, outcome.state)
+            await self.progress(inbound).end(tx, outcome.state)
             return
         key = confirmation_key(outcome.run_id)
         can = self.services.capabilities(inbound.connector)
@@ -174,10 +174,10 @@ class Replies:
         await self.outcome(tx, arrival.inbound, outcome)
         await inbox.finish(tx, arrival.seq, self.services.clock(), detail=outcome.state)
 
-    def headway(self, inbound: Inbound) -> Headway:
+    def progress(self, inbound: Inbound) -> ProgressMessage:
         """Return the progress message of an event's command."""
         place = MessagePlace(inbound.connector, conversation=inbound.conversation)
-        return Headway(self.services, self.speaker, place, derived_id("p", inbound))
+        return ProgressMessage(self.services, self.speaker, place, derived_id("p", inbound))
 
     async def answer(self, arrival: Arrival, text: str | None, *, detail: str | None = None) -> None:
         """Finish an event, with or without an answer."""

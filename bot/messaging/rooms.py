@@ -45,5 +45,5 @@ async def say(services: MessagingServices, tx: AsyncConnection, key: str, text: 
     place = await fleet_room(tx, lambda: services.main_room(None))
     if place is None:
         return False
-    await services.agents.teller.speak(tx, key, text, place)
+    await services.agents.journal_effects.speak(tx, key, text, place)
     return True

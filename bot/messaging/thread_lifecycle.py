@@ -49,7 +49,7 @@ def name_in(title: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Titles:
+class ThreadTitles:
     capabilities: Callable[[str], Capabilities]
     clock: Callable[[], float]
 
@@ -116,7 +116,7 @@ class TaskTitles(Protocol):
 class TitleSweep:
     """Finds agents and tasks whose threads have outdated titles."""
 
-    titles: Titles
+    titles: ThreadTitles
     store: Store
     agents: OwnedPort
     wake_delivery: Callable[[], None]

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line
 from bot.messaging.outbox_keys import ANSWER, OPENER
-from bot.messaging.own_messages import Utterances
+from bot.messaging.own_messages import OwnMessages
 from bot.messaging.thread_lifecycle import name_in
 from bot.text.errors import UserError
 from connectors.contract.messages import Inbound, OpenThread
@@ -23,7 +23,7 @@ from database.queries.chat.thread_owners import Owner
 from database.queries.tasks import Task
 
 
-async def addressee(inbound: Inbound, store: Store, utterances: Utterances) -> tuple[AgentRow, str | None]:
+async def addressee(inbound: Inbound, store: Store, utterances: OwnMessages) -> tuple[AgentRow, str | None]:
     """Return the agent that a message goes to, and the conversation for its answer (None: the agent's own thread).
 
     A thread belongs to its agent permanently: after a launch in another room, the agent still answers in its old

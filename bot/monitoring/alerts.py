@@ -31,8 +31,8 @@ _NAMED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alarms:
-    """The messages about findings (`scheduler.watchdog.Herald`)."""
+class AlertPoster:
+    """The messages about findings (`scheduler.watchdog.FindingListener`)."""
 
     speaker: Composer
     redaction: SecretMasker

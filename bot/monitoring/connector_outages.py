@@ -41,7 +41,7 @@ def is_out(health: Health) -> bool:
 
 
 @dataclass(slots=True, kw_only=True)
-class Outages:
+class ConnectorOutages:
     """The alerts about connector outages."""
 
     store: Store

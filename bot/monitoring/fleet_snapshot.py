@@ -39,7 +39,7 @@ _DRIFT = frozenset({"stray", "unrostered", "missing", "changed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lookout:
+class SnapshotLoader:
     store: Store
     agents: Agents
     roster: LatestRoster

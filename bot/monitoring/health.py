@@ -35,7 +35,7 @@ class HealthInputs:
     clock: Callable[[], float]
     state: Path
     """The state folder of this installation."""
-    outlet: EgressClient | None = None
+    egress_client: EgressClient | None = None
 
     async def __call__(self) -> Mapping[str, Any]:
         known = await self.delivery.health()
@@ -81,7 +81,7 @@ class HealthInputs:
             states = dict(Counter(view.liveness.state for view in await self.agents.view()))
         except RegisterError as error:
             register = {"reachable": False, "detail": str(error)}
-        egress = None if self.outlet is None else await condition(self.outlet)
+        egress = None if self.egress_client is None else await condition(self.egress_client)
         parts = {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": states}
         folders = [self.state] if self.store.file is None else [self.state, self.store.file.parent]
         return {**parts, "disks": await disk_check.condition(folders), "tasks": queue}

@@ -31,13 +31,13 @@ TELL = declare("job.tell")
 
 
 class FleetRoomFinder(Protocol):
-    """A callback that returns the room for fleet-wide messages (bot.monitoring.alerts.Alarms.fleet_room)."""
+    """A callback that returns the room for fleet-wide messages (bot.monitoring.alerts.AlertPoster.fleet_room)."""
 
     async def __call__(self, tx: AsyncConnection) -> MessagePlace | None: ...
 
 
 @dataclass(slots=True, kw_only=True)
-class JobAlarms:
+class JobAlertPoster:
     """The alerts about jobs, judged after each run."""
 
     store: Store

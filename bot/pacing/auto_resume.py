@@ -66,7 +66,7 @@ _REJECTED = "rejected"
 
 
 @dataclass(slots=True)
-class Continuing:
+class AutoResume:
     """Automatic continuation of one host's agents."""
 
     services: WindowServices
@@ -292,7 +292,7 @@ class Continuing:
         waits: Waits | None = None,
     ) -> None:
         """Record when the agent goes on, and announce it once."""
-        teller = self.services.agents.teller
+        journal_effects = self.services.agents.journal_effects
         key = f"go-on/{each.id}"
         if each.resume_at == at and each.detail is not None and tries is None and not each.is_ahead:
             return
@@ -306,7 +306,7 @@ class Continuing:
                 scope = f" ({markdown.code(markdown.one_line(each.scope, 80))})" if each.scope else ""
                 keep = command_line(f"stop {row.name}")
                 zone = self.services.settings.timezone
-                when, leave = f"{teller.time_of_day(at)}", ""
+                when, leave = f"{journal_effects.time_of_day(at)}", ""
                 stopped = "stopped at a limit"
                 if each.is_ahead:
                     stopped = "is ahead of its pace, as far as work under way may be"
@@ -314,7 +314,7 @@ class Continuing:
                     leave = (
                         f" To let it go on now, an admin writes {ways(waits.leave)}." if waits and waits.leave else ""
                     )
-                await teller.note(
+                await journal_effects.note(
                     tx,
                     row,
                     key,
@@ -338,10 +338,10 @@ class Continuing:
             stopped = await auto_resume.turn_ended(tx, row.name, each.stopped_at - _BEFORE_S)
             in_turn = stopped is not None and not await _is_queued(tx, stopped)
             if now_row.wanted == "frozen":
-                await agents_.wishes.resume(tx, now_row, run_id=f"continue-{each.id}", by=MUSTER)
+                await agents_.desired_states.resume(tx, now_row, run_id=f"continue-{each.id}", by=MUSTER)
             if in_turn:
                 await agents_.send(tx, now_row, text, message_id=f"go-on-{each.id}", by=MUSTER)
-            await agents_.teller.note(tx, now_row, f"go-on/{each.id}/now", f"▶ {said}: it goes on.")
+            await agents_.journal_effects.note(tx, now_row, f"go-on/{each.id}/now", f"▶ {said}: it goes on.")
         log.info("agent.goes_on", agent=row.name, continuation=each.id, scope=each.scope)
         agents_.look_again(row.name)
         agents_.bring_mail(row.name)

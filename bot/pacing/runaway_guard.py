@@ -77,7 +77,7 @@ def is_ours(denial_id: object) -> bool:
 
 
 @dataclass(slots=True)
-class Breaker:
+class RunawayGuard:
     """Runaway guard for one host's agents."""
 
     services: ApprovalServices
@@ -180,8 +180,8 @@ class Breaker:
     async def _pause(self, row: AgentRow, question: Question) -> None:
         """Close the agent's egress unless it is closed, and end its turn. Its session is kept."""
         with contextlib.suppress(UserError, MusterError):
-            if self.services.outlet is not None:
-                client = await self.services.outlet.ensure()
+            if self.services.egress_client is not None:
+                client = await self.services.egress_client.ensure()
                 if await denial_of(client, row.name) is None:
                     cause = (
                         f"it used much and had nothing to show for it; `muster answer {question.id} go` lets it go on"
@@ -192,10 +192,10 @@ class Breaker:
 
     async def _open(self, agent: str) -> bool:
         """Open the agent's egress if the guard closed it. Return False if the egress cannot be reached."""
-        if self.services.outlet is None:
+        if self.services.egress_client is None:
             return True
         try:
-            client = await self.services.outlet.ensure()
+            client = await self.services.egress_client.ensure()
             found = await denial_of(client, agent)
             if found is not None and is_ours(found.get("id")):
                 await client.allow(agent, cause="an operator decided", by=MUSTER, id=f"{found['id']}/over")
@@ -220,7 +220,7 @@ class Breaker:
     # --- answers ------------------------------------------------------------------------------------------------
 
     async def take(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
-        """Apply an answer, in the transaction that records it (bot.approvals.questions.Taker)."""
+        """Apply an answer, in the transaction that records it (bot.approvals.questions.AnswerHandler)."""
         row = await agents.get(tx, question.agent)
         if row is None or row.wanted != "running":
             return f"{question.agent} does not run any more."
@@ -229,16 +229,16 @@ class Breaker:
                 f"Somebody handled {row.name} since this was asked; {command_line('ps')} shows what it does.",
                 code="question.over",
             )
-        wishes = self.services.agents.wishes
+        desired_states = self.services.agents.desired_states
         await last_results.note(tx, row.name, "answer", self.services.clock())
         # Otherwise the agent would get a second message to go on.
         await auto_resume.drop(tx, row.name, f"{by} decided")
         match word:
             case "freeze":
-                await wishes.freeze(tx, row, now=True)
+                await desired_states.freeze(tx, row, now=True)
                 return f"{row.name} is frozen."
             case "stop":
-                await wishes.stop(tx, row, now=True)
+                await desired_states.stop(tx, row, now=True)
                 return f"{row.name} stops."
             case _:
                 return f"{row.name} goes on; its use is counted from zero."

@@ -24,7 +24,7 @@ from bot.pacing.egress_limits import enforced
 from bot.pacing.lookahead import paces
 from bot.pacing.snapshot import PaceSnapshot
 from bot.pacing.window_inputs import WindowInputs, budgeted
-from bot.pacing.window_loader import Gathering
+from bot.pacing.window_loader import WindowLoader
 from bot.pacing.window_status import Drawn
 from budget.windows.even_spread_line import Cause, PacePolicy, next_turn
 from budget.windows.pace_admission import WindowState
@@ -54,7 +54,7 @@ class PaceService:
     services: ApprovalServices
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a window, a line or an authorization changes; the waiter clears it."""
-    _gathering: Gathering = field(init=False)
+    _gathering: WindowLoader = field(init=False)
     _callbacks: list[Callable[[], None]] = field(default_factory=list)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -69,7 +69,7 @@ class PaceService:
     """Events of windows that are already logged."""
 
     def __post_init__(self) -> None:
-        self._gathering = Gathering(services=self.services)
+        self._gathering = WindowLoader(services=self.services)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Register a callback that runs in the event loop whenever `changed` is set. It must return at once."""
@@ -159,7 +159,7 @@ class PaceService:
             Whether the egress has the new limits. Otherwise it keeps the previous ones until they end.
         """
         self._withheld |= set(ids)
-        return self.services.outlet is None or bool(await self.services.outlet.push())
+        return self.services.egress_client is None or bool(await self.services.egress_client.push())
 
     async def snapshot(self) -> PaceSnapshot:
         """Return the current state of every window.
@@ -234,9 +234,9 @@ class PaceService:
 
     async def push(self) -> None:
         """Send the current settings to the egress: shares and authorizations change in amount as windows progress."""
-        if self.services.outlet is not None:
+        if self.services.egress_client is not None:
             with contextlib.suppress(MusterError):
-                await self.services.outlet.push()
+                await self.services.egress_client.push()
 
     async def run(self) -> None:
         """Keep the lines current until canceled."""

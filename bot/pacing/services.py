@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bot.commands.services import later
-from bot.pacing.auto_resume import Continuing
-from bot.pacing.runaway_guard import Breaker
+from bot.pacing.auto_resume import AutoResume
+from bot.pacing.runaway_guard import RunawayGuard
 from bot.pacing.window_services import WindowServices
 
 
@@ -14,7 +14,7 @@ from bot.pacing.window_services import WindowServices
 class PacingServices(WindowServices):
     """Services for windows, plus continuation and the runaway guard."""
 
-    continuing: Continuing = field(default_factory=later("continuing"))
+    continuing: AutoResume = field(default_factory=later("continuing"))
     """Continuation of agents that stopped at a limit."""
-    runaway: Breaker = field(default_factory=later("runaway"))
+    runaway: RunawayGuard = field(default_factory=later("runaway"))
     """Guard that pauses agents that spend without a visible result."""

@@ -270,7 +270,7 @@ async def settle(
         UserError: the session is refused.
     """
     if (said := told(services, opened)) is not None:
-        await services.agents.teller.note(tx, row, f"ladder/{row.name}/{row.launch_id}", said)
+        await services.agents.journal_effects.note(tx, row, f"ladder/{row.name}/{row.launch_id}", said)
     await lease(services, tx, row, opened.plan.accounts, opened.snapshot, may_refuse=may_refuse)
     return said
 
@@ -364,7 +364,7 @@ async def lease(
         await session_accounts.put(tx, new)
         if place == 0 and (text := _told(chosen, held, several=len(names) > 1)) is not None:
             key = f"lease/{row.name}/{row.launch_id}/{chosen.account}/{new.leased_at:.3f}"
-            await services.agents.teller.note(tx, row, key, text)
+            await services.agents.journal_effects.note(tx, row, key, text)
     return found
 
 
@@ -430,7 +430,7 @@ def told(services: WindowServices, opened: Opening) -> str | None:
             return f"↘️ It starts with {markdown.code(str(rung))} instead of {was}: {why} {faster}"
         case QueueStart(at=at, why=why):
             when = (
-                f"about {services.agents.teller.time_of_day(at)}"
+                f"about {services.agents.journal_effects.time_of_day(at)}"
                 if at is not None
                 else "at a time that is not known yet"
             )

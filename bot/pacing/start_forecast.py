@@ -22,7 +22,7 @@ _ASKED: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prospect:
+class StartForecast:
     """A forecast of when work may begin."""
 
     paced: bool
@@ -33,7 +33,7 @@ class Prospect:
 
 async def prospect(
     services: PacingServices, cost: Cost, *, role: str | None, runtime: str | None, model: str | None
-) -> Prospect:
+) -> StartForecast:
     """Return whether work of normal urgency may begin now, with any agent or account that could do it.
 
     Raises:
@@ -44,7 +44,7 @@ async def prospect(
     found = [decide(draw, cost, "normal", snapshot.now, snapshot.policy) for draw in drawn]
     waits = [each for each in found if isinstance(each, Waits)]
     soonest = min(waits, key=lambda each: float("inf") if each.at is None else each.at, default=None)
-    return Prospect(paced=any(drawn), waits=soonest if len(waits) == len(found) else None)
+    return StartForecast(paced=any(drawn), waits=soonest if len(waits) == len(found) else None)
 
 
 async def draws(
@@ -77,7 +77,7 @@ def _fits(serves: ServesBlock, role: str | None, runtime: str | None, model: str
     return serves.model_copy(update=unsaid).fits(role=role or "", runtime=runtime or "", model=model)
 
 
-def in_words(found: Prospect, now: float, zone: tzinfo) -> str:
+def in_words(found: StartForecast, now: float, zone: tzinfo) -> str:
     """Return one or two sentences for people."""
     if not found.paced:
         return "Nothing that is known bounds it: it would begin as soon as somebody is free."
@@ -87,7 +87,7 @@ def in_words(found: Prospect, now: float, zone: tzinfo) -> str:
     return f"⏳ It would wait. {markdown.shown(found.waits.text)} {rest}".rstrip()
 
 
-def as_json(found: Prospect) -> dict[str, Any]:
+def as_json(found: StartForecast) -> dict[str, Any]:
     """Return the forecast as JSON."""
     waits = found.waits
     return {

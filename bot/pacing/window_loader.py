@@ -39,7 +39,7 @@ _TURN_S = 600.0
 
 
 @dataclass(kw_only=True, slots=True)
-class Gathering:
+class WindowLoader:
     """Loader of window inputs. It caches what does not change between two loads, which must not overlap."""
 
     services: ApprovalServices

@@ -44,7 +44,7 @@ async def standing_windows(services: PacingServices, now: float) -> list[WindowF
 
 async def _standings(services: PacingServices) -> list[tuple[WindowState, Figures]]:
     """Return every window with its figures, the most used first."""
-    gate = None if services.outlet is None else await services.outlet.standing()
+    gate = None if services.egress_client is None else await services.egress_client.standing()
     snapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
     return [(snapshot.standings[each.key], each) for each in snapshot.every()]
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from bot.pacing.window_series import WindowFacts
 from bot.reports.chart import Figure, figure_of
-from bot.reports.chart_subprocess import Painter
+from bot.reports.chart_subprocess import ChartSubprocess
 
 _ZONE = ZoneInfo("Europe/Vienna")
 #: Percent of the week used on each of its first days, and percent of five hours used in each of the first hours.
@@ -76,7 +76,7 @@ def _window(
 
 async def _main(path: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        made = await Painter(folder=Path(folder), environ=os.environ).picture(figure())
+        made = await ChartSubprocess(folder=Path(folder), environ=os.environ).picture(figure())
     if made is None:
         return 1
     await asyncio.to_thread(path.write_bytes, made)

@@ -26,7 +26,7 @@ _PASSED: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZDIR", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Painter:
+class ChartSubprocess:
     """Runner of the drawing process."""
 
     folder: Path

@@ -86,11 +86,11 @@ async def gather(services: AgentServices, kind: Kind, *, now: float, begin: floa
     zone: ZoneInfo = services.settings.timezone
     windows = await gather_windows(services, now, by_role=kind == "weekly")
     views: Sequence[AgentView] = await services.agents.view() if kind == "fleet" else ()
-    behind = services.outlet.behind() if services.outlet is not None else None
+    behind = services.egress_client.behind() if services.egress_client is not None else None
     async with services.store.read() as tx:
         facts = ReportFacts(kind=kind, now=now, zone=zone, begin=begin, end=end, behind=behind, windows=windows)
         if kind == "fleet":
-            return await _with_fleet(tx, facts, views, known=services.outlet is not None and behind is None)
+            return await _with_fleet(tx, facts, views, known=services.egress_client is not None and behind is None)
         if kind == "budget":
             return facts
         return await _with_work(tx, facts, services.redact)

@@ -59,8 +59,8 @@ KEEP: Final = 420 * 86_400.0
 _PAUSE: Final = 10.0
 
 
-class Artist(Protocol):
-    """Draws figures (`bot.reports.chart_subprocess.Painter`)."""
+class ChartRenderer(Protocol):
+    """Draws figures (`bot.reports.chart_subprocess.ChartSubprocess`)."""
 
     async def picture(self, figure: Figure) -> bytes | None: ...
 
@@ -84,7 +84,7 @@ class Reports:
 
     services: AgentServices
     speaker: Composer
-    painter: Artist
+    painter: ChartRenderer
     folder: Path
     """Folder of pictures that wait to be sent."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -155,7 +155,7 @@ async def _told(ctx: Context[PacingServices]) -> str:
     services = ctx.services
     await services.pace.redraw()
     services.pace.tell()
-    if services.outlet is None or await services.outlet.push():
+    if services.egress_client is None or await services.egress_client.push():
         return ""
     return (
         " ⚠️ The egress does not answer now; it is told as soon as it does. What was told to it before ends at its time "

@@ -38,7 +38,7 @@ _MARKS = {"open": "🟢", "used up": "🔴", "overruled": "⚪"}
 async def show_budget(ctx: Context[PacingServices]) -> Reply:
     services = ctx.services
     now = services.clock()
-    standing = None if services.outlet is None else await services.outlet.standing()
+    standing = None if services.egress_client is None else await services.egress_client.standing()
     snapshot = (await services.pace.snapshot()).seen_at_the_gate(standing)
     if standing is None:
         # Shares converted to tokens are left out, because they are shown as shares.

@@ -31,19 +31,19 @@ def outlet_of(ctx: Context[PacingServices]) -> EgressClient:
     Raises:
         UserError: Muster runs without an egress.
     """
-    outlet: EgressClient | None = ctx.services.outlet
-    if outlet is None:
+    egress_client: EgressClient | None = ctx.services.egress_client
+    if egress_client is None:
         raise UserError(
             "This Muster runs without an egress; nothing is metered, and nothing can be closed.", code="egress.absent"
         )
-    return outlet
+    return egress_client
 
 
 async def cut_off(ctx: Context[PacingServices], name: str) -> Reply:
     row = await ctx.services.agents.get(name)
     ctx.services.agents.make_sure_it_is_ours(row)
-    outlet = outlet_of(ctx)
-    streams = await outlet.deny(row.name, "cutoff", cause="", by=ctx.identity, id=ctx.run_id)
+    egress_client = outlet_of(ctx)
+    streams = await egress_client.deny(row.name, "cutoff", cause="", by=ctx.identity, id=ctx.run_id)
     ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
     loose = ""
     if ctx.services.planner.sandbox_kind(row.sandbox) == "none":
@@ -83,7 +83,7 @@ async def whose_is_closed(services: PacingServices) -> str:
     standing = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOOK_S):
-            standing = None if services.outlet is None else await services.outlet.standing()
+            standing = None if services.egress_client is None else await services.egress_client.standing()
     if standing is None:
         return ""
     lines = []

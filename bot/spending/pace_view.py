@@ -35,7 +35,7 @@ async def show_pace(ctx: Context[PacingServices]) -> Reply:
     from bot.pacing.window_series import gather_windows
 
     services = ctx.services
-    gate = None if services.outlet is None else await services.outlet.standing()
+    gate = None if services.egress_client is None else await services.egress_client.standing()
     snapshot: PaceSnapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)
     zone: ZoneInfo = services.settings.timezone
     facts = {each.key: each for each in await gather_windows(services, snapshot.now)}

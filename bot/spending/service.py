@@ -160,7 +160,7 @@ async def _passed(services: PacingServices, row: BudgetRow) -> str:
         key = f"{row.scope}/share/account:{row.of}/{row.window}"
         standing = snapshot.standings.get(key)
         used = 0.0 if standing is None else standing.window.known_use or 0.0
-    elif services.outlet is not None and (standings := await services.outlet.standing()) is not None:
+    elif services.egress_client is not None and (standings := await services.egress_client.standing()) is not None:
         kind, scope = addressed(row.scope)
         of = (kind, scope, row.unit, row.window or None)
         used = max(
@@ -270,7 +270,7 @@ async def _pushed(services: PacingServices) -> str:
     """Send the limits to the egress and notify pacing. Return a warning if the egress does not answer."""
     await services.pace.redraw()
     services.pace.tell()
-    if services.outlet is None or await services.outlet.push():
+    if services.egress_client is None or await services.egress_client.push():
         return ""
     return " ⚠️ The egress does not answer now; it is told as soon as it does, and until then what held before holds."
 

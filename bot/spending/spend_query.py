@@ -51,7 +51,7 @@ async def show_spend(ctx: Context[PacingServices], by: Key, since: float | None)
         wholes = await _wholes(tx, services, [each.key for each in found if each.key]) if by == "task" else {}
     rows = [_spent_json(by, each) | _whole_json(by, wholes.get(each.key or "")) for each in found]
     data = {"by": by, "since": timestamp(start), "zone": str(zone), "rows": rows}
-    behind = services.outlet.behind() if services.outlet is not None else None
+    behind = services.egress_client.behind() if services.egress_client is not None else None
     return Reply(_spent_text(found, by, now - start, wholes) + (f"\n\n⚠️ {behind}" if behind else ""), data)
 
 
@@ -66,7 +66,7 @@ async def _wholes(tx: AsyncConnection, services: PacingServices, ids: Sequence[s
 
 async def tokens_today(services: PacingServices) -> dict[str, int] | None:
     """Return each agent's tokens of all kinds since midnight in the operator's time zone, or None if incomplete."""
-    if services.outlet is None or services.outlet.behind() is not None:
+    if services.egress_client is None or services.egress_client.behind() is not None:
         return None
     async with services.store.read() as tx:
         return await usage_ledger.tokens_by_agent(tx, since=midnight(services.clock(), services.settings.timezone))

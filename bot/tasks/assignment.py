@@ -56,8 +56,8 @@ _TOLD = frozenset({"pace", "limit", "price", "nobody"})
 
 
 @dataclass(slots=True)
-class Handing:
-    """Agent operations of the dispatcher (scheduler.dispatch.task_transitions.Hands)."""
+class TaskAssignment:
+    """Agent operations of the dispatcher (scheduler.dispatch.task_transitions.TaskAssigner)."""
 
     services: TaskStepServices
     executor: Executor

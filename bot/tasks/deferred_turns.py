@@ -188,9 +188,9 @@ async def offer(tx: AsyncConnection, services: TaskServices, row: AgentRow, task
     Returns:
         Whether the message was written in this thread, so that nothing more has to be said there.
     """
-    teller = services.agents.teller
-    await run_now.ask(tx, services, row, task, told, teller.thread(row))
-    return bool(await teller.conversation(tx, row, "") == (task.connector, task.conversation))
+    journal_effects = services.agents.journal_effects
+    await run_now.ask(tx, services, row, task, told, journal_effects.thread(row))
+    return bool(await journal_effects.conversation(tx, row, "") == (task.connector, task.conversation))
 
 
 def told(services: TaskServices, row: AgentRow, task: Task, hold: TurnHold) -> str:

@@ -211,8 +211,8 @@ async def begun(services: PacingServices) -> None:
     """Apply a committed grant to the lines, the egress and the dispatcher."""
     await services.pace.redraw()
     services.pace.tell()
-    if services.outlet is not None:
-        await services.outlet.push()
+    if services.egress_client is not None:
+        await services.egress_client.push()
     services.dispatcher.opened()
 
 
@@ -237,7 +237,7 @@ class Cancel(Protocol):
 async def take(
     tx: AsyncConnection, services: PacingServices, question: Question, word: str, *, by: str, cancel: Cancel
 ) -> str:
-    """Apply an answer, in the transaction that records it (bot.approvals.questions.Taker)."""
+    """Apply an answer, in the transaction that records it (bot.approvals.questions.AnswerHandler)."""
     task = None if question.task is None else await tasks.get(tx, question.task)
     if task is None or task.state != "queued":
         return "It no longer waits."

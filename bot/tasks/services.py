@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bot.commands.services import later
-from bot.tasks.assignment import Handing
-from bot.tasks.settlement import Settling
+from bot.tasks.assignment import TaskAssignment
+from bot.tasks.settlement import TaskSettlement
 from bot.tasks.step_services import TaskStepServices
 
 
@@ -14,7 +14,7 @@ from bot.tasks.step_services import TaskStepServices
 class TaskServices(TaskStepServices):
     """Services for the steps of tasks, plus assignment and settlement."""
 
-    assignment: Handing = field(default_factory=later("assignment"))
+    assignment: TaskAssignment = field(default_factory=later("assignment"))
     """Assignment of tasks to agents."""
-    settling: Settling = field(default_factory=later("settling"))
+    settling: TaskSettlement = field(default_factory=later("settling"))
     """Settlement of ended tasks."""

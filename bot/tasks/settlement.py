@@ -35,7 +35,7 @@ PATIENCE_S = 60.0
 
 
 @dataclass(slots=True)
-class Settling:
+class TaskSettlement:
     """Settlement of one host's tasks."""
 
     services: TaskStepServices
@@ -111,14 +111,14 @@ class Settling:
 
     async def _is_counted(self, task: Task) -> Literal["all", "not yet", "unknown"]:
         """Return whether the register has all of the task's use; unknown: waiting any longer is useless."""
-        outlet = self.services.outlet
-        if outlet is None or outlet.client is None:
+        egress_client = self.services.egress_client
+        if egress_client is None or egress_client.client is None:
             return "unknown"
         try:
-            anywhere = await outlet.copier.pages(Copied(ledger=""), limit=1, wait_s=0.0)
+            anywhere = await egress_client.copier.pages(Copied(ledger=""), limit=1, wait_s=0.0)
             async with self.services.store.read() as tx:
                 at = await usage_ledger.copied(tx, anywhere.ledger)
-            page = await outlet.copier.pages(at, limit=1, wait_s=0.0)
+            page = await egress_client.copier.pages(at, limit=1, wait_s=0.0)
         except RegisterError:
             raise
         except (MusterError, OSError, TimeoutError):

@@ -291,7 +291,7 @@ class TaskSteps:
         await self._withdraw_questions(tx, task, f"{by} said so by command.")
 
     async def answered(self, tx: AsyncConnection, question: Question, word: str, *, by: str) -> str:
-        """Apply an operator's answer to the question (bot.approvals.questions.Taker)."""
+        """Apply an operator's answer to the question (bot.approvals.questions.AnswerHandler)."""
         task = None if question.task is None else await tasks.get(tx, question.task)
         if task is None or task.state != "waiting":
             return "The task is over already."
@@ -400,11 +400,11 @@ class TaskSteps:
         It appears in the task's thread, or else where the task was requested, and in the thread of the agent `also`.
         """
         services = self.services
-        teller = services.agents.teller
+        journal_effects = services.agents.journal_effects
         thread = None
         if also is not None:
-            thread = await teller.conversation(tx, also, "")
-            await teller.note(tx, also, f"task/{task.id}/{what}/thread", text)
+            thread = await journal_effects.conversation(tx, also, "")
+            await journal_effects.note(tx, also, f"task/{task.id}/{what}/thread", text)
         if in_thread_alone or task.connector is None or task.conversation is None:
             return
         if thread == (task.connector, task.conversation):
@@ -413,7 +413,7 @@ class TaskSteps:
             await self.threads.say(tx, task, what, text)
             return
         place = MessagePlace(task.connector, conversation=task.conversation)
-        await teller.speak(tx, f"task/{task.id}/{what}", text, place)
+        await journal_effects.speak(tx, f"task/{task.id}/{what}", text, place)
 
     async def told_wait(self, tx: AsyncConnection, task: Task, text: str | None, wait: TaskWait) -> None:
         """Announce that a task waits, and record the announcement. Without a text, only record it."""

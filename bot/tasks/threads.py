@@ -52,10 +52,10 @@ class TaskThreads:
         """
         if task.thread_key is None or task.connector is None:
             return
-        teller = self.services.agents.teller
-        marked = teller.titles.has(task.connector)
-        title = task_words.title(task, teller.redaction, marked=marked)
-        message = markdown.message(task_words.opened(task, teller.redaction), reply_to=task.event_id)
+        journal_effects = self.services.agents.journal_effects
+        marked = journal_effects.titles.has(task.connector)
+        title = task_words.title(task, journal_effects.redaction, marked=marked)
+        message = markdown.message(task_words.opened(task, journal_effects.redaction), reply_to=task.event_id)
         place = MessagePlace(task.connector, conversation=task.conversation)
         opener = place.outbound(task.thread_key, OpenThread(title=title, message=message), Priority.REPLY)
         await thread_owners.note(tx, task.thread_key, "task", task.id)
@@ -68,7 +68,7 @@ class TaskThreads:
         """Post a text in the task's thread, once per `what`."""
         assert task.connector is not None
         place = MessagePlace(task.connector, thread_of=task.thread_key)
-        await self.services.agents.teller.speak(tx, f"task/{task.id}/{what}", text, place)
+        await self.services.agents.journal_effects.speak(tx, f"task/{task.id}/{what}", text, place)
         await self.show(tx, task.id, spoken=True)
 
     async def waits_for_word(self, tx: AsyncConnection, task: Task, agent: str) -> None:
@@ -98,21 +98,23 @@ class TaskThreads:
         task = await tasks.get(tx, task_id)
         if task is None or task.thread_key is None or task.connector is None:
             return
-        teller = self.services.agents.teller
+        journal_effects = self.services.agents.journal_effects
         await self.show(tx, task.id)
         place = MessagePlace(task.connector, conversation=task.conversation)
         opener = await outbox.get(tx, task.thread_key)
         # If no thread could be opened, the last message is in the chat room already.
         if opener is not None and not (opener.state == "sent" and opener.made_conversation is None):
-            words = teller.redaction(written(text or task_words.closed(task, teller.redaction), teller.prefix))
+            words = journal_effects.redaction(
+                written(text or task_words.closed(task, journal_effects.redaction), journal_effects.prefix)
+            )
             content = Replace(target=task.thread_key, message=markdown.message(words), final=True)
             await outbox.put(
                 tx, place.outbound(end_key(task.thread_key), content, Priority.REPLY), self.services.clock()
             )
-        if elsewhere is None or not teller.bridge.joins(place):
+        if elsewhere is None or not journal_effects.bridge.joins(place):
             return
-        for key, at in teller.bridge.spread(elsewhere[0], place)[1:]:
-            await teller.speak_there(tx, key, elsewhere[1], at)
+        for key, at in journal_effects.bridge.spread(elsewhere[0], place)[1:]:
+            await journal_effects.speak_there(tx, key, elsewhere[1], at)
 
     # --- what it is called --------------------------------------------------------------------------------------
 
@@ -124,17 +126,17 @@ class TaskThreads:
         task = await tasks.get(tx, task_id)
         if task is None or task.thread_key is None or task.connector is None:
             return
-        names = self.services.agents.teller.titles
+        names = self.services.agents.journal_effects.titles
         if names.has(task.connector):
             await names.call(tx, task.connector, task.thread_key, self._title(task), spoken=spoken)
 
     def _title(self, task: Task) -> Retitle:
-        redact = self.services.agents.teller.redaction
+        redact = self.services.agents.journal_effects.redaction
         return Retitle(title=task_words.title(task, redact, marked=True), archived=task.state in ENDED)
 
     async def sweep(self, step: Step) -> bool:
         """Rename the threads whose titles are outdated. Return whether there were any."""
-        has = self.services.agents.teller.titles.has
+        has = self.services.agents.journal_effects.titles.has
         async with self.services.store.read() as tx:
             found = await tasks.with_threads(tx, since=self.services.clock() - _LOOK_BACK_S)
             found = [task for task in found if task.connector is not None and has(task.connector)]

@@ -20,7 +20,7 @@ from connectors.delivery.capability_fallbacks import adapt, signed
 from connectors.delivery.coalescing import ProgressGaps, is_change, is_receipt, last_word, merged
 from connectors.delivery.lane import Backoff, Lane
 from connectors.delivery.outbox import OutboxRowState, Row
-from connectors.delivery.outbox_dependencies import Standings, referred_to
+from connectors.delivery.outbox_dependencies import OutboxDependencies, referred_to
 from connectors.delivery.send_decision import Attempt, SendDecision
 from connectors.delivery.send_rate_limiter import SendRateLimiter
 
@@ -48,7 +48,7 @@ class Lanes:
         self._lanes: dict[str, Lane] = {}
         #: The lane in which each waiting key is.
         self._where: dict[str, str] = {}
-        self._standings = Standings()
+        self._standings = OutboxDependencies()
         #: Lanes of which it must be found out again what they wait for.
         self._dirty: dict[str, None] = {}
         self._ready: list[tuple[int, float, int, str, int]] = []

@@ -24,7 +24,7 @@ def referred_to(row: Row) -> list[str]:
     return [key for key in keys if key is not None]
 
 
-class Standings:
+class OutboxDependencies:
     """What is known of the rows of one connector that wait no longer."""
 
     def __init__(self) -> None:

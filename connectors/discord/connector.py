@@ -21,7 +21,7 @@ from connectors.discord import message_conversion, missing_content_intent
 from connectors.discord.gateway_session import GatewaySession, bad_token
 from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.buttons import pressed
-from connectors.discord.interactions.ephemeral_messages import Asides
+from connectors.discord.interactions.ephemeral_messages import EphemeralMessages
 from connectors.discord.interactions.interaction_handler import (
     COMMAND,
     COMPLETION,
@@ -34,14 +34,14 @@ from connectors.discord.interactions.open_interactions import OpenInteractions
 from connectors.discord.interactions.slash_command_menu import DiscordCommandMenu
 from connectors.discord.interactions.slash_command_registration import SlashCommandRegistration
 from connectors.discord.message_splitting import WANTED_PARTS
-from connectors.discord.missing_content_intent import Withheld
+from connectors.discord.missing_content_intent import MissingContentIntent
 from connectors.discord.read_cursor import ReadCursor
 from connectors.discord.receiver import DiscordReceiver
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError, send_error
 from connectors.discord.sender import DiscordSender
 from connectors.discord.sent_log import FILE, SentLog
 from connectors.discord.settings import API, DiscordSettings
-from connectors.discord.thread_cache import Places
+from connectors.discord.thread_cache import ThreadCache
 from core.errors import MusterError
 
 Json: TypeAlias = dict[str, Any]
@@ -95,7 +95,7 @@ class DiscordConnector:
         self._commands = commands
         self._may_read = may_read
         self._clock = clock
-        self._places = Places(settings.channel)
+        self._places = ThreadCache(settings.channel)
         self._sink: Sink | None = None
         self._wire: DiscordClient | None = None
         self._session: GatewaySession | None = None
@@ -105,7 +105,7 @@ class DiscordConnector:
         self._authenticated: bool | None = None
         self._answered_at: float | None = None
         self._failure: str | None = None
-        self._withheld = Withheld(
+        self._withheld = MissingContentIntent(
             path=folder / missing_content_intent.FILE,
             connector=name,
             channel=settings.channel,
@@ -183,7 +183,7 @@ class DiscordConnector:
                     self._authenticated, self._failure = True, None
                     self._wire, self._session, self._receiver = wire, session, receiver
                     answers = InteractionReplies(wire=wire, kept=kept, record=record, clock=self._clock)
-                    asides = Asides(wire=wire, kept=kept, record=record, clock=self._clock)
+                    asides = EphemeralMessages(wire=wire, kept=kept, record=record, clock=self._clock)
                     self._speaker = DiscordSender(
                         wire=wire, places=self._places, record=record, answers=answers, asides=asides, me=self._me
                     )

@@ -34,7 +34,7 @@ def way_out(*, asked_for: bool) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Withheld:
+class MissingContentIntent:
     path: Path
     connector: str
     channel: str

@@ -38,7 +38,7 @@ class PendingMessage:
 
 
 @dataclass(kw_only=True)
-class Anteroom:
+class PendingDirectMessages:
     roles: Roles
     known: Callable[[], None]
     """Told when there is something to `take`."""

@@ -21,11 +21,11 @@ from connectors.contract.messages import Batch, Inbound
 from connectors.discord import message_conversion
 from connectors.discord import pending_direct_messages as anteroom
 from connectors.discord.member_roles import Roles
-from connectors.discord.pending_direct_messages import Anteroom, PendingMessage
+from connectors.discord.pending_direct_messages import PendingDirectMessages, PendingMessage
 from connectors.discord.read_cursor import ReadCursor
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
 from connectors.discord.sent_log import SentLog
-from connectors.discord.thread_cache import Places
+from connectors.discord.thread_cache import ThreadCache
 
 Json: TypeAlias = dict[str, Any]
 
@@ -46,7 +46,7 @@ class DiscordReceiver:
     wire: DiscordClient
     connector: str
     guild: str
-    places: Places
+    places: ThreadCache
     record: SentLog
     sink: Sink
     position: ReadCursor | None
@@ -60,7 +60,7 @@ class DiscordReceiver:
     """Whether the server is there, and all is read that was said before."""
     clock: Callable[[], float] = time.time
     roles: Roles = field(init=False)
-    anteroom: Anteroom = field(init=False)
+    anteroom: PendingDirectMessages = field(init=False)
     _looked: set[str] = field(default_factory=set)
     """Threads of which it is known since the session began what was said in them before."""
     _overrun: bool = False
@@ -72,7 +72,7 @@ class DiscordReceiver:
 
     def __post_init__(self) -> None:
         self.roles = Roles(guild=self.guild, ask=self._read)
-        self.anteroom = Anteroom(roles=self.roles, known=self._news.set)
+        self.anteroom = PendingDirectMessages(roles=self.roles, known=self._news.set)
 
     def hear(self, event: str, data: Json) -> None:
         """An event of the gateway. It is dealt with later, in its turn."""

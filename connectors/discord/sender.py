@@ -15,7 +15,7 @@ from urllib.parse import quote
 from connectors.contract.connector_protocol import MessageRefused, TryLater
 from connectors.contract.messages import File, Message, OpenThread, Outbound, React, Replace, Retitle, Sent
 from connectors.discord import message_conversion
-from connectors.discord.interactions.ephemeral_messages import Asides
+from connectors.discord.interactions.ephemeral_messages import EphemeralMessages
 from connectors.discord.interactions.interaction_handler import COMMAND
 from connectors.discord.interactions.interaction_replies import InteractionReplies
 from connectors.discord.message_splitting import MOST_PARTS, in_parts
@@ -32,7 +32,7 @@ from connectors.discord.rest_client import (
     DiscordUnreachable,
 )
 from connectors.discord.sent_log import SentLog
-from connectors.discord.thread_cache import Places
+from connectors.discord.thread_cache import ThreadCache
 
 Json: TypeAlias = dict[str, Any]
 
@@ -53,10 +53,10 @@ class DiscordSender:
     """
 
     wire: DiscordClient
-    places: Places
+    places: ThreadCache
     record: SentLog
     answers: InteractionReplies
-    asides: Asides
+    asides: EphemeralMessages
     me: str
 
     async def say(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:

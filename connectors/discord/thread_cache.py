@@ -10,7 +10,7 @@ _MESSAGES = 4_000
 _NOTES = 20
 
 
-class Places:
+class ThreadCache:
     """Threads, authors of lately seen messages, and sentences for the operator."""
 
     def __init__(self, channel: str) -> None:

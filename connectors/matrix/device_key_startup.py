@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from connectors.contract.connector_protocol import NeedsPerson, NotReady
-from connectors.matrix.crypto.key_folder import KeysLost, Vault, files_of
+from connectors.matrix.crypto.key_folder import KeyFolder, KeysLost, files_of
 from connectors.matrix.crypto.primitives import device_keys
 from connectors.matrix.device_lists import DeviceLists
 from connectors.matrix.encrypted_rooms import Encryption
 from connectors.matrix.encryption_notices import EncryptionNotices
-from connectors.matrix.encryption_recipients import Readers
+from connectors.matrix.encryption_recipients import EncryptionRecipients
 from connectors.matrix.homeserver_client import HomeserverClient, HomeserverRequestError
 from connectors.matrix.login import how_to_make_a_new_device, is_no_device
 from connectors.matrix.room_cache import Rooms
@@ -58,7 +58,9 @@ async def encryption_for(
         vault, new = await unlock(wire, folder, keys, settings.user, device, way_out=way_out, clock=clock)
     except HomeserverRequestError as error:
         raise NotReady(f"The homeserver {settings.homeserver} does not say which keys it has: {error}.") from error
-    readers = Readers(wire=wire, me=settings.user, trust_all=settings.trust == "all", may_read=may_read, groups=groups)
+    readers = EncryptionRecipients(
+        wire=wire, me=settings.user, trust_all=settings.trust == "all", may_read=may_read, groups=groups
+    )
     remarks = EncryptionNotices(connector=connector)
     lists = DeviceLists(
         wire=wire, vault=vault, connector=connector, readers=readers, remarks=remarks, rooms=rooms, clock=clock
@@ -85,7 +87,7 @@ async def unlock(
     *,
     way_out: str,
     clock: Callable[[], float],
-) -> tuple[Vault, bool]:
+) -> tuple[KeyFolder, bool]:
     """Return the keys of our device, and whether it is a new one that comes after another.
 
     Args:
@@ -107,7 +109,7 @@ async def unlock(
     earlier = await asyncio.to_thread(_earlier, folder)
     try:
         may_make = shown is None and device not in earlier
-        vault, _ = await Vault.open(keys, user, device, may_make=may_make, clock=clock)
+        vault, _ = await KeyFolder.open(keys, user, device, may_make=may_make, clock=clock)
     except KeysLost as error:
         raise KeysNeedPerson(
             f"The keys of the device {device} are lost: {error}. What is written in encrypted rooms cannot be read "

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import structlog
 
 from connectors.contract.connector_protocol import Device, DeviceState, UnknownDevice
-from connectors.matrix.crypto.key_folder import Vault
+from connectors.matrix.crypto.key_folder import KeyFolder
 from connectors.matrix.crypto.key_store import KnownDevice, Untold
 from connectors.matrix.crypto.olm_machine import Machine
 from connectors.matrix.encryption_notices import EncryptionNotices, quoted
-from connectors.matrix.encryption_recipients import Readers
+from connectors.matrix.encryption_recipients import EncryptionRecipients
 from connectors.matrix.homeserver_client import HomeserverClient, HomeserverRequestError
 from connectors.matrix.room_cache import Rooms
 
@@ -38,9 +38,9 @@ class DeviceLists:
     """Whose devices are known, and how they stand."""
 
     wire: HomeserverClient
-    vault: Vault
+    vault: KeyFolder
     connector: str
-    readers: Readers
+    readers: EncryptionRecipients
     remarks: EncryptionNotices
     rooms: Rooms
     clock: Callable[[], float]

@@ -15,13 +15,13 @@ import structlog
 
 from connectors.contract.connector_protocol import Device, DeviceState
 from connectors.contract.messages import Inbound
-from connectors.matrix.crypto.key_folder import Vault
+from connectors.matrix.crypto.key_folder import KeyFolder
 from connectors.matrix.crypto.key_store import UndecryptedMessage
 from connectors.matrix.crypto.olm_machine import Closed, DecryptedEvent, Machine
 from connectors.matrix.crypto.outbound_sessions import KeyRequest
 from connectors.matrix.device_lists import DeviceLists
 from connectors.matrix.encryption_notices import EncryptionNotices, quoted
-from connectors.matrix.encryption_recipients import Readers
+from connectors.matrix.encryption_recipients import EncryptionRecipients
 from connectors.matrix.homeserver_client import HomeserverClient, HomeserverRequestError, MatrixRefusal
 from connectors.matrix.message_conversion import sent_at, unsealed_file
 from connectors.matrix.room_cache import Rooms
@@ -50,9 +50,9 @@ class Encryption:
     """Encrypted rooms of one connection."""
 
     wire: HomeserverClient
-    vault: Vault
+    vault: KeyFolder
     connector: str
-    readers: Readers
+    readers: EncryptionRecipients
     remarks: EncryptionNotices
     lists: DeviceLists
     rooms: Rooms

@@ -22,7 +22,7 @@ _ATTEMPTS = 3
 
 
 @dataclass(kw_only=True)
-class Readers:
+class EncryptionRecipients:
     """The people in rooms. What was asked holds until something in the room changes it."""
 
     wire: HomeserverClient

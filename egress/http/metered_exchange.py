@@ -49,7 +49,7 @@ _NOTHING: Final = UsageReading()
 _FINAL: Final = (*response_writer.JSON, (b"x-should-retry", b"false"))
 
 
-class Passage:
+class MeteredExchange:
     """One request's exchange with a provider. Runs once, in the task that serves the request."""
 
     def __init__(
@@ -204,7 +204,7 @@ class Passage:
             await self._settle(Ending(ended="upstream_gone", sent=gone.sent, lost=self._left, detail=_type_of(gone)))
             self._refuse(502, str(gone))
             return
-        except request_body_policy.BadAsking as bad:
+        except request_body_policy.RequestNotAllowed as bad:
             # The rest of the limits is too small for such a request.
             await self._settle(Ending(ended="error", sent=False, detail=TOO_LITTLE_LEFT))
             self._refuse(bad.status, str(bad))

@@ -22,9 +22,9 @@ from egress.http import (
     unmetered_calls,
 )
 from egress.http.error_responses import ErrorResponse
-from egress.http.metered_exchange import Passage
+from egress.http.metered_exchange import MeteredExchange
 from egress.http.registered_agent import RegisteredAgent
-from egress.http.request_body_policy import Asking
+from egress.http.request_body_policy import RequestPolicy
 from egress.http.request_target import RequestTarget
 from egress.ledger.model import LedgerUnwritable
 from egress.limits.admission_interface import AdmissionRefused, AdmissionRequest, Cut, Ending, Gatekeeper, Measured
@@ -75,7 +75,7 @@ class Proxy:
         self.credentials = credentials or Credentials()
         self._accounts: Mapping[str, AccountSettings] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._passages: set[Passage] = set()
+        self._passages: set[MeteredExchange] = set()
         self._stopping = False
         self._idle = asyncio.Event()
         self.take(settings)
@@ -327,7 +327,7 @@ class Proxy:
             and wanted.assembles
             and document_assembly.knows_betas(request.headers.getall("anthropic-beta", ()))
         )
-        passage = Passage(
+        passage = MeteredExchange(
             lease=lease,
             answer=answer,
             account=account.name,
@@ -417,8 +417,8 @@ class Proxy:
         if status == 401 and account.credential is not None:
             self.credentials.forget(account.credential)
 
-    async def _read(self, line: RegisteredAgent, api: Api, body: Body, account: AccountSettings) -> Asking:
-        def read() -> Asking:
+    async def _read(self, line: RegisteredAgent, api: Api, body: Body, account: AccountSettings) -> RequestPolicy:
+        def read() -> RequestPolicy:
             return request_body_policy.read(
                 api, body.content(), server_tools=account.server_tools, premium=account.premium
             )
@@ -427,11 +427,11 @@ class Proxy:
             if not body.long:
                 return read()
             return await self._bodies.work_on(line.agent, read)
-        except request_body_policy.BadAsking as error:
+        except request_body_policy.RequestNotAllowed as error:
             raise ErrorResponse(error.status, str(error)) from None
 
     async def _rewrite(
-        self, line: RegisteredAgent, body: Body, wanted: Asking, max_tokens: int | None, *, as_stream: bool
+        self, line: RegisteredAgent, body: Body, wanted: RequestPolicy, max_tokens: int | None, *, as_stream: bool
     ) -> None:
         """Insert the bound on output, the request for usage, and the request for a stream."""
         if not request_body_policy.edits(wanted, max_tokens, True, as_stream=as_stream):

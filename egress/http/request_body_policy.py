@@ -69,7 +69,7 @@ _READ = frozenset(
 _TIERS = frozenset({None, "auto", "default", "standard", "standard_only", "flex"})
 
 
-class BadAsking(MusterError):
+class RequestNotAllowed(MusterError):
     """The request is not allowed to leave. The message says why, and what to do."""
 
     def __init__(self, message: str, *, status: int = 400) -> None:
@@ -80,7 +80,7 @@ class BadAsking(MusterError):
 
 # Not frozen, since that triples the cost of creating one for each request.
 @dataclass(kw_only=True, slots=True)
-class Asking:
+class RequestPolicy:
     """What one request asks for."""
 
     api: Api
@@ -117,7 +117,7 @@ class BodySplice:
     text: bytes
 
 
-def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = False) -> Asking:
+def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = False) -> RequestPolicy:
     """Parse a metered request.
 
     Args:
@@ -135,17 +135,17 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
         _check_name(key, _READ)
     model = values.get("model")
     if model is not None and not (isinstance(model, str) and len(model) <= _LONGEST_MODEL and model.isprintable()):
-        raise BadAsking(f"model: a name of at most {_LONGEST_MODEL} characters is required.")
+        raise RequestNotAllowed(f"model: a name of at most {_LONGEST_MODEL} characters is required.")
     stream = values.get("stream")
     if stream is not None and not isinstance(stream, bool):
-        raise BadAsking("stream: true or false is required.")
+        raise RequestNotAllowed("stream: true or false is required.")
     options = _object(values, "stream_options") if api == "chat" else None
     wants_usage = (options or {}).get("include_usage")
     if wants_usage is not None and not isinstance(wants_usage, bool):
-        raise BadAsking("stream_options.include_usage: true or false is required.")
+        raise RequestNotAllowed("stream_options.include_usage: true or false is required.")
     choices = (_whole(values, "n") or 1) if api == "chat" else 1
     if choices > _MOST_CHOICES:
-        raise BadAsking(f"n: at most {_MOST_CHOICES} is allowed.")
+        raise RequestNotAllowed(f"n: at most {_MOST_CHOICES} is allowed.")
     bounds = [bound for key in _BOUNDS[api] if (bound := _whole(values, key)) is not None]
     _refuse(api, values, server_tools=server_tools, premium=premium)
     calls = None
@@ -162,7 +162,7 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
         rereads=rereads or compacts(values),
         caches=api != "anthropic" or look.caches or bool(values.get("cache_control")),
     )
-    return Asking(
+    return RequestPolicy(
         api=api,
         model=model,
         contents=contents,
@@ -206,11 +206,11 @@ def _check_name(key: str, read: Container[str]) -> None:
     """Refuse ambiguous names. Some providers ignore the case of names (Go's encoding/json, with Unicode folding) or
     stop at a NUL."""
     if key not in read and (key.casefold() in read or not key.isprintable()):
-        raise BadAsking(f"the member {key[:60]!a} may be taken for another; write it as it is known.")
+        raise RequestNotAllowed(f"the member {key[:60]!a} may be taken for another; write it as it is known.")
 
 
 def edits(
-    asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
+    asking: RequestPolicy, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
 ) -> tuple[BodySplice, ...]:
     """Return the necessary changes, in the order of their positions.
 
@@ -245,7 +245,7 @@ def edits(
 
 
 def rewrite(
-    body: bytes, asking: Asking, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
+    body: bytes, asking: RequestPolicy, max_tokens: int | None, include_usage: bool, *, as_stream: bool = False
 ) -> bytes:
     """Return the body with its `edits`, or the same object if there are none.
 
@@ -298,13 +298,13 @@ def countable(api: Api, body: bytes) -> bytes:
     return f"{{{','.join(kept)}}}".encode()
 
 
-def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
+def _bounded(asking: RequestPolicy, max_tokens: int) -> dict[str, str]:
     """Return the members that enforce the bound."""
     if asking.max_tokens is not None and asking.max_tokens <= max_tokens:
         return {}
     each = max_tokens // asking.choices
     if each < _LEAST[asking.api]:
-        raise BadAsking(
+        raise RequestNotAllowed(
             f"only {max(0, max_tokens)} tokens of output are left; this request needs at least "
             f"{_LEAST[asking.api] * asking.choices}.",
             status=403,
@@ -314,7 +314,7 @@ def _bounded(asking: Asking, max_tokens: int) -> dict[str, str]:
     budget = (asking.thinking or {}).get("budget_tokens")
     if isinstance(budget, int) and not isinstance(budget, bool) and budget >= each:
         if each <= LEAST_THINKING:
-            raise BadAsking(
+            raise RequestNotAllowed(
                 f"only {each} tokens of output are left, and thinking needs more than {LEAST_THINKING}; "
                 "without thinking the request would pass.",
                 status=403,
@@ -336,28 +336,30 @@ _PLAIN = JSONDecoder()
 def _members(body: bytes, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
     """Return the interpreted members, the positions of those that may change, and where to insert a first one."""
     if len(body) > _CHECKED_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
-        raise BadAsking(f"the body has more than {MOST_PARTS:,} values; send fewer.", status=413)
+        raise RequestNotAllowed(f"the body has more than {MOST_PARTS:,} values; send fewer.", status=413)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadAsking(f"the body is not UTF-8: {error.reason} at byte {error.start}.") from None
+        raise RequestNotAllowed(f"the body is not UTF-8: {error.reason} at byte {error.start}.") from None
     try:
         values, places, inside = _scan(text, look)
     except JSONDecodeError as error:
-        raise BadAsking(f"the body is not JSON: {error.msg} at character {error.pos}.") from None
+        raise RequestNotAllowed(f"the body is not JSON: {error.msg} at character {error.pos}.") from None
     except TwiceError:
-        raise BadAsking("a member stands in an object twice; which one counts is not defined. Send it once.") from None
+        raise RequestNotAllowed(
+            "a member stands in an object twice; which one counts is not defined. Send it once."
+        ) from None
     except RecursionError:
-        raise BadAsking("the body is nested too deeply.") from None
+        raise RequestNotAllowed("the body is nested too deeply.") from None
     except ValueError as error:
-        raise BadAsking(f"the body is not JSON: {str(error)[:200]}.") from None
+        raise RequestNotAllowed(f"the body is not JSON: {str(error)[:200]}.") from None
     return values, _in_bytes(text, places), inside
 
 
 def _scan(text: str, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, int]], int]:
     place = _after_space(text, 0)
     if text[place : place + 1] != "{":
-        raise BadAsking("the body is not a JSON object.")
+        raise RequestNotAllowed("the body is not a JSON object.")
     inside = place + 1
     values: dict[str, Any] = {}
     places: dict[str, tuple[int, int]] = {}
@@ -368,7 +370,7 @@ def _scan(text: str, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, i
             raise JSONDecodeError("a member's name in double quotes is expected", text, place)
         key, place = _PLAIN.raw_decode(text, place)
         if key in values:
-            raise BadAsking(
+            raise RequestNotAllowed(
                 f"the member {key[:60]!r} stands there twice; which one counts is not defined. Send it once."
             )
         place = _after_space(text, place)
@@ -411,14 +413,14 @@ def _whole(values: Mapping[str, Any], key: str) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BadAsking(f"{key}: a whole number of at least 1 is required.")
+        raise RequestNotAllowed(f"{key}: a whole number of at least 1 is required.")
     return value
 
 
 def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
     value = values.get(key)
     if value is not None and not isinstance(value, dict):
-        raise BadAsking(f"{key}: an object is required.")
+        raise RequestNotAllowed(f"{key}: an object is required.")
     return value
 
 
@@ -449,12 +451,12 @@ _RESPONSES_CLIENT_RUN = frozenset(
 def _refuse(api: Api, values: Mapping[str, Any], *, server_tools: bool, premium: bool) -> None:
     for key, why in _REFUSED[api]:
         if values.get(key):
-            raise BadAsking(f"{key}: {why}", status=403)
+            raise RequestNotAllowed(f"{key}: {why}", status=403)
     if not premium:
         for key, usual in (("service_tier", _TIERS), ("speed", frozenset({None, "standard"}))):
             value = values.get(key)
             if not (value is None or isinstance(value, str)) or value not in usual:
-                raise BadAsking(
+                raise RequestNotAllowed(
                     f"{key}: {str(value)[:40]!r} is billed at other prices. Leave it out; or allow it for this account "
                     "(premium).",
                     status=403,
@@ -463,7 +465,7 @@ def _refuse(api: Api, values: Mapping[str, Any], *, server_tools: bool, premium:
         return
     for key in _SERVER_SIDE[api]:
         if values.get(key) not in (None, [], False):
-            raise BadAsking(f"{key}: what the provider runs is not billed by token. {_HOW}", status=403)
+            raise RequestNotAllowed(f"{key}: what the provider runs is not billed by token. {_HOW}", status=403)
     if api == "anthropic":
         _check(_each(values.get("tools"), "tools"), _passes_anthropic)
     elif api == "responses":
@@ -477,14 +479,16 @@ def _check(tools: Iterable[Mapping[str, Any]], passes: Callable[[Mapping[str, An
         if not passes(tool):
             kind = str(tool.get("type"))[:60]
             more = f" A web search with a max_uses of at most {MOST_SEARCHES} passes." if "web_search_" in kind else ""
-            raise BadAsking(f"tools: {kind!r} is run by the provider, not billed by token.{more} {_HOW}", status=403)
+            raise RequestNotAllowed(
+                f"tools: {kind!r} is run by the provider, not billed by token.{more} {_HOW}", status=403
+            )
 
 
 def _each(tools: object, where: str) -> list[Mapping[str, Any]]:
     if tools is None:
         return []
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise BadAsking(f"{where}: a list of objects is required.")
+        raise RequestNotAllowed(f"{where}: a list of objects is required.")
     for tool in tools:
         for key in tool:
             _check_name(key, _READ_OF_TOOLS)

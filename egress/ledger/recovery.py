@@ -15,7 +15,7 @@ from core.crash_points import around, declare
 from egress.ledger import batch_insert, hourly_aggregates, provider_text_cleanup, schema
 from egress.ledger import reservation_log as intents
 from egress.ledger.model import EGRESS_ENDED
-from egress.ledger.reservation_log import Intents
+from egress.ledger.reservation_log import ReservationLog
 from egress.ledger.table_rows import Denial, Reservation, estimated
 from egress.settings import AgentRegistration
 
@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 class RecoveredLedger:
     """The contents of the ledger's file and of the reservation files."""
 
-    intents: Intents
+    intents: ReservationLog
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -73,7 +73,7 @@ def open_ledger(path: Path, now: float, long: int) -> RecoveredLedger:
             connection.execute("COMMIT")
         intents.remove(path, files)
         (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()
-        opened.intents = Intents(path, id=opened.ledger, after=last, long=long)
+        opened.intents = ReservationLog(path, id=opened.ledger, after=last, long=long)
     except (sqlite3.Error, OSError) as error:
         connection.close()
         raise schema.LedgerUnusable(

@@ -45,7 +45,7 @@ _reservation: Final = TypeAdapter(Reservation)
 _MOST: Final = 2**63 - 1
 
 
-class Intents:
+class ReservationLog:
     """The current reservation file. Its methods are called from one thread, and never wait for the disk.
 
     Args:

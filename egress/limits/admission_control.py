@@ -22,16 +22,16 @@ from egress.ledger.model import EXCESS, FOR_NOW, Observation, error_type
 from egress.ledger.service import UsageLedger
 from egress.ledger.table_rows import Settlement
 from egress.limits.admission_interface import AdmissionRefused, AdmissionRequest, Cut, Ending
-from egress.limits.agent_counter_index import AgentCounters, SettingsRefused, Tallies
-from egress.limits.blocklist import EVERYBODY, Denials
+from egress.limits.agent_counter_index import AgentCounters, CounterIndex, SettingsRefused
+from egress.limits.blocklist import EVERYBODY, Blocklist
 from egress.limits.freeze_and_kill import Enforcer
 from egress.limits.freeze_and_kill import enforce as enforce_by_host
 from egress.limits.limit_counters import LimitCounter
-from egress.limits.limit_exceeded_actions import Crossings, closes_routes, detail_of
+from egress.limits.limit_exceeded_actions import LimitExceededActions, closes_routes, detail_of
 from egress.limits.request_charge import charge
 from egress.limits.reservation import GateLease
-from egress.limits.reservation_queue import WAIT_S, Reserving
-from egress.limits.temporary_overrides import Lifts
+from egress.limits.reservation_queue import WAIT_S, ReservationQueue
+from egress.limits.temporary_overrides import TemporaryOverrides
 from egress.limits.view import overview
 from egress.settings import AgentRegistration, EgressSettings
 
@@ -68,15 +68,15 @@ class AdmissionControl:
         self._clock = clock
         self._monotonic = monotonic
         self._history = History()
-        self._tallies = Tallies(ledger, clock)
+        self._tallies = CounterIndex(ledger, clock)
         self._settings = EgressSettings(host="")
         self._agents: dict[str, AgentRegistration] = {}
         self._leases: dict[str, set[GateLease]] = {}
         self._watchers: dict[str, dict[object, Callable[[Cut], None]]] = {}
         self._arranging = asyncio.Lock()
-        self._lifts = Lifts(self._tallies, lowered=self._reach, clock=clock)
+        self._lifts = TemporaryOverrides(self._tallies, lowered=self._reach, clock=clock)
         self._told: dict[tuple[str, str, str], float] = {}
-        self._crossings = Crossings(
+        self._crossings = LimitExceededActions(
             ledger,
             self._leases,
             ways=lambda: self._tallies.ways.values(),
@@ -84,7 +84,7 @@ class AdmissionControl:
             enforce=self._enforce_soon,
             clock=clock,
         )
-        self._reserving = Reserving(
+        self._reserving = ReservationQueue(
             self,
             ledger,
             self._tallies,
@@ -95,7 +95,7 @@ class AdmissionControl:
             clock=clock,
             monotonic=monotonic,
         )
-        self._denials = Denials(ledger, estop, end=self._end, enforce=self._enforce_soon, clock=clock)
+        self._denials = Blocklist(ledger, estop, end=self._end, enforce=self._enforce_soon, clock=clock)
         self.deny = self._denials.deny
         self.allow = self._denials.allow
         self.look = self._denials.look

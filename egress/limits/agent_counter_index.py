@@ -32,7 +32,7 @@ class AgentCounters:
     """What the agent has used since the day began (UTC)."""
 
 
-class Tallies:
+class CounterIndex:
     """All limit counters of one egress.
 
     Args:

@@ -35,7 +35,7 @@ class StopNotKept(MusterError):
     """The file of the emergency stop could not be changed."""
 
 
-class Denials:
+class Blocklist:
     """All denials of one egress, and its emergency stop.
 
     Args:

@@ -18,7 +18,7 @@ from egress.limits.limit_counters import LimitCounter, fine
 from egress.limits.reservation import GateLease
 
 
-class Crossings:
+class LimitExceededActions:
     """Applies the consequences of reached limits, for one egress.
 
     Args:

@@ -23,7 +23,7 @@ from egress.ledger import table_rows
 from egress.ledger.service import UsageLedger
 from egress.ledger.table_rows import Reservation
 from egress.limits.admission_interface import AdmissionRefused, AdmissionRequest, Cut, Measured
-from egress.limits.agent_counter_index import AgentCounters, Tallies
+from egress.limits.agent_counter_index import AgentCounters, CounterIndex
 from egress.limits.limit_counters import LimitCounter
 from egress.limits.reservation import Gate, GateLease, dearest_input
 
@@ -63,7 +63,7 @@ class _Entry:
         self.place: WaitingRequest[_Entry] | None = None
 
 
-class Reserving:
+class ReservationQueue:
     """The reservations and the waiting requests of one egress.
 
     Args:
@@ -82,7 +82,7 @@ class Reserving:
         self,
         gate: LeaseOwner,
         ledger: UsageLedger,
-        tallies: Tallies,
+        tallies: CounterIndex,
         history: History,
         leases: dict[str, set[GateLease]],
         *,

@@ -13,7 +13,7 @@ from egress.limits.limit_counters import LimitCounter
 from egress.settings import EgressSettings, LimitSettings, PaceSettings
 
 
-class Lifts:
+class TemporaryOverrides:
     """The temporary lifts of one egress.
 
     Args:

@@ -8,17 +8,17 @@ from typing import Any
 
 from budget.limits.scopes import NANO_USD
 from egress.ledger.model import LedgerUnwritable
-from egress.limits.agent_counter_index import Tallies
-from egress.limits.blocklist import Denials
+from egress.limits.agent_counter_index import CounterIndex
+from egress.limits.blocklist import Blocklist
 from egress.limits.limit_counters import LimitCounter, fine
 from egress.settings import AgentRegistration
 
 
 def overview(
     *,
-    tallies: Tallies,
+    tallies: CounterIndex,
     agents: Mapping[str, AgentRegistration],
-    denials: Denials,
+    denials: Blocklist,
     streams: Mapping[str, int],
     unwritable: LedgerUnwritable | None,
     now: float,

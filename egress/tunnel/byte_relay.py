@@ -13,7 +13,7 @@ from core.safe_stream_write import send, send_end
 from egress.limits.admission_interface import Cut
 from egress.tunnel.checked_dns_resolver import is_public
 from egress.tunnel.host_allowlist import TunnelTarget
-from egress.tunnel.tls_client_hello import Doorkeeper, NameNotShown
+from egress.tunnel.tls_client_hello import ClientHelloReader, NameNotShown
 
 #: Bytes per read and write.
 CHUNK: Final = 64 * 1024
@@ -78,7 +78,7 @@ class Flow:
         self._client = client
         self._far: asyncio.StreamWriter | None = None
         plain = wanted.ip is not None and not is_public(wanted.ip)
-        self._door = None if plain else Doorkeeper(wanted.host, is_address=wanted.ip is not None)
+        self._door = None if plain else ClientHelloReader(wanted.host, is_address=wanted.ip is not None)
 
     def cut_off(self, cut: Cut) -> None:
         """Stop all traffic at once, because the agent is cut off."""

@@ -43,7 +43,7 @@ class ClientHello:
     """Whether application data may follow before the server has answered."""
 
 
-class Doorkeeper:
+class ClientHelloReader:
     """Holds back a client's bytes until its ClientHello is complete and names the right host, then releases them.
 
     A server may ask for a second ClientHello (HelloRetryRequest), which is checked as well. Later bytes pass unchecked,

@@ -11,12 +11,12 @@ from typing import Any, Final
 from fleet.control.host_spec import AgentSpec
 from fleet.host.acp.update_parser import clean
 from fleet.host.background_processes import BackgroundWatch
-from fleet.host.background_tasks import HeldTasks
+from fleet.host.background_tasks import BackgroundTasks
 from fleet.host.heartbeat import Heartbeat
-from fleet.host.journal_fanout import Chronicle
+from fleet.host.journal_fanout import JournalFanout
 from fleet.host.journal_writer import JournalNotWritable
-from fleet.host.mcp.pending_tool_calls import CallDesk
-from fleet.host.permission_requests import PermissionDesk
+from fleet.host.mcp.pending_tool_calls import PendingToolCalls
+from fleet.host.permission_requests import PendingPermissions
 from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.state import AgentState, cut_off
 from fleet.host.turn_queue import TurnQueue
@@ -32,20 +32,20 @@ _CANCEL_S: Final = 3.0
 class AgentHost:
     """One agent: its journal, its runtime, and what may be asked of them. `open` it, then `run` it."""
 
-    def __init__(self, chronicle: Chronicle) -> None:
+    def __init__(self, chronicle: JournalFanout) -> None:
         self.spec = chronicle.spec
         self.chronicle = chronicle
-        self.desk = PermissionDesk(
+        self.desk = PendingPermissions(
             chronicle.journal,
             timeout_s=self.spec.permission_timeout_s,
             clock=chronicle.clock,
             grants=lambda: chronicle.state.grants,
         )
         chronicle.on_unwritable = self.desk.deny_all
-        self.tasks = HeldTasks()
+        self.tasks = BackgroundTasks()
         self._transcript = UpdateRecorder(chronicle, self.desk)
         self.turns = TurnQueue(chronicle, self._transcript, self.desk, self.tasks)
-        self.calls = CallDesk(
+        self.calls = PendingToolCalls(
             lambda: chronicle.journal,
             [Tool.from_json(tool) for tool in self.spec.tools],
             turn=lambda: self._transcript.prompting,
@@ -69,7 +69,7 @@ class AgentHost:
         Raises:
             JournalNotWritable: it could not be begun.
         """
-        return cls(await Chronicle.open(spec, earlier, clock=clock))
+        return cls(await JournalFanout.open(spec, earlier, clock=clock))
 
     # --- living ---------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 
-class HeldTasks:
+class BackgroundTasks:
     """Keeps tasks to their end: the event loop alone would let one vanish. What they raise is lost."""
 
     def __init__(self) -> None:

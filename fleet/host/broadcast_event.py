@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Pulse:
+class BroadcastEvent:
     """Rung when something changed. A listener takes `next` first, then looks, then waits: so no ring is missed."""
 
     def __init__(self) -> None:

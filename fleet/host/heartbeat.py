@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import Final
 
-from fleet.host.background_tasks import HeldTasks
-from fleet.host.journal_fanout import Chronicle
+from fleet.host.background_tasks import BackgroundTasks
+from fleet.host.journal_fanout import JournalFanout
 from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.runtime_process import reap_orphans
 
@@ -16,7 +16,7 @@ _PATIENCE_S: Final = 5.0
 
 
 class Heartbeat:
-    def __init__(self, chronicle: Chronicle, tasks: HeldTasks) -> None:
+    def __init__(self, chronicle: JournalFanout, tasks: BackgroundTasks) -> None:
         self._chronicle = chronicle
         self._tasks = tasks
         self.pinged_at: float | None = None

@@ -15,7 +15,7 @@ from typing import Final
 
 from core import boot_id
 from fleet.control.host_spec import CONTROL_PROTOCOL, AgentSpec
-from fleet.host.broadcast_event import Pulse
+from fleet.host.broadcast_event import BroadcastEvent
 from fleet.host.journal_writer import JournalNotWritable, JournalWriter
 from fleet.host.state import AgentState, carried
 from fleet.journal import reader as journals
@@ -35,14 +35,14 @@ from fleet.journal.events import (
 _STATE_CHANGES: Final = (RuntimeStarted, TurnStarted, TurnEnded, PermissionAsked, PermissionAnswered)
 
 
-class Chronicle:
+class JournalFanout:
     """One incarnation of an agent's journal, or several where it had to start again. `open` it."""
 
     def __init__(self, spec: AgentSpec, state: AgentState, *, clock: Callable[[], float]) -> None:
         self.spec = spec
         self.state = state
         self.clock = clock
-        self.pulse = Pulse()
+        self.pulse = BroadcastEvent()
         """Rung whenever an entry becomes durable, a status is due, or the agent host comes to its end."""
         self.beats = 0
         """How often a status was due; each is worth one to who follows."""
@@ -51,7 +51,7 @@ class Chronicle:
         self._journal: JournalWriter | None = None
 
     @classmethod
-    async def open(cls, spec: AgentSpec, earlier: AgentState, *, clock: Callable[[], float]) -> Chronicle:
+    async def open(cls, spec: AgentSpec, earlier: AgentState, *, clock: Callable[[], float]) -> JournalFanout:
         """Begin a new incarnation of the journal on top of the `earlier` state.
 
         Raises:

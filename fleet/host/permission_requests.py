@@ -42,7 +42,7 @@ class _Open:
         return option_of(self.options, *_REJECT)
 
 
-class PermissionDesk:
+class PendingPermissions:
     """Where requests wait for their answers.
 
     Args:

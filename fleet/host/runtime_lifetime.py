@@ -12,7 +12,7 @@ from fleet.host.acp.acp_client import AcpClient, PromptEnd, RuntimeTrouble
 from fleet.host.acp.session_setup import Established, establish
 from fleet.host.acp.stdio_transport import StdioTransport
 from fleet.host.acp.stray_output import NoiseTally
-from fleet.host.journal_fanout import Chronicle
+from fleet.host.journal_fanout import JournalFanout
 from fleet.host.runtime_process import RuntimeProcess, hint_for, missing_program
 from fleet.journal.events import Notice, RuntimeDied, RuntimeFailed, RuntimeStarted
 from fleet.supervision import process_sweep
@@ -31,7 +31,7 @@ class RuntimeLife:
 
     def __init__(
         self,
-        chronicle: Chronicle,
+        chronicle: JournalFanout,
         *,
         on_update: Callable[[str, dict[str, Any]], None],
         on_permission: Callable[[str, dict[str, Any], Any], Awaitable[str | None]],

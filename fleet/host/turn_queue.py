@@ -15,10 +15,10 @@ from fleet.errors import AgentRefused
 from fleet.host import current_turn_file, message_images
 from fleet.host.acp.acp_client import PromptEnd, RuntimeTrouble
 from fleet.host.acp.update_parser import clean, usage_fields
-from fleet.host.background_tasks import HeldTasks
-from fleet.host.journal_fanout import Chronicle
+from fleet.host.background_tasks import BackgroundTasks
+from fleet.host.journal_fanout import JournalFanout
 from fleet.host.journal_writer import JournalNotWritable
-from fleet.host.permission_requests import PermissionDesk
+from fleet.host.permission_requests import PendingPermissions
 from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.runtime_process import hint_for
 from fleet.host.state import STARTED
@@ -36,7 +36,7 @@ class TurnQueue:
     """Takes messages at any time; their turns run while `run` does, on the runtime that `serve` named."""
 
     def __init__(
-        self, chronicle: Chronicle, transcript: UpdateRecorder, desk: PermissionDesk, tasks: HeldTasks
+        self, chronicle: JournalFanout, transcript: UpdateRecorder, desk: PendingPermissions, tasks: BackgroundTasks
     ) -> None:
         self._chronicle = chronicle
         self._transcript = transcript

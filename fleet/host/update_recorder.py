@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fleet.host.acp.update_parser import KnownToolCall, call_of, events_of, permission_of
-from fleet.host.journal_fanout import Chronicle
-from fleet.host.permission_requests import PermissionDesk
+from fleet.host.journal_fanout import JournalFanout
+from fleet.host.permission_requests import PendingPermissions
 from fleet.journal.events import (
     Event,
     Notice,
@@ -30,7 +30,7 @@ _TURN_CHARACTERS: Final = 32 * 2**20
 class UpdateRecorder:
     """Listens to one session at a time."""
 
-    def __init__(self, chronicle: Chronicle, desk: PermissionDesk) -> None:
+    def __init__(self, chronicle: JournalFanout, desk: PendingPermissions) -> None:
         self._chronicle = chronicle
         self._desk = desk
         self._session: str | None = None

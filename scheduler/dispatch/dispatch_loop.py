@@ -26,7 +26,7 @@ from database.engine.store import Store
 from database.queries import tasks
 from scheduler.dispatch.dispatch_inputs import TaskQueue, WindowSnapshot
 from scheduler.dispatch.task_cost_cache import TaskCosts, projected
-from scheduler.dispatch.task_transitions import Hands, TaskTransitions
+from scheduler.dispatch.task_transitions import TaskAssigner, TaskTransitions
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class Dispatcher:
 
     store: Store
     clock: Callable[[], float]
-    hands: Hands
+    assigner: TaskAssigner
     snapshot: Callable[[], Awaitable[WindowSnapshot]]
     limits: Callable[[], DispatchLimits]
     policy: Callable[[], DispatchPolicy]
@@ -65,7 +65,7 @@ class Dispatcher:
 
     def __post_init__(self) -> None:
         self.steps = TaskTransitions(
-            store=self.store, clock=self.clock, hands=self.hands, unanswered_s=self.unanswered_s
+            store=self.store, clock=self.clock, assigner=self.assigner, unanswered_s=self.unanswered_s
         )
 
     def wake(self) -> None:
@@ -146,7 +146,7 @@ class Dispatcher:
             if await self._costs.learn(tx, queue.heads.values(), self.clock()):
                 self._change()
         heads = queue.heads
-        able = {each.agent.name: each for each in await self.hands.able(queue.live)}
+        able = {each.agent.name: each for each in await self.assigner.able(queue.live)}
         waited_on = queue.waited_on(able.values())
         if self._stands(waited_on):
             return False

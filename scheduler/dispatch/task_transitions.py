@@ -37,8 +37,8 @@ _SAME_SHARE = 0.1
 _SAME_S = 60.0
 
 
-class Hands(Protocol):
-    """The actions on the fleet and the messages about them (bot.tasks.assignment.Handing)."""
+class TaskAssigner(Protocol):
+    """The actions on the fleet and the messages about them (bot.tasks.assignment.TaskAssignment)."""
 
     async def able(self, live: Sequence[Task]) -> Sequence[Able]:
         """Return the existing agents, and those that can be started."""
@@ -66,7 +66,7 @@ class Hands(Protocol):
 class TaskTransitions:
     store: Store
     clock: Callable[[], float]
-    hands: Hands
+    assigner: TaskAssigner
     unanswered_s: Callable[[], float]
     """Seconds for which an agent gets no other task while one of its tasks waits for a person's answer."""
     not_started: StartFailures = field(default_factory=StartFailures)
@@ -107,16 +107,16 @@ class TaskTransitions:
                 tx, task.id, TaskEvent.ASSIGN, attempt_is=task.attempt, now=now, decision=decision, **given
             ):
                 return
-            if not await self.hands.hand_over(tx, handed, agent.name):
+            if not await self.assigner.hand_over(tx, handed, agent.name):
                 raise RegisterError(f"{agent.name} is gone since it was looked at; nothing was given to it.")
             if step.charge is not None:
                 await tasks.keep_queues(tx, step.charge.on(await tasks.queues(tx)), now=now)
         log.info("task.dispatched", task=task.id, agent=agent.name, attempt=attempt)
-        self.hands.handed_over(agent.name)
+        self.assigner.handed_over(agent.name)
 
     async def start(self, task: Task, agent: str, now: float) -> None:
         """Start an agent for a task. Record what prevents the start, or that it is under way."""
-        held = await self.hands.start(task, agent)
+        held = await self.assigner.start(task, agent)
         if held is None:
             log.info("task.starts_agent", task=task.id, agent=agent)
             held = TaskWait(task=task.id, why="starting", text=f"{agent} is starting for it.")
@@ -134,9 +134,9 @@ class TaskTransitions:
         }
         async with self.store.write(REFUSE) as tx:
             if await tasks.change(tx, task.id, TaskEvent.REFUSE, attempt_is=task.attempt, now=now, **ended):
-                await self.hands.refused(tx, task, why)
+                await self.assigner.refused(tx, task, why)
         log.info("task.refused", task=task.id, reason=why)
-        self.hands.told()
+        self.assigner.told()
 
     async def wait(self, heads: Mapping[str, Task], waits: Sequence[TaskWait], now: float) -> None:
         """Store why tasks wait, for those whose stored reason is outdated."""
@@ -153,8 +153,8 @@ class TaskTransitions:
                 if wait.cost is not None:
                     values |= {"projected_tokens": wait.cost.tokens, "projected_usd": wait.cost.usd}
                 if await tasks.change(tx, task.id, TaskEvent.HOLD, now=now, step=task.why != wait.why, **values):
-                    await self.hands.waits(tx, task, wait)
-        self.hands.told()
+                    await self.assigner.waits(tx, task, wait)
+        self.assigner.told()
 
 
 def is_news(task: Task, wait: TaskWait, now: float) -> bool:

@@ -47,8 +47,8 @@ operators:
 
 def egress_client(orchestrator: Orchestrator) -> EgressClient:
     """The egress as it knows it."""
-    assert orchestrator.services.outlet is not None
-    return orchestrator.services.outlet
+    assert orchestrator.services.egress_client is not None
+    return orchestrator.services.egress_client
 
 
 @dataclass(slots=True)

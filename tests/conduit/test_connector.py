@@ -48,8 +48,8 @@ def burst(homeserver: StandIn, room: str, begin: int, *, noise: bool = False) ->
 
 async def heard(bot: Bot, last: int) -> None:
     """The bot has all up to this one, in their order and each once."""
-    await bot.keeper.until(lambda: f"number {last}" in bot.keeper.texts)
-    assert bot.keeper.texts == [f"number {number}" for number in range(last + 1)]
+    await bot.supervisor.until(lambda: f"number {last}" in bot.supervisor.texts)
+    assert bot.supervisor.texts == [f"number {number}" for number in range(last + 1)]
 
 
 async def test_bursts_between_two_syncs_lose_nothing(homeserver: StandIn, bot: Bot, room: str) -> None:
@@ -83,9 +83,9 @@ async def test_bursts_in_two_rooms_at_once_lose_nothing(homeserver: StandIn, bot
                 homeserver.say(place, ANA, "m.room.message", {"msgtype": "m.text", "body": f"{number} in {place}"})
         await homeserver.hurry()
         wanted = {f"{number} in {place}" for number in range(BURST) for place in (room, other)}
-        await bot.keeper.until(lambda: set(bot.keeper.texts) == wanted)
+        await bot.supervisor.until(lambda: set(bot.supervisor.texts) == wanted)
     for place in (room, other):
-        here = [text for text in bot.keeper.texts if text.endswith(place)]
+        here = [text for text in bot.supervisor.texts if text.endswith(place)]
         assert here == [f"{number} in {place}" for number in range(BURST)]
 
 
@@ -119,7 +119,7 @@ async def test_a_homeserver_that_was_restored_is_heard_from_the_first_look_on(
         await homeserver.hurry()
         await heard(bot, BURST - 1)
         del homeserver.events[before:]
-        await bot.keeper.until(lambda: f'"since": "{before}"' in (bot.keeper.cursor or ""))
+        await bot.supervisor.until(lambda: f'"since": "{before}"' in (bot.supervisor.cursor or ""))
         burst(homeserver, room, BURST)
         await homeserver.hurry()
         await heard(bot, 2 * BURST - 1)

@@ -15,7 +15,7 @@ from connectors.contract.messages import Message, Outbound
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
 from tests.conduit.conftest import Person
-from tests.connectors.matrix.conftest import Keeper, until
+from tests.connectors.matrix.conftest import AgentSupervisor, until
 from tests.encrypted_operator import EncryptedOperator
 from tests.operator_client import Operator, body
 from tests.synapse import SERVER_NAME, Account, Synapse, SynapseMissing
@@ -119,18 +119,18 @@ async def heard(
     ana: Person, settings: MatrixSettings, operator: Operator, room: str, words: str, *, answer: str | None = None
 ) -> None:
     """A connector with what stands in muster.yaml hears the operator, who may hear an answer."""
-    folder, keeper = ana.home / words.replace(" ", "-"), Keeper()
+    folder, supervisor = ana.home / words.replace(" ", "-"), AgentSupervisor()
     connector = MatrixConnector("matrix", settings, folder, may_read=_everybody)
-    connector.subscribe(keeper)
+    connector.subscribe(supervisor)
 
     async def in_touch() -> bool:
-        return keeper.cursor is not None or life.done()
+        return supervisor.cursor is not None or life.done()
 
     life = asyncio.create_task(connector.start(None))
     try:
         await until(in_touch)
         said = await operator.say(room, words)
-        assert words in str((await keeper.got(said)).body)
+        assert words in str((await supervisor.got(said)).body)
         if answer is not None:
             outbound = Outbound(key="answer", connector="matrix", conversation=room, content=Message(text=answer))
             await connector.send(outbound, conversation=room, target=None)

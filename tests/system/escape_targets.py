@@ -57,7 +57,7 @@ class Outside:
                 self.shared_memory.unlink()
                 assert libc.syscall(calls["shmctl"], segment, 0, None) == 0
 
-    def wishes(self) -> dict[str, Any]:
+    def desired_states(self) -> dict[str, Any]:
         return {
             "abstract": self.abstract,
             "calls": CALLS[platform.machine()],

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from bot.egress_client.in_process import InsideEgress
+from bot.egress_client.in_process import InProcessEgress
 from bot.egress_client.process import places
 from egress.daemon import audit_throttle
 from egress.settings import AgentRegistration
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]
 ANSWERED = ("forged identity",)
 
 
-def wishes(home: House, outside: Outside) -> dict[str, Any]:
+def desired_states(home: House, outside: Outside) -> dict[str, Any]:
     """What of Muster's an agent would like to have, too."""
     paths, egress = home.paths, places(home.paths)
     files = [
@@ -49,7 +49,7 @@ def wishes(home: House, outside: Outside) -> dict[str, Any]:
     sockets = [place for place in sockets if place not in own]
     assert len(sockets) >= 4
     assert all(place.exists() for place in (*sockets, *own))
-    found = outside.wishes()
+    found = outside.desired_states()
     return {
         **found,
         "port": urlsplit(home.models.url).port,
@@ -82,14 +82,14 @@ async def test_an_agent_gets_out_of_its_sandbox_in_no_way_and_operators_read_of_
             await home.ask("!launch coder0 --runtime sim --sandbox box")
             thread = await home.thread("coder0")
             await home.heard(thread, "Ready")
-            inside = cast("InsideEgress", home.egress).egress
+            inside = cast("InProcessEgress", home.egress).egress
             assert inside is not None
             await inside.register(
                 AgentRegistration(agent="other0", launch_id="other", role="coder", accounts={"anthropic": "sim"})
             )
             place = home.paths.workspace("coder0")
             shutil.copytree(ESCAPES, place / "escapes", ignore=shutil.ignore_patterns("__pycache__"))
-            (place / "wishes.json").write_text(json.dumps(wishes(home, outside)))
+            (place / "wishes.json").write_text(json.dumps(desired_states(home, outside)))
             before = _outside(home)
             event = home.say(f"[[run: {Path(sys.executable).resolve()} -Es -m escapes]]", thread)
             question = await home.heard(thread, "asks for permission")
@@ -156,7 +156,7 @@ def test_the_same_attempts_are_open_where_there_is_no_sandbox(tmp_path: Path) ->
     with outside.there(), socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
         listening.listen()
-        given = {**outside.wishes(), "sockets": [str(tmp_path / "socket")]}
+        given = {**outside.desired_states(), "sockets": [str(tmp_path / "socket")]}
         (place / "wishes.json").write_text(json.dumps(given))
         words = [sys.executable, "-Es", "-m", "escapes", "kernel", "privileges", "files"]
         subprocess.run(words, cwd=place, check=True, timeout=60)

@@ -42,7 +42,7 @@ operators:
 
 
 @dataclass
-class Places:
+class ThreadCache:
     home: House
     ana: Operator
     bot: Account
@@ -80,7 +80,7 @@ class Places:
 
 
 @contextlib.asynccontextmanager
-async def places(folder: Path, synapse: Synapse) -> AsyncIterator[Places]:
+async def places(folder: Path, synapse: Synapse) -> AsyncIterator[ThreadCache]:
     ana, bot, second = [await synapse.register(prefix=prefix) for prefix in ("ana", "bot", "second")]
     async with Operator(ana) as client, serving() as (world, api), house(folder) as home:
         room = await client.create_room("fleet", invite=[bot.user_id])
@@ -93,7 +93,7 @@ async def places(folder: Path, synapse: Synapse) -> AsyncIterator[Places]:
         home.paths.muster_yaml.write_text(f"{written}accounts:{rest}")
         for name, token in (("bot", bot.access_token), ("second", second.access_token), ("discord", world.token)):
             (home.paths.config / name).write_text(token)
-        yield Places(home, client, bot, second, room, other, world)
+        yield ThreadCache(home, client, bot, second, room, other, world)
 
 
 async def test_a_request_stands_in_two_rooms_and_a_channel_and_is_closed_in_all_of_them(

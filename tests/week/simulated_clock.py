@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bot.app.orchestrator import Orchestrator
-from bot.egress_client.in_process import InsideEgress
+from bot.egress_client.in_process import InProcessEgress
 from database.queries import tasks
 from database.queries.agents import agents, auto_resume
 from database.queries.spending import usage_ledger
@@ -98,7 +98,7 @@ class Week:
     orchestrator: Orchestrator
     room: Room
     clock: FakeClock
-    egress: InsideEgress
+    egress: InProcessEgress
     models: Provider
     stops: list[float] = field(default_factory=list)
     """Where the clock has stood."""

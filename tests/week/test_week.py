@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bot.egress_client.in_process import InsideEgress
+from bot.egress_client.in_process import InProcessEgress
 from connectors.contract.messages import File
 from tests.bot.orchestrator import House, house
-from tests.week import story
+from tests.week import projection
 from tests.week.simulated_clock import BEGINNING, HOUR, LIMIT, FakeClock, Week, clocked_hosts
 
 
@@ -54,31 +54,31 @@ async def fast_motion(tmp_path: Path) -> AsyncIterator[Week]:
     account = "main: {provider: anthropic, kind: subscription, base_url: URL, credential: 'env:KEY'}"
     async with house(
         tmp_path / "home",
-        settings=yaml.safe_dump(story.settings(daily="0 9 * * fri")),
-        roster=story.ROSTER,
+        settings=yaml.safe_dump(projection.settings(daily="0 9 * * fri")),
+        roster=projection.ROSTER,
         clock=clock,
-        limits=story.LIMITS,
+        limits=projection.LIMITS,
         account=account,
-        key=story.KEY,
+        key=projection.KEY,
     ) as home:
         with clocked_hosts(clock):
             async with home.open() as orchestrator:
-                assert isinstance(home.egress, InsideEgress)
+                assert isinstance(home.egress, InProcessEgress)
                 yield Week(orchestrator, MemoryRoom(home), clock, home.egress, home.models)
 
 
 async def test_a_day_in_fast_motion(tmp_path: Path) -> None:
     async with fast_motion(tmp_path) as week:
-        await story.live_a_day(week)
-        assert await story.daily_reports(week) == ["Thu 17 Jun"]
+        await projection.live_a_day(week)
+        assert await projection.daily_reports(week) == ["Thu 17 Jun"]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_week_in_fast_motion(tmp_path: Path) -> None:
     async with fast_motion(tmp_path) as week:
-        await story.live(week)
-        assert await story.daily_reports(week) == ["Thu 17 Jun"]
+        await projection.live(week)
+        assert await projection.daily_reports(week) == ["Thu 17 Jun"]
         pictures = await week.room.pictures()
     assert len(pictures) == 2, "of the report, and of the window that was used up"
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)

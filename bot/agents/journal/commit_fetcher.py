@@ -34,7 +34,7 @@ _THREADS = ThreadPoolExecutor(2, thread_name_prefix="gathering")
 
 
 @dataclass(kw_only=True, slots=True)
-class Gatherer:
+class CommitFetcher:
     """The commit fetcher of one agent."""
 
     name: str
@@ -75,7 +75,7 @@ class Gatherer:
             if row is not None:
                 if result:
                     await last_results.note(tx, self.name, "commit", self.context.clock())
-                await self.context.teller.note(tx, row, f"{key}/{row.launch_id}", text)
+                await self.context.journal_effects.note(tx, row, f"{key}/{row.launch_id}", text)
         self.context.wake_delivery()
 
 

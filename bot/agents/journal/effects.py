@@ -19,16 +19,16 @@ from bot.agents.journal.projection import (
     Effect,
     Fell,
     GrantGiven,
+    JournalProjection,
     Note,
     Progress,
     Receipt,
-    Story,
 )
 from bot.agents.journal.tool_calls import call_id, call_of
 from bot.approvals.requests import AskPermission, PermissionRequests, Settle
 from bot.commands.syntax import command_line
 from bot.messaging import mirror_inbound
-from bot.messaging.agent_channel import Voice, by, nameless
+from bot.messaging.agent_channel import AgentChannel, by, nameless
 from bot.messaging.bridge import copy_key
 from bot.messaging.composer import MessagePlace
 from bot.text import markdown
@@ -76,7 +76,7 @@ class Carried(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Teller(Voice):
+class JournalEffects(AgentChannel):
     carried: Carried | None = None
     """Called with each new state of a message, in the same transaction."""
     announced: set[str] = field(default_factory=set)
@@ -235,26 +235,28 @@ class Teller(Voice):
     # --- ends and absences --------------------------------------------------------------------------------------
 
     async def gone(
-        self, tx: AsyncConnection, row: AgentRow, story: Story, reason: str, outlook: str, words: str
+        self, tx: AsyncConnection, row: AgentRow, projection: JournalProjection, reason: str, outlook: str, words: str
     ) -> None:
         """Close everything that an agent host left open when it vanished."""
-        key = f"gone/{row.name}/{story.position.incarnation}"
+        key = f"gone/{row.name}/{projection.position.incarnation}"
         if row.wanted != "running":
             text = f"⏹ {row.name}: {reason}."
         else:
             block = f"\n\n{markdown.code_block(words)}" if words.strip() else ""
             text = f"✖ {row.name}: {reason}.{block}\n\n{outlook}"
         await self.speak(tx, key, text, self.thread(row))
-        if story.view is not None:
-            await self._progress(tx, row, Progress(story.view, story.position, final=True))
+        if projection.view is not None:
+            await self._progress(tx, row, Progress(projection.view, projection.position, final=True))
         for message in await agent_messages.in_states(tx, ["accepted"], agent=row.name):
             await self._receipt(
                 tx, row, Receipt(message.id, "failed", detail="the agent died in the middle of the turn")
             )
-        if story.view is not None:
-            message_now = await agent_messages.get(tx, story.view.message)
+        if projection.view is not None:
+            message_now = await agent_messages.get(tx, projection.view.message)
             if message_now is not None and message_now.state in {"pending", "journaled"}:
-                receipt = Receipt(message_now.id, "uncertain", story.view.turn, "the agent died while receiving it")
+                receipt = Receipt(
+                    message_now.id, "uncertain", projection.view.turn, "the agent died while receiving it"
+                )
                 await self._receipt(tx, row, receipt)
         for approval in await approvals.in_states(tx, ["pending", "answering"], agent=row.name):
             await self.requests.close(tx, row, approval, "withdrawn", "the agent that asked is gone", self.clock())

@@ -14,8 +14,8 @@ from pathlib import Path
 import structlog
 
 from bot.agents.context import AgentContext
-from bot.agents.journal import projection as stories
-from bot.agents.journal.projection import Effect, Story
+from bot.agents.journal import projection as projections
+from bot.agents.journal.projection import Effect, JournalProjection
 from bot.commands.syntax import command_line
 from core.crash_points import declare
 from core.errors import RegisterError
@@ -67,12 +67,12 @@ class JournalFollower:
     """When an agent host last reported, even if it is no longer followed."""
     last: JournalEntry | None = None
     """The newest journal entry read."""
-    story: Story = field(init=False)
+    projection: JournalProjection = field(init=False)
     _stumbled: tuple[JournalPosition, int] = (JournalPosition(), 0)
     """The position at which effects failed, and how often."""
 
     def __post_init__(self) -> None:
-        self.story = Story(self.name)
+        self.projection = JournalProjection(self.name)
 
     def lose(self) -> None:
         """Discard the status of an agent host that is no longer followed."""
@@ -86,48 +86,48 @@ class JournalFollower:
 
     def close(self) -> None:
         """Mark the incarnation as ended, when something other than the journal reported its end."""
-        self.story = replace(self.story, over=True)
+        self.projection = replace(self.projection, over=True)
 
     async def take_up(self, row: AgentRow | None, position: PositionRow) -> None:
         """Start at the recorded position, and rebuild the view of the turn that was open there."""
         read_to = JournalPosition(position.incarnation, position.seq)
         view_start = JournalPosition(position.view_incarnation, position.view_seq)
-        story = Story(self.name, position=view_start, view_start=view_start, keeps_cut=_keeps_cut(row))
+        projection = JournalProjection(self.name, position=view_start, view_start=view_start, keeps_cut=_keeps_cut(row))
         self.last = await asyncio.to_thread(journal.last_entry, self.folder)
         reader, after = JournalReader(self.folder), view_start
         while after < read_to and (page := await asyncio.to_thread(reader.read, after, BATCH)):
             for entry in page:
                 if entry.position <= read_to:
-                    story, _ = story.after(entry)
+                    projection, _ = projection.after(entry)
             after = page[-1].position
         # The end of an agent in one of these states was already reported.
         over = row is None or row.state in {"failed", "stopped", "frozen"} or read_to == JournalPosition()
         launch = await asyncio.to_thread(_launch_of, self.folder, read_to)
-        self.story = replace(story, position=read_to, over=over, launch_id=launch)
+        self.projection = replace(projection, position=read_to, over=over, launch_id=launch)
 
     async def catch_up(self) -> None:
         """Report the journal entries after the recorded position; as a digest if they hold many turns."""
         reader = JournalReader(self.folder)
-        story, effects = self.story, list[stories.Effect]()
-        while page := await asyncio.to_thread(reader.read, story.position, BATCH):
-            story, following = stories.told(story, page)
+        projection, effects = self.projection, list[projections.Effect]()
+        while page := await asyncio.to_thread(reader.read, projection.position, BATCH):
+            projection, following = projections.told(projection, page)
             effects += following
             self.last = page[-1]
-        ended = sum(isinstance(effect, stories.Progress) and effect.final for effect in effects)
+        ended = sum(isinstance(effect, projections.Progress) and effect.final for effect in effects)
         if ended > self.context.digest_after:
-            condensed = stories.digest(
+            condensed = projections.digest(
                 effects,
-                prefix=self.context.teller.prefix,
-                redact=self.context.teller.redaction,
-                growing=_open_turn(self.story),
+                prefix=self.context.journal_effects.prefix,
+                redact=self.context.journal_effects.redaction,
+                growing=_open_turn(self.projection),
             )
-            await self._reach(story, condensed.effects, condensed)
+            await self._reach(projection, condensed.effects, condensed)
         else:
-            await self._reach(story, tuple(effects))
+            await self._reach(projection, tuple(effects))
 
     async def follow(self, link: AgentLink) -> None:
         await self.catch_up()
-        stream = link.follow(self.story.position)
+        stream = link.follow(self.projection.position)
         queue: asyncio.Queue[JournalEntry | HostStatus | None] = asyncio.Queue(maxsize=BATCH)
 
         async def read() -> None:
@@ -149,10 +149,10 @@ class JournalFollower:
 
     async def _drain(self, queue: asyncio.Queue[JournalEntry | HostStatus | None]) -> None:
         shown_at = 0.0
-        shown: Story | None = None
+        shown: JournalProjection | None = None
         while True:
             item: JournalEntry | HostStatus | None
-            waiting = self.story.view is not None and self.story is not shown
+            waiting = self.projection.view is not None and self.projection is not shown
             try:
                 async with asyncio.timeout(PROGRESS_EVERY if waiting else None):
                     item = await queue.get()
@@ -174,103 +174,109 @@ class JournalFollower:
                 item = queue.get_nowait()
             if entries:
                 await self._tell(entries)
-                if abs(self.context.clock() - shown_at) >= PROGRESS_EVERY and self.story is not shown:
+                if abs(self.context.clock() - shown_at) >= PROGRESS_EVERY and self.projection is not shown:
                     shown, shown_at = await self._show_progress(), self.context.clock()
             if item is None:
                 return
 
-    async def _show_progress(self) -> Story:
-        progress = self.story.progress()
+    async def _show_progress(self) -> JournalProjection:
+        progress = self.projection.progress()
         if progress is not None:
             try:
-                await self._commit(self.story, (progress,))
+                await self._commit(self.projection, (progress,))
             except (RegisterError, OSError):
                 raise
             except Exception:
                 # The end of the turn shows the full text, or is itself skipped.
                 log.exception("agent.progress_not_shown", agent=self.name)
-        return self.story
+        return self.projection
 
     async def _tell(self, entries: list[JournalEntry]) -> None:
         """Report new entries from the agent host."""
         self.last = entries[-1]
         for entry in entries:
             self.context.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
-        story, effects = stories.told(self.story, entries)
-        self._correct(story)
-        await self._reach(story, tuple(effects))
+        projection, effects = projections.told(self.projection, entries)
+        self._correct(projection)
+        await self._reach(projection, tuple(effects))
 
-    def _correct(self, story: Story) -> None:
+    def _correct(self, projection: JournalProjection) -> None:
         """Update a status that is older than the journal: a turn that began or ended since then did so."""
-        seen, turn = self.seen, _open_turn(story)
-        if seen is None or seen.status.state not in {"idle", "working"} or story.position <= seen.status.position:
+        seen, turn = self.seen, _open_turn(projection)
+        if seen is None or seen.status.state not in {"idle", "working"} or projection.position <= seen.status.position:
             return
         state = "working" if turn is not None else "idle"
         self.seen = replace(seen, status=replace(seen.status, state=state, turn=turn))
 
-    async def _reach(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
-        """Advance to `story`, and execute its effects."""
+    async def _reach(
+        self, projection: JournalProjection, effects: tuple[Effect, ...], condensed: projections.Digest | None = None
+    ) -> None:
+        """Advance to `projection`, and execute its effects."""
         if not effects and condensed is None:
-            self._go_on(story)
+            self._go_on(projection)
             return
         try:
-            await self._commit(story, effects, condensed)
+            await self._commit(projection, effects, condensed)
         except (RegisterError, OSError):
             raise
         except Exception:
             if not self._stumbled_again():
                 raise
-            log.exception("agent.not_told", agent=self.name, position=str(self.story.position))
-            await self._step_over(story, effects)
+            log.exception("agent.not_told", agent=self.name, position=str(self.projection.position))
+            await self._step_over(projection, effects)
 
     def _stumbled_again(self) -> bool:
         """Return whether the effects at the current position have now failed several times."""
         place, times = self._stumbled
-        self._stumbled = (self.story.position, times + 1 if place == self.story.position else 1)
+        self._stumbled = (self.projection.position, times + 1 if place == self.projection.position else 1)
         return self._stumbled[1] >= STUMBLES
 
-    async def _step_over(self, story: Story, effects: tuple[Effect, ...]) -> None:
+    async def _step_over(self, projection: JournalProjection, effects: tuple[Effect, ...]) -> None:
         """Execute the effects one by one, so that one that always fails does not block the journal forever."""
         for effect in effects:
             try:
-                await self._commit(self.story, (effect,))
+                await self._commit(self.projection, (effect,))
             except (RegisterError, OSError):
                 raise
             except Exception:
                 log.exception("agent.effect_left_out", agent=self.name, effect=type(effect).__name__)
-        place = f"{story.position.incarnation}/{story.position.seq}"
+        place = f"{projection.position.incarnation}/{projection.position.seq}"
         more = f"{command_line(f'tail {self.name}')} and the log have the details"
         text = f"⚠️ A fault in Muster kept me from showing something of this agent here. {more}."
-        await self._commit(story, (stories.Note(f"fault/{self.name}/{place}", text),))
+        await self._commit(projection, (projections.Note(f"fault/{self.name}/{place}", text),))
 
-    async def _commit(self, story: Story, effects: tuple[Effect, ...], condensed: stories.Digest | None = None) -> None:
+    async def _commit(
+        self, projection: JournalProjection, effects: tuple[Effect, ...], condensed: projections.Digest | None = None
+    ) -> None:
         now = self.context.clock()
-        step = TAKE_UP if any(isinstance(effect, stories.Called) for effect in effects) else FOLLOW
+        step = TAKE_UP if any(isinstance(effect, projections.Called) for effect in effects) else FOLLOW
         async with self.context.store.write(step) as tx:
             row = await agents.get(tx, self.name)
             if row is not None:
                 for effect in effects:
-                    await self.context.teller.carry_out(tx, row, effect)
+                    await self.context.journal_effects.carry_out(tx, row, effect)
                 if condensed is not None:
-                    await self.context.teller.digest(tx, row, condensed, story.position)
+                    await self.context.journal_effects.digest(tx, row, condensed, projection.position)
                 await agents.move(
                     tx,
                     PositionRow(
                         agent=self.name,
-                        incarnation=story.position.incarnation,
-                        seq=story.position.seq,
-                        view_incarnation=story.view_start.incarnation,
-                        view_seq=story.view_start.seq,
+                        incarnation=projection.position.incarnation,
+                        seq=projection.position.seq,
+                        view_incarnation=projection.view_start.incarnation,
+                        view_seq=projection.view_start.seq,
                     ),
                     now,
                 )
-        self._go_on(story, effects)
+        self._go_on(projection, effects)
         self.context.wake_delivery()
 
-    def _go_on(self, story: Story, effects: tuple[Effect, ...] = ()) -> None:
-        before, self.story = self.story, story
+    def _go_on(self, projection: JournalProjection, effects: tuple[Effect, ...] = ()) -> None:
+        before, self.projection = self.projection, projection
         # A turn may have begun and ended within one batch.
-        if _open_turn(before) != _open_turn(story) or any(isinstance(effect, stories.Receipt) for effect in effects):
+        if _open_turn(before) != _open_turn(projection) or any(
+            isinstance(effect, projections.Receipt) for effect in effects
+        ):
             self.turned()
 
 
@@ -279,8 +285,8 @@ def _keeps_cut(row: AgentRow | None) -> str:
     return runtime.title if runtime is not None and runtime.keeps_cut else ""
 
 
-def _open_turn(story: Story) -> str | None:
-    return story.view.turn if story.view is not None else None
+def _open_turn(projection: JournalProjection) -> str | None:
+    return projection.view.turn if projection.view is not None else None
 
 
 def _launch_of(folder: Path, position: JournalPosition) -> str | None:

@@ -149,7 +149,7 @@ def cancelled_as(agent: str, turn: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class JournalProjection:
     """The projection's state after the entries read so far."""
 
     agent: str
@@ -163,13 +163,13 @@ class Story:
     keeps_cut: str = ""
     """The title of the agent's runtime if it keeps the message of an interrupted turn in its conversation, or empty."""
 
-    def after(self, entry: JournalEntry) -> tuple[Story, tuple[Effect, ...]]:
+    def after(self, entry: JournalEntry) -> tuple[JournalProjection, tuple[Effect, ...]]:
         """Return the state after one more entry, and the effects of that entry."""
-        story, effects = self._after(entry)
-        view_start = story.view_start if story.view is not None else entry.position
-        return replace(story, position=entry.position, view_start=view_start), effects
+        projection, effects = self._after(entry)
+        view_start = projection.view_start if projection.view is not None else entry.position
+        return replace(projection, position=entry.position, view_start=view_start), effects
 
-    def _after(self, entry: JournalEntry) -> tuple[Story, tuple[Effect, ...]]:
+    def _after(self, entry: JournalEntry) -> tuple[JournalProjection, tuple[Effect, ...]]:
         event, at, incarnation = entry.event, entry.at, entry.position.incarnation
         key = f"j/{self.agent}/{incarnation}/{entry.position.seq}"
         match event:
@@ -177,8 +177,8 @@ class Story:
                 return self, ()
             case events.Opened(launch_id=launch_id):
                 # A turn that the last incarnation left open stays open until this incarnation's journal ends it.
-                story = replace(self, launch_id=launch_id, over=False)
-                return story, (AgentCondition("starting", None, at, launch_id),)
+                projection = replace(self, launch_id=launch_id, over=False)
+                return projection, (AgentCondition("starting", None, at, launch_id),)
             case events.RuntimeStarted():
                 told = "▶ Ready" + (", going on with its conversation." if event.loaded else ", in a new conversation.")
                 text = f"{told} {event.note}" if event.note else told
@@ -272,13 +272,13 @@ class Story:
         return Progress(self.view, self.position)
 
 
-def told(story: Story, entries: Iterable[JournalEntry]) -> tuple[Story, list[Effect]]:
+def told(projection: JournalProjection, entries: Iterable[JournalEntry]) -> tuple[JournalProjection, list[Effect]]:
     """Return the state after some more entries, and their effects."""
     effects: list[Effect] = []
     for entry in entries:
-        story, following = story.after(entry)
+        projection, following = projection.after(entry)
         effects += following
-    return story, effects
+    return projection, effects
 
 
 def _failed(said: str, detail: str) -> str:

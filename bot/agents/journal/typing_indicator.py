@@ -51,4 +51,4 @@ class TypingIndicator:
         """Return the connector and conversation in which a message is answered, or None until its thread exists."""
         async with self.context.store.read() as tx:
             row = await agents.get(tx, self.name)
-            return None if row is None else await self.context.teller.conversation(tx, row, message)
+            return None if row is None else await self.context.journal_effects.conversation(tx, row, message)

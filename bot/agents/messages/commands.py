@@ -59,7 +59,7 @@ async def cancel(ctx: Context[AgentServices], name: AgentName) -> Reply:
         turn = agents.turn_of(name)
         if turn is not None and ctx.origin is not None:
             async with ctx.services.store.read() as tx:
-                await agents.teller.announce(tx, row, ctx.origin.conversation, cancelled_as(name, turn))
+                await agents.journal_effects.announce(tx, row, ctx.origin.conversation, cancelled_as(name, turn))
         done: bool = await agents.cancel(row)
         return done
 

@@ -66,7 +66,7 @@ def deadlines(
 
 
 @dataclass(slots=True)
-class Carrier:
+class MessageDelivery:
     """The message delivery of one agent."""
 
     name: str
@@ -155,7 +155,7 @@ class Carrier:
             row = await agents.get(tx, self.name)
             if row is not None:
                 for state in states:
-                    await self.context.teller.carry_out(tx, row, Receipt(message_id, state, detail=detail))
+                    await self.context.journal_effects.carry_out(tx, row, Receipt(message_id, state, detail=detail))
         self.context.wake_delivery()
 
     async def _carry_withdrawals(self, link: AgentLink) -> None:
@@ -262,11 +262,11 @@ class Carrier:
         async with self.context.store.write(ANSWERED) as tx:
             row = await agents.get(tx, self.name)
             if row is not None and instead is None:
-                await self.context.teller.requests.too_late(tx, row, approval, str(refusal))
+                await self.context.journal_effects.requests.too_late(tx, row, approval, str(refusal))
             elif row is not None:
                 await approvals.change(tx, approval.id, only=["answering"], answer=instead)
                 text = fallen_back(approval, instead or {}, refusal)
-                await self.context.teller.note(tx, row, f"{approval.outbox_key}/not-taken", text)
+                await self.context.journal_effects.note(tx, row, f"{approval.outbox_key}/not-taken", text)
         self.context.wake_delivery()
         return None if row is None or instead is None else replace(approval, answer=instead)
 

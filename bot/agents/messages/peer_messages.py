@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.agents.journal.effects import Teller
+from bot.agents.journal.effects import JournalEffects
 from bot.agents.messages.onboarding_prompt import address
 from bot.approvals.requests import AskPermission, Settle
 from bot.messaging.composer import MessagePlace
@@ -68,7 +68,7 @@ class Peers:
     """Messages and reports of agents."""
 
     send: SendMessage
-    teller: Teller
+    journal_effects: JournalEffects
     clock: Callable[[], float]
     redact: Callable[[str], str]
     per_minute: int = 10
@@ -170,7 +170,7 @@ class Peers:
             UserError: the text is empty or too long.
         """
         _check_length(text, REPORT_LIMIT)
-        await self.teller.note(tx, sender, key, f"📣 {markdown.shown(text.strip())}")
+        await self.journal_effects.note(tx, sender, key, f"📣 {markdown.shown(text.strip())}")
         await last_results.note(tx, sender.name, "report", self.clock())
         return "It stands in your thread."
 
@@ -199,7 +199,7 @@ class Peers:
 
     async def _show(self, tx: AsyncConnection, row: AgentRow, message: peer_messages.PeerMessage) -> None:
         if self.shown:
-            await self.teller.say(
+            await self.journal_effects.say(
                 tx, f"p/{message.id}", message.line, MessagePlace(row.connector, conversation=row.room)
             )
 
@@ -229,7 +229,7 @@ class Peers:
             options=_OPTIONS,
             expires_at=now + self.ask_for,
         )
-        await self.teller.carry_out(tx, sender, AskPermission(OURS, asked, now, None))
+        await self.journal_effects.carry_out(tx, sender, AskPermission(OURS, asked, now, None))
         self.asked = True
 
     async def settle(self, tx: AsyncConnection) -> list[str]:
@@ -273,7 +273,7 @@ class Peers:
         answered = PermissionAnswered(
             request=approval.request, outcome=outcome, option=answer.get("option"), by=answer.get("by")
         )
-        await self.teller.carry_out(tx, sender, Settle(OURS, answered, now))
+        await self.journal_effects.carry_out(tx, sender, Settle(OURS, answered, now))
         return mail
 
     async def record(

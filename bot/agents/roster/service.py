@@ -216,7 +216,7 @@ async def _leave(ctx: Context[AgentServices], name: str, *, now: bool) -> str | 
         return None
 
     async def stop(tx: AsyncConnection) -> None:
-        await services.agents.wishes.stop(tx, row, now=now)
+        await services.agents.desired_states.stop(tx, row, now=now)
 
     await ctx.commit(f"leave/{name}", stop)
     services.agents.look_again(name)
@@ -280,7 +280,7 @@ async def _restart(ctx: Context[AgentServices], row: AgentRow) -> str:
     plan = await asyncio.to_thread(services.planner.replan, row)
 
     async def act(tx: AsyncConnection) -> None:
-        await services.agents.wishes.restart(
+        await services.agents.desired_states.restart(
             tx, row, run_id=f"{ctx.run_id}-{row.name}", by=ctx.identity, now=False, settings=settings_of(plan)
         )
 
@@ -296,7 +296,7 @@ async def _launch(ctx: Context[AgentServices], name: str) -> str:
     request = request_of(plan, by=ctx.identity, connector=connector, room=room)
 
     async def act(tx: AsyncConnection) -> None:
-        await services.agents.wishes.launch(tx, request, run_id=f"{ctx.run_id}-{name}")
+        await services.agents.desired_states.launch(tx, request, run_id=f"{ctx.run_id}-{name}")
 
     await ctx.commit(f"launch/{name}", act)
     services.agents.look_again(name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from bot.agents.context import AgentContext
-from bot.agents.journal.effects import Teller
+from bot.agents.journal.effects import JournalEffects
 from bot.agents.messages.peer_messages import Peers
 from bot.agents.service import Agents
 from bot.app import connectors as connecting
@@ -14,7 +14,7 @@ from bot.app import dispatcher, planner
 from bot.commands.executor import Executor
 from bot.config.loader import Settings
 from bot.config.paths import Paths
-from bot.interfaces.mcp.server import ToolDoor
+from bot.interfaces.mcp.server import AgentToolServer
 from bot.leadership import installation_id
 from bot.messaging.composer import Composer
 from bot.pacing import session_admission
@@ -33,7 +33,7 @@ async def make(
     *,
     with_way: bool,
     leave_down: bool,
-) -> ToolDoor:
+) -> AgentToolServer:
     """Create `services.planner` and `services.agents`, and return the server of the agents' tools.
 
     Args:
@@ -53,8 +53,8 @@ async def make(
         return f"{datetime.fromtimestamp(at, settings.timezone):%H:%M} ({settings.timezone.key})"
 
     async def open_way(asked: WayAsked) -> EgressGrant:
-        assert services.outlet is not None
-        return await services.outlet.open_way(asked)
+        assert services.egress_client is not None
+        return await services.egress_client.open_way(asked)
 
     def told() -> None:
         services.delivery.wake()
@@ -64,7 +64,7 @@ async def make(
     services.planner = planner.planner(paths, settings, services.environ, with_way=with_way)
     context = AgentContext(
         store=store,
-        teller=Teller(
+        journal_effects=JournalEffects(
             speaker,
             services.redact,
             services.capabilities,
@@ -98,7 +98,7 @@ async def make(
     )
     words = Peers(
         send=agents.send,
-        teller=agents.teller,
+        journal_effects=agents.journal_effects,
         clock=clock,
         redact=services.redact,
         per_minute=settings.agents.messages_per_minute,
@@ -107,5 +107,5 @@ async def make(
         ask_for=settings.approvals.timeout,
         give_up_after=settings.delivery.give_up_after,
     )
-    tools = ToolDoor(services, executor, words, agents.link)
+    tools = AgentToolServer(services, executor, words, agents.link)
     return tools

@@ -14,10 +14,10 @@ from bot.commands.executor import Executor
 from bot.egress_client.client import EgressClient
 from bot.egress_client.source import EgressSource
 from bot.messaging.composer import Composer
-from bot.pacing.auto_resume import Continuing
-from bot.pacing.runaway_guard import Breaker
+from bot.pacing.auto_resume import AutoResume
+from bot.pacing.runaway_guard import RunawayGuard
 from bot.pacing.service import PaceService
-from bot.reports.chart_subprocess import Painter
+from bot.reports.chart_subprocess import ChartSubprocess
 from bot.reports.poster import Reports
 from bot.reports.services import ReportServices
 from bot.spending.held_limits import holding
@@ -32,17 +32,17 @@ def meter(services: ReportServices, egress: EgressSource | None) -> None:
         egress: the source of the egress, or None if there is none.
     """
     services.questions = Questions(services)
-    services.continuing = Continuing(services)
-    services.runaway = Breaker(services)  # asks questions
+    services.continuing = AutoResume(services)
+    services.runaway = RunawayGuard(services)  # asks questions
     if egress is not None:
-        services.outlet = EgressClient(
+        services.egress_client = EgressClient(
             services=services,
             source=egress,
             environ=services.environ,
             host=socket.gethostname(),
             holding=lambda: holding(services),
         )
-        services.outlet.is_over = services.runaway.is_over
+        services.egress_client.is_over = services.runaway.is_over
     services.pace = PaceService(services=services)
 
 
@@ -59,6 +59,6 @@ def hand_out(services: ReportServices, executor: Executor, speaker: Composer, ro
     services.reports = Reports(
         services=services,
         speaker=speaker,
-        painter=Painter(folder=services.paths.drawing, environ=services.environ),
+        painter=ChartSubprocess(folder=services.paths.drawing, environ=services.environ),
         folder=services.paths.outgoing,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bot.commands.executor import Executor
-from bot.interfaces.chat.duplicate_events import Overlap
+from bot.interfaces.chat.duplicate_events import DuplicateEvents
 from bot.interfaces.chat.restore_guard import held_back
-from bot.interfaces.chat.router import Conversations
-from bot.interfaces.chat.unknown_senders import Strangers
+from bot.interfaces.chat.router import ChatRouter
+from bot.interfaces.chat.unknown_senders import UnknownSenders
 from bot.messaging.attachments import Pictures
 from bot.messaging.composer import Composer
-from bot.messaging.own_messages import Utterances
+from bot.messaging.own_messages import OwnMessages
 from bot.reports.services import ReportServices
 from connectors.contract.connector_protocol import Connector
 from connectors.contract.messages import Health
@@ -24,8 +24,8 @@ async def make(
     speaker: Composer,
     connectors: Mapping[str, Connector],
     broken: Mapping[str, Health],
-    overlap: Overlap,
-) -> Conversations:
+    overlap: DuplicateEvents,
+) -> ChatRouter:
     """Create `services.delivery`, and return the handler of incoming messages.
 
     Args:
@@ -36,12 +36,12 @@ async def make(
         broken: the failures of configured connectors that could not be created.
         overlap: the connectors that may receive the same messages.
     """
-    utterances = Utterances(services.store)
-    conversations = Conversations(
+    utterances = OwnMessages(services.store)
+    conversations = ChatRouter(
         services,
         executor,
         speaker,
-        Strangers(services, speaker),
+        UnknownSenders(services, speaker),
         Pictures(services.paths.incoming, connectors.get),
         utterances,
         overlap,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bot.app.wiring.monitoring import Watching
 from bot.config.loader import Settings
 from bot.config.paths import Paths
-from bot.interfaces.chat.router import Conversations
+from bot.interfaces.chat.router import ChatRouter
 from bot.maintenance import retention_job
 from bot.maintenance.ledger_recount import Recount
 from bot.maintenance.retention_files import bound_logs
@@ -16,13 +16,13 @@ from bot.telemetry import sender as telemetry
 from scheduler.jobs import Job, Jobs
 
 
-def make(services: ReportServices, watching: Watching, conversations: Conversations) -> None:
+def make(services: ReportServices, watching: Watching, conversations: ChatRouter) -> None:
     """Create `services.jobs`. All services that the jobs call must exist."""
     settings: Settings = services.settings
     paths: Paths = services.paths
     store, clock = services.store, services.clock
     titles = TitleSweep(
-        services.agents.teller.titles, store, services.agents, services.delivery.wake, TaskThreads(services)
+        services.agents.journal_effects.titles, store, services.agents, services.delivery.wake, TaskThreads(services)
     )
     services.jobs = Jobs(
         (

@@ -8,10 +8,10 @@ from bot.agents.watch import Watches
 from bot.app import connectors
 from bot.config.loader import Settings
 from bot.messaging.composer import Composer
-from bot.monitoring.alerts import Alarms
-from bot.monitoring.connector_outages import Outages
-from bot.monitoring.fleet_snapshot import Lookout
-from bot.monitoring.job_alerts import JobAlarms
+from bot.monitoring.alerts import AlertPoster
+from bot.monitoring.connector_outages import ConnectorOutages
+from bot.monitoring.fleet_snapshot import SnapshotLoader
+from bot.monitoring.job_alerts import JobAlertPoster
 from bot.reports.services import ReportServices
 from fleet.roster.cache import LatestRoster
 from fleet.supervision.health_findings import HealthThresholds
@@ -20,10 +20,10 @@ from scheduler.watchdog import Watchdog
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Watching:
-    lookout: Lookout
+    lookout: SnapshotLoader
     watchdog: Watchdog
-    job_alarms: JobAlarms
-    outages: Outages
+    job_alarms: JobAlertPoster
+    outages: ConnectorOutages
 
 
 def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> Watching:
@@ -34,7 +34,7 @@ def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> W
         speaker: composes messages for connectors.
         roster: the latest roster.yaml.
     """
-    lookout = Lookout(
+    lookout = SnapshotLoader(
         store=services.store,
         agents=services.agents,
         roster=roster,
@@ -44,7 +44,7 @@ def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> W
     )
     services.watches = Watches(services)
     services.drift = lookout.drift
-    alarms = Alarms(
+    alarms = AlertPoster(
         speaker=speaker,
         redaction=services.redact,
         capabilities=services.capabilities,
@@ -55,7 +55,7 @@ def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> W
         wake_delivery=services.delivery.wake,
         publish=services.events.publish,
     )
-    job_alarms = JobAlarms(
+    job_alarms = JobAlertPoster(
         store=services.store,
         speaker=speaker,
         redaction=services.redact,
@@ -73,7 +73,7 @@ def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> W
         cancel=lookout.cancel,
         limits=_limits(services.settings),
     )
-    outages = Outages(
+    outages = ConnectorOutages(
         store=services.store,
         delivery=services.delivery,
         speaker=speaker,

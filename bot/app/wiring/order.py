@@ -9,13 +9,13 @@ from bot.app.stages import Stage
 from bot.app.wiring.monitoring import Watching
 from bot.commands.executor import Executor
 from bot.interfaces.api.server import Gateway
-from bot.interfaces.mcp.server import ToolDoor
+from bot.interfaces.mcp.server import AgentToolServer
 from bot.monitoring import agent_counts
 from bot.reports.services import ReportServices
 from core.errors import RegisterAway
 
 
-def stages(services: ReportServices, executor: Executor, tools: ToolDoor, watching: Watching) -> list[Stage]:
+def stages(services: ReportServices, executor: Executor, tools: AgentToolServer, watching: Watching) -> list[Stage]:
     """Return all parts in order, each after those that it uses."""
     gateway = Gateway(services, executor, services.paths.gateway_socket)
 
@@ -33,7 +33,7 @@ def stages(services: ReportServices, executor: Executor, tools: ToolDoor, watchi
         Stage("watches", run=services.watches.run),
         Stage("headcount", run=lambda: agent_counts.run(services)),
         # Usage and its consequences.
-        *([] if services.outlet is None else [Stage("outlet", run=services.outlet.run)]),
+        *([] if services.egress_client is None else [Stage("egress_client", run=services.egress_client.run)]),
         Stage("pace", run=services.pace.run),
         Stage("dispatch", run=lambda: dispatcher.run(services)),
         # Commands; first those that an earlier process left unfinished.

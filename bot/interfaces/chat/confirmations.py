@@ -58,7 +58,7 @@ class Confirmations:
 
         try:
             if confirmed:
-                async with self.replies.headway(inbound).shown(answer_key(run_id)) as progress:
+                async with self.replies.progress(inbound).shown(answer_key(run_id)) as progress:
                     await self.executor.confirm(
                         run_id, inbound.identity, groups=inbound.groups, finish=finish, progress=progress
                     )

@@ -21,7 +21,7 @@ _KINDS = frozenset({"matrix"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Overlap:
+class DuplicateEvents:
     """The connectors that may receive the same events."""
 
     rooms: Mapping[str, str] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Overlap:
     """Returns the conversation of a room, from the connector's name and the room's name in muster.yaml."""
 
     @classmethod
-    def of(cls, connectors: tuple[ConnectorSettings, ...], locate: Callable[[str, str], str]) -> Overlap:
+    def of(cls, connectors: tuple[ConnectorSettings, ...], locate: Callable[[str, str], str]) -> DuplicateEvents:
         those = [each for each in connectors if each.kind in _KINDS]
         if len(those) < 2:
             return cls()

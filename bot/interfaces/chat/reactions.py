@@ -13,7 +13,7 @@ from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Authority
 from bot.interfaces.chat.confirmations import Confirmations
 from bot.messaging.bridge import original
-from bot.messaging.own_messages import Utterances
+from bot.messaging.own_messages import OwnMessages
 from bot.messaging.replies import Replies, confirmation_key, derived_id
 from bot.text.errors import UserError
 from connectors.contract.messages import Reaction
@@ -35,7 +35,7 @@ class Reactions:
     services: AgentServices
     replies: Replies
     confirmations: Confirmations
-    utterances: Utterances
+    utterances: OwnMessages
 
     async def take(self, arrival: Arrival, body: Reaction, authority: Authority) -> None:
         """Process a reaction of an operator or a viewer."""

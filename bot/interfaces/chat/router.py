@@ -23,15 +23,15 @@ from bot.commands.executor import Executor, RunOutcome, RunRequest
 from bot.commands.syntax import command_line, from_shell
 from bot.interfaces.chat import command_input
 from bot.interfaces.chat.confirmations import Confirmations
-from bot.interfaces.chat.duplicate_events import Overlap
+from bot.interfaces.chat.duplicate_events import DuplicateEvents
 from bot.interfaces.chat.reactions import Reactions
-from bot.interfaces.chat.thread_rearchive import WokenThreads
-from bot.interfaces.chat.unknown_senders import Strangers
+from bot.interfaces.chat.thread_rearchive import ThreadRearchive
+from bot.interfaces.chat.unknown_senders import UnknownSenders
 from bot.messaging.attachments import Pictures
 from bot.messaging.composer import Composer
-from bot.messaging.mirror_inbound import Mirror
+from bot.messaging.mirror_inbound import MirrorInbound
 from bot.messaging.outbox_keys import answer_key
-from bot.messaging.own_messages import Utterances
+from bot.messaging.own_messages import OwnMessages
 from bot.messaging.replies import REMARK, Replies, derived_id
 from bot.messaging.thread_owners import addressee, task_of
 from bot.tasks import deferred_turns
@@ -59,27 +59,27 @@ LONGEST_MESSAGE = 100_000
 
 
 @dataclass(slots=True)
-class Conversations:
+class ChatRouter:
     services: AgentServices
     executor: Executor
     speaker: Composer
-    strangers: Strangers
+    strangers: UnknownSenders
     pictures: Pictures
-    utterances: Utterances
-    overlap: Overlap = field(default_factory=Overlap)
+    utterances: OwnMessages
+    overlap: DuplicateEvents = field(default_factory=DuplicateEvents)
     """The connectors that may receive the same events."""
     replies: Replies = field(init=False)
-    mirror: Mirror = field(init=False)
+    mirror: MirrorInbound = field(init=False)
     confirmations: Confirmations = field(init=False)
     reactions: Reactions = field(init=False)
-    woken: WokenThreads = field(init=False)
+    woken: ThreadRearchive = field(init=False)
 
     def __post_init__(self) -> None:
         self.replies = Replies(self.services, self.speaker)
-        self.mirror = Mirror(self.services, self.speaker)
+        self.mirror = MirrorInbound(self.services, self.speaker)
         self.confirmations = Confirmations(self.services, self.executor, self.replies)
         self.reactions = Reactions(self.services, self.replies, self.confirmations, self.utterances)
-        self.woken = WokenThreads(self.services)
+        self.woken = ThreadRearchive(self.services)
 
     async def handle(self, arrival: Arrival) -> None:
         """Process one inbound event."""
@@ -120,7 +120,7 @@ class Conversations:
         )
         text = "⚠️ A fault in Muster kept me from dealing with this. The log says more; write it again to try once more."
         await self.replies.say(tx, arrival.inbound, derived_id("x", arrival.inbound), text)
-        await self.replies.headway(arrival.inbound).end(tx, "failed")
+        await self.replies.progress(arrival.inbound).end(tx, "failed")
 
     # --- text ---------------------------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Conversations:
         if ready.refusal is not None:
             await self.executor.refuse(request, ready.refusal, reason=ready.reason or "usage", finish=finish)
         else:
-            async with self.replies.headway(inbound).shown(answer_key(run_id)) as progress:
+            async with self.replies.progress(inbound).shown(answer_key(run_id)) as progress:
                 await self.executor.run(request, finish=finish, progress=progress)
         self.services.delivery.wake()
 

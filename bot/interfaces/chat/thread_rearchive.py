@@ -22,14 +22,14 @@ PUT_AWAY = declare("titles.put_away")
 
 
 @dataclass(frozen=True, slots=True)
-class WokenThreads:
+class ThreadRearchive:
     services: AgentServices
     _open: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     """By connector and conversation of reopened threads: the key of the opening message, and the title."""
 
     async def heard(self, inbound: Inbound) -> None:
         """Record that an event reopened an archived thread, before the event is processed."""
-        if inbound.parent is None or not self.services.agents.teller.titles.has(inbound.connector):
+        if inbound.parent is None or not self.services.agents.journal_effects.titles.has(inbound.connector):
             return
         async with self.services.store.read() as tx:
             found = await thread_titles.put_away(tx, inbound.connector, inbound.conversation)
@@ -45,7 +45,7 @@ class WokenThreads:
         if place not in self._open:
             return
         thread, title = self._open[place]
-        names = self.services.agents.teller.titles
+        names = self.services.agents.journal_effects.titles
         async with self.services.store.write(PUT_AWAY) as tx:
             opener = await outbox.get(tx, thread)
             owner = None if opener is None else await owner_of(tx, opener)

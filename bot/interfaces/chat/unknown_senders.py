@@ -35,7 +35,7 @@ _CLIP = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Strangers:
+class UnknownSenders:
     services: AgentServices
     speaker: Composer
 

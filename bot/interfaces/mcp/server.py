@@ -122,7 +122,7 @@ def tools_for(role: str, roles: Library, table: CommandTable) -> tuple[Tool, ...
 
 
 @dataclass(slots=True)
-class ToolDoor:
+class AgentToolServer:
     """The server of all agents' calls. Call `wake` after a journal was read."""
 
     services: AgentServices

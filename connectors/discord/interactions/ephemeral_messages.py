@@ -20,7 +20,7 @@ _GONE = frozenset({401, 403, 404})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asides:
+class EphemeralMessages:
     """Answers by an interaction's token, which holds for a quarter of an hour."""
 
     wire: DiscordClient

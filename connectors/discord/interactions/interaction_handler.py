@@ -21,7 +21,7 @@ from connectors.discord.interactions.open_interactions import TOKEN_LIFE, Intera
 from connectors.discord.member_roles import groups
 from connectors.discord.rest_client import ACKNOWLEDGED, DiscordClient, DiscordRefusal, DiscordRequestError
 from connectors.discord.sent_log import SentLog
-from connectors.discord.thread_cache import Places
+from connectors.discord.thread_cache import ThreadCache
 
 Json: TypeAlias = dict[str, Any]
 
@@ -88,7 +88,7 @@ class Interactions:
 
     wire: DiscordClient
     guild: str
-    places: Places
+    places: ThreadCache
     kept: OpenInteractions
     record: SentLog
     kinds: Mapping[int, InteractionKind]

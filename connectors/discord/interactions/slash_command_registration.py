@@ -15,7 +15,7 @@ from connectors.contract.slash_command_forms import Commands
 from connectors.discord import message_conversion
 from connectors.discord.interactions import slash_command_schema
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
-from connectors.discord.thread_cache import Places
+from connectors.discord.thread_cache import ThreadCache
 from core.async_waits import set_within
 
 Json: TypeAlias = dict[str, Any]
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 class SlashCommandRegistration:
     wire: DiscordClient
     guild: str
-    places: Places
+    places: ThreadCache
     commands: Commands
     _application: str | None = None
     _inside: bool = False

@@ -53,7 +53,7 @@ class KeysLost(MusterError):
     """The keys of this device are not there, or cannot be read; the message says which."""
 
 
-class Vault:
+class KeyFolder:
     """The keys of one device. Whatever touches them runs in one thread, one after the other."""
 
     def __init__(self, thread: ThreadPoolExecutor, machine: Machine) -> None:
@@ -63,7 +63,7 @@ class Vault:
     @classmethod
     async def open(
         cls, folder: Path, user: str, device: str, *, may_make: bool, clock: Callable[[], float]
-    ) -> tuple[Vault, bool]:
+    ) -> tuple[KeyFolder, bool]:
         """Return the keys of a device, and whether they were made just now.
 
         Args:

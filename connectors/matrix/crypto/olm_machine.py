@@ -21,7 +21,7 @@ from connectors.matrix.crypto.primitives import (
     MEGOLM,
     OLM,
     EncryptedEnvelope,
-    Letter,
+    OlmMessage,
     PublicKeys,
     Unreadable,
     clean,
@@ -254,7 +254,7 @@ class Machine:
             if device.keys.curve25519 == cover.sender_key and not device.gone
         }
 
-    def _take_key(self, inside: Letter, rooms: Collection[str]) -> tuple[str, str] | None:
+    def _take_key(self, inside: OlmMessage, rooms: Collection[str]) -> tuple[str, str] | None:
         content = inside.content
         room, session_id, key = content.get("room_id"), content.get("session_id"), content.get("session_key")
         if content.get("algorithm") != MEGOLM or room not in rooms:

@@ -142,7 +142,7 @@ def envelope(event: Json, ours: PublicKeys) -> EncryptedEnvelope | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Letter:
+class OlmMessage:
     """An encrypted message to our device, opened: whoever holds `sender_key` wrote it."""
 
     sender: str
@@ -153,7 +153,7 @@ class Letter:
     content: Json
 
 
-def letter(plaintext: bytes, cover: EncryptedEnvelope, user: str, ours: PublicKeys) -> Letter | None:
+def letter(plaintext: bytes, cover: EncryptedEnvelope, user: str, ours: PublicKeys) -> OlmMessage | None:
     """Return what is in an opened message; None when it was written to, or by, someone else."""
     payload = json.loads(plaintext)
     if not isinstance(payload, dict):
@@ -166,7 +166,7 @@ def letter(plaintext: bytes, cover: EncryptedEnvelope, user: str, ours: PublicKe
     content, kind = payload.get("content"), payload.get("type")
     if not isinstance(content, dict) or not isinstance(kind, str) or not isinstance(ed25519, str):
         return None
-    return Letter(sender=cover.sender, sender_key=cover.sender_key, ed25519=ed25519, kind=kind, content=content)
+    return OlmMessage(sender=cover.sender, sender_key=cover.sender_key, ed25519=ed25519, kind=kind, content=content)
 
 
 def to_device(

@@ -13,7 +13,7 @@ from database.schema import strangers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stranger:
+class UnknownSender:
     """Someone who is no operator."""
 
     identity: str
@@ -27,7 +27,7 @@ class Stranger:
     last_text: str | None
 
     @classmethod
-    def from_row(cls, row: Row[Any]) -> Stranger:
+    def from_row(cls, row: Row[Any]) -> UnknownSender:
         return cls(
             identity=row.identity,
             first_seen_at=row.first_seen_at,
@@ -38,10 +38,10 @@ class Stranger:
         )
 
 
-async def get(tx: AsyncConnection, identity: str) -> Stranger | None:
+async def get(tx: AsyncConnection, identity: str) -> UnknownSender | None:
     """Return what is known of one stranger."""
     row = (await tx.execute(select(strangers).where(strangers.c.identity == identity))).one_or_none()
-    return None if row is None else Stranger.from_row(row)
+    return None if row is None else UnknownSender.from_row(row)
 
 
 async def count(tx: AsyncConnection) -> int:
@@ -58,7 +58,7 @@ async def note(tx: AsyncConnection, identity: str, *, now: float, text: str, tol
     await tx.execute(update(strangers).where(strangers.c.identity == identity).values(**values))
 
 
-async def latest(tx: AsyncConnection, *, limit: int = 100) -> list[Stranger]:
+async def latest(tx: AsyncConnection, *, limit: int = 100) -> list[UnknownSender]:
     """Return who wrote last, newest first."""
     query = select(strangers).order_by(strangers.c.last_seen_at.desc()).limit(limit)
-    return [Stranger.from_row(row) for row in await tx.execute(query)]
+    return [UnknownSender.from_row(row) for row in await tx.execute(query)]

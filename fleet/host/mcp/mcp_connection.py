@@ -14,7 +14,7 @@ from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
 from core.crash_points import around, declare
-from fleet.host.mcp.pending_tool_calls import CallDesk
+from fleet.host.mcp.pending_tool_calls import PendingToolCalls
 from fleet.tools import SERVER
 
 TELL: Final = declare("call.tell")
@@ -23,7 +23,7 @@ TELL: Final = declare("call.tell")
 _TAKE_S: Final = 30.0
 
 
-async def serve(desk: CallDesk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def serve(desk: PendingToolCalls, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve a connection until its end. What is no protocol ends it."""
     server = _server(desk)
     heard: tuple[MemoryObjectSendStream[Any], MemoryObjectReceiveStream[Any]] = anyio.create_memory_object_stream(0)
@@ -66,7 +66,7 @@ async def _write(writer: asyncio.StreamWriter, told: MemoryObjectReceiveStream[A
                 await writer.drain()
 
 
-def _server(desk: CallDesk) -> Server[dict[str, Any]]:
+def _server(desk: PendingToolCalls) -> Server[dict[str, Any]]:
     offered = [
         types.Tool(name=tool.name, description=tool.description, input_schema=dict(tool.input_schema))
         for tool in desk.tools.values()

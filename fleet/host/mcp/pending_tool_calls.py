@@ -52,7 +52,7 @@ class _Open:
     answered: asyncio.Future[ToolResult]
 
 
-class CallDesk:
+class PendingToolCalls:
     """Where calls wait for their answers.
 
     Args:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core import unix_sockets
-from fleet.host.mcp.pending_tool_calls import CallDesk
+from fleet.host.mcp.pending_tool_calls import PendingToolCalls
 
 _LINE_LIMIT: Final = 2**20
 _CONNECTIONS: Final = 4
@@ -21,7 +21,7 @@ _CONNECTIONS: Final = 4
 class ToolServer:
     """Serves one agent."""
 
-    def __init__(self, desk: CallDesk) -> None:
+    def __init__(self, desk: PendingToolCalls) -> None:
         self._desk = desk
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()

@@ -111,10 +111,10 @@ async def test_one_that_is_put_to_sleep_before_it_came_up_is_not_starting_for_ev
         # Both stand in the register before the agent host that ran is gone.
         row = await agents.get(tx, "coder0")
         assert row is not None
-        await fleet.wishes.restart(tx, row, run_id="r", by="@ana", now=True)
+        await fleet.desired_states.restart(tx, row, run_id="r", by="@ana", now=True)
         row = await agents.get(tx, "coder0")
         assert row is not None
-        await (fleet.wishes.freeze if ended == "frozen" else fleet.wishes.stop)(tx, row, now=False)
+        await (fleet.desired_states.freeze if ended == "frozen" else fleet.desired_states.stop)(tx, row, now=False)
     fleet.look_again("coder0")
     async with asyncio.timeout(30):
         while (found := await fleet.get("coder0")).state != ended:

@@ -83,9 +83,9 @@ async def test_one_that_was_ended_without_muster_stays_down_until_somebody_start
 
 
 def test_a_clock_that_was_put_back_keeps_a_fleet_that_comes_up_no_longer_apart() -> None:
-    turnstile = SpawnLimiter(spacing=1.0)
-    assert [turnstile.slot(at) for at in (86_400.0, 86_400.5)] == [86_400.0, 86_401.0]
-    assert [turnstile.slot(at) for at in (10.5, 10.5, 90_000.0)] == [12.0, 13.0, 90_000.0]
+    spawn_limiter = SpawnLimiter(spacing=1.0)
+    assert [spawn_limiter.slot(at) for at in (86_400.0, 86_400.5)] == [86_400.0, 86_401.0]
+    assert [spawn_limiter.slot(at) for at in (10.5, 10.5, 90_000.0)] == [12.0, 13.0, 90_000.0]
 
 
 ROSTER = """\

@@ -84,8 +84,8 @@ class Followed:
 
 
 def look(status: HostStatus, running: ToolLine | None = None, **more: Any) -> tuple[str, str | None, float | None]:
-    keeper: Any = Followed(Heard(status), running)
-    view = view_of(ROW, keeper, now=NOW, **more)
+    supervisor: Any = Followed(Heard(status), running)
+    view = view_of(ROW, supervisor, now=NOW, **more)
     return view.liveness.state, view.activity, view.activity_since
 
 
@@ -127,8 +127,8 @@ def test_one_is_called_failed_or_stopped_only_once_its_process_is_gone_or_about_
     row = replace(ROW, state=state, stopped_at=NOW - 5)
 
     def verdict(last: JournalEntry | None, **more: Any) -> str:
-        keeper: Any = Followed(None, last=last, **more)
-        return view_of(row, keeper, now=NOW).liveness.state
+        supervisor: Any = Followed(None, last=last, **more)
+        return view_of(row, supervisor, now=NOW).liveness.state
 
     assert verdict(None) == "unknown"
     speaking = JournalEntry(position=JournalPosition(1, 9), at=NOW - 1, event=TextChunk(turn="t", text="x"))

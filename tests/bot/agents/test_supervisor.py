@@ -15,13 +15,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents import service as agents_module
-from bot.agents import supervisor
+from bot.agents import supervisor as supervisor_module
 from bot.agents.desired_state import LaunchRequest
-from bot.agents.journal.effects import Teller
+from bot.agents.journal.effects import JournalEffects
 from bot.agents.journal.follower import FOLLOW
 from bot.agents.journal.projection import AgentCondition, Effect, Progress
 from bot.agents.messages import delivery
-from bot.agents.supervisor import Keeper
+from bot.agents.supervisor import AgentSupervisor
 from connectors.memory import MemoryConnector
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
@@ -40,9 +40,9 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
         yield made
 
 
-def keeper_of(home: House, name: str) -> Keeper:
+def keeper_of(home: House, name: str) -> AgentSupervisor:
     assert home.orchestrator is not None
-    return home.orchestrator.agents._keepers[name]
+    return home.orchestrator.agents._supervisors[name]
 
 
 @pytest.mark.slow
@@ -149,12 +149,12 @@ async def test_a_viewer_who_may_delete_what_others_wrote_takes_no_message_from_a
 async def test_the_session_of_a_killed_agent_stays_given_up_however_late_its_start_is_read(home: House) -> None:
     await home.launch("coder0")
     assert home.orchestrator is not None
-    store, teller = home.orchestrator.store, home.orchestrator.agents.teller
+    store, journal_effects = home.orchestrator.store, home.orchestrator.agents.journal_effects
     async with store.write(FOLLOW) as tx:
         await agents.change(tx, "coder0", wanted="stopped", keep_session=False)
         row = await agents.get(tx, "coder0")
         assert row is not None
-        await teller.carry_out(tx, row, AgentCondition("idle", None, 0.0, row.launch_id))
+        await journal_effects.carry_out(tx, row, AgentCondition("idle", None, 0.0, row.launch_id))
         late = await agents.get(tx, "coder0")
     assert late is not None
     assert not late.keep_session
@@ -165,14 +165,14 @@ async def test_what_cannot_be_told_at_all_does_not_end_an_agents_story(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread = await home.launch("coder0")
-    carry_out = Teller.carry_out
+    carry_out = JournalEffects.carry_out
 
-    async def fragile(self: Teller, tx: AsyncConnection, row: AgentRow, effect: Effect) -> None:
+    async def fragile(self: JournalEffects, tx: AsyncConnection, row: AgentRow, effect: Effect) -> None:
         if isinstance(effect, Progress) and "poison" in effect.view.text:
             raise ValueError("poison")
         await carry_out(self, tx, row, effect)
 
-    monkeypatch.setattr(Teller, "carry_out", fragile)
+    monkeypatch.setattr(JournalEffects, "carry_out", fragile)
     poisoned = home.say("[[say: poison]]", thread)
     await home.heard(thread, "kept me from showing something", limit=60)
     await home.marks(poisoned, "✅")
@@ -255,13 +255,13 @@ async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_pro
 @pytest.mark.slow
 async def test_an_agent_launched_before_anybody_is_kept_is_kept_all_the_same(home: House) -> None:
     assert home.orchestrator is not None
-    early = dataclasses.replace(home.orchestrator.agents, _keepers={}, _tasks=None)
+    early = dataclasses.replace(home.orchestrator.agents, _supervisors={}, _tasks=None)
     request = LaunchRequest(
         name="coder0", role="coder", runtime="sim", model=None, sandbox="none", task=None, by="memory:@ana",
         workspace=str(home.paths.workspace("coder0")), basis={}, connector="memory", room=ROOM,
     )  # fmt: skip
     async with home.orchestrator.store.write(FOLLOW) as tx:
-        await early.wishes.launch(tx, request, run_id="r1")
+        await early.desired_states.launch(tx, request, run_id="r1")
     early.look_again("coder0")
     running = asyncio.create_task(early.run())
     try:
@@ -308,15 +308,15 @@ async def test_an_agent_host_of_which_nothing_was_heard_is_asked_before_its_word
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents_module, "ASK_EVERY", 0.05)
-    monkeypatch.setattr(supervisor, "questioned_after", lambda fresh_s: fresh_s / 100)
+    monkeypatch.setattr(supervisor_module, "questioned_after", lambda fresh_s: fresh_s / 100)
     monkeypatch.setattr(liveness, "patience", lambda fresh_s: fresh_s / 100)
     await home.launch("coder0")
     await home.heard_from("coder0")
-    keeper = keeper_of(home, "coder0")
-    heard = keeper.heard_at
+    supervisor = keeper_of(home, "coder0")
+    heard = supervisor.heard_at
     assert heard is not None
     async with asyncio.timeout(30):
-        while keeper.heard_at == heard:
+        while supervisor.heard_at == heard:
             await asyncio.sleep(0.01)
     assert home.orchestrator is not None
     assert (await home.orchestrator.agents.view_of("coder0")).liveness.state == "idle", "it answered"

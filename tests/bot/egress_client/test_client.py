@@ -87,8 +87,8 @@ async def test_a_refusal_of_which_no_turn_says_anything_is_told_with_what_opens_
     async with home.open() as orchestrator:
         thread = await home.launch("coder0")
         await home.ask("!cutoff coder0", sender=OPERATOR)
-        outlet = egress_client(orchestrator)
-        outlet.every_s = 0.2
+        client = egress_client(orchestrator)
+        client.every_s = 0.2
         served = await home.egress.start()
         (registered,) = home.egress.egress.ledger.agents.values()  # type: ignore[attr-defined]
         address = await served.register(registered)

@@ -8,7 +8,7 @@ import pytest
 
 from bot.commands.syntax import written
 from bot.egress_client import event_text
-from bot.egress_client.denied_requests import WINDOW_S, Attempts
+from bot.egress_client.denied_requests import WINDOW_S, DeniedRequests
 from egress.ledger.model import EXCESS, FOR_NOW, Action
 
 REFUSED = Action(
@@ -74,7 +74,7 @@ def test_an_attempt_says_what_opens_it_and_nothing_of_budgets(cause: str, action
 
 
 def test_an_agent_that_tries_host_after_host_is_told_of_thrice_and_then_in_one_line() -> None:
-    attempts = Attempts()
+    attempts = DeniedRequests()
     rows = [tried(n, f"host{n % 9}.example:443: no", at=n / 10) for n in range(40)]
     rows.append(tried(99, "17 further attempts", action="refused", at=5, attempts=17))
     alone = [row for row in rows if attempts.meet(row, "l1")]

@@ -14,7 +14,7 @@ import pytest
 
 from bot.config.paths import Paths
 from bot.egress_client import process
-from bot.egress_client.hang_detector import HUNG_S, TIMES, Silence
+from bot.egress_client.hang_detector import HUNG_S, TIMES, HangDetector
 from bot.egress_client.process import NotEnded, places
 from core.errors import MusterError
 from egress.daemon.control_client import EgressControlClient
@@ -26,7 +26,7 @@ __all__ = ["home"]
 
 
 def test_it_must_be_silent_for_long_and_to_several_calls() -> None:
-    silence = Silence()
+    silence = HangDetector()
     stalled = [silence.missed(at * HUNG_S, (at + 1) * HUNG_S, HUNG_S) for at in range(TIMES + 1)]
     assert not any(stalled), "we were away ourselves"
     for now in (200.0, 205.0, 210.0):

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.egress_client import ledger_import
-from bot.egress_client.ledger_import import Copier, Page, page_of
+from bot.egress_client.ledger_import import LedgerImport, Page, page_of
 from budget.tokens import Tokens
 from core.errors import MusterError, RegisterError
 from database.engine.store import Store
@@ -77,13 +77,13 @@ class Desk:
     ledger: Ledger
     told: list[int] = field(default_factory=list)
 
-    def copier(self) -> Copier:
+    def copier(self) -> LedgerImport:
         """A new one, as after a restart."""
 
         async def told(tx: AsyncConnection, key: str, action: Action) -> None:
             self.told.append(action.seq)
 
-        return Copier(store=self.store, pages=self.ledger, clock=lambda: NOW, redact=str, told=told)
+        return LedgerImport(store=self.store, pages=self.ledger, clock=lambda: NOW, redact=str, told=told)
 
     async def seqs(self) -> list[int]:
         async with self.store.read() as tx:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from bot.egress_client.ledger_import import Copier
+from bot.egress_client.ledger_import import LedgerImport
 from bot.egress_client.task_attribution import believed
 from core.crash_points import declare
 from database.engine.store import Store
@@ -73,7 +73,7 @@ async def test_no_agent_has_another_ones_task_pay_for_its_requests(store: Store)
         del tx
         heard.extend(each.task for each in entries)
 
-    copier = Copier(store=store, pages=page, clock=lambda: NOW, redact=str, told=_untold, noted=noted)
+    copier = LedgerImport(store=store, pages=page, clock=lambda: NOW, redact=str, told=_untold, noted=noted)
     while await copier.copy():
         pass
     async with store.read() as tx:

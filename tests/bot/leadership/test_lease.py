@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.leadership import lease as tenure
-from bot.leadership.lease import LeadLost, RegisterInUse
+from bot.leadership.lease import LeadershipLost, RegisterInUse
 from bot.leadership.standby import move
 from core.errors import RegisterError, RegisterFenced
 from database.engine import postgres as database_server
@@ -98,7 +98,7 @@ async def test_who_was_away_for_so_long_that_another_took_it_ends(
         await asyncio.wait({keeping})
         await _runs_out(store, clock)
         async with tenure.held(other, THERE, clock):
-            with pytest.raises(LeadLost, match=rf"whose state is in {THERE} leads .*stop one of them"):
+            with pytest.raises(LeadershipLost, match=rf"whose state is in {THERE} leads .*stop one of them"):
                 await tenure.keep(store, lead, clock)
     await store.close()
     await other.close()

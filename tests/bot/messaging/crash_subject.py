@@ -18,13 +18,13 @@ from bot.commands.context import Context
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable, Reply
 from bot.commands.services import CommandServices
-from bot.interfaces.chat.router import Conversations
-from bot.interfaces.chat.unknown_senders import Strangers
+from bot.interfaces.chat.router import ChatRouter
+from bot.interfaces.chat.unknown_senders import UnknownSenders
 from bot.messaging import progress_message
 from bot.messaging.attachments import Pictures
 from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
-from bot.messaging.own_messages import Utterances
+from bot.messaging.own_messages import OwnMessages
 from bot.reports.services import ReportServices
 from connectors.contract.messages import Batch, Inbound, Message, Replace, Text
 from connectors.delivery import inbox, outbox
@@ -69,13 +69,13 @@ async def main(folder: Path) -> None:
     )
     services.questions = Questions(services)
     speaker = Composer(folder / "files")
-    conversations = Conversations(
+    conversations = ChatRouter(
         services,
         Executor(services),
         speaker,
-        Strangers(services, speaker),
+        UnknownSenders(services, speaker),
         Pictures(folder / "pictures", lambda name: None),
-        Utterances(store),
+        OwnMessages(store),
     )
     asked = Inbound(
         connector="memory", event_id="$1", conversation="room", sender=ANA, sent_at=now, body=Text(text="!work")

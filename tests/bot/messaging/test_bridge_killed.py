@@ -17,13 +17,13 @@ from bot.commands.context import Context
 from bot.commands.executor import Executor
 from bot.commands.registry import CommandTable, Reply
 from bot.commands.services import CommandServices
-from bot.interfaces.chat.router import Conversations
-from bot.interfaces.chat.unknown_senders import Strangers
+from bot.interfaces.chat.router import ChatRouter
+from bot.interfaces.chat.unknown_senders import UnknownSenders
 from bot.messaging.attachments import Pictures
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.event_hub import EventHub
-from bot.messaging.own_messages import Utterances
+from bot.messaging.own_messages import OwnMessages
 from bot.reports.services import ReportServices
 from connectors.contract.messages import Batch, Edit, Inbound, InboundBody, Message, Outbound, Redaction, Replace, Text
 from connectors.delivery import inbox, outbox
@@ -65,13 +65,13 @@ async def lived(folder: Path) -> Stands:
     )
     services.questions = Questions(services)
     speaker = Composer(folder / "files")
-    conversations = Conversations(
+    conversations = ChatRouter(
         services,
         Executor(services),
         speaker,
-        Strangers(services, speaker),
+        UnknownSenders(services, speaker),
         Pictures(folder / "pictures", lambda _: None),
-        Utterances(store),
+        OwnMessages(store),
     )
     bodies: list[InboundBody] = [
         Text(text="!work"),

@@ -14,7 +14,7 @@ from bot.app.connectors import main_room
 from bot.commands.syntax import command_line
 from bot.config.schema import ConnectorSettings
 from bot.messaging import rooms
-from bot.messaging.agent_channel import Voice
+from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import Composer, MessagePlace
 from bot.text.errors import UserError
 from connectors.contract.messages import Capabilities, Message
@@ -60,7 +60,7 @@ async def test_without_a_main_room_it_is_where_the_newest_agent_was_launched(sto
 async def test_what_is_said_there_names_commands_as_that_chat_has_them_and_no_secrets(
     store: Store, tmp_path: Path
 ) -> None:
-    voice = Voice(
+    voice = AgentChannel(
         Composer(tmp_path),
         SecretMasker(known=frozenset({"s3cret-key"})),
         lambda _: Capabilities(),
@@ -68,7 +68,9 @@ async def test_what_is_said_there_names_commands_as_that_chat_has_them_and_no_se
         lambda at: f"{at:.0f}",
         "~",
     )
-    services: Any = SimpleNamespace(main_room=lambda _: ("memory", "hall"), agents=SimpleNamespace(teller=voice))
+    services: Any = SimpleNamespace(
+        main_room=lambda _: ("memory", "hall"), agents=SimpleNamespace(journal_effects=voice)
+    )
     async with store.write(STEP) as tx:
         assert await rooms.say(services, tx, "news/1", f"s3cret-key: {command_line('pace')} shows it.")
         said = await outbox.get(tx, "news/1")

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import delete, select, update
 
-from bot.interfaces.chat.thread_rearchive import WokenThreads
-from bot.messaging.thread_lifecycle import Titles, TitleSweep, title_of
+from bot.interfaces.chat.thread_rearchive import ThreadRearchive
+from bot.messaging.thread_lifecycle import ThreadTitles, TitleSweep, title_of
 from connectors.contract.messages import Inbound, Message, OpenThread, Outbound, Retitle, Text
 from connectors.delivery import outbox
 from connectors.memory import ALL_CAPABILITIES
@@ -158,7 +158,7 @@ def test_killed_at_this_place_a_thread_is_renamed_once(tmp_path: Path) -> None:
         store = await Store.open(f"sqlite:///{tmp_path}/register.db")
         async with store.write(FORGET) as tx:
             await agents.add(tx, ROW)
-        names = Titles(lambda connector: replace(ALL_CAPABILITIES, titles=True), lambda: 1.0)
+        names = ThreadTitles(lambda connector: replace(ALL_CAPABILITIES, titles=True), lambda: 1.0)
         ours = SimpleNamespace(is_ours=lambda row: True)
         await TitleSweep(names, store, ours, lambda: None).look()
         named = await in_outbox(store)
@@ -184,8 +184,8 @@ def test_killed_at_this_place_a_thread_is_put_away_again(tmp_path: Path) -> None
 
     async def dealt_with(folder: Path) -> None:
         store = await Store.open(f"sqlite:///{folder}/register.db")
-        names = Titles(lambda connector: replace(ALL_CAPABILITIES, titles=True), lambda: 1.0)
-        ours = SimpleNamespace(is_ours=lambda row: True, teller=SimpleNamespace(titles=names))
+        names = ThreadTitles(lambda connector: replace(ALL_CAPABILITIES, titles=True), lambda: 1.0)
+        ours = SimpleNamespace(is_ours=lambda row: True, journal_effects=SimpleNamespace(titles=names))
         async with store.write(FORGET) as tx:
             if await agents.get(tx, "coder0") is None:
                 await agents.add(tx, stopped)
@@ -196,7 +196,7 @@ def test_killed_at_this_place_a_thread_is_put_away_again(tmp_path: Path) -> None
                 await thread_owners.note(tx, stopped.thread_key, "agent", "coder0")
                 await thread_titles.rename(tx, stopped.thread_key, "⏹ coder0", archived=True)
         services = SimpleNamespace(store=store, agents=ours, delivery=SimpleNamespace(wake=lambda: None))
-        woken = WokenThreads(services)  # type: ignore[arg-type]
+        woken = ThreadRearchive(services)  # type: ignore[arg-type]
         await woken.heard(said)
         await woken.dealt_with(said)
         await TitleSweep(names, store, ours, lambda: None).look()

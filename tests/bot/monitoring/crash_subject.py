@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.messaging.composer import Composer, MessagePlace
-from bot.monitoring.job_alerts import JobAlarms
+from bot.monitoring.job_alerts import JobAlertPoster
 from connectors.contract.messages import Capabilities
 from core import crash_points
 from database import schema
@@ -37,7 +37,7 @@ async def _live(folder: Path) -> None:
     async def room(tx: AsyncConnection) -> MessagePlace:
         return MessagePlace("memory", conversation="room")
 
-    alarms = JobAlarms(
+    alarms = JobAlertPoster(
         store=store,
         speaker=Composer(folder),
         redaction=str,  # type: ignore[arg-type]

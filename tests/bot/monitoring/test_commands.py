@@ -224,7 +224,7 @@ PHONE = Device(
 )
 
 
-class Keeper:
+class AgentSupervisor:
     """A connector that knows one device."""
 
     def __init__(self, *known: Device) -> None:
@@ -247,8 +247,8 @@ def with_connectors(office: Office, **connectors: Any) -> None:
 
 
 async def test_devices_are_listed_and_judged(office: Office) -> None:
-    keeper = Keeper(PHONE)
-    with_connectors(office, terminal=object(), home=keeper, work=Keeper())
+    supervisor = AgentSupervisor(PHONE)
+    with_connectors(office, terminal=object(), home=supervisor, work=AgentSupervisor())
     listed = await office("matrix devices")
     assert "abcd efgh" in listed.text
     assert "matrix forget DEVICE" in listed.text
@@ -256,7 +256,7 @@ async def test_devices_are_listed_and_judged(office: Office) -> None:
     assert (row["connector"], row["device"], row["standing"], row["reads"]) == ("home", "PHONE", "changed", False)
     assert row["own"] is False
     assert "no keys any more" in (await office("matrix block", device="PHONE")).text
-    assert keeper.known["PHONE"].standing is DeviceState.BLOCKED
+    assert supervisor.known["PHONE"].standing is DeviceState.BLOCKED
     assert (await office("matrix forget", device="PHONE", connector="home")).state == "done"
     refused = await office("matrix trust", device="OTHER", connector="home")
     assert (refused.state, "no device is called OTHER" in refused.text) == ("refused", True)
@@ -267,32 +267,32 @@ async def test_the_device_on_which_muster_writes_is_listed_as_its_own(office: Of
     own = Device(
         user="@m:x", id="BOT", name="", fingerprint="ijklmnop", standing=DeviceState.TRUSTED, reads=True, own=True
     )
-    with_connectors(office, home=Keeper(own))
+    with_connectors(office, home=AgentSupervisor(own))
     listed = await office("matrix devices")
     assert "ijkl mnop" in listed.text
     assert "Muster itself" in listed.text
     assert "of anybody else" in listed.text
-    with_connectors(office, home=Keeper(own, PHONE))
+    with_connectors(office, home=AgentSupervisor(own, PHONE))
     listed = await office("matrix devices")
     assert [(row["device"], row["own"]) for row in listed.reply.data] == [("BOT", True), ("PHONE", False)]
     assert "of anybody else" not in listed.text
 
 
 async def test_nobody_locks_themselves_out_of_the_room_in_which_they_write(office: Office) -> None:
-    keeper = Keeper(replace(PHONE, standing=DeviceState.SEEN, reads=True))
-    with_connectors(office, home=keeper)
+    supervisor = AgentSupervisor(replace(PHONE, standing=DeviceState.SEEN, reads=True))
+    with_connectors(office, home=supervisor)
     for name in ("PHONE", "@ana:x/PHONE"):
         refused = await office("matrix block", device=name, by="home:@ana:x", door="chat")
         assert (refused.state, "in a shell" in refused.text) == ("refused", True)
-    assert keeper.known["PHONE"].standing is DeviceState.SEEN
-    keeper.known["LAPTOP"] = replace(keeper.known["PHONE"], id="LAPTOP")
+    assert supervisor.known["PHONE"].standing is DeviceState.SEEN
+    supervisor.known["LAPTOP"] = replace(supervisor.known["PHONE"], id="LAPTOP")
     assert (await office("matrix block", device="PHONE", by="home:@ana:x", door="chat")).state == "done"
-    keeper.known["PHONE"] = replace(PHONE, reads=False)
+    supervisor.known["PHONE"] = replace(PHONE, reads=False)
     assert (await office("matrix block", device="LAPTOP")).state == "done"
 
 
 async def test_a_connector_that_is_down_knows_no_devices(office: Office) -> None:
-    with_connectors(office, home=Keeper())
+    with_connectors(office, home=AgentSupervisor())
     assert "`muster health`" in (await office("matrix devices")).text
 
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from bot.messaging.composer import Composer, MessagePlace
-from bot.monitoring.connector_outages import PATIENCE_S, Outages
+from bot.monitoring.connector_outages import PATIENCE_S, ConnectorOutages
 from connectors.contract.messages import Capabilities, Health
 from database import schema
 from database.engine.store import Store
@@ -31,7 +31,7 @@ CLOSED = Health(kind="tmux", reachable=False, authenticated=True, last_seen=1.0,
 
 @dataclass
 class Connectors:
-    """What `Outages` asks of the delivery, and the time."""
+    """What `ConnectorOutages` asks of the delivery, and the time."""
 
     known: dict[str, Health] = field(default_factory=lambda: dict.fromkeys(("matrix", "discord", "terminal"), WELL))
     now: float = 1_000_000.0
@@ -51,7 +51,7 @@ class Desk:
 
     def begin(self) -> None:
         """As Muster does when it is started."""
-        self.outages = Outages(
+        self.outages = ConnectorOutages(
             store=self.store,
             delivery=self.connectors,  # type: ignore[arg-type]
             speaker=Composer(self.folder),

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.messaging.composer import Composer, MessagePlace
-from bot.monitoring.job_alerts import JobAlarms
+from bot.monitoring.job_alerts import JobAlertPoster
 from connectors.contract.messages import Capabilities
 from core.errors import RegisterAway
 from database.engine.store import Store
@@ -133,7 +133,7 @@ async def test_what_cannot_be_told_is_told_after_a_later_run(tmp_path: Path) -> 
         return MessagePlace("memory", conversation="room")
 
     told = asyncio.Event()
-    alarms = JobAlarms(
+    alarms = JobAlertPoster(
         store=store,
         speaker=Composer(tmp_path),
         redaction=str,  # type: ignore[arg-type]

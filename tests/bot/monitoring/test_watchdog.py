@@ -228,7 +228,7 @@ async def test_a_host_that_the_register_does_not_know_is_told_and_can_be_taken_o
     await home.launch("coder1")
     assert home.orchestrator is not None
     # As if the register had been restored from before the agent was launched.
-    home.orchestrator.agents._keepers.pop("coder0")
+    home.orchestrator.agents._supervisors.pop("coder0")
     async with home.orchestrator.store.write(declare("test.forget")) as tx:
         await agents.remove(tx, "coder0")
     assert "`!launch coder0`" in await home.heard(ROOM, "unknown to the register: coder0")

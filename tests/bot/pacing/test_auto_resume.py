@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bot.pacing.auto_resume import FIRST_PAUSE_S, GOES_ON, Continuing
+from bot.pacing.auto_resume import FIRST_PAUSE_S, GOES_ON, AutoResume
 from database.engine.store import Store
 from database.queries.agents import agents, auto_resume
 from database.queries.agents.auto_resume import Continuation
@@ -156,7 +156,7 @@ async def test_what_is_closed_for_one_family_of_models_stops_no_other(register_u
                 turned_away: Any = SimpleNamespace(
                     id=model, agent="coder0", status=429, account="main", model=None, model_asked=model, ended_at=now
                 )
-                await Continuing(services).met_provider(tx, [turned_away])
+                await AutoResume(services).met_provider(tx, [turned_away])
                 assert len(await auto_resume.waiting(tx)) == expected, model
     finally:
         await store.close()

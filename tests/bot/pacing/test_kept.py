@@ -50,7 +50,7 @@ def pace(store: Store, now: float = NOON) -> PaceService:
         settings=settings,
         clock=lambda: now,
         roster=LatestRoster(Path("there is none")),
-        outlet=None,
+        egress_client=None,
         main_room=no_room,
         delivery=SimpleNamespace(wake=lambda: None),
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bot.egress_client import event_import
-from bot.egress_client.in_process import InsideEgress
+from bot.egress_client.in_process import InProcessEgress
 from fleet.sim.provider.quota_headers import SimQuota
 from tests.bot.orchestrator import House, egress_client, house
 from tests.bot.tasks.test_tasks import id_in, task_of
@@ -49,7 +49,7 @@ async def at_work(folder: Path, settings: str = SETTINGS, **others: Any) -> Asyn
             house(folder / "home", settings=settings, clock=clock, **others) as home,
             home.open() as orchestrator,
         ):
-            assert isinstance(home.egress, InsideEgress)
+            assert isinstance(home.egress, InProcessEgress)
             await home.launch("coder0")
             yield home, Week(orchestrator, MemoryRoom(home), clock, home.egress, home.models)
 

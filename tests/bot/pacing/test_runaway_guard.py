@@ -178,18 +178,18 @@ async def test_it_can_be_stopped_and_what_a_person_closed_stays_closed(home: Hou
 async def test_it_is_not_shaken_off_by_being_frozen_and_brought_back_by_itself(home: House) -> None:
     async with home.open() as orchestrator:
         await ran_away(home)
-        wishes, store = orchestrator.services.agents.wishes, orchestrator.store
+        desired_states, store = orchestrator.services.agents.desired_states, orchestrator.store
         asked_about: set[str] = set()
         for number in range(2):
             await look(home)
             asked_about.update(each.id for each in await pending(home))
             assert len(asked_about) == number + 1, "nobody answered, so it is asked again"
             async with store.write(FOLLOWED) as tx:  # as a budget does at its limit
-                await wishes.freeze(tx, await home.row(), now=True)
+                await desired_states.freeze(tx, await home.row(), now=True)
             await look(home)
             assert not await pending(home)
             async with store.write(FOLLOWED) as tx:  # and as it goes on at the reset
-                await wishes.resume(tx, await home.row(), run_id=f"continue-{number}", by="muster")
+                await desired_states.resume(tx, await home.row(), run_id=f"continue-{number}", by="muster")
 
 
 async def test_words_of_another_agent_that_the_pace_holds_are_no_persons_look(home: House) -> None:

@@ -51,7 +51,7 @@ class Desk:
         self.names = tuple(accounts)
         made = {name: Account(provider="anthropic", at_once=at_once) for name, at_once in accounts.items()}
         self.settings = SimpleNamespace(accounts=made)
-        self.agents = SimpleNamespace(teller=SimpleNamespace(note=self._note))
+        self.agents = SimpleNamespace(journal_effects=SimpleNamespace(note=self._note))
         self.pace = SetPace(self.clock)
 
     async def _note(self, tx: object, row: AgentRow, key: str, text: str) -> None:

@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.agents.journal.effects import Teller
+from bot.agents.journal.effects import JournalEffects
 from bot.approvals.questions import Questions
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
 from bot.messaging.composer import Composer
-from bot.pacing.auto_resume import Continuing
-from bot.pacing.runaway_guard import Breaker
+from bot.pacing.auto_resume import AutoResume
+from bot.pacing.runaway_guard import RunawayGuard
 from bot.pacing.snapshot import PaceSnapshot
 from budget.windows.even_spread_line import PacePolicy
 from connectors.memory import ALL_CAPABILITIES
@@ -58,16 +58,21 @@ async def desk(folder: Path, now: float) -> Any:
     """As much of a running Muster as what is tested needs, without agent hosts and without an egress."""
     store = await Store.open(f"sqlite:///{folder}/register.db")
     speaker = Composer(folder / "files")
-    teller = Teller(speaker, SecretMasker(), lambda _: ALL_CAPABILITIES, lambda: now, lambda at: f"{at:.0f}", "!")
+    journal_effects = JournalEffects(
+        speaker, SecretMasker(), lambda _: ALL_CAPABILITIES, lambda: now, lambda at: f"{at:.0f}", "!"
+    )
 
     async def send(tx: AsyncConnection, row: AgentRow, text: str, *, message_id: str, by: str) -> None:
         del row, text, by
         await agent_messages.add(tx, message(message_id, now))
 
     agents_ = SimpleNamespace(
-        teller=teller, send=send, in_turn=lambda _: False, look_again=lambda _: None, bring_mail=lambda _: None,
+        journal_effects=journal_effects, send=send,
+        in_turn=lambda _: False,
+        look_again=lambda _: None,
+        bring_mail=lambda _: None,
         is_ours=lambda _: True,
-        wishes=None,
+        desired_states=None,
     )  # fmt: skip
 
     async def paced() -> PaceSnapshot:
@@ -76,7 +81,7 @@ async def desk(folder: Path, now: float) -> Any:
     pacing = Pacing.model_validate({"runaway": {"tokens": "100k"}, "stagger": "1s"})
     services = SimpleNamespace(
         store=store, clock=lambda: now, redact=str, command_prefix="!", capabilities=lambda _: ALL_CAPABILITIES,
-        agents=agents_, delivery=SimpleNamespace(wake=lambda: None), outlet=None,
+        agents=agents_, delivery=SimpleNamespace(wake=lambda: None), egress_client=None,
         roster=LatestRoster(Path("there is none")), pace=SimpleNamespace(snapshot=paced),
         planner=SimpleNamespace(profile=lambda _: SimpleNamespace(lineage=("none",))),
         settings=SimpleNamespace(pacing=pacing, timezone=ZoneInfo("UTC"), budgets=Budgets(), accounts={}),
@@ -104,10 +109,10 @@ def test_killed_at_this_place_an_agent_is_told_to_go_on_once(tmp_path: Path, ste
                 state="waiting",
             )  # fmt: skip
             await auto_resume.add(tx, stop)
-        await Continuing(services).look()
+        await AutoResume(services).look()
         await store.close()
         services = await desk(tmp_path, NOON + 700)
-        await Continuing(services).look()
+        await AutoResume(services).look()
         async with services.store.read() as tx:
             told = await agent_messages.in_states(tx, ["pending"])
             found = len(told), await notes(tx, "go-on/c0"), len(await auto_resume.waiting(tx))
@@ -128,7 +133,7 @@ def test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once(tmp_path:
             await agents.add(tx, ROW)
             await last_results.note(tx, "coder0", "launch", NOON - 9_000)
             await usage_ledger.add(tx, [ledger_row(1, agent="coder0", ended_at=NOON - 60, input_tokens=900_000)])
-        breaker = Breaker(services)
+        breaker = RunawayGuard(services)
         await breaker.look()
         async with store.write(STEP) as tx:
             for question in await questions.pending(tx):

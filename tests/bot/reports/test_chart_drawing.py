@@ -16,7 +16,7 @@ from PIL import Image
 from bot.pacing.window_series import WindowFacts
 from bot.reports import chart_example
 from bot.reports.chart import Figure, Panel, figure_of
-from bot.reports.chart_subprocess import LARGEST, Painter
+from bot.reports.chart_subprocess import LARGEST, ChartSubprocess
 from budget.windows.even_spread_line import LastSeen
 from tests.bot.reports.poster import ZONE, at
 
@@ -40,12 +40,12 @@ def figure(*windows: WindowFacts) -> Figure:
 
 
 @pytest.fixture(scope="module")
-def painter(tmp_path_factory: pytest.TempPathFactory) -> Painter:
+def painter(tmp_path_factory: pytest.TempPathFactory) -> ChartSubprocess:
     """One for all: looking for fonts takes longer than drawing."""
-    return Painter(folder=tmp_path_factory.mktemp("drawing"), environ=os.environ, limit_s=110.0)
+    return ChartSubprocess(folder=tmp_path_factory.mktemp("drawing"), environ=os.environ, limit_s=110.0)
 
 
-async def test_four_windows_are_a_small_picture_that_a_phone_shows(painter: Painter) -> None:
+async def test_four_windows_are_a_small_picture_that_a_phone_shows(painter: ChartSubprocess) -> None:
     made = await painter.picture(figure(*(week(f"account:a{number}/7d") for number in range(9))))
     assert made is not None
     assert len(made) < LARGEST
@@ -59,7 +59,7 @@ async def test_four_windows_are_a_small_picture_that_a_phone_shows(painter: Pain
     assert light[-1] > 220, "light ink"
 
 
-async def test_words_are_never_formulas(painter: Painter) -> None:
+async def test_words_are_never_formulas(painter: ChartSubprocess) -> None:
     """What is no formula of matplotlib's would otherwise be an error, and no picture at all."""
     hostile = Panel(
         title="$\\frac{$", note="$x_2$ $\\undefined$", length=10.0, now=5.0, used=[(0.0, 0.0), (5.0, 40.0)],
@@ -68,7 +68,7 @@ async def test_words_are_never_formulas(painter: Painter) -> None:
     assert await painter.picture(Figure(panels=[hostile])) is not None
 
 
-async def test_a_terminal_gets_letters_without_any_sequences(painter: Painter) -> None:
+async def test_a_terminal_gets_letters_without_any_sequences(painter: ChartSubprocess) -> None:
     made = await painter.letters(figure(week(), week("account:main/5h", used=0.9)))
     assert made is not None
     assert all(len(line) <= 80 for line in made.splitlines())
@@ -90,14 +90,14 @@ async def test_a_terminal_gets_letters_without_any_sequences(painter: Painter) -
     ],
 )
 async def test_what_cannot_be_drawn_is_no_picture(tmp_path: Path, program: str) -> None:
-    painter = Painter(folder=tmp_path, environ=os.environ, program=(sys.executable, "-c", program), limit_s=2.0)
+    painter = ChartSubprocess(folder=tmp_path, environ=os.environ, program=(sys.executable, "-c", program), limit_s=2.0)
     assert await painter.picture(figure(week())) is None
 
 
 async def test_what_draws_learns_no_secret_of_ours(tmp_path: Path) -> None:
     program = "import os, sys; sys.stdout.write(repr(sorted(os.environ)))"
     environ = {**os.environ, "ANTHROPIC_API_KEY": "sk-1", "MATPLOTLIBRC": "/tmp", "PYTHONPATH": "/tmp"}
-    painter = Painter(folder=tmp_path, environ=environ, program=(sys.executable, "-c", program))
+    painter = ChartSubprocess(folder=tmp_path, environ=environ, program=(sys.executable, "-c", program))
     said = await painter.letters(figure(week()))
     assert said is not None
     assert "MPLCONFIGDIR" in said
@@ -163,7 +163,7 @@ def test_the_orchestrator_loads_nothing_that_draws() -> None:
     assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0
 
 
-async def test_a_window_that_was_not_seen_for_long_is_drawn_as_far_as_it_is_known(painter: Painter) -> None:
+async def test_a_window_that_was_not_seen_for_long_is_drawn_as_far_as_it_is_known(painter: ChartSubprocess) -> None:
     seen = LastSeen(at=NOW - 9 * 3_600, used=0.38, tokens_since=1_200_000)
     quiet = week(
         used=None, at_least=0.41, last_seen=seen, expected=None, low=None, high=None,

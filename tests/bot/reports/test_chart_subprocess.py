@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from bot.reports.chart import Figure
-from bot.reports.chart_subprocess import Painter
+from bot.reports.chart_subprocess import ChartSubprocess
 
 #: Says whether another one was drawing when it began.
 WATCHFUL = """
@@ -27,13 +27,13 @@ print("drawn")
 async def test_nobody_waits_for_long_for_a_picture_of_somebody_else(tmp_path: Path) -> None:
     """Reports are posted meanwhile, without one."""
     hanging = "import time; time.sleep(600)"
-    painter = Painter(folder=tmp_path, environ=os.environ, program=(sys.executable, "-c", hanging), limit_s=0.5)
+    painter = ChartSubprocess(folder=tmp_path, environ=os.environ, program=(sys.executable, "-c", hanging), limit_s=0.5)
     async with asyncio.timeout(20):
         drawn = await asyncio.gather(*(painter.letters(Figure(panels=[])) for _ in range(50)))
     assert drawn == [None] * 50
 
 
 async def test_they_are_drawn_one_after_the_other(tmp_path: Path) -> None:
-    painter = Painter(folder=tmp_path, environ=os.environ, program=(sys.executable, "-c", WATCHFUL))
+    painter = ChartSubprocess(folder=tmp_path, environ=os.environ, program=(sys.executable, "-c", WATCHFUL))
     drawn = await asyncio.gather(*(painter.letters(Figure(panels=[])) for _ in range(4)))
     assert drawn == ["drawn\n"] * 4

@@ -19,7 +19,7 @@ from tests.synapse import Account, Synapse
 LIMIT = 60.0
 
 
-class Keeper:
+class AgentSupervisor:
     """Takes batches as a register does: each event once, and the cursor with them."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Bot:
     ) -> None:
         self.account = account
         self.user_id = account.user_id
-        self.keeper = Keeper()
+        self.supervisor = AgentSupervisor()
         self.inviters = inviters
         self.readers = readers
         """Who has a permission; None: everybody."""
@@ -108,8 +108,8 @@ class Bot:
     async def running(self) -> AsyncIterator[MatrixConnector]:
         """From one start of the process to its end; what was kept is the cursor."""
         self.connector = connector = self._connector()
-        connector.subscribe(self.keeper)
-        life = asyncio.create_task(connector.start(self.keeper.cursor))
+        connector.subscribe(self.supervisor)
+        life = asyncio.create_task(connector.start(self.supervisor.cursor))
         try:
             await until(lambda: self._in_touch(life))
             if life.done():
@@ -122,7 +122,7 @@ class Bot:
 
     async def _in_touch(self, life: asyncio.Task[None]) -> bool:
         health = await self.connector.health()
-        up = health.reachable is True and health.authenticated is True and self.keeper.cursor is not None
+        up = health.reachable is True and health.authenticated is True and self.supervisor.cursor is not None
         return up or life.done()
 
     async def say(

@@ -61,27 +61,27 @@ async def test_what_people_write_react_edit_and_take_back_comes_in_as_such(ana: 
     async with bot.running() as connector:
         room = await room_with(ana, bot)
         said = await ana.say(room, "!ps")
-        event = await bot.keeper.got(said)
+        event = await bot.supervisor.got(said)
         assert event.body == Text(text="!ps")
         assert (event.conversation, event.parent, event.identity) == (room, None, f"matrix:{ana.user_id}")
 
         opened = await bot.say(room, OpenThread(title="coder0", message=Message(text="coder0 is up")), key="open-1")
         assert opened.conversation == f"{room}|{opened.event_id}"
         threaded = await ana.say(room, "hello", thread=opened.event_id)
-        event = await bot.keeper.got(threaded)
+        event = await bot.supervisor.got(threaded)
         assert (event.conversation, event.parent) == (opened.conversation, room)
 
-        reaction = await bot.keeper.got(await ana.react(room, opened.event_id, "👍"))
+        reaction = await bot.supervisor.got(await ana.react(room, opened.event_id, "👍"))
         assert reaction.body == Reaction(target=opened.event_id, key="👍")
         assert reaction.conversation == opened.conversation
 
-        edit = await bot.keeper.got(await ana.edit(room, threaded, "goodbye"))
+        edit = await bot.supervisor.got(await ana.edit(room, threaded, "goodbye"))
         assert edit.body == Edit(target=threaded, text="goodbye")
-        redaction = await bot.keeper.got(await ana.redact(room, threaded))
+        redaction = await bot.supervisor.got(await ana.redact(room, threaded))
         assert redaction.body == Redaction(target=threaded)
         assert (edit.conversation, redaction.conversation) == (opened.conversation, opened.conversation)
 
-        assert bot.keeper.texts == ["!ps", "hello"]
+        assert bot.supervisor.texts == ["!ps", "hello"]
         assert (await connector.health()).detail.startswith("Connected to http://127.0.0.1")
 
 
@@ -90,8 +90,8 @@ async def test_our_own_words_and_other_bots_notices_are_no_input(ana: Operator, 
         room = await room_with(ana, bot)
         await bot.say(room, Message(text="!ps", emphasis=Emphasis.TEXT), key="own")
         await ana.say(room, "!ps", msgtype="m.notice")
-        await bot.keeper.got(await ana.say(room, "done"))
-        assert bot.keeper.texts == ["done"]
+        await bot.supervisor.got(await ana.say(room, "done"))
+        assert bot.supervisor.texts == ["done"]
 
 
 async def test_a_mention_is_noticed_and_left_out_of_the_text(ana: Operator, synapse: Synapse, tmp_path: Path) -> None:
@@ -100,14 +100,14 @@ async def test_a_mention_is_noticed_and_left_out_of_the_text(ana: Operator, syna
         room = await room_with(ana, bot)
         named: dict[str, Any] = {"m.mentions": {"user_ids": [bot.user_id]}}
         mention = await ana.say(room, "Muster: who is up?", **named)
-        assert (await bot.keeper.got(mention)).body == Text(text="who is up?", mentions_us=True)
+        assert (await bot.supervisor.got(mention)).body == Text(text="who is up?", mentions_us=True)
 
 
 async def test_a_picture_is_fetched_up_to_the_limit(ana: Operator, bot: Bot) -> None:
     async with bot.running() as connector:
         room = await room_with(ana, bot)
         sent = await ana.send_file(room, PICTURE, "dot.png", "image/png", caption="what is this?")
-        seen = (await bot.keeper.got(sent)).body
+        seen = (await bot.supervisor.got(sent)).body
         assert isinstance(seen, Text)
         assert seen.text == "what is this?"
         (attachment,) = seen.attachments
@@ -126,41 +126,41 @@ async def test_what_was_said_before_the_first_start_or_before_we_joined_does_not
     await ana.say(old, "!stop before the first start")
     async with bot.running():
         await joined(ana, old, bot)
-        await bot.keeper.got(await ana.say(old, "after the join"))
+        await bot.supervisor.got(await ana.say(old, "after the join"))
         other = await ana.create_room(public=True)
         for number in range(70):
             await ana.say(other, f"!stop before the join {number}")
         await ana.invite(other, bot.user_id)
         await joined(ana, other, bot)
-        await bot.keeper.got(await ana.say(other, "after the other join"))
+        await bot.supervisor.got(await ana.say(other, "after the other join"))
     async with bot.running():
-        await bot.keeper.got(await ana.say(old, "after a restart"))
-    assert bot.keeper.texts == ["after the join", "after the other join", "after a restart"]
+        await bot.supervisor.got(await ana.say(old, "after a restart"))
+    assert bot.supervisor.texts == ["after the join", "after the other join", "after a restart"]
 
 
 @pytest.mark.slow
 async def test_a_burst_while_we_were_down_comes_in_whole_and_in_order(ana: Operator, bot: Bot) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "begin"))
+        await bot.supervisor.got(await ana.say(room, "begin"))
     for number in range(230):
         await ana.say(room, f"number {number}")
     async with bot.running():
-        await bot.keeper.got(await ana.say(room, "end"))
-    assert bot.keeper.texts == ["begin", *(f"number {number}" for number in range(230)), "end"]
-    assert bot.keeper.largest <= 100
+        await bot.supervisor.got(await ana.say(room, "end"))
+    assert bot.supervisor.texts == ["begin", *(f"number {number}" for number in range(230)), "end"]
+    assert bot.supervisor.largest <= 100
 
 
 async def test_a_cursor_that_was_not_made_durable_brings_the_same_again(ana: Operator, bot: Bot) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "begin"))
-        before = bot.keeper.cursor
-        await bot.keeper.got(await ana.say(room, "once"))
-    bot.keeper.cursor = before
+        await bot.supervisor.got(await ana.say(room, "begin"))
+        before = bot.supervisor.cursor
+        await bot.supervisor.got(await ana.say(room, "once"))
+    bot.supervisor.cursor = before
     async with bot.running():
-        await bot.keeper.got(await ana.say(room, "end"))
-    assert bot.keeper.texts == ["begin", "once", "end"]
+        await bot.supervisor.got(await ana.say(room, "end"))
+    assert bot.supervisor.texts == ["begin", "once", "end"]
 
 
 @pytest.mark.slow
@@ -168,34 +168,34 @@ async def test_a_cursor_that_was_not_made_durable_brings_the_same_again(ana: Ope
 async def test_what_was_said_before_we_were_thrown_out_still_counts(ana: Operator, bot: Bot, earlier: int) -> None:
     async with bot.running():
         elsewhere, room = await room_with(ana, bot), await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "begin"))
+        await bot.supervisor.got(await ana.say(room, "begin"))
     for number in range(earlier):
         await ana.say(room, f"number {number}")
     await ana.say(room, "!stop coder0")
     await ana.kick(room, bot.user_id)
     await ana.say(room, "!stop after the kick")
     async with bot.running():
-        await bot.keeper.got(await ana.say(elsewhere, "end"))
+        await bot.supervisor.got(await ana.say(elsewhere, "end"))
         with pytest.raises(TryLater, match="invite it"):
             await bot.say(room, "stopped", key="reply")
     numbers = [f"number {number}" for number in range(earlier)]
-    assert bot.keeper.texts == ["begin", *numbers, "!stop coder0", "end"]
+    assert bot.supervisor.texts == ["begin", *numbers, "!stop coder0", "end"]
 
 
 @pytest.mark.slow
 async def test_a_ban_hides_what_is_too_old_for_a_sync_and_that_is_told(ana: Operator, bot: Bot) -> None:
     async with bot.running():
         elsewhere, room = await room_with(ana, bot), await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "begin"))
+        await bot.supervisor.got(await ana.say(room, "begin"))
     for number in range(70):
         await ana.say(room, f"number {number}")
     await ana.say(room, "!stop coder0")
     await ana.ban(room, bot.user_id)
     async with bot.running() as connector:
-        await bot.keeper.got(await ana.say(elsewhere, "end"))
+        await bot.supervisor.got(await ana.say(elsewhere, "end"))
         assert f"Messages in {room} were missed" in (await connector.health()).detail
-    assert bot.keeper.texts[0] == "begin"
-    assert bot.keeper.texts[-2:] == ["!stop coder0", "end"]
+    assert bot.supervisor.texts[0] == "begin"
+    assert bot.supervisor.texts[-2:] == ["!stop coder0", "end"]
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ async def test_a_ban_hides_what_is_too_old_for_a_sync_and_that_is_told(ana: Oper
 async def test_what_was_said_while_we_were_thrown_out_does_not_count(ana: Operator, bot: Bot, between: int) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "begin"))
+        await bot.supervisor.got(await ana.say(room, "begin"))
     await ana.say(room, "!stop coder0")
     await ana.kick(room, bot.user_id)
     for number in range(between):
@@ -213,8 +213,8 @@ async def test_what_was_said_while_we_were_thrown_out_does_not_count(ana: Operat
         await ana.say(room, f"!stop after the invitation {number}")
     async with bot.running():
         await joined(ana, room, bot)
-        await bot.keeper.got(await ana.say(room, "end"))
-    assert bot.keeper.texts == ["begin", "!stop coder0", "end"]
+        await bot.supervisor.got(await ana.say(room, "end"))
+    assert bot.supervisor.texts == ["begin", "!stop coder0", "end"]
 
 
 @pytest.mark.slow
@@ -224,19 +224,19 @@ async def test_what_was_said_before_an_invitation_that_waited_does_not_count(
     async with Operator(await synapse.register(prefix="eve")) as eve:
         async with bot.running():
             elsewhere, room = await room_with(ana, bot), await room_with(eve, bot)
-            await bot.keeper.got(await eve.say(room, "begin"))
+            await bot.supervisor.got(await eve.say(room, "begin"))
         await eve.kick(room, bot.user_id)
         await eve.invite(room, bot.user_id)
         bot.inviters = {ana.user_id}
         async with bot.running():
-            await bot.keeper.got(await ana.say(elsewhere, "middle"))
+            await bot.supervisor.got(await ana.say(elsewhere, "middle"))
         for number in range(70):
             await eve.say(room, f"!stop while we were out {number}")
         bot.inviters.add(eve.user_id)
         async with bot.running():
             await joined(eve, room, bot)
-            await bot.keeper.got(await eve.say(room, "end"))
-        assert bot.keeper.texts == ["begin", "middle", "end"]
+            await bot.supervisor.got(await eve.say(room, "end"))
+        assert bot.supervisor.texts == ["begin", "middle", "end"]
 
 
 @pytest.mark.parametrize("between", [0, 70])
@@ -248,7 +248,7 @@ async def test_what_did_not_count_then_does_not_count_when_we_are_invited_again(
         await itself.join(room)
     await ana.say(room, "!stop before the first start")
     async with bot.running() as connector:
-        await bot.keeper.got(await ana.say(room, "begin"))
+        await bot.supervisor.got(await ana.say(room, "begin"))
         await ana.kick(room, bot.user_id)
 
         async def outside() -> bool:
@@ -257,15 +257,15 @@ async def test_what_did_not_count_then_does_not_count_when_we_are_invited_again(
 
         await until(outside)
         # As after so long that nobody remembers what was heard.
-        bot.keeper.events.clear()
-        bot.keeper._known.clear()
+        bot.supervisor.events.clear()
+        bot.supervisor._known.clear()
         await ana.say(room, "!stop while we were out")
         await ana.invite(room, bot.user_id)
         await joined(ana, room, bot)
         for number in range(between):
             await ana.say(room, f"number {number}")
-        await bot.keeper.got(await ana.say(room, "end"))
-    assert bot.keeper.texts == [*(f"number {number}" for number in range(between)), "end"]
+        await bot.supervisor.got(await ana.say(room, "end"))
+    assert bot.supervisor.texts == [*(f"number {number}" for number in range(between)), "end"]
 
 
 async def test_only_an_operators_invitation_is_accepted(ana: Operator, synapse: Synapse, bot: Bot) -> None:
@@ -393,7 +393,7 @@ async def test_what_can_never_be_said_is_refused_with_a_sentence(ana: Operator, 
     async with bot.running():
         room = await room_with(ana, bot)
         # Its own sync tells the bot that it is in the room.
-        await bot.keeper.got(await ana.say(room, "hello"))
+        await bot.supervisor.got(await ana.say(room, "hello"))
         with pytest.raises(MessageRefused, match="as a file"):
             await bot.say(room, "x" * 100_000, key="long")
         await ana.set_state(room, "m.room.power_levels", {"events_default": 50})
@@ -502,7 +502,7 @@ async def test_an_outage_is_waited_out_and_nothing_is_lost(
     bot = Bot(await server.register("bot"), tmp_path / "bot")
     async with Operator(await server.register("ana")) as ana, bot.running() as connector:
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "before"))
+        await bot.supervisor.got(await ana.say(room, "before"))
         server.kill()
         await healthy(connector, lambda health: health.reachable is False)
         with pytest.raises(TryLater, match="cannot be reached"):
@@ -515,10 +515,10 @@ async def test_an_outage_is_waited_out_and_nothing_is_lost(
         await server.restarted()
         for number in range(60):
             await ana.say(room, f"after {number}")
-        await bot.keeper.got(await ana.say(room, "end"))
+        await bot.supervisor.got(await ana.say(room, "end"))
         assert (await connector.health()).reachable is True
         await bot.say(room, "into the void", key="void")
-    assert bot.keeper.texts == ["before", *(f"after {number}" for number in range(60)), "end"]
+    assert bot.supervisor.texts == ["before", *(f"after {number}" for number in range(60)), "end"]
 
 
 async def test_a_log_in_that_was_ended_needs_a_person(ana: Operator, bot: Bot) -> None:
@@ -530,7 +530,7 @@ async def test_a_log_in_that_was_ended_needs_a_person(ana: Operator, bot: Bot) -
         assert "Log in again" in (await connector.health()).detail
         with pytest.raises(TryLater):
             await bot.say(room, "hello", key="hello")
-        again = asyncio.create_task(connector.start(bot.keeper.cursor))
+        again = asyncio.create_task(connector.start(bot.supervisor.cursor))
         with pytest.raises(NeedsPerson, match="Put a valid one"):
             await again
 
@@ -579,8 +579,8 @@ async def test_a_cancel_in_the_middle_of_a_long_poll_is_obeyed(bot: Bot) -> None
     async with bot.running():
         pass
     connector = bot.connector
-    connector.subscribe(bot.keeper)
-    life = asyncio.create_task(connector.start(bot.keeper.cursor))
+    connector.subscribe(bot.supervisor)
+    life = asyncio.create_task(connector.start(bot.supervisor.cursor))
     await healthy(connector, lambda health: health.reachable is True)
     life.cancel()
     async with asyncio.timeout(30):

@@ -67,11 +67,11 @@ async def room_with(ana: Operator, bot: Bot, *others: str) -> str:
 
 
 def remarks(bot: Bot) -> list[str]:
-    return [event.body.text for event in bot.keeper.events if isinstance(event.body, Remark)]
+    return [event.body.text for event in bot.supervisor.events if isinstance(event.body, Remark)]
 
 
 async def remarked(bot: Bot, words: str) -> str:
-    await bot.keeper.until(lambda: any(words in text for text in remarks(bot)))
+    await bot.supervisor.until(lambda: any(words in text for text in remarks(bot)))
     return next(text for text in remarks(bot) if words in text)
 
 
@@ -84,14 +84,14 @@ async def test_everything_works_in_an_encrypted_room_and_the_server_reads_none_o
     async with bot.running() as connector:
         room = await room_with(ana, bot)
         said = await ana.say(room, "!ps")
-        assert (await bot.keeper.got(said)).body == Text(text="!ps")
+        assert (await bot.supervisor.got(said)).body == Text(text="!ps")
 
         opened = await bot.say(room, OpenThread(title="coder0", message=Message(text="coder0 is up")), key="open-1")
         seen = await ana.wait_for(room, lambda event: body(event) == "coder0 is up")
         assert seen["event_id"] == opened.event_id
         thread = opened.conversation or ""
         threaded = await ana.say(room, "hello", thread=opened.event_id)
-        assert (await bot.keeper.got(threaded)).conversation == thread
+        assert (await bot.supervisor.got(threaded)).conversation == thread
 
         answer = await bot.say(thread, "working", key="answer")
         seen = await ana.wait_for(room, lambda event: body(event) == "working")
@@ -111,18 +111,18 @@ async def test_everything_works_in_an_encrypted_room_and_the_server_reads_none_o
         assert await ana.download(seen["content"]["file"]["url"]) != b"not really a picture"
 
         given = await ana.send_file(room, b"my picture", "my.png", "image/png", caption="look")
-        text = (await bot.keeper.got(given)).body
+        text = (await bot.supervisor.got(given)).body
         assert isinstance(text, Text)
         assert text.text == "look"
         assert await connector.download(text.attachments[0], limit=100) == b"my picture"
 
         marked = await bot.say(room, React(target=said, key="✅"), key="mark", target=said)
         await ana.wait_for(room, lambda event: event["event_id"] == marked.event_id)
-        reaction = await bot.keeper.got(await ana.react(room, opened.event_id, "👍"))
+        reaction = await bot.supervisor.got(await ana.react(room, opened.event_id, "👍"))
         assert reaction.body == Reaction(target=opened.event_id, key="👍")
-        edit = await bot.keeper.got(await ana.edit(room, threaded, "goodbye"))
+        edit = await bot.supervisor.got(await ana.edit(room, threaded, "goodbye"))
         assert edit.body == Edit(target=threaded, text="goodbye")
-        redaction = await bot.keeper.got(await ana.redact(room, threaded))
+        redaction = await bot.supervisor.got(await ana.redact(room, threaded))
         assert redaction.body == Redaction(target=threaded)
 
         assert await bot.find(thread, "working", key="answer") == answer
@@ -153,21 +153,21 @@ async def test_what_was_written_while_the_bot_was_away_is_read_once_and_in_order
 ) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "before"))
+        await bot.supervisor.got(await ana.say(room, "before"))
         await bot.say(room, "first", key="first")
-    before = bot.keeper.cursor
+    before = bot.supervisor.cursor
     for number in range(messages):
         await ana.say(room, f"away {number}")
     async with bot.running():
-        await bot.keeper.got(await ana.say(room, "back"))
+        await bot.supervisor.got(await ana.say(room, "back"))
         await bot.say(room, "second", key="second")
     # As after a crash before the cursor was durable: the same keys and the same messages come again.
-    bot.keeper.cursor = before
+    bot.supervisor.cursor = before
     async with bot.running():
         last = await ana.say(room, "again")
-        await bot.keeper.got(last)
+        await bot.supervisor.got(last)
         await bot.say(room, "second", key="second")
-    assert bot.keeper.texts == ["before", *(f"away {number}" for number in range(messages)), "back", "again"]
+    assert bot.supervisor.texts == ["before", *(f"away {number}" for number in range(messages)), "back", "again"]
     assert remarks(bot) == []
     await ana.wait_for(room, lambda event: body(event) == "second")
     assert [body(event) for event in await ana.messages(room, bot.user_id)] == ["first", "second"]
@@ -183,20 +183,20 @@ async def test_a_room_that_becomes_encrypted_is_followed(
     async with bot.running():
         room = await ana.create_room(invite=[bot.user_id])
         await joined(ana, room, bot)
-        await bot.keeper.got(await ana.say(room, "in the clear"))
+        await bot.supervisor.got(await ana.say(room, "in the clear"))
         await bot.say(room, "plain", key="plain")
         still = await ana.say(room, "just before")
         await ana.set_state(room, "m.room.encryption", MEGOLM)
         sealed = await ana.say(room, "sealed")
-        await bot.keeper.got(still)
-        await bot.keeper.got(sealed)
+        await bot.supervisor.got(still)
+        await bot.supervisor.got(sealed)
         await bot.say(room, "secret", key="secret")
         await ana.send_plain(room, "!stop all")
         assert "without encryption" in await remarked(bot, ana.user_id)
-        await bot.keeper.got(await ana.say(room, "end"))
+        await bot.supervisor.got(await ana.say(room, "end"))
     async with bot.running():
         await bot.say(room, "secret too", key="secret-too")
-    assert bot.keeper.texts == ["in the clear", "just before", "sealed", "end"]
+    assert bot.supervisor.texts == ["in the clear", "just before", "sealed", "end"]
     await ana.wait_for(room, lambda event: body(event) == "secret too")
     own = [event for event in await ana.wire(room) if event["sender"] == bot.user_id and "state_key" not in event]
     assert [event["type"] for event in own] == ["m.room.message", "m.room.encrypted", "m.room.encrypted"]
@@ -211,11 +211,11 @@ async def test_where_encryption_is_required_the_bot_is_silent_in_other_rooms(ana
         with pytest.raises(MessageRefused, match="not encrypted"):
             await bot.say(room, "hello", key="hello")
         await ana.set_state(room, "m.room.encryption", MEGOLM)
-        await bot.keeper.got(await ana.say(room, "now"))
+        await bot.supervisor.got(await ana.say(room, "now"))
         await bot.say(room, "hello", key="hello")
         await ana.wait_for(room, lambda event: body(event) == "hello")
         assert "not encrypted" not in (await connector.health()).detail
-    assert bot.keeper.texts == ["now"]
+    assert bot.supervisor.texts == ["now"]
 
 
 # --- who reads ---------------------------------------------------------------------------------------------------
@@ -319,10 +319,10 @@ async def test_a_device_is_listed_blocked_and_forgotten(
             assert (trusted.standing, trusted.reads) == (DeviceState.TRUSTED, True)
             await connector.judge(phone.account.device_id, DeviceState.SEEN)
             phone.nio.olm.outbound_group_sessions.clear()
-            await bot.keeper.got(await phone.say(room, "mine again"))
+            await bot.supervisor.got(await phone.say(room, "mine again"))
         with pytest.raises(UnknownDevice, match="lists them"):
             await connector.judge("NOBODY", DeviceState.BLOCKED)
-    assert bot.keeper.texts == ["mine again"]
+    assert bot.supervisor.texts == ["mine again"]
 
 
 async def test_a_new_device_is_told_of_that_writes_before_the_bot_does(
@@ -333,10 +333,10 @@ async def test_a_new_device_is_told_of_that_writes_before_the_bot_does(
         await bot.say(room, "one", key="1")
         assert remarks(bot) == []
     async with EncryptedOperator(await synapse.log_in(ana.account), tmp_path / "phone") as phone, bot.running():
-        await bot.keeper.got(await phone.say(room, "!ps"))
+        await bot.supervisor.got(await phone.say(room, "!ps"))
         assert phone.account.device_id in await remarked(bot, "A new device")
     async with bot.running():
-        await bot.keeper.got(await ana.say(room, "end"))
+        await bot.supervisor.got(await ana.say(room, "end"))
     assert len(remarks(bot)) == 1
 
 
@@ -351,7 +351,7 @@ async def test_a_device_that_was_logged_out_and_is_back_is_told_of_and_not_trust
     async with bot.running() as connector:
         room = await room_with(ana, bot)
         async with EncryptedOperator(phone, tmp_path / "phone") as before:
-            await bot.keeper.got(await before.say(room, "one"))
+            await bot.supervisor.got(await before.say(room, "one"))
             await connector.judge(phone.device_id, DeviceState.TRUSTED)
             await before.log_out()
 
@@ -364,7 +364,7 @@ async def test_a_device_that_was_logged_out_and_is_back_is_told_of_and_not_trust
         async with EncryptedOperator(again, tmp_path / "phone") as after:
             after.nio.olm.account.shared = False
             await after._upkeep()
-            await bot.keeper.got(await after.say(room, "three"))
+            await bot.supervisor.got(await after.say(room, "three"))
             assert f"`{phone.device_id}`" in await remarked(bot, "had been logged out, is shown again")
             assert (await standings())[phone.device_id] is DeviceState.SEEN
             await bot.say(room, "four", key="four")
@@ -398,7 +398,7 @@ async def test_other_keys_under_a_devices_name_are_refused_until_an_admin_says_s
             await bot.say(room, "three", key="3")
             await again.wait_for(room, lambda event: body(event) == "three")
             # What waited for it is taken now.
-            assert (await bot.keeper.got(said)).body == Text(text="it is me")
+            assert (await bot.supervisor.got(said)).body == Text(text="it is me")
             assert "matrix devices" not in (await connector.health()).detail
 
 
@@ -420,7 +420,7 @@ async def test_what_cannot_be_read_is_said_once_asked_for_and_taken_when_its_key
 ) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "before"))
+        await bot.supervisor.got(await ana.say(room, "before"))
         await ana.withhold_keys(bot.user_id)
         lost = [await ana.say(room, f"lost {number}") for number in range(3)]
         regretted = await ana.say(room, "regretted")
@@ -428,14 +428,14 @@ async def test_what_cannot_be_read_is_said_once_asked_for_and_taken_when_its_key
         assert ana.account.device_id in await remarked(bot, "cannot be read")
     async with bot.running():
         await ana.withhold_keys(bot.user_id, withhold=False)
-        await bot.keeper.got(await ana.redact(room, regretted))
-        await bot.keeper.got(await ana.say(room, "after"))
+        await bot.supervisor.got(await ana.redact(room, regretted))
+        await bot.supervisor.got(await ana.say(room, "after"))
         await ana.hand_over_keys(room, bot.user_id)
         for event in lost:
-            await bot.keeper.got(event)
+            await bot.supervisor.got(event)
     async with bot.running():
-        await bot.keeper.got(await ana.say(room, "end"))
-    assert bot.keeper.texts == ["before", "after", "lost 0", "lost 1", "lost 2", "end"]
+        await bot.supervisor.got(await ana.say(room, "end"))
+    assert bot.supervisor.texts == ["before", "after", "lost 0", "lost 1", "lost 2", "end"]
     assert len(remarks(bot)) == 1
     asked = [event for event in ana.nio.olm.received_key_requests.values()]
     assert asked == [] or {event.sender for event in asked} == {bot.user_id}
@@ -455,22 +455,22 @@ async def test_what_is_read_late_counts_as_it_was_when_it_was_said(
         async with bot.running():
             await ana.invite(room, bot.user_id)
             await joined(ana, room, bot)
-            assert (await bot.keeper.got(await bo.say(room, "hello"))).groups == ("level:50",)
+            assert (await bot.supervisor.got(await bo.say(room, "hello"))).groups == ("level:50",)
             await bo.withhold_keys(bot.user_id)
             early = await bo.say(room, "!operator set everybody admin")
             bot.later = 10.0
             await remarked(bot, "cannot be read")
             await ana.set_power(room, bo.user_id, 100)
             await bo.withhold_keys(bot.user_id, withhold=False)
-            assert (await bot.keeper.got(await bo.say(room, "after"))).groups == ("level:50", "level:100")
+            assert (await bot.supervisor.got(await bo.say(room, "after"))).groups == ("level:50", "level:100")
             await bo.hand_over_keys(room, bot.user_id)
-            assert (await bot.keeper.got(early)).groups == ("level:50",)
+            assert (await bot.supervisor.got(early)).groups == ("level:50",)
 
 
 async def test_a_key_that_comes_hours_later_opens_nothing_any_more(ana: EncryptedOperator, bot: Bot) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "before"))
+        await bot.supervisor.got(await ana.say(room, "before"))
         await ana.withhold_keys(bot.user_id)
         await ana.say(room, "!stop all")
         bot.later = 10.0
@@ -478,10 +478,10 @@ async def test_a_key_that_comes_hours_later_opens_nothing_any_more(ana: Encrypte
         bot.later = 2 * 3600.0
         await ana.hand_over_keys(room, bot.user_id)
         await ana.withhold_keys(bot.user_id, withhold=False)
-        await bot.keeper.got(await ana.say(room, "after"))
+        await bot.supervisor.got(await ana.say(room, "after"))
     async with bot.running():
-        await bot.keeper.got(await ana.say(room, "end"))
-    assert bot.keeper.texts == ["before", "after", "end"]
+        await bot.supervisor.got(await ana.say(room, "end"))
+    assert bot.supervisor.texts == ["before", "after", "end"]
 
 
 async def test_a_homeserver_can_neither_put_words_into_mouths_nor_say_them_twice(
@@ -490,8 +490,8 @@ async def test_a_homeserver_can_neither_put_words_into_mouths_nor_say_them_twice
     async with EncryptedOperator(await synapse.register(prefix="eve"), tmp_path / "eve") as eve, bot.running() as it:
         room = await room_with(ana, bot, eve.user_id)
         await eve.join(room)
-        words = await bot.keeper.got(await ana.say(room, "!stop coder0"))
-        others = await bot.keeper.got(await eve.say(room, "!stop all"))
+        words = await bot.supervisor.got(await ana.say(room, "!stop coder0"))
+        others = await bot.supervisor.got(await eve.say(room, "!stop all"))
         wire = {event["event_id"]: event for event in await ana.wire(room)}
         encryption = it._encryption
         assert encryption is not None
@@ -520,7 +520,7 @@ async def test_a_file_that_is_not_encrypted_as_it_should_be_is_refused_with_its_
 ) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "before"))
+        await bot.supervisor.got(await ana.say(room, "before"))
         address = await ana.upload(b"!stop all", "orders.txt", "text/plain")
         plain: dict[str, Any] = {"msgtype": "m.file", "filename": "orders.txt", "info": {"mimetype": "text/plain"}}
         await ana.say(room, "do this", **plain, url=address)
@@ -534,11 +534,11 @@ async def test_a_file_that_is_not_encrypted_as_it_should_be_is_refused_with_its_
         await remarked(bot, "its key did not come")
         await ana.withhold_keys(bot.user_id, withhold=False)
         await ana.hand_over_keys(room, bot.user_id)
-        await bot.keeper.until(lambda: sum("its file is not encrypted" in text for text in remarks(bot)) == 2)
-        given = await bot.keeper.got(await ana.send_file(room, b"words", "a.txt", "text/plain", caption="after"))
+        await bot.supervisor.until(lambda: sum("its file is not encrypted" in text for text in remarks(bot)) == 2)
+        given = await bot.supervisor.got(await ana.send_file(room, b"words", "a.txt", "text/plain", caption="after"))
         assert isinstance(given.body, Text)
         assert len(given.body.attachments) == 1
-    assert bot.keeper.texts == ["before", "after"]
+    assert bot.supervisor.texts == ["before", "after"]
 
 
 async def test_nonsense_from_device_to_device_does_no_harm(ana: EncryptedOperator, bot: Bot) -> None:
@@ -560,7 +560,7 @@ async def test_nonsense_from_device_to_device_does_no_harm(ana: EncryptedOperato
             await ana.to_device("m.room.encrypted", bot.user_id, device, content)
         for content in ({}, {"action": "request", "body": []}, {"action": "request", "requesting_device_id": {}}):
             await ana.to_device("m.room_key_request", bot.user_id, device, content)
-        await bot.keeper.got(await ana.say(room, "still there"))
+        await bot.supervisor.got(await ana.say(room, "still there"))
         await bot.say(room, "yes", key="yes")
         await ana.wait_for(room, lambda event: body(event) == "yes")
 
@@ -591,8 +591,8 @@ async def test_a_new_device_that_asks_reads_what_was_said_before_it_only_when_an
             await ask(ben, "1")
             await ask(phone, "1")
             # Whatever was asked has been seen to by then.
-            await bot.keeper.got(await ana.say(room, "hello"))
-            await bot.keeper.got(await ana.say(room, "hello again"))
+            await bot.supervisor.got(await ana.say(room, "hello"))
+            await bot.supervisor.got(await ana.say(room, "hello again"))
             await bot.say(room, "two", key="2")
             await phone.wait_for(room, lambda event: body(event) == "two")
             assert "one" not in {body(event) for event in await phone.events(room)}
@@ -615,7 +615,7 @@ async def test_anybody_can_write_what_looks_encrypted_in_a_room_and_changes_noth
             await joined(ana, room, bot)
             sealed = {"algorithm": MEGOLM["algorithm"], "session_id": "s", "ciphertext": "AwgA", "sender_key": "k"}
             await eve.send(room, sealed, "m.room.encrypted")
-            await bot.keeper.got(await ana.say(room, "!ps"))
+            await bot.supervisor.got(await ana.say(room, "!ps"))
             await bot.say(room, "all is well", key="1")
         async with bot.running():
             await bot.say(room, "still", key="2")
@@ -630,7 +630,7 @@ async def test_what_came_late_is_not_lost_when_the_rest_of_a_sync_fails(
     monkeypatch.setattr(sync_loop, "pause", lambda *_: 0.0)
     async with bot.running() as it:
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "before"))
+        await bot.supervisor.got(await ana.say(room, "before"))
         await ana.withhold_keys(bot.user_id)
         lost = await ana.say(room, "lost")
         bot.later = 10.0
@@ -650,9 +650,9 @@ async def test_what_came_late_is_not_lost_when_the_rest_of_a_sync_fails(
         monkeypatch.setattr(encryption, "late", opened_and_then_gone)
         await ana.withhold_keys(bot.user_id, withhold=False)
         await ana.hand_over_keys(room, bot.user_id)
-        await bot.keeper.got(lost)
+        await bot.supervisor.got(lost)
     assert failed
-    assert bot.keeper.texts == ["before", "lost"]
+    assert bot.supervisor.texts == ["before", "lost"]
 
 
 async def test_one_time_keys_are_made_anew_before_they_run_out(ana: EncryptedOperator, bot: Bot) -> None:
@@ -674,7 +674,7 @@ async def test_one_time_keys_are_made_anew_before_they_run_out(ana: EncryptedOpe
 
         await until(claim)
         assert len(seen) == len(set(seen))
-        await bot.keeper.got(await ana.say(room, "hello"))
+        await bot.supervisor.got(await ana.say(room, "hello"))
 
 
 @pytest.mark.slow
@@ -696,7 +696,7 @@ async def test_who_finds_no_one_time_key_left_is_heard_all_the_same(
     async with EncryptedOperator(await synapse.log_in(ana.account), tmp_path / "phone") as phone:
         said = await phone.say(room, "is anybody there?")
         async with bot.running():
-            await bot.keeper.got(said)
+            await bot.supervisor.got(said)
 
             async def renewed() -> bool:
                 # Homeservers wake nobody up for that alone.
@@ -710,7 +710,7 @@ async def test_who_finds_no_one_time_key_left_is_heard_all_the_same(
 async def test_two_devices_that_lost_touch_begin_a_new_session(ana: EncryptedOperator, bot: Bot) -> None:
     async with bot.running() as connector:
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "before"))
+        await bot.supervisor.got(await ana.say(room, "before"))
         # The bot answers in it, so that Ana's device takes it for one that both have.
         await bot.say(room, "one", key="1")
         await ana.wait_for(room, lambda event: body(event) == "one")
@@ -724,8 +724,8 @@ async def test_two_devices_that_lost_touch_begin_a_new_session(ana: EncryptedOpe
             said = await ana.say(room, "after")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
-                    await bot.keeper.got(said)
-            return "after" in bot.keeper.texts
+                    await bot.supervisor.got(said)
+            return "after" in bot.supervisor.texts
 
         await until(heard)
         await bot.say(room, "two", key="2")
@@ -737,7 +737,7 @@ async def test_keys_that_cannot_be_written_stop_the_connector_and_nothing_else(
 ) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "before"))
+        await bot.supervisor.got(await ana.say(room, "before"))
     (file,) = (bot.folder / "state" / "keys").glob("*.db")
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -747,7 +747,7 @@ async def test_keys_that_cannot_be_written_stop_the_connector_and_nothing_else(
                 pass
         other.execute("ROLLBACK")
     async with bot.running():
-        await bot.keeper.got(await ana.say(room, "after"))
+        await bot.supervisor.got(await ana.say(room, "after"))
 
 
 async def test_a_group_session_ends_when_the_room_says(ana: EncryptedOperator, bot: Bot) -> None:
@@ -766,7 +766,7 @@ async def test_lost_keys_are_noticed_and_never_replaced_under_the_same_name(
 ) -> None:
     async with bot.running():
         room = await room_with(ana, bot)
-        await bot.keeper.got(await ana.say(room, "before"))
+        await bot.supervisor.got(await ana.say(room, "before"))
         await bot.say(room, "one", key="1")
     folder = bot.folder / "state" / "keys"
     aside = tmp_path / "aside"
@@ -800,11 +800,11 @@ async def test_lost_keys_are_noticed_and_never_replaced_under_the_same_name(
         assert new.device_id in await remarked(bot, "new device")
         await bot.say(room, "three", key="3")
         await ana.wait_for(room, lambda event: body(event) == "three")
-        assert missed not in {event.event_id for event in bot.keeper.events}
+        assert missed not in {event.event_id for event in bot.supervisor.events}
         bot.later = 10.0
         await remarked(bot, "cannot be read")
-        await bot.keeper.got(await ana.say(room, "after"))
-    assert bot.keeper.texts == ["before", "after"]
+        await bot.supervisor.got(await ana.say(room, "after"))
+    assert bot.supervisor.texts == ["before", "after"]
 
 
 async def test_a_device_whose_keys_are_gone_is_not_made_anew_under_its_name(synapse: Synapse, tmp_path: Path) -> None:

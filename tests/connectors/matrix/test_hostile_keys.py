@@ -24,7 +24,7 @@ from connectors.matrix.crypto.primitives import device_keys, public_keys, signed
 from connectors.matrix.device_lists import DeviceLists
 from connectors.matrix.encrypted_files import FileSecrets, Tampered, open_file, seal_file
 from connectors.matrix.encrypted_rooms import Encryption
-from connectors.matrix.encryption_recipients import Readers
+from connectors.matrix.encryption_recipients import EncryptionRecipients
 from connectors.matrix.homeserver_client import MatrixRefusal
 from connectors.matrix.message_conversion import Me
 from connectors.matrix.power_levels import PowerLevels
@@ -656,7 +656,7 @@ def test_nobody_is_given_keys_of_ours_that_came_from_somebody_else(bot: Device, 
 @pytest.mark.parametrize("membership", ["leave", "ban", "knock", None, []])
 async def test_who_is_not_in_a_room_is_given_nothing(membership: object) -> None:
     wire = Slow()
-    readers = Readers(wire=wire, me="@bot:x", trust_all=True, may_read=_yes, groups=lambda *_: ())  # type: ignore[arg-type]
+    readers = EncryptionRecipients(wire=wire, me="@bot:x", trust_all=True, may_read=_yes, groups=lambda *_: ())  # type: ignore[arg-type]
     asking = asyncio.create_task(readers.of(ROOM))
     answer = members("@ana:x")
     answer["chunk"] += [{"state_key": "@eve:x", "content": {"membership": membership}}, 7, {"state_key": 7}]
@@ -732,7 +732,7 @@ def members(*users: str) -> Json:
 
 async def test_who_leaves_while_it_is_asked_who_is_there_is_not_there() -> None:
     wire = Slow()
-    readers = Readers(wire=wire, me="@bot:x", trust_all=True, may_read=_yes, groups=lambda *_: ())  # type: ignore[arg-type]
+    readers = EncryptionRecipients(wire=wire, me="@bot:x", trust_all=True, may_read=_yes, groups=lambda *_: ())  # type: ignore[arg-type]
     asking = asyncio.create_task(readers.of(ROOM))
     first = await wire.question(0)
     readers.observe(ROOM, {"type": "m.room.member", "state_key": "@eve:x"})
@@ -745,7 +745,7 @@ async def test_who_leaves_while_it_is_asked_who_is_there_is_not_there() -> None:
 @pytest.mark.parametrize("asked_for", [0, 1, -5, True, "1", 10**400, 10**9, None])
 async def test_a_room_cannot_have_sessions_of_no_length_or_of_any(asked_for: object) -> None:
     wire = Slow()
-    readers = Readers(wire=wire, me="@bot:x", trust_all=True, may_read=_yes, groups=lambda *_: ())  # type: ignore[arg-type]
+    readers = EncryptionRecipients(wire=wire, me="@bot:x", trust_all=True, may_read=_yes, groups=lambda *_: ())  # type: ignore[arg-type]
     asking = asyncio.create_task(readers.rotation(ROOM))
     state = {"algorithm": "m.megolm.v1.aes-sha2", "rotation_period_msgs": asked_for, "rotation_period_ms": asked_for}
     (await wire.question(0)).set_result(state)
@@ -756,7 +756,7 @@ async def test_a_room_cannot_have_sessions_of_no_length_or_of_any(asked_for: obj
 
 async def test_a_room_whose_encryption_was_taken_back_stays_encrypted() -> None:
     wire = Slow()
-    readers = Readers(wire=wire, me="@bot:x", trust_all=True, may_read=_yes, groups=lambda *_: ())  # type: ignore[arg-type]
+    readers = EncryptionRecipients(wire=wire, me="@bot:x", trust_all=True, may_read=_yes, groups=lambda *_: ())  # type: ignore[arg-type]
     gone = MatrixRefusal(404, "M_NOT_FOUND", "no such event")
     for number, refusal in enumerate((None, gone)):
         readers.missed(ROOM)
@@ -847,7 +847,7 @@ async def test_who_has_a_permission_by_a_rooms_levels_stays_pinned_where_they_ar
 
     wire = Slow()
     given: Any = {"me": bot.user, "may_read": leads, "wire": wire}
-    readers = Readers(
+    readers = EncryptionRecipients(
         groups=lambda room, user: ("level:50",) * ((room, user) == (ROOM, ana.user)), trust_all=False, **given
     )
     shared: Any = {"readers": readers, "remarks": None, "wire": wire, "vault": Inline(bot.machine)}

@@ -34,17 +34,17 @@ def text(number: int) -> dict[str, object]:
 async def test_timelines_of_ten_and_ignored_filters_lose_nothing(homeserver: OtherHomeserver, other_bot: Bot) -> None:
     homeserver.say("m.room.message", {"msgtype": "m.text", "body": "before the first start"})
     async with other_bot.running():
-        await other_bot.keeper.until(lambda: other_bot.keeper.cursor is not None)
+        await other_bot.supervisor.until(lambda: other_bot.supervisor.cursor is not None)
     for number in range(95):
         homeserver.say("m.room.message", text(number))
         homeserver.say("m.room.topic", {"topic": "t"}, state_key="")
     async with other_bot.running():
-        await other_bot.keeper.until(lambda: "number 94" in other_bot.keeper.texts)
+        await other_bot.supervisor.until(lambda: "number 94" in other_bot.supervisor.texts)
         for number in range(95, 140):
             last = homeserver.say("m.room.message", text(number))
         await homeserver.hurry()
-        await other_bot.keeper.got(last)
-    assert other_bot.keeper.texts == [f"number {number}" for number in range(140)]
+        await other_bot.supervisor.got(last)
+    assert other_bot.supervisor.texts == [f"number {number}" for number in range(140)]
 
 
 async def test_what_comes_late_from_elsewhere_hides_nothing_that_was_missed(
@@ -57,9 +57,9 @@ async def test_what_comes_late_from_elsewhere_hides_nothing_that_was_missed(
     late = homeserver.say("m.room.message", text(45), sender="@eve:elsewhere.test")
     homeserver.late.add(late)
     async with other_bot.running():
-        await other_bot.keeper.got(late)
+        await other_bot.supervisor.got(late)
         await homeserver.hurry()
-    assert other_bot.keeper.texts == [f"number {number}" for number in range(46)]
+    assert other_bot.supervisor.texts == [f"number {number}" for number in range(46)]
 
 
 async def test_who_is_thrown_out_and_invited_again_hears_what_was_said_before(
@@ -73,11 +73,11 @@ async def test_who_is_thrown_out_and_invited_again_hears_what_was_said_before(
     homeserver.say("m.room.message", {"msgtype": "m.text", "body": "while we were out"})
     homeserver.invitations = {ROOM: ANA}
     async with other_bot.running():
-        await other_bot.keeper.until(lambda: homeserver.joins == [ROOM])
+        await other_bot.supervisor.until(lambda: homeserver.joins == [ROOM])
         last = homeserver.say("m.room.message", text(3))
         await homeserver.hurry()
-        await other_bot.keeper.got(last)
-    assert other_bot.keeper.texts == [f"number {number}" for number in range(4)]
+        await other_bot.supervisor.got(last)
+    assert other_bot.supervisor.texts == [f"number {number}" for number in range(4)]
 
 
 async def test_our_messages_are_found_without_filters_and_relations(
@@ -139,7 +139,7 @@ async def test_a_proxy_in_front_that_fails_is_waited_out(homeserver: OtherHomese
         assert "502" in (await connector.health()).detail
         homeserver.faults = lambda request: None
         last = homeserver.say("m.room.message", text(1))
-        await other_bot.keeper.got(last)
+        await other_bot.supervisor.got(last)
 
 
 async def test_a_room_that_cannot_be_joined_holds_up_no_other(homeserver: OtherHomeserver, other_bot: Bot) -> None:
@@ -153,10 +153,10 @@ async def test_a_room_that_cannot_be_joined_holds_up_no_other(homeserver: OtherH
         homeserver.invitations = {"!far:away.test": "@ana:conduit.test", "!near:conduit.test": "@ana:conduit.test"}
         last = homeserver.say("m.room.message", text(1))
         await homeserver.hurry()
-        await other_bot.keeper.got(last)
+        await other_bot.supervisor.got(last)
         assert homeserver.joins == ["!near:conduit.test"]
         assert "!far:away.test could not be joined" in (await connector.health()).detail
-        assert "!far:away.test" in (other_bot.keeper.cursor or "")
+        assert "!far:away.test" in (other_bot.supervisor.cursor or "")
 
 
 async def test_a_gap_that_cannot_be_read_is_told_and_holds_up_nothing(
@@ -174,7 +174,7 @@ async def test_a_gap_that_cannot_be_read_is_told_and_holds_up_nothing(
 
     homeserver.faults = forbidden
     async with other_bot.running() as connector:
-        await other_bot.keeper.until(lambda: "number 29" in other_bot.keeper.texts)
+        await other_bot.supervisor.until(lambda: "number 29" in other_bot.supervisor.texts)
         assert "were missed" in (await connector.health()).detail
 
 

@@ -125,7 +125,7 @@ def much(fleet: StandIn) -> None:
 
 
 async def groups(bot: Bot, event_id: str) -> tuple[str, ...]:
-    return (await bot.keeper.got(event_id)).groups
+    return (await bot.supervisor.got(event_id)).groups
 
 
 @pytest.mark.parametrize("away", [False, True])
@@ -148,7 +148,7 @@ async def test_what_counts_is_the_level_at_the_time(fleet: StandIn, bot: Bot, aw
         assert await groups(bot, say(fleet, ANA, "hello")) == ADMIN
         events = [] if away else await said()
         for event in events:
-            await bot.keeper.got(event)
+            await bot.supervisor.got(event)
     events = events or await said()
     async with bot.running():
         found = [await groups(bot, event) for event in events]
@@ -179,11 +179,11 @@ async def test_what_changes_while_it_starts_comes_in_its_turn(fleet: StandIn, bo
 
     if not first:
         async with bot.running():
-            await bot.keeper.got(say(fleet, ANA, "hello"))
+            await bot.supervisor.got(say(fleet, ANA, "hello"))
     # What the very first sync brings does not count.
     once(fleet, "/sync", happens, after=1 if first else 0)
     async with bot.running():
-        await bot.keeper.until(lambda: "before" in bot.keeper.texts)
+        await bot.supervisor.until(lambda: "before" in bot.supervisor.texts)
         assert [await groups(bot, event) for event in said] == [ADMIN, NOBODY]
         assert await groups(bot, say(fleet, EVE, "after")) == MODERATOR
 
@@ -191,9 +191,9 @@ async def test_what_changes_while_it_starts_comes_in_its_turn(fleet: StandIn, bo
 @pytest.mark.parametrize("late", [False, True])
 async def test_what_changes_while_it_joins_comes_in_its_turn(fleet: StandIn, bot: Bot, late: bool) -> None:
     async with bot.running():
-        await bot.keeper.got(say(fleet, ANA, "hello"))
+        await bot.supervisor.got(say(fleet, ANA, "hello"))
         fleet.say(ROOM, ANA, "m.room.member", {"membership": "leave"}, state_key=BOT)
-        await bot.keeper.until(lambda: f'"rooms": ["{OTHER}"]' in (bot.keeper.cursor or ""))
+        await bot.supervisor.until(lambda: f'"rooms": ["{OTHER}"]' in (bot.supervisor.cursor or ""))
         if late:
             once(fleet, "/state/m.room.power_levels/", lambda: power(fleet, {ANA: 100, EVE: 50}))
         fleet.say(ROOM, ANA, "m.room.member", {"membership": "join"}, state_key=BOT)
@@ -229,7 +229,7 @@ async def test_whatever_happens_when_each_message_counts_as_it_was(fleet: StandI
                 something()
                 await fleet.hurry()
                 if chance.random() < 0.5:
-                    await bot.keeper.got(say(fleet, ANA, "read up to here"))
+                    await bot.supervisor.got(say(fleet, ANA, "read up to here"))
         something()
     async with bot.running():
         found = {event: await groups(bot, event) for event in wanted}
@@ -318,7 +318,7 @@ async def test_who_comes_back_into_the_room_finds_it_as_it_is(fleet: StandIn, bo
     async with bot.running():
         assert await groups(bot, say(fleet, EVE, "hello")) == ADMIN
         fleet.say(ROOM, ANA, "m.room.member", {"membership": "leave"}, state_key=BOT)
-        await bot.keeper.until(lambda: f'"rooms": ["{OTHER}"]' in (bot.keeper.cursor or ""))
+        await bot.supervisor.until(lambda: f'"rooms": ["{OTHER}"]' in (bot.supervisor.cursor or ""))
         power(fleet, {ANA: 100})
         fleet.say(ROOM, ANA, "m.room.member", {"membership": "join"}, state_key=BOT)
         assert await groups(bot, say(fleet, EVE, "!stop")) == NOBODY

@@ -49,7 +49,7 @@ async def test_the_fleet_stays_where_its_alias_led_at_first(
         await joined(ana, room, bot)
         thread = await bot.say(alias, opened("coder0"), key="1")
         assert thread.conversation == f"{room}|{thread.event_id}"
-        await bot.keeper.got(await ana.say(room, "hello"))
+        await bot.supervisor.got(await ana.say(room, "hello"))
 
     elsewhere = await ana.create_room(invite=[bot.user_id])
     await ana.set_alias(elsewhere, alias)
@@ -64,7 +64,7 @@ async def test_the_fleet_stays_where_its_alias_led_at_first(
         # Led back, there is nothing to tell.
         await ana.set_alias(room, alias)
         bot.later += LOOK_AGAIN + 60
-        await bot.keeper.got(await ana.say(room, "hello again"))
+        await bot.supervisor.got(await ana.say(room, "hello again"))
         await healthy(connector, lambda health: alias not in health.detail)
 
 
@@ -96,7 +96,7 @@ async def test_only_the_rooms_that_are_named_count_and_the_main_one(
         for room in (main, named):
             await ana.invite(room, bot.user_id)
             await joined(ana, room, bot)
-            await bot.keeper.got(await ana.say(room, f"in {room}"))
+            await bot.supervisor.got(await ana.say(room, f"in {room}"))
         await healthy(connector, lambda health: f"An invitation to {other} by {ana.user_id} was left" in health.detail)
         assert await ana.membership(other, bot.user_id) == "invite"
 
@@ -117,11 +117,11 @@ async def test_fleets_that_share_a_user_hear_their_own_rooms_alone(
         sent = [await bot.say(room, "ready", key="same") for bot, room in zip(bots, rooms, strict=True)]
         assert sent[0] != sent[1]
         for bot, room in zip(bots, rooms, strict=True):
-            await bot.keeper.got(await ana.say(room, f"in {room}"))
+            await bot.supervisor.got(await ana.say(room, f"in {room}"))
         last = [await ana.say(room, "last") for room in rooms]
         for bot, event in zip(bots, last, strict=True):
-            await bot.keeper.got(event)
-    assert [bot.keeper.texts for bot in bots] == [[f"in {room}", "last"] for room in rooms]
+            await bot.supervisor.got(event)
+    assert [bot.supervisor.texts for bot in bots] == [[f"in {room}", "last"] for room in rooms]
 
 
 @pytest.mark.parametrize("while_away", [False, True])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from budget.limits.input_bound import Contents
 from egress.http import request_body_policy
-from egress.http.request_body_policy import BadAsking, read, rewrite
+from egress.http.request_body_policy import RequestNotAllowed, read, rewrite
 from egress.provider_endpoints import Api
 
 APIS = get_args(Api)
@@ -25,8 +25,8 @@ def body(**members: Any) -> bytes:
     return json.dumps({"model": "m", "messages": MESSAGES, **members}, ensure_ascii=False).encode()
 
 
-def refused(api: Api, **members: Any) -> BadAsking:
-    with pytest.raises(BadAsking) as caught:
+def refused(api: Api, **members: Any) -> RequestNotAllowed:
+    with pytest.raises(RequestNotAllowed) as caught:
         read(api, body(**members))
     return caught.value
 
@@ -90,13 +90,13 @@ def test_a_name_is_known_however_it_is_spelled() -> None:
     ],
 )
 def test_what_two_readers_could_take_for_two_things_is_refused(source: bytes, complaint: str) -> None:
-    with pytest.raises(BadAsking, match=complaint) as caught:
+    with pytest.raises(RequestNotAllowed, match=complaint) as caught:
         read("anthropic", source)
     assert caught.value.status == 400
 
 
 def test_a_body_that_would_fill_the_memory_is_not_parsed() -> None:
-    with pytest.raises(BadAsking, match="values") as caught:
+    with pytest.raises(RequestNotAllowed, match="values") as caught:
         read("anthropic", b'{"messages":[' + b"[]," * 600_000 + b"[]]}")
     assert caught.value.status == 413
     picture = b'{"model":"m","messages":["' + b"x" * 3_000_000 + b'"]}'
@@ -240,7 +240,7 @@ def test_thinking_stays_below_the_bound() -> None:
     assert found["max_tokens"] == 4_000
     assert found["thinking"] == {"type": "enabled", "budget_tokens": 3_000, "display": "omitted"}
     assert json.loads(rewrite(source, read("anthropic", source), 1_025, False))["thinking"]["budget_tokens"] == 1_024
-    with pytest.raises(BadAsking, match="thinking needs more") as caught:
+    with pytest.raises(RequestNotAllowed, match="thinking needs more") as caught:
         rewrite(source, read("anthropic", source), 1_024, False)
     assert caught.value.status == 403
     small = body(max_tokens=32_000, thinking={"type": "enabled", "budget_tokens": 2_000})
@@ -249,7 +249,7 @@ def test_thinking_stays_below_the_bound() -> None:
 
 @pytest.mark.parametrize(("api", "left"), [("anthropic", 0), ("responses", 15), ("chat", 0), ("anthropic", -5)])
 def test_a_bound_that_no_provider_takes_is_a_refusal(api: Api, left: int) -> None:
-    with pytest.raises(BadAsking, match="tokens of output are left") as caught:
+    with pytest.raises(RequestNotAllowed, match="tokens of output are left") as caught:
         rewrite(body(), read(api, body()), left, False)
     assert caught.value.status == 403
 
@@ -298,7 +298,7 @@ def test_nothing_but_what_must_is_changed(
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(APIS), st.binary(max_size=60) | JSON.map(lambda found: json.dumps(found).encode()))
 def test_a_body_is_read_or_refused_and_nothing_else(api: Api, source: bytes) -> None:
-    with contextlib.suppress(BadAsking):
+    with contextlib.suppress(RequestNotAllowed):
         read(api, source)
         assert isinstance(json.loads(source), dict)
 

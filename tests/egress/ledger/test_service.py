@@ -419,7 +419,7 @@ async def test_on_a_full_disk_that_gives_nothing_back_no_reservation_harms_the_n
 @pytest.mark.root
 async def test_room_for_a_few_bytes_is_no_room(disk: Path) -> None:
     filler = disk / "filler"
-    with contextlib.closing(reservation_log.Intents(disk / "ledger.db", id="l", after=0)) as kept:
+    with contextlib.closing(reservation_log.ReservationLog(disk / "ledger.db", id="l", after=0)) as kept:
         with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
             while file.write(b"x" * 4096):
                 pass

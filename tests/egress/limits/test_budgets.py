@@ -38,9 +38,9 @@ class House:
     async def ask(self, orders: Sequence[Order]) -> dict[str, Given]:
         return await play(orders, self.customers.ask, together=max(1, len(orders)))
 
-    def open(self, orders: Sequence[Order]) -> Asking:
+    def open(self, orders: Sequence[Order]) -> RequestPolicy:
         """Ask, and look on."""
-        return Asking(self, orders)
+        return RequestPolicy(self, orders)
 
     async def used(self, at_least: int = 0) -> int:
         """What the ledger comes to, in weighted tokens."""
@@ -51,7 +51,7 @@ class House:
         return [entry for entry in self.provider.ledger.entries if entry.text.startswith(prefix)]
 
 
-class Asking:
+class RequestPolicy:
     """Requests that are under way."""
 
     def __init__(self, house: House, orders: Sequence[Order]) -> None:

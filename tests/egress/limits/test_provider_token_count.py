@@ -32,7 +32,7 @@ def always(content: bytes) -> Callable[[Link], Awaitable[None]]:
     return serve
 
 
-class Asking:
+class RequestPolicy:
     """One counter, and what it is asked with."""
 
     def __init__(self, folder: Path, provider: Scripted) -> None:
@@ -52,7 +52,7 @@ class Asking:
 
 async def test_it_is_asked_once_for_each_content_and_model(tmp_path: Path) -> None:
     async with scripted(always(answer("200 OK", COUNTED))) as provider:
-        asking = Asking(tmp_path, provider)
+        asking = RequestPolicy(tmp_path, provider)
         assert await asyncio.gather(*(asking.count() for _ in range(20))) == [1234] * 20
         assert await asking.count() == 1234
         assert len(asking.asked) == 1
@@ -82,7 +82,7 @@ async def test_it_is_asked_once_for_each_content_and_model(tmp_path: Path) -> No
 )
 async def test_what_is_no_count_is_not_asked_for_again_at_once(tmp_path: Path, said: bytes, pause_s: float) -> None:
     async with scripted(always(said)) as provider:
-        asking = Asking(tmp_path, provider)
+        asking = RequestPolicy(tmp_path, provider)
         assert await asking.count() is None
         before = len(asking.asked)
         assert asking.counter.may("anthropic", "main") is (pause_s == 0)
@@ -104,7 +104,7 @@ async def test_a_provider_that_is_silent_is_not_waited_for(tmp_path: Path, monke
         await link.end()
 
     async with scripted(silent) as provider:
-        asking = Asking(tmp_path, provider)
+        asking = RequestPolicy(tmp_path, provider)
         assert await asking.count() is None
         # Its connection is not kept.
         await provider.links[0].ended.wait()
@@ -120,7 +120,7 @@ async def test_who_leaves_leaves_the_answer_to_others(tmp_path: Path) -> None:
         await link.say(answer("200 OK", COUNTED))
 
     async with scripted(slow) as provider:
-        asking = Asking(tmp_path, provider)
+        asking = RequestPolicy(tmp_path, provider)
         first, second = (asyncio.ensure_future(asking.count()) for _ in range(2))
         await asked.wait()
         first.cancel()
@@ -131,6 +131,6 @@ async def test_who_leaves_leaves_the_answer_to_others(tmp_path: Path) -> None:
 
 async def test_chat_completions_has_no_count(tmp_path: Path) -> None:
     async with scripted(always(b"")) as provider:
-        asking = Asking(tmp_path, provider)
+        asking = RequestPolicy(tmp_path, provider)
         assert not asking.counter.may("chat", "main")
         assert await asking.count(api="chat") is None

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress.tunnel.certificate_authority import CertificateAuthority
-from egress.tunnel.tls_client_hello import LONGEST_FLIGHT, Doorkeeper, NameNotShown
+from egress.tunnel.tls_client_hello import LONGEST_FLIGHT, ClientHelloReader, NameNotShown
 from tests.egress.tunnel import client_hellos
 
 HOST = "docs.python.org"
@@ -19,7 +19,7 @@ RIGHT = client_hellos.message(client_hellos.server_name(HOST.encode()))
 
 
 def through(content: bytes, *, at_a_time: int = 1 << 20, host: str = HOST, is_address: bool = False) -> bytes:
-    door = Doorkeeper(host, is_address=is_address)
+    door = ClientHelloReader(host, is_address=is_address)
     return b"".join(door.feed(content[at : at + at_a_time]) for at in range(0, len(content), at_a_time))
 
 
@@ -38,7 +38,7 @@ def test_a_name_split_over_many_records_is_read_all_the_same(size: int) -> None:
 
 
 def test_nothing_goes_on_before_the_hello_is_whole() -> None:
-    door = Doorkeeper(HOST)
+    door = ClientHelloReader(HOST)
     flight = client_hellos.records(RIGHT, 10)
     assert door.feed(flight[:-1]) == b""
     assert not door.opened
@@ -100,7 +100,7 @@ def test_any_other_beginning_goes_nowhere(flight: bytes, why: str) -> None:
 def test_a_hello_without_end_is_given_up() -> None:
     with pytest.raises(NameNotShown, match="longer than"):
         through(client_hellos.record(b"\x01\xff\xff\xff"))
-    door = Doorkeeper(HOST)
+    door = ClientHelloReader(HOST)
     bomb = client_hellos.records(b"\x01\x00\x40\x00" + bytes(16_000), 1)
     assert door.feed(bomb[:LONGEST_FLIGHT]) == b""
     with pytest.raises(NameNotShown, match="more than"):
@@ -136,7 +136,7 @@ def test_a_real_handshake_in_which_the_server_asks_for_a_second_hello_goes_throu
     ours = ssl.create_default_context(cadata=authority.certificates())
     client = ours.wrap_bio(to_client, on_the_way, server_hostname=HOST)
     server = theirs.wrap_bio(to_server, to_client, server_side=True)
-    door = Doorkeeper(HOST)
+    door = ClientHelloReader(HOST)
     hellos_seen = 0
     for _ in range(6):
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -159,12 +159,12 @@ def test_early_data_does_not_hide_a_second_hello() -> None:
         client_hellos.message(client_hellos.server_name(HOST.encode()), client_hellos.extension(42, b""))
     )
     evil = client_hellos.record(client_hellos.message(client_hellos.server_name(b"evil.example")))
-    door = Doorkeeper(HOST)
+    door = ClientHelloReader(HOST)
     early = first + client_hellos.record(bytes(16_000), 23) * 3
     assert door.feed(early) == early
     with pytest.raises(NameNotShown):
         door.feed(evil)
-    door = Doorkeeper(HOST)
+    door = ClientHelloReader(HOST)
     assert door.feed(early + evil[:-1]) == early
     with pytest.raises(NameNotShown):
         door.feed(evil[-1:])
@@ -182,6 +182,6 @@ def test_what_follows_in_an_older_handshake_is_not_taken_for_a_hello() -> None:
 
 @given(st.binary(max_size=300), st.integers(min_value=0, max_value=len(RIGHT)))
 def test_garbage_is_refused_or_waits_and_never_passes(garbage: bytes, kept: int) -> None:
-    door = Doorkeeper("never-named.example")
+    door = ClientHelloReader("never-named.example")
     with contextlib.suppress(NameNotShown):
         assert door.feed(client_hellos.record(RIGHT[:kept] + garbage) + garbage) == b""

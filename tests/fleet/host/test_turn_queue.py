@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from fleet.host.background_tasks import HeldTasks
-from fleet.host.journal_fanout import Chronicle
-from fleet.host.permission_requests import PermissionDesk
+from fleet.host.background_tasks import BackgroundTasks
+from fleet.host.journal_fanout import JournalFanout
+from fleet.host.permission_requests import PendingPermissions
 from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.state import AgentState
 from fleet.host.turn_queue import TurnQueue
@@ -21,9 +21,9 @@ from tests.fleet.host.scripted_agent import LIMIT_S, Agent
 
 
 async def send_while_it_ends(folder: str) -> None:
-    chronicle = await Chronicle.open(Agent.make(Path(folder)).spec, AgentState(), clock=time.time)
-    desk = PermissionDesk(chronicle.journal, timeout_s=60, clock=time.time, grants=dict)
-    tasks = HeldTasks()
+    chronicle = await JournalFanout.open(Agent.make(Path(folder)).spec, AgentState(), clock=time.time)
+    desk = PendingPermissions(chronicle.journal, timeout_s=60, clock=time.time, grants=dict)
+    tasks = BackgroundTasks()
     transcript = UpdateRecorder(chronicle, desk)
     turns = TurnQueue(chronicle, transcript, desk, tasks)
     life = RuntimeLife(chronicle, on_update=transcript.updated, on_permission=transcript.asked)

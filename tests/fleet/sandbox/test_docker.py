@@ -78,14 +78,14 @@ def test_an_agent_gets_out_of_a_container_of_dockers_in_no_way_either(ground: Gr
     outside = Outside()
     shutil.copytree(ESCAPES, ground.workspace / "escapes", ignore=shutil.ignore_patterns("__pycache__"))
     with outside.there():
-        files = [*outside.wishes()["files"], *map(str, ground.secrets)]
-        wishes = {
-            **outside.wishes(),
+        files = [*outside.desired_states()["files"], *map(str, ground.secrets)]
+        desired_states = {
+            **outside.desired_states(),
             "files": files,
             "sockets": [str(ground.state / "run" / "gateway.sock")],
             "port": 1,
         }
-        (ground.workspace / "wishes.json").write_text(json.dumps(wishes))
+        (ground.workspace / "wishes.json").write_text(json.dumps(desired_states))
         words = ("python3", "-Es", "-m", "escapes", "networks", "kernel", "privileges", "files", "memory")
         argv, environment = ground.wrapped(*words, profile=box, way=EgressGrant(socket=out / "sock"))
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)

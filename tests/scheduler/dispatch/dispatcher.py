@@ -114,7 +114,7 @@ class Desk:
         dispatcher = Dispatcher(
             store=store,
             clock=lambda: desk.now,
-            hands=paper,
+            assigner=paper,
             snapshot=snapshot,
             limits=lambda: desk.limits,
             policy=lambda: desk.policy,

@@ -15,10 +15,10 @@ from bot.agents.journal.projection import (
     CallOver,
     Effect,
     Fell,
+    JournalProjection,
     Note,
     Progress,
     Receipt,
-    Story,
     digest,
 )
 from bot.approvals.requests import AskPermission, Settle
@@ -70,12 +70,14 @@ def journal(happened: Iterable[Event]) -> list[JournalEntry]:
     return result
 
 
-def read(entries: Iterable[JournalEntry], story: Story | None = None) -> tuple[Story, list[Effect]]:
-    story, effects = story or Story("coder0"), list[Effect]()
+def read(
+    entries: Iterable[JournalEntry], projection: JournalProjection | None = None
+) -> tuple[JournalProjection, list[Effect]]:
+    projection, effects = projection or JournalProjection("coder0"), list[Effect]()
     for entry in entries:
-        story, following = story.after(entry)
+        projection, following = projection.after(entry)
         effects += following
-    return story, effects
+    return projection, effects
 
 
 def told(*happened: Event) -> list[Effect]:
@@ -130,19 +132,21 @@ def test_no_two_notes_of_a_journal_share_a_key(entries: list[JournalEntry]) -> N
 
 @given(JOURNALS, st.integers(0, 40))
 def test_who_goes_on_after_a_kill_tells_the_rest_alike(entries: list[JournalEntry], cut: int) -> None:
-    story, _ = read(entries[:cut])
-    seen = [entry for entry in entries[:cut] if entry.position > story.view_start]
-    again, _ = read(seen, Story("coder0", position=story.view_start, view_start=story.view_start))
-    assert again.view == story.view
-    going_on = Story("coder0", story.position, story.view_start, again.view, story.launch_id, story.over)
-    assert read(entries[cut:], going_on) == read(entries[cut:], story)
+    projection, _ = read(entries[:cut])
+    seen = [entry for entry in entries[:cut] if entry.position > projection.view_start]
+    again, _ = read(seen, JournalProjection("coder0", position=projection.view_start, view_start=projection.view_start))
+    assert again.view == projection.view
+    going_on = JournalProjection(
+        "coder0", projection.position, projection.view_start, again.view, projection.launch_id, projection.over
+    )
+    assert read(entries[cut:], going_on) == read(entries[cut:], projection)
 
 
 @given(JOURNALS)
 def test_the_story_stands_where_the_journal_ends(entries: list[JournalEntry]) -> None:
-    story, _ = read(entries)
-    assert story.position == (entries[-1].position if entries else JournalPosition())
-    assert story.view_start <= story.position
+    projection, _ = read(entries)
+    assert projection.position == (entries[-1].position if entries else JournalPosition())
+    assert projection.view_start <= projection.position
 
 
 @given(JOURNALS)
@@ -189,11 +193,11 @@ def test_last_words_cannot_leave_their_block() -> None:
 
 def test_going_on_in_a_new_file_is_no_new_life() -> None:
     more = events.Opened(agent="coder0", launch_id="l1", marker="m", pid=1, protocol=1, continues=True)
-    story, effects = read(journal([OPENED, READY, started(), said("a"), more, said("b")]))
+    projection, effects = read(journal([OPENED, READY, started(), said("a"), more, said("b")]))
     assert conditions(effects) == ["starting", "idle"]
-    assert story.view is not None
-    assert story.view.text == "ab"
-    assert not story.over
+    assert projection.view is not None
+    assert projection.view.text == "ab"
+    assert not projection.over
 
 
 # --- turns -------------------------------------------------------------------------------------------------------
@@ -258,17 +262,17 @@ def test_what_was_said_before_a_death_is_told_by_the_next_life() -> None:
 
 
 def test_the_late_end_of_one_turn_does_not_end_another() -> None:
-    story, effects = read(journal([OPENED, started("1"), started("2"), said("two", "2"), ended("1")]))
+    projection, effects = read(journal([OPENED, started("1"), started("2"), said("two", "2"), ended("1")]))
     assert finals(effects) == []
-    assert story.view is not None
-    assert story.view.turn == "2"
+    assert projection.view is not None
+    assert projection.view.turn == "2"
 
 
 def test_progress_shows_once_there_is_something_to_see() -> None:
-    story, _ = read(journal([OPENED, READY, started()]))
-    assert story.progress() is None
-    story, _ = story.after(JournalEntry(position=JournalPosition(1, 4), at=1.0, event=said("a")))
-    progress = story.progress()
+    projection, _ = read(journal([OPENED, READY, started()]))
+    assert projection.progress() is None
+    projection, _ = projection.after(JournalEntry(position=JournalPosition(1, 4), at=1.0, event=said("a")))
+    progress = projection.progress()
     assert progress is not None
     assert (progress.view.text, progress.final) == ("a", False)
 
@@ -369,7 +373,7 @@ def test_a_call_that_was_begun_is_not_dropped(outcome: str) -> None:
 
 def test_a_cut_message_that_stays_in_the_conversation_is_said_to() -> None:
     entries = journal([OPENED, READY, started(), said("half"), ended(reason="cut")])
-    _, effects = read(entries, Story("coder0", keeps_cut="opencode"))
+    _, effects = read(entries, JournalProjection("coder0", keeps_cut="opencode"))
     assert "opencode keeps this message and its partial answer" in notes(effects)[-1]
     assert "says it a second time" in notes(effects)[-1]
     _, effects = read(entries)

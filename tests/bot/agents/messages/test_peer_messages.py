@@ -102,7 +102,7 @@ async def test_two_agents_that_write_for_long_wait_for_an_operator_too(home: Hou
     now = 1_000_000.0
     async with home.open() as orchestrator:
         store, agents = orchestrator.store, orchestrator.agents
-        peers = Peers(agents.send, agents.teller, lambda: now, redact=str, per_minute=3, per_hour=5)
+        peers = Peers(agents.send, agents.journal_effects, lambda: now, redact=str, per_minute=3, per_hour=5)
         ana, bob = row("ana0"), row("bob0")
         async with store.write(SAY) as tx:
             for each in (ana, bob):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bot.config.schema import ConnectorSettings
-from bot.interfaces.chat.duplicate_events import Overlap
+from bot.interfaces.chat.duplicate_events import DuplicateEvents
 from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import Batch, Inbound, Text
 from connectors.delivery import inbox
@@ -45,7 +45,7 @@ def said(event: str, room: str, sender: str = "@ana:x", parent: str | None = Non
 
 async def test_what_two_read_is_one_connectors_business(store: Store) -> None:
     terminal = ConnectorSettings(name="terminal", kind="terminal", settings=NoSettings())
-    overlap = Overlap.of(
+    overlap = DuplicateEvents.of(
         (matrix("day", "#fleet:x"), matrix("night", "!night"), terminal),
         lambda _, room: room.replace("#fleet:x", "!fleet"),
     )

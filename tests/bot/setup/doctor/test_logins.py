@@ -16,7 +16,7 @@ from bot.setup.doctor import DoctorFinding, logins
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.settings import MatrixSettings
 from tests.connectors.discord.server import serving
-from tests.connectors.matrix.conftest import Keeper, healthy
+from tests.connectors.matrix.conftest import AgentSupervisor, healthy
 from tests.synapse import Account, Synapse
 
 GUILD, CHANNEL = "123456789012345678", "223456789012345678"
@@ -83,7 +83,7 @@ async def test_keys_of_a_device_that_are_gone_are_told_before_anybody_starts(pat
     assert [each.state for each in await examined(paths, T=account.access_token)] == ["ok"], "it never had any"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("T", account.access_token)
-        connector.subscribe(Keeper())
+        connector.subscribe(AgentSupervisor())
         running = asyncio.create_task(connector.start(None))
         try:
             await healthy(connector, lambda health: health.reachable is True)

@@ -83,8 +83,8 @@ def test_whoever_lost_it_is_told_who_has_it() -> None:
 
 
 async def test_one_of_many_that_want_it_at_once_gets_it(store: Store) -> None:
-    wishes = [acquire(store, f"process {number} on mill") for number in range(8)]
-    outcomes = await asyncio.gather(*wishes, return_exceptions=True)
+    desired_states = [acquire(store, f"process {number} on mill") for number in range(8)]
+    outcomes = await asyncio.gather(*desired_states, return_exceptions=True)
     (got,) = [outcome for outcome in outcomes if isinstance(outcome, Lease)]
     refused = [outcome for outcome in outcomes if isinstance(outcome, LeaseHeld)]
     assert {each.lease for each in refused} == {got}
