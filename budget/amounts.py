@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import re
 from math import floor, isfinite, log10
+from typing import Literal, TypeAlias
+
+Unit: TypeAlias = Literal["tokens", "usd", "share"]
+"""The unit of an amount; a share is a fraction of a provider's window."""
+CountedUnit: TypeAlias = Literal["tokens", "usd"]
+"""The unit in which usage is counted."""
 
 #: The maximum number of decimal places.
 _PLACES = 9

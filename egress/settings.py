@@ -6,18 +6,13 @@ Secrets are never part of it: credentials are references (core.secret_references
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from budget.amounts import CountedUnit
+from budget.limits.scopes import LimitKind, Policy
 from egress.provider_endpoints import Provider
-
-Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
-"""What happens to an agent at a limit: `cutoff` closes its routes but the agent lives; `freeze` stops it and keeps all
-its state; `kill` also gives up its session."""
-Unit: TypeAlias = Literal["tokens", "usd"]
-LimitKind: TypeAlias = Literal["allowance", "pool"]
-
 
 ROLES = "roles"
 """The feature by which an egress declares that it understands pools of roles, and windows that start at a given moment,
@@ -62,7 +57,7 @@ class LimitSettings(_Wire):
     scope: str
     amount: float = Field(gt=0)
     """Weighted tokens, or USD."""
-    unit: Unit = "tokens"
+    unit: CountedUnit = "tokens"
     window: str | None = None
     """``day``, ``week``, ``month`` (UTC), or a length such as ``5h``. None: unlimited, or the launch for an
     allowance."""
@@ -94,7 +89,7 @@ class PaceSettings(_Wire):
 
     counted_on: str
     """``agent:NAME``, ``host``, ``role:NAME``, ...; restricted to one account as ``SCOPE/account:NAME``."""
-    unit: Unit = "tokens"
+    unit: CountedUnit = "tokens"
     window: str
     """The window, as in its limit."""
     from_at: float = Field(allow_inf_nan=False)

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Self, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from bot.config.types import Block
-from budget.amounts import _SHARE, _TOKENS, read_share, read_tokens
+from budget.amounts import _SHARE, _TOKENS, Unit, read_share, read_tokens
+from budget.limits.scopes import Policy
 from budget.tokens import Weights
 from budget.windows import window_boundaries
 
-Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
-Unit: TypeAlias = Literal["tokens", "usd", "share"]
 
 #: Providers' names for the windows of their subscriptions: 5h, 7d, 7d_opus.
 WINDOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")

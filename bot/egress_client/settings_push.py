@@ -15,6 +15,8 @@ import structlog
 from bot.config import sandbox_profiles
 from bot.config.limits import LimitBlock
 from bot.config.schema import Settings
+from budget.amounts import Unit
+from budget.limits.scopes import LimitKind, Policy
 from budget.windows.window_boundaries import is_from_moment
 from database.queries.spending.limits_by_command import BudgetRow
 from egress.provider_endpoints import PROVIDERS
@@ -23,10 +25,8 @@ from egress.settings import (
     AccountSettings,
     AgentRegistration,
     EgressSettings,
-    LimitKind,
     LimitSettings,
     PaceSettings,
-    Policy,
 )
 from fleet.sandbox.egress_grant import WayAsked
 
@@ -44,7 +44,7 @@ class HeldLimit:
     scope: str
     """The scope for the egress: ``host`` for the allowance of each agent."""
     amount: float
-    unit: Literal["tokens", "usd", "share"]
+    unit: Unit
     window: str | None
     """For a share: the provider's name of the window."""
     policy: Policy

@@ -13,8 +13,9 @@ from typing import NamedTuple, cast
 
 from bot.egress_client.settings_push import HeldLimit
 from bot.pacing.window_inputs import Budgeted, CountStart, Quota, Spender, UsedSince, budgeted
+from budget.amounts import Unit
 from budget.windows import window_boundaries
-from budget.windows.even_spread_line import Unit, Window
+from budget.windows.even_spread_line import Window
 from budget.windows.pace_admission import Authorization, worth
 from database.queries.spending.pacing_windows import AuthorizationRow
 

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.pacing.services import PacingServices
+from budget.amounts import Unit
 from budget.tokens import Tokens, Weights
-from budget.windows.even_spread_line import EvenSpreadLine, LastSeen, Unit, Window, line_at
+from budget.windows.even_spread_line import EvenSpreadLine, LastSeen, Window, line_at
 from budget.windows.pace_admission import WindowState
 from budget.windows.usage_forecast import Use, project
 from budget.windows.window_figures import Figures

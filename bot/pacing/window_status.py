@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from bot.pacing.snapshot import draws_on
 from bot.pacing.window_inputs import UnderWay, WindowInputs, windows_of
-from budget.windows.even_spread_line import JITTER_S, Cause, EvenSpreadLine, PacePolicy, Unit, Window, redrawn
+from budget.amounts import Unit
+from budget.windows.even_spread_line import JITTER_S, Cause, EvenSpreadLine, PacePolicy, Window, redrawn
 from budget.windows.pace_admission import Authorization, WindowState, settled
 from budget.windows.running_task_reserve import Reserve, together
 from database.queries.spending.pacing_windows import AuthorizationRow

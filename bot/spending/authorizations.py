@@ -20,7 +20,7 @@ from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
-from budget.windows.even_spread_line import Unit
+from budget.amounts import Unit
 from budget.windows.pace_admission import Authorization, WindowState, worth
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import AuthorizationRow

@@ -20,8 +20,9 @@ from bot.text import markdown, timestamps
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
+from budget.amounts import Unit
 from budget.windows import window_boundaries
-from budget.windows.even_spread_line import LastSeen, Unit, Window
+from budget.windows.even_spread_line import LastSeen, Window
 from budget.windows.pace_admission import WindowState
 from budget.windows.window_figures import Figures, figures
 from database.queries.operations import audit_log

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, TypeAlias
 
 from bot.text.errors import UsageError
-from budget.amounts import read_share, read_tokens
-
-Unit: TypeAlias = Literal["tokens", "usd", "share"]
+from budget.amounts import Unit, read_share, read_tokens
 
 _USD = re.compile(r"(?:\$\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)|([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(?:usd|\$))", re.IGNORECASE)
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from budget.amounts import Unit
 from budget.dispatch.fair_queueing import Charge, queue_of
 from budget.windows import pace_admission as pacing
-from budget.windows.pace_admission import Cost, Leave, Unit, Urgency, WindowState
+from budget.windows.pace_admission import Cost, Leave, Urgency, WindowState
 
 URGENCIES: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 

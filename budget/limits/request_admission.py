@@ -23,10 +23,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
+from budget.amounts import CountedUnit
 from budget.costs.request_usage_from_history import LONGEST_ANSWER
 from budget.costs.token_prices import Rates
 from budget.limits.input_bound import Bound
-from budget.limits.scopes import NANO_USD, Limit, Unit
+from budget.limits.scopes import NANO_USD, Limit
 from budget.tokens import Tokens, Weights
 from budget.windows import window_boundaries
 from budget.windows.overrun_allowance import PaceAllowance
@@ -279,7 +280,7 @@ class _Decision:
         declared = self._need.max_tokens
         output = LONGEST_ANSWER * self._need.choices if declared is None else declared
         shares = []
-        by_unit: dict[Unit, Share] = {}
+        by_unit: dict[CountedUnit, Share] = {}
         for standing in self._standings:
             if standing.limit.unit == "usd" and self._rates(0) is None:
                 return None
@@ -390,7 +391,7 @@ class _Decision:
         factor, per = self._output_factor(standing.limit.unit)
         return -(-output * factor // per)
 
-    def _output_factor(self, unit: Unit) -> tuple[int, int]:
+    def _output_factor(self, unit: CountedUnit) -> tuple[int, int]:
         """Return the most that an output token counts, as a fraction. Reasoning tokens may have another weight."""
         if unit == "tokens":
             return max(self._weights.output, self._weights.reasoning), 1000
@@ -445,7 +446,7 @@ def writable(model: str | None) -> int:
     return WRITABLE_BY_REASONING if model is not None and _REASONING.match(model[:80]) else WRITABLE
 
 
-def cost(tokens: Tokens, unit: Unit, weights: Weights, rates: Rates | None) -> int:
+def cost(tokens: Tokens, unit: CountedUnit, weights: Weights, rates: Rates | None) -> int:
     """Return what tokens count against a limit in `unit`: weighted tokens or nano-USD.
 
     Raises:
@@ -506,13 +507,13 @@ def _or_never(found: float | None) -> float:
     return math.inf if found is None else found
 
 
-def _number(amount: int, unit: Unit) -> str:
+def _number(amount: int, unit: CountedUnit) -> str:
     if unit == "tokens":
         return f"{amount:,}"
     return f"{amount / NANO_USD:,.2f}" if amount >= NANO_USD // 100 else f"{amount / NANO_USD:.6f}"
 
 
-def _shown(amount: int, unit: Unit) -> str:
+def _shown(amount: int, unit: CountedUnit) -> str:
     return f"{_number(amount, unit)} {'tokens' if unit == 'tokens' else 'USD'}"
 
 

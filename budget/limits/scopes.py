@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Literal, TypeAlias
 
+from budget.amounts import CountedUnit
 from budget.windows import window_boundaries
 
-Kind: TypeAlias = Literal["allowance", "pool"]
-Unit: TypeAlias = Literal["tokens", "usd"]
+LimitKind: TypeAlias = Literal["allowance", "pool"]
 Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
+"""What happens to an agent at a limit: `cutoff` closes its routes but the agent lives; `freeze` stops it and keeps all
+its state; `kill` also gives up its session."""
 
 #: The number of nano-USD in a dollar. Money is counted in whole nano-USD, so that sums stay exact.
 NANO_USD = 10**9
@@ -69,11 +71,11 @@ class Limit:
         ValueError: the scope or the window is invalid, the scope cannot have an allowance, or the amount is below 1.
     """
 
-    kind: Kind
+    kind: LimitKind
     scope: str
     amount: int
     """Weighted tokens or nano-USD; see `amount_of`."""
-    unit: Unit = "tokens"
+    unit: CountedUnit = "tokens"
     window: str | None = None
     """A window of budget.windows.window_boundaries; None for no end, or for an allowance the end of the launch."""
     policy: Policy = "cutoff"
@@ -151,7 +153,7 @@ def _of_account(scope: str, account: str) -> str:
     return f"{scope}/account:{account}"
 
 
-def amount_of(written: str | float | Decimal, unit: Unit) -> int:
+def amount_of(written: str | float | Decimal, unit: CountedUnit) -> int:
     """Convert a written amount of weighted tokens or USD to the exact amount of a limit (tokens or nano-USD).
 
     Smaller fractions are cut off.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+
+from budget.amounts import CountedUnit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +28,7 @@ class SpentSinceResult:
 class RunawayFound:
     """An exceeded limit."""
 
-    unit: Literal["tokens", "usd"]
+    unit: CountedUnit
     spent: float
     limit: float
 

@@ -17,7 +17,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
-Unit: TypeAlias = Literal["tokens", "usd", "share"]
+from budget.amounts import Unit
+
 Certainty: TypeAlias = Literal["provider", "user", "estimated", "unknown"]
 Cause: TypeAlias = Literal["first", "midnight", "fifth", "limit", "authorization", "observation", "reset"]
 

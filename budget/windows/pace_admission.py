@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from budget.amounts import Unit
 from budget.amounts import amount as _shown
 from budget.windows.earliest_fit import opens
 from budget.windows.even_spread_line import (
@@ -28,7 +29,6 @@ from budget.windows.even_spread_line import (
     Certainty,
     EvenSpreadLine,
     PacePolicy,
-    Unit,
     Window,
     burst_at,
     line_at,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from budget.windows.even_spread_line import Certainty, LastSeen, PacePolicy, Unit, line_at
+from budget.amounts import Unit
+from budget.windows.even_spread_line import Certainty, LastSeen, PacePolicy, line_at
 from budget.windows.window_state import WindowState, admissible, worth
 
 State: TypeAlias = Literal["open", "used up"]

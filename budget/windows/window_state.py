@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from budget.amounts import Unit
 from budget.windows.even_spread_line import (
     DAY_S,
     Cause,
     EvenSpreadLine,
     PacePolicy,
-    Unit,
     Window,
     burst_on,
     line_at,

@@ -28,12 +28,13 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from budget.limits.scopes import Policy
 from core import unix_sockets
 from core.errors import MusterError
 from egress.daemon.control_client import LONGEST_WAIT_S
 from egress.daemon.egress_service import Egress
 from egress.ledger.model import LedgerUnwritable
-from egress.settings import AgentRegistration, EgressSettings, Policy
+from egress.settings import AgentRegistration, EgressSettings
 
 _log = structlog.get_logger("egress.daemon.control_server")
 

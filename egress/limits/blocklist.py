@@ -16,13 +16,13 @@ from typing import Final
 
 import structlog
 
+from budget.limits.scopes import Policy
 from core.durable_files import sync_folder
 from core.errors import MusterError
 from egress.ledger.model import ENDING
 from egress.ledger.service import UsageLedger
 from egress.ledger.table_rows import Denial
 from egress.limits.admission_interface import Cut
-from egress.settings import Policy
 
 _log = structlog.get_logger(__name__)
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from budget.amounts import CountedUnit
+from budget.limits.scopes import Policy
+
 #: Where the relay listens, in the network of the sandbox, which is the sandbox's alone.
 PORT: Final = 47801
 INSIDE: Final = f"http://127.0.0.1:{PORT}"
@@ -29,10 +32,10 @@ class Allowance:
     scope: str
     """``launch:ID``."""
     amount: float
-    unit: Literal["tokens", "usd"] = "tokens"
+    unit: CountedUnit = "tokens"
     window: str | None = None
     """None: for as long as the launch lives."""
-    policy: Literal["cutoff", "freeze", "kill"] = "cutoff"
+    policy: Policy = "cutoff"
     may_raise: bool = False
     """It may be higher than what would hold without it, as an admin said."""
     set_at: float = 0.0

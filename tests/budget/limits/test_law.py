@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from budget.costs.token_prices import Rates
 from budget.limits.input_bound import Bound
 from budget.limits.request_admission import Admit, LimitState, Need, RefuseRequest, Share, decide
-from budget.limits.scopes import NANO_USD, Kind, Limit
+from budget.limits.scopes import NANO_USD, Limit, LimitKind
 from budget.limits.waiting_requests import Stays, WaitingLine, WaitingRequest
 from budget.tokens import Tokens, Weights
 from tests import soak
@@ -91,7 +91,7 @@ class Law(RuleBasedStateMachine):
     def begin(self, amounts: list[int], usd: int) -> None:
         scopes = ("agent:a", "agent:b", "account:x", "role:y")
         for scope, amount in zip(scopes, amounts, strict=True):
-            kind: Kind = "allowance" if scope.startswith("agent") else "pool"
+            kind: LimitKind = "allowance" if scope.startswith("agent") else "pool"
             self.limits.append(Counter(Limit(kind=kind, scope=scope, amount=amount)))
         self.limits.append(Counter(Limit(kind="pool", scope="host", amount=usd, unit="usd")))
 

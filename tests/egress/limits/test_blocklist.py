@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from budget.limits.scopes import Policy
 from egress.ledger.model import ENDING, LedgerUnwritable
 from egress.limits.admission_interface import AdmissionRefused, Cut, Ending
 from egress.limits.blocklist import StopNotKept
-from egress.settings import Policy
 from tests.egress.ledger.rows import look
 from tests.egress.limits.gate import allowance, asked, heard, house, pool
 
