@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
@@ -33,6 +32,7 @@ from connectors.discord.interactions.interaction_replies import InteractionRepli
 from connectors.discord.interactions.open_interactions import OpenInteractions
 from connectors.discord.interactions.slash_command_menu import DiscordCommandMenu
 from connectors.discord.interactions.slash_command_registration import SlashCommandRegistration
+from connectors.discord.json_values import Json, identifier
 from connectors.discord.message_splitting import WANTED_PARTS
 from connectors.discord.missing_content_intent import MissingContentIntent
 from connectors.discord.read_cursor import ReadCursor
@@ -43,8 +43,6 @@ from connectors.discord.sent_log import FILE, SentLog
 from connectors.discord.settings import API, DiscordSettings
 from connectors.discord.thread_cache import ThreadCache
 from core.errors import MusterError
-
-Json: TypeAlias = dict[str, Any]
 
 #: Discord says "the past few minutes" ("Create Message", `enforce_nonce`).
 _REMEMBERS_KEYS = 180.0
@@ -322,7 +320,7 @@ class DiscordConnector:
         """Return the content of an attachment. Its address is asked for again, since addresses end after a day."""
         self._connected()
         wire, parts = self._wire, attachment.ref.split("/")
-        if len(parts) != 3 or not all(message_conversion.identifier(part) for part in parts):
+        if len(parts) != 3 or not all(identifier(part) for part in parts):
             raise MessageRefused(f"{attachment.name} has no address on Discord.")
         assert wire is not None, "there is a speaker"
         try:

@@ -10,12 +10,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
-from connectors.discord.message_conversion import identifier
+from connectors.discord.json_values import Json, identifier
 from connectors.discord.rest_client import DiscordRefusal
-
-Json: TypeAlias = dict[str, Any]
 
 #: Seconds for which an answer of Discord's counts.
 FRESH = 30.0

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from connectors.discord.message_conversion import LONGEST, clean
+from connectors.discord.json_values import clean
+from connectors.discord.message_conversion import LONGEST
 from connectors.discord.table_rendering import redrawn
 
 _FENCE = re.compile(r" {0,3}(`{3,10}|~{3,10})([^`]*)")

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import structlog
 
@@ -20,14 +20,13 @@ from connectors.contract.connector_protocol import NotReady, Sink
 from connectors.contract.messages import Batch, Inbound
 from connectors.discord import message_conversion
 from connectors.discord import pending_direct_messages as anteroom
+from connectors.discord.json_values import Json, identifier
 from connectors.discord.member_roles import Roles
 from connectors.discord.pending_direct_messages import PendingDirectMessages, PendingMessage
 from connectors.discord.read_cursor import ReadCursor
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
 from connectors.discord.sent_log import SentLog
 from connectors.discord.thread_cache import ThreadCache
-
-Json: TypeAlias = dict[str, Any]
 
 _PAGE = 100
 _AT_ONCE = 100
@@ -177,7 +176,7 @@ class DiscordReceiver:
                 if data.get("newly_created"):
                     self._looked.add(str(data.get("id")))
             case "THREAD_DELETE":
-                number = message_conversion.identifier(data.get("id"))
+                number = identifier(data.get("id"))
                 if number is not None and data.get("parent_id") == self.places.channel:
                     self.places.is_gone(number)
             case "THREAD_LIST_SYNC":
@@ -196,8 +195,8 @@ class DiscordReceiver:
 
     def _stands(self, thread: Json) -> None:
         number, parent = (
-            message_conversion.identifier(thread.get("id")),
-            message_conversion.identifier(thread.get("parent_id")),
+            identifier(thread.get("id")),
+            identifier(thread.get("parent_id")),
         )
         if number is not None:
             self.places.stands(number, parent)
@@ -281,7 +280,7 @@ class DiscordReceiver:
                 return
             self.places.forget_note(f"gap {conversation}")
             messages = sorted(
-                (each for each in page if message_conversion.identifier(each.get("id"))),
+                (each for each in page if identifier(each.get("id"))),
                 key=lambda each: int(each["id"]),
             )
             if not messages:
@@ -327,7 +326,7 @@ class DiscordReceiver:
     async def _event(self, event: str, data: Json) -> Inbound | None:
         if event not in _EVENTS:
             return None
-        channel = message_conversion.identifier(data.get("channel_id"))
+        channel = identifier(data.get("channel_id"))
         if channel is None or not await self._is_ours(channel, data):
             return None
         parent = self.places.parent(channel)
@@ -390,7 +389,7 @@ class DiscordReceiver:
     async def _unread(self, message: Json) -> bool:
         """Return whether it came in a thread in which more may have been said before: one that was archived as the
         session began, and woke before it was asked which ones are."""
-        channel = message_conversion.identifier(message.get("channel_id"))
+        channel = identifier(message.get("channel_id"))
         if channel is None or "guild_id" not in message or channel == self.places.channel or channel in self._looked:
             return False
         return await self._is_ours(channel, message)
@@ -409,7 +408,7 @@ class DiscordReceiver:
 
     async def _remember_own(self, message: Json) -> None:
         author = message.get("author")
-        nonce, number = message.get("nonce"), message_conversion.identifier(message.get("id"))
+        nonce, number = message.get("nonce"), identifier(message.get("id"))
         if isinstance(author, dict) and author.get("id") == self.me and isinstance(nonce, str) and number is not None:
             await self.record.put(nonce, number)
 
@@ -426,4 +425,4 @@ _EVENTS = frozenset({"MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESS
 
 def _last(place: Json) -> int:
     """Return the last message of a channel or a thread, which may be deleted now; 0 where there is none."""
-    return int(message_conversion.identifier(place.get("last_message_id")) or 0)
+    return int(identifier(place.get("last_message_id")) or 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import quote
 
 from connectors.contract.connector_protocol import MessageRefused, TryLater
@@ -18,6 +18,7 @@ from connectors.discord import message_conversion
 from connectors.discord.interactions.ephemeral_messages import EphemeralMessages
 from connectors.discord.interactions.interaction_handler import COMMAND
 from connectors.discord.interactions.interaction_replies import InteractionReplies
+from connectors.discord.json_values import Json, identifier
 from connectors.discord.message_splitting import MOST_PARTS, in_parts
 from connectors.discord.rest_client import (
     ARCHIVED,
@@ -33,8 +34,6 @@ from connectors.discord.rest_client import (
 )
 from connectors.discord.sent_log import SentLog
 from connectors.discord.thread_cache import ThreadCache
-
-Json: TypeAlias = dict[str, Any]
 
 #: The message or its thread is gone, it has all the reactions that one may have, or its author has blocked the bot.
 _NOTHING_TO_MARK = frozenset({UNKNOWN_MESSAGE, UNKNOWN_CHANNEL, 30010, 90001})
@@ -236,7 +235,7 @@ class DiscordSender:
         try:
             if not self.places.knows(thread):
                 found = await self.wire.call("GET", f"/channels/{_number(thread)}")
-                self.places.stands(thread, message_conversion.identifier(found.get("parent_id")))
+                self.places.stands(thread, identifier(found.get("parent_id")))
             if thread == self.places.channel or not self.places.is_ours(thread):
                 raise MessageRefused(f"{thread} is no thread in the bot's channel.")
             # How often something is renamed has a limit of its own, two times in ten minutes as people have found out.
@@ -285,7 +284,7 @@ class DiscordSender:
         if standing is not None:
             return standing
         answer = await self.wire.call("POST", f"/channels/{conversation}/messages", body=body, file=file)
-        number = message_conversion.identifier(answer.get("id") if isinstance(answer, dict) else None)
+        number = identifier(answer.get("id") if isinstance(answer, dict) else None)
         if number is None:
             raise DiscordUnreachable("it took a message without saying under which id")
         await self.record.put(body["nonce"], number)
@@ -362,6 +361,6 @@ class DiscordSender:
 
 
 def _number(message: str) -> str:
-    if message_conversion.identifier(message) is None:
+    if identifier(message) is None:
         raise MessageRefused(f"{message[:40]!r} is no message of Discord's.")
     return message

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from connectors.discord import message_conversion
 from connectors.discord.interactions.open_interactions import OpenInteractions
+from connectors.discord.json_values import Json, identifier
 from connectors.discord.message_splitting import in_parts
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordUnreachable
 from connectors.discord.sent_log import SentLog
-
-Json: TypeAlias = dict[str, Any]
 
 _EPHEMERAL = 1 << 6
 _GONE = frozenset({401, 403, 404})
@@ -64,7 +62,7 @@ class EphemeralMessages:
             if error.status in _GONE:
                 return None
             raise
-        number = message_conversion.identifier(answer.get("id") if isinstance(answer, dict) else None)
+        number = identifier(answer.get("id") if isinstance(answer, dict) else None)
         if number is None:
             raise DiscordUnreachable("it took a message without saying under which id")
         await self.record.put(nonce, number)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import structlog
@@ -18,12 +18,11 @@ import structlog
 from connectors.contract.messages import Inbound
 from connectors.discord import message_conversion
 from connectors.discord.interactions.open_interactions import TOKEN_LIFE, Interaction, OpenInteractions
+from connectors.discord.json_values import Json, identifier, json_object
 from connectors.discord.member_roles import groups
 from connectors.discord.rest_client import ACKNOWLEDGED, DiscordClient, DiscordRefusal, DiscordRequestError
 from connectors.discord.sent_log import SentLog
 from connectors.discord.thread_cache import ThreadCache
-
-Json: TypeAlias = dict[str, Any]
 
 # "Interaction Type", and "Interaction Callback Type".
 COMMAND, COMPONENT, COMPLETION = 2, 3, 4
@@ -203,7 +202,7 @@ class Interactions:
                 found = await self.wire.call("GET", f"/webhooks/{interaction.application}/{token}/messages/@original")
         except (DiscordRequestError, TimeoutError):
             return None
-        return message_conversion.identifier(_object(found).get("id"))
+        return identifier(json_object(found).get("id"))
 
     async def _acknowledge(self, number: str, token: str, body: Json, *, doubt: bool) -> _Taken | None:
         """Tell Discord that we have it, until it says yes or no; None: no.
@@ -245,18 +244,18 @@ class _Taken:
 def heard(event: Json, guild: str) -> HeardInteraction | None:
     """Return what an event says; None when it is nothing that we could answer."""
     number, channel = (
-        message_conversion.identifier(event.get("id")),
-        message_conversion.identifier(event.get("channel_id")),
+        identifier(event.get("id")),
+        identifier(event.get("channel_id")),
     )
     application, token, kind = (
-        message_conversion.identifier(event.get("application_id")),
+        identifier(event.get("application_id")),
         event.get("token"),
         event.get("type"),
     )
-    member, place = _object(event.get("member")), _object(event.get("channel"))
+    member, place = json_object(event.get("member")), json_object(event.get("channel"))
     private = "guild_id" not in event
-    user = _object(event.get("user")) if private else _object(member.get("user"))
-    sender = message_conversion.identifier(user.get("id"))
+    user = json_object(event.get("user")) if private else json_object(member.get("user"))
+    sender = identifier(user.get("id"))
     if number is None or channel is None or application is None or sender is None or user.get("bot"):
         return None
     if not isinstance(token, str) or not 0 < len(token) <= _LONGEST_TOKEN or not isinstance(kind, int):
@@ -270,12 +269,12 @@ def heard(event: Json, guild: str) -> HeardInteraction | None:
         application=application,
         kind=kind,
         channel=channel,
-        parent=message_conversion.identifier(place.get("parent_id")) if place.get("type") in threads else None,
+        parent=identifier(place.get("parent_id")) if place.get("type") in threads else None,
         private=private,
         sender=sender,
         groups=None if private else groups(member),
-        data=_object(event.get("data")),
-        message=_object(event.get("message")),
+        data=json_object(event.get("data")),
+        message=json_object(event.get("message")),
     )
 
 
@@ -306,8 +305,4 @@ def _elsewhere(found: HeardInteraction, channel: str) -> Dealt | None:
 
 def _response(answer: object) -> str | None:
     """Return the message that an acknowledgement made ("Interaction Callback Response")."""
-    return message_conversion.identifier(_object(_object(answer).get("interaction")).get("response_message_id"))
-
-
-def _object(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
+    return identifier(json_object(json_object(answer).get("interaction")).get("response_message_id"))

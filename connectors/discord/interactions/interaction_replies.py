@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from connectors.discord.interactions.interaction_handler import COMMAND
 from connectors.discord.interactions.open_interactions import Interaction, OpenInteractions
-from connectors.discord.message_conversion import identifier
+from connectors.discord.json_values import Json, identifier
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordUnreachable
 from connectors.discord.sent_log import SentLog
-
-Json: TypeAlias = dict[str, Any]
 
 _LOADING = 1 << 7
 #: What may be said of a message that exists already ("Edit Original Interaction Response").

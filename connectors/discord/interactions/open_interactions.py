@@ -12,16 +12,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import structlog
 
 from connectors.contract import message_codec
 from connectors.contract.messages import Inbound
 from connectors.discord.append_only_file import LineFile
+from connectors.discord.json_values import Json
 from core.crash_points import declare
-
-Json: TypeAlias = dict[str, Any]
 
 WRITE = declare("discord.interaction")
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from connectors.contract.slash_command_forms import Form, Option, OptionKind, Value
-from connectors.discord import message_conversion
-
-Json: TypeAlias = dict[str, Any]
+from connectors.discord.json_values import Json, clean, json_objects
 
 MOST_COMMANDS = 100
 MOST_OPTIONS = 25
@@ -124,7 +122,7 @@ def chosen(data: Json) -> tuple[str, dict[str, Value]]:
     for each in options:
         key, value = each.get("name"), each.get("value")
         if isinstance(key, str) and isinstance(value, str | int | float | bool):
-            values[key] = message_conversion.clean(value) if isinstance(value, str) else value
+            values[key] = clean(value) if isinstance(value, str) else value
     return name, values
 
 
@@ -133,19 +131,13 @@ def typed(data: Json) -> tuple[str, str, str] | None:
     name, options = _path(data)
     for each in options:
         if each.get("focused") is True and isinstance(each.get("name"), str):
-            return name, each["name"], message_conversion.clean(str(each.get("value", "")))[:LONGEST_CHOICE]
+            return name, each["name"], clean(str(each.get("value", "")))[:LONGEST_CHOICE]
     return None
 
 
 def _path(data: Mapping[str, Any]) -> tuple[str, list[Json]]:
-    name = message_conversion.clean(str(data.get("name")))[:100]
-    options = _objects(data.get("options"))
+    name = clean(str(data.get("name")))[:100]
+    options = json_objects(data.get("options"))
     if options and options[0].get("type") == _SUBCOMMAND:
-        return f"{name} {message_conversion.clean(str(options[0].get('name')))[:100]}", _objects(
-            options[0].get("options")
-        )
+        return f"{name} {clean(str(options[0].get('name')))[:100]}", json_objects(options[0].get("options"))
     return name, options
-
-
-def _objects(value: object) -> list[Json]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
