@@ -20,7 +20,6 @@ from connectors.discord import message_conversion, missing_content_intent
 from connectors.discord.gateway_session import GatewaySession, bad_token
 from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.buttons import pressed
-from connectors.discord.interactions.ephemeral_messages import EphemeralMessages
 from connectors.discord.interactions.interaction_handler import (
     COMMAND,
     COMPLETION,
@@ -181,9 +180,8 @@ class DiscordConnector:
                     self._authenticated, self._failure = True, None
                     self._wire, self._session, self._receiver = wire, session, receiver
                     answers = InteractionReplies(wire=wire, kept=kept, record=record, clock=self._clock)
-                    asides = EphemeralMessages(wire=wire, kept=kept, record=record, clock=self._clock)
                     self._speaker = DiscordSender(
-                        wire=wire, places=self._places, record=record, answers=answers, asides=asides, me=self._me
+                        wire=wire, places=self._places, record=record, answers=answers, me=self._me
                     )
                     self._say_of_application(session)
                     _log.info("discord_connected", connector=self.name, guild=self._settings.guild)

@@ -10,6 +10,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+import discord
+from discord.utils import DISCORD_EPOCH
+
 from connectors.contract.messages import (
     Attachment,
     Button,
@@ -33,15 +36,16 @@ NOBODY: Json = {"parse": [], "replied_user": False}
 PRESSED = "muster:"
 """With this the ids of our buttons begin; the key follows."""
 
-_ROW, _BUTTON = 1, 2
-_STYLES = {ButtonStyle.PLAIN: 2, ButtonStyle.GOOD: 3, ButtonStyle.DANGER: 4}
+_STYLES = {
+    ButtonStyle.PLAIN: discord.ButtonStyle.secondary.value,
+    ButtonStyle.GOOD: discord.ButtonStyle.success.value,
+    ButtonStyle.DANGER: discord.ButtonStyle.danger.value,
+}
 _MOST_BUTTONS = 5
 _LONGEST_LABEL = 80
-#: Milliseconds from 1970 to Discord's epoch (API reference, "Snowflakes").
-_EPOCH = 1_420_070_400_000
-_SUPPRESS_EMBEDS, _HAS_THREAD = 1 << 2, 1 << 5
-#: Types of messages that people write: plain ones and replies ("Message Types"). What is looked for may be of any type.
-_WRITTEN = (0, 19)
+SUPPRESS_EMBEDS = discord.MessageFlags.suppress_embeds.flag
+#: Types of messages that people write. What is looked for may be of any type.
+_WRITTEN = (discord.MessageType.default.value, discord.MessageType.reply.value)
 _LONGEST_NAME = 200
 _MOST_STICKERS, _MOST_CHOICES = 3, 10
 LONGEST_KEY = 100
@@ -119,17 +123,17 @@ def author_of(message: Json) -> str | None:
 def has_thread(message: Json) -> bool:
     """Return whether a thread was opened below a message ("Message Flags")."""
     flags = message.get("flags")
-    return isinstance(flags, int) and bool(flags & _HAS_THREAD)
+    return isinstance(flags, int) and bool(flags & discord.MessageFlags.has_thread.flag)
 
 
 def sent_at(message: int) -> float:
     """Return when a message was sent, by its id."""
-    return ((message >> 22) + _EPOCH) / 1000
+    return ((message >> 22) + DISCORD_EPOCH) / 1000
 
 
 def first_of(seconds: float) -> int:
     """Return the least id of what is made at that time or later."""
-    return max(0, int(seconds * 1000) - _EPOCH) << 22
+    return max(0, int(seconds * 1000) - DISCORD_EPOCH) << 22
 
 
 def _inbound(
@@ -218,7 +222,7 @@ def spoken(text: str, *, key: str, reply_to: str | None = None, buttons: Sequenc
     """Return the body of a request that creates a message."""
     body = edited(text, buttons) | {"nonce": nonce(key), "enforce_nonce": True}
     # What an agent writes is not to make Discord ask addresses for previews.
-    body["flags"] = _SUPPRESS_EMBEDS
+    body["flags"] = SUPPRESS_EMBEDS
     if reply_to is not None and identifier(reply_to):
         body["message_reference"] = {"message_id": reply_to, "fail_if_not_exists": False}
     return body
@@ -234,14 +238,14 @@ def components(buttons: Sequence[Button]) -> list[Json]:
     """Buttons in a row ("Component Reference"). What is pressed comes back by an id that outlives the bot."""
     row = [
         {
-            "type": _BUTTON,
+            "type": discord.ComponentType.button.value,
             "style": _STYLES[each.style],
             "label": clean(each.label)[:_LONGEST_LABEL],
             "custom_id": f"{PRESSED}{clean(each.key)}"[:LONGEST_KEY],
         }
         for each in buttons[:_MOST_BUTTONS]
     ]
-    return [{"type": _ROW, "components": row}] if row else []
+    return [{"type": discord.ComponentType.action_row.value, "components": row}] if row else []
 
 
 def uploaded(caption: str, name: str, *, key: str) -> Json:

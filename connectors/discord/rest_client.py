@@ -4,9 +4,9 @@ Each request is made once. discord.py would sleep through rate limits and ask ag
 outbox, which has more urgent things to say meanwhile. A bucket that Discord says is used up is not asked before its
 time, since asking all the same is punished (API documentation, "Rate Limits").
 
-    WireError
-    ├── Unreachable     no answer, or one that is not Discord's
-    └── Refusal         Discord says no ("JSON Error Codes")
+    DiscordRequestError
+    ├── DiscordUnreachable    no answer, or one that is not Discord's
+    └── DiscordRefusal        Discord says no ("JSON Error Codes")
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import aiohttp
 from discord.gateway import DiscordClientWebSocketResponse
 
 from connectors.contract.connector_protocol import MessageRefused, SendError, TryLater
+from connectors.discord.json_values import identifier, json_object
 from connectors.discord.rate_limit_buckets import Buckets, seconds
 
 UNKNOWN_CHANNEL = 10003
@@ -130,7 +131,7 @@ class DiscordClient:
         """The HTTP session, made when it is first used.
 
         Raises:
-            Unreachable: it was closed; what was still to be said is said over another wire.
+            DiscordUnreachable: it was closed; what was still to be said is said over another wire.
         """
         if self._closed:
             raise DiscordUnreachable("the connection to it has just been given up")
@@ -163,8 +164,8 @@ class DiscordClient:
             part: what is asked has a limit of its own beside that of the bucket, under this name.
 
         Raises:
-            Unreachable: no answer.
-            Refusal: the answer is no, or would be, so soon after the last one.
+            DiscordUnreachable: no answer.
+            DiscordRefusal: the answer is no, or would be, so soon after the last one.
         """
         bucket = _bucket(method, path)
         own = f"{bucket} {part}" if part else bucket
@@ -216,13 +217,27 @@ class DiscordClient:
                 self._buckets.refused(which, refusal.after, self._steady())
         raise refusal
 
+    async def send_message(
+        self, path: str, *, body: Any, method: str = "POST", file: tuple[str, str, bytes] | None = None
+    ) -> str:
+        """Send a message, or a change of one. Return its id.
+
+        Raises:
+            DiscordUnreachable: no answer, or one without an id.
+            DiscordRefusal: as `call`.
+        """
+        number = identifier(json_object(await self.call(method, path, body=body, file=file)).get("id"))
+        if number is None:
+            raise DiscordUnreachable("it took a message without saying under which id")
+        return number
+
     async def read(self, url: str, *, limit: int) -> bytes | None:
         """Return the bytes of a file, asked for without our token; None as soon as they turn out to be more than
         `limit`.
 
         Raises:
-            Unreachable: no answer.
-            Refusal: it is gone.
+            DiscordUnreachable: no answer.
+            DiscordRefusal: it is gone.
         """
         try:
             timeout = aiohttp.ClientTimeout(total=120)

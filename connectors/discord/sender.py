@@ -15,7 +15,6 @@ from urllib.parse import quote
 from connectors.contract.connector_protocol import MessageRefused, TryLater
 from connectors.contract.messages import File, Message, OpenThread, Outbound, React, Replace, Retitle, Sent
 from connectors.discord import message_conversion
-from connectors.discord.interactions.ephemeral_messages import EphemeralMessages
 from connectors.discord.interactions.interaction_handler import COMMAND
 from connectors.discord.interactions.interaction_replies import InteractionReplies
 from connectors.discord.json_values import Json, identifier
@@ -30,7 +29,6 @@ from connectors.discord.rest_client import (
     WRONG_KIND_OF_CHANNEL,
     DiscordClient,
     DiscordRefusal,
-    DiscordUnreachable,
 )
 from connectors.discord.sent_log import SentLog
 from connectors.discord.thread_cache import ThreadCache
@@ -48,14 +46,13 @@ _SEARCHED = 500
 class DiscordSender:
     """Says things over one wire.
 
-    All methods raise `WireError`s, and `Refused` where nothing was asked.
+    All methods raise `DiscordRequestError`s, and `MessageRefused` where nothing was asked.
     """
 
     wire: DiscordClient
     places: ThreadCache
     record: SentLog
     answers: InteractionReplies
-    asides: EphemeralMessages
     me: str
 
     async def say(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
@@ -130,7 +127,7 @@ class DiscordSender:
         return Sent(event_id=first)
 
     async def _message(self, conversation: str, message: Message, key: str) -> str:
-        alone = await self.asides.say(message.text, to=message.reply_to, key=key) if message.private else None
+        alone = await self.answers.tell(message.text, to=message.reply_to, key=key) if message.private else None
         return alone or await self._text(conversation, message, key)
 
     async def _text(self, conversation: str, message: Message, key: str) -> str:
@@ -266,7 +263,7 @@ class DiscordSender:
         upload = (name, file.media_type, raw)
         try:
             if file.private:
-                alone = await self.asides.show(file.caption, upload, to=file.reply_to, key=key)
+                alone = await self.answers.show(file.caption, upload, to=file.reply_to, key=key)
                 if alone is not None:
                     return alone
             return await self._post(conversation, message_conversion.uploaded(file.caption, name, key=key), file=upload)
@@ -283,10 +280,7 @@ class DiscordSender:
         standing = self.record.message(body["nonce"])
         if standing is not None:
             return standing
-        answer = await self.wire.call("POST", f"/channels/{conversation}/messages", body=body, file=file)
-        number = identifier(answer.get("id") if isinstance(answer, dict) else None)
-        if number is None:
-            raise DiscordUnreachable("it took a message without saying under which id")
+        number = await self.wire.send_message(f"/channels/{conversation}/messages", body=body, file=file)
         await self.record.put(body["nonce"], number)
         self.places.spoken_in(conversation)
         return number

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote
 
+import discord
 import structlog
 
-from connectors.contract.messages import Inbound
+from connectors.contract.messages import Inbound, InboundBody
 from connectors.discord import message_conversion
 from connectors.discord.interactions.open_interactions import TOKEN_LIFE, Interaction, OpenInteractions
 from connectors.discord.json_values import Json, identifier, json_object
@@ -24,11 +25,16 @@ from connectors.discord.rest_client import ACKNOWLEDGED, DiscordClient, DiscordR
 from connectors.discord.sent_log import SentLog
 from connectors.discord.thread_cache import ThreadCache
 
-# "Interaction Type", and "Interaction Callback Type".
-COMMAND, COMPONENT, COMPLETION = 2, 3, 4
-SAY, DEFER, DEFER_CHANGE, CHOICES = 4, 5, 6, 8
+COMMAND = discord.InteractionType.application_command.value
+COMPONENT = discord.InteractionType.component.value
+COMPLETION = discord.InteractionType.autocomplete.value
+SAY = discord.InteractionResponseType.channel_message.value
+DEFER = discord.InteractionResponseType.deferred_channel_message.value
+DEFER_CHANGE = discord.InteractionResponseType.deferred_message_update.value
+CHOICES = discord.InteractionResponseType.autocomplete_result.value
 
-_EPHEMERAL = 1 << 6
+#: The flag of a message that only one person sees.
+EPHEMERAL = discord.MessageFlags.ephemeral.flag
 _LONGEST_TOKEN = 1_000
 #: Seconds for one request that acknowledges; Discord itself waits three.
 _ACKNOWLEDGE_WITHIN = 2.0
@@ -62,6 +68,19 @@ class HeardInteraction:
     data: Json
     message: Json
     """That on which a button was pressed."""
+
+    def inbound(self, body: InboundBody, *, connector: str) -> Inbound:
+        """Return what it means, for the inbox."""
+        return Inbound(
+            connector=connector,
+            event_id=self.id,
+            conversation=self.channel,
+            parent=self.parent,
+            sender=self.sender,
+            sent_at=message_conversion.sent_at(int(self.id)),
+            body=body,
+            groups=self.groups or (),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,10 +215,9 @@ class Interactions:
         """Return the message that shows that a command was acknowledged, where the answer that names it was lost."""
         if interaction.kind != COMMAND:
             return None
-        token = quote(interaction.token, safe="")
         try:
             async with asyncio.timeout(_ACKNOWLEDGE_WITHIN):
-                found = await self.wire.call("GET", f"/webhooks/{interaction.application}/{token}/messages/@original")
+                found = await self.wire.call("GET", f"{interaction.webhook}/messages/@original")
         except (DiscordRequestError, TimeoutError):
             return None
         return identifier(json_object(found).get("id"))
@@ -243,15 +261,8 @@ class _Taken:
 
 def heard(event: Json, guild: str) -> HeardInteraction | None:
     """Return what an event says; None when it is nothing that we could answer."""
-    number, channel = (
-        identifier(event.get("id")),
-        identifier(event.get("channel_id")),
-    )
-    application, token, kind = (
-        identifier(event.get("application_id")),
-        event.get("token"),
-        event.get("type"),
-    )
+    number, channel = identifier(event.get("id")), identifier(event.get("channel_id"))
+    application, token, kind = identifier(event.get("application_id")), event.get("token"), event.get("type")
     member, place = json_object(event.get("member")), json_object(event.get("channel"))
     private = "guild_id" not in event
     user = json_object(event.get("user")) if private else json_object(member.get("user"))
@@ -280,21 +291,17 @@ def heard(event: Json, guild: str) -> HeardInteraction | None:
 
 def aside(text: str) -> Json:
     """Return an acknowledgement that is an answer for whoever asked alone."""
-    return {
-        "type": SAY,
-        "data": {"content": message_conversion.shown(text)[: message_conversion.LONGEST], "flags": _EPHEMERAL} | _QUIET,
-    }
+    return _said(text, EPHEMERAL)
 
 
 def aloud(text: str) -> Json:
     """Return an acknowledgement that is an answer for everybody there."""
-    return {
-        "type": SAY,
-        "data": {"content": message_conversion.shown(text)[: message_conversion.LONGEST], "flags": 1 << 2} | _QUIET,
-    }
+    return _said(text, message_conversion.SUPPRESS_EMBEDS)
 
 
-_QUIET: Json = {"allowed_mentions": message_conversion.NOBODY}
+def _said(text: str, flags: int) -> Json:
+    words = message_conversion.shown(text)[: message_conversion.LONGEST]
+    return {"type": SAY, "data": {"content": words, "flags": flags, "allowed_mentions": message_conversion.NOBODY}}
 
 
 def _elsewhere(found: HeardInteraction, channel: str) -> Dealt | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 
@@ -51,6 +52,11 @@ class Interaction:
     """The nonce of what is said first in answer to it, from before that is said."""
     message: str | None = None
     """The message that stands as the answer."""
+
+    @property
+    def webhook(self) -> str:
+        """The path under which it is answered by its token."""
+        return f"/webhooks/{self.application}/{quote(self.token, safe='')}"
 
     def alive(self, now: float) -> bool:
         """Return whether it can be answered by its token."""

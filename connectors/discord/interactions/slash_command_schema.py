@@ -9,6 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import discord
+from discord import AppCommandOptionType
+
 from connectors.contract.slash_command_forms import Form, Option, OptionKind, Value
 from connectors.discord.json_values import Json, clean, json_objects
 
@@ -18,9 +21,14 @@ MOST_CHOICES = 25
 LONGEST_CHOICE = 100
 _LONGEST_DESCRIPTION = 100
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
-_SUBCOMMAND = 1
-_KINDS = {OptionKind.TEXT: 3, OptionKind.INTEGER: 4, OptionKind.FLAG: 5, OptionKind.NUMBER: 10}
-_MANAGE_GUILD = str(1 << 5)
+_SUBCOMMAND = AppCommandOptionType.subcommand.value
+_KINDS = {
+    OptionKind.TEXT: AppCommandOptionType.string.value,
+    OptionKind.INTEGER: AppCommandOptionType.integer.value,
+    OptionKind.FLAG: AppCommandOptionType.boolean.value,
+    OptionKind.NUMBER: AppCommandOptionType.number.value,
+}
+_MANAGE_GUILD = str(discord.Permissions.manage_guild.flag)
 #: "Interaction Context Types": a direct conversation with the bot.
 _WITH_BOT = 1
 
