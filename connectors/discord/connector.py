@@ -41,6 +41,7 @@ from connectors.discord.sender import DiscordSender
 from connectors.discord.sent_log import FILE, SentLog
 from connectors.discord.settings import API, DiscordSettings
 from connectors.discord.thread_cache import ThreadCache
+from core.async_waits import first_of
 from core.errors import MusterError
 
 #: Discord says "the past few minutes" ("Create Message", `enforce_nonce`).
@@ -185,10 +186,10 @@ class DiscordConnector:
                     )
                     self._say_of_application(session)
                     _log.info("discord_connected", connector=self.name, guild=self._settings.guild)
-                    await _first(
+                    await first_of(
                         session.listen(gateway, reference=reference),
                         receiver.run(),
-                        receiver.anteroom.run(),
+                        receiver.pending.run(),
                         interactions.run(),
                         _unknown(wire, reference),
                         *(() if registration is None else (registration.run(),)),
@@ -371,16 +372,3 @@ async def _unknown(wire: DiscordClient, reference: str) -> None:
     """Discord does not know the token any more, whatever the gateway does."""
     await wire.unauthorized.wait()
     raise NeedsPerson(bad_token(reference))
-
-
-async def _first(*works: object) -> None:
-    """Do all at once, until the first of them ends or fails."""
-    tasks = [asyncio.ensure_future(work) for work in works]  # type: ignore[call-overload]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()

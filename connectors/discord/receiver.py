@@ -18,8 +18,7 @@ import structlog
 
 from connectors.contract.connector_protocol import NotReady, Sink
 from connectors.contract.messages import Batch, Inbound
-from connectors.discord import message_conversion
-from connectors.discord import pending_direct_messages as anteroom
+from connectors.discord import message_conversion, pending_direct_messages
 from connectors.discord.json_values import Json, identifier
 from connectors.discord.member_roles import Roles
 from connectors.discord.pending_direct_messages import PendingDirectMessages, PendingMessage
@@ -59,7 +58,7 @@ class DiscordReceiver:
     """Whether the server is there, and all is read that was said before."""
     clock: Callable[[], float] = time.time
     roles: Roles = field(init=False)
-    anteroom: PendingDirectMessages = field(init=False)
+    pending: PendingDirectMessages = field(init=False)
     _looked: set[str] = field(default_factory=set)
     """Threads of which it is known since the session began what was said in them before."""
     _overrun: bool = False
@@ -71,11 +70,11 @@ class DiscordReceiver:
 
     def __post_init__(self) -> None:
         self.roles = Roles(guild=self.guild, ask=self._read)
-        self.anteroom = PendingDirectMessages(roles=self.roles, known=self._news.set)
+        self.pending = PendingDirectMessages(roles=self.roles, known=self._news.set)
 
     def hear(self, event: str, data: Json) -> None:
         """An event of the gateway. It is dealt with later, in its turn."""
-        if len(self._heard) + len(self._early) + len(self.anteroom) >= _MOST_WAITING:
+        if len(self._heard) + len(self._early) + len(self.pending) >= _MOST_WAITING:
             self._overrun = True
             return
         if event == "MESSAGE_DELETE_BULK":
@@ -106,10 +105,10 @@ class DiscordReceiver:
         self._news.clear()
         said: list[Inbound] = []
         reached = self.position
-        while (self._heard or self.anteroom.answered) and len(said) < _AT_ONCE:
-            if self.anteroom.answered:
+        while (self._heard or self.pending.answered) and len(said) < _AT_ONCE:
+            if self.pending.answered:
                 assert reached is not None, "nothing is said in private before the first start"
-                for each in self.anteroom.take():
+                for each in self.pending.take():
                     said.append(each.found)
                     reached = await self._after(reached, each)
                 continue
@@ -194,10 +193,7 @@ class DiscordReceiver:
         )
 
     def _stands(self, thread: Json) -> None:
-        number, parent = (
-            identifier(thread.get("id")),
-            identifier(thread.get("parent_id")),
-        )
+        number, parent = identifier(thread.get("id")), identifier(thread.get("parent_id"))
         if number is not None:
             self.places.stands(number, parent)
             about = thread.get("thread_metadata")
@@ -338,12 +334,9 @@ class DiscordReceiver:
             case "MESSAGE_UPDATE":
                 return message_conversion.changed(data, connector=self.connector, me=self.me, parent=parent)
             case "MESSAGE_DELETE":
-                author = self.places.author(str(data.get("id")))
-                return (
-                    None
-                    if author is None
-                    else message_conversion.deleted(data, author, connector=self.connector, parent=parent)
-                )
+                if (author := self.places.author(str(data.get("id")))) is None:
+                    return None
+                return message_conversion.deleted(data, author, connector=self.connector, parent=parent)
         target = str(data.get("message_id"))
         # The message from which a thread was made is in the channel, and is the thread's beginning.
         if self.places.parent(target) == channel:
@@ -363,14 +356,14 @@ class DiscordReceiver:
             if groups is None:
                 groups = await self.roles.of(found.sender, data)
             return replace(done, found=replace(found, groups=groups))
-        held = self.anteroom.holds(found.conversation)
+        held = self.pending.holds(found.conversation)
         groups = None if held else self.roles.known(found.sender)
         if groups is None and not held:
             # What is said of someone goes before what is said of their roles, so that those do not matter.
             named = self.may_read is not None and await self.may_read(found.sender, ())
-            groups = () if named or len(self.anteroom) >= anteroom.MOST else None
+            groups = () if named or len(self.pending) >= pending_direct_messages.MOST else None
         if groups is None:
-            self.anteroom.put(done)
+            self.pending.put(done)
             return None
         return replace(done, found=replace(found, groups=groups))
 
