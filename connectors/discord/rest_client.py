@@ -46,7 +46,6 @@ _INVALID_WITHIN = 600.0
 _LARGEST_ANSWER = 32_000_000
 #: Requests with a token of their own.
 _BY_TOKEN = ("/interactions/", "/webhooks/")
-_UNLIMITED = ("interactions/", "webhooks/")
 #: Who asks, as Discord wants to be told (API documentation, "User Agent").
 AGENT = "DiscordBot (https://github.com/Rapptz/discord.py, 2.7) muster"
 _TIMEOUT = 30.0
@@ -169,7 +168,7 @@ class DiscordClient:
         """
         bucket = _bucket(method, path)
         own = f"{bucket} {part}" if part else bucket
-        self._check(bucket, own)
+        self._check(path, bucket, own)
         headers = {"Authorization": f"Bot {self.token}"} if self.token is not None else {}
         data: Any = None
         if file is not None:
@@ -274,7 +273,7 @@ class DiscordClient:
         if refusal.status in (401, 403, 429):
             self._invalid.append(self._steady())
 
-    def _check(self, bucket: str, own: str) -> None:
+    def _check(self, path: str, bucket: str, own: str) -> None:
         now = self._steady()
         if len(self._invalid) == MOST_INVALID and now - self._invalid[0] < _INVALID_WITHIN:
             after = _INVALID_WITHIN - (now - self._invalid[0])
@@ -282,7 +281,7 @@ class DiscordClient:
                 429, 0, "so much was refused that Discord would shut us out", after=after, everywhere=True
             )
         # Answers to interactions do not count ("Receiving and Responding": the bot's global limit does not hold).
-        if self._everything_until > now and not bucket.split()[1].startswith(_UNLIMITED):
+        if self._everything_until > now and not path.startswith(_BY_TOKEN):
             raise DiscordRefusal(429, 0, "too many requests", after=self._everything_until - now, everywhere=True)
         for name in (bucket,) if own == bucket else (own, bucket):
             wait = self._buckets.take(name, now)

@@ -8,9 +8,9 @@ said by whoever deals with its kind; it goes into the inbox in its turn, behind 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import discord
@@ -93,11 +93,8 @@ class Dealt:
     """Whether the acknowledgement is the answer."""
 
 
-class InteractionKind(Protocol):
-    """Who says what an interaction of one type means. It has to be quick."""
-
-    async def __call__(self, heard: HeardInteraction) -> Dealt | None:
-        """None: it is not for us."""
+#: Says what an interaction of one type means, None if it is not for us. It has to be quick.
+InteractionKind: TypeAlias = Callable[[HeardInteraction], Awaitable[Dealt | None]]
 
 
 @dataclass(kw_only=True)
@@ -114,7 +111,6 @@ class Interactions:
     hand_on: Callable[[Inbound], None]
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
-    _failed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, event: Json) -> None:
         """Deal with one, beside whatever else goes on. One that is told again, as after a resume, counts once."""
