@@ -24,7 +24,7 @@ from typing import Any
 import aiohttp
 from discord.gateway import DiscordClientWebSocketResponse
 
-from connectors.contract.connector_protocol import MessageRefused, SendError, TryLater
+from connectors.contract.connector_protocol import MessageRefused, TryLater
 from connectors.discord.json_values import identifier, json_object
 from connectors.discord.rate_limit_buckets import Buckets, seconds
 
@@ -85,7 +85,7 @@ class DiscordRefusal(DiscordRequestError):
         return self.code in (NO_ACCESS, NO_PERMISSION)
 
 
-def send_error(error: DiscordRequestError) -> SendError:
+def send_error(error: DiscordRequestError) -> TryLater | MessageRefused:
     """Return what a failed request means for what was to be said with it."""
     if not isinstance(error, DiscordRefusal):
         return TryLater(f"Discord cannot be reached: {error}")
