@@ -19,7 +19,7 @@ import structlog
 from connectors.contract.connector_protocol import NotReady, Sink
 from connectors.contract.messages import Batch, Inbound
 from connectors.discord import message_conversion, pending_direct_messages
-from connectors.discord.json_values import Json, identifier
+from connectors.discord.json_values import Json, identifier, json_object
 from connectors.discord.member_roles import Roles
 from connectors.discord.pending_direct_messages import PendingDirectMessages, PendingMessage
 from connectors.discord.read_cursor import ReadCursor
@@ -196,8 +196,7 @@ class DiscordReceiver:
         number, parent = identifier(thread.get("id")), identifier(thread.get("parent_id"))
         if number is not None:
             self.places.stands(number, parent)
-            about = thread.get("thread_metadata")
-            archived = about.get("archived") if isinstance(about, dict) else None
+            archived = json_object(thread.get("thread_metadata")).get("archived")
             self.places.heard_name(number, thread.get("name"), archived)
 
     # --- gaps ----------------------------------------------------------------------------------------------------
@@ -302,7 +301,7 @@ class DiscordReceiver:
         """Ask, and again where Discord wants us to wait.
 
         Raises:
-            Refusal: the answer is no, and stays so.
+            DiscordRefusal: the answer is no, and stays so.
             NotReady: there is no answer.
         """
         while True:
@@ -400,9 +399,9 @@ class DiscordReceiver:
         return self.places.is_ours(channel)
 
     async def _remember_own(self, message: Json) -> None:
-        author = message.get("author")
-        nonce, number = message.get("nonce"), identifier(message.get("id"))
-        if isinstance(author, dict) and author.get("id") == self.me and isinstance(nonce, str) and number is not None:
+        author, nonce = json_object(message.get("author")).get("id"), message.get("nonce")
+        number = identifier(message.get("id"))
+        if author == self.me and isinstance(nonce, str) and number is not None:
             await self.record.put(nonce, number)
 
     def _written(self, message: Json) -> Inbound | None:

@@ -331,10 +331,9 @@ def _answer(raw: bytes | bytearray) -> Any:
 
 def _parsed(raw: bytes | bytearray) -> dict[str, Any]:
     try:
-        answer = json.loads(raw)
+        return json_object(json.loads(raw))
     except (ValueError, RecursionError):
         return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _unreachable(error: Exception) -> DiscordUnreachable:
