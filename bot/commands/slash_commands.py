@@ -46,9 +46,7 @@ class CommandMenu:
         ]
         text = Option(name="text", description="what to say.", required=True)
         return [
-            Form(
-                name=SAY, description="Say something to the agent whose thread this is.", options=(text,), echoed=True
-            ),
+            Form(name=SAY, description="Say something to the agent whose thread this is.", options=(text,)),
             *made,
         ]
 

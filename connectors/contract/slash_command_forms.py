@@ -50,8 +50,6 @@ class Form:
     """In the order in which they are best asked for."""
     restricted: bool = False
     """Whether it is for those alone who may do everything."""
-    echoed: bool = False
-    """What is said by it is meant for all in the room to read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,9 +7,9 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
@@ -21,7 +21,6 @@ from connectors.discord import message_conversion, missing_content_intent
 from connectors.discord.gateway_session import GatewaySession, bad_token
 from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.buttons import pressed
-from connectors.discord.interactions.ephemeral_messages import EphemeralMessages
 from connectors.discord.interactions.interaction_handler import (
     COMMAND,
     COMPLETION,
@@ -33,6 +32,7 @@ from connectors.discord.interactions.interaction_replies import InteractionRepli
 from connectors.discord.interactions.open_interactions import OpenInteractions
 from connectors.discord.interactions.slash_command_menu import DiscordCommandMenu
 from connectors.discord.interactions.slash_command_registration import SlashCommandRegistration
+from connectors.discord.json_values import Json, identifier
 from connectors.discord.message_splitting import WANTED_PARTS
 from connectors.discord.missing_content_intent import MissingContentIntent
 from connectors.discord.read_cursor import ReadCursor
@@ -42,9 +42,8 @@ from connectors.discord.sender import DiscordSender
 from connectors.discord.sent_log import FILE, SentLog
 from connectors.discord.settings import API, DiscordSettings
 from connectors.discord.thread_cache import ThreadCache
+from core.async_waits import first_of
 from core.errors import MusterError
-
-Json: TypeAlias = dict[str, Any]
 
 #: Discord says "the past few minutes" ("Create Message", `enforce_nonce`).
 _REMEMBERS_KEYS = 180.0
@@ -57,6 +56,16 @@ LONGEST_TEXT = WANTED_PARTS * message_conversion.LONGEST - 200
 _CDN = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Connection:
+    """What there is while the bot is logged in."""
+
+    wire: DiscordClient
+    session: GatewaySession
+    receiver: DiscordReceiver
+    sender: DiscordSender
 
 
 class DiscordConnector:
@@ -97,11 +106,8 @@ class DiscordConnector:
         self._clock = clock
         self._places = ThreadCache(settings.channel)
         self._sink: Sink | None = None
-        self._wire: DiscordClient | None = None
-        self._session: GatewaySession | None = None
-        self._receiver: DiscordReceiver | None = None
-        self._speaker: DiscordSender | None = None
-        self._connection = asyncio.Event()
+        self._connection: _Connection | None = None
+        self._ready = asyncio.Event()
         self._authenticated: bool | None = None
         self._answered_at: float | None = None
         self._failure: str | None = None
@@ -181,18 +187,15 @@ class DiscordConnector:
                     assert session.user is not None
                     self._me = str(session.user.id)
                     self._authenticated, self._failure = True, None
-                    self._wire, self._session, self._receiver = wire, session, receiver
                     answers = InteractionReplies(wire=wire, kept=kept, record=record, clock=self._clock)
-                    asides = EphemeralMessages(wire=wire, kept=kept, record=record, clock=self._clock)
-                    self._speaker = DiscordSender(
-                        wire=wire, places=self._places, record=record, answers=answers, asides=asides, me=self._me
-                    )
+                    sender = DiscordSender(wire=wire, places=self._places, record=record, answers=answers, me=self._me)
+                    self._connection = _Connection(wire=wire, session=session, receiver=receiver, sender=sender)
                     self._say_of_application(session)
                     _log.info("discord_connected", connector=self.name, guild=self._settings.guild)
-                    await _first(
+                    await first_of(
                         session.listen(gateway, reference=reference),
                         receiver.run(),
-                        receiver.anteroom.run(),
+                        receiver.pending.run(),
                         interactions.run(),
                         _unknown(wire, reference),
                         *(() if registration is None else (registration.run(),)),
@@ -214,29 +217,29 @@ class DiscordConnector:
 
     async def connected(self) -> None:
         """Wait until the server is there."""
-        await self._connection.wait()
+        await self._ready.wait()
 
     async def stop(self) -> None:
         """Let go of the connection; `start` closes it."""
-        self._connection.clear()
-        self._wire = self._session = self._receiver = self._speaker = None
+        self._ready.clear()
+        self._connection = None
 
     async def health(self) -> Health:
         """Return what is known of the connection."""
-        wire, session, receiver = self._wire, self._session, self._receiver
+        connection = self._connection
         reachable: bool | None = None
         impaired = self._places.impaired
-        if session is None or receiver is None:
+        if connection is None:
             detail = self._failure or "Not connected yet."
             reachable = None if self._failure is None else self._authenticated is False
-        elif session.trouble is not None:
-            detail, reachable = session.trouble, False
+        elif connection.session.trouble is not None:
+            detail, reachable = connection.session.trouble, False
         else:
-            reachable = True
+            session, reachable = connection.session, True
             detail = f"Connected to Discord as {session.user}, in the server {self._settings.guild}."
             if session.get_guild(int(self._settings.guild)) is None:
                 detail = f"Connected to Discord as {session.user}."
-            elif not receiver.caught_up.is_set():
+            elif not connection.receiver.caught_up.is_set():
                 detail = "Connected to Discord; reading what was said meanwhile."
             if session.has_channel(self._settings.guild, self._settings.channel) is False:
                 impaired = True
@@ -257,7 +260,7 @@ class DiscordConnector:
             kind=self.kind,
             reachable=reachable,
             authenticated=self._authenticated,
-            last_seen=(wire.answered_at if wire is not None else None) or self._answered_at,
+            last_seen=(connection.wire.answered_at if connection is not None else None) or self._answered_at,
             detail=" ".join((detail, *self._places.notes())),
             impaired=impaired,
         )
@@ -282,16 +285,16 @@ class DiscordConnector:
 
     async def _say_when_there(self, receiver: DiscordReceiver) -> None:
         await receiver.caught_up.wait()
-        self._connection.set()
+        self._ready.set()
         await asyncio.Event().wait()
 
     # --- outbound ------------------------------------------------------------------------------------------------
 
     async def send(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
         """Say one thing."""
-        speaker = self._connected()
+        sender = self._connected().sender
         try:
-            sent = await speaker.say(outbound, conversation=conversation, target=target)
+            sent = await sender.say(outbound, conversation=conversation, target=target)
         except DiscordRequestError as error:
             raise self._not_sent(error, outbound, conversation) from error
         self._places.forget_note(f"forbidden {conversation}")
@@ -299,9 +302,9 @@ class DiscordConnector:
 
     async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
         """Look whether it exists already."""
-        speaker = self._connected()
+        sender = self._connected().sender
         try:
-            return await speaker.find(outbound, conversation=conversation, target=target)
+            return await sender.find(outbound, conversation=conversation, target=target)
         except DiscordRefusal as error:
             if error.passes or error.forbidden:
                 raise self._not_sent(error, outbound, conversation) from error
@@ -312,19 +315,17 @@ class DiscordConnector:
 
     async def typing(self, conversation: str, *, active: bool) -> None:
         """Show that someone is at work, for ten seconds; Discord offers nothing to end it sooner."""
-        wire, now = self._wire, time.monotonic()
-        if active and wire is not None and (len(self._typed) < _TYPING or now - self._typed[0] >= 1.0):
+        connection, now = self._connection, time.monotonic()
+        if active and connection is not None and (len(self._typed) < _TYPING or now - self._typed[0] >= 1.0):
             self._typed.append(now)
             with contextlib.suppress(DiscordRequestError):
-                await wire.call("POST", f"/channels/{conversation}/typing")
+                await connection.wire.call("POST", f"/channels/{conversation}/typing")
 
     async def download(self, attachment: Attachment, *, limit: int) -> bytes:
         """Return the content of an attachment. Its address is asked for again, since addresses end after a day."""
-        self._connected()
-        wire, parts = self._wire, attachment.ref.split("/")
-        if len(parts) != 3 or not all(message_conversion.identifier(part) for part in parts):
+        wire, parts = self._connected().wire, attachment.ref.split("/")
+        if len(parts) != 3 or not all(identifier(part) for part in parts):
             raise MessageRefused(f"{attachment.name} has no address on Discord.")
-        assert wire is not None, "there is a speaker"
         try:
             message = await wire.call("GET", f"/channels/{parts[0]}/messages/{parts[1]}")
             urls = [str(each.get("url")) for each in message_conversion.attached(message) if each.get("id") == parts[2]]
@@ -334,7 +335,7 @@ class DiscordConnector:
         except DiscordRequestError as error:
             failed = send_error(error)
             if isinstance(failed, TryLater):
-                failed.away = self._session is None or self._session.trouble is not None
+                failed.away = self._connection is None or self._connection.session.trouble is not None
             raise failed from error
         if found is None:
             raise MessageRefused(f"{attachment.name} is larger than the {limit:,} bytes that are taken.")
@@ -342,10 +343,10 @@ class DiscordConnector:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _connected(self) -> DiscordSender:
-        if self._speaker is None:
+    def _connected(self) -> _Connection:
+        if self._connection is None:
             raise TryLater(self._failure or "the connection to Discord is not there yet", away=True)
-        return self._speaker
+        return self._connection
 
     def _not_sent(self, error: DiscordRequestError, outbound: Outbound, conversation: str) -> TryLater | MessageRefused:
         if isinstance(error, DiscordRefusal) and error.forbidden and not isinstance(outbound.content, React | Retitle):
@@ -354,14 +355,12 @@ class DiscordConnector:
                 "into the channel."
             )
             # What still waits for a channel that the settings name no more says nothing of how the connector is now.
-            position = self._receiver.position if self._receiver is not None else None
+            position = self._connection.receiver.position if self._connection is not None else None
             direct = position is not None and conversation in position.direct
             ours = direct or self._places.is_ours(conversation)
             self._places.note(f"forbidden {conversation}", sentence, mild=not ours)
             return TryLater(sentence)
-        failed = send_error(error)
-        assert isinstance(failed, TryLater | MessageRefused)
-        return failed
+        return send_error(error)
 
     def _is_discords(self, url: str) -> bool:
         """Return whether a file lies where Discord keeps them: an address is not to lead us elsewhere."""
@@ -375,16 +374,3 @@ async def _unknown(wire: DiscordClient, reference: str) -> None:
     """Discord does not know the token any more, whatever the gateway does."""
     await wire.unauthorized.wait()
     raise NeedsPerson(bad_token(reference))
-
-
-async def _first(*works: object) -> None:
-    """Do all at once, until the first of them ends or fails."""
-    tasks = [asyncio.ensure_future(work) for work in works]  # type: ignore[call-overload]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import aiohttp
 import discord
@@ -20,9 +20,8 @@ from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 from discord.http import HTTPClient, Route
 
 from connectors.contract.connector_protocol import NeedsPerson, NotReady
+from connectors.discord.json_values import Json
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
-
-Json: TypeAlias = dict[str, Any]
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0

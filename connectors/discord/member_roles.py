@@ -10,12 +10,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
-from connectors.discord.message_conversion import identifier
+from connectors.discord.json_values import Json, identifier, json_object
 from connectors.discord.rest_client import DiscordRefusal
-
-Json: TypeAlias = dict[str, Any]
 
 #: Seconds for which an answer of Discord's counts.
 FRESH = 30.0
@@ -26,7 +24,7 @@ _MOST_PEOPLE = 1_000
 class Roles:
     guild: str
     ask: Callable[[str], Awaitable[Any]]
-    """Ask the API for what stands at a path; raises `Refusal` when the answer is no."""
+    """Ask the API for what stands at a path; raises `DiscordRefusal` when the answer is no."""
     steady: Callable[[], float] = time.monotonic
     _known: OrderedDict[str, tuple[float, tuple[str, ...]]] = field(default_factory=OrderedDict)
 
@@ -58,5 +56,5 @@ class Roles:
 
 def groups(member: object) -> tuple[str, ...] | None:
     """Return the groups of a member of the server; None when it is not said which roles they have."""
-    roles = member.get("roles") if isinstance(member, dict) else None
+    roles = json_object(member).get("roles")
     return tuple(f"role:{each}" for each in roles if identifier(each)) if isinstance(roles, list) else None

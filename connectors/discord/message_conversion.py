@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+
+import discord
+from discord.utils import DISCORD_EPOCH
 
 from connectors.contract.messages import (
     Attachment,
@@ -22,8 +24,7 @@ from connectors.contract.messages import (
     Redaction,
     Text,
 )
-
-Json: TypeAlias = dict[str, Any]
+from connectors.discord.json_values import Json, clean, identifier, json_object, json_objects, string
 
 LONGEST = 2_000
 """Characters in one message (Discord API, "Create Message")."""
@@ -35,19 +36,19 @@ NOBODY: Json = {"parse": [], "replied_user": False}
 PRESSED = "muster:"
 """With this the ids of our buttons begin; the key follows."""
 
-_ROW, _BUTTON = 1, 2
-_STYLES = {ButtonStyle.PLAIN: 2, ButtonStyle.GOOD: 3, ButtonStyle.DANGER: 4}
+_STYLES = {
+    ButtonStyle.PLAIN: discord.ButtonStyle.secondary.value,
+    ButtonStyle.GOOD: discord.ButtonStyle.success.value,
+    ButtonStyle.DANGER: discord.ButtonStyle.danger.value,
+}
 _MOST_BUTTONS = 5
 _LONGEST_LABEL = 80
-#: Milliseconds from 1970 to Discord's epoch (API reference, "Snowflakes").
-_EPOCH = 1_420_070_400_000
-_SUPPRESS_EMBEDS, _HAS_THREAD = 1 << 2, 1 << 5
-#: Types of messages that people write: plain ones and replies ("Message Types"). What is looked for may be of any type.
-_WRITTEN = (0, 19)
+SUPPRESS_EMBEDS = discord.MessageFlags.suppress_embeds.flag
+#: Types of messages that people write. What is looked for may be of any type.
+_WRITTEN = (discord.MessageType.default.value, discord.MessageType.reply.value)
 _LONGEST_NAME = 200
 _MOST_STICKERS, _MOST_CHOICES = 3, 10
 LONGEST_KEY = 100
-_ID = re.compile(r"[1-9][0-9]{0,19}")
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,60}")
 _UNKEPT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 _UNSAFE_IN_NAMES = re.compile(r"[\x00-\x1f\x7f/\\]")
@@ -68,7 +69,7 @@ def written(message: Json, *, connector: str, me: str, parent: str | None) -> In
     author = author_of(message)
     if author is None or author == me or message.get("type") not in _WRITTEN:
         return None
-    text, mentioned = _without_mention(_string(message.get("content")), me)
+    text, mentioned = _without_mention(string(message.get("content")), me)
     text = "\n".join([*([text] if text else []), *_forwarded(message)])
     attachments = tuple(_attachments(message))
     if not text and not attachments:
@@ -83,23 +84,23 @@ def written(message: Json, *, connector: str, me: str, parent: str | None) -> In
 def changed(message: Json, *, connector: str, me: str, parent: str | None) -> Inbound | None:
     """Return what an update of a message says; None when no one edited it (a preview of a link was added, for
     example)."""
-    author, stamp = author_of(message), _string(message.get("edited_timestamp"))
+    author, stamp = author_of(message), string(message.get("edited_timestamp"))
     if author is None or author == me or not stamp or message.get("type") not in _WRITTEN:
         return None
-    body = Edit(target=_string(message.get("id")), text=_string(message.get("content")))
+    body = Edit(target=string(message.get("id")), text=string(message.get("content")))
     return _inbound(message, body, author, f"/edit/{stamp[:40]}", connector, parent)
 
 
 def deleted(event: Json, author: str, *, connector: str, parent: str | None) -> Inbound | None:
     """That a message of `author` was deleted. By whom, Discord does not say."""
-    return _inbound(event, Redaction(target=_string(event.get("id"))), author, "/deleted", connector, parent)
+    return _inbound(event, Redaction(target=string(event.get("id"))), author, "/deleted", connector, parent)
 
 
 def reacted(event: Json, *, connector: str, me: str, conversation: str, parent: str | None) -> Inbound | None:
     """Return a reaction. The same one given again has the same id, so that it counts once."""
     user, message = identifier(event.get("user_id")), identifier(event.get("message_id"))
-    key = _string(_object(event.get("emoji")).get("name"))[:LONGEST_KEY]
-    bot = _object(_object(event.get("member")).get("user")).get("bot")
+    key = string(json_object(event.get("emoji")).get("name"))[:LONGEST_KEY]
+    bot = json_object(json_object(event.get("member")).get("user")).get("bot")
     if user is None or message is None or user == me or bot or not key:
         return None
     return Inbound(
@@ -115,34 +116,24 @@ def reacted(event: Json, *, connector: str, me: str, conversation: str, parent: 
 
 def author_of(message: Json) -> str | None:
     """Return the person that wrote it; None when it was a bot or a webhook."""
-    author = _object(message.get("author"))
+    author = json_object(message.get("author"))
     return None if author.get("bot") or message.get("webhook_id") else identifier(author.get("id"))
 
 
 def has_thread(message: Json) -> bool:
     """Return whether a thread was opened below a message ("Message Flags")."""
     flags = message.get("flags")
-    return isinstance(flags, int) and bool(flags & _HAS_THREAD)
+    return isinstance(flags, int) and bool(flags & discord.MessageFlags.has_thread.flag)
 
 
 def sent_at(message: int) -> float:
     """Return when a message was sent, by its id."""
-    return ((message >> 22) + _EPOCH) / 1000
+    return ((message >> 22) + DISCORD_EPOCH) / 1000
 
 
 def first_of(seconds: float) -> int:
     """Return the least id of what is made at that time or later."""
-    return max(0, int(seconds * 1000) - _EPOCH) << 22
-
-
-def identifier(value: object) -> str | None:
-    """Return an id, if it is one."""
-    return value if isinstance(value, str) and _ID.fullmatch(value) else None
-
-
-def clean(text: str) -> str:
-    """Text that every database and every encoder takes: no NUL, no halves of surrogate pairs."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return max(0, int(seconds * 1000) - DISCORD_EPOCH) << 22
 
 
 def _inbound(
@@ -171,64 +162,52 @@ def _without_mention(text: str, me: str) -> tuple[str, bool]:
 
 def attached(message: Json) -> list[Json]:
     """Return the files of a message, and those that were forwarded with it, as Discord tells them."""
-    return [_object(each) for source in (message, *_snapshots(message)) for each in _list(source.get("attachments"))]
+    return [each for source in (message, *_snapshots(message)) for each in json_objects(source.get("attachments"))]
 
 
 def _snapshots(message: Json) -> list[Json]:
     """Return what someone wrote elsewhere and the author forwards ("Message Snapshot Object")."""
-    return [_object(_object(each).get("message")) for each in _list(message.get("message_snapshots"))]
+    return [json_object(each.get("message")) for each in json_objects(message.get("message_snapshots"))]
 
 
 def _forwarded(message: Json) -> list[str]:
     """Return the words that are forwarded, as a quotation: they are those of someone else, and no command."""
-    said = [text for each in _snapshots(message) if (text := _string(each.get("content")).strip())]
+    said = [text for each in _snapshots(message) if (text := string(each.get("content")).strip())]
     return ["Forwarded:", *(f"> {line}" for text in said for line in text.split("\n"))] if said else []
 
 
 def _wordless(message: Json) -> str:
     """Return what a message without words shows, in words: stickers ("Sticker Item Object"), or a poll ("Poll
     Object")."""
-    stickers = [f"[sticker: {_line(_object(each).get('name'))}]" for each in _list(message.get("sticker_items"))]
-    poll = _object(message.get("poll"))
+    stickers = [f"[sticker: {_line(each.get('name'))}]" for each in json_objects(message.get("sticker_items"))]
+    poll = json_object(message.get("poll"))
     if not poll:
         return " ".join(stickers[:_MOST_STICKERS])
-    choices = [_object(_object(each).get("poll_media")).get("text") for each in _list(poll.get("answers"))]
+    choices = [json_object(each.get("poll_media")).get("text") for each in json_objects(poll.get("answers"))]
     listed = " / ".join(_line(each) for each in choices[:_MOST_CHOICES])
-    return f"[poll: {_line(_object(poll.get('question')).get('text'))} {listed}]"
+    return f"[poll: {_line(json_object(poll.get('question')).get('text'))} {listed}]"
 
 
 def _line(value: object) -> str:
-    return " ".join(_string(value).split())[:_LONGEST_NAME] or "?"
+    return " ".join(string(value).split())[:_LONGEST_NAME] or "?"
 
 
 def _attachments(message: Json) -> list[Attachment]:
     found = []
     for about in attached(message):
         number, size = identifier(about.get("id")), about.get("size")
-        media_type = _string(about.get("content_type")).lower().partition(";")[0].strip()
+        media_type = string(about.get("content_type")).lower().partition(";")[0].strip()
         if number is None:
             continue
         found.append(
             Attachment(
                 ref=f"{message.get('channel_id')}/{message.get('id')}/{number}",
-                name=_UNSAFE_IN_NAMES.sub("_", _string(about.get("filename")))[:_LONGEST_NAME] or "file",
+                name=_UNSAFE_IN_NAMES.sub("_", string(about.get("filename")))[:_LONGEST_NAME] or "file",
                 media_type=media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",
                 size=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**53 else None,
             )
         )
     return found
-
-
-def _object(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _string(value: object) -> str:
-    return clean(value) if isinstance(value, str) else ""
 
 
 # --- outbound ----------------------------------------------------------------------------------------------------
@@ -243,7 +222,7 @@ def spoken(text: str, *, key: str, reply_to: str | None = None, buttons: Sequenc
     """Return the body of a request that creates a message."""
     body = edited(text, buttons) | {"nonce": nonce(key), "enforce_nonce": True}
     # What an agent writes is not to make Discord ask addresses for previews.
-    body["flags"] = _SUPPRESS_EMBEDS
+    body["flags"] = SUPPRESS_EMBEDS
     if reply_to is not None and identifier(reply_to):
         body["message_reference"] = {"message_id": reply_to, "fail_if_not_exists": False}
     return body
@@ -259,14 +238,14 @@ def components(buttons: Sequence[Button]) -> list[Json]:
     """Buttons in a row ("Component Reference"). What is pressed comes back by an id that outlives the bot."""
     row = [
         {
-            "type": _BUTTON,
+            "type": discord.ComponentType.button.value,
             "style": _STYLES[each.style],
             "label": clean(each.label)[:_LONGEST_LABEL],
             "custom_id": f"{PRESSED}{clean(each.key)}"[:LONGEST_KEY],
         }
         for each in buttons[:_MOST_BUTTONS]
     ]
-    return [{"type": _ROW, "components": row}] if row else []
+    return [{"type": discord.ComponentType.action_row.value, "components": row}] if row else []
 
 
 def uploaded(caption: str, name: str, *, key: str) -> Json:

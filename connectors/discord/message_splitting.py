@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from connectors.discord.message_conversion import LONGEST, clean
+from connectors.discord.json_values import clean
+from connectors.discord.message_conversion import LONGEST
 from connectors.discord.table_rendering import redrawn
 
 _FENCE = re.compile(r" {0,3}(`{3,10}|~{3,10})([^`]*)")
@@ -35,17 +36,22 @@ def split(text: str, limit: int = LONGEST, *, most: int | None = None) -> list[s
     It is split between lines. A fenced block that fits into one piece stays whole; a longer one is closed at the end of
     a piece and opened again in the next. Where that makes more than `most` pieces, each is filled to its end instead.
     """
+    whole = clean(text).strip("\n")
+    found = [each for each in _joined(_blocks(whole, limit), limit) if each.strip()] or [""]
+    return found if most is None or len(found) <= most else _filled(whole, limit)
+
+
+def _joined(parts: Iterable[str], limit: int) -> list[str]:
+    """Return the parts on lines of their own, as many in each piece as fit."""
     pieces: list[str] = []
     piece = ""
-    whole = clean(text).strip("\n")
-    for block in _blocks(whole, limit):
-        if piece and len(piece) + 1 + len(block) > limit:
+    for part in parts:
+        if piece and len(piece) + 1 + len(part) > limit:
             pieces.append(piece)
-            piece = block
+            piece = part
         else:
-            piece = f"{piece}\n{block}" if piece else block
-    found = [each for each in (*pieces, piece) if each.strip()] or [""]
-    return found if most is None or len(found) <= most else _filled(whole, limit)
+            piece = f"{piece}\n{part}" if piece else part
+    return [*pieces, piece]
 
 
 def _blocks(text: str, limit: int) -> list[str]:
@@ -75,16 +81,8 @@ def _blocks(text: str, limit: int) -> list[str]:
 
 def _fenced(lines: list[str], first: str, fence: str, limit: int) -> list[str]:
     room = limit - len(first) - len(fence) - 2
-    found: list[str] = []
-    inside = ""
-    for line in lines:
-        for part in _cut(line, room):
-            if inside and len(inside) + 1 + len(part) > room:
-                found.append(f"{first}\n{inside}\n{fence}")
-                inside = part
-            else:
-                inside = f"{inside}\n{part}" if inside else part
-    return [*found, f"{first}\n{inside}\n{fence}"]
+    cut = (part for line in lines for part in _cut(line, room))
+    return [f"{first}\n{inside}\n{fence}" for inside in _joined(cut, room)]
 
 
 def _cut(line: str, limit: int) -> list[str]:

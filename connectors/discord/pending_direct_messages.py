@@ -10,15 +10,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
 
 import structlog
 
 from connectors.contract.connector_protocol import NotReady
 from connectors.contract.messages import Inbound
 from connectors.discord.member_roles import Roles
-
-Json: TypeAlias = dict[str, Any]
 
 MOST = 2_000
 """What waits here at most. Whoever comes then counts as somebody without roles."""

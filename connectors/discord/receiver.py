@@ -12,22 +12,20 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import structlog
 
 from connectors.contract.connector_protocol import NotReady, Sink
 from connectors.contract.messages import Batch, Inbound
-from connectors.discord import message_conversion
-from connectors.discord import pending_direct_messages as anteroom
+from connectors.discord import message_conversion, pending_direct_messages
+from connectors.discord.json_values import Json, identifier, json_object
 from connectors.discord.member_roles import Roles
 from connectors.discord.pending_direct_messages import PendingDirectMessages, PendingMessage
 from connectors.discord.read_cursor import ReadCursor
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
 from connectors.discord.sent_log import SentLog
 from connectors.discord.thread_cache import ThreadCache
-
-Json: TypeAlias = dict[str, Any]
 
 _PAGE = 100
 _AT_ONCE = 100
@@ -60,7 +58,7 @@ class DiscordReceiver:
     """Whether the server is there, and all is read that was said before."""
     clock: Callable[[], float] = time.time
     roles: Roles = field(init=False)
-    anteroom: PendingDirectMessages = field(init=False)
+    pending: PendingDirectMessages = field(init=False)
     _looked: set[str] = field(default_factory=set)
     """Threads of which it is known since the session began what was said in them before."""
     _overrun: bool = False
@@ -72,11 +70,11 @@ class DiscordReceiver:
 
     def __post_init__(self) -> None:
         self.roles = Roles(guild=self.guild, ask=self._read)
-        self.anteroom = PendingDirectMessages(roles=self.roles, known=self._news.set)
+        self.pending = PendingDirectMessages(roles=self.roles, known=self._news.set)
 
     def hear(self, event: str, data: Json) -> None:
         """An event of the gateway. It is dealt with later, in its turn."""
-        if len(self._heard) + len(self._early) + len(self.anteroom) >= _MOST_WAITING:
+        if len(self._heard) + len(self._early) + len(self.pending) >= _MOST_WAITING:
             self._overrun = True
             return
         if event == "MESSAGE_DELETE_BULK":
@@ -107,10 +105,10 @@ class DiscordReceiver:
         self._news.clear()
         said: list[Inbound] = []
         reached = self.position
-        while (self._heard or self.anteroom.answered) and len(said) < _AT_ONCE:
-            if self.anteroom.answered:
+        while (self._heard or self.pending.answered) and len(said) < _AT_ONCE:
+            if self.pending.answered:
                 assert reached is not None, "nothing is said in private before the first start"
-                for each in self.anteroom.take():
+                for each in self.pending.take():
                     said.append(each.found)
                     reached = await self._after(reached, each)
                 continue
@@ -177,7 +175,7 @@ class DiscordReceiver:
                 if data.get("newly_created"):
                     self._looked.add(str(data.get("id")))
             case "THREAD_DELETE":
-                number = message_conversion.identifier(data.get("id"))
+                number = identifier(data.get("id"))
                 if number is not None and data.get("parent_id") == self.places.channel:
                     self.places.is_gone(number)
             case "THREAD_LIST_SYNC":
@@ -195,14 +193,10 @@ class DiscordReceiver:
         )
 
     def _stands(self, thread: Json) -> None:
-        number, parent = (
-            message_conversion.identifier(thread.get("id")),
-            message_conversion.identifier(thread.get("parent_id")),
-        )
+        number, parent = identifier(thread.get("id")), identifier(thread.get("parent_id"))
         if number is not None:
             self.places.stands(number, parent)
-            about = thread.get("thread_metadata")
-            archived = about.get("archived") if isinstance(about, dict) else None
+            archived = json_object(thread.get("thread_metadata")).get("archived")
             self.places.heard_name(number, thread.get("name"), archived)
 
     # --- gaps ----------------------------------------------------------------------------------------------------
@@ -281,7 +275,7 @@ class DiscordReceiver:
                 return
             self.places.forget_note(f"gap {conversation}")
             messages = sorted(
-                (each for each in page if message_conversion.identifier(each.get("id"))),
+                (each for each in page if identifier(each.get("id"))),
                 key=lambda each: int(each["id"]),
             )
             if not messages:
@@ -307,7 +301,7 @@ class DiscordReceiver:
         """Ask, and again where Discord wants us to wait.
 
         Raises:
-            Refusal: the answer is no, and stays so.
+            DiscordRefusal: the answer is no, and stays so.
             NotReady: there is no answer.
         """
         while True:
@@ -327,7 +321,7 @@ class DiscordReceiver:
     async def _event(self, event: str, data: Json) -> Inbound | None:
         if event not in _EVENTS:
             return None
-        channel = message_conversion.identifier(data.get("channel_id"))
+        channel = identifier(data.get("channel_id"))
         if channel is None or not await self._is_ours(channel, data):
             return None
         parent = self.places.parent(channel)
@@ -339,12 +333,9 @@ class DiscordReceiver:
             case "MESSAGE_UPDATE":
                 return message_conversion.changed(data, connector=self.connector, me=self.me, parent=parent)
             case "MESSAGE_DELETE":
-                author = self.places.author(str(data.get("id")))
-                return (
-                    None
-                    if author is None
-                    else message_conversion.deleted(data, author, connector=self.connector, parent=parent)
-                )
+                if (author := self.places.author(str(data.get("id")))) is None:
+                    return None
+                return message_conversion.deleted(data, author, connector=self.connector, parent=parent)
         target = str(data.get("message_id"))
         # The message from which a thread was made is in the channel, and is the thread's beginning.
         if self.places.parent(target) == channel:
@@ -364,14 +355,14 @@ class DiscordReceiver:
             if groups is None:
                 groups = await self.roles.of(found.sender, data)
             return replace(done, found=replace(found, groups=groups))
-        held = self.anteroom.holds(found.conversation)
+        held = self.pending.holds(found.conversation)
         groups = None if held else self.roles.known(found.sender)
         if groups is None and not held:
             # What is said of someone goes before what is said of their roles, so that those do not matter.
             named = self.may_read is not None and await self.may_read(found.sender, ())
-            groups = () if named or len(self.anteroom) >= anteroom.MOST else None
+            groups = () if named or len(self.pending) >= pending_direct_messages.MOST else None
         if groups is None:
-            self.anteroom.put(done)
+            self.pending.put(done)
             return None
         return replace(done, found=replace(found, groups=groups))
 
@@ -390,7 +381,7 @@ class DiscordReceiver:
     async def _unread(self, message: Json) -> bool:
         """Return whether it came in a thread in which more may have been said before: one that was archived as the
         session began, and woke before it was asked which ones are."""
-        channel = message_conversion.identifier(message.get("channel_id"))
+        channel = identifier(message.get("channel_id"))
         if channel is None or "guild_id" not in message or channel == self.places.channel or channel in self._looked:
             return False
         return await self._is_ours(channel, message)
@@ -408,9 +399,9 @@ class DiscordReceiver:
         return self.places.is_ours(channel)
 
     async def _remember_own(self, message: Json) -> None:
-        author = message.get("author")
-        nonce, number = message.get("nonce"), message_conversion.identifier(message.get("id"))
-        if isinstance(author, dict) and author.get("id") == self.me and isinstance(nonce, str) and number is not None:
+        author, nonce = json_object(message.get("author")).get("id"), message.get("nonce")
+        number = identifier(message.get("id"))
+        if author == self.me and isinstance(nonce, str) and number is not None:
             await self.record.put(nonce, number)
 
     def _written(self, message: Json) -> Inbound | None:
@@ -426,4 +417,4 @@ _EVENTS = frozenset({"MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESS
 
 def _last(place: Json) -> int:
     """Return the last message of a channel or a thread, which may be deleted now; 0 where there is none."""
-    return int(message_conversion.identifier(place.get("last_message_id")) or 0)
+    return int(identifier(place.get("last_message_id")) or 0)

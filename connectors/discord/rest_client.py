@@ -4,9 +4,9 @@ Each request is made once. discord.py would sleep through rate limits and ask ag
 outbox, which has more urgent things to say meanwhile. A bucket that Discord says is used up is not asked before its
 time, since asking all the same is punished (API documentation, "Rate Limits").
 
-    WireError
-    ├── Unreachable     no answer, or one that is not Discord's
-    └── Refusal         Discord says no ("JSON Error Codes")
+    DiscordRequestError
+    ├── DiscordUnreachable    no answer, or one that is not Discord's
+    └── DiscordRefusal        Discord says no ("JSON Error Codes")
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 import aiohttp
 from discord.gateway import DiscordClientWebSocketResponse
 
-from connectors.contract.connector_protocol import MessageRefused, SendError, TryLater
+from connectors.contract.connector_protocol import MessageRefused, TryLater
+from connectors.discord.json_values import identifier, json_object
 from connectors.discord.rate_limit_buckets import Buckets, seconds
 
 UNKNOWN_CHANNEL = 10003
@@ -45,7 +46,6 @@ _INVALID_WITHIN = 600.0
 _LARGEST_ANSWER = 32_000_000
 #: Requests with a token of their own.
 _BY_TOKEN = ("/interactions/", "/webhooks/")
-_UNLIMITED = ("interactions/", "webhooks/")
 #: Who asks, as Discord wants to be told (API documentation, "User Agent").
 AGENT = "DiscordBot (https://github.com/Rapptz/discord.py, 2.7) muster"
 _TIMEOUT = 30.0
@@ -85,7 +85,7 @@ class DiscordRefusal(DiscordRequestError):
         return self.code in (NO_ACCESS, NO_PERMISSION)
 
 
-def send_error(error: DiscordRequestError) -> SendError:
+def send_error(error: DiscordRequestError) -> TryLater | MessageRefused:
     """Return what a failed request means for what was to be said with it."""
     if not isinstance(error, DiscordRefusal):
         return TryLater(f"Discord cannot be reached: {error}")
@@ -130,7 +130,7 @@ class DiscordClient:
         """The HTTP session, made when it is first used.
 
         Raises:
-            Unreachable: it was closed; what was still to be said is said over another wire.
+            DiscordUnreachable: it was closed; what was still to be said is said over another wire.
         """
         if self._closed:
             raise DiscordUnreachable("the connection to it has just been given up")
@@ -163,12 +163,12 @@ class DiscordClient:
             part: what is asked has a limit of its own beside that of the bucket, under this name.
 
         Raises:
-            Unreachable: no answer.
-            Refusal: the answer is no, or would be, so soon after the last one.
+            DiscordUnreachable: no answer.
+            DiscordRefusal: the answer is no, or would be, so soon after the last one.
         """
         bucket = _bucket(method, path)
         own = f"{bucket} {part}" if part else bucket
-        self._check(bucket, own)
+        self._check(path, bucket, own)
         headers = {"Authorization": f"Bot {self.token}"} if self.token is not None else {}
         data: Any = None
         if file is not None:
@@ -216,13 +216,27 @@ class DiscordClient:
                 self._buckets.refused(which, refusal.after, self._steady())
         raise refusal
 
+    async def send_message(
+        self, path: str, *, body: Any, method: str = "POST", file: tuple[str, str, bytes] | None = None
+    ) -> str:
+        """Send a message, or a change of one. Return its id.
+
+        Raises:
+            DiscordUnreachable: no answer, or one without an id.
+            DiscordRefusal: as `call`.
+        """
+        number = identifier(json_object(await self.call(method, path, body=body, file=file)).get("id"))
+        if number is None:
+            raise DiscordUnreachable("it took a message without saying under which id")
+        return number
+
     async def read(self, url: str, *, limit: int) -> bytes | None:
         """Return the bytes of a file, asked for without our token; None as soon as they turn out to be more than
         `limit`.
 
         Raises:
-            Unreachable: no answer.
-            Refusal: it is gone.
+            DiscordUnreachable: no answer.
+            DiscordRefusal: it is gone.
         """
         try:
             timeout = aiohttp.ClientTimeout(total=120)
@@ -259,7 +273,7 @@ class DiscordClient:
         if refusal.status in (401, 403, 429):
             self._invalid.append(self._steady())
 
-    def _check(self, bucket: str, own: str) -> None:
+    def _check(self, path: str, bucket: str, own: str) -> None:
         now = self._steady()
         if len(self._invalid) == MOST_INVALID and now - self._invalid[0] < _INVALID_WITHIN:
             after = _INVALID_WITHIN - (now - self._invalid[0])
@@ -267,7 +281,7 @@ class DiscordClient:
                 429, 0, "so much was refused that Discord would shut us out", after=after, everywhere=True
             )
         # Answers to interactions do not count ("Receiving and Responding": the bot's global limit does not hold).
-        if self._everything_until > now and not bucket.split()[1].startswith(_UNLIMITED):
+        if self._everything_until > now and not path.startswith(_BY_TOKEN):
             raise DiscordRefusal(429, 0, "too many requests", after=self._everything_until - now, everywhere=True)
         for name in (bucket,) if own == bucket else (own, bucket):
             wait = self._buckets.take(name, now)
@@ -317,10 +331,9 @@ def _answer(raw: bytes | bytearray) -> Any:
 
 def _parsed(raw: bytes | bytearray) -> dict[str, Any]:
     try:
-        answer = json.loads(raw)
+        return json_object(json.loads(raw))
     except (ValueError, RecursionError):
         return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _unreachable(error: Exception) -> DiscordUnreachable:

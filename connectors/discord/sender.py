@@ -7,17 +7,19 @@ made from the first one's id, so that they are found again when the text is repl
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import quote
 
 from connectors.contract.connector_protocol import MessageRefused, TryLater
 from connectors.contract.messages import File, Message, OpenThread, Outbound, React, Replace, Retitle, Sent
 from connectors.discord import message_conversion
-from connectors.discord.interactions.ephemeral_messages import EphemeralMessages
 from connectors.discord.interactions.interaction_handler import COMMAND
 from connectors.discord.interactions.interaction_replies import InteractionReplies
+from connectors.discord.json_values import Json, identifier
 from connectors.discord.message_splitting import MOST_PARTS, in_parts
 from connectors.discord.rest_client import (
     ARCHIVED,
@@ -29,15 +31,12 @@ from connectors.discord.rest_client import (
     WRONG_KIND_OF_CHANNEL,
     DiscordClient,
     DiscordRefusal,
-    DiscordUnreachable,
 )
 from connectors.discord.sent_log import SentLog
 from connectors.discord.thread_cache import ThreadCache
 
-Json: TypeAlias = dict[str, Any]
-
 #: The message or its thread is gone, it has all the reactions that one may have, or its author has blocked the bot.
-_NOTHING_TO_MARK = frozenset({UNKNOWN_MESSAGE, UNKNOWN_CHANNEL, 30010, 90001})
+_NOTHING_TO_MARK = (UNKNOWN_MESSAGE, UNKNOWN_CHANNEL, 30010, 90001)
 _WEEK = 10_080
 """Minutes without a word after which Discord archives a thread of itself; it allows no more."""
 _PAGE = 100
@@ -49,14 +48,13 @@ _SEARCHED = 500
 class DiscordSender:
     """Says things over one wire.
 
-    All methods raise `WireError`s, and `Refused` where nothing was asked.
+    All methods raise `DiscordRequestError`s, and `MessageRefused` where nothing was asked.
     """
 
     wire: DiscordClient
     places: ThreadCache
     record: SentLog
     answers: InteractionReplies
-    asides: EphemeralMessages
     me: str
 
     async def say(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent:
@@ -87,11 +85,8 @@ class DiscordSender:
                     return Sent(event_id=f"{given}/{self.me}/{key}")
                 place = self._place_of(conversation, message_id)
                 path = f"/channels/{place}/messages/{_number(message_id)}/reactions/{quote(key, safe='')}/@me"
-                try:
+                with _ignored(*_NOTHING_TO_MARK):
                     await self._awake(place, "PUT", path)
-                except DiscordRefusal as error:
-                    if error.code not in _NOTHING_TO_MARK:
-                        raise
                 return Sent(event_id=f"{message_id}/{self.me}/{key}")
             case File() as file:
                 return Sent(event_id=await self._file(conversation, file, outbound.key))
@@ -105,12 +100,10 @@ class DiscordSender:
         match outbound.content:
             case Message(private=True) | File(private=True):
                 return None  # it is in no history
-            case Message(text=text):
-                found = await self._own(conversation, outbound.key, in_parts(text)[0], None)
-                return None if found is None else await self._went_on(conversation, found, text, outbound)
-            case OpenThread(message=Message(text=text)):
-                found = await self._own(conversation, outbound.key, in_parts(text)[0], None)
-                return None if found is None else await self._went_on(conversation, found, text, outbound)
+            case Message(text=text) | OpenThread(message=Message(text=text)):
+                parts = in_parts(text)
+                found = await self._own(conversation, outbound.key, parts[0], None)
+                return None if found is None else await self._went_on(conversation, found, parts, outbound)
             case File(name=name, caption=caption):
                 found = await self._own(conversation, outbound.key, caption, message_conversion.file_name(name))
                 return None if found is None else Sent(event_id=found)
@@ -121,40 +114,36 @@ class DiscordSender:
 
     # --- saying --------------------------------------------------------------------------------------------------
 
-    async def _went_on(self, conversation: str, first: str, text: str, outbound: Outbound) -> Sent:
+    async def _went_on(self, conversation: str, first: str, parts: list[str], outbound: Outbound) -> Sent:
         """Say what belongs to a message that exists already."""
         await self.record.put(message_conversion.nonce(outbound.key), first)
         if isinstance(outbound.content, OpenThread):
-            return await self._below(conversation, first, outbound.content.title, in_parts(text), look=True)
-        await self._look(conversation, first, in_parts(text))
-        await self._others(conversation, first, in_parts(text))
+            return await self._below(conversation, first, outbound.content.title, parts, look=True)
+        await self._look(conversation, first, parts)
+        await self._others(conversation, first, parts)
         return Sent(event_id=first)
 
     async def _message(self, conversation: str, message: Message, key: str) -> str:
-        alone = await self.asides.say(message.text, to=message.reply_to, key=key) if message.private else None
+        alone = await self.answers.tell(message.text, to=message.reply_to, key=key) if message.private else None
         return alone or await self._text(conversation, message, key)
 
     async def _text(self, conversation: str, message: Message, key: str) -> str:
         parts = in_parts(message.text)
-        body = message_conversion.spoken(parts[0], key=key, reply_to=message.reply_to, buttons=message.buttons)
-        first = await self._answer(conversation, message, body) or await self._post(conversation, body)
+        first = await self._first(conversation, message, parts[0], key)
         await self._others(conversation, first, parts)
         return first
 
-    async def _answer(self, conversation: str, message: Message, body: Json) -> str | None:
-        """Say it in the place where Discord waits for an answer to an interaction; None: there is none, or no more."""
+    async def _first(self, conversation: str, message: Message, part: str, key: str) -> str:
+        """Say the first part, in the place where Discord waits for an answer to an interaction if there is one."""
         interaction = self.answers.kept.get(message.reply_to)
-        if interaction is None:
-            return None
-        body.pop("message_reference", None)
-        if (first := await self.answers.first(interaction, conversation, body)) is None and interaction.message:
-            body["message_reference"] = {"message_id": interaction.message, "fail_if_not_exists": False}
-        return first
+        reply_to = message.reply_to if interaction is None else interaction.message
+        body = message_conversion.spoken(part, key=key, reply_to=reply_to, buttons=message.buttons)
+        first = None if interaction is None else await self.answers.first(interaction, conversation, body)
+        return first or await self._post(conversation, body)
 
     async def _open(self, conversation: str, title: str, message: Message, key: str) -> Sent:
         parts = in_parts(message.text)
-        body = message_conversion.spoken(parts[0], key=key, reply_to=message.reply_to, buttons=message.buttons)
-        first = await self._answer(conversation, message, body) or await self._post(conversation, body)
+        first = await self._first(conversation, message, parts[0], key)
         return await self._below(conversation, first, title, parts)
 
     async def _below(self, conversation: str, first: str, title: str, parts: list[str], *, look: bool = False) -> Sent:
@@ -209,24 +198,14 @@ class DiscordSender:
             if number >= len(parts):
                 if standing is None:
                     return
-                await self._gone(f"{place}/{standing}")
+                with _ignored(UNKNOWN_MESSAGE):
+                    await self.wire.call("DELETE", f"{place}/{standing}")
             elif standing is None:
                 await self._post(conversation, message_conversion.spoken(parts[number], key=key))
             else:
-                try:
-                    await self._awake(
-                        conversation, "PATCH", f"{place}/{standing}", body=message_conversion.edited(parts[number])
-                    )
-                except DiscordRefusal as error:
-                    if error.code != UNKNOWN_MESSAGE:
-                        raise  # else someone deleted it, and does not want it
-
-    async def _gone(self, path: str) -> None:
-        try:
-            await self.wire.call("DELETE", path)
-        except DiscordRefusal as error:
-            if error.code != UNKNOWN_MESSAGE:
-                raise
+                body = message_conversion.edited(parts[number])
+                with _ignored(UNKNOWN_MESSAGE):  # someone deleted it, and does not want it
+                    await self._awake(conversation, "PATCH", f"{place}/{standing}", body=body)
 
     async def _retitle(self, thread: str, title: str, *, archived: bool) -> None:
         """Name a thread, and put it away or get it back. Who made it may do so ("Threads", Editing & Deleting)."""
@@ -236,7 +215,7 @@ class DiscordSender:
         try:
             if not self.places.knows(thread):
                 found = await self.wire.call("GET", f"/channels/{_number(thread)}")
-                self.places.stands(thread, message_conversion.identifier(found.get("parent_id")))
+                self.places.stands(thread, identifier(found.get("parent_id")))
             if thread == self.places.channel or not self.places.is_ours(thread):
                 raise MessageRefused(f"{thread} is no thread in the bot's channel.")
             # How often something is renamed has a limit of its own, two times in ten minutes as people have found out.
@@ -267,7 +246,7 @@ class DiscordSender:
         upload = (name, file.media_type, raw)
         try:
             if file.private:
-                alone = await self.asides.show(file.caption, upload, to=file.reply_to, key=key)
+                alone = await self.answers.show(file.caption, upload, to=file.reply_to, key=key)
                 if alone is not None:
                     return alone
             return await self._post(conversation, message_conversion.uploaded(file.caption, name, key=key), file=upload)
@@ -284,10 +263,7 @@ class DiscordSender:
         standing = self.record.message(body["nonce"])
         if standing is not None:
             return standing
-        answer = await self.wire.call("POST", f"/channels/{conversation}/messages", body=body, file=file)
-        number = message_conversion.identifier(answer.get("id") if isinstance(answer, dict) else None)
-        if number is None:
-            raise DiscordUnreachable("it took a message without saying under which id")
+        number = await self.wire.send_message(f"/channels/{conversation}/messages", body=body, file=file)
         await self.record.put(body["nonce"], number)
         self.places.spoken_in(conversation)
         return number
@@ -361,7 +337,17 @@ class DiscordSender:
         return message.get("content") == text and names == ([] if file is None else [file])
 
 
+@contextlib.contextmanager
+def _ignored(*codes: int) -> Iterator[None]:
+    """Ignore Discord's refusals with these codes."""
+    try:
+        yield
+    except DiscordRefusal as error:
+        if error.code not in codes:
+            raise
+
+
 def _number(message: str) -> str:
-    if message_conversion.identifier(message) is None:
+    if identifier(message) is None:
         raise MessageRefused(f"{message[:40]!r} is no message of Discord's.")
     return message

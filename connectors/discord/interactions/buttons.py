@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from connectors.contract.messages import Inbound, Reaction
+from connectors.contract.messages import Reaction
 from connectors.discord import message_conversion
 from connectors.discord.interactions.interaction_handler import DEFER_CHANGE, Dealt, HeardInteraction
+from connectors.discord.json_values import clean, identifier
 
 
 async def pressed(heard: HeardInteraction, *, connector: str) -> Dealt | None:
     """Return a button that someone pressed, as a reaction to its message with the button's key."""
-    target, name = message_conversion.identifier(heard.message.get("id")), heard.data.get("custom_id")
+    target, name = identifier(heard.message.get("id")), heard.data.get("custom_id")
     if target is None or not isinstance(name, str) or not name.startswith(message_conversion.PRESSED):
         return None
     key = name.removeprefix(message_conversion.PRESSED)
-    inbound = Inbound(
-        connector=connector,
-        event_id=heard.id,
-        conversation=heard.channel,
-        parent=heard.parent,
-        sender=heard.sender,
-        sent_at=message_conversion.sent_at(int(heard.id)),
-        body=Reaction(target=target, key=message_conversion.clean(key)[: message_conversion.LONGEST_KEY], pressed=True),
-        groups=heard.groups or (),
-    )
-    return Dealt(acknowledgement={"type": DEFER_CHANGE}, inbound=inbound)
+    reaction = Reaction(target=target, key=clean(key)[: message_conversion.LONGEST_KEY], pressed=True)
+    return Dealt(acknowledgement={"type": DEFER_CHANGE}, inbound=heard.inbound(reaction, connector=connector))

@@ -8,28 +8,33 @@ said by whoever deals with its kind; it goes into the inbox in its turn, behind 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
+import discord
 import structlog
 
-from connectors.contract.messages import Inbound
+from connectors.contract.messages import Inbound, InboundBody
 from connectors.discord import message_conversion
 from connectors.discord.interactions.open_interactions import TOKEN_LIFE, Interaction, OpenInteractions
+from connectors.discord.json_values import Json, identifier, json_object
 from connectors.discord.member_roles import groups
 from connectors.discord.rest_client import ACKNOWLEDGED, DiscordClient, DiscordRefusal, DiscordRequestError
 from connectors.discord.sent_log import SentLog
 from connectors.discord.thread_cache import ThreadCache
 
-Json: TypeAlias = dict[str, Any]
+COMMAND = discord.InteractionType.application_command.value
+COMPONENT = discord.InteractionType.component.value
+COMPLETION = discord.InteractionType.autocomplete.value
+SAY = discord.InteractionResponseType.channel_message.value
+DEFER = discord.InteractionResponseType.deferred_channel_message.value
+DEFER_CHANGE = discord.InteractionResponseType.deferred_message_update.value
+CHOICES = discord.InteractionResponseType.autocomplete_result.value
 
-# "Interaction Type", and "Interaction Callback Type".
-COMMAND, COMPONENT, COMPLETION = 2, 3, 4
-SAY, DEFER, DEFER_CHANGE, CHOICES = 4, 5, 6, 8
-
-_EPHEMERAL = 1 << 6
+#: The flag of a message that only one person sees.
+EPHEMERAL = discord.MessageFlags.ephemeral.flag
 _LONGEST_TOKEN = 1_000
 #: Seconds for one request that acknowledges; Discord itself waits three.
 _ACKNOWLEDGE_WITHIN = 2.0
@@ -64,6 +69,19 @@ class HeardInteraction:
     message: Json
     """That on which a button was pressed."""
 
+    def inbound(self, body: InboundBody, *, connector: str) -> Inbound:
+        """Return what it means, for the inbox."""
+        return Inbound(
+            connector=connector,
+            event_id=self.id,
+            conversation=self.channel,
+            parent=self.parent,
+            sender=self.sender,
+            sent_at=message_conversion.sent_at(int(self.id)),
+            body=body,
+            groups=self.groups or (),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dealt:
@@ -75,11 +93,8 @@ class Dealt:
     """Whether the acknowledgement is the answer."""
 
 
-class InteractionKind(Protocol):
-    """Who says what an interaction of one type means. It has to be quick."""
-
-    async def __call__(self, heard: HeardInteraction) -> Dealt | None:
-        """None: it is not for us."""
+#: Says what an interaction of one type means, None if it is not for us. It has to be quick.
+InteractionKind: TypeAlias = Callable[[HeardInteraction], Awaitable[Dealt | None]]
 
 
 @dataclass(kw_only=True)
@@ -96,7 +111,6 @@ class Interactions:
     hand_on: Callable[[Inbound], None]
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
-    _failed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, event: Json) -> None:
         """Deal with one, beside whatever else goes on. One that is told again, as after a resume, counts once."""
@@ -197,13 +211,12 @@ class Interactions:
         """Return the message that shows that a command was acknowledged, where the answer that names it was lost."""
         if interaction.kind != COMMAND:
             return None
-        token = quote(interaction.token, safe="")
         try:
             async with asyncio.timeout(_ACKNOWLEDGE_WITHIN):
-                found = await self.wire.call("GET", f"/webhooks/{interaction.application}/{token}/messages/@original")
+                found = await self.wire.call("GET", f"{interaction.webhook}/messages/@original")
         except (DiscordRequestError, TimeoutError):
             return None
-        return message_conversion.identifier(_object(found).get("id"))
+        return identifier(json_object(found).get("id"))
 
     async def _acknowledge(self, number: str, token: str, body: Json, *, doubt: bool) -> _Taken | None:
         """Tell Discord that we have it, until it says yes or no; None: no.
@@ -244,19 +257,12 @@ class _Taken:
 
 def heard(event: Json, guild: str) -> HeardInteraction | None:
     """Return what an event says; None when it is nothing that we could answer."""
-    number, channel = (
-        message_conversion.identifier(event.get("id")),
-        message_conversion.identifier(event.get("channel_id")),
-    )
-    application, token, kind = (
-        message_conversion.identifier(event.get("application_id")),
-        event.get("token"),
-        event.get("type"),
-    )
-    member, place = _object(event.get("member")), _object(event.get("channel"))
+    number, channel = identifier(event.get("id")), identifier(event.get("channel_id"))
+    application, token, kind = identifier(event.get("application_id")), event.get("token"), event.get("type")
+    member, place = json_object(event.get("member")), json_object(event.get("channel"))
     private = "guild_id" not in event
-    user = _object(event.get("user")) if private else _object(member.get("user"))
-    sender = message_conversion.identifier(user.get("id"))
+    user = json_object(event.get("user")) if private else json_object(member.get("user"))
+    sender = identifier(user.get("id"))
     if number is None or channel is None or application is None or sender is None or user.get("bot"):
         return None
     if not isinstance(token, str) or not 0 < len(token) <= _LONGEST_TOKEN or not isinstance(kind, int):
@@ -270,32 +276,28 @@ def heard(event: Json, guild: str) -> HeardInteraction | None:
         application=application,
         kind=kind,
         channel=channel,
-        parent=message_conversion.identifier(place.get("parent_id")) if place.get("type") in threads else None,
+        parent=identifier(place.get("parent_id")) if place.get("type") in threads else None,
         private=private,
         sender=sender,
         groups=None if private else groups(member),
-        data=_object(event.get("data")),
-        message=_object(event.get("message")),
+        data=json_object(event.get("data")),
+        message=json_object(event.get("message")),
     )
 
 
 def aside(text: str) -> Json:
     """Return an acknowledgement that is an answer for whoever asked alone."""
-    return {
-        "type": SAY,
-        "data": {"content": message_conversion.shown(text)[: message_conversion.LONGEST], "flags": _EPHEMERAL} | _QUIET,
-    }
+    return _said(text, EPHEMERAL)
 
 
 def aloud(text: str) -> Json:
     """Return an acknowledgement that is an answer for everybody there."""
-    return {
-        "type": SAY,
-        "data": {"content": message_conversion.shown(text)[: message_conversion.LONGEST], "flags": 1 << 2} | _QUIET,
-    }
+    return _said(text, message_conversion.SUPPRESS_EMBEDS)
 
 
-_QUIET: Json = {"allowed_mentions": message_conversion.NOBODY}
+def _said(text: str, flags: int) -> Json:
+    words = message_conversion.shown(text)[: message_conversion.LONGEST]
+    return {"type": SAY, "data": {"content": words, "flags": flags, "allowed_mentions": message_conversion.NOBODY}}
 
 
 def _elsewhere(found: HeardInteraction, channel: str) -> Dealt | None:
@@ -306,8 +308,4 @@ def _elsewhere(found: HeardInteraction, channel: str) -> Dealt | None:
 
 def _response(answer: object) -> str | None:
     """Return the message that an acknowledgement made ("Interaction Callback Response")."""
-    return message_conversion.identifier(_object(_object(answer).get("interaction")).get("response_message_id"))
-
-
-def _object(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
+    return identifier(json_object(json_object(answer).get("interaction")).get("response_message_id"))

@@ -12,16 +12,16 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
+from urllib.parse import quote
 
 import structlog
 
 from connectors.contract import message_codec
 from connectors.contract.messages import Inbound
 from connectors.discord.append_only_file import LineFile
+from connectors.discord.json_values import Json
 from core.crash_points import declare
-
-Json: TypeAlias = dict[str, Any]
 
 WRITE = declare("discord.interaction")
 
@@ -52,6 +52,11 @@ class Interaction:
     """The nonce of what is said first in answer to it, from before that is said."""
     message: str | None = None
     """The message that stands as the answer."""
+
+    @property
+    def webhook(self) -> str:
+        """The path under which it is answered by its token."""
+        return f"/webhooks/{self.application}/{quote(self.token, safe='')}"
 
     def alive(self, now: float) -> bool:
         """Return whether it can be answered by its token."""

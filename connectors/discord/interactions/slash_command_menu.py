@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from connectors.contract.messages import CommandReading, Inbound
+from connectors.contract.messages import CommandReading
 from connectors.contract.slash_command_forms import Asker, Commands
-from connectors.discord import message_conversion
 from connectors.discord.interactions import slash_command_schema
 from connectors.discord.interactions.interaction_handler import CHOICES, DEFER, Dealt, HeardInteraction, aloud, aside
 from connectors.discord.member_roles import Roles
@@ -31,16 +30,7 @@ class DiscordCommandMenu:
         name, values = slash_command_schema.chosen(heard.data)
         body = self.commands.words(name, values)
         refusal = await self._refusal(heard)
-        inbound = Inbound(
-            connector=self.connector,
-            event_id=heard.id,
-            conversation=heard.channel,
-            parent=heard.parent,
-            sender=heard.sender,
-            sent_at=message_conversion.sent_at(int(heard.id)),
-            body=body,
-            groups=heard.groups or (),
-        )
+        inbound = heard.inbound(body, connector=self.connector)
         if refusal is not None:
             return Dealt(acknowledgement=aside(refusal), inbound=inbound, answered=True)
         if body.reading is CommandReading.TALK:

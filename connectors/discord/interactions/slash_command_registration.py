@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import structlog
 
 from connectors.contract.slash_command_forms import Commands
-from connectors.discord import message_conversion
 from connectors.discord.interactions import slash_command_schema
+from connectors.discord.json_values import Json, identifier
 from connectors.discord.rest_client import DiscordClient, DiscordRefusal, DiscordRequestError
 from connectors.discord.thread_cache import ThreadCache
 from core.async_waits import set_within
-
-Json: TypeAlias = dict[str, Any]
 
 #: Seconds until it is tried again: what a person has to mend, and what passes.
 _MENDED_WITHIN = 60.0
@@ -42,7 +39,7 @@ class SlashCommandRegistration:
         """An event of the gateway: whenever the server comes, see to it that Discord has the commands."""
         match event:
             case "READY":
-                self._application, self._inside = message_conversion.identifier(data["application"].get("id")), False
+                self._application, self._inside = identifier(data["application"].get("id")), False
             case "GUILD_CREATE" if data.get("id") == self.guild:
                 self._inside = True
                 self._news.set()

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
+
+import discord
+from discord import AppCommandOptionType
 
 from connectors.contract.slash_command_forms import Form, Option, OptionKind, Value
-from connectors.discord import message_conversion
-
-Json: TypeAlias = dict[str, Any]
+from connectors.discord.json_values import Json, clean, json_objects
 
 MOST_COMMANDS = 100
 MOST_OPTIONS = 25
@@ -20,9 +21,14 @@ MOST_CHOICES = 25
 LONGEST_CHOICE = 100
 _LONGEST_DESCRIPTION = 100
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
-_SUBCOMMAND = 1
-_KINDS = {OptionKind.TEXT: 3, OptionKind.INTEGER: 4, OptionKind.FLAG: 5, OptionKind.NUMBER: 10}
-_MANAGE_GUILD = str(1 << 5)
+_SUBCOMMAND = AppCommandOptionType.subcommand.value
+_KINDS = {
+    OptionKind.TEXT: AppCommandOptionType.string.value,
+    OptionKind.INTEGER: AppCommandOptionType.integer.value,
+    OptionKind.FLAG: AppCommandOptionType.boolean.value,
+    OptionKind.NUMBER: AppCommandOptionType.number.value,
+}
+_MANAGE_GUILD = str(discord.Permissions.manage_guild.flag)
 #: "Interaction Context Types": a direct conversation with the bot.
 _WITH_BOT = 1
 
@@ -124,7 +130,7 @@ def chosen(data: Json) -> tuple[str, dict[str, Value]]:
     for each in options:
         key, value = each.get("name"), each.get("value")
         if isinstance(key, str) and isinstance(value, str | int | float | bool):
-            values[key] = message_conversion.clean(value) if isinstance(value, str) else value
+            values[key] = clean(value) if isinstance(value, str) else value
     return name, values
 
 
@@ -133,19 +139,13 @@ def typed(data: Json) -> tuple[str, str, str] | None:
     name, options = _path(data)
     for each in options:
         if each.get("focused") is True and isinstance(each.get("name"), str):
-            return name, each["name"], message_conversion.clean(str(each.get("value", "")))[:LONGEST_CHOICE]
+            return name, each["name"], clean(str(each.get("value", "")))[:LONGEST_CHOICE]
     return None
 
 
 def _path(data: Mapping[str, Any]) -> tuple[str, list[Json]]:
-    name = message_conversion.clean(str(data.get("name")))[:100]
-    options = _objects(data.get("options"))
+    name = clean(str(data.get("name")))[:100]
+    options = json_objects(data.get("options"))
     if options and options[0].get("type") == _SUBCOMMAND:
-        return f"{name} {message_conversion.clean(str(options[0].get('name')))[:100]}", _objects(
-            options[0].get("options")
-        )
+        return f"{name} {clean(str(options[0].get('name')))[:100]}", json_objects(options[0].get("options"))
     return name, options
-
-
-def _objects(value: object) -> list[Json]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -12,6 +12,7 @@ from connectors.contract.connector_protocol import MessageRefused
 from connectors.contract.messages import Inbound, Text
 from connectors.discord import message_conversion, message_splitting, rest_client
 from connectors.discord.connector import LONGEST_TEXT
+from connectors.discord.json_values import clean
 from connectors.discord.message_splitting import WANTED_PARTS
 from connectors.discord.read_cursor import ReadCursor
 
@@ -74,7 +75,7 @@ def test_pieces_fit_and_lose_no_word(lines: list[str]) -> None:
 @example(["x" * 1_001] * 5)
 def test_what_is_said_as_text_stands_whole_in_few_messages(lines: list[str]) -> None:
     """Also where nothing can be split between lines without wasting half of each message."""
-    text = message_conversion.clean("\n".join(lines)[:LONGEST_TEXT])
+    text = clean("\n".join(lines)[:LONGEST_TEXT])
     pieces = message_splitting.split(text, most=WANTED_PARTS)
     assert len(pieces) <= WANTED_PARTS
     assert all(len(piece) <= message_conversion.LONGEST for piece in pieces)
