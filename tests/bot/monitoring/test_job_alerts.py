@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import signal
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,6 @@ from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from scheduler import job_alert_policy
 from scheduler.jobs import Job, JobRecord
-from tests import forkserver
-from tests.bot.monitoring import crash_subject
 from tests.bot.orchestrator import ROOM, house
 
 
@@ -153,12 +150,3 @@ async def test_what_cannot_be_told_is_told_after_a_later_run(tmp_path: Path) -> 
     running.cancel()
     await asyncio.wait([running])
     await store.close()
-
-
-@pytest.mark.parametrize("place", ["job.tell.before", "job.tell.after", "job.tell.before:2", "job.tell.after:2"])
-def test_killed_at_this_place_a_failing_job_is_told_once(tmp_path: Path, place: str) -> None:
-    for crash, status in ((place, -signal.SIGKILL), (None, 0)):
-        process = forkserver.process(crash_subject.live, str(tmp_path), crash)
-        process.start()
-        process.join(60)
-        assert process.exitcode == status, crash
