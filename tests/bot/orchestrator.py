@@ -62,9 +62,15 @@ class House:
     """It lives as long as the house does, as the process would."""
     clock: Callable[[], float] = time.time
     key: str = "sk-test-not-a-real-key"
-    orchestrator: Orchestrator | None = None
     others: dict[str, MemoryServer] = field(default_factory=dict)
     """More chat systems, by the names of their connectors, which muster.yaml has to have too."""
+    _orchestrator: Orchestrator | None = field(default=None, init=False)
+
+    @property
+    def orchestrator(self) -> Orchestrator:
+        """The orchestrator, within `open`."""
+        assert self._orchestrator is not None, "it does not run"
+        return self._orchestrator
 
     @contextlib.asynccontextmanager
     async def open(self, *, bring_up: bool = False) -> AsyncIterator[Orchestrator]:
@@ -83,7 +89,7 @@ class House:
             bring_up=bring_up,
             egress=self.egress,
         ) as orchestrator:
-            self.orchestrator = orchestrator
+            self._orchestrator = orchestrator
             async with asyncio.timeout(30):
                 for name in more:
                     while not self._is_down(name) and not (await orchestrator.delivery.health())[name].reachable:
@@ -91,7 +97,7 @@ class House:
             try:
                 yield orchestrator
             finally:
-                self.orchestrator = None
+                self._orchestrator = None
 
     def _is_down(self, name: str) -> bool:
         return name in self.others and self.others[name].down
@@ -120,14 +126,12 @@ class House:
 
     async def heard_from(self, name: str) -> None:
         """Wait until its host has said itself how it stands; that it is ready is read from its journal before."""
-        assert self.orchestrator is not None
         async with asyncio.timeout(30):
             while (await self.orchestrator.agents.view_of(name)).liveness.state == "starting":
                 await asyncio.sleep(0.02)
 
     async def known(self, name: str) -> AgentRow | None:
         """What the register knows of an agent; None: there is none."""
-        assert self.orchestrator is not None
         async with self.orchestrator.store.read() as tx:
             return await agents.get(tx, name)
 
@@ -139,7 +143,6 @@ class House:
 
     async def thread(self, name: str) -> str:
         """The conversation of an agent's thread, once it stands."""
-        assert self.orchestrator is not None
         async with self.orchestrator.store.read() as tx:
             row = await agents.get(tx, name)
         assert row is not None

@@ -23,7 +23,6 @@ FILL = declare("test.fill")
 
 async def stopped(home: House, *names: str) -> None:
     """Launch an agent and stop it; the others are written down like it."""
-    assert home.orchestrator is not None
     thread = await home.launch(names[0])
     await home.ask(f"!stop {names[0]}")
     await home.heard(thread, "Stopped")
@@ -38,7 +37,6 @@ async def stopped(home: House, *names: str) -> None:
 
 async def known_as(home: House, state: str, *names: str) -> None:
     """Wait until it was looked at all of these."""
-    assert home.orchestrator is not None
     async with asyncio.timeout(60):
         while {(await home.orchestrator.agents.view_of(name)).liveness.state for name in names} != {state}:
             await asyncio.sleep(0.02)

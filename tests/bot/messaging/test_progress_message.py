@@ -105,7 +105,6 @@ async def test_a_quick_command_shows_its_answer_alone(home: House, work: Work, m
     for step in ("1 of 2", "2 of 2", None):
         work.steps.put_nowait(step)
     assert await home.ask("!work") == "All of it is done."
-    assert home.orchestrator is not None
     await home.orchestrator.quiet()
     assert shown(home) == ["All of it is done."]
 
@@ -181,7 +180,6 @@ async def test_an_event_that_is_given_up_leaves_nothing_at_work(home: House, wor
     event = home.chat.post("!work")
     work.steps.put_nowait("begun")
     await home.heard(ROOM, "⏳ begun")
-    assert home.orchestrator is not None
     services = home.orchestrator.services
     async with services.store.write(GIVE_UP) as tx:
         arrival = await inbox.find(tx, "memory", event)

@@ -54,7 +54,6 @@ def test_a_title_says_how_the_agent_is(state: str, asks: bool, title: str, archi
 
 async def renamings(home: House) -> list[str]:
     """The names that were put into the outbox, oldest first."""
-    assert home.orchestrator is not None
     return await in_outbox(home.orchestrator.store)
 
 

@@ -71,7 +71,6 @@ async def test_of_a_report_that_is_switched_off_nothing_is_wrong_any_more(tmp_pa
         home.paths.muster_yaml.write_text(written.replace("memory: {}", f"memory: {{fleet_room: {ROOM}}}"))
 
         async def failed(times: int) -> None:
-            assert home.orchestrator is not None
             jobs = home.orchestrator.services.jobs
 
             def told() -> bool:
@@ -83,7 +82,6 @@ async def test_of_a_report_that_is_switched_off_nothing_is_wrong_any_more(tmp_pa
             await home.chat.until(told, limit=30)
 
         async def forgotten() -> None:
-            assert home.orchestrator is not None
             async with asyncio.timeout(30):
                 while True:
                     async with home.orchestrator.store.read() as tx:

@@ -32,14 +32,12 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 
 async def waiting(home: House) -> list[Continuation]:
-    assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         return await auto_resume.waiting(tx)
 
 
 async def look(home: House, after: float = 0.0) -> None:
     """Look as the job does, `after` seconds from now."""
-    assert home.orchestrator is not None
     services = home.orchestrator.services
     clock, services.clock = services.clock, lambda: time.time() + after
     try:
@@ -60,7 +58,6 @@ async def stopped(home: House, name: str = "coder0", policy: str = "cutoff") -> 
         while not [each for each in await waiting(home) if each.agent == name]:
             await asyncio.sleep(0.02)
         # What the turn used may be counted after it was cut.
-        assert home.orchestrator is not None
         pace = home.orchestrator.services.pace
         while not any(each.window.is_used_up for each in (await pace.snapshot()).standings.values()):
             await asyncio.sleep(0.02)

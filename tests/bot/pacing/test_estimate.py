@@ -28,7 +28,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 async def _ended(home: House, count: int, *, role: str = "coder", tokens: float = 10_000.0, **known: Any) -> None:
     """Let so many tasks have ended, one an hour, each a step larger than the one before."""
-    assert home.orchestrator is not None
     now = home.clock()
     async with home.orchestrator.store.write(WRITTEN) as tx:
         for n in range(1, count + 1):

@@ -32,19 +32,16 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 
 async def look(home: House) -> None:
-    assert home.orchestrator is not None
     await home.orchestrator.services.runaway.look()
     home.orchestrator.services.delivery.wake()
 
 
 async def pending(home: House) -> list[Question]:
-    assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         return await questions.pending(tx)
 
 
 async def metered(home: House, requests: int) -> None:
-    assert home.orchestrator is not None
     async with asyncio.timeout(30):
         while True:
             async with home.orchestrator.store.read() as tx:
@@ -56,14 +53,12 @@ async def metered(home: House, requests: int) -> None:
 
 async def denial(home: House) -> Any:
     """By what coder0 is cut off."""
-    assert home.orchestrator is not None
     standing: Any = await egress_client(home.orchestrator).standing()
     return next((each for each in standing.get("denials") or [] if each["agent"] == "coder0"), None)
 
 
 async def ran_away(home: House) -> str:
     """An agent that used too much, and is in the middle of another turn; its thread."""
-    assert home.orchestrator is not None
     home.orchestrator.services.jobs.drop("runaways")  # it is looked when the test says so
     thread = await home.launch("coder0")
     home.say("[[wait: first]] [[cache: 900000 0]] [[say: that was much]]", thread)

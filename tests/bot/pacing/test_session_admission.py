@@ -155,7 +155,6 @@ LADDER = "pacing: {ladder: [opus, sonnet, 'sim:tiny']}\nagents: {runtime: sim, s
 
 
 async def accounts_used(home: House, requests: int) -> set[str]:
-    assert home.orchestrator is not None
     async with asyncio.timeout(30):
         while True:
             async with home.orchestrator.store.read() as tx:

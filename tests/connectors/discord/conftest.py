@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from connectors.contract.messages import Batch, Health
+from connectors.contract.messages import Batch, Health, Inbound
 from connectors.delivery import inbox
 from connectors.delivery.service import Delivery
 from connectors.discord import gateway_session
 from connectors.discord.connector import DiscordConnector
 from connectors.discord.read_cursor import ReadCursor
 from connectors.discord.settings import DiscordSettings
+from database import schema
 from tests.connectors.delivery.fake_room import STEP, Office
 from tests.connectors.delivery.fake_room import opened as office_opened
 from tests.connectors.discord.fake_server_state import World
@@ -64,6 +66,12 @@ class Desk:
     @property
     def room(self) -> str:
         return str(self.world.channel.id)
+
+    async def arrived(self) -> list[Inbound]:
+        """What is in the inbox, oldest first."""
+        async with self.office.store.read() as tx:
+            rows = await tx.execute(select(schema.inbox).order_by(schema.inbox.c.seq))
+            return [inbox.Arrival.from_row(row).inbound for row in rows]
 
     async def health(self, true: Callable[[Health], bool]) -> Health:
         """Wait until the health says so."""

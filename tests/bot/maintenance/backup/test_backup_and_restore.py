@@ -51,7 +51,6 @@ from tests.small_disk import small
 
 
 async def idle(home: House) -> None:
-    assert home.orchestrator is not None
     await home.orchestrator.quiet()
 
 

@@ -6,22 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
 from connectors.contract.messages import CommandReading, Inbound, Message, OpenThread, Reaction, Text
-from connectors.delivery.inbox import Arrival
 from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.interaction_handler import heard
 from connectors.discord.interactions.open_interactions import Interaction, OpenInteractions
-from database.schema import inbox
 from tests.connectors.delivery.fake_room import STEP
 from tests.connectors.discord.conftest import Desk
-
-
-async def arrived(desk: Desk) -> list[Inbound]:
-    async with desk.office.store.read() as tx:
-        rows = await tx.execute(select(inbox).order_by(inbox.c.seq))
-        return [Arrival.from_row(row).inbound for row in rows]
 
 
 async def posted(desk: Desk) -> str:
@@ -44,7 +35,7 @@ async def test_a_button_is_acknowledged_and_counts_once_though_it_is_told_twice(
         await desk.office.until_state(f"re {last}", "sent")
     assert desk.world.callbacks == {number: {"type": 6}}
     assert sum(f"/interactions/{number}/" in each for each in desk.world.wire) == 1
-    pressed, _ = await arrived(desk)
+    pressed, _ = await desk.arrived()
     assert (pressed.event_id, pressed.body) == (number, Reaction(target=message, key="✅", pressed=True))
     assert (pressed.sender, pressed.groups) == (str(desk.world.ana.id), ("role:77",))
 
@@ -59,7 +50,7 @@ async def test_a_button_in_a_thread_that_was_not_heard_of_comes_from_there(desk:
         message = str(desk.world.create(thread, desk.world.bot, {"content": "may I?"})["id"])
         desk.world.click(message, "muster:✅")
         await desk.world.until(lambda: desk.office.handled)
-    (found,) = await arrived(desk)
+    (found,) = await desk.arrived()
     assert (found.conversation, found.parent) == (str(thread.id), desk.room)
 
 
@@ -97,7 +88,7 @@ async def test_what_discord_does_not_take_does_not_count(desk: Desk, why: str) -
         await desk.world.until(lambda: any(number in each for each in desk.world.wire))
         last = desk.world.say("last")
         await desk.office.until_state(f"re {last}", "sent")
-    assert [each.event_id for each in await arrived(desk)] == [last]
+    assert [each.event_id for each in await desk.arrived()] == [last]
     assert list(OpenInteractions(desk.folder / open_interactions.FILE).waiting()) == []
 
 
@@ -131,7 +122,7 @@ async def test_what_a_crash_kept_from_the_inbox_comes_after_the_next_start(desk:
         await world.until(lambda: len(desk.office.handled) == 2)
         last = world.say("last")
         await desk.office.until_state(f"re {last}", "sent")
-    found = await arrived(desk)
+    found = await desk.arrived()
     assert [each.event_id for each in found] == [*numbers[:2], last]
     assert found[0].groups == ("role:7",)
     assert list(OpenInteractions(desk.folder / open_interactions.FILE).waiting()) == []
@@ -151,7 +142,7 @@ async def test_those_of_other_servers_and_channels_are_not_ours(desk: Desk) -> N
         await desk.office.until_state(f"re {last}", "sent")
     assert world.asides[elsewhere] == [f"I work in <#{desk.room}> and its threads, and in direct messages."]
     assert abroad not in world.callbacks
-    assert [each.event_id for each in await arrived(desk)] == [last]
+    assert [each.event_id for each in await desk.arrived()] == [last]
 
 
 # --- pure --------------------------------------------------------------------------------------------------------

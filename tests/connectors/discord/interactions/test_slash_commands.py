@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from connectors.contract.messages import CommandReading, Inbound, Message, OpenThread, React, Remark, Text
+from connectors.contract.messages import CommandReading, Message, OpenThread, React, Remark, Text
 from connectors.contract.slash_command_forms import Asker, Form, Option, Value
-from connectors.delivery.inbox import Arrival
 from connectors.discord import missing_content_intent
-from database.schema import inbox
 from tests.connectors.discord.conftest import Desk
 from tests.connectors.discord.fake_server_state import CONTENT, LOADING
 
@@ -46,12 +43,6 @@ class Few:
         return "not for you" if asker.sender == self.stranger else None
 
 
-async def arrived(desk: Desk) -> list[Inbound]:
-    async with desk.office.store.read() as tx:
-        rows = await tx.execute(select(inbox).order_by(inbox.c.seq))
-        return [Arrival.from_row(row).inbound for row in rows]
-
-
 def words(name: str, value: str) -> dict[str, Any]:
     return {"name": name, "type": 3, "value": value}
 
@@ -65,7 +56,7 @@ async def test_a_command_is_acknowledged_and_its_answer_takes_the_placeholders_p
     assert desk.world.responses[number]["content"] == "re: stop coder0"
     assert desk.world.responses[number]["_edits"][0]["allowed_mentions"] == {"parse": [], "replied_user": False}
     assert desk.world.posts == []
-    (found,) = await arrived(desk)
+    (found,) = await desk.arrived()
     assert (found.event_id, found.conversation, found.groups) == (number, desk.room, ("role:77",))
     assert found.body == Text(text="stop coder0", reading=CommandReading.COMMAND)
 
@@ -78,7 +69,7 @@ async def test_many_at_once_are_each_taken_in_time_and_answered_once(desk: Desk)
             await desk.office.until_state(f"re {number}", "sent")
     assert desk.world.callbacks.keys() == set(numbers)
     assert sorted(desk.world.texts()) == sorted(f"re: stop coder{each}" for each in range(80))
-    assert sorted(each.event_id for each in await arrived(desk)) == sorted(numbers)
+    assert sorted(each.event_id for each in await desk.arrived()) == sorted(numbers)
 
 
 async def test_in_a_thread_and_in_private_it_comes_from_there(desk: Desk) -> None:
@@ -92,7 +83,7 @@ async def test_in_a_thread_and_in_private_it_comes_from_there(desk: Desk) -> Non
         for number in numbers:
             await desk.office.until_state(f"re {number}", "sent")
             assert desk.world.responses[number]["content"] == "re: ps"
-    places = sorted((each.conversation, each.parent, each.groups) for each in await arrived(desk))
+    places = sorted((each.conversation, each.parent, each.groups) for each in await desk.arrived())
     assert places == sorted([(str(thread.id), desk.room, ("role:77",)), (str(private.id), None, ("role:77",))])
 
 
@@ -155,7 +146,7 @@ async def test_words_for_an_agent_stand_there_for_all_to_read(desk: Desk) -> Non
         await desk.office.until_state(f"re {number}", "sent")
         await desk.office.put("mark", React(target=number, key="📥"), to=desk.room)
         await desk.office.until_state("mark", "sent")
-    (found,) = await arrived(desk)
+    (found,) = await desk.arrived()
     assert found.body == Text(text="@everyone !kill coder0", reading=CommandReading.TALK)
     assert desk.world.callbacks[number]["data"]["allowed_mentions"] == {"parse": [], "replied_user": False}
     assert desk.world.texts() == ["@everyone !kill coder0", "re: @everyone !kill coder0"]
@@ -170,7 +161,7 @@ async def test_strangers_are_answered_alone_and_what_they_tried_is_known(desk: D
         number = desk.world.invoke("ps", by=eve)
         await desk.world.until(lambda: desk.office.handled)
     assert desk.world.asides == {number: ["not for you"]}
-    assert [each.sender for each in await arrived(desk)] == [few.stranger]
+    assert [each.sender for each in await desk.arrived()] == [few.stranger]
 
 
 async def test_what_is_likely_is_offered_while_somebody_types(desk: Desk) -> None:
@@ -186,7 +177,7 @@ async def test_what_is_likely_is_offered_while_somebody_types(desk: Desk) -> Non
     assert (names[:2], len(names)) == (["stop name cod", "coder0"], 25)
     assert desk.world.callbacks[nothing]["data"] == {"choices": []}
     assert few.asked == [Asker(sender=str(desk.world.ana.id))]
-    assert await arrived(desk) == []
+    assert await desk.arrived() == []
 
 
 async def test_commands_are_registered_where_they_differ_and_only_then(desk: Desk) -> None:
@@ -238,7 +229,7 @@ async def test_without_the_intent_that_is_said_once_and_commands_work(desk: Desk
             health = await desk.health(lambda found: found.reachable is True)
             assert "Message Content Intent" in health.detail
     assert not any(session.intents & CONTENT for session in desk.world.sessions.values())
-    remarks = [each for each in await arrived(desk) if isinstance(each.body, Remark)]
+    remarks = [each for each in await desk.arrived() if isinstance(each.body, Remark)]
     assert len(remarks) == 1
     desk.world.granted = True
     async with desk.open(commands=Few()):
@@ -246,7 +237,7 @@ async def test_without_the_intent_that_is_said_once_and_commands_work(desk: Desk
 
 
 async def _said(desk: Desk) -> bool:
-    return any(isinstance(each.body, Remark) for each in await arrived(desk))
+    return any(isinstance(each.body, Remark) for each in await desk.arrived())
 
 
 async def test_a_crash_before_it_is_known_that_it_was_said_says_it_under_the_same_id(desk: Desk) -> None:
@@ -256,7 +247,7 @@ async def test_a_crash_before_it_is_known_that_it_was_said_says_it_under_the_sam
         (desk.folder / missing_content_intent.FILE).write_text(f"remark/{missing_content_intent.FILE}/7")
         async with desk.open(commands=Few()):
             await desk.office.until(lambda: _said(desk))
-    assert [each.event_id for each in await arrived(desk)] == [f"remark/{missing_content_intent.FILE}/7"]
+    assert [each.event_id for each in await desk.arrived()] == [f"remark/{missing_content_intent.FILE}/7"]
 
 
 async def test_an_endpoint_that_takes_interactions_away_is_told(desk: Desk) -> None:
