@@ -16,6 +16,7 @@ import tests
 from conduit import setup_record
 from fleet.sandbox import selection
 from fleet.sim.provider.server import Provider
+from tests import waiting
 from tests.conduit import test_provision_killed
 from tests.crash import test_matrix
 from tests.crash.deaths import both
@@ -236,9 +237,7 @@ async def test_the_bot_dies_and_comes_back_as_another_device(
         place = "outbox.send.after" if arrived else "outbox.send.before"
         async with home.revived([place], pause=for_ever) as deaths:
             asked = await books.command("!ps")
-            async with asyncio.timeout(LIMIT):
-                while not deaths:
-                    await asyncio.sleep(0.02)
+            await waiting.until(lambda: deaths, limit=LIMIT)
             home.bot = await synapse.log_in(home.bot)
         await home.kill()
         # What arrived is found, and stands as it is; what did not is stamped for the new device.

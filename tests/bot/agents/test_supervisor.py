@@ -31,6 +31,7 @@ from fleet.errors import AgentRefused
 from fleet.host.turn_queue import QUEUED_MESSAGES
 from fleet.supervision import host_lifecycle, host_lock, liveness
 from fleet.supervision.process_sweep import Unsweepable
+from tests import waiting
 from tests.bot.orchestrator import ROOM, VIEWER, House, house
 
 
@@ -310,9 +311,7 @@ async def test_an_agent_host_of_which_nothing_was_heard_is_asked_before_its_word
     supervisor = keeper_of(home, "coder0")
     heard = supervisor.heard_at
     assert heard is not None
-    async with asyncio.timeout(30):
-        while supervisor.heard_at == heard:
-            await asyncio.sleep(0.01)
+    await waiting.until(lambda: supervisor.heard_at != heard)
     assert (await home.orchestrator.agents.view_of("coder0")).liveness.state == "idle", "it answered"
     pid = host_lock.holder(home.paths.agent_folder("coder0"))
     assert pid

@@ -16,6 +16,7 @@ from core.crash_points import declare
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow, PositionRow
 from fleet.supervision import host_lifecycle, process_sweep
+from tests import waiting
 from tests.bot.orchestrator import House, house
 
 FILL = declare("test.fill")
@@ -60,9 +61,7 @@ async def test_not_all_agents_are_taken_up_at_once_and_commands_go_in_between(
             await stopped(home, *names)
         monkeypatch.setattr(JournalFollower, "take_up", slow)
         async with home.open():
-            async with asyncio.timeout(30):
-                while len(beginning) < BEGIN_AT_ONCE:
-                    await asyncio.sleep(0.01)
+            await waiting.until(lambda: len(beginning) >= BEGIN_AT_ONCE)
             assert "admin" in await home.ask("!whoami")
             assert len(beginning) == BEGIN_AT_ONCE
             held.set()
