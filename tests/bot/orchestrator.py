@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from bot.app.orchestrator import Orchestrator, running
 from bot.config.loader import load
@@ -23,6 +24,8 @@ from connectors.delivery import outbox
 from connectors.memory import MemoryConnector, MemoryServer, Said
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
+from database.queries.spending import usage_ledger
+from database.queries.spending.usage_ledger import GroupUsage
 from fleet.sim.provider import server as provider
 from fleet.sim.provider.quota_headers import SimQuota
 from fleet.sim.provider.request_script import Script
@@ -147,13 +150,27 @@ class House:
             row = await agents.get(tx, name)
         assert row is not None
         await self.chat.until(lambda: self.chat.find(row.thread_key), limit=30)
+        return await self.opened_by(row.thread_key)
+
+    async def opened_by(self, key: str) -> str:
+        """The conversation of the thread that a message of ours opens, once it stands."""
         async with asyncio.timeout(30):
             while True:
                 async with self.orchestrator.store.read() as tx:
-                    opener = await outbox.get(tx, row.thread_key)
+                    opener = await outbox.get(tx, key)
                 if opener is not None and opener.made_conversation is not None:
                     return opener.made_conversation
                 await self.orchestrator.delivery.idle()
+
+    async def spent(self, requests: int, *, by: Literal["account"] | None = None) -> list[GroupUsage]:
+        """What was used, once so many requests are in the register."""
+        async with asyncio.timeout(30):
+            while True:
+                async with self.orchestrator.store.read() as tx:
+                    found = await usage_ledger.spent(tx, by=by, since=0)
+                if sum(each.requests for each in found) >= requests:
+                    return found
+                await asyncio.sleep(0.02)
 
     async def heard(self, conversation: str, words: str, *, limit: float = 30) -> str:
         """The first message in a conversation that holds `words`."""

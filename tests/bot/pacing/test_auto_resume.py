@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,12 +22,6 @@ from tests.bot.pacing.test_session_admission import agent
 
 DAY = 86_400.0
 BIG = "[[cache: 900000 0]] [[say: that was much]]"
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
-        yield made
 
 
 async def waiting(home: House) -> list[Continuation]:

@@ -19,7 +19,6 @@ from database.queries.agents import auto_resume, last_results
 from database.queries.agents.auto_resume import Continuation
 from database.queries.chat import questions
 from database.queries.chat.questions import Question
-from database.queries.spending import usage_ledger
 from tests.bot.orchestrator import OPERATOR, VIEWER, House, egress_client, house
 
 SETTINGS = "pacing: {runaway: {tokens: 50k}}\n"
@@ -41,16 +40,6 @@ async def pending(home: House) -> list[Question]:
         return await questions.pending(tx)
 
 
-async def metered(home: House, requests: int) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            async with home.orchestrator.store.read() as tx:
-                found = await usage_ledger.spent(tx, by=None, since=0)
-            if found and found[0].requests >= requests:
-                return
-            await asyncio.sleep(0.02)
-
-
 async def denial(home: House) -> Any:
     """By what coder0 is cut off."""
     standing: Any = await egress_client(home.orchestrator).standing()
@@ -66,7 +55,7 @@ async def ran_away(home: House) -> str:
     await home.marks(working, "📥")
     home.models.release("first")
     await home.marks(working, "👀")
-    await metered(home, 1)
+    await home.spent(1)
     return thread
 
 
@@ -161,7 +150,7 @@ async def test_it_can_be_stopped_and_what_a_person_closed_stays_closed(home: Hou
         assert await denial(home) is not None
         await home.ask("!restore coder0")
         await home.marks(home.say("[[cache: 900000 0]] [[say: again]]", thread), "✅")
-        await metered(home, 3)
+        await home.spent(3)
         await look(home)
         (second,) = await pending(home)
         assert "coder0 stops." in await home.ask(f"!answer {second.id} stop")

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,19 +15,13 @@ from bot.api_client import Client
 from bot.config.dispatch import Dispatch
 from bot.tasks import state_machine
 from budget.dispatch import next_task
-from connectors.delivery import outbox
 from database.queries import tasks
 from database.queries.agents import agent_messages
 from database.queries.tasks import Task
 from fleet.runtimes import RUNTIMES
 from fleet.supervision import host_lifecycle
+from tests import waiting
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
-        yield made
 
 
 def done(status: str = "done", summary: str = "It works now.", **more: str) -> str:
@@ -52,13 +45,7 @@ async def task_thread(home: House, task_id: str) -> str:
     """The conversation of a task's thread, once it stands."""
     key = (await task_of(home, task_id)).thread_key
     assert key is not None
-    async with asyncio.timeout(30):
-        while True:
-            async with home.orchestrator.store.read() as tx:
-                opener = await outbox.get(tx, key)
-            if opener is not None and opener.made_conversation is not None:
-                return opener.made_conversation
-            await home.orchestrator.delivery.idle()
+    return await home.opened_by(key)
 
 
 async def test_a_task_goes_to_a_free_agent_and_ends_with_its_cost(home: House) -> None:
@@ -264,9 +251,7 @@ async def test_a_task_whose_turn_was_not_accepted_yet_is_cancelled_with_it(home:
     async with home.open():
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[wait: never]] [[say: never said]]' --agent coder0"))
-        async with asyncio.timeout(30):
-            while not any("never said" in entry.text for entry in home.models.ledger.entries):
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: any("never said" in entry.text for entry in home.models.ledger.entries))
         assert (await task_of(home, name)).state == "dispatched"
         assert "is cancelled" in await home.ask(f"!task cancel {name}")
         assert "used " in await home.heard(thread, f"Task `{name}` is cancelled")
