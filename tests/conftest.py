@@ -19,6 +19,7 @@ import structlog
 
 from core.crash_points import around
 from database import migrations
+from database.engine import store as engine_store
 from database.engine.store import Store
 from fleet.hosting import detached
 from tests import forked_hosts, soak
@@ -271,6 +272,15 @@ def emptied_database(postgres: Postgres, kept_database: str) -> str:
     """The name of a database that is an empty register, for tests that leave its tables as they are."""
     asyncio.run(postgres.empty(kept_database))
     return kept_database
+
+
+@pytest.fixture
+async def server(postgres: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Postgres]:
+    """The shared PostgreSQL, to be stopped and killed; it runs again afterwards."""
+    monkeypatch.setattr(engine_store, "_LONGEST_LOOK", 0.2)
+    yield postgres
+    if postgres.pid is None:
+        await postgres.started()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,6 +1,6 @@
 """Processes that start at once.
 
-    process = nursery.process(mortal.live, address, place)
+    process = forkserver.process(main, address, place)
     process.start()
 
 A server that has loaded what they need is forked for each. It starts at first use, and ends with the test process.
@@ -21,11 +21,9 @@ _context.set_forkserver_preload(
     [
         "tests.connectors.crash_subject",
         "tests.connectors.matrix.crash_subject",
-        "tests.conduit.crash_subject",
+        "tests.conduit.test_provision_killed",
         "tests.connectors.discord.crash_subject",
         "tests.connectors.discord.interactions.crash_subject",
-        "tests.bot.commands.crash_subject",
-        "tests.bot.reports.crash_subject",
         "database.engine.postgres",
         "alembic.command",
         "fleet.host.process",

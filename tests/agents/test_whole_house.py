@@ -17,6 +17,7 @@ from fleet.runtimes import RUNTIMES
 from fleet.sim.provider import server as provider
 from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lock, liveness, process_sweep
+from tests import waiting
 from tests.agents import hostile
 from tests.agents.test_real_agents import ASKING, PROGRAMS
 from tests.operator_client import Event, body, thread_root
@@ -229,9 +230,7 @@ async def test_it_works_on_while_muster_is_dead_and_can_be_answered(day: Day) ->
     await home.heard_words("Half of", thread=day.thread)
     await home.kill()
     day.models.release("gate")
-    async with asyncio.timeout(LIMIT):
-        while "All of it." not in day.models.ledger.entries[-1].answer:
-            await asyncio.sleep(0.05)
+    await waiting.until(lambda: "All of it." in day.models.ledger.entries[-1].answer, limit=LIMIT)
     await day.start()
     await home.marked(said, "✅")
     await home.heard_words("All of it.", thread=day.thread)

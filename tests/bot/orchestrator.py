@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from bot.app.orchestrator import Orchestrator, running
 from bot.config.loader import load
@@ -23,6 +24,8 @@ from connectors.delivery import outbox
 from connectors.memory import MemoryConnector, MemoryServer, Said
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
+from database.queries.spending import usage_ledger
+from database.queries.spending.usage_ledger import GroupUsage
 from fleet.sim.provider import server as provider
 from fleet.sim.provider.quota_headers import SimQuota
 from fleet.sim.provider.request_script import Script
@@ -62,9 +65,15 @@ class House:
     """It lives as long as the house does, as the process would."""
     clock: Callable[[], float] = time.time
     key: str = "sk-test-not-a-real-key"
-    orchestrator: Orchestrator | None = None
     others: dict[str, MemoryServer] = field(default_factory=dict)
     """More chat systems, by the names of their connectors, which muster.yaml has to have too."""
+    _orchestrator: Orchestrator | None = field(default=None, init=False)
+
+    @property
+    def orchestrator(self) -> Orchestrator:
+        """The orchestrator, within `open`."""
+        assert self._orchestrator is not None, "it does not run"
+        return self._orchestrator
 
     @contextlib.asynccontextmanager
     async def open(self, *, bring_up: bool = False) -> AsyncIterator[Orchestrator]:
@@ -83,7 +92,7 @@ class House:
             bring_up=bring_up,
             egress=self.egress,
         ) as orchestrator:
-            self.orchestrator = orchestrator
+            self._orchestrator = orchestrator
             async with asyncio.timeout(30):
                 for name in more:
                     while not self._is_down(name) and not (await orchestrator.delivery.health())[name].reachable:
@@ -91,7 +100,7 @@ class House:
             try:
                 yield orchestrator
             finally:
-                self.orchestrator = None
+                self._orchestrator = None
 
     def _is_down(self, name: str) -> bool:
         return name in self.others and self.others[name].down
@@ -120,14 +129,12 @@ class House:
 
     async def heard_from(self, name: str) -> None:
         """Wait until its host has said itself how it stands; that it is ready is read from its journal before."""
-        assert self.orchestrator is not None
         async with asyncio.timeout(30):
             while (await self.orchestrator.agents.view_of(name)).liveness.state == "starting":
                 await asyncio.sleep(0.02)
 
     async def known(self, name: str) -> AgentRow | None:
         """What the register knows of an agent; None: there is none."""
-        assert self.orchestrator is not None
         async with self.orchestrator.store.read() as tx:
             return await agents.get(tx, name)
 
@@ -139,18 +146,31 @@ class House:
 
     async def thread(self, name: str) -> str:
         """The conversation of an agent's thread, once it stands."""
-        assert self.orchestrator is not None
         async with self.orchestrator.store.read() as tx:
             row = await agents.get(tx, name)
         assert row is not None
         await self.chat.until(lambda: self.chat.find(row.thread_key), limit=30)
+        return await self.opened_by(row.thread_key)
+
+    async def opened_by(self, key: str) -> str:
+        """The conversation of the thread that a message of ours opens, once it stands."""
         async with asyncio.timeout(30):
             while True:
                 async with self.orchestrator.store.read() as tx:
-                    opener = await outbox.get(tx, row.thread_key)
+                    opener = await outbox.get(tx, key)
                 if opener is not None and opener.made_conversation is not None:
                     return opener.made_conversation
                 await self.orchestrator.delivery.idle()
+
+    async def spent(self, requests: int, *, by: Literal["account"] | None = None) -> list[GroupUsage]:
+        """What was used, once so many requests are in the register."""
+        async with asyncio.timeout(30):
+            while True:
+                async with self.orchestrator.store.read() as tx:
+                    found = await usage_ledger.spent(tx, by=by, since=0)
+                if sum(each.requests for each in found) >= requests:
+                    return found
+                await asyncio.sleep(0.02)
 
     async def heard(self, conversation: str, words: str, *, limit: float = 30) -> str:
         """The first message in a conversation that holds `words`."""

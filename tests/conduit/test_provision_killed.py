@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import signal
+import sys
 
 import pytest
 
-from conduit import setup_record
+from conduit import provision, setup_record
 from conduit.steps import fleet_room, muster_yaml_block, operator_and_bot_users
-from tests import forkserver
-from tests.conduit import crash_subject
 from tests.conduit.conftest import ANA, BOT, Person, stands
 from tests.conduit.fake_homeserver import StandIn
+from tests.crash.deaths import both, ended
 
 STEPS = (
     operator_and_bot_users.OPERATOR,
@@ -24,16 +24,18 @@ STEPS = (
 )
 #: The record is written when it is begun, after each user, and around the room.
 RECORDS = 5
-PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
-PLACES += [f"{setup_record.KEEP}.{side}:{number + 1}" for number in range(RECORDS) for side in ("before", "after")]
+PLACES = [*both(*STEPS), *(f"{place}:{number + 1}" for number in range(RECORDS) for place in both(setup_record.KEEP))]
+
+
+def run(home: str, arguments: list[str]) -> None:
+    """Run `python -m conduit.provision` for the installation in `home`."""
+    os.environ["MUSTER_HOME"] = home
+    sys.exit(provision.main(arguments))
 
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_killed_run_is_gone_on_with(person: Person, homeserver: StandIn, place: str) -> None:
-    process = forkserver.process(crash_subject.live, str(person.home), person.words(), place)
-    process.start()
-    await asyncio.to_thread(process.join, 60)
-    assert process.exitcode == -signal.SIGKILL, "it was there"
+    assert await ended(run, str(person.home), person.words(), place=place) == -signal.SIGKILL, "it was there"
     await person.done()
     made = stands(person, homeserver)
     assert len(homeserver.users) == 2

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests import waiting
 from tests.conduit.conftest import ANA, BOT, Person, stands
 from tests.conduit.fake_homeserver import StandIn
 
@@ -57,9 +58,7 @@ async def test_from_nothing_to_an_answer_in_the_room(person: Person, homeserver:
     room = stands(person, homeserver)
     async with running(person):
         # The first thing that it asks for is what was said so far; what comes after that is for it.
-        async with asyncio.timeout(LIMIT):
-            while "GET /_matrix/client/v3/sync" not in homeserver.requests:
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: "GET /_matrix/client/v3/sync" in homeserver.requests, limit=LIMIT)
         homeserver.say(room, ANA, "m.room.message", {"msgtype": "m.text", "body": "!whoami"})
         await homeserver.hurry()
         await answered(homeserver, room, "admin")
@@ -88,9 +87,7 @@ async def test_fifty_commands_at_once_are_each_answered_once(person: Person, hom
         ]
 
     async with running(person):
-        async with asyncio.timeout(LIMIT):
-            while "GET /_matrix/client/v3/sync" not in homeserver.requests:
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: "GET /_matrix/client/v3/sync" in homeserver.requests, limit=LIMIT)
         asked = burst()
         await homeserver.hurry()
         async with asyncio.timeout(LIMIT):

@@ -6,10 +6,8 @@ A process leads one of them, is killed, and another takes up where it ended.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from connectors.contract.connector_protocol import Connector
@@ -27,18 +25,11 @@ from connectors.contract.messages import (
 from connectors.delivery import inbox, outbox
 from connectors.delivery.inbox import Arrival
 from connectors.delivery.service import Delivery
-from core import crash_points
 from core.crash_points import declare
 from database.engine.store import Store
 from tests.connectors.delivery.fake_room import QUICK
 
 HANDLE = declare("mortal.handle")
-
-
-def begin(place: str | None) -> None:
-    """Be a bot that says nothing in its log, and dies at this place."""
-    crash_points.arm(place)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def consequences(event_id: str, text: str) -> list[tuple[str, OutboundContent, str | None, Priority]]:

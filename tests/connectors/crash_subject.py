@@ -31,13 +31,8 @@ def capabilities(mode: str) -> Capabilities:
 # --- the bot -----------------------------------------------------------------------------------------------------
 
 
-def live(register_url: str, socket: str, mode: str, place: str | None) -> None:
-    """The life of the process, until everything is dealt with, or until `place`."""
-    crash_runs.begin(place)
-    asyncio.run(main(register_url, socket, mode))
-
-
 async def main(register_url: str, socket: str, mode: str) -> None:
+    """Live until everything is dealt with."""
     store = await Store.open(register_url)
     connector = SocketConnector(socket, mode)
     await crash_runs.lead(store, connector, (await connector.ask(op="end"))["end"])

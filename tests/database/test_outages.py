@@ -25,15 +25,6 @@ STEP = declare("test.outage")
 
 
 @pytest.fixture
-async def server(postgres: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Postgres]:
-    """The server, to be stopped and killed; it runs again afterwards."""
-    monkeypatch.setattr(store, "_LONGEST_LOOK", 0.2)
-    yield postgres
-    if postgres.pid is None:
-        await postgres.started()
-
-
-@pytest.fixture
 async def register(server: Postgres, emptied_database: str) -> AsyncIterator[Store]:
     opened = await Store.open(server.url(emptied_database))
     async with opened.write(STEP) as tx:

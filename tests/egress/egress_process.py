@@ -20,6 +20,7 @@ from egress.paths import EgressPaths
 from egress.settings import AccountSettings, Address, AgentRegistration, EgressSettings, LimitSettings
 from fleet.sim.provider.billing_ledger import BilledRequest
 from fleet.sim.provider.server import Provider
+from tests import waiting
 
 LIMIT_S = 60.0
 #: After everything.
@@ -172,9 +173,9 @@ class Premises:
 
     async def served(self) -> tuple[BilledRequest, ...]:
         """The provider's ledger, when it has no answer under way any more."""
-        async with asyncio.timeout(LIMIT_S):
-            while any(entry.state == "running" for entry in self.provider.ledger.entries):
-                await asyncio.sleep(0.02)
+        await waiting.until(
+            lambda: not any(entry.state == "running" for entry in self.provider.ledger.entries), limit=LIMIT_S
+        )
         return self.provider.ledger.entries
 
 

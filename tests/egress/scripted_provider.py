@@ -17,6 +17,7 @@ from egress.upstream.connection_pool import Upstream
 from egress.upstream.response_reader import Response
 
 LIMIT_S = 20.0
+NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"
 
 
 @dataclass
@@ -138,3 +139,10 @@ async def content(response: Response) -> bytes:
     while piece := await response.readany():
         found += piece
     return found
+
+
+async def forever(link: Link) -> None:
+    """Answer every request in good order."""
+    while True:
+        await link.asked()
+        await link.say(NEXT)

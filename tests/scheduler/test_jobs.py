@@ -17,12 +17,7 @@ from core.errors import RegisterAway
 from scheduler import jobs as scheduler_jobs
 from scheduler.cron import Cron
 from scheduler.jobs import Job, Jobs
-
-
-async def _until(condition: object) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0.01)
+from tests.waiting import until
 
 
 async def test_a_job_runs_and_says_when_it_runs_next() -> None:
@@ -36,7 +31,7 @@ async def test_a_job_runs_and_says_when_it_runs_next() -> None:
     try:
         async with asyncio.timeout(10):
             await ran.wait()
-        await _until(lambda: jobs.records()[0].last_run is not None)
+        await until(lambda: jobs.records()[0].last_run is not None, limit=10)
         (record,) = jobs.records()
         assert record.last_error is None
         assert record.next_run is not None
@@ -57,8 +52,8 @@ async def test_a_job_that_fails_shows_its_error_and_goes_on() -> None:
     jobs = Jobs((Job("sweep", 0.05, act),), time.time)
     jobs.start()
     try:
-        await _until(lambda: jobs.records()[0].last_error is not None or runs > 1)
-        await _until(lambda: runs > 1 and jobs.records()[0].last_error is None)
+        await until(lambda: jobs.records()[0].last_error is not None or runs > 1, limit=10)
+        await until(lambda: runs > 1 and jobs.records()[0].last_error is None, limit=10)
     finally:
         jobs.stop()
 
@@ -78,9 +73,9 @@ async def test_a_job_that_finds_the_register_away_says_so_in_one_line_and_goes_o
     with caplog.at_level(logging.DEBUG), structlog.testing.capture_logs() as lines:
         jobs.start()
         try:
-            await _until(lambda: runs == 3)
-            await _until(lambda: jobs.records()[0].last_error is not None or runs > 3)
-            await _until(lambda: runs > 4 and jobs.records()[0].last_error is None)
+            await until(lambda: runs == 3, limit=10)
+            await until(lambda: jobs.records()[0].last_error is not None or runs > 3, limit=10)
+            await until(lambda: runs > 4 and jobs.records()[0].last_error is None, limit=10)
         finally:
             jobs.stop()
     assert [(line["event"], line["log_level"]) for line in lines] == [("job.not_done", "warning")]
@@ -102,10 +97,10 @@ async def test_a_job_that_overruns_is_not_started_twice_and_that_is_counted() ->
     jobs = Jobs((Job("slow", 0.02, act),), time.time)
     jobs.start()
     try:
-        await _until(lambda: jobs.records()[0].missed >= 2)
+        await until(lambda: jobs.records()[0].missed >= 2, limit=10)
         assert most == 1
         release.set()
-        await _until(lambda: jobs.records()[0].last_run is not None)
+        await until(lambda: jobs.records()[0].last_run is not None, limit=10)
     finally:
         jobs.stop()
 
@@ -124,7 +119,7 @@ async def test_what_is_asked_for_soon_runs_once_and_then_at_its_times_again() ->
         for _ in range(5):
             jobs.soon("look", within=0.05)
         jobs.soon("nobody")
-        await _until(lambda: runs)
+        await until(lambda: runs, limit=10)
         (record,) = jobs.records()
         assert (runs, record.missed) == (1, 0)
         assert record.next_run is not None
@@ -147,7 +142,7 @@ async def test_a_job_says_when_it_runs_in_words_and_how_long_it_took() -> None:
     ]
     jobs.start()
     try:
-        await _until(lambda: jobs.records()[0].duration is not None)
+        await until(lambda: jobs.records()[0].duration is not None, limit=10)
         due = jobs.records()[2].next_run
         assert due is not None
         assert f"{datetime.fromtimestamp(due, ZoneInfo('Europe/Berlin')):%H:%M}" == "09:00"
@@ -168,15 +163,15 @@ async def test_jobs_are_put_replaced_and_dropped_while_others_run() -> None:
     jobs.start()
     try:
         jobs.put(Job("late", 0.01, noting("first")))
-        await _until(lambda: "first" in ran)
+        await until(lambda: "first" in ran, limit=10)
         jobs.put(Job("late", 0.01, noting("second")))
-        await _until(lambda: "second" in ran)
+        await until(lambda: "second" in ran, limit=10)
         count = ran.count("first")
         assert jobs.drop("late")
         assert not jobs.drop("late")
         seconds = ran.count("second")
         steady = ran.count("steady")
-        await _until(lambda: ran.count("steady") > steady + 5)
+        await until(lambda: ran.count("steady") > steady + 5, limit=10)
         assert (ran.count("first"), ran.count("second")) == (count, seconds)
         assert [record.name for record in jobs.records()] == ["steady"]
     finally:
@@ -192,12 +187,12 @@ async def test_a_job_that_hangs_is_shown_as_running_since_and_what_it_missed_is_
     jobs = Jobs((Job("hangs", 0.02, act),), time.time)
     jobs.start()
     try:
-        await _until(lambda: jobs.records()[0].missed >= 3)
+        await until(lambda: jobs.records()[0].missed >= 3, limit=10)
         record = jobs.records()[0]
         assert record.running_since is not None
         assert record.last_run is None
         release.set()
-        await _until(lambda: (jobs.records()[0].last_run or 0.0) >= (record.running_since or 0.0))
+        await until(lambda: (jobs.records()[0].last_run or 0.0) >= (record.running_since or 0.0), limit=10)
     finally:
         jobs.stop()
 
@@ -246,13 +241,13 @@ async def test_a_clock_that_jumps_loses_no_job_and_makes_none_run_over_and_over(
     )  # fmt: skip
     jobs.start()
     try:
-        await _until(lambda: often >= 2)
+        await until(lambda: often >= 2, limit=10)
         before, began = often, time.monotonic()
         monkeypatch.setattr(Wall, "aside", by)
-        await _until(lambda: often >= before + 5)
+        await until(lambda: often >= before + 5, limit=10)
         assert often - before <= (time.monotonic() - began) / 0.05 + 2, "one run for all that it missed"
         # The one of today was passed over, and is done, once; put back, it comes again at its time.
-        await _until(lambda: daily == (1 if by > timedelta() else 0))
+        await until(lambda: daily == (1 if by > timedelta() else 0), limit=10)
         now = Wall.now(UTC).timestamp()
         for record in jobs.records():
             assert record.next_run is not None

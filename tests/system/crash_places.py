@@ -1,4 +1,4 @@
-"""The places at which an orchestrator and an agent host can be made to die, as they declare them."""
+"""The places at which processes of Muster can be made to die, as they declare them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ print(json.dumps([load(package) for package in sys.argv[1:]]))
 """
 
 
-def of_orchestrator() -> frozenset[str]:
-    """Every place of the orchestrator's process."""
-    # The orchestrator imports modules of the agent host and of the egress; these processes pass what those declare.
-    _, elsewhere, *_, all_of_them = _listed()
-    return all_of_them - elsewhere
+def outside_of_agent_hosts() -> frozenset[str]:
+    """Every place of all other processes: the orchestrator's, the egress's and the one that sets a homeserver up."""
+    # Modules of the agent host's serve the orchestrator too; what they declare is passed by agent hosts.
+    host, *_, all_of_them = _listed()
+    return all_of_them - host
 
 
 def of_agent_host() -> frozenset[str]:
@@ -35,6 +35,6 @@ def of_agent_host() -> frozenset[str]:
 def _listed() -> tuple[frozenset[str], ...]:
     """What is declared once the agent host is loaded, and once each further package is."""
     # In a process of its own: tests declare steps, too.
-    packages = ("fleet.host", "egress", "bot", "connectors", "core", "database", "scheduler", "fleet")
+    packages = ("fleet.host", "bot", "connectors", "core", "database", "scheduler", "fleet", "conduit", "egress")
     listed = subprocess.run([sys.executable, "-P", "-c", _LIST, *packages], check=True, capture_output=True, text=True)
     return tuple(frozenset(places) for places in json.loads(listed.stdout))

@@ -21,6 +21,7 @@ from bot.egress_client.process import pid_of
 from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
 from fleet.supervision.process_sweep import survivors
+from tests import waiting
 
 #: Seconds that a start may take on a busy machine, and anything else that is waited for.
 START_LIMIT = 60.0
@@ -231,9 +232,7 @@ class Premises:
             AssertionError: somebody stays.
         """
         try:
-            async with asyncio.timeout(LIMIT):
-                while self.processes():
-                    await asyncio.sleep(0.05)
+            await waiting.until(lambda: not self.processes(), limit=LIMIT)
         except TimeoutError:
             raise AssertionError(f"left over: {self.processes()}\n{self.last_words()}") from None
 

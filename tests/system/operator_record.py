@@ -8,7 +8,6 @@ everything of ours stands once, under its key, and nothing is left lying in the 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import json
@@ -18,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests import waiting
 from tests.operator_client import Event, body, relation
 from tests.system.installation import LIMIT
 from tests.system.matrix_installation import KEY, Installation, reacts, replies_to
@@ -135,9 +135,7 @@ class Books:
         for message in list(self.messages):
             await self.done(message)
         try:
-            async with asyncio.timeout(self.patience):
-                while any(self._lying().values()):
-                    await asyncio.sleep(0.05)
+            await waiting.until(lambda: not any(self._lying().values()), limit=self.patience)
         except TimeoutError:
             raise AssertionError(f"left lying: {self._lying()}\n{self.home.last_words()}") from None
 

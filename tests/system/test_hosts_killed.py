@@ -13,6 +13,7 @@ import pytest
 from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
 from fleet.supervision.process_sweep import survivors
+from tests import waiting
 from tests.operator_client import body
 from tests.pictures import PIXEL
 from tests.synapse import Synapse
@@ -161,9 +162,7 @@ async def _die(stage: Stage, crash: str) -> None:
 
 async def _marker(spec: Path) -> str:
     """What the processes of an agent carry, once its host is about to be started."""
-    async with asyncio.timeout(LIMIT):
-        while not spec.exists():
-            await asyncio.sleep(0.01)
+    await waiting.until(lambda: spec.exists(), limit=LIMIT)
     marker: str = json.loads(spec.read_text())["marker"]
     return marker
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,8 +12,15 @@ from pathlib import Path
 
 import pytest
 
+import tests
+from conduit import setup_record
 from fleet.sandbox import selection
 from fleet.sim.provider.server import Provider
+from tests import waiting
+from tests.conduit import test_provision_killed
+from tests.crash import test_matrix
+from tests.crash.deaths import both
+from tests.egress.ledger import test_service_killed
 from tests.synapse import Synapse
 from tests.system import crash_places, scenarios
 from tests.system.installation import LIMIT
@@ -21,11 +29,6 @@ from tests.system.matrix_installation import Installation, installation
 from tests.system.scenarios import Scene, Stage
 
 pytestmark = pytest.mark.synapse
-
-
-def both(*steps: str) -> tuple[str, ...]:
-    """The places before and after each step."""
-    return tuple(f"{step}.{side}" for step in steps for side in ("before", "after"))
 
 
 #: Which scene passes which places of the orchestrator.
@@ -74,7 +77,7 @@ CALLS_PASS: dict[Scene, tuple[str, ...]] = {
 }
 
 
-#: Places that no script of an operator passes in seconds, and the test that is about each.
+#: Places that no script of an operator passes in seconds, and the test that is about each; or tests.crash.test_matrix.
 APART: dict[str, tuple[str, ...]] = {
     "test_an_installation_dies_while_it_is_made": both("register.migrate", "register.create", "register.hold"),
     "test_the_bot_dies_and_comes_back_as_another_device": both("outbox.restamp"),
@@ -91,8 +94,6 @@ APART: dict[str, tuple[str, ...]] = {
     # Only a fault in Muster itself makes it give an event up: tests/connectors/delivery/test_service_killed.py has one.
     # What Discord took is written down: tests/connectors/discord/test_killed.py.
     "test_killed_at_this_place_everything_stands_once": both("inbox.give_up", "discord.sent"),
-    # No command that there is takes so long: tests/bot/messaging/test_progress_message.py has one.
-    "test_killed_at_this_place_a_long_command_answers_once": both("command.progress"),
     # While nothing else runs: tests/database/engine/test_database_copy.py.
     "test_killed_at_this_place_all_was_copied_or_nothing": both("register.copy"),
     # Agents in repositories: tests/fleet/workspace/test_killed.py.
@@ -110,27 +111,20 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_a_line_is_drawn_once": both("pace.kept"),
     # Where one stands by for another: tests/bot/leadership/test_standby_registry.py.
     "test_killed_at_this_place_who_stands_by_is_named_once": both("standby.note"),
-    # A job that fails: tests/bot/monitoring/test_job_alerts.py.
-    "test_killed_at_this_place_a_failing_job_is_told_once": both("job.tell"),
     # Where one chat system of several is out: tests/bot/monitoring/test_connector_outages.py.
     "test_killed_at_this_place_an_outage_is_told_once": both("outage.tell"),
-    # At the end of limits, and of patience: tests/bot/pacing/test_unasked_killed.py.
-    "test_killed_at_this_place_an_agent_is_told_to_go_on_once": both("continuing.waits", "continuing.goes_on"),
-    "test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once": both("runaway.paused", "runaway.followed"),
-    # Where rooms mirror each other, and where one was taken out of muster.yaml:
-    # tests/bot/messaging/test_bridge_killed.py.
-    "test_killed_at_this_place_what_is_mirrored_stands_once": both("chat.mirror"),
-    "test_killed_at_this_place_what_waits_in_vain_is_given_up": both("outbox.abandon"),
     # Where threads have names: tests/bot/messaging/test_thread_lifecycle.py.
     "test_killed_at_this_place_a_thread_is_renamed_once": both("titles.sweep"),
     "test_killed_at_this_place_a_thread_is_put_away_again": both("titles.wake", "titles.put_away"),
     # Slash commands and buttons on Discord: tests/connectors/discord/interactions/test_commands_killed.py,
     # test_presses_killed.py.
     "test_killed_at_each_place_a_press_counts_once": both("discord.interaction"),
-    # At times of the day: tests/bot/reports/test_posting_killed.py.
-    "test_killed_at_this_place_a_report_is_posted_once": both("report.post", "report.remember"),
     # Once a day, where it is switched on: tests/bot/telemetry/test_telemetry_killed.py.
     "test_killed_at_this_place_what_goes_goes_once_a_day": both("telemetry.taken"),
+    # While an installation is set up: tests/conduit/test_provision_killed.py.
+    "test_a_killed_run_is_gone_on_with": both(*test_provision_killed.STEPS, setup_record.KEEP),
+    # Of the egress: tests/egress/ledger/test_service_killed.py.
+    "test_a_writer_that_dies_at_a_place": test_service_killed.PLACES,
 }
 
 
@@ -147,7 +141,14 @@ async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:
 
 def test_every_place_has_its_test() -> None:
     listed = [place for some in (*SCENES.values(), *CALLS.values(), *APART.values()) for place in some]
-    assert sorted(listed) == sorted(crash_places.of_orchestrator())
+    assert len(listed) == len(set(listed))
+    assert {*listed, *test_matrix.visited()} == crash_places.outside_of_agent_hosts()
+
+
+def test_every_test_of_a_place_exists() -> None:
+    sources = [file.read_text() for file in Path(tests.__file__).parent.rglob("test_*.py")]
+    written = {name for source in sources for name in re.findall(r"^(?:async )?def (test_\w+)", source, re.MULTILINE)}
+    assert APART.keys() <= written
 
 
 @pytest.mark.slow
@@ -236,9 +237,7 @@ async def test_the_bot_dies_and_comes_back_as_another_device(
         place = "outbox.send.after" if arrived else "outbox.send.before"
         async with home.revived([place], pause=for_ever) as deaths:
             asked = await books.command("!ps")
-            async with asyncio.timeout(LIMIT):
-                while not deaths:
-                    await asyncio.sleep(0.02)
+            await waiting.until(lambda: deaths, limit=LIMIT)
             home.bot = await synapse.log_in(home.bot)
         await home.kill()
         # What arrived is found, and stands as it is; what did not is stamped for the new device.

@@ -63,7 +63,6 @@ async def test_a_frozen_agent_comes_back_as_it_was_with_what_waited_for_it(home:
 async def test_a_second_command_for_an_agent_is_told_who_is_at_it(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_lock, "PATIENCE", 0.2)
     thread = await home.launch("coder0")
-    assert home.orchestrator is not None
     store, clock = home.orchestrator.store, home.orchestrator.services.clock
     owner = "kill by memory:@otto, run 4711"
     async with store.write(CUSTODY) as tx:
@@ -83,7 +82,6 @@ async def test_a_second_command_for_an_agent_is_told_who_is_at_it(home: House, m
 async def test_no_agent_keeps_a_person_from_killing_one(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_lock, "PATIENCE", 0.2)
     await home.launch("coder0")
-    assert home.orchestrator is not None
     store, clock = home.orchestrator.store, home.orchestrator.services.clock
     async with store.write(CUSTODY) as tx:
         owner = "restart by agent:coder0, run 4711"
@@ -105,7 +103,6 @@ async def test_one_that_is_put_to_sleep_before_it_came_up_is_not_starting_for_ev
     home: House, ended: str, back: str
 ) -> None:
     thread = await home.launch("coder0")
-    assert home.orchestrator is not None
     fleet, store = home.orchestrator.agents, home.orchestrator.store
     async with store.write(CUSTODY) as tx:
         # Both stand in the register before the agent host that ran is gone.

@@ -75,7 +75,6 @@ async def test_a_runtime_that_does_not_start_says_why_in_its_thread(broken: Hous
         "ancient": "version 0",
         "login": "muster login",
     }
-    assert broken.orchestrator is not None
     broken.orchestrator.agents.context.limits = RestartLimits(falls=1)
     for name in expected:
         await broken.ask(f"!launch {name}")
@@ -105,7 +104,6 @@ async def test_garbage_in_the_middle_of_a_turn_is_told_once_and_ends_nothing(hom
 
 
 async def test_a_runtime_that_dies_in_mid_turn_leaves_its_last_words_and_no_process(home: House) -> None:
-    assert home.orchestrator is not None
     home.orchestrator.agents.context.limits = RestartLimits(falls=1)
     thread = await launch(home, "imp")
     event = home.say(
@@ -336,7 +334,6 @@ async def test_forged_options_are_shown_and_recorded_as_what_they_do(home: House
     # What was allowed stays readable, whatever the agent called it.
     await home.chat.until(lambda: "always allowed by memory:@ana" in question.text, limit=30)
     assert "rm -rf precious" in question.text
-    assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         (line,) = [line for line in await audit.since(tx, 0, limit=50) if line.door == "approval"]
     assert line.detail == "always allowed by memory:@ana"

@@ -134,7 +134,6 @@ async def test_a_prompt_for_an_agent_that_is_not_frozen_goes_to_it_as_a_message(
 
 async def run(home: House, command: str, **arguments: str) -> RunOutcome:
     """Run a command as a program on the gateway does."""
-    assert home.orchestrator is not None
     request = RunRequest(
         id=f"run-{command}",
         name=command,

@@ -43,7 +43,6 @@ def started_with(home: House, name: str = "coder0") -> dict[str, Any]:
 
 async def start(home: House, line: str, thread: str | None = None) -> str:
     """Give a command that starts the agent, and wait until it is ready. Returns the answer."""
-    assert home.orchestrator is not None
     told = await home.ask(line)
     place = thread or await home.thread("coder0")
     launch = (await home.row()).launch_id
@@ -128,7 +127,6 @@ async def test_a_restart_that_takes_the_sandbox_away_says_what_that_means(home: 
 @pytest.mark.slow
 async def test_an_agent_launched_by_an_older_version_stays_what_it_is(home: House) -> None:
     await start(home, "!launch coder0")
-    assert home.orchestrator is not None
     async with home.orchestrator.store.write(FOLLOW) as tx:
         await agents.change(tx, "coder0", basis=None)
     write_roster(home, entry(model="large"))

@@ -31,6 +31,7 @@ from fleet.errors import AgentRefused
 from fleet.host.turn_queue import QUEUED_MESSAGES
 from fleet.supervision import host_lifecycle, host_lock, liveness
 from fleet.supervision.process_sweep import Unsweepable
+from tests import waiting
 from tests.bot.orchestrator import ROOM, VIEWER, House, house
 
 
@@ -41,7 +42,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 
 def keeper_of(home: House, name: str) -> AgentSupervisor:
-    assert home.orchestrator is not None
     return home.orchestrator.agents._supervisors[name]
 
 
@@ -67,7 +67,6 @@ async def test_a_message_that_found_no_room_is_taken_when_the_turn_ends(
     for number in range(QUEUED_MESSAGES):
         home.say(f"[[say: {number}]]", thread)
     last = home.say("[[say: the last]]", thread)
-    assert home.orchestrator is not None
     await home.orchestrator.quiet()
     assert "📥" not in home.chat.reactions(last)
     approval = re.findall(r"!approve (\w+)", question)[0]
@@ -148,7 +147,6 @@ async def test_a_viewer_who_may_delete_what_others_wrote_takes_no_message_from_a
 @pytest.mark.slow
 async def test_the_session_of_a_killed_agent_stays_given_up_however_late_its_start_is_read(home: House) -> None:
     await home.launch("coder0")
-    assert home.orchestrator is not None
     store, journal_effects = home.orchestrator.store, home.orchestrator.agents.journal_effects
     async with store.write(FOLLOW) as tx:
         await agents.change(tx, "coder0", wanted="stopped", keep_session=False)
@@ -254,7 +252,6 @@ async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_pro
 
 @pytest.mark.slow
 async def test_an_agent_launched_before_anybody_is_kept_is_kept_all_the_same(home: House) -> None:
-    assert home.orchestrator is not None
     early = dataclasses.replace(home.orchestrator.agents, _supervisors={}, _tasks=None)
     request = LaunchRequest(
         name="coder0", role="coder", runtime="sim", model=None, sandbox="none", task=None, by="memory:@ana",
@@ -296,7 +293,6 @@ async def test_an_agent_of_which_something_would_not_end_is_not_called_stopped(
         home.chat.post("!kill coder0")
         await home.heard(ROOM, "cannot be undone")
         assert "would not end" in await home.ask("!confirm")
-        assert home.orchestrator is not None
         async with home.orchestrator.store.read() as tx:
             row = await agents.get(tx, "coder0")
         assert row is not None
@@ -315,10 +311,7 @@ async def test_an_agent_host_of_which_nothing_was_heard_is_asked_before_its_word
     supervisor = keeper_of(home, "coder0")
     heard = supervisor.heard_at
     assert heard is not None
-    async with asyncio.timeout(30):
-        while supervisor.heard_at == heard:
-            await asyncio.sleep(0.01)
-    assert home.orchestrator is not None
+    await waiting.until(lambda: supervisor.heard_at != heard)
     assert (await home.orchestrator.agents.view_of("coder0")).liveness.state == "idle", "it answered"
     pid = host_lock.holder(home.paths.agent_folder("coder0"))
     assert pid

@@ -33,7 +33,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 async def bring_up(home: House) -> dict[str, AgentRow]:
     """Bring the fleet up; who is in the register then."""
-    assert home.orchestrator is not None
     await autostart.bring_up(home.orchestrator.services, home.orchestrator.executor, stagger_s=0)
     async with home.orchestrator.store.read() as tx:
         return {row.name: row for row in await agents.every(tx)}

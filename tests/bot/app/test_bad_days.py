@@ -86,14 +86,12 @@ async def test_wrong_lines_start_nothing(shared: House) -> None:
 
 
 async def rows(home: House, table: str) -> int:
-    assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         return await tx.scalar(select(func.count()).select_from(getattr(schema, table))) or 0
 
 
 @pytest.mark.slow
 async def test_thousands_of_messages_of_hundreds_of_strangers_cost_a_line_each_and_little_room(home: House) -> None:
-    assert home.orchestrator is not None
     people = [f"@stan{number}" for number in range(150)]
     for _ in range(8):
         for person in people:
@@ -179,7 +177,6 @@ async def test_the_audit_has_who_where_what_and_the_result_of_each_command_once(
     event = home.chat.post("!kill imp", sender=OPERATOR)
     home.chat.react((await home.reply(event)).event_id, "✅", sender=OPERATOR)
     await home.heard(ROOM, "is killed")
-    assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         found = (await tx.execute(select(schema.audit).order_by(schema.audit.c.seq))).all()
     # What the egress did for a command has rows of its own.
@@ -218,7 +215,6 @@ async def test_an_agent_that_cannot_be_started_says_so_in_its_thread(tmp_path: P
         "  - {name: absent, runtime: custom, sandbox: none, command: [/bin/sh, -c, exec /not/there/agent]}\n"
     )
     async with house(tmp_path, roster=broken) as home, home.open():
-        assert home.orchestrator is not None
         home.orchestrator.agents.context.limits = RestartLimits(falls=1)
         home.paths.workspaces.mkdir(exist_ok=True)
         home.paths.workspace("blocked").write_text("a file")

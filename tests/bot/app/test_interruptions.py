@@ -101,7 +101,6 @@ async def answered_while_away(home: House, name: str) -> None:
 
 
 async def test_a_register_that_is_taken_away_is_missed_and_used_again_when_it_is_back(home: House) -> None:
-    assert home.orchestrator is not None
     file = Path(home.orchestrator.store.place)
     away = file.with_name("elsewhere.db")
     thread = await launch(home, "imp")
@@ -117,7 +116,6 @@ async def test_a_register_that_is_taken_away_is_missed_and_used_again_when_it_is
 
 
 async def test_a_register_that_was_replaced_is_not_written_to(home: House) -> None:
-    assert home.orchestrator is not None
     file = Path(home.orchestrator.store.place)
     away = file.with_name("elsewhere.db")
     os.rename(file, away)
@@ -253,7 +251,6 @@ async def test_dead_letters_are_sent_again_in_both_directions(home: House) -> No
     await home.marks(event, "❌")
     await home.ask("!restart imp")
     await home.heard(thread, "going on with its conversation")
-    assert home.orchestrator is not None
     await home.orchestrator.quiet()
     home.chat.script(MessageRefused("the room was shut"))
     sends = len(home.chat.wire)

@@ -16,6 +16,7 @@ from core.crash_points import declare
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow, PositionRow
 from fleet.supervision import host_lifecycle, process_sweep
+from tests import waiting
 from tests.bot.orchestrator import House, house
 
 FILL = declare("test.fill")
@@ -23,7 +24,6 @@ FILL = declare("test.fill")
 
 async def stopped(home: House, *names: str) -> None:
     """Launch an agent and stop it; the others are written down like it."""
-    assert home.orchestrator is not None
     thread = await home.launch(names[0])
     await home.ask(f"!stop {names[0]}")
     await home.heard(thread, "Stopped")
@@ -38,7 +38,6 @@ async def stopped(home: House, *names: str) -> None:
 
 async def known_as(home: House, state: str, *names: str) -> None:
     """Wait until it was looked at all of these."""
-    assert home.orchestrator is not None
     async with asyncio.timeout(60):
         while {(await home.orchestrator.agents.view_of(name)).liveness.state for name in names} != {state}:
             await asyncio.sleep(0.02)
@@ -62,9 +61,7 @@ async def test_not_all_agents_are_taken_up_at_once_and_commands_go_in_between(
             await stopped(home, *names)
         monkeypatch.setattr(JournalFollower, "take_up", slow)
         async with home.open():
-            async with asyncio.timeout(30):
-                while len(beginning) < BEGIN_AT_ONCE:
-                    await asyncio.sleep(0.01)
+            await waiting.until(lambda: len(beginning) >= BEGIN_AT_ONCE)
             assert "admin" in await home.ask("!whoami")
             assert len(beginning) == BEGIN_AT_ONCE
             held.set()

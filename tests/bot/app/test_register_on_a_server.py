@@ -23,15 +23,6 @@ from tests.postgres import Postgres
 
 
 @pytest.fixture
-async def server(postgres: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Postgres]:
-    """The server, to be killed; it runs again afterwards."""
-    monkeypatch.setattr(store, "_LONGEST_LOOK", 0.2)
-    yield postgres
-    if postgres.pid is None:
-        await postgres.started()
-
-
-@pytest.fixture
 async def home(server: Postgres, emptied_database: str, tmp_path: Path) -> AsyncIterator[House]:
     settings = f"register:\n  url: {server.url(emptied_database)}\n"
     async with house(tmp_path, settings=settings, roster=roster(tmp_path, "imp")) as made:

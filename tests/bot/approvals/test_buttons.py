@@ -95,7 +95,6 @@ async def test_a_confirmation_is_pressed_by_the_same_person_and_loses_its_button
 
 
 async def test_a_question_is_answered_by_a_button_and_an_old_button_says_that_it_is_old(home: House) -> None:
-    assert home.orchestrator is not None
     thread = await home.launch("coder0")
     services = home.orchestrator.services
     async with services.store.write(ASK) as tx:

@@ -39,7 +39,6 @@ class Taken:
 
 
 async def ask(home: House, cause: str = "one") -> Question:
-    assert home.orchestrator is not None
     services = home.orchestrator.services
     async with services.store.write(ASK) as tx:
         row = await agents.get(tx, "coder0")
@@ -52,7 +51,6 @@ async def ask(home: House, cause: str = "one") -> Question:
 
 
 def listening(home: House) -> Taken:
-    assert home.orchestrator is not None
     taken = Taken()
     home.orchestrator.services.questions.on("test", taken.taker, taken.follower)
     return taken

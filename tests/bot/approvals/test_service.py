@@ -114,7 +114,6 @@ async def asked_beyond(home: House, *kinds: str) -> tuple[str, str]:
     Returns:
         Its thread and the id of the request, which offers an option of each of `kinds`.
     """
-    assert home.orchestrator is not None
     async with home.orchestrator.store.write(FOLLOW) as tx:
         for number in range(GRANTS):
             grant = Grant(

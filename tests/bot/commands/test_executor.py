@@ -1,7 +1,6 @@
 """A command runs once and answers once, whoever asks again and whatever dies in between."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,8 +26,6 @@ from database.engine.store import Store
 from database.queries.chat.operator_permissions import OperatorRow
 from database.queries.operations import audit_log, command_runs
 from fleet.errors import AgentUnreachable
-from tests import forkserver
-from tests.bot.commands import crash_subject
 
 ANA = "matrix:@ana:example.org"
 BEN = "matrix:@ben:example.org"
@@ -482,16 +479,3 @@ async def test_progress_reaches_whoever_asked_and_never_hurts(world: World) -> N
 
     assert (await world.executor.run(request("work"), progress=tell)).state == "done"
     assert told == ["half of [redacted]"]
-
-
-@pytest.mark.parametrize("step", ["command.accept", "command.step", "command.finish", "command.confirm"])
-@pytest.mark.parametrize("side", ["before", "after"])
-def test_killed_at_any_commit_it_ends_once(tmp_path: Path, step: str, side: str) -> None:
-    def run(place: str | None = None) -> int | None:
-        process = forkserver.process(crash_subject.live, str(tmp_path / "register.db"), place)
-        process.start()
-        process.join(60)
-        return process.exitcode
-
-    assert run(f"{step}.{side}") == -signal.SIGKILL
-    assert run() == 0

@@ -37,14 +37,8 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 async def spent(home: House, requests: int) -> GroupUsage:
     """What was used, once so many requests are in the register."""
-    assert home.orchestrator is not None
-    async with asyncio.timeout(30):
-        while True:
-            async with home.orchestrator.store.read() as tx:
-                found = await usage_ledger.spent(tx, by=None, since=0)
-            if found and found[0].requests >= requests:
-                return found[0]
-            await asyncio.sleep(0.02)
+    (used,) = await home.spent(requests)
+    return used
 
 
 async def test_a_turn_is_metered_and_shown(home: House) -> None:
@@ -220,7 +214,6 @@ async def test_the_emergency_stop_closes_all_and_takes_an_admin_to_end(home: Hou
 
 async def ended(home: House, run_id: str) -> CommandRun:
     """A run that is taken up, once it is over."""
-    assert home.orchestrator is not None
     async with asyncio.timeout(30):
         while True:
             async with home.orchestrator.store.read() as tx:

@@ -26,7 +26,7 @@ from database.queries.spending.usage_ledger import Copied
 from database.schema import ledger as metering
 from database.schema import quota_history
 from egress.ledger.model import EXCESS, Action, LedgerEntry, Observation
-from tests.bot.maintenance.installation import die_at
+from tests.crash.deaths import die_at
 
 NOW = 1_800_000_000.0
 

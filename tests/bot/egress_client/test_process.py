@@ -15,6 +15,7 @@ import pytest
 from bot.config.paths import Paths
 from bot.egress_client import process
 from bot.egress_client.process import EgressNotStarted, EgressProcess, places
+from tests import waiting
 from tests.bot.egress_client.test_client import spent
 from tests.bot.orchestrator import ROOM, House, egress_client, house
 from tests.system.installation import end_egress
@@ -150,9 +151,9 @@ async def streams(home: House, requests: int) -> None:
 
 async def until_another(paths: Paths, first: int) -> None:
     """Wait until another egress listens than that process."""
-    async with asyncio.timeout(60):
-        while process.pid_of(paths) in (first, None) or not process.listens(places(paths).control):
-            await asyncio.sleep(0.05)
+    await waiting.until(
+        lambda: process.pid_of(paths) not in (first, None) and process.listens(places(paths).control), limit=60
+    )
 
 
 async def test_why_it_does_not_come_up_is_said(tmp_path: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from sqlalchemy import event
 
 from bot.egress_client.ledger_import import LedgerImport
@@ -23,13 +21,6 @@ from tests.bot.egress_client.test_ledger_import import NOW, Ledger, entry
 
 STEP = declare("tests.claims")
 MINE, OTHERS = "0000000a", "0000000b"
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def task(task_id: str, assigned: str | None, attempt: int) -> Task:

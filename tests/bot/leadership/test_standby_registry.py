@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,11 @@ import pytest
 
 from bot.leadership import lease, standby_registry
 from bot.monitoring import health_view
-from core import crash_points
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.operations import leases
-from tests import forkserver
 from tests.bot.orchestrator import house
+from tests.crash.deaths import walk
 from tests.postgres import Postgres
 
 STEP = declare("tests.presence")
@@ -75,23 +73,14 @@ async def test_with_a_file_nobody_stands_by(tmp_path: Path) -> None:
         assert "standby" not in report["register"]
 
 
-def live(url: str, place: str | None) -> None:
+@pytest.mark.parametrize(
+    "place", [f"standby.note.{side}{which}" for side in ("before", "after") for which in ("", ":2")]
+)
+def test_killed_at_this_place_who_stands_by_is_named_once(url: str, place: str) -> None:
     async def stand_by() -> None:
         store = await Store.open(url)
         await standby_registry.note(store, THERE, await standby_registry.note(store, THERE))
         assert len(await named(store)) == 1
         await store.close()
 
-    crash_points.arm(place)
-    asyncio.run(stand_by())
-
-
-@pytest.mark.parametrize(
-    "place", [f"standby.note.{side}{which}" for side in ("before", "after") for which in ("", ":2")]
-)
-def test_killed_at_this_place_who_stands_by_is_named_once(url: str, place: str) -> None:
-    for crash, status in ((place, -signal.SIGKILL), (None, 0)):
-        process = forkserver.process(live, url, crash)
-        process.start()
-        process.join(60)
-        assert process.exitcode == status, crash
+    walk(lambda: asyncio.run(stand_by()), [place])

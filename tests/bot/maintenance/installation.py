@@ -1,13 +1,8 @@
-"""What tests of backups and of updates share: an installation that never ran, and processes that are killed."""
+"""What tests of backups and of updates share: an installation that never ran, and what is in it."""
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
-
 from bot.config.paths import Paths
-from core import crash_points
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.chat import operator_permissions
@@ -33,18 +28,6 @@ async def people(url: str) -> list[str]:
         found = [row.identity for row in await operator_permissions.every(tx)]
     await store.close()
     return found
-
-
-def die_at(place: str, work: Callable[[], object]) -> None:
-    """Do `work` in a process that is killed at `place`."""
-    child = os.fork()
-    if child == 0:
-        try:
-            crash_points.arm(place)
-            work()
-        finally:
-            os._exit(99)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, place
 
 
 def standing(paths: Paths) -> dict[str, str]:

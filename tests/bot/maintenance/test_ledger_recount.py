@@ -14,7 +14,8 @@ from bot.maintenance.ledger_recount import Recount
 from database.engine.store import Store
 from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
 from database.schema import spending as spending_table
-from tests.bot.maintenance.installation import STEP, die_at
+from tests.bot.maintenance.installation import STEP
+from tests.crash.deaths import die_at
 from tests.database.queries.rows import DAY, NOON, row
 
 

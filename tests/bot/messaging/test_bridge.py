@@ -102,7 +102,6 @@ async def test_a_permission_request_stands_in_every_bridged_room_and_the_first_a
                 assert not [text for text in home.chat.texts(conversation) if "asks for permission" in text]
             home.chat.react(event_of(home.chat, ROOM, "by Bob (east:@bob)"), "❌")
             assert "by Bob (east:@bob)" in await until(home.chat, ROOM, "Too late")
-            assert home.orchestrator is not None
             async with home.orchestrator.store.read() as tx:
                 rows = [
                     (row.door, row.connector, row.identity, row.outcome)
@@ -115,7 +114,6 @@ async def test_a_permission_request_stands_in_every_bridged_room_and_the_first_a
 
 async def test_what_is_said_in_one_room_is_shown_in_the_other_and_does_nothing_there(tmp_path: Path) -> None:
     async with twin(tmp_path) as (home, east), home.open():
-        assert home.orchestrator is not None
         east.post("!whoami", sender=BOB, conversation=HALL)
         assert "You are `east:@bob`" in await until(east, HALL, "You are")
         assert await until(home.chat, ROOM, "!whoami") == "`Bob` on **east**:\n> !whoami"
@@ -141,7 +139,6 @@ async def test_what_is_said_in_one_room_is_shown_in_the_other_and_does_nothing_t
 
 async def test_an_answer_to_words_in_one_room_and_what_the_fleet_is_told_show_in_both(tmp_path: Path) -> None:
     async with twin(tmp_path) as (home, east), home.open():
-        assert home.orchestrator is not None
         await home.ask("!launch lead --role orchestrator --runtime sim --sandbox none")
         await until(east, HALL, "Its thread is on **memory**.")
         await home.heard(await home.thread("lead"), "Ready")
@@ -161,7 +158,6 @@ async def test_without_a_bridge_an_agent_asks_and_answers_where_its_thread_is_an
     tmp_path: Path,
 ) -> None:
     async with twin(tmp_path, bridge=False) as (home, east), home.open():
-        assert home.orchestrator is not None
         east.post("!launch coder0 --runtime sim --sandbox none", sender=BOB, conversation=HALL)
         await until(east, HALL, "coder0")
         opener = next(said for said in east.said if isinstance(said.content, OpenThread))
@@ -227,7 +223,6 @@ async def test_a_place_that_was_away_the_whole_time_hears_what_became_of_a_reque
         east.set_down(False)
         closed = await until(east, HALL, "by memory:@otto")
         assert closed.startswith("☑️")
-        assert home.orchestrator is not None
         await home.orchestrator.quiet()
         assert not [text for text in east.texts(HALL) if "asks for permission" in text]
         assert east.reactions(event_of(east, HALL, "by memory:@otto")) == [], "it asks for nothing any more"

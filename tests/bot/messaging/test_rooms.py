@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from bot.app.connectors import main_room
 from bot.commands.syntax import command_line
@@ -26,13 +23,6 @@ from database.engine.store import Store
 from database.queries.agents import agents
 
 STEP = declare("tests.rooms")
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def unsaid() -> tuple[str, str]:

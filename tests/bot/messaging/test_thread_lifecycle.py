@@ -23,8 +23,8 @@ from database.engine.store import Store
 from database.queries.agents import agents
 from database.queries.chat import thread_owners, thread_titles
 from tests.bot.agents.test_status import ROW
-from tests.bot.maintenance.installation import die_at
 from tests.bot.orchestrator import OPERATOR, STRANGER, House, house
+from tests.crash.deaths import die_at
 
 FORGET = declare("test.titles.forget")
 
@@ -54,7 +54,6 @@ def test_a_title_says_how_the_agent_is(state: str, asks: bool, title: str, archi
 
 async def renamings(home: House) -> list[str]:
     """The names that were put into the outbox, oldest first."""
-    assert home.orchestrator is not None
     return await in_outbox(home.orchestrator.store)
 
 

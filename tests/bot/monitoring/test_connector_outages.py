@@ -15,7 +15,7 @@ from bot.monitoring.connector_outages import PATIENCE_S, ConnectorOutages
 from connectors.contract.messages import Capabilities, Health
 from database import schema
 from database.engine.store import Store
-from tests.bot.maintenance.installation import die_at
+from tests.crash.deaths import die_at
 
 ROOMS = (
     MessagePlace("matrix", conversation="!a"),

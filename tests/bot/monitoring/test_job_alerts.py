@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import signal
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,6 @@ from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from scheduler import job_alert_policy
 from scheduler.jobs import Job, JobRecord
-from tests import forkserver
-from tests.bot.monitoring import crash_subject
 from tests.bot.orchestrator import ROOM, house
 
 
@@ -74,7 +71,6 @@ async def test_of_a_report_that_is_switched_off_nothing_is_wrong_any_more(tmp_pa
         home.paths.muster_yaml.write_text(written.replace("memory: {}", f"memory: {{fleet_room: {ROOM}}}"))
 
         async def failed(times: int) -> None:
-            assert home.orchestrator is not None
             jobs = home.orchestrator.services.jobs
 
             def told() -> bool:
@@ -86,7 +82,6 @@ async def test_of_a_report_that_is_switched_off_nothing_is_wrong_any_more(tmp_pa
             await home.chat.until(told, limit=30)
 
         async def forgotten() -> None:
-            assert home.orchestrator is not None
             async with asyncio.timeout(30):
                 while True:
                     async with home.orchestrator.store.read() as tx:
@@ -153,12 +148,3 @@ async def test_what_cannot_be_told_is_told_after_a_later_run(tmp_path: Path) -> 
     running.cancel()
     await asyncio.wait([running])
     await store.close()
-
-
-@pytest.mark.parametrize("place", ["job.tell.before", "job.tell.after", "job.tell.before:2", "job.tell.after:2"])
-def test_killed_at_this_place_a_failing_job_is_told_once(tmp_path: Path, place: str) -> None:
-    for crash, status in ((place, -signal.SIGKILL), (None, 0)):
-        process = forkserver.process(crash_subject.live, str(tmp_path), crash)
-        process.start()
-        process.join(60)
-        assert process.exitcode == status, crash

@@ -43,7 +43,6 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def runtime_of(home: House, name: str) -> int:
     """The process id of an agent's runtime, once its host told it."""
-    assert home.orchestrator is not None
     async with asyncio.timeout(30):
         while True:
             view = await home.orchestrator.agents.view_of(name)
@@ -53,7 +52,6 @@ async def runtime_of(home: House, name: str) -> int:
 
 
 async def state_of(home: House, name: str) -> str:
-    assert home.orchestrator is not None
     return (await home.orchestrator.agents.view_of(name)).liveness.state
 
 
@@ -70,7 +68,6 @@ def said(home: House, words: str) -> list[str]:
 
 async def sweeps(home: House, count: int) -> None:
     """Wait until the watchdog has looked so often."""
-    assert home.orchestrator is not None
     jobs = home.orchestrator.jobs
     seen = set[float | None]()
     async with asyncio.timeout(30):
@@ -226,7 +223,6 @@ async def test_a_changed_roster_is_told_shown_and_applied(home: House) -> None:
 async def test_a_host_that_the_register_does_not_know_is_told_and_can_be_taken_over(home: House) -> None:
     await home.launch("coder0")
     await home.launch("coder1")
-    assert home.orchestrator is not None
     # As if the register had been restored from before the agent was launched.
     home.orchestrator.agents._supervisors.pop("coder0")
     async with home.orchestrator.store.write(declare("test.forget")) as tx:
@@ -248,7 +244,6 @@ async def test_a_key_in_the_reason_of_a_failure_is_not_told_in_part(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await home.launch("coder0")
-    assert home.orchestrator is not None
     lookout, view = home.orchestrator.lookout, Agents.view
 
     async def failed(self: Agents) -> list[AgentView]:

@@ -49,7 +49,6 @@ class SetPace:
 
 def paced(home: House) -> SetPace:
     """Have a house know the windows that are put there, and no others."""
-    assert home.orchestrator is not None
     services = home.orchestrator.services
     pace = SetPace(services.clock, services.pace)
     services.pace = cast("PaceService", pace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,21 +24,13 @@ DAY = 86_400.0
 BIG = "[[cache: 900000 0]] [[say: that was much]]"
 
 
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
-        yield made
-
-
 async def waiting(home: House) -> list[Continuation]:
-    assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         return await auto_resume.waiting(tx)
 
 
 async def look(home: House, after: float = 0.0) -> None:
     """Look as the job does, `after` seconds from now."""
-    assert home.orchestrator is not None
     services = home.orchestrator.services
     clock, services.clock = services.clock, lambda: time.time() + after
     try:
@@ -60,7 +51,6 @@ async def stopped(home: House, name: str = "coder0", policy: str = "cutoff") -> 
         while not [each for each in await waiting(home) if each.agent == name]:
             await asyncio.sleep(0.02)
         # What the turn used may be counted after it was cut.
-        assert home.orchestrator is not None
         pace = home.orchestrator.services.pace
         while not any(each.window.is_used_up for each in (await pace.snapshot()).standings.values()):
             await asyncio.sleep(0.02)

@@ -62,7 +62,6 @@ async def data(home: House, name: str, **arguments: Any) -> Any:
 
 async def observed(home: House, used: float, reset_at: float, *, window: str = "7d", **others: Any) -> None:
     """As it stands in the register when a response said so."""
-    assert home.orchestrator is not None
     row = {
         "account": "main", "window": window, "seen_at": home.clock(), "used": used, "reset_at": reset_at,
         "window_s": 7 * 86_400.0, "status": "allowed", "tokens": 0.0,

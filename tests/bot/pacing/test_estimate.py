@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,8 @@ from tests.bot.orchestrator import VIEWER, House, house
 WRITTEN = declare("test.ended tasks")
 
 
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
-        yield made
-
-
 async def _ended(home: House, count: int, *, role: str = "coder", tokens: float = 10_000.0, **known: Any) -> None:
     """Let so many tasks have ended, one an hour, each a step larger than the one before."""
-    assert home.orchestrator is not None
     now = home.clock()
     async with home.orchestrator.store.write(WRITTEN) as tx:
         for n in range(1, count + 1):

@@ -26,7 +26,7 @@ from database.queries.task_states import TaskEvent
 from database.queries.tasks import Task
 from egress.settings import LimitSettings
 from fleet.roster.cache import LatestRoster
-from tests.bot.maintenance.installation import die_at
+from tests.crash.deaths import die_at
 from tests.database.queries.rows import row
 
 STEP = declare("tests.kept")

@@ -19,7 +19,6 @@ from database.queries.agents import auto_resume, last_results
 from database.queries.agents.auto_resume import Continuation
 from database.queries.chat import questions
 from database.queries.chat.questions import Question
-from database.queries.spending import usage_ledger
 from tests.bot.orchestrator import OPERATOR, VIEWER, House, egress_client, house
 
 SETTINGS = "pacing: {runaway: {tokens: 50k}}\n"
@@ -32,38 +31,23 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 
 async def look(home: House) -> None:
-    assert home.orchestrator is not None
     await home.orchestrator.services.runaway.look()
     home.orchestrator.services.delivery.wake()
 
 
 async def pending(home: House) -> list[Question]:
-    assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         return await questions.pending(tx)
 
 
-async def metered(home: House, requests: int) -> None:
-    assert home.orchestrator is not None
-    async with asyncio.timeout(30):
-        while True:
-            async with home.orchestrator.store.read() as tx:
-                found = await usage_ledger.spent(tx, by=None, since=0)
-            if found and found[0].requests >= requests:
-                return
-            await asyncio.sleep(0.02)
-
-
 async def denial(home: House) -> Any:
     """By what coder0 is cut off."""
-    assert home.orchestrator is not None
     standing: Any = await egress_client(home.orchestrator).standing()
     return next((each for each in standing.get("denials") or [] if each["agent"] == "coder0"), None)
 
 
 async def ran_away(home: House) -> str:
     """An agent that used too much, and is in the middle of another turn; its thread."""
-    assert home.orchestrator is not None
     home.orchestrator.services.jobs.drop("runaways")  # it is looked when the test says so
     thread = await home.launch("coder0")
     home.say("[[wait: first]] [[cache: 900000 0]] [[say: that was much]]", thread)
@@ -71,7 +55,7 @@ async def ran_away(home: House) -> str:
     await home.marks(working, "📥")
     home.models.release("first")
     await home.marks(working, "👀")
-    await metered(home, 1)
+    await home.spent(1)
     return thread
 
 
@@ -166,7 +150,7 @@ async def test_it_can_be_stopped_and_what_a_person_closed_stays_closed(home: Hou
         assert await denial(home) is not None
         await home.ask("!restore coder0")
         await home.marks(home.say("[[cache: 900000 0]] [[say: again]]", thread), "✅")
-        await metered(home, 3)
+        await home.spent(3)
         await look(home)
         (second,) = await pending(home)
         assert "coder0 stops." in await home.ask(f"!answer {second.id} stop")

@@ -19,7 +19,6 @@ from database.engine.store import Store
 from database.queries.agents import agents, session_accounts
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.session_accounts import AccountLease
-from database.queries.spending import usage_ledger
 from fleet.roster import loader as roster
 from tests.bot.orchestrator import House, house
 from tests.bot.pacing.fake_pace import SetPace, paced
@@ -155,14 +154,7 @@ LADDER = "pacing: {ladder: [opus, sonnet, 'sim:tiny']}\nagents: {runtime: sim, s
 
 
 async def accounts_used(home: House, requests: int) -> set[str]:
-    assert home.orchestrator is not None
-    async with asyncio.timeout(30):
-        while True:
-            async with home.orchestrator.store.read() as tx:
-                found = await usage_ledger.spent(tx, by="account", since=0)
-            if sum(each.requests for each in found) >= requests:
-                return {str(each.key) for each in found}
-            await asyncio.sleep(0.02)
+    return {str(each.key) for each in await home.spent(requests, by="account")}
 
 
 async def test_at_a_limit_a_new_session_begins_with_the_next_model_of_the_ladder(tmp_path: Path) -> None:

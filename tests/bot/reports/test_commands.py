@@ -29,7 +29,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 
 def jobs(home: House) -> set[str]:
-    assert home.orchestrator is not None
     return {record.name for record in home.orchestrator.jobs.records()}
 
 
@@ -88,7 +87,6 @@ async def test_a_schedule_that_cannot_be_is_refused_with_the_way_out(home: House
 
 
 async def test_a_report_is_a_reply_with_a_picture_below_it(home: House) -> None:
-    assert home.orchestrator is not None
     services = home.orchestrator.services
     pace = SetPace(services.clock, services.pace)
     services.pace = cast("PaceService", pace)

@@ -44,7 +44,6 @@ async def test_how_far_a_request_that_ran_alone_passed_a_limit_is_said(tmp_path:
         home.say("[[cache: 900000 0]] [[say: that was much]]", thread)
         await home.heard(thread, "🔴")
         assert "beyond its limit" not in await home.ask("!budget"), "its provider passed it by itself"
-        assert home.orchestrator is not None
         now = home.orchestrator.services.clock()
         limit_ = {"kind": "allowance", "scope": "agent:coder0", "unit": "tokens", "window": "day"}
         async with home.orchestrator.store.write(WRITE) as tx:

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from bot.tasks.retry_after_limit import FIRST_PAUSE_S, MOST_MET, again_at
 from core.crash_points import declare
 from database.engine.store import Store
 from database.queries.agents import auto_resume
 from database.queries.agents.auto_resume import Continuation
-from tests.bot.orchestrator import House, house
+from tests.bot.orchestrator import House
 from tests.bot.tasks.test_tasks import id_in, task_of
 from tests.database.queries.test_tasks import task
 
 MET = declare("test.limits_met")
 NOW = 1_000_000.0
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
-        yield made
 
 
 async def test_it_is_looked_at_after_longer_and_longer_and_not_for_ever(register_url: str) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
-
-import pytest
 
 from bot.tasks.submission_policy import payer_of
 from core.crash_points import declare
@@ -18,13 +15,6 @@ from fleet.control.task_attempt_ids import message_of
 
 STEP = declare("tests.task_asking")
 PEOPLE = {"Bea": ("memory:@bea", "discord:345678901234567890")}
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def agent(name: str) -> agents.AgentRow:

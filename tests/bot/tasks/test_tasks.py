@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,19 +15,13 @@ from bot.api_client import Client
 from bot.config.dispatch import Dispatch
 from bot.tasks import state_machine
 from budget.dispatch import next_task
-from connectors.delivery import outbox
 from database.queries import tasks
 from database.queries.agents import agent_messages
 from database.queries.tasks import Task
 from fleet.runtimes import RUNTIMES
 from fleet.supervision import host_lifecycle
+from tests import waiting
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
-        yield made
 
 
 def done(status: str = "done", summary: str = "It works now.", **more: str) -> str:
@@ -42,7 +35,6 @@ def id_in(text: str) -> str:
 
 
 async def task_of(home: House, task_id: str) -> Task:
-    assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         found = await tasks.get(tx, task_id)
     assert found is not None
@@ -51,16 +43,9 @@ async def task_of(home: House, task_id: str) -> Task:
 
 async def task_thread(home: House, task_id: str) -> str:
     """The conversation of a task's thread, once it stands."""
-    assert home.orchestrator is not None
     key = (await task_of(home, task_id)).thread_key
     assert key is not None
-    async with asyncio.timeout(30):
-        while True:
-            async with home.orchestrator.store.read() as tx:
-                opener = await outbox.get(tx, key)
-            if opener is not None and opener.made_conversation is not None:
-                return opener.made_conversation
-            await home.orchestrator.delivery.idle()
+    return await home.opened_by(key)
 
 
 async def test_a_task_goes_to_a_free_agent_and_ends_with_its_cost(home: House) -> None:
@@ -135,7 +120,6 @@ async def test_what_ended_after_a_long_time_is_counted_and_told_at_once(home: Ho
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[say: I think so]]' --agent coder0"))
         await home.heard(thread, "ended without a result for")
-        assert home.orchestrator is not None
         clock = home.orchestrator.services.clock
         home.orchestrator.services.clock = lambda: clock() + 600
         await home.ask(f"!task cancel {name}")
@@ -213,7 +197,6 @@ async def test_a_task_whose_agent_died_is_tried_again_and_no_more_often_than_it_
         await host_lifecycle.kill(home.paths.agent_folder("coder0"))
         last = await home.heard(thread, f"Task `{name}` failed")
         assert "died in the middle of the turn" in last
-        assert home.orchestrator is not None
         async with home.orchestrator.store.read() as tx:
             found_messages = [await agent_messages.get(tx, f"task-{name}-{attempt}") for attempt in (1, 2, 3)]
         assert [each is not None and each.state for each in found_messages] == ["failed", "failed", False]
@@ -268,9 +251,7 @@ async def test_a_task_whose_turn_was_not_accepted_yet_is_cancelled_with_it(home:
     async with home.open():
         thread = await home.launch("coder0")
         name = id_in(await home.ask("!task add '[[wait: never]] [[say: never said]]' --agent coder0"))
-        async with asyncio.timeout(30):
-            while not any("never said" in entry.text for entry in home.models.ledger.entries):
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: any("never said" in entry.text for entry in home.models.ledger.entries))
         assert (await task_of(home, name)).state == "dispatched"
         assert "is cancelled" in await home.ask(f"!task cancel {name}")
         assert "used " in await home.heard(thread, f"Task `{name}` is cancelled")
@@ -350,7 +331,7 @@ async def spend_again(home: House, thread: str) -> None:
 
 async def used(home: House, tokens: int) -> None:
     """Wait until it is counted that so much was used."""
-    services = home.orchestrator.services  # type: ignore[union-attr]
+    services = home.orchestrator.services
     async with asyncio.timeout(30):
         while not any(each.window.least_use >= tokens for each in (await services.pace.snapshot()).standings.values()):
             await asyncio.sleep(0.02)
@@ -392,7 +373,7 @@ async def test_words_that_the_pace_holds_say_so_at_once_and_run_when_it_is_autho
         )
         sent = await home.ask("!send coder0 regretted")
         assert "reads this later" in sent
-        async with home.orchestrator.store.read() as tx:  # type: ignore[union-attr]
+        async with home.orchestrator.store.read() as tx:
             assert [task.text for task in await tasks.held_turns(tx, "coder0")][-1] == "regretted"
         await home.ask(f"!task cancel {id_in(sent.replace('(task', 'Task'))}")
         await home.ask("!budget authorize host 900k --for 1h")
@@ -478,7 +459,7 @@ async def test_words_that_are_held_can_be_taken_back_and_steering_is_not_held(tm
         home.chat.redact(event, sender="@ana", conversation=thread)
         async with asyncio.timeout(30):
             while True:
-                async with home.orchestrator.store.read() as tx:  # type: ignore[union-attr]
+                async with home.orchestrator.store.read() as tx:
                     if not await tasks.held_turns(tx, "coder0"):
                         break
                 await asyncio.sleep(0.02)
@@ -512,7 +493,7 @@ async def test_what_is_blocked_waits_for_a_person_though_its_agent_dies(home: Ho
         await host_lifecycle.kill(home.paths.agent_folder("coder0"))
         async with asyncio.timeout(40):
             while True:
-                async with home.orchestrator.store.read() as tx:  # type: ignore[union-attr]
+                async with home.orchestrator.store.read() as tx:
                     message = await agent_messages.get(tx, f"task-{name}-1")
                 if message is not None and message.state == "failed":
                     break
@@ -531,7 +512,6 @@ async def test_who_is_cut_off_gets_no_task_until_the_way_out_is_open_again(home:
         said = await home.ask(f"!task add '{done()}' --agent coder0")
         assert "frozen or cut off" in said
         await home.ask("!restore coder0")
-        assert home.orchestrator is not None
         home.orchestrator.services.dispatcher.net_s = 0.5
         home.orchestrator.services.dispatcher.wake()
         await until(home, id_in(said), "done")

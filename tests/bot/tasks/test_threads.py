@@ -33,7 +33,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 async def renamings(home: House, name: str) -> list[str]:
     """What a task's thread was called, one after the other; its first name is its opener's."""
-    assert home.orchestrator is not None
     await home.orchestrator.delivery.idle()
     async with home.orchestrator.store.read() as tx:
         query = select(schema.outbox.c.content).where(schema.outbox.c.key.startswith("title/c/"))

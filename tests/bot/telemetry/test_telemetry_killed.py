@@ -14,7 +14,7 @@ from typing import Any
 from bot.config.telemetry import Telemetry
 from bot.telemetry import sender
 from database.engine.store import Store
-from tests.bot.maintenance.installation import die_at
+from tests.crash.deaths import die_at
 
 NOON = 1_796_040_000.0
 DAY = 86_400.0

@@ -22,8 +22,8 @@ from database import migrations
 from database.engine import sqlite
 from database.engine.store import Store
 from database.schema import inbox, outbox
-from tests import forkserver
 from tests.connectors import crash_runs, crash_subject
+from tests.crash.deaths import both, ended
 from tests.postgres import Postgres
 
 STEPS = (
@@ -37,7 +37,7 @@ STEPS = (
     retention.SWEEP,
     crash_runs.HANDLE,
 )
-PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
+PLACES = both(*STEPS)
 #: Places that are passed before there is a register.
 MAKING = (sqlite.CREATE, migrations.MIGRATE)
 #: In the mode `keys` nothing has to be looked for, so nothing is stamped anew; only a file is created.
@@ -70,13 +70,7 @@ async def served(folder: Path, mode: str) -> AsyncIterator[tuple[MemoryServer, c
 
 async def run(register_url: str, socket: str, mode: str, *, place: str | None = None) -> int | None:
     """Run the bot until it ends or dies; its exit status."""
-    process = forkserver.process(crash_subject.live, register_url, socket, mode, place)
-    process.start()
-    try:
-        await asyncio.to_thread(process.join, 60)
-        return process.exitcode
-    finally:
-        process.kill()
+    return await ended(crash_subject.main, register_url, socket, mode, place=place)
 
 
 async def check(register_url: str, server: MemoryServer) -> None:
@@ -114,8 +108,8 @@ async def test_no_place_of_this_program_is_left_out() -> None:
     code = "from tests.connectors import crash_subject; from core import crash_points; print(*crash_points.places())"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     printed, _ = await process.communicate()
-    # A connector that is not configured any more, tests/bot/messaging/test_bridge_killed.py takes out.
-    apart = {f"{place}.{side}" for place in ("test.handle", "outbox.abandon") for side in ("before", "after")}
+    # A connector that is not configured any more, tests/crash/mirroring.py takes out.
+    apart = set(both("test.handle", "outbox.abandon"))
     places = set(printed.decode().split()) - apart
     assert places == set(PLACES)
 

@@ -10,18 +10,8 @@ from pathlib import Path
 import pytest
 
 from connectors.delivery import inbox
-from database.engine import store
 from tests.connectors.delivery.fake_room import Office, opened
 from tests.postgres import Postgres
-
-
-@pytest.fixture
-async def server(postgres: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Postgres]:
-    """The server, to be killed; it runs again afterwards."""
-    monkeypatch.setattr(store, "_LONGEST_LOOK", 0.2)
-    yield postgres
-    if postgres.pid is None:
-        await postgres.started()
 
 
 async def all_done(office: Office) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +14,8 @@ from tests.connectors import crash_runs
 MODES = ("keys", "looks")
 
 
-def live(
-    register_url: str, settings: dict[str, str | int], folder: str, mode: str, events: int, place: str | None
-) -> None:
-    """The life of the process, until `events` events are dealt with, or until `place`."""
-    crash_runs.begin(place)
-    asyncio.run(main(register_url, settings, folder, mode, events))
-
-
 async def main(register_url: str, settings: dict[str, str | int], folder: str, mode: str, events: int) -> None:
+    """Live until `events` events are dealt with."""
     store = await Store.open(register_url)
     connector = DiscordConnector("discord", DiscordSettings.model_validate(settings), Path(folder))
     if mode == "looks":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import signal
 from collections import Counter
@@ -20,17 +19,17 @@ from connectors.discord import sent_log
 from connectors.discord.read_cursor import ReadCursor
 from database.engine.store import Store
 from database.schema import outbox
-from tests import forkserver
 from tests.connectors import crash_runs as lives
 from tests.connectors.delivery.fake_room import STEP
 from tests.connectors.discord import crash_subject
 from tests.connectors.discord.fake_server_state import World
 from tests.connectors.discord.server import serving
+from tests.crash.deaths import both, joined, started
 
 EVENTS = ("launch", "stream", "!ps", "launch", "stream", "!ps")
 STEPS = (delivery.ACCEPT, sender.RECORD, sender.SEND, sent_log.WRITE, lives.HANDLE)
-PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
-LOOKING = [f"{sender.RESTAMP}.{side}" for side in ("before", "after")]
+PLACES = both(*STEPS)
+LOOKING = both(sender.RESTAMP)
 
 
 class Trial:
@@ -61,8 +60,6 @@ class Trial:
 
     async def life(self, *, place: str | None = None, requests: int | None = None) -> int | None:
         """Run the bot until it ends or dies, at a place or right after a number of requests that change something."""
-        arguments = (self.url, self._settings, str(self._folder), self.mode, len(EVENTS), place)
-        process = forkserver.process(crash_subject.live, *arguments)
         done = 0
 
         def count(request: str) -> None:
@@ -74,12 +71,9 @@ class Trial:
                 process.kill()
 
         self.world.on_request = count
-        process.start()
-        try:
-            await asyncio.to_thread(process.join, 60)
-            return process.exitcode
-        finally:
-            process.kill()
+        arguments = (self.url, self._settings, str(self._folder), self.mode, len(EVENTS))
+        process = started(crash_subject.main, *arguments, place=place)
+        return await joined(process)
 
     async def check(self) -> None:
         """Everything that the events should have caused stands exactly once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,8 @@ from database.engine.store import Store
 from tests.connectors import crash_runs
 
 
-def live(register_url: str, settings: dict[str, Any], folder: str, events: int, place: str | None) -> None:
-    """The life of the process, until `events` events are dealt with, or until `place`."""
-    crash_runs.begin(place)
-    asyncio.run(main(register_url, settings, folder, events))
-
-
 async def main(register_url: str, settings: dict[str, Any], folder: str, events: int) -> None:
+    """Live until `events` events are dealt with."""
     store = await Store.open(register_url)
     connector = MatrixConnector(
         "matrix", MatrixSettings.model_validate(settings), Path(folder), may_invite=_anybody, may_read=_anybody

@@ -17,10 +17,10 @@ from connectors.matrix import encrypted_rooms
 from connectors.matrix.crypto import key_store
 from database.engine.store import Store
 from database.schema import inbox, outbox
-from tests import forkserver
 from tests.connectors import crash_runs
 from tests.connectors.matrix import crash_subject
 from tests.connectors.matrix.conftest import until
+from tests.crash.deaths import both, ended, started
 from tests.encrypted_operator import EncryptedOperator
 from tests.operator_client import body, relation
 from tests.synapse import Account, Synapse
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.synapse
 EVENTS = ("launch", "stream", "!ps")
 STEPS = (delivery.ACCEPT, sender.RECORD, sender.SEND, crash_runs.HANDLE, encrypted_rooms.HAND_OUT)
 #: Keys are committed again and again: when they are made and uploaded, heard, given out, used.
-COMMITS = [f"{key_store.COMMIT}.{side}:{passage}" for side in ("before", "after") for passage in (1, 2, 3, 5, 8)]
-PLACES = [*(f"{step}.{side}" for step in STEPS for side in ("before", "after")), *COMMITS]
+COMMITS = [f"{place}:{passage}" for place in both(key_store.COMMIT) for passage in (1, 2, 3, 5, 8)]
+PLACES = [*both(*STEPS), *COMMITS]
 
 
 class Trial:
@@ -55,13 +55,7 @@ class Trial:
 
     async def life(self, events: int, place: str | None = None) -> int | None:
         """Run the bot until it has dealt with so many events, or dies."""
-        process = forkserver.process(crash_subject.live, self.url, self._settings, str(self._folder), events, place)
-        process.start()
-        try:
-            await asyncio.to_thread(process.join, 60)
-            return process.exitcode
-        finally:
-            process.kill()
+        return await ended(crash_subject.main, self.url, self._settings, str(self._folder), events, place=place)
 
     async def begin(self) -> None:
         """The bot was there once, so that its keys are known; then it went, and this was said."""
@@ -74,8 +68,7 @@ class Trial:
             self.said.append((await self.ana.say(self.room, text), text))
 
     async def _joins(self) -> bool:
-        process = forkserver.process(crash_subject.live, self.url, self._settings, str(self._folder), -1, None)
-        process.start()
+        process = started(crash_subject.main, self.url, self._settings, str(self._folder), -1)
 
         async def inside() -> bool:
             return await self.ana.membership(self.room, self.user_id) == "join"

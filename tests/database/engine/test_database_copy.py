@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import multiprocessing
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Boolean, Float, Integer, Table, func, insert, null, select
 
-from core import crash_points
 from core.crash_points import declare
 from core.errors import RegisterError
 from database.engine import database_copy
@@ -23,6 +21,7 @@ from database.engine.database_copy import RegisterPlace, copy
 from database.engine.store import Store
 from database.queries.operations import audit_log as audits
 from database.schema import audit, inbox, metadata, outbox
+from tests.crash.deaths import ended
 from tests.postgres import Postgres
 
 STEP = declare("test.copy")
@@ -241,21 +240,15 @@ class _Shouts(database_copy._WrittenJson):
         return lambda value: value and value.upper()
 
 
-def _copy_and_die(source: str, target: str, side: str) -> None:
-    crash_points.arm(f"{database_copy.COPY}.{side}")
-    asyncio.run(copy(RegisterPlace(url=source), RegisterPlace(url=target)))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("way", ["there", "back"])
 async def test_killed_at_this_place_all_was_copied_or_nothing(file: str, server: str, way: str, side: str) -> None:
     source, target = (file, server) if way == "there" else (server, file)
     await fill(source)
-    process = multiprocessing.get_context("spawn").Process(target=_copy_and_die, args=(source, target, side))
-    process.start()
-    await asyncio.to_thread(process.join, 60)
-    assert process.exitcode == -signal.SIGKILL
+    place = f"{database_copy.COPY}.{side}"
+    died = await ended(copy, RegisterPlace(url=source), RegisterPlace(url=target), place=place)
+    assert died == -signal.SIGKILL
     if side == "before":
         assert await count(target) == 0
         await copy(RegisterPlace(url=source), RegisterPlace(url=target))

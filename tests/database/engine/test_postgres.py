@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -18,12 +16,13 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.crash_points import ENVIRONMENT_VARIABLE, declare
+from core.crash_points import declare
 from core.errors import MusterError, RegisterAway, RegisterError
 from database import migrations
 from database.engine import postgres as database_server
 from database.engine.store import Store, insert_once
 from database.schema import cursors
+from tests.crash.deaths import ended
 from tests.postgres import Postgres
 
 STEP = declare("test.server")
@@ -109,17 +108,9 @@ async def test_two_that_open_a_new_register_at_once_share_it(postgres: Postgres,
     await second.close()
 
 
-_OPEN = "import asyncio, sys; from database.engine.store import Store; asyncio.run(Store.open(sys.argv[1]))"
-
-
 @pytest.mark.parametrize("side", ["before", "after"])
 async def test_a_register_whose_making_was_cut_off_is_made_anew(postgres: Postgres, empty: str, side: str) -> None:
-    cut_off = subprocess.run(
-        [sys.executable, "-c", _OPEN, postgres.url(empty)],
-        env={**os.environ, ENVIRONMENT_VARIABLE: f"{migrations.MIGRATE}.{side}"},
-        check=False,
-    )
-    assert cut_off.returncode == -signal.SIGKILL
+    assert await ended(Store.open, postgres.url(empty), place=f"{migrations.MIGRATE}.{side}") == -signal.SIGKILL
     store = await Store.open(postgres.url(empty))
     assert await count(store) == 0
     await store.close()

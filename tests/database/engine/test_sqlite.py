@@ -8,7 +8,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -17,12 +16,13 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from core.crash_points import ENVIRONMENT_VARIABLE, declare
+from core.crash_points import declare
 from core.errors import RegisterError
 from database import migrations
 from database.engine import sqlite
 from database.engine.store import RegisterFull, Store, insert_once
 from database.schema import cursors
+from tests.crash.deaths import ended
 
 STEP = declare("test.step")
 
@@ -290,18 +290,11 @@ async def test_a_register_that_is_taken_away_is_noticed(register: Store, file: P
 
 # --- dying -------------------------------------------------------------------------------------------------------
 
-_OPEN = "import asyncio, sys; from database.engine.store import Store; asyncio.run(Store.open(sys.argv[1]))"
-
 
 @pytest.mark.parametrize("step", [sqlite.CREATE, migrations.MIGRATE])
 @pytest.mark.parametrize("side", ["before", "after"])
 async def test_a_register_whose_making_was_cut_off_is_made_anew(file: Path, step: str, side: str) -> None:
-    cut_off = subprocess.run(
-        [sys.executable, "-c", _OPEN, url(file)],
-        env={**os.environ, ENVIRONMENT_VARIABLE: f"{step}.{side}"},
-        check=False,
-    )
-    assert cut_off.returncode == -signal.SIGKILL
+    assert await ended(Store.open, url(file), place=f"{step}.{side}") == -signal.SIGKILL
     register = await Store.open(url(file))
     assert await count(register) == 0
     await register.close()

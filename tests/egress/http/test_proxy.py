@@ -22,6 +22,7 @@ from egress.http import metered_exchange as passage
 from egress.http import proxy
 from egress.settings import AccountSettings, LimitSettings
 from fleet.sim.provider.billing_ledger import BilledRequest
+from tests import waiting
 from tests.egress.whole_egress import KEY, Plane, anthropic, chat, events, plane, responses
 
 CALLS = [
@@ -189,9 +190,7 @@ async def test_a_stream_that_its_client_leaves_takes_no_memory_any_more(tmp_path
             response.close()
             await _billed(made, "client_gone")
             await made.entries(1)
-            async with asyncio.timeout(10):
-                while left() is not None:
-                    await asyncio.sleep(0.01)
+            await waiting.until(lambda: left() is None, limit=10)
         finally:
             gc.enable()
 

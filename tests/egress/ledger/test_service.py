@@ -26,6 +26,7 @@ from egress.ledger.schema import LedgerUnusable
 from egress.ledger.table_rows import Denial, Reservation
 from egress.ledger.writer_thread import LedgerHead
 from egress.settings import AgentRegistration
+from tests import waiting
 from tests.egress.ledger.rows import Clock, entered, look, opened, reservation, settlement, under_way
 from tests.small_disk import small
 
@@ -328,9 +329,7 @@ async def test_what_is_no_ledger_is_not_made_one(path: Path, content: str | None
 
 
 async def until_writable(ledger: book.UsageLedger) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while ledger.unwritable is not None:
-            await asyncio.sleep(0.02)
+    await waiting.until(lambda: ledger.unwritable is None, limit=LIMIT_S)
 
 
 async def test_while_somebody_holds_the_file_everybody_is_told_and_nothing_is_lost(path: Path) -> None:

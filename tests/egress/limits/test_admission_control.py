@@ -15,6 +15,7 @@ from budget.windows import window_boundaries
 from egress.ledger.model import LedgerUnwritable
 from egress.limits.admission_interface import AdmissionRefused, Ending
 from egress.limits.agent_counter_index import SettingsRefused
+from tests import waiting
 from tests.egress.ledger.rows import Clock, under_way
 from tests.egress.limits.gate import House, allowance, asked, completed, heard, house, pool, registration
 
@@ -146,9 +147,7 @@ async def test_while_the_ledger_cannot_be_written_nothing_is_admitted_and_nothin
             other.execute("ROLLBACK")
         # It counts all the same, and its row follows.
         assert (home.limit()["used"], home.limit()["reserved"]) == (150, 0)
-        async with asyncio.timeout(30):
-            while home.ledger.unwritable is not None:
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: home.ledger.unwritable is None)
         assert [entry.id for entry in await home.entries()] == [lease.id]
 
 
@@ -471,9 +470,7 @@ async def test_what_streams_when_a_lift_is_over_is_cut_though_the_clock_was_set_
         lease.progress(Tokens(input=100, output=150))
         assert cuts == []
         clock.now -= 3600
-        async with asyncio.timeout(10):
-            while not cuts:
-                await asyncio.sleep(0.01)
+        await waiting.until(lambda: cuts, limit=10)
         assert home.limit()["limit"] == 200
 
 
@@ -484,9 +481,7 @@ async def test_a_clock_that_is_set_back_gives_no_more_of_a_lift_whoever_comes_me
         clock.now -= 366 * 86_400
         await home.gate.register(registration("coder7"))
         await home.limits(lifted)
-        async with asyncio.timeout(10):
-            while home.limit()["lift"]:
-                await asyncio.sleep(0.01)
+        await waiting.until(lambda: not home.limit()["lift"], limit=10)
         # It is over, and stays so.
         await home.gate.register(registration("coder8"))
         await home.limits(lifted, revision="told anew")

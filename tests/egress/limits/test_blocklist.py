@@ -14,6 +14,7 @@ from budget.limits.scopes import Policy
 from egress.ledger.model import ENDING, LedgerUnwritable
 from egress.limits.admission_interface import AdmissionRefused, Cut, Ending
 from egress.limits.blocklist import StopNotKept
+from tests import waiting
 from tests.egress.ledger.rows import look
 from tests.egress.limits.gate import allowance, asked, heard, house, pool
 
@@ -93,9 +94,7 @@ async def test_with_a_full_disk_a_cut_off_holds_and_is_written_later(tmp_path: P
                 await home.gate.allow("coder0", cause="", by="ann")
             assert home.gate.denied("coder0") is not None
             other.execute("ROLLBACK")
-        async with asyncio.timeout(30):
-            while home.ledger.unwritable is not None:
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: home.ledger.unwritable is None)
         assert await home.gate.deny("coder0", "kill", cause="", by="ann", id="d1") == 0
         assert look(tmp_path / "ledger.db", "SELECT agent, action, id FROM denials") == [("coder0", "kill", "d1")]
         await home.gate.close()

@@ -16,6 +16,7 @@ from fleet.sim.provider import server as sim
 from fleet.sim.provider.billing_ledger import BilledRequest
 from fleet.sim.provider.normalized_request import Api
 from fleet.sim.provider.server import Provider
+from tests import waiting
 from tests.egress.egress_process import Premises, egress
 from tests.egress.random_clients import Customers, Given, Order, play
 
@@ -66,9 +67,10 @@ class RequestPolicy:
 
     async def have(self, text_bytes: int) -> None:
         """Until each has so much of its answer, or is over."""
-        async with asyncio.timeout(LIMIT_S):
-            while not all(task.done() or self._text.get(name, 0) >= text_bytes for name, task in self.tasks.items()):
-                await asyncio.sleep(0.01)
+        await waiting.until(
+            lambda: all(task.done() or self._text.get(name, 0) >= text_bytes for name, task in self.tasks.items()),
+            limit=LIMIT_S,
+        )
 
     async def given(self) -> dict[str, Given]:
         """Until all are over."""

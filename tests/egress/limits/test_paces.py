@@ -18,6 +18,7 @@ from egress.ledger.model import FOR_NOW
 from egress.limits.admission_interface import AdmissionRefused
 from egress.paths import EgressPaths
 from egress.settings import AccountSettings, EgressSettings, PaceSettings
+from tests import waiting
 from tests.egress.ledger.rows import Clock
 from tests.egress.limits.gate import House, allowance, asked, completed, heard, house, pool, registration
 from tests.egress.limits.test_admission_control import refusal
@@ -131,9 +132,7 @@ async def test_what_is_authorized_lets_it_go_on_at_once_and_no_longer_than_it_la
         # A clock that is set back gives no more of it, whoever comes meanwhile.
         clock.now -= 60
         await home.gate.register(registration("coder7"))
-        async with asyncio.timeout(10):
-            while home.limit()["paced"] == 1_900:
-                await asyncio.sleep(0.01)
+        await waiting.until(lambda: home.limit()["paced"] != 1_900, limit=10)
         await home.limits(limit, paces=(lifted,), revision="told anew")
         assert home.limit()["paced"] == 900
         await refusal(home)

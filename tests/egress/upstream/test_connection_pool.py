@@ -22,10 +22,9 @@ from egress.upstream import connection_pool, http1_connection
 from egress.upstream.connection_pool import Upstream, check
 from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.response_reader import UpstreamGone
-from tests.egress.scripted_provider import LIMIT_S, Link, Wire, content, scripted
+from tests.egress.scripted_provider import LIMIT_S, NEXT, Link, Wire, content, forever, scripted
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
-NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"
 HEADERS: CIMultiDict[str] = CIMultiDict()
 CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\ny\r\n"
 LONG = 8 * 2**20
@@ -38,13 +37,6 @@ def a_body(folder: Path, content: bytes, *, long: bool = False) -> Body:
         (folder / "body").write_bytes(content)
         number = os.open(folder / "body", os.O_RDONLY)
     return Body(b"" if long else content, number, len(content), Bodies(folder), "coder0")
-
-
-async def forever(link: Link) -> None:
-    """Answer every request in good order."""
-    while True:
-        await link.asked()
-        await link.say(NEXT)
 
 
 OWN = b"x-a: \xc3\xbc\r\nX-B: 1\r\nx-b: 2\r\nAuthorization: Bearer k\r\n"

@@ -22,21 +22,13 @@ from egress.upstream import connection_pool, http1_connection
 from egress.upstream.connection_pool import Upstream
 from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.response_reader import UpstreamGone
-from tests.egress.scripted_provider import Link, Scripted, Wire, content, scripted
+from tests.egress.scripted_provider import NEXT, Link, Scripted, Wire, content, forever, scripted
 from tests.egress.whole_egress import anthropic, plane
 
 Serving = Callable[[Callable[[Link], Awaitable[None]]], AbstractAsyncContextManager[Scripted]]
 
-NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"
 HEADERS: CIMultiDict[str] = CIMultiDict()
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-
-
-async def forever(link: Link) -> None:
-    """Answer every request in good order."""
-    while True:
-        await link.asked()
-        await link.say(NEXT)
 
 
 def a_body(folder: Path, size: int) -> Body:

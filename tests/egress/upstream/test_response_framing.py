@@ -13,11 +13,10 @@ from egress.upstream import connection_pool, http1_connection
 from egress.upstream.http1_connection import UpstreamConnection
 from egress.upstream.response_reader import UpstreamGone
 from tests import soak
-from tests.egress.scripted_provider import Link, Wire, content, scripted
+from tests.egress.scripted_provider import NEXT, Link, Wire, content, scripted
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext"
 
 #: What comes, whether the provider closes after it, the content, and whether the connection is used for the next.
 WHOLE = {

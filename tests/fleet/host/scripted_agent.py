@@ -18,6 +18,7 @@ from fleet.control.host_spec import AgentSpec
 from fleet.journal import reader
 from fleet.journal.events import JournalEntry, JournalPosition
 from fleet.supervision import host_lifecycle, process_sweep
+from tests import waiting
 
 SCRIPTED = Path(__file__).parents[1] / "runtimes" / "scripted.py"
 LIMIT_S = 30.0
@@ -139,6 +140,4 @@ async def status_when(link: AgentLink, found: Callable[[HostStatus], bool]) -> H
 
 async def gone(agent: Agent) -> None:
     """Wait until the agent host is gone."""
-    async with asyncio.timeout(LIMIT_S):
-        while host_lifecycle.is_running(agent.folder):
-            await asyncio.sleep(0.02)
+    await waiting.until(lambda: not host_lifecycle.is_running(agent.folder), limit=LIMIT_S)

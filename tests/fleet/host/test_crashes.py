@@ -26,7 +26,7 @@ from fleet.host.acp import stdio_transport
 from fleet.host.state import AgentState, fold
 from fleet.journal.events import Closing, JournalEntry, MessageQueued, PermissionAsked, TurnEnded, TurnStarted
 from fleet.supervision import host_lifecycle, process_sweep
-from tests import soak
+from tests import soak, waiting
 from tests.fleet.host.scripted_agent import LIMIT_S, START, Agent, gone
 
 PNG = {"name": "a.png", "media_type": "image/png", "data": "iVBORw0KGgo="}
@@ -80,9 +80,7 @@ async def test_killed_there_nothing_is_lost_and_nothing_done_twice(
     with contextlib.suppress(FleetError):
         await host_lifecycle.spawn(agent.launch())
         await converse(agent)
-    async with asyncio.timeout(LIMIT_S):
-        while host_lifecycle.is_running(agent.folder):
-            await asyncio.sleep(0.02)
+    await waiting.until(lambda: not host_lifecycle.is_running(agent.folder), limit=LIMIT_S)
     assert not any(isinstance(entry.event, Closing) for entry in agent.entries()), "it was not killed there"
     monkeypatch.delenv(host_lifecycle.CRASH_VARIABLE)
     await finish(agent)

@@ -35,6 +35,7 @@ from fleet.journal.events import (
     UsageReported,
 )
 from fleet.supervision import host_lifecycle, process_sweep
+from tests import waiting
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent, entry_when, gone, status_when, until
 
 PNG = "iVBORw0KGgo="
@@ -533,9 +534,7 @@ async def test_a_shell_is_swept_before_the_session_is_loaded_again(agent: Agent)
         os.kill(link.hello.pid, signal.SIGKILL)
     await gone(agent)
     old = agent.spec.marker
-    async with asyncio.timeout(LIMIT_S):
-        while len(agent.left_over()) != 1:
-            await asyncio.sleep(0.02)
+    await waiting.until(lambda: len(agent.left_over()) == 1, limit=LIMIT_S)
     async with agent.running() as link:
         assert process_sweep.survivors(old) == []
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from fleet.errors import FleetError
 from fleet.hosting import TMUX, NotHosted, check
 from fleet.hosting.tmux import MARK, Known, TmuxSession, attachment, command, creation, literal, name_for
 from fleet.supervision import host_lifecycle
+from tests import waiting
 from tests.fleet.host.scripted_agent import LIMIT_S, Agent
 from tests.fleet.hosting.hosting_places import tmux_server
 
@@ -88,9 +88,7 @@ async def test_a_look_at_an_agent_and_a_slip_of_the_hand_leave_it_alone(
         session = TmuxSession(agent="coder0", folder=agent.folder)
         assert session.name() == "coder0"
         assert tmux("display-message", "-p", "-t", "=coder0:", "#{window_name}") == ["coder0"]
-        async with asyncio.timeout(LIMIT_S):
-            while "all is well" not in tmux("capture-pane", "-p", "-t", "=coder0:"):
-                await asyncio.sleep(0.02)
+        await waiting.until(lambda: "all is well" in tmux("capture-pane", "-p", "-t", "=coder0:"), limit=LIMIT_S)
         for key in ("C-c", "C-\\", "C-z", "C-d", "q", "Enter"):
             tmux("send-keys", "-t", "=coder0:host", key)
         # An answer to what was asked after the keys came.

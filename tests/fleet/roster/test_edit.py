@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core import crash_points
 from core.secret_references import Reference
 from fleet.errors import RosterError
 from fleet.roster import edit, loader
+from tests.crash.deaths import die_at
 
 
 @pytest.fixture
@@ -135,13 +131,7 @@ def test_two_at_once_are_both_added(file: Path) -> None:
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_killed_on_the_way_the_file_is_whole(file: Path, place: str) -> None:
     file.write_text(OWN)
-    program = (
-        "import sys, pathlib; from fleet.roster import edit; edit.add_agent(pathlib.Path(sys.argv[1]), {'name': 'x'})"
-    )
-    environ = {**os.environ, crash_points.ENVIRONMENT_VARIABLE: f"roster.write.{place}"}
-    killed = subprocess.run([sys.executable, "-c", program, str(file)], env=environ, check=False, timeout=60)
-
-    assert killed.returncode == -signal.SIGKILL
+    die_at(f"roster.write.{place}", lambda: edit.add_agent(file, {"name": "x"}))
     assert (loader.load(file).get("x") is not None) == (place == "after")
     assert edit.add_agent(file, {"name": "x"}) == (place == "before")
 

@@ -29,13 +29,11 @@ def letter(number: int) -> AgentMessage:
 
 
 async def put(home: House, message: AgentMessage) -> None:
-    assert home.orchestrator is not None
     async with home.orchestrator.store.write(WRITE) as tx:
         await agent_messages.add(tx, message)
 
 
 async def state(home: House, message_id: str) -> str:
-    assert home.orchestrator is not None
     async with home.orchestrator.store.read() as tx:
         message = await agent_messages.get(tx, message_id)
     assert message is not None
@@ -148,7 +146,6 @@ def test_a_clock_that_is_set_forward_makes_no_message_old() -> None:
 async def test_a_beginning_that_one_dead_letter_alone_has_is_enough_in_either_direction(tmp_path: Path) -> None:
     async with house(tmp_path) as home, home.open():
         thread = await home.launch("coder0")
-        assert home.orchestrator is not None
         await put(home, replace(letter(1), state="dead"))
         await put(home, replace(letter(2), id="m0101", state="dead"))
         place = MessagePlace("memory", conversation=ROOM)

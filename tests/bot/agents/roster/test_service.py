@@ -45,7 +45,6 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 async def command(home: House, command: str, **arguments: str) -> RunOutcome:
     """Run a command as a program does."""
-    assert home.orchestrator is not None
     request = RunRequest(
         id=f"test-{home.orchestrator.services.clock()}",
         name=command,
@@ -94,7 +93,6 @@ async def test_everybody_may_look_at_the_roster_and_the_roles(home: House) -> No
     assert "board, " in there[0]
     assert "board-technical" in there[0], "a lens is a role, too"
     assert len(set(there)) == 1
-    assert home.orchestrator is not None
     complete = at_prompt(home.orchestrator.services)
     assert "lead" in await complete("!launch le"), "who is in the roster, and was not launched yet"
     assert await complete("!launch x --role orch") == ["orchestrator"]
@@ -297,7 +295,6 @@ async def test_whom_somebody_stopped_applying_leaves_stopped(home: House) -> Non
 @pytest.mark.slow
 async def test_a_persona_is_shown_beside_the_name_that_commands_take(home: House) -> None:
     thread = await home.launch("coder0")
-    assert home.orchestrator is not None
     assert any("**Ada** (coder0) · coder" in text for text in home.chat.texts(thread) + home.chat.texts(ROOM))
     await home.orchestrator.lookout.look()
     assert "| coder0 (Ada) |" in await home.ask("!ps")

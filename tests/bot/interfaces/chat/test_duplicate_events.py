@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from bot.config.schema import ConnectorSettings
 from bot.interfaces.chat.duplicate_events import DuplicateEvents
 from connectors.contract.connector_registry import NoSettings
@@ -17,13 +13,6 @@ from core.crash_points import declare
 from database.engine.store import Store
 
 STEP = declare("tests.overlap")
-
-
-@pytest.fixture
-async def store(register_url: str) -> AsyncIterator[Store]:
-    opened = await Store.open(register_url)
-    yield opened
-    await opened.close()
 
 
 def matrix(name: str, room: str | None = None) -> ConnectorSettings:

@@ -258,7 +258,6 @@ async def test_words_in_the_thread_of_an_agent_that_is_no_more_go_to_nobody_else
     thread = await home.launch("coder0")
     await home.ask("!stop coder0")
     await home.heard(thread, "Stopped")
-    assert home.orchestrator is not None
     async with home.orchestrator.store.write(FORGET) as tx:
         await tx.execute(delete(schema.agents).where(schema.agents.c.name == "coder0"))
     home.say("[[say: not for the orchestrator]]", thread)

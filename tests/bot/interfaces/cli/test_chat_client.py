@@ -29,6 +29,7 @@ from connectors.terminal.transcript import TranscriptLine
 from core import unix_sockets
 from core.errors import MusterError
 from database.engine.store import Store
+from tests import waiting
 
 
 class Muster:
@@ -131,9 +132,7 @@ async def test_what_was_typed_when_muster_went_down_counts_once(muster: Muster) 
         attached = RemoteTerminal(muster.socket).attached()
         link = await attached.__aenter__()
         saying = asyncio.ensure_future(link.say("!ps", conversation="fleet"))
-        async with asyncio.timeout(10):
-            while not muster.heard:
-                await asyncio.sleep(0.01)
+        await waiting.until(lambda: muster.heard, limit=10)
     muster.deaf = False
     async with muster.up(), asyncio.timeout(20):
         await saying
@@ -201,9 +200,7 @@ async def test_with_a_place_for_it_nobody_waits_for_muster(muster: Muster) -> No
         async with muster.up():
             await until(link, "two")
             assert [text for _, _, text in muster.heard] == ["one", "two"]
-            async with asyncio.timeout(10):
-                while unsaid.all():
-                    await asyncio.sleep(0.01)
+            await waiting.until(lambda: not unsaid.all(), limit=10)
             assert terminal.standing() == ""
 
 
@@ -226,9 +223,7 @@ async def test_what_muster_cannot_take_yet_is_said_again(muster: Muster, monkeyp
     async with muster.up(), terminal.attached() as link:
         sink, muster.terminal._sink = muster.terminal._sink, None
         await link.say("hello", conversation="fleet")
-        async with asyncio.timeout(10):
-            while not link._waiting:
-                await asyncio.sleep(0.01)
+        await waiting.until(lambda: link._waiting, limit=10)
         assert [each.text for each in unsaid.all()] == ["hello"]
         muster.terminal._sink = sink
         await until(link, "hello")

@@ -4,8 +4,6 @@ another. Real agent hosts, the bridge, the protocol; only chat and model are Mus
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,17 +15,11 @@ from database.queries.operations import audit_log, command_runs
 from fleet.journal import reader
 from fleet.journal.events import JournalPosition, ToolAsked, TurnStarted
 from fleet.sandbox import selection
-from tests.bot.orchestrator import ROOM, House, house
+from tests.bot.orchestrator import ROOM, House
 
 pytestmark = pytest.mark.timeout(300)
 
 needs_sandbox = pytest.mark.skipif(not selection.available().works, reason="bubblewrap does not work here")
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as home:
-        yield home
 
 
 def order(tool: str, **arguments: object) -> str:

@@ -43,14 +43,14 @@ from fleet.journal import reader
 from fleet.journal.events import JournalEntry, JournalPosition, Opened
 from fleet.supervision import host_lifecycle
 from tests.bot.fake_agents import launch, recorded, roster, steps
-from tests.bot.maintenance.installation import STEP, die_at, hidden, people, put, standing
+from tests.bot.maintenance.installation import STEP, hidden, people, put, standing
 from tests.bot.orchestrator import ROOM, House, house
+from tests.crash.deaths import die_at
 from tests.postgres import Postgres
 from tests.small_disk import small
 
 
 async def idle(home: House) -> None:
-    assert home.orchestrator is not None
     await home.orchestrator.quiet()
 
 

@@ -36,8 +36,9 @@ from database import migrations
 from fleet import roles
 from fleet.hosting import systemd
 from fleet.supervision import host_lock
-from tests.bot.maintenance.installation import die_at, hidden, standing
+from tests.bot.maintenance.installation import hidden, standing
 from tests.bot.maintenance.update import next_version
+from tests.crash.deaths import die_at
 
 CANDIDATE = UpdateCandidate(version=next_version.VERSION, requirement="")
 

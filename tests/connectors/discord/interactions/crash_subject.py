@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,6 @@ from connectors.discord.connector import DiscordConnector
 from connectors.discord.settings import DiscordSettings
 from core.crash_points import declare
 from database.engine.store import Store
-from tests.connectors import crash_runs
 from tests.connectors.delivery.fake_room import QUICK
 
 HANDLE = declare("mortal.handle_command")
@@ -50,13 +48,8 @@ class One:
         return None
 
 
-def live(register_url: str, settings: dict[str, str | int], folder: str, place: str | None) -> None:
-    """The life of the process, until `place`, or until it is killed."""
-    crash_runs.begin(place)
-    asyncio.run(main(register_url, settings, folder))
-
-
 async def main(register_url: str, settings: dict[str, str | int], folder: str) -> None:
+    """Live until it is killed."""
     store = await Store.open(register_url)
     connector = DiscordConnector("discord", DiscordSettings.model_validate(settings), Path(folder), commands=One())
 

@@ -22,15 +22,15 @@ from connectors.discord.read_cursor import ReadCursor
 from database.engine.store import Store
 from database.schema import inbox as events
 from database.schema import outbox
-from tests import forkserver
 from tests.connectors.delivery.fake_room import STEP
 from tests.connectors.discord.fake_server_state import LOADING, World
 from tests.connectors.discord.interactions import crash_subject
 from tests.connectors.discord.server import serving
+from tests.crash.deaths import both, started
 
 COMMANDS = 3
 STEPS = (open_interactions.WRITE, delivery.ACCEPT, sender.RECORD, sender.SEND, crash_subject.HANDLE)
-PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
+PLACES = [*both(*STEPS)]
 PLACES += [f"{open_interactions.WRITE}.after:{passage}" for passage in range(3, 13, 3)]
 
 
@@ -56,7 +56,6 @@ class Trial:
             requests: how many.
             give: how many commands are given once it is there.
         """
-        process = forkserver.process(crash_subject.live, self.url, self._settings, str(self._folder), place)
         done, before = 0, self.world.identifies
 
         def count(request: str) -> None:
@@ -66,7 +65,7 @@ class Trial:
                 process.kill()
 
         self.world.on_request = count
-        process.start()
+        process = started(crash_subject.main, self.url, self._settings, str(self._folder), place=place)
         try:
             async with asyncio.timeout(30):
                 while process.is_alive() and not (self.world.identifies > before and self._hears()):

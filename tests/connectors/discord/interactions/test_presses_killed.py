@@ -27,10 +27,11 @@ from tests.connectors.discord.interactions import crash_subject
 from tests.connectors.discord.interactions.crash_subject import QUESTION
 from tests.connectors.discord.interactions.test_commands_killed import Trial
 from tests.connectors.discord.server import serving
+from tests.crash.deaths import both
 
 PRESSES = 2
 STEPS = (open_interactions.WRITE, delivery.ACCEPT, sender.RECORD, sender.SEND, crash_subject.HANDLE)
-PLACES = [f"{step}.{side}" for step in STEPS for side in ("before", "after")]
+PLACES = [*both(*STEPS)]
 PLACES += [f"{sender.SEND}.after:{passage}" for passage in (2, 4)]
 
 

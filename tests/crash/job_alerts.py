@@ -1,7 +1,4 @@
-"""A process that tells of a job that fails and is well again, to be killed on the way.
-
-Run again without being killed, it checks that each was told once.
-"""
+"""That a job fails, and that it is well again, is told once each."""
 
 from __future__ import annotations
 
@@ -15,22 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.messaging.composer import Composer, MessagePlace
 from bot.monitoring.job_alerts import JobAlertPoster
 from connectors.contract.messages import Capabilities
-from core import crash_points
 from database import schema
 from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from scheduler import job_alert_policy
 from scheduler.jobs import JobRecord
+from tests.crash.deaths import Subject, both, each
 
 NOW = 1_000_000.0
 
 
-def live(folder: str, place: str | None) -> None:
-    crash_points.arm(place)
-    asyncio.run(_live(Path(folder)))
-
-
-async def _live(folder: Path) -> None:
+async def tell(folder: Path) -> None:
     job_alert_policy.CALM_S = 0.0  # type: ignore[misc]
     store = await Store.open(f"sqlite:///{folder / 'register.db'}")
 
@@ -56,6 +48,11 @@ async def _live(folder: Path) -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    await store.close()
+
+
+async def once(folder: Path) -> None:
+    store = await Store.open(f"sqlite:///{folder / 'register.db'}")
     for words in ("failed:", "does its work again"):
         assert await _said(store, words) == 1, words
     async with store.read() as tx:
@@ -73,3 +70,8 @@ async def _until(store: Store, words: str) -> None:
     async with asyncio.timeout(30):
         while not await _said(store, words):
             await asyncio.sleep(0.005)
+
+
+JOBS = Subject(
+    script=tell, invariant=once, walks=each(*(f"{place}:{passage}" for place in both("job.tell") for passage in (1, 2)))
+)

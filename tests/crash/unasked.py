@@ -1,14 +1,12 @@
-"""What Muster does to agents without anybody's word is done once, whenever it is killed."""
+"""What Muster does to agents without anybody's word is done once."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,7 +31,7 @@ from database.queries.chat import questions
 from database.queries.spending import usage_ledger
 from database.schema import outbox
 from fleet.roster.cache import LatestRoster
-from tests.bot.maintenance.installation import die_at
+from tests.crash.deaths import Subject, both
 from tests.database.queries.rows import row as ledger_row
 
 STEP = declare("tests.unasked")
@@ -96,56 +94,58 @@ async def notes(tx: AsyncConnection, begins: str) -> int:
     return int(await tx.scalar(query) or 0)
 
 
-@pytest.mark.parametrize("step", ["continuing.waits", "continuing.goes_on"])
-def test_killed_at_this_place_an_agent_is_told_to_go_on_once(tmp_path: Path, step: str) -> None:
-    async def act() -> tuple[int, int, int]:
-        services = await desk(tmp_path, NOON)
-        store = services.store
-        async with store.write(STEP) as tx:
-            await agents.add(tx, ROW)
-            await agent_messages.add(tx, message("m0", NOON - 10, "failed"))
-            stop = Continuation(
-                id="c0", agent="coder0", launch_id="l0", scope="agent:coder0", stopped_at=NOON - 10, resume_at=None,
-                state="waiting",
-            )  # fmt: skip
-            await auto_resume.add(tx, stop)
-        await AutoResume(services).look()
-        await store.close()
-        services = await desk(tmp_path, NOON + 700)
-        await AutoResume(services).look()
-        async with services.store.read() as tx:
-            told = await agent_messages.in_states(tx, ["pending"])
-            found = len(told), await notes(tx, "go-on/c0"), len(await auto_resume.waiting(tx))
-        await services.store.close()
-        return found
-
-    for side in ("before", "after"):
-        die_at(f"{step}.{side}", lambda: asyncio.run(act()))
-    assert asyncio.run(act()) == (1, 2, 0)
+async def go_on(folder: Path) -> None:
+    services = await desk(folder, NOON)
+    store = services.store
+    async with store.write(STEP) as tx:
+        await agents.add(tx, ROW)
+        await agent_messages.add(tx, message("m0", NOON - 10, "failed"))
+        stop = Continuation(
+            id="c0", agent="coder0", launch_id="l0", scope="agent:coder0", stopped_at=NOON - 10, resume_at=None,
+            state="waiting",
+        )  # fmt: skip
+        await auto_resume.add(tx, stop)
+    await AutoResume(services).look()
+    await store.close()
+    services = await desk(folder, NOON + 700)
+    await AutoResume(services).look()
+    await services.store.close()
 
 
-@pytest.mark.parametrize("step", ["runaway.paused", "runaway.followed"])
-def test_killed_at_this_place_a_runaway_is_asked_about_and_let_go_once(tmp_path: Path, step: str) -> None:
-    async def act() -> tuple[int, int, int]:
-        services = await desk(tmp_path, NOON)
-        store = services.store
-        async with store.write(STEP) as tx:
-            await agents.add(tx, ROW)
-            await last_results.note(tx, "coder0", "launch", NOON - 9_000)
-            await usage_ledger.add(tx, [ledger_row(1, agent="coder0", ended_at=NOON - 60, input_tokens=900_000)])
-        breaker = RunawayGuard(services)
-        await breaker.look()
-        async with store.write(STEP) as tx:
-            for question in await questions.pending(tx):
-                await services.questions.answer(tx, question, "go", by="memory:@ana", through=None)
-        await breaker.look()
-        async with store.read() as tx:
-            told = await agent_messages.in_states(tx, ["pending"])
-            answered = await questions.answered(tx, kind="runaway", since=0)
-            found = len(told), len(answered), len(await questions.pending(tx))
-        await store.close()
-        return found
+async def told_once(folder: Path) -> None:
+    services = await desk(folder, NOON)
+    async with services.store.read() as tx:
+        assert len(await agent_messages.in_states(tx, ["pending"])) == 1
+        assert await notes(tx, "go-on/c0") == 2
+        assert await auto_resume.waiting(tx) == []
+    await services.store.close()
 
-    for side in ("before", "after"):
-        die_at(f"{step}.{side}", lambda: asyncio.run(act()))
-    assert asyncio.run(act()) == (1, 1, 0)
+
+async def pause(folder: Path) -> None:
+    """Ask about a runaway, and let it go."""
+    services = await desk(folder, NOON)
+    store = services.store
+    async with store.write(STEP) as tx:
+        await agents.add(tx, ROW)
+        await last_results.note(tx, "coder0", "launch", NOON - 9_000)
+        await usage_ledger.add(tx, [ledger_row(1, agent="coder0", ended_at=NOON - 60, input_tokens=900_000)])
+    breaker = RunawayGuard(services)
+    await breaker.look()
+    async with store.write(STEP) as tx:
+        for question in await questions.pending(tx):
+            await services.questions.answer(tx, question, "go", by="memory:@ana", through=None)
+    await breaker.look()
+    await store.close()
+
+
+async def asked_once(folder: Path) -> None:
+    services = await desk(folder, NOON)
+    async with services.store.read() as tx:
+        assert len(await agent_messages.in_states(tx, ["pending"])) == 1
+        assert len(await questions.answered(tx, kind="runaway", since=0)) == 1
+        assert await questions.pending(tx) == []
+    await services.store.close()
+
+
+GONE_ON = Subject(script=go_on, invariant=told_once, walks=[both("continuing.waits"), both("continuing.goes_on")])
+RUNAWAY = Subject(script=pause, invariant=asked_once, walks=[both("runaway.paused"), both("runaway.followed")])

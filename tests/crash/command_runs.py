@@ -1,14 +1,11 @@
-"""A process that runs two commands, to be killed on the way: a launch, and a kill that is confirmed.
+"""Two commands, a launch and a kill that is confirmed: each is done once."""
 
-Run again without being killed, it checks that everything happened exactly once, and ends with 0.
-"""
+from __future__ import annotations
 
-import asyncio
-import logging
 import uuid
 from collections import Counter
+from pathlib import Path
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth.permission import OPERATOR
@@ -20,9 +17,9 @@ from bot.commands.runs import RunOutcome, RunRequest
 from bot.commands.services import CommandServices
 from bot.messaging.event_hub import EventHub
 from bot.reports.services import ReportServices
-from core import crash_points
 from database.engine.store import Store
 from database.queries.operations import audit_log
+from tests.crash.deaths import Subject, both, each
 
 ANA = "matrix:@ana:example.org"
 
@@ -31,8 +28,8 @@ async def note(tx: AsyncConnection, action: str, key: str) -> None:
     await audit_log.add(tx, key=key, at=1.0, identity=ANA, door="test", action=action, outcome="done")
 
 
-async def main(file: str) -> None:
-    store = await Store.open(f"sqlite:///{file}")
+async def run(folder: Path) -> None:
+    store = await Store.open(f"sqlite:///{folder}/register.db")
     table = CommandTable()
 
     async def effect(tx: AsyncConnection) -> str:
@@ -71,6 +68,11 @@ async def main(file: str) -> None:
     await executor.run(request("kill"), finish=finish)
     outcome = await executor.confirm("kill", ANA, finish=finish)
     assert (outcome.state, outcome.text) == ("done", "did it"), outcome
+    await store.close()
+
+
+async def once(folder: Path) -> None:
+    store = await Store.open(f"sqlite:///{folder}/register.db")
     async with store.read() as tx:
         happened = Counter(row.action for row in await audit_log.since(tx, 0, limit=100))
     expected = {"launch": 1, "kill": 1, "effect": 2, "reply done": 2, "reply confirming": 1}
@@ -78,8 +80,8 @@ async def main(file: str) -> None:
     await store.close()
 
 
-def live(file: str, place: str | None) -> None:
-    """The life of the process, until everything is done, or until `place`."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    crash_points.arm(place)
-    asyncio.run(main(file))
+COMMANDS = Subject(
+    script=run,
+    invariant=once,
+    walks=each(*both("command.accept", "command.step", "command.finish", "command.confirm")),
+)
