@@ -18,12 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line
 from bot.pacing import wait_text
-from bot.pacing.snapshot import PaceSnapshot
 from bot.pacing.window_services import WindowServices
+from bot.pacing.window_status import PaceSnapshot
 from bot.text import markdown
 from bot.text.errors import UserError
-from budget.costs.task_cost_from_history import Past, learn
-from budget.costs.task_cost_projection import expected
+from budget.costs.task_cost import Past, expected, learn
 from budget.policy import model_downgrade
 from budget.policy.account_choice import AccountCandidate, Chosen, WindowRoom, choose
 from budget.policy.model_downgrade import Downgrade, HeldBack, QueueStart, RefuseStart, Rung, Step, Tried

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from bot.egress_client.settings_push import HeldLimit
-from budget.costs.task_cost_from_history import TypicalTurn
+from budget.costs.task_cost import TypicalTurn
 from budget.limits.scopes import Draw, Limit, governing
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import LastSeen, Window

@@ -12,7 +12,7 @@ from bot.config.schema import Account, Settings
 from bot.egress_client.settings_push import HeldLimit, held
 from bot.pacing import past_authorizations
 from bot.pacing.window_inputs import CountStart, Quota, Spender, UnderWay, UsedSince, WindowInputs, starts
-from budget.costs.task_cost_from_history import TypicalTurn, typical_turn
+from budget.costs.task_cost import TypicalTurn, typical_turn
 from budget.dispatch.fair_queueing import CRITICAL
 from budget.tokens import Tokens, Weights
 from budget.windows import provider_quota

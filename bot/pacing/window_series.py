@@ -14,7 +14,7 @@ from budget.tokens import Tokens, Weights
 from budget.windows.even_spread_line import EvenSpreadLine, LastSeen, Unit, Window, line_at
 from budget.windows.pace_admission import WindowState
 from budget.windows.usage_forecast import Use, project
-from budget.windows.window_figures import Figures
+from budget.windows.window_state import Figures
 from database.queries.operations import posted_reports
 from database.queries.operations.posted_reports import RoleHour
 from database.queries.spending import pacing_windows, usage_queries

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
 from bot.pacing import wait_text
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from bot.tasks import deferred_demand, run_now, submission_policy
 from bot.tasks.service import add_task
 from bot.tasks.services import TaskServices

@@ -25,8 +25,7 @@ from bot.tasks.threads import TaskThreads
 from bot.text import markdown, timestamps
 from bot.text.errors import NotPermitted, UsageError, UserError
 from budget.amounts import read_tokens
-from budget.costs.task_cost_from_history import learn
-from budget.costs.task_cost_projection import expected
+from budget.costs.task_cost import expected, learn
 from budget.dispatch.next_task import TURN, lane_of
 from budget.windows.pace_admission import Urgency
 from core import durations

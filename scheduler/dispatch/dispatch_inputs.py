@@ -19,7 +19,7 @@ from database.queries.tasks import Task
 
 
 class WindowSnapshot(Protocol):
-    """All windows at one moment (bot.pacing.snapshot.PaceSnapshot)."""
+    """All windows at one moment (bot.pacing.window_status.PaceSnapshot)."""
 
     @property
     def now(self) -> float: ...

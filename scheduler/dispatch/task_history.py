@@ -1,4 +1,4 @@
-"""Ended tasks in the form from which `budget.costs.task_cost_from_history` learns."""
+"""Ended tasks in the form from which `budget.costs.task_cost` learns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from budget.costs.task_cost_from_history import Past, learn
+from budget.costs.task_cost import Past, learn
 from budget.dispatch.model import AGENT
 from database.queries import tasks
 from database.queries.tasks import Task
