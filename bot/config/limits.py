@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
@@ -23,7 +23,6 @@ from budget.tokens import Weights
 from budget.windows import window_boundaries
 
 Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 Unit: TypeAlias = Literal["tokens", "usd", "share"]
 
 #: Providers' names for the windows of their subscriptions: 5h, 7d, 7d_opus.

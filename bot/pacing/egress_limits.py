@@ -88,9 +88,7 @@ def _own(limits: Sequence[LimitSettings], mine: str, spender: Spender, known: _K
     Other agents under the same allowances must not profit from its authorization.
     """
     allowances = [limit for limit in limits if limit.kind == "allowance"]
-    governed = governing_allowances(((limit.scope, limit.set_at) for limit in allowances), spender)
-    governing = [limit for limit in allowances if (limit.scope, limit.set_at) in governed]
-    own = [limit.model_copy(update={"scope": mine}) for limit in governing]
+    own = [limit.model_copy(update={"scope": mine}) for limit in governing_allowances(allowances, spender)]
     return [_lifted(limit, mine, known) for limit in own]
 
 

@@ -37,7 +37,6 @@ async def windows_of(
     return snapshot.for_draw(
         agent=row.name,
         role=row.role,
-        runtime=row.runtime,
         model=row.model,
         profiles=_profiles(services, row),
         provider=provider,
@@ -128,11 +127,11 @@ async def draws(
     if able:
         return [await services.assignment.draw(row, snapshot) for row in able[:_ASKED]]
     made = [
-        snapshot.for_draw(role=role, runtime=runtime, model=model, provider=account.provider, account=name)
+        snapshot.for_draw(role=role, model=model, provider=account.provider, account=name)
         for name, account in services.settings.accounts.items()
         if _fits(account.serves, role, runtime, model)
     ]
-    return [*made] or [snapshot.for_draw(role=role, runtime=runtime, model=model)]
+    return [*made] or [snapshot.for_draw(role=role, model=model)]
 
 
 def _fits(serves: ServesBlock, role: str | None, runtime: str | None, model: str | None) -> bool:

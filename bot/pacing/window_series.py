@@ -33,7 +33,7 @@ _HOUR: Final = 3600.0
 _SAME_RESET_S: Final = 3600.0
 
 
-async def standing_windows(services: PacingServices, now: float) -> list[WindowFacts]:
+async def standing_windows(services: PacingServices) -> list[WindowFacts]:
     """Return the current state of every window, the most used first, without history or projection.
 
     Raises:

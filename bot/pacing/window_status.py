@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
-from bot.pacing.window_inputs import UnderWay, WindowInputs, windows_of
-from budget.windows.even_spread_line import JITTER_S, Cause, EvenSpreadLine, PacePolicy, Unit, Window, redrawn
-from budget.windows.pace_admission import Authorization, WindowState, settled
+from bot.pacing.window_inputs import UnderWay, WindowInputs, authorization_of, windows_of
+from budget.windows.even_spread_line import JITTER_S, Cause, EvenSpreadLine, PacePolicy, Window, redrawn
+from budget.windows.pace_admission import WindowState, settled
 from budget.windows.running_task_reserve import Reserve, together
 from budget.windows.window_state import CountedLimit, Figures, figures
 from database.queries.spending.pacing_windows import AuthorizationRow
@@ -195,15 +195,7 @@ def _standing(window: Window, line: EvenSpreadLine, facts: WindowInputs) -> Wind
         largest=max((_projected(window, each) for each in on), default=0.0),
         critical=any(each.critical for each in on),
         authorizations=tuple(
-            Authorization(
-                id=row.id,
-                scope=row.scope,
-                unit=cast("Unit", row.unit),
-                amount=row.amount,
-                granted_at=row.granted_at,
-                until=row.until,
-                drawn=row.drawn,
-            )
+            authorization_of(row)
             for row in facts.authorizations
             if row.scope == window.scope and row.granted_at <= facts.now < row.until
         ),
@@ -290,7 +282,6 @@ class PaceSnapshot:
         *,
         agent: str | None = None,
         role: str | None = None,
-        runtime: str | None = None,
         model: str | None = None,
         profiles: Sequence[str] = (),
         provider: str | None = None,
@@ -302,14 +293,12 @@ class PaceSnapshot:
         Args:
             agent: the agent that does the work.
             role: the agent's role.
-            runtime: the agent's runtime.
             model: the model; windows of other model families do not count. None: windows of every family count.
             profiles: the agent's sandbox profile and those that it extends.
             provider: the model's provider.
             account: the account that pays.
             host: whether the work runs on this machine.
         """
-        del runtime
         return tuple(
             standing
             for standing in self.standings.values()

@@ -160,7 +160,6 @@ class TaskAssignment:
         return snapshot.for_draw(
             agent=row.name,
             role=row.role,
-            runtime=row.runtime,
             model=row.model,
             profiles=self._profiles(row.sandbox),
             provider=provider,

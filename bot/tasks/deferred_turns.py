@@ -77,7 +77,7 @@ async def look(services: TaskServices, row: AgentRow, by: str) -> TurnHold | Beg
         if not before:
             return Begins()
         raise
-    found = _decide(services, standings, cost, snapshot, person=person)
+    found = _decide(standings, cost, snapshot, person=person)
     if isinstance(found, Waits) and found.why in ("pace", "limit") and found.at is not None:
         wait = TaskWait.of(found)
     elif before:
@@ -89,9 +89,7 @@ async def look(services: TaskServices, row: AgentRow, by: str) -> TurnHold | Beg
     return await with_those_before(services, TurnHold(wait=wait, cost=cost), standings, snapshot, person=person)
 
 
-def _decide(
-    services: TaskServices, standings: Sequence[WindowState], cost: Cost, snapshot: PaceSnapshot, *, person: bool
-) -> Waits | Begins:
+def _decide(standings: Sequence[WindowState], cost: Cost, snapshot: PaceSnapshot, *, person: bool) -> Waits | Begins:
     if person:
         return interactive_turns.decide(standings, cost, snapshot.now, snapshot.policy)
     found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)
