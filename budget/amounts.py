@@ -9,6 +9,8 @@ from math import floor, isfinite, log10
 _PLACES = 9
 #: The notation of an unknown amount, which is never shown as 0 or omitted.
 UNKNOWN = "?"
+#: The names of the units of limits.
+UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
 def tokens(count: float) -> str:

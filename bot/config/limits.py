@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from bot.config.types import Block
 from budget.amounts import _SHARE, _TOKENS, read_share, read_tokens
+from budget.limits.scopes import Policy
 from budget.tokens import Weights
 from budget.windows import window_boundaries
-
-Policy: TypeAlias = Literal["cutoff", "freeze", "kill"]
-Unit: TypeAlias = Literal["tokens", "usd", "share"]
+from budget.windows.even_spread_line import Unit
 
 #: Providers' names for the windows of their subscriptions: 5h, 7d, 7d_opus.
 WINDOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")

@@ -114,13 +114,10 @@ def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
         units = sorted({each.window.unit for each in standings})
         ways = {"tokens": "tokens, like 500k", "usd": "US dollars, like 20usd", "share": "a share of it, like 10%"}
         raise UserError(
-            f"What bounds {markdown.code(row.scope)} is not counted in {_UNITS[row.unit]}. Write "
+            f"What bounds {markdown.code(row.scope)} is not counted in {amounts.UNITS[row.unit]}. Write "
             f"{' or '.join(ways[unit] for unit in units)}. Nothing was authorized.",
             code="budget.wrong_unit",
         )
-
-
-_UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
 async def _take_back(ctx: Context[PacingServices], scope: str) -> Reply:

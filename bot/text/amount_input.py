@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, TypeAlias
 
 from bot.text.errors import UsageError
 from budget.amounts import read_share, read_tokens
-
-Unit: TypeAlias = Literal["tokens", "usd", "share"]
+from budget.windows.even_spread_line import Unit
 
 _USD = re.compile(r"(?:\$\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)|([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(?:usd|\$))", re.IGNORECASE)
 
