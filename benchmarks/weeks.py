@@ -3,7 +3,7 @@
 A provider grants a window of seven days, again and again. Tasks are asked for in bursts, by day, on weekdays; they cost
 other than projected; the provider reports the window late, rounded, or not at all. Production's pure functions decide:
 budget.windows.provider_quota reads the reports, budget.windows.window_state draws the line,
-budget.costs.task_cost_from_history projects, budget.dispatch.next_task says which task begins and why others wait,
+budget.costs.task_cost projects, budget.dispatch.next_task says which task begins and why others wait,
 budget.dispatch.fair_queueing charges for it. Beside the even pace run two others in place of
 budget.windows.pace_admission: greedy, which begins what the window still holds; and whole days, which lets each day's
 share be spent at once.
@@ -21,8 +21,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
-from budget.costs import task_cost_from_history
-from budget.costs.task_cost_projection import expected
+from budget.costs import task_cost
+from budget.costs.task_cost import expected
 from budget.dispatch import fair_queueing, next_task
 from budget.dispatch.next_task import Assign, DispatchAgent, LaneHead, QueueView, lane_of
 from budget.windows import pace_admission, provider_quota, running_task_reserve
@@ -220,8 +220,8 @@ class _Account:
             self.windows.append(short)
         self.lanes: dict[str, deque[_Task]] = {}
         self.live: list[_Task] = []
-        self.past = {kind: deque[task_cost_from_history.Past](maxlen=200) for kind, _, _ in KINDS}
-        self.learned: dict[str, task_cost_from_history.LearnedCost] = {}
+        self.past = {kind: deque[task_cost.Past](maxlen=200) for kind, _, _ in KINDS}
+        self.learned: dict[str, task_cost.LearnedCost] = {}
         self.ahead: dict[str, float] = {}
         self.counted: deque[tuple[float, float]] = deque(maxlen=3 * int(WEEK_S / STEP_S))
         """How many tokens had gone through by when."""
@@ -377,7 +377,7 @@ class _Account:
     def _settle(self, task: _Task) -> None:
         assert task.cost is not None
         if not task.large:
-            past = task_cost_from_history.Past(
+            past = task_cost.Past(
                 role="coder", runtime="claude", model="opus", kind=task.kind, tokens=task.size, usd=None,
                 estimated_tokens=task.cost.tokens, said=task.estimate, ended_at=self.clock,
             )  # fmt: skip
@@ -438,9 +438,7 @@ class _Account:
     def _cost(self, task: _Task) -> Cost:
         if task.kind not in self.learned:
             past = self.past[task.kind]
-            found = task_cost_from_history.learn(
-                past, role="coder", runtime="claude", model="opus", kind=task.kind, now=self.clock
-            )
+            found = task_cost.learn(past, role="coder", runtime="claude", model="opus", kind=task.kind, now=self.clock)
             self.learned[task.kind] = found
         return expected(self.learned[task.kind], task.estimate)
 

@@ -15,6 +15,8 @@ CountedUnit: TypeAlias = Literal["tokens", "usd"]
 _PLACES = 9
 #: The notation of an unknown amount, which is never shown as 0 or omitted.
 UNKNOWN = "?"
+#: The names of the units of limits.
+UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
 def tokens(count: float) -> str:

@@ -46,10 +46,6 @@ class Told:
     findings: Sequence[HealthFinding]
     """Findings of one kind; several findings, or one about the fleet, go to the main room."""
 
-    @property
-    def fleet_wide(self) -> bool:
-        return is_fleet_wide(self.event)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grown:

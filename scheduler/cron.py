@@ -3,7 +3,8 @@
 The five fields (minute, hour, day of the month, month, day of the week) follow crontab(5): `*`, numbers, names
 (``mon``, ``jan``), ranges, steps and lists; both 0 and 7 are Sunday. If both a day of the month and a day of the week
 are given, either one matches. Extensions to crontab(5): ``L`` is the last day of the month, and ranges of weekdays may
-span the weekend (``fri-mon``). APScheduler's own parser is not used: it counts 0 as Monday.
+span the weekend (``fri-mon``). APScheduler's own parser is not used: it counts 0 as Monday. `cronsim` finds the
+matching times of a wall clock; this module has the messages about mistakes, and the changes of the clock.
 
 Each matching minute of the wall clock is due once. If the clock is put forward over it, it is due at that moment. If
 the clock is put back over it, only the first occurrence is due.
@@ -12,18 +13,14 @@ the clock is put back over it, only the first occurrence is due.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
-from calendar import monthrange
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import product
 from zoneinfo import ZoneInfo
 
-from core.errors import MusterError
+from cronsim import CronSim, CronSimError
 
-#: The number of days to search: a leap day on a given day of the week can be forty years away.
-_FARTHEST = 41 * 366
+from core.errors import MusterError
 
 _SHORT = {
     "@hourly": "0 * * * *",
@@ -89,33 +86,20 @@ class Cron:
 
     expression: str
     zone: ZoneInfo
-    #: Minutes of the day, ascending.
-    _minutes: tuple[int, ...] = field(init=False, repr=False, compare=False)
-    _days: frozenset[int] = field(init=False, repr=False, compare=False)
-    _last_day: bool = field(init=False, repr=False, compare=False)
-    _months: frozenset[int] = field(init=False, repr=False, compare=False)
-    #: Days of the week in Python's numbering, in which Monday is 0.
-    _weekdays: frozenset[int] = field(init=False, repr=False, compare=False)
-    #: Whether a day of the month and a day of the week are both given, so that either one matches.
-    _either: bool = field(init=False, repr=False, compare=False)
+    #: The five fields as cronsim reads them.
+    _line: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        words = _words(self.expression)
-        minutes, hours, days, months, weekdays = (
-            _values(word, each, self.expression) for word, each in zip(words, _FIELDS, strict=True)
-        )
-        _, _, day_word, _, weekday_word = words
-        settled = {
-            "_minutes": tuple(60 * hour + minute for hour, minute in product(sorted(hours), sorted(minutes))),
-            "_days": days - {_LAST},
-            "_last_day": _LAST in days,
-            "_months": months,
-            "_weekdays": frozenset((number - 1) % 7 for number in weekdays),
-            "_either": not day_word.startswith("*") and not weekday_word.startswith("*"),
-        }
-        for name, value in settled.items():
-            object.__setattr__(self, name, value)
-        _make_sure_it_comes(self, months, days)
+        words = zip(_words(self.expression), _FIELDS, strict=True)
+        line = " ".join(_plain(word, each, self.expression) for word, each in words)
+        try:
+            CronSim(line, datetime(2000, 1, 1, tzinfo=UTC))
+        except CronSimError as error:
+            raise CronError(
+                f"{_shown(self.expression)} is no schedule: there is no such day of the month in that month, in no "
+                "year. L is the last day of a month."
+            ) from error
+        object.__setattr__(self, "_line", line)
 
     def __str__(self) -> str:
         """Return the schedule in short words if possible: ``09:00, mon-fri (Europe/Berlin)``."""
@@ -127,43 +111,24 @@ class Cron:
 
     def fits(self, day: date) -> bool:
         """Return whether the schedule includes that calendar day."""
-        if day.month not in self._months:
-            return False
-        of_month = day.day in self._days or (self._last_day and day.day == monthrange(day.year, day.month)[1])
-        of_week = day.weekday() in self._weekdays
-        return of_month or of_week if self._either else of_month and of_week
-
-    def moment(self, day: date, minute: int) -> float:
-        """Return the moment of a minute of that day, in seconds since the epoch."""
-        return _moment(datetime(day.year, day.month, day.day, *divmod(minute, 60)), self.zone)  # noqa: DTZ001 (a wall clock)
+        start = datetime(day.year, day.month, day.day)  # noqa: DTZ001 (a wall clock)
+        return next(CronSim(self._line, start - timedelta(seconds=1))).date() == day
 
 
 def next_after(cron: Cron, at: float) -> float:
     """Return the first due time after `at`; both in seconds since the epoch."""
-    day = _day_of(cron, at) - timedelta(days=1)
-    for _ in range(_FARTHEST):
-        if cron.fits(day):
-            later = bisect_right(cron._minutes, at, key=lambda minute: cron.moment(day, minute))
-            if later < len(cron._minutes):
-                return cron.moment(day, cron._minutes[later])
-        day += timedelta(days=1)
-    raise AssertionError("what comes at all comes within forty years")
+    shown = datetime.fromtimestamp(at, cron.zone).replace(tzinfo=None)
+    walls = CronSim(cron._line, shown - timedelta(minutes=1))
+    return next(moment for wall in walls if (moment := _moment(wall, cron.zone)) > at)
 
 
 def previous_before(cron: Cron, at: float) -> float:
     """Return the last due time before `at`; both in seconds since the epoch."""
-    day = _day_of(cron, at) + timedelta(days=1)
-    for _ in range(_FARTHEST):
-        if cron.fits(day):
-            earlier = bisect_left(cron._minutes, at, key=lambda minute: cron.moment(day, minute))
-            if earlier:
-                return cron.moment(day, cron._minutes[earlier - 1])
-        day -= timedelta(days=1)
-    raise AssertionError("what comes at all came within forty years")
-
-
-def _day_of(cron: Cron, at: float) -> date:
-    return datetime.fromtimestamp(at, cron.zone).date()
+    shown = datetime.fromtimestamp(at, cron.zone)
+    # If the clock was put back, it has shown later times before.
+    latest = shown.replace(tzinfo=None) + timedelta(days=shown.fold, minutes=1)
+    walls = CronSim(cron._line, latest, reverse=True)
+    return next(moment for wall in walls if (moment := _moment(wall, cron.zone)) < at)
 
 
 # --- clock changes -----------------------------------------------------------------------------------------------
@@ -190,9 +155,6 @@ def _moment(wall: datetime, zone: ZoneInfo) -> float:
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
-#: The value of ``L``, the last day of the month, in sets of days.
-_LAST = 0
-
 
 def _words(expression: str) -> list[str]:
     if len(expression) > _LONGEST:
@@ -209,22 +171,19 @@ def _words(expression: str) -> list[str]:
     return words
 
 
-def _values(word: str, what: _Field, expression: str) -> frozenset[int]:
-    found: set[int] = set()
-    for part in word.split(","):
-        if part == "l" and what.name == "day of the month":
-            found.add(_LAST)
-        else:
-            found.update(_part(part, what, expression))
-    return frozenset(found)
+def _plain(word: str, what: _Field, expression: str) -> str:
+    """Return a field with its ranges as lists of numbers, since cronsim reads `5-5/2` and `fri-mon` otherwise."""
+    return ",".join(_part(part, what, expression) for part in word.split(","))
 
 
-def _part(part: str, what: _Field, expression: str) -> Iterable[int]:
+def _part(part: str, what: _Field, expression: str) -> str:
     def wrong(why: str) -> CronError:
         return CronError(
             f"{_shown(expression)} is no schedule: the {what.name} {_shown(part)} {why}. Allowed are {what.allowed}."
         )
 
+    if part == "l" and what.name == "day of the month":
+        return part
     match = _PART.fullmatch(part)
     if match is None:
         raise wrong("cannot be read")
@@ -232,8 +191,7 @@ def _part(part: str, what: _Field, expression: str) -> Iterable[int]:
     if step == 0:
         raise wrong("has a step of 0")
     if match["all"]:
-        last = what.last - 1 if what.circular else what.last
-        return range(what.first, last + 1, step)
+        return part
     low = _number(match["low"], what)
     high = low if match["high"] is None else _number(match["high"], what)
     if low is None or high is None:
@@ -244,7 +202,7 @@ def _part(part: str, what: _Field, expression: str) -> Iterable[int]:
         raise wrong(f"runs backwards; write {match['low']}-{what.last},{what.first}-{match['high']}")
     if high < low:
         high += what.last
-    return range(low, high + 1, step)
+    return ",".join(str(each if each <= what.last else each - what.last) for each in range(low, high + 1, step))
 
 
 def _number(word: str, what: _Field) -> int | None:
@@ -253,17 +211,6 @@ def _number(word: str, what: _Field) -> int | None:
     if not word.isdecimal() or len(word) > 4 or not what.first <= int(word) <= what.last:
         return None
     return int(word)
-
-
-def _make_sure_it_comes(cron: Cron, months: frozenset[int], days: frozenset[int]) -> None:
-    """Reject days of the month that never occur, such as February 30, unless a day of the week can match instead."""
-    if cron._either or _LAST in days:
-        return
-    if not any(day <= monthrange(2000, month)[1] for day in days for month in months):
-        raise CronError(
-            f"{_shown(cron.expression)} is no schedule: there is no such day of the month in that month, in no year. "
-            "L is the last day of a month."
-        )
 
 
 def _shown(word: str) -> str:

@@ -193,11 +193,6 @@ def _one_of(choices: Mapping[str, Any]) -> ValueType:
     return ValueType(label="|".join(names), expected=", ".join(names), read=read, schema=schema, choices=names)
 
 
-def add_type(annotation: Any, value_type: ValueType) -> None:
-    """Register a type for annotations."""
-    _KNOWN[annotation] = value_type
-
-
 def value_type(annotation: Any) -> tuple[ValueType, bool]:
     """Return the type of an annotation, and whether the argument may be None.
 

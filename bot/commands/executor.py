@@ -158,11 +158,6 @@ class Executor:
             and (run.confirm_until or 0) > now
         ]
 
-    async def waiting_for(self, identity: str, connector: str, conversation: str) -> str | None:
-        """Return the newest run that waits there for this person's confirmation, or None."""
-        runs = [run for run in await self.waiting(identity, conversation) if run.connector == connector]
-        return runs[-1].id if runs else None
-
     async def lapse(self, *, finish: Finish = _owe_nothing) -> list[RunOutcome]:
         """End the runs that were not confirmed in time. A job calls this every minute or so."""
         now = self._services.clock()

@@ -67,7 +67,7 @@ def parse(command: Command, text: str) -> dict[str, Json]:
             arguments[parameter.name] = parameter.to_json(word.text)
     for parameter in (*waiting, *command.options):
         if parameter.required and parameter.name not in arguments:
-            raise UsageError(f"{_title(parameter)} is missing.")
+            raise UsageError(f"{parameter.title} is missing.")
     return arguments
 
 
@@ -180,10 +180,6 @@ def left_over(command: Command, rest: str) -> str:
     texts = any(not parameter.type.flag and parameter.type.label == "TEXT" for parameter in command.parameters)
     hint = " Put quotes around a text of several words." if texts else ""
     return f'Unexpected argument: "{_clipped(rest)}".{hint}'
-
-
-def _title(parameter: Parameter) -> str:
-    return parameter.flag_name if parameter.option else parameter.name.upper().replace("_", "-")
 
 
 def _clipped(text: str) -> str:

@@ -98,7 +98,7 @@ class Parameter:
                 return self.type.read(given if isinstance(given, str) else str(given))
             except ValueError:
                 pass
-        raise UsageError(f"{self._title}: expected {self.type.expected}, not {_quoted(given)}.")
+        raise UsageError(f"{self.title}: expected {self.type.expected}, not {_quoted(given)}.")
 
     def to_json(self, text: str) -> str | int | float:
         """Check typed text and return its stored form: numbers as numbers, everything else as text.
@@ -113,7 +113,8 @@ class Parameter:
         return text
 
     @property
-    def _title(self) -> str:
+    def title(self) -> str:
+        """The parameter as people write it: ``--role`` or ``NAME``."""
         return self.flag_name if self.option else self.name.upper().replace("_", "-")
 
 
@@ -172,7 +173,7 @@ class Command:
         for parameter in self.parameters:
             given = arguments.get(parameter.name)
             if given is None and parameter.required:
-                raise UsageError(f"{parameter._title} is missing.")
+                raise UsageError(f"{parameter.title} is missing.")
             bound[parameter.keyword] = parameter.read(given)
         return bound
 

@@ -130,10 +130,9 @@ def _check_twice(document: YamlDocument, known: MusterFile) -> None:
         found = first.setdefault((loc[:-1], limit.unit, limit.window, limit.of), limit)
         if found is not limit:
             what, window = amounts.amount(found.amount, found.unit), limit.window or "no window"
-            document.report(loc, f"a second limit in {_UNITS[limit.unit]} for {window}; the first is {what}. Keep one.")
-
-
-_UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
+            document.report(
+                loc, f"a second limit in {amounts.UNITS[limit.unit]} for {window}; the first is {what}. Keep one."
+            )
 
 
 def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], LimitBlock, str | None]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Self, get_args
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
@@ -22,8 +22,6 @@ from budget.amounts import _SHARE, _TOKENS, Unit, read_share, read_tokens
 from budget.limits.scopes import Policy
 from budget.tokens import Weights
 from budget.windows import window_boundaries
-
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 #: Providers' names for the windows of their subscriptions: 5h, 7d, 7d_opus.
 WINDOW_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")

@@ -122,6 +122,4 @@ class Pacing(Block):
 
 def policy_of(pacing: Pacing, zone: ZoneInfo) -> PacePolicy:
     """Return the policy for `budget.windows.pace_admission`."""
-    from budget.windows.pace_admission import PacePolicy
-
     return PacePolicy(burst=pacing.burst, borrow=pacing.borrow, overrun=pacing.overrun, zone=zone)

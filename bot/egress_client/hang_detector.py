@@ -57,7 +57,6 @@ async def watch(
     end: Callable[[float], Awaitable[None]],
     *,
     hung_s: Callable[[], float],
-    every_s: float = EVERY_S,
 ) -> None:
     """Call the egress repeatedly and end it if it hangs, until cancelled.
 
@@ -65,7 +64,6 @@ async def watch(
         find: returns the client of the running egress.
         end: ends an egress that was silent for so many seconds; must not raise.
         hung_s: returns the longest silence to tolerate, in seconds.
-        every_s: seconds between two calls.
     """
     silence = HangDetector()
     while True:
@@ -84,4 +82,4 @@ async def watch(
         except (MusterError, OSError):
             # It has ended or is ending, which its supervisor handles. Or this process has no file descriptors left.
             silence.heard()
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(EVERY_S)

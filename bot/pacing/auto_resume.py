@@ -23,9 +23,9 @@ from bot.egress_client.held_agents import closed_by_people
 from bot.pacing import next_opening
 from bot.pacing.runaway_guard import is_paused
 from bot.pacing.session_admission import snapshot_of
-from bot.pacing.snapshot import PaceSnapshot, is_of_family
 from bot.pacing.wait_text import ways
 from bot.pacing.window_services import WindowServices
+from bot.pacing.window_status import PaceSnapshot, is_of_family
 from bot.text import markdown, timestamps
 from budget.windows.pace_admission import Waits
 from core.crash_points import declare

@@ -8,12 +8,12 @@ from typing import Any
 
 from bot.commands.context import Context
 from bot.commands.registry import Reply
-from bot.pacing import start_forecast
+from bot.pacing import next_opening
 from bot.pacing.services import PacingServices
 from bot.text import markdown
 from bot.text.errors import UsageError
 from budget import amounts
-from budget.costs.task_cost_from_history import HALF_LIFE_S, LearnedCost, Range, learn
+from budget.costs.task_cost import HALF_LIFE_S, LearnedCost, Range, learn
 from core.validation_errors import suggestion
 from fleet import roles
 from fleet.runtimes import RUNTIMES
@@ -44,7 +44,7 @@ async def estimate(
     least = len(text) / _SIGNS_PER_TOKEN
     tokens = _at_least(learned.tokens, least)
     cost = replace(cost, tokens=max(cost.tokens, least))
-    now = await start_forecast.prospect(services, cost, role=role, runtime=runtime, model=model)
+    now = await next_opening.prospect(services, cost, role=role, runtime=runtime, model=model)
     usd = None if learned.usd_per_token is None else tokens.times(learned.usd_per_token)
     data = {
         "role": role,
@@ -57,7 +57,7 @@ async def estimate(
         "alike": learned.level,
         "basis": learned.basis,
         "guessed": learned.prior,
-        "now": start_forecast.as_json(now),
+        "now": next_opening.as_json(now),
         "past": {
             "compared": learned.judged,
             "within": learned.held,
@@ -65,7 +65,7 @@ async def estimate(
             "median_error_share": None if learned.median_error_share is None else round(learned.median_error_share, 4),
         },
     }
-    begins = start_forecast.in_words(now, services.clock(), services.settings.timezone)
+    begins = next_opening.in_words(now, services.clock(), services.settings.timezone)
     basis = _basis(learned)
     if model is not None and all(each.model != model for each in found):
         basis += f" No task with the model {markdown.code(markdown.one_line(model, 60))} has ended yet."
@@ -83,7 +83,7 @@ def _json(found: Range, places: int) -> dict[str, Any]:
 
 
 def _range(tokens: Range, usd: Range | None, *, guessed: bool) -> str:
-    # The quantile that is reserved is defined in `budget.costs.task_cost_projection`.
+    # The quantile that is reserved is defined in `budget.costs.task_cost`.
     half, most = (" (reserved)", "") if guessed else ("", " (reserved)")
     shares = ((f"half stay within{half}", "p50"), (f"four of five{most}", "p80"), ("nine of ten", "p90"))
     rows = [

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from bot.egress_client.settings_push import HeldLimit
-from bot.pacing.window_inputs import Budgeted, CountStart, Quota, Spender, UsedSince, budgeted
-from budget.amounts import Unit
+from bot.pacing.window_inputs import Budgeted, CountStart, Quota, Spender, UsedSince, authorization_of, budgeted
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import Window
-from budget.windows.pace_admission import Authorization, worth
+from budget.windows.pace_admission import worth
 from database.queries.spending.pacing_windows import AuthorizationRow
 
 #: Maximum number of past windows to examine per limit. Use in older windows was recorded at the time.
@@ -102,7 +101,7 @@ def used_up(
             for row in sorted(rows, key=lambda one: (one.until, one.id)):
                 if row.id not in beyond or row.granted_at >= ends:
                     continue
-                since = begins if row.granted_at <= begins else row.granted_at
+                since = max(begins, row.granted_at)
                 spent = _amount(each, used.get(each.start(since), UsedSince())) - rest
                 part = max(0.0, min(left, spent, _worth(row, each, row.amount) - beyond[row.id]))
                 beyond[row.id] += part
@@ -132,12 +131,4 @@ def _worth(row: AuthorizationRow, each: PastWindows, amount: float) -> float:
     window = Window(
         key=each.limit.key, scope=each.limit.scope, unit=limit.unit, limit=limit.amount, per_token=each.per_token
     )
-    made = Authorization(
-        id=row.id,
-        scope=row.scope,
-        unit=cast("Unit", row.unit),
-        amount=row.amount,
-        granted_at=row.granted_at,
-        until=row.until,
-    )
-    return worth(made, window, amount)
+    return worth(authorization_of(row), window, amount)

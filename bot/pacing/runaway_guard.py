@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,7 +25,6 @@ from bot.egress_client.ledger_import import weighed
 from bot.text import markdown
 from bot.text.errors import UserError
 from budget import amounts
-from budget.policy.runaway_detector import RunawayFound, RunawayLimit, SpentSinceResult, breaker
 from core.crash_points import declare
 from core.errors import MusterError
 from database.queries.agents import agent_messages, agents, auto_resume, last_results
@@ -63,6 +62,46 @@ _RESULTS: Final = {
 }
 #: Results that a person causes; they answer the question as well.
 _SEEN_TO: Final = ("answer", "launch")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunawayLimit:
+    """The most that may be spent between two visible results; None for no limit in that unit."""
+
+    tokens: float | None = None
+    """Weighted tokens."""
+    usd: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpentSinceResult:
+    tokens: float
+    """Weighted tokens."""
+    usd: float
+    """US dollars, without requests of unknown price."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunawayFound:
+    """An exceeded limit."""
+
+    unit: Literal["tokens", "usd"]
+    spent: float
+    limit: float
+
+
+def breaker(spent: SpentSinceResult, limit: RunawayLimit) -> RunawayFound | None:
+    """Return the exceeded limit if an agent must be paused, or None.
+
+    Args:
+        spent: the spending since the last visible result.
+        limit: `pacing.runaway` of muster.yaml.
+    """
+    if limit.tokens is not None and spent.tokens > limit.tokens:
+        return RunawayFound(unit="tokens", spent=spent.tokens, limit=limit.tokens)
+    if limit.usd is not None and spent.usd > limit.usd:
+        return RunawayFound(unit="usd", spent=spent.usd, limit=limit.usd)
+    return None
 
 
 async def is_paused(tx: AsyncConnection, agent: str) -> bool:

@@ -12,27 +12,29 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.approvals.services import ApprovalServices
+from bot.commands.syntax import command_line
 from bot.config.pacing import policy_of
-from bot.pacing import authorization_expiry, window_status
-from bot.pacing.egress_limits import enforced
-from bot.pacing.lookahead import paces
-from bot.pacing.snapshot import PaceSnapshot
+from bot.messaging import rooms
+from bot.pacing import window_status
+from bot.pacing.egress_limits import enforced, paces
 from bot.pacing.window_inputs import WindowInputs, budgeted
 from bot.pacing.window_loader import WindowLoader
-from bot.pacing.window_status import Drawn
+from bot.pacing.window_status import Drawn, PaceSnapshot
+from bot.text import markdown
+from budget import amounts
 from budget.windows.even_spread_line import Cause, PacePolicy, next_turn
 from budget.windows.pace_admission import WindowState
 from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
 from database.queries.spending import pacing_windows
-from database.queries.spending.pacing_windows import Befell
+from database.queries.spending.pacing_windows import AuthorizationRow, Befell
 from egress.settings import LimitSettings, PaceSettings
 
 log = structlog.get_logger(__name__)
@@ -213,7 +215,7 @@ class PaceService:
                 for id, amount in drawn.drawn.items():
                     await pacing_windows.draw(tx, id, amount)
                 for row in over:
-                    await authorization_expiry.end(self.services, tx, row, "over" if row.until <= now else "used", now)
+                    await self._end(tx, row, "over" if row.until <= now else "used", now)
             self._logged |= {(each.window, each.kind, each.at) for each in befell}
         if over:
             self.services.delivery.wake()
@@ -223,6 +225,21 @@ class PaceService:
         self._look.clear()
         await self.push()
         return True
+
+    async def _end(self, tx: AsyncConnection, row: AuthorizationRow, how: Literal["used", "over"], now: float) -> None:
+        """End an authorization that is used up or expired, and announce it in the same transaction.
+
+        Do nothing if it has already ended.
+        """
+        if not await pacing_windows.end(tx, row.id, how, now):
+            return
+        amount = amounts.amount(row.amount, row.unit)
+        words = {
+            "used": f"⚖️ What was authorized for {markdown.code(row.scope)} ({amount}) is used up",
+            "over": f"⚖️ The time of what was authorized for {markdown.code(row.scope)} ({amount}) is over",
+        }
+        text = f"{words[how]}: it spends at its pace, which {command_line('pace')} shows."
+        await rooms.say(self.services, tx, f"authorization/{row.id}/{how}", text)
 
     def _other_paces(self) -> bool:
         """Return whether the paces for the egress changed since the last call.

@@ -18,12 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line
 from bot.pacing import wait_text
-from bot.pacing.snapshot import PaceSnapshot
 from bot.pacing.window_services import WindowServices
+from bot.pacing.window_status import PaceSnapshot
 from bot.text import markdown
 from bot.text.errors import UserError
-from budget.costs.task_cost_from_history import Past, learn
-from budget.costs.task_cost_projection import expected
+from budget.costs.task_cost import Past, expected, learn
 from budget.policy import model_downgrade
 from budget.policy.account_choice import AccountCandidate, Chosen, WindowRoom, choose
 from budget.policy.model_downgrade import Downgrade, HeldBack, QueueStart, RefuseStart, Rung, Step, Tried
@@ -76,24 +75,20 @@ class Opening:
 # --- the ladder --------------------------------------------------------------------------------------------------
 
 
-async def start_for(
-    services: WindowServices, name: str, work: SessionPurpose | None, *, asked: Mapping[str, str | None] | None = None
-) -> Opening:
+async def start_for(services: WindowServices, name: str, work: SessionPurpose | None) -> Opening:
     """Decide how agent `name` would start now for this work.
 
     Args:
         services: the services to use.
         name: the agent.
         work: the purpose of the session. None: no work yet, so it spends nothing.
-        asked: overrides of the roster (`fleet.launch.launch_plan.Planner.plan`).
 
     Raises:
         FleetError: the agent cannot be started at all; the message says what to do.
         RegisterError: the register cannot be read.
     """
-    given = asked or {}
-    plan = await asyncio.to_thread(services.planner.plan, name, given)
-    return await opening(services, plan, work, asked=given)
+    plan = await asyncio.to_thread(services.planner.plan, name, {})
+    return await opening(services, plan, work)
 
 
 async def opening(
@@ -103,7 +98,10 @@ async def opening(
     *,
     asked: Mapping[str, str | None] | None = None,
 ) -> Opening:
-    """Decide how the session of a plan starts; see `start_for`."""
+    """Decide how the session of a plan starts; see `start_for`.
+
+    `asked` are the overrides of the roster in the plan (`fleet.launch.launch_plan.Planner.plan`).
+    """
     snapshot = await snapshot_of(services)
     if not snapshot.standings:
         return Opening(step=model_downgrade.StartAsWanted(), plan=plan, wanted=plan, snapshot=snapshot)
@@ -225,7 +223,6 @@ def _held(
         standings = snapshot.for_draw(
             agent=plan.name,
             role=plan.role,
-            runtime=plan.runtime,
             model=plan.model,
             profiles=services.planner.profile(plan.sandbox).lineage,
             provider=provider,

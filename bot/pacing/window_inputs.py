@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from bot.egress_client.settings_push import HeldLimit
-from budget.costs.task_cost_from_history import TypicalTurn
+from budget.amounts import Unit
+from budget.costs.task_cost import TypicalTurn
 from budget.limits.scopes import Draw, Limit, governing
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import LastSeen, Window
+from budget.windows.pace_admission import Authorization
 from budget.windows.provider_quota import WindowReading
 from budget.windows.running_task_reserve import Reserve
 from database.queries.spending.pacing_windows import AuthorizationRow
+from egress.settings import LimitSettings
 
 
 class CountStart(NamedTuple):
@@ -134,20 +137,22 @@ def budgeted(held: Sequence[HeldLimit], spenders: Mapping[str, Spender]) -> Iter
             add(Budgeted(limit=limit, scope=limit.scope))
     allowances = [limit for limit in held if limit.kind == "allowance"]
     for spender in spenders.values():
-        governed = governing_allowances(((limit.scope, limit.set_at) for limit in allowances), spender)
-        for limit in allowances:
-            if (limit.scope, limit.set_at) in governed and limit.window is not None:
+        for limit in governing_allowances(allowances, spender):
+            if limit.window is not None:
                 add(Budgeted(limit=limit, scope=f"agent:{spender.name}"))
     yield from found.values()
 
 
 #: An allowance by scope and time of setting, which decide whether it governs.
 Named: TypeAlias = tuple[str, float]
+_Allowance = TypeVar("_Allowance", HeldLimit, LimitSettings)
 
 
-def governing_allowances(allowances: Iterable[Named], spender: Spender) -> frozenset[Named]:
+def governing_allowances(allowances: Sequence[_Allowance], spender: Spender) -> list[_Allowance]:
     """Return the allowances that govern an agent."""
-    return _governing(tuple(dict.fromkeys(allowances)), draw_of(spender), spender.raised_at)
+    named = tuple(dict.fromkeys((limit.scope, limit.set_at) for limit in allowances))
+    governed = _governing(named, draw_of(spender), spender.raised_at)
+    return [limit for limit in allowances if (limit.scope, limit.set_at) in governed]
 
 
 def draw_of(spender: Spender) -> Draw:
@@ -165,6 +170,19 @@ def _governing(allowances: tuple[Named, ...], draw: Draw, raised_at: float | Non
         launch = f"launch:{draw.launch_id}"
         limits.append(Limit(kind="allowance", scope=launch, amount=1, may_raise=True, set_at=raised_at))
     return frozenset((limit.scope, limit.set_at) for limit in governing(limits, draw))
+
+
+def authorization_of(row: AuthorizationRow) -> Authorization:
+    """Return a stored authorization in the form of the pacing law."""
+    return Authorization(
+        id=row.id,
+        scope=row.scope,
+        unit=cast("Unit", row.unit),
+        amount=row.amount,
+        granted_at=row.granted_at,
+        until=row.until,
+        drawn=row.drawn,
+    )
 
 
 def starts(

@@ -12,7 +12,7 @@ from bot.config.schema import Account, Settings
 from bot.egress_client.settings_push import HeldLimit, held
 from bot.pacing import past_authorizations
 from bot.pacing.window_inputs import CountStart, Quota, Spender, UnderWay, UsedSince, WindowInputs, starts
-from budget.costs.task_cost_from_history import TypicalTurn, typical_turn
+from budget.costs.task_cost import TypicalTurn, typical_turn
 from budget.dispatch.fair_queueing import CRITICAL
 from budget.tokens import Tokens, Weights
 from budget.windows import provider_quota
@@ -67,7 +67,7 @@ class WindowLoader:
         limits = held(settings, self._roster_budgets(), given)
         # Budgets from the roster are all per launch, so outdated ones do not matter here.
         self.unpaced = None if _can_be_paced(settings, limits) else settings
-        spenders = await self._spenders(tx, settings)
+        spenders = await spenders_of(tx, self.services, settings)
         weights = Weights.of(settings.budgets.weights)
         kept = await self.tally.look(tx, now)
         quotas = await self._quotas(tx, settings, limits, weights, kept, now)
@@ -99,9 +99,6 @@ class WindowLoader:
 
     def _roster_budgets(self) -> Mapping[str, int]:
         return self.services.roster.budgets or {}
-
-    async def _spenders(self, tx: AsyncConnection, settings: Settings) -> dict[str, Spender]:
-        return await spenders_of(tx, self.services, settings)
 
     async def _quotas(
         self,

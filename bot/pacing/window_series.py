@@ -15,7 +15,7 @@ from budget.tokens import Tokens, Weights
 from budget.windows.even_spread_line import EvenSpreadLine, LastSeen, Window, line_at
 from budget.windows.pace_admission import WindowState
 from budget.windows.usage_forecast import Use, project
-from budget.windows.window_figures import Figures
+from budget.windows.window_state import Figures
 from database.queries.operations import posted_reports
 from database.queries.operations.posted_reports import RoleHour
 from database.queries.spending import pacing_windows, usage_queries
@@ -34,7 +34,7 @@ _HOUR: Final = 3600.0
 _SAME_RESET_S: Final = 3600.0
 
 
-async def standing_windows(services: PacingServices, now: float) -> list[WindowFacts]:
+async def standing_windows(services: PacingServices) -> list[WindowFacts]:
     """Return the current state of every window, the most used first, without history or projection.
 
     Raises:

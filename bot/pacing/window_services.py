@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from bot.approvals.services import ApprovalServices
 from bot.commands.services import later
-from bot.pacing.ports import DrawPort
 from bot.pacing.service import PaceService
+from bot.pacing.window_status import PaceSnapshot
+from budget.windows.pace_admission import WindowState
+from database.queries.agents.agents import AgentRow
+
+
+class DrawPort(Protocol):
+    """Resolver of the windows that an agent draws on."""
+
+    async def draw(self, row: AgentRow, snapshot: PaceSnapshot) -> Sequence[WindowState]:
+        """Return the windows that the agent's work draws on."""
 
 
 @dataclass(kw_only=True, slots=True)

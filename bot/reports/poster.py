@@ -342,7 +342,7 @@ class Reports:
         settings = self.services.settings
         hours = settings.schedules.quiet
         quiet = hours is not None and schedule.quiet_until(hours, settings.timezone, now) is not None
-        plain = await window_series.standing_windows(self.services, now)
+        plain = await window_series.standing_windows(self.services)
         async with self.services.store.read() as tx:
             told = await posted_reports.of_kind(tx, threshold_alerts.TOLD)
         decision = threshold_alerts.decide(plain, told, now, quiet=quiet)

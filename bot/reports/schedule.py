@@ -94,8 +94,6 @@ def _by_file(kind: Kind, settings: Schedules, zone: ZoneInfo) -> Schedule:
 
 
 def _by_command(kind: Kind, row: ScheduleRow, zone: ZoneInfo) -> Schedule:
-    from zoneinfo import ZoneInfo
-
     cron, problem = None, None
     if row.cron and kind != "budget":
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,12 +16,12 @@ from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.pacing.services import PacingServices
+from bot.pacing.window_inputs import authorization_of
 from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
-from budget.amounts import Unit
-from budget.windows.pace_admission import Authorization, WindowState, worth
+from budget.windows.pace_admission import WindowState, worth
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import AuthorizationRow
 
@@ -109,25 +109,15 @@ def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
             f"authorize. {command_line('pace')} shows what is paced.",
             code="budget.not_paced",
         )
-    made = Authorization(
-        id=row.id,
-        scope=row.scope,
-        unit=cast("Unit", row.unit),
-        amount=row.amount,
-        granted_at=row.granted_at,
-        until=row.until,
-    )
+    made = authorization_of(row)
     if not any(worth(made, each.window, row.amount) > 0 for each in standings):
         units = sorted({each.window.unit for each in standings})
         ways = {"tokens": "tokens, like 500k", "usd": "US dollars, like 20usd", "share": "a share of it, like 10%"}
         raise UserError(
-            f"What bounds {markdown.code(row.scope)} is not counted in {_UNITS[row.unit]}. Write "
+            f"What bounds {markdown.code(row.scope)} is not counted in {amounts.UNITS[row.unit]}. Write "
             f"{' or '.join(ways[unit] for unit in units)}. Nothing was authorized.",
             code="budget.wrong_unit",
         )
-
-
-_UNITS = {"tokens": "tokens", "usd": "US dollars", "share": "shares"}
 
 
 async def _take_back(ctx: Context[PacingServices], scope: str) -> Reply:

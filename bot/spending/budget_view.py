@@ -12,7 +12,7 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.pacing.services import PacingServices
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from bot.spending import limit_precedence
 from bot.spending.held_limits import held_now, holding
 from bot.spending.limit_precedence import Overruled
@@ -24,7 +24,7 @@ from budget.amounts import Unit
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import LastSeen, Window
 from budget.windows.pace_admission import WindowState
-from budget.windows.window_figures import Figures, figures
+from budget.windows.window_state import Figures, figures
 from database.queries.operations import audit_log
 from database.queries.operations.audit_log import AuditRow
 from egress.ledger.model import EXCESS

@@ -11,8 +11,8 @@ from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.pacing.services import PacingServices
-from bot.pacing.snapshot import PaceSnapshot
-from bot.pacing.window_series import WindowFacts
+from bot.pacing.window_series import WindowFacts, gather_windows
+from bot.pacing.window_status import PaceSnapshot
 from bot.spending import limit_precedence
 from bot.spending.budget_view import authorized_words, pace_json, reset_words, rounded, seen_at, seen_words
 from bot.spending.held_limits import held_now
@@ -21,7 +21,7 @@ from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
 from budget.windows.pace_admission import WindowState
-from budget.windows.window_figures import Figures
+from budget.windows.window_state import Figures
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import Befell
 
@@ -32,8 +32,6 @@ _EVEN = 0.005
 
 
 async def show_pace(ctx: Context[PacingServices]) -> Reply:
-    from bot.pacing.window_series import gather_windows
-
     services = ctx.services
     gate = None if services.egress_client is None else await services.egress_client.standing()
     snapshot: PaceSnapshot = (await services.pace.snapshot()).seen_at_the_gate(gate)

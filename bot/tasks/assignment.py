@@ -18,7 +18,7 @@ from bot.egress_client.held_agents import who_is_held
 from bot.messaging.fleet_port import AgentView
 from bot.messaging.thread_owners import room_of
 from bot.pacing.session_admission import SessionPurpose, start_for, told, tried_in_words
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from bot.tasks import run_now
 from bot.tasks import text as task_words
 from bot.tasks.service import IN_LINE
@@ -160,7 +160,6 @@ class TaskAssignment:
         return snapshot.for_draw(
             agent=row.name,
             role=row.role,
-            runtime=row.runtime,
             model=row.model,
             profiles=self._profiles(row.sandbox),
             provider=provider,

@@ -71,20 +71,9 @@ async def tasks(ctx: Context[TaskServices], *, all: bool = False) -> Reply:
     return await listing(ctx, all=all)
 
 
+@command("task show", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
 @command("task", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
 async def task(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
-    """Show a task with each of its steps.
-
-    Args:
-        id: the task's id, or the beginning of it, from `tasks`. In a task's thread it can be left out.
-    """
-    from bot.tasks.service import show
-
-    return await show(ctx, id)
-
-
-@command("task show", permission=OPERATOR, help_section="tasks", audited=False, effects=False)
-async def task_show(ctx: Context[TaskServices], id: TaskId | None = None) -> Reply:
     """Show a task with each of its steps.
 
     Args:

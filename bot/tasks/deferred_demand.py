@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bot.pacing.services import PacingServices
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from budget.windows import interactive_turns
 from budget.windows.pace_admission import Cost, Leave, PacePolicy, Waits, WindowState, decide, need
 from database.queries import tasks

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
 from bot.pacing import wait_text
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from bot.tasks import deferred_demand, run_now, submission_policy
 from bot.tasks.service import add_task
 from bot.tasks.services import TaskServices
@@ -77,7 +77,7 @@ async def look(services: TaskServices, row: AgentRow, by: str) -> TurnHold | Beg
         if not before:
             return Begins()
         raise
-    found = _decide(services, standings, cost, snapshot, person=person)
+    found = _decide(standings, cost, snapshot, person=person)
     if isinstance(found, Waits) and found.why in ("pace", "limit") and found.at is not None:
         wait = TaskWait.of(found)
     elif before:
@@ -89,9 +89,7 @@ async def look(services: TaskServices, row: AgentRow, by: str) -> TurnHold | Beg
     return await with_those_before(services, TurnHold(wait=wait, cost=cost), standings, snapshot, person=person)
 
 
-def _decide(
-    services: TaskServices, standings: Sequence[WindowState], cost: Cost, snapshot: PaceSnapshot, *, person: bool
-) -> Waits | Begins:
+def _decide(standings: Sequence[WindowState], cost: Cost, snapshot: PaceSnapshot, *, person: bool) -> Waits | Begins:
     if person:
         return interactive_turns.decide(standings, cost, snapshot.now, snapshot.policy)
     found = decide(standings, cost, "normal", snapshot.now, snapshot.policy)

@@ -17,9 +17,9 @@ from bot.auth.permissions import is_person
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.messaging.composer import MessagePlace
-from bot.pacing import start_forecast
+from bot.pacing import next_opening
 from bot.pacing.services import PacingServices
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from bot.tasks import deferred_demand
 from bot.tasks.lookup import find
 from bot.text import markdown
@@ -115,7 +115,7 @@ async def missing(services: PacingServices, task: Task) -> Missing:
     if row is not None:
         draws: Sequence[Sequence[WindowState]] = [await services.assignment.draw(row, snapshot)]
     else:
-        draws = await start_forecast.draws(services, snapshot, role=task.role, runtime=None, model=None)
+        draws = await next_opening.draws(services, snapshot, role=task.role, runtime=None, model=None)
     # With critical urgency the task may pass the line, but the egress still enforces its own bound.
     found = [interactive_turns.decide(each, cost, snapshot.now, snapshot.policy) for each in draws]
     waits = [each for each in found if isinstance(each, Waits)]

@@ -25,8 +25,7 @@ from bot.tasks.threads import TaskThreads
 from bot.text import markdown, timestamps
 from bot.text.errors import NotPermitted, UsageError, UserError
 from budget.amounts import read_tokens
-from budget.costs.task_cost_from_history import learn
-from budget.costs.task_cost_projection import expected
+from budget.costs.task_cost import expected, learn
 from budget.dispatch.next_task import TURN, lane_of
 from budget.windows.pace_admission import Urgency
 from core import durations
@@ -46,7 +45,6 @@ LONGEST = 100_000
 #: Period in seconds that `tasks --all` covers.
 LOOK_BACK_S = 7 * 86_400.0
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,29}")
-_ORCHESTRATOR = "orchestrator"
 
 
 # --- adding ------------------------------------------------------------------------------------------------------
@@ -328,8 +326,8 @@ async def _target(ctx: Context[TaskStepServices], role: str | None, agent: str |
     if here is not None:
         return here.role, here.name
     found = set(of_agents.values())
-    if _ORCHESTRATOR in found:
-        return _ORCHESTRATOR, None
+    if roles.ORCHESTRATOR in found:
+        return roles.ORCHESTRATOR, None
     if len(found) == 1:
         return found.pop(), None
     listed = f"Roles of the fleet: {', '.join(sorted(found))}." if found else "There are no agents yet."
@@ -473,7 +471,7 @@ async def close(ctx: Context[TaskStepServices], wanted: str | None, *, failed: b
 async def _check_close(ctx: Context[TaskStepServices], tx: AsyncConnection, task: Task) -> None:
     """Let an agent close its own requests, and the orchestrator also tasks of agents without `task_done`."""
     row = await agents.get(tx, ctx.identity.removeprefix(AGENT)) if ctx.identity.startswith(AGENT) else None
-    if row is None or row.role != _ORCHESTRATOR or state_machine.has_task_done(task.runtime):
+    if row is None or row.role != roles.ORCHESTRATOR or state_machine.has_task_done(task.runtime):
         _check_own(ctx, task, "close")
 
 

@@ -58,7 +58,7 @@ def projected_otherwise(task: Task, projected: float | None) -> str | None:
 
     Args:
         task: a task that may have an estimate.
-        projected: the projection (`budget.costs.task_cost_projection`) in weighted tokens; None if unknown.
+        projected: the projection (`budget.costs.task_cost`) in weighted tokens; None if unknown.
     """
     said = task.estimate
     if not said or projected is None or amounts.tokens(projected) == amounts.tokens(said):

@@ -41,8 +41,10 @@ from budget.dispatch.model import (
     StartTask,
     TaskWait,
     Why,
+    aside,
+    lane_of,
+    size_of,
 )
-from budget.dispatch.queue_lanes import aside, lane_of, size_of
 from budget.windows import interactive_turns, large_task_accrual, pace_admission
 from budget.windows.large_task_accrual import Saving
 from budget.windows.pace_admission import Cost, WindowState

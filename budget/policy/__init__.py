@@ -1,1 +1,1 @@
-"""The choice of account and model, and the detection of runaway agents. Pure."""
+"""The choice of account and model. Pure."""

@@ -23,7 +23,6 @@ from typing import Literal, TypeAlias
 
 from budget.amounts import Unit
 from budget.amounts import amount as _shown
-from budget.windows.earliest_fit import opens
 from budget.windows.even_spread_line import (
     Cause,
     Certainty,
@@ -41,6 +40,7 @@ from budget.windows.fit_check import (
     WindowDemand,
     margin,
     need,
+    opens,
     short,
     short_of_limit,
     short_of_pace,

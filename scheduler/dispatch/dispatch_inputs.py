@@ -19,7 +19,7 @@ from database.queries.tasks import Task
 
 
 class WindowSnapshot(Protocol):
-    """All windows at one moment (bot.pacing.snapshot.PaceSnapshot)."""
+    """All windows at one moment (bot.pacing.window_status.PaceSnapshot)."""
 
     @property
     def now(self) -> float: ...
@@ -31,7 +31,6 @@ class WindowSnapshot(Protocol):
         *,
         agent: str | None = None,
         role: str | None = None,
-        runtime: str | None = None,
         model: str | None = None,
         profiles: Sequence[str] = (),
         provider: str | None = None,
@@ -112,7 +111,6 @@ class TaskQueue:
                 draws[agent.name] = windows.for_draw(
                     agent=agent.name,
                     role=agent.role,
-                    runtime=agent.runtime,
                     model=one.model,
                     profiles=one.profiles,
                     provider=one.provider,

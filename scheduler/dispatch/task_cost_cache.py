@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from budget.costs.task_cost_from_history import LearnedCost, Past, learn
-from budget.costs.task_cost_projection import expected
+from budget.costs.task_cost import LearnedCost, Past, expected, learn
 from budget.dispatch.next_task import AGENT
 from budget.windows.pace_admission import Cost
 from database.queries.tasks import Task

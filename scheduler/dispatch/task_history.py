@@ -1,4 +1,4 @@
-"""Ended tasks in the form from which `budget.costs.task_cost_from_history` learns."""
+"""Ended tasks in the form from which `budget.costs.task_cost` learns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from budget.costs.task_cost_from_history import Past, learn
+from budget.costs.task_cost import Past, learn
 from budget.dispatch.model import AGENT
 from database.queries import tasks
 from database.queries.tasks import Task
@@ -15,12 +15,12 @@ from database.queries.tasks import Task
 LOOKED_AT = 300
 
 
-async def pasts(tx: AsyncConnection, role: str | None, *, limit: int = LOOKED_AT) -> list[Past]:
+async def pasts(tx: AsyncConnection, role: str | None) -> list[Past]:
     """Return the costs of a role's ended tasks, or of all roles' tasks, newest first.
 
     Canceled tasks are excluded: they only show the usage up to the cancellation.
     """
-    found = await tasks.ended(tx, role=role, limit=limit)
+    found = await tasks.ended(tx, role=role, limit=LOOKED_AT)
     return [past for each in found if each.state != "cancelled" and (past := past_of(each)) is not None]
 
 

@@ -17,7 +17,7 @@ from bot.config.pacing import Pacing
 from bot.messaging.composer import Composer
 from bot.pacing.auto_resume import AutoResume
 from bot.pacing.runaway_guard import RunawayGuard
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from budget.windows.even_spread_line import PacePolicy
 from connectors.memory import ALL_CAPABILITIES
 from core.crash_points import declare

@@ -8,7 +8,7 @@ from itertools import pairwise
 from database.queries.operations.watchdog_findings import FindingRow
 from fleet.supervision.health_findings import Found, HealthFinding, HealthThresholds
 from scheduler import alert_policy
-from scheduler.alert_policy import CALM_S, Again, Grown, Memory, News, Over, Told
+from scheduler.alert_policy import CALM_S, Again, Grown, Memory, News, Over, Told, is_fleet_wide
 
 LIMITS = HealthThresholds(turn_silence=1800.0, settling=60.0)
 SILENT = HealthFinding(kind="silent", agent="coder0", cause="no answer")
@@ -48,7 +48,7 @@ def test_what_is_found_is_told_once_however_often_it_is_looked_at() -> None:
     desk = Desk()
     (told,) = desk.sweep(SILENT)
     assert isinstance(told, Told)
-    assert not told.fleet_wide
+    assert not is_fleet_wide(told.event)
     assert desk.sweep(SILENT) == []
     desk.restarted()
     assert desk.sweep(SILENT) == []
@@ -82,7 +82,7 @@ def test_many_alike_are_one_event_in_the_main_room() -> None:
     told, other = desk.sweep(*of(SILENT, "a", "b", "c"), alone)
     assert isinstance(told, Told)
     assert isinstance(other, Told)
-    assert (told.fleet_wide, other.fleet_wide) == (True, False)
+    assert (is_fleet_wide(told.event), is_fleet_wide(other.event)) == (True, False)
     assert [finding.agent for finding in told.findings] == ["a", "b", "c"]
     assert list(other.findings) == [alone]
 
@@ -113,7 +113,7 @@ def test_those_that_fail_an_hour_apart_are_events_of_their_own() -> None:
     desk.sweep(*of(SILENT, "a", "b"))
     (told,) = desk.sweep(*of(SILENT, "a", "b", "c"), after=3600)
     assert isinstance(told, Told)
-    assert not told.fleet_wide
+    assert not is_fleet_wide(told.event)
 
 
 def test_a_stalled_turn_is_told_again_at_doubling_intervals() -> None:
@@ -145,7 +145,7 @@ def test_drift_counts_only_when_it_lasts_and_is_one_event() -> None:
     assert desk.sweep(*of(MISSING, "a", "b"), after=40) == [], "it was well in between"
     (told,) = desk.sweep(*of(MISSING, "a", "b"), after=60)
     assert isinstance(told, Told)
-    assert told.fleet_wide
+    assert is_fleet_wide(told.event)
     assert len(told.findings) == 2
     assert desk.sweep(*of(MISSING, "a", "b")) == []
 
@@ -173,7 +173,7 @@ def test_what_is_said_elsewhere_of_one_is_told_here_only_when_it_befalls_many_at
     assert desk.sweep(*long_ago, *fallen("coder0")) == [], "what fell at other times did not fall together"
     (told,) = desk.sweep(*fallen("coder0", "coder1", "coder2"))
     assert isinstance(told, Told)
-    assert told.fleet_wide
+    assert is_fleet_wide(told.event)
     assert desk.sweep(*fallen("coder0", "coder1", "coder2")) == []
     (grown,) = desk.sweep(*fallen("coder0", "coder1", "coder2", "coder3"))
     assert isinstance(grown, Grown)

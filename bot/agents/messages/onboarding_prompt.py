@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from database.queries.agents.agents import AgentRow
+from fleet.roles import ORCHESTRATOR
 
-_ORCHESTRATOR = "orchestrator"
 _TOOLS = (
     "The tools of the MCP server muster reach them: peers lists them as they are at the moment, send_message writes to "
     "one, report puts a line for people into your thread.",
@@ -45,8 +45,8 @@ def introduction(row: AgentRow, rows: Iterable[AgentRow]) -> str:
         f"- {address(other)}, {other.role}" + (f': send_message with to="{other.name}"' if tools is _TOOLS else "")
         for other in sorted(others, key=lambda each: each.name)
     ]
-    leaders = [address(each) for each in others if each.role == _ORCHESTRATOR]
-    if row.role == _ORCHESTRATOR:
+    leaders = [address(each) for each in others if each.role == ORCHESTRATOR]
+    if row.role == ORCHESTRATOR:
         leader = "You are its orchestrator."
     elif leaders:
         leader = f"Its orchestrator is {', '.join(leaders)}."
@@ -79,7 +79,7 @@ def news(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     parts = [f"here now: {', '.join(came)}"] if came else []
     if went:
         parts.append(f"gone: {', '.join(went)}")
-    leaders = sorted(name for name, role in after.items() if role == _ORCHESTRATOR)
-    if leaders != sorted(name for name, role in before.items() if role == _ORCHESTRATOR):
+    leaders = sorted(name for name, role in after.items() if role == ORCHESTRATOR)
+    if leaders != sorted(name for name, role in before.items() if role == ORCHESTRATOR):
         parts.append(f"orchestrator: {', '.join(leaders) or 'none'}")
     return f"<fleet>\nThe fleet changed: {'; '.join(parts)}.\n</fleet>"

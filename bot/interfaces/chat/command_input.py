@@ -63,7 +63,7 @@ class Ready:
     """usage or unknown, if there is a refusal."""
 
 
-def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
+def said(body: Text, *, prefix: str) -> Said:
     """Classify a message. A choice from a menu already says whether it is a command."""
     match body.reading:
         case CommandReading.COMMAND:
@@ -71,7 +71,7 @@ def said(body: Text, *, prefix: str, table: CommandTable = TABLE) -> Said:
         case CommandReading.TALK:
             return Talk(body.text)
         case CommandReading.PLAIN:
-            return interpret(body.text, prefix=prefix, mentioned=body.mentions_us, table=table)
+            return interpret(body.text, prefix=prefix, mentioned=body.mentions_us)
 
 
 def interpret(text: str, *, prefix: str, mentioned: bool, table: CommandTable = TABLE) -> Said:

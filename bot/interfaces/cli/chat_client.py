@@ -18,7 +18,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from aiohttp import ClientSession, ClientWebSocketResponse
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    ClientWebSocketResponse,
+    UnixConnector,
+    WSMsgType,
+    WSServerHandshakeError,
+)
 
 from bot.config.paths import Paths
 from bot.text.errors import NotRunning
@@ -46,7 +53,7 @@ class NoSuchConnector(NotSaid):
     """Muster runs, but has no such connector."""
 
 
-async def chat(paths: Paths, *, retry_for: float = RETRY_FOR, quiet: float = QUIET) -> int:
+async def chat(paths: Paths) -> int:
     """Chat until the person leaves or the input ends.
 
     Raises:
@@ -56,12 +63,12 @@ async def chat(paths: Paths, *, retry_for: float = RETRY_FOR, quiet: float = QUI
 
     socket = paths.gateway_socket
     _only_ours(socket)
-    terminal = RemoteTerminal(socket, retry_for=retry_for)
+    terminal = RemoteTerminal(socket)
     await converse(
         terminal,
         complete=terminal.complete,
         history=paths.prompt_history,
-        settle=lambda: terminal.until_quiet(quiet),
+        settle=lambda: terminal.until_quiet(QUIET),
     )
     if terminal.lost is not None:
         raise terminal.lost
@@ -106,8 +113,6 @@ class RemoteTerminal:
         Raises:
             NotRunning: Muster does not run.
         """
-        from aiohttp import ClientSession, UnixConnector
-
         async with ClientSession(connector=UnixConnector(path=str(self._socket))) as http:
             self._http = http
             self._link = link = RemoteLink(after, self._unsaid)
@@ -147,8 +152,6 @@ class RemoteTerminal:
                     return
 
     async def _words(self, source: str) -> Sequence[str]:
-        from aiohttp import ClientError
-
         if self._http is None:
             return ()
         try:
@@ -160,8 +163,6 @@ class RemoteTerminal:
 
     async def _run(self, http: ClientSession, link: RemoteLink, ready: asyncio.Future[None]) -> None:
         """Keep the connection, and end the link if it cannot be restored."""
-        from aiohttp import ClientError, WSServerHandshakeError
-
         lost_at: float | None = None
         pause = _PAUSE
         try:
@@ -286,8 +287,6 @@ class RemoteLink:
 
     async def talk(self, socket: ClientWebSocketResponse) -> None:
         """Use a connection until it is lost. Messages without an answer are sent again first."""
-        from aiohttp import WSMsgType
-
         self._socket = socket
         self._tell_standing()
         try:

@@ -8,22 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from bot.config.paths import Paths
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from bot.config.paths import Paths
 
     class _Ask(Protocol):
         """One request to the egress, signed where it changes something."""
 
         def __call__(self, method: str, path: str, **wanted: str) -> dict[str, Any]: ...
-
-
-def _paths() -> Paths:
-    from bot.config.paths import Paths
-
-    return Paths.of(os.environ)
 
 
 @click.command()
@@ -40,7 +34,7 @@ def egress(detach: bool) -> int:
     from bot.config.loader import load
     from bot.egress_client import process
 
-    paths = _paths()
+    paths = Paths.of(os.environ)
     paths.prepare()
     secrets = process.variables_of(load(paths))
     if detach:
@@ -86,7 +80,7 @@ def egress_status(as_json: bool) -> int:
     from egress.daemon.control_client import EgressControlClient
     from egress.errors import EgressSilent
 
-    paths = _paths()
+    paths = Paths.of(os.environ)
     control = process.places(paths).control
 
     async def look() -> dict[str, Any] | None:
@@ -134,7 +128,7 @@ def egress_stop() -> int:
 
     from bot.egress_client import process
 
-    ended = asyncio.run(process.stop(_paths()))
+    ended = asyncio.run(process.stop(Paths.of(os.environ)))
     click.echo("The egress is stopped." if ended else "The egress does not run.")
     return 0
 
@@ -143,7 +137,7 @@ def egress_stop() -> int:
 @click.argument("name", metavar="NAME")
 def egress_cutoff(name: str) -> int:
     """Close an agent's egress directly, without Muster or its register."""
-    click.echo(close_directly(_paths(), name))
+    click.echo(close_directly(Paths.of(os.environ), name))
     return 0
 
 
@@ -151,7 +145,7 @@ def egress_cutoff(name: str) -> int:
 @click.argument("name", metavar="NAME")
 def egress_restore(name: str) -> int:
     """Open the egress of an agent that was cut off, without Muster or its register."""
-    click.echo(open_directly(_paths(), name))
+    click.echo(open_directly(Paths.of(os.environ), name))
     return 0
 
 
@@ -242,7 +236,6 @@ def _known(name: str, served: Sequence[str]) -> None:
 @click.option("--yes", "confirmed", is_flag=True, help="Do not ask first.")
 def estop(clear: bool, confirmed: bool) -> int:
     """Emergency stop: close all agents' egress at once, without Muster or the egress."""
-    import sys
     import time
 
     from bot.egress_client import emergency_stop
@@ -251,7 +244,7 @@ def estop(clear: bool, confirmed: bool) -> int:
     from egress.daemon import sync_control_client
     from egress.errors import EgressAbsent, EgressRefused, EgressUnreachable
 
-    paths = _paths()
+    paths = Paths.of(os.environ)
     if clear and not confirmed:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UserError(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bot.config.paths import Paths
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bot.config.paths import Paths
     from bot.maintenance.backup.restore import Restored
     from bot.maintenance.backup.service import Backup
     from bot.maintenance.update.relaunch import Relaunched
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
 #: Lines of a list that are shown to people; JSON contains all of them.
 _SHOWN = 10
-
-
-def _paths() -> Paths:
-    from bot.config.paths import Paths
-
-    return Paths.of(os.environ)
 
 
 def _ticker() -> tuple[Callable[[str], None], Callable[[], None]]:
@@ -65,7 +60,7 @@ def backup(file: Path | None, workspaces: bool, as_json: bool) -> int:
     show, clear = _ticker()
     try:
         made = asyncio.run(
-            make(_paths(), os.environ, now=time.time(), target=file, workspaces=workspaces, progress=show)
+            make(Paths.of(os.environ), os.environ, now=time.time(), target=file, workspaces=workspaces, progress=show)
         )
     finally:
         clear()
@@ -100,7 +95,7 @@ def restore(ctx: click.Context, what: str, as_json: bool) -> int:
 
     show, clear = _ticker()
     try:
-        done = asyncio.run(put_back(_paths(), os.environ, Path(what), now=time.time(), progress=show))
+        done = asyncio.run(put_back(Paths.of(os.environ), os.environ, Path(what), now=time.time(), progress=show))
     finally:
         clear()
     click.echo(json.dumps(_restored_json(done), indent=2) if as_json else _restored_text(done))
@@ -138,7 +133,7 @@ def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool,
         click.echo(json.dumps(_offer_json(offer), indent=2) if as_json else _offer_text(offer))
         return 0
     show, clear = _ticker()
-    paths = _paths()
+    paths = Paths.of(os.environ)
     done: Updated | UpdateOffer | None = None
     again: Relaunched | None = None
     problem: MusterError | None = None

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot.config.paths import Paths
 from bot.interfaces.cli.egress_commands import egress, egress_cutoff, egress_restore, egress_status, egress_stop, estop
 from bot.interfaces.cli.maintenance_commands import backup, restore, update
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bot.config.paths import Paths
 
 SHELL_COMMANDS: dict[str, click.Command] = {}
 
@@ -24,12 +24,6 @@ SHELL_COMMANDS: dict[str, click.Command] = {}
 _FLEETS = ("minimal", "general", "coding", "research", "hybrid")
 _CHATS = ("terminal", "matrix", "discord", "tmux")
 _AS_CHAT = f"{', '.join(_CHATS[:-1])} and {_CHATS[-1]}"
-
-
-def _paths() -> Paths:
-    from bot.config.paths import Paths
-
-    return Paths.of(os.environ)
 
 
 def _named(name: str, made: click.Command) -> None:
@@ -57,14 +51,14 @@ def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
             raise click.UsageError("--detach is unattended already; leave --unattended out.")
         from bot.setup.daemon import start
 
-        click.echo(start(_paths(), os.environ, bring_up=not no_agents))
+        click.echo(start(Paths.of(os.environ), os.environ, bring_up=not no_agents))
         return 0
     # Imported objects stay alive; garbage collection during the imports would take a fifth of the start time.
     gc.disable()
     from bot.app.foreground import up as run
 
     gc.enable()
-    return asyncio.run(run(_paths(), os.environ, at_keyboard=not unattended, bring_up=not no_agents))
+    return asyncio.run(run(Paths.of(os.environ), os.environ, at_keyboard=not unattended, bring_up=not no_agents))
 
 
 @click.command()
@@ -73,7 +67,7 @@ def down(agents_too: bool) -> int:
     """Stop Muster. Agents keep working, and Muster catches up when it starts again."""
     from bot.setup.daemon import stop
 
-    click.echo(stop(_paths(), agents_too=agents_too))
+    click.echo(stop(Paths.of(os.environ), agents_too=agents_too))
     return 0
 
 
@@ -84,7 +78,7 @@ def chat() -> int:
 
     from bot.interfaces.cli.chat_client import chat as talk
 
-    return asyncio.run(talk(_paths()))
+    return asyncio.run(talk(Paths.of(os.environ)))
 
 
 @click.command()
@@ -104,7 +98,7 @@ def attach(name: str, control: bool) -> int:
     """
     from bot.interfaces.cli.attach import attach as look
 
-    look(_paths(), name, os.environ, control=control)
+    look(Paths.of(os.environ), name, os.environ, control=control)
     return 1
 
 
@@ -146,7 +140,7 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
         answer: str = click.prompt(question, default=default, show_default=bool(default))
         return answer
 
-    paths = _paths()
+    paths = Paths.of(os.environ)
     fleets = [each for each in wanted if each in _FLEETS]
     chats = [each for each in (*wanted, chat) if each in _CHATS]
     if len(set(fleets)) > 1 or len(set(chats)) > 1:
@@ -168,7 +162,7 @@ def config_check() -> int:
     from bot.setup.doctor.installation import subscriptions
     from core.validation_errors import lines_of
 
-    found = check(_paths())
+    found = check(Paths.of(os.environ))
     for warning in found.warnings:
         click.echo(f"warning: {warning}", err=True)
     for each in (*subscriptions(found, os.environ), *doctor.bounds(found)):
@@ -180,7 +174,7 @@ def config_check() -> int:
     if found.problems:
         return 1
     click.echo("Both files are valid.")
-    if _runs_with_older(_paths()):
+    if _runs_with_older(Paths.of(os.environ)):
         from bot.app.config_reload import LIVE
 
         click.echo(
@@ -214,10 +208,12 @@ def config_schema(file: str, write: bool) -> int:
     from bot.config.loader import roster_schema, schema, write_schemas
 
     if write:
-        for path, line in write_schemas(_paths()).items():
+        for path, line in write_schemas(Paths.of(os.environ)).items():
             click.echo(f"Wrote {path}. An editor finds it by this line at the top of the file: {line}")
         return 0
-    click.echo(json.dumps(schema(_paths()) if file == "muster" else roster_schema(_paths()), indent=2))
+    click.echo(
+        json.dumps(schema(Paths.of(os.environ)) if file == "muster" else roster_schema(Paths.of(os.environ)), indent=2)
+    )
     return 0
 
 
@@ -229,7 +225,7 @@ def doctor(as_json: bool) -> int:
 
     from bot.setup.doctor import examine, exit_status, text
 
-    found = examine(_paths(), os.environ)
+    found = examine(Paths.of(os.environ), os.environ)
     click.echo(json.dumps([each.to_json() for each in found], indent=2) if as_json else text(found))
     return exit_status(found)
 
@@ -249,7 +245,7 @@ def install(agents_too: bool, away: bool, dry_run: bool) -> int:
 
     if away and agents_too:
         raise click.UsageError("--uninstall takes all units away; leave --agents out.")
-    paths = _paths()
+    paths = Paths.of(os.environ)
     if away:
         report = take_out(paths, dry_run=dry_run)
     else:
@@ -267,7 +263,7 @@ def login(runtime: str) -> int:
     """Log in to a runtime's provider with the runtime's own program, for agents without an API key."""
     from bot.setup.runtime_login import login as enter
 
-    return 1 if enter(_paths(), runtime) else 0
+    return 1 if enter(Paths.of(os.environ), runtime) else 0
 
 
 @click.command()
@@ -297,7 +293,9 @@ def register_copy(source: str, target: str, from_password: str | None, to_passwo
         elif rows == total:
             click.echo(shown, err=True)
 
-    copied = asyncio.run(copy(_paths(), os.environ, (source, target), (from_password, to_password), progress))
+    copied = asyncio.run(
+        copy(Paths.of(os.environ), os.environ, (source, target), (from_password, to_password), progress)
+    )
     rows = sum(table.rows for table in copied)
     if as_json:
         tables = [{"name": table.name, "rows": table.rows, "checksum": table.checksum} for table in copied]

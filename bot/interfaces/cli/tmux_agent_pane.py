@@ -48,8 +48,6 @@ def redaction(paths: Paths, spec: AgentSpec) -> SecretMasker:
 
 
 def main(arguments: Sequence[str]) -> int:
-    from bot.config.paths import Paths
-
     if len(arguments) != 4:
         print("usage: python -P -m bot.interfaces.cli.tmux_agent_pane NAME CONFIG STATE SOCKETS", file=sys.stderr)
         return 2

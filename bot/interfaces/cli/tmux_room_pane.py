@@ -26,8 +26,6 @@ HINT: Final = (
 
 def main(arguments: Sequence[str]) -> int:
     """Return 0 if the person left or the connector is gone. With another status, the program is to be started again."""
-    from bot.config.paths import Paths
-
     if len(arguments) != 4:
         print("usage: python -P -m bot.interfaces.cli.tmux_room_pane NAME CONFIG STATE SOCKETS", file=sys.stderr)
         return 2

@@ -230,7 +230,7 @@ async def _restore(
     register = ready / contents.REGISTER
     try:
         _refuse_newer(file, header, (await asyncio.to_thread(snapshot.look, register)).revision)
-        places = await asyncio.to_thread(_quiet, ready / contents.STATE / "agents", paths, now)
+        places = await asyncio.to_thread(_quiet, ready / contents.STATE / "agents", now)
         settled, permissions = await _settle(register, f"restore-{identity}", header, places, now)
     except RegisterFull as error:
         raise _no_room(paths) from error
@@ -321,7 +321,7 @@ def _place(paths: Paths, settings: Settings, config: Path) -> _Place:
     return _Place(url=url, address=addresses.parse(url), reference=reference)
 
 
-def _quiet(agents: Path, paths: Paths, now: float) -> dict[str, int]:
+def _quiet(agents: Path, now: float) -> dict[str, int]:
     """Empty the agents' queues; return the incarnation up to which each journal counts as reported."""
     told = {}
     for folder in sorted(agents.iterdir()) if agents.is_dir() else ():

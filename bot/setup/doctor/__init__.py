@@ -27,7 +27,7 @@ def examine(
 ) -> list[DoctorFinding]:
     """Run all checks. Blocks for seconds, and longer if a homeserver does not answer."""
     checked = loader.check(paths)
-    findings = [
+    return [
         machine.python(sys.version_info[:3]),
         *machine.installed(which),
         machine.bubblewrap(selection.available(), sizes_tmpfs=selection.bounds_files_in_memory()),
@@ -48,7 +48,6 @@ def examine(
         installation.running(paths),
         installation.egress(paths),
     ]
-    return findings
 
 
 def bounds(checked: Check) -> list[DoctorFinding]:

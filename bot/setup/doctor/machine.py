@@ -135,15 +135,7 @@ def containers(
     checked: Check, tried: Callable[[SandboxProfile], selection.Availability] = selection.container_available
 ) -> Iterator[DoctorFinding]:
     """Try each sandbox profile that is a container, as an agent's start does."""
-    if checked.settings is None:
-        return
-    try:
-        known = profiles.merged({name: each.written() for name, each in checked.settings.sandboxes.items()})
-    except profiles.ProfileProblem:
-        return  # said of the configuration
-    for profile in known.values():
-        if profile.kind != "container":
-            continue
+    for profile in _profiles(checked, "container"):
         found = tried(profile)
         yield DoctorFinding(
             name=f"sandbox {profile.name}",
@@ -152,6 +144,16 @@ def containers(
             costs="Agents of this sandbox profile do not start.",
             way=found.reason,
         )
+
+
+def _profiles(checked: Check, kind: str) -> list[SandboxProfile]:
+    if checked.settings is None:
+        return []
+    try:
+        known = profiles.merged({name: each.written() for name, each in checked.settings.sandboxes.items()})
+    except profiles.ProfileProblem:
+        return []  # said of the configuration
+    return [profile for profile in known.values() if profile.kind == kind]
 
 
 def limits_of_profiles(
@@ -165,16 +167,8 @@ def limits_of_profiles(
         release: the release of the kernel.
         controllers: the controllers of control groups version 2 (`control_group_controllers`).
     """
-    if checked.settings is None:
-        return
-    try:
-        known = profiles.merged({name: each.written() for name, each in checked.settings.sandboxes.items()})
-    except profiles.ProfileProblem:
-        return  # said of the configuration
     agents = checked.roster.agents if checked.roster else ()
-    for profile in known.values():
-        if profile.kind != "bubblewrap":
-            continue
+    for profile in _profiles(checked, "bubblewrap"):
         hostings = {entry.hosting for entry in agents if (entry.sandbox or profiles.DEFAULT) == profile.name}
         grouped = hostings == {SYSTEMD} and {"memory", "pids"} <= controllers
         for each in process_limits.unheld(profile.memory, profile.pids, release=release, root=root, grouped=grouped):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from bot.pacing.service import PaceService
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from budget.windows.pace_admission import EvenSpreadLine, PacePolicy, Window, WindowState
 from tests.bot.orchestrator import House
 

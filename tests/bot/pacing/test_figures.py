@@ -12,15 +12,14 @@ from typing import Any
 from hypothesis import given
 
 from bot.api_client import Client
-from bot.pacing.snapshot import PaceSnapshot
 from bot.pacing.window_series import _plain
+from bot.pacing.window_status import PaceSnapshot
 from bot.spending.budget_view import _shares, pace_json, rounded
 from bot.spending.pace_view import _json
 from budget import amounts
 from budget.windows.even_spread_line import LastSeen, PacePolicy
 from budget.windows.pace_admission import Cost, Waits, WindowState, decide
-from budget.windows.window_figures import CountedLimit, figures
-from budget.windows.window_state import Authorization
+from budget.windows.window_state import Authorization, CountedLimit, figures
 from tests.bot.orchestrator import house
 from tests.bot.pacing.fake_pace import paced
 from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, day, drawn, standing, week

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bot.pacing.runaway_guard import FOLLOWED
+from bot.pacing.runaway_guard import FOLLOWED, RunawayLimit, SpentSinceResult, breaker
 from bot.tasks import deferred_turns
 from bot.tasks.deferred_turns import TurnHold
 from budget.dispatch.next_task import TaskWait
@@ -226,3 +226,18 @@ async def test_an_answer_that_comes_after_it_was_launched_anew_does_nothing(home
         assert (await home.row()).wanted == "running"
         await look(home)
         assert not await pending(home)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "usd", "limit", "unit"),
+    [
+        (5e6, 0.0, RunawayLimit(tokens=5e6), None),
+        (5e6 + 1, 0.0, RunawayLimit(tokens=5e6), "tokens"),
+        (1.0, 20.5, RunawayLimit(tokens=5e6, usd=20.0), "usd"),
+        (1e9, 1e9, RunawayLimit(), None),
+        (6e6, 30.0, RunawayLimit(tokens=5e6, usd=20.0), "tokens"),
+    ],
+)
+def test_past_a_limit_it_is_a_runaway(tokens: float, usd: float, limit: RunawayLimit, unit: str | None) -> None:
+    found = breaker(SpentSinceResult(tokens=tokens, usd=usd), limit)
+    assert (None if found is None else found.unit) == unit

@@ -10,9 +10,8 @@ import pytest
 
 from bot.egress_client.settings_push import HeldLimit
 from bot.pacing.egress_limits import enforced
-from bot.pacing.snapshot import PaceSnapshot
 from bot.pacing.window_inputs import Quota, Spender, UnderWay, UsedSince, WindowInputs, starts
-from bot.pacing.window_status import Drawn, stand
+from bot.pacing.window_status import Drawn, PaceSnapshot, stand
 from budget.limits.scopes import amount_of
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import EvenSpreadLine, PacePolicy, line_at

@@ -24,7 +24,7 @@ from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
 from bot.messaging.fleet_port import AgentView
 from bot.pacing.service import PaceService
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from bot.reports.chart import Figure
 from bot.reports.poster import Reports
 from bot.reports.services import ReportServices

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from budget.amounts import Unit
 from budget.windows.pace_admission import (
     Authorization,
     EvenSpreadLine,
     PacePolicy,
-    Unit,
     Urgency,
     Window,
     WindowState,

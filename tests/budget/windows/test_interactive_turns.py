@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget.costs.task_cost_from_history import ENOUGH, GUESSED_USD_PER_TOKEN, PRIORS, typical_turn
+from budget.costs.task_cost import ENOUGH, GUESSED_USD_PER_TOKEN, PRIORS, typical_turn
 from budget.windows.even_spread_line import burst_on
 from budget.windows.interactive_turns import Begins, decide
 from budget.windows.overrun_allowance import overrun

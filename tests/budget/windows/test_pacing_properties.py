@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from budget.amounts import Unit
 from budget.windows.even_spread_line import JITTER_S
 from budget.windows.pace_admission import (
     Admitted,
@@ -23,7 +24,6 @@ from budget.windows.pace_admission import (
     Cost,
     EvenSpreadLine,
     PacePolicy,
-    Unit,
     Waits,
     Window,
     WindowState,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.pacing.snapshot import PaceSnapshot
+from bot.pacing.window_status import PaceSnapshot
 from budget.dispatch.next_task import DispatchAgent, DispatchLimits, DispatchPolicy, TaskWait, lane_of
 from budget.windows.pace_admission import PacePolicy, WindowState
 from core.crash_points import declare

@@ -16,8 +16,8 @@ def test_a_check_names_what_takes_an_edit_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tmp_path.chmod(0o700)
-    paths = Paths(config=tmp_path, state=tmp_path / "state", sockets=tmp_path / "run")
-    monkeypatch.setattr(process_commands, "_paths", lambda: paths)
+    monkeypatch.setenv("MUSTER_HOME", str(tmp_path))
+    paths = Paths.of(os.environ)
     paths.state.mkdir()
     paths.muster_yaml.write_text("timezone: UTC\n")
     with only_one(paths.lock):

@@ -11,7 +11,7 @@ import pytest
 from bot.config import loader
 from bot.config.pacing import policy_of
 from bot.config.paths import Paths
-from bot.pacing.lookahead import paces
+from bot.pacing.egress_limits import paces
 from bot.pacing.window_inputs import Quota, WindowInputs
 from bot.pacing.window_status import stand
 from bot.text.errors import ConfigError
