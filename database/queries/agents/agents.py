@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import agents, journal_positions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AgentRow:
+class AgentRow(Record):
     """One agent. A `launch_id` is one wish to have it run: the id of the command that said so."""
 
     name: str
@@ -51,10 +52,6 @@ class AgentRow:
     host: str = ""
     tenant_id: str = ""
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> AgentRow:
-        return cls(**row._mapping)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PositionRow:
@@ -68,12 +65,11 @@ class PositionRow:
 
 
 async def get(tx: AsyncConnection, name: str) -> AgentRow | None:
-    row = (await tx.execute(select(agents).where(agents.c.name == name))).one_or_none()
-    return None if row is None else AgentRow.from_row(row)
+    return await AgentRow.one(tx, select(agents).where(agents.c.name == name))
 
 
 async def every(tx: AsyncConnection) -> list[AgentRow]:
-    return [AgentRow.from_row(row) for row in await tx.execute(select(agents).order_by(agents.c.name))]
+    return await AgentRow.every(tx, select(agents).order_by(agents.c.name))
 
 
 async def add(tx: AsyncConnection, row: AgentRow) -> bool:

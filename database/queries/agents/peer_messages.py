@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import introductions, peer_messages, peer_pairs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PeerMessage:
+class PeerMessage(Record):
     #: The id of the message to the receiver.
     id: str
     sender: str
@@ -28,10 +28,6 @@ class PeerMessage:
     #: As the room shows it.
     line: str
     sent_at: float
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> PeerMessage:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,8 +44,7 @@ async def add(tx: AsyncConnection, message: PeerMessage) -> bool:
 
 
 async def get(tx: AsyncConnection, message_id: str) -> PeerMessage | None:
-    row = (await tx.execute(select(peer_messages).where(peer_messages.c.id == message_id))).one_or_none()
-    return None if row is None else PeerMessage.from_row(row)
+    return await PeerMessage.one(tx, select(peer_messages).where(peer_messages.c.id == message_id))
 
 
 async def count(tx: AsyncConnection, pair: str, after: float) -> int:
@@ -64,7 +59,7 @@ async def held(tx: AsyncConnection, pair: str) -> list[PeerMessage]:
     """Return what waits for an operator's word, oldest first."""
     table = peer_messages
     found = select(table).where(table.c.pair == pair, table.c.held.is_(True)).order_by(table.c.sent_at, table.c.id)
-    return [PeerMessage.from_row(row) for row in await tx.execute(found)]
+    return await PeerMessage.every(tx, found)
 
 
 async def let_go(tx: AsyncConnection, message_id: str, now: float) -> None:

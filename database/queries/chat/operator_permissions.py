@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import operators
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OperatorRow:
+class OperatorRow(Record):
     identity: str
     #: none, viewer, operator or admin
     permission: str
     set_by: str
     set_at: float
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> OperatorRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def every(tx: AsyncConnection) -> list[OperatorRow]:
-    return [OperatorRow.from_row(row) for row in await tx.execute(select(operators).order_by(operators.c.identity))]
+    return await OperatorRow.every(tx, select(operators).order_by(operators.c.identity))
 
 
 async def put(tx: AsyncConnection, row: OperatorRow) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.queries.task_states import ENDED
 from database.queries.tasks import Task
 from database.schema import reports, spending, tasks
@@ -19,7 +19,7 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReportRow:
+class ReportRow(Record):
     """One report that was posted, or another moment that posting has to remember. Times are seconds since the epoch."""
 
     key: str
@@ -27,40 +27,27 @@ class ReportRow:
     due_at: float
     posted_at: float
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> ReportRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def there(tx: AsyncConnection, keys: Collection[str]) -> dict[str, ReportRow]:
     """Return those of these keys that there are."""
     found: dict[str, ReportRow] = {}
     wanted = sorted(keys)
     for start in range(0, len(wanted), _AT_ONCE):
-        rows = await tx.execute(select(reports).where(reports.c.key.in_(wanted[start : start + _AT_ONCE])))
-        found |= {row.key: ReportRow.from_row(row) for row in rows}
+        some = select(reports).where(reports.c.key.in_(wanted[start : start + _AT_ONCE]))
+        found |= {row.key: row for row in await ReportRow.every(tx, some)}
     return found
 
 
 async def of_kind(tx: AsyncConnection, kind: str, *, limit: int = 10_000) -> list[ReportRow]:
     """Return those of a kind, the one that was due last first."""
-    rows = await tx.execute(
-        select(reports).where(reports.c.kind == kind).order_by(reports.c.due_at.desc(), reports.c.key).limit(limit)
-    )
-    return [ReportRow.from_row(row) for row in rows]
+    found = select(reports).where(reports.c.kind == kind).order_by(reports.c.due_at.desc(), reports.c.key)
+    return await ReportRow.every(tx, found.limit(limit))
 
 
 async def latest(tx: AsyncConnection, kind: str, *, before: float) -> ReportRow | None:
     """That of a kind which was due last before `before`."""
-    row = (
-        await tx.execute(
-            select(reports)
-            .where(reports.c.kind == kind, reports.c.due_at < before)
-            .order_by(reports.c.due_at.desc())
-            .limit(1)
-        )
-    ).one_or_none()
-    return None if row is None else ReportRow.from_row(row)
+    found = select(reports).where(reports.c.kind == kind, reports.c.due_at < before)
+    return await ReportRow.one(tx, found.order_by(reports.c.due_at.desc()).limit(1))
 
 
 async def add(tx: AsyncConnection, row: ReportRow) -> bool:
@@ -151,13 +138,13 @@ async def ended_last(tx: AsyncConnection, begin: float, end: float, *, limit: in
     """Return the tasks that ended from `begin` until before `end`, the last first."""
     within = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= begin, tasks.c.ended_at < end)
     found = select(tasks).where(*within).order_by(tasks.c.ended_at.desc(), tasks.c.seq.desc()).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def waiting_first(tx: AsyncConnection, *, limit: int) -> list[Task]:
     """Return the tasks that wait, those first that were asked for first."""
     found = select(tasks).where(tasks.c.state == "queued").order_by(tasks.c.seq).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def texts(tx: AsyncConnection, ids: Collection[str]) -> dict[str, str]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.queries.spending import hourly_rollup, quota_history, usage_queries
 from database.queries.spending.hourly_sums_reader import TOKENS as TOKENS
 from database.queries.spending.hourly_sums_reader import Sums
@@ -70,7 +71,7 @@ class GroupUsage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class QuotaRow:
+class QuotaRow(Record):
     """What a provider said last of a window of an account. What it did not say is None."""
 
     account: str
@@ -84,10 +85,6 @@ class QuotaRow:
     window_s: float | None
     status: str | None
     host: str = ""
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> QuotaRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
 # --- copying -----------------------------------------------------------------------------------------------------
@@ -183,8 +180,7 @@ async def tokens_by_agent(tx: AsyncConnection, *, since: float) -> dict[str, int
 
 async def quotas(tx: AsyncConnection) -> list[QuotaRow]:
     """Return what is known of all accounts' quotas, by account and window."""
-    rows = await tx.execute(select(quota).order_by(quota.c.account, quota.c.window))
-    return [QuotaRow.from_row(row) for row in rows]
+    return await QuotaRow.every(tx, select(quota).order_by(quota.c.account, quota.c.window))
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
