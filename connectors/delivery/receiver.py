@@ -67,22 +67,14 @@ class InboxReceiver:
         self._slots = asyncio.Semaphore(settings.conversations_at_once)
         self._news = asyncio.Event()
         self._stale = True
-        self._resting = asyncio.Event()
+        self.resting = asyncio.Event()
+        """Set while no event is left to be dealt with."""
 
     def wake(self) -> None:
         """There may be new events."""
         self._stale = True
-        self._resting.clear()
+        self.resting.clear()
         self._news.set()
-
-    @property
-    def resting(self) -> bool:
-        """Whether no event is left to be dealt with."""
-        return self._resting.is_set()
-
-    async def rested(self) -> None:
-        """Wait until no event is left to be dealt with."""
-        await self._resting.wait()
 
     async def run(self) -> None:
         """Hand out, until cancelled. A fault of ours ends in a new beginning, not in silence."""
@@ -111,7 +103,7 @@ class InboxReceiver:
                     for place in await self._load(rescan=rescan):
                         conversations.create_task(self._consume(place))
                 if not self._held and not self._stale:
-                    self._resting.set()
+                    self.resting.set()
                 try:
                     async with asyncio.timeout(self._settings.rescan_every):
                         await self._news.wait()
@@ -164,7 +156,7 @@ class InboxReceiver:
         self._queues[place].append(arrival)
         self._held.add(row.seq)
         self._where[row.connector, row.event_id] = place
-        self._resting.clear()
+        self.resting.clear()
 
     async def _consume(self, place: tuple[str, str]) -> None:
         """Deal with one conversation's events, one after the other."""

@@ -102,7 +102,8 @@ class OutboxSender:
         self._stale = True
         self._results: list[_Result] = []
         self._news = asyncio.Event()
-        self._resting = asyncio.Event()
+        self.resting = asyncio.Event()
+        """Set while nothing can be sent just now."""
         self._open = False
         self._hurried_at = 0.0
 
@@ -126,7 +127,7 @@ class OutboxSender:
     def wake(self) -> None:
         """There may be more to say."""
         self._stale = True
-        self._resting.clear()
+        self.resting.clear()
         self._news.set()
 
     def set_open(self, value: bool) -> None:
@@ -143,15 +144,6 @@ class OutboxSender:
             self._hurried_at = now
             self.lanes.hurry(now)
             self._news.set()
-
-    @property
-    def resting(self) -> bool:
-        """Whether nothing can be sent just now."""
-        return self._resting.is_set()
-
-    async def rested(self) -> None:
-        """Wait until nothing can be sent just now."""
-        await self._resting.wait()
 
     async def run(self) -> None:
         """Send, until cancelled. A fault of ours or of the connector ends in a new beginning, not in silence."""
@@ -181,7 +173,7 @@ class OutboxSender:
                 else:
                     record.choice = self.lanes.take()
                 if record.results or record.choice:
-                    self._resting.clear()
+                    self.resting.clear()
                     await self._write(record)
                     for attempt in record.choice.attempts:
                         sends.create_task(self._send(attempt))
@@ -199,7 +191,7 @@ class OutboxSender:
 
     async def _wait(self) -> None:
         if not self._stale and not self._results and not self.lanes.in_flight:
-            self._resting.set()
+            self.resting.set()
         now = self._now()
         until = [now + self._settings.rescan_every]
         if self._open and self.lanes.in_flight < self._settings.sends_at_once:

@@ -19,6 +19,10 @@ class Record:
     def from_row(cls, row: Row[Any]) -> Self:
         return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
+    def columns(self) -> dict[str, Any]:
+        """Return the values by the columns' names."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
     @classmethod
     async def one(cls, tx: AsyncConnection, query: Executable) -> Self | None:
         """Return the only row of a query, or None if it has none."""

@@ -7,20 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import BATCH
-from database.engine.store import insert_once
+from database.engine.id_batches import AT_ONCE, batches
+from database.engine.store import insert_into, insert_once
 from database.queries.record import Record
 from database.queries.task_states import ENDED, LIVE, OPEN, TRANSITIONS, TaskEvent
 from database.schema import fair_queues, task_events, tasks
 
 #: Why a task waits, where what may be spent holds it.
 SPENDING = ("pace", "limit", "unknown", "price")
-
-#: A query names so many ids at most; SQLite and PostgreSQL take more.
-_IDS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +158,7 @@ async def change(
 
 
 async def _step(tx: AsyncConnection, step: TaskStep) -> None:
-    values = {name: getattr(step, name) for name in TaskStep.__dataclass_fields__}
+    values = step.columns()
     await tx.execute(insert(task_events).values(**values))
 
 
@@ -380,8 +377,7 @@ async def keep_queues(tx: AsyncConnection, ahead: Mapping[str, float], *, now: f
     new = {queue: each for queue, each in ahead.items() if each and before.get(queue) != each}
     rows = [{"queue": queue, "ahead": each, "updated_at": now} for queue, each in new.items()]
     if rows:
-        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-        put = dialect.insert(fair_queues)
+        put = insert_into(tx, fair_queues)
         changed = {name: put.excluded[name] for name in ("ahead", "updated_at")}
         await tx.execute(put.on_conflict_do_update(index_elements=["queue"], set_=changed), rows)
 
@@ -395,11 +391,10 @@ async def waiting(tx: AsyncConnection, urgency: str) -> set[tuple[str, str | Non
 
 async def given(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, tuple[str | None, int]]:
     """Of each of these tasks the agent that has it, or had it last, and how often it was given to one."""
-    wanted, found = sorted(set(ids)), {}
-    for begin in range(0, len(wanted), _IDS_AT_ONCE):
-        part = tasks.c.id.in_(wanted[begin : begin + _IDS_AT_ONCE])
-        for row in await tx.execute(select(tasks.c.id, tasks.c.assigned, tasks.c.attempt).where(part)):
-            found[row[0]] = (row[1], int(row[2]))
+    found: dict[str, tuple[str | None, int]] = {}
+    query = select(tasks.c.id, tasks.c.assigned, tasks.c.attempt)
+    for some in batches(ids):
+        found |= {row[0]: (row[1], int(row[2])) for row in await tx.execute(query.where(tasks.c.id.in_(some)))}
     return found
 
 
@@ -412,7 +407,7 @@ async def ended_counts(tx: AsyncConnection, *, since: float) -> dict[str, int]:
 
 async def assigned(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
     """Return the agent that each of these tasks was given to last; those of no one are missing."""
-    wanted = sorted(set(ids))[:_IDS_AT_ONCE]
+    wanted = sorted(set(ids))[:AT_ONCE]
     if not wanted:
         return {}
     found = select(tasks.c.id, tasks.c.assigned).where(tasks.c.id.in_(wanted), tasks.c.assigned.is_not(None))

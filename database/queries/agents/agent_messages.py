@@ -10,6 +10,7 @@ from sqlalchemy import func, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
+from database.engine.id_batches import batches
 from database.engine.store import insert_once
 from database.queries.record import Record
 from database.schema import agent_messages, approvals, grants
@@ -20,8 +21,6 @@ UNDERWAY = ("pending", "journaled", "accepted")
 STRANDED = ("dead", "failed", "uncertain")
 #: So many of the newest messages are looked through for turns that failed lately.
 _LOOKED_THROUGH = 2000
-#: A query names so many ids at most; SQLite and PostgreSQL take more.
-_IDS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,11 +59,10 @@ async def get(tx: AsyncConnection, message_id: str) -> AgentMessage | None:
 
 async def agents_of(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
     """Return the agent that each of these messages went to; those that there are not are missing."""
-    wanted, found = sorted(set(ids)), {}
-    for begin in range(0, len(wanted), _IDS_AT_ONCE):
-        part = agent_messages.c.id.in_(wanted[begin : begin + _IDS_AT_ONCE])
-        for row in await tx.execute(select(agent_messages.c.id, agent_messages.c.agent).where(part)):
-            found[row[0]] = row[1]
+    found: dict[str, str] = {}
+    query = select(agent_messages.c.id, agent_messages.c.agent)
+    for some in batches(ids):
+        found |= {row[0]: row[1] for row in await tx.execute(query.where(agent_messages.c.id.in_(some)))}
     return found
 
 

@@ -40,8 +40,7 @@ class Continuation(Record):
 
 async def add(tx: AsyncConnection, continuation: Continuation) -> bool:
     """Write that an agent is to go on; False, and nothing is changed, when that is known."""
-    values = {name: getattr(continuation, name) for name in Continuation.__dataclass_fields__}
-    return await insert_once(tx, continuations, **values)
+    return await insert_once(tx, continuations, **continuation.columns())
 
 
 async def get(tx: AsyncConnection, continuation_id: str) -> Continuation | None:

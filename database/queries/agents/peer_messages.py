@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
-from database.engine.store import insert_once
+from database.engine.store import insert_once, upsert
 from database.queries.record import Record
 from database.schema import introductions, peer_messages, peer_pairs
 
@@ -39,8 +39,7 @@ class Pair:
 
 async def add(tx: AsyncConnection, message: PeerMessage) -> bool:
     """Write a message down; False, and nothing is changed, when its id is known."""
-    values = {name: getattr(message, name) for name in PeerMessage.__dataclass_fields__}
-    return await insert_once(tx, peer_messages, **values)
+    return await insert_once(tx, peer_messages, **message.columns())
 
 
 async def get(tx: AsyncConnection, message_id: str) -> PeerMessage | None:
@@ -81,9 +80,7 @@ async def pair_of(tx: AsyncConnection, pair: str) -> Pair:
 
 
 async def set_pair(tx: AsyncConnection, pair: str, found: Pair) -> None:
-    values = {"counted_from": found.counted_from, "closed_until": found.closed_until}
-    if not await insert_once(tx, peer_pairs, pair=pair, **values):
-        await tx.execute(update(peer_pairs).where(peer_pairs.c.pair == pair).values(**values))
+    await upsert(tx, peer_pairs, pair=pair, counted_from=found.counted_from, closed_until=found.closed_until)
 
 
 async def told(tx: AsyncConnection, agent: str) -> Mapping[str, str] | None:
@@ -93,9 +90,7 @@ async def told(tx: AsyncConnection, agent: str) -> Mapping[str, str] | None:
 
 
 async def tell(tx: AsyncConnection, agent: str, roles: Mapping[str, str], now: float) -> None:
-    values = {"told": dict(roles), "told_at": now}
-    if not await insert_once(tx, introductions, agent=agent, **values):
-        await tx.execute(update(introductions).where(introductions.c.agent == agent).values(**values))
+    await upsert(tx, introductions, agent=agent, told=dict(roles), told_at=now)
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:

@@ -37,7 +37,7 @@ class ToolCallRow(Record):
 
 async def add(tx: AsyncConnection, call: ToolCallRow) -> bool:
     """Take up a call; False, and nothing is changed, when it is known."""
-    return await insert_once(tx, tool_calls, **{name: getattr(call, name) for name in ToolCallRow.__dataclass_fields__})
+    return await insert_once(tx, tool_calls, **call.columns())
 
 
 async def open_calls(tx: AsyncConnection, *, limit: int = 500) -> list[ToolCallRow]:

@@ -56,7 +56,7 @@ class Grant(Record):
 
 
 async def add(tx: AsyncConnection, approval: Approval) -> bool:
-    return await insert_once(tx, approvals, **{name: getattr(approval, name) for name in Approval.__dataclass_fields__})
+    return await insert_once(tx, approvals, **approval.columns())
 
 
 async def get(tx: AsyncConnection, approval_id: str) -> Approval | None:
@@ -101,7 +101,7 @@ async def forget(tx: AsyncConnection, before: float) -> int:
 
 
 async def add_grant(tx: AsyncConnection, grant: Grant) -> bool:
-    return await insert_once(tx, grants, **{name: getattr(grant, name) for name in Grant.__dataclass_fields__})
+    return await insert_once(tx, grants, **grant.columns())
 
 
 async def list_grants(tx: AsyncConnection, *, agent: str | None = None, standing: bool = True) -> list[Grant]:

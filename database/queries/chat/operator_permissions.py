@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from database.engine.store import insert_once
+from database.engine.store import upsert
 from database.queries.record import Record
 from database.schema import operators
 
@@ -27,6 +27,4 @@ async def every(tx: AsyncConnection) -> list[OperatorRow]:
 
 async def put(tx: AsyncConnection, row: OperatorRow) -> None:
     """Give `row.identity` this permission, whatever it had before."""
-    values = {name: getattr(row, name) for name in OperatorRow.__dataclass_fields__}
-    if not await insert_once(tx, operators, **values):
-        await tx.execute(update(operators).where(operators.c.identity == row.identity).values(**values))
+    await upsert(tx, operators, **row.columns())

@@ -47,7 +47,7 @@ class Question(Record):
 
 async def add(tx: AsyncConnection, question: Question) -> bool:
     """Write a question; False, and nothing is changed, when it is known."""
-    return await insert_once(tx, questions, **{name: getattr(question, name) for name in Question.__dataclass_fields__})
+    return await insert_once(tx, questions, **question.columns())
 
 
 async def get(tx: AsyncConnection, question_id: str) -> Question | None:

@@ -44,7 +44,7 @@ class CommandRun(Record):
 
 async def add(tx: AsyncConnection, run: CommandRun) -> bool:
     """Begin a run; False, and nothing is changed, when its id is known."""
-    return await insert_once(tx, command_runs, **{name: getattr(run, name) for name in CommandRun.__dataclass_fields__})
+    return await insert_once(tx, command_runs, **run.columns())
 
 
 async def get(tx: AsyncConnection, run_id: str) -> CommandRun | None:

@@ -15,7 +15,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.errors import MusterError
-from database.engine.store import insert_once
+from database.engine.store import upsert
 from database.queries.record import Record
 from database.schema import leases
 
@@ -141,6 +141,4 @@ async def release(tx: AsyncConnection, lease: Lease, *, now: float) -> bool:
 
 
 async def _put(tx: AsyncConnection, lease: Lease) -> None:
-    values = {name: getattr(lease, name) for name in Lease.__dataclass_fields__}
-    if not await insert_once(tx, leases, **values):
-        await tx.execute(update(leases).where(leases.c.name == lease.name).values(**values))
+    await upsert(tx, leases, **lease.columns())

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from database.engine.id_batches import batches
 from database.engine.store import insert_once
 from database.queries.record import Record
 from database.queries.task_states import ENDED
 from database.queries.tasks import Task
 from database.schema import reports, spending, tasks
-
-#: Keys in one statement; databases take a bounded number of parameters.
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,10 +29,9 @@ class ReportRow(Record):
 async def there(tx: AsyncConnection, keys: Collection[str]) -> dict[str, ReportRow]:
     """Return those of these keys that there are."""
     found: dict[str, ReportRow] = {}
-    wanted = sorted(keys)
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = select(reports).where(reports.c.key.in_(wanted[start : start + _AT_ONCE]))
-        found |= {row.key: row for row in await ReportRow.every(tx, some)}
+    for some in batches(keys):
+        query = select(reports).where(reports.c.key.in_(some))
+        found |= {row.key: row for row in await ReportRow.every(tx, query)}
     return found
 
 
@@ -63,9 +60,8 @@ async def replace(tx: AsyncConnection, row: ReportRow) -> None:
 
 async def remove(tx: AsyncConnection, keys: Collection[str]) -> None:
     """Forget these."""
-    gone = sorted(keys)
-    for start in range(0, len(gone), _AT_ONCE):
-        await tx.execute(delete(reports).where(reports.c.key.in_(gone[start : start + _AT_ONCE])))
+    for some in batches(keys):
+        await tx.execute(delete(reports).where(reports.c.key.in_(some)))
 
 
 async def forget(tx: AsyncConnection, kinds: Collection[str], before: float) -> int:
@@ -150,8 +146,7 @@ async def waiting_first(tx: AsyncConnection, *, limit: int) -> list[Task]:
 async def texts(tx: AsyncConnection, ids: Collection[str]) -> dict[str, str]:
     """Return what these tasks are about, by their ids."""
     found: dict[str, str] = {}
-    wanted = sorted(ids)
-    for start in range(0, len(wanted), _AT_ONCE):
-        query = select(tasks.c.id, tasks.c.text).where(tasks.c.id.in_(wanted[start : start + _AT_ONCE]))
+    for some in batches(ids):
+        query = select(tasks.c.id, tasks.c.text).where(tasks.c.id.in_(some))
         found |= {row[0]: row[1] for row in await tx.execute(query)}
     return found

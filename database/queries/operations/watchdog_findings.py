@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from database.engine.id_batches import batches
 from database.queries.record import Record
 from database.schema import findings
 
@@ -15,9 +16,6 @@ from database.schema import findings
 JOB_FAILS, JOB_WELL = JOB_KINDS = ("job", "job_well")
 #: A chat system that is out of reach; its `cause` is the connector's name (bot.monitoring.connector_outages).
 CONNECTOR = "connector"
-
-#: Keys in one statement; databases take a bounded number of parameters.
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +66,5 @@ async def put(tx: AsyncConnection, rows: Sequence[FindingRow]) -> None:
 
 async def forget(tx: AsyncConnection, keys: Collection[str]) -> None:
     """These are over."""
-    gone = sorted(keys)
-    for start in range(0, len(gone), _AT_ONCE):
-        await tx.execute(delete(findings).where(findings.c.key.in_(gone[start : start + _AT_ONCE])))
+    for some in batches(keys):
+        await tx.execute(delete(findings).where(findings.c.key.in_(some)))
