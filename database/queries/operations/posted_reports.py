@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from database.engine.id_batches import batches
 from database.engine.store import insert_once
 from database.queries.record import Record
+from database.queries.spending.hourly_sums_reader import TOKENS
 from database.queries.task_states import ENDED
 from database.queries.tasks import Task
 from database.schema import reports, spending, tasks
@@ -73,8 +74,7 @@ async def forget(tx: AsyncConnection, kinds: Collection[str], before: float) -> 
 
 # --- what reports tell of roles --------------------------------------------------------------------------------------
 
-#: What is summed up, and the columns of `spending` that say by whom.
-_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+#: The columns of `spending` that say by whom.
 _SCOPES = ("agent", "role", "account", "provider")
 
 
@@ -100,13 +100,13 @@ async def roles_by_hour(tx: AsyncConnection, scope: str, since: float, until: fl
         if sort not in _SCOPES:
             return []
         where.append(spending.c[sort] == name)
-    sums = (func.sum(spending.c[each]) for each in (*_KINDS, "usd", "unpriced"))
+    sums = (func.sum(spending.c[each]) for each in (*TOKENS, "usd", "unpriced"))
     query = select(spending.c.hour, spending.c.role, *sums).where(*where).group_by(spending.c.hour, spending.c.role)
     return [
         RoleHour(
             at=row[0] * 3600.0,
             role=row[1],
-            tokens={kind.removesuffix("_tokens"): int(sum_) for kind, sum_ in zip(_KINDS, row[2:7], strict=True)},
+            tokens={kind.removesuffix("_tokens"): int(sum_) for kind, sum_ in zip(TOKENS, row[2:7], strict=True)},
             usd=None if row[8] else float(row[7]),
         )
         for row in await tx.execute(query)

@@ -34,7 +34,7 @@ from database.schema import ledger, spending, tasks
 
 __all__ = [
     "AHEAD_S", "HOUR", "NOTHING", "SORTS", "TOKENS", "Sums",
-    "by_task", "days", "groups", "projected", "series", "since_result", "used", "used_many",
+    "by_task", "days", "groups", "projected", "series", "used", "used_many",
 ]  # fmt: skip
 
 #: Hours that are asked for in one statement.
@@ -101,11 +101,6 @@ async def used_many(
         parts = (totals.get((cut, sort, name), NOTHING) for cut in cuts for name in names)
         made.append(sum(parts, NOTHING))
     return made
-
-
-async def since_result(tx: AsyncConnection, agent: str, since: float, *, until: float | None = None) -> Sums:
-    """Return what an agent used since it last had something to show."""
-    return await used(tx, f"agent:{agent}", since, until)
 
 
 async def by_task(tx: AsyncConnection, ids: Collection[str]) -> dict[str, Sums]:
