@@ -21,6 +21,7 @@ from connectors.contract.messages import Edit, Reaction, Redaction
 from connectors.delivery import inbox
 from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.write_retry import persist
+from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
 from database.engine.store import Store
@@ -104,11 +105,7 @@ class InboxReceiver:
                         conversations.create_task(self._consume(place))
                 if not self._held and not self._stale:
                     self.resting.set()
-                try:
-                    async with asyncio.timeout(self._settings.rescan_every):
-                        await self._news.wait()
-                except TimeoutError:
-                    pass
+                await set_within(self._news, self._settings.rescan_every)
 
     async def _load(self, *, rescan: bool) -> list[tuple[str, str]]:
         """Queue what is new. Returns the conversations that no one is working on yet."""

@@ -24,6 +24,7 @@ from connectors.delivery.send_decision import Attempt, SendDecision
 from connectors.delivery.send_rate_limiter import SendRateLimiter
 from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.write_retry import persist
+from core.async_waits import set_within
 from core.crash_points import around, declare
 from core.errors import RegisterError
 from database.engine.store import Store
@@ -198,11 +199,7 @@ class OutboxSender:
             moment = self.lanes.next_at(now)
             if moment is not None:
                 until.append(moment)
-        try:
-            async with asyncio.timeout(max(0.0, min(until) - now)):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+        await set_within(self._news, max(0.0, min(until) - now))
 
     async def _load(self) -> None:
         if not self._stale and not self.lanes.unknown():
