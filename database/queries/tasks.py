@@ -213,12 +213,6 @@ async def overdue(tx: AsyncConnection, now: float, *, limit: int = 100) -> list[
     return await Task.every(tx, found)
 
 
-async def next_in_lane(tx: AsyncConnection, lane: str, after: int) -> Task | None:
-    """Return the first queued task of a lane behind the place `after` (`Task.seq`)."""
-    where = (tasks.c.state == "queued", tasks.c.lane == lane, tasks.c.seq > after)
-    return await Task.one(tx, select(tasks).where(*where).order_by(tasks.c.seq).limit(1))
-
-
 async def live(tx: AsyncConnection) -> list[Task]:
     """Return the tasks that agents have, oldest first."""
     return await in_states(tx, LIVE)
