@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ from fleet.sim.provider.token_count import BilledTokens, PrefixCache
 MODELS = ("claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5", "gpt-5", "gpt-5-mini", "sim-1")
 LARGEST_REQUEST = 160 * 1024 * 1024
 _COUNT_ID = "req_count0000"
+_READERS: Mapping[Api, Callable[[Mapping[str, Any]], NormalizedRequest]] = {
+    "anthropic": anthropic_api.read,
+    "responses": responses_api.read,
+    "chat": completions_api.read,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +88,12 @@ class Provider:
             [
                 web.get("/", self._about),
                 web.get("/v1/models", self._models),
-                web.post("/v1/messages", self._messages),
+                web.post("/v1/messages", partial(self._ask, api="anthropic")),
                 web.post("/v1/messages/count_tokens", self._count_tokens),
-                web.post("/v1/responses", self._responses),
+                web.post("/v1/responses", partial(self._ask, api="responses")),
                 web.post("/v1/responses/input_tokens", self._input_tokens),
                 web.get("/v1/responses", self._upgrade),
-                web.post("/v1/chat/completions", self._completions),
+                web.post("/v1/chat/completions", partial(self._ask, api="chat")),
                 web.get("/sim/ledger", self._show_ledger),
                 web.post("/sim/release/{name}", self._release),
             ]
@@ -180,25 +186,14 @@ class Provider:
 
     # Questions to a model.
 
-    async def _messages(self, request: web.Request) -> web.StreamResponse:
-        return await self._ask(request, "anthropic", anthropic_api.read)
-
-    async def _responses(self, request: web.Request) -> web.StreamResponse:
-        return await self._ask(request, "responses", responses_api.read)
-
-    async def _completions(self, request: web.Request) -> web.StreamResponse:
-        return await self._ask(request, "chat", completions_api.read)
-
-    async def _ask(
-        self, http: web.Request, api: Api, read: Callable[[Mapping[str, Any]], NormalizedRequest]
-    ) -> web.StreamResponse:
+    async def _ask(self, http: web.Request, *, api: Api) -> web.StreamResponse:
         number = self.ledger.next_number()
         request_id = f"req_sim{number:08d}"
         key = http.headers.get("x-api-key") or http.headers.get("Authorization", "").removeprefix("Bearer ")
         if not key:
             return refusal(api, 401, "", request_id)
         try:
-            request = read(await _body(http))
+            request = _READERS[api](await _body(http))
         except BadRequest as error:
             return refusal(api, 400, str(error), request_id)
         account = hashlib.sha256(key.encode()).hexdigest()[:12]
@@ -344,7 +339,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
