@@ -128,7 +128,7 @@ def _questions() -> Iterator[tuple[str, Callable[[AsyncConnection], Awaitable[ob
     yield "a report: 8 windows, two to four weeks by the hour", _pictures
     yield (
         "a runaway: one agent since its last result",
-        lambda tx: usage_queries.since_result(tx, "agent7", NOW - 40_000),
+        lambda tx: usage_queries.used(tx, "agent:agent7", NOW - 40_000),
     )
 
 

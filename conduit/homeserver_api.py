@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
@@ -42,16 +42,9 @@ class HomeserverRefusal(ProvisionError):
 class Homeserver:
     """One homeserver; `close` it."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        say: Callable[[str], None] = lambda line: None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, url: str, *, say: Callable[[str], None]) -> None:
         self.url = address(url)
         self.say = say
-        self._sleep = sleep
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
 
     async def __aenter__(self) -> Homeserver:
@@ -84,7 +77,7 @@ class Homeserver:
                         "run the same command again after that."
                     ) from None
                 self.say(f"The homeserver asks to wait {wait:.0f} s.")
-            await self._sleep(wait)
+            await asyncio.sleep(wait)
         raise ProvisionError(
             f"The homeserver {self.url} asked to wait {_PATIENCE} times in a row (M_LIMIT_EXCEEDED). Nothing is lost: "
             "run the same command again later."

@@ -14,6 +14,7 @@ from connectors.contract.messages import Health
 from connectors.delivery import inbox
 from connectors.delivery.sender import OutboxSender
 from connectors.delivery.settings import DeliverySettings
+from core.async_waits import set_within
 from core.errors import MusterError
 from database.engine.store import Store
 
@@ -66,7 +67,7 @@ class Supervisor:
                 self._again.clear()
                 await self._live()
                 if self._state == "pausing":
-                    await self._wait(max(0.0, self._resume_at - self._clock()))
+                    await set_within(self._again, max(0.0, self._resume_at - self._clock()))
                 elif not self._again.is_set():
                     await self._again.wait()
         finally:
@@ -162,13 +163,6 @@ class Supervisor:
             pause=pause,
             exc_info=None if isinstance(error, (NotReady, MusterError)) else error,
         )
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._again.wait()
-        except TimeoutError:
-            pass
 
     async def _release(self) -> None:
         try:

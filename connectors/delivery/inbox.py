@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from sqlalchemy import CursorResult, Row, delete, func, null, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Row, delete, func, null, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from connectors.contract import message_codec
 from connectors.contract.messages import Batch, Inbound
+from database.engine.batched_delete import BATCH
+from database.engine.store import insert_into, upsert
+from database.queries.record import Record
 from database.schema import cursors, inbox
 
 State = Literal["new", "done", "failed"]
@@ -22,7 +24,7 @@ PAGE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Arrival:
+class Arrival(Record):
     """An inbound event that is in the inbox."""
 
     #: Its place in the inbox; later events have higher ones.
@@ -53,7 +55,6 @@ class Arrival:
 async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) -> None:
     """Write the events that are not there yet, in their order, and the cursor behind them."""
     if batch.events:
-        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
         values = [
             {
                 "connector": connector,
@@ -68,7 +69,7 @@ async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) 
             }
             for event in batch.events
         ]
-        await tx.execute(dialect.insert(inbox).on_conflict_do_nothing(), values)
+        await tx.execute(insert_into(tx, inbox).on_conflict_do_nothing(), values)
     if batch.cursor is not None:
         await set_cursor(tx, connector, batch.cursor, now)
 
@@ -90,20 +91,12 @@ async def cursor(tx: AsyncConnection, connector: str) -> str | None:
 
 async def set_cursor(tx: AsyncConnection, connector: str, value: str, now: float) -> None:
     """Remember how far the connector has received."""
-    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(cursors).values(connector=connector, cursor=value, updated_at=now)
-    await tx.execute(
-        insert.on_conflict_do_update(index_elements=["connector"], set_={"cursor": value, "updated_at": now})
-    )
+    await upsert(tx, cursors, connector=connector, cursor=value, updated_at=now)
 
 
-async def unhandled(
-    tx: AsyncConnection, *, after: int, upto: int | None = None, limit: int = PAGE
-) -> Sequence[Row[Any]]:
+async def unhandled(tx: AsyncConnection, *, after: int, limit: int = PAGE) -> Sequence[Row[Any]]:
     """Rows that no one has finished, in the order in which they came; for `Arrival.from_row`."""
     query = select(inbox).where(inbox.c.state == "new", inbox.c.seq > after)
-    if upto is not None:
-        query = query.where(inbox.c.seq <= upto)
     return (await tx.execute(query.order_by(inbox.c.seq).limit(limit))).all()
 
 
@@ -129,8 +122,7 @@ async def finish(
 async def find(tx: AsyncConnection, connector: str, event_id: str) -> Arrival | None:
     """Return an event that came in and whose body is still kept."""
     query = select(inbox).where(inbox.c.connector == connector, inbox.c.event_id == event_id, inbox.c.body.is_not(None))
-    row = (await tx.execute(query)).one_or_none()
-    return None if row is None else Arrival.from_row(row)
+    return await Arrival.one(tx, query)
 
 
 async def waiting(tx: AsyncConnection) -> int:
@@ -138,26 +130,24 @@ async def waiting(tx: AsyncConnection) -> int:
     return await tx.scalar(select(func.count()).select_from(inbox).where(inbox.c.state == "new")) or 0
 
 
-async def clear_bodies(tx: AsyncConnection, before: float, *, limit: int = 500) -> int:
-    """Drop the bodies of events that were finished before `before`; their keys stay. At most `limit`; says how many."""
+async def clear_bodies(tx: AsyncConnection, before: float) -> int:
+    """Drop the bodies of events that were finished before `before`; their keys stay. A batch; says how many."""
     old = (
         select(inbox.c.seq)
         .where(inbox.c.state != "new", inbox.c.handled_at < before, inbox.c.body.is_not(None))
         .order_by(inbox.c.seq)
-        .limit(limit)
+        .limit(BATCH)
     )
-    result = await tx.execute(update(inbox).where(inbox.c.seq.in_(old)).values(body=null()))
-    return cast("CursorResult[Any]", result).rowcount
+    return (await tx.execute(update(inbox).where(inbox.c.seq.in_(old)).values(body=null()))).rowcount
 
 
-async def forget_keys(tx: AsyncConnection, before: float, *, limit: int = 500) -> int:
-    """Delete events that were finished before `before`, which must lie beyond any backfill. At most `limit`."""
+async def forget_keys(tx: AsyncConnection, before: float) -> int:
+    """Delete a batch of events that were finished before `before`, which must lie beyond any backfill."""
     newest = select(func.max(inbox.c.seq)).scalar_subquery()  # never deleted, so that no place is given twice
     old = (
         select(inbox.c.seq)
         .where(inbox.c.state != "new", inbox.c.handled_at < before, inbox.c.seq < newest)
         .order_by(inbox.c.seq)
-        .limit(limit)
+        .limit(BATCH)
     )
-    result = await tx.execute(delete(inbox).where(inbox.c.seq.in_(old)))
-    return cast("CursorResult[Any]", result).rowcount
+    return (await tx.execute(delete(inbox).where(inbox.c.seq.in_(old)))).rowcount

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from sqlalchemy import CursorResult, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy import Row as ResultRow
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from connectors.contract import message_codec
 from connectors.contract.messages import Outbound, OutboundContent, Priority, React, Replace, Retitle, Sent
+from database.engine.batched_delete import BATCH
 from database.engine.store import insert_once, next_place
+from database.queries.record import Record
 from database.schema import outbox
 
 State = Literal["pending", "sent", "dead", "superseded"]
@@ -27,7 +29,7 @@ PAGE = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class Row(Record):
     """One thing to say, and what happened to it so far."""
 
     #: Its place in the outbox; a retried row moves to the end.
@@ -60,7 +62,6 @@ class Row:
     def from_row(cls, row: ResultRow[Any]) -> Row:
         """Raises `CodecError` when the content is of an unknown kind."""
         return cls(
-            seq=row.seq,
             outbound=Outbound(
                 key=row.key,
                 connector=row.connector,
@@ -69,16 +70,7 @@ class Row:
                 content=message_codec.decode_outbound(row.content),
                 priority=Priority(row.priority),
             ),
-            state=row.state,
-            created_at=row.created_at,
-            not_before=row.not_before,
-            attempts=row.attempts,
-            first_attempt_at=row.first_attempt_at,
-            attempt_scope=row.attempt_scope,
-            sent_at=row.sent_at,
-            event_id=row.event_id,
-            made_conversation=row.made_conversation,
-            detail=row.detail,
+            **{name: row._mapping[name] for name in cls.__dataclass_fields__ if name != "outbound"},
         )
 
 
@@ -142,23 +134,20 @@ async def put(tx: AsyncConnection, outbound: Outbound, now: float) -> bool:
 
 async def get(tx: AsyncConnection, key: str) -> Row | None:
     """Return the row with that key."""
-    row = (await tx.execute(select(outbox).where(outbox.c.key == key))).one_or_none()
-    return None if row is None else Row.from_row(row)
+    return await Row.one(tx, select(outbox).where(outbox.c.key == key))
 
 
 async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> Row | None:
     """Return the message of ours that the chat system calls `event_id`."""
     query = select(outbox).where(outbox.c.connector == connector, outbox.c.event_id == event_id)
     # An edit can carry its message's id in some chat systems; the message itself came first.
-    row = (await tx.execute(query.order_by(outbox.c.seq).limit(1))).one_or_none()
-    return None if row is None else Row.from_row(row)
+    return await Row.one(tx, query.order_by(outbox.c.seq).limit(1))
 
 
 async def by_conversation(tx: AsyncConnection, connector: str, conversation: str) -> Row | None:
     """Return the opener of the thread that `conversation` is."""
     query = select(outbox).where(outbox.c.connector == connector, outbox.c.made_conversation == conversation)
-    row = (await tx.execute(query.order_by(outbox.c.seq).limit(1))).one_or_none()
-    return None if row is None else Row.from_row(row)
+    return await Row.one(tx, query.order_by(outbox.c.seq).limit(1))
 
 
 async def pending(
@@ -197,12 +186,12 @@ async def waiting(tx: AsyncConnection) -> dict[str, int]:
     return {connector: count for connector, count in await tx.execute(query)}
 
 
-async def abandon(tx: AsyncConnection, connector: str, before: float, detail: str, *, limit: int = 500) -> int:
-    """Give up what was put before `before` for a connector that no one runs. At most `limit`; says how many."""
+async def abandon(tx: AsyncConnection, connector: str, before: float, detail: str) -> int:
+    """Give up what was put before `before` for a connector that no one runs. A batch; says how many."""
     where = (outbox.c.state == "pending", outbox.c.connector == connector, outbox.c.created_at < before)
-    old = select(outbox.c.seq).where(*where).order_by(outbox.c.seq).limit(limit)
+    old = select(outbox.c.seq).where(*where).order_by(outbox.c.seq).limit(BATCH)
     dead = update(outbox).where(outbox.c.seq.in_(old)).values(state="dead", detail=detail)
-    return cast("CursorResult[Any]", await tx.execute(dead)).rowcount
+    return (await tx.execute(dead)).rowcount
 
 
 async def dead_letters(tx: AsyncConnection, *, limit: int = 200) -> list[Row]:
@@ -252,7 +241,7 @@ async def _last_change(tx: AsyncConnection, row: Row) -> Row:
     if not isinstance(row.outbound.content, Replace):
         return row
     query = select(outbox).where(outbox.c.target == row.outbound.content.target, outbox.c.state != "superseded")
-    found = [Row.from_row(each) for each in await tx.execute(query)]
+    found = await Row.every(tx, query)
     changes = [
         (content.final, each.seq, each) for each in found if isinstance(content := each.outbound.content, Replace)
     ]
@@ -357,8 +346,8 @@ async def standing(tx: AsyncConnection, keys: Collection[str]) -> dict[str, Outb
     return found
 
 
-async def delete_old(tx: AsyncConnection, before: float, *, limit: int = 500) -> int:
-    """Delete what is no longer pending and was put before `before`. At most `limit`; says how many.
+async def delete_old(tx: AsyncConnection, before: float) -> int:
+    """Delete what is no longer pending and was put before `before`, a batch of it; says how many.
 
     Openers of threads stay, since their threads go on, and so do messages that a kept row is about.
     """
@@ -374,7 +363,6 @@ async def delete_old(tx: AsyncConnection, before: float, *, limit: int = 500) ->
             outbox.c.seq < newest,
         )
         .order_by(outbox.c.seq)
-        .limit(limit)
+        .limit(BATCH)
     )
-    result = await tx.execute(delete(outbox).where(outbox.c.seq.in_(old)))
-    return cast("CursorResult[Any]", result).rowcount
+    return (await tx.execute(delete(outbox).where(outbox.c.seq.in_(old)))).rowcount

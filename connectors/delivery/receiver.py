@@ -21,6 +21,7 @@ from connectors.contract.messages import Edit, Reaction, Redaction
 from connectors.delivery import inbox
 from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.write_retry import persist
+from core.async_waits import set_within
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
 from database.engine.store import Store
@@ -67,22 +68,14 @@ class InboxReceiver:
         self._slots = asyncio.Semaphore(settings.conversations_at_once)
         self._news = asyncio.Event()
         self._stale = True
-        self._resting = asyncio.Event()
+        self.resting = asyncio.Event()
+        """Set while no event is left to be dealt with."""
 
     def wake(self) -> None:
         """There may be new events."""
         self._stale = True
-        self._resting.clear()
+        self.resting.clear()
         self._news.set()
-
-    @property
-    def resting(self) -> bool:
-        """Whether no event is left to be dealt with."""
-        return self._resting.is_set()
-
-    async def rested(self) -> None:
-        """Wait until no event is left to be dealt with."""
-        await self._resting.wait()
 
     async def run(self) -> None:
         """Hand out, until cancelled. A fault of ours ends in a new beginning, not in silence."""
@@ -111,12 +104,8 @@ class InboxReceiver:
                     for place in await self._load(rescan=rescan):
                         conversations.create_task(self._consume(place))
                 if not self._held and not self._stale:
-                    self._resting.set()
-                try:
-                    async with asyncio.timeout(self._settings.rescan_every):
-                        await self._news.wait()
-                except TimeoutError:
-                    pass
+                    self.resting.set()
+                await set_within(self._news, self._settings.rescan_every)
 
     async def _load(self, *, rescan: bool) -> list[tuple[str, str]]:
         """Queue what is new. Returns the conversations that no one is working on yet."""
@@ -164,7 +153,7 @@ class InboxReceiver:
         self._queues[place].append(arrival)
         self._held.add(row.seq)
         self._where[row.connector, row.event_id] = place
-        self._resting.clear()
+        self.resting.clear()
 
     async def _consume(self, place: tuple[str, str]) -> None:
         """Deal with one conversation's events, one after the other."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from connectors.delivery import inbox, outbox
 from core.crash_points import declare
-from database.engine.batched_delete import BATCH, drain
+from database.engine.batched_delete import drain
 from database.engine.store import Store
 
 SWEEP = declare("chat.sweep")
@@ -40,9 +40,8 @@ class Swept:
 async def sweep(store: Store, now: float, horizon: Horizon | None = None) -> Swept:
     """Take away what is beyond the horizon, a few hundred rows at a time, so that no one waits long for their turn."""
     horizon = horizon or Horizon()
-
     return Swept(
-        bodies=await drain(store, SWEEP, partial(inbox.clear_bodies, before=now - horizon.bodies, limit=BATCH)),
-        keys=await drain(store, SWEEP, partial(inbox.forget_keys, before=now - horizon.keys, limit=BATCH)),
-        sent=await drain(store, SWEEP, partial(outbox.delete_old, before=now - horizon.sent, limit=BATCH)),
+        bodies=await drain(store, SWEEP, partial(inbox.clear_bodies, before=now - horizon.bodies)),
+        keys=await drain(store, SWEEP, partial(inbox.forget_keys, before=now - horizon.keys)),
+        sent=await drain(store, SWEEP, partial(outbox.delete_old, before=now - horizon.sent)),
     )

@@ -24,6 +24,7 @@ from connectors.delivery.send_decision import Attempt, SendDecision
 from connectors.delivery.send_rate_limiter import SendRateLimiter
 from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.write_retry import persist
+from core.async_waits import set_within
 from core.crash_points import around, declare
 from core.errors import RegisterError
 from database.engine.store import Store
@@ -102,7 +103,8 @@ class OutboxSender:
         self._stale = True
         self._results: list[_Result] = []
         self._news = asyncio.Event()
-        self._resting = asyncio.Event()
+        self.resting = asyncio.Event()
+        """Set while nothing can be sent just now."""
         self._open = False
         self._hurried_at = 0.0
 
@@ -126,7 +128,7 @@ class OutboxSender:
     def wake(self) -> None:
         """There may be more to say."""
         self._stale = True
-        self._resting.clear()
+        self.resting.clear()
         self._news.set()
 
     def set_open(self, value: bool) -> None:
@@ -143,15 +145,6 @@ class OutboxSender:
             self._hurried_at = now
             self.lanes.hurry(now)
             self._news.set()
-
-    @property
-    def resting(self) -> bool:
-        """Whether nothing can be sent just now."""
-        return self._resting.is_set()
-
-    async def rested(self) -> None:
-        """Wait until nothing can be sent just now."""
-        await self._resting.wait()
 
     async def run(self) -> None:
         """Send, until cancelled. A fault of ours or of the connector ends in a new beginning, not in silence."""
@@ -181,7 +174,7 @@ class OutboxSender:
                 else:
                     record.choice = self.lanes.take()
                 if record.results or record.choice:
-                    self._resting.clear()
+                    self.resting.clear()
                     await self._write(record)
                     for attempt in record.choice.attempts:
                         sends.create_task(self._send(attempt))
@@ -199,18 +192,14 @@ class OutboxSender:
 
     async def _wait(self) -> None:
         if not self._stale and not self._results and not self.lanes.in_flight:
-            self._resting.set()
+            self.resting.set()
         now = self._now()
         until = [now + self._settings.rescan_every]
         if self._open and self.lanes.in_flight < self._settings.sends_at_once:
             moment = self.lanes.next_at(now)
             if moment is not None:
                 until.append(moment)
-        try:
-            async with asyncio.timeout(max(0.0, min(until) - now)):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+        await set_within(self._news, max(0.0, min(until) - now))
 
     async def _load(self) -> None:
         if not self._stale and not self.lanes.unknown():

@@ -139,8 +139,8 @@ class Delivery:
     async def idle(self) -> None:
         """Wait until every event was dealt with, and nothing is left that could be sent just now."""
         while True:
-            await self._receiver.rested()
-            for supervisor in self._supervisors.values():
-                await supervisor.sender.rested()
-            if self._receiver.resting and all(supervisor.sender.resting for supervisor in self._supervisors.values()):
+            resting = [self._receiver.resting, *(each.sender.resting for each in self._supervisors.values())]
+            for event in resting:
+                await event.wait()
+            if all(event.is_set() for event in resting):
                 return

@@ -23,6 +23,7 @@ from connectors.terminal.transcript import TranscriptLine
 from connectors.tmux.pane_model import PanePlace, WantedPane
 from connectors.tmux.process_client import TmuxUnanswered, ask, surroundings
 from connectors.tmux.settings import TmuxSettings
+from core.async_waits import set_within
 
 #: Seconds after which tmux is asked again when there could be no pane.
 RETRY: Final = 30.0
@@ -178,12 +179,7 @@ class TmuxConnector(TerminalConnector):
     async def _news(self, *, within: float | None = None) -> bool:
         """Wait until the program came or went, or the pane was asked for."""
         self._changed.clear()
-        try:
-            async with asyncio.timeout(within):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await set_within(self._changed, within)
 
     def _detail(self) -> str:
         again = "`muster tmux open` makes another, as does starting Muster again"

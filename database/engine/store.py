@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import structlog
-from sqlalchemy import Column, CursorResult, Table, event, func, select
+from sqlalchemy import Column, Table, event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -319,9 +319,19 @@ class Store:
 
 async def insert_once(tx: AsyncConnection, table: Table, **values: Any) -> bool:
     """Insert a row unless one with its key is there. Says whether the row is new."""
-    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    result = await tx.execute(insert(table).on_conflict_do_nothing(), values)
-    return cast("CursorResult[Any]", result).rowcount == 1
+    return (await tx.execute(insert_into(tx, table).on_conflict_do_nothing(), values)).rowcount == 1
+
+
+async def upsert(tx: AsyncConnection, table: Table, **values: Any) -> None:
+    """Insert a row, or change the one with its key."""
+    put = insert_into(tx, table).values(**values)
+    changed = {name: put.excluded[name] for name in values}
+    await tx.execute(put.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed))
+
+
+def insert_into(tx: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return the database's own insert, which can say what happens to a row whose key is there."""
+    return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 async def next_place(tx: AsyncConnection, counter: Column[int]) -> int:

@@ -6,24 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, and_, case, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import BATCH
-from database.engine.store import insert_once
+from database.engine.id_batches import AT_ONCE, batches
+from database.engine.store import insert_into, insert_once
+from database.queries.record import Record
 from database.queries.task_states import ENDED, LIVE, OPEN, TRANSITIONS, TaskEvent
 from database.schema import fair_queues, task_events, tasks
 
 #: Why a task waits, where what may be spent holds it.
 SPENDING = ("pace", "limit", "unknown", "price")
 
-#: A query names so many ids at most; SQLite and PostgreSQL take more.
-_IDS_AT_ONCE = 500
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
+class Task(Record):
     """One task. Tokens are weighted tokens, money is US dollars, times are seconds since the epoch."""
 
     id: str
@@ -78,13 +76,9 @@ class Task:
     updated_at: float
     seq: int = 0
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Task:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TaskStep:
+class TaskStep(Record):
     """One step of a task."""
 
     task: str
@@ -93,10 +87,6 @@ class TaskStep:
     reason: str | None = None
     #: What it was decided on.
     decision: Mapping[str, Any] | None = None
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> TaskStep:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +158,7 @@ async def change(
 
 
 async def _step(tx: AsyncConnection, step: TaskStep) -> None:
-    values = {name: getattr(step, name) for name in TaskStep.__dataclass_fields__}
+    values = step.columns()
     await tx.execute(insert(task_events).values(**values))
 
 
@@ -184,14 +174,13 @@ async def forget(tx: AsyncConnection, before: float) -> int:
 
 
 async def get(tx: AsyncConnection, task_id: str) -> Task | None:
-    row = (await tx.execute(select(tasks).where(tasks.c.id == task_id))).one_or_none()
-    return None if row is None else Task.from_row(row)
+    return await Task.one(tx, select(tasks).where(tasks.c.id == task_id))
 
 
 async def find(tx: AsyncConnection, begins: str, *, limit: int = 10) -> list[Task]:
     """Return the tasks whose ids begin so, newest first."""
     found = select(tasks).where(tasks.c.id.startswith(begins, autoescape=True)).order_by(tasks.c.seq.desc())
-    return [Task.from_row(row) for row in await tx.execute(found.limit(limit))]
+    return await Task.every(tx, found.limit(limit))
 
 
 async def lane_heads(tx: AsyncConnection, *, limit: int = 1000) -> list[Task]:
@@ -215,20 +204,13 @@ async def lane_heads(tx: AsyncConnection, *, limit: int = 1000) -> list[Task]:
     payer = func.coalesce(tasks.c.charged_to, tasks.c.operator)
     place = func.row_number().over(partition_by=payer, order_by=tasks.c.seq)
     found = select(tasks).join(heads, tasks.c.seq == heads.c.seq).order_by(place, tasks.c.seq).limit(limit)
-    return sorted((Task.from_row(row) for row in await tx.execute(found)), key=lambda task: task.seq)
+    return sorted(await Task.every(tx, found), key=lambda task: task.seq)
 
 
 async def overdue(tx: AsyncConnection, now: float, *, limit: int = 100) -> list[Task]:
     """Queued tasks whose deadline is past, wherever in their lanes they stand."""
     found = select(tasks).where(tasks.c.state == "queued", tasks.c.deadline <= now).order_by(tasks.c.seq).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
-
-
-async def next_in_lane(tx: AsyncConnection, lane: str, after: int) -> Task | None:
-    """Return the first queued task of a lane behind the place `after` (`Task.seq`)."""
-    where = (tasks.c.state == "queued", tasks.c.lane == lane, tasks.c.seq > after)
-    row = (await tx.execute(select(tasks).where(*where).order_by(tasks.c.seq).limit(1))).one_or_none()
-    return None if row is None else Task.from_row(row)
+    return await Task.every(tx, found)
 
 
 async def live(tx: AsyncConnection) -> list[Task]:
@@ -239,20 +221,20 @@ async def live(tx: AsyncConnection) -> list[Task]:
 async def in_states(tx: AsyncConnection, states: Sequence[str], *, limit: int = 1000) -> list[Task]:
     """Tasks in these states, oldest first."""
     found = select(tasks).where(tasks.c.state.in_(states)).order_by(tasks.c.seq).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def of_agent(tx: AsyncConnection, agent: str, *, states: Sequence[str] = LIVE) -> list[Task]:
     """Return the tasks that an agent has, the one that it was given last first."""
     where = (tasks.c.assigned == agent, tasks.c.state.in_(states))
     found = select(tasks).where(*where).order_by(tasks.c.dispatched_at.desc(), tasks.c.seq.desc())
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def held_turns(tx: AsyncConnection, agent: str) -> list[Task]:
     """Return what was said to an agent that waits to be said, oldest first."""
     where = (tasks.c.state == "queued", tasks.c.kind == "turn", tasks.c.agent == agent)
-    return [Task.from_row(row) for row in await tx.execute(select(tasks).where(*where).order_by(tasks.c.seq))]
+    return await Task.every(tx, select(tasks).where(*where).order_by(tasks.c.seq))
 
 
 async def held_costs(tx: AsyncConnection) -> dict[str, tuple[int, float, float | None]]:
@@ -287,14 +269,13 @@ async def held_back(tx: AsyncConnection, agent: str | None = None) -> dict[str, 
 
 async def by_message(tx: AsyncConnection, message: str) -> Task | None:
     """Return the task that a message carries, if it is the latest that carries it."""
-    row = (await tx.execute(select(tasks).where(tasks.c.message == message))).one_or_none()
-    return None if row is None else Task.from_row(row)
+    return await Task.one(tx, select(tasks).where(tasks.c.message == message))
 
 
 async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> list[Task]:
     """Return the queued tasks that one chat event caused."""
     where = (tasks.c.state == "queued", tasks.c.connector == connector, tasks.c.event_id == event_id)
-    return [Task.from_row(row) for row in await tx.execute(select(tasks).where(*where))]
+    return await Task.every(tx, select(tasks).where(*where))
 
 
 async def ended(tx: AsyncConnection, *, role: str | None = None, since: float = 0.0, limit: int = 1000) -> list[Task]:
@@ -303,7 +284,7 @@ async def ended(tx: AsyncConnection, *, role: str | None = None, since: float = 
     if role is not None:
         where.append(tasks.c.role == role)
     found = select(tasks).where(*where).order_by(tasks.c.ended_at.desc()).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def unsettled(tx: AsyncConnection, *, since: float, limit: int = 500) -> list[Task]:
@@ -312,14 +293,14 @@ async def unsettled(tx: AsyncConnection, *, since: float, limit: int = 500) -> l
     over, order = tasks.c.state.concat("").in_(ENDED), tasks.c.seq + 0
     where = (over, tasks.c.ended_at >= since, tasks.c.actual_tokens.is_(None), tasks.c.attempt > 0)
     found = select(tasks).where(*where).order_by(order).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def with_threads(tx: AsyncConnection, *, since: float, limit: int = 500) -> list[Task]:
     """Tasks that have threads: those that are not over, and those that ended since then; the newest of very many."""
     shown = or_(tasks.c.state.in_(OPEN), and_(tasks.c.state.in_(ENDED), tasks.c.ended_at >= since))
     found = select(tasks).where(shown, tasks.c.thread_key.is_not(None)).order_by(tasks.c.seq.desc()).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def listing(tx: AsyncConnection, *, all: bool = False, since: float = 0.0, limit: int = 200) -> list[Task]:
@@ -330,7 +311,7 @@ async def listing(tx: AsyncConnection, *, all: bool = False, since: float = 0.0,
     # Those that agents have come before those that wait, however many wait.
     rank = case((tasks.c.state == "queued", 1), else_=0)
     found = select(tasks).where(shown).order_by(rank, tasks.c.seq).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def counts(tx: AsyncConnection) -> TaskCounts:
@@ -343,7 +324,7 @@ async def steps(tx: AsyncConnection, task_id: str, *, limit: int = 100) -> list[
     """Return the steps of a task, oldest first; of very many the last."""
     table = task_events
     found = select(table).where(table.c.task == task_id).order_by(table.c.seq.desc()).limit(limit)
-    return [TaskStep.from_row(row) for row in await tx.execute(found)][::-1]
+    return (await TaskStep.every(tx, found))[::-1]
 
 
 async def ahead(tx: AsyncConnection, task: Task) -> int:
@@ -364,8 +345,7 @@ async def last_told(tx: AsyncConnection, task_id: str) -> TaskStep | None:
     """Return the last step of a task of which someone was told when it would begin."""
     table = task_events
     where = (table.c.task == task_id, table.c.state == "told")
-    row = (await tx.execute(select(table).where(*where).order_by(table.c.seq.desc()).limit(1))).one_or_none()
-    return None if row is None else TaskStep.from_row(row)
+    return await TaskStep.one(tx, select(table).where(*where).order_by(table.c.seq.desc()).limit(1))
 
 
 async def tell(tx: AsyncConnection, step: TaskStep) -> None:
@@ -391,8 +371,7 @@ async def keep_queues(tx: AsyncConnection, ahead: Mapping[str, float], *, now: f
     new = {queue: each for queue, each in ahead.items() if each and before.get(queue) != each}
     rows = [{"queue": queue, "ahead": each, "updated_at": now} for queue, each in new.items()]
     if rows:
-        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-        put = dialect.insert(fair_queues)
+        put = insert_into(tx, fair_queues)
         changed = {name: put.excluded[name] for name in ("ahead", "updated_at")}
         await tx.execute(put.on_conflict_do_update(index_elements=["queue"], set_=changed), rows)
 
@@ -406,11 +385,10 @@ async def waiting(tx: AsyncConnection, urgency: str) -> set[tuple[str, str | Non
 
 async def given(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, tuple[str | None, int]]:
     """Of each of these tasks the agent that has it, or had it last, and how often it was given to one."""
-    wanted, found = sorted(set(ids)), {}
-    for begin in range(0, len(wanted), _IDS_AT_ONCE):
-        part = tasks.c.id.in_(wanted[begin : begin + _IDS_AT_ONCE])
-        for row in await tx.execute(select(tasks.c.id, tasks.c.assigned, tasks.c.attempt).where(part)):
-            found[row[0]] = (row[1], int(row[2]))
+    found: dict[str, tuple[str | None, int]] = {}
+    query = select(tasks.c.id, tasks.c.assigned, tasks.c.attempt)
+    for some in batches(ids):
+        found |= {row[0]: (row[1], int(row[2])) for row in await tx.execute(query.where(tasks.c.id.in_(some)))}
     return found
 
 
@@ -423,7 +401,7 @@ async def ended_counts(tx: AsyncConnection, *, since: float) -> dict[str, int]:
 
 async def assigned(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
     """Return the agent that each of these tasks was given to last; those of no one are missing."""
-    wanted = sorted(set(ids))[:_IDS_AT_ONCE]
+    wanted = sorted(set(ids))[:AT_ONCE]
     if not wanted:
         return {}
     found = select(tasks.c.id, tasks.c.assigned).where(tasks.c.id.in_(wanted), tasks.c.assigned.is_not(None))

@@ -48,19 +48,15 @@ class _Settings(BaseModel):
     secrets: dict[str, str] = Field(default={}, repr=False)
 
 
-class _Denial(BaseModel):
-    agent: str
-    action: Policy = "cutoff"
-    cause: str = Field(max_length=1_000)
-    by: str = Field(max_length=200)
-    id: str = Field(max_length=200)
-
-
 class _Pardon(BaseModel):
     agent: str
     cause: str = Field(max_length=1_000)
     by: str = Field(max_length=200)
     id: str = Field(max_length=200)
+
+
+class _Denial(_Pardon):
+    action: Policy = "cutoff"
 
 
 class _Stop(BaseModel):

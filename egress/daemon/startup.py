@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -48,7 +47,6 @@ async def running(
     paths: EgressPaths,
     *,
     settings: EgressSettings | None = None,
-    ssl_context: ssl.SSLContext | None = None,
     resolver: Resolver | None = None,
     control: bool = True,
     grace_s: float = GRACE_S,
@@ -60,7 +58,6 @@ async def running(
     Args:
         paths: its folders, which are created.
         settings: used instead of the saved settings.
-        ssl_context: verifies providers' certificates; None: the system's authorities.
         resolver: resolves hosts for tunnels; None: the system's name servers.
         control: whether to open the control socket.
         grace_s: how long running requests may continue at the end.
@@ -81,7 +78,7 @@ async def running(
         remarks = AuditThrottle(ledger.note)
         stack.callback(remarks.flush)
         note = remarks.attempt
-        upstream = Upstream(ssl_context=ssl_context)
+        upstream = Upstream()
         proxy = Proxy(
             gate=gate,
             settings=known,

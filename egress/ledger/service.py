@@ -7,6 +7,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -412,14 +413,4 @@ def _insert_action(connection: sqlite3.Connection, action: Action) -> Action:
             json.dumps(action.detail, separators=(",", ":")),
         ),
     ).lastrowid
-    return Action(
-        seq=seq or 0,
-        id=action.id,
-        at=action.at,
-        agent=action.agent,
-        action=action.action,
-        cause=action.cause,
-        by=action.by,
-        result=action.result,
-        detail=action.detail,
-    )
+    return replace(action, seq=seq or 0)

@@ -164,63 +164,31 @@ def bounded(tokens: Tokens) -> Tokens:
 
 def tokens_of(row: Mapping[str, Any]) -> Tokens:
     """Return the tokens of a row."""
-    return Tokens(
-        input=row["input"],
-        output=row["output"],
-        cache_read=row["cache_read"],
-        cache_write=row["cache_write"],
-        reasoning=row["reasoning"],
-    )
+    return Tokens(**{kind: row[kind] for kind in Tokens.__dataclass_fields__})
 
 
 def entry(row: Mapping[str, Any]) -> LedgerEntry:
     """Return the entry of a row."""
     nano = row["nano_usd"]
     return LedgerEntry(
-        seq=row["seq"],
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        host=row["host"],
-        agent=row["agent"],
-        launch_id=row["launch_id"],
-        role=row["role"],
-        profile=row["profile"],
-        session=row["session"],
-        turn=row["turn"],
-        task=row["task"],
-        account=row["account"],
-        provider=row["provider"],
-        api=row["api"],
-        model_asked=row["model_asked"],
-        model=row["model"],
-        attempt=row["attempt"],
+        **{name: row[name] for name in _AS_THEY_ARE},
         tokens=tokens_of(row),
         reported=bool(row["reported"]),
         raw=None if row["raw"] is None else json.loads(row["raw"]),
-        status=row["status"],
-        ended=row["ended"],
-        detail=row["detail"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        first_byte_s=row["first_byte_s"],
-        total_s=row["total_s"],
         usd=None if nano is None else nano / NANO_USD,
     )
 
 
+#: The fields of an entry that are columns.
+_AS_THEY_ARE: Final = tuple(
+    name for name in LedgerEntry.__dataclass_fields__ if name not in ("tokens", "reported", "raw", "usd")
+)
+
+
 def action(row: Mapping[str, Any]) -> Action:
     """Return the action of a row."""
-    return Action(
-        seq=row["seq"],
-        id=row["id"],
-        at=row["at"],
-        agent=row["agent"],
-        action=row["action"],
-        cause=row["cause"],
-        by=row["by"],
-        result=row["result"],
-        detail=json.loads(row["detail"]),
-    )
+    values = {name: row[name] for name in Action.__dataclass_fields__}
+    return Action(**{**values, "detail": json.loads(row["detail"])})
 
 
 OBSERVED: Final = tuple(Observation.__dataclass_fields__)

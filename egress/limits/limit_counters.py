@@ -38,18 +38,7 @@ def weight(tokens: Tokens, weights: Weights) -> int:
 class Spending:
     """What was used within the current window."""
 
-    __slots__ = (
-        "cache_read",
-        "cache_write",
-        "ends_at",
-        "input",
-        "nano_usd",
-        "output",
-        "reasoning",
-        "requests",
-        "start",
-        "window",
-    )
+    __slots__ = ("ends_at", "nano_usd", "requests", "start", "tokens", "window")
 
     def __init__(self, window: str | None, now: float) -> None:
         self.window = window
@@ -58,8 +47,8 @@ class Spending:
     def _begin(self, now: float) -> None:
         self.start = window_boundaries.start_of(self.window, now)
         self.ends_at = window_boundaries.end_of(self.window, now)
-        self.requests = self.input = self.output = self.cache_read = self.cache_write = self.reasoning = 0
-        self.nano_usd = 0
+        self.tokens = Tokens()
+        self.requests = self.nano_usd = 0
 
     def roll(self, now: float) -> bool:
         """Start a new window if the current one has ended, and return whether it had."""
@@ -70,22 +59,8 @@ class Spending:
 
     def add(self, tokens: Tokens, nano_usd: int, requests: int = 1) -> None:
         self.requests += requests
-        self.input += tokens.input
-        self.output += tokens.output
-        self.cache_read += tokens.cache_read
-        self.cache_write += tokens.cache_write
-        self.reasoning += tokens.reasoning
+        self.tokens += tokens
         self.nano_usd += nano_usd
-
-    @property
-    def tokens(self) -> Tokens:
-        return Tokens(
-            input=self.input,
-            output=self.output,
-            cache_read=self.cache_read,
-            cache_write=self.cache_write,
-            reasoning=self.reasoning,
-        )
 
 
 class LimitCounter:

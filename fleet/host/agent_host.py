@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from core.async_waits import first_of
 from fleet.control.host_spec import AgentSpec
 from fleet.host.acp.update_parser import clean
 from fleet.host.background_processes import BackgroundWatch
@@ -75,18 +76,9 @@ class AgentHost:
 
     async def run(self) -> None:
         """Start the runtime, work until it ends or the agent is stopped, and close the journal's last chapter."""
-        breakdown = asyncio.ensure_future(self.chronicle.journal.failed())
-        living = asyncio.ensure_future(self._live())
         try:
-            await asyncio.wait({breakdown, living}, return_when=asyncio.FIRST_COMPLETED)
-            if living.done():
-                living.result()
-            else:
-                breakdown.result()
+            await first_of(self._live(), self.chronicle.journal.failed())
         finally:
-            living.cancel()
-            breakdown.cancel()
-            await asyncio.gather(living, breakdown, return_exceptions=True)
             await self._life.end(gently=False)
             self._life.noise.close()
             self.finish()
@@ -149,23 +141,9 @@ class AgentHost:
 
     async def _work(self) -> None:
         """Turns and heartbeats, until the runtime ends or the agent is to stop."""
-        everything = [
-            asyncio.ensure_future(each)
-            for each in (
-                self.turns.run(),
-                self._heartbeat.run(self._life),
-                self._until_stopped(),
-                self._life.until_ended(),
-            )
-        ]
-        try:
-            done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in everything:
-                task.cancel()
-            await asyncio.gather(*everything, return_exceptions=True)
+        await first_of(
+            self.turns.run(), self._heartbeat.run(self._life), self._until_stopped(), self._life.until_ended()
+        )
 
     async def _until_stopped(self) -> None:
         """Wait until the agent is to stop and its turn is over, or was cancelled and had its time."""

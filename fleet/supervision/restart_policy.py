@@ -81,10 +81,7 @@ class RestartRecord:
         return cls(**known | {"falls": tuple(known.get("falls") or ())})
 
 
-_DEFAULT: Final = RestartLimits()
-
-
-def after(record: RestartRecord, fall: Fall, limits: RestartLimits = _DEFAULT) -> RestartRecord:
+def after(record: RestartRecord, fall: Fall, limits: RestartLimits = LIMITS) -> RestartRecord:
     """Return what follows from a fall; nothing new from one that was dealt with."""
     if fall.of == record.of:
         return record
@@ -101,12 +98,12 @@ def after(record: RestartRecord, fall: Fall, limits: RestartLimits = _DEFAULT) -
     return RestartRecord(of=fall.of, why=fall.why, falls=falls, row=row, try_at=fall.at + pause(row, limits))
 
 
-def pause(row: int, limits: RestartLimits = _DEFAULT) -> float:
+def pause(row: int, limits: RestartLimits = LIMITS) -> float:
     """Return seconds before the next try, after so many falls in a row."""
     return min(limits.first * 2.0 ** min(row - 1, 60), limits.longest)
 
 
-def due(record: RestartRecord, now: float, limits: RestartLimits = _DEFAULT) -> float | None:
+def due(record: RestartRecord, now: float, limits: RestartLimits = LIMITS) -> float | None:
     """Return when it is tried again, or None. A clock that is set back never makes the wait longer than announced."""
     return None if record.try_at is None else min(record.try_at, now + pause(record.row, limits))
 
@@ -116,13 +113,13 @@ def tried(record: RestartRecord) -> RestartRecord:
     return replace(record, try_at=None)
 
 
-def is_over(record: RestartRecord, now: float, limits: RestartLimits = _DEFAULT) -> bool:
+def is_over(record: RestartRecord, now: float) -> bool:
     """Return whether an agent that was given up may be restarted when the whole fleet is.
 
     Falls in a short time stay counted however often Muster itself is started meanwhile; what a person had to mend may
     be repaired.
     """
-    return record.ended == FOR_A_PERSON or (record.ended == TOO_OFTEN and not _recent(record, now, limits))
+    return record.ended == FOR_A_PERSON or (record.ended == TOO_OFTEN and not _recent(record, now, LIMITS))
 
 
 def _recent(record: RestartRecord, now: float, limits: RestartLimits) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -35,13 +35,7 @@ class CloneRecord:
 
     def save(self, folder: Path) -> None:
         """Write it into an agent's private folder."""
-        known = {
-            "source": str(self.source),
-            "sandboxed": self.sandboxed,
-            "base": self.base,
-            "fetched": self.fetched,
-            "held": self.held,
-        }
+        known = {**asdict(self), "source": str(self.source)}
         untrusted_files.put(folder / NAME, json.dumps(known).encode())
 
 
@@ -51,10 +45,5 @@ def load(folder: Path) -> CloneRecord | None:
         known = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return CloneRecord(
-        source=Path(known["source"]),
-        sandboxed=known["sandboxed"],
-        base=known["base"],
-        fetched=known["fetched"],
-        held=known["held"],
-    )
+    values = {name: known[name] for name in CloneRecord.__dataclass_fields__}
+    return CloneRecord(**{**values, "source": Path(known["source"])})

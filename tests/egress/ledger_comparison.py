@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from egress.ledger.model import LedgerEntry
 from fleet.sim.provider.billing_ledger import BilledRequest
-from fleet.sim.provider.usage_report import UNTOLD
 from tests.egress.random_clients import Given, Order
+from tests.sim.odd_usage import UNTOLD
 
 #: How a request may have ended in the ledger, by the provider's word for it, when its client stayed to the end.
 _ENDINGS = {

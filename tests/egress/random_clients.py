@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 
 from egress.settings import Address
-from fleet.sim.provider import chaos
 from fleet.sim.provider.normalized_request import Api
+from tests.sim import chaos
 
 PATHS: dict[Api, str] = {
     "anthropic": "/anthropic/v1/messages",

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, func, select, union, update
+from sqlalchemy import func, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
+from database.engine.id_batches import batches
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import agent_messages, approvals, grants
 
 #: States from which a message goes on by itself.
@@ -19,12 +21,10 @@ UNDERWAY = ("pending", "journaled", "accepted")
 STRANDED = ("dead", "failed", "uncertain")
 #: So many of the newest messages are looked through for turns that failed lately.
 _LOOKED_THROUGH = 2000
-#: A query names so many ids at most; SQLite and PostgreSQL take more.
-_IDS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AgentMessage:
+class AgentMessage(Record):
     id: str
     agent: str
     #: queue or steer
@@ -46,10 +46,6 @@ class AgentMessage:
     give_up_at: float
     seq: int = 0
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> AgentMessage:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def add(tx: AsyncConnection, message: AgentMessage) -> bool:
     """Put a message on its way; False when its id is known already, and then nothing is changed."""
@@ -58,17 +54,15 @@ async def add(tx: AsyncConnection, message: AgentMessage) -> bool:
 
 
 async def get(tx: AsyncConnection, message_id: str) -> AgentMessage | None:
-    row = (await tx.execute(select(agent_messages).where(agent_messages.c.id == message_id))).one_or_none()
-    return None if row is None else AgentMessage.from_row(row)
+    return await AgentMessage.one(tx, select(agent_messages).where(agent_messages.c.id == message_id))
 
 
 async def agents_of(tx: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
     """Return the agent that each of these messages went to; those that there are not are missing."""
-    wanted, found = sorted(set(ids)), {}
-    for begin in range(0, len(wanted), _IDS_AT_ONCE):
-        part = agent_messages.c.id.in_(wanted[begin : begin + _IDS_AT_ONCE])
-        for row in await tx.execute(select(agent_messages.c.id, agent_messages.c.agent).where(part)):
-            found[row[0]] = row[1]
+    found: dict[str, str] = {}
+    query = select(agent_messages.c.id, agent_messages.c.agent)
+    for some in batches(ids):
+        found |= {row[0]: row[1] for row in await tx.execute(query.where(agent_messages.c.id.in_(some)))}
     return found
 
 
@@ -76,14 +70,14 @@ async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> list[A
     """Return the messages to agents that one chat event caused (more than one after a retry)."""
     table = agent_messages
     found = select(table).where(table.c.connector == connector, table.c.event_id == event_id).order_by(table.c.seq)
-    return [AgentMessage.from_row(row) for row in await tx.execute(found)]
+    return await AgentMessage.every(tx, found)
 
 
 async def of_turn(tx: AsyncConnection, agent: str, turn: str) -> list[AgentMessage]:
     """Return the messages that a turn of an agent is about, the newest first."""
     table = agent_messages
     found = select(table).where(table.c.agent == agent, table.c.turn == turn).order_by(table.c.seq.desc())
-    return [AgentMessage.from_row(row) for row in await tx.execute(found)]
+    return await AgentMessage.every(tx, found)
 
 
 async def in_states(
@@ -93,7 +87,7 @@ async def in_states(
     statement = select(table).where(table.c.state.in_(states)).order_by(table.c.seq).limit(limit)
     if agent is not None:
         statement = statement.where(table.c.agent == agent)
-    return [AgentMessage.from_row(row) for row in await tx.execute(statement)]
+    return await AgentMessage.every(tx, statement)
 
 
 async def stranded(tx: AsyncConnection, *, begins: str = "", limit: int = 200) -> list[AgentMessage]:
@@ -101,7 +95,7 @@ async def stranded(tx: AsyncConnection, *, begins: str = "", limit: int = 200) -
     table = agent_messages
     where = (table.c.state.in_(STRANDED), table.c.id.startswith(begins, autoescape=True))
     found = select(table).where(*where).order_by(table.c.seq.desc()).limit(limit)
-    return [AgentMessage.from_row(row) for row in await tx.execute(found)]
+    return await AgentMessage.every(tx, found)
 
 
 async def erring(tx: AsyncConnection, *, since: float, begins: str) -> dict[str, tuple[float, str]]:

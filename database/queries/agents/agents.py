@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from database.engine.store import insert_once
+from database.engine.store import insert_once, upsert
+from database.queries.record import Record
 from database.schema import agents, journal_positions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AgentRow:
+class AgentRow(Record):
     """One agent. A `launch_id` is one wish to have it run: the id of the command that said so."""
 
     name: str
@@ -51,13 +52,9 @@ class AgentRow:
     host: str = ""
     tenant_id: str = ""
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> AgentRow:
-        return cls(**row._mapping)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PositionRow:
+class PositionRow(Record):
     """Read up to (`incarnation`, `seq`); the turn that is being shown began after (`view_incarnation`, `view_seq`)."""
 
     agent: str
@@ -68,12 +65,11 @@ class PositionRow:
 
 
 async def get(tx: AsyncConnection, name: str) -> AgentRow | None:
-    row = (await tx.execute(select(agents).where(agents.c.name == name))).one_or_none()
-    return None if row is None else AgentRow.from_row(row)
+    return await AgentRow.one(tx, select(agents).where(agents.c.name == name))
 
 
 async def every(tx: AsyncConnection) -> list[AgentRow]:
-    return [AgentRow.from_row(row) for row in await tx.execute(select(agents).order_by(agents.c.name))]
+    return await AgentRow.every(tx, select(agents).order_by(agents.c.name))
 
 
 async def add(tx: AsyncConnection, row: AgentRow) -> bool:
@@ -102,14 +98,10 @@ async def remove(tx: AsyncConnection, name: str) -> None:
 
 
 async def position(tx: AsyncConnection, agent: str) -> PositionRow:
-    table = journal_positions
-    columns = (table.c.agent, table.c.incarnation, table.c.seq, table.c.view_incarnation, table.c.view_seq)
-    row = (await tx.execute(select(*columns).where(table.c.agent == agent))).one_or_none()
-    return PositionRow(agent=agent) if row is None else PositionRow(**row._mapping)
+    query = select(journal_positions).where(journal_positions.c.agent == agent)
+    return await PositionRow.one(tx, query) or PositionRow(agent=agent)
 
 
 async def move(tx: AsyncConnection, row: PositionRow, now: float) -> None:
     """Write how far the journal has been read; in the transaction that writes what was read."""
-    values = {name: getattr(row, name) for name in PositionRow.__dataclass_fields__} | {"read_at": now}
-    if not await insert_once(tx, journal_positions, **values):
-        await tx.execute(update(journal_positions).where(journal_positions.c.agent == row.agent).values(**values))
+    await upsert(tx, journal_positions, **row.columns(), read_at=now)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import agent_messages, continuations, ledger
 
 #: So begins the detail of one that was stopped at its pace, and by no limit.
@@ -17,7 +17,7 @@ AHEAD = "ahead of its pace"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Continuation:
+class Continuation(Record):
     """An agent goes on at `resume_at`, under the launch that it had when it stopped."""
 
     id: str
@@ -37,20 +37,14 @@ class Continuation:
         """Whether the pace stopped it, so that leave lets it go on."""
         return (self.detail or "").startswith(AHEAD)
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Continuation:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def add(tx: AsyncConnection, continuation: Continuation) -> bool:
     """Write that an agent is to go on; False, and nothing is changed, when that is known."""
-    values = {name: getattr(continuation, name) for name in Continuation.__dataclass_fields__}
-    return await insert_once(tx, continuations, **values)
+    return await insert_once(tx, continuations, **continuation.columns())
 
 
 async def get(tx: AsyncConnection, continuation_id: str) -> Continuation | None:
-    row = (await tx.execute(select(continuations).where(continuations.c.id == continuation_id))).one_or_none()
-    return None if row is None else Continuation.from_row(row)
+    return await Continuation.one(tx, select(continuations).where(continuations.c.id == continuation_id))
 
 
 async def waiting(tx: AsyncConnection, *, agent: str | None = None) -> list[Continuation]:
@@ -58,7 +52,7 @@ async def waiting(tx: AsyncConnection, *, agent: str | None = None) -> list[Cont
     statement = select(continuations).where(continuations.c.state == "waiting")
     if agent is not None:
         statement = statement.where(continuations.c.agent == agent)
-    found = [Continuation.from_row(row) for row in await tx.execute(statement)]
+    found = await Continuation.every(tx, statement)
     return sorted(found, key=lambda each: (each.resume_at is None, each.resume_at or 0.0, each.stopped_at, each.id))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Row, and_, or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import results
 
 Kind = Literal["commit", "task", "report", "answer", "launch"]
@@ -18,15 +19,11 @@ AHEAD_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VisibleResult:
+class VisibleResult(Record):
     agent: str
     at: float
     #: commit, task, report, answer (of an operator), or launch
     kind: Kind
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> VisibleResult:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
 async def note(tx: AsyncConnection, agent: str, kind: Kind, at: float) -> None:
@@ -45,9 +42,8 @@ async def note(tx: AsyncConnection, agent: str, kind: Kind, at: float) -> None:
 
 async def every(tx: AsyncConnection) -> dict[str, VisibleResult]:
     """By agent."""
-    return {row.agent: VisibleResult.from_row(row) for row in await tx.execute(select(results))}
+    return {row.agent: row for row in await VisibleResult.every(tx, select(results))}
 
 
 async def get(tx: AsyncConnection, agent: str) -> VisibleResult | None:
-    row = (await tx.execute(select(results).where(results.c.agent == agent))).one_or_none()
-    return None if row is None else VisibleResult.from_row(row)
+    return await VisibleResult.one(tx, select(results).where(results.c.agent == agent))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
-from database.engine.store import insert_once
+from database.engine.store import insert_once, upsert
+from database.queries.record import Record
 from database.schema import introductions, peer_messages, peer_pairs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PeerMessage:
+class PeerMessage(Record):
     #: The id of the message to the receiver.
     id: str
     sender: str
@@ -29,10 +29,6 @@ class PeerMessage:
     line: str
     sent_at: float
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> PeerMessage:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
@@ -43,13 +39,11 @@ class Pair:
 
 async def add(tx: AsyncConnection, message: PeerMessage) -> bool:
     """Write a message down; False, and nothing is changed, when its id is known."""
-    values = {name: getattr(message, name) for name in PeerMessage.__dataclass_fields__}
-    return await insert_once(tx, peer_messages, **values)
+    return await insert_once(tx, peer_messages, **message.columns())
 
 
 async def get(tx: AsyncConnection, message_id: str) -> PeerMessage | None:
-    row = (await tx.execute(select(peer_messages).where(peer_messages.c.id == message_id))).one_or_none()
-    return None if row is None else PeerMessage.from_row(row)
+    return await PeerMessage.one(tx, select(peer_messages).where(peer_messages.c.id == message_id))
 
 
 async def count(tx: AsyncConnection, pair: str, after: float) -> int:
@@ -64,7 +58,7 @@ async def held(tx: AsyncConnection, pair: str) -> list[PeerMessage]:
     """Return what waits for an operator's word, oldest first."""
     table = peer_messages
     found = select(table).where(table.c.pair == pair, table.c.held.is_(True)).order_by(table.c.sent_at, table.c.id)
-    return [PeerMessage.from_row(row) for row in await tx.execute(found)]
+    return await PeerMessage.every(tx, found)
 
 
 async def let_go(tx: AsyncConnection, message_id: str, now: float) -> None:
@@ -86,9 +80,7 @@ async def pair_of(tx: AsyncConnection, pair: str) -> Pair:
 
 
 async def set_pair(tx: AsyncConnection, pair: str, found: Pair) -> None:
-    values = {"counted_from": found.counted_from, "closed_until": found.closed_until}
-    if not await insert_once(tx, peer_pairs, pair=pair, **values):
-        await tx.execute(update(peer_pairs).where(peer_pairs.c.pair == pair).values(**values))
+    await upsert(tx, peer_pairs, pair=pair, counted_from=found.counted_from, closed_until=found.closed_until)
 
 
 async def told(tx: AsyncConnection, agent: str) -> Mapping[str, str] | None:
@@ -98,9 +90,7 @@ async def told(tx: AsyncConnection, agent: str) -> Mapping[str, str] | None:
 
 
 async def tell(tx: AsyncConnection, agent: str, roles: Mapping[str, str], now: float) -> None:
-    values = {"told": dict(roles), "told_at": now}
-    if not await insert_once(tx, introductions, agent=agent, **values):
-        await tx.execute(update(introductions).where(introductions.c.agent == agent).values(**values))
+    await upsert(tx, introductions, agent=agent, told=dict(roles), told_at=now)
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:

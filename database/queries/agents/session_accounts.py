@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from database.queries.record import Record
 from database.schema import account_leases, agents
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AccountLease:
+class AccountLease(Record):
     """An agent is on this account of this provider, until it is moved."""
 
     agent: str
@@ -23,27 +23,22 @@ class AccountLease:
     reason: str
     leased_at: float
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> AccountLease:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def get(tx: AsyncConnection, agent: str, provider: str) -> AccountLease | None:
     those = (account_leases.c.agent == agent, account_leases.c.provider == provider)
-    row = (await tx.execute(select(account_leases).where(*those))).one_or_none()
-    return None if row is None else AccountLease.from_row(row)
+    return await AccountLease.one(tx, select(account_leases).where(*those))
 
 
 async def of_agent(tx: AsyncConnection, agent: str) -> dict[str, str]:
     """Return the account of each provider that an agent is on."""
-    rows = await tx.execute(select(account_leases).where(account_leases.c.agent == agent))
-    return {lease.provider: lease.account for lease in map(AccountLease.from_row, rows)}
+    leases = await AccountLease.every(tx, select(account_leases).where(account_leases.c.agent == agent))
+    return {lease.provider: lease.account for lease in leases}
 
 
 async def by_agent(tx: AsyncConnection) -> dict[str, dict[str, str]]:
     """Return the account of each provider that each agent is on, also of those that do not run."""
     found: dict[str, dict[str, str]] = {}
-    for lease in map(AccountLease.from_row, await tx.execute(select(account_leases))):
+    for lease in await AccountLease.every(tx, select(account_leases)):
         found.setdefault(lease.agent, {})[lease.provider] = lease.account
     return found
 
@@ -52,8 +47,7 @@ async def live(tx: AsyncConnection) -> list[AccountLease]:
     """Return those of agents that are to run. Who is stopped or frozen uses nothing, and keeps its account all the
     same."""
     joined = select(account_leases).join(agents, agents.c.name == account_leases.c.agent)
-    rows = await tx.execute(joined.where(agents.c.wanted == "running").order_by(account_leases.c.agent))
-    return [AccountLease.from_row(row) for row in rows]
+    return await AccountLease.every(tx, joined.where(agents.c.wanted == "running").order_by(account_leases.c.agent))
 
 
 async def put(tx: AsyncConnection, lease: AccountLease) -> None:

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import tool_calls
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToolCallRow:
+class ToolCallRow(Record):
     id: str
     agent: str
     #: As the agent's journal names it.
@@ -33,21 +34,17 @@ class ToolCallRow:
     #: In which it was called; None: in none.
     turn: str | None = None
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> ToolCallRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def add(tx: AsyncConnection, call: ToolCallRow) -> bool:
     """Take up a call; False, and nothing is changed, when it is known."""
-    return await insert_once(tx, tool_calls, **{name: getattr(call, name) for name in ToolCallRow.__dataclass_fields__})
+    return await insert_once(tx, tool_calls, **call.columns())
 
 
 async def open_calls(tx: AsyncConnection, *, limit: int = 500) -> list[ToolCallRow]:
     """Return those that are not over, oldest first."""
     table = tool_calls
     found = select(table).where(table.c.state.in_(["pending", "done"])).order_by(table.c.asked_at, table.c.id)
-    return [ToolCallRow.from_row(row) for row in await tx.execute(found.limit(limit))]
+    return await ToolCallRow.every(tx, found.limit(limit))
 
 
 async def change(tx: AsyncConnection, call_id: str, *, only: Sequence[str], now: float, **values: object) -> bool:

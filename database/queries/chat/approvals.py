@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import approvals, grants
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Approval:
+class Approval(Record):
     """One request. It is bound to the incarnation of the agent host, the session, the request's id and its digest."""
 
     id: str
@@ -38,13 +39,9 @@ class Approval:
     answered_at: float | None = None
     outcome: str | None = None
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Approval:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Grant:
+class Grant(Record):
     id: str
     agent: str
     digest: str
@@ -57,36 +54,28 @@ class Grant:
     #: Whether the agent host knows of the latest change.
     held: bool = False
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Grant:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def add(tx: AsyncConnection, approval: Approval) -> bool:
-    return await insert_once(tx, approvals, **{name: getattr(approval, name) for name in Approval.__dataclass_fields__})
+    return await insert_once(tx, approvals, **approval.columns())
 
 
 async def get(tx: AsyncConnection, approval_id: str) -> Approval | None:
-    row = (await tx.execute(select(approvals).where(approvals.c.id == approval_id))).one_or_none()
-    return None if row is None else Approval.from_row(row)
+    return await Approval.one(tx, select(approvals).where(approvals.c.id == approval_id))
 
 
 async def by_outbox_key(tx: AsyncConnection, key: str) -> Approval | None:
-    row = (await tx.execute(select(approvals).where(approvals.c.outbox_key == key))).one_or_none()
-    return None if row is None else Approval.from_row(row)
+    return await Approval.one(tx, select(approvals).where(approvals.c.outbox_key == key))
 
 
 async def by_request(tx: AsyncConnection, agent: str, incarnation: int, request: str) -> Approval | None:
     where = (approvals.c.agent == agent, approvals.c.incarnation == incarnation, approvals.c.request == request)
-    row = (await tx.execute(select(approvals).where(*where))).one_or_none()
-    return None if row is None else Approval.from_row(row)
+    return await Approval.one(tx, select(approvals).where(*where))
 
 
 async def always_answered(tx: AsyncConnection, agent: str, digest: str) -> Approval | None:
     """Return the newest request of an agent with this digest that an operator allowed for always."""
     where = (approvals.c.agent == agent, approvals.c.digest == digest, approvals.c.answer.is_not(None))
-    for row in await tx.execute(select(approvals).where(*where).order_by(approvals.c.asked_at.desc())):
-        approval = Approval.from_row(row)
+    for approval in await Approval.every(tx, select(approvals).where(*where).order_by(approvals.c.asked_at.desc())):
         if approval.answer and approval.answer.get("always"):
             return approval
     return None
@@ -96,7 +85,7 @@ async def in_states(tx: AsyncConnection, states: Sequence[str], *, agent: str | 
     statement = select(approvals).where(approvals.c.state.in_(states)).order_by(approvals.c.asked_at)
     if agent is not None:
         statement = statement.where(approvals.c.agent == agent)
-    return [Approval.from_row(row) for row in await tx.execute(statement)]
+    return await Approval.every(tx, statement)
 
 
 async def change(tx: AsyncConnection, approval_id: str, *, only: Sequence[str], **values: object) -> bool:
@@ -112,7 +101,7 @@ async def forget(tx: AsyncConnection, before: float) -> int:
 
 
 async def add_grant(tx: AsyncConnection, grant: Grant) -> bool:
-    return await insert_once(tx, grants, **{name: getattr(grant, name) for name in Grant.__dataclass_fields__})
+    return await insert_once(tx, grants, **grant.columns())
 
 
 async def list_grants(tx: AsyncConnection, *, agent: str | None = None, standing: bool = True) -> list[Grant]:
@@ -121,12 +110,11 @@ async def list_grants(tx: AsyncConnection, *, agent: str | None = None, standing
         statement = statement.where(grants.c.agent == agent)
     if standing:
         statement = statement.where(grants.c.revoked_at.is_(None))
-    return [Grant.from_row(row) for row in await tx.execute(statement)]
+    return await Grant.every(tx, statement)
 
 
 async def get_grant(tx: AsyncConnection, grant_id: str) -> Grant | None:
-    row = (await tx.execute(select(grants).where(grants.c.id == grant_id))).one_or_none()
-    return None if row is None else Grant.from_row(row)
+    return await Grant.one(tx, select(grants).where(grants.c.id == grant_id))
 
 
 async def change_grant(tx: AsyncConnection, grant_id: str, **values: object) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import questions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
+class Question(Record):
     """One question, in the thread of the agent that it is about, or where a task was asked for."""
 
     id: str
@@ -35,10 +35,6 @@ class Question:
     answered_by: str | None = None
     answered_at: float | None = None
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Question:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
     @property
     def subject(self) -> str:
         """The agent that it is about, or the task where it is about no agent."""
@@ -51,24 +47,22 @@ class Question:
 
 async def add(tx: AsyncConnection, question: Question) -> bool:
     """Write a question; False, and nothing is changed, when it is known."""
-    return await insert_once(tx, questions, **{name: getattr(question, name) for name in Question.__dataclass_fields__})
+    return await insert_once(tx, questions, **question.columns())
 
 
 async def get(tx: AsyncConnection, question_id: str) -> Question | None:
-    row = (await tx.execute(select(questions).where(questions.c.id == question_id))).one_or_none()
-    return None if row is None else Question.from_row(row)
+    return await Question.one(tx, select(questions).where(questions.c.id == question_id))
 
 
 async def begins(tx: AsyncConnection, prefix: str) -> list[Question]:
     """Return those whose id begins so; those that wait first."""
     found = select(questions).where(questions.c.id.startswith(prefix, autoescape=True))
-    rows = [Question.from_row(row) for row in await tx.execute(found.order_by(questions.c.asked_at).limit(20))]
+    rows = await Question.every(tx, found.order_by(questions.c.asked_at).limit(20))
     return sorted(rows, key=lambda row: row.state != "pending")
 
 
 async def by_outbox_key(tx: AsyncConnection, key: str) -> Question | None:
-    row = (await tx.execute(select(questions).where(questions.c.outbox_key == key))).one_or_none()
-    return None if row is None else Question.from_row(row)
+    return await Question.one(tx, select(questions).where(questions.c.outbox_key == key))
 
 
 async def pending(tx: AsyncConnection, *, kind: str | None = None, agent: str | None = None) -> list[Question]:
@@ -78,14 +72,14 @@ async def pending(tx: AsyncConnection, *, kind: str | None = None, agent: str | 
         statement = statement.where(questions.c.kind == kind)
     if agent is not None:
         statement = statement.where(questions.c.agent == agent)
-    return [Question.from_row(row) for row in await tx.execute(statement)]
+    return await Question.every(tx, statement)
 
 
 async def answered(tx: AsyncConnection, *, kind: str, since: float) -> list[Question]:
     """Return those of a kind that were answered since then, the oldest first."""
     those = (questions.c.state == "answered", questions.c.kind == kind, questions.c.answered_at >= since)
     found = select(questions).where(*those).order_by(questions.c.answered_at)
-    return [Question.from_row(row) for row in await tx.execute(found)]
+    return await Question.every(tx, found)
 
 
 async def close(tx: AsyncConnection, question_id: str, **values: object) -> bool:

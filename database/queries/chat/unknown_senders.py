@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import strangers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UnknownSender:
+class UnknownSender(Record):
     """Someone who is no operator."""
 
     identity: str
@@ -26,22 +27,10 @@ class UnknownSender:
     #: What they last wrote, as far as it is kept.
     last_text: str | None
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> UnknownSender:
-        return cls(
-            identity=row.identity,
-            first_seen_at=row.first_seen_at,
-            last_seen_at=row.last_seen_at,
-            told_at=row.told_at,
-            attempts=row.attempts,
-            last_text=row.last_text,
-        )
-
 
 async def get(tx: AsyncConnection, identity: str) -> UnknownSender | None:
     """Return what is known of one stranger."""
-    row = (await tx.execute(select(strangers).where(strangers.c.identity == identity))).one_or_none()
-    return None if row is None else UnknownSender.from_row(row)
+    return await UnknownSender.one(tx, select(strangers).where(strangers.c.identity == identity))
 
 
 async def count(tx: AsyncConnection) -> int:
@@ -61,4 +50,4 @@ async def note(tx: AsyncConnection, identity: str, *, now: float, text: str, tol
 async def latest(tx: AsyncConnection, *, limit: int = 100) -> list[UnknownSender]:
     """Return who wrote last, newest first."""
     query = select(strangers).order_by(strangers.c.last_seen_at.desc()).limit(limit)
-    return [UnknownSender.from_row(row) for row in await tx.execute(query)]
+    return await UnknownSender.every(tx, query)

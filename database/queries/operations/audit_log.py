@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import audit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AuditRow:
+class AuditRow(Record):
     seq: int
     at: float
     identity: str
@@ -29,10 +30,6 @@ class AuditRow:
     #: done, refused, failed, lapsed, answered or expired
     outcome: str
     detail: str | None
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> AuditRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
 async def add(
@@ -71,13 +68,13 @@ async def add(
 async def since(tx: AsyncConnection, at: float, *, limit: int) -> list[AuditRow]:
     """Return the newest `limit` lines written at or after `at`, oldest first."""
     newest = select(audit).where(audit.c.at >= at).order_by(audit.c.seq.desc()).limit(limit)
-    return [AuditRow.from_row(row) for row in await tx.execute(newest)][::-1]
+    return (await AuditRow.every(tx, newest))[::-1]
 
 
 async def of_action(tx: AsyncConnection, action: str, at: float, *, limit: int) -> list[AuditRow]:
     """Return the newest `limit` lines about this action that were written at or after `at`, newest first."""
     newest = select(audit).where(audit.c.at >= at, audit.c.action == action).order_by(audit.c.seq.desc()).limit(limit)
-    return [AuditRow.from_row(row) for row in await tx.execute(newest)]
+    return await AuditRow.every(tx, newest)
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:

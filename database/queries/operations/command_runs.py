@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import BATCH
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import command_runs, command_steps
 
 #: States in which nothing more will happen to a run.
@@ -18,7 +19,7 @@ ENDED = ("done", "refused", "failed", "lapsed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CommandRun:
+class CommandRun(Record):
     id: str
     name: str
     arguments: Mapping[str, Any]
@@ -40,24 +41,19 @@ class CommandRun:
     started_at: float
     ended_at: float | None
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> CommandRun:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def add(tx: AsyncConnection, run: CommandRun) -> bool:
     """Begin a run; False, and nothing is changed, when its id is known."""
-    return await insert_once(tx, command_runs, **{name: getattr(run, name) for name in CommandRun.__dataclass_fields__})
+    return await insert_once(tx, command_runs, **run.columns())
 
 
 async def get(tx: AsyncConnection, run_id: str) -> CommandRun | None:
-    row = (await tx.execute(select(command_runs).where(command_runs.c.id == run_id))).one_or_none()
-    return None if row is None else CommandRun.from_row(row)
+    return await CommandRun.one(tx, select(command_runs).where(command_runs.c.id == run_id))
 
 
 async def in_states(tx: AsyncConnection, states: Sequence[str]) -> list[CommandRun]:
     found = select(command_runs).where(command_runs.c.state.in_(states)).order_by(command_runs.c.started_at)
-    return [CommandRun.from_row(row) for row in await tx.execute(found)]
+    return await CommandRun.every(tx, found)
 
 
 async def change(tx: AsyncConnection, run_id: str, *, only: Sequence[str], **values: object) -> bool:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.errors import MusterError
-from database.engine.store import insert_once
+from database.engine.store import upsert
+from database.queries.record import Record
 from database.schema import leases
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lease:
+class Lease(Record):
     """Who holds a name, or held it last. Times are seconds since the epoch."""
 
     name: str
@@ -31,10 +31,6 @@ class Lease:
     acquired_at: float
     #: No one else gets the name before; afterwards anybody does.
     until: float
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Lease:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
 class LeaseHeld(MusterError):
@@ -92,14 +88,13 @@ def confirmed(found: Lease | None, lease: Lease) -> Lease:
 
 async def find(tx: AsyncConnection, name: str) -> Lease | None:
     """Return who holds `name`, or held it last."""
-    row = (await tx.execute(select(leases).where(leases.c.name == name))).one_or_none()
-    return None if row is None else Lease.from_row(row)
+    return await Lease.one(tx, select(leases).where(leases.c.name == name))
 
 
 async def beginning(tx: AsyncConnection, prefix: str) -> list[Lease]:
     """Return who holds names that begin so, or held them last; the longest first."""
     found = select(leases).where(leases.c.name.startswith(prefix, autoescape=True)).order_by(leases.c.acquired_at)
-    return [Lease.from_row(row) for row in await tx.execute(found)]
+    return await Lease.every(tx, found)
 
 
 async def drop(tx: AsyncConnection, prefix: str, *, before: float) -> None:
@@ -146,6 +141,4 @@ async def release(tx: AsyncConnection, lease: Lease, *, now: float) -> bool:
 
 
 async def _put(tx: AsyncConnection, lease: Lease) -> None:
-    values = {name: getattr(lease, name) for name in Lease.__dataclass_fields__}
-    if not await insert_once(tx, leases, **values):
-        await tx.execute(update(leases).where(leases.c.name == lease.name).values(**values))
+    await upsert(tx, leases, **lease.columns())

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from database.engine.id_batches import batches
 from database.engine.store import insert_once
+from database.queries.record import Record
+from database.queries.spending.hourly_sums_reader import TOKENS
 from database.queries.task_states import ENDED
 from database.queries.tasks import Task
 from database.schema import reports, spending, tasks
 
-#: Keys in one statement; databases take a bounded number of parameters.
-_AT_ONCE = 500
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReportRow:
+class ReportRow(Record):
     """One report that was posted, or another moment that posting has to remember. Times are seconds since the epoch."""
 
     key: str
@@ -27,40 +26,26 @@ class ReportRow:
     due_at: float
     posted_at: float
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> ReportRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def there(tx: AsyncConnection, keys: Collection[str]) -> dict[str, ReportRow]:
     """Return those of these keys that there are."""
     found: dict[str, ReportRow] = {}
-    wanted = sorted(keys)
-    for start in range(0, len(wanted), _AT_ONCE):
-        rows = await tx.execute(select(reports).where(reports.c.key.in_(wanted[start : start + _AT_ONCE])))
-        found |= {row.key: ReportRow.from_row(row) for row in rows}
+    for some in batches(keys):
+        query = select(reports).where(reports.c.key.in_(some))
+        found |= {row.key: row for row in await ReportRow.every(tx, query)}
     return found
 
 
 async def of_kind(tx: AsyncConnection, kind: str, *, limit: int = 10_000) -> list[ReportRow]:
     """Return those of a kind, the one that was due last first."""
-    rows = await tx.execute(
-        select(reports).where(reports.c.kind == kind).order_by(reports.c.due_at.desc(), reports.c.key).limit(limit)
-    )
-    return [ReportRow.from_row(row) for row in rows]
+    found = select(reports).where(reports.c.kind == kind).order_by(reports.c.due_at.desc(), reports.c.key)
+    return await ReportRow.every(tx, found.limit(limit))
 
 
 async def latest(tx: AsyncConnection, kind: str, *, before: float) -> ReportRow | None:
     """That of a kind which was due last before `before`."""
-    row = (
-        await tx.execute(
-            select(reports)
-            .where(reports.c.kind == kind, reports.c.due_at < before)
-            .order_by(reports.c.due_at.desc())
-            .limit(1)
-        )
-    ).one_or_none()
-    return None if row is None else ReportRow.from_row(row)
+    found = select(reports).where(reports.c.kind == kind, reports.c.due_at < before)
+    return await ReportRow.one(tx, found.order_by(reports.c.due_at.desc()).limit(1))
 
 
 async def add(tx: AsyncConnection, row: ReportRow) -> bool:
@@ -76,9 +61,8 @@ async def replace(tx: AsyncConnection, row: ReportRow) -> None:
 
 async def remove(tx: AsyncConnection, keys: Collection[str]) -> None:
     """Forget these."""
-    gone = sorted(keys)
-    for start in range(0, len(gone), _AT_ONCE):
-        await tx.execute(delete(reports).where(reports.c.key.in_(gone[start : start + _AT_ONCE])))
+    for some in batches(keys):
+        await tx.execute(delete(reports).where(reports.c.key.in_(some)))
 
 
 async def forget(tx: AsyncConnection, kinds: Collection[str], before: float) -> int:
@@ -90,8 +74,7 @@ async def forget(tx: AsyncConnection, kinds: Collection[str], before: float) -> 
 
 # --- what reports tell of roles --------------------------------------------------------------------------------------
 
-#: What is summed up, and the columns of `spending` that say by whom.
-_KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+#: The columns of `spending` that say by whom.
 _SCOPES = ("agent", "role", "account", "provider")
 
 
@@ -117,13 +100,13 @@ async def roles_by_hour(tx: AsyncConnection, scope: str, since: float, until: fl
         if sort not in _SCOPES:
             return []
         where.append(spending.c[sort] == name)
-    sums = (func.sum(spending.c[each]) for each in (*_KINDS, "usd", "unpriced"))
+    sums = (func.sum(spending.c[each]) for each in (*TOKENS, "usd", "unpriced"))
     query = select(spending.c.hour, spending.c.role, *sums).where(*where).group_by(spending.c.hour, spending.c.role)
     return [
         RoleHour(
             at=row[0] * 3600.0,
             role=row[1],
-            tokens={kind.removesuffix("_tokens"): int(sum_) for kind, sum_ in zip(_KINDS, row[2:7], strict=True)},
+            tokens={kind.removesuffix("_tokens"): int(sum_) for kind, sum_ in zip(TOKENS, row[2:7], strict=True)},
             usd=None if row[8] else float(row[7]),
         )
         for row in await tx.execute(query)
@@ -151,20 +134,19 @@ async def ended_last(tx: AsyncConnection, begin: float, end: float, *, limit: in
     """Return the tasks that ended from `begin` until before `end`, the last first."""
     within = (tasks.c.state.in_(ENDED), tasks.c.ended_at >= begin, tasks.c.ended_at < end)
     found = select(tasks).where(*within).order_by(tasks.c.ended_at.desc(), tasks.c.seq.desc()).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def waiting_first(tx: AsyncConnection, *, limit: int) -> list[Task]:
     """Return the tasks that wait, those first that were asked for first."""
     found = select(tasks).where(tasks.c.state == "queued").order_by(tasks.c.seq).limit(limit)
-    return [Task.from_row(row) for row in await tx.execute(found)]
+    return await Task.every(tx, found)
 
 
 async def texts(tx: AsyncConnection, ids: Collection[str]) -> dict[str, str]:
     """Return what these tasks are about, by their ids."""
     found: dict[str, str] = {}
-    wanted = sorted(ids)
-    for start in range(0, len(wanted), _AT_ONCE):
-        query = select(tasks.c.id, tasks.c.text).where(tasks.c.id.in_(wanted[start : start + _AT_ONCE]))
+    for some in batches(ids):
+        query = select(tasks.c.id, tasks.c.text).where(tasks.c.id.in_(some))
         found |= {row[0]: row[1] for row in await tx.execute(query)}
     return found

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from database.queries.record import Record
 from database.schema import schedules
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScheduleRow:
+class ScheduleRow(Record):
     """What a command said of one kind of report."""
 
     kind: str
@@ -23,15 +23,10 @@ class ScheduleRow:
     set_by: str
     set_at: float
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> ScheduleRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def every(tx: AsyncConnection) -> list[ScheduleRow]:
     """Return what was said of all kinds."""
-    rows = await tx.execute(select(schedules).order_by(schedules.c.kind))
-    return [ScheduleRow.from_row(row) for row in rows]
+    return await ScheduleRow.every(tx, select(schedules).order_by(schedules.c.kind))
 
 
 async def put(tx: AsyncConnection, row: ScheduleRow) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from database.engine.id_batches import batches
+from database.queries.record import Record
 from database.schema import findings
 
 #: A job that fails, and one that failed and is well again (scheduler.job_alert_policy).
@@ -16,12 +17,9 @@ JOB_FAILS, JOB_WELL = JOB_KINDS = ("job", "job_well")
 #: A chat system that is out of reach; its `cause` is the connector's name (bot.monitoring.connector_outages).
 CONNECTOR = "connector"
 
-#: Keys in one statement; databases take a bounded number of parameters.
-_AT_ONCE = 500
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FindingRow:
+class FindingRow(Record):
     """One finding that stands. Times are seconds since the epoch."""
 
     key: str
@@ -37,16 +35,11 @@ class FindingRow:
     told_at: float
     tells: int = 1
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> FindingRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def every(tx: AsyncConnection) -> list[FindingRow]:
     """Everything that stands about agents and the fleet, oldest first."""
     query = select(findings).where(findings.c.kind.not_in((*JOB_KINDS, CONNECTOR)))
-    rows = await tx.execute(query.order_by(findings.c.found_at, findings.c.key))
-    return [FindingRow.from_row(row) for row in rows]
+    return await FindingRow.every(tx, query.order_by(findings.c.found_at, findings.c.key))
 
 
 async def of_jobs(tx: AsyncConnection) -> list[FindingRow]:
@@ -61,8 +54,7 @@ async def of_connectors(tx: AsyncConnection) -> list[FindingRow]:
 
 async def _of_kinds(tx: AsyncConnection, kinds: Sequence[str]) -> list[FindingRow]:
     query = select(findings).where(findings.c.kind.in_(kinds))
-    rows = await tx.execute(query.order_by(findings.c.found_at, findings.c.key))
-    return [FindingRow.from_row(row) for row in rows]
+    return await FindingRow.every(tx, query.order_by(findings.c.found_at, findings.c.key))
 
 
 async def put(tx: AsyncConnection, rows: Sequence[FindingRow]) -> None:
@@ -74,6 +66,5 @@ async def put(tx: AsyncConnection, rows: Sequence[FindingRow]) -> None:
 
 async def forget(tx: AsyncConnection, keys: Collection[str]) -> None:
     """These are over."""
-    gone = sorted(keys)
-    for start in range(0, len(gone), _AT_ONCE):
-        await tx.execute(delete(findings).where(findings.c.key.in_(gone[start : start + _AT_ONCE])))
+    for some in batches(keys):
+        await tx.execute(delete(findings).where(findings.c.key.in_(some)))

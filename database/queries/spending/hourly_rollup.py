@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, case, delete, func, insert, literal_column, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
+from database.engine.store import insert_into
 from database.queries.spending.hourly_sums_reader import HOUR, TOKENS, sums_of_rows
 from database.schema import ledger, spending
 from database.schema.text_types import storable
@@ -74,7 +74,7 @@ async def count(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> None:
         )
         for ledger_id, agent, model, task in await tx.execute(there):
             names.know((ledger_id, agent, day), model=model, task=task)
-    made = postgresql.insert(spending) if tx.dialect.name == "postgresql" else sqlite.insert(spending)
+    made = insert_into(tx, spending)
     added = {name: spending.c[name] + made.excluded[name] for name in MEASURES}
     statement = made.on_conflict_do_update(index_elements=list(KEY), set_=added)
     await tx.execute(statement, _merged(names.folded(row) for row in hours))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from database.queries.record import Record
 from database.schema import budgets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BudgetRow:
+class BudgetRow(Record):
     """One limit. For its scope these go before all that muster.yaml says of it."""
 
     scope: str
@@ -30,15 +30,10 @@ class BudgetRow:
     #: Of a share: the account whose window it is a share of.
     of: str | None = None
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> BudgetRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 async def every(tx: AsyncConnection) -> list[BudgetRow]:
     """Return all of them, by scope."""
-    rows = await tx.execute(select(budgets).order_by(budgets.c.scope, budgets.c.unit, budgets.c.window))
-    return [BudgetRow.from_row(row) for row in rows]
+    return await BudgetRow.every(tx, select(budgets).order_by(budgets.c.scope, budgets.c.unit, budgets.c.window))
 
 
 async def put(tx: AsyncConnection, row: BudgetRow) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_once
+from database.queries.record import Record
 from database.schema import authorizations, pace_lines, pace_log, quota_history, tasks
 
 #: The kind under which a person's words that began ahead of the pace are counted.
@@ -20,7 +21,7 @@ OBSERVATIONS = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AuthorizationRow:
+class AuthorizationRow(Record):
     """Leave to spend faster than the pace. It ends when it is used up or over, and stays as a record."""
 
     id: str
@@ -37,13 +38,9 @@ class AuthorizationRow:
     #: used, over, or taken back
     ended: str | None = None
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> AuthorizationRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ObservationRow:
+class ObservationRow(Record):
     """What a provider said of a window of an account. What it did not say is None."""
 
     seq: int
@@ -56,13 +53,9 @@ class ObservationRow:
     status: str | None
     tokens: float
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> ObservationRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Befell:
+class Befell(Record):
     """Something that befell a window."""
 
     window: str
@@ -72,10 +65,6 @@ class Befell:
     #: kind, or `WORDS`.
     kind: str
     detail: Mapping[str, Any]
-
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> Befell:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
 
 
 # --- lines -------------------------------------------------------------------------------------------------------
@@ -114,7 +103,7 @@ async def befell(tx: AsyncConnection, since: float, *, window: str | None = None
     """Return what happened to windows (or one) since a moment, newest first."""
     where = [pace_log.c.at >= since, *([] if window is None else [pace_log.c.window == window])]
     found = select(pace_log).where(*where).order_by(pace_log.c.at.desc(), pace_log.c.seq.desc()).limit(limit)
-    return [Befell.from_row(row) for row in await tx.execute(found)]
+    return await Befell.every(tx, found)
 
 
 async def words_ahead(tx: AsyncConnection, since: float) -> dict[str, list[Befell]]:
@@ -165,8 +154,8 @@ async def observations(tx: AsyncConnection, account: str, window: str) -> list[O
     """Return what was seen last of a window, oldest first."""
     table = quota_history
     where = (table.c.account == account, table.c.window == window)
-    rows = await tx.execute(select(table).where(*where).order_by(table.c.seq.desc()).limit(OBSERVATIONS))
-    return [ObservationRow.from_row(row) for row in rows][::-1]
+    found = select(table).where(*where).order_by(table.c.seq.desc()).limit(OBSERVATIONS)
+    return (await ObservationRow.every(tx, found))[::-1]
 
 
 # --- what waits --------------------------------------------------------------------------------------------------
@@ -184,14 +173,13 @@ async def waiting(tx: AsyncConnection) -> dict[str, int]:
 async def live(tx: AsyncConnection) -> list[AuthorizationRow]:
     """Return those that were not ended, oldest first."""
     found = select(authorizations).where(authorizations.c.ended_at.is_(None))
-    rows = await tx.execute(found.order_by(authorizations.c.granted_at, authorizations.c.id))
-    return [AuthorizationRow.from_row(row) for row in rows]
+    return await AuthorizationRow.every(tx, found.order_by(authorizations.c.granted_at, authorizations.c.id))
 
 
 async def ended(tx: AsyncConnection, since: float) -> list[AuthorizationRow]:
     """Return those that ended since a moment, oldest first."""
     found = select(authorizations).where(authorizations.c.ended_at >= since).order_by(authorizations.c.ended_at)
-    return [AuthorizationRow.from_row(row) for row in await tx.execute(found)]
+    return await AuthorizationRow.every(tx, found)
 
 
 async def authorize(tx: AsyncConnection, row: AuthorizationRow) -> bool:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Row, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.batched_delete import delete_some
-from database.engine.store import insert_once
+from database.engine.store import insert_into, upsert
+from database.queries.record import Record
 from database.queries.spending import hourly_rollup, quota_history, usage_queries
 from database.queries.spending.hourly_sums_reader import TOKENS as TOKENS
 from database.queries.spending.hourly_sums_reader import Sums
@@ -23,7 +23,7 @@ Key: TypeAlias = Literal["agent", "role", "task", "account", "model", "day"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Copied:
+class Copied(Record):
     """How far a ledger was copied: the place of the last entry, observation and action; 0: none yet."""
 
     ledger: str
@@ -70,7 +70,7 @@ class GroupUsage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class QuotaRow:
+class QuotaRow(Record):
     """What a provider said last of a window of an account. What it did not say is None."""
 
     account: str
@@ -85,27 +85,19 @@ class QuotaRow:
     status: str | None
     host: str = ""
 
-    @classmethod
-    def from_row(cls, row: Row[Any]) -> QuotaRow:
-        return cls(**{name: row._mapping[name] for name in cls.__dataclass_fields__})
-
 
 # --- copying -----------------------------------------------------------------------------------------------------
 
 
 async def copied(tx: AsyncConnection, ledger_id: str) -> Copied:
     """Return how far a ledger was copied."""
-    columns = [ledger_positions.c[name] for name in Copied.__dataclass_fields__]
-    row = (await tx.execute(select(*columns).where(ledger_positions.c.ledger == ledger_id))).one_or_none()
-    return Copied(ledger=ledger_id) if row is None else Copied(**row._mapping)
+    query = select(ledger_positions).where(ledger_positions.c.ledger == ledger_id)
+    return await Copied.one(tx, query) or Copied(ledger=ledger_id)
 
 
 async def move(tx: AsyncConnection, position: Copied, now: float) -> None:
     """Write how far a ledger was copied; in the transaction that writes what was copied."""
-    values = {name: getattr(position, name) for name in Copied.__dataclass_fields__} | {"read_at": now}
-    if not await insert_once(tx, ledger_positions, **values):
-        table = ledger_positions
-        await tx.execute(update(table).where(table.c.ledger == position.ledger).values(**values))
+    await upsert(tx, ledger_positions, **position.columns(), read_at=now)
 
 
 async def add(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -115,9 +107,9 @@ async def add(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> int:
     """
     if not rows:
         return 0
-    made = postgresql.insert(ledger) if tx.dialect.name == "postgresql" else sqlite.insert(ledger)
     written = [{**row, "day": hourly_rollup.day_of(row["ended_at"])} for row in rows]
-    found = await tx.execute(made.on_conflict_do_nothing().returning(ledger.c.id), written)
+    made = insert_into(tx, ledger).on_conflict_do_nothing().returning(ledger.c.id)
+    found = await tx.execute(made, written)
     new, by_id = list(found.scalars()), {row["id"]: row for row in reversed(rows)}
     await hourly_rollup.count(tx, [by_id[each] for each in new])
     return len(new)
@@ -183,8 +175,7 @@ async def tokens_by_agent(tx: AsyncConnection, *, since: float) -> dict[str, int
 
 async def quotas(tx: AsyncConnection) -> list[QuotaRow]:
     """Return what is known of all accounts' quotas, by account and window."""
-    rows = await tx.execute(select(quota).order_by(quota.c.account, quota.c.window))
-    return [QuotaRow.from_row(row) for row in rows]
+    return await QuotaRow.every(tx, select(quota).order_by(quota.c.account, quota.c.window))
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:

@@ -10,6 +10,7 @@ from datetime import tzinfo
 from sqlalchemy import literal, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from database.engine.id_batches import batches
 from database.queries.spending.hourly_sums_reader import (
     AHEAD_S,
     HOUR,
@@ -33,10 +34,10 @@ from database.schema import ledger, spending, tasks
 
 __all__ = [
     "AHEAD_S", "HOUR", "NOTHING", "SORTS", "TOKENS", "Sums",
-    "by_task", "days", "groups", "projected", "series", "since_result", "used", "used_many",
+    "by_task", "days", "groups", "projected", "series", "used", "used_many",
 ]  # fmt: skip
 
-#: Tasks that are asked for in one statement.
+#: Hours that are asked for in one statement.
 _MANY = 500
 
 
@@ -102,17 +103,11 @@ async def used_many(
     return made
 
 
-async def since_result(tx: AsyncConnection, agent: str, since: float, *, until: float | None = None) -> Sums:
-    """Return what an agent used since it last had something to show."""
-    return await used(tx, f"agent:{agent}", since, until)
-
-
 async def by_task(tx: AsyncConnection, ids: Collection[str]) -> dict[str, Sums]:
     """Return what each of these tasks used, over all of its attempts; one that used nothing is not among them."""
     made: dict[str, Sums] = {}
-    wanted = sorted(ids)
-    for begin in range(0, len(wanted), _MANY):
-        part = spending.c.task.in_(wanted[begin : begin + _MANY])
+    for some in batches(ids):
+        part = spending.c.task.in_(some)
         query = select(literal(0), spending.c.task, *sums_of_hours()).where(part).group_by(spending.c.task)
         made |= {row[1]: sums_in(row, 2) for row in await tx.execute(query)}
     return made
@@ -122,9 +117,8 @@ async def projected(tx: AsyncConnection, ids: Collection[str]) -> dict[str, floa
     """Return what these tasks were projected to use, in weighted tokens; those of which nothing was are not
     among them."""
     made: dict[str, float] = {}
-    wanted = sorted(ids)
-    for begin in range(0, len(wanted), _MANY):
-        those = tasks.c.id.in_(wanted[begin : begin + _MANY])
+    for some in batches(ids):
+        those = tasks.c.id.in_(some)
         query = select(tasks.c.id, tasks.c.projected_tokens).where(those, tasks.c.projected_tokens.is_not(None))
         made |= {row[0]: row[1] for row in await tx.execute(query)}
     return made

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -318,7 +317,3 @@ async def _serve() -> None:
 def main() -> int:
     asyncio.run(_serve())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

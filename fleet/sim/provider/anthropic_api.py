@@ -33,7 +33,7 @@ from fleet.sim.provider.normalized_request import (
 )
 from fleet.sim.provider.prompt_directives import UseTool
 from fleet.sim.provider.token_count import BilledTokens, segment
-from fleet.sim.provider.usage_report import Place, part, put
+from fleet.sim.provider.usage_report import Place
 
 _STOPS: dict[Stop, str] = {"end": "end_turn", "tool": "tool_use", "length": "max_tokens"}
 
@@ -132,13 +132,8 @@ class AnthropicWriter:
 
     def end(self, stop: Stop, usage: BilledTokens) -> Iterator[bytes]:
         yield from self._close()
-        kind = self._envelope.telling
-        if kind == "steps":
-            for share in (usage.output // 3, usage.output * 2 // 3):
-                told = put({"type": "message_delta", "delta": {}}, kind, "anthropic", "middle", part(usage, share))
-                yield _event(told)
-        delta = {"stop_reason": _STOPS[stop], "stop_sequence": None}
-        yield _event(put({"type": "message_delta", "delta": delta}, kind, "anthropic", "end", usage))
+        delta = {"type": "message_delta", "delta": {"stop_reason": _STOPS[stop], "stop_sequence": None}}
+        yield _event(self._envelope.report.put(delta, "anthropic", "end", usage))
         yield _event({"type": "message_stop"})
 
     def failure(self, status: int, message: str, usage: BilledTokens | None = None) -> Iterator[bytes]:
@@ -159,7 +154,7 @@ class AnthropicWriter:
             "stop_reason": stop,
             "stop_sequence": None,
         }
-        return put(message, self._envelope.telling, "anthropic", place, usage)
+        return self._envelope.report.put(message, "anthropic", place, usage)
 
     def _into(self, kind: Any, empty: dict[str, Any]) -> Iterator[bytes]:
         if self._open and self._blocks[-1].kind == kind:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from fleet.sim.provider import token_count
 from fleet.sim.provider.normalized_request import BadRequest
 from fleet.sim.provider.prompt_directives import UseTool
 from fleet.sim.provider.token_count import BilledTokens
-from fleet.sim.provider.usage_report import Kind
+from fleet.sim.provider.usage_report import UsageReport
 
 Stop: TypeAlias = Literal["end", "tool", "length"]
 
@@ -27,7 +27,7 @@ class ResponseEnvelope:
     """Epoch seconds."""
     include_usage: bool = True
     request_id: str = ""
-    telling: Kind = "full"
+    report: UsageReport = field(default_factory=UsageReport)
     """How usage is told."""
 
 

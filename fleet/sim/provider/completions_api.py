@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,7 +31,6 @@ from fleet.sim.provider.normalized_request import (
 )
 from fleet.sim.provider.prompt_directives import UseTool
 from fleet.sim.provider.token_count import BilledTokens, segment
-from fleet.sim.provider.usage_report import put, told
 
 _STOPS: dict[Stop, str] = {"end": "stop", "tool": "tool_calls", "length": "length"}
 
@@ -110,10 +108,8 @@ class CompletionsWriter:
         self._envelope = envelope
         self._text = ""
         self._calls: list[ContentBlock] = []
-        self._asked = BilledTokens()
 
     def begin(self, usage: BilledTokens) -> Iterator[bytes]:
-        self._asked = usage
         yield self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def thought(self, delta: str) -> Iterator[bytes]:
@@ -136,11 +132,9 @@ class CompletionsWriter:
 
     def end(self, stop: Stop, usage: BilledTokens) -> Iterator[bytes]:
         yield self._chunk({}, _STOPS[stop])
-        kind = self._envelope.telling
-        if self._envelope.include_usage and kind not in {"none", "unfinal"}:
-            # Some servers write null for the choices of this chunk.
-            choices: list[Any] | None = None if kind == "nulls" else []
-            yield frame(put({**self._head("chat.completion.chunk"), "choices": choices}, kind, "chat", "end", usage))
+        if self._envelope.include_usage:
+            chunk = {**self._head("chat.completion.chunk"), "choices": []}
+            yield frame(self._envelope.report.put(chunk, "chat", "end", usage))
         yield frame("[DONE]")
 
     def failure(self, status: int, message: str, usage: BilledTokens | None = None) -> Iterator[bytes]:
@@ -155,7 +149,7 @@ class CompletionsWriter:
             ]
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _STOPS[stop]}
         document = {**self._head("chat.completion"), "choices": [choice]}
-        return put(document, self._envelope.telling, "chat", "document", usage)
+        return self._envelope.report.put(document, "chat", "document", usage)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {
@@ -170,8 +164,4 @@ class CompletionsWriter:
         source: dict[str, Any] = {**self._head("chat.completion.chunk"), "choices": [choice]}
         if self._envelope.include_usage:
             source["usage"] = None
-            if self._envelope.telling == "steps":
-                # Some servers count aloud, in each chunk.
-                written = -(-len(self._text.encode("utf-8", "replace")) // 4)
-                source["usage"] = told("steps", "chat", "middle", dataclasses.replace(self._asked, output=written))
         return frame(source)

@@ -18,20 +18,8 @@
     [[short xTIMES]]          close it here, in the middle of the body
     [[unfinished xTIMES]]     end the body here in good order, without the terminal event
     [[fill: BYTES]]           say so much, in large chunks
-
-How an answer is delivered, wherever it is in the text (fleet.sim.provider.response_delivery,
-fleet.sim.provider.usage_report):
-
-    [[encode: gzip|deflate|br|zstd unsaid]]
-                              compress it, whatever the client accepts; unsaid: without a header that says so
-    [[chunks: N|whole|random]]
-                              write it N bytes at a time, all at once, or cut anywhere
-    [[lines: crlf|cr|lf]]     end lines so
-    [[noise]]                 comments, pings and unknown events in between
-    [[trailing]]              something after the terminal event
-    [[linger: SECONDS]]       keep the connection open so long after the terminal event
-    [[usage: KIND]]           tell what is billed as fleet.sim.provider.usage_report.KINDS says
-    [[cache: READ WRITTEN]]   so many tokens of the input came from a cache, and went into one
+    [[cache: READ WRITTEN]]   so many tokens of the input came from a cache, and went into one, wherever it is in the
+                              text
 
 Orders are carried out from left to right. A tool call ends an answer: what follows it is said when the tool's output
 has come. Words around orders are not answered, unless there are only pauses, failures and repetitions.
@@ -44,9 +32,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
-
-from fleet.sim.provider.response_delivery import ENCODINGS, LINES
-from fleet.sim.provider.usage_report import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +97,15 @@ class Disconnect:
 
 
 @dataclass(frozen=True, slots=True)
-class Deliver:
-    """Something of how the answer travels: fields of `fleet.sim.provider.response_delivery.ResponseDelivery`."""
+class CachedInput:
+    """So many tokens of the input came from a cache, and went into one."""
 
-    changed: Mapping[str, Any]
+    read: int
+    written: int
 
 
 Step: TypeAlias = (
-    Say | Think | UseTool | RunCommand | Repeat | Slow | Delay | WaitDirective | Fail | Disconnect | Deliver
+    Say | Think | UseTool | RunCommand | Repeat | Slow | Delay | WaitDirective | Fail | Disconnect | CachedInput
 )
 
 #: More than this is not said, streamed or waited for, whoever asks.
@@ -129,8 +115,8 @@ LARGEST_FILL = 64 * 1024 * 1024
 _FILL_PIECE = 64 * 1024
 
 _OPENING = re.compile(
-    r"\[\[\s*(say|think|run|tool|stream|repeat|slow|delay|wait|hang|error|disconnect|short|unfinished|fill"
-    r"|encode|chunks|lines|noise|trailing|linger|usage|cache)\b\s*:?[ \t]*",
+    r"\[\[\s*(say|think|run|tool|stream|repeat|slow|delay|wait|hang|error|disconnect|short|unfinished|fill|cache)"
+    r"\b\s*:?[ \t]*",
     re.IGNORECASE,
 )
 _ERROR = re.compile(
@@ -224,30 +210,11 @@ def _step(name: str, argument: str) -> Step | None:
                 return Say(text, tuple(text[at : at + _FILL_PIECE] for at in range(0, size, _FILL_PIECE)))
             case "error":
                 return _error(argument)
-            case _:
-                return _delivery(name, argument)
+            case "cache":
+                read, written = argument.split()
+                return CachedInput(max(0, int(read)), max(0, int(written)))
     except ValueError:
-        return None
-
-
-def _delivery(name: str, argument: str) -> Deliver | None:
-    match name, argument.split():
-        case "encode", [encoding, *more] if encoding in ENCODINGS and more in ([], ["unsaid"]):
-            return Deliver({"encoding": encoding, "unsaid": bool(more)})
-        case "chunks", ["whole" | "random" as size]:
-            return Deliver({"chunk": size})
-        case "chunks", [size] if int(size) > 0:
-            return Deliver({"chunk": int(size)})
-        case "lines", [ends] if ends in LINES:
-            return Deliver({"lines": ends})
-        case "noise" | "trailing", []:
-            return Deliver({name: True})
-        case "linger", [seconds]:
-            return Deliver({"linger_s": _pause(seconds)})
-        case "usage", [kind] if kind in KINDS:
-            return Deliver({"usage": kind})
-        case "cache", [read, written]:
-            return Deliver({"cache": (max(0, int(read)), max(0, int(written)))})
+        pass
     return None
 
 

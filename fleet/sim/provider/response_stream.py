@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import random
@@ -12,13 +11,13 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from fleet.sim.provider import api_errors, usage_report
-from fleet.sim.provider.api_writer import ApiWriter, Stop, call_tokens, frame
+from fleet.sim.provider import api_errors
+from fleet.sim.provider.api_writer import ResponseEnvelope, Stop, call_tokens
 from fleet.sim.provider.billing_ledger import LONGEST_TEXT, BilledRequest, State
 from fleet.sim.provider.normalized_request import Api, NormalizedRequest
 from fleet.sim.provider.prompt_directives import (
+    CachedInput,
     Delay,
-    Deliver,
     Disconnect,
     Fail,
     Say,
@@ -28,7 +27,7 @@ from fleet.sim.provider.prompt_directives import (
     UseTool,
     WaitDirective,
 )
-from fleet.sim.provider.response_delivery import ResponseBody, ResponseDelivery
+from fleet.sim.provider.response_delivery import ResponseDelivery
 from fleet.sim.provider.token_count import BilledTokens, TokenMeter
 
 
@@ -40,15 +39,6 @@ class Shared(Protocol):
     async def stand(self, wait: WaitDirective) -> None: ...
 
 
-def delivery_of(steps: Iterable[Step]) -> ResponseDelivery:
-    """Return how these steps want the answer delivered, wherever they say it."""
-    changed: dict[str, Any] = {}
-    for step in steps:
-        if isinstance(step, Deliver):
-            changed.update(step.changed)
-    return ResponseDelivery(**changed)
-
-
 class ResponseStream:
     """One answer on its way."""
 
@@ -58,17 +48,19 @@ class ResponseStream:
         http: web.Request,
         request: NormalizedRequest,
         entry: BilledRequest,
-        writer: ApiWriter,
+        envelope: ResponseEnvelope,
         headers: Mapping[str, str],
         delivery: ResponseDelivery,
     ) -> None:
         self._shared, self._http, self._request = shared, http, request
-        self._entry, self._writer, self._headers = entry, writer, headers
-        self._delivery = delivery
+        self._entry, self._headers = entry, headers
+        self._report = envelope.report
+        self._writer = delivery.writer(request.api, envelope)
         dice = random.Random(f"{entry.number}:{request.digest}")  # noqa: S311
-        self._outlet = ResponseBody(http, delivery, request.api, dice)
+        self._outlet = delivery.body(http, request.api, dice)
         self._meter = TokenMeter(request.max_tokens)
         self._input: BilledTokens | None = None
+        self._cached: CachedInput | None = None
         self._begun = False
         self._said: list[str] = []
         self._slow = 0.0
@@ -101,6 +93,9 @@ class ResponseStream:
     async def give(self, steps: tuple[Step, ...]) -> web.StreamResponse:
         """Carry the steps out, and end."""
         stop: Stop = "end"
+        for step in steps:
+            if isinstance(step, CachedInput):
+                self._cached = step
         for step in steps:
             match step:
                 case Delay():
@@ -136,13 +131,13 @@ class ResponseStream:
         if self._input is None:
             return BilledTokens()
         usage = dataclasses.replace(self._input, output=output, reasoning=reasoning)
-        return usage_report.billed(self._delivery.usage, self._request.api, usage)
+        return self._report.billed(self._request.api, usage)
 
     def _tells(self) -> bool:
         """Return whether a whole answer, as it is delivered, says what is billed."""
-        if self._delivery.usage in usage_report.UNTOLD:
-            return False
-        return self._request.api != "chat" or not self._request.stream or self._request.include_usage
+        return self._report.complete and (
+            self._request.api != "chat" or not self._request.stream or self._request.include_usage
+        )
 
     async def _speak(self, step: Say | Think) -> bool:
         """Say or think it, as far as the limit goes; False where it was cut."""
@@ -166,10 +161,9 @@ class ResponseStream:
         if self._input is not None:
             return
         billed = self._shared.bill_input(self._request, self._entry.account)
-        if self._delivery.cache is not None:
-            read, written = self._delivery.cache
-            written = written if self._request.api == "anthropic" else 0
-            billed = BilledTokens(input=billed.whole_input, cache_read=read, cache_write=written)
+        if self._cached is not None:
+            written = self._cached.written if self._request.api == "anthropic" else 0
+            billed = BilledTokens(input=billed.whole_input, cache_read=self._cached.read, cache_write=written)
         self._input = billed
 
     async def _begin(self) -> None:
@@ -197,33 +191,19 @@ class ResponseStream:
             self.state, self._reported = "completed", self._tells()
             return await self._end(response)
         await self._send(self._writer.end(stop, self.usage))
-        if self._delivery.trailing:
-            await self._outlet.send([b": that was all\n\n", frame({"type": "ping"}, "ping")], behind=True)
         await self._outlet.finish()
         # The last byte is out: clients such as Codex hang up before the end of the body.
         self.state, self._reported = "completed", self._tells()
         return await self._end(self._outlet.response)
 
     async def _end(self, response: web.StreamResponse | None) -> web.StreamResponse:
-        if self._delivery.linger_s:
-            await asyncio.sleep(self._delivery.linger_s)
         if response is self._outlet.response and response is not None:
-            with contextlib.suppress(ConnectionError):
-                await response.write_eof()
+            await self._outlet.end()
         return response or web.Response()
 
     async def _document(self, source: Mapping[str, Any], *, status: int = 200) -> web.StreamResponse:
         body = json.dumps(source).encode("utf-8", "replace")
-        if self._delivery.plain:
-            self._outlet.count(body)
-            return web.Response(
-                body=body, status=status, headers=self._headers, content_type="application/json", charset="utf-8"
-            )
-        await self._outlet.open(self._headers, "application/json", status=status)
-        await self._outlet.write(body)
-        await self._outlet.finish()
-        assert self._outlet.response is not None
-        return self._outlet.response
+        return await self._outlet.document(self._headers, body, status=status)
 
     async def _fail(self, fail: Fail) -> web.StreamResponse:
         self._status = fail.status
@@ -237,8 +217,8 @@ class ResponseStream:
                 self._headers = {**self._headers, "retry-after": f"{fail.retry_after:g}"}
             source = api_errors.body(api, fail.status, fail.message, self._entry.id)
             if fail.billed:
-                source = usage_report.put(source, self._delivery.usage, api, "document", self.usage)
-            self.state, self._reported = "refused", fail.billed and self._delivery.usage not in usage_report.UNTOLD
+                source = self._report.put(source, api, "document", self.usage)
+            self.state, self._reported = "refused", fail.billed and self._report.complete
             return await self._end(await self._document(source, status=fail.status))
         told = self.usage if fail.billed and api == "responses" else None
         await self._send(self._writer.failure(fail.status, fail.message, told))

@@ -31,7 +31,6 @@ from fleet.sim.provider.normalized_request import (
 )
 from fleet.sim.provider.prompt_directives import UseTool
 from fleet.sim.provider.token_count import BilledTokens, segment
-from fleet.sim.provider.usage_report import put
 
 _CALLS = {"function_call", "custom_tool_call", "local_shell_call"}
 _OUTPUTS = {"function_call_output", "custom_tool_call_output", "local_shell_call_output"}
@@ -170,7 +169,7 @@ class ResponsesWriter:
         error = {"code": refused["code"] or refused["type"], "message": refused["message"]}
         response = {**self._response("failed"), "error": error}
         if usage is not None:
-            response = put(response, self._envelope.telling, "responses", "end", usage)
+            response = self._envelope.report.put(response, "responses", "end", usage)
         yield self._event("response.failed", response=response)
 
     def document(self, stop: Stop, usage: BilledTokens) -> dict[str, Any]:
@@ -180,7 +179,7 @@ class ResponsesWriter:
             "incomplete_details": {"reason": "max_output_tokens"} if cut_short else None,
             "output": [_item(block, "completed") for block in self._blocks],
         }
-        return put(document, self._envelope.telling, "responses", "document", usage)
+        return self._envelope.report.put(document, "responses", "document", usage)
 
     def _response(self, status: str) -> dict[str, Any]:
         return {

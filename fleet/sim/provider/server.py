@@ -24,29 +24,31 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from fleet.sim.provider import anthropic_api, chaos, completions_api, prompt_directives, responses_api, scripted_replies
+from fleet.sim.provider import anthropic_api, completions_api, prompt_directives, responses_api, scripted_replies
 from fleet.sim.provider import request_script as script
-from fleet.sim.provider.api_writer import ApiWriter, ResponseEnvelope
+from fleet.sim.provider.api_writer import ResponseEnvelope
 from fleet.sim.provider.billing_ledger import LONGEST_TEXT, BilledRequest, BillingLedger
 from fleet.sim.provider.normalized_request import Api, BadRequest, NormalizedRequest, turn_of
 from fleet.sim.provider.prompt_directives import Say, Think, WaitDirective
 from fleet.sim.provider.quota_headers import SimWindows
 from fleet.sim.provider.request_script import Script
-from fleet.sim.provider.response_stream import ResponseStream, delivery_of, refusal
+from fleet.sim.provider.response_delivery import ResponseDelivery
+from fleet.sim.provider.response_stream import ResponseStream, refusal
 from fleet.sim.provider.token_count import BilledTokens, PrefixCache
 
 MODELS = ("claude-sonnet-4-5", "claude-opus-4-5", "claude-haiku-4-5", "gpt-5", "gpt-5-mini", "sim-1")
 LARGEST_REQUEST = 160 * 1024 * 1024
-
-_WRITERS: dict[Api, Callable[[ResponseEnvelope], ApiWriter]] = {
-    "anthropic": anthropic_api.AnthropicWriter,
-    "responses": responses_api.ResponsesWriter,
-    "chat": completions_api.CompletionsWriter,
+_COUNT_ID = "req_count0000"
+_READERS: Mapping[Api, Callable[[Mapping[str, Any]], NormalizedRequest]] = {
+    "anthropic": anthropic_api.read,
+    "responses": responses_api.read,
+    "chat": completions_api.read,
 }
 
 
@@ -60,10 +62,6 @@ class SimSettings:
     script: Script = field(default_factory=script.Script)
     log: Path | None = None
     """Finished requests are appended here, one JSON object per line."""
-    seed: int = 0
-    """Decides where answers are cut into chunks."""
-    chaos: str | None = None
-    """A seed: every request that no script covers is answered in some odd way, or fails (fleet.sim.provider.chaos)."""
     clock: Callable[[], float] = time.time
 
 
@@ -90,12 +88,12 @@ class Provider:
             [
                 web.get("/", self._about),
                 web.get("/v1/models", self._models),
-                web.post("/v1/messages", self._messages),
+                web.post("/v1/messages", partial(self._ask, api="anthropic")),
                 web.post("/v1/messages/count_tokens", self._count_tokens),
-                web.post("/v1/responses", self._responses),
+                web.post("/v1/responses", partial(self._ask, api="responses")),
                 web.post("/v1/responses/input_tokens", self._input_tokens),
                 web.get("/v1/responses", self._upgrade),
-                web.post("/v1/chat/completions", self._completions),
+                web.post("/v1/chat/completions", partial(self._ask, api="chat")),
                 web.get("/sim/ledger", self._show_ledger),
                 web.post("/sim/release/{name}", self._release),
             ]
@@ -150,18 +148,17 @@ class Provider:
         return web.Response(status=426, headers={"Upgrade": "websocket"})
 
     async def _count_tokens(self, request: web.Request) -> web.StreamResponse:
-        number = f"req_count{self._settings.seed:04d}"
         try:
             asked = anthropic_api.read(await _body(request), counting=True)
         except BadRequest as error:
-            return refusal("anthropic", 400, str(error), number)
+            return refusal("anthropic", 400, str(error), _COUNT_ID)
         return web.json_response({"input_tokens": sum(part.tokens for part in asked.segments)})
 
     async def _input_tokens(self, request: web.Request) -> web.StreamResponse:
         try:
             asked = responses_api.read(await _body(request))
         except BadRequest as error:
-            return refusal("responses", 400, str(error), f"req_count{self._settings.seed:04d}")
+            return refusal("responses", 400, str(error), _COUNT_ID)
         counted = sum(part.tokens for part in asked.segments)
         return web.json_response({"object": "response.input_tokens", "input_tokens": counted})
 
@@ -189,25 +186,14 @@ class Provider:
 
     # Questions to a model.
 
-    async def _messages(self, request: web.Request) -> web.StreamResponse:
-        return await self._ask(request, "anthropic", anthropic_api.read)
-
-    async def _responses(self, request: web.Request) -> web.StreamResponse:
-        return await self._ask(request, "responses", responses_api.read)
-
-    async def _completions(self, request: web.Request) -> web.StreamResponse:
-        return await self._ask(request, "chat", completions_api.read)
-
-    async def _ask(
-        self, http: web.Request, api: Api, read: Callable[[Mapping[str, Any]], NormalizedRequest]
-    ) -> web.StreamResponse:
+    async def _ask(self, http: web.Request, *, api: Api) -> web.StreamResponse:
         number = self.ledger.next_number()
         request_id = f"req_sim{number:08d}"
         key = http.headers.get("x-api-key") or http.headers.get("Authorization", "").removeprefix("Bearer ")
         if not key:
             return refusal(api, 401, "", request_id)
         try:
-            request = read(await _body(http))
+            request = _READERS[api](await _body(http))
         except BadRequest as error:
             return refusal(api, 400, str(error), request_id)
         account = hashlib.sha256(key.encode()).hexdigest()[:12]
@@ -235,26 +221,23 @@ class Provider:
             **windows.headers(api, entry.at, subscription=subscription),
             ("request-id" if api == "anthropic" else "x-request-id"): request_id,
         }
-        order = self._settings.script.order(number)
-        if order is None and self._settings.chaos is not None:
-            dice = random.Random(f"{self._settings.chaos}:{number}")  # noqa: S311
-            order = chaos.orders(dice, api, stream=request.stream) + chaos.SAYING
+        order = self.order(number, request)
         steps = scripted_replies.reply(request, order)
         if subscription and windows.turns_away(entry.at, request.model):
             # Wherever in a turn it is: before a tool's output is read, too.
             steps, _ = prompt_directives.parse(
                 "[[error: 429 This plan has nothing left until its window begins anew.]]"
             )
-        delivery = delivery_of(steps)
+        delivery = self.delivery(turn.text if order is None else order)
         envelope = ResponseEnvelope(
             id=request.digest[:20] + f"{entry.attempt:02d}",
             model=self.answers_as or request.model,
             created=int(entry.at),
             include_usage=request.include_usage,
             request_id=request_id,
-            telling=delivery.usage,
+            report=delivery.report,
         )
-        answer = ResponseStream(self, http, request, entry, _WRITERS[api](envelope), headers, delivery)
+        answer = ResponseStream(self, http, request, entry, envelope, headers, delivery)
         try:
             return await answer.give(steps)
         except ConnectionError:
@@ -267,15 +250,23 @@ class Provider:
             windows.spend(entry.at, usage.whole_input, usage.output, request.model)
             await self.ledger.put(answer.entry(self._settings.clock()))
 
+    def order(self, number: int, request: NormalizedRequest) -> str | None:
+        """Return directives that stand in for those in the person's text, or None."""
+        return self._settings.script.order(number)
+
+    def delivery(self, text: str) -> ResponseDelivery:
+        """Return how the answer to these directives is delivered."""
+        return ResponseDelivery()
+
     def bill_input(self, request: NormalizedRequest, account: str) -> BilledTokens:
         owner = f"{account}/{request.api}/{request.model}"
         return self._cache.bill(request.segments, owner=owner, marked=request.api == "anthropic")
 
     def pieces(self, request: NormalizedRequest, step: Say | Think) -> Iterable[str]:
-        """Return the chunks that a text is sent in: the same ones for the same question and seed."""
+        """Return the chunks that a text is sent in: the same ones for the same question."""
         if isinstance(step, Say) and step.pieces:
             return step.pieces
-        dice = random.Random(f"{self._settings.seed}:{request.digest}:{step.text}")  # noqa: S311
+        dice = random.Random(f"{request.digest}:{step.text}")  # noqa: S311
         pieces, place = [], 0
         while place < len(step.text):
             size = dice.randint(2, 30)
@@ -332,8 +323,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--unix", type=Path, help="listen on this socket instead of a port")
     parser.add_argument("--script", type=Path, help="orders by the number of the request, YAML or JSON")
     parser.add_argument("--log", type=Path, help="append finished requests to this file, one JSON object per line")
-    parser.add_argument("--seed", type=int, default=0, help="decides where answers are cut into chunks")
-    parser.add_argument("--chaos", metavar="SEED", help="answer in odd ways, or fail, as this seed decides")
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input is closed")
     chosen = parser.parse_args(arguments)
     try:
@@ -344,15 +333,9 @@ def main(arguments: list[str] | None = None) -> int:
             unix=chosen.unix,
             script=orders,
             log=chosen.log,
-            seed=chosen.seed,
-            chaos=chosen.chaos,
         )
         asyncio.run(_serve(settings, until_eof=chosen.until_eof))
     except (script.ScriptError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -43,7 +43,7 @@ QUESTIONS: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "spend by day": partial(usage_ledger.spent, by="day", since=AT, zone=ZoneInfo("Asia/Kathmandu")),
     "today of each agent": partial(usage_ledger.tokens_by_agent, since=AT),
     "an account": partial(usage_queries.used, scope="account:main", since=AT),
-    "an agent": partial(usage_queries.since_result, agent="coder0", since=AT),
+    "an agent": partial(usage_queries.used, scope="agent:coder0", since=AT),
     "a task": partial(usage_queries.by_task, ids=["t"]),
     "many windows": partial(usage_queries.used_many, asked=[("agent:a", AT), ("host", NOON), ("role:r", AT + 7200)]),
     "a picture by hours": partial(

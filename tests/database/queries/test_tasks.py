@@ -44,10 +44,6 @@ async def test_each_lane_shows_its_first_task(store: Store) -> None:
     await put(store, *given, task(20, lane="low/role:a/ana", state="running"))
     async with store.read() as tx:
         assert [each.id for each in await tasks.lane_heads(tx)] == ["00000001", "00000002", "00000003"]
-        behind = await tasks.next_in_lane(tx, "normal/role:b/ana", 1)
-        assert behind is not None
-        assert behind.id == "00000004"
-        assert await tasks.next_in_lane(tx, "normal/role:b/ana", 9) is None
     async with store.write(STEP) as tx:
         assert await tasks.change(tx, "00000001", TaskEvent.ASSIGN, now=5.0)
     async with store.read() as tx:

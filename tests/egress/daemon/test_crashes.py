@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from fleet.sim.provider import server as sim
 from fleet.sim.provider.normalized_request import Api
 from tests import soak
 from tests.egress import ledger_comparison
 from tests.egress.egress_process import Premises, egress
 from tests.egress.random_clients import Customers, Given, Order, chosen, play
+from tests.sim import odd_provider as sim
 
 AGENTS = ("ann", "ben", "cleo", "dora")
 #: What is asked between one death and the next.

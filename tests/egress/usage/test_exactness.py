@@ -1,6 +1,6 @@
 """Random requests of every kind through a real egress: its ledger must be the provider's, token by token.
 
-The kinds are fleet.sim.provider.chaos's: JSON and event streams in every chunking, compressed or not, odd bills, errors
+The kinds are tests.sim.chaos's: JSON and event streams in every chunking, compressed or not, odd bills, errors
 before and in the middle, broken connections; and clients that leave when they like.
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet.sim.provider import server as sim
 from tests import soak
 from tests.egress import ledger_comparison
 from tests.egress.egress_process import KEYS, egress
 from tests.egress.random_clients import Customers, Order, chosen, play
+from tests.sim import odd_provider as sim
 
 AGENTS = ("ann", "ben", "cleo", "dora", "emil", "fay")
 

@@ -15,14 +15,16 @@ import brotli
 import pytest
 
 from fleet.sim.agent.model_client import Events
-from fleet.sim.provider import chaos, prompt_directives, usage_report
+from fleet.sim.provider import prompt_directives
 from fleet.sim.provider.billing_ledger import BilledRequest
 from fleet.sim.provider.normalized_request import Api
-from fleet.sim.provider.prompt_directives import Deliver
-from fleet.sim.provider.response_delivery import Encoding
-from fleet.sim.provider.server import Provider, SimSettings, running
+from fleet.sim.provider.prompt_directives import CachedInput
+from fleet.sim.provider.server import Provider
 from fleet.sim.provider.token_count import BilledTokens
 from tests.fleet.sim.provider.test_server import LIMIT_S, PATHS, question
+from tests.sim import chaos, odd_delivery, odd_usage
+from tests.sim.odd_delivery import Encoding, Oddities
+from tests.sim.odd_provider import running
 
 HELLO = "[[say: Grüße, 🙂!]]"
 
@@ -142,18 +144,18 @@ async def test_a_response_that_failed_tells_its_bill_where_it_was_ordered(client
     assert (entry.state, entry.reported) == ("failed", True)
 
 
-@pytest.mark.parametrize("kind", usage_report.KINDS)
+@pytest.mark.parametrize("kind", odd_usage.KINDS)
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("api", PATHS)
 async def test_what_is_told_of_the_bill_is_what_the_ledger_holds(
-    client: Client, api: Api, stream: bool, kind: usage_report.Kind
+    client: Client, api: Api, stream: bool, kind: odd_usage.Kind
 ) -> None:
     order = f"[[think: Hm.]][[say: All.]][[cache: 300 20]][[usage: {kind}]]"
     _, pieces = await client.raw(api, order, stream=stream)
     raw, entry = b"".join(pieces), await client.entry()
     events = [json.loads(data) for data in Events().feed(raw) if data != "[DONE]"] if stream else [json.loads(raw)]
     usages = [found for event in events for found in _usages(event)]
-    assert entry.reported is (kind not in usage_report.UNTOLD)
+    assert entry.reported is (kind not in odd_usage.UNTOLD)
     if not entry.reported:
         assert not usages or kind in {"unfinal", "garbage"}
         return
@@ -197,29 +199,25 @@ async def test_a_large_answer_and_a_connection_that_stays_open(client: Client) -
 
 def test_orders_of_deliveries_are_read() -> None:
     text = "[[encode: br unsaid]][[chunks: 7]][[cache: 1 2]][[usage: nulls]][[linger: 2]]"
-    steps, rest = prompt_directives.parse(text)
-    assert [step.changed for step in steps if isinstance(step, Deliver)] == [
-        {"encoding": "br", "unsaid": True},
-        {"chunk": 7},
-        {"cache": (1, 2)},
-        {"usage": "nulls"},
-        {"linger_s": 2.0},
-    ]
-    assert rest == ""
+    odd, rest = odd_delivery.parse(text)
+    assert odd == Oddities(encoding="br", unsaid=True, chunk=7, usage="nulls", linger_s=2.0)
+    assert prompt_directives.parse(rest) == ((CachedInput(1, 2),), "")
     for wrong in (
         "[[encode: lzma]]",
         "[[chunks: 0]]",
+        "[[chunks: x]]",
         "[[lines: x]]",
         "[[usage: odd]]",
         "[[noise: 3]]",
         "[[cache: 1]]",
     ):
+        assert odd_delivery.parse(wrong) == (Oddities(), wrong)
         assert prompt_directives.parse(wrong) == ((), wrong)
 
 
 async def test_chaos_is_the_same_for_the_same_seed() -> None:
     async def played() -> list[tuple[str, BilledTokens]]:
-        async with running(SimSettings(chaos="1")) as provider, aiohttp.ClientSession() as session:
+        async with running(seed="1") as provider, aiohttp.ClientSession() as session:
             client = Client(provider, session)
             for number in range(40):
                 with contextlib.suppress(aiohttp.ClientError):
@@ -235,5 +233,6 @@ async def test_chaos_is_the_same_for_the_same_seed() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_chance_orders_only_what_there_is(stream: bool) -> None:
     for seed in range(300):
-        _, rest = prompt_directives.parse(chaos.orders(random.Random(seed), "responses", stream=stream))
+        _, rest = odd_delivery.parse(chaos.orders(random.Random(seed), "responses", stream=stream))
+        _, rest = prompt_directives.parse(rest)
         assert rest == ""

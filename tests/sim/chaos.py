@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from fleet.sim.provider.normalized_request import Api
-from fleet.sim.provider.response_delivery import ENCODINGS
-from fleet.sim.provider.usage_report import KINDS
+from tests.sim.odd_delivery import ENCODINGS
+from tests.sim.odd_usage import KINDS
 
 #: What is said where nothing else was ordered.
 SAYING = "[[think: Well, well. \U0001f914]][[say: Grüße aus Köln, 日本語 and 🙂: as said.]]"
