@@ -1,7 +1,7 @@
 """How the simulated provider tells what it billed: as the documentation shows it, or in an odd way that was seen.
 
 What is odd is only the telling, save for three: `sparse` of OpenAI's shapes tells no parts, and bills none; `huge` and
-`free` bill what no real answer costs. `Entry.reported` in the ledger says whether what was told is the whole bill.
+`free` bill what no real answer costs. `BilledRequest.reported` in the ledger says whether the report is the whole bill.
 """
 
 from __future__ import annotations

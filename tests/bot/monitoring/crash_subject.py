@@ -48,15 +48,15 @@ async def _live(folder: Path) -> None:
         wake_delivery=lambda: None,
     )
     running = asyncio.create_task(alarms.run())
-    if not await _said(store, "does its work again"):
+    if not await _said(store, "succeeds again"):
         alarms.ended(JobRecord(name="sweep", last_error="boom"))
         await _until(store, "failed")
     alarms.ended(JobRecord(name="sweep"))
-    await _until(store, "does its work again")
+    await _until(store, "succeeds again")
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    for words in ("failed:", "does its work again"):
+    for words in ("failed:", "succeeds again"):
         assert await _said(store, words) == 1, words
     async with store.read() as tx:
         assert [row.kind for row in await watchdog_findings.of_jobs(tx)] == [watchdog_findings.JOB_WELL]
