@@ -91,7 +91,7 @@ def read_tokens(value: object) -> int:
     """
     match = _TOKENS.fullmatch(str(value).replace("_", "")) if isinstance(value, int | str) else None
     if match is None or isinstance(value, bool):
-        raise ValueError(f"found {str(value)[:40]!r}; a number of tokens is wanted, like 500000, 500k or 2M.")
+        raise ValueError(f"found {str(value)[:40]!r}; expected a number of tokens, like 500000, 500k or 2M.")
     tokens = round(float(match[1]) * _FACTORS[match[2].casefold()])
     if not 1 <= tokens <= _MOST:
         raise ValueError(f"found {str(value)[:40]!r}; from one token to 10^12 are allowed.")
@@ -106,7 +106,7 @@ def read_share(value: object) -> float:
     """
     match = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or not 0 < float(match[1]) <= 100:
-        raise ValueError(f"found {str(value)[:40]!r}; a share above 0% and up to 100% is wanted, like 20%.")
+        raise ValueError(f"found {str(value)[:40]!r}; expected a share above 0% and up to 100%, like 20%.")
     return float(match[1]) / 100
 
 

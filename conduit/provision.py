@@ -78,9 +78,9 @@ def _main(given: argparse.Namespace) -> int:
     if wanted.operator == wanted.bot:
         raise ProvisionError("--operator and --bot are the same. The bot needs a user of its own.")
     if not _CONNECTOR.fullmatch(wanted.connector):
-        raise ProvisionError("--connector: a lower-case letter is wanted, then letters, digits, - and _; at most 32.")
+        raise ProvisionError("--connector: expected a lower-case letter, then letters, digits, - and _; at most 32.")
     if not wanted.room_name.isprintable() or not wanted.room_name.strip() or len(wanted.room_name) > 200:
-        raise ProvisionError("--room: a name of up to 200 characters is wanted, in one line.")
+        raise ProvisionError("--room: expected a name of up to 200 characters, in one line.")
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -159,7 +159,7 @@ def _agreed(url: str, wanted: SetupOptions, paths: Paths) -> bool:
 def _name(option: str, text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ProvisionError(
-            f"{option}: a name as before the colon of a Matrix id is wanted: lower-case letters, digits and . _ = / + "
+            f"{option}: expected a name as before the colon of a Matrix id: lower-case letters, digits and . _ = / + "
             "-, like ana."
         )
     return text

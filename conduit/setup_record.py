@@ -46,7 +46,7 @@ class SetupRecord:
     device: str
     """The bot's: Muster's messages are told apart within one device, so it stays when the token changes."""
     mark: str
-    """Stands in the room that is made, and in no other."""
+    """Is in the room that is made, and in no other."""
     operator_id: str | None = None
     """The whole id, once the homeserver knows the user."""
     bot_id: str | None = None

@@ -107,7 +107,7 @@ class Provisioning:
         if found != (wanted.operator, wanted.bot):
             raise ProvisionError(
                 f"The connector {wanted.connector} was set up here with operator {found[0]} and bot {found[1]}. Give "
-                "the same names, or a connector of its own with --connector. To begin anew, move "
+                "the same names, or a connector of its own with --connector. To start over, move "
                 f"{self.kept.record_file} away."
             )
         if record.homeserver != url:

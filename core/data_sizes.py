@@ -35,11 +35,11 @@ def of_setting(value: object) -> int:
     """
     how = "Write it like 200 MB, 1.5 GB or 64 MiB."
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"an amount of data is wanted. {how}")
+        raise ValueError(f"expected an amount of data. {how}")
     try:
         count = read(str(value))
     except ValueError:
         raise ValueError(f"not an amount of data: {str(value)[:40]!r}. {how}") from None
     if count < 10**6:
-        raise ValueError(f"found {value!r}; at least 1 MB is wanted.")
+        raise ValueError(f"found {value!r}; expected at least 1 MB.")
     return count

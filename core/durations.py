@@ -34,7 +34,7 @@ def of_setting(value: object) -> float:
         ValueError: `value` is not a duration; the message says how to write one.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError("a length of time is wanted, such as 30s, 15m, 2h, 1h30m or 7d")
+        raise ValueError("expected a length of time, such as 30s, 15m, 2h, 1h30m or 7d")
     try:
         seconds = read(str(value))
     except ValueError:

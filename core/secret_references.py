@@ -65,10 +65,7 @@ class Reference:
         """
         match = _PATTERN.fullmatch(text.strip())
         if match is None:
-            raise ValueError(
-                f"a reference to a secret is wanted here, and this is not one; secrets do not stand in this file. "
-                f"{HOW_TO_REFER}"
-            )
+            raise ValueError(f"expected a reference to a secret; this file must not contain secrets. {HOW_TO_REFER}")
         scheme, name = match[1], match[2].strip()
         if scheme == "env":
             if not _VARIABLE.fullmatch(name):
@@ -112,7 +109,7 @@ class Reference:
             if isinstance(value, Reference):
                 return value
             if not isinstance(value, str):
-                raise ValueError(f"a reference to a secret is wanted here. {HOW_TO_REFER}")
+                raise ValueError(f"expected a reference to a secret. {HOW_TO_REFER}")
             return cls.parse(value, folder=(info.context or {}).get("folder"))
 
         return core_schema.with_info_plain_validator_function(

@@ -105,29 +105,29 @@ def message(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
             return f"{found}; {allowed}." + suggestion(str(given), known)
         case "string_type":
             quote = " Put it between quotes." if isinstance(given, (bool, int, float)) else ""
-            return f"{found}; a text is wanted.{quote}"
+            return f"{found}; expected text.{quote}"
         case "string_pattern_mismatch":
             return f"{found}, which does not fit the pattern {context['pattern']}."
         case "bool_type" | "bool_parsing":
-            return f"{found}; true or false is wanted."
+            return f"{found}; expected true or false."
         case "int_type" | "int_parsing" | "int_from_float":
-            return f"{found}; a whole number is wanted."
+            return f"{found}; expected a whole number."
         case "float_type" | "float_parsing" | "finite_number":
             return f"{found}, but expected a number."
         case "list_type" | "tuple_type" | "set_type":
-            return f"{found}; a list is wanted (lines that begin with a dash)."
+            return f"{found}; expected a list (lines that begin with a dash)."
         case "dict_type" | "model_type" | "mapping_type":
-            return f"{found}; keys with values are wanted."
+            return f"{found}; expected keys with values."
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             limit = next(iter(context.values()))
             words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
             return f"{found}; {words[next(iter(context))]} {limit} is allowed."
         case "string_too_short":
-            return f"{found}; at least {context['min_length']} characters are wanted."
+            return f"{found}; expected at least {context['min_length']} characters."
         case "string_too_long":
             return f"found {len(given)} characters; at most {context['max_length']} are allowed."
         case "too_short":
-            return f"found {context['actual_length']} entries; at least {context['min_length']} are wanted."
+            return f"found {context['actual_length']} entries; expected at least {context['min_length']}."
         case "too_long":
             return f"found too many entries; the maximum is {context['max_length']}."
     return f"{found}: {_sentence(detail['msg'])}"

@@ -141,7 +141,7 @@ class YamlDocument:
         if value is None:
             value = {}
         if not isinstance(value, dict):
-            self.report(at, f"found {described(value)}; keys with values are wanted{allowed(model)}.")
+            self.report(at, f"found {described(value)}; expected keys with values{allowed(model)}.")
             return None
         try:
             return model.model_validate(value, context={"folder": self.path.parent})
@@ -248,7 +248,7 @@ def read_text(path: Path) -> str:
     """
     try:
         if path.is_dir():
-            raise _whole(path, None, f"{path} is a folder. A file is wanted here; move the folder away.")
+            raise _whole(path, None, f"{path} is a folder. Muster needs a file here; move the folder away.")
         if path.exists() and not path.is_file():
             raise _whole(path, None, f"{path} is not a regular file.")
         with path.open("rb") as file:
@@ -338,7 +338,7 @@ class _Composer:
 
     def _aliased(self, anchor: str, place: Place) -> _Node:
         if anchor not in self._anchors:
-            raise self._stop(place, f"*{plain(anchor)} refers to &{plain(anchor)}, which does not stand above.")
+            raise self._stop(place, f"*{plain(anchor)} refers to &{plain(anchor)}, which is not defined above.")
         node = self._anchors[anchor]
         if node is None:
             raise self._stop(place, f"*{plain(anchor)} refers to what it stands in itself.")

@@ -144,7 +144,7 @@ class RestartExecutor:
             if now_found.state == "starting":
                 await agents.change(tx, self.name, under=row.launch_id, state="unknown", detail=reason)
             force = f"{command_line(f'kill {self.name}')} ends it"
-            text = f"⚠️ {reason} It is there and may answer yet; {force}."
+            text = f"⚠️ {reason} It still runs and may answer later; {force}."
             await self.context.journal_effects.note(tx, row, f"silent/{row.launch_id}", text)
         self.context.wake_delivery()
 

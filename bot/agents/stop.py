@@ -55,7 +55,7 @@ async def kill_agent(ctx: Context[AgentServices], name: str, *, discard: bool) -
     if discarded:
         kept = "Its workspace is deleted."
     elif discard:
-        kept += " Muster did not make it, so deleting it is yours to do."
+        kept += " Muster did not create it; delete it yourself."
     return Reply(f"{name} is killed and its session given up. {kept}", {"id": launch, "state": "stopped"})
 
 

@@ -79,7 +79,10 @@ async def _tell(services: ReportServices) -> list[str]:
     except EgressRefused:
         raise
     except MusterError:
-        return ["The egress does not answer now; it is told as soon as it does, and until then what held before holds."]
+        return [
+            "The egress does not answer now. The change takes effect once it answers; until then, the earlier "
+            "settings apply."
+        ]
     return []
 
 

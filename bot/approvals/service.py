@@ -23,7 +23,7 @@ from database.queries.chat import approvals
 from database.queries.chat.approvals import Approval
 from fleet.errors import AgentRefused
 
-#: The agent host's error code when it cannot hold more grants (docs/control-protocol.md).
+#: The agent host's error code when it cannot hold more grants (docs/reference/control-protocol.md).
 TOO_MANY_GRANTS: Final = "too_many_grants"
 
 

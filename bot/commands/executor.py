@@ -363,8 +363,8 @@ class Executor:
 
 
 #: For a request without a record, and for a run in the register.
-_NOT_BEGUN = "`{}` was not begun; ask for it again then."
-_GOES_ON = "`{}` had begun, and goes on then by itself."
+_NOT_BEGUN = "`{}` was not started; write it again then."
+_GOES_ON = "`{}` had started, and continues then by itself."
 
 _Act: TypeAlias = "Callable[[RunRequest, Finish, Progress], Coroutine[Any, Any, RunOutcome]]"
 

@@ -98,7 +98,7 @@ def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | No
         return unknown(request.name), "unknown", None
     if request.permission < command.permission:
         return (
-            f"{command_line(command.name)} is for those with the permission {command.permission}; you have "
+            f"{command_line(command.name)} needs the permission {command.permission}; you have "
             f"{request.permission}. An admin gives it with {command_line('operator set')}.",
             "permission",
             None,

@@ -41,13 +41,13 @@ def _length(value: object) -> str:
         word = read_window(value)
     except ValueError:
         raise ValueError(
-            f"found {str(value)[:40]!r}; the length of a subscription's window is wanted, from a minute to 366 days, "
+            f"found {str(value)[:40]!r}; expected the length of a subscription's window, from a minute to 366 days, "
             "such as 5h or 7d."
         ) from None
     if word in ("day", "week", "month"):
         raise ValueError(
-            f"found {word}; the length of a subscription's window is wanted, such as 5h or 7d: it begins when the "
-            "provider says so, and not with the calendar."
+            f"found {word}; expected the length of a subscription's window, such as 5h or 7d: the provider decides "
+            f"when it begins, not the calendar."
         )
     return word
 
@@ -184,7 +184,7 @@ class Account(Block):
                 "a subscription is bounded by its windows. Remove limit, or set it under budgets.accounts."
             )
         if any(each.unit == "share" for each in value):
-            raise ValueError("an api_key has no windows of which there could be a share. Write tokens or usd.")
+            raise ValueError("an api_key has no windows, so it cannot have a share of one. Write tokens or usd.")
         return value
 
     @field_validator("windows")
@@ -197,17 +197,17 @@ class Account(Block):
             )
         if not value:
             raise ValueError(
-                "an empty list names no window. Write the provider's windows, like [5h, 7d], or leave windows out: "
-                "then they are those that the provider tells of."
+                "an empty list names no window. Write the provider's windows, like [5h, 7d], or leave windows out to "
+                "use those that the provider reports."
             )
         first: dict[object, str] = {}
         for name in (each.name for each in value):
             # Windows with a suffix may share a length: 7d, and 7d_opus for one model family.
             found = first.setdefault(windows.length_of(name) or name, name)
             if found != name:
-                raise ValueError(f"found {found} and {name}, which are one length; write one of them.")
+                raise ValueError(f"found {found} and {name}, which have the same length; write one of them.")
             if [each.name for each in value].count(name) > 1:
-                raise ValueError(f"the window {name} stands there twice; write it once.")
+                raise ValueError(f"the window {name} is listed twice; write it once.")
         return value
 
     @property

@@ -81,7 +81,7 @@ def _bridges(connectors: Sequence[ConnectorSettings], *, complete: bool) -> Iter
     for each in connectors:
         at = ("connectors", each.name, "bridge")
         if each.bridge and each.main_room is None:
-            yield at, "there is no room to mirror: nothing says which is its main room. Set fleet_room beside it."
+            yield at, "there is no room to mirror: its main room is not set. Set fleet_room beside it."
         elif each.bridge and complete and not joined(connectors):
             yield (
                 at,

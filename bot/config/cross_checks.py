@@ -77,7 +77,7 @@ def not_in_roster(document: YamlDocument, agents: Sequence[str]) -> list[str]:
                 ("budgets", "agents", name),
                 f"the roster has no agent of this name.{suggestion(name, agents)} "
                 f"{there_are(agents[:_LISTED], ', ...' if len(agents) > _LISTED else '')}. It applies once an agent "
-                "is launched that is called so.",
+                f"of this name is launched.",
             )
         )
         for name in _block(document.value, "budgets", "agents")
@@ -109,7 +109,7 @@ def _check_shares(document: YamlDocument, raw: Mapping[str, Any], known: MusterF
                 "kind: subscription.",
             )
         elif own is not None and limit.share >= 1:
-            document.report(at, "all of its own window bounds nothing. Write a smaller share, or leave it out.")
+            document.report(at, "all of its own window is no limit. Write a smaller share, or leave it out.")
         elif account.windows and limit.window not in (names := [each.name for each in account.windows]):
             document.report(
                 (*at, "window"),

@@ -103,7 +103,7 @@ class Dispatch(Block):
     @classmethod
     def _some_time(cls, given: float) -> float:
         if given < 60:
-            raise ValueError("at least one minute is wanted, like 12h.")
+            raise ValueError("expected at least one minute, like 12h.")
         return given
 
     def policy(self) -> next_task.DispatchPolicy:

@@ -74,7 +74,7 @@ def _on_discord(connector: str, person: str, guild: str | None) -> str | None:
         )
     if role == guild:
         return (
-            "that is the id of the server, which is also that of the role @everyone: whoever joins would have this "
-            "permission. Name another role, or people."
+            "that is the id of the server, which is also that of the role @everyone: everybody who joins would have "
+            "this permission. Name another role, or people."
         )
     return None

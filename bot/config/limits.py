@@ -47,7 +47,7 @@ def read_quota_window(value: object) -> str:
     word = str(value).strip()
     if not WINDOW_NAME.fullmatch(word):
         raise ValueError(
-            f"found {word[:40]!r}; the name of a window of the account is wanted, such as 5h or 7d: small letters, "
+            f"found {word[:40]!r}; expected the name of a window of the account, such as 5h or 7d: small letters, "
             "digits, - and _."
         )
     return word
@@ -107,7 +107,7 @@ class LimitBlock(Block):
         if len(found) != 1:
             which = " and ".join(found) if found else "none"
             raise ValueError(
-                f"found {which} of tokens, usd and share; one of them is wanted, like tokens: 2M or usd: 20."
+                f"found {which} of tokens, usd and share; expected one of them, like tokens: 2M or usd: 20."
             )
         if self.share is None and self.of is not None:
             raise ValueError(f"found of: beside {found[0]}. Only a share is of an account; leave it out.")

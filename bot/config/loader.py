@@ -254,10 +254,10 @@ def _connectors(
         kind, room = block.get("kind", name), block.get("fleet_room")
         for key, value in (("kind", kind), ("fleet_room", room)):
             if key in block and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
-                document.report((*at, key), f"found {value!r:.80}; a text is wanted.")
+                document.report((*at, key), f"found {value!r:.80}; expected text.")
         bridge = block.get("bridge", False)
         if not isinstance(bridge, bool):
-            document.report((*at, "bridge"), f"found {bridge!r:.80}; true or false is wanted.")
+            document.report((*at, "bridge"), f"found {bridge!r:.80}; expected true or false.")
         if not isinstance(kind, str):
             continue
         try:

@@ -28,7 +28,7 @@ def _portion(value: object) -> float:
     """Read a share from ``0%`` to ``100%`` as a fraction."""
     match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%", value.strip()) if isinstance(value, str) else None
     if match is None or float(match[1]) > 100:
-        raise ValueError(f"found {str(value)[:40]!r}; a share from 0% to 100% is wanted, like 3%.")
+        raise ValueError(f"found {str(value)[:40]!r}; expected a share from 0% to 100%, like 3%.")
     return float(match[1]) / 100
 
 
@@ -61,7 +61,7 @@ class RunawayBlock(Block):
     @model_validator(mode="after")
     def _some(self) -> Self:
         if self.tokens is None and self.usd is None:
-            raise ValueError("found neither tokens nor usd; one of them is wanted, or both, like tokens: 5M.")
+            raise ValueError("found neither tokens nor usd; expected one of them, or both, like tokens: 5M.")
         return self
 
 
@@ -109,14 +109,14 @@ class Pacing(Block):
         for at, rung in enumerate(value):
             runtime, colon, model = rung.rpartition(":")
             if not _MODEL.fullmatch(model):
-                raise ValueError(f"found {rung[:60]!r}; a model is wanted, like sonnet, or RUNTIME:MODEL.")
+                raise ValueError(f"found {rung[:60]!r}; expected a model, like sonnet, or RUNTIME:MODEL.")
             if colon and runtime not in loader.RUNTIMES:
                 raise ValueError(
                     f"no runtime is called {runtime[:40]!r}.{suggestion(runtime, list(loader.RUNTIMES))} There are "
                     f"{', '.join(loader.RUNTIMES)}."
                 )
             if rung in value[:at]:
-                raise ValueError(f"{rung[:60]!r} stands there twice; each step is taken once.")
+                raise ValueError(f"{rung[:60]!r} is listed twice; list each step once.")
         return value
 
 

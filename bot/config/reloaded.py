@@ -22,9 +22,9 @@ class Reloaded:
         """Return the result as text for people; empty if nothing changed."""
         lines = []
         if self.problem is not None:
-            lines.append(f"✖ muster.yaml was not taken up, and what held before holds: {self.problem}")
+            lines.append(f"✖ muster.yaml was not applied, and the earlier settings stay in effect: {self.problem}")
         if self.changed:
-            lines.append(f"muster.yaml was taken up: {'; '.join(self.changed)}.")
+            lines.append(f"muster.yaml was applied: {'; '.join(self.changed)}.")
         if self.waiting:
             lines.append(f"What it says of {', '.join(self.waiting)} holds once Muster is started again.")
         return "\n\n".join([*lines, *(f"⚠️ {note}" for note in self.notes)])

@@ -48,7 +48,7 @@ def _folder(value: str) -> str:
     if value.startswith("~/"):
         path = path.expanduser()
     if not path.is_absolute() or not value.isprintable():
-        raise ValueError(f"found {value[:80]!r}; an absolute path is wanted, or one that begins with ~/.")
+        raise ValueError(f"found {value[:80]!r}; expected an absolute path, or one that begins with ~/.")
     return str(path)
 
 

@@ -267,7 +267,7 @@ class EgressClient:
             address = await client.register(registration(asked))
             await self._reopen(client, asked)
         except MusterError as error:
-            raise FleetError(f"It has no way out to a model: {error}", code="egress.unreachable") from error
+            raise FleetError(f"It cannot reach a model: {error}", code="egress.unreachable") from error
         self._look.set()
         trust = places(self.services.paths).trust
         ours, bundle = trust / CERTIFICATES, trust / BUNDLE
@@ -381,7 +381,7 @@ class EgressClient:
         """Return a sentence if the register lacks recent usage, or None if it is up to date as far as is known."""
         if self.client is None or self.copier.trouble is None:
             return None
-        return f"What was used last is not here yet: {self.copier.trouble}"
+        return f"The latest use is not known yet: {self.copier.trouble}"
 
     # --- copying --------------------------------------------------------------------------------------------------
 

@@ -32,8 +32,8 @@ _SAYS_WHERE = "the routes of its sandbox profile in muster.yaml."
 _CLOSED = {
     ": no provider's": "Base URLs end in `/anthropic` or `/openai/v1`; nothing else is served there.",
     ": not among the calls": (
-        "Models are asked, listed and asked to count; every other call of a provider is closed to agents, and no "
-        "setting opens it."
+        "Models are asked, listed and asked to count; agents cannot make any other call of a provider, and no "
+        "setting allows one."
     ),
 }
 
@@ -127,7 +127,7 @@ def _way_out(action: Action, profile: str | None) -> str:
         case "freeze":
             return f" {command_line(f'resume {name}')} brings it back."
         case "kill":
-            return f" {command_line(f'launch {name}')}starts it again."
+            return f" {command_line(f'launch {name}')} starts it again."
         case "route-refused" if action.cause.endswith(_SAYS_WHERE):
             built_in = (
                 profile in BUILT_IN and f" {markdown.code(str(profile))} is built in: make one that `extends` it."
@@ -135,7 +135,7 @@ def _way_out(action: Action, profile: str | None) -> str:
             then = f"{command_line('roster apply')}, and {command_line(f'restart {name}')}"
             return f"{built_in or ''} Then {then}."
         case "route-refused":
-            return " What its sandbox profile lists under `routes` in muster.yaml is what it may reach."
+            return " It may reach the hosts under `routes` of its sandbox profile in muster.yaml."
         case "refused" if is_attempt(action):
             return next((f" {opens}" for ending, opens in _CLOSED.items() if action.cause.endswith(ending)), "")
         case "refused" if is_of_the_pace(action):
@@ -143,6 +143,6 @@ def _way_out(action: Action, profile: str | None) -> str:
         case "refused" if action.detail.get("scope") is not None:
             return f" {command_line('budget')} shows what is left."
         case "refused" if action.cause.startswith("The egress knows no account"):
-            return " Accounts stand in muster.yaml, and `account` in roster.yaml says which is its."
+            return " Accounts are in muster.yaml, and `account` in roster.yaml names the agent's own."
     # The text of a cut-off or an emergency stop already says how to end it.
     return ""

@@ -280,7 +280,7 @@ async def stop(paths: Paths) -> bool:
 def silent(pid: int | None) -> str:
     """Return the error message for a hung egress, including how to kill it."""
     if pid is None:
-        return "The egress does not answer, and which process it is cannot be told. Look for `egress.process` with ps."
+        return "The egress does not answer, and its process is not known. Look for `egress.process` with ps."
     return f"The egress (process {pid}) does not answer. `kill -9 {pid}` ends it; completed requests are not lost."
 
 
@@ -295,9 +295,7 @@ def kill(paths: Paths) -> int:
     """
     pid = pid_of(paths)
     if pid is None:
-        raise NotEnded(
-            "which process it is cannot be told from its lock. Look for `egress.process` with ps, and end it."
-        )
+        raise NotEnded("its lock does not say which process it is. Look for `egress.process` with ps, and end it.")
     try:
         descriptor = os.pidfd_open(pid)
     except OSError as error:

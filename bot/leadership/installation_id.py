@@ -28,9 +28,9 @@ class AgentElsewhere(UserError):
     def __init__(self, row: AgentRow) -> None:
         host = markdown.one_line(row.host)
         super().__init__(
-            f"{row.name} belongs to the Muster on {host}, which does not lead now, so nothing of it is known or can be "
-            f"changed here. It goes on by itself; once the Muster on {host} leads again (stop this one while that one "
-            "and ask again. If that machine is gone for good, `muster restore` restores its backup on another one."
+            f"{row.name} belongs to the Muster on {host}, which does not lead now. This Muster can neither see nor "
+            f"change it; the agent keeps running. Stop this Muster so that the one on {host} leads again, and ask "
+            "again there. If that machine is gone for good, `muster restore` restores its backup on another one."
         )
 
 

@@ -168,5 +168,5 @@ async def _who_leads(store: Store) -> str:
         by = found.owner if found is not None else by
     return (
         f"This Muster was silent for so long that {by} leads with the register {store.place} now; stop one of them. "
-        "What this one was at is taken up there; nothing was done twice."
+        f"That Muster continues this one's work; nothing was done twice."
     )

@@ -150,7 +150,7 @@ class Standby:
         if silent.pid <= 0 or silent.host != socket.gethostname():
             return
         log.warning("standby.ends_silent_leader", pid=silent.pid)
-        self.say(f"Process {silent.pid}, which led here, is silent beyond its time. It is ended.")
+        self.say(f"Process {silent.pid}, which led here, has been silent for too long. It is ended.")
         with contextlib.suppress(ProcessLookupError):
             os.kill(silent.pid, signal.SIGKILL)
 

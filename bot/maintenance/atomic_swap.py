@@ -154,7 +154,7 @@ async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"A restore or an update was cut off, and what it wrote down in {file} cannot be read ({error}). What "
+                f"A restore or an update was interrupted, and its record {file} cannot be read ({error}). The replaced "
                 f"files are in the folders {paths.state}/before-restore-*.",
                 code="update.interrupted",
             ) from error
@@ -168,9 +168,9 @@ async def settle(paths: Paths, environ: Mapping[str, str]) -> str | None:
 async def _settle(paths: Paths, environ: Mapping[str, str], plan: SwapPlan, what: str) -> str:
     if await decided(plan, environ):
         await asyncio.to_thread(finish, paths, plan)
-        return f"{what} that had been cut off is done."
+        return f"{what} that was interrupted is now complete."
     await asyncio.to_thread(undo, paths, plan)
-    sentence = f"{what} that had been cut off is undone: everything is as it was before it."
+    sentence = f"{what} that was interrupted is undone: everything is as it was before."
     if plan.register is not None:
         raise CutOff(f"{sentence} Run the command again.")
     return sentence

@@ -109,14 +109,14 @@ def _said(device: Device, standing: DeviceState) -> str:
         case DeviceState.TRUSTED:
             return f"{whose} is trusted, with the fingerprint {code(_grouped(device.fingerprint))}."
         case DeviceState.BLOCKED:
-            return f"{whose} is given no keys any more, and what is written on it does not count."
+            return f"{whose} gets no more keys, and Muster ignores what is written on it."
         case _:
             return f"{whose} is forgotten: the next keys under its name are accepted."
 
 
 def _advice(devices: list[Device]) -> Iterator[str]:
     if all(device.own for device in devices):
-        yield "No device of anybody else is known: no encrypted room was spoken in yet."
+        yield "No other device is known: nobody has written in an encrypted room yet."
     if not any(device.standing is DeviceState.CHANGED for device in devices):
         return
     yield (

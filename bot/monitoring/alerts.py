@@ -179,18 +179,18 @@ def _of_many(findings: Sequence[HealthFinding], now: float) -> str:
     first = findings[0]
     count, names = len(findings), _names(findings)
     who = f"**{count:,} agents**" if count > 1 else "**An agent**"
-    do = "do" if count > 1 else "does"
+    do, are = ("do", "are") if count > 1 else ("does", "is")
     example = command_line(command_for(first))
     match first.kind:
         case "silent":
-            return f"❓ {who} {do} not answer{_because(first)}. It befell {names}. {example} starts one of them again."
+            return f"❓ {who} {do} not answer{_because(first)}. Affected: {names}. {example} starts one of them again."
         case "failed":
             tried = ""
             if any(finding.quiet for finding in findings):
-                tried = " Muster tries each again by itself, for as long as that helps: their threads say how it goes."
+                tried = " Muster tries each again by itself; their threads show the result."
             return (
-                f"🔴 {who} should run and {do} not{_for_one_reason(first)}. Affected: {names}.{tried} Once the cause "
-                f"is mended, {example} starts one of them again; `muster doctor` looks for causes."
+                f"🔴 {who} {are} down{_for_one_reason(first)}. Affected: {names}.{tried} Once the cause "
+                f"is fixed, {example} starts one of them again; `muster doctor` looks for causes."
             )
         case "erring":
             return (
@@ -233,11 +233,11 @@ def _over(piece: Over, now: float) -> str:
         case "stalled", True:
             return f"✔ None of those turns is stuck any more. {lasted}"
         case "failed", _:
-            return f"✔ None of those agents is down any more that should run. {lasted}"
+            return f"✔ None of those agents is down any more. {lasted}"
         case "erring", _:
             return f"✔ The turns of those agents no longer fail. {lasted}"
         case _:
-            return f"✔ No agent runs any more that the register does not know. {lasted}"
+            return f"✔ All running agents are in the register again. {lasted}"
 
 
 def _names(findings: Sequence[HealthFinding]) -> str:

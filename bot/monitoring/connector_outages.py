@@ -98,8 +98,8 @@ class ConnectorOutages:
         await watchdog_findings.put(tx, [row])
         reason = markdown.gist(known[name].detail, self.redaction, 300)
         text = (
-            f"🟠 The connector **{name}** is out: {markdown.code(reason)} What is to be said there waits; "
-            f"{command_line('health')} shows how it stands."
+            f"🟠 The connector **{name}** is out: {markdown.code(reason)} Messages to it wait; "
+            f"{command_line('health')} shows its state."
         )
         await self._say(tx, event, text, rooms)
 

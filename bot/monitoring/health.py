@@ -93,7 +93,7 @@ def _gone(name: str, waiting: int, threads: Iterable[tuple[str, str]]) -> dict[s
     others = " and others" if len(there) > _NAMED else ""
     whose = f" It has the threads of {', '.join(there[:_NAMED])}{others}." if there else ""
     detail = (
-        f"muster.yaml has this connector no more, and {waiting} of Muster's messages wait for it in vain.{whose} Put "
+        f"muster.yaml no longer has this connector, and {waiting} of Muster's messages wait for it in vain.{whose} Put "
         "its block back, or stop them and launch them from another room; waiting messages become dead letters."
     )
     return {

@@ -142,12 +142,12 @@ def text(piece: Piece, record: JobRecord, before: FindingRow | None, now: float)
     health = command_line("health")
     lasted = "" if before is None else markdown.span(max(0.0, now - before.found_at))
     if piece.news == "well":
-        return f"✔ The job {name} does its work again. It failed first {lasted} ago."
+        return f"✔ The job {name} succeeds again. It first failed {lasted} ago."
     cause = markdown.code(markdown.one_line(record.last_error or "", 300))
-    again = "" if piece.silent_for is None else f" This is said again after {markdown.span(piece.silent_for)}."
+    again = "" if piece.silent_for is None else f" This alert is repeated after {markdown.span(piece.silent_for)}."
     if piece.news == "still":
         return f"🟠 The job {name} still fails, for {lasted} now: {cause}. {health} shows all of them.{again}"
     return (
-        f"🟠 The job {name} ({record.schedule}) failed: {cause}. It is tried again at its times; {health} shows how it "
+        f"🟠 The job {name} ({record.schedule}) failed: {cause}. It is tried again at its times; {health} shows its "
         f"state.{again}"
     )

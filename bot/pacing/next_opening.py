@@ -143,9 +143,9 @@ def _fits(serves: ServesBlock, role: str | None, runtime: str | None, model: str
 def in_words(found: StartForecast, now: float, zone: tzinfo) -> str:
     """Return one or two sentences for people."""
     if not found.paced:
-        return "Nothing that is known bounds it: it would begin as soon as somebody is free."
+        return "No known limit applies to it: it would begin as soon as an agent is free."
     if found.waits is None:
-        return "What may be spent now has room for it: it would begin as soon as somebody is free."
+        return "There is room for it now: it would begin as soon as an agent is free."
     rest = wait_text.when(TaskWait.of(found.waits), now, zone)
     return f"⏳ It would wait. {markdown.shown(found.waits.text)} {rest}".rstrip()
 

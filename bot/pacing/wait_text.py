@@ -33,7 +33,7 @@ def when(wait: TaskWait, now: float, zone: tzinfo, *, before: int = 0) -> str:
     """Return when the work runs and what lets it run now, as one or two sentences; `before` tasks are ahead of it."""
     said = []
     if wait.never and not wait.leave:
-        said.append("Nothing but another limit lets it begin.")
+        said.append("Only another limit lets it begin.")
     elif wait.look_at is not None and wait.why in ("pace", "limit", "unknown", "price", "retry"):
         said.append(f"It runs about {timestamps.shown(wait.look_at, zone, now)} ({zone}).")
     elif wait.reset_unknown:

@@ -64,13 +64,13 @@ async def set_schedule(ctx: Context[ReportServices], kind: Kind, cron: str) -> R
     if kind == "budget":
         if cron.strip().casefold() != schedule.ON:
             raise UsageError(
-                "The report of budgets has no times: it is told at once that a share of a window was passed. "
+                "The budget report has no times: it is posted at once when a share of a window is passed. "
                 f"{command_line('schedule set budget on')} switches it on, {command_line('schedule off budget')} off."
             )
         text = schedule.ON
     elif cron.strip().casefold() in (schedule.ON, "off"):
         raise UsageError(
-            f"A schedule is when it is posted. {command_line(f'schedule off {kind}')} switches it off, "
+            f"CRON is the time of the posts. {command_line(f'schedule off {kind}')} switches it off, "
             f"{command_line(f'schedule clear {kind}')} goes back to what muster.yaml says."
         )
     else:
@@ -81,7 +81,7 @@ async def set_schedule(ctx: Context[ReportServices], kind: Kind, cron: str) -> R
         text = " ".join(cron.split())
     await _say(ctx, kind, text)
     if kind == "budget":
-        return Reply("**budget** is told when a share of a window is passed.", await _now_json(ctx, kind))
+        return Reply("**budget** is posted when a share of a window is passed.", await _now_json(ctx, kind))
     coming = wording.moment(next_after(Cron(text, zone), services.clock()), zone, day=True)
     words = f"**{kind}** is posted at {markdown.code(text)} in {zone.key}, next {coming}."
     return Reply(words, await _now_json(ctx, kind))
@@ -103,12 +103,12 @@ async def clear(ctx: Context[ReportServices], kind: Kind) -> Reply:
     known = await ctx.commit("clear", lambda tx: report_schedules.remove(tx, kind))
     await services.reports.arrange()
     now = next(each for each in await services.reports.schedules() if each.kind == kind)
-    begun = "What muster.yaml says holds again" if known else "No command had set it; what muster.yaml says holds"
+    begun = "What muster.yaml sets applies again" if known else "No command had set it; what muster.yaml sets applies"
     if not now.on:
         holds = f"it is off. {command_line(f'schedule set {kind} ' + ('on' if kind == 'budget' else 'CRON'))} switches "
         holds += "it on."
     elif now.cron is None:
-        holds = "it is told when a share of a window is passed."
+        holds = "it is posted when a share of a window is passed."
     else:
         coming = _next(now, services.clock(), services.settings.timezone)
         holds = f"{markdown.code(now.cron.expression)} in {now.cron.zone.key}, next {coming}."

@@ -82,7 +82,7 @@ def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_r
     paths.prepare()
     refused = systemd_units.make(todo)
     done += [f"Wrote {systemd.folder() / name}." for name in todo.write]
-    done += [f"Took away {name}, whose agent has none any more." for name in todo.drop]
+    done += [f"Removed {name}, because its agent no longer has a unit." for name in todo.drop]
     done += [f"Enabled {name}." for name in todo.enable if not refused]
     refused += _linger()
     name = orchestrator_name(paths.label)
@@ -108,8 +108,8 @@ def uninstall(paths: Paths, *, dry_run: bool) -> Report:
         done=[
             *(f"Removed {systemd.folder() / name}." for name in todo.drop),
             *([f"{listed} Delete that setting to prevent it."] if again else []),
-            "What runs goes on until it is stopped: `muster down --all` stops Muster and its agents.",
-            "Services of yours may go on to run while you are not logged in; `loginctl disable-linger` ends that.",
+            "Running processes continue until they are stopped: `muster down --all` stops Muster and its agents.",
+            "Your services may still run while you are not logged in; `loginctl disable-linger` ends that.",
         ],
         warnings=refused,
     )
@@ -158,7 +158,7 @@ def _after_a_boot(paths: Paths, found: Check) -> list[str]:
         elif reference.scheme == "keyring":
             told.append(
                 f"{place} is {reference}, and after a boot a keyring is locked until somebody logs in. For a machine "
-                f"logins, put the secret into a file that only you can read, and use file:PATH."
+                f"without logins, put the secret into a file that only you can read, and use file:PATH."
             )
     return told
 

@@ -208,7 +208,7 @@ _ACCOUNTS = [
     "#     provider: anthropic",
     "#     kind: subscription  # its windows are the provider's; what remains of each is spread over its time",
     "#     credential: env:ANTHROPIC_AUTH_TOKEN",
-    "#     windows: [5h, 7d]  # absent: those that the provider tells of",
+    "#     windows: [5h, 7d]  # absent: those that the provider reports",
     "#     serves: {roles: [coder]}  # absent: everything",
     "#     at_once: 4  # sessions at a time",
 ]

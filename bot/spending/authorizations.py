@@ -37,7 +37,9 @@ async def authorize(ctx: Context[PacingServices], scope: str, amount: str, for_s
     services = ctx.services
     scope = await known_scope(scope, services)
     if scope == "agent":
-        raise UsageError("Leave is given to one agent, and not to each: write agent:NAME. Nothing was authorized.")
+        raise UsageError(
+            "An authorization is for one agent, not for each agent: write agent:NAME. Nothing was authorized."
+        )
     if amount_input.is_nothing(amount):
         return await _take_back(ctx, scope)
     count, unit = amount_input.read(amount)
@@ -71,7 +73,7 @@ async def authorize(ctx: Context[PacingServices], scope: str, amount: str, for_s
     zone = services.settings.timezone
     over = [each for each in windows if not each.window.is_quota]
     beyond = (
-        " Beyond the limit itself it holds for critical tasks, and for what the egress lets through."
+        " Beyond the limit itself, it applies only to critical tasks and to what the egress admits."
         if over
         else " A provider's window is never exceeded."
     )
@@ -136,7 +138,7 @@ async def _take_back(ctx: Context[PacingServices], scope: str) -> Reply:
         raise UserError(f"Nothing is authorized for {markdown.code(scope)} now.", code="budget.not_authorized")
     await services.pace.redraw("authorization", scope=scope)
     note = await _told(ctx)
-    text = f"What was authorized for {markdown.code(scope)} is taken back: it spends at its pace.{note}"
+    text = f"What was authorized for {markdown.code(scope)} is revoked: it spends at its pace.{note}"
     return Reply(text, {"scope": scope, "ended": count})
 
 
@@ -148,6 +150,6 @@ async def _told(ctx: Context[PacingServices]) -> str:
     if services.egress_client is None or await services.egress_client.push():
         return ""
     return (
-        " ⚠️ The egress does not answer now; it is told as soon as it does. What was told to it before ends at its time "
-        "time in any case."
+        " ⚠️ The egress does not answer now. The change takes effect once it answers. An earlier authorization ends "
+        "at its own time in any case."
     )

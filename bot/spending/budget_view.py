@@ -45,7 +45,7 @@ async def show_budget(ctx: Context[PacingServices]) -> Reply:
         # Shares converted to tokens are left out, because they are shown as shares.
         plain = [each for each in await holding(services) if each.account is None]
         found = [_json(each.model_dump(), None, now, snapshot) for each in plain]
-        note = "\n\n⚠️ The egress does not answer, so nobody knows now how much of each is used."
+        note = "\n\n⚠️ The egress does not answer, so the current use is unknown."
     else:
         seen = [each for each in standing["limits"] if each.get("account") is None]
         found = [_json({**each, "amount": each["limit"] - each.get("lift", 0)}, each, now, snapshot) for each in seen]
@@ -119,7 +119,7 @@ def _excess_words(row: Mapping[str, Any]) -> str:
     beyond = amounts.amount(row["excess"], row["unit"])
     return (
         f"{markdown.code(_named(row))} is {beyond} beyond its limit: a request ran alone, and less of its input came "
-        f"expected came from the cache. {command_line('audit')} lists it as `{EXCESS}`."
+        f"from the cache than expected. {command_line('audit')} lists it as `{EXCESS}`."
     )
 
 
@@ -319,9 +319,9 @@ def _shares_kept(snapshot: PaceSnapshot) -> list[str]:
         share = f"{markdown.code(window.scope)} {amounts.percent(window.known_limit)} of {name} of {account}"
         if window.per_token and window.begins_at is not None:
             tokens = amounts.tokens(window.known_limit / window.per_token)
-            lines.append(f"{share}: about {tokens} tokens, which the egress holds")
+            lines.append(f"{share}: about {tokens} tokens, which the egress enforces")
         else:
-            lines.append(f"{share}: it paces; the egress holds it once it is known what a token is of it")
+            lines.append(f"{share}: the pace follows it; the egress enforces it once the share of a token is known")
     return lines
 
 

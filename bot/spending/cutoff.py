@@ -34,7 +34,8 @@ def outlet_of(ctx: Context[PacingServices]) -> EgressClient:
     egress_client: EgressClient | None = ctx.services.egress_client
     if egress_client is None:
         raise UserError(
-            "This Muster runs without an egress; nothing is metered, and nothing can be closed.", code="egress.absent"
+            "This Muster runs without an egress: nothing is metered, and no agent can be cut off.",
+            code="egress.absent",
         )
     return egress_client
 
@@ -47,7 +48,7 @@ async def cut_off(ctx: Context[PacingServices], name: str) -> Reply:
     ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
     loose = ""
     if ctx.services.planner.sandbox_kind(row.sandbox) == "none":
-        loose = " ⚠️ It runs without a sandbox: this holds what goes by Muster's address, and nothing else."
+        loose = " ⚠️ It runs without a sandbox: this stops only requests to Muster's address."
     left = await ctx.services.agents.left_running(name)
     text = (
         f"Nothing of {name} leaves any more.{ended} {command_line(f'restore {name}')} opens it again.{loose}"

@@ -96,7 +96,7 @@ def _text(
         )
     parts = [_window(each, snapshot, facts.get(each.key), words[each.key], zone) for each in order[:_WINDOWS]]
     if len(order) > _WINDOWS:
-        parts.append(f"{len(order) - _WINDOWS:,} more windows, of which less is used.")
+        parts.append(f"{len(order) - _WINDOWS:,} more windows, with less use.")
     if not spread:
         parts.append("The spread is off: all of a limit may be used at any time.")
     parts += authorized_words(snapshot, zone)
@@ -135,7 +135,7 @@ def _unknown(found: Figures, snapshot: PaceSnapshot, limit: str) -> str:
     """Return what is known of a window whose use is unknown."""
     seen = seen_words(found.last_seen, found.unit, snapshot.now)
     if seen is None:
-        return f"What is used of {limit} is not known, so one task runs at a time."
+        return f"The use of {limit} is not known, so one task runs at a time."
     known = f"What is used is not known: {seen}."
     if found.at_least is not None:
         known = f"At least {amounts.amount(found.at_least, found.unit)} used: {seen}."
@@ -157,9 +157,9 @@ def named(key: str) -> str:
 
 def _against(found: Figures, standing: WindowState) -> str:
     if standing.line.resets_at is None:
-        return "and no line: it has no end to spread it up to."
+        return "and no line, because the window has no end."
     if found.line is None or found.ahead is None:
-        return f"of which all may be used at any time ({amounts.amount(found.limit, found.unit)})."
+        return f"and all of the limit may be used at any time ({amounts.amount(found.limit, found.unit)})."
     where = "on the line"
     if abs(found.ahead) > _EVEN * found.limit:
         off = amounts.amount(abs(found.ahead), found.unit)

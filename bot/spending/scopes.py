@@ -57,7 +57,7 @@ async def known_scope(scope: str, services: PacingServices) -> str:
     listed = some(there) or "none"
     first = ""
     if found.sort == "agent" and is_agent_name(found.name):
-        first = f" One that is to come is written into the roster first: {command_line(f'add {found.name}')}."
+        first = f" To set a limit for a new agent, add it to the roster first: {command_line(f'add {found.name}')}."
     raise UsageError(
         f"There is no {found.sort} {found.name[:60]!r}; there {'are' if len(there) > 1 else 'is'} {listed}."
         f"{suggestion(found.name, there)}{first} Nothing was set."

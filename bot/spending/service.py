@@ -50,7 +50,7 @@ async def set_budget(
     resets = None if reset_at is None else await _reset(services, scope, unit, within, reset_at)
     if unit == "share" and amount >= 1 and scope == f"account:{of}" and resets is None:
         raise UsageError(
-            f"All of its own window bounds nothing. Write a smaller share, or with --reset-at when the window {within} "
+            f"All of its own window is no limit. Write a smaller share, or with --reset-at when the window {within} "
             "of this account resets. Nothing was set."
         )
     row = BudgetRow(
@@ -127,7 +127,7 @@ async def _reset(services: PacingServices, scope: str, unit: str, window: str, t
     if unit != "share" or not scope.startswith("account:"):
         raise UsageError(
             "--reset-at says when the window of a subscription resets: of account:NAME, with a share such as "
-            "100%. Muster's own windows begin when the clock says so. Nothing was set."
+            "100%. Muster's own windows follow the clock. Nothing was set."
         )
     now, zone = services.clock(), services.settings.timezone
     at = timestamps.read(text, zone)
@@ -205,7 +205,7 @@ async def _beside(services: PacingServices, row: BudgetRow) -> str:
         return ""
     kind, scope = addressed(row.scope)
     filed = [each for each in await held_now(services) if (each.kind, each.scope) == (kind, scope)]
-    return f" It holds instead of what the files say of it ({_listed(filed)})." if filed else ""
+    return f" It replaces what the files set for it ({_listed(filed)})." if filed else ""
 
 
 def _listed(limits: Iterable[HeldLimit]) -> str:
@@ -227,9 +227,9 @@ async def clear_budget(ctx: Context[PacingServices], scope: str, *, window: str 
         raise await _nothing_set(services, scope, within)
     left, given = await _left(services, scope)
     note = await _pushed(services)
-    again = "The scope has no limit of its own any more."
+    again = "The scope no longer has a limit of its own."
     if left:
-        again = f"{'There holds still' if given else 'What the files say of it holds again'}: {_listed(left)}."
+        again = f"{'What applies now' if given else 'What the files set for it applies again'}: {_listed(left)}."
     return Reply(f"{markdown.code(scope)}: taken back. {again}{note}", {"scope": scope, "cleared": gone})
 
 
@@ -261,7 +261,7 @@ async def _nothing_set(services: PacingServices, scope: str, within: str | None)
     if left and given:
         holds = f" What was set there: {_listed(left)}."
     elif left:
-        holds = " What holds there is written in a file; change it there, or set another."
+        holds = " The limit there is set in a file; change it there, or set another."
     which = "" if within is None else " in this window"
     return UserError(f"No limit was set by command for {markdown.code(scope)}{which}.{holds}")
 
@@ -272,7 +272,10 @@ async def _pushed(services: PacingServices) -> str:
     services.pace.tell()
     if services.egress_client is None or await services.egress_client.push():
         return ""
-    return " ⚠️ The egress does not answer now; it is told as soon as it does, and until then what held before holds."
+    return (
+        " ⚠️ The egress does not answer now. The change takes effect once it answers; until then, the earlier settings "
+        "apply."
+    )
 
 
 def _any_window(text: str) -> str:

@@ -113,7 +113,7 @@ def _spent_text(found: Sequence[GroupUsage], by: Key, seconds: float, wholes: Ma
     estimated = sum(each.estimated for each in found)
     more = f"\n\n{len(found) - _ROWS:,} more." if len(found) > _ROWS else ""
     note = (
-        f"\n\nRequests of which the provider did not report what they used, so that it is estimated: {estimated:,}."
+        f"\n\nRequests whose use the provider did not report, so that it is estimated: {estimated:,}."
         if estimated
         else ""
     )
@@ -197,7 +197,7 @@ def _accounts_text(found: Sequence[QuotaRow], silent: Sequence[str], now: float)
         lines.append(
             f"Quota unknown: the provider has not reported any yet for {', '.join(map(markdown.one_line, silent))}."
         )
-    return "\n\n".join(lines) or "There are no accounts in muster.yaml, and no provider said anything of one."
+    return "\n\n".join(lines) or "There are no accounts in muster.yaml, and no provider has reported one."
 
 
 def _used(row: QuotaRow, now: float) -> str:

@@ -88,8 +88,8 @@ def needed(
     if found.leave:
         return Needed(leave=found.leave, before=before)
     others = f", with the {before} before it," if before else ""
-    helpless = "how much is left cannot be told" if found.why in ("unknown", "price") else None
-    helpless = helpless or f"it needs{others} more than is left of what nothing passes"
+    helpless = "it is unknown how much is left" if found.why in ("unknown", "price") else None
+    helpless = helpless or f"it needs{others} more than is left of a limit that nothing may pass"
     return Needed(leave=(), before=before, critical=found.critical, helpless=helpless)
 
 

@@ -82,7 +82,7 @@ async def look(services: TaskServices, row: AgentRow, by: str) -> TurnHold | Beg
         wait = TaskWait.of(found)
     elif before:
         first = before[0]
-        text = f"What was said to {row.name} before waits: {first.reason or 'task ' + first.id}"
+        text = f"An earlier message to {row.name} waits: {first.reason or 'task ' + first.id}"
         wait = TaskWait(task="", why="fairness", text=text, look_at=first.look_at)
     else:
         return found if isinstance(found, Begins) else Begins()
@@ -200,7 +200,7 @@ def told(services: TaskServices, row: AgentRow, task: Task, hold: TurnHold) -> s
             f"It runs after that, at about {timestamps.shown(hold.wait.look_at, zone, now)} ({zone}). {rest}".rstrip()
         )
     if hold.helpless is not None and not hold.wait.critical:
-        rest += f" No leave lets it begin now: {hold.helpless}."
+        rest += f" No authorization lets it begin now: {hold.helpless}."
     drop = command_line(f"task cancel {task.id}")
     by = "a limit" if hold.wait.why == "limit" else "the pace of spending"
     what = f"{row.name} reads this later (task {markdown.code(task.id)})"

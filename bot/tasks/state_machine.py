@@ -181,8 +181,8 @@ class TaskSteps:
             row,
             kind=QUESTION,
             cause=f"{task.id}/{task.attempt}",
-            text=f"{text} Is it done? Say so here, by {done} or by {failed}; what you write in this thread goes on "
-            f"the task. {self._held_back(row)}".rstrip(),
+            text=f"{text} Is it done? Answer here with {done} or {failed}; anything else that you write in this "
+            f"thread continues the task. {self._held_back(row)}".rstrip(),
             choices=CHOICES,
             task=task.id,
         )

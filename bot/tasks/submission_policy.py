@@ -69,7 +69,7 @@ async def check_room(tx: AsyncConnection, ctx: Context[PacingServices]) -> None:
         return
     raise UserError(
         f"You have {own:,} tasks in the queue, and {most:,} are allowed (dispatch.queued.{who} in muster.yaml). This "
-        f"one was not queued. Wait until some begin, or take back what is not wanted any more: {command_line('tasks')} "
+        f"one was not queued. Wait until some begin, or cancel some that are no longer needed: {command_line('tasks')} "
         f"lists them, {command_line('task cancel ID')} cancels one.",
         code="task.too_many",
     )

@@ -64,9 +64,9 @@ def projected_otherwise(task: Task, projected: float | None) -> str | None:
     if not said or projected is None or amounts.tokens(projected) == amounts.tokens(said):
         return None
     times = projected / said
-    share = "half of such tasks came to no less" if times > 1 else "four of five used no more of what was said"
+    share = "half of such tasks used at least as much" if times > 1 else "four in five used no more of theirs"
     if task.operator.startswith(AGENT):
-        share = "of what an agent says no more counts" if times < 1 else "such tasks mostly come to as much"
+        share = "no more of an agent's estimate counts" if times < 1 else "such tasks mostly use that much"
     about = f"{times:,.1f}" if 0.1 <= times < 10 else f"{times:,.0f}" if times > 1 else "less than 0.1"
     return (
         f"You estimated {amounts.tokens(said)} tokens; {amounts.tokens(projected)} are projected, about {about} times "
@@ -212,7 +212,7 @@ def whole(
     if task.deadline is not None:
         lines.append(f"- deadline: {timestamps.shown(task.deadline, zone, now)}")
     if task.charged_to is not None:
-        lines.append(f"- counts for {markdown.one_line(task.charged_to, 60)} where turns are taken")
+        lines.append(f"- its turns count for {markdown.one_line(task.charged_to, 60)}")
     if task.parent is not None:
         lines.append(f"- part of {markdown.code(task.parent)}")
     lines.append(f"- {costs(task)}")

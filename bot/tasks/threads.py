@@ -77,8 +77,8 @@ class TaskThreads:
             return
         closing = command_line(f"task close {task.id}")
         text = (
-            f"✋ {agent} asks in its thread what is to become of this. {closing} says it as well, and what you write "
-            "here goes on with it."
+            f"✋ {agent} asks in its thread how to end this. {closing} answers that, too; what you write here "
+            f"continues the task."
         )
         await self.say(tx, task, f"asks/{task.attempt}", text)
 

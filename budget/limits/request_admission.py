@@ -212,7 +212,7 @@ class RefuseRequest:
         said = f"{budget} {AHEAD}, further than work under way may be: {_spent(limit, standing.used)}"
         if self.paced is not None and standing.used < self.paced:
             said += f" and about {_shown(standing.likely, limit.unit)} for requests under way"
-        said += f", where its pace allows {_shown(max(0, self.paced or 0), limit.unit)} by now."
+        said += f", where its pace allows {_shown(max(0, self.paced or 0), limit.unit)} so far."
         if self.retry_after_s is not None:
             return f"{said} Try again in {self.retry_after_s} s."
         more = f" It allows more from {_moment(self.opens_at)} on." if self.opens_at is not None else ""

@@ -289,12 +289,12 @@ def _waits(standing: WindowState, cost: Cost, urgency: Urgency, now: float, poli
     if window.known_use is None:
         least = f" and is no less than {_shown(used, window.unit)}" if used else ""
         known = f"what is used of it is not known{least}"
-        text = f"{name}: {known}; its pace allows {_shown(by_now, window.unit)} by now"
+        text = f"{name}: {known}; its pace allows {_shown(by_now, window.unit)} so far"
         return waits("pace", f"{text}; {this}." if wanted else f"{text}.", at, authorize)
     if used + standing.held + wanted <= by_now:
         text = f"{name} nears its end: {spent} of {limit}; {this}, and might need more than is left."
     else:
-        text = f"{name} is used evenly, which allows {_shown(by_now, window.unit)} by now: {spent}; {this}"
+        text = f"{name} is used evenly, which allows {_shown(by_now, window.unit)} so far: {spent}; {this}"
         text += f", {_beyond(window, too_large)}." if large else "."
     return waits("pace", text, at, authorize)
 

@@ -53,9 +53,9 @@ class Users:
                 session = await self._user(record.bot, password, device=record.device, admin=False, option="bot")
             self.work.kept.drop_unlike("bot", password)
         else:
-            self.work.say(f"The log-in of {record.bot_id} is over; logging in anew.")
+            self.work.say(f"The log-in of {record.bot_id} is over; logging in again.")
             session = await self._log_in_again(record)
-            self.work.changed.append(f"logged {session.user} in anew")
+            self.work.changed.append(f"logged {session.user} in again")
         self.work.kept.write_token(session.token)
         return session
 
@@ -105,9 +105,9 @@ class Users:
             )
         except WrongPassword as error:
             raise ProvisionError(
-                f"{error} If it was changed, say where the new one is with --bot-password. If the homeserver was begun "
-                f"anew, with an empty database, move {kept.record_file} and {kept.token_file} away; then run the same "
-                "command again."
+                f"{error} If it was changed, say where the new one is with --bot-password. If the homeserver was set "
+                f"up again, with an empty database, move {kept.record_file} and {kept.token_file} away; then run the "
+                "same command again."
             ) from None
 
     async def as_operator(self, record: SetupRecord, why: str) -> HomeserverSession:

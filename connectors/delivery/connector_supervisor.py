@@ -91,7 +91,7 @@ class Supervisor:
             case "down":
                 return replace(health, reachable=health.reachable or False, detail=self._trouble)
             case "ended":
-                return replace(health, detail="It came to its end; nothing more is read from it.")
+                return replace(health, detail="It ended; nothing more is read from it.")
             case "stopped":
                 return replace(health, reachable=False, detail="Stopped.")
             case _:

@@ -170,7 +170,7 @@ class InboxReceiver:
     async def _deal_with(self, arrival: inbox.Arrival) -> None:
         if self._returned.get(arrival.seq, 0) >= self._settings.handler_tries:
             del self._returned[arrival.seq]
-            await self._give_up(arrival, "what deals with events took it several times and never finished it.")
+            await self._give_up(arrival, "its handler received it several times and never finished it.")
             return
         tries = 0
         pause = self._settings.handler_pause

@@ -1,9 +1,9 @@
 """Durable delivery between chat systems and Muster, the same for every connector.
 
-What comes in is written to the `inbox` together with the cursor behind it, and handed out until it is finished
-(`receiving`). What goes out waits in the `outbox` and is sent until the chat system has it, or becomes a dead letter
-(`sending`); which row goes next is decided by the `lanes` and the connector's `pace`. A `supervisor` keeps each
-connector going, and `retention` lets go of what is old.
+Incoming events are written to the `inbox` together with the cursor behind them, and handed out until they are finished
+(`receiver`). Outgoing messages wait in the `outbox` and are sent until the chat system has them, or become dead letters
+(`sender`). `lane_scheduler` and `send_rate_limiter` decide which row goes next. `connector_supervisor` keeps each
+connector running, and `retention` deletes old rows.
 """
 
 from __future__ import annotations

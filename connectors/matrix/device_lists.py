@@ -177,17 +177,17 @@ class DeviceLists:
         whose = f"{quoted(device.id)} of {quoted(device.user)}"
         if device.standing is DeviceState.CHANGED:
             text = (
-                f"Other keys came under the name of the device {whose}. It is given nothing more, and what is written "
-                "on it is not taken. `muster matrix devices` says what to do."
+                f"Other keys came under the name of the device {whose}. It gets no more keys, and messages from it "
+                f"are not accepted. `muster matrix devices` says what to do."
             )
         elif untold.back:
             text = (
-                f"The device {whose}, which had been logged out, is shown again. It counts as a new one, and is given "
+                f"The device {whose}, which had been logged out, appears again. It counts as a new one, and gets "
                 f"keys from now on. If it is not theirs: `muster matrix block {_typed(device.id)}`."
             )
         else:
             text = (
-                f"A new device, {whose}, is given keys from now on. If it is not theirs: "
+                f"A new device, {whose}, gets keys from now on. If it is not theirs: "
                 f"`muster matrix block {_typed(device.id)}`."
             )
         about = {"sender": device.user, "origin_server_ts": int(self.clock() * 1000)}

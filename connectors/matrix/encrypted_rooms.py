@@ -124,7 +124,7 @@ class Encryption:
             await self._keep(room, event, found)
         else:
             where = f"{room}\0{found.session_id}\0{found.reason}"
-            self.remarks.add(room, event, where, f"A message by {quoted(sender)} is not taken: {found.reason}.")
+            self.remarks.add(room, event, where, f"A message by {quoted(sender)} is not accepted: {found.reason}.")
         return None
 
     def _refuse_file(self, room: str, event: Json, why: str | None) -> None:
@@ -132,7 +132,8 @@ class Encryption:
             room,
             event,
             f"file\0{room}\0{event.get('event_id')}",
-            f"A message with a file by {quoted(event.get('sender'))} is not taken: {why}. Send it again from a client "
+            f"A message with a file by {quoted(event.get('sender'))} is not accepted: {why}. Send it again from a "
+            f"client "
             "that encrypts files.",
         )
 
@@ -177,8 +178,8 @@ class Encryption:
             room,
             event,
             f"plain\0{room}\0{sender}\0{day}",
-            f"What {quoted(sender)} wrote here came without encryption, so anybody may have written it: it is not "
-            "taken. Write it again from a client that encrypts.",
+            f"What {quoted(sender)} wrote here came without encryption, so anybody may have written it. It is not "
+            f"accepted: write it again from a client that encrypts.",
         )
 
     async def due_remarks(self, inside: Collection[str]) -> list[Inbound]:
@@ -258,9 +259,8 @@ class Encryption:
                     room,
                     about,
                     f"new\0{room}\0{self._machine.device}",
-                    "The keys that I had are gone: I write on a new device from here on, "
-                    f"{quoted(self._machine.device)}. What was written before and that I had not read yet I cannot "
-                    "read: write it again.",
+                    f"My keys are lost, so I write on a new device from now on: {quoted(self._machine.device)}. I "
+                    f"cannot read earlier messages that I had not read yet: write them again.",
                 )
 
     # --- what goes out -------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def how_to_make_a_new_device(settings: MatrixSettings, folder: Path) -> str:
     """Return what a person does to have Muster be another device."""
     if settings.access_token is not None:
         return (
-            f"To make a new device, log in as {settings.user} anew (in Element, in a private window: Settings, "
+            f"To make a new device, log in again as {settings.user} (in Element, in a private window: Settings, "
             "Help & About, Access Token; close it without logging out), put the new token where "
             f"{settings.access_token} points, then restart Muster."
         )

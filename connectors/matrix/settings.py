@@ -68,7 +68,7 @@ class PowerLevelSettings(BaseModel):
         if not given:
             raise ValueError("no level is named. Write one, like operator: 50.")
         if given != sorted(given):
-            raise ValueError("whoever may do more has at least the level of whoever may do less.")
+            raise ValueError("a higher permission must have at least the level of a lower one.")
         return self
 
     def steps(self) -> tuple[int, ...]:

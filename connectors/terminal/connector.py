@@ -396,7 +396,7 @@ class TerminalSession:
             return {"type": "refused", **echo, "reason": str(error), "again": True}
         except MusterError as error:
             return {"type": "refused", **echo, "reason": str(error)}
-        reason = "Wanted is say with text, react with target and key, or conversations."
+        reason = "Expected: say with text, react with target and key, or conversations."
         return {"type": "refused", **echo, "reason": reason}
 
     def _check(self, conversation: str) -> None:

@@ -125,7 +125,7 @@ class _Seat:
             try:
                 await self.link.say(text, conversation=self.view.conversation, event_id=event_id)
             except MusterError as error:
-                self.out(f"[not said: {error}]")
+                self.out(f"[not sent: {error}]")
 
     async def _switch(self, wanted: str | None) -> None:
         known = self.link.conversations()

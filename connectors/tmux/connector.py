@@ -188,16 +188,16 @@ class TmuxConnector(TerminalConnector):
             return f"Shown in {where}."
         match self._state:
             case "trouble":
-                return f"{self._trouble} Tried again every {self._retry:g} s. What is said waits in the transcript."
+                return f"{self._trouble} Tried again every {self._retry:g} s. Messages wait in the transcript."
             case "closed":
-                return f"The tmux pane was closed; {again}. What is said waits in the transcript."
+                return f"The tmux pane was closed; {again}. Messages wait in the transcript."
             case "silent":
                 return (
-                    f"What shows the room in {where} does not come. `muster tmux open` starts it anew. What is said "
-                    "waits in the transcript."
+                    f"The program that shows the room in {where} did not start. `muster tmux open` starts it again. "
+                    f"Messages wait in the transcript."
                 )
             case _:
-                return f"Waiting for what shows the room in {where}."
+                return f"Waiting for the program that shows the room in {where}."
 
     # --- the status line ----------------------------------------------------------------------------------------
 

@@ -98,8 +98,8 @@ def _server(url: str) -> ServerAddress:
     user = unquote(parts.username) if parts.username else None
     if parts.password is not None or "password" in options or (user is not None and ":" in user):
         raise RegisterError(
-            "a password stands in the address. Secrets do not stand in this file: take it out, and say beside the "
-            "address where it is, like password: env:NAME."
+            "the address contains a password. This file must not contain secrets: take it out, and refer to it "
+            "beside the address, like password: env:NAME."
         )
     if unknown := sorted(set(options) - set(_OPTIONS)):
         raise RegisterError(f"found the option {unknown[0][:40]!r}; allowed are {', '.join(_OPTIONS)}.")
@@ -107,7 +107,7 @@ def _server(url: str) -> ServerAddress:
         raise RegisterError(f"this address holds characters that none has. {HOW_TO_WRITE}")
     database = unquote(parts.path.removeprefix("/"))
     if not database or "/" in database:
-        raise RegisterError(f"the name of the database is wanted after the host, and nothing behind it. {HOW_TO_WRITE}")
+        raise RegisterError(f"expected the name of the database after the host, and nothing after it. {HOW_TO_WRITE}")
     host, sslrootcert = parts.hostname or options.get("host"), options.get("sslrootcert")
     if parts.hostname and "host" in options:
         raise RegisterError("the host is given twice: once after // and once as an option. Leave one out.")

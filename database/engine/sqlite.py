@@ -174,7 +174,7 @@ def _create(file: Path) -> None:
     leftover = file.with_name(file.name + "-wal")
     if leftover.exists():
         raise RegisterError(
-            f"{leftover} lies there, but {file.name} does not: a part of a register is missing. "
+            f"{leftover} exists, but {file.name} does not: a part of a register is missing. "
             "Put the file back, or move the leftover away to begin with an empty register."
         )
     for abandoned in file.parent.glob(f".{file.name}.*.new"):

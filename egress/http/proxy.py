@@ -264,7 +264,7 @@ class Proxy:
                     credential = await self.credentials.get(account.credential)
                 except NoCredential as error:
                     raise ErrorResponse(
-                        503, f"the credential of the account {account.name} is not to be had: {error}"
+                        503, f"the credential of the account {account.name} is unavailable: {error}"
                     ) from None
         try:
             return header_filter.outgoing(

@@ -347,7 +347,7 @@ def _members(body: bytes, look: Look) -> tuple[dict[str, Any], dict[str, tuple[i
         raise RequestNotAllowed(f"the body is not JSON: {error.msg} at character {error.pos}.") from None
     except TwiceError:
         raise RequestNotAllowed(
-            "a member stands in an object twice; which one counts is not defined. Send it once."
+            "a member is in an object twice; which one counts is not defined. Send it once."
         ) from None
     except RecursionError:
         raise RequestNotAllowed("the body is nested too deeply.") from None
@@ -371,7 +371,7 @@ def _scan(text: str, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, i
         key, place = _PLAIN.raw_decode(text, place)
         if key in values:
             raise RequestNotAllowed(
-                f"the member {key[:60]!r} stands there twice; which one counts is not defined. Send it once."
+                f"the member {key[:60]!r} is there twice; which one counts is not defined. Send it once."
             )
         place = _after_space(text, place)
         if text[place : place + 1] != ":":

@@ -1,6 +1,6 @@
 """Freezing and killing an agent from outside, even if it does not cooperate.
 
-First the egress asks the agent host over its control socket (docs/control-protocol.md). The agent host ends every
+First the egress asks the agent host over its control socket (docs/reference/control-protocol.md). The host ends every
 process of the runtime and journals that. If it does not answer, the egress kills every process with the agent's marker,
 and the agent host as well. Both ways keep workspace and conversation. The orchestrator decides whether to resume the
 conversation (freeze) or give it up (kill), from the actions in the ledger.

@@ -107,7 +107,7 @@ class Resolver:
         for address in found:
             if not is_public(address):
                 raise NotPublic(
-                    f"{wanted.host} leads to {address}, which is no public address. Names lead to public addresses "
+                    f"{wanted.host} leads to {address}, which is not a public address. Names must lead to public "
                     "addresses; to reach a private one, list the address itself as a route."
                 )
         return found[:MOST_TRIED]

@@ -187,8 +187,8 @@ class Interception(Generic[_C]):
                 self._note(
                     caller.agent,
                     "refused",
-                    f"{metered.host}: a client did not trust the egress's certificate ({reason}); it must be told of "
-                    "trust trust it (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS), or use the base URL.",
+                    f"{metered.host}: a client did not trust the egress's certificate ({reason}); it must be told to "
+                    "trust it (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS), or use the base URL.",
                 )
             else:
                 # Not in the audit: an agent can cause any number of failed handshakes.

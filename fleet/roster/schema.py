@@ -101,19 +101,19 @@ def _folder(value: str) -> str:
         with contextlib.suppress(RuntimeError):
             path = path.expanduser()
     if not path.is_absolute() or not value.isprintable():
-        raise ValueError(f"found {value[:80]!r}; an absolute path is wanted, or one that begins with ~/.")
+        raise ValueError(f"found {value[:80]!r}; expected an absolute path, or one that begins with ~/.")
     return os.path.normpath(path)
 
 
 def _word(value: str) -> str:
     if not value.strip() or not value.isprintable() or value.startswith("-"):
-        raise ValueError(f"found {value[:60]!r}; a name is wanted.")
+        raise ValueError(f"found {value[:60]!r}; expected a name.")
     return value
 
 
 def _alias(value: str) -> str:
     if not value.strip() or value != value.strip() or not value.isprintable() or _NOT_IN_ALIAS.search(value):
-        raise ValueError(f"found {value[:60]!r}; a name to show is wanted, letters, digits and spaces, like Ada.")
+        raise ValueError(f"found {value[:60]!r}; expected a name to show: letters, digits and spaces, like Ada.")
     return value
 
 
@@ -121,7 +121,7 @@ def _room(value: str) -> str:
     connector, colon, room = value.partition(":")
     if not colon or not connector or not room.strip() or not value.isprintable():
         raise ValueError(
-            f"found {value[:80]!r}; a connector's name, a colon and the room are wanted, like matrix:!abc:example.org."
+            f"found {value[:80]!r}; expected a connector's name, a colon and the room, like matrix:!abc:example.org."
         )
     return value
 
@@ -132,7 +132,7 @@ def _tokens(value: object) -> object:
     else:
         match = _TOKENS.fullmatch(value) if isinstance(value, str) else None
         if match is None:
-            raise ValueError(f"found {str(value)[:40]!r}; a number of tokens is wanted, like 500000, 500k or 2M.")
+            raise ValueError(f"found {str(value)[:40]!r}; expected a number of tokens, like 500000, 500k or 2M.")
         tokens = float(match[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[match[2]]
     if not 1 <= tokens <= 10**12:
         raise ValueError(f"found {value!r}; from one token to 10^12 are allowed.")
@@ -148,28 +148,28 @@ def _context(value: object) -> object:
 
 def _host(value: str) -> str:
     if not _HOST.fullmatch(value):
-        raise ValueError(f"found {value[:60]!r}; the name of a machine is wanted, like build1.example.org.")
+        raise ValueError(f"found {value[:60]!r}; expected the name of a machine, like build1.example.org.")
     return value
 
 
 def _ssh(value: str) -> str:
     if not _SSH.fullmatch(value):
         raise ValueError(
-            f"found {value[:60]!r}; user@host, host or host:port is wanted. Options belong in ~/.ssh/config."
+            f"found {value[:60]!r}; expected user@host, host or host:port. Options belong in ~/.ssh/config."
         )
     return value
 
 
 def _socket(value: str) -> str:
     if not _SOCKET.fullmatch(value):
-        raise ValueError(f"found {value[:60]!r}; the name of a tmux server is wanted, as `tmux -L NAME` takes it.")
+        raise ValueError(f"found {value[:60]!r}; expected the name of a tmux server, as `tmux -L NAME` takes it.")
     return value
 
 
 def _skill(value: str) -> str:
     if len(value) > _LONGEST_SKILL or not _SKILL.fullmatch(value):
         raise ValueError(
-            f"found {value[:60]!r}; the name of a skill is wanted, like review or python/review: letters, digits, `_`, "
+            f"found {value[:60]!r}; expected the name of a skill, like review or python/review: letters, digits, `_`, "
             f"`-`, `.`, `:` and no `..`; at most {_LONGEST_SKILL} characters."
         )
     return value
@@ -177,7 +177,7 @@ def _skill(value: str) -> str:
 
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value or not value[0].strip() or any("\0" in part for part in value):
-        raise ValueError("found no program; a list of a program and its arguments is wanted, like [my-agent, --acp].")
+        raise ValueError("found no program; expected a list of a program and its arguments, like [my-agent, --acp].")
     return value
 
 
@@ -187,7 +187,7 @@ def _value(value: object, info: ValidationInfo) -> str | Reference:
     if isinstance(value, Reference):
         return value
     if not isinstance(value, str) or "\0" in value:
-        raise ValueError("a text is wanted, or env:NAME, file:PATH, keyring:NAME. Put the value between quotes.")
+        raise ValueError("expected text, or env:NAME, file:PATH, keyring:NAME. Put the value between quotes.")
     if re.match(r"(env|file|keyring):", value):
         return Reference.parse(value, folder=(info.context or {}).get("folder"))
     return value

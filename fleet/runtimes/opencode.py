@@ -4,8 +4,8 @@ What it obeys of a repository and of the agent's own home was read in its progra
 
 - its configuration in the home, and the programs that it finds beside it (plugins, tools), are locked, empty;
 - the list of models in its cache names programs that it loads, and a search program in it is run: both are fresh;
-- a repository's configuration it leaves alone when told to, but for plugins: see
-`fleet.runtimes.opencode_plugin_check`;
+- it ignores a repository's configuration when told to, except plugins: see
+  `fleet.runtimes.opencode_plugin_check`;
 - it opens an HTTP server on the loopback interface, through which permissions can be answered: it gets a password.
 """
 

@@ -95,7 +95,7 @@ def check_image(name: str) -> None:
     """
     if not _IMAGE.fullmatch(name):
         raise ValueError(
-            f"found {name[:80]!r}; the name of an image is wanted, like docker.io/library/debian:12 or "
+            f"found {name[:80]!r}; expected the name of an image, like docker.io/library/debian:12 or "
             f"localhost/agents, or {HOST_IMAGE}."
         )
 

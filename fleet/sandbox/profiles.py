@@ -139,7 +139,7 @@ def mount(text: str) -> Shown:
     place = parts[1] if len(parts) == 2 else source
     for path in (source, place):
         if not path.startswith("/") or ".." in Path(path).parts:
-            raise ValueError(f"found {path[:80]!r} in {text[:80]!r}; an absolute path is wanted, without `..`.")
+            raise ValueError(f"found {path[:80]!r} in {text[:80]!r}; expected an absolute path, without `..`.")
     shown = Shown(Path(os.path.normpath(source)), Path(os.path.normpath(place)), writable)
     kept = next((folder for folder in _KEPT if shown.place.is_relative_to(folder)), None)
     if shown.place == Path("/") or kept is not None:
@@ -174,7 +174,7 @@ def _check(name: str, profile: WrittenProfile, every: Mapping[str, WrittenProfil
             raise ProfileProblem(
                 name,
                 "routes",
-                f"found {route[:80]!r}; a host is wanted, like docs.python.org, git.example.com:8443 or *.example.org.",
+                f"found {route[:80]!r}; expected a host, like docs.python.org, git.example.com:8443 or *.example.org.",
             )
     for text in profile.mounts:
         try:
@@ -190,9 +190,7 @@ def _check(name: str, profile: WrittenProfile, every: Mapping[str, WrittenProfil
         if RESERVED.fullmatch(variable):
             raise ProfileProblem(name, "env", f"{variable} is Muster's to set. Leave it out.")
         if not VARIABLE.fullmatch(variable):
-            raise ProfileProblem(
-                name, "env", f"found {variable[:60]!r}; the name of an environment variable is wanted."
-            )
+            raise ProfileProblem(name, "env", f"found {variable[:60]!r}; expected the name of an environment variable.")
     for key, found, least in (("memory", profile.memory, LEAST_MEMORY), ("pids", profile.pids, LEAST_PIDS)):
         if found is not None and found < least:
             raise ProfileProblem(name, key, f"found {found}; from {least} on are allowed: with less no runtime starts.")

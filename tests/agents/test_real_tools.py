@@ -65,7 +65,7 @@ async def answer(link: AgentLink) -> ToolAsked:
         call = await until(link, ToolAsked)
     finally:
         allowing.cancel()
-    await link.answer_call(call.call, "It stands in your thread.", ok=True)
+    await link.answer_call(call.call, "It is in your thread.", ok=True)
     return call
 
 
@@ -87,7 +87,7 @@ async def test_a_real_agent_calls_a_tool_of_musters_in_its_sandbox(name: str, tm
                 said = await real.turn(link, CALLING[name])
             call = await answering
             assert (call.tool, call.arguments) == ("report", {"text": "It is done."})
-            assert "It stands in your thread." in said
+            assert "It is in your thread." in said
         asked = real.agent.events(PermissionAsked)
         # Codex has no way to be told which servers it need not ask about.
         assert bool(asked) == (name == "codex")

@@ -40,11 +40,11 @@ async def tell(folder: Path) -> None:
         wake_delivery=lambda: None,
     )
     running = asyncio.create_task(alarms.run())
-    if not await _said(store, "does its work again"):
+    if not await _said(store, "succeeds again"):
         alarms.ended(JobRecord(name="sweep", last_error="boom"))
         await _until(store, "failed")
     alarms.ended(JobRecord(name="sweep"))
-    await _until(store, "does its work again")
+    await _until(store, "succeeds again")
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
@@ -53,7 +53,7 @@ async def tell(folder: Path) -> None:
 
 async def once(folder: Path) -> None:
     store = await Store.open(f"sqlite:///{folder / 'register.db'}")
-    for words in ("failed:", "does its work again"):
+    for words in ("failed:", "succeeds again"):
         assert await _said(store, words) == 1, words
     async with store.read() as tx:
         assert [row.kind for row in await watchdog_findings.of_jobs(tx)] == [watchdog_findings.JOB_WELL]

@@ -215,7 +215,7 @@ async def neglected(stage: Stage) -> None:
         _block(stage, name)
         await books.ask(f"!launch {name}")
     known = re.compile(rf"\b{names[-1]}\b")
-    told = await home.heard(lambda event: "should run and do" in body(event) and known.search(body(event)) is not None)
+    told = await home.heard(lambda event: "agents** are down" in body(event) and known.search(body(event)) is not None)
     assert "!restart" in body(told)
     for name in names:
         await books.ask(f"!stop {name}")

@@ -117,7 +117,7 @@ async def test_never_more_passes_than_the_limit_and_what_is_authorized_whoever_i
         await home.ask("!budget authorize host 1k --for 1h")
         await greedy.spend(2)
         before = greedy.used
-        assert "taken back" in await home.ask("!budget authorize host 0")
+        assert "revoked" in await home.ask("!budget authorize host 0")
         await greedy.spend()
         assert greedy.used == before
         await home.ask("!budget authorize host 1k --for 1h")

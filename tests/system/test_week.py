@@ -19,7 +19,7 @@ from fleet.supervision import host_lifecycle
 from tests.operator_client import Event, Operator, body, relation
 from tests.synapse import Account, Synapse
 from tests.system.matrix_installation import replies_to
-from tests.week import projection
+from tests.week import story
 from tests.week.simulated_clock import BEGINNING, HOUR, FakeClock, Week, clocked_hosts
 
 pytestmark = pytest.mark.synapse
@@ -67,8 +67,8 @@ async def test_a_week_in_fast_motion(tmp_path: Path, synapse: Synapse, monkeypat
     clock = FakeClock(tmp_path / "clock", BEGINNING + 8 * HOUR)
     paths = Paths.of({"MUSTER_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)})
     paths.prepare()
-    paths.roster_yaml.write_text(projection.ROSTER)
-    orders = provider.SimSettings(script=Script(limits=projection.LIMITS), clock=clock)
+    paths.roster_yaml.write_text(story.ROSTER)
+    orders = provider.SimSettings(script=Script(limits=story.LIMITS), clock=clock)
     account, bot = await synapse.register(prefix="ana"), await synapse.register(prefix="muster")
     async with Operator(account) as ana, provider.running(orders) as models, inside(paths, clock) as egress:
         room = await ana.create_room("fleet", invite=[bot.user_id])
@@ -91,18 +91,18 @@ async def test_a_week_in_fast_motion(tmp_path: Path, synapse: Synapse, monkeypat
                 }
             },
         }
-        paths.muster_yaml.write_text(yaml.safe_dump(settings | projection.settings()))
+        paths.muster_yaml.write_text(yaml.safe_dump(settings | story.settings()))
         # Connectors look their references up in the process's own environment.
         monkeypatch.setenv("MATRIX_TOKEN", bot.access_token)
-        given = {"PLAN": projection.KEY}
+        given = {"PLAN": story.KEY}
         try:
             with clocked_hosts(clock):
                 async with running(paths, load(paths), given, clock=clock, egress=egress) as orchestrator:
                     await ana.wait_for(room, lambda event: _joins(event, bot.user_id))
                     here = MatrixRoom(ana, bot, room)
                     week = Week(orchestrator, here, clock, egress, models)
-                    await projection.live(week)
-                    assert await projection.daily_reports(week) == DAYS
+                    await story.live(week)
+                    assert await story.daily_reports(week) == DAYS
                     pictures = await here.pictures()
         finally:
             for agent in paths.agents.iterdir():

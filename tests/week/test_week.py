@@ -13,7 +13,7 @@ import yaml
 from bot.egress_client.in_process import InProcessEgress
 from connectors.contract.messages import File
 from tests.bot.orchestrator import House, house
-from tests.week import projection
+from tests.week import story
 from tests.week.simulated_clock import BEGINNING, HOUR, LIMIT, FakeClock, Week, clocked_hosts
 
 
@@ -54,12 +54,12 @@ async def fast_motion(tmp_path: Path) -> AsyncIterator[Week]:
     account = "main: {provider: anthropic, kind: subscription, base_url: URL, credential: 'env:KEY'}"
     async with house(
         tmp_path / "home",
-        settings=yaml.safe_dump(projection.settings(daily="0 9 * * fri")),
-        roster=projection.ROSTER,
+        settings=yaml.safe_dump(story.settings(daily="0 9 * * fri")),
+        roster=story.ROSTER,
         clock=clock,
-        limits=projection.LIMITS,
+        limits=story.LIMITS,
         account=account,
-        key=projection.KEY,
+        key=story.KEY,
     ) as home:
         with clocked_hosts(clock):
             async with home.open() as orchestrator:
@@ -69,16 +69,16 @@ async def fast_motion(tmp_path: Path) -> AsyncIterator[Week]:
 
 async def test_a_day_in_fast_motion(tmp_path: Path) -> None:
     async with fast_motion(tmp_path) as week:
-        await projection.live_a_day(week)
-        assert await projection.daily_reports(week) == ["Thu 17 Jun"]
+        await story.live_a_day(week)
+        assert await story.daily_reports(week) == ["Thu 17 Jun"]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_week_in_fast_motion(tmp_path: Path) -> None:
     async with fast_motion(tmp_path) as week:
-        await projection.live(week)
-        assert await projection.daily_reports(week) == ["Thu 17 Jun"]
+        await story.live(week)
+        assert await story.daily_reports(week) == ["Thu 17 Jun"]
         pictures = await week.room.pictures()
     assert len(pictures) == 2, "of the report, and of the window that was used up"
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)

@@ -242,7 +242,7 @@ class JournalFollower:
                 log.exception("agent.effect_left_out", agent=self.name, effect=type(effect).__name__)
         place = f"{projection.position.incarnation}/{projection.position.seq}"
         more = f"{command_line(f'tail {self.name}')} and the log have the details"
-        text = f"⚠️ A fault in Muster kept me from showing something of this agent here. {more}."
+        text = f"⚠️ Muster could not show part of this agent's output here, because of an internal error. {more}."
         await self._commit(projection, (projections.Note(f"fault/{self.name}/{place}", text),))
 
     async def _commit(

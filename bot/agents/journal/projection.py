@@ -111,7 +111,7 @@ _ENDINGS: dict[str, tuple[str, str | None]] = {
     "cancelled": ("cancelled", "⏹ The turn was cancelled."),
     "max_tokens": (
         "finished",
-        "⚠️ The answer ends here: its limit of output tokens is reached, the model's or what its budget had left.",
+        "⚠️ The answer ends here: it reached the limit of output tokens of the model or of its budget.",
     ),
     "max_turn_requests": ("finished", "⚠️ The turn ends here: the runtime's limit of model requests is reached."),
     "refusal": ("finished", "⚠️ The model refused to continue."),
@@ -225,7 +225,11 @@ class JournalProjection:
                 return self, (Note(key, text, self.view.message if self.view is not None else None),)
             case events.Noise(lines=lines, sample=sample):
                 shown = markdown.code(markdown.one_line(sample))
-                return self, (Note(key, f"⚠️ The runtime printed {lines} lines that are no protocol, such as {shown}."),)
+                return self, (
+                    Note(
+                        key, f"⚠️ The runtime printed {lines} lines that are not part of the protocol, such as {shown}."
+                    ),
+                )
             case _:
                 if self.view is None:
                     return self, ()
@@ -239,7 +243,7 @@ class JournalProjection:
         brief = None
         match event.stop_reason:
             case "cut" if not event.accepted:
-                note = "❓ The agent died just as this message went to it; whether it was read is not known."
+                note = "❓ The agent died while it received this message. It may have read it."
                 state = "uncertain"
             case "cut":
                 note = "⚠️ The agent crashed during this turn. Its partial answer is above."
@@ -254,11 +258,11 @@ class JournalProjection:
                 otherwise = f"The turn ended: {markdown.code(markdown.one_line(reason))}."
                 state, ending = _ENDINGS.get(reason, ("finished", otherwise))
                 note = ending + detail if ending else ""
-        again = f" Nothing is sent again by itself; {command_line(f'retry {event.message}')} does."
+        again = f" Muster does not send it again by itself; {command_line(f'retry {event.message}')} does."
         if self.keeps_cut and event.accepted:
             again = (
                 f" {self.keeps_cut} keeps this message and its partial answer in the conversation: the model sees both "
-                f"with the next message. {command_line(f'retry {event.message}')} says it a second time."
+                f"with the next message. {command_line(f'retry {event.message}')} sends it a second time."
             )
         hint = again if event.stop_reason == "cut" else ""
         announces = cancelled_as(self.agent, event.turn) if event.stop_reason == "cancelled" else ""
@@ -288,7 +292,7 @@ def _failed(said: str, detail: str) -> str:
     if last not in reason or len(last) < max(_REPEATED_LEAST, min(_REPEATED_MOST, len(reason) // 2)):
         return from_shell(f"{TURN_FAILED}{detail}", sections.load())
     commands = named_in(detail, sections.load())
-    return f"{TURN_FAILED} the reason stands above." + (f" Here it is {', '.join(commands)}." if commands else "")
+    return f"{TURN_FAILED} the reason is above." + (f" Here it is {', '.join(commands)}." if commands else "")
 
 
 def end_in_words(end: events.RuntimeFailed | events.RuntimeDied, agent: str) -> str:
@@ -296,7 +300,7 @@ def end_in_words(end: events.RuntimeFailed | events.RuntimeDied, agent: str) -> 
     if not end.stderr.strip():
         return f"✖ {end.reason}"
     log = markdown.code(f"STATE/agents/{agent}/runtime.log")
-    return f"✖ {end.reason}\n\n{markdown.code_block(end.stderr)}\nThe whole of its standard error is in {log}."
+    return f"✖ {end.reason}\n\n{markdown.code_block(end.stderr)}\nAll of its standard error is in {log}."
 
 
 # --- after an absence --------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ class MessageDelivery:
         self._deadlines = deadlines(self._deadlines, waiting, now=self.context.clock(), steady=self.steady())
         for message in waiting:
             if self._deadlines[message.id, message.give_up_at] <= self.steady():
-                await self._settle(message.id, "dead", detail="it could not be delivered in the time that it had")
+                await self._settle(message.id, "dead", detail="it could not be delivered in time")
 
     async def _settle(
         self, message_id: str, *states: str, detail: str | None = None, told: Mapping[str, str] | None = None

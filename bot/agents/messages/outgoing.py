@@ -66,7 +66,7 @@ async def post(ctx: Context[AgentServices], name: str, text: str, *, mode: Liter
     agents.bring_mail(name)
     if row.wanted == "frozen":
         back = command_line(f"resume {name}")
-        note = f"{name} is frozen; this waits for it, however long that is, until {back} brings it back."
+        note = f"{name} is frozen; this waits until {back} brings it back."
     elif row.wanted == "stopped":
         note = f"{name} is stopped; it will read this when it runs again ({command_line(f'launch {name}')})."
     elif not agents.is_ours(row):
@@ -176,7 +176,7 @@ async def send_again(ctx: Context[AgentServices], wanted: str) -> Reply:
     else:
         ctx.services.delivery.wake()
     if not done["agent"] and done["id"] != done["meant"]:
-        text = f"A newer text of that message, {markdown.code(done['id'])}, is said in its place; this one is left out."
+        text = f"A newer text of that message, {markdown.code(done['id'])}, is sent in its place; this one is not sent."
         return Reply(text, {"id": done["id"], "state": "superseded"})
     return Reply(f"Sent again to {done['to']}.", {"id": done["id"], "state": "pending"})
 

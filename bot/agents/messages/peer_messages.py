@@ -172,7 +172,7 @@ class Peers:
         _check_length(text, REPORT_LIMIT)
         await self.journal_effects.note(tx, sender, key, f"📣 {markdown.shown(text.strip())}")
         await last_results.note(tx, sender.name, "report", self.clock())
-        return "It stands in your thread."
+        return "It is in your thread."
 
     async def listing(self, tx: AsyncConnection, asker: AgentRow) -> str:
         """Return a list of the other agents and their states."""
@@ -316,8 +316,8 @@ def _check_length(text: str, limit: int) -> None:
         raise UserError("There is no text.", code="message.empty")
     if len(text) > limit:
         raise UserError(
-            f"The text has {len(text):,} characters, and {limit:,} are allowed. Put what is long into a file in your "
-            "workspace, and name the file.",
+            f"The text has {len(text):,} characters, and {limit:,} are allowed. Put long text into a file in your "
+            f"workspace, and name the file.",
             code="message.too_long",
         )
 

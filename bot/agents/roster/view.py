@@ -50,7 +50,7 @@ def text(
         if len(fleet.agents) > _ROWS:
             parts.append(f"... and {len(fleet.agents) - _ROWS:,} more.")
     if wrong:
-        parts.append("⚠️ Nothing of it is applied before this is mended:\n" + _listed(wrong))
+        parts.append("⚠️ Muster applies none of it until this is fixed:\n" + _listed(wrong))
     if changes:
         lines = [f"{change_line(change_as_json(change))}: {_FOLLOWS[change.kind]}" for change in changes]
         parts.append(f"✏️ Not applied yet; {command_line('roster apply')} applies it:\n" + _listed(lines))

@@ -9,7 +9,7 @@ from bot.commands.registry import Command, CommandTable
 
 _ERROR_STATUSES = {
     "400": "An argument is wrong; the text says what is allowed.",
-    "403": "The permission does not reach.",
+    "403": "The permission does not suffice.",
     "404": "There is no such command.",
     "409": "The Idempotency-Key belongs to another run.",
     "422": "Refused; the text says why.",
@@ -68,7 +68,7 @@ def _operation(command: Command) -> dict[str, Any]:
                 "name": "Muster-Confirm",
                 "in": "header",
                 "required": command.confirm is True,
-                "description": "That it is really meant.",
+                "description": "The confirmation of a command that asks for one.",
                 "schema": {"type": "string", "enum": ["yes"]},
             }
         )

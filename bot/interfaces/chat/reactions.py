@@ -27,7 +27,7 @@ from database.queries.operations import audit_log
 REACT = declare("chat.react")
 
 #: The reply to a button of a message that is no longer known.
-_GONE = "What this button belongs to is over, and so old that nothing more is known of it."
+_GONE = "This button's message is out of date, and so old that nothing more is known of it."
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,10 @@ class ChatRouter:
         log.error(
             "chat.given_up", connector=arrival.inbound.connector, event_id=arrival.inbound.event_id, reason=reason
         )
-        text = "⚠️ A fault in Muster kept me from dealing with this. The log says more; write it again to try once more."
+        text = (
+            "⚠️ Muster could not process this because of an internal error. The log has the details; write it again "
+            "to retry."
+        )
         await self.replies.say(tx, arrival.inbound, derived_id("x", arrival.inbound), text)
         await self.replies.progress(arrival.inbound).end(tx, "failed")
 
@@ -305,7 +308,7 @@ def _absent(row: AgentRow) -> str | None:
     """Return the notice about an agent that reads nothing now, or None if it does."""
     if row.wanted == "frozen":
         back = command_line(f"resume {row.name}")
-        return f"{row.name} is frozen; this waits for it, and so does what follows, until {back} brings it back."
+        return f"{row.name} is frozen; this and later messages wait until {back} brings it back."
     if row.wanted == "running" and row.state in ENDED and RestartRecord.from_json(row.revival).try_at is not None:
         return f"{row.name} is down at the moment; it starts again by itself, and reads this then."
     if row.wanted != "stopped" and row.state not in {"failed", "stopped"}:

@@ -183,7 +183,7 @@ class RemoteTerminal:
                     name = self._connector or "terminal"
                     reason = f"this Muster has no {name}; add connectors.{name} to muster.yaml"
                     kind = NoSuchConnector if error.status == 409 else NotSaid
-                    self.lost = kind(f"Muster does not let us in: {reason if error.status == 409 else error}.")
+                    self.lost = kind(f"Muster refuses the connection: {reason if error.status == 409 else error}.")
                     return
                 except (ClientError, OSError, EOFError):
                     if not ready.done():
@@ -328,7 +328,7 @@ class RemoteLink:
             del self._waiting[event_id]
             cast("Unsaid", self._unsaid).drop(event_id)
             if refusal is not None:
-                where, words = str(request["conversation"]), f"[not said: {refusal}]\n{request['text']}"
+                where, words = str(request["conversation"]), f"[not sent: {refusal}]\n{request['text']}"
                 self._lines.put_nowait(
                     TranscriptLine(
                         kind="message", id=event_id, conversation=where, at=time.time(), text=words, aside=True
@@ -376,7 +376,7 @@ def _sure_of(connection: ClientWebSocketResponse, socket: Path) -> None:
     """Refuse to send input to another user's process that replaced the socket in the meantime."""
     found = unix_sockets.uid_of(connection.get_extra_info("socket"))
     if found not in (None, os.geteuid(), 0):
-        raise NotSaid(f"Another user listens on {socket}, so nothing is said there. Remove it.")
+        raise NotSaid(f"Another user listens on {socket}, so nothing was sent. Remove it.")
 
 
 def _only_ours(socket: Path) -> None:
@@ -385,4 +385,4 @@ def _only_ours(socket: Path) -> None:
     except OSError:
         raise NotRunning from None
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
-        raise MusterError(f"{socket} is not a socket of yours, so nothing is said to it. Remove it.")
+        raise MusterError(f"{socket} is not a socket of yours, so nothing was sent. Remove it.")

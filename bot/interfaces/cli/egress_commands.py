@@ -106,7 +106,7 @@ def egress_status(as_json: bool) -> int:
         )
     elif silent:
         click.echo(
-            f"{process.silent(process.pid_of(paths))} Muster kills it by itself and starts another, when it runs."
+            f"{process.silent(process.pid_of(paths))} If Muster runs, it kills the egress by itself and starts another."
         )
     elif found is None:
         click.echo("The egress does not run.")
@@ -202,7 +202,7 @@ def _directly(paths: Paths, act: Callable[[_Ask], str]) -> str:
     except EgressAbsent:
         raise EgressAbsent(
             "The egress does not run, so no agent in a sandbox reaches anything now. `muster estop` stops all, also "
-            "when it runs again."
+            "after it starts again."
         ) from None
     held = (
         " The emergency stop holds all the same: `muster estop --clear` ends it."

@@ -60,8 +60,8 @@ def _of_standby() -> str | None:
     if waiting is None:
         return None
     return (
-        f"Muster stands by here (process {waiting.pid}) and answers nothing. {waiting.note} Ask where the one that "
-        "leads runs; `muster down` ends this one."
+        f"Muster stands by here (process {waiting.pid}) and runs no commands. {waiting.note} Ask where the leader "
+        f"runs; `muster down` ends this one."
     )
 
 

@@ -111,7 +111,7 @@ def restore(ctx: click.Context, what: str, as_json: bool) -> int:
     help="Install this file or address. Default: the newest version in the package index.",
 )
 @click.option("--no-reseed", is_flag=True, help="Keep all roles, presets and settings as they are.")
-@click.option("--relaunch", is_flag=True, help="Start the orchestrator anew, and agents when their turn ends.")
+@click.option("--relaunch", is_flag=True, help="Restart the orchestrator at once, and agents when their turn ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
 def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool, as_json: bool) -> int:
     """Install a newer version beside the current one, and switch to it.
@@ -156,7 +156,7 @@ def update(only_check: bool, place: str | None, no_reseed: bool, relaunch: bool,
     if done is not None or (again is not None and again.began):
         click.echo(json.dumps(_gone_over_json(done, again), indent=2) if as_json else _gone_over_text(done, again))
         if done is None:
-            click.echo("Whether there is a newer version could not be found out.", err=True)
+            click.echo("Muster could not find out whether there is a newer version.", err=True)
             problem = None
     if problem is not None:
         raise problem
@@ -231,8 +231,8 @@ def _restored_text(done: Restored) -> str:
     if done.kept:
         lines.append(f"What was here is kept in {' and '.join(done.kept)}. Delete it when you do not miss anything.")
     lines.append(
-        "Nothing is done twice: what is written in chat before this moment is not acted on, and each conversation is "
-        "told so once. Say again what is still wanted."
+        "Nothing is done twice: Muster ignores what was written in chat before this moment, and tells each "
+        "conversation so once. Write again what is still needed."
     )
     under_way = [
         f"{count} {what}"
@@ -257,8 +257,7 @@ def _restored_text(done: Restored) -> str:
         )
     if done.permissions:
         lines.append(
-            "Permissions that were given by command are those of then; look them through: "
-            f"{', '.join(done.permissions)}."
+            f"Permissions given by command are those of the backup; check them: {', '.join(done.permissions)}."
         )
     if not done.workspaces:
         lines.append("Workspaces were not in it and are as they were.")
@@ -277,7 +276,7 @@ def _offer_json(offer: UpdateOffer) -> dict[str, object]:
 def _offer_text(offer: UpdateOffer) -> str:
     if offer.newer:
         return f"There is {offer.found}; {offer.installed} is installed. `muster update` goes over to it."
-    return f"Nothing is newer: {offer.installed} is installed, and there is {offer.found}."
+    return f"No version is newer: {offer.installed} is installed, and there is {offer.found}."
 
 
 def _updated_json(done: Updated) -> dict[str, object]:

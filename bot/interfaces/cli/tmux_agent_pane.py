@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     _show_no_keys()
     spec = AgentSpec.read(paths.agent_folder(name) / host_lifecycle.SPEC)
-    _write(f"This is {name}, as it works. Whoever looks on can leave with the prefix key (Ctrl-b) and then d.\n\n")
+    _write(f"You are watching {name} at work. To leave, press the prefix key (Ctrl-b), then d.\n\n")
     asyncio.run(_follow(paths.agent_folder(name), Path(spec.socket), Pane(redaction(paths, spec))))
     return 0
 

@@ -32,7 +32,7 @@ def handed_over(arguments: Sequence[str], environ: Mapping[str, str]) -> list[st
     prefix = versions.current(paths)
     if prefix is None:
         print(
-            f"{paths.state / 'current'} leads to no whole version of Muster, so this one runs.",
+            f"{paths.state / 'current'} does not lead to a complete version of Muster, so this one runs.",
             file=sys.stderr,
         )
         return None

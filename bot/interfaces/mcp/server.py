@@ -55,7 +55,7 @@ GIVE_UP: Final = 3600.0
 #: Failed attempts after which a call is answered with an apology.
 STUMBLES: Final = 3
 
-_TEXT: Final = {"type": "string", "description": "The words. Long things belong into a file that you name."}
+_TEXT: Final = {"type": "string", "description": "The text. Put long content into a file, and name the file."}
 _TO: Final = {"type": "string", "description": "The agent's name, as peers lists it."}
 _STATUS: Final = {
     "type": "string",
@@ -190,7 +190,7 @@ class AgentToolServer:
             log.exception("tools.failed", agent=call.agent, tool=call.tool, call=call.id)
             self._stumbled[call.id] = self._stumbled.get(call.id, 0) + 1
             if self._stumbled[call.id] >= STUMBLES:
-                apology = "A fault in Muster kept this from being done. People can see more in its log."
+                apology = "This was not done because of an internal error in Muster. People can see more in its log."
                 with contextlib.suppress(RegisterError):
                     async with self.services.store.write(ACT) as tx:
                         await self._done(tx, call, apology, ok=False)

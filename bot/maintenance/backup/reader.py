@@ -109,9 +109,9 @@ def unpack(file: Path, folder: Path, progress: Callable[[str], None] = lambda _:
         told = 0.0
         while (member := tar.next()) is not None:
             if manifest is not None:
-                raise BadArchive(f"{file.name} goes on behind its manifest.")
+                raise BadArchive(f"{file.name} has data after its manifest.")
             if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
-                raise BadArchive(f"{file.name} holds something else than plain files: {member.name[:200]!r}.")
+                raise BadArchive(f"{file.name} contains something other than plain files: {member.name[:200]!r}.")
             stream = tar.extractfile(member)
             assert stream is not None
             if member.name == MANIFEST:
@@ -146,7 +146,7 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
         raise BadArchive(f"{file} is refused. {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError, RecursionError) as error:
         reason = str(error).rstrip(".") or type(error).__name__
-        raise BadArchive(f"{file} is damaged, or no backup of Muster's ({reason}). Take another one.") from error
+        raise BadArchive(f"{file} is damaged, or not a Muster backup ({reason}). Take another one.") from error
     except FileNotFoundError as error:
         if error.filename not in (str(file), file):
             raise
@@ -155,7 +155,7 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
         if error.errno in contents.NO_ROOM:
             raise  # it is for the caller to say what happens to it
         if error.strerror is None:  # gzip's own
-            raise BadArchive(f"{file} is damaged, or no backup of Muster's ({error}). Take another one.") from error
+            raise BadArchive(f"{file} is damaged, or not a Muster backup ({error}). Take another one.") from error
         raise UserError(f"{file} cannot be unpacked: {error.strerror}.", code="disk.unwritable") from error
 
 
@@ -213,7 +213,7 @@ def _compare(file: Path, sums: Mapping[str, str], manifest: Manifest) -> None:
         if place not in sums:
             raise BadArchive(f"{file} is damaged: {place[:200]!r} is missing. Use another backup.")
         if place not in manifest.files:
-            raise BadArchive(f"{file} has a file that its manifest does not know: {place[:200]!r}.")
+            raise BadArchive(f"{file} has a file that its manifest does not list: {place[:200]!r}.")
         if sums[place] != manifest.files[place]["sha256"]:
             raise BadArchive(f"{file} is damaged: {place[:200]!r} is not what was put in. Take another backup.")
     if contents.REGISTER not in sums:

@@ -222,7 +222,7 @@ async def _restore(
         settings = await asyncio.to_thread(_settings, paths, ready / contents.CONFIG)
     except ConfigError as error:
         raise UserError(
-            f"The configuration in {file}, of Muster {header.muster}, is not one that this version takes. Nothing was "
+            f"The configuration in {file}, of Muster {header.muster}, is not valid for this version. Nothing was "
             f"changed.\n\n{error}",
             code="backup.invalid",
         ) from error
@@ -237,8 +237,7 @@ async def _restore(
     except (RegisterError, SQLAlchemyError) as error:
         reason = getattr(error, "orig", None) or error
         raise UserError(
-            f"The register in {file} cannot be used, and nothing was changed. Take another backup. What is wrong with "
-            f"Reason: {reason}",
+            f"The register in {file} cannot be used, and nothing was changed. Take another backup. Reason: {reason}",
             code="backup.invalid",
         ) from error
     if settled.agents:

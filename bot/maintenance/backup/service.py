@@ -87,8 +87,7 @@ async def backup(
         except OSError as error:
             if error.errno in contents.NO_ROOM:
                 raise UserError(
-                    f"The disk of {file.parent} is full. There is no half backup left; make room, or name another "
-                    "place.",
+                    f"The disk of {file.parent} is full. No partial backup was left; make room, or name another place.",
                     code="disk.full",
                 ) from error
             raise UserError(

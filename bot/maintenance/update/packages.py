@@ -92,7 +92,7 @@ def find(place: str | None) -> UpdateCandidate:
         failed = _pip(["install", *options, wanted], _FIND_LIMIT)
         if failed is not None:
             what = not_in_index(failed) if place is None else f"pip cannot use {place}."
-            raise VersionsUnknown(f"{what} pip's own words:\n\n{textwrap.indent(failed, '    ')}")
+            raise VersionsUnknown(f"{what} pip's output:\n\n{textwrap.indent(failed, '    ')}")
         try:
             entry: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))["install"][0]
             name, version = str(entry["metadata"]["name"]), str(entry["metadata"]["version"])
@@ -102,7 +102,7 @@ def find(place: str | None) -> UpdateCandidate:
     if re.sub(r"[-_.]+", "-", name).lower() != PACKAGE:
         raise NotInstalled(f"{place} is the package {name[:60]}, and not {PACKAGE}.")
     if not versions.is_name(version):
-        raise NotInstalled(f"{place or PACKAGE} has a version that is none: {version[:60]!r}.")
+        raise NotInstalled(f"{place or PACKAGE} has an invalid version: {version[:60]!r}.")
     extras = "[keyring]" if find_spec("keyring") is not None else ""
     if place is None:
         return UpdateCandidate(version=version, requirement=f"{PACKAGE}{extras}=={version}", digest=digest)
@@ -147,7 +147,7 @@ def install(candidate: UpdateCandidate, prefix: Path, *, with_pip: bool = True) 
     failed = _run([python, "-P", "-m", "ensurepip", "--default-pip"], _INSTALL_LIMIT) if with_pip else None
     if failed is not None:
         raise NotInstalled(
-            f"pip was not put into {prefix}; Debian and Ubuntu have what is missing in the package python3-venv:\n\n"
+            f"pip could not be installed into {prefix}; on Debian and Ubuntu, install the package python3-venv:\n\n"
             f"{failed}"
         )
 

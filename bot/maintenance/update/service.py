@@ -250,7 +250,7 @@ def _survey(paths: Paths, prefix: Path, *, reseed: bool) -> dict[str, Any]:
         inside = Path(each["path"]).parent in (paths.config, paths.roles, systemd.folder())
         if not inside or each["verdict"] not in ("replace", "conflict"):
             raise UserError(
-                f"Version {prefix.name} would change {each['path'][:200]!r}, which is not its to change.",
+                f"Version {prefix.name} would change {each['path'][:200]!r}, which it may not change.",
                 code="update.failed",
             )
     record = answer.get("record")

@@ -75,7 +75,7 @@ def text(findings: Sequence[DoctorFinding]) -> str:
     end = (
         "Muster can run here."
         if not wrong
-        else f"{wrong} thing{'' if wrong == 1 else 's'} must be mended before all of this configuration works."
+        else f"{wrong} thing{'' if wrong == 1 else 's'} must be fixed before all of this configuration works."
     )
     return "\n".join([*lines, "", end])
 

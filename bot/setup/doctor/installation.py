@@ -98,8 +98,8 @@ def subscriptions(checked: Check, environ: Mapping[str, str]) -> Iterator[Doctor
                 name=f"accounts.{name}",
                 state="wrong",
                 found=f"kind: subscription, and {account.credential} holds an API key",
-                costs="The provider answers as to an API key: no windows of a subscription are told, so one task runs "
-                "at a time.",
+                costs="The provider treats it as an API key and reports no windows of a subscription, so one task "
+                "runs at a time.",
                 way="Use the subscription's token, which begins with sk-ant-oat, or set `kind: api_key`.",
             )
 
@@ -176,7 +176,7 @@ def _register_on_a_server(place: dsn.ServerAddress, secret: Callable[[], str] | 
             name="register",
             state="wrong",
             found=f"{shown} does not wait for its disk",
-            costs="A power cut can take what was said and done, or damage all of it.",
+            costs="A power cut can lose the latest messages and work, or damage the whole register.",
             way="Set fsync = on in postgresql.conf.",
         )
     if survey.revision is None:

@@ -48,7 +48,7 @@ def examine(checked: Check, paths: Paths, environ: Mapping[str, str]) -> Iterato
         except Unresolved:
             continue  # that is said of the secret
         except _NoAnswer as error:
-            found = f"whether the log-in is still valid could not be asked: {error}"
+            found = f"could not check whether the log-in is still valid: {error}"
             way = "Run muster doctor again once the server answers."
             yield DoctorFinding(name=_title(connector.name), state="unknown", found=found, way=way)
 
@@ -74,7 +74,7 @@ def _matrix(name: str, settings: MatrixSettings, paths: Paths, environ: Mapping[
         return
     user = answer.body.get("user_id")
     if answer.status != 200 or not isinstance(user, str):
-        raise _NoAnswer(f"{settings.homeserver} answers {answer.status}, and not who the bot is.")
+        raise _NoAnswer(f"{settings.homeserver} answers {answer.status}, and does not say who the bot is.")
     if user != settings.user:
         other = one_line(SecretMasker(known=frozenset({token}))(user), 260)
         found = f"the log-in belongs to {other}, and muster.yaml says {settings.user}"
@@ -101,7 +101,7 @@ def _keys(name: str, settings: MatrixSettings, paths: Paths, device: str) -> Ite
         name=f"connector {name} keys",
         state="wrong",
         found=f"the keys of the bot's device are lost: {lost} is gone",
-        costs="What is written in encrypted rooms cannot be read, and the connector stays out.",
+        costs="Muster cannot read messages in encrypted rooms, and the connector stays down.",
         way=how_to_make_a_new_device(settings, folder),
     )
 
@@ -117,7 +117,7 @@ def _discord(name: str, settings: DiscordSettings, environ: Mapping[str, str]) -
         yield DoctorFinding(name=_title(name), state="wrong", found=found, costs=_COSTS, way=way)
         return
     if answer.status != 200:
-        raise _NoAnswer(f"{settings.api} answers {answer.status}, and not who the bot is.")
+        raise _NoAnswer(f"{settings.api} answers {answer.status}, and does not say who the bot is.")
     yield DoctorFinding(name=_title(name), state="ok", found="Discord accepts the bot's token")
 
 

@@ -51,7 +51,7 @@ _PROGRAMS = (
     _Program(
         "tmux",
         ("-V",),
-        "No agent can have hosting: tmux, so `muster attach` has nothing to show; `muster watch` does without.",
+        "No agent can have hosting: tmux, so `muster attach` has nothing to show; `muster watch` works without it.",
         "Install the package tmux, 3.0 or newer.",
         _TMUX,
     ),

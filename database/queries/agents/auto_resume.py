@@ -48,7 +48,7 @@ async def get(tx: AsyncConnection, continuation_id: str) -> Continuation | None:
 
 
 async def waiting(tx: AsyncConnection, *, agent: str | None = None) -> list[Continuation]:
-    """Return those that are still to come, the first first."""
+    """Return those that are still to come, the earliest first."""
     statement = select(continuations).where(continuations.c.state == "waiting")
     if agent is not None:
         statement = statement.where(continuations.c.agent == agent)

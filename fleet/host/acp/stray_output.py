@@ -46,4 +46,4 @@ class NoiseTally:
         """All of it in a sentence; None when there was nothing."""
         if not self._total:
             return None
-        return f"It printed {self._total} lines that are no protocol, such as {quoted(self._sample, 100)}."
+        return f"It printed {self._total} lines that are not part of the protocol, such as {quoted(self._sample, 100)}."

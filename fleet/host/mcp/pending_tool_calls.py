@@ -93,8 +93,8 @@ class PendingToolCalls:
             return ToolResult("The arguments are nested too deeply.", False)
         if len(source) > ARGUMENTS_LIMIT:
             sentence = (
-                f"The arguments have {len(source):,} characters, and {ARGUMENTS_LIMIT:,} are allowed. Put what is long "
-                "into a file in your workspace, and name the file."
+                f"The arguments have {len(source):,} characters, and {ARGUMENTS_LIMIT:,} are allowed. Put long text "
+                f"into a file in your workspace, and name the file."
             )
             return ToolResult(sentence, False)
         now = self._clock()

@@ -2,12 +2,12 @@
 
 `python -m fleet.sim.provider` prints its address on the first line. Beside the APIs it has:
 
-    GET  /sim/ledger             every request and what it billed (fleet.sim.provider.billing_ledger.BilledRequest).
-    Narrowed by `after=NUMBER`,
-                                 `contains=TEXT`, `state=STATE`; `at_least=N&timeout=SECONDS` waits for so many
-    POST /sim/release/NAME       let answers go on that stand at [[wait: NAME]]
+    GET  /sim/ledger             every request and what it billed (fleet.sim.provider.billing_ledger.BilledRequest);
+                                 `after=NUMBER`, `contains=TEXT` and `state=STATE` narrow the list, and
+                                 `at_least=N&timeout=SECONDS` waits for so many requests
+    POST /sim/release/NAME       continue answers that wait at [[wait: NAME]]
 
-It accepts any key, but not none, as a real one would not.
+It accepts any key, but, like a real provider, no request without one.
 """
 
 from __future__ import annotations

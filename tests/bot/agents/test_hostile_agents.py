@@ -71,7 +71,7 @@ async def test_a_runtime_that_does_not_start_says_why_in_its_thread(broken: Hous
     expected = {
         "dead": "Error: no credentials found",
         "silent": "not ready after 2 s",
-        "garbled": "no protocol, such as",
+        "garbled": "not part of the protocol, such as",
         "ancient": "version 0",
         "login": "muster login",
     }
@@ -94,13 +94,13 @@ async def test_garbage_in_the_middle_of_a_turn_is_told_once_and_ends_nothing(hom
     thread = await launch(home, "imp")
     await done(home, thread, {"raw": "\x1b[2J{not json", "times": 5000}, {"say": "still here"})
     await home.heard(thread, "still here")
-    noise = await home.heard(thread, "no protocol")
+    noise = await home.heard(thread, "not part of the protocol")
     assert "\x1b" not in noise
     await done(
         home, thread, {"raw": "[", "length": 200_000, "times": 20}, {"raw": "", "times": 1000}, {"say": "and here"}
     )
     await home.heard(thread, "and here")
-    assert sum("no protocol" in text for text in home.chat.texts(thread)) == 1
+    assert sum("not part of the protocol" in text for text in home.chat.texts(thread)) == 1
 
 
 async def test_a_runtime_that_dies_in_mid_turn_leaves_its_last_words_and_no_process(home: House) -> None:
@@ -419,6 +419,6 @@ async def test_a_hostile_repository_runs_nothing(tmp_path: Path, box: str) -> No
         event = home.chat.post("!kill coder0 --discard")
         home.chat.react((await home.reply(event)).event_id, "✅")
         answer = await home.heard(ROOM, "is killed")
-        assert "deleting it is yours to do" in answer
+        assert "delete it yourself" in answer
         assert workspace.is_dir()
         assert not proof.exists()

@@ -47,7 +47,7 @@ async def test_one_whose_host_or_runtime_dies_goes_on_by_itself_in_its_conversat
     told = await home.heard(thread, "the agent host exited unexpectedly")
     assert "↻ It starts again by itself in 1 s." in told
     await home.marks(cut, "❌")
-    await home.heard(thread, "Nothing is sent again by itself")
+    await home.heard(thread, "Muster does not send it again by itself")
     await home.marks(waiting, "✅")
     assert "half" not in [text for text in home.chat.texts(thread) if text == "read later"]
     view = await home.orchestrator.agents.view_of("coder0")
@@ -177,7 +177,7 @@ async def test_a_crash_is_one_message_that_says_what_follows(tmp_path: Path) -> 
         told = await home.heard(thread, "It starts again by itself in 1 s.")
         assert told.startswith("✖ ")
         assert "the disk is on fire" in told
-        await home.heard(thread, "Nothing is sent again by itself")
+        await home.heard(thread, "Muster does not send it again by itself")
         await home.chat.until(lambda: len([t for t in home.chat.texts(thread) if t.startswith("▶")]) == 2, limit=30)
         told_of = [text for text in home.chat.texts(thread) if "starts again" in text or text.startswith(("✖", "🔴"))]
         assert told_of == [told]

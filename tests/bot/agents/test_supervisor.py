@@ -172,7 +172,7 @@ async def test_what_cannot_be_told_at_all_does_not_end_an_agents_story(
 
     monkeypatch.setattr(JournalEffects, "carry_out", fragile)
     poisoned = home.say("[[say: poison]]", thread)
-    await home.heard(thread, "kept me from showing something", limit=60)
+    await home.heard(thread, "could not show part of this agent's output", limit=60)
     await home.marks(poisoned, "✅")
     await home.marks(home.say("[[say: and on]]", thread), "✅")
     await home.heard(thread, "and on")

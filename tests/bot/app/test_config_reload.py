@@ -37,7 +37,7 @@ async def test_accounts_budgets_and_sandbox_profiles_are_taken_up_by_command(hom
         change(home, "budgets:", "sandboxes:\n  docs: {extends: bubblewrap, routes: [docs.python.org]}\nbudgets:")
         change(home, "budgets:", "timezone: Europe/Vienna\nbudgets:")
         said = await home.ask("!roster apply")
-        assert "muster.yaml was taken up: account `more` new; budget of `agent` 100 tokens a day, then cutoff" in said
+        assert "muster.yaml was applied: account `more` new; budget of `agent` 100 tokens a day, then cutoff" in said
         assert "(it was 5M tokens a day, then cutoff); sandbox profile `docs` new (routes" in said
         assert "What it says of timezone holds once Muster is started again." in said
         assert "The account more has its key in `NOT_SET`, which was not set" in said
@@ -57,7 +57,7 @@ async def test_telemetry_is_switched_off_without_a_restart(tmp_path: Path) -> No
     async with house(tmp_path, settings=on, roster=_ROSTER) as home, home.open() as orchestrator:
         change(home, "enabled: true", "enabled: false")
         said = await home.ask("!roster apply")
-        assert "muster.yaml was taken up: what is told of this installation, and to whom (telemetry)" in said
+        assert "muster.yaml was applied: what is told of this installation, and to whom (telemetry)" in said
         assert "once Muster is started again" not in said
         preview = await telemetry.preview(orchestrator.services)
         assert "Nothing is sent: telemetry is off." in preview.text
@@ -67,14 +67,14 @@ async def test_a_file_that_is_wrong_changes_nothing_and_says_where(home: House) 
     async with home.open() as orchestrator:
         before = orchestrator.services.settings
         for wrong, says in (
-            ("budgets:\n  agent: {tokens: lots", "a number of tokens is wanted"),
+            ("budgets:\n  agent: {tokens: lots", "expected a number of tokens"),
             ("budgets:\n  agnet: {tokens: 3M", "agnet"),
             ("budgets: [\n  agent: {tokens: 3M", "muster.yaml"),
         ):
             good = home.paths.muster_yaml.read_text()
             change(home, "budgets:\n  agent: {tokens: 5M", wrong)
             said = await home.ask("!roster apply")
-            assert "✖ muster.yaml was not taken up, and what held before holds" in said
+            assert "✖ muster.yaml was not applied, and the earlier settings stay in effect" in said
             assert says in said
             assert orchestrator.services.settings is before
             home.paths.muster_yaml.write_text(good)
@@ -105,7 +105,7 @@ async def test_what_the_egress_does_not_take_leaves_the_old_standing(
         with monkeypatch.context() as now:
             now.setattr(egress, "configure", refuse)
             change(home, "tokens: 5M", "tokens: 7M")
-            assert "what held before holds: Account more: no address." in await home.ask("!roster apply")
+            assert "the earlier settings stay in effect: Account more: no address." in await home.ask("!roster apply")
             assert orchestrator.services.settings is before
         async with asyncio.timeout(30):
             while "7M tokens a day" not in await home.ask("!budget"):

@@ -65,7 +65,7 @@ async def test_while_the_server_is_away_commands_say_so_and_everything_goes_on_a
         assert "Start PostgreSQL" in answer["error"]
         status, answer = await ask_gateway(home, "POST", "/v1/commands/stop", {"name": "imp"})
         assert status == 503
-        assert "`stop` was not begun; ask for it again then" in answer["error"]
+        assert "`stop` was not started; write it again then" in answer["error"]
         status, answer = await ask_gateway(home, "POST", "/v1/commands/health")
         assert status == 200
         assert (answer["data"]["status"], answer["data"]["register"]["reachable"]) == ("down", False)
@@ -125,7 +125,7 @@ async def test_a_command_that_the_outage_cut_off_goes_on_by_itself(
         wish = {"identity": "memory:@zoe", "permission": "viewer"}
         status, answer = await ask_gateway(home, "POST", "/v1/commands/operator/set", wish)
         assert status == 503
-        assert "`operator set` had begun, and goes on then by itself" in answer["error"]
+        assert "`operator set` had started, and continues then by itself" in answer["error"]
         await server.started()
         async with asyncio.timeout(30):
             while (await _states(orchestrator.store)).get("operator set") != "done":

@@ -56,9 +56,9 @@ def tried(number: int, cause: str, *, action: str = "route-refused", at: float =
     [
         ("evil.example:443 is none of this sandbox's routes. An operator opens it by adding 'evil.example' to the "
          "routes of its sandbox profile in muster.yaml.", "route-refused", "to the routes of its sandbox profile"),
-        ("10.0.0.1:80: it is private.", "route-refused", "lists under `routes` in muster.yaml"),
+        ("10.0.0.1:80: it is private.", "route-refused", "under `routes` of its sandbox profile in muster.yaml"),
         ("GET /budget: no provider's", "refused", "Base URLs end in"),
-        ("POST anthropic /v1/files: not among the calls", "refused", "no setting opens it"),
+        ("POST anthropic /v1/files: not among the calls", "refused", "no setting allows one"),
         ("GET /v1/budget with a body", "refused", "with a body"),
     ],
 )  # fmt: skip

@@ -60,10 +60,10 @@ def test_nothing_else_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     paths = Paths.of({"MUSTER_HOME": str(tmp_path)})
     lock = places(paths).lock
     lock.parent.mkdir(parents=True)
-    with pytest.raises(NotEnded, match="cannot be told"):
+    with pytest.raises(NotEnded, match="does not say which process"):
         process.kill(paths)
     lock.write_text(json.dumps({"pid": os.getpid()}))
-    with pytest.raises(NotEnded, match="cannot be told"):
+    with pytest.raises(NotEnded, match="does not say which process"):
         process.kill(paths)
     looks = [sys.executable, "-c", "print(flush=True); input()"]
     monkeypatch.setattr(process, "command", lambda _: looks)

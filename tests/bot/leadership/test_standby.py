@@ -105,4 +105,4 @@ async def test_a_leader_of_its_own_installation_that_is_silent_is_ended_and_foll
             assert await asyncio.to_thread(silent.wait, 20) == -signal.SIGKILL
         finally:
             silent.kill()
-    assert "is silent beyond its time" in heard[-1]
+    assert "has been silent for too long" in heard[-1]

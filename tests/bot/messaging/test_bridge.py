@@ -194,7 +194,7 @@ async def test_a_connector_that_is_taken_out_of_muster_yaml_is_missed_in_health_
             assert "missed" not in await home.ask("!send coder0 [[say: who hears me?]]")
             await until(home.chat, ROOM, "who hears me?")
             health = await home.ask("!health")
-            assert "✗ connector east: muster.yaml has this connector no more" in health
+            assert "✗ connector east: muster.yaml no longer has this connector" in health
             assert "It has the threads of coder0." in health
 
 

@@ -186,5 +186,5 @@ async def test_an_event_that_is_given_up_leaves_nothing_at_work(home: House, wor
         assert arrival is not None
         await home.orchestrator.conversations.given_up(tx, arrival, "a fault")
     services.delivery.wake()
-    assert "A fault in Muster" in (await home.reply(event)).text
+    assert "because of an internal error" in (await home.reply(event)).text
     await home.heard(ROOM, "✖ Failed.")

@@ -255,7 +255,7 @@ async def test_devices_are_listed_and_judged(office: Office) -> None:
     (row,) = listed.reply.data
     assert (row["connector"], row["device"], row["standing"], row["reads"]) == ("home", "PHONE", "changed", False)
     assert row["own"] is False
-    assert "no keys any more" in (await office("matrix block", device="PHONE")).text
+    assert "gets no more keys" in (await office("matrix block", device="PHONE")).text
     assert supervisor.known["PHONE"].standing is DeviceState.BLOCKED
     assert (await office("matrix forget", device="PHONE", connector="home")).state == "done"
     refused = await office("matrix trust", device="OTHER", connector="home")
@@ -271,11 +271,11 @@ async def test_the_device_on_which_muster_writes_is_listed_as_its_own(office: Of
     listed = await office("matrix devices")
     assert "ijkl mnop" in listed.text
     assert "Muster itself" in listed.text
-    assert "of anybody else" in listed.text
+    assert "No other device is known" in listed.text
     with_connectors(office, home=AgentSupervisor(own, PHONE))
     listed = await office("matrix devices")
     assert [(row["device"], row["own"]) for row in listed.reply.data] == [("BOT", True), ("PHONE", False)]
-    assert "of anybody else" not in listed.text
+    assert "No other device is known" not in listed.text
 
 
 async def test_nobody_locks_themselves_out_of_the_room_in_which_they_write(office: Office) -> None:

@@ -93,8 +93,7 @@ async def test_the_others_hear_of_it_once_and_when_it_is_back(desk: Desk) -> Non
     said = await desk.after(1)
     assert [name for name, _ in said] == ["discord", "terminal"]
     assert said[0][1] == (
-        "🟠 The connector **matrix** is out: ``The `token` is @ana's.`` What is to be said there waits; `!health` "
-        "shows how it stands."
+        "🟠 The connector **matrix** is out: ``The `token` is @ana's.`` Messages to it wait; `!health` shows its state."
     )
     desk.begin()
     assert len(await desk.after(2 * PATIENCE_S, matrix=LOST)) == 2

@@ -54,11 +54,11 @@ async def test_the_room_hears_of_a_job_that_fails_once_over_restarts_and_once_wh
         broken = False
         async with home.open() as orchestrator:
             orchestrator.services.jobs.put(Job("shelf", 0.02, sweep))
-            await home.heard(ROOM, "The job **shelf** does its work again")
+            await home.heard(ROOM, "The job **shelf** succeeds again")
             runs = 0
             await home.chat.until(lambda: ran() > 5)
             await orchestrator.quiet()
-        assert len(told("does its work again")) == 1
+        assert len(told("succeeds again")) == 1
         assert len(told(") failed: ")) == 1
 
 

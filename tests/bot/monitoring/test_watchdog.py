@@ -138,7 +138,7 @@ async def test_what_befalls_many_at_once_is_one_event_in_the_main_room(tmp_path:
         for name in names:
             await host_lifecycle.kill(home.paths.agent_folder(name))
         async with home.open(bring_up=True):
-            told = await home.heard(ROOM, "3 agents** should run and do not")
+            told = await home.heard(ROOM, "3 agents** are down")
             assert all(name in told for name in names)
             assert "the agent host exited unexpectedly" in told
             assert "Muster tries each again by itself" in told
@@ -150,7 +150,7 @@ async def test_what_befalls_many_at_once_is_one_event_in_the_main_room(tmp_path:
                 home.say("[[error: 400 x9 the model is away]]", thread)
             told = await home.heard(ROOM, "The turns of **3 agents** fail")
             assert "the model is away" in told
-            assert len(said(home, "should run and do")) == 1
+            assert len(said(home, "agents** are down")) == 1
             assert len(said(home, "is down. `!restart")) == 0
 
 

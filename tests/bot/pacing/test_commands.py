@@ -74,7 +74,7 @@ async def test_a_subscription_of_which_nothing_is_known_is_told_so(home: House) 
     async with home.open():
         said = await home.ask("!pace")
         assert "account:main, 7d" in said
-        assert "What is used of 100% is not known, so one task runs at a time." in said
+        assert "The use of 100% is not known, so one task runs at a time." in said
         assert "It resets at an unknown time." in said
         shown = {each["window"]: each for each in await data(home, "budget") if each["kind"] == "quota"}
         assert set(shown) == {"5h", "7d"}
@@ -94,7 +94,7 @@ async def test_what_a_provider_said_is_shown_with_its_reset_and_its_line(home: H
         assert "as the provider reports" in said
         # Another response, after a million tokens went through: it is learned what one is of the window.
         share = "`agent:coder0` 20% of 7d of main"
-        assert f"{share}: it paces; the egress holds it once" in await home.ask("!budget")
+        assert f"{share}: the pace follows it; the egress enforces it once" in await home.ask("!budget")
         (row,) = [each for each in await data(home, "budget") if each["window"] == "7d"]
         assert (row["scope"], row["used"], row["reset_confidence"]) == ("account:main", 0.6, "provider")
         assert row["pace"]["window"] == "account:main/7d"
@@ -102,7 +102,7 @@ async def test_what_a_provider_said_is_shown_with_its_reset_and_its_line(home: H
         (window,) = [each for each in (await data(home, "pace"))["windows"] if each["window"] == "account:main/7d"]
         assert window["may_use_now"] == pytest.approx(0.03 * 4 / 7, abs=1e-3)
         await observed(home, 0.7, clock() + 4 * 86_400, tokens=1e6)
-        assert f"{share}: about 2M tokens, which the egress holds" in await home.ask("!budget")
+        assert f"{share}: about 2M tokens, which the egress enforces" in await home.ask("!budget")
 
 
 async def test_what_was_seen_too_long_ago_is_told_as_that_with_what_went_through_since(
@@ -166,8 +166,8 @@ async def test_a_reset_is_only_said_of_a_subscription_and_a_share_only_of_a_wind
             ("agent:coder0 20% --of mian --window 7d", "Did you mean 'main'?"),
             ("agent:coder0 20% --of main", "A share of which window? Write --window 5h or 7d."),
             ("agent:coder0 20% --of main --window 6d", "has no window '6d'; there are 5h, 7d."),
-            ("account:main 100% --window 7d", "All of its own window bounds nothing."),
-            ("agent:coder0 120% --of main --window 7d", "up to 100% is wanted"),
+            ("account:main 100% --window 7d", "All of its own window is no limit."),
+            ("agent:coder0 120% --of main --window 7d", "expected a share above 0% and up to 100%"),
             ("agent:coder0 -5% --of main --window 7d", "share above 0%"),
             ("agent:coder0 5M --of main", "leave --of out"),
             ("role:codr 5M --window day", "Did you mean 'coder'?"),
@@ -188,7 +188,7 @@ async def test_an_authorization_is_given_shown_taken_back_and_ends_by_itself_tol
         denied = await home.ask("!budget authorize host 5M", sender=OPERATOR)
         assert "admin" in denied
         for text, says in (
-            ("agent 5M", "Leave is given to one agent"),
+            ("agent 5M", "An authorization is for one agent"),
             ("hots 5M", "Did you mean host?"),
             ("provider:openai 5M", "`provider:openai` has no pace"),
             ("host 5usd", "is not counted in US dollars. Write tokens, like 500k"),
@@ -204,7 +204,7 @@ async def test_an_authorization_is_given_shown_taken_back_and_ends_by_itself_tol
             assert "5M tokens of 5M tokens are authorized beyond its pace" in await home.ask(command)
         audit = await home.ask("!audit")
         assert "budget authorize" in audit
-        assert "is taken back" in await home.ask("!budget authorize host 0")
+        assert "is revoked" in await home.ask("!budget authorize host 0")
         assert "authorized" not in await home.ask("!pace")
 
         orchestrator.services.main_room = lambda _: ("memory", "room")

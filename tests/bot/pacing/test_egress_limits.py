@@ -116,7 +116,7 @@ def test_what_is_no_share_of_a_day_is_told_with_what_is(tmp_path: Path) -> None:
     paths = Paths.of({"MUSTER_HOME": str(tmp_path), "HOME": str(tmp_path)})
     for wrong in ("1.5", "200%", "no", "-3%"):
         paths.muster_yaml.write_text(f"pacing: {{overrun: {wrong}}}\n")
-        with pytest.raises(ConfigError, match=r"pacing.overrun: .*a share from 0% to 100% is wanted, like 3%, or off"):
+        with pytest.raises(ConfigError, match=r"pacing.overrun: .*expected a share from 0% to 100%, like 3%, or off"):
             loader.load(paths)
 
 

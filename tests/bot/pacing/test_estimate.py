@@ -116,7 +116,7 @@ async def test_it_says_whether_such_a_task_would_begin_now_and_otherwise_when(tm
             return answer["data"]["now"]
 
         await _ended(home, 10, tokens=10_000.0)
-        assert "has room for it: it would begin as soon as somebody is free." in await home.ask(
+        assert "There is room for it now: it would begin as soon as an agent is free." in await home.ask(
             "!estimate 'add retries' --role coder"
         )
         assert await now() == {
@@ -130,4 +130,4 @@ async def test_it_says_whether_such_a_task_would_begin_now_and_otherwise_when(tm
         assert "`!budget authorize role:coder" in said
         # Where nothing bounds it, that is said.
         said = await home.ask("!estimate 'rewrite it all' --kind large")
-        assert "Nothing that is known bounds it" in said, said
+        assert "No known limit applies to it" in said, said

@@ -258,7 +258,7 @@ async def test_what_it_is_launched_for_waits_until_there_is_room(tmp_path: Path)
         pace.put("account:sim/7d", 1.0)
         answer = await home.ask("!launch coder0 --model opus --task '[[say: here it is]]'")
         assert "⏳ coder0 reads this later (task" in answer
-        assert "No leave lets it begin now: it needs more than is left of what nothing passes." in answer
+        assert "it needs more than is left of a limit that nothing may pass." in answer
         thread = await home.thread("coder0")
         await home.heard(thread, "Ready")
         assert "here it is" not in "".join(home.chat.texts(thread))

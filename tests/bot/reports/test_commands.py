@@ -49,7 +49,7 @@ async def test_schedules_are_set_shown_and_switched_off(home: House) -> None:
     assert "| daily | off | - | memory:@otto |" in await home.ask("!schedules", sender=OPERATOR)
     assert "report daily" not in jobs(home)
     assert "schedule clear daily" in await home.ask("!schedule off daily", sender=OPERATOR)
-    assert "is for those with the permission operator" in await home.ask("!schedule off weekly", sender=VIEWER)
+    assert "needs the permission operator" in await home.ask("!schedule off weekly", sender=VIEWER)
     assert "| weekly | 0 9 * * mon |" in await home.ask("!schedules", sender=OPERATOR)
 
 
@@ -57,7 +57,7 @@ async def test_what_the_file_says_can_be_had_back(home: House) -> None:
     await home.ask("!schedule off weekly", sender=OPERATOR)
     assert "report weekly" not in jobs(home)
     said = await home.ask("!schedule clear weekly", sender=OPERATOR)
-    assert "What muster.yaml says holds again: `0 9 * * mon` in Europe/Vienna, next Mon " in said
+    assert "What muster.yaml sets applies again: `0 9 * * mon` in Europe/Vienna, next Mon " in said
     assert "09:00 | muster.yaml |" in await home.ask("!schedules", sender=OPERATOR)
     assert "report weekly" in jobs(home)
     assert "No command had set it" in await home.ask("!schedule clear weekly", sender=OPERATOR)
@@ -121,7 +121,7 @@ async def test_what_is_due_is_posted_into_the_room_by_itself(tmp_path: Path) -> 
 async def test_a_changed_schedule_is_taken_up_without_a_restart(home: House) -> None:
     written = home.paths.muster_yaml.read_text()
     home.paths.muster_yaml.write_text(written.replace("weekly: '0 9 * * mon'", "weekly: '0 10 * * tue'"))
-    assert "muster.yaml was taken up: schedules of reports." in await home.ask("!roster apply")
+    assert "muster.yaml was applied: schedules of reports." in await home.ask("!roster apply")
     assert "| weekly | 0 10 * * tue | Tue " in await home.ask("!schedules", sender=OPERATOR)
 
 

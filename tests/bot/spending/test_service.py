@@ -29,7 +29,7 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 async def test_limits_of_several_windows_hold_together_and_are_told_and_cleared_one_by_one(home: House) -> None:
     async with home.open():
         first = await home.ask("!budget set host 5M --window day")
-        assert "It holds instead of what the files say of it (20M tokens a day, $300.00 a month)." in first
+        assert "It replaces what the files set for it (20M tokens a day, $300.00 a month)." in first
         second = await home.ask("!budget set host 25M --window week")
         assert "Both limits apply: beside it 5M tokens a day, until `!budget clear host --window day`." in second
         again = await home.ask("!budget set host 6M --window week --policy freeze")
@@ -37,13 +37,13 @@ async def test_limits_of_several_windows_hold_together_and_are_told_and_cleared_
         third = await home.ask("!budget set host 100usd")
         assert "All limits apply: beside it 5M tokens a day, 6M tokens a week" in third
         await home.ask("!budget clear host --window day")
-        assert "There holds still: 6M tokens a week, $100.00." in await home.ask("!confirm")
+        assert "What applies now: 6M tokens a week, $100.00." in await home.ask("!confirm")
         await home.ask("!budget clear host --window none")
-        assert "There holds still: 6M tokens a week." in await home.ask("!confirm")
+        assert "What applies now: 6M tokens a week." in await home.ask("!confirm")
         refused = await home.ask("!budget clear host --window 7h")
         assert "in this window. What was set there: 6M tokens a week." in refused
         await home.ask("!budget clear host")
-        assert "What the files say of it holds again: 20M tokens a day" in await home.ask("!confirm")
+        assert "What the files set for it applies again: 20M tokens a day" in await home.ask("!confirm")
 
 
 async def test_a_later_limit_of_an_admin_holds_at_once_beside_the_budget_of_a_launch(home: House) -> None:
@@ -88,7 +88,7 @@ async def test_where_a_limit_does_not_govern_every_view_says_which_does_and_why(
 async def test_a_limit_on_a_name_that_nobody_has_is_refused_with_the_nearest(home: House) -> None:
     async with home.open():
         for scope, says in (
-            ("agent:codre0", "There is no agent 'codre0'; there is coder0. Did you mean 'coder0'? One that is to come"),
+            ("agent:codre0", "There is no agent 'codre0'; there is coder0. Did you mean 'coder0'? To set a limit"),
             ("profile:bubblewarp", "Did you mean 'bubblewrap'?"),
             ("account:simm", "there is sim. Did you mean 'sim'?"),
             ("provider:antropic", "Did you mean 'anthropic'?"),

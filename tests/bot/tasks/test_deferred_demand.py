@@ -49,7 +49,7 @@ def test_where_no_leave_helps_it_is_said_why() -> None:
     ahead = [DeferredDemand(cost=Cost(tokens=900.0), count=2, windows=frozenset({"host/day"}))]
     answer = needed(ahead, [window("host/day")], Cost(tokens=10.0), NOW, PacePolicy())
     assert not answer.leave
-    assert answer.helpless == "it needs, with the 2 before it, more than is left of what nothing passes"
+    assert answer.helpless == "it needs, with the 2 before it, more than is left of a limit that nothing may pass"
 
 
 async def test_what_held_words_cost_is_summed_up_by_agent(store: Store) -> None:

@@ -62,7 +62,7 @@ def test_where_no_time_can_be_told_it_is_said_how_to_tell_the_reset(key: str) ->
 def test_what_an_admin_may_still_let_begin_is_not_called_hopeless() -> None:
     leave = (Leave(scope="host", unit="tokens", amount=5e6),)
     said = wait_text.when(TaskWait(task="t", why="limit", text="x", never=True, leave=leave), NOON, ZONE)
-    assert "Nothing but another limit" not in said
+    assert "Only another limit" not in said
     assert "budget authorize host" in said
 
 
@@ -87,7 +87,9 @@ def test_a_time_that_is_years_away_says_its_year_and_one_of_next_week_does_not()
     assert timestamps.shown(NOON + 40 * 86_400, ZONE, NOON) == "Sat 9 Jan 12:00"
 
 
-@pytest.mark.parametrize(("projected", "why"), [(600_000.0, "no more counts"), (2e6, "mostly come to as much")])
+@pytest.mark.parametrize(
+    ("projected", "why"), [(600_000.0, "no more of an agent's estimate counts"), (2e6, "mostly use that much")]
+)
 def test_an_agent_is_told_that_its_word_is_bounded(projected: float, why: str) -> None:
     task = Task(
         id="t",

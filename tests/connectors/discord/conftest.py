@@ -73,12 +73,6 @@ class Desk:
     def room(self) -> str:
         return str(self.world.channel.id)
 
-    async def arrived(self) -> list[Inbound]:
-        """What is in the inbox, oldest first."""
-        async with self.office.store.read() as tx:
-            rows = await tx.execute(select(schema.inbox).order_by(schema.inbox.c.seq))
-            return [inbox.Arrival.from_row(row).inbound for row in rows]
-
     async def health(self, true: Callable[[Health], bool]) -> Health:
         """Wait until the health says so."""
         assert self.office.delivery is not None

@@ -311,7 +311,7 @@ async def test_a_device_is_listed_blocked_and_forgotten(
             third = await bot.say(room, "three", key="3")
             await ana.wait_for(room, lambda event: body(event) == "three")
             await phone.say(room, "!stop all")
-            assert "blocked" in await remarked(bot, "is not taken")
+            assert "blocked" in await remarked(bot, "is not accepted")
             await phone.sync()
             seen = {event["event_id"]: event["type"] for event in await phone.events(room)}
             assert seen[third.event_id] == "m.room.encrypted"
@@ -365,7 +365,7 @@ async def test_a_device_that_was_logged_out_and_is_back_is_told_of_and_not_trust
             after.nio.olm.account.shared = False
             await after._upkeep()
             await bot.supervisor.got(await after.say(room, "three"))
-            assert f"`{phone.device_id}`" in await remarked(bot, "had been logged out, is shown again")
+            assert f"`{phone.device_id}`" in await remarked(bot, "had been logged out, appears again")
             assert (await standings())[phone.device_id] is DeviceState.SEEN
             await bot.say(room, "four", key="four")
             await after.wait_for(room, lambda event: body(event) == "four")

@@ -72,7 +72,8 @@ async def said(connector: TmuxConnector, words: str) -> Health:
 async def test_a_pane_is_made_at_the_start_and_nothing_asked_while_it_is_there(tmp_path: Path) -> None:
     tmux = Tmux()
     async with running(tmp_path, tmux, grace=LIMIT) as connector:
-        assert (await said(connector, "Waiting for what shows the room in the tmux pane %7")).reachable is None
+        waiting = "Waiting for the program that shows the room in the tmux pane %7"
+        assert (await said(connector, waiting)).reachable is None
         async with connector.attached():
             assert (await said(connector, "Shown in the tmux pane %7 (session Muster)")).reachable is True
     assert tmux.asked == [(True, False)]
@@ -105,7 +106,9 @@ async def test_a_pane_that_was_closed_stays_closed_until_it_is_asked_for(tmp_pat
 async def test_a_pane_in_which_nothing_talks_to_muster_is_told_of(tmp_path: Path) -> None:
     tmux = Tmux()
     async with running(tmp_path, tmux) as connector:
-        health = await said(connector, "What shows the room in the tmux pane %7 (session Muster) does not come")
+        health = await said(
+            connector, "The program that shows the room in the tmux pane %7 (session Muster) did not start"
+        )
         assert health.reachable is False
         assert tmux.asked == [(True, False), (False, False)]
 

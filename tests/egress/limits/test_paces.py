@@ -59,7 +59,7 @@ async def test_a_turn_that_goes_on_and_on_is_refused_ahead_of_its_pace_and_goes_
         assert (count, refused.retry_after_s) == (5, None)
         assert str(refused) == (
             "The shared budget of host is ahead of its pace, further than work under way may be: 1,000 of 100,000 "
-            "tokens per 300d used, where its pace allows 900 tokens by now. It allows more from 2027-01-15 08:06 UTC "
+            "tokens per 300d used, where its pace allows 900 tokens so far. It allows more from 2027-01-15 08:06 UTC "
             "on. Opened before that by `muster budget authorize host AMOUNT`."
         )
         assert (home.limit()["paced"], home.limit()["state"]) == (900, "open")
@@ -92,7 +92,7 @@ async def test_however_many_ask_at_once_it_is_not_passed_by_more_than_one_will_l
         admitted = [each for each in results if not isinstance(each, BaseException)]
         refused = [each for each in results if isinstance(each, AdmissionRefused)]
         assert (len(admitted), {each.retry_after_s for each in refused}) == (8, {2})
-        assert "and about 1,000 tokens for requests under way, where its pace allows 1,000 tokens by now" in str(
+        assert "and about 1,000 tokens for requests under way, where its pace allows 1,000 tokens so far" in str(
             refused[0]
         )
         for lease in admitted:
@@ -167,7 +167,7 @@ async def test_of_a_providers_window_the_pace_alone_is_held(tmp_path: Path) -> N
         count, refused = await use_up(home)
         assert count == 4
         assert "The window 7d of account:main is ahead of its pace" in str(refused)
-        assert "1,000 tokens used here, where its pace allows 900 tokens by now" in str(refused)
+        assert "1,000 tokens used here, where its pace allows 900 tokens so far" in str(refused)
         assert "`muster budget authorize account:main AMOUNT`" in str(refused)
         await home.use(provider="openai", account="spare", api="responses")
         # In the next window nothing is known yet, and the provider holds it.

@@ -170,7 +170,7 @@ async def test_a_metered_host_is_no_tunnel_even_when_it_is_listed(out: Street) -
 )
 async def test_a_private_address_behind_a_public_name_is_refused(out: Street, address: str) -> None:
     out.resolver.answers["docs.python.org"] = [[PUBLIC, address]]
-    await refused(out, connect(DOCS), 403, "no public address")
+    await refused(out, connect(DOCS), 403, "not a public address")
 
 
 async def test_a_name_whose_address_changes_leads_to_the_one_that_was_checked(out: Street) -> None:
@@ -178,7 +178,7 @@ async def test_a_name_whose_address_changes_leads_to_the_one_that_was_checked(ou
     await out.tunnel()
     assert out.resolver.went == [([PUBLIC], 443)]
     # The next look-up, for the next tunnel, is checked anew.
-    assert "no public address" in await out.answer(connect(DOCS))
+    assert "not a public address" in await out.answer(connect(DOCS))
 
 
 async def test_a_name_without_address_is_told_and_no_offence(out: Street) -> None:

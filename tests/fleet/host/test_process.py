@@ -364,7 +364,7 @@ async def test_a_restart_declares_open_permissions_lost(agent: Agent) -> None:
     [
         ("dies", "ended with exit code 7 before it was ready"),
         ("hangs", "was not ready after 1 s"),
-        ("garbage", "1000 lines that are no protocol"),
+        ("garbage", "1000 lines that are not part of the protocol"),
         ("old", "speaks version 0"),
         ("login", "muster login scripted"),
     ],

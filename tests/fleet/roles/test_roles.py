@@ -78,7 +78,7 @@ def test_the_operators_own_page_goes_before_and_beside_those_that_are_shipped(ow
             "roles/coder.md:3:1: limit: is not known here. Did you mean",
         ),
         ("coder", "---\nmandate: x\ncommands: ['rm -rf /']\n---\npage\n", "roles/coder.md:3:12: commands[0]: "),
-        ("coder", "---\nmandate: [x]\n---\npage\n", "roles/coder.md:2:1: mandate: found a list; a text is wanted"),
+        ("coder", "---\nmandate: [x]\n---\npage\n", "roles/coder.md:2:1: mandate: found a list; expected text"),
         ("coder", "---\nmandate: x\n---\n \n", "roles/coder.md:4: found nothing where the page"),
         ("coder", f"---\nmandate: x\n---\n{'a' * 50_001}\n", "found 50001 characters; at most 50000"),
         ("coder", "---\nmandate: x\nlenses: {A B: c}\n---\npage\n", "roles/coder.md:3"),

@@ -143,7 +143,7 @@ async def test_the_roster_lets_an_agent_work_right_in_the_repository(tmp_path: P
         await home.heard(thread, "Ready")
         await run(home, thread, "echo x > here")
         assert (ground.project / "here").read_text() == "x\n"
-        assert "deleting it is yours to do" in await kill(home, "--discard")
+        assert "delete it yourself" in await kill(home, "--discard")
         assert (ground.project / "here").exists()
 
 

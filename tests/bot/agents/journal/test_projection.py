@@ -29,7 +29,7 @@ from fleet.journal.events import Event, JournalEntry, JournalPosition
 
 OPENED = events.Opened(agent="coder0", launch_id="l1", marker="m", pid=1, protocol=1)
 READY = events.RuntimeStarted(pid=2, session="s", loaded=False)
-LOG_OF_STDERR = "The whole of its standard error is in `STATE/agents/coder0/runtime.log`."
+LOG_OF_STDERR = "All of its standard error is in `STATE/agents/coder0/runtime.log`."
 DIED = events.RuntimeDied(reason="The runtime died.", stderr="Killed\n")
 CLOSING = events.Closing(reason="asked to stop")
 
@@ -222,7 +222,7 @@ def test_a_turn_ends_with_its_whole_text_and_a_receipt() -> None:
         (ended(reason="error", detail="Overloaded."), "failed", "Overloaded."),
         (ended(reason="error"), "failed", "no reason"),
         (ended(reason="cut"), "failed", "`!retry m1`"),
-        (ended(reason="cut", accepted=False), "uncertain", "not known"),
+        (ended(reason="cut", accepted=False), "uncertain", "may have read it"),
         (ended(reason="invented\n# by a runtime"), "finished", "ended: `invented # by a runtime`."),
     ],
 )
@@ -242,7 +242,7 @@ def test_a_turn_that_failed_says_why_once_and_names_commands_as_they_are_typed_t
     assert "by ana. `!restore coder0` opens it again." in written(alone, "!")
     effects = told(OPENED, READY, started(), said(f"First.\n\n{REASON}"), ended(reason="error", detail=quoted))
     *_, short = notes(effects)
-    assert written(short, "!") == "✖ The turn failed: the reason stands above. Here it is `!restore coder0`."
+    assert written(short, "!") == "✖ The turn failed: the reason is above. Here it is `!restore coder0`."
     effects = told(OPENED, READY, started(), said("API Error: 403 The agent"), ended(reason="error", detail=quoted))
     *_, whole = notes(effects)
     assert "was cut off by ana" in whole, "a part of the reason is not the reason"
@@ -375,6 +375,6 @@ def test_a_cut_message_that_stays_in_the_conversation_is_said_to() -> None:
     entries = journal([OPENED, READY, started(), said("half"), ended(reason="cut")])
     _, effects = read(entries, JournalProjection("coder0", keeps_cut="opencode"))
     assert "opencode keeps this message and its partial answer" in notes(effects)[-1]
-    assert "says it a second time" in notes(effects)[-1]
+    assert "sends it a second time" in notes(effects)[-1]
     _, effects = read(entries)
     assert "keeps" not in notes(effects)[-1]

@@ -210,7 +210,7 @@ async def test_what_muster_never_takes_is_shown_and_not_said_again(muster: Muste
     async with muster.up(), terminal.attached() as link:
         await link.say("hello", conversation="fleet/nobody")
         async with asyncio.timeout(10):
-            while "[not said: There is no conversation" not in (text := (await anext(link)).text):
+            while "[not sent: There is no conversation" not in (text := (await anext(link)).text):
                 pass
         assert text.endswith("]\nhello"), "the words are there to be said elsewhere"
         assert unsaid.all() == []

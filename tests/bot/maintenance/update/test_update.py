@@ -111,7 +111,7 @@ def test_a_step_that_fails_changes_nothing(ready: Paths, step: str) -> None:
     [
         ({"problems": ["muster.yaml:1: no"]}, "would not take the configuration"),
         ({"protocol": 2}, "in one step"),
-        ({"changes": [{"path": "/etc/passwd", "content": "", "verdict": "replace"}]}, "not its to change"),
+        ({"changes": [{"path": "/etc/passwd", "content": "", "verdict": "replace"}]}, "it may not change"),
         ({"changes": 3}, "does not say what it would change"),
     ],
 )

@@ -214,7 +214,7 @@ def test_a_broken_configuration(paths: Paths) -> None:
     assert finding.state == "wrong"
     assert "muster.yaml:1:1: timzone" in finding.found
     assert doctor.exit_status(findings) == 1
-    assert "must be mended" in doctor.text(findings)
+    assert "must be fixed" in doctor.text(findings)
 
 
 def test_secrets_are_looked_for_and_not_shown(paths: Paths, reachable: Path) -> None:
@@ -402,7 +402,7 @@ def test_a_subscription_with_an_api_key_is_told_before_its_windows_are_missed(pa
     checked = loader.check(paths)
     (finding,) = installation.subscriptions(checked, {"KEY": "sk-ant-api03-not-a-real-one"})
     assert (finding.name, finding.state) == ("accounts.main", "wrong")
-    assert "no windows of a subscription are told" in (finding.costs or "")
+    assert "reports no windows of a subscription" in (finding.costs or "")
     assert "not-a-real-one" not in str(finding)
     assert list(installation.subscriptions(checked, {"KEY": "sk-ant-oat01-not-a-real-one"})) == []
     assert list(installation.subscriptions(checked, {})) == [], "that it is not set is said of the secret"
