@@ -223,7 +223,7 @@ async def _running(
     tools = await crew.make(
         services, executor, speaker, connectors, roster, with_way=egress is not None, leave_down=not bring_up
     )
-    watched = monitoring.make(services, speaker, roster)
+    watched = monitoring.make(services, roster)
     budgets.hand_out(services, executor, speaker, roster)
     jobs.make(services, watched, conversations)
     services.health = health.HealthInputs(

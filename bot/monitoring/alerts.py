@@ -7,19 +7,19 @@ about many agents or the fleet go to the main room. Causes come from runtimes, s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.syntax import command_line, written
 from bot.messaging import rooms
-from bot.messaging.bridge import Bridge, copy_key
-from bot.messaging.composer import Composer, MessagePlace
+from bot.messaging.agent_channel import AgentChannel
+from bot.messaging.bridge import copy_key
+from bot.messaging.composer import MessagePlace
 from bot.messaging.rooms import MainRoom
 from bot.text import markdown
-from connectors.contract.messages import Capabilities, Priority
+from connectors.contract.messages import Priority
 from connectors.delivery import outbox
-from core.redaction import SecretMasker
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
 from database.queries.chat import approvals
@@ -34,14 +34,8 @@ _NAMED = 20
 class AlertPoster:
     """The messages about findings (`scheduler.watchdog.FindingListener`)."""
 
-    speaker: Composer
-    redaction: SecretMasker
-    capabilities: Callable[[str], Capabilities]
-    clock: Callable[[], float]
+    channel: AgentChannel
     main_room: MainRoom
-    bridge: Bridge = field(default_factory=Bridge)
-    prefix: str
-    """The prefix of commands in chat."""
     wake_delivery: Callable[[], None]
     publish: Callable[[Mapping[str, object]], None]
 
@@ -52,18 +46,20 @@ class AlertPoster:
         place = await self._place(tx, piece)
         if place is None:
             return False
-        now = self.clock()
-        words = self.redaction(written(text(piece, now), self.prefix))
-        for event, at in (*self.bridge.spread(piece.event, place), *await self._copies(tx, piece)):
-            can = self.capabilities(at.connector)
+        channel, now = self.channel, self.channel.clock()
+        said = text(piece, now)
+        for event, at in (*channel.bridge.spread(piece.event, place), *await self._copies(tx, piece)):
+            can = channel.capabilities(at.connector)
             # The key of a copy ends like the key of its event, so that it can be found.
             key = event if isinstance(piece, Told) else piece.key + event.removeprefix(piece.event)
             if isinstance(piece, Grown) and can.edits and await outbox.get(tx, event) is not None:
-                said = self.speaker.replace(key, event, words, at, can, priority=Priority.REPLY, final=True)
+                words = channel.redaction(written(said, channel.prefix))
+                for outbound in channel.speaker.replace(
+                    key, event, words, at, can, priority=Priority.REPLY, final=True
+                ):
+                    await outbox.put(tx, outbound, now)
             else:
-                said = self.speaker.say(key, words, at, can)
-            for outbound in said:
-                await outbox.put(tx, outbound, now)
+                await channel.speak_there(tx, key, said, at)
         return True
 
     def told(self, piece: News) -> None:
@@ -90,7 +86,7 @@ class AlertPoster:
             return []
         approval = await approvals.get(tx, piece.findings[0].subject)
         found = []
-        for key in self.bridge.keys(approval.outbox_key)[1:] if approval is not None else ():
+        for key in self.channel.bridge.keys(approval.outbox_key)[1:] if approval is not None else ():
             if (asked := await outbox.get(tx, key)) is not None:
                 out = asked.outbound
                 place = MessagePlace(out.connector, conversation=out.conversation, thread_of=out.thread_of)

@@ -5,21 +5,20 @@ People on the failed chat system see nothing happen. People elsewhere would wond
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.commands.syntax import command_line, written
+from bot.commands.syntax import command_line
 from bot.config.schema import OWN_ROOMS
-from bot.messaging.composer import Composer, MessagePlace
+from bot.messaging.agent_channel import AgentChannel
+from bot.messaging.composer import MessagePlace
 from bot.text import markdown
-from connectors.contract.messages import Capabilities, Health
-from connectors.delivery import outbox
+from connectors.contract.messages import Health
 from connectors.delivery.service import Delivery
 from core.crash_points import declare
-from core.redaction import SecretMasker
 from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from database.queries.operations.watchdog_findings import CONNECTOR, FindingRow
@@ -46,14 +45,9 @@ class ConnectorOutages:
 
     store: Store
     delivery: Delivery
-    speaker: Composer
-    redaction: SecretMasker
-    capabilities: Callable[[str], Capabilities]
-    clock: Callable[[], float]
+    channel: AgentChannel
     rooms: Sequence[MessagePlace]
     """The main room of each connector that has one."""
-    prefix: str
-    """The prefix of commands in chat."""
     _since: dict[str, float] = field(default_factory=dict)
 
     async def look(self) -> None:
@@ -62,7 +56,7 @@ class ConnectorOutages:
         Raises:
             RegisterError: the register is away; a later check reports the change.
         """
-        known, now = await self.delivery.health(), self.clock()
+        known, now = await self.delivery.health(), self.channel.clock()
         out = {name for name, health in known.items() if is_out(health)}
         self._since = {name: self._since.get(name, now) for name in sorted(out)}
         async with self.store.read() as tx:
@@ -96,7 +90,7 @@ class ConnectorOutages:
             key=_key(name), kind=CONNECTOR, agent=None, cause=name, event=event, found_at=since, told_at=now
         )
         await watchdog_findings.put(tx, [row])
-        reason = markdown.gist(known[name].detail, self.redaction, 300)
+        reason = markdown.gist(known[name].detail, self.channel.redaction, 300)
         text = (
             f"🟠 The connector **{name}** is out: {markdown.code(reason)} Messages to it wait; "
             f"{command_line('health')} shows its state."
@@ -104,11 +98,8 @@ class ConnectorOutages:
         await self._say(tx, event, text, rooms)
 
     async def _say(self, tx: AsyncConnection, event: str, text: str, rooms: Sequence[MessagePlace]) -> None:
-        now, words = self.clock(), self.redaction(written(text, self.prefix))
         for room in rooms:
-            can = self.capabilities(room.connector)
-            for outbound in self.speaker.say(f"{event}@{room.connector}", words, room, can):
-                await outbox.put(tx, outbound, now)
+            await self.channel.speak_there(tx, f"{event}@{room.connector}", text, room)
 
 
 def _key(name: str) -> str:

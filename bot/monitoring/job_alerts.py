@@ -10,15 +10,12 @@ from typing import Protocol
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.commands.syntax import command_line, written
-from bot.messaging.bridge import Bridge
-from bot.messaging.composer import Composer, MessagePlace
+from bot.commands.syntax import command_line
+from bot.messaging.agent_channel import AgentChannel
+from bot.messaging.composer import MessagePlace
 from bot.text import markdown
-from connectors.contract.messages import Capabilities
-from connectors.delivery import outbox
 from core.crash_points import declare
 from core.errors import RegisterError
-from core.redaction import SecretMasker
 from database.engine.store import Store
 from database.queries.operations import watchdog_findings
 from database.queries.operations.watchdog_findings import FindingRow
@@ -41,14 +38,8 @@ class JobAlertPoster:
     """The alerts about jobs, judged after each run."""
 
     store: Store
-    speaker: Composer
-    redaction: SecretMasker
-    capabilities: Callable[[str], Capabilities]
-    clock: Callable[[], float]
+    channel: AgentChannel
     room: FleetRoomFinder
-    bridge: Bridge = field(default_factory=Bridge)
-    prefix: str
-    """The prefix of commands in chat."""
     wake_delivery: Callable[[], None]
     _ended: dict[str, JobRecord] = field(default_factory=dict)
     _dropped: set[str] = field(default_factory=set)
@@ -99,7 +90,7 @@ class JobAlertPoster:
         self._dropped -= dropped
 
     async def _judge(self, record: JobRecord, standing: dict[str, FindingRow]) -> None:
-        now, key = self.clock(), f"job/{record.name}"
+        now, key = self.channel.clock(), f"job/{record.name}"
         before = standing.get(key)
         verdict = judged(record, before, failed_at=self._failed_at.get(record.name), now=now)
         if record.last_error is not None and not record.away:
@@ -125,14 +116,10 @@ class JobAlertPoster:
         place = await self.room(tx)
         if place is None:
             return False
-        now = self.clock()
         # Redact before the error is cut: redaction would not recognize half a secret.
-        error = None if record.last_error is None else self.redaction(record.last_error)
-        said = text(piece, replace(record, last_error=error), before, now)
-        words = self.redaction(written(said, self.prefix))
-        for key, at in self.bridge.spread(piece.key, place):
-            for outbound in self.speaker.say(key, words, at, self.capabilities(at.connector)):
-                await outbox.put(tx, outbound, now)
+        error = None if record.last_error is None else self.channel.redaction(record.last_error)
+        said = text(piece, replace(record, last_error=error), before, self.channel.clock())
+        await self.channel.speak(tx, piece.key, said, place)
         return True
 
 

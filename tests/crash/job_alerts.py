@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import Composer, MessagePlace
 from bot.monitoring.job_alerts import JobAlertPoster
 from connectors.contract.messages import Capabilities
@@ -31,12 +32,15 @@ async def tell(folder: Path) -> None:
 
     alarms = JobAlertPoster(
         store=store,
-        speaker=Composer(folder),
-        redaction=str,  # type: ignore[arg-type]
-        capabilities=lambda _: Capabilities(),
-        clock=lambda: NOW,
+        channel=AgentChannel(
+            speaker=Composer(folder),
+            redaction=str,  # type: ignore[arg-type]
+            capabilities=lambda _: Capabilities(),
+            clock=lambda: NOW,
+            time_of_day=str,
+            prefix="!",
+        ),
         room=room,
-        prefix="!",
         wake_delivery=lambda: None,
     )
     running = asyncio.create_task(alarms.run())

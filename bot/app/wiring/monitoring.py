@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from bot.agents.watch import Watches
 from bot.app import connectors
 from bot.config.loader import Settings
-from bot.messaging.composer import Composer
 from bot.monitoring.alerts import AlertPoster
 from bot.monitoring.connector_outages import ConnectorOutages
 from bot.monitoring.fleet_snapshot import SnapshotLoader
@@ -26,12 +25,11 @@ class Watching:
     outages: ConnectorOutages
 
 
-def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> Watching:
+def make(services: ReportServices, roster: LatestRoster) -> Watching:
     """Create `services.watches`, the watchdog, and the alarms for failing jobs.
 
     Args:
         services: the services so far, including agents and delivery.
-        speaker: composes messages for connectors.
         roster: the latest roster.yaml.
     """
     lookout = SnapshotLoader(
@@ -45,25 +43,15 @@ def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> W
     services.watches = Watches(services)
     services.drift = lookout.drift
     alarms = AlertPoster(
-        speaker=speaker,
-        redaction=services.redact,
-        capabilities=services.capabilities,
-        clock=services.clock,
+        channel=services.agents.journal_effects,
         main_room=lambda: services.main_room(None),
-        bridge=services.bridge,
-        prefix=services.settings.command_prefix,
         wake_delivery=services.delivery.wake,
         publish=services.events.publish,
     )
     job_alarms = JobAlertPoster(
         store=services.store,
-        speaker=speaker,
-        redaction=services.redact,
-        capabilities=services.capabilities,
-        clock=services.clock,
+        channel=services.agents.journal_effects,
         room=alarms.fleet_room,
-        bridge=services.bridge,
-        prefix=services.settings.command_prefix,
         wake_delivery=services.delivery.wake,
     )
     watchdog = Watchdog(
@@ -76,12 +64,8 @@ def make(services: ReportServices, speaker: Composer, roster: LatestRoster) -> W
     outages = ConnectorOutages(
         store=services.store,
         delivery=services.delivery,
-        speaker=speaker,
-        redaction=services.redact,
-        capabilities=services.capabilities,
-        clock=services.clock,
+        channel=services.agents.journal_effects,
         rooms=connectors.main_rooms(services.settings),
-        prefix=services.settings.command_prefix,
     )
     return Watching(lookout=lookout, watchdog=watchdog, job_alarms=job_alarms, outages=outages)
 

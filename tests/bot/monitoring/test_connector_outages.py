@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import Composer, MessagePlace
 from bot.monitoring.connector_outages import PATIENCE_S, ConnectorOutages
 from connectors.contract.messages import Capabilities, Health
@@ -54,12 +55,15 @@ class Desk:
         self.outages = ConnectorOutages(
             store=self.store,
             delivery=self.connectors,  # type: ignore[arg-type]
-            speaker=Composer(self.folder),
-            redaction=str,  # type: ignore[arg-type]
-            capabilities=lambda _: Capabilities(),
-            clock=lambda: self.connectors.now,
+            channel=AgentChannel(
+                speaker=Composer(self.folder),
+                redaction=str,  # type: ignore[arg-type]
+                capabilities=lambda _: Capabilities(),
+                clock=lambda: self.connectors.now,
+                time_of_day=str,
+                prefix="!",
+            ),
             rooms=ROOMS,
-            prefix="!",
         )
 
     async def after(self, seconds: float, **changes: Health) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.messaging.agent_channel import AgentChannel
 from bot.messaging.composer import Composer, MessagePlace
 from bot.monitoring.job_alerts import JobAlertPoster
 from connectors.contract.messages import Capabilities
@@ -130,12 +131,15 @@ async def test_what_cannot_be_told_is_told_after_a_later_run(tmp_path: Path) -> 
     told = asyncio.Event()
     alarms = JobAlertPoster(
         store=store,
-        speaker=Composer(tmp_path),
-        redaction=str,  # type: ignore[arg-type]
-        capabilities=lambda _: Capabilities(),
-        clock=lambda: 1_000_000.0,
+        channel=AgentChannel(
+            speaker=Composer(tmp_path),
+            redaction=str,  # type: ignore[arg-type]
+            capabilities=lambda _: Capabilities(),
+            clock=lambda: 1_000_000.0,
+            time_of_day=str,
+            prefix="!",
+        ),
         room=room,
-        prefix="!",
         wake_delivery=told.set,
     )
     running = asyncio.create_task(alarms.run())
