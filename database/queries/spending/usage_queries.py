@@ -143,7 +143,6 @@ async def series(
     bucket_s: float,
     *,
     until: float,
-    heirs: Mapping[str, Collection[str]] | None = None,
 ) -> list[tuple[float, Sums]]:
     """Return what was used on a scope, piece by piece of time, each with the moment at which it begins.
 
@@ -154,12 +153,11 @@ async def series(
         bucket_s: how long each is. Of an hour or more, whole hours. Shorter ones are counted row by row, which is for
             a window of some hours.
         until: what ended then or later is left out.
-        heirs: as of `used`.
 
     Raises:
         ValueError: there are no sums of such a scope, or no such pieces.
     """
-    where = condition(str(scope), heirs or {})
+    where = condition(str(scope), {})
     if bucket_s < 1 or (bucket_s > HOUR and bucket_s % HOUR):
         raise ValueError(f"pieces of {bucket_s:g} s cannot be summed up: take seconds below an hour, or whole hours.")
     if bucket_s >= HOUR:

@@ -121,10 +121,6 @@ class Provider:
         """Let answers go on that stand, or will stand, at this gate."""
         self._gate(name).set()
 
-    def close(self, name: str) -> None:
-        """Let answers stand at this gate again."""
-        self._gate(name).clear()
-
     def _gate(self, name: str) -> asyncio.Event:
         return self._gates.setdefault(name, asyncio.Event())
 
