@@ -61,7 +61,7 @@ class Homeserver:
         """Ask for JSON, waiting where the homeserver asks for it. `path` is quoted part by part.
 
         Raises:
-            Refusal: the answer is no.
+            HomeserverRefusal: the answer is no.
             ProvisionError: there is no answer, or none that a homeserver gives.
         """
         for _ in range(_PATIENCE):

@@ -36,7 +36,7 @@ def find(name: str, which: Which) -> Program:
     """Look a program up.
 
     Raises:
-        NotFound: it, or the interpreter that it names, is not there.
+        ProgramNotFound: it, or the interpreter that it names, is not there.
     """
     place = which(name)
     if place is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -158,3 +160,18 @@ def test_each_refusal_has_a_code() -> None:
         and not any(keyword.arg == "code" for keyword in node.exc.keywords)
     ]
     assert bare == []
+
+
+def test_each_error_that_a_docstring_names_exists() -> None:
+    names = set(dir(builtins))
+    raised = []
+    for path, module in modules():
+        for node in ast.walk(module):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names |= {(each.asname or each.name).rpartition(".")[2] for each in node.names}
+            elif isinstance(node, ast.ClassDef):
+                names.add(node.name)
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                section = (ast.get_docstring(node) or "").partition("Raises:")[2]
+                raised += [(name, str(path)) for name in re.findall(r"^    ([A-Z]\w+):", section, re.MULTILINE)]
+    assert [each for each in raised if each[0] not in names] == []

@@ -131,7 +131,7 @@ async def running(
         stood_by: it replaces another orchestrator, which is announced in the chat room.
 
     Raises:
-        LeadLost: another orchestrator leads.
+        LeadershipLost: another orchestrator leads.
         UserError: another one runs, or a folder or the register cannot be used.
     """
     paths.prepare()

@@ -133,7 +133,7 @@ async def keep(store: Store, tenure: LeaderLease, clock: Callable[[], float]) ->
     """Renew the lease until it is lost. While the register is away, no orchestrator can acquire it.
 
     Raises:
-        LeadLost: another orchestrator leads, because this process was silent for too long.
+        LeadershipLost: another orchestrator leads, because this process was silent for too long.
     """
     duration, pause = (SHARED_DURATION, SHARED_RENEW) if store.is_shared else (DURATION, RENEW)
     while True:

@@ -10,7 +10,7 @@ below the ceiling of its urgency:
 No work exceeds the limit plus the amount authorized beyond it. A provider's quota cannot be exceeded at all.
 
 A projection is the amount that 80 of 100 such tasks stay within. Tasks that cost more must not use up the window before
-its end. So a task must also fit under the *limit* with the amount that 90 or 95 of 100 stay within
+its end. So a task must also fit under the *limit* with the amount that most similar tasks stay within
 (`Cost.high_tokens`). Far from the end, the limit is far above the line and this has no effect; near the end it governs.
 """
 

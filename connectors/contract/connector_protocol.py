@@ -92,7 +92,7 @@ class Connector(Protocol):
 
         Raises:
             TryLater: it may work later.
-            Refused: it never will.
+            MessageRefused: it never will.
         """
 
     async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
@@ -110,7 +110,7 @@ class Connector(Protocol):
 
         Raises:
             TryLater: it may work later.
-            Refused: it is gone, or larger than `limit` bytes.
+            MessageRefused: it is gone, or larger than `limit` bytes.
         """
 
     async def typing(self, conversation: str, *, active: bool) -> None:

@@ -422,8 +422,8 @@ class MatrixConnector:
         """Return what encrypts messages to a room; None: they go out in the clear.
 
         Raises:
-            Refused: neither is to be.
-            WireError: no one knows now.
+            MessageRefused: neither is to be.
+            HomeserverRequestError: no one knows now.
         """
         # While nothing is heard, a room may be encrypted that was not.
         unheard = self._receiver is None or self._receiver.failure is not None

@@ -102,7 +102,7 @@ async def unlock(
     Raises:
         KeysNeedPerson: they are lost, or the homeserver shows others.
         NotReady: the disk does not give or take them now.
-        WireError: the homeserver cannot be asked.
+        HomeserverRequestError: the homeserver cannot be asked.
     """
     answer = await wire.call("POST", "keys", "query", body={"device_keys": {user: [device]}})
     shown = _object(_object(answer.get("device_keys")).get(user)).get(device)

@@ -76,7 +76,7 @@ class DeviceLists:
         """Know the devices of these people as they are now.
 
         Raises:
-            WireError: the homeserver cannot say.
+            HomeserverRequestError: the homeserver cannot say.
         """
         wanted = frozenset(users)
         if not self._unknown(wanted):
@@ -221,7 +221,7 @@ class DeviceLists:
         """A message from our device to others.
 
         Raises:
-            WireError: it was not taken.
+            HomeserverRequestError: it was not taken.
         """
         await self.wire.call("PUT", "sendToDevice", kind, secrets.token_hex(16), body=dict(body))
 

@@ -269,8 +269,8 @@ class Encryption:
         """Return the content of an encrypted event, whose key those who may read it have been given.
 
         Raises:
-            WireError: the homeserver did not take part.
-            Refused: the room wants an encryption that we do not know.
+            HomeserverRequestError: the homeserver did not take part.
+            MessageRefused: the room wants an encryption that we do not know.
         """
         async with self._locks.setdefault(room, asyncio.Lock()):
             rotation = await self.readers.rotation(room)

@@ -57,7 +57,7 @@ class EncryptionRecipients:
         """Return who of those in the room may read what we write.
 
         Raises:
-            WireError: the homeserver cannot say who is in it.
+            HomeserverRequestError: the homeserver cannot say who is in it.
         """
         return {user for user in await self._in(room) if await self.reads(room, user)}
 
@@ -65,7 +65,7 @@ class EncryptionRecipients:
         """Return whether someone is in the room.
 
         Raises:
-            WireError: the homeserver cannot say who is in it.
+            HomeserverRequestError: the homeserver cannot say who is in it.
         """
         return user in await self._in(room)
 
@@ -105,8 +105,8 @@ class EncryptionRecipients:
         """Return when a group session ends in a room.
 
         Raises:
-            WireError: the homeserver cannot say.
-            Refused: the room wants an encryption that we do not know.
+            HomeserverRequestError: the homeserver cannot say.
+            MessageRefused: the room wants an encryption that we do not know.
         """
         if (known := self._rotations.get(room)) is not None:
             return known

@@ -3,7 +3,7 @@
 matrix-nio carries them. Its own answers are objects that may or may not be errors, and a field that its schemas do not
 expect turns a whole sync into one; so the JSON is read here, and every refusal is an exception:
 
-    WireError
+    HomeserverRequestError
     ├── Unreachable     no answer, or one that no homeserver gives
     └── MatrixRefusal   the homeserver says no (Client-Server API, "Standard error response")
 """
@@ -107,7 +107,7 @@ class HomeserverClient:
         """Ask for JSON. `path` is quoted part by part.
 
         Raises:
-            Unreachable: no answer.
+            HomeserverUnreachable: no answer.
             MatrixRefusal: the answer is no.
         """
         data = None if body is None else json.dumps(body).encode()

@@ -146,7 +146,7 @@ class PowerLevels:
         what changes while we ask still comes in its turn.
 
         Raises:
-            WireError: the homeserver cannot say now.
+            HomeserverRequestError: the homeserver cannot say now.
         """
         self._ahead = {room: await self._ask(wire, room) for room in rooms if self.steps and self.counts(room)}
 
@@ -168,7 +168,7 @@ class PowerLevels:
             gap: whether they are read from the room's history, whose order is not that in which they arrived.
 
         Raises:
-            WireError: the homeserver cannot say now.
+            HomeserverRequestError: the homeserver cannot say now.
         """
         if not self.steps or not events or not self.counts(room):
             return

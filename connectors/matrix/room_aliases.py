@@ -74,7 +74,7 @@ class Aliases:
         """See where they lead, if it is time to.
 
         Raises:
-            WireError: the homeserver answers nothing now, so not where one leads that was never found.
+            HomeserverRequestError: the homeserver answers nothing now, so not where one leads that was never found.
         """
         now = self._clock()
         if not self._wanted or 0.0 <= self._look_at - now <= LOOK_AGAIN:

@@ -109,7 +109,7 @@ async def is_encrypted(wire: HomeserverClient, rooms: Rooms, room: str, *, anew:
     """Return whether messages in a room are encrypted; `anew`: what was known may be old.
 
     Raises:
-        WireError: the homeserver cannot say.
+        HomeserverRequestError: the homeserver cannot say.
     """
     known = rooms.encrypted.get(room)
     if known or (known is False and not anew):

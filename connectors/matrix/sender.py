@@ -37,8 +37,8 @@ async def event(
         sealed: whether the event is going to be encrypted, and so is the file.
 
     Raises:
-        Refused: it can never be said.
-        WireError: the file was not taken.
+        MessageRefused: it can never be said.
+        HomeserverRequestError: the file was not taken.
     """
     limit = message_conversion.SEALED_LIMIT if sealed else message_conversion.CONTENT_LIMIT
     match outbound.content:
@@ -87,8 +87,8 @@ async def fetch(wire: HomeserverClient, attachment: Attachment, limit: int) -> b
     """Return the content of an attachment.
 
     Raises:
-        Refused: it has no address, is larger than `limit` bytes, or is not what was encrypted.
-        WireError: the homeserver did not give it.
+        MessageRefused: it has no address, is larger than `limit` bytes, or is not what was encrypted.
+        HomeserverRequestError: the homeserver did not give it.
     """
     place = message_conversion.media(attachment.ref)
     if place is None:

@@ -110,7 +110,7 @@ def read(answer: Json, user: str) -> SyncResponse:
     """Read an answer to a sync.
 
     Raises:
-        Unreachable: it has no token, so it is none.
+        HomeserverUnreachable: it has no token, so it is none.
     """
     next_batch = answer.get("next_batch")
     if not isinstance(next_batch, str):

@@ -343,7 +343,7 @@ class TerminalSession:
             event_id: an id of the client's own, under which it may say it again without it counting twice.
 
         Raises:
-            Refused: it is empty or too long, or there is no such conversation.
+            MessageRefused: it is empty or too long, or there is no such conversation.
             NotReady: Muster cannot take it now.
         """
         if not text.strip():
@@ -361,7 +361,7 @@ class TerminalSession:
         """React to a message, and return the reaction's event id when it is durable.
 
         Raises:
-            Refused: there is no such message.
+            MessageRefused: there is no such message.
             NotReady: Muster cannot take it now.
         """
         message = self._connector.describe(target)

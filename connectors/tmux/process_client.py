@@ -46,7 +46,7 @@ async def ask(wanted: WantedPane, *, make: bool, anew: bool = False, patience: f
     """Return where the pane is; None when there is none, which with `make` cannot be.
 
     Raises:
-        Unanswered: tmux cannot be asked, or cannot do it.
+        TmuxUnanswered: tmux cannot be asked, or cannot do it.
     """
     words = json.dumps({"wanted": asdict(wanted), "make": make, "anew": anew})
     process = await asyncio.create_subprocess_exec(

@@ -127,7 +127,7 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
         premium: whether to allow service tiers with other prices.
 
     Raises:
-        BadAsking: it cannot be parsed, or asks for something that cannot be metered.
+        RequestNotAllowed: it cannot be parsed, or asks for something that cannot be metered.
     """
     look = fresh_look()
     values, spans, inside = _members(body, look)
@@ -221,7 +221,7 @@ def edits(
         as_stream: whether to ask for a stream although the client asked for a document.
 
     Raises:
-        BadAsking: the provider does not accept such a small bound. The error may be sent as a refusal.
+        RequestNotAllowed: the provider does not accept such a small bound. The error may be sent as a refusal.
     """
     changes: dict[str, str] = {}
     if max_tokens is not None:
@@ -250,7 +250,7 @@ def rewrite(
     """Return the body with its `edits`, or the same object if there are none.
 
     Raises:
-        BadAsking: see `edits`.
+        RequestNotAllowed: see `edits`.
     """
     changes = edits(asking, max_tokens, include_usage, as_stream=as_stream)
     if not changes:
@@ -287,7 +287,7 @@ def countable(api: Api, body: bytes) -> bytes:
     """Return the body for a provider's token count: the members that affect the input, unchanged.
 
     Raises:
-        BadAsking: the request cannot be parsed.
+        RequestNotAllowed: the request cannot be parsed.
     """
     text = body.decode("utf-8")
     kept = [

@@ -70,7 +70,7 @@ async def spawn(spec: AgentSpec, *, timeout_s: float = 60.0) -> int:
     either done, and the agent host holds its lock, or undone, and no process is left of it.
 
     Raises:
-        Unanswered: it did not answer in time, and was left alone.
+        HostNotReady: it did not answer in time, and was left alone.
         SpawnFailed: it ended before it answered, or did not get as far as its lock and was ended.
         AgentRefused: another agent host of this agent runs already.
     """
