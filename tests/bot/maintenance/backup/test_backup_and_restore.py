@@ -565,7 +565,7 @@ def test_killed_at_this_place_a_server_knows_whether_it_is_done(
             assert "undone" in str(said)
             assert paths.muster_yaml.read_text() == changed
             assert asyncio.run(people(url)) == ["x:ana", "x:eve"]
-    assert "is done" in str(said)
+    assert "is now complete" in str(said)
     assert paths.muster_yaml.read_text() != changed
     assert asyncio.run(people(url)) == ["x:ana"]
 
