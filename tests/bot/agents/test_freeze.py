@@ -38,7 +38,7 @@ async def test_a_frozen_agent_comes_back_as_it_was_with_what_waited_for_it(home:
     assert "`!resume coder0` brings it back" in await home.ask("!restart coder0")
     assert "is frozen; nothing was changed" in await home.ask("!stop coder0 --now")
     waiting = home.say("[[say: second]]", thread)
-    assert "is frozen; this waits" in await home.heard(thread, "is frozen; this waits")
+    assert "is frozen; this and later messages wait" in await home.heard(thread, "is frozen; this and later")
     assert "frozen already. A message waits" in await home.ask("!freeze coder0")
     resume = home.chat.post("!resume coder0 --prompt '[[say: third]]'")
     assert "comes back in its thread" in (await home.reply(resume)).text
