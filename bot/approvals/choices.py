@@ -45,7 +45,7 @@ DONE = {
     "allow_once": "allowed once",
     "allow_always": "always allowed",
     "reject_once": "denied",
-    "reject_always": "denied for always by its runtime",
+    "reject_always": "always denied, by its runtime",
 }
 
 _MARKS: dict[str, ChoiceName] = {

@@ -69,7 +69,7 @@ async def answer(ctx: Context[ApprovalServices], id: QuestionId, word: str) -> R
 
 @command("grants", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
 async def grants(ctx: Context[ApprovalServices]) -> Reply:
-    """List the grants: what operators have allowed for always."""
+    """List the grants: what operators always allow."""
     from bot.approvals.service import list_grants
 
     return await list_grants(ctx)

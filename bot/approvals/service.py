@@ -202,7 +202,7 @@ async def list_grants(ctx: Context[ApprovalServices]) -> Reply:
         for grant in standing
     ]
     if not standing:
-        return Reply("Nothing is allowed for always.", data)
+        return Reply("Nothing is always allowed.", data)
     lines = []
     for grant in standing:
         allowed = markdown.code(markdown.gist(grant.detail, ctx.services.redact, 200))

@@ -309,7 +309,7 @@ class AutoResume:
                 when, leave = f"{journal_effects.time_of_day(at)}", ""
                 stopped = "stopped at a limit"
                 if each.is_ahead:
-                    stopped = "is as far ahead of its pace as running work may be"
+                    stopped = "is too far ahead of its pace"
                     when = f"{timestamps.shown(at, zone, self.services.clock())} ({zone.key})"
                     leave = (
                         f" To let it go on now, an admin writes {ways(waits.leave)}." if waits and waits.leave else ""

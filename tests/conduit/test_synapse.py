@@ -77,7 +77,7 @@ async def test_from_nothing_to_a_bot_that_hears_its_operator(ana: Person, server
         await operator.kick(found["room"], BOT)
         await end_all(server, (ana.kept / "matrix.token").read_text().strip())
         device = (await ana.done(way=()))["changed"]
-        assert any("anew" in each for each in device)
+        assert any("in again" in each for each in device)
         assert any("brought" in each for each in device)
         await heard(ana, block.settings, operator, found["room"], "hello again")
 

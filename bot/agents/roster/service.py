@@ -286,7 +286,7 @@ async def _restart(ctx: Context[AgentServices], row: AgentRow) -> str:
 
     await ctx.commit(f"restart/{row.name}", act)
     services.agents.look_again(row.name)
-    return f"It starts again {'when its turn ends' if services.agents.in_turn(row.name) else 'now'}.{warnings_of(plan)}"
+    return f"It restarts {'when its turn ends' if services.agents.in_turn(row.name) else 'now'}.{warnings_of(plan)}"
 
 
 async def _launch(ctx: Context[AgentServices], name: str) -> str:

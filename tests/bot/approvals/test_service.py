@@ -35,7 +35,7 @@ async def test_always_that_came_too_late_allows_nothing_later(tmp_path: Path, mo
         monkeypatch.setattr(AgentLink, "answer", late)
         await home.ask(f"!approve {approval} --always", conversation=thread)
         await home.heard(thread, "too late for request")
-        assert "Nothing is allowed for always" in await home.ask("!grants")
+        assert "Nothing is always allowed" in await home.ask("!grants")
 
 
 async def test_of_two_who_answer_at_once_the_second_is_told_who_was_first(register_url: str) -> None:
@@ -100,7 +100,7 @@ async def test_always_stands_once_the_agent_took_it(tmp_path: Path) -> None:
             proof = home.paths.workspace("coder0") / "proof.txt"
             await home.chat.until(proof.exists, limit=30)
         async with home.open():
-            await home.heard(thread, "☑️ allowed for always by memory:@ana")
+            await home.heard(thread, "☑️ always allowed by memory:@ana")
             assert "echo twice" in await home.ask("!grants")
             await home.ask("!restart coder0")
             event = home.say("[[run: echo twice >> proof.txt]]", thread)

@@ -95,7 +95,7 @@ async def test_by_itself_it_goes_on_when_its_line_is_drawn_anew_and_is_not_refus
     async with at_work(tmp_path) as (home, week):
         thread = await home.thread("coder0")
         home.say(LONG, thread)
-        await home.heard(thread, "⏸ It is ahead of its pace")
+        await home.heard(thread, "⏸ It is too far ahead of its pace")
         await week.advance_to(0, 23.9)
         assert answered(home) == 5
         await week.advance_to(1, 0.1)
@@ -114,7 +114,7 @@ async def test_why_it_was_refused_is_not_told_once_more_when_it_has_gone_on_alre
             monkeypatch.setattr(event_import, wait, math.inf)
         thread = await home.thread("coder0")
         home.say(LONG, thread)
-        await home.heard(thread, "⏸ It is ahead of its pace")
+        await home.heard(thread, "⏸ It is too far ahead of its pace")
         await week.advance_to(1, 0.1)
         await home.heard(thread, "▶ There is room at its pace again: it goes on.")
         await week.quiet()
@@ -141,7 +141,7 @@ async def test_of_a_providers_window_it_is_held_once_it_is_known_what_a_token_is
         assert before == 5
         rows = [line for line in (await home.ask("!budget")).splitlines() if "account:main |" in line]
         assert len(rows) == 1, "it is no limit of anybody's here"
-        told = await home.heard(thread, "⏸ It is ahead of its pace")
+        told = await home.heard(thread, "⏸ It is too far ahead of its pace")
         leave = re.search(r"`(!budget authorize account:main [0-9.]+% --for 1h)`", told)
         assert leave is not None, told
         await home.ask(leave[1])

@@ -247,7 +247,7 @@ async def test_applying_launches_restarts_and_stops_and_then_nothing(home: House
     text = home.paths.roster_yaml.read_text()
     home.paths.roster_yaml.write_text(text[: text.index("  - name: coder1")])
     shown = await home.ask("!roster")
-    assert "**coder0** has model `large`: it starts again" in shown
+    assert "**coder0** has model `large`: it restarts" in shown
     assert "**coder1** is not in the roster: it stops" in shown
     assert told(home, "coder0")["launch_id"] == first, "nothing happens before it is applied"
 
@@ -255,7 +255,7 @@ async def test_applying_launches_restarts_and_stops_and_then_nothing(home: House
     for words in (
         "**lead** is persistent",
         "**polisher** is persistent",
-        "has model `large`. It starts again now",
+        "has model `large`. It restarts now",
         "coder1 stops",
     ):
         assert words in answer
