@@ -1,0 +1,34 @@
+"""What a rule may see of one permission request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet.approval_rules.rules import ApprovalRule, Effect, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """What a runtime's request is about, as its adapter says."""
+
+    kind: Kind | None
+    """None: the runtime does not say, or we do not understand it; such a request is asked."""
+    command: str | None = None
+    """Of kind ``execute``: the exact shell command, the runtime's own wrapper removed; None: unknown."""
+    paths: tuple[str, ...] = ()
+    """Of kinds ``read`` and ``edit``: the paths as the runtime sees them; empty: unknown."""
+    tool: str | None = None
+    """Of kind ``mcp``: ``SERVER/TOOL``."""
+    url: str | None = None
+    """Of kind ``fetch``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the rules say of one request."""
+
+    effect: Effect
+    rule: ApprovalRule | None
+    """The rule that decided; None: none matched, or the request could not be judged."""
+    reason: str
+    """One sentence for the audit."""
