@@ -307,6 +307,8 @@ def _gist(event: events.Event) -> str:
             return " ".join(word for word in (event.title, event.status) if word)
         case events.PermissionAsked(title=title, request=request):
             return f"{request}: {title}"
+        case events.PermissionAnswered(rule=str(rule), outcome=outcome, title=title):
+            return f"{'denied' if outcome == 'denied' else 'allowed'} by rule {rule}: {title}"
         case events.PermissionAnswered(request=request, outcome=outcome):
             return f"{request}: {outcome}"
         case events.RuntimeFailed(reason=reason) | events.RuntimeDied(reason=reason) | events.Closing(reason=reason):

@@ -94,6 +94,29 @@ class PermissionRequests:
         state = _OUTCOMES.get(answered.outcome, "answered")
         await self.close(tx, row, approval, state, outcome, settle.at)
 
+    async def answered_by_rule(self, tx: AsyncConnection, row: AgentRow, by_rule: AnsweredByRule) -> None:
+        """Record in the audit log what an approval rule allowed or denied."""
+        answered = by_rule.answered
+        word = "denied" if answered.outcome == "denied" else "allowed"
+        await audit_log.add(
+            tx,
+            key=f"rule/{row.name}/{by_rule.incarnation}/{answered.request}",
+            at=by_rule.at,
+            identity=f"rule:{answered.rule}",
+            through=None,
+            door="approval",
+            connector=None,
+            conversation=None,
+            action=f"permission of {row.name}",
+            arguments={
+                "rule": answered.rule,
+                "title": self.voice.redaction(answered.title),
+                "detail": self.voice.redaction(answered.detail),
+            },
+            outcome="answered",
+            detail=self.voice.redaction(f"{word} by rule {answered.rule}: {answered.why}"),
+        )
+
     def _called(self, identity: str) -> str:
         name = self.voice.bridge.people.get(identity)
         return identity if name is None else f"{name} ({identity})"
@@ -168,6 +191,15 @@ class AskPermission:
     at: float
     message: str | None
     """The id of the message whose turn asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredByRule:
+    """A permission request that an approval rule answered, so that nobody was asked."""
+
+    incarnation: int
+    answered: events.PermissionAnswered
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

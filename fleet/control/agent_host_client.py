@@ -215,6 +215,15 @@ class AgentLink:
         """Take an "always" back; False when there was none."""
         return bool((await self._ask("revoke", {"digest": digest, "by": by})).get("revoked"))
 
+    async def set_rules(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the approval rules of the agent host, for now and for its next start.
+
+        Raises:
+            AgentRefused: ``unknown_method``: the agent host is older than approval rules. ``invalid``: it does not know
+                one of them. ``not_writable``: they hold now, and its next start does not know them.
+        """
+        await self._ask("set_rules", {"rules": [dict(rule) for rule in rules]})
+
     async def begin_call(self, call: str) -> None:
         """Say that a call of one of Muster's tools is about to be done; said again, it changes nothing.
 

@@ -12,6 +12,8 @@ from typing import Any
 
 #: Spoken on the control socket. Raised when a method or a field changes its meaning; additions leave it.
 CONTROL_PROTOCOL = 1
+#: Fields that JSON has as lists.
+_LISTS = ("command", "removal", "child_names", "withdrawn", "grants", "tools", "mcp_servers", "viewer")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +80,10 @@ class AgentSpec:
     """Ids of messages that were taken back while no agent host ran: they leave its queue before a turn begins."""
     grants: tuple[Mapping[str, str], ...] = ()
     """What is allowed for always: ``digest`` and ``title``."""
+    approval_rules: tuple[Mapping[str, Any], ...] = ()
+    """The rules that answer its permission requests (fleet.approval_rules.rules), at its start."""
+    sandboxed: bool = False
+    """Whether `sandbox` isolates it; some of those rules need that."""
 
     tools_socket: str = ""
     """Where the agent reaches Muster's own tools, as the agent host sees it; empty: it has none."""
@@ -119,6 +125,6 @@ class AgentSpec:
         source: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = {f.name for f in dataclasses.fields(cls)}
         known: dict[str, Any] = {key: value for key, value in source.items() if key in names}
-        for name in ("command", "removal", "child_names", "withdrawn", "grants", "tools", "mcp_servers", "viewer"):
+        for name in (*_LISTS, "approval_rules"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)

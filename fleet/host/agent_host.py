@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from core.async_waits import first_of
+from fleet.approval_rules.requests import RequestFacts
+from fleet.approval_rules.rules import ApprovalRule
+from fleet.approval_rules.rules_in_force import RulesInForce, rules_from_json
+from fleet.approval_rules.runtime_requests import facts_of
 from fleet.control.host_spec import AgentSpec
-from fleet.host.acp.update_parser import clean
+from fleet.host.acp.update_parser import KnownToolCall, clean
 from fleet.host.background_processes import BackgroundWatch
 from fleet.host.background_tasks import BackgroundTasks
 from fleet.host.heartbeat import Heartbeat
@@ -22,6 +28,7 @@ from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.state import AgentState, cut_off
 from fleet.host.turn_queue import TurnQueue
 from fleet.host.update_recorder import UpdateRecorder
+from fleet.hosting.host_command_line import SPEC
 from fleet.journal import reader as journals
 from fleet.journal.events import Closing, Event, RuntimeFailed
 from fleet.tools import Tool
@@ -36,15 +43,22 @@ class AgentHost:
     def __init__(self, chronicle: JournalFanout) -> None:
         self.spec = chronicle.spec
         self.chronicle = chronicle
+        self.rules = RulesInForce(
+            rules_from_json(self.spec.approval_rules),
+            workspace=Path(self.spec.workspace),
+            sandboxed=self.spec.sandboxed,
+            clock=chronicle.clock,
+        )
         self.desk = PendingPermissions(
             chronicle.journal,
             timeout_s=self.spec.permission_timeout_s,
             clock=chronicle.clock,
             grants=lambda: chronicle.state.grants,
+            judge=self.rules.judge,
         )
         chronicle.on_unwritable = self.desk.deny_all
         self.tasks = BackgroundTasks()
-        self._transcript = UpdateRecorder(chronicle, self.desk)
+        self._transcript = UpdateRecorder(chronicle, self.desk, self._facts_of)
         self.turns = TurnQueue(chronicle, self._transcript, self.desk, self.tasks)
         self.calls = PendingToolCalls(
             lambda: chronicle.journal,
@@ -58,6 +72,7 @@ class AgentHost:
         self._background = BackgroundWatch(chronicle.spec.marker)
         self._life = RuntimeLife(chronicle, on_update=self._transcript.updated, on_permission=self._transcript.asked)
         self.finished = False
+        self._keeping_rules = asyncio.Lock()
         self._phase = "starting"
         self._detail: str | None = None
         self._stop_reason: str | None = None
@@ -207,6 +222,20 @@ class AgentHost:
             "writable": journal.writable,
             "detail": detail,
         }
+
+    async def set_rules(self, rules: Sequence[ApprovalRule]) -> None:
+        """Judge by these approval rules from now on, and after a start without the orchestrator, too.
+
+        Raises:
+            OSError: they hold now, and could not be kept for the next start.
+        """
+        self.rules.replace(rules)
+        async with self._keeping_rules:
+            spec = replace(self.spec, approval_rules=tuple(rule.to_json() for rule in self.rules.rules))
+            await asyncio.to_thread(spec.write, Path(spec.folder) / SPEC)
+
+    def _facts_of(self, call: KnownToolCall) -> RequestFacts:
+        return facts_of(self.spec.runtime, call)
 
     async def tail(self, count: int) -> list[dict[str, Any]]:
         """Return the journal's last entries, as JSON."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from core import unix_sockets
 from core.crash_points import around, declare
+from fleet.approval_rules.rules_in_force import rules_from_json
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.errors import AgentRefused
 from fleet.host.agent_host import AgentHost
@@ -286,6 +287,23 @@ async def _revoke(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     return {"revoked": await host.desk.revoke(_string(params, "digest"), _string(params, "by", "")[:500])}
 
 
+async def _set_rules(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
+    source = params.get("rules")
+    if not isinstance(source, list):
+        raise _Refused("invalid", "rules is a list.")
+    try:
+        rules = rules_from_json(source)
+    except ValueError as error:
+        raise _Refused("invalid", f"The earlier rules stay: {error}.") from None
+    try:
+        await host.set_rules(rules)
+    except OSError as error:
+        raise _Refused(
+            "not_writable", f"The rules hold now, but not after a restart of the agent: {error.strerror or error}."
+        ) from None
+    return {"rules": len(rules)}
+
+
 async def _begin_call(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     host.calls.begin(_string(params, "call"))
     return {}
@@ -314,6 +332,7 @@ _METHODS: Final[dict[str, Callable[[AgentHost, dict[str, Any]], Awaitable[dict[s
     "background": _background,
     "answer": _decide,
     "revoke": _revoke,
+    "set_rules": _set_rules,
     "begin_call": _begin_call,
     "answer_call": _answer_call,
     "tail": _tail,

@@ -3,6 +3,7 @@
 The agent host alone decides. A request is named by the incarnation in which it was asked, its session, its number and
 the digest of what it asks for; an answer that differs in any of them, or is another than the first, is too late.
 "Always" is remembered here and never left to the runtime, which is told "once" each time: only so can it be taken back.
+Approval rules are judged first: a rule that denies wins over an "always", and an "always" over a rule that asks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from fleet.approval_rules.requests import UNKNOWN, RequestFacts, Verdict
 from fleet.errors import AgentRefused
 from fleet.host.acp.update_parser import ParsedPermissionRequest, option_of
 from fleet.host.journal_writer import JournalNotWritable, JournalWriter
@@ -24,6 +26,7 @@ _GRANT_TITLE: Final = 200
 
 _ALLOW: Final = ("allow_once", "allow_always")
 _REJECT: Final = ("reject_once", "reject_always")
+_NO_RULES: Final = Verdict(effect="ask", rule=None, reason="")
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class PendingPermissions:
 
     Args:
         grants: title by digest of what is allowed for always, as the journal has it.
+        judge: the verdict of the approval rules.
     """
 
     def __init__(
@@ -56,11 +60,13 @@ class PendingPermissions:
         timeout_s: float,
         clock: Callable[[], float],
         grants: Callable[[], Mapping[str, str]],
+        judge: Callable[[RequestFacts], Verdict] = lambda _: _NO_RULES,
     ) -> None:
         self._journal = journal
         self._timeout_s = timeout_s
         self._clock = clock
         self._grants = grants
+        self._judge = judge
         self._open: dict[str, _Open] = {}
         self._asking = 0
         self._count = 0
@@ -74,7 +80,9 @@ class PendingPermissions:
         """Whether any request waits for an answer."""
         return bool(self._open)
 
-    async def ask(self, session: str, turn: str | None, request: ParsedPermissionRequest) -> str | None:
+    async def ask(
+        self, session: str, turn: str | None, request: ParsedPermissionRequest, facts: RequestFacts = UNKNOWN
+    ) -> str | None:
         """Get a request decided: the id of the option to answer the runtime with, None for "cancelled"."""
         rejection = option_of(request.options, *_REJECT)
         if not self._journal.writable:
@@ -82,20 +90,45 @@ class PendingPermissions:
             return rejection
         self._count += 1
         number = str(self._count)
+        if turn is not None and turn == self._cancelled:
+            return None
+        verdict = self._judge(facts)
+        if verdict.effect == "deny":
+            return await self._deny_by_rule(number, request, verdict)
         if request.digest in self._grants():
             option = request.option_of(*_ALLOW)
             granted = PermissionAnswered(request=number, outcome="granted", option=option)
             return option if await self._written(granted) else rejection
+        # "Once" alone: what a rule allowed must end when the rule ends.
+        once = request.option_of("allow_once")
+        if verdict.effect == "allow" and once is not None:
+            allowed = _by_rule(number, request, verdict, outcome="selected", option=once)
+            return once if await self._written(allowed) else rejection
         if self._asking >= OPEN_REQUESTS:
             self.tell(turn, f"More than {OPEN_REQUESTS} permission requests waited at once; further ones are denied.")
             return rejection
         self._asking += 1
         try:
-            return await self._ask(session, turn, number, request)
+            return await self._ask(session, turn, number, request, facts, verdict.reason)
         finally:
             self._asking -= 1
 
-    async def _ask(self, session: str, turn: str | None, number: str, request: ParsedPermissionRequest) -> str | None:
+    async def _deny_by_rule(self, number: str, request: ParsedPermissionRequest, verdict: Verdict) -> str | None:
+        option = request.option_of("reject_once")
+        denied = _by_rule(number, request, verdict, outcome="denied", option=option)
+        # It is denied whether or not the journal has it.
+        await self._written(denied)
+        return option
+
+    async def _ask(
+        self,
+        session: str,
+        turn: str | None,
+        number: str,
+        request: ParsedPermissionRequest,
+        facts: RequestFacts,
+        why: str,
+    ) -> str | None:
         asked = PermissionAsked(
             request=number,
             turn=turn,
@@ -105,6 +138,8 @@ class PendingPermissions:
             detail=request.detail,
             options=request.options,
             expires_at=self._clock() + self._timeout_s,
+            facts=facts.to_json(),
+            why=why,
         )
         try:
             entry = await self._journal.append(asked)
@@ -244,3 +279,17 @@ class PendingPermissions:
         if (turn, sentence) not in self._told:
             self._told = {told for told in self._told if told[0] == turn} | {(turn, sentence)}
             self._journal.record(Notice(text=sentence, turn=turn))
+
+
+def _by_rule(
+    number: str, request: ParsedPermissionRequest, verdict: Verdict, *, outcome: str, option: str | None
+) -> PermissionAnswered:
+    return PermissionAnswered(
+        request=number,
+        outcome=outcome,
+        option=option,
+        rule=verdict.rule.id if verdict.rule is not None else "",
+        why=verdict.reason,
+        title=request.title,
+        detail=request.detail,
+    )

@@ -6,8 +6,10 @@ flood of them is cut; a permission request is completed from what earlier update
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
+from fleet.approval_rules.requests import UNKNOWN, RequestFacts
 from fleet.host.acp.update_parser import KnownToolCall, call_of, events_of, permission_of
 from fleet.host.journal_fanout import JournalFanout
 from fleet.host.permission_requests import PendingPermissions
@@ -28,11 +30,23 @@ _TURN_CHARACTERS: Final = 32 * 2**20
 
 
 class UpdateRecorder:
-    """Listens to one session at a time."""
+    """Listens to one session at a time.
 
-    def __init__(self, chronicle: JournalFanout, desk: PendingPermissions) -> None:
+    Args:
+        chronicle: the agent's journal.
+        desk: where permission requests are decided.
+        facts_of: what approval rules see of a tool call that needs permission.
+    """
+
+    def __init__(
+        self,
+        chronicle: JournalFanout,
+        desk: PendingPermissions,
+        facts_of: Callable[[KnownToolCall], RequestFacts] = lambda _: UNKNOWN,
+    ) -> None:
         self._chronicle = chronicle
         self._desk = desk
+        self._facts_of = facts_of
         self._session: str | None = None
         self._replaying = True
         self._accepted: str | None = None
@@ -113,7 +127,8 @@ class UpdateRecorder:
             return None
         turn = self.prompting
         id_ = call_of(tool_call) or ""
-        request = permission_of(self._calls.get(id_, KnownToolCall(call=id_)).with_update(tool_call), options)
+        call = self._calls.get(id_, KnownToolCall(call=id_)).with_update(tool_call)
+        request = permission_of(call, options)
         self.accept(turn)
         self.event_at = self._chronicle.clock()
         if request is None:
@@ -122,7 +137,7 @@ class UpdateRecorder:
             )
             self._desk.tell(turn, sentence)
             return None
-        return await self._desk.ask(session, turn, request)
+        return await self._desk.ask(session, turn, request, self._facts_of(call))
 
 
 def _weight(event: Event) -> int:

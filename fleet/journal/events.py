@@ -155,6 +155,10 @@ class PermissionAsked:
     options: tuple[Mapping[str, str], ...]
     """As the runtime offers them: ``id``, ``name``, ``kind``."""
     expires_at: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What approval rules see of it (fleet.approval_rules.requests); empty: they can tell nothing."""
+    why: str = ""
+    """Why the rules did not answer it, in a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +171,14 @@ class PermissionAnswered:
     option: str | None = None
     by: str | None = None
     asked_in: int = 0
-    """The incarnation in which it was asked; 0 where it never was (`granted`)."""
+    """The incarnation in which it was asked; 0 where it never was (`granted`, or answered by a rule)."""
+    rule: str | None = None
+    """The id of the approval rule that answered it; None: no rule did. What follows is empty then."""
+    why: str = ""
+    """The rule in a sentence."""
+    title: str = ""
+    detail: str = ""
+    """What was allowed or denied by the rule, whole."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from fleet import hosting, roles, runtimes, sandbox, tools
+from fleet.approval_rules.rules import ApprovalRule
 from fleet.control.host_spec import AgentSpec
 from fleet.launch import model_access
 from fleet.launch.launch_plan import DesiredAgent, Planner, hosting_of
@@ -68,6 +69,8 @@ class Assembly:
     """Looks up, or chooses, the account of each provider that an agent is on; None: it uses the first that fits."""
     open_way: OpenWay | None = None
     """Opens an agent's way out before it is started, where the planner says that agents get one."""
+    rules_of: Callable[[DesiredAgent], Awaitable[Sequence[ApprovalRule]]] | None = None
+    """Looks up the approval rules whose scopes hold for an agent; None: it has none, and all is asked."""
     starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2 * (os.cpu_count() or 1)))
     """Held while an agent host starts: many more at once than there are cores only hold one another up."""
 
@@ -101,11 +104,12 @@ class Assembly:
         introduction = await self.introduce(row.name) if self.introduce is not None else Introduction()
         marker = secrets.token_hex(16)
         leased = await self.accounts_of(row) if self.accounts_of is not None else {}
+        rules = await self.rules_of(row) if self.rules_of is not None else ()
         way = None
         if self.open_way is not None:
             way = await self.open_way(await asyncio.to_thread(self.asks_for_way, row, marker, leased))
         spec = await asyncio.to_thread(
-            self.spec, row, floor, grants, introduction, way=way, marker=marker, leased=leased
+            self.spec, row, floor, grants, introduction, way=way, marker=marker, leased=leased, rules=rules
         )
         async with self.starting:
             await host_lifecycle.spawn(replace(spec, withdrawn=tuple(withdrawn)))
@@ -154,6 +158,7 @@ class Assembly:
         way: EgressGrant | None = None,
         marker: str | None = None,
         leased: Mapping[str, str] = _NONE,
+        rules: Sequence[ApprovalRule] = (),
     ) -> AgentSpec:
         """Everything that the agent host of `row` is told. Makes the folders that it needs.
 
@@ -165,6 +170,7 @@ class Assembly:
             way: its way out; None: it uses the host's network, and its account's own key.
             marker: the word by which its processes are found; drawn where none is given.
             leased: the accounts that it is on, by provider.
+            rules: its approval rules.
         """
         fleet = self.planner.read_roster()
         entry = fleet.get(row.name)
@@ -257,6 +263,8 @@ class Assembly:
             resume_session=row.keep_session,
             incarnation_floor=floor,
             grants=tuple({"digest": grant.digest, "title": grant.title} for grant in grants),
+            approval_rules=tuple(rule.to_json() for rule in rules),
+            sandboxed=sandboxed,
             initialize_timeout_s=self.planner.defaults.initialize_timeout_s,
             log_bytes=self.planner.defaults.log_bytes,
             heartbeat_s=(entry.heartbeat if entry is not None else None) or self.planner.defaults.heartbeat_s,

@@ -25,7 +25,7 @@ from bot.agents.journal.projection import (
     Receipt,
 )
 from bot.agents.journal.tool_calls import call_id, call_of
-from bot.approvals.requests import AskPermission, PermissionRequests, Settle
+from bot.approvals.requests import AnsweredByRule, AskPermission, PermissionRequests, Settle
 from bot.commands.syntax import command_line
 from bot.messaging import mirror_inbound
 from bot.messaging.agent_channel import AgentChannel, by, nameless
@@ -113,6 +113,8 @@ class JournalEffects(AgentChannel):
                 await self.requests.ask(tx, row, effect)
             case Settle():
                 await self.requests.settle(tx, row, effect)
+            case AnsweredByRule():
+                await self.requests.answered_by_rule(tx, row, effect)
             case GrantGiven(key=key, granted=granted, at=at):
                 await self.requests.granted(tx, row, key, granted, at)
             case Called(asked=asked, at=at):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from bot.agents.journal.turn_view import TurnView
-from bot.approvals.requests import AskPermission, Settle
+from bot.approvals.requests import AnsweredByRule, AskPermission, Settle
 from bot.commands import sections
 from bot.commands.syntax import command_line, from_shell, named_in, written
 from bot.text import markdown
@@ -99,7 +99,17 @@ class AgentCondition:
 
 
 Effect: TypeAlias = (
-    Note | Fell | Progress | Receipt | AskPermission | Settle | GrantGiven | Called | CallOver | AgentCondition
+    Note
+    | Fell
+    | Progress
+    | Receipt
+    | AskPermission
+    | Settle
+    | AnsweredByRule
+    | GrantGiven
+    | Called
+    | CallOver
+    | AgentCondition
 )
 
 # --- the fold ----------------------------------------------------------------------------------------------------
@@ -213,6 +223,8 @@ class JournalProjection:
                 return self, (
                     AskPermission(incarnation, event, at, self.view.message if self.view is not None else None),
                 )
+            case events.PermissionAnswered(rule=str()):
+                return self, (AnsweredByRule(incarnation, event, at),)
             case events.PermissionAnswered():
                 return self, (Settle(event.asked_in or incarnation, event, at),)
             case events.GrantAdded():
@@ -345,6 +357,8 @@ def digest(effects: Iterable[Effect], *, prefix: str, redact: SecretMasker, grow
             case Settle(incarnation=incarnation, answered=answered):
                 if kept.pop(("ask", incarnation, answered.request), None) is None:
                     kept[("settle", incarnation, answered.request)] = effect
+            case AnsweredByRule(incarnation=incarnation, answered=answered):
+                kept["rule", incarnation, answered.request] = effect
             case GrantGiven(key=key):
                 kept[key] = effect
             case Called(asked=asked_tool):

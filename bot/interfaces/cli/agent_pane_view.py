@@ -110,6 +110,10 @@ class Pane:
             case events.PermissionAsked(title=title, detail=detail):
                 yield self._head(entry.at, f"? asks for permission: {title}")
                 yield from self._indented(detail)
+            case events.PermissionAnswered(rule=str(rule), outcome=outcome, title=title, detail=detail):
+                word = "denied" if outcome == "denied" else "allowed"
+                yield self._head(entry.at, f"? {word} by rule {rule}: {title}")
+                yield from self._indented(detail)
             case events.PermissionAnswered(outcome=outcome, by=by):
                 yield self._head(entry.at, f"? permission: {outcome}" + (f" by {by}" if by else ""))
             case events.ToolAsked(tool=tool):
