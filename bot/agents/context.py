@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bot.agents.journal.effects import JournalEffects
@@ -11,11 +11,17 @@ from bot.agents.ports import Starter
 from bot.agents.spawn_limiter import SpawnLimiter
 from database.engine.store import Store
 from database.queries.agents.agents import AgentRow
+from fleet.approval_rules.rules import ApprovalRule
 from fleet.supervision import restart_policy
 from fleet.supervision.restart_policy import RestartLimits
 
 #: Number of supervisors that start at the same time when Muster starts; commands run in between.
 BEGIN_AT_ONCE = 8
+
+
+async def _no_rules(row: AgentRow) -> Sequence[ApprovalRule]:
+    del row
+    return ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -33,6 +39,8 @@ class AgentContext:
     """Shows or hides the typing indicator in a connector's conversation."""
     is_ours: Callable[[AgentRow], bool] = lambda _: True
     """Whether this installation manages the agent; all others are left alone (bot.leadership.installation_id)."""
+    rules_of: Callable[[AgentRow], Awaitable[Sequence[ApprovalRule]]] = _no_rules
+    """Returns the approval rules whose scopes hold for an agent, as its host is told them."""
     limits: RestartLimits = field(default_factory=lambda: restart_policy.LIMITS)
     """How often a failed agent is restarted."""
     spawn_limiter: SpawnLimiter = field(default_factory=SpawnLimiter)

@@ -197,6 +197,11 @@ class Agents:
     def bring_mail(self, name: str) -> None:
         self._keep(name).mail()
 
+    def rules_changed(self) -> None:
+        """Note that approval rules changed, and push them to the agent hosts that run."""
+        for supervisor in self._supervisors.values():
+            supervisor.rules_changed()
+
     # --- looking ------------------------------------------------------------------------------------------------
 
     async def get(self, name: str) -> AgentRow:

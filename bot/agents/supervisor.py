@@ -22,6 +22,7 @@ from bot.agents.journal.turn_view import ToolLine
 from bot.agents.journal.typing_indicator import TypingIndicator
 from bot.agents.messages.delivery import MessageDelivery
 from bot.agents.restart_executor import GONE, RestartExecutor
+from bot.agents.rule_push import RulePush
 from bot.commands.syntax import command_line
 from database.queries.agents import agents
 from fleet.control.agent_host_client import AgentLink
@@ -65,6 +66,7 @@ class AgentSupervisor:
     _typing: TypingIndicator = field(init=False)
     _gatherer: CommitFetcher = field(init=False)
     _reviver: RestartExecutor = field(init=False)
+    _rules: RulePush = field(init=False)
 
     def __post_init__(self) -> None:
         context = self.context
@@ -78,6 +80,7 @@ class AgentSupervisor:
             turned=self._turned,
         )
         self._gatherer = CommitFetcher(name=self.name, context=context)
+        self._rules = RulePush(self.name, context)
         self._reviver = RestartExecutor(
             name=self.name,
             context=context,
@@ -100,6 +103,10 @@ class AgentSupervisor:
     def look_for_mail(self) -> None:
         """Note that something waits for delivery, possibly without a notification."""
         self._carrier.look_again()
+
+    def rules_changed(self) -> None:
+        """Note that the approval rules changed, and push them."""
+        self._rules.changed()
 
     def killed(self) -> None:
         """Note that the agent host was just killed, and discard its status."""
@@ -270,6 +277,7 @@ class AgentSupervisor:
         """Follow the host until it ends, and apply the desired state."""
         async with asyncio.TaskGroup() as tasks:
             ending = tasks.create_task(self._end_when_unwanted(link), name=f"end {self.name}")
+            ruling = tasks.create_task(self._rules.run(link), name=f"rule {self.name}")
             typing = tasks.create_task(self._typing.run(), name=f"type {self.name}")
             losing = tasks.create_task(link.lost(), name=f"link {self.name}")
             following = tasks.create_task(self._follower.follow(link), name=f"follow {self.name}")
@@ -278,7 +286,7 @@ class AgentSupervisor:
                 # A host that ends lets its followers read its last entries. A broken link is opened again.
                 await asyncio.wait({following}, timeout=RETRY_LINK)
             finally:
-                for task in (ending, typing, losing, following):
+                for task in (ending, ruling, typing, losing, following):
                     task.cancel()
 
     async def _end_when_unwanted(self, link: AgentLink) -> None:

@@ -34,7 +34,7 @@ def words_of(services: ReportServices) -> Callable[[str], Awaitable[Sequence[str
                 return sorted(services.planner.profiles)
             case "accounts":
                 return sorted(services.settings.accounts)
-            case "approvals" | "questions" | "grants" | "dead-letters":
+            case "approvals" | "questions" | "grants" | "approval-rules" | "dead-letters":
                 return await _ids(services, source)
             case "scopes":
                 from bot.spending.scopes import offered
@@ -64,11 +64,13 @@ async def _ids(services: ReportServices, source: str) -> list[str]:
     from bot.agents.messages.outgoing import SHORT
     from connectors.delivery import outbox
     from database.queries.agents import agent_messages
-    from database.queries.chat import approvals, questions
+    from database.queries.chat import approval_rules, approvals, questions
 
     async with services.store.read() as tx:
         if source == "approvals":
             return [each.id for each in await approvals.in_states(tx, ["pending"])]
+        if source == "approval-rules":
+            return [each.id for each in await approval_rules.every(tx, services.clock())]
         if source == "questions":
             return [each.id for each in await questions.pending(tx)]
         if source == "grants":

@@ -1,6 +1,6 @@
 """The reload of muster.yaml while Muster runs.
 
-It applies accounts, budgets, dispatch, pacing, sandbox profiles, schedules and telemetry.
+It applies accounts, approval rules, budgets, dispatch, pacing, sandbox profiles, schedules and telemetry.
 A file that is invalid, or that the egress rejects, changes nothing.
 """
 
@@ -25,9 +25,10 @@ from core.errors import MusterError
 from egress.errors import EgressRefused
 
 #: Keys that take effect at once. A change of any other key is reported as waiting for a restart.
-LIVE = ("accounts", "budgets", "dispatch", "pacing", "sandboxes", "schedules", "telemetry")
+LIVE = ("accounts", "approvals", "budgets", "dispatch", "pacing", "sandboxes", "schedules", "telemetry")
 #: Keys whose changes are reported without details.
 _WHOLE = {
+    "approvals": "rules of approvals",
     "dispatch": "how tasks are dispatched",
     "schedules": "schedules of reports",
     "pacing": "how spending is spread over time",
@@ -44,9 +45,13 @@ async def reload(services: ReportServices) -> Reloaded:
         new = await asyncio.to_thread(load, services.paths)
     except ConfigError as error:
         return Reloaded(problem=str(error))
+    # Agents are told the timeout at their start.
+    timeout = {"timeout": old.approvals.timeout}
+    late = ("approvals.timeout",) if new.approvals.timeout != old.approvals.timeout else ()
+    new = replace(new, approvals=new.approvals.model_copy(update=timeout))
     changed = tuple(phrase for key in LIVE for phrase in _differences(key, getattr(old, key), getattr(new, key)))
     keys = (each.name for each in fields(new) if each.name not in LIVE and each.name not in _MADE)
-    waiting = tuple(key for key in keys if getattr(old, key) != getattr(new, key))
+    waiting = (*late, *(key for key in keys if getattr(old, key) != getattr(new, key)))
     if not changed:
         return Reloaded(waiting=waiting)
     taken = replace(old, **{key: getattr(new, key) for key in LIVE})
@@ -62,6 +67,7 @@ async def reload(services: ReportServices) -> Reloaded:
         return Reloaded(waiting=waiting, problem=str(error))
     await asyncio.to_thread(planner.take_up, services.planner, taken, services.environ)
     services.pace.tell()
+    services.agents.rules_changed()
     return Reloaded(changed=changed, waiting=waiting, notes=(*notes, *_missing(services)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from bot.agents.messages import onboarding_prompt
 from bot.app import pane_commands
@@ -16,6 +16,7 @@ from core.errors import MusterError
 from database.engine.store import Store
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
+from fleet.approval_rules.rules import ApprovalRule
 from fleet.launch.host_spec_builder import Assembly, Introduction
 from fleet.launch.launch_plan import DesiredAgent, LaunchDefaults, Planner
 from fleet.launch.model_access import ModelAccount
@@ -65,6 +66,7 @@ def assembly(
     table: CommandTable,
     open_way: OpenWay | None,
     accounts_of: Callable[[AgentRow], Awaitable[Mapping[str, str]]] | None = None,
+    rules_of: Callable[[DesiredAgent], Awaitable[Sequence[ApprovalRule]]] | None = None,
 ) -> Assembly:
     """Return the assembly that starts an installation's agents.
 
@@ -76,6 +78,7 @@ def assembly(
         table: the commands, some of which agents use as tools.
         open_way: opens outbound access; None if agents get none.
         accounts_of: returns the account per provider for an agent's row, and selects one if necessary.
+        rules_of: returns the approval rules whose scopes hold for an agent.
     """
 
     async def introduce(name: str) -> Introduction:
@@ -104,6 +107,7 @@ def assembly(
         installation=paths.label,
         open_way=open_way,
         accounts_of=leased,
+        rules_of=rules_of,
     )
 
 

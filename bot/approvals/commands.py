@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from bot.auth.permission import OPERATOR
-from bot.commands.argument_types import ApprovalId, GrantId, QuestionId
+from bot.auth.permission import ADMIN, OPERATOR
+from bot.commands.argument_types import AgentName, ApprovalId, Duration, GrantId, QuestionId, RuleId
 from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
@@ -19,6 +19,106 @@ async def approvals(ctx: Context[ApprovalServices]) -> Reply:
     from bot.approvals.service import listing
 
     return await listing(ctx)
+
+
+@command("approvals rule add", permission=ADMIN, help_section="approvals")
+async def approvals_rule_add(
+    ctx: Context[ApprovalServices],
+    effect: Literal["allow", "ask", "deny"],
+    command: str | None = None,
+    *,
+    prefix: bool = False,
+    kind: Literal["read", "edit", "execute", "fetch", "mcp"] | None = None,
+    path: str | None = None,
+    tool: str | None = None,
+    host: str | None = None,
+    scope: str = "fleet",
+    for_: Duration | None = None,
+) -> Reply:
+    """Add a rule that answers permission requests without asking anybody.
+
+    Of the rules that match a request, deny wins over ask, and ask over allow, whatever their scopes. Running agents are
+    told at once.
+
+    Args:
+        effect: what happens with such requests.
+        command: the shell command, in quotes. It matches exactly, but for --prefix.
+        prefix: match every command that begins with these words.
+        kind: the kind of requests. Default: execute with a command, mcp with --tool, fetch with --host.
+        path: with --kind read or edit, the files in the workspace, such as docs/**.
+        tool: the tool of an MCP server, as SERVER/TOOL or SERVER/*.
+        host: the host of a fetch, or *.DOMAIN.
+        scope: fleet, role:NAME, agent:NAME or workspace:PATH. Default: fleet.
+        for_: for how long, such as 30m. Default: until it is removed.
+    """
+    from bot.approvals.rule_commands import RuleArguments, add
+
+    asked = RuleArguments(
+        effect=effect, command=command, prefix=prefix, kind=kind, path=path, tool=tool, host=host, scope=scope
+    )
+    return await add(ctx, asked, for_)
+
+
+@command("approvals rule list", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
+async def approvals_rule_list(ctx: Context[ApprovalServices], name: AgentName | None = None) -> Reply:
+    """List the approval rules of muster.yaml and those added by command.
+
+    Args:
+        name: only the rules that hold for this agent, its preset's included.
+    """
+    from bot.approvals.rule_commands import listing
+
+    return await listing(ctx, name)
+
+
+@command("approvals rule remove", permission=ADMIN, help_section="approvals")
+async def approvals_rule_remove(ctx: Context[ApprovalServices], id: RuleId) -> Reply:
+    """Remove an approval rule that was added by command. Running agents are told at once.
+
+    Args:
+        id: the rule's id, from `approvals rule list`.
+    """
+    from bot.approvals.rule_commands import remove
+
+    return await remove(ctx, id)
+
+
+@command("approvals rule test", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
+async def approvals_rule_test(
+    ctx: Context[ApprovalServices],
+    command: str | None = None,
+    *,
+    kind: Literal["read", "edit", "fetch", "mcp"] | None = None,
+    path: str | None = None,
+    tool: str | None = None,
+    url: str | None = None,
+    name: AgentName | None = None,
+) -> Reply:
+    """Show what the rules say of a request, with the rule and the reason, for each agent. Nothing is run.
+
+    Args:
+        command: the shell command, in quotes.
+        kind: the kind of request, if it is no command.
+        path: the file that would be read or edited, relative to the workspace.
+        tool: the tool of an MCP server, as SERVER/TOOL.
+        url: the address that would be fetched.
+        name: only for this agent.
+    """
+    from bot.approvals.rule_commands import test
+
+    return await test(ctx, command=command, kind=kind, path=path, tool=tool, url=url, name=name)
+
+
+@command("approvals stats", permission=OPERATOR, help_section="approvals", audited=False, effects=False)
+async def approvals_stats(ctx: Context[ApprovalServices], *, since: Duration | None = None) -> Reply:
+    """Show what was asked most, and the rules that would answer it.
+
+    Args:
+        since: how far back to look, such as 30d. Default: 7d.
+    """
+    from bot.approvals.asked_most import show
+
+    return await show(ctx, since)
 
 
 @command("approve", permission=OPERATOR, help_section="approvals")

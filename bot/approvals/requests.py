@@ -58,6 +58,7 @@ class PermissionRequests:
             outbox_key=f"{QUESTION}{digest[:20]}",
             asked_at=ask.at,
             expires_at=asked.expires_at,
+            facts=dict(asked.facts) or None,
         )
         await approvals.add(tx, approval)
         message = await agent_messages.get(tx, ask.message) if ask.message is not None else None

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.approvals import agent_rules
 from bot.approvals.choices import ChoiceName, offered
 from bot.approvals.services import ApprovalServices
 from bot.commands.context import Context
@@ -176,15 +177,18 @@ async def listing(ctx: Context[ApprovalServices]) -> Reply:
         }
         for approval in waiting
     ]
+    added = len(await agent_rules.added_rules(ctx.services))
+    written = sum(len(list(block.rules.rules("fleet"))) for block in ctx.services.settings.approvals.scopes().values())
+    rules = f"{added + written} approval rules: {command_line('approvals rule list')}."
     if not waiting:
-        return Reply("Nothing waits for an answer.", data)
+        return Reply(f"Nothing waits for an answer. {rules}", data)
     redact = ctx.services.redact
     lines = [
         f"`{approval.id}` **{approval.agent}** {markdown.code(markdown.gist(approval.title, redact, 100))}, "
         f"denied in {markdown.span(approval.expires_at - now)}\n\n{markdown.code_block(approval.detail)}"
         for approval in waiting
     ]
-    return Reply(redact("\n\n".join(lines)), data)
+    return Reply(redact("\n\n".join([*lines, rules])), data)
 
 
 async def list_grants(ctx: Context[ApprovalServices]) -> Reply:

@@ -34,6 +34,8 @@ ApprovalId = NewType("ApprovalId", str)
 QuestionId = NewType("QuestionId", str)
 #: The id of a permanent grant, completed by `grants`.
 GrantId = NewType("GrantId", str)
+#: The id of an approval rule that was added by command, completed by `approval-rules`.
+RuleId = NewType("RuleId", str)
 #: The id of an undeliverable message, completed by `dead-letters`.
 LetterId = NewType("LetterId", str)
 #: The scope of a budget, completed by `scopes`.
@@ -131,6 +133,7 @@ ACCOUNT = replace(TEXT, label="ACCOUNT", source="accounts")
 APPROVAL = replace(TEXT, label="ID", source="approvals")
 QUESTION = replace(TEXT, label="ID", source="questions")
 GRANT = replace(TEXT, label="ID", source="grants")
+RULE = replace(TEXT, label="ID", source="approval-rules")
 LETTER = replace(TEXT, label="ID", source="dead-letters")
 SCOPE = replace(TEXT, label="SCOPE", source="scopes")
 TASK = replace(TEXT, label="ID", source="tasks")
@@ -148,6 +151,7 @@ _KNOWN: dict[Any, ValueType] = {
     ApprovalId: APPROVAL,
     QuestionId: QUESTION,
     GrantId: GRANT,
+    RuleId: RULE,
     LetterId: LETTER,
     TaskId: TASK,
     BudgetScope: SCOPE,

@@ -31,8 +31,9 @@ async def candidates(
     if not words:
         names = dict.fromkeys([*(command.name.split()[0] for command in table), *CHAT_WORDS])
         return [prefix + name for name in names if name.startswith(last.casefold())]
-    seconds = [name[1] for name in (command.name.split() for command in table) if name[0] == words[0] and name[1:]]
-    found = [word for word in seconds if word.startswith(last)] if len(words) == 1 else []
+    longer = [name for name in (command.name.split() for command in table) if name[: len(words)] == words]
+    following = dict.fromkeys(name[len(words)] for name in longer if len(name) > len(words))
+    found = [word for word in following if word.startswith(last)]
     match = table.match(before)
     if match is not None:
         found += await _arguments(match.command, match.rest.split(), last, words_of)

@@ -123,7 +123,7 @@ class Command:
     """One command, as all interfaces know it."""
 
     name: str
-    """One word (``launch``) or two (``grant revoke``)."""
+    """One word (``launch``), two (``grant revoke``) or three (``approvals rule add``)."""
     function: Callable[..., Awaitable[Reply]]
     permission: Permission
     help_section: str
@@ -228,8 +228,8 @@ class CommandTable:
         return declare
 
     def add(self, command: Command) -> None:
-        if not re.fullmatch(r"[a-z][a-z-]*( [a-z][a-z-]*)?", command.name):
-            raise ValueError(f"a command's name is one or two words of a to z and -, not {command.name!r}")
+        if not re.fullmatch(r"[a-z][a-z-]*( [a-z][a-z-]*){0,2}", command.name):
+            raise ValueError(f"a command's name is one to three words of a to z and -, not {command.name!r}")
         if command.name in self._commands:
             raise ValueError(f"the command {command.name!r} is declared twice")
         self._commands[command.name] = command
@@ -252,7 +252,7 @@ class CommandTable:
 
     def match(self, line: str) -> Match | None:
         """Return the command with the longest name at the beginning of `line`, regardless of case, or None."""
-        for words in (2, 1):
+        for words in (3, 2, 1):
             found = re.match(r"\s*" + r"\s+".join([r"(\S+)"] * words), line)
             if found is None:
                 continue
@@ -262,7 +262,7 @@ class CommandTable:
         return None
 
     def longer(self, command: Command, rest: str) -> list[str]:
-        """Return names of two words that extend this command's and resemble the next word, the likeliest first."""
+        """Return names that extend this command's and resemble the next word, the likeliest first."""
         from difflib import get_close_matches
 
         seconds = {name.split()[1]: name for name in self._commands if name.startswith(f"{command.name} ")}

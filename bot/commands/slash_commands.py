@@ -100,9 +100,13 @@ def named(table: CommandTable) -> dict[str, Command]:
     groups = {command.name.split()[0] for command in table if " " in command.name}
     found = {}
     for command in table:
-        name = f"{command.name} {_ITSELF}" if command.name in groups else command.name
+        first, *others = command.name.split()
+        # Menus have names of at most two words.
+        name = " ".join([first, "-".join(others)] if others else [first])
+        if command.name in groups:
+            name = f"{command.name} {_ITSELF}"
         # If the name exists already, both commands do the same.
-        if name == command.name or name not in table:
+        if command.name not in groups or name not in table:
             found[name] = command
     return found
 

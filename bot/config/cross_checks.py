@@ -41,7 +41,7 @@ def check(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile | No
         for at, role in enumerate(_words(account, "serves", "roles"))
     ]
     at_once = _block(raw, "dispatch", "at_once", "roles")
-    if served or at_once or _block(raw, "budgets", "roles"):
+    if served or at_once or _block(raw, "budgets", "roles") or _block(raw, "approvals", "roles"):
         named["roles"] = sorted(roles.library(paths.roles).names)
         for role in at_once:
             if role not in named["roles"]:
@@ -56,6 +56,12 @@ def check(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile | No
     default = _block(raw, "agents").get("sandbox")
     if isinstance(default, str) and default not in named["profiles"]:
         document.report(("agents", "sandbox"), profiles.unknown(default, named["profiles"]))
+    for role in _block(raw, "approvals", "roles"):
+        if role not in named["roles"]:
+            document.report(("approvals", "roles", role), _none(role, named["roles"]))
+    for name in _block(raw, "approvals", "agents"):
+        if not is_agent_name(name):
+            document.report(("approvals", "agents", name), "not a name for an agent, such as coder0.")
     for name in _block(raw, "budgets", "agents"):
         if not is_agent_name(name):
             document.report(("budgets", "agents", name), "not a name for an agent, such as coder0.")

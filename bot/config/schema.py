@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from bot.config.accounts import Account as Account
+from bot.config.approvals import Approvals
 from bot.config.dispatch import Dispatch
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
@@ -64,12 +65,6 @@ def _register_url(value: str) -> str:
     except RegisterError as error:
         raise ValueError(str(error)) from None
     return value
-
-
-class Approvals(Block):
-    """The handling of agents' permission requests."""
-
-    timeout: Duration = Field(default=900.0, description="How long a permission request waits before it is denied.")
 
 
 class DeliveryBlock(Block):

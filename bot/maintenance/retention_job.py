@@ -13,7 +13,7 @@ from database.engine.batched_delete import drain
 from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import agent_messages, auto_resume, peer_messages, tool_calls
-from database.queries.chat import approvals, questions
+from database.queries.chat import approval_rules, approvals, questions
 from database.queries.operations import audit_log, command_runs
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger
 
@@ -41,6 +41,7 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         (command_runs.forget, KEEP_RUNS),
         (agent_messages.forget, KEEP_RUNS),
         (approvals.forget, KEEP_RUNS),
+        (approval_rules.forget, 0.0),
         (audit_log.forget, KEEP_AUDIT),
         (peer_messages.forget, KEEP_RUNS),
         (tool_calls.forget, KEEP_FILES),

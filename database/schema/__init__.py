@@ -7,6 +7,7 @@ caused carry an id derived from that message, so that doing the work again after
 from database.schema.agents import (
     agent_messages,
     agents,
+    approval_rules,
     approvals,
     findings,
     grants,
@@ -36,6 +37,7 @@ __all__ = [
     "account_leases",
     "agent_messages",
     "agents",
+    "approval_rules",
     "approvals",
     "audit",
     "authorizations",

@@ -88,8 +88,26 @@ approvals = table(
     Column("answer", JSON),  # {option, always, by, command}
     Column("answered_at", Float),
     Column("outcome", PeopleText),
+    Column("facts", JSON),  # what approval rules see of it: fleet.approval_rules.requests; null: they can tell nothing
 )
 Index("ix_approvals_state", approvals.c.state)
+
+#: Rules given by command, which answer permission requests. Those of muster.yaml are not here.
+approval_rules = table(
+    "approval_rules",
+    Column("id", String, primary_key=True),
+    Column("effect", String, nullable=False),  # allow | ask | deny
+    Column("kind", String, nullable=False),  # read | edit | execute | fetch | mcp | any
+    Column("scope", String, nullable=False),  # fleet | role:NAME | agent:NAME | workspace:PATH
+    Column("command", PeopleText),
+    Column("match", String, nullable=False),  # exact | prefix
+    Column("paths", JSON, nullable=False),  # globs
+    Column("tool", String),
+    Column("url_host", String),
+    Column("until", Float),  # when it ends; null: it does not
+    Column("added_by", String, nullable=False),
+    Column("added_at", Float, nullable=False),
+)
 
 #: What was allowed for always, agent by agent, until it is taken back.
 grants = table(

@@ -33,6 +33,8 @@ class Hello:
     incarnation: int
     pid: int
     version: str = ""
+    rules: str = ""
+    """Which approval rules it has (fleet.control.rules_in_force.digest_of); empty: it is older than these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

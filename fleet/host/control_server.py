@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from core import unix_sockets
 from core.crash_points import around, declare
-from fleet.approval_rules.rules_in_force import rules_from_json
+from fleet.control.rules_in_force import digest_of, rules_from_json
 from fleet.control.host_spec import CONTROL_PROTOCOL
 from fleet.errors import AgentRefused
 from fleet.host.agent_host import AgentHost
@@ -231,6 +231,7 @@ async def _hello(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
         "incarnation": host.chronicle.journal.incarnation,
         "pid": os.getpid(),
         "version": version("muster-fleet"),
+        "rules": digest_of(host.rules.rules),
     }
 
 

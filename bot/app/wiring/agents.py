@@ -11,6 +11,7 @@ from bot.agents.messages.peer_messages import Peers
 from bot.agents.service import Agents
 from bot.app import connectors as connecting
 from bot.app import dispatcher, planner
+from bot.approvals import agent_rules
 from bot.commands.executor import Executor
 from bot.config.loader import Settings
 from bot.config.paths import Paths
@@ -82,7 +83,9 @@ async def make(
             table=services.table,
             open_way=open_way if with_way else None,
             accounts_of=lambda row: session_admission.accounts_of(services, row),
+            rules_of=lambda row: agent_rules.rules_of(services, row),
         ),
+        rules_of=lambda row: agent_rules.rules_of(services, row),
         clock=clock,
         wake_delivery=told,
         publish=dispatcher.publishing(services, services.events.publish),

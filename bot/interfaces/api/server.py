@@ -101,6 +101,7 @@ class Gateway:
                 web.get("/v1/commands", self._commands),
                 web.post("/v1/commands/{name:[^/]+}", self._command),
                 web.post("/v1/commands/{group:[^/]+}/{name:[^/]+}", self._command),
+                web.post("/v1/commands/{group:[^/]+}/{subgroup:[^/]+}/{name:[^/]+}", self._command),
                 web.get("/v1/openapi.json", self._openapi),
                 web.get("/v1/complete", self._complete),
                 web.get("/v1/health", self._health),
@@ -113,7 +114,7 @@ class Gateway:
     # --- commands ----------------------------------------------------------------------------------------------
 
     async def _command(self, http: web.Request) -> web.StreamResponse:
-        words = [http.match_info[part] for part in ("group", "name") if part in http.match_info]
+        words = [http.match_info[part] for part in ("group", "subgroup", "name") if part in http.match_info]
         key = http.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
             raise _Wrong("An Idempotency-Key has 1 to 80 characters of A-Z, a-z, 0-9, _ . : and -.")

@@ -121,7 +121,7 @@ def _client() -> Client:
 
 
 class MusterProgram(click.Group):
-    """The program ``muster``. Commands are created on demand; names of two words are matched first."""
+    """The program ``muster``. Commands are created on demand; longer names are matched first."""
 
     def __init__(self, table: CommandTable, client: Callable[[], Client]) -> None:
         super().__init__(
@@ -143,23 +143,25 @@ class MusterProgram(click.Group):
         return None if command is None else _made(command, self._table, self._client)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        parts = {full.split()[1]: full for full in self.list_commands(ctx) if full.startswith(f"{name} ")}
+        longer = [full for full in self.list_commands(ctx) if full.startswith(f"{name} ")]
+        following = dict.fromkeys(full.removeprefix(f"{name} ").split()[0] for full in longer)
+        parts = {word: f"{name} {word}" for word in following}
         made = SHELL_COMMANDS.get(name)
         if made is None and (command := self._table.get(name)) is not None:
             made = _made(command, self._table, self._client)
         if made is None:
             return _Words(self, name, parts) if parts else None
         if parts:
-            made.epilog = f"Further commands: {', '.join(parts.values())}."
+            made.epilog = f"Further commands: {', '.join(longer)}."
         return made
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        for words in (2, 1):
+        for words in (3, 2, 1):
             name = " ".join(args[:words])
             command = self.get_command(ctx, name) if len(args) >= words else None
-            if isinstance(command, _Words) and len(args) > 1 and not args[1].startswith("-"):
+            if isinstance(command, _Words) and len(args) > words and not args[words].startswith("-"):
                 break
             if command is not None and words == 1 and self._is_beginning(name, args[1:]):
                 break
@@ -167,7 +169,7 @@ class MusterProgram(click.Group):
                 return name, command, args[words:]
         if ctx.resilient_parsing or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
-        raise click.UsageError(_unknown(self._table, self.list_commands(ctx), " ".join(args[:2])[:80]), ctx=ctx)
+        raise click.UsageError(_unknown(self._table, self.list_commands(ctx), " ".join(args[:3])[:80]), ctx=ctx)
 
     def _is_beginning(self, name: str, rest: Sequence[str]) -> bool:
         """Return whether a word follows that this command cannot take, but a command with a longer name could."""
@@ -196,7 +198,7 @@ class MusterProgram(click.Group):
 
 
 class _Words(click.Group):
-    """The first word of two-word names (``grant`` of ``grant revoke``)."""
+    """The first words of longer names (``grant`` of ``grant revoke``)."""
 
     def __init__(self, program: MusterProgram, word: str, names: dict[str, str]) -> None:
         super().__init__(word, no_args_is_help=True, add_help_option=True)

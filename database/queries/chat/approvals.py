@@ -38,6 +38,8 @@ class Approval(Record):
     answer: Mapping[str, Any] | None = None
     answered_at: float | None = None
     outcome: str | None = None
+    #: What approval rules see of it (fleet.approval_rules.requests); None: they can tell nothing.
+    facts: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +88,12 @@ async def in_states(tx: AsyncConnection, states: Sequence[str], *, agent: str | 
     if agent is not None:
         statement = statement.where(approvals.c.agent == agent)
     return await Approval.every(tx, statement)
+
+
+async def asked_since(tx: AsyncConnection, since: float, limit: int) -> list[Approval]:
+    """Return the requests that operators were asked since `since`, the newest first, at most `limit` of them."""
+    statement = select(approvals).where(approvals.c.asked_at >= since).order_by(approvals.c.asked_at.desc())
+    return await Approval.every(tx, statement.limit(limit))
 
 
 async def change(tx: AsyncConnection, approval_id: str, *, only: Sequence[str], **values: object) -> bool:

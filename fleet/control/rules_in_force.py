@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -47,6 +49,12 @@ class RulesInForce:
         except Exception:
             log.exception("approval_rules.not_judged")
             return Verdict(effect="ask", rule=None, reason="The rules could not judge this request.")
+
+
+def digest_of(rules: Sequence[ApprovalRule]) -> str:
+    """Return a word that is the same for the same rules alone."""
+    text = json.dumps([rule.to_json() for rule in rules], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def rules_from_json(source: Iterable[Mapping[str, Any]]) -> tuple[ApprovalRule, ...]:
