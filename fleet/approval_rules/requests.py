@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from fleet.approval_rules.rules import ApprovalRule, Effect, Kind
 
@@ -21,6 +23,20 @@ class RequestFacts:
     """Of kind ``mcp``: ``SERVER/TOOL``."""
     url: str | None = None
     """Of kind ``fetch``."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is known of the request as JSON; empty if nothing is."""
+        return {name: list(value) if name == "paths" else value for name, value in asdict(self).items() if value}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> RequestFacts:
+        """Return the facts that `to_json` gave. Fields of a newer version are dropped."""
+        known = {name: raw[name] for name in cls.__slots__ if raw.get(name)}
+        return cls(**{"kind": None, **known, "paths": tuple(raw.get("paths", ()))})
+
+
+#: The facts of a request of which nothing is known.
+UNKNOWN = RequestFacts(kind=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

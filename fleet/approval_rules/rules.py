@@ -1,8 +1,8 @@
 """One approval rule, and its form in JSON, in which an agent host is told it.
 
-A rule says what happens with requests of one kind. Each rule has a scope, but a narrower scope has no precedence: of all
-rules that match a request, any ``deny`` wins, then any ``ask``, then any ``allow``. A request that no rule matches is
-asked.
+A rule says what happens with requests of one kind. Each rule has a scope, but a narrower scope has no precedence: of
+all rules that match a request, any ``deny`` wins, then any ``ask``, then any ``allow``. A request that no rule matches
+is asked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRule:
-    """One rule. Of `command`, `paths` and `tool`, those that are given must all match."""
+    """One rule. Of `command`, `paths`, `tool` and `host`, those that are given must all match."""
 
     id: str
     """Names the rule in the audit, in replies and for its removal."""
@@ -37,10 +37,14 @@ class ApprovalRule:
     """Of kinds ``read`` and ``edit``: globs, relative to the workspace; one of them must match each path."""
     tool: str | None = None
     """Of kind ``mcp``: ``SERVER/TOOL``, or ``SERVER/*``."""
+    host: str | None = None
+    """Of kind ``fetch``: a host, or ``*.DOMAIN`` for the hosts below a domain."""
     origin: str = "operator"
     """Where the rule is from: ``preset:NAME``, ``muster.yaml`` or ``operator`` (a command)."""
     until: float | None = None
     """Unix time at which the rule ends; None: it does not end."""
+    sandbox_only: bool = False
+    """Whether the rule holds only for agents in a sandbox."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the rule as JSON."""
