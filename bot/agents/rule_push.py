@@ -14,8 +14,8 @@ import structlog
 from bot.agents.context import AgentContext
 from core.crash_points import around, declare
 from database.queries.agents import agents
-from fleet.control.rules_in_force import digest_of
 from fleet.control.agent_host_client import AgentLink
+from fleet.control.rules_in_force import digest_of
 from fleet.errors import AgentRefused, AgentUnreachable
 
 log = structlog.get_logger(__name__)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from bot.approvals.rule_scopes import RuledAgent, holds, of_agent
 from bot.commands.services import CommandServices
 from bot.config.approvals import DEFAULT_PRESET, Approvals, PresetName
 from database.queries.chat import approval_rules
 from database.queries.chat.approval_rules import RuleRow
 from fleet.approval_rules import presets
 from fleet.approval_rules.rules import ApprovalRule, CommandMatch, Effect, Kind
-from bot.approvals.rule_scopes import RuledAgent, holds, of_agent
 
 #: Where a rule is from that was added by command.
 COMMAND = "operator"
@@ -31,6 +32,15 @@ class RuledRow(Protocol):
     def workspace(self) -> str: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolation:
+    """What holds an agent besides the rules."""
+
+    sandboxed: bool
+    open_network: bool
+    """Whether it gets out of its sandbox in another way than through the egress."""
+
+
 def rule_of(row: RuleRow) -> ApprovalRule:
     """Return the rule of a row."""
     return ApprovalRule(
@@ -43,6 +53,7 @@ def rule_of(row: RuleRow) -> ApprovalRule:
         paths=tuple(row.paths),
         tool=row.tool,
         host=row.url_host,
+        sandbox_only=row.sandbox_only,
         origin=COMMAND,
         until=row.until,
     )
@@ -60,7 +71,7 @@ def preset_of(settings: Approvals, agent: RuledAgent) -> PresetName:
 
 
 def combined(
-    settings: Approvals, added: Sequence[ApprovalRule], agent: RuledAgent, *, sandboxed: bool
+    settings: Approvals, added: Sequence[ApprovalRule], agent: RuledAgent, isolation: Isolation
 ) -> tuple[ApprovalRule, ...]:
     """Return the rules that hold for an agent. A narrower scope lifts no rule that denies.
 
@@ -68,16 +79,19 @@ def combined(
         settings: the approvals of muster.yaml.
         added: the rules that were added by command.
         agent: the agent.
-        sandboxed: whether it runs in a sandbox.
+        isolation: what holds it.
     """
-    rules = list(presets.rules_of(preset_of(settings, agent), sandboxed=sandboxed))
+
+    def of_preset(name: PresetName) -> tuple[ApprovalRule, ...]:
+        return presets.rules_of(name, sandboxed=isolation.sandboxed, open_network=isolation.open_network)
+
+    rules = list(of_preset(preset_of(settings, agent)))
     for scope, block in settings.scopes().items():
         if not holds(scope, agent):
             continue
         if block.preset is not None:
             # The narrowest preset replaces the wider ones, all but what they deny.
-            wider = presets.rules_of(block.preset, sandboxed=sandboxed)
-            rules += [rule for rule in wider if rule.effect == "deny"]
+            rules += [rule for rule in of_preset(block.preset) if rule.effect == "deny"]
         rules += block.rules.rules(scope)
     rules += of_agent(added, agent)
     return tuple({rule.id: rule for rule in rules}.values())
@@ -89,12 +103,18 @@ async def added_rules(services: CommandServices) -> list[ApprovalRule]:
         return [rule_of(row) for row in await approval_rules.every(tx, services.clock())]
 
 
-def is_sandboxed(services: CommandServices, sandbox: str) -> bool:
-    """Return whether the profile of this name is a sandbox now."""
-    return services.planner.sandbox_kind(sandbox) not in (None, "none")
+def isolation_of(services: CommandServices, sandbox: str) -> Isolation:
+    """Return how the sandbox profile of this name isolates agents now."""
+    planner = services.planner
+    profile = planner.profiles.get(sandbox)
+    if profile is None or profile.kind == "none":
+        return Isolation(sandboxed=False, open_network=True)
+    # A folder that it can write is a way out as well.
+    leaves = not planner.with_way or bool(profile.routes) or any(each.writable for each in profile.mounts)
+    return Isolation(sandboxed=True, open_network=leaves)
 
 
 async def rules_of(services: CommandServices, row: RuledRow) -> tuple[ApprovalRule, ...]:
     """Return the rules that hold for an agent now."""
-    sandboxed = is_sandboxed(services, row.sandbox)
-    return combined(services.settings.approvals, await added_rules(services), agent_of(row), sandboxed=sandboxed)
+    isolation = isolation_of(services, row.sandbox)
+    return combined(services.settings.approvals, await added_rules(services), agent_of(row), isolation)

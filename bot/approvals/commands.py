@@ -32,6 +32,7 @@ async def approvals_rule_add(
     path: str | None = None,
     tool: str | None = None,
     host: str | None = None,
+    sandboxed: bool = False,
     scope: str = "fleet",
     for_: Duration | None = None,
 ) -> Reply:
@@ -48,13 +49,22 @@ async def approvals_rule_add(
         path: with --kind read or edit, the files in the workspace, such as docs/**.
         tool: the tool of an MCP server, as SERVER/TOOL or SERVER/*.
         host: the host of a fetch, or *.DOMAIN.
+        sandboxed: only for agents in a sandbox. Builds and tests, such as make, take a prefix only with this.
         scope: fleet, role:NAME, agent:NAME or workspace:PATH. Default: fleet.
         for_: for how long, such as 30m. Default: until it is removed.
     """
     from bot.approvals.rule_commands import RuleArguments, add
 
     asked = RuleArguments(
-        effect=effect, command=command, prefix=prefix, kind=kind, path=path, tool=tool, host=host, scope=scope
+        effect=effect,
+        command=command,
+        prefix=prefix,
+        kind=kind,
+        path=path,
+        tool=tool,
+        host=host,
+        sandboxed=sandboxed,
+        scope=scope,
     )
     return await add(ctx, asked, for_)
 

@@ -26,8 +26,8 @@ from database.queries.chat.approval_rules import RuleRow
 from fleet.approval_rules.judge import judge
 from fleet.approval_rules.requests import RequestFacts
 from fleet.approval_rules.rules import ApprovalRule, Effect, Kind
-from fleet.control.rules_in_force import MOST_RULES
 from fleet.approval_rules.validation import validate
+from fleet.control.rules_in_force import MOST_RULES
 from fleet.runtimes import RUNTIMES
 
 #: The longest and the shortest time of a rule that ends, in seconds.
@@ -48,6 +48,7 @@ class RuleArguments:
     path: str | None = None
     tool: str | None = None
     host: str | None = None
+    sandboxed: bool = False
     scope: str = "fleet"
 
 
@@ -55,7 +56,8 @@ def rule_of(asked: RuleArguments, *, id: str, until: float | None = None) -> App
     """Return the rule that was typed.
 
     Raises:
-        UserError: it is none, or it would allow more than it says.
+        UserError: it is none.
+        RuleError: it would allow more than it says.
     """
     if asked.prefix and asked.command is None:
         raise UsageError("--prefix is for a command. Write its first words, such as 'git log'. Nothing was added.")
@@ -70,21 +72,23 @@ def rule_of(asked: RuleArguments, *, id: str, until: float | None = None) -> App
         )
     try:
         scope = scopes.read(asked.scope)
-        rule = ApprovalRule(
-            id=id,
-            effect=asked.effect,
-            kind=kind,
-            scope=scope,
-            command=asked.command,
-            match="prefix" if asked.prefix else "exact",
-            paths=() if asked.path is None else (asked.path,),
-            tool=asked.tool,
-            host=asked.host,
-            until=until,
-        )
-        validate(rule)
     except ValueError as error:
-        raise UserError(f"No rule was added: {str(error).rstrip('.')}.", code="rule.invalid") from None
+        raise UserError(f"No rule was added: {error}.", code="approval_rule.unknown_scope") from None
+    rule = ApprovalRule(
+        id=id,
+        effect=asked.effect,
+        kind=kind,
+        scope=scope,
+        command=asked.command,
+        match="prefix" if asked.prefix else "exact",
+        paths=() if asked.path is None else (asked.path,),
+        tool=asked.tool,
+        host=asked.host,
+        until=until,
+        # Of the programs that a build runs, a sandbox is the only limit.
+        sandbox_only=asked.sandboxed,
+    )
+    validate(rule)
     return rule
 
 
@@ -117,7 +121,7 @@ async def keep(tx: AsyncConnection, rule: ApprovalRule, *, by: str, now: float) 
         raise UserError(
             f"No rule was added: there are {MOST_ADDED} already. {command_line('approvals rule remove ID')} removes "
             "one; rules that hold for good belong into muster.yaml.",
-            code="rule.too_many",
+            code="approval_rule.too_many",
         )
     row = RuleRow(
         id=rule.id,
@@ -129,6 +133,7 @@ async def keep(tx: AsyncConnection, rule: ApprovalRule, *, by: str, now: float) 
         paths=list(rule.paths),
         tool=rule.tool,
         url_host=rule.host,
+        sandbox_only=rule.sandbox_only,
         until=rule.until,
         added_by=by,
         added_at=now,
@@ -156,7 +161,7 @@ async def _check_scope(services: ApprovalServices, scope: str) -> None:
         raise UserError(
             f"No rule was added: there is no {sort} {name[:60]!r}.{suggestion(name, there)} There is "
             f"{some(there) or 'none'}.",
-            code="rule.unknown_scope",
+            code="approval_rule.unknown_scope",
         )
 
 
@@ -224,7 +229,7 @@ async def remove(ctx: Context[ApprovalServices], rule_id: str) -> Reply:
     async def act(tx: AsyncConnection) -> str:
         row = await approval_rules.get(tx, wanted)
         if row is None:
-            raise UserError(_unknown(ctx.services, wanted), code="rule.unknown")
+            raise UserError(_unknown(ctx.services, wanted), code="approval_rule.unknown")
         await approval_rules.remove(tx, wanted)
         return rule_text.subject(agent_rules.rule_of(row), ctx.services.redact)
 
@@ -264,11 +269,11 @@ async def test(
     added = await agent_rules.added_rules(services)
     lines, data = [], []
     for row in rows:
-        sandboxed = agent_rules.is_sandboxed(services, row.sandbox)
-        rules = agent_rules.combined(services.settings.approvals, added, agent_rules.agent_of(row), sandboxed=sandboxed)
+        isolation = agent_rules.isolation_of(services, row.sandbox)
+        rules = agent_rules.combined(services.settings.approvals, added, agent_rules.agent_of(row), isolation)
         workspace = await asyncio.to_thread(services.planner.workspaces.place, row.name, Path(row.workspace))
         verdict = await asyncio.to_thread(
-            judge, facts, rules, workspace=workspace, sandboxed=sandboxed, now=services.clock()
+            judge, facts, rules, workspace=workspace, sandboxed=isolation.sandboxed, now=services.clock()
         )
         rule = verdict.rule
         which = f" by rule `{rule.id}` ({rule.origin})" if rule is not None else ""

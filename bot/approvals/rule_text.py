@@ -52,6 +52,8 @@ def command_of(rule: ApprovalRule) -> str:
         words.append(quote(rule.command))
     if rule.match == "prefix":
         words.append("--prefix")
+    if rule.sandbox_only:
+        words.append("--sandboxed")
     given = {
         "kind": rule.kind if rule.command is None and rule.tool is None and rule.host is None else None,
         "path": next(iter(rule.paths), None),

@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from bot.config.types import Block, Duration, Folder
 from fleet.approval_rules.rules import EFFECTS, ApprovalRule, Effect, Kind
-from fleet.approval_rules.validation import validate
+from fleet.approval_rules.validation import RuleError, validate
 
 PresetName = Literal["careful", "standard", "sandboxed"]
 #: The preset of agents for which muster.yaml names none: it asks everything.
@@ -70,6 +70,11 @@ class RuleBlock(Block):
         default=None, description="For fetch: a host, or *.DOMAIN for the hosts below a domain."
     )
 
+    sandboxed: bool = Field(
+        default=False,
+        description="Only for agents in a sandbox. Builds and tests, such as make, take a prefix only with this.",
+    )
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.command is not None and self.prefix is not None:
@@ -107,6 +112,7 @@ class RuleBlock(Block):
             paths=self.paths,
             tool=self.tool,
             host=self.host,
+            sandbox_only=self.sandboxed,
             origin=ORIGIN,
         )
 
@@ -127,7 +133,7 @@ class RuleLists(Block):
                 try:
                     # An allow may say less than an ask or a deny.
                     validate(block.rule(effect, "fleet"))
-                except ValueError as error:
+                except RuleError as error:
                     raise ValueError(f"rule {number} of {effect}: {error}") from None
         return self
 

@@ -104,6 +104,7 @@ approval_rules = table(
     Column("paths", JSON, nullable=False),  # globs
     Column("tool", String),
     Column("url_host", String),
+    Column("sandbox_only", Boolean, nullable=False),
     Column("until", Float),  # when it ends; null: it does not
     Column("added_by", String, nullable=False),
     Column("added_at", Float, nullable=False),

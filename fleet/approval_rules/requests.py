@@ -23,6 +23,8 @@ class RequestFacts:
     """Of kind ``mcp``: ``SERVER/TOOL``."""
     url: str | None = None
     """Of kind ``fetch``."""
+    cwd: str | None = None
+    """Of kind ``execute``: the folder in which the command would run; None: the runtime does not say."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what is known of the request as JSON; empty if nothing is."""

@@ -13,9 +13,9 @@ from typing import Any, Final
 from core.async_waits import first_of
 from fleet.approval_rules.requests import RequestFacts
 from fleet.approval_rules.rules import ApprovalRule
-from fleet.control.rules_in_force import RulesInForce, rules_from_json
 from fleet.approval_rules.runtime_requests import facts_of
 from fleet.control.host_spec import AgentSpec
+from fleet.control.rules_in_force import RulesInForce, rules_from_json
 from fleet.host.acp.update_parser import KnownToolCall, clean
 from fleet.host.background_processes import BackgroundWatch
 from fleet.host.background_tasks import BackgroundTasks

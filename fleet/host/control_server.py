@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from core import unix_sockets
 from core.crash_points import around, declare
-from fleet.control.rules_in_force import digest_of, rules_from_json
 from fleet.control.host_spec import CONTROL_PROTOCOL
+from fleet.control.rules_in_force import digest_of, rules_from_json
 from fleet.errors import AgentRefused
 from fleet.host.agent_host import AgentHost
 from fleet.host.journal_writer import JournalNotWritable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import JSON, Column, Float
+from sqlalchemy import JSON, Boolean, Column, Float
 
 from database.schema.text_types import PeopleText, String
 
@@ -24,6 +24,7 @@ def upgrade() -> None:
         Column("paths", JSON, nullable=False),
         Column("tool", String),
         Column("url_host", String),
+        Column("sandbox_only", Boolean, nullable=False),
         Column("until", Float),
         Column("added_by", String, nullable=False),
         Column("added_at", Float, nullable=False),

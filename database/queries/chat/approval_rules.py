@@ -27,6 +27,7 @@ class RuleRow(Record):
     tool: str | None
     #: The rule's `host`; every row's own `host` is the machine.
     url_host: str | None
+    sandbox_only: bool
     #: Unix time at which it ends; None: it does not.
     until: float | None
     added_by: str
