@@ -10,14 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from bot.commands.syntax import command_line
 from bot.text import markdown
 from connectors.contract.messages import Button, ButtonStyle
 from database.queries.chat.approvals import Approval
+from fleet.approval_rules.requests import UNKNOWN, RequestFacts
+from fleet.approval_rules.rules import ApprovalRule
+from fleet.approval_rules.suggestions import suggestions
 
-ChoiceName = Literal["allow", "always", "deny"]
+ChoiceName = Literal["allow", "always", "prefix", "while", "all", "deny"]
+#: Choices that add an approval rule. Only admins have them.
+ADDING: Final[frozenset[ChoiceName]] = frozenset({"prefix", "while"})
+#: Choices that confirm a command as well.
+CONFIRMING: Final[frozenset[ChoiceName]] = frozenset({"allow", "always"})
+#: Seconds of the rule that allows a kind of request for a while.
+WHILE_S: Final = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,8 @@ class ApprovalChoice:
     option: str | None
     label: str
     """Muster's own label for the option's kind. A runtime could mislabel its options."""
+    rule: ApprovalRule | None = None
+    """The rule that it adds, without id, scope and end."""
 
     @property
     def button(self) -> Button:
@@ -38,6 +49,9 @@ class ApprovalChoice:
 _STYLES: dict[ChoiceName, ButtonStyle] = {
     "allow": ButtonStyle.GOOD,
     "always": ButtonStyle.PLAIN,
+    "prefix": ButtonStyle.PLAIN,
+    "while": ButtonStyle.PLAIN,
+    "all": ButtonStyle.GOOD,
     "deny": ButtonStyle.DANGER,
 }
 #: The effect of an answer, by the kind of the chosen option.
@@ -54,6 +68,9 @@ _MARKS: dict[str, ChoiceName] = {
     "☑": "allow",
     "♾": "always",
     "🔁": "always",
+    "📌": "prefix",
+    "⏱": "while",
+    "⏩": "all",
     "❌": "deny",
     "👎": "deny",
     "✖": "deny",
@@ -93,7 +110,47 @@ def offered(options: Sequence[Mapping[str, str]]) -> tuple[ApprovalChoice, ...]:
     return tuple(choices)
 
 
-def question(approval: Approval, redact: Callable[[str], str], *, until: str, marks: bool, hidden: bool = False) -> str:
+_WIDE: dict[str, str] = {
+    "execute": "all its commands",
+    "edit": "all its edits",
+    "read": "all its reading",
+    "fetch": "all its fetching",
+}
+
+
+def choices_of(approval: Approval) -> tuple[ApprovalChoice, ...]:
+    """Return all choices for a request, those included that add a rule or answer several requests."""
+    choices = offered(approval.options)
+    once = next((choice.option for choice in choices if choice.name == "allow"), None)
+    if once is None:
+        return choices
+    added = []
+    facts = RequestFacts.from_json(approval.facts) if approval.facts else UNKNOWN
+    prefix = next((rule for rule in suggestions(facts) if rule.match == "prefix"), None)
+    if prefix is not None:
+        label = f"Always allow commands that begin with {prefix.command}"
+        added.append(ApprovalChoice("prefix", "📌", once, label, prefix))
+    server = (facts.tool or "").partition("/")[0]
+    if facts.kind in _WIDE or (facts.kind == "mcp" and server):
+        what = _WIDE.get(facts.kind or "", f"all tools of {markdown.one_line(server, 40)}")
+        tool = f"{server}/*" if facts.kind == "mcp" else None
+        wide = ApprovalRule(id="", effect="allow", kind=facts.kind or "any", tool=tool)
+        added.append(ApprovalChoice("while", "⏱️", once, f"Allow {what} for 30 minutes", wide))
+    if approval.together:
+        label = f"Allow all {len(approval.together) + 1} requests below once"
+        added.append(ApprovalChoice("all", "⏩", once, label))
+    return (*choices[:-1], *added, choices[-1])
+
+
+def question(
+    approval: Approval,
+    redact: Callable[[str], str],
+    *,
+    until: str,
+    marks: bool,
+    hidden: bool = False,
+    others: Sequence[Approval] = (),
+) -> str:
     """Return the message that asks for permission, with the complete request.
 
     The choices come before the request. If the message is too long, its end is sent as a file, and the choices must not
@@ -106,10 +163,14 @@ def question(approval: Approval, redact: Callable[[str], str], *, until: str, ma
         until: the time at which the request is denied, as shown to people.
         marks: whether reactions, or buttons with the same marks, can answer it.
         hidden: whether redaction hides a part of it, which the person who decides must know.
+        others: requests of the agent that wait as well and can be answered together with this one.
     """
     words = {
         "allow": command_line(f"approve {approval.id}"),
         "always": command_line(f"approve {approval.id} --always"),
+        "prefix": command_line(f"approve {approval.id} --prefix"),
+        "while": command_line(f"approve {approval.id} --for 30m"),
+        "all": command_line(f"approve {approval.id} --all"),
         "deny": command_line(f"deny {approval.id}"),
     }
     lines = [
@@ -117,11 +178,14 @@ def question(approval: Approval, redact: Callable[[str], str], *, until: str, ma
         f"{markdown.code(markdown.gist(approval.title, redact, 120))}",
         "",
     ]
-    for choice in offered(approval.options):
+    for choice in choices_of(approval):
         mark = f"{choice.mark} " if marks else ""
-        lines.append(f"- {mark}{choice.label}: {words[choice.name]}")
+        admins = " (admins)" if choice.name in ADDING else ""
+        lines.append(f"- {mark}{choice.label}{admins}: {words[choice.name]}")
     lines += ["", f"Unanswered at {until}, it is denied."]
     if hidden:
         lines.append("⚠️ Parts of it look like secrets and are hidden here; the agent would run them all the same.")
     lines += ["", markdown.code_block(approval.detail)]
+    for other in others:
+        lines += [f"Waiting as well, `{other.id}`:", "", markdown.code_block(other.detail)]
     return "\n".join(lines)

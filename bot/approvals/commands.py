@@ -9,6 +9,7 @@ from bot.commands.argument_types import AgentName, ApprovalId, Duration, GrantId
 from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
+    from bot.approvals.choices import ChoiceName
     from bot.approvals.services import ApprovalServices
     from bot.commands.context import Context
 
@@ -132,16 +133,33 @@ async def approvals_stats(ctx: Context[ApprovalServices], *, since: Duration | N
 
 
 @command("approve", permission=OPERATOR, help_section="approvals")
-async def approve(ctx: Context[ApprovalServices], id: ApprovalId, *, always: bool = False) -> Reply:
+async def approve(
+    ctx: Context[ApprovalServices],
+    id: ApprovalId,
+    *,
+    always: bool = False,
+    prefix: bool = False,
+    for_: Duration | None = None,
+    all: bool = False,
+) -> Reply:
     """Allow a permission request.
 
     Args:
         id: the request's id, from its message.
         always: allow exactly the same request of this agent from now on, until `grant revoke`.
+        prefix: add a rule that allows this agent's commands with the same first words (admins only).
+        for_: add a rule that allows this agent all requests of this kind for so long, such as 30m (admins only).
+        all: allow once the other requests, too, that the request's message lists.
     """
+    from bot.approvals.choices import WHILE_S
     from bot.approvals.service import answer_by_command
+    from bot.text.errors import UsageError
 
-    return await answer_by_command(ctx, id, "always" if always else "allow")
+    chosen: dict[ChoiceName, bool] = {"always": always, "prefix": prefix, "while": for_ is not None, "all": all}
+    names = [name for name, given in chosen.items() if given]
+    if len(names) > 1:
+        raise UsageError("Give one of --always, --prefix, --for and --all. Nothing was answered.")
+    return await answer_by_command(ctx, id, names[0] if names else "allow", for_s=WHILE_S if for_ is None else for_)
 
 
 @command("deny", permission=OPERATOR, help_section="approvals")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.approvals.choices import DONE, offered, question
+from bot.approvals.choices import DONE, choices_of, offered, question
 from bot.messaging.agent_channel import AgentChannel
 from bot.text import markdown
 from database.queries.agents import agent_messages
@@ -20,6 +20,10 @@ from fleet.journal.events import GrantAdded
 
 #: Prefix of the outbox keys of permission requests.
 QUESTION = "a/"
+
+#: The most requests in one message, and the most characters of them.
+_TOGETHER = 10
+_TOGETHER_CHARACTERS = 6_000
 
 _OUTCOMES = {
     "selected": "answered",
@@ -60,18 +64,32 @@ class PermissionRequests:
             expires_at=asked.expires_at,
             facts=dict(asked.facts) or None,
         )
+        others = await self._others(tx, approval)
+        approval = replace(approval, together=[other.id for other in others] or None)
         await approvals.add(tx, approval)
         message = await agent_messages.get(tx, ask.message) if ask.message is not None else None
-        hidden = self.voice.redaction(approval.detail) != approval.detail
+        details = [each.detail for each in (approval, *others)]
+        hidden = any(self.voice.redaction(detail) != detail for detail in details)
         until = self.voice.time_of_day(approval.expires_at)
 
         def text(marks: bool) -> str:
-            return question(approval, self.voice.redaction, until=until, marks=marks, hidden=hidden)
+            return question(approval, self.voice.redaction, until=until, marks=marks, hidden=hidden, others=others)
 
-        answers = [(choice.name, choice.button) for choice in offered(approval.options)]
+        answers = [(choice.name, choice.button) for choice in choices_of(approval)]
         place, also = self.voice.place_of(row, message), self.voice.asker(row, message)
         await self.voice.ask(tx, approval.outbox_key, text, place, answers, also=also)
         await self.voice.titles.show(tx, row.name)
+
+    async def _others(self, tx: AsyncConnection, approval: Approval) -> list[Approval]:
+        """Return the other requests of the agent that wait, if all of them can be shown whole in one message."""
+        waiting = [
+            other
+            for other in await approvals.in_states(tx, ["pending"], agent=approval.agent)
+            if other.incarnation == approval.incarnation and any(c.name == "allow" for c in offered(other.options))
+        ]
+        once = any(choice.name == "allow" for choice in offered(approval.options))
+        characters = sum(len(each.detail) for each in (approval, *waiting))
+        return waiting if once and len(waiting) < _TOGETHER and characters <= _TOGETHER_CHARACTERS else []
 
     async def settle(self, tx: AsyncConnection, row: AgentRow, settle: Settle) -> None:
         """Record the outcome that the agent host reports for a request."""
@@ -92,6 +110,9 @@ class PermissionRequests:
             "cancelled": "the turn was cancelled",
             "lost": "the agent that asked is gone",
         }.get(answered.outcome, markdown.one_line(answered.outcome))
+        if answered.rule is not None:
+            word = "denied" if answered.outcome == "denied" else "allowed"
+            outcome = f"{word} by rule {markdown.one_line(answered.rule)}"
         state = _OUTCOMES.get(answered.outcome, "answered")
         await self.close(tx, row, approval, state, outcome, settle.at)
 

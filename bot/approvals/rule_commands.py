@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.approvals import agent_rules, rule_text
+from bot.approvals import agent_rules, rule_rows, rule_text
 from bot.approvals import rule_scopes as scopes
 from bot.approvals.services import ApprovalServices
 from bot.commands.context import Context
@@ -22,19 +21,11 @@ from core.validation_errors import suggestion
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
 from database.queries.chat import approval_rules
-from database.queries.chat.approval_rules import RuleRow
 from fleet.approval_rules.judge import judge
 from fleet.approval_rules.requests import RequestFacts
 from fleet.approval_rules.rules import ApprovalRule, Effect, Kind
 from fleet.approval_rules.validation import validate
-from fleet.control.rules_in_force import MOST_RULES
 from fleet.runtimes import RUNTIMES
-
-#: The longest and the shortest time of a rule that ends, in seconds.
-LONGEST_S = 31 * 86_400.0
-SHORTEST_S = 60.0
-#: Rules that can be added by command. Agents have those of muster.yaml and of presets besides.
-MOST_ADDED = MOST_RULES // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,52 +84,20 @@ def rule_of(asked: RuleArguments, *, id: str, until: float | None = None) -> App
 
 
 async def add(ctx: Context[ApprovalServices], asked: RuleArguments, for_s: float | None) -> Reply:
-    if for_s is not None and not SHORTEST_S <= for_s <= LONGEST_S:
+    if for_s is not None and not rule_rows.SHORTEST_S <= for_s <= rule_rows.LONGEST_S:
         raise UsageError("A rule that ends lasts one minute up to 31 days. Nothing was added.")
-    rule = rule_of(asked, id=rule_id(ctx.run_id), until=None if for_s is None else ctx.services.clock() + for_s)
+    rule = rule_of(
+        asked, id=rule_rows.rule_id(ctx.run_id), until=None if for_s is None else ctx.services.clock() + for_s
+    )
     await _check_scope(ctx.services, rule.scope)
 
     async def act(tx: AsyncConnection) -> None:
-        await keep(tx, rule, by=ctx.identity, now=ctx.services.clock())
+        await rule_rows.check_room(tx, ctx.services.clock())
+        await rule_rows.keep(tx, rule, by=ctx.identity, now=ctx.services.clock())
 
     await ctx.commit("add", act)
     ctx.services.agents.rules_changed()
     return await _added(ctx, rule)
-
-
-def rule_id(seed: str) -> str:
-    """Return the id of the rule that a command or an answer adds."""
-    return f"r{hashlib.blake2s(f'approval rule {seed}'.encode()).hexdigest()[:6]}"
-
-
-async def keep(tx: AsyncConnection, rule: ApprovalRule, *, by: str, now: float) -> None:
-    """Write a rule into the register.
-
-    Raises:
-        UserError: there are too many rules.
-    """
-    if len(await approval_rules.every(tx, now)) >= MOST_ADDED:
-        raise UserError(
-            f"No rule was added: there are {MOST_ADDED} already. {command_line('approvals rule remove ID')} removes "
-            "one; rules that hold for good belong into muster.yaml.",
-            code="approval_rule.too_many",
-        )
-    row = RuleRow(
-        id=rule.id,
-        effect=rule.effect,
-        kind=rule.kind,
-        scope=rule.scope,
-        command=rule.command,
-        match=rule.match,
-        paths=list(rule.paths),
-        tool=rule.tool,
-        url_host=rule.host,
-        sandbox_only=rule.sandbox_only,
-        until=rule.until,
-        added_by=by,
-        added_at=now,
-    )
-    await approval_rules.add(tx, row)
 
 
 async def _check_scope(services: ApprovalServices, scope: str) -> None:

@@ -7,21 +7,24 @@ whether it arrives in time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.approvals import agent_rules
-from bot.approvals.choices import ChoiceName, offered
+from bot.approvals import agent_rules, rule_rows, rule_text
+from bot.approvals.choices import ADDING, WHILE_S, ApprovalChoice, ChoiceName, choices_of, offered
 from bot.approvals.services import ApprovalServices
+from bot.auth.permission import ADMIN, OPERATOR, Permission
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.text import markdown
-from bot.text.errors import UserError
+from bot.text.errors import UsageError, UserError
 from database.queries.agents import last_results
 from database.queries.chat import approvals
 from database.queries.chat.approvals import Approval
+from fleet.approval_rules.rules import ApprovalRule
 from fleet.errors import AgentRefused
 
 #: The agent host's error code when it cannot hold more grants (docs/reference/control-protocol.md).
@@ -38,6 +41,8 @@ async def answer(
     source: str,
     now: float,
     redact: Callable[[str], str],
+    permission: Permission = OPERATOR,
+    for_s: float = WHILE_S,
 ) -> str:
     """Record an answer if the request still waits for one. The first answer counts.
 
@@ -46,6 +51,8 @@ async def answer(
         through: the group that grants the permission, or None if it is the person's own.
         source: the origin of the answer (a command run or a chat event); repeating it changes nothing.
         redact: masks secrets in the request.
+        permission: the permission of `by`.
+        for_s: seconds until the end of a rule that allows a kind of request for a while.
 
     Returns:
         A sentence that says what was done.
@@ -55,13 +62,21 @@ async def answer(
     """
     if approval.state != "pending":
         return _answered(approval, source)
-    chosen = next((offer for offer in offered(approval.options) if offer.name == choice), None)
+    choices = choices_of(approval)
+    chosen = next((offer for offer in choices if offer.name == choice), None)
     if chosen is None:
-        allowed = ", ".join(offer.name for offer in offered(approval.options))
+        allowed = ", ".join(offer.name for offer in choices)
         raise UserError(
             f"Request `{approval.id}` cannot be answered with {choice!r}; its runtime offers {allowed}.",
             code="approval.invalid_answer",
         )
+    if choice in ADDING and permission < ADMIN:
+        raise UserError(
+            f"Request `{approval.id}` still waits: only admins add rules, and you are {permission}. Allow it once "
+            "instead.",
+            code="approval.admins_only",
+        )
+    rule = await _rule_to_add(tx, approval, chosen, source=source, now=now, for_s=for_s)
     taken = await approvals.change(
         tx,
         approval.id,
@@ -74,6 +89,7 @@ async def answer(
             "through": through,
             "source": source,
             "choice": choice,
+            **({} if rule is None else {"rule": rule.id}),
         },
         answered_at=now,
     )
@@ -81,8 +97,49 @@ async def answer(
         # Another answer was recorded since this request was read.
         return _answered(await approvals.get(tx, approval.id) or approval, source)
     await last_results.note(tx, approval.agent, "answer", now)
+    if rule is not None:
+        await rule_rows.keep(tx, rule, by=by, now=now)
+        what = rule_text.subject(rule, redact)
+        undo = command_line(f"approvals rule remove {rule.id}")
+        ends = "" if rule.until is None else f" for {markdown.span(rule.until - now)}"
+        return f"Allowed once, and rule `{rule.id}` allows {approval.agent}{ends}: {what}. {undo} ends that."
+    if choice == "all":
+        return await _answer_all(tx, approval, by=by, through=through, source=source, now=now)
     verb = {"allow": "Allowed once", "always": "Always allowed", "deny": "Denied"}[choice]
     return f"{verb}: {approval.agent}, {markdown.code(markdown.gist(approval.title, redact, 120))}."
+
+
+async def _rule_to_add(
+    tx: AsyncConnection, approval: Approval, chosen: ApprovalChoice, *, source: str, now: float, for_s: float
+) -> ApprovalRule | None:
+    """Return the rule that a choice adds for the agent, or None.
+
+    Raises:
+        UserError: there are too many rules.
+    """
+    if chosen.rule is None:
+        return None
+    await rule_rows.check_room(tx, now)
+    until = now + for_s if chosen.name == "while" else None
+    id_ = rule_rows.rule_id(f"{approval.id}/{source}")
+    return replace(chosen.rule, id=id_, scope=f"agent:{approval.agent}", until=until)
+
+
+async def _answer_all(
+    tx: AsyncConnection, approval: Approval, *, by: str, through: str | None, source: str, now: float
+) -> str:
+    """Allow once what the request's message lists besides it and still waits, and return what was done."""
+    count = 1
+    for listed in approval.together or ():
+        other = await approvals.get(tx, listed)
+        once = None if other is None else next((c for c in offered(other.options) if c.name == "allow"), None)
+        if other is None or once is None or other.agent != approval.agent:
+            continue
+        given = {"option": once.option, "always": False, "by": by, "through": through, "source": source}
+        count += await approvals.change(
+            tx, other.id, only=["pending"], state="answering", answer={**given, "choice": "allow"}, answered_at=now
+        )
+    return f"Allowed once: {count} {'request' if count == 1 else 'requests'} of {approval.agent}."
 
 
 def _answered(approval: Approval, source: str) -> str:
@@ -139,7 +196,12 @@ async def _find(tx: AsyncConnection, approval_id: str) -> Approval:
     return approval
 
 
-async def answer_by_command(ctx: Context[ApprovalServices], approval_id: str, choice: ChoiceName) -> Reply:
+async def answer_by_command(
+    ctx: Context[ApprovalServices], approval_id: str, choice: ChoiceName, *, for_s: float = WHILE_S
+) -> Reply:
+    if not rule_rows.SHORTEST_S <= for_s <= rule_rows.LONGEST_S:
+        raise UsageError("A rule that ends lasts one minute up to 31 days. Nothing was answered.")
+
     async def act(tx: AsyncConnection) -> dict[str, str]:
         approval = await _find(tx, approval_id)
         now = ctx.services.clock()
@@ -152,11 +214,15 @@ async def answer_by_command(ctx: Context[ApprovalServices], approval_id: str, ch
             source=ctx.run_id,
             now=now,
             redact=ctx.services.redact,
+            permission=ctx.permission,
+            for_s=for_s,
         )
         return {"agent": approval.agent, "id": approval.id, "text": text}
 
     done = await ctx.commit("answer", act)
     ctx.services.agents.bring_mail(done["agent"])
+    if choice in ADDING:
+        ctx.services.agents.rules_changed()
     return Reply(done["text"], {"id": done["id"], "state": "answering"})
 
 
@@ -170,7 +236,7 @@ async def listing(ctx: Context[ApprovalServices]) -> Reply:
             "agent": approval.agent,
             "title": ctx.services.redact(approval.title),
             "detail": ctx.services.redact(approval.detail),
-            "options": [{"name": offer.name, "label": offer.label} for offer in offered(approval.options)],
+            "options": [{"name": offer.name, "label": offer.label} for offer in choices_of(approval)],
             "state": approval.state,
             "asked_at": ctx.services.timestamp(approval.asked_at),
             "expires_at": ctx.services.timestamp(approval.expires_at),

@@ -88,6 +88,7 @@ approvals = table(
     Column("answer", JSON),  # {option, always, by, command}
     Column("answered_at", Float),
     Column("outcome", PeopleText),
+    Column("together", JSON),  # ids of the requests of the agent that its message lists as well; null: none
     Column("facts", JSON),  # what approval rules see of it: fleet.approval_rules.requests; null: they can tell nothing
 )
 Index("ix_approvals_state", approvals.c.state)

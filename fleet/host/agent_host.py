@@ -224,7 +224,8 @@ class AgentHost:
         }
 
     async def set_rules(self, rules: Sequence[ApprovalRule]) -> None:
-        """Judge by these approval rules from now on, and after a start without the orchestrator, too.
+        """Judge by these approval rules from now on, and after a start without the orchestrator, too. Requests that
+        wait are judged again.
 
         Raises:
             OSError: they hold now, and could not be kept for the next start.
@@ -232,7 +233,10 @@ class AgentHost:
         self.rules.replace(rules)
         async with self._keeping_rules:
             spec = replace(self.spec, approval_rules=tuple(rule.to_json() for rule in self.rules.rules))
-            await asyncio.to_thread(spec.write, Path(spec.folder) / SPEC)
+            try:
+                await asyncio.to_thread(spec.write, Path(spec.folder) / SPEC)
+            finally:
+                await self.desk.reconsider()
 
     def _facts_of(self, call: KnownToolCall) -> RequestFacts:
         return facts_of(self.spec.runtime, call)

@@ -9,8 +9,9 @@ Approval rules are judged first: a rule that denies wins over an "always", and a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from fleet.approval_rules.requests import UNKNOWN, RequestFacts, Verdict
@@ -37,6 +38,8 @@ class _Open:
     digest: str
     title: str
     options: tuple[Mapping[str, str], ...]
+    asked: ParsedPermissionRequest
+    facts: RequestFacts
     decided: asyncio.Future[str | None]
     """Resolves to the option's id, or None for "cancelled"."""
 
@@ -154,6 +157,8 @@ class PendingPermissions:
             digest=request.digest,
             title=request.title,
             options=request.options,
+            asked=request,
+            facts=facts,
             decided=loop.create_future(),
         )
         self._open[number] = one
@@ -218,6 +223,21 @@ class PendingPermissions:
             granted = GrantAdded(digest=one.digest, title=one.title[:_GRANT_TITLE], by=by)
             await self._decide(one, option, granted, answered("selected", option))
         return "selected"
+
+    async def reconsider(self) -> None:
+        """Answer the waiting requests for which rules have an answer by now."""
+        for one in list(self._open.values()):
+            verdict = self._judge(one.facts)
+            if verdict.effect == "deny":
+                option, outcome = one.asked.option_of("reject_once"), "denied"
+            elif verdict.effect == "allow" and (once := one.asked.option_of("allow_once")) is not None:
+                option, outcome = once, "selected"
+            else:
+                continue
+            if one.request in self._open:
+                by_rule = _by_rule(one.request, one.asked, verdict, outcome=outcome, option=option)
+                with contextlib.suppress(JournalNotWritable):
+                    await self._decide(one, option, replace(by_rule, asked_in=one.incarnation))
 
     async def revoke(self, digest: str, by: str) -> bool:
         """Take an "always" back; False when there was none."""

@@ -185,7 +185,8 @@ def _undone(connection: Connection, since: str) -> None:
     """Undo the revisions from `since` on, which is after the baseline."""
     if since <= "0021":
         connection.execute(text("DROP TABLE approval_rules"))
-        connection.execute(text("ALTER TABLE approvals DROP COLUMN facts"))
+        for column in ("facts", "together"):
+            connection.execute(text(f"ALTER TABLE approvals DROP COLUMN {column}"))
     if since <= "0020":
         connection.execute(text("ALTER TABLE agents DROP COLUMN model_answering"))
     if since <= "0019":

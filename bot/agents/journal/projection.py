@@ -223,7 +223,7 @@ class JournalProjection:
                 return self, (
                     AskPermission(incarnation, event, at, self.view.message if self.view is not None else None),
                 )
-            case events.PermissionAnswered(rule=str()):
+            case events.PermissionAnswered(rule=str(), asked_in=0):
                 return self, (AnsweredByRule(incarnation, event, at),)
             case events.PermissionAnswered():
                 return self, (Settle(event.asked_in or incarnation, event, at),)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bot.agents.services import AgentServices
 from bot.approvals import service as answering
-from bot.approvals.choices import by_mark
+from bot.approvals.choices import ADDING, CONFIRMING, by_mark
 from bot.approvals.questions import ASKED, word_of
 from bot.approvals.requests import QUESTION
 from bot.auth.permission import OPERATOR
@@ -28,6 +28,9 @@ REACT = declare("chat.react")
 
 #: The reply to a button of a message that is no longer known.
 _GONE = "This button's message is out of date, and so old that nothing more is known of it."
+
+#: Refusals of an answer to a request that still waits.
+_NOT_LATE = ("approval.admins_only", "approval_rule.too_many")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,11 @@ class Reactions:
             return
         key = original(row.key)
         run_id = key.removeprefix("confirm/")
+        if run_id != key and choice not in (*CONFIRMING, "deny"):
+            await self.replies.answer(arrival, None, detail="a reaction that means nothing here")
+            return
         if run_id != key:
-            await self.confirmations.decide(arrival, run_id, confirmed=choice != "deny")
+            await self.confirmations.decide(arrival, run_id, confirmed=choice in CONFIRMING)
             return
         if approval is None:
             await self.replies.answer(
@@ -84,10 +90,12 @@ class Reactions:
                         source=inbound.event_id,
                         now=now,
                         redact=self.services.redact,
+                        permission=authority.permission,
                     )
                     outcome, said = "done", None
                 except UserError as error:
-                    outcome, detail, said = "refused", str(error), f"Too late. {error}"
+                    late = "" if error.code in _NOT_LATE else "Too late. "
+                    outcome, detail, said = "refused", str(error), f"{late}{error}"
                     given = approval.answer or {}
                     if body.pressed and (given.get("by"), given.get("choice")) == (inbound.identity, choice):
                         outcome, said = "done", None  # pressed twice
@@ -109,6 +117,8 @@ class Reactions:
                 await self.replies.say(tx, inbound, derived_id("n", inbound), said, private=True)
             await inbox.finish(tx, arrival.seq, now, detail=outcome)
         self.services.agents.bring_mail(approval.agent)
+        if choice in ADDING:
+            self.services.agents.rules_changed()
         self.services.delivery.wake()
 
     async def _to_question(self, arrival: Arrival, question: Question, word: str | None, authority: Authority) -> None:

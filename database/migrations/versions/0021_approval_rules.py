@@ -13,6 +13,7 @@ down_revision = "0020"
 
 def upgrade() -> None:
     op.add_column("approvals", Column("facts", JSON))
+    op.add_column("approvals", Column("together", JSON))
     op.create_table(
         "approval_rules",
         Column("id", String, primary_key=True),

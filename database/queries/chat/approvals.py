@@ -40,6 +40,8 @@ class Approval(Record):
     outcome: str | None = None
     #: What approval rules see of it (fleet.approval_rules.requests); None: they can tell nothing.
     facts: Mapping[str, Any] | None = None
+    #: Ids of the requests of the agent that its message lists as well.
+    together: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,9 +32,7 @@ async def test_a_rule_holds_at_once_and_is_in_the_audit_log_and_in_tail(tmp_path
         async with home.orchestrator.store.read() as tx:
             rows = await audit_log.since(tx, 0.0, limit=200)
         found = [row for row in rows if row.identity == f"rule:{rule}"]
-        assert [(row.action, row.arguments["detail"]) for row in found] == [
-            ("permission of coder0", "touch proof.txt")
-        ]
+        assert [(row.action, row.arguments["detail"]) for row in found] == [("permission of coder0", "touch proof.txt")]
         assert (found[0].detail or "").startswith(f"allowed by rule {rule}")
 
         # Removed, it is asked again.

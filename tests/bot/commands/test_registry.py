@@ -209,11 +209,11 @@ def test_a_wrong_declaration_fails_when_it_is_made(function: object) -> None:
         CommandTable().command("x", permission=VIEWER, help_section="x")(function)  # type: ignore[arg-type]
 
 
-def test_a_name_is_declared_once_and_is_one_or_two_words(table: CommandTable) -> None:
+def test_a_name_is_declared_once_and_is_one_to_three_words(table: CommandTable) -> None:
     async def ok(ctx: Context[CommandServices]) -> Reply:
         """X."""
         return Reply("")
 
-    for name in ("launch", "Grant", "a b c", "", "a  b"):
+    for name in ("launch", "Grant", "a b c d", "", "a  b"):
         with pytest.raises(ValueError, match=r"name|twice"):
             table.command(name, permission=VIEWER, help_section="x")(ok)

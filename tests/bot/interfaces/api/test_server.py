@@ -284,7 +284,7 @@ async def test_names_of_two_words_and_confirmation(served: Served) -> None:
         ("send", b'"' + b"x" * 1_100_000 + b'"', {}, 413, "The body is too large"),
         ("lanuch", {}, {}, 404, 'There is no command "lanuch"'),
         ("..%2F..%2Fetc%2Fpasswd", {}, {}, 404, "There is no command"),
-        ("a/b/c", {}, {}, 404, "There is nothing here."),
+        ("a/b/c/d", {}, {}, 404, "There is nothing here."),
         ("fail", {}, {}, 500, "no"),
     ],
 )
