@@ -22,7 +22,12 @@ _MOVING: Final = frozenset(str.split("cd chdir pushd popd"))
 
 
 def permission_of(
-    facts: RequestFacts, allowing: Sequence[ApprovalRule], strict: Sequence[ApprovalRule], workspace: Path
+    facts: RequestFacts,
+    allowing: Sequence[ApprovalRule],
+    strict: Sequence[ApprovalRule],
+    *,
+    workspace: Path,
+    sandboxed: bool,
 ) -> Permission:
     """Return the rules that allow a command together.
 
@@ -31,6 +36,7 @@ def permission_of(
         allowing: the rules that allow.
         strict: the rules that deny or ask; none is about the command, as far as it shows.
         workspace: the folder that holds the agent's work.
+        sandboxed: whether the agent runs in a sandbox.
     """
     if facts.command is None:
         return Permission(reason="The runtime does not say which command.")
@@ -41,7 +47,10 @@ def permission_of(
         return Permission(rules=(wide,)) if closed is None else Permission(reason=closed)
     if command.plain is None:
         return Permission(reason=f"No rule about commands can allow this one: {command.problem or command.not_plain}.")
-    return _Parts(allowing, strict, workspace, facts.cwd).permission(command.plain)
+    parts = _Parts(allowing, strict, workspace)
+    # In a sandbox a hostile folder gains nothing that a build there could not do as well.
+    parts.moved = (facts.cwd_unknown and not sandboxed) if facts.cwd is None else not parts.is_workspace(facts.cwd)
+    return parts.permission(command.plain)
 
 
 def _closed_redirect(command: ShellCommand, workspace: Path) -> str | None:
@@ -55,9 +64,7 @@ def _closed_redirect(command: ShellCommand, workspace: Path) -> str | None:
 
 
 class _Parts:
-    def __init__(
-        self, allowing: Sequence[ApprovalRule], strict: Sequence[ApprovalRule], workspace: Path, cwd: str | None
-    ) -> None:
+    def __init__(self, allowing: Sequence[ApprovalRule], strict: Sequence[ApprovalRule], workspace: Path) -> None:
         self._allowing = allowing
         self._rules = [
             (rule, words)
@@ -66,7 +73,7 @@ class _Parts:
         ]
         self._closed_reads = any(rule.kind == "read" and rule.paths for rule in strict)
         self._workspace = workspace
-        self._moved = cwd is not None and not self._is_workspace(cwd)
+        self.moved = False
         """Whether relative paths may start elsewhere than at the workspace."""
 
     def permission(self, parts: Sequence[PlainPart]) -> Permission:
@@ -78,7 +85,7 @@ class _Parts:
             if rule is None:
                 return Permission(reason=reason)
             found.append(rule)
-            self._moved = self._moved or part.words[0] in _MOVING
+            self.moved = self.moved or part.words[0] in _MOVING
             for redirect in part.redirects:
                 redirected = self._redirect(redirect)
                 if not redirected.rules and redirected.reason:
@@ -86,19 +93,19 @@ class _Parts:
                 found += redirected.rules
         return Permission(rules=tuple(found), reason="" if found else "No rule allows to only change the folder.")
 
-    def _is_workspace(self, path: str) -> bool:
+    def is_workspace(self, path: str) -> bool:
         return os.path.realpath(path) == os.path.realpath(self._workspace)
 
     def _stays(self, part: PlainPart) -> bool:
         """Return whether a part only changes into the workspace itself."""
         words = part.words
         absolute = words[0] == "cd" and len(words) == 2 and words[1].startswith("/") and not part.redirects
-        return absolute and self._is_workspace(words[1])
+        return absolute and self.is_workspace(words[1])
 
     def _redirect(self, redirect: PlainRedirect) -> Permission:
         if redirect.path == os.devnull:
             return Permission()
-        if self._moved:
+        if self.moved:
             return Permission(reason=f"Where {shown(redirect.path)} leads is not known after a change of the folder.")
         kind: file_rules.FileKind = "read" if redirect.operator == "<" else "edit"
         return file_rules.permission_of(kind, [redirect.path], self._allowing, self._workspace)
@@ -106,6 +113,9 @@ class _Parts:
     def _rule_for(self, part: PlainPart) -> tuple[ApprovalRule | None, str]:
         """Return the rule that allows a part, or the reason why none does."""
         reason = f"No rule allows {shown(' '.join(part.words))}."
+        if "/" not in part.words[0] and os.path.isfile(self._workspace / part.words[0]):
+            # A shell that looks here first, or `bash NAME` as some runtimes shorten it, would run this file.
+            return None, f"{reason[:-1]}: the workspace has a file of that name."
         for rule, words in self._rules:
             if rule.match == "exact":
                 if words == part.words:
@@ -129,12 +139,12 @@ class _Parts:
             pathlike = [word for word in part.words[1:] if "/" in word or "." in word]
         else:
             pathlike = list(usage.paths)
-        if self._moved and (pathlike or "/" in part.words[0]):
+        if self.moved and (pathlike or "/" in part.words[0]):
             return "its paths are relative to another folder than the workspace"
         return None
 
     def _prefix_problem(self, part: PlainPart, rule: ApprovalRule) -> str | None:
-        if self._moved:
+        if self.moved:
             return "it runs in another folder than the workspace"
         if rule.sandbox_only and command_table.build_of(part.words) is not None:
             return "what it reads as its input can be instructions" if part.fed else None

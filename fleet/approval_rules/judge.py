@@ -36,7 +36,7 @@ def judge(
         return found
     if facts.kind is None or facts.kind == "any":
         return _asked("The runtime does not say what the request is about.")
-    permission = _permission(facts, allowing, strict, workspace)
+    permission = _permission(facts, allowing, strict, workspace=workspace, sandboxed=sandboxed)
     if permission.rules:
         names = " and ".join(dict.fromkeys(rule.id for rule in permission.rules))
         return Verdict(effect="allow", rule=permission.rules[0], reason=f"Allowed by {names}.")
@@ -88,11 +88,16 @@ def _strict_match(facts: RequestFacts, rule: ApprovalRule, command: ShellCommand
 
 
 def _permission(
-    facts: RequestFacts, allowing: Sequence[ApprovalRule], strict: Sequence[ApprovalRule], workspace: Path
+    facts: RequestFacts,
+    allowing: Sequence[ApprovalRule],
+    strict: Sequence[ApprovalRule],
+    *,
+    workspace: Path,
+    sandboxed: bool,
 ) -> Permission:
     match facts.kind:
         case "execute":
-            return permission_of(facts, allowing, strict, workspace)
+            return permission_of(facts, allowing, strict, workspace=workspace, sandboxed=sandboxed)
         case "read" | "edit" as kind:
             return file_rules.permission_of(kind, facts.paths, allowing, workspace)
         case "mcp":

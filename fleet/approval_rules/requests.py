@@ -25,6 +25,8 @@ class RequestFacts:
     """Of kind ``fetch``."""
     cwd: str | None = None
     """Of kind ``execute``: the folder in which the command would run; None: the runtime does not say."""
+    cwd_unknown: bool = False
+    """Whether the runtime may run the command in another folder than the workspace without saying so."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what is known of the request as JSON; empty if nothing is."""

@@ -129,6 +129,8 @@ def protected(forms: PathForms, workspace: Path) -> str | None:
         for part in (name or "").split("/"):
             if _folded(part) in PROTECTED:
                 return f"{part} starts programs or holds settings of an agent"
+    if os.path.basename(forms.absolute) == "HEAD":
+        return "a folder with such a file can be a repository, with settings that start programs"
     for folder in _git_folders(workspace):
         if forms.absolute == folder or forms.absolute.startswith(folder + "/"):
             return "it belongs to git"

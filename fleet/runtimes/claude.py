@@ -24,6 +24,8 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
         "CLAUDE_CONFIG_DIR": str(asked.home / ".claude"),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
+        # Otherwise a `cd` holds for later commands as well, and approval rules could not know where these run.
+        "CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR": "1",
         # By itself it asks for a window of a million tokens, each of which is paid again with every request.
         "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1" if context <= _CONTEXT else None,
         "CLAUDE_CODE_AUTO_COMPACT_WINDOW": str(max(context, _LEAST)),
