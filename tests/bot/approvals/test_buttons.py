@@ -55,7 +55,12 @@ async def test_a_permission_is_given_by_a_button_that_is_gone_when_it_is_over(ho
     home.say("[[run: echo permitted > proof.txt]]", thread)
     question = await home.heard(thread, "asks for permission")
     asked = next(said for said in home.chat.messages(thread) if said.text == question)
-    assert labels(asked) == ["✅ Allow once", "♾️ Always allow exactly this", "❌ Deny"]
+    assert labels(asked) == [
+        "✅ Allow once",
+        "♾️ Always allow exactly this",
+        "⏱️ Allow all its commands for 30 minutes",
+        "❌ Deny",
+    ]
     assert "`!approve" in question
 
     seen = home.chat.press(asked.event_id, "✅", sender=VIEWER, conversation=thread)

@@ -142,6 +142,12 @@ class Runtime:
                 if answer.get("outcome") == "cancelled" and self.cancelled.is_set():
                     reason = "cancelled"
                 self.say(session, f"[{answer.get('optionId') or answer.get('outcome')}]")
+            elif verb == "ask-together":
+                asking = [threading.Thread(target=self.ask, args=(session, each)) for each in rest.split(",")]
+                for each in asking:
+                    each.start()
+                for each in asking:
+                    each.join()
             elif verb == "ask-for-ever":
                 for number in range(10_000):
                     threading.Thread(target=self.ask, args=(session, f"{number}"), daemon=True).start()
