@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -12,8 +12,10 @@ import structlog
 from bot.agents.services import AgentServices
 from bot.messaging.event_hub import Subscription, TooSlow
 from bot.messaging.fleet_port import AgentView
+from bot.messaging.thread_lifecycle import OFFERS
 from connectors.contract.agent_count_feed import AgentCounts
 from core.errors import RegisterError
+from database.queries.chat import questions
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +26,25 @@ _AT_LEAST_EVERY: Final = 15.0
 #: Frequent kinds of journal entries that never change an agent's state.
 _CHATTER: Final = frozenset({"text", "thought", "tool", "plan", "usage"})
 
+#: States of agents that a question holds up. The others say more than that something is asked.
+_UP: Final = ("working", "starting", "idle", "waiting")
 
-def counted(views: Iterable[AgentView]) -> AgentCounts:
-    """Return the number of agents per state, without those of other installations."""
-    states = Counter(view.liveness.state for view in views if not view.elsewhere)
+
+def counted(views: Iterable[AgentView], asked: Collection[str] = ()) -> AgentCounts:
+    """Return the number of agents per state, without those of other installations.
+
+    Args:
+        views: the agents.
+        asked: for each question that waits for a person, the agent that it is about, or empty. An agent with a question
+            waits, and so does each question about no agent.
+    """
+    names = {name for name in asked if name}
+    ours = [view for view in views if not view.elsewhere]
+    states = Counter(
+        "waiting" if names and view.row.name in names and view.liveness.state in _UP else view.liveness.state
+        for view in ours
+    )
+    states["waiting"] += sum(1 for name in asked if not name)
     return AgentCounts(
         working=states["working"] + states["starting"],
         waiting=states["waiting"],
@@ -45,7 +62,9 @@ async def run(services: AgentServices) -> None:
         with services.events.subscribed() as events:
             while headcount.wanted.is_set():
                 try:
-                    headcount.tell(counted(await services.agents.view()))
+                    async with services.store.read() as tx:
+                        asked = [each.agent for each in await questions.pending(tx) if each.kind not in OFFERS]
+                    headcount.tell(counted(await services.agents.view(), asked))
                 except RegisterError as error:
                     log.info("headcount.not_counted", reason=str(error))
                 await asyncio.sleep(_AT_MOST_EVERY)

@@ -223,6 +223,7 @@ class TerminalConnector:
                     text=plain(text),
                     aside=emphasis is Emphasis.NOTICE,
                     final=outbound.priority is not Priority.PROGRESS,
+                    calls=outbound.priority is Priority.APPROVAL,
                     **common,
                 )
             case OpenThread(title=title, message=message):

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -21,6 +22,7 @@ from typing import Any, Protocol, TextIO
 
 from prompt_toolkit import PromptSession
 
+from connectors.terminal.attention import calls, sequences
 from connectors.terminal.draft import Begun, Draft
 from connectors.terminal.transcript import TranscriptLine
 from connectors.terminal.transcript_view import ScreenView, wants_colour
@@ -101,6 +103,8 @@ class _Seat:
         self.view = view
         self.out = out
         self.leaving = False
+        self.attention = ""
+        """What calls the person to the terminal; empty: nobody is there."""
         self.on_news: Callable[[], object] = bool
         """Called when somebody begins or ends to work, and when the fleet stands otherwise."""
         self.until_answered: Callable[[], Awaitable[None]] | None = None
@@ -150,7 +154,10 @@ class _Seat:
     async def print_lines(self) -> None:
         """Print what is said until the link ends."""
         async for line in self.link:
-            for text in self.view.show(line):
+            texts = self.view.show(line)
+            if self.attention and texts and calls(line, now=time.time()):
+                texts = [self.attention + texts[0], *texts[1:]]
+            for text in texts:
                 self.out(text)
             if line.kind in ("typing", "fleet"):
                 self.on_news()
@@ -181,6 +188,7 @@ async def _prompt(
     view = ScreenView(progressive=True, colour=wants_colour(tty=True))
     with patch_stdout(raw=True):
         seat = _Seat(link, view, print)
+        seat.attention = sequences(os.environ)
         if hint:
             print(hint)
         session = _session(seat, complete, history, standing)

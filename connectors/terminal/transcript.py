@@ -54,6 +54,8 @@ class TranscriptLine:
     """Whether Muster says it aside, in contrast to an agent's own words."""
     active: bool = False
     """For typing: whether somebody is at work."""
+    calls: bool = False
+    """Whether it asks a person for an answer, so that the terminal calls them."""
 
     def to_json(self) -> dict[str, Any]:
         """As an object for a file or a socket."""
@@ -66,7 +68,14 @@ class TranscriptLine:
         Raises:
             ValueError: it is no such object.
         """
-        types: dict[str, Any] = {"seq": int, "at": (int, float), "final": bool, "aside": bool, "active": bool}
+        types: dict[str, Any] = {
+            "seq": int,
+            "at": (int, float),
+            "final": bool,
+            "aside": bool,
+            "active": bool,
+            "calls": bool,
+        }
         names = {field.name for field in fields(cls)}
         known = {key: value for key, value in source.items() if key in names}
         for key, value in known.items():

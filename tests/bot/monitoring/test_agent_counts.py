@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +31,16 @@ def test_each_is_counted_as_what_a_person_would_call_it() -> None:
     assert counts == AgentCounts(working=2, waiting=1, failed=2, unknown=1)
     assert str(counts) == "2 working, 1 waiting, 2 failed, 1 unknown"
     assert str(counted([])) == "0 working, 0 waiting, 0 failed"
+
+
+def test_a_question_waits_as_a_permission_request_does() -> None:
+    def named(name: str, state: str) -> AgentView:
+        return replace(view(state), row=SimpleNamespace(name=name))  # type: ignore[arg-type]
+
+    views = [named("a", "working"), named("b", "waiting"), named("c", "failed"), named("d", "idle")]
+    # Of two questions about one agent it waits once; what failed, failed; a task's question is about no agent.
+    counts = counted(views, ["a", "a", "c", ""])
+    assert counts == AgentCounts(working=0, waiting=3, failed=1, unknown=0)
 
 
 def test_heartbeats_and_words_alone_have_nobody_counted_again() -> None:
