@@ -13,10 +13,9 @@ from typing import Final
 
 from fleet.approval_rules import command_table
 from fleet.approval_rules.command_options import Refused
-from fleet.approval_rules.command_words import words_of
 from fleet.approval_rules.matching import Match
 from fleet.approval_rules.rules import ApprovalRule
-from fleet.approval_rules.shell_command import ShellCommand, SimpleCommand, Word, parse
+from fleet.approval_rules.shell_command import ShellCommand, SimpleCommand, Word, parse, words_of
 
 _DEPTH: Final = 4
 #: What has more parts than this cannot be known.
@@ -72,7 +71,8 @@ def _candidates(parts: Sequence[SimpleCommand], depth: int) -> Iterator[_Candida
         name = _name(words[0])
         most = Match.YES if name in _WRAPPERS or not words[0].literal else Match.MAYBE
         for place in range(1, len(words)):
-            if not words[place].text.startswith("-"):
+            # An argument that is not known is a program only behind what runs its arguments.
+            if not words[place].text.startswith("-") and (most is Match.YES or words[place].literal):
                 yield _Candidate(words[place:], most)
         if depth < _DEPTH and any(_name(word) in _WRAPPERS for word in words):
             for text in _texts(words):

@@ -9,13 +9,12 @@ from typing import Final
 
 from fleet.approval_rules import command_table, file_rules
 from fleet.approval_rules.command_options import Refused, Usage
-from fleet.approval_rules.command_words import words_of
 from fleet.approval_rules.git_commands import without_pager
 from fleet.approval_rules.matching import Permission, shown
 from fleet.approval_rules.plain_command import PlainPart, PlainRedirect
 from fleet.approval_rules.requests import RequestFacts
 from fleet.approval_rules.rules import ApprovalRule
-from fleet.approval_rules.shell_command import ShellCommand, parse
+from fleet.approval_rules.shell_command import ShellCommand, parse, words_of
 from fleet.approval_rules.workspace_paths import forms_of, protected
 
 _MOVING: Final = frozenset(str.split("cd chdir pushd popd"))

@@ -108,6 +108,14 @@ def parse(text: str) -> ShellCommand:
     return ShellCommand(parts, redirects, None, plain)
 
 
+def words_of(command: str) -> tuple[str, ...] | None:
+    """Return the words of a rule's command, or None if it is not one simple command of literal words."""
+    plain = parse(command).plain
+    if plain is None or len(plain) != 1 or plain[0].redirects:
+        return None
+    return plain[0].words
+
+
 def _as_plain(parts: tuple[SimpleCommand, ...], other: tuple[PlainPart, ...]) -> object:
     """Return `parts` in the form of `other`, which knows what is fed; something unequal if a part is not literal."""
     if len(parts) != len(other):

@@ -7,8 +7,8 @@ from typing import Final
 from core.errors import MusterError
 from fleet.approval_rules import command_table, git_commands
 from fleet.approval_rules.command_options import Refused
-from fleet.approval_rules.command_words import words_of
 from fleet.approval_rules.rules import EFFECTS, KINDS, ApprovalRule
+from fleet.approval_rules.shell_command import words_of
 
 #: The fields of a rule that say what it is about, and the kinds that they belong to.
 _ABOUT: Final = {"command": ("execute",), "paths": ("read", "edit"), "tool": ("mcp",), "host": ("fetch",)}
