@@ -199,7 +199,7 @@ class Books:
         written = Counter(action for (action,) in rows)
         looks = {"ps", "tail", "watch", "approvals", "grants", "dead-letters", "help", "health", "whoami"}
         lines = [*self.commands.values(), *self.kills.values()]
-        given = Counter(" ".join(line.lstrip("!").split()[: 2 if line.startswith("!task ") else 1]) for line in lines)
+        given = Counter(" ".join(line.lstrip("!").split()[: _words_of_name(line)]) for line in lines)
         for name in looks:
             given.pop(name, None)
         if written != given:
@@ -269,3 +269,8 @@ class Books:
                 # Who cancels a turn just as the agent dies is told that the agent does not answer.
                 if not (name == "cancel" and self.may_be_cut):
                     yield f"{name} failed: {json.loads(reply)}"
+
+
+def _words_of_name(line: str) -> int:
+    """How many words of a line are the command's name."""
+    return {"!task": 2, "!approvals": 3}.get(line.split()[0], 1)

@@ -105,6 +105,16 @@ async def talk(stage: Stage) -> None:
     await home.heard(lambda event: "Edits are not read" in body(event) and _follows(event, home, waiting.event_id))
 
 
+async def ruled(stage: Stage) -> None:
+    """A rule is added by command, and the agent does what it allows."""
+    books, home = stage.books, stage.home
+    proof = f"ruled{stage.played}"
+    assert "holds" in await books.ask(f"!approvals rule add allow 'touch {proof}'")
+    # If the agent asks before its host has the rule, the host answers once it has.
+    assert await books.done(await books.message(stage.thread, f"[[run: touch {proof}]]")) == FINISHED
+    assert (home.paths.workspace(STANDING) / proof).exists()
+
+
 async def queued_work(stage: Stage) -> None:
     """A task is done by its agent, and counted; another is for nobody, and is refused at its deadline."""
     books, home = stage.books, stage.home

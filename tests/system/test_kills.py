@@ -50,6 +50,7 @@ SCENES: dict[Scene, tuple[str, ...]] = {
         "session.leased",
     ),
     scenarios.talk: both("chat.react", "approval.answer", "approval.answered", "chat.remark", "chat.withdraw"),
+    scenarios.ruled: both("rules.push"),
     scenarios.by_other_doors: both("chat.turn_away"),
     scenarios.killing: both("command.confirm", "agent.killed"),
     scenarios.gone: both("agent.gone", "agent.fell", "agent.revive"),
