@@ -23,6 +23,7 @@ from fleet.approval_rules.plain_command import NotPlain, PlainPart, plain_parts
 #: A longer command is not parsed. People cannot check it at a glance either.
 LONGEST: Final = 20_000
 _NODES: Final = 20_000
+_PARTS: Final = 200
 
 #: Nodes that hold commands or words, and say nothing themselves.
 _TRANSPARENT: Final = frozenset(
@@ -36,6 +37,12 @@ _TRANSPARENT: Final = frozenset(
         "binary_expression unary_expression "
         "postfix_expression parenthesized_expression ternary_expression regex extglob_pattern heredoc_redirect "
         "heredoc_start heredoc_body heredoc_content heredoc_end escape_sequence"
+    )
+)
+_WORDS: Final = frozenset(
+    str.split(
+        "word number string raw_string ansi_c_string translated_string concatenation simple_expansion expansion "
+        "command_substitution process_substitution arithmetic_expansion brace_expression"
     )
 )
 _COMMANDS: Final = frozenset(("command", "declaration_command", "unset_command", "test_command"))
@@ -176,6 +183,12 @@ def _parser() -> Callable[[bytes], _Node]:
     return lambda source: parser.parse(source).root_node
 
 
+@dataclass(frozen=True, slots=True)
+class _Redirected:
+    redirects: list[Redirect]
+    words: list[Word]
+
+
 class _Walk:
     def __init__(self, source: bytes) -> None:
         self._source = source
@@ -186,7 +199,7 @@ class _Walk:
         commands: list[tuple[int, SimpleCommand]] = []
         redirects: list[tuple[int, Redirect]] = []
         # `foo >x` is a redirected_statement around a command: the redirect is the command's.
-        outer: dict[int, list[Redirect]] = {}
+        outer: dict[int, _Redirected] = {}
         waiting: list[_Node] = [root]
         count = 0
         if root.has_error:
@@ -198,20 +211,27 @@ class _Walk:
                 self._problem = "it has too many parts"
                 break
             if node.type in _COMMANDS:
-                commands.append((node.start_byte, self._command(node, outer.get(node.id, []))))
+                commands.append((node.start_byte, self._command(node, outer.get(node.id, _Redirected([], [])))))
             elif node.is_named and node.type not in _TRANSPARENT:
                 self._problem = self._problem or f"its part {node.type!r} is not understood"
             if node.type == "redirected_statement":
-                found = self._redirects(node)
-                redirects += [(node.start_byte, redirect) for redirect in found]
+                found = self._redirected(node)
+                redirects += [(node.start_byte, redirect) for redirect in found.redirects]
                 body = node.child_by_field_name("body")
+                # A redirect after a list or a pipeline is that of its last command.
+                while body is not None and body.type in ("list", "pipeline") and body.named_children:
+                    body = body.named_children[-1]
                 if body is not None and body.type == "command":
                     outer[body.id] = found
+                elif found.words:
+                    self._problem = self._problem or "words follow a redirect"
             if node.type == "command":
-                redirects += [(node.start_byte, redirect) for redirect in self._redirects(node)]
+                redirects += [(node.start_byte, redirect) for redirect in self._redirected(node).redirects]
             if node.type == "heredoc_body" and any(child.type in _EXPANDING for child in node.children):
                 self._problem = self._problem or "its heredoc has expansions"
             waiting.extend(reversed(node.children))
+        if len(commands) > _PARTS:
+            self._problem = self._problem or f"it has more than {_PARTS} parts"
         commands.sort(key=lambda each: each[0])
         redirects.sort(key=lambda each: each[0])
         return (
@@ -220,7 +240,7 @@ class _Walk:
             self._problem,
         )
 
-    def _command(self, node: _Node, outer: list[Redirect]) -> SimpleCommand:
+    def _command(self, node: _Node, outer: _Redirected) -> SimpleCommand:
         words: list[Word] = []
         assignments: list[str] = []
         for child in node.children:
@@ -234,22 +254,33 @@ class _Walk:
                 words.append(Word(self._text(child), True))
             else:
                 words.append(self._word(child))
-        return SimpleCommand(tuple(words), (*self._redirects(node), *outer), tuple(assignments))
+        own = self._redirected(node)
+        return SimpleCommand((*words, *own.words, *outer.words), (*own.redirects, *outer.redirects), tuple(assignments))
 
-    def _redirects(self, node: _Node) -> list[Redirect]:
-        found = []
+    def _redirected(self, node: _Node) -> _Redirected:
+        """Return the redirects at a command, and the words of the command that the grammar puts into them."""
+        found = _Redirected([], [])
         for child in node.children:
-            if child.type != "file_redirect":
-                continue
-            operator = next((each.type for each in child.children if not each.is_named), "")
-            target = child.child_by_field_name("destination")
-            if target is None:
-                self._problem = self._problem or "a redirect is not understood"
-                continue
-            if operator in (">&", "<&") and self._text(target) in ("0", "1", "2", "-"):
-                continue
-            found.append(Redirect(operator, self._word(target)))
+            if child.type == "file_redirect":
+                self._file_redirect(child, found)
+            elif child.type == "heredoc_redirect":
+                for part in child.children:
+                    if part.type == "file_redirect":
+                        self._file_redirect(part, found)
+                    elif part.type in _WORDS:
+                        found.words.append(self._word(part))
         return found
+
+    def _file_redirect(self, node: _Node, found: _Redirected) -> None:
+        operator = next((each.type for each in node.children if not each.is_named), "")
+        targets = [each for each in node.children if each.is_named and each.type != "file_descriptor"]
+        if not targets:
+            self._problem = self._problem or "a redirect is not understood"
+            return
+        # `git 2>x push`: the grammar takes the second word for another file.
+        found.words.extend(self._word(each) for each in targets[1:])
+        if operator not in (">&", "<&") or self._text(targets[0]) not in ("0", "1", "2", "-"):
+            found.redirects.append(Redirect(operator, self._word(targets[0])))
 
     def _text(self, node: _Node) -> str:
         return self._source[node.start_byte : node.end_byte].decode("utf-8", "replace")
