@@ -132,7 +132,13 @@ async def _added(ctx: Context[ApprovalServices], rule: ApprovalRule) -> Reply:
     lines.append(f"For {some([row.name for row in held])}, and new ones." if held else "No agent is in its scope yet.")
     lines.append(f"{command_line(f'approvals rule remove {rule.id}')} removes it.")
     text = " ".join(lines)
-    for sentence in unasking(held):
+    sentences = unasking(held)
+    if rule.effect != "allow" and rule.kind in ("read", "execute"):
+        sentences.append(
+            "Runtimes read files, and some run commands that only read, without asking. A rule does not see these; a "
+            "sandbox keeps closed what it does not show."
+        )
+    for sentence in sentences:
         text += f"\n\n⚠️ {sentence}"
     return Reply(text, {**rule_text.as_json([rule], ctx.services.timestamp)[0], "agents": [row.name for row in held]})
 
