@@ -31,6 +31,8 @@ class AskedOften:
 
     title: str
     facts: RequestFacts
+    sandboxed: bool
+    """Whether all its agents run in a sandbox."""
     asked: int
     allowed: int
     denied: int
@@ -39,7 +41,7 @@ class AskedOften:
     @property
     def rule(self) -> ApprovalRule | None:
         """The widest rule that would answer it without more authority, if it was never denied."""
-        offered = suggestions(self.facts)
+        offered = suggestions(self.facts, sandboxed=self.sandboxed)
         # What does not show as it is cannot be copied as a command.
         plain = offered and all(char.isprintable() for char in self.facts.command or "")
         return offered[-1] if plain and not self.denied else None
@@ -57,6 +59,7 @@ def counted(asked: Iterable[Approval]) -> list[AskedOften]:
         AskedOften(
             title=group[0].title,
             facts=RequestFacts.from_json(group[0].facts) if group[0].facts else UNKNOWN,
+            sandboxed=all((each.facts or {}).get("sandboxed") for each in group),
             asked=len(group),
             allowed=sum((each.answer or {}).get("choice") in ("allow", "always") for each in group),
             denied=sum((each.answer or {}).get("choice") == "deny" for each in group),

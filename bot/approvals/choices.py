@@ -126,7 +126,8 @@ def choices_of(approval: Approval) -> tuple[ApprovalChoice, ...]:
         return choices
     added = []
     facts = RequestFacts.from_json(approval.facts) if approval.facts else UNKNOWN
-    prefix = next((rule for rule in suggestions(facts) if rule.match == "prefix"), None)
+    offers = suggestions(facts, sandboxed=bool((approval.facts or {}).get("sandboxed")))
+    prefix = next((rule for rule in offers if rule.match == "prefix"), None)
     if prefix is not None:
         label = f"Always allow commands that begin with {prefix.command}"
         added.append(ApprovalChoice("prefix", "📌", once, label, prefix))

@@ -62,7 +62,7 @@ class PermissionRequests:
             outbox_key=f"{QUESTION}{digest[:20]}",
             asked_at=ask.at,
             expires_at=asked.expires_at,
-            facts=dict(asked.facts) or None,
+            facts={**asked.facts, "sandboxed": asked.sandboxed} if asked.facts else None,
         )
         others = await self._others(tx, approval)
         approval = replace(approval, together=[other.id for other in others] or None)

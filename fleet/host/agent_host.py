@@ -55,6 +55,7 @@ class AgentHost:
             clock=chronicle.clock,
             grants=lambda: chronicle.state.grants,
             judge=self.rules.judge,
+            sandboxed=self.spec.sandboxed,
         )
         chronicle.on_unwritable = self.desk.deny_all
         self.tasks = BackgroundTasks()

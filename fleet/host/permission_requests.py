@@ -54,6 +54,7 @@ class PendingPermissions:
     Args:
         grants: title by digest of what is allowed for always, as the journal has it.
         judge: the verdict of the approval rules.
+        sandboxed: whether the agent runs in a sandbox.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class PendingPermissions:
         clock: Callable[[], float],
         grants: Callable[[], Mapping[str, str]],
         judge: Callable[[RequestFacts], Verdict] = lambda _: _NO_RULES,
+        sandboxed: bool = False,
     ) -> None:
         self._journal = journal
         self._timeout_s = timeout_s
         self._clock = clock
         self._grants = grants
         self._judge = judge
+        self._sandboxed = sandboxed
         self._open: dict[str, _Open] = {}
         self._asking = 0
         self._count = 0
@@ -142,6 +145,7 @@ class PendingPermissions:
             options=request.options,
             expires_at=self._clock() + self._timeout_s,
             facts=facts.to_json(),
+            sandboxed=self._sandboxed,
             why=why,
         )
         try:

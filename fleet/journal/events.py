@@ -157,6 +157,8 @@ class PermissionAsked:
     expires_at: float
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What approval rules see of it (fleet.approval_rules.requests); empty: they can tell nothing."""
+    sandboxed: bool = False
+    """Whether the agent runs in a sandbox, where more rules can be offered."""
     why: str = ""
     """Why the rules did not answer it, in a sentence."""
 

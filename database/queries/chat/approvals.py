@@ -38,7 +38,8 @@ class Approval(Record):
     answer: Mapping[str, Any] | None = None
     answered_at: float | None = None
     outcome: str | None = None
-    #: What approval rules see of it (fleet.approval_rules.requests); None: they can tell nothing.
+    #: What approval rules see of it (fleet.approval_rules.requests), and ``sandboxed``, whether its agent runs in a
+    #: sandbox; None: they can tell nothing.
     facts: Mapping[str, Any] | None = None
     #: Ids of the requests of the agent that its message lists as well.
     together: Sequence[str] | None = None
@@ -93,8 +94,10 @@ async def in_states(tx: AsyncConnection, states: Sequence[str], *, agent: str | 
 
 
 async def asked_since(tx: AsyncConnection, since: float, limit: int) -> list[Approval]:
-    """Return the requests that operators were asked since `since`, the newest first, at most `limit` of them."""
-    statement = select(approvals).where(approvals.c.asked_at >= since).order_by(approvals.c.asked_at.desc())
+    """Return the requests of runtimes that operators were asked since `since`, the newest first, at most `limit`."""
+    # What Muster itself asks belongs to no incarnation.
+    where = (approvals.c.asked_at >= since, approvals.c.incarnation > 0)
+    statement = select(approvals).where(*where).order_by(approvals.c.asked_at.desc())
     return await Approval.every(tx, statement.limit(limit))
 
 

@@ -42,6 +42,7 @@ async def test_a_host_that_takes_no_rules_goes_on_asking(
             assert tried.locked(), "an older agent host is asked once"
 
 
+@pytest.mark.slow
 async def test_a_new_connection_pushes_only_what_the_host_does_not_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

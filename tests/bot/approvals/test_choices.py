@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html as entities
 import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.approvals.choices import by_mark, offered, question
+from bot.approvals.choices import by_mark, choices_of, offered, question
 from bot.commands.syntax import written
 from bot.text import markdown as rendering
 from database.queries.chat.approvals import Approval
@@ -194,3 +196,34 @@ def test_a_title_is_one_line_of_code(title: str) -> None:
     assert len(first) < 300
     assert html.count("<strong>") == 1
     assert not any(mark in html for mark in ("<h1", "<a", "\x1b"))
+
+
+@pytest.mark.parametrize(
+    ("facts", "names"),
+    [
+        (None, []),
+        ({"kind": "execute", "command": "git log -1", "sandboxed": False}, ["prefix", "while"]),
+        ({"kind": "execute", "command": "make test", "sandboxed": True}, ["prefix", "while"]),
+        # Outside of a sandbox, a build runs whatever the agent wrote.
+        ({"kind": "execute", "command": "make test", "sandboxed": False}, ["while"]),
+        ({"kind": "execute", "command": "python -c 'print()'", "sandboxed": True}, ["while"]),
+        ({"kind": "execute", "command": "git log | sh", "sandboxed": True}, ["while"]),
+        ({"kind": "edit", "paths": ["a.py"], "sandboxed": True}, ["while"]),
+        ({"kind": "mcp", "tool": "github/get_issue", "sandboxed": True}, ["while"]),
+    ],
+)
+def test_a_tap_adds_only_rules_that_add_no_authority(facts: dict[str, Any] | None, names: list[str]) -> None:
+    choices = choices_of(replace(approval(), facts=facts))
+    assert [choice.name for choice in choices if choice.rule is not None] == names
+    assert choices[-1].name == "deny"
+    assert all(choice.option == choices[0].option for choice in choices if choice.rule is not None)
+
+
+def test_a_wide_choice_has_an_end_or_is_of_one_server() -> None:
+    facts = {"kind": "mcp", "tool": "github/get_issue"}
+    wide = next(choice for choice in choices_of(replace(approval(), facts=facts)) if choice.name == "while")
+    assert wide.rule is not None
+    assert wide.rule.tool == "github/*"
+    assert wide.label == "Allow all tools of github for 30 minutes"
+    assert by_mark("⏱️") == "while"
+    assert [by_mark(mark) for mark in "📌⏩"] == ["prefix", "all"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from connectors.memory import Said
 from database.queries.chat import approval_rules, approvals
 from database.queries.chat.approval_rules import RuleRow
@@ -29,6 +31,7 @@ async def rules(home: House) -> list[RuleRow]:
         return await approval_rules.every(tx, home.clock())
 
 
+@pytest.mark.slow
 async def test_an_admin_allows_a_prefix_for_good_and_an_operator_cannot(tmp_path: Path) -> None:
     async with house(tmp_path) as home, home.open():
         thread = await home.launch("coder0")
@@ -71,6 +74,7 @@ async def test_a_kind_of_request_is_allowed_for_half_an_hour(tmp_path: Path) -> 
         assert "**allow** running commands, for `agent:coder0`, for " in shown
 
 
+@pytest.mark.slow
 async def test_one_answer_allows_what_its_message_lists_and_no_more(tmp_path: Path) -> None:
     async with house(tmp_path, roster=fake_agents.scripted(tmp_path, imp="good")) as home, home.open():
         thread = await fake_agents.launch(home, "imp")

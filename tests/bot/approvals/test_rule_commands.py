@@ -56,6 +56,7 @@ async def test_a_rule_that_denies_wins_over_one_that_allows(tmp_path: Path) -> N
         assert "denied by rule" in await entries(home)
 
 
+@pytest.mark.slow
 async def test_rules_reach_an_agent_that_was_down_and_one_that_ran_on_alone(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         async with home.open():
@@ -104,6 +105,7 @@ async def test_only_admins_change_rules(tmp_path: Path) -> None:
         assert "There are no rules" in await home.ask("!approvals rule list", sender=OPERATOR)
 
 
+@pytest.mark.slow
 async def test_what_was_asked_most_is_a_candidate_for_a_rule(tmp_path: Path) -> None:
     async with house(tmp_path) as home, home.open():
         thread = await home.launch("coder0")

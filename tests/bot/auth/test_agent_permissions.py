@@ -94,7 +94,19 @@ def test_an_orchestrator_adds_and_removes_agents_that_may_do_no_more_than_itself
 
 @pytest.mark.parametrize(
     "name",
-    ["approve", "deny", "grants", "grant revoke", "operators", "operator set", "kill", "retry", "audit", "watch"],
+    [
+        "approve",
+        "deny",
+        "grants",
+        "grant revoke",
+        "approvals rule add",
+        "operators",
+        "operator set",
+        "kill",
+        "retry",
+        "audit",
+        "watch",
+    ],
 )
 def test_what_is_for_people_alone_is_in_nobodys_hands(name: str) -> None:
     assert TABLE.get(name) is not None
