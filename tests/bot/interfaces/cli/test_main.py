@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 import pexpect
 import pytest
 
@@ -434,3 +435,16 @@ def test_interrupting_is_no_traceback(tmp_path: Path) -> None:
                 child.expect("Interrupted")
                 child.expect(pexpect.EOF)
     assert child.exitstatus == 1
+
+
+def test_a_command_of_three_words_is_found_and_its_first_words_list_it() -> None:
+    program = cli.MusterProgram(sections.load(), lambda: pytest.fail("nothing is asked"))
+    ctx = click.Context(program)
+    name, _, rest = program.resolve_command(ctx, ["approvals", "rule", "add", "allow", "git status"])
+    assert (name, rest) == ("approvals rule add", ["allow", "git status"])
+    assert program.resolve_command(ctx, ["approvals"])[0] == "approvals"
+    group = program.resolve_command(ctx, ["approvals", "rule"])[1]
+    assert isinstance(group, click.Group)
+    assert group.list_commands(ctx) == ["add", "list", "remove", "test"]
+    with pytest.raises(click.UsageError, match='no command "approvals rule ad"'):
+        program.resolve_command(ctx, ["approvals", "rule", "ad"])
