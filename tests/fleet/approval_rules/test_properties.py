@@ -97,7 +97,7 @@ def test_no_added_rule_that_denies_or_asks_makes_the_verdict_weaker(
     more = added.draw(rules_about(("deny", "ask")))
     before = answer(command, (*RULES, *rules), workspace)
     after = answer(command, (*RULES, *rules, more), workspace)
-    assert EFFECTS.index(after) <= EFFECTS.index(before)  # type: ignore[arg-type]
+    assert EFFECTS.index(after) <= EFFECTS.index(before)
 
 
 @SHARED
