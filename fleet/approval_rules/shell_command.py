@@ -12,6 +12,7 @@ For a rule that allows, the grammar's word is not enough, because it errs in pla
 from __future__ import annotations
 
 import codecs
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from fleet.approval_rules.plain_command import NotPlain, PlainPart, plain_parts
 
 #: A longer command is not parsed. People cannot check it at a glance either.
 LONGEST: Final = 20_000
+#: The parser takes time by the square of these characters: half a second for so many on a slow machine.
+_OPERATORS: Final = re.compile(r"[|&;<>`(]")
+_MOST_OPERATORS: Final = 1000
 _NODES: Final = 20_000
 _PARTS: Final = 200
 
@@ -101,6 +105,8 @@ def parse(text: str) -> ShellCommand:
     problem = _suspicious(text)
     if len(text) > LONGEST:
         return ShellCommand((), (), f"it is longer than {LONGEST} characters", None, "its length")
+    if len(_OPERATORS.findall(text)) > _MOST_OPERATORS:
+        return ShellCommand((), (), f"it has more than {_MOST_OPERATORS} operators", None, "its operators")
     source = text.encode("utf-8", "replace")
     parts, redirects, found = _Walk(source).parts()
     problem = problem or found

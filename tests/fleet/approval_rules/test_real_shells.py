@@ -151,14 +151,14 @@ def _check(shell: Shell, command: str) -> bool:
     return True
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(command=_commands())
 def test_shells_run_what_was_judged(shell: Shell, command: str) -> None:
     _check(shell, command)
 
 
 @pytest.mark.slow
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=2500)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=600)
 @given(command=_commands())
 def test_shells_run_what_was_judged_in_many_more_commands(shell: Shell, command: str) -> None:
     _check(shell, command)
