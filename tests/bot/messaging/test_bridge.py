@@ -88,7 +88,7 @@ async def test_a_permission_request_stands_in_every_bridged_room_and_the_first_a
             await until(home.chat, ROOM, "asks for permission")
             await until(east, HALL, "asks for permission")
             asked = event_of(east, HALL, "asks for permission")
-            await east.until(lambda: set(east.reactions(asked)) == {"✅", "♾️", "❌"}, limit=30)
+            await east.until(lambda: set(east.reactions(asked)) == {"✅", "♾️", "⏱️", "❌"}, limit=30)
             home.chat.set_down(True)
             east.react(asked, "✅", sender=BOB, conversation=HALL)
             await until(east, HALL, "by Bob (east:@bob)")
