@@ -13,7 +13,7 @@ from typing import Final
 
 from fleet.approval_rules import command_table
 from fleet.approval_rules.command_options import Refused
-from fleet.approval_rules.matching import Match
+from fleet.approval_rules.matching import RuleMatch
 from fleet.approval_rules.rules import ApprovalRule
 from fleet.approval_rules.shell_command import ShellCommand, SimpleCommand, Word, parse, words_of
 
@@ -36,19 +36,19 @@ _ONE_WORD: Final = re.compile(r"[\w./-]*", re.ASCII)
 _LETTERS: Final = {"--force": "f", "--recursive": "r"}
 
 
-def match(rule: ApprovalRule, command: ShellCommand) -> Match:
+def match(rule: ApprovalRule, command: ShellCommand) -> RuleMatch:
     """Return whether a rule that denies or asks is about any part of the command."""
     if rule.command is None:
-        return Match.YES
+        return RuleMatch.YES
     wanted = words_of(rule.command)
     if wanted is None:
-        return Match.MAYBE
-    found = Match.MAYBE if command.problem is not None else Match.NO
+        return RuleMatch.MAYBE
+    found = RuleMatch.MAYBE if command.problem is not None else RuleMatch.NO
     for number, candidate in enumerate(_candidates(command.parts, 0)):
         if number >= _CANDIDATES:
-            return max(found, Match.MAYBE)
+            return max(found, RuleMatch.MAYBE)
         found = max(found, min(_compare(wanted, rule.match == "exact", candidate.words), candidate.most))
-        if found is Match.YES:
+        if found is RuleMatch.YES:
             break
     return found
 
@@ -56,7 +56,7 @@ def match(rule: ApprovalRule, command: ShellCommand) -> Match:
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     words: Sequence[Word]
-    most: Match
+    most: RuleMatch
 
 
 def _candidates(parts: Sequence[SimpleCommand], depth: int) -> Iterator[_Candidate]:
@@ -65,14 +65,14 @@ def _candidates(parts: Sequence[SimpleCommand], depth: int) -> Iterator[_Candida
         words = part.words
         if not words:
             continue
-        yield _Candidate(words, Match.YES)
+        yield _Candidate(words, RuleMatch.YES)
         if _is_harmless(words):
             continue
         name = _name(words[0])
-        most = Match.YES if name in _WRAPPERS or not words[0].literal else Match.MAYBE
+        most = RuleMatch.YES if name in _WRAPPERS or not words[0].literal else RuleMatch.MAYBE
         for place in range(1, len(words)):
             # An argument that is not known is a program only behind what runs its arguments.
-            if not words[place].text.startswith("-") and (most is Match.YES or words[place].literal):
+            if not words[place].text.startswith("-") and (most is RuleMatch.YES or words[place].literal):
                 yield _Candidate(words[place:], most)
         if depth < _DEPTH and any(_name(word) in _WRAPPERS for word in words):
             for text in _texts(words):
@@ -104,15 +104,15 @@ def _name(word: Word) -> str:
     return word.text.rstrip("/").rpartition("/")[2].casefold()
 
 
-def _compare(wanted: Sequence[str], exact: bool, words: Sequence[Word]) -> Match:
+def _compare(wanted: Sequence[str], exact: bool, words: Sequence[Word]) -> RuleMatch:
     program = words[0]
     if _name(program) != _name(Word(wanted[0], True)):
         if not program.literal:
-            return Match.MAYBE
+            return RuleMatch.MAYBE
         if _name(program) in _SHELLS and not any(not word.text.startswith("-") for word in words[1:]):
             # A shell that reads its commands from its input.
-            return Match.MAYBE
-        return Match.NO
+            return RuleMatch.MAYBE
+        return RuleMatch.NO
     rest = [word.text for word in words[1:]]
     unknown = any(not word.literal for word in words)
     if _name(program) == "git":
@@ -121,13 +121,13 @@ def _compare(wanted: Sequence[str], exact: bool, words: Sequence[Word]) -> Match
         asked = wanted[1:]
         operands = [word for word in rest if not word.startswith("-")]
         if asked and not asked[0].startswith("-") and operands[:1] != [asked[0]]:
-            return Match.MAYBE if unknown else Match.NO
+            return RuleMatch.MAYBE if unknown else RuleMatch.NO
     covered = _covers(wanted[1:], rest)
     if exact and covered:
-        return Match.YES if _covers(rest, wanted[1:]) else Match.MAYBE
+        return RuleMatch.YES if _covers(rest, wanted[1:]) else RuleMatch.MAYBE
     if covered:
-        return Match.YES
-    return Match.MAYBE if unknown else Match.NO
+        return RuleMatch.YES
+    return RuleMatch.MAYBE if unknown else RuleMatch.NO
 
 
 def _from_subcommand(arguments: list[str]) -> tuple[list[str], bool]:

@@ -31,7 +31,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class KnownOptions:
     """The arguments that a program may have."""
 
     listed: Mapping[str, str] = field(default_factory=dict)
@@ -45,9 +45,9 @@ class Options:
     number: bool = False
     """Whether ``-20`` is an option."""
     patterns: frozenset[str] = frozenset()
-    """Options that stand for the pattern."""
+    """KnownOptions that stand for the pattern."""
     tree: frozenset[str] = frozenset()
-    """Options that make it read whole folders."""
+    """KnownOptions that make it read whole folders."""
 
     def check(self, arguments: Sequence[str]) -> Usage:
         """Return what the program reads.
@@ -67,13 +67,13 @@ def options(
     number: bool = False,
     patterns: str = "",
     tree: str = "",
-) -> Options:
+) -> KnownOptions:
     """Return the options that `text` lists, such as ``-l -n: -f@ --color=``."""
     listed = {}
     for option in text.split():
         mark = option[-1] if option[-1] in ":@=" else ""
         listed[option.removesuffix(mark)] = mark
-    return Options(
+    return KnownOptions(
         listed=listed,
         operands=operands,
         most=most,
@@ -88,7 +88,7 @@ _END: Final = "--"
 
 
 class _Check:
-    def __init__(self, allowed: Options, arguments: list[str]) -> None:
+    def __init__(self, allowed: KnownOptions, arguments: list[str]) -> None:
         self._allowed = allowed
         self._rest = arguments
         self._operands: list[str] = []

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from fleet.approval_rules import git_commands
-from fleet.approval_rules.command_options import Options, Refused, Usage, options
+from fleet.approval_rules.command_options import KnownOptions, Refused, Usage, options
 
 _GREP: Final = (
     "-n --line-number -i --ignore-case -l --files-with-matches -L --files-without-match -c --count -v --invert-match "
@@ -37,7 +37,7 @@ _LISTING: Final = (
 _CHECKSUM: Final = options("-b --binary -t --text --tag -z --zero")
 
 #: By program: what it may be called with.
-_READERS: Final[Mapping[str, Options]] = {
+_READERS: Final[Mapping[str, KnownOptions]] = {
     "ls": options(_LISTING, contents="none"),
     "cat": options("-n -A -b -e -E -s -t -T -v -u --number --show-all --show-ends --show-tabs --squeeze-blank"),
     "head": options("-n: -c: -q -v -z --lines: --bytes: --quiet --verbose", number=True),

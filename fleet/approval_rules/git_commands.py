@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from fleet.approval_rules.command_options import Options, Refused, Usage, options
+from fleet.approval_rules.command_options import KnownOptions, Refused, Usage, options
 
 _DIFF: Final = (
     "-p -u --patch -s --no-patch -U: --unified= --stat= --numstat --shortstat --dirstat --summary --name-only "
@@ -26,7 +26,7 @@ _LOG: Final = (
     "--pickaxe-all --left-right --cherry-pick --no-mailmap --all-match --full-history --source -E -F "
 )
 #: By subcommand.
-_COMMANDS: Final[Mapping[str, Options]] = {
+_COMMANDS: Final[Mapping[str, KnownOptions]] = {
     "status": options(
         "-s --short -b --branch --porcelain= -u --untracked-files= -uno -uall -unormal --ignored= -z --long "
         "--show-stash --ahead-behind --no-ahead-behind --no-renames",
@@ -123,7 +123,7 @@ def without_pager(arguments: Sequence[str]) -> list[str]:
     return rest
 
 
-def _listing(allowed: Options, rest: list[str]) -> Usage:
+def _listing(allowed: KnownOptions, rest: list[str]) -> Usage:
     usage = allowed.check(rest)
     # Any other operand than a pattern of `--list` makes a branch or a tag.
     if usage.operands and rest[0] != "--list":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fleet.approval_rules import command_denial, file_rules
 from fleet.approval_rules.command_permission import permission_of
-from fleet.approval_rules.matching import Match, Permission
+from fleet.approval_rules.matching import RuleMatch, Allowance
 from fleet.approval_rules.requests import RequestFacts, Verdict
 from fleet.approval_rules.rules import ApprovalRule, Effect
 from fleet.approval_rules.service_rules import fetch_matches, mcp_matches
@@ -54,31 +54,31 @@ def _restriction(facts: RequestFacts, strict: Sequence[ApprovalRule], workspace:
     matches = [(rule, _strict_match(facts, rule, command, workspace)) for rule in strict]
     for effect in order:
         for rule, match in matches:
-            if rule.effect == effect and match is Match.YES:
+            if rule.effect == effect and match is RuleMatch.YES:
                 word = "Denied" if effect == "deny" else "Asked"
                 return Verdict(effect=effect, rule=rule, reason=f"{word} by {rule.id}.")
     for rule, match in matches:
-        if match is Match.MAYBE:
+        if match is RuleMatch.MAYBE:
             why = "" if command is None or command.problem is None else f": {command.problem}"
             return _asked(f"Whether {rule.id} is about this request cannot be known{why}.", rule)
     return None
 
 
-def _strict_match(facts: RequestFacts, rule: ApprovalRule, command: ShellCommand | None, workspace: Path) -> Match:
+def _strict_match(facts: RequestFacts, rule: ApprovalRule, command: ShellCommand | None, workspace: Path) -> RuleMatch:
     if rule.kind == "any":
-        return Match.YES
+        return RuleMatch.YES
     if command is not None and rule.kind in ("read", "edit"):
         return file_rules.match_in_command(rule, command, workspace)
     if facts.kind is None:
         # It could be about anything.
-        return Match.MAYBE
+        return RuleMatch.MAYBE
     if rule.kind != facts.kind:
-        return Match.NO
+        return RuleMatch.NO
     match rule.kind:
         case "execute":
             if rule.command is None:
-                return Match.YES
-            return Match.MAYBE if command is None else command_denial.match(rule, command)
+                return RuleMatch.YES
+            return RuleMatch.MAYBE if command is None else command_denial.match(rule, command)
         case "read" | "edit":
             return file_rules.match(rule, facts.paths, workspace)
         case "mcp":
@@ -94,7 +94,7 @@ def _permission(
     *,
     workspace: Path,
     sandboxed: bool,
-) -> Permission:
+) -> Allowance:
     match facts.kind:
         case "execute":
             return permission_of(facts, allowing, strict, workspace=workspace, sandboxed=sandboxed)
@@ -103,11 +103,13 @@ def _permission(
         case "mcp":
             rules = [rule for rule in allowing if rule.kind in ("mcp", "any")]
             said = facts.tool or "a tool that the runtime does not name"
-            found = next((rule for rule in rules if mcp_matches(rule, facts.tool, strict=False) is Match.YES), None)
+            found = next((rule for rule in rules if mcp_matches(rule, facts.tool, strict=False) is RuleMatch.YES), None)
         case _:
             rules = [rule for rule in allowing if rule.kind in ("fetch", "any")]
             said = "this address"
-            found = next((rule for rule in rules if fetch_matches(rule, facts.url, strict=False) is Match.YES), None)
+            found = next(
+                (rule for rule in rules if fetch_matches(rule, facts.url, strict=False) is RuleMatch.YES), None
+            )
     if found is None:
-        return Permission(reason=f"No rule allows {said}.")
-    return Permission(rules=(found,))
+        return Allowance(reason=f"No rule allows {said}.")
+    return Allowance(rules=(found,))

@@ -8,7 +8,7 @@ from enum import IntEnum
 from fleet.approval_rules.rules import ApprovalRule
 
 
-class Match(IntEnum):
+class RuleMatch(IntEnum):
     """How sure it is that a rule is about a request."""
 
     NO = 0
@@ -18,7 +18,7 @@ class Match(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Permission:
+class Allowance:
     """The rules that allow a request together, or why none do."""
 
     rules: tuple[ApprovalRule, ...] = ()

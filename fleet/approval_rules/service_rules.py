@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from fleet.approval_rules.matching import Match
+from fleet.approval_rules.matching import RuleMatch
 from fleet.approval_rules.rules import ApprovalRule
 
 
-def mcp_matches(rule: ApprovalRule, tool: str | None, *, strict: bool) -> Match:
+def mcp_matches(rule: ApprovalRule, tool: str | None, *, strict: bool) -> RuleMatch:
     """Return whether a rule is about a tool. A `strict` rule ignores the case of letters."""
     if rule.tool is None:
-        return Match.YES
+        return RuleMatch.YES
     if tool is None:
-        return Match.MAYBE
+        return RuleMatch.MAYBE
     wanted, given = (rule.tool.casefold(), tool.casefold()) if strict else (rule.tool, tool)
     server, _, name = wanted.partition("/")
     given_server, slash, given_name = given.partition("/")
     if not slash or not given_name or not given_server:
-        return Match.MAYBE
-    return Match.YES if given_server == server and name in ("*", given_name) else Match.NO
+        return RuleMatch.MAYBE
+    return RuleMatch.YES if given_server == server and name in ("*", given_name) else RuleMatch.NO
 
 
-def fetch_matches(rule: ApprovalRule, url: str | None, *, strict: bool) -> Match:
+def fetch_matches(rule: ApprovalRule, url: str | None, *, strict: bool) -> RuleMatch:
     """Return whether a rule is about an address. A rule that allows a host allows its usual ports alone."""
     if rule.host is None:
-        return Match.YES
+        return RuleMatch.YES
     host = _host(url, strict=strict)
     if host is None:
-        return Match.MAYBE
+        return RuleMatch.MAYBE
     wanted = rule.host.casefold()
     if wanted.startswith("*."):
-        return Match.YES if host.endswith(wanted[1:]) or (strict and host == wanted[2:]) else Match.NO
-    return Match.YES if host == wanted else Match.NO
+        return RuleMatch.YES if host.endswith(wanted[1:]) or (strict and host == wanted[2:]) else RuleMatch.NO
+    return RuleMatch.YES if host == wanted else RuleMatch.NO
 
 
 def _host(url: str | None, *, strict: bool) -> str | None:
