@@ -41,7 +41,8 @@ _STYLES = {
     ButtonStyle.GOOD: discord.ButtonStyle.success.value,
     ButtonStyle.DANGER: discord.ButtonStyle.danger.value,
 }
-_MOST_BUTTONS = 5
+_BUTTONS_PER_ROW = 5
+_MOST_ROWS = 5
 _LONGEST_LABEL = 80
 SUPPRESS_EMBEDS = discord.MessageFlags.suppress_embeds.flag
 #: Types of messages that people write. What is looked for may be of any type.
@@ -235,17 +236,18 @@ def edited(text: str, buttons: Sequence[Button] = ()) -> Json:
 
 
 def components(buttons: Sequence[Button]) -> list[Json]:
-    """Buttons in a row ("Component Reference"). What is pressed comes back by an id that outlives the bot."""
-    row = [
+    """Buttons in rows ("Component Reference"). What is pressed comes back by an id that outlives the bot."""
+    made = [
         {
             "type": discord.ComponentType.button.value,
             "style": _STYLES[each.style],
             "label": clean(each.label)[:_LONGEST_LABEL],
             "custom_id": f"{PRESSED}{clean(each.key)}"[:LONGEST_KEY],
         }
-        for each in buttons[:_MOST_BUTTONS]
+        for each in buttons[: _BUTTONS_PER_ROW * _MOST_ROWS]
     ]
-    return [{"type": discord.ComponentType.action_row.value, "components": row}] if row else []
+    rows = [made[first : first + _BUTTONS_PER_ROW] for first in range(0, len(made), _BUTTONS_PER_ROW)]
+    return [{"type": discord.ComponentType.action_row.value, "components": row} for row in rows]
 
 
 def uploaded(caption: str, name: str, *, key: str) -> Json:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from fleet.approval_rules import command_table
 from fleet.approval_rules.command_options import Refused
-from fleet.approval_rules.matching import RuleMatch, Allowance, shown
+from fleet.approval_rules.matching import Allowance, RuleMatch, shown
 from fleet.approval_rules.rules import ApprovalRule
 from fleet.approval_rules.shell_command import ShellCommand, SimpleCommand, Word
 from fleet.approval_rules.workspace_paths import PathForms, forms_of, glob_allows, glob_restricts, protected

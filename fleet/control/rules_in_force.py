@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 import structlog
 
 from fleet.approval_rules.judge import judge
-from fleet.approval_rules.requests import RequestFacts, Verdict
+from fleet.approval_rules.requests import RequestFacts, RuleVerdict
 from fleet.approval_rules.rules import EFFECTS, KINDS, ApprovalRule, CommandMatch
 
 log = structlog.get_logger(__name__)
@@ -42,13 +42,13 @@ class RulesInForce:
         """Judge by these rules from now on."""
         self.rules = tuple(rules)
 
-    def judge(self, facts: RequestFacts) -> Verdict:
+    def judge(self, facts: RequestFacts) -> RuleVerdict:
         """Return the verdict of the rules. A request that they cannot judge is asked."""
         try:
             return judge(facts, self.rules, workspace=self._workspace, sandboxed=self._sandboxed, now=self._clock())
         except Exception:
             log.exception("approval_rules.not_judged")
-            return Verdict(effect="ask", rule=None, reason="The rules could not judge this request.")
+            return RuleVerdict(effect="ask", rule=None, reason="The rules could not judge this request.")
 
 
 def digest_of(rules: Sequence[ApprovalRule]) -> str:

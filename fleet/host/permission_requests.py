@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from fleet.approval_rules.requests import UNKNOWN, RequestFacts, Verdict
+from fleet.approval_rules.requests import UNKNOWN, RequestFacts, RuleVerdict
 from fleet.errors import AgentRefused
 from fleet.host.acp.update_parser import ParsedPermissionRequest, option_of
 from fleet.host.journal_writer import JournalNotWritable, JournalWriter
@@ -27,7 +27,7 @@ _GRANT_TITLE: Final = 200
 
 _ALLOW: Final = ("allow_once", "allow_always")
 _REJECT: Final = ("reject_once", "reject_always")
-_NO_RULES: Final = Verdict(effect="ask", rule=None, reason="")
+_NO_RULES: Final = RuleVerdict(effect="ask", rule=None, reason="")
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class PendingPermissions:
         timeout_s: float,
         clock: Callable[[], float],
         grants: Callable[[], Mapping[str, str]],
-        judge: Callable[[RequestFacts], Verdict] = lambda _: _NO_RULES,
+        judge: Callable[[RequestFacts], RuleVerdict] = lambda _: _NO_RULES,
         sandboxed: bool = False,
     ) -> None:
         self._journal = journal
@@ -119,7 +119,7 @@ class PendingPermissions:
         finally:
             self._asking -= 1
 
-    async def _deny_by_rule(self, number: str, request: ParsedPermissionRequest, verdict: Verdict) -> str | None:
+    async def _deny_by_rule(self, number: str, request: ParsedPermissionRequest, verdict: RuleVerdict) -> str | None:
         option = request.option_of("reject_once")
         denied = _by_rule(number, request, verdict, outcome="denied", option=option)
         # It is denied whether or not the journal has it.
@@ -306,7 +306,7 @@ class PendingPermissions:
 
 
 def _by_rule(
-    number: str, request: ParsedPermissionRequest, verdict: Verdict, *, outcome: str, option: str | None
+    number: str, request: ParsedPermissionRequest, verdict: RuleVerdict, *, outcome: str, option: str | None
 ) -> PermissionAnswered:
     return PermissionAnswered(
         request=number,

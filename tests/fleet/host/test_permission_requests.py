@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fleet.approval_rules.requests import RequestFacts, Verdict
+from fleet.approval_rules.requests import RequestFacts, RuleVerdict
 from fleet.approval_rules.rules import ApprovalRule, Effect
 from fleet.control.host_spec import AgentSpec
 from fleet.errors import AgentRefused
@@ -122,7 +122,7 @@ class Desk:
     async def __aenter__(self) -> PendingPermissions:
         agent = Agent.make(self.home)
         self.chronicle = await JournalFanout.open(agent.spec, AgentState(), clock=time.time)
-        verdict = Verdict(effect=self.effect, rule=rule(self.effect, "rm"), reason="So says a rule.")
+        verdict = RuleVerdict(effect=self.effect, rule=rule(self.effect, "rm"), reason="So says a rule.")
         return PendingPermissions(
             self.chronicle.journal,
             timeout_s=0.05,

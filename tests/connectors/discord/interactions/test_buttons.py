@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from connectors.contract.messages import Button, ButtonStyle, File, Message, OpenThread, Reaction, Replace
+from connectors.discord import message_conversion
 from tests.connectors.discord.conftest import Desk
 from tests.connectors.discord.test_connector import arrived
 
@@ -140,3 +141,9 @@ async def test_a_file_goes_to_who_pressed_alone_while_that_can_be(desk: Desk, tm
     assert whole == "all"
     assert "core.md is not here" in lacking
     assert desk.world.texts() == [ASK.text, "all for all"]
+
+
+def test_more_buttons_than_a_row_takes_stand_in_further_rows() -> None:
+    buttons = [Button(key=str(number), label=str(number)) for number in range(6)]
+    rows = message_conversion.components(buttons)
+    assert [[each["label"] for each in row["components"]] for row in rows] == [["0", "1", "2", "3", "4"], ["5"]]
