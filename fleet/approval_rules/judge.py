@@ -8,7 +8,7 @@ from pathlib import Path
 from fleet.approval_rules import command_denial, file_rules
 from fleet.approval_rules.command_permission import permission_of
 from fleet.approval_rules.matching import AllowingRules, RuleMatch
-from fleet.approval_rules.requests import RequestFacts, Verdict
+from fleet.approval_rules.requests import RequestFacts, RuleVerdict
 from fleet.approval_rules.rules import ApprovalRule, Effect
 from fleet.approval_rules.service_rules import fetch_matches, mcp_matches
 from fleet.approval_rules.shell_command import ShellCommand, parse
@@ -16,7 +16,7 @@ from fleet.approval_rules.shell_command import ShellCommand, parse
 
 def judge(
     facts: RequestFacts, rules: Sequence[ApprovalRule], *, workspace: Path, sandboxed: bool, now: float
-) -> Verdict:
+) -> RuleVerdict:
     """Return the verdict of the rules that hold for an agent.
 
     Args:
@@ -39,15 +39,15 @@ def judge(
     permission = _permission(facts, allowing, strict, workspace=workspace, sandboxed=sandboxed)
     if permission.rules:
         names = " and ".join(dict.fromkeys(rule.id for rule in permission.rules))
-        return Verdict(effect="allow", rule=permission.rules[0], reason=f"Allowed by {names}.")
+        return RuleVerdict(effect="allow", rule=permission.rules[0], reason=f"Allowed by {names}.")
     return _asked(permission.reason)
 
 
-def _asked(reason: str, rule: ApprovalRule | None = None) -> Verdict:
-    return Verdict(effect="ask", rule=rule, reason=reason)
+def _asked(reason: str, rule: ApprovalRule | None = None) -> RuleVerdict:
+    return RuleVerdict(effect="ask", rule=rule, reason=reason)
 
 
-def _restriction(facts: RequestFacts, strict: Sequence[ApprovalRule], workspace: Path) -> Verdict | None:
+def _restriction(facts: RequestFacts, strict: Sequence[ApprovalRule], workspace: Path) -> RuleVerdict | None:
     """Return the verdict of the strongest rule that denies or asks; None: none is about the request."""
     command = parse(facts.command) if facts.kind == "execute" and facts.command is not None else None
     order: tuple[Effect, ...] = ("deny", "ask")
@@ -56,7 +56,7 @@ def _restriction(facts: RequestFacts, strict: Sequence[ApprovalRule], workspace:
         for rule, match in matches:
             if rule.effect == effect and match is RuleMatch.YES:
                 word = "Denied" if effect == "deny" else "Asked"
-                return Verdict(effect=effect, rule=rule, reason=f"{word} by {rule.id}.")
+                return RuleVerdict(effect=effect, rule=rule, reason=f"{word} by {rule.id}.")
     for rule, match in matches:
         if match is RuleMatch.MAYBE:
             why = "" if command is None or command.problem is None else f": {command.problem}"

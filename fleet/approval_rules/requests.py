@@ -44,7 +44,7 @@ UNKNOWN = RequestFacts(kind=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class RuleVerdict:
     """What the rules say of one request."""
 
     effect: Effect

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.approval_rules.judge import judge
 from fleet.approval_rules.presets import rules_of
-from fleet.approval_rules.requests import RequestFacts, Verdict
+from fleet.approval_rules.requests import RequestFacts, RuleVerdict
 from fleet.approval_rules.rules import ApprovalRule
 from tests.fleet.approval_rules.corpus import ALLOWED, BYPASSES, RULES
 
@@ -18,11 +18,11 @@ CASES = [(trick, answer, command) for trick, cases in BYPASSES.items() for answe
 
 def verdict(
     facts: RequestFacts, *rules: ApprovalRule, workspace: Path, sandboxed: bool = False, now: float = 0
-) -> Verdict:
+) -> RuleVerdict:
     return judge(facts, rules, workspace=workspace, sandboxed=sandboxed, now=now)
 
 
-def execute(command: str, *rules: ApprovalRule, workspace: Path, sandboxed: bool = False) -> Verdict:
+def execute(command: str, *rules: ApprovalRule, workspace: Path, sandboxed: bool = False) -> RuleVerdict:
     facts = RequestFacts(kind="execute", command=command)
     return verdict(facts, *rules, workspace=workspace, sandboxed=sandboxed)
 
@@ -178,7 +178,7 @@ def test_options_are_compared_in_any_form(workspace: Path) -> None:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def edit(path: str, *rules: ApprovalRule, workspace: Path) -> Verdict:
+def edit(path: str, *rules: ApprovalRule, workspace: Path) -> RuleVerdict:
     return verdict(RequestFacts(kind="edit", paths=(path,)), *rules, workspace=workspace)
 
 
