@@ -45,9 +45,9 @@ class KnownOptions:
     number: bool = False
     """Whether ``-20`` is an option."""
     patterns: frozenset[str] = frozenset()
-    """KnownOptions that stand for the pattern."""
+    """Options that stand for the pattern."""
     tree: frozenset[str] = frozenset()
-    """KnownOptions that make it read whole folders."""
+    """Options that make it read whole folders."""
 
     def check(self, arguments: Sequence[str]) -> Usage:
         """Return what the program reads.

@@ -10,7 +10,7 @@ from typing import Final
 from fleet.approval_rules import command_table, file_rules
 from fleet.approval_rules.command_options import Refused, Usage
 from fleet.approval_rules.git_commands import without_pager
-from fleet.approval_rules.matching import Allowance, shown
+from fleet.approval_rules.matching import AllowingRules, shown
 from fleet.approval_rules.plain_command import PlainPart, PlainRedirect
 from fleet.approval_rules.requests import RequestFacts
 from fleet.approval_rules.rules import ApprovalRule
@@ -27,7 +27,7 @@ def permission_of(
     *,
     workspace: Path,
     sandboxed: bool,
-) -> Allowance:
+) -> AllowingRules:
     """Return the rules that allow a command together.
 
     Args:
@@ -38,14 +38,16 @@ def permission_of(
         sandboxed: whether the agent runs in a sandbox.
     """
     if facts.command is None:
-        return Allowance(reason="The runtime does not say which command.")
+        return AllowingRules(reason="The runtime does not say which command.")
     command = parse(facts.command)
     wide = next((rule for rule in allowing if rule.kind in ("execute", "any") and rule.command is None), None)
     if wide is not None:
         closed = _closed_redirect(command, workspace)
-        return Allowance(rules=(wide,)) if closed is None else Allowance(reason=closed)
+        return AllowingRules(rules=(wide,)) if closed is None else AllowingRules(reason=closed)
     if command.plain is None:
-        return Allowance(reason=f"No rule about commands can allow this one: {command.problem or command.not_plain}.")
+        return AllowingRules(
+            reason=f"No rule about commands can allow this one: {command.problem or command.not_plain}."
+        )
     parts = _Parts(allowing, strict, workspace)
     # In a sandbox a hostile folder gains nothing that a build there could not do as well.
     parts.moved = (facts.cwd_unknown and not sandboxed) if facts.cwd is None else not parts.is_workspace(facts.cwd)
@@ -75,14 +77,14 @@ class _Parts:
         self.moved = False
         """Whether relative paths may start elsewhere than at the workspace."""
 
-    def permission(self, parts: Sequence[PlainPart]) -> Allowance:
+    def permission(self, parts: Sequence[PlainPart]) -> AllowingRules:
         found: list[ApprovalRule] = []
         for part in parts:
             if self._stays(part):
                 continue
             rule, reason = self._rule_for(part)
             if rule is None:
-                return Allowance(reason=reason)
+                return AllowingRules(reason=reason)
             found.append(rule)
             self.moved = self.moved or part.words[0] in _MOVING
             for redirect in part.redirects:
@@ -90,7 +92,7 @@ class _Parts:
                 if not redirected.rules and redirected.reason:
                     return redirected
                 found += redirected.rules
-        return Allowance(rules=tuple(found), reason="" if found else "No rule allows to only change the folder.")
+        return AllowingRules(rules=tuple(found), reason="" if found else "No rule allows to only change the folder.")
 
     def is_workspace(self, path: str) -> bool:
         return os.path.realpath(path) == os.path.realpath(self._workspace)
@@ -101,11 +103,13 @@ class _Parts:
         absolute = words[0] == "cd" and len(words) == 2 and words[1].startswith("/") and not part.redirects
         return absolute and self.is_workspace(words[1])
 
-    def _redirect(self, redirect: PlainRedirect) -> Allowance:
+    def _redirect(self, redirect: PlainRedirect) -> AllowingRules:
         if redirect.path == os.devnull:
-            return Allowance()
+            return AllowingRules()
         if self.moved:
-            return Allowance(reason=f"Where {shown(redirect.path)} leads is not known after a change of the folder.")
+            return AllowingRules(
+                reason=f"Where {shown(redirect.path)} leads is not known after a change of the folder."
+            )
         kind: file_rules.FileKind = "read" if redirect.operator == "<" else "edit"
         return file_rules.permission_of(kind, [redirect.path], self._allowing, self._workspace)
 

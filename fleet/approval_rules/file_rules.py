@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from fleet.approval_rules import command_table
 from fleet.approval_rules.command_options import Refused
-from fleet.approval_rules.matching import Allowance, RuleMatch, shown
+from fleet.approval_rules.matching import AllowingRules, RuleMatch, shown
 from fleet.approval_rules.rules import ApprovalRule
 from fleet.approval_rules.shell_command import ShellCommand, SimpleCommand, Word
 from fleet.approval_rules.workspace_paths import PathForms, forms_of, glob_allows, glob_restricts, protected
@@ -81,31 +81,33 @@ def _names(word: Word) -> Iterator[str]:
             yield text.rpartition(separator)[2]
 
 
-def permission_of(kind: FileKind, paths: Sequence[str], allowing: Sequence[ApprovalRule], workspace: Path) -> Allowance:
+def permission_of(
+    kind: FileKind, paths: Sequence[str], allowing: Sequence[ApprovalRule], workspace: Path
+) -> AllowingRules:
     """Return the rules that allow to read or edit all of the paths."""
     rules = [rule for rule in allowing if rule.kind in (kind, "any")]
     if not paths:
         # Where an edit leads must be known, because some files are open to no rule.
         everywhere = next((rule for rule in rules if not rule.paths), None) if kind == "read" else None
-        return Allowance(reason="The runtime does not say which files.") if everywhere is None else _by(everywhere)
+        return AllowingRules(reason="The runtime does not say which files.") if everywhere is None else _by(everywhere)
     found = []
     for path in paths:
         forms = forms_of(path, workspace)
         if forms is None:
-            return Allowance(reason=f"Where {shown(path)} leads cannot be known.")
+            return AllowingRules(reason=f"Where {shown(path)} leads cannot be known.")
         closed = protected(forms, workspace) if kind == "edit" else None
         if closed is not None:
-            return Allowance(reason=f"No rule can allow to edit {shown(path)}: {closed}.")
+            return AllowingRules(reason=f"No rule can allow to edit {shown(path)}: {closed}.")
         rule = next((rule for rule in rules if _covers(rule, forms)), None)
         if rule is None:
             outside = ", which is outside of the workspace" if forms.relative is None else ""
-            return Allowance(reason=f"No rule allows to {kind} {shown(path)}{outside}.")
+            return AllowingRules(reason=f"No rule allows to {kind} {shown(path)}{outside}.")
         found.append(rule)
-    return Allowance(rules=tuple(found))
+    return AllowingRules(rules=tuple(found))
 
 
-def _by(rule: ApprovalRule) -> Allowance:
-    return Allowance(rules=(rule,))
+def _by(rule: ApprovalRule) -> AllowingRules:
+    return AllowingRules(rules=(rule,))
 
 
 def _covers(rule: ApprovalRule, forms: PathForms) -> bool:

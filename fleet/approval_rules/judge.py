@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fleet.approval_rules import command_denial, file_rules
 from fleet.approval_rules.command_permission import permission_of
-from fleet.approval_rules.matching import Allowance, RuleMatch
+from fleet.approval_rules.matching import AllowingRules, RuleMatch
 from fleet.approval_rules.requests import RequestFacts, RuleVerdict
 from fleet.approval_rules.rules import ApprovalRule, Effect
 from fleet.approval_rules.service_rules import fetch_matches, mcp_matches
@@ -94,7 +94,7 @@ def _permission(
     *,
     workspace: Path,
     sandboxed: bool,
-) -> Allowance:
+) -> AllowingRules:
     match facts.kind:
         case "execute":
             return permission_of(facts, allowing, strict, workspace=workspace, sandboxed=sandboxed)
@@ -111,5 +111,5 @@ def _permission(
                 (rule for rule in rules if fetch_matches(rule, facts.url, strict=False) is RuleMatch.YES), None
             )
     if found is None:
-        return Allowance(reason=f"No rule allows {said}.")
-    return Allowance(rules=(found,))
+        return AllowingRules(reason=f"No rule allows {said}.")
+    return AllowingRules(rules=(found,))

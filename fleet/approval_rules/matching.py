@@ -18,7 +18,7 @@ class RuleMatch(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class AllowingRules:
     """The rules that allow a request together, or why none do."""
 
     rules: tuple[ApprovalRule, ...] = ()
