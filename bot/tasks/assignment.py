@@ -39,7 +39,8 @@ from fleet.errors import FleetError
 from fleet.launch.launch_plan import DEFAULT_ROLE
 from fleet.roster.cache import LatestRoster
 from fleet.roster.drift import ENDED
-from scheduler.dispatch.dispatch_inputs import Able, keeps_agent
+from scheduler.dispatch.agent_availability import keeps_agent
+from scheduler.dispatch.dispatch_inputs import Able
 
 log = structlog.get_logger(__name__)
 
