@@ -32,7 +32,7 @@ from bot.auth.permissions import Operators
 from bot.commands import sections
 from bot.commands.executor import Executor
 from bot.commands.registry import TABLE
-from bot.commands.slash_commands import CommandMenu
+from bot.commands.slash_command_names import CommandMenu
 from bot.config.database import open_register
 from bot.config.instance_lock import only_one
 from bot.config.loader import Settings
