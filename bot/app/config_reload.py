@@ -144,7 +144,9 @@ def _differences(key: str, old: object, new: object) -> list[str]:
     before: Mapping[str, object] = old if isinstance(old, dict) else {}
     after: Mapping[str, object] = new if isinstance(new, dict) else {}
     if key == "sandboxes":  # a project's own profile changes with the project
-        before, after = ({name: each for name, each in some.items() if not is_profile(name)} for some in (before, after))
+        before, after = (
+            {name: each for name, each in some.items() if not is_profile(name)} for some in (before, after)
+        )
     word = {"accounts": "account", "projects": "project", "sandboxes": "sandbox profile"}[key]
     later = {
         "projects": " (applies to topics that begin from now on)",

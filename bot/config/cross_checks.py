@@ -61,9 +61,9 @@ def check(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile | No
         sandbox = block.get("sandbox") if isinstance(block, dict) else None
         if isinstance(sandbox, str) and sandbox not in named["profiles"]:
             document.report(("projects", project, "sandbox"), profiles.unknown(sandbox, named["profiles"]))
-        role = block.get("role") if isinstance(block, dict) else None
-        if isinstance(role, str) and role not in (there := sorted(roles.library(paths.roles).names)):
-            document.report(("projects", project, "role"), _none(role, there))
+        of_topics = block.get("role") if isinstance(block, dict) else None
+        if isinstance(of_topics, str) and of_topics not in (there := sorted(roles.library(paths.roles).names)):
+            document.report(("projects", project, "role"), _none(of_topics, there))
     for name in _block(raw, "budgets", "agents"):
         if not is_agent_name(name):
             document.report(("budgets", "agents", name), "not a name for an agent, such as coder0.")

@@ -36,25 +36,29 @@ def is_url(repo: str) -> bool:
     return "://" in repo or _SCP.fullmatch(repo) is not None
 
 
-def read_repository(value: str) -> str:
-    """Check a repository: an absolute path, ``~/`` and a path, or a URL that git can clone from.
+def read_url(value: str) -> str:
+    """Check a URL that git can clone from.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none, or holds a password.
     """
-    if not value.isprintable() or value != value.strip():
-        raise ValueError(f"found {value[:80]!r}; expected a folder or a URL, without blanks around it.")
+    if not value.isprintable() or len(value) > 1000:
+        raise ValueError(f"found {value[:80]!r}; expected a URL.")
     if _SCP.fullmatch(value):
         return value
-    if "://" in value:
-        parts = urlsplit(value)
-        if parts.scheme not in _SCHEMES or not parts.hostname or parts.hostname.startswith("-"):
-            raise ValueError(f"found {value[:80]!r}; expected a URL that begins with {'://, '.join(_SCHEMES)}://.")
-        if parts.password is not None:
-            raise ValueError("the URL has a password in it. Leave it out, and let git's credential helper keep it.")
-        return value
-    if not value.startswith(("/", "~/")):
-        raise ValueError(f"found {value[:80]!r}; expected an absolute path, one that begins with ~/, or a URL.")
+    parts = urlsplit(value)
+    if parts.scheme not in _SCHEMES or not parts.hostname or parts.hostname.startswith("-"):
+        raise ValueError(f"found {value[:80]!r}; expected a URL that begins with {'://, '.join(_SCHEMES)}://.")
+    if parts.password is not None:
+        raise ValueError("the URL has a password in it. Leave it out, and let git's credential helper keep it.")
+    return value
+
+
+def _repository(value: str) -> str:
+    if is_url(value):
+        raise ValueError("found a URL; expected a folder. `muster project add NAME --repo URL` clones it into one.")
+    if not value.startswith(("/", "~/")) or not value.isprintable():
+        raise ValueError(f"found {value[:80]!r}; expected an absolute path, or one that begins with ~/.")
     return value
 
 
@@ -86,8 +90,8 @@ def _words(value: str) -> str:
 class ProjectBlock(Block):
     """A repository that people work on in topics: threads, each with an agent of its own."""
 
-    repo: Annotated[str, AfterValidator(read_repository)] = Field(
-        description="The git repository: a folder such as ~/web, or a URL. Each topic gets a clone and a branch."
+    repo: Annotated[str, AfterValidator(_repository)] = Field(
+        description="The folder of the git repository, such as ~/web. Each topic gets a clone of it, and a branch."
     )
     room: Annotated[str, AfterValidator(read_room)] | None = Field(
         default=None,
