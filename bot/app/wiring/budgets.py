@@ -17,6 +17,7 @@ from bot.messaging.composer import Composer
 from bot.pacing.auto_resume import AutoResume
 from bot.pacing.runaway_guard import RunawayGuard
 from bot.pacing.service import PaceService
+from bot.projects import changes
 from bot.projects.service import Topics
 from bot.reports.chart_subprocess import ChartSubprocess
 from bot.reports.poster import Reports
@@ -58,6 +59,7 @@ def hand_out(services: ReportServices, executor: Executor, speaker: Composer, ro
     """
     dispatcher.install(services, executor, roster)
     services.topics = Topics(services)
+    changes.listen(services)
     services.reports = Reports(
         services=services,
         speaker=speaker,
