@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -65,7 +66,9 @@ async def thread_of(home: House, event: str) -> str:
 
     def openers() -> list[Said]:
         said = home.chat.said
-        return [each for each in said if isinstance(each.content, OpenThread) and each.content.message.reply_to == event]
+        return [
+            each for each in said if isinstance(each.content, OpenThread) and each.content.message.reply_to == event
+        ]
 
     await home.chat.until(openers, limit=30)
     return await home.opened_by(openers()[0].key)
@@ -87,18 +90,8 @@ async def topic(home: House, agent: str = "web-1") -> Topic:
 
 async def until_state(home: House, agent: str, state: str) -> Topic:
     """Wait until a topic is in this state."""
-    found = await topic(home, agent)
-    while found.state != state:
-        changed = home.chat.watch()
-        home.orchestrator.services.topics.wake()
-        try:
-            await home.chat.until(lambda: True)
-            import asyncio
-
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await changed.wait()
-        finally:
-            home.chat.unwatch(changed)
-        found = await topic(home, agent)
+    async with asyncio.timeout(60):
+        while (found := await topic(home, agent)).state != state:
+            home.orchestrator.services.topics.wake()
+            await asyncio.sleep(0.05)
     return found
