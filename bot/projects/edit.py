@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from bot.config.loader import check_text
 from bot.config.paths import Paths
@@ -17,6 +17,9 @@ from bot.text.errors import ConfigError
 from core import crash_points, durable_files
 
 WRITE = crash_points.declare("muster_yaml.write")
+
+#: The file as ruamel.yaml reads it, with its comments.
+Content: TypeAlias = dict[str, Any]
 
 _FLUSH_LEFT = re.compile(r"^( *)[^\s#-][^\n]*:[^\S\n]*\n\1- ", re.MULTILINE)
 
@@ -31,7 +34,7 @@ def add_project(paths: Paths, name: str, entry: Mapping[str, object]) -> bool:
         ConfigError: the file, or the project, is not valid, or another project has this name; nothing is changed.
     """
 
-    def change(content: Any) -> bool:
+    def change(content: Content) -> bool:
         projects = content.setdefault("projects", {}) or {}
         if name in projects:
             if dict(projects[name]) == dict(entry):
@@ -53,7 +56,7 @@ def remove_project(paths: Paths, name: str) -> bool:
         ConfigError: the file is not valid, or other parts of it need the project; nothing is changed.
     """
 
-    def change(content: Any) -> bool:
+    def change(content: Content) -> bool:
         projects = content.get("projects") or {}
         if name not in projects:
             return False
@@ -65,7 +68,7 @@ def remove_project(paths: Paths, name: str) -> bool:
     return _edit(paths, change)
 
 
-def _edit(paths: Paths, change: Callable[[Any], bool]) -> bool:
+def _edit(paths: Paths, change: Callable[[Content], bool]) -> bool:
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
     from ruamel.yaml.error import YAMLError

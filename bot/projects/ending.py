@@ -30,7 +30,6 @@ from fleet.workspace import branch_merge
 from fleet.workspace.branch_merge import NotMerged
 from fleet.workspace.clone import NotClean
 
-DECIDE = declare("topics.decide")
 END = declare("topics.end")
 
 _UNFINISHED: Final[tuple[TopicState, ...]] = ("waiting", "open", "idle", "waking")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from connectors.contract.messages import Capabilities, OpenThread
@@ -49,14 +49,12 @@ async def fleet(
     more: str = "",
     settings: str = "",
     room: str = f"memory:{WEB}",
-    clock: Callable[[], float] | None = None,
     capabilities: Capabilities = ALL_CAPABILITIES,
 ) -> AsyncIterator[tuple[House, Path]]:
     """A house with the project web in `folder`, and its repository. Open it with `House.open`."""
     repo = repository(folder / "repo")
     written = project(repo, more=more, room=room) + settings
-    options = {} if clock is None else {"clock": clock}
-    async with house(folder / "house", settings=written, **options) as home:
+    async with house(folder / "house", settings=written) as home:
         home.chat.capabilities = capabilities
         yield home, repo
 
