@@ -175,3 +175,13 @@ async def test_a_topic_that_cannot_begin_says_why_and_holds_nobody_up(tmp_path: 
         away.rename(repo)
         _, second = await ask(home, "[[say: hello again]]")
         await home.heard(second, "hello again")
+
+
+async def test_the_agent_of_a_topic_gets_no_tasks_of_its_role(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as (home, _), home.open():
+        _, thread = await ask(home, "[[say: hello]]")
+        await home.heard(thread, "hello")
+        await home.heard_from("web-1")
+        assert "No agent has the role coder" in await home.ask("!task add 'mend the fence' --role coder")
+        await home.ask("!task add '[[say: by name]]' --agent web-1")
+        await home.heard(thread, "by name")
