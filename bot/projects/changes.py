@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -103,11 +104,13 @@ async def _room(ctx: Context[ProjectServices], name: str, room: str | None) -> s
     if room is None:
         return None
     if room == "new":
-        raise UserError(
-            "Rooms cannot be made on this chat system. Make one, invite Muster, and name it with --room CONNECTOR:ROOM "
-            "or write the command there with --room here.",
-            code="room.not_made",
-        )
+        where = None if origin is None else origin.connector
+        digest = hashlib.blake2s(ctx.run_id.encode(), digest_size=4).hexdigest()
+
+        async def made() -> str:
+            return await services.make_room(name, key=f"{name}-{digest}", connector=where)
+
+        return await ctx.once("room", made)
     if room == "here":
         if origin is None:
             raise UserError("This command did not come from a chat room; name the room.", code="room.missing")

@@ -9,6 +9,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from database.queries.chat.topics import Topic
 
 
+class NewRoom(Protocol):
+    """Makes a chat room for a project (`bot.app.connectors.room_maker`)."""
+
+    async def __call__(self, name: str, *, key: str, connector: str | None) -> str:
+        """Make a room beside the fleet's, and invite the operators; once per `key`.
+
+        Args:
+            name: what it is called.
+            key: identifies the request, in letters and digits.
+            connector: where; None for the first connector that can make rooms.
+
+        Returns:
+            The room as ``CONNECTOR:ROOM``.
+
+        Raises:
+            UserError: it cannot be made; the message says what to do.
+        """
+
+
 class TopicsPort(Protocol):
     """Opens, wakes and ends topics (`bot.projects.service.Topics`)."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from bot.agents.services import AgentServices
 from bot.commands.services import later
-from bot.projects.ports import TopicsPort
+from bot.projects.ports import NewRoom, TopicsPort
 
 
 @dataclass(kw_only=True, slots=True)
@@ -15,3 +15,5 @@ class ProjectServices(AgentServices):
 
     topics: TopicsPort = field(default_factory=later("topics"))
     """The topics of all projects."""
+    make_room: NewRoom = field(default_factory=later("make_room"))
+    """Makes a chat room for a project."""
