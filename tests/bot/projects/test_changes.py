@@ -50,6 +50,15 @@ async def test_here_is_the_room_of_the_command(home: House, tmp_path: Path) -> N
     assert "memory:hall" in (await home.reply(event)).text
 
 
+async def test_new_makes_a_room_and_invites_the_operators(home: House, tmp_path: Path) -> None:
+    told = await home.ask(f"!project add web --repo {tmp_path / 'repo'} --runtime sim --sandbox none --room new")
+    ((room, people),) = home.chat.made.items()
+    assert f"memory:{room}" in told
+    assert set(people) == {"@ana", "@otto"}
+    event = home.chat.post("[[say: in its room]]", conversation=room)
+    await home.marks(event, "✅")
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
