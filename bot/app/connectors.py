@@ -86,7 +86,10 @@ def make(
                 may_read=reads,
                 keys=paths.keys_folder(each.name),
                 commands=menu(each.name),
-                fleet_rooms=() if each.fleet_room is None else (each.fleet_room,),
+                fleet_rooms=(
+                    *(() if each.fleet_room is None else (each.fleet_room,)),
+                    *settings.project_rooms(each.name),
+                ),
             )
         except MusterError as error:
             broken[each.name] = Health(

@@ -98,10 +98,12 @@ def unusable_room(settings: Settings, room: str) -> str | None:
     name, _, conversation = room.partition(":")
     connector = settings.connector(name)
     if connector is not None:
-        # A Discord bot reads one channel; on Matrix it reads every room it is in, unless `rooms` lists some.
+        # A Discord bot reads the channels that are listed; on Matrix it reads every room it is in, unless `rooms` lists
+        # some.
         channel = getattr(connector.settings, "channel", None)
-        heard = (channel,) if channel is not None else getattr(connector.settings, "rooms", ())
-        if heard and conversation not in (*heard, connector.fleet_room):
+        more = getattr(connector.settings, "channels", ())
+        heard = (channel, *more) if channel is not None else getattr(connector.settings, "rooms", ())
+        if heard and conversation not in (*heard, connector.fleet_room, *settings.project_rooms(name)):
             return (
                 f"connectors.{name} does not hear what is said there, but in {', '.join(heard)}. Take one of its rooms."
             )

@@ -312,6 +312,11 @@ class Settings:
     warnings: tuple[str, ...] = ()
     """Problems that do not prevent a start."""
 
+    def project_rooms(self, connector: str) -> tuple[str, ...]:
+        """Return the projects' own rooms on a connector."""
+        rooms = [project.room.partition(":") for project in self.projects.values() if project.room is not None]
+        return tuple(dict.fromkeys(room for name, _, room in rooms if name == connector))
+
     def connector(self, name: str) -> ConnectorSettings | None:
         """Return the connector of that name, or None."""
         return next((each for each in self.connectors if each.name == name), None)
