@@ -8,7 +8,7 @@ changes nothing but the delay, because a topic's id comes from the event, and it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from budget.windows.interactive_turns import Begins
 from connectors.contract.messages import Inbound, OpenThread, Priority, Retitle, Sent
 from connectors.delivery import outbox
 from core.crash_points import declare
+from core.errors import RegisterConflict
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
 from database.queries.chat import thread_owners, thread_titles, topics
@@ -52,8 +53,8 @@ def limits_of(services: ProjectServices) -> TopicLimits:
     return TopicLimits(projects=services.settings.projects, at_once=services.settings.topics.at_once)
 
 
-async def next_name(services: ProjectServices, project: str) -> tuple[int, str]:
-    """Return the number and the agent's name of a project's next topic. No agent and no roster entry has this name.
+async def rostered(services: ProjectServices) -> frozenset[str]:
+    """Return the names of the roster, which no topic's agent may have.
 
     Raises:
         UserError: the roster cannot be read.
@@ -62,11 +63,15 @@ async def next_name(services: ProjectServices, project: str) -> tuple[int, str]:
         fleet = await asyncio.to_thread(services.planner.read_roster)
     except FleetError as error:
         raise UserError(str(error), code=error.code) from error
-    async with services.store.read() as tx:
-        number = await topics.last_number(tx, project) + 1
-        while fleet.get(f"{project}-{number}") is not None or await agents.get(tx, f"{project}-{number}") is not None:
-            number += 1
-    return number, f"{project}-{number}"
+    return frozenset(entry.name for entry in fleet.agents)
+
+
+async def _next_name(tx: AsyncConnection, project: str, taken: Collection[str]) -> tuple[int, str]:
+    """Return the number and the agent's name of a project's next topic."""
+    number = await topics.last_number(tx, project) + 1
+    while (name := f"{project}-{number}") in taken or await agents.get(tx, name) is not None:
+        number += 1
+    return number, name
 
 
 async def add(
@@ -76,8 +81,7 @@ async def add(
     *,
     topic_id: str,
     project: str,
-    number: int,
-    name: str,
+    taken: Collection[str],
     text: str,
     words: str,
     attachments: Sequence[Mapping[str, Any]],
@@ -93,13 +97,18 @@ async def add(
         inbound: the event.
         topic_id: the id of the topic, derived from the event.
         project: the project.
-        number: the number of the topic in the project.
-        name: the name of its agent.
+        taken: names that its agent may not have (`rostered`).
         text: what the person wrote, for the title.
         words: what the agent reads.
         attachments: pictures for the agent.
         files: how many files came with the message.
+
+    Raises:
+        RegisterConflict: another topic took the name at the same time; the transaction can be repeated.
     """
+    if (known := await topics.get(tx, topic_id)) is not None:
+        return known
+    number, name = await _next_name(tx, project, taken)
     now = services.clock()
     redact = services.redact
     topic = Topic(
@@ -118,7 +127,7 @@ async def add(
         created_at=now,
     )
     if not await topics.add(tx, topic):
-        return topic
+        raise RegisterConflict(f"another topic is called {name} by now.")
     await _keep(tx, inbound, topic_id, f"{topic_id}-task", words, attachments)
     alive = await topics.in_states(tx, ALIVE)
     place = capacity.place_in_line(alive, limits_of(services), topic)

@@ -29,6 +29,7 @@ from database.queries.agents import agents, auto_resume
 from database.queries.chat import topics
 from database.queries.chat.topics import Topic
 from fleet.roster.drift import ENDED
+from fleet.supervision.restart_policy import RestartRecord
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +96,11 @@ class Topics:
         project = self.services.settings.projects.get(topic.project)
         if project is None:
             await ending.close(self.services, topic, f"the project {topic.project} was removed")
+            return
+        async with self.services.store.read() as tx:
+            words = await topics.has_words(tx, topic.id)
+        if not words:
+            await ending.close(self.services, topic, "what it was asked was deleted")
             return
         planned = await opening.planned(self.services, topic, project)
         if await opening.launch(self.services, planned):
@@ -192,8 +198,10 @@ class Topics:
             row = rows.get(topic.agent)
             if row is None:
                 continue
-            runs = row.wanted == "running" and not (row.state in ENDED and row.revival is None)
-            if topic.state == "open" and row.wanted != "running":
+            # One that fell and is not tried again holds its place no longer.
+            fell = row.state in ENDED and RestartRecord.from_json(row.revival).try_at is None
+            runs = row.wanted == "running" and not fell
+            if topic.state == "open" and not runs:
                 values: dict[str, object] = {"state": "idle", "detail": BY_HAND}
             elif topic.state in ("idle", "waking") and runs:
                 values = {"state": "open", "detail": None}

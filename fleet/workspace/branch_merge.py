@@ -109,7 +109,7 @@ def _joined(repository: Repository, base: str, tip: str, branch: str, title: str
     if done.status == 1:
         names = [line for line in lines[1:] if line.strip()]
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-        listed = ", ".join(repr(name)[1:-1] for name in names[:_LISTED])
+        listed = ", ".join(f"`{repr(name)[1:-1].replace('`', '')}`" for name in names[:_LISTED])
         raise NotMerged(f"{branch} has conflicts in {listed}{more}. Have the agent merge `origin` into its branch.")
     if done.status != 0 or not lines:
         raise NotMerged(f"git cannot merge {branch}: {sandboxed_git.reason(done.complaint)} Merge it yourself.")

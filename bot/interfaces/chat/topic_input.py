@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from bot.commands.syntax import command_line
 from bot.messaging.attachments import Fetched
 from bot.messaging.outbox_keys import OPENER
@@ -91,19 +93,19 @@ class TopicInput:
         inbound = arrival.inbound
         topic_id = derived_id("t", inbound)
         try:
-            number, name = await opening.next_name(self.services, place.project)
+            taken = await opening.rostered(self.services)
         except UserError as error:
             await self.replies.answer(arrival, str(error))
             return
-        async with self.services.store.write(ADD) as tx:
+
+        async def act(tx: AsyncConnection) -> None:
             await opening.add(
                 tx,
                 self.services,
                 inbound,
                 topic_id=topic_id,
                 project=place.project,
-                number=number,
-                name=name,
+                taken=taken,
                 text=place.text,
                 words=text,
                 attachments=attachments.kept,
@@ -112,6 +114,8 @@ class TopicInput:
             if attachments.refused:
                 await self.replies.say(tx, inbound, f"{topic_id}/note", "\n".join(attachments.refused))
             await inbox.finish(tx, arrival.seq, self.services.clock())
+
+        await self.services.store.transact(ADD, act)
         self.services.topics.wake()
         self.services.delivery.wake()
 

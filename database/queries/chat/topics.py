@@ -114,6 +114,11 @@ async def add_words(tx: AsyncConnection, words: TopicWords) -> bool:
     return await insert_once(tx, topic_words, **words.columns())
 
 
+async def has_words(tx: AsyncConnection, topic_id: str) -> bool:
+    """Return whether any words wait for a topic."""
+    return await tx.scalar(select(topic_words.c.id).where(topic_words.c.topic == topic_id).limit(1)) is not None
+
+
 async def take_words(tx: AsyncConnection, topic_id: str) -> Sequence[TopicWords]:
     """Return the words that wait for a topic, in their order, and forget them."""
     query = select(topic_words).where(topic_words.c.topic == topic_id).order_by(topic_words.c.seq)

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.memory import ALL_CAPABILITIES
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER
-from tests.bot.projects.fleet_with_project import WEB, ask, fleet, git, topic, until_state
+from tests.bot.projects.fleet_with_project import WEB, ask, fleet, git, thread_of, topic, until_state
 
 
 async def test_words_in_a_projects_room_are_answered_in_a_thread_by_an_agent_of_its_own(tmp_path: Path) -> None:
@@ -185,3 +185,51 @@ async def test_the_agent_of_a_topic_gets_no_tasks_of_its_role(tmp_path: Path) ->
         assert "No agent has the role coder" in await home.ask("!task add 'mend the fence' --role coder")
         await home.ask("!task add '[[say: by name]]' --agent web-1")
         await home.heard(thread, "by name")
+
+
+async def test_topics_that_are_asked_for_at_the_same_time_have_names_of_their_own(tmp_path: Path) -> None:
+    async with fleet(tmp_path, more="topics: 1") as (home, _), home.open():
+        rooms = [WEB, ROOM, "hall", "attic"]
+        events = [home.chat.post(f"@web [[say: {room}]]", conversation=room) for room in rooms]
+        threads = [await thread_of(home, event) for event in events]
+        assert len(set(threads)) == len(rooms)
+        listed = await home.ask("!topics")
+        assert [f"web-{number}" in listed for number in range(1, 5)] == [True] * 4
+
+
+async def test_a_topic_whose_words_were_deleted_does_not_begin(tmp_path: Path) -> None:
+    async with fleet(tmp_path, more="topics: 1") as (home, _), home.open():
+        _, first = await ask(home, "[[say: one]]")
+        await home.heard(first, "one")
+        event, second = await ask(home, "[[say: two]]")
+        home.chat.redact(event, conversation=WEB)
+        await home.ask("!topic close web-1")
+        await home.heard(second, "what it was asked was deleted")
+        assert await home.known("web-2") is None
+
+
+async def test_a_topic_whose_agent_was_killed_makes_room_and_can_still_end(tmp_path: Path) -> None:
+    async with fleet(tmp_path, more="topics: 1") as (home, _), home.open():
+        _, first = await ask(home, "[[say: one]]")
+        await home.heard(first, "one")
+        _, second = await ask(home, "[[say: two]]")
+        home.chat.post("!kill web-1", conversation=first, parent=WEB)
+        await home.ask("!confirm", conversation=first)
+        await home.heard(second, "two")
+        late = home.say("hello?", first)
+        assert "`!restart web-1`" in (await home.reply(late)).text
+        await home.ask("!done --how discard", conversation=first)
+        await home.heard(first, "Discarded")
+
+
+async def test_words_go_where_the_room_says(tmp_path: Path) -> None:
+    settings = 'rooms:\n  "memory:help": {words: coder0}\n  "memory:both": {words: topic, project: web}\n'
+    async with fleet(tmp_path, settings=settings) as (home, _), home.open():
+        event = home.chat.post("hello", conversation="help")
+        assert "No agent is called 'coder0'" in (await home.reply(event)).text
+        await home.launch("coder0")
+        event = home.chat.post("[[say: at your service]]", conversation="help")
+        await home.marks(event, "✅")
+        await home.heard("help", "at your service")
+        _, thread = await ask(home, "[[say: a topic]]", room="both")
+        await home.heard(thread, "a topic")
