@@ -212,6 +212,7 @@ async def _running(
         terminal=next((each for each in terminals.values() if each.kind == "terminal"), None),
         terminals=terminals,
         headcount=headcount,
+        make_room=connecting.room_maker(settings, connectors, operators),
     )
     services.complete = words_of(services)
     services.reload = partial(reload, services)
