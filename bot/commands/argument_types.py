@@ -40,6 +40,8 @@ RuleId = NewType("RuleId", str)
 LetterId = NewType("LetterId", str)
 #: The scope of a budget, completed by `scopes`.
 BudgetScope = NewType("BudgetScope", str)
+#: The name of a project in muster.yaml, completed by `projects`.
+ProjectName = NewType("ProjectName", str)
 #: The id of a task, completed by `tasks`.
 TaskId = NewType("TaskId", str)
 #: A duration in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
@@ -136,6 +138,7 @@ GRANT = replace(TEXT, label="ID", source="grants")
 RULE = replace(TEXT, label="ID", source="approval-rules")
 LETTER = replace(TEXT, label="ID", source="dead-letters")
 SCOPE = replace(TEXT, label="SCOPE", source="scopes")
+PROJECT = replace(TEXT, label="PROJECT", source="projects")
 TASK = replace(TEXT, label="ID", source="tasks")
 WORDS = ValueType(label="TEXT", expected="some text", read=_rest, schema={"type": "string", "minLength": 1}, rest=True)
 FLAG = ValueType(label="", expected="true or false", read=_never, schema={"type": "boolean"}, flag=True)
@@ -154,6 +157,7 @@ _KNOWN: dict[Any, ValueType] = {
     RuleId: RULE,
     LetterId: LETTER,
     TaskId: TASK,
+    ProjectName: PROJECT,
     BudgetScope: SCOPE,
     AgentName: ValueType(
         label="NAME",

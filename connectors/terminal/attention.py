@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 
 #: Seconds after which a request that is shown again, such as after a start, calls nobody.
 FRESH_S: Final = 60.0

@@ -8,7 +8,6 @@ here, and nowhere else: the folders and the home are made, and the command line 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from fleet.approval_rules.rules import ApprovalRule
 from fleet.control.host_spec import AgentSpec
 from fleet.launch import model_access
 from fleet.launch.launch_plan import DesiredAgent, Planner, hosting_of
+from fleet.launch.simultaneous_starts import simultaneous_starts
 from fleet.roster.launch_overrides import Basis
 from fleet.sandbox.egress_grant import TURN_FILE, Allowance, EgressGrant, OpenWay, WayAsked
 from fleet.supervision import host_lifecycle
@@ -71,8 +71,8 @@ class Assembly:
     """Opens an agent's way out before it is started, where the planner says that agents get one."""
     rules_of: Callable[[DesiredAgent], Awaitable[Sequence[ApprovalRule]]] | None = None
     """Looks up the approval rules whose scopes hold for an agent; None: it has none, and all is asked."""
-    starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2 * (os.cpu_count() or 1)))
-    """Held while an agent host starts: many more at once than there are cores only hold one another up."""
+    starting: asyncio.Semaphore = field(default_factory=simultaneous_starts)
+    """Held while an agent host starts."""
 
     def folder(self, name: str) -> Path:
         """Return the private folder of an agent."""

@@ -183,10 +183,14 @@ async def test_what_operators_owed_before_queues_had_weights_they_go_on_owing(re
 
 def _undone(connection: Connection, since: str) -> None:
     """Undo the revisions from `since` on, which is after the baseline."""
-    if since <= "0021":
+    if since <= "0022":
         connection.execute(text("DROP TABLE approval_rules"))
         for column in ("facts", "together"):
             connection.execute(text(f"ALTER TABLE approvals DROP COLUMN {column}"))
+    if since <= "0021":
+        for table in ("topics", "topic_words"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("ALTER TABLE agents DROP COLUMN topic"))
     if since <= "0020":
         connection.execute(text("ALTER TABLE agents DROP COLUMN model_answering"))
     if since <= "0019":

@@ -10,7 +10,7 @@ from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import Message, Outbound, Priority
 from connectors.terminal.attention import FRESH_S, calls, sequences
 from connectors.terminal.connector import TerminalConnector
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 
 
 def line(**changes: object) -> TranscriptLine:

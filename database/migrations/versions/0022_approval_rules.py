@@ -7,8 +7,8 @@ from sqlalchemy import JSON, Boolean, Column, Float
 
 from database.schema.text_types import PeopleText, String
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 
 
 def upgrade() -> None:
