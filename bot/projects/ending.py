@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.commands.syntax import command_line
 from bot.messaging.composer import MessagePlace
 from bot.projects import text as topic_text
 from bot.projects.services import ProjectServices
@@ -33,6 +34,12 @@ from fleet.workspace.clone import NotClean
 END = declare("topics.end")
 
 _UNFINISHED: Final[tuple[TopicState, ...]] = ("waiting", "open", "idle", "waking")
+
+
+class UncheckedClone(FleetError):
+    """The clone of an agent cannot be looked at."""
+
+    code = "workspace.unchecked"
 
 
 async def decide(tx: AsyncConnection, services: ProjectServices, topic: Topic, outcome: str) -> bool:
@@ -74,12 +81,29 @@ async def go_on(services: ProjectServices, topic: Topic) -> None:
             said = "🗑️ Discarded, with its branch and its clone."
         else:
             await asyncio.to_thread(workspaces.collect, row.name)
+            await _check_saved(services, row, named)
             said = await _kept(services, topic, row)
             await asyncio.to_thread(workspaces.remove, row.name, named)
-    except (NotClean, NotMerged) as problem:
+    except (NotClean, NotMerged, UncheckedClone) as problem:
         await _goes_on(services, topic, row, problem)
         return
     await _ended(services, topic, row, said)
+
+
+async def _check_saved(services: ProjectServices, row: AgentRow, named: Path) -> None:
+    """Check that everything in the clone of an agent is committed, before anything is merged.
+
+    Raises:
+        NotClean: it is not; the message says what to do.
+        UncheckedClone: it cannot be looked at.
+    """
+    try:
+        unsaved = await asyncio.to_thread(services.planner.workspaces.unsaved, row.name, named)
+    except FleetError as error:
+        raise UncheckedClone(str(error)) from error
+    if unsaved is not None:
+        discard = command_line(f"done {row.name} --how discard")
+        raise NotClean(f"its clone has {unsaved}. Ask it to commit that, or give everything up with {discard}.")
 
 
 async def _kept(services: ProjectServices, topic: Topic, row: AgentRow) -> str:

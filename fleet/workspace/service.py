@@ -142,6 +142,18 @@ class Workspaces:
         own = self._clone_of(name, named)
         return own.place if own is not None else named
 
+    def unsaved(self, name: str, named: Path) -> str | None:
+        """Return what of an agent's clone is nowhere else, in words; None: nothing, or there is no clone.
+
+        Raises:
+            FleetError: it cannot be looked at.
+        """
+        own = self._clone_of(name, named)
+        if own is None or not own.place.exists():
+            return None
+        condition = own.inspect()
+        return None if condition.clean else condition.sentence()
+
     def remove(self, name: str, named: Path) -> bool:
         """Delete a clone of which everything is in the person's repository. False: there is none; what is stays.
 

@@ -63,7 +63,11 @@ class Planner:
     def __init__(self, folder: Path) -> None:
         self.ready = folder / "ready"
         self.workspaces = SimpleNamespace(
-            collect=lambda _: None, remove=lambda *_: True, discard=lambda *_: True, place=lambda _, named: named
+            collect=lambda _: None,
+            remove=lambda *_: True,
+            unsaved=lambda *_: None,
+            discard=lambda *_: True,
+            place=lambda _, named: named,
         )
 
     def plan(self, name: str, asked: dict[str, str | None]) -> Any:

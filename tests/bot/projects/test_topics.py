@@ -233,3 +233,19 @@ async def test_words_go_where_the_room_says(tmp_path: Path) -> None:
         await home.heard("help", "at your service")
         _, thread = await ask(home, "[[say: a topic]]", room="both")
         await home.heard(thread, "a topic")
+
+
+async def test_nothing_is_merged_while_something_is_not_committed(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as (home, repo), home.open():
+        _, thread = await ask(home, "[[say: hello]]")
+        await home.heard(thread, "hello")
+        place = home.orchestrator.services.planner.workspaces.place("web-1", repo)
+        (place / "page.html").write_text("<p>two</p>\n")
+        git(place, "commit", "--quiet", "-am", "Two")
+        (place / "page.html").write_text("<p>three</p>\n")
+        await home.ask("!done --how merge", conversation=thread)
+        assert "`!done web-1 --how discard`" in await home.heard(thread, "web-1 is not over: its clone has")
+        assert (repo / "page.html").read_text() == "<p>one</p>\n"
+        assert (place / "page.html").read_text() == "<p>three</p>\n"
+        event = home.say("[[say: I commit it]]", thread)
+        await home.marks(event, "✅")

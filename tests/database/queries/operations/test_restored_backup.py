@@ -10,7 +10,16 @@ from core.crash_points import declare
 from database.engine.store import Store
 from database.queries import tasks
 from database.queries.operations import restored_backup
-from database.schema import account_leases, authorizations, continuations, questions, schedules, task_events
+from database.schema import (
+    account_leases,
+    authorizations,
+    continuations,
+    questions,
+    schedules,
+    task_events,
+    topic_words,
+    topics,
+)
 from database.schema import tasks as tasks_table
 
 STEP = declare("tests.restores")
@@ -70,3 +79,17 @@ async def test_nothing_that_waited_is_done_again(store: Store) -> None:
         assert (await tx.execute(select(account_leases))).all() == []
         assert len((await tx.execute(select(schedules))).all()) == 1
         assert len((await tx.execute(select(task_events))).all()) == 4
+
+
+async def test_no_topic_begins_or_ends_a_second_time(store: Store) -> None:
+    states = ["ended", "ending", "idle", "open", "waiting", "waking"]
+    async with store.write(STEP) as tx:
+        for number, state in enumerate(states):
+            await tx.execute(insert(topics).values(some(topics, state, state=state, number=number)))
+        await tx.execute(insert(topic_words).values(some(topic_words, "said")))
+    async with store.write(STEP) as tx:
+        await restored_backup.settle(tx, "r", now=NOW, backup_at=THEN, places={})
+    async with store.read() as tx:
+        found = {row[0]: row[1] for row in await tx.execute(select(topics.c.id, topics.c.state))}
+        assert found == {**dict.fromkeys(states, "idle"), "ended": "ended", "waiting": "ended"}
+        assert (await tx.execute(select(topic_words))).all() == []

@@ -1,0 +1,117 @@
+"""The branch of an agent is merged as a person would, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet.workspace import branch_merge
+from fleet.workspace.branch_merge import NotMerged
+from tests.fleet.workspace.repository import Ground
+
+BRANCH = "muster/coder0"
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(tmp_path).begin()
+
+
+def committed(ground: Ground, name: str, text: str) -> None:
+    """A commit of the agent, on its branch."""
+    ground.git("checkout", "--quiet", "-B", BRANCH, BRANCH if _is_there(ground) else "main")
+    ground.commit(name, text)
+    ground.git("checkout", "--quiet", "main")
+
+
+def _is_there(ground: Ground) -> bool:
+    return bool(ground.git("branch", "--list", BRANCH))
+
+
+def test_a_branch_that_is_ahead_is_taken_over_as_it_is(ground: Ground) -> None:
+    committed(ground, "page", "one")
+    committed(ground, "page", "two")
+    merged = branch_merge.merge(ground.project, "coder0", "two pages")
+    assert merged is not None
+    assert (merged.into, merged.words()) == ("main", "2 commits")
+    assert (ground.project / "page").read_text() == "two"
+    assert ground.git("rev-parse", "main") == ground.git("rev-parse", BRANCH)
+    assert ground.git("status", "--porcelain") == ""
+    assert branch_merge.merge(ground.project, "coder0", "two pages") is None
+
+
+def test_branches_that_went_apart_are_joined(ground: Ground) -> None:
+    committed(ground, "page", "one")
+    ground.commit("other", "mine")
+    (ground.project / "notes").write_text("not committed")
+    assert branch_merge.merge(ground.project, "coder0", "a page") is not None
+    assert (ground.project / "page").read_text() == "one"
+    assert (ground.project / "other").read_text() == "mine"
+    assert (ground.project / "notes").read_text() == "not committed"
+    assert ground.git("log", "-1", "--format=%s") == f"Merge {BRANCH}: a page"
+    assert len(ground.git("log", "-1", "--format=%P").split()) == 2
+
+
+def test_conflicts_change_nothing(ground: Ground) -> None:
+    committed(ground, "read.me", "theirs")
+    ground.commit("read.me", "ours")
+    before = ground.git("rev-parse", "HEAD")
+    with pytest.raises(NotMerged, match=r"conflicts in `read\.me`"):
+        branch_merge.merge(ground.project, "coder0", "it")
+    assert ground.git("rev-parse", "HEAD") == before
+    assert ground.git("status", "--porcelain") == ""
+
+
+def test_changes_of_the_person_are_not_written_over(ground: Ground) -> None:
+    committed(ground, "read.me", "theirs")
+    (ground.project / "read.me").write_text("not committed")
+    with pytest.raises(NotMerged, match="Commit or stash"):
+        branch_merge.merge(ground.project, "coder0", "it")
+    assert (ground.project / "read.me").read_text() == "not committed"
+
+
+def test_without_a_checked_out_branch_nothing_is_merged(ground: Ground) -> None:
+    committed(ground, "page", "one")
+    ground.git("checkout", "--quiet", "--detach")
+    with pytest.raises(NotMerged, match="no branch is checked out"):
+        branch_merge.merge(ground.project, "coder0", "it")
+
+
+def test_what_a_repository_names_runs_where_it_reaches_nothing(ground: Ground, tmp_path: Path) -> None:
+    """An agent may have worked right in the repository once, and left settings and hooks."""
+    proof = tmp_path / "proof"
+    committed(ground, ".gitattributes", "page filter=evil\nread.me merge=evil\n")
+    committed(ground, "page", "one")
+    committed(ground, "read.me", "theirs\n")
+    ground.commit("other", "mine")
+    for hook in ("post-merge", "post-checkout", "pre-merge-commit", "reference-transaction"):
+        file = ground.project / ".git" / "hooks" / hook
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/sh\ntouch {proof}\n")
+        file.chmod(0o755)
+    ground.git("config", "filter.evil.smudge", f"touch {proof}; cat")
+    ground.git("config", "merge.evil.driver", f"touch {proof}; exit 1")
+    branch_merge.merge(ground.project, "coder0", "it")
+    assert not proof.exists()
+    assert (ground.project / "page").exists()
+
+
+def test_a_bare_repository_gets_the_merge_too(ground: Ground, tmp_path: Path) -> None:
+    committed(ground, "page", "one")
+    ground.commit("other", "mine")
+    bare = tmp_path / "bare.git"
+    ground.git("clone", "--quiet", "--bare", str(ground.project), str(bare))
+    assert branch_merge.merge(bare, "coder0", "a page") is not None
+    assert ground.git("show", "main:page", cwd=bare) == "one"
+
+
+def test_a_discarded_branch_is_gone_unless_it_is_checked_out(ground: Ground) -> None:
+    committed(ground, "page", "one")
+    ground.git("checkout", "--quiet", BRANCH)
+    branch_merge.discard(ground.project, "coder0")
+    assert _is_there(ground)
+    ground.git("checkout", "--quiet", "main")
+    branch_merge.discard(ground.project, "coder0")
+    assert not _is_there(ground)
+    branch_merge.discard(ground.project, "coder0")
