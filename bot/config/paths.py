@@ -11,7 +11,7 @@
     STATE/keys/NAME/          a connector's keys of encrypted rooms; backups and restores skip them
     STATE/outgoing/           files that wait for upload
     STATE/incoming/           pictures on their way to an agent
-    STATE/drawing/            the font cache of the drawing library
+    STATE/drawing/            the working folder of the process that draws charts
     STATE/backups/            backups written by `muster backup` and by each update
     STATE/versions/  current  versions installed beside this one, and which of them runs
     STATE/seeds.json          what `muster init` wrote, to detect later edits
