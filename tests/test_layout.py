@@ -81,7 +81,7 @@ def _imported(tree: ast.Module, known: Collection[str]) -> Iterator[str]:
 def test_imports_for_types_alone_are_on_the_path_of_the_shell_alone() -> None:
     """`muster` in a shell starts quickly; everywhere else an import says what a module depends on."""
     script = (
-        "import sys; from bot.interfaces.cli.main import main\n"
+        "import sys; from bot.interfaces.cli.entry import main\n"
         "try: main()\n"
         "finally: print(*sys.modules, file=sys.stderr)"
     )
