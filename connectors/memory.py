@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,8 @@ class MemoryServer:
         self.typing_in: set[str] = set()
         self.down = False
         """While True, nothing gets through in either direction."""
+        self.made: dict[str, tuple[str, ...]] = {}
+        """The rooms that the bot made, each with those whom it invited."""
         self.groups: dict[str, tuple[str, ...]] = {}
         """What people belong to."""
         self._log: list[Inbound] = []
@@ -414,6 +416,15 @@ class MemoryConnector:
 
     async def find(self, outbound: Outbound, *, conversation: str, target: str | None) -> Sent | None:
         return self.server.look(outbound.key, conversation)
+
+    async def make_room(
+        self, name: str, *, key: str, beside: str | None, people: Sequence[str], owners: Sequence[str]
+    ) -> str:
+        if self.server.down:
+            raise TryLater("the memory server is down", away=True)
+        room = f"{name}-{key}"
+        self.server.made[room] = tuple(people)
+        return room
 
     def scope(self) -> str:
         return self.server.scope

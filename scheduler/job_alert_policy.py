@@ -32,7 +32,7 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class JobVerdict:
     """The consequences of a run."""
 
     #: The job's new row; None to delete it.
@@ -40,7 +40,7 @@ class Verdict:
     piece: Piece | None = None
 
 
-def judged(record: JobRecord, standing: FindingRow | None, *, failed_at: float | None, now: float) -> Verdict:
+def judged(record: JobRecord, standing: FindingRow | None, *, failed_at: float | None, now: float) -> JobVerdict:
     """Return the consequences of a job's run that just ended.
 
     Args:
@@ -50,13 +50,13 @@ def judged(record: JobRecord, standing: FindingRow | None, *, failed_at: float |
         now: seconds since the epoch.
     """
     if record.away:
-        return Verdict(row=standing)
+        return JobVerdict(row=standing)
     if record.last_error is None:
         return _well(standing, failed_at, now)
     return _failed(record, standing, now)
 
 
-def _failed(record: JobRecord, standing: FindingRow | None, now: float) -> Verdict:
+def _failed(record: JobRecord, standing: FindingRow | None, now: float) -> JobVerdict:
     cause = record.last_error or ""
     if standing is None:
         event = f"job/{record.name}/{now * 1000:.0f}"
@@ -69,25 +69,25 @@ def _failed(record: JobRecord, standing: FindingRow | None, now: float) -> Verdi
             found_at=now,
             told_at=now,
         )
-        return Verdict(row=row, piece=Piece(news="fails", key=event, silent_for=PAUSES[0]))
+        return JobVerdict(row=row, piece=Piece(news="fails", key=event, silent_for=PAUSES[0]))
     # A clock that was set far back must not suppress the alert.
     if abs(now - standing.told_at) < pause(standing.tells):
-        return Verdict(row=standing)
+        return JobVerdict(row=standing)
     tells = standing.tells + 1
     news: Literal["fails", "still"] = "still" if standing.kind == JOB_FAILS else "fails"
     row = replace(standing, kind=JOB_FAILS, cause=cause, told_at=now, tells=tells)
-    return Verdict(row=row, piece=Piece(news=news, key=f"{standing.event}/{tells}", silent_for=pause(tells)))
+    return JobVerdict(row=row, piece=Piece(news=news, key=f"{standing.event}/{tells}", silent_for=pause(tells)))
 
 
-def _well(standing: FindingRow | None, failed_at: float | None, now: float) -> Verdict:
+def _well(standing: FindingRow | None, failed_at: float | None, now: float) -> JobVerdict:
     if standing is None:
-        return Verdict(row=None)
+        return JobVerdict(row=None)
     if standing.kind == JOB_WELL:
         calm_since = max(standing.told_at, failed_at or 0.0)
-        return Verdict(row=None if abs(now - calm_since) >= FORGET_S else standing)
+        return JobVerdict(row=None if abs(now - calm_since) >= FORGET_S else standing)
     if failed_at is not None and abs(now - failed_at) < CALM_S:
-        return Verdict(row=standing)
-    return Verdict(
+        return JobVerdict(row=standing)
+    return JobVerdict(
         row=replace(standing, kind=JOB_WELL, told_at=now),
         piece=Piece(news="well", key=f"{standing.event}/{standing.tells}/well"),
     )

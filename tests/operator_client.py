@@ -59,8 +59,9 @@ class Operator:
         encrypted: bool = False,
         public: bool = False,
         version: str | None = None,
+        space: bool = False,
     ) -> str:
-        """A room of their own."""
+        """A room of their own, or a space."""
         encryption = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
         answer = await self._call(
             "POST",
@@ -71,7 +72,8 @@ class Operator:
                 "preset": "public_chat" if public else "private_chat",
                 "initial_state": [encryption] if encrypted else [],
             }
-            | ({} if version is None else {"room_version": version}),
+            | ({} if version is None else {"room_version": version})
+            | ({"creation_content": {"type": "m.space"}} if space else {}),
         )
         room: str = answer["room_id"]
         return room
@@ -103,8 +105,15 @@ class Operator:
         levels.setdefault("users", {})[user_id] = level
         await self._call("PUT", path, levels)
 
-    async def set_state(self, room: str, kind: str, content: Event) -> None:
-        await self._call("PUT", f"rooms/{quote(room)}/state/{kind}/", content)
+    async def set_state(self, room: str, kind: str, content: Event, *, key: str = "") -> None:
+        await self._call("PUT", f"rooms/{quote(room)}/state/{kind}/{quote(key)}", content)
+
+    async def state(self, room: str, kind: str, key: str = "") -> Event | None:
+        """The content of a state event, or None when there is none."""
+        try:
+            return await self._call("GET", f"rooms/{quote(room)}/state/{kind}/{quote(key)}")
+        except MatrixRefusal:
+            return None
 
     async def set_alias(self, room: str, alias: str) -> None:
         """Have an address lead to a room, whatever it led to."""

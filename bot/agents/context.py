@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bot.agents.journal.effects import JournalEffects
 from bot.agents.ports import Starter
-from bot.agents.spawn_limiter import SpawnLimiter
+from bot.agents.restart_limiter import RestartLimiter
 from database.engine.store import Store
 from database.queries.agents.agents import AgentRow
 from fleet.supervision import restart_policy
@@ -35,7 +35,7 @@ class AgentContext:
     """Whether this installation manages the agent; all others are left alone (bot.leadership.installation_id)."""
     limits: RestartLimits = field(default_factory=lambda: restart_policy.LIMITS)
     """How often a failed agent is restarted."""
-    spawn_limiter: SpawnLimiter = field(default_factory=SpawnLimiter)
+    restart_limiter: RestartLimiter = field(default_factory=RestartLimiter)
     digest_after: int = 10
     """Number of unreported turns above which they are reported as one digest."""
     beginning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGIN_AT_ONCE))

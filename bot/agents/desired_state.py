@@ -8,7 +8,7 @@ start. After the commit, the supervisor brings the agent into its desired state
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -49,6 +49,14 @@ class LaunchRequest:
     """The name that chat shows beside the agent's own."""
     loose: bool = False
     """Whether the agent runs without a sandbox."""
+    topic: str | None = None
+    """What the topic is called that the agent works on; None for an agent of the roster."""
+    thread_key: str | None = None
+    """The outbox key of the message that opens the topic's thread."""
+
+    def of_topic(self, title: str, thread_key: str) -> LaunchRequest:
+        """Return the same request for the agent of a topic, whose thread is there already."""
+        return replace(self, topic=title, thread_key=thread_key)
 
 
 class Send(Protocol):
@@ -84,7 +92,8 @@ class DesiredStates:
         if row is not None and (row.wanted == "frozen" or (row.wanted == "running" and row.state not in ENDED)):
             return row, False
         here = row is not None and (row.connector, row.room) == (request.connector, request.room)
-        thread_key = row.thread_key if row is not None and here else f"{OPENER}{run_id}"
+        own_thread = row.thread_key if row is not None and here else f"{OPENER}{run_id}"
+        thread_key = request.thread_key or own_thread
         wish: dict[str, Any] = {
             "role": request.role,
             "runtime": request.runtime,
@@ -95,6 +104,7 @@ class DesiredStates:
             "connector": request.connector,
             "room": request.room,
             "thread_key": thread_key,
+            "topic": request.topic,
             **self._running(run_id, request.by, at_once=False),
         }
         fresh = AgentRow(name=request.name, keep_session=True, **wish)
@@ -107,7 +117,10 @@ class DesiredStates:
             # The introduction names the agents that exist now; later changes are sent as news.
             others = onboarding_prompt.fleet(await agents.every(tx), but=request.name)
             await peer_messages.tell(tx, request.name, others, now)
-        await self._open_thread(tx, fresh, request.alias, loose=request.loose)
+        if request.thread_key is None:
+            await self._open_thread(tx, fresh, request.alias, loose=request.loose)
+        else:
+            await self.journal_effects.titles.show(tx, request.name)
         if request.task:
             await self.send(tx, fresh, request.task, message_id=f"{run_id}-task", by=request.by)
         return fresh, True

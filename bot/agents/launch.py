@@ -62,6 +62,7 @@ async def launch_agent(
                 f"--workspace opens a folder of the person who runs Muster to an agent, so only an admin chooses one; "
                 f"you are {ctx.permission}. Leave it out, or let an admin write it into roster.yaml."
             )
+    await _check_topic(services, name)
     asked: dict[str, str | None] = {
         "role": role, "runtime": runtime, "model": model, "sandbox": sandbox, "workspace": workspace
     }  # fmt: skip
@@ -127,6 +128,23 @@ async def launch_agent(
         f"{name} ({begun.role}, {begun.runtime}) starts in its thread, in {place}.{warnings}",
         {"id": ctx.run_id, "state": "starting"},
     )
+
+
+async def _check_topic(services: AgentServices, name: str) -> None:
+    """Refuse to launch the agent of a topic, which would make it one of the roster.
+
+    Raises:
+        UserError: the agent belongs to a topic.
+    """
+    async with services.store.read() as tx:
+        row = await agents.get(tx, name)
+    if row is not None and row.topic is not None:
+        back = "resume" if row.wanted == "frozen" else "restart"
+        raise UserError(
+            f"{name} belongs to a topic, and not to the roster. {command_line(f'{back} {name}')} brings it back; "
+            f"nothing was changed.",
+            code="agent.of_topic",
+        )
 
 
 async def _hold(services: AgentServices, opened: Opening, by: str) -> TurnHold | None:

@@ -118,7 +118,7 @@ class RestartExecutor:
             taken_back = await agent_messages.in_states(tx, ["withdrawing"], agent=self.name)
         again = restart_policy.asked_for(row.launch_id) != row.launch_id
         try:
-            async with self.context.spawn_limiter.at_once if again else contextlib.nullcontext():
+            async with self.context.restart_limiter.at_once if again else contextlib.nullcontext():
                 with around(SPAWN):
                     # Withdraw before the start: once the host runs, the turn of such a message could begin.
                     withdrawn = [message.id for message in taken_back]
@@ -258,7 +258,7 @@ class RestartExecutor:
         due = restart_policy.due(record, now, self.context.limits)
         if due is None:
             return None
-        return max(due, self.context.spawn_limiter.slot(now)) if self._found_down else due
+        return max(due, self.context.restart_limiter.slot(now)) if self._found_down else due
 
     async def _left_down(self, row: AgentRow) -> None:
         """Report the end of an agent that is not restarted automatically, unless it was already reported."""

@@ -34,6 +34,8 @@ def words_of(services: ReportServices) -> Callable[[str], Awaitable[Sequence[str
                 return sorted(services.planner.profiles)
             case "accounts":
                 return sorted(services.settings.accounts)
+            case "projects":
+                return sorted(services.settings.projects)
             case "approvals" | "questions" | "grants" | "dead-letters":
                 return await _ids(services, source)
             case "scopes":

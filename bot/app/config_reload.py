@@ -1,6 +1,6 @@
 """The reload of muster.yaml while Muster runs.
 
-It applies accounts, budgets, dispatch, pacing, sandbox profiles, schedules and telemetry.
+It applies accounts, budgets, dispatch, pacing, projects, sandbox profiles, schedules and telemetry.
 A file that is invalid, or that the egress rejects, changes nothing.
 """
 
@@ -14,6 +14,7 @@ from bot.app import planner
 from bot.config import secrets
 from bot.config.limits import Budgets
 from bot.config.loader import load
+from bot.config.projects import is_profile
 from bot.config.reloaded import Reloaded
 from bot.config.schema import Settings
 from bot.egress_client.settings_push import scope_of
@@ -25,13 +26,18 @@ from core.errors import MusterError
 from egress.errors import EgressRefused
 
 #: Keys that take effect at once. A change of any other key is reported as waiting for a restart.
-LIVE = ("accounts", "budgets", "dispatch", "pacing", "sandboxes", "schedules", "telemetry")
+LIVE = (
+    *("accounts", "budgets", "dispatch", "pacing", "projects", "rooms", "sandboxes", "schedules", "telemetry"),
+    "topics",
+)
 #: Keys whose changes are reported without details.
 _WHOLE = {
     "dispatch": "how tasks are dispatched",
+    "rooms": "where plain words go in chat rooms (rooms)",
     "schedules": "schedules of reports",
     "pacing": "how spending is spread over time",
     "telemetry": "what is told of this installation, and to whom (telemetry)",
+    "topics": "how many topics run at a time (topics)",
 }
 #: Keys that every load creates again, so that a difference does not mean a change.
 _MADE = frozenset({"warnings", "broken"})
@@ -137,8 +143,15 @@ def _differences(key: str, old: object, new: object) -> list[str]:
         return _budgets(old, new)
     before: Mapping[str, object] = old if isinstance(old, dict) else {}
     after: Mapping[str, object] = new if isinstance(new, dict) else {}
-    word = {"accounts": "account", "sandboxes": "sandbox profile"}[key]
-    later = "" if key == "accounts" else " (routes, mounts and variables apply from an agent's next start)"
+    if key == "sandboxes":  # a project's own profile changes with the project
+        before, after = (
+            {name: each for name, each in some.items() if not is_profile(name)} for some in (before, after)
+        )
+    word = {"accounts": "account", "projects": "project", "sandboxes": "sandbox profile"}[key]
+    later = {
+        "projects": " (applies to topics that begin from now on)",
+        "sandboxes": " (routes, mounts and variables apply from an agent's next start)",
+    }.get(key, "")
     how = {
         "new": sorted(set(after) - set(before)),
         "gone": sorted(set(before) - set(after)),

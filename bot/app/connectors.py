@@ -11,6 +11,8 @@ import structlog
 
 from bot.app import pane_commands
 from bot.auth.owner import owner_identity
+from bot.auth.permission import Permission
+from bot.auth.permissions import Operators
 from bot.commands.context import Origin
 from bot.config import connector_checks
 from bot.config.loader import Settings
@@ -19,10 +21,11 @@ from bot.config.schema import OWN_ROOMS
 from bot.maintenance import versions
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import MessagePlace
+from bot.projects.ports import NewRoom
 from bot.text.errors import UserError
 from connectors.contract import connector_registry
 from connectors.contract.agent_count_feed import Headcount
-from connectors.contract.connector_protocol import Connector, NamesRooms
+from connectors.contract.connector_protocol import Connector, NamesRooms, RoomMaker, SendError
 from connectors.contract.messages import Health
 from connectors.contract.slash_command_forms import Commands
 from core.errors import MusterError
@@ -83,7 +86,10 @@ def make(
                 may_read=reads,
                 keys=paths.keys_folder(each.name),
                 commands=menu(each.name),
-                fleet_rooms=() if each.fleet_room is None else (each.fleet_room,),
+                fleet_rooms=(
+                    *(() if each.fleet_room is None else (each.fleet_room,)),
+                    *settings.project_rooms(each.name),
+                ),
             )
         except MusterError as error:
             broken[each.name] = Health(
@@ -146,6 +152,41 @@ def main_room(
         )
 
     return choose
+
+
+def room_maker(settings: Settings, connectors: Mapping[str, Connector], operators: Operators) -> NewRoom:
+    """Return a function that makes a chat room for a project."""
+
+    async def make_room(name: str, *, key: str, connector: str | None) -> str:
+        able = {each: maker for each, maker in connectors.items() if isinstance(maker, RoomMaker)}
+        chosen = connector if connector in able else next(iter(able), None)
+        if chosen is None or (connector is not None and connector not in able):
+            raise UserError(
+                "Muster cannot make rooms on this chat system. Make one, invite Muster, and write the command there "
+                "with --room here.",
+                code="room.not_made",
+            )
+        own = settings.connector(chosen)
+        begins = f"{chosen}:"
+        known = [each for each in await operators.every() if each.identity.startswith(begins)]
+        people = {
+            each.identity.removeprefix(begins): each.permission
+            for each in known
+            if each.permission >= Permission.OPERATOR and not each.identity.removeprefix(begins).startswith("role:")
+        }
+        try:
+            room = await able[chosen].make_room(
+                name,
+                key=key,
+                beside=None if own is None else own.main_room,
+                people=list(people),
+                owners=[each for each, permission in people.items() if permission >= Permission.ADMIN],
+            )
+        except SendError as error:
+            raise UserError(f"The room for {name} could not be made: {error}", code="room.not_made") from error
+        return f"{begins}{room}"
+
+    return make_room
 
 
 def owners(settings: Settings) -> set[str]:

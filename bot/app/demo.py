@@ -19,7 +19,7 @@ from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
 from bot.egress_client.in_process import inside
 from connectors.terminal.connector import MAIN, TerminalSession
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 from core.async_waits import first_of
 from database.queries.agents import agents
 from fleet import presets

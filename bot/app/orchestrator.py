@@ -32,7 +32,7 @@ from bot.auth.permissions import Operators
 from bot.commands import sections
 from bot.commands.executor import Executor
 from bot.commands.registry import TABLE
-from bot.commands.slash_commands import CommandMenu
+from bot.commands.slash_command_names import CommandMenu
 from bot.config.database import open_register
 from bot.config.instance_lock import only_one
 from bot.config.loader import Settings
@@ -212,6 +212,7 @@ async def _running(
         terminal=next((each for each in terminals.values() if each.kind == "terminal"), None),
         terminals=terminals,
         headcount=headcount,
+        make_room=connecting.room_maker(settings, connectors, operators),
     )
     services.complete = words_of(services)
     services.reload = partial(reload, services)

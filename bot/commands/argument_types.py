@@ -38,6 +38,8 @@ GrantId = NewType("GrantId", str)
 LetterId = NewType("LetterId", str)
 #: The scope of a budget, completed by `scopes`.
 BudgetScope = NewType("BudgetScope", str)
+#: The name of a project in muster.yaml, completed by `projects`.
+ProjectName = NewType("ProjectName", str)
 #: The id of a task, completed by `tasks`.
 TaskId = NewType("TaskId", str)
 #: A duration in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
@@ -133,6 +135,7 @@ QUESTION = replace(TEXT, label="ID", source="questions")
 GRANT = replace(TEXT, label="ID", source="grants")
 LETTER = replace(TEXT, label="ID", source="dead-letters")
 SCOPE = replace(TEXT, label="SCOPE", source="scopes")
+PROJECT = replace(TEXT, label="PROJECT", source="projects")
 TASK = replace(TEXT, label="ID", source="tasks")
 WORDS = ValueType(label="TEXT", expected="some text", read=_rest, schema={"type": "string", "minLength": 1}, rest=True)
 FLAG = ValueType(label="", expected="true or false", read=_never, schema={"type": "boolean"}, flag=True)
@@ -150,6 +153,7 @@ _KNOWN: dict[Any, ValueType] = {
     GrantId: GRANT,
     LetterId: LETTER,
     TaskId: TASK,
+    ProjectName: PROJECT,
     BudgetScope: SCOPE,
     AgentName: ValueType(
         label="NAME",

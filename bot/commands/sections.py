@@ -11,6 +11,7 @@ MODULES = (
     "bot.agents.commands",
     "bot.agents.roster.commands",
     "bot.agents.messages.commands",
+    "bot.projects.commands",
     "bot.approvals.commands",
     "bot.spending.commands",
     "bot.tasks.commands",

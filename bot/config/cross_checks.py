@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bot.config import projects
 from bot.config.limits import LimitBlock
 from bot.config.paths import Paths
 from bot.config.schema import MusterFile
@@ -56,6 +57,13 @@ def check(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile | No
     default = _block(raw, "agents").get("sandbox")
     if isinstance(default, str) and default not in named["profiles"]:
         document.report(("agents", "sandbox"), profiles.unknown(default, named["profiles"]))
+    for project, block in _block(raw, "projects").items():
+        sandbox = block.get("sandbox") if isinstance(block, dict) else None
+        if isinstance(sandbox, str) and sandbox not in named["profiles"]:
+            document.report(("projects", project, "sandbox"), profiles.unknown(sandbox, named["profiles"]))
+        of_topics = block.get("role") if isinstance(block, dict) else None
+        if isinstance(of_topics, str) and of_topics not in (there := sorted(roles.library(paths.roles).names)):
+            document.report(("projects", project, "role"), _none(of_topics, there))
     for name in _block(raw, "budgets", "agents"):
         if not is_agent_name(name):
             document.report(("budgets", "agents", name), "not a name for an agent, such as coder0.")
@@ -149,6 +157,8 @@ def _limits(known: MusterFile) -> Iterator[tuple[tuple[str | int, ...], LimitBlo
         for key, limits in (("allowance", profile.allowance), ("pool", profile.pool)):
             for at, limit in enumerate(limits):
                 yield ("sandboxes", name, key, at), limit, None
+    for place, limit in projects.limits(known.projects):
+        yield place, limit, None
 
 
 def _none(name: str, there: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
-from bot.config import connector_checks, identities
+from bot.config import connector_checks, identities, projects
 from bot.config import cross_checks as spending
 from bot.config.paths import Paths as Paths
 from bot.config.schema import Account as Account
@@ -98,10 +98,12 @@ def unusable_room(settings: Settings, room: str) -> str | None:
     name, _, conversation = room.partition(":")
     connector = settings.connector(name)
     if connector is not None:
-        # A Discord bot reads one channel; on Matrix it reads every room it is in, unless `rooms` lists some.
+        # A Discord bot reads the channels that are listed; on Matrix it reads every room it is in, unless `rooms` lists
+        # some.
         channel = getattr(connector.settings, "channel", None)
-        heard = (channel,) if channel is not None else getattr(connector.settings, "rooms", ())
-        if heard and conversation not in (*heard, connector.fleet_room):
+        more = getattr(connector.settings, "channels", ())
+        heard = (channel, *more) if channel is not None else getattr(connector.settings, "rooms", ())
+        if heard and conversation not in (*heard, connector.fleet_room, *settings.project_rooms(name)):
             return (
                 f"connectors.{name} does not hear what is said there, but in {', '.join(heard)}. Take one of its rooms."
             )
@@ -172,6 +174,22 @@ def _load(paths: Paths) -> Settings:
         document = yaml_loader.read(paths.muster_yaml)
     except FileNotFoundError:
         return _settings(MusterFile(), _connectors_of_nothing(), {}, paths, ())
+    return _checked(document, paths)
+
+
+def check_text(paths: Paths, text: str) -> Settings:
+    """Return the settings that muster.yaml would give with this text, which is not written.
+
+    Raises:
+        ConfigError: the text is not valid; the message has one line per problem.
+    """
+    try:
+        return _checked(yaml_loader.parse(paths.muster_yaml, text), paths)
+    except FileProblems as error:
+        raise ConfigError(str(error)) from None
+
+
+def _checked(document: yaml_loader.YamlDocument, paths: Paths) -> Settings:
     raw: dict[str, Any] = document.value if isinstance(document.value, dict) else {}
     # A section is empty if all its lines are commented out.
     document.drop_empty()
@@ -181,6 +199,8 @@ def _load(paths: Paths) -> Settings:
     if known is not None:
         _check_people(document, raw, known)
     spending.check(document, raw, known, paths)
+    if known is not None:
+        _check_projects(document, known, [each.name for each in connectors], broken)
     _check_schedules(document, raw, known)
     document.check()
     if known is None:
@@ -214,7 +234,10 @@ def _settings(
         dispatch=known.dispatch,
         schedules=known.schedules,
         telemetry=known.telemetry,
-        sandboxes=known.sandboxes,
+        sandboxes=projects.profiles(known.projects, known.agents.sandbox, known.sandboxes),
+        projects=known.projects,
+        rooms=known.rooms,
+        topics=known.topics,
         register_url=known.register_.url or paths.register_url,
         register_password=known.register_.password,
         timezone=ZoneInfo(known.timezone),
@@ -338,6 +361,46 @@ def _check_people(document: yaml_loader.YamlDocument, raw: Mapping[str, Any], kn
                     f"Configured are {', '.join(names)}.",
                 )
             of[identity] = name
+
+
+def _check_projects(
+    document: yaml_loader.YamlDocument, known: MusterFile, connectors: Sequence[str], broken: Mapping[str, str]
+) -> None:
+    """Report projects and rooms that refer to nothing, and a room of two projects."""
+    of: dict[str, str] = {}
+    for name, project in known.projects.items():
+        at = ("projects", name)
+        if not projects.PROJECT_NAME.fullmatch(name):
+            document.report(at, "a project's name is a lower-case letter, then letters, digits and -; at most 24.")
+        if project.role == projects.ORCHESTRATOR:
+            document.report((*at, "role"), "a topic has no orchestrator: the fleet has one. Take another role.")
+        if projects.profile_of(name) in known.sandboxes:
+            document.report(
+                ("sandboxes", projects.profile_of(name)),
+                f"this name belongs to the profile of the project {name}. Take another name.",
+            )
+        if project.room is not None and of.setdefault(project.room, name) != name:
+            document.report(
+                (*at, "room"), f"this is the room of the project {of[project.room]}. A room belongs to one project."
+            )
+    rooms = [(("projects", name, "room"), project.room) for name, project in known.projects.items()]
+    for loc, room in [*rooms, *((("rooms", room), room) for room in known.rooms)]:
+        connector, colon, _ = (room or "").partition(":")
+        if room is not None and (not colon or connector not in {*connectors, *broken}):
+            document.report(
+                loc,
+                f"no connector is called {connector[:40]!r}.{suggestion(connector, connectors)} Configured are "
+                f"{', '.join(connectors)}.",
+            )
+    for room, block in known.rooms.items():
+        if block.project is not None and block.project not in known.projects:
+            names = list(known.projects)
+            document.report(
+                ("rooms", room, "project"),
+                f"no project is called {block.project[:40]!r}.{suggestion(block.project, names)}",
+            )
+        elif block.words == projects.TOPIC and block.project is None and room not in of:
+            document.report(("rooms", room), "words: topic needs a project here. Write which, like project: web.")
 
 
 def _check_schedules(document: yaml_loader.YamlDocument, raw: Mapping[str, Any], known: MusterFile | None) -> None:

@@ -19,6 +19,7 @@ from bot.config.accounts import Account as Account
 from bot.config.dispatch import Dispatch
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
+from bot.config.projects import ProjectBlock, RoomBlock, TopicsBlock
 from bot.config.reports import Schedules
 from bot.config.sandbox_profiles import ProfileBlock
 from bot.config.telemetry import Telemetry
@@ -218,6 +219,9 @@ class MusterFile(Block):
     delivery: DeliveryBlock = DeliveryBlock()
     dispatch: Dispatch = Dispatch()
     pacing: Pacing = Pacing()
+    projects: dict[str, ProjectBlock] = Field(
+        default={}, description="Repositories that people work on in topics, by a name of your choice."
+    )
     redaction: RedactionSettings = RedactionSettings()
     sandboxes: dict[str, ProfileBlock] = Field(
         default={},
@@ -225,8 +229,12 @@ class MusterFile(Block):
     )
     register_: RegisterSettings = Field(default=RegisterSettings(), alias="register")
     retention: Retention = Retention()
+    rooms: dict[str, RoomBlock] = Field(
+        default={}, description="Where plain words go, by the room (CONNECTOR:ROOM). Default: to the orchestrator."
+    )
     schedules: Schedules = Schedules()
     telemetry: Telemetry = Telemetry()
+    topics: TopicsBlock = TopicsBlock()
     watchdog: WatchdogBlock = WatchdogBlock()
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         default="UTC", description="The time zone for times and schedules, such as Europe/Vienna."
@@ -239,6 +247,7 @@ _PACING = Pacing()
 _DISPATCH = Dispatch()
 _SCHEDULES = Schedules()
 _TELEMETRY = Telemetry()
+_TOPICS = TopicsBlock()
 
 
 #: Kinds of connectors that only the local user can reach, with the default main room of each.
@@ -293,11 +302,20 @@ class Settings:
     schedules: Schedules = _SCHEDULES
     telemetry: Telemetry = _TELEMETRY
     sandboxes: Mapping[str, ProfileBlock] = field(default_factory=dict)
+    """The profiles of the file, and one for each project (`bot.config.projects.profile_of`)."""
     people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    projects: Mapping[str, ProjectBlock] = field(default_factory=dict)
+    rooms: Mapping[str, RoomBlock] = field(default_factory=dict)
+    topics: TopicsBlock = _TOPICS
     register_password: Reference | None = None
     timezone: ZoneInfo
     warnings: tuple[str, ...] = ()
     """Problems that do not prevent a start."""
+
+    def project_rooms(self, connector: str) -> tuple[str, ...]:
+        """Return the projects' own rooms on a connector."""
+        rooms = [project.room.partition(":") for project in self.projects.values() if project.room is not None]
+        return tuple(dict.fromkeys(room for name, _, room in rooms if name == connector))
 
     def connector(self, name: str) -> ConnectorSettings | None:
         """Return the connector of that name, or None."""

@@ -1,6 +1,7 @@
 """Titles and archiving of threads, for chat systems that support them.
 
-The title of an agent's thread is the agent's name; `bot.tasks.text.title` makes a task's. A mark shows the state.
+The title of an agent's thread is the agent's name, with what a topic is about; `bot.tasks.text.title` makes a task's. A
+mark shows the state.
 
 The transaction that changes a state also decides the title. It goes into the outbox only if it differs from the last
 one. A sweep corrects titles that no such transaction updated.
@@ -43,6 +44,11 @@ def title_of(name: str, state: str, *, asks: bool) -> Retitle:
     return Retitle(title=f"{mark} {name}", archived=state == "stopped")
 
 
+def called(row: AgentRow) -> str:
+    """Return what an agent's thread is called besides its state."""
+    return row.name if row.topic is None else f"{row.name} {row.topic}"
+
+
 def name_in(title: str) -> str:
     """Return the agent whose thread has this title, with or without a mark. For threads without a recorded owner."""
     return title.rpartition(" ")[2]
@@ -60,7 +66,7 @@ class ThreadTitles:
 
     def first(self, row: AgentRow) -> str:
         """Return the first title of the thread of an agent that is being launched."""
-        return title_of(row.name, row.state, asks=False).title if self.has(row.connector) else row.name
+        return title_of(called(row), row.state, asks=False).title if self.has(row.connector) else called(row)
 
     async def opened(self, tx: AsyncConnection, row: AgentRow) -> None:
         """Record the first title, in the transaction that opens the thread."""
@@ -77,7 +83,7 @@ class ThreadTitles:
             return
         asked = [each for each in await questions.pending(tx, agent=name) if each.kind not in OFFERS]
         asks = bool(asked) or bool(await approvals.in_states(tx, ["pending"], agent=name))
-        title = title_of(name, row.state, asks=asks)
+        title = title_of(called(row), row.state, asks=asks)
         await self.call(tx, row.connector, row.thread_key, title, spoken=spoken)
 
     async def call(
@@ -137,7 +143,7 @@ class TitleSweep:
             asking |= {each.agent for each in await questions.pending(tx) if each.kind not in OFFERS}
         wrong = []
         for row in rows:
-            title = title_of(row.name, row.state, asks=row.name in asking)
+            title = title_of(called(row), row.state, asks=row.name in asking)
             if known.get(row.thread_key) != (title.title, title.archived):
                 wrong.append(row.name)
         for name in wrong:

@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeAlias, TypeVar, cast
 from bot.egress_client.settings_push import HeldLimit
 from budget.amounts import Unit
 from budget.costs.task_cost import TypicalTurn
-from budget.limits.scopes import Draw, Limit, governing
+from budget.limits.precedence import governing
+from budget.limits.scopes import Draw, Limit
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import LastSeen, Window
 from budget.windows.pace_admission import Authorization

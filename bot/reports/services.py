@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bot.agents.services import AgentServices
 from bot.commands.services import later
+from bot.projects.services import ProjectServices
 from bot.reports.poster import Reports
 
 
 @dataclass(kw_only=True, slots=True)
-class ReportServices(AgentServices):
-    """What agents have, and reports: everything."""
+class ReportServices(ProjectServices):
+    """What projects have, and reports: everything."""
 
     reports: Reports = field(default_factory=later("reports"))
     """What is posted at times."""

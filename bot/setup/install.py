@@ -12,12 +12,11 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from bot.config.loader import Check, check
+from bot.config.loader import check
 from bot.config.paths import Paths
 from bot.setup import systemd_units
-from bot.setup.doctor.installation import references
+from bot.setup.boot_secrets import missing_at_boot
 from bot.text.errors import UserError
 from fleet.errors import FleetError
 from fleet.hosting import SYSTEMD, NotHosted, systemd
@@ -78,7 +77,7 @@ def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_r
     texts, enabled = systemd_units.present(paths, orchestrator=True)
     todo = systemd_units.change(wanted, texts, enabled)
     if dry_run:
-        return Report(done=[*done, *_shown(todo)], warnings=_after_a_boot(paths, found))
+        return Report(done=[*done, *_shown(todo)], warnings=missing_at_boot(paths, found))
     paths.prepare()
     refused = systemd_units.make(todo)
     done += [f"Wrote {systemd.folder() / name}." for name in todo.write]
@@ -87,7 +86,7 @@ def install(paths: Paths, environ: Mapping[str, str], *, agents_too: bool, dry_r
     refused += _linger()
     name = orchestrator_name(paths.label)
     done.append(f"Start Muster with `systemctl --user start {name}` (`muster down` first, where it runs already).")
-    return Report(done=done, warnings=[*refused, *_after_a_boot(paths, found)])
+    return Report(done=done, warnings=[*refused, *missing_at_boot(paths, found)])
 
 
 def uninstall(paths: Paths, *, dry_run: bool) -> Report:
@@ -143,31 +142,3 @@ def _person() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
-
-
-def _after_a_boot(paths: Paths, found: Check) -> list[str]:
-    """Return warnings about secrets that are not available at boot before a login."""
-    given = _variables(Path(systemd_units.secrets_of(paths)))
-    told = []
-    for place, reference in references(found):
-        if reference.scheme == "env" and reference.name not in given:
-            told.append(
-                f"{place} is {reference}, which is not set at boot. Write {reference.name}=... into "
-                f"{systemd_units.secrets_of(paths)} (chmod 600), or the secret into a file, and file:PATH here."
-            )
-        elif reference.scheme == "keyring":
-            told.append(
-                f"{place} is {reference}, and after a boot a keyring is locked until somebody logs in. For a machine "
-                f"without logins, put the secret into a file that only you can read, and use file:PATH."
-            )
-    return told
-
-
-def _variables(file: Path) -> frozenset[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return frozenset()
-    return frozenset(
-        line.partition("=")[0].strip() for line in lines if "=" in line and not line.startswith(("#", ";"))
-    )

@@ -13,9 +13,9 @@ from bot.commands.syntax import command_line
 from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.pacing.services import PacingServices
 from bot.pacing.window_status import PaceSnapshot
-from bot.spending import limit_precedence
+from bot.spending import overruled_limits
 from bot.spending.held_limits import held_now, holding
-from bot.spending.limit_precedence import Overruled
+from bot.spending.overruled_limits import Overruled
 from bot.text import markdown, timestamps
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
@@ -61,12 +61,12 @@ async def show_budget(ctx: Context[PacingServices]) -> Reply:
     found += shares
     unheard: list[Overruled] = []
     with contextlib.suppress(UserError):
-        unheard = await limit_precedence.look(services, await held_now(services))
+        unheard = await overruled_limits.look(services, await held_now(services))
     found = await _with_excess(services, _with_precedence(found, unheard), now)
     if not found:
         none = f"No limit is set. {command_line('budget set SCOPE LIMIT')} sets one."
         return Reply(none, [])
-    note += _notes([limit_precedence.in_words(each) for each in unheard])
+    note += _notes([overruled_limits.in_words(each) for each in unheard])
     note += _notes([_excess_words(each) for each in found if each["excess"]])
     if snapshot is not None:
         note += _notes([*_resets(snapshot, services), *_shares_kept(snapshot)])
@@ -76,7 +76,7 @@ async def show_budget(ctx: Context[PacingServices]) -> Reply:
 
 def _with_precedence(found: Sequence[dict[str, Any]], unheard: Sequence[Overruled]) -> list[dict[str, Any]]:
     """Add the governing scope to rows whose limit governs no agent now."""
-    by = limit_precedence.governed_by(unheard)
+    by = overruled_limits.governed_by(unheard)
     shown = []
     for row in found:
         governed_by = by.get((row["scope"], row["unit"], row["window"])) if row["kind"] == "allowance" else None

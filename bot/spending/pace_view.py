@@ -13,7 +13,7 @@ from bot.commands.syntax import command_line
 from bot.pacing.services import PacingServices
 from bot.pacing.window_series import WindowFacts, gather_windows
 from bot.pacing.window_status import PaceSnapshot
-from bot.spending import limit_precedence
+from bot.spending import overruled_limits
 from bot.spending.budget_view import authorized_words, pace_json, reset_words, rounded, seen_at, seen_words
 from bot.spending.held_limits import held_now
 from bot.text import markdown
@@ -50,8 +50,8 @@ async def show_pace(ctx: Context[PacingServices]) -> Reply:
     }
     text = _text(order, snapshot, facts, said, sum(data["waiting"].values()), zone, spread=data["spread"] == "even")
     with contextlib.suppress(UserError):
-        unheard = await limit_precedence.look(services, await held_now(services))
-        text = "\n\n".join([text, *map(limit_precedence.in_words, unheard)])
+        unheard = await overruled_limits.look(services, await held_now(services))
+        text = "\n\n".join([text, *map(overruled_limits.in_words, unheard)])
     return Reply(text, data)
 
 

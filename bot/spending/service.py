@@ -13,7 +13,7 @@ from bot.pacing.services import PacingServices
 from bot.pacing.window_loader import spenders_of
 from bot.spending import budget_view
 from bot.spending.held_limits import held_now
-from bot.spending.limit_precedence import in_words, look, of_scope
+from bot.spending.overruled_limits import in_words, look, of_scope
 from bot.spending.scopes import known_scope, read_scope
 from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError

@@ -39,7 +39,8 @@ from fleet.errors import FleetError
 from fleet.launch.launch_plan import DEFAULT_ROLE
 from fleet.roster.cache import LatestRoster
 from fleet.roster.drift import ENDED
-from scheduler.dispatch.dispatch_inputs import Able, keeps_agent
+from scheduler.dispatch.agent_availability import keeps_agent
+from scheduler.dispatch.dispatch_inputs import Able
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +109,7 @@ class TaskAssignment:
                         free_since=heard or row.started_at or 0.0,
                         stopped_at=row.stopped_at,
                         holds=next((task.id for task in own if task.state == "waiting"), None),
+                        of_topic=row.topic is not None,
                     ),
                     model=row.model,
                     provider=provider,

@@ -56,7 +56,9 @@ def present(head: LaneHead, view: QueueView) -> DispatchAgent | None:
 
 
 def fits(agent: DispatchAgent, head: LaneHead) -> bool:
-    return agent.name == head.agent if head.agent is not None else agent.role == head.role
+    if head.agent is not None:
+        return agent.name == head.agent
+    return agent.role == head.role and not agent.of_topic
 
 
 def may_start(agent: DispatchAgent, head: LaneHead) -> bool:

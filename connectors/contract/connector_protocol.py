@@ -12,7 +12,7 @@ retries no send; `connectors.delivery.service` does both for all of them. Its li
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -129,6 +129,31 @@ class NamesRooms(Protocol):
 
     def room_of(self, name: str) -> str | None:
         """Return the conversation that a room is which is written so; None while that is not known."""
+
+
+@runtime_checkable
+class RoomMaker(Protocol):
+    """A connector that can make rooms."""
+
+    async def make_room(
+        self, name: str, *, key: str, beside: str | None, people: Sequence[str], owners: Sequence[str]
+    ) -> str:
+        """Make a room of its own beside another one, and invite people into it; once per `key`.
+
+        Args:
+            name: what it is called.
+            key: identifies the request, in letters and digits.
+            beside: the fleet's room, whose space or category the new one belongs to; None: none.
+            people: who is invited, as the connector names people.
+            owners: those of them who may change everything in it.
+
+        Returns:
+            The room, as it is written in muster.yaml.
+
+        Raises:
+            TryLater: it may work later.
+            MessageRefused: it is not allowed, or such a room would not be heard; the message says what to do.
+        """
 
 
 class DeviceState(StrEnum):

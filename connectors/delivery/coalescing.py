@@ -2,7 +2,8 @@
 
 - Of the changes of one message only the newest is kept; that of a message which was never tried is merged into it.
 - Changes that show progress are at least `PROGRESS_GAP` apart.
-- Of receipts on one message only the newest is needed, and so it is with a thread's names.
+- Of receipts on one message only the newest is needed, and so it is with a thread's names: a name that has to wait
+  for a limit of the chat system is never sent when there is a newer one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from connectors.contract.messages import Message, OpenThread, Priority, React, Replace
+from connectors.contract.messages import Message, OpenThread, Priority, React, Replace, Retitle
 from connectors.delivery.outbox import Row
 
 #: Seconds between two changes of one message that show progress.
@@ -53,6 +54,11 @@ def is_receipt(row: Row) -> bool:
     """Return whether it says by a reaction how far a person's message has come."""
     content = row.outbound.content
     return row.outbound.priority is Priority.RECEIPT and isinstance(content, React) and not content.own
+
+
+def newer_name(rows: Sequence[Row]) -> Row | None:
+    """Return which of `rows`, all of one thread's lane and in their order, makes the first row, a name, needless."""
+    return rows[1] if len(rows) > 1 and isinstance(rows[0].outbound.content, Retitle) else None
 
 
 class ProgressGaps:

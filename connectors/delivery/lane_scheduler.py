@@ -17,7 +17,7 @@ from typing import Literal
 
 from connectors.contract.messages import Capabilities, File, Priority, Replace, Retitle, Sent
 from connectors.delivery.capability_fallbacks import adapt, signed
-from connectors.delivery.coalescing import ProgressGaps, is_change, is_receipt, last_word, merged
+from connectors.delivery.coalescing import ProgressGaps, is_change, is_receipt, last_word, merged, newer_name
 from connectors.delivery.lane import Backoff, Lane
 from connectors.delivery.outbox import OutboxRowState, Row
 from connectors.delivery.outbox_dependencies import OutboxDependencies, referred_to
@@ -324,8 +324,8 @@ class Lanes:
                 # The thread has opened: what waited for it joins what is said there.
                 self._drop(lane, row)
                 self._enter(row)
-            elif isinstance(row.outbound.content, Retitle) and len(lane.rows) > 1:
-                self._supersede(row, f"{lane.rows[1].key} is newer")
+            elif (newer := newer_name(lane.rows)) is not None:
+                self._supersede(row, f"{newer.key} is newer")
                 self._drop(lane, row)
             elif (busy := self._standings.still_said(row, self._lanes.values())) is not None:
                 self._behind.setdefault(busy, set()).add(lane.name)

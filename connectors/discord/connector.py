@@ -17,7 +17,7 @@ import structlog
 from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, Sink, TryLater
 from connectors.contract.messages import Attachment, Capabilities, Health, Outbound, React, Retitle, Sent
 from connectors.contract.slash_command_forms import Commands
-from connectors.discord import message_conversion, missing_content_intent
+from connectors.discord import channel_creation, message_conversion, missing_content_intent
 from connectors.discord.gateway_session import GatewaySession, bad_token
 from connectors.discord.interactions import open_interactions
 from connectors.discord.interactions.buttons import pressed
@@ -82,6 +82,7 @@ class DiscordConnector:
         *,
         commands: Commands | None = None,
         may_read: Callable[[str, Sequence[str]], Awaitable[bool]] | None = None,
+        fleet_rooms: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
@@ -104,7 +105,7 @@ class DiscordConnector:
         self._commands = commands
         self._may_read = may_read
         self._clock = clock
-        self._places = ThreadCache(settings.channel)
+        self._places = ThreadCache(settings.channel, (*settings.channels, *fleet_rooms))
         self._sink: Sink | None = None
         self._connection: _Connection | None = None
         self._ready = asyncio.Event()
@@ -312,6 +313,27 @@ class DiscordConnector:
             return None
         except DiscordRequestError as error:
             raise send_error(error) from error
+
+    async def make_room(
+        self, name: str, *, key: str, beside: str | None, people: Sequence[str], owners: Sequence[str]
+    ) -> str:
+        """Make a channel in the category of the fleet's, which the same people see."""
+        del people, owners
+        connection = self._connected()
+        try:
+            made = await channel_creation.create(
+                connection.wire, guild=self._settings.guild, name=name, key=key, beside=beside or self._settings.channel
+            )
+        except DiscordRefusal as error:
+            if error.forbidden:
+                raise MessageRefused(
+                    "the bot may not make channels. Give its role Manage Channels (Server Settings, Roles)."
+                ) from error
+            raise send_error(error) from error
+        except DiscordRequestError as error:
+            raise send_error(error) from error
+        await connection.receiver.hear_too(made)
+        return made
 
     async def typing(self, conversation: str, *, active: bool) -> None:
         """Show that someone is at work, for ten seconds; Discord offers nothing to end it sooner."""

@@ -28,6 +28,8 @@ class ReadCursor:
     """Direct conversations, the latest last, and how far each was read: Discord does not list them."""
     channel: str | None = None
     """The channel that was read; None where an earlier version of Muster wrote it down."""
+    others: tuple[str, ...] = ()
+    """The other channels that were read."""
 
     def of(self, conversation: str) -> int:
         """Return the last message that was read in a conversation."""
@@ -58,7 +60,7 @@ class ReadCursor:
     def encode(self) -> str:
         """As a cursor."""
         found = {"floor": self.floor, "marks": self.marks, "direct": self.direct, "channel": self.channel}
-        return json.dumps(found)
+        return json.dumps(found | ({"others": list(self.others)} if self.others else {}))
 
     @classmethod
     def decode(cls, cursor: str) -> ReadCursor:
@@ -79,6 +81,7 @@ class ReadCursor:
                 marks=marks,
                 direct={str(key): int(mark) for key, mark in direct.items()},
                 channel=None if channel is None else str(channel),
+                others=tuple(str(each) for each in found.get("others", ())),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             raise NeedsPerson(

@@ -176,7 +176,8 @@ class DiscordReceiver:
                     self._looked.add(str(data.get("id")))
             case "THREAD_DELETE":
                 number = identifier(data.get("id"))
-                if number is not None and data.get("parent_id") == self.places.channel:
+                if number is not None and data.get("parent_id") in self.places.channels:
+                    self.places.stands(number, identifier(data.get("parent_id")))
                     self.places.is_gone(number)
             case "THREAD_LIST_SYNC":
                 for thread in data.get("threads", []):
@@ -203,8 +204,9 @@ class DiscordReceiver:
 
     async def _catch_up(self, guild: Json) -> None:
         """Read what was said while no one listened."""
-        channels = [each for each in guild.get("channels", []) if each.get("id") == self.places.channel]
-        threads = [each for each in guild.get("threads", []) if each.get("parent_id") == self.places.channel]
+        heard = self.places.channels
+        channels = [each for each in guild.get("channels", []) if each.get("id") in heard]
+        threads = [each for each in guild.get("threads", []) if each.get("parent_id") in heard]
         for thread in threads:
             self._stands(thread)
             self._looked.add(str(thread.get("id")))
@@ -214,13 +216,18 @@ class DiscordReceiver:
             if channels:
                 floor = max(int(self.guild), *(_last(each) or int(each["id"]) for each in (*channels, *threads)))
                 floor = max(floor, *(_last(each) for each in await self._archived(ReadCursor(floor=floor))), 0)
-            self.position = ReadCursor(floor=floor, channel=self.places.channel)
+            self.position = ReadCursor(floor=floor, channel=self.places.channel, others=self._others())
             await self.sink(Batch(events=(), cursor=self.position.encode()))
             return
         moved = self.position.channel not in (None, self.places.channel)
         if not moved:
-            for place in (*channels, *threads, *await self._archived(self.position)):
-                if _last(place) > self.position.of(place["id"]):
+            archived = await self._archived(self.position)
+            new = set(self._others()) - set(self.position.others)
+            for place in (*channels, *threads, *archived):
+                if {place["id"], place.get("parent_id")} & new:
+                    # What was said in a channel before it was the fleet's was said to others.
+                    self.position = self.position.read(place["id"], max(_last(place), self._now()))
+                elif _last(place) > self.position.of(place["id"]):
                     await self._missed(place["id"])
         for direct in tuple(self.position.direct):
             await self._missed(direct)
@@ -228,8 +235,20 @@ class DiscordReceiver:
             # What was said in the new channel before it was the fleet's was said to others.
             floor = max(self.position.floor, self._now())
             self.position = replace(self.position, floor=floor)
-        if self.position.channel != self.places.channel:
-            self.position = replace(self.position, channel=self.places.channel)
+        if (self.position.channel, self.position.others) != (self.places.channel, self._others()):
+            self.position = replace(self.position, channel=self.places.channel, others=self._others())
+            await self.sink(Batch(events=(), cursor=self.position.encode()))
+
+    def _others(self) -> tuple[str, ...]:
+        return tuple(sorted(self.places.channels - {self.places.channel}))
+
+    async def hear_too(self, channel: str) -> None:
+        """Hear what is said in another channel from now on."""
+        if channel in self.places.channels:
+            return
+        self.places.channels.add(channel)
+        if self.position is not None:
+            self.position = replace(self.position.read(channel, self._now()), others=self._others())
             await self.sink(Batch(events=(), cursor=self.position.encode()))
 
     def _now(self) -> int:
@@ -238,12 +257,16 @@ class DiscordReceiver:
 
     async def _archived(self, position: ReadCursor) -> list[Json]:
         """Threads in which something was said before they were archived, all that while no one listened."""
+        each = [await self._archived_in(channel, position) for channel in sorted(self.places.channels)]
+        return [thread for threads in each for thread in threads]
+
+    async def _archived_in(self, channel: str, position: ReadCursor) -> list[Json]:
         found: list[Json] = []
         before: str | None = None
         while True:
             query = {"limit": str(_PAGE)} | ({"before": before} if before else {})
             try:
-                answer = await self._read(f"/channels/{self.places.channel}/threads/archived/public", query)
+                answer = await self._read(f"/channels/{channel}/threads/archived/public", query)
             except DiscordRefusal:
                 return found
             page = [each for each in answer.get("threads", []) if isinstance(each.get("thread_metadata"), dict)]
@@ -382,7 +405,7 @@ class DiscordReceiver:
         """Return whether it came in a thread in which more may have been said before: one that was archived as the
         session began, and woke before it was asked which ones are."""
         channel = identifier(message.get("channel_id"))
-        if channel is None or "guild_id" not in message or channel == self.places.channel or channel in self._looked:
+        if channel is None or "guild_id" not in message or channel in self.places.channels or channel in self._looked:
             return False
         return await self._is_ours(channel, message)
 

@@ -66,7 +66,7 @@ class DiscordSender:
             if error.code != UNKNOWN_CHANNEL or place != conversation or not await self._was_thread(conversation):
                 raise
         self.places.is_gone(conversation)
-        return await self._say(outbound, self.places.channel, target)
+        return await self._say(outbound, self.places.channel_of(conversation), target)
 
     async def _say(self, outbound: Outbound, conversation: str, target: str | None) -> Sent:
         match outbound.content:
@@ -216,8 +216,8 @@ class DiscordSender:
             if not self.places.knows(thread):
                 found = await self.wire.call("GET", f"/channels/{_number(thread)}")
                 self.places.stands(thread, identifier(found.get("parent_id")))
-            if thread == self.places.channel or not self.places.is_ours(thread):
-                raise MessageRefused(f"{thread} is no thread in the bot's channel.")
+            if thread in self.places.channels or not self.places.is_ours(thread):
+                raise MessageRefused(f"{thread} is no thread in the bot's channels.")
             # How often something is renamed has a limit of its own, two times in ten minutes as people have found out.
             body: Json = {"name": title, "archived": archived}
             if known is not None and known[0] == title:
@@ -293,7 +293,7 @@ class DiscordSender:
     async def _was_thread(self, conversation: str) -> bool:
         """Return whether this was a thread of our channel: such a one has the id of the message that it was made
         from."""
-        if self.places.parent(conversation) == self.places.channel:
+        if self.places.parent(conversation) in self.places.channels:
             return True
         try:
             await self.wire.call("GET", f"/channels/{self.places.channel}/messages/{_number(conversation)}")

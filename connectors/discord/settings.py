@@ -45,6 +45,9 @@ class DiscordSettings(BaseModel):
     token: Reference = Field(description="A reference to the bot's token.")
     guild: Snowflake = Field(description="The id of the server.")
     channel: Snowflake = Field(description="The id of the channel that is the fleet room. Its threads belong to it.")
+    channels: tuple[Snowflake, ...] = Field(
+        default=(), max_length=100, description="The ids of more channels and forums that it hears, with their threads."
+    )
     message_content: bool = Field(
         default=True,
         description=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 _THREADS = 10_000
@@ -13,8 +14,11 @@ _NOTES = 20
 class ThreadCache:
     """Threads, authors of lately seen messages, and sentences for the operator."""
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, others: Iterable[str] = ()) -> None:
         self.channel = channel
+        """The fleet's own channel."""
+        self.channels = {channel, *others}
+        """All channels that are heard."""
         self._parents: OrderedDict[str, str | None] = OrderedDict()
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._authors: OrderedDict[str, str] = OrderedDict()
@@ -33,15 +37,20 @@ class ThreadCache:
 
     def instead_of(self, place: str) -> str:
         """Return where that is said which belongs here: in the channel, where this is a thread of it that is gone."""
-        return self.channel if place in self._gone else place
+        return self.channel_of(place) if place in self._gone else place
+
+    def channel_of(self, thread: str) -> str:
+        """Return the channel that a thread is in, as far as that is known, or else the fleet's."""
+        parent = self._parents.get(thread)
+        return parent if parent in self.channels and parent is not None else self.channel
 
     def knows(self, place: str) -> bool:
         """Return whether it is known what this is."""
-        return place == self.channel or place in self._parents
+        return place in self.channels or place in self._parents
 
     def is_ours(self, place: str) -> bool:
-        """Return whether it is the channel, or a thread in it."""
-        return place == self.channel or self._parents.get(place) == self.channel
+        """Return whether it is a channel that is heard, or a thread in one."""
+        return place in self.channels or self._parents.get(place) in self.channels
 
     def parent(self, place: str) -> str | None:
         """Return the channel, when this is a thread in it."""

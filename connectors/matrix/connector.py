@@ -33,7 +33,7 @@ from connectors.contract.messages import (
     React,
     Sent,
 )
-from connectors.matrix import message_conversion, room_history
+from connectors.matrix import message_conversion, room_creation, room_history
 from connectors.matrix import sender as speaking
 from connectors.matrix.crypto.olm_machine import SEALED
 from connectors.matrix.device_key_startup import KeysNeedPerson, encryption_for
@@ -317,6 +317,33 @@ class MatrixConnector:
         """Return the id of a room that is written by its id or by an alias; None while no one knows where that
         leads."""
         return self._aliases.room(name)
+
+    async def make_room(
+        self, name: str, *, key: str, beside: str | None, people: Sequence[str], owners: Sequence[str]
+    ) -> str:
+        """Make a private room in the spaces of another one, and invite people."""
+        wire = self._connected()
+        if self._allowed:
+            raise MessageRefused(
+                f"{self.name} hears only the rooms that its block in muster.yaml lists. Remove `rooms` there, or make "
+                "the room yourself and list it."
+            )
+        try:
+            near = None if beside is None else (await self._place(wire, beside))[0]
+            encrypted = self._settings.encryption
+            return await room_creation.create(
+                wire,
+                user=self._settings.user,
+                name=name,
+                address=f"muster-{key}".lower(),
+                beside=near,
+                people=people,
+                owners=owners,
+                encrypted=encrypted == "required"
+                or (encrypted == "allowed" and near is not None and self._rooms.encrypted.get(near) is True),
+            )
+        except HomeserverRequestError as error:
+            raise send_error(error) from error
 
     async def typing(self, conversation: str, *, active: bool) -> None:
         """Show that someone is at work, for 45 seconds unless it is said again."""

@@ -41,7 +41,7 @@ from connectors.contract.messages import (
     Sent,
     Text,
 )
-from connectors.terminal.transcript import RoomTranscript, TranscriptLine
+from connectors.terminal.transcript_file import RoomTranscript, TranscriptLine
 from core.errors import MusterError
 
 #: The main room.

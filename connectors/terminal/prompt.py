@@ -22,7 +22,7 @@ from typing import Any, Protocol, TextIO
 from prompt_toolkit import PromptSession
 
 from connectors.terminal.draft import Begun, Draft
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 from connectors.terminal.transcript_view import ScreenView, wants_colour
 from core.async_waits import first_of
 from core.errors import MusterError

@@ -19,7 +19,7 @@ from connectors.contract.agent_count_feed import AgentCounts, Headcount
 from connectors.contract.connector_protocol import NotReady
 from connectors.contract.messages import Health
 from connectors.terminal.connector import TerminalConnector, TerminalSession
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 from connectors.tmux.pane_model import PanePlace, WantedPane
 from connectors.tmux.process_client import TmuxUnanswered, ask, surroundings
 from connectors.tmux.settings import TmuxSettings

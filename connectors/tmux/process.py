@@ -12,8 +12,8 @@ from dataclasses import asdict
 
 
 def main() -> int:
+    from connectors.tmux.pane_finder import Trouble, look, stand
     from connectors.tmux.pane_model import WantedPane
-    from connectors.tmux.panes import Trouble, look, stand
 
     wish = json.load(sys.stdin)
     wanted = WantedPane(**wish["wanted"])

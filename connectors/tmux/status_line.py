@@ -16,7 +16,7 @@ from typing import Final
 
 import libtmux
 
-#: The option of the session with the pane; `connectors.tmux.panes` has new sessions show it.
+#: The option of the session with the pane; `connectors.tmux.pane_finder` has new sessions show it.
 FLEET: Final = "@muster_fleet"
 _WORDS: Final = re.compile(r"[A-Za-z0-9 ,.;]{0,120}")
 

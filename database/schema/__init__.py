@@ -30,6 +30,7 @@ from database.schema.peer_messages import introductions, peer_messages, peer_pai
 from database.schema.reports import reports, schedules
 from database.schema.table_base import metadata
 from database.schema.tasks import fair_queues, task_events, tasks
+from database.schema.topics import topic_words, topics
 from database.schema.usage_ledger import ledger, ledger_positions, quota, quota_history, spending
 
 __all__ = [
@@ -74,4 +75,6 @@ __all__ = [
     "thread_owners",
     "titles",
     "tool_calls",
+    "topic_words",
+    "topics",
 ]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from budget.limits.scopes import BOUNDLESS, NANO_USD, Draw, Limit, amount_of, counted_on, governing, of_role
+from budget.limits.precedence import governing
+from budget.limits.scopes import BOUNDLESS, NANO_USD, Draw, Limit, amount_of, counted_on, of_role
 from budget.tokens import Weights
 from budget.windows.overrun_allowance import PaceAllowance
 from core.errors import MusterError

@@ -1,8 +1,8 @@
 """One approval rule, and its form in JSON, in which an agent host is told it.
 
-A rule says what happens with requests of one kind. Each rule has a scope, but a narrower scope has no precedence: of all
-rules that match a request, any ``deny`` wins, then any ``ask``, then any ``allow``. A request that no rule matches is
-asked.
+A rule says what happens with requests of one kind. Each rule has a scope, but a narrower scope has no precedence: of
+all rules that match a request, any ``deny`` wins, then any ``ask``, then any ``allow``. A request that no rule matches
+is asked.
 """
 
 from __future__ import annotations

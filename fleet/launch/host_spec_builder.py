@@ -8,7 +8,6 @@ here, and nowhere else: the folders and the home are made, and the command line 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from fleet import hosting, roles, runtimes, sandbox, tools
 from fleet.control.host_spec import AgentSpec
 from fleet.launch import model_access
 from fleet.launch.launch_plan import DesiredAgent, Planner, hosting_of
+from fleet.launch.simultaneous_starts import simultaneous_starts
 from fleet.roster.launch_overrides import Basis
 from fleet.sandbox.egress_grant import TURN_FILE, Allowance, EgressGrant, OpenWay, WayAsked
 from fleet.supervision import host_lifecycle
@@ -68,8 +68,8 @@ class Assembly:
     """Looks up, or chooses, the account of each provider that an agent is on; None: it uses the first that fits."""
     open_way: OpenWay | None = None
     """Opens an agent's way out before it is started, where the planner says that agents get one."""
-    starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2 * (os.cpu_count() or 1)))
-    """Held while an agent host starts: many more at once than there are cores only hold one another up."""
+    starting: asyncio.Semaphore = field(default_factory=simultaneous_starts)
+    """Held while an agent host starts."""
 
     def folder(self, name: str) -> Path:
         """Return the private folder of an agent."""

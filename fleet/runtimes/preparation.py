@@ -17,6 +17,7 @@ from fleet.program_lookup import Which
 from fleet.runtimes import agent_home
 from fleet.runtimes import base_environment as environments
 from fleet.runtimes.declaration import AccountLike, Runtime, RuntimeRequest
+from fleet.runtimes.login_copy import take_login
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +106,7 @@ def prepare(
             agent_home.renew(home, PurePosixPath(name), folder=False)
             agent_home.place(home, PurePosixPath(name), content)
         if runtime.login_file and login is not None and asked.key is None and not without_login:
-            _take_login(home, login, PurePosixPath(runtime.login_file))
+            take_login(home, login, PurePosixPath(runtime.login_file))
     except OSError as error:
         raise FleetError(
             f"The agent's home {home} cannot be made ready: {error.strerror or error}. The agent may have closed it, "
@@ -192,14 +193,3 @@ def _line(runtime: Runtime, command: Sequence[str] | None, model: str | None) ->
             code="runtime.no_command",
         )
     return tuple(word.replace("{model}", model) if model else word for word in command)
-
-
-def _take_login(home: Path, login: Path, name: PurePosixPath) -> None:
-    """Copy the login, unless the agent's own copy is newer: runtimes renew their tokens."""
-    source = login / name
-    written = agent_home.modified(login, name)
-    if written is None:
-        return
-    own = agent_home.modified(home, name)
-    if own is None or own < written:
-        agent_home.place(home, name, source.read_bytes())

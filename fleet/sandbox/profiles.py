@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from core.validation_errors import suggestion
 from fleet.errors import FleetError
 from fleet.name_rules import RESERVED, VARIABLE
-from fleet.sandbox import container
+from fleet.sandbox import container, container_options
 from fleet.sandbox.container import Engine
 
 Kind: TypeAlias = Literal["bubblewrap", "container", "none"]
@@ -76,7 +76,7 @@ class _Profile:
     image: str | None = None
     """Of a container; `container.HOST_IMAGE`: the host's programs."""
     flags: tuple[str, ...] = ()
-    """Of a container; once merged, as `container.flags` gives them."""
+    """Of a container; once merged, as `container_options.flags` gives them."""
     engine: Engine | None = None
     """None: whichever is there."""
 
@@ -181,7 +181,10 @@ def _check(name: str, profile: WrittenProfile, every: Mapping[str, WrittenProfil
             mount(text)
         except ValueError as error:
             raise ProfileProblem(name, "mounts", str(error)) from None
-    for key, check in (("flags", lambda: container.flags(profile.flags)), ("image", lambda: _image(profile.image))):
+    for key, check in (
+        ("flags", lambda: container_options.flags(profile.flags)),
+        ("image", lambda: _image(profile.image)),
+    ):
         try:
             check()
         except ValueError as error:
@@ -238,7 +241,7 @@ def _merge(name: str, order: tuple[str, ...], every: Mapping[str, WrittenProfile
         allowance=own.allowance,
         pool=own.pool,
         image=_last(part.image for part in parts),
-        flags=tuple(flag for part in parts for flag in container.flags(part.flags)),
+        flags=tuple(flag for part in parts for flag in container_options.flags(part.flags)),
         engine=_last(part.engine for part in parts),
     )
     return _fitting(profile)

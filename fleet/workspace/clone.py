@@ -19,6 +19,7 @@ from fleet.errors import FleetError, RuntimeMissing
 from fleet.workspace import (
     branch_update,
     clone_record,
+    commit_progress,
     origin_remote,
     repository_discovery,
     repository_refs,
@@ -240,7 +241,7 @@ class Clone:
             tip=tip,
             commits=repository_refs.count(repository, tip, (known.fetched, known.base)),
             held=held,
-            shows=repository_refs.shows(repository, tip, known.last),
+            shows=commit_progress.shows(repository, tip, known.last),
         )
 
     def _source(self, known: CloneRecord) -> Repository:

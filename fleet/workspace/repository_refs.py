@@ -18,9 +18,6 @@ from fleet.workspace.repository_discovery import Repository
 #: Seconds that looking may take.
 LOOK_S: Final = 60.0
 
-#: Of a history so many of the newest commits are looked at.
-_LOOKED_BACK: Final = 1_000
-
 COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
@@ -57,22 +54,6 @@ def count(repository: Repository, tip: str, without: Sequence[str | None]) -> in
     before = [f"^{each}" for each in without if each is not None and commit(repository, each) is not None]
     ask = sandboxed_git.pinned("rev-list", "--count", tip, *before, "--", git_dir=repository.common)
     return int(sandboxed_git.answer(ask, f"Counting commits in {repository.folder}", timeout_s=LOOK_S))
-
-
-def shows(repository: Repository, tip: str, last: str | None) -> bool:
-    """Return whether a commit that `tip` has and `last` has not leaves files that were not so in the commits of `last`:
-    an empty one shows nothing, and neither does one that only takes back another."""
-    known = last if last is not None and commit(repository, last) is not None else None
-    new = _trees(repository, tip, *([f"^{known}"] if known is not None else []))
-    return bool(new - (_trees(repository, known) if known is not None else set()))
-
-
-def _trees(repository: Repository, *revisions: str) -> set[str]:
-    ask = sandboxed_git.pinned(
-        "rev-list", "--format=%T", f"--max-count={_LOOKED_BACK}", *revisions, "--", git_dir=repository.common
-    )
-    listed = sandboxed_git.answer(ask, f"Looking at commits in {repository.folder}", timeout_s=LOOK_S)
-    return {line for line in listed.splitlines() if not line.startswith("commit ")}
 
 
 def branch(repository: Repository, name: str) -> Branch | None:

@@ -160,13 +160,3 @@ def head_of(task: Task, parents: Mapping[str, str]) -> LaneHead:
         saves_from=task.saves_from,
         prefers=parents.get(task.parent or ""),
     )
-
-
-def keeps_agent(task: Task, now: float, unanswered_s: float) -> bool:
-    """Return whether a task keeps its agent from other tasks.
-
-    A person's message never does. A task that waits for a person does so for `unanswered_s` seconds.
-    """
-    if task.kind == next_task.TURN:
-        return False
-    return task.state != "waiting" or now - task.updated_at < unanswered_s

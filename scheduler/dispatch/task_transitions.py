@@ -23,7 +23,8 @@ from database.queries import tasks
 from database.queries.task_states import TaskEvent
 from database.queries.tasks import Task
 from fleet.control.task_attempt_ids import message_of
-from scheduler.dispatch.dispatch_inputs import Able, keeps_agent
+from scheduler.dispatch.agent_availability import keeps_agent
+from scheduler.dispatch.dispatch_inputs import Able
 from scheduler.dispatch.start_failures import StartFailures
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from bot.config.paths import Paths
 from bot.interfaces.cli.chat_client import RemoteLink, RemoteTerminal
 from bot.text.errors import NotRunning
 from connectors.terminal.connector import MAIN
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 from tests.acceptance.seat import LIMIT, LOOK_AGAIN, Download, Seat, Seen
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from fleet.supervision import host_lock
 from tests.acceptance.conftest import STANDING, Day
 from tests.acceptance.seat import Seen
+from tests.bot.projects.fleet_with_project import git, repository
 from tests.pictures import PIXEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -160,6 +162,36 @@ async def test_a_turn_that_was_cut_is_a_dead_letter_until_somebody_sends_it_agai
     await day.ana.heard(f"and {token} ended", after=said)
     await day.ana.marked(said, "✅")
     await day.ana.ask("!dead-letters", "Everything was delivered")
+
+
+async def test_a_sentence_opens_a_topic_whose_work_is_merged(day: Day, tmp_path: Path) -> None:
+    repo, token = repository(tmp_path / "web"), day.token()
+    await day.ana.ask(f"!project add web --repo {repo}", "web is a project now")
+    said = await day.ana.say(f"@web [[say: it is mended]] {token} please")
+    if not day.ana.can().threads:
+        await day.ana.heard("has no threads", after=said)
+    else:
+
+        def opener(seen: list[Seen]) -> Seen | None:
+            return next((each for each in seen if "web-1" in each.text and token in each.text and each.opens), None)
+
+        thread = (await day.seat.until(opener, "the topic's thread")).opens
+        await day.ana.heard("it is mended", place=thread, after=said)
+        await day.ana.marked(said, "📥", "👀", "✅")
+        again = await day.ana.say(f"[[say: {token} again]]", thread)
+        await day.ana.heard(f"{token} again", place=thread, after=again)
+        place = day.orchestrator.services.planner.workspaces.place("web-1", repo)
+        (place / "page.html").write_text(token)
+        git(place, "commit", "--quiet", "-am", "Mended")
+        asked = await day.ana.say("!done", thread)
+        question = await day.ana.heard("How does web-1 end", place=thread, after=asked)
+        await day.ana.answer(question, "🔀", "merge the branch")
+        await day.ana.heard("is merged into", place=thread, after=asked)
+        assert (repo / "page.html").read_text() == token
+        over = await day.ana.say("and?", thread)
+        await day.ana.heard("This topic is over", place=thread, after=over)
+    await day.ana.ask("!project remove web", "cannot be undone")
+    await day.ana.ask("!confirm", "is no project any more")
 
 
 async def test_work_is_shown_while_it_goes_on(day: Day) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import command_runs, job_alerts, mirroring, progress, reports, unasked
+from tests.crash import command_runs, job_alerts, mirroring, progress, reports, topics, unasked
 from tests.crash.deaths import Subject
 
 SUBJECTS: dict[str, Subject] = {
@@ -17,6 +17,8 @@ SUBJECTS: dict[str, Subject] = {
     "a failing job": job_alerts.JOBS,
     "reports": reports.REPORTS,
     "each report": reports.EACH_REPORT,
+    "topics": topics.TOPICS,
+    "each step of a topic": topics.EACH_TOPIC,
     "an agent that is told to go on": unasked.GONE_ON,
     "a runaway": unasked.RUNAWAY,
 }

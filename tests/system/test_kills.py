@@ -113,6 +113,8 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_who_stands_by_is_named_once": both("standby.note"),
     # Where one chat system of several is out: tests/bot/monitoring/test_connector_outages.py.
     "test_killed_at_this_place_an_outage_is_told_once": both("outage.tell"),
+    # A command changes muster.yaml: tests/bot/projects/test_edit.py.
+    "test_killed_at_this_place_muster_yaml_is_the_old_one_or_the_new_one": both("muster_yaml.write"),
     # Where threads have names: tests/bot/messaging/test_thread_lifecycle.py.
     "test_killed_at_this_place_a_thread_is_renamed_once": both("titles.sweep"),
     "test_killed_at_this_place_a_thread_is_put_away_again": both("titles.wake", "titles.put_away"),

@@ -17,6 +17,8 @@ from bot.messaging.composer import Composer
 from bot.pacing.auto_resume import AutoResume
 from bot.pacing.runaway_guard import RunawayGuard
 from bot.pacing.service import PaceService
+from bot.projects import changes
+from bot.projects.service import Topics
 from bot.reports.chart_subprocess import ChartSubprocess
 from bot.reports.poster import Reports
 from bot.reports.services import ReportServices
@@ -47,7 +49,7 @@ def meter(services: ReportServices, egress: EgressSource | None) -> None:
 
 
 def hand_out(services: ReportServices, executor: Executor, speaker: Composer, roster: LatestRoster) -> None:
-    """Create the dispatcher and the reports.
+    """Create the dispatcher, the topics and the reports.
 
     Args:
         services: the services so far, including agents.
@@ -56,6 +58,8 @@ def hand_out(services: ReportServices, executor: Executor, speaker: Composer, ro
         roster: the latest roster.yaml.
     """
     dispatcher.install(services, executor, roster)
+    services.topics = Topics(services)
+    changes.listen(services)
     services.reports = Reports(
         services=services,
         speaker=speaker,

@@ -40,6 +40,7 @@ def stages(services: ReportServices, executor: Executor, tools: AgentToolServer,
         Stage("interrupted commands", start=executor.resume),
         Stage("outages", run=lambda: _after_outages(services, executor)),
         Stage("commands", stop=executor.stop),
+        Stage("topics", run=services.topics.run),
         Stage("tools", run=tools.run),
         Stage("gateway", start=gateway.start, stop=gateway.stop),
         # Scheduled work.

@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.agents.services import AgentServices
 from bot.auth.permission import NONE, OPERATOR, Permission
 from bot.auth.permissions import Authority
 from bot.commands.argument_types import TASK
@@ -26,6 +25,7 @@ from bot.interfaces.chat.confirmations import Confirmations
 from bot.interfaces.chat.duplicate_events import DuplicateEvents
 from bot.interfaces.chat.reactions import Reactions
 from bot.interfaces.chat.thread_rearchive import ThreadRearchive
+from bot.interfaces.chat.topic_input import ClosedTopic, Recipient, TopicInput
 from bot.interfaces.chat.unknown_senders import UnknownSenders
 from bot.messaging.attachments import Pictures
 from bot.messaging.composer import Composer
@@ -34,6 +34,8 @@ from bot.messaging.outbox_keys import answer_key
 from bot.messaging.own_messages import OwnMessages
 from bot.messaging.replies import REMARK, Replies, derived_id
 from bot.messaging.thread_owners import addressee, task_of
+from bot.projects.placement import OpenTopic
+from bot.projects.services import ProjectServices
 from bot.tasks import deferred_turns
 from bot.tasks.deferred_turns import TurnHold
 from bot.text import markdown
@@ -46,6 +48,8 @@ from core.crash_points import declare
 from database.queries import tasks
 from database.queries.agents import agent_messages
 from database.queries.agents.agents import AgentRow
+from database.queries.chat import topics
+from database.queries.chat.topics import Topic
 from fleet.roster.drift import ENDED
 from fleet.supervision.restart_policy import RestartRecord
 
@@ -60,7 +64,7 @@ LONGEST_MESSAGE = 100_000
 
 @dataclass(slots=True)
 class ChatRouter:
-    services: AgentServices
+    services: ProjectServices
     executor: Executor
     speaker: Composer
     strangers: UnknownSenders
@@ -73,6 +77,7 @@ class ChatRouter:
     confirmations: Confirmations = field(init=False)
     reactions: Reactions = field(init=False)
     woken: ThreadRearchive = field(init=False)
+    topics: TopicInput = field(init=False)
 
     def __post_init__(self) -> None:
         self.replies = Replies(self.services, self.speaker)
@@ -80,6 +85,7 @@ class ChatRouter:
         self.confirmations = Confirmations(self.services, self.executor, self.replies)
         self.reactions = Reactions(self.services, self.replies, self.confirmations, self.utterances)
         self.woken = ThreadRearchive(self.services)
+        self.topics = TopicInput(self.services, self.replies, self.utterances)
 
     async def handle(self, arrival: Arrival) -> None:
         """Process one inbound event."""
@@ -196,7 +202,15 @@ class ChatRouter:
             await self.replies.answer(arrival, _too_long(text))
             return
         try:
-            row, answer_in = await addressee(inbound, self.services.store, self.utterances)
+            place = await self.topics.place(inbound, text)
+            if isinstance(place, ClosedTopic):
+                await self.replies.answer(arrival, place.why)
+                return
+            if isinstance(place, OpenTopic):
+                text = place.text
+            begins = isinstance(place, OpenTopic) or (isinstance(place, Topic) and place.state == "waiting")
+            if not begins:
+                row, answer_in = await self._reader(inbound, place)
         except UserError as error:
             await self.replies.answer(arrival, str(error))
             return
@@ -207,6 +221,12 @@ class ChatRouter:
             return
         if len(text) > LONGEST_MESSAGE:
             await self.replies.answer(arrival, _too_long(text))
+            return
+        if isinstance(place, OpenTopic):
+            await self.topics.open(arrival, place, text, attachments, files=len(body.attachments))
+            return
+        if isinstance(place, Topic) and place.state == "waiting":
+            await self.topics.add(arrival, place, text, attachments)
             return
         found = await deferred_turns.look(self.services, row, inbound.identity)
         hold = found if isinstance(found, TurnHold) else None
@@ -236,13 +256,26 @@ class ChatRouter:
                     await self.replies.say(tx, inbound, f"{key}/held", told)
             if attachments.refused:
                 await self.replies.say(tx, inbound, f"{key}/note", "\n".join(attachments.refused))
-            if (absent := _absent(row)) is not None:
+            comes_back = isinstance(place, Topic) and await self.services.topics.woken(tx, place)
+            if not comes_back and (absent := _absent(row)) is not None:
                 await self.replies.say(tx, inbound, _absence(row, inbound.conversation), absent)
             await inbox.finish(tx, arrival.seq, self.services.clock())
         self.services.agents.bring_mail(row.name)
+        if comes_back:
+            self.services.topics.wake()
         if hold is not None:
             self.services.dispatcher.wake()
         self.services.delivery.wake()
+
+    async def _reader(self, inbound: Inbound, place: Recipient) -> tuple[AgentRow, str | None]:
+        """Return the agent that reads a message, and the conversation for its answer (None: the agent's own thread).
+
+        Raises:
+            UserError: there is no such agent.
+        """
+        if isinstance(place, AgentRow):
+            return place, inbound.conversation
+        return await addressee(inbound, self.services.store, self.utterances)
 
     # --- deletions and edits ------------------------------------------------------------------------------------
 
@@ -262,6 +295,8 @@ class ChatRouter:
                     held = await tasks.by_message(tx, message.id)
                     if held is not None:
                         await self.services.task_steps.cancel(tx, held, by=inbound.identity)
+            if permission >= OPERATOR:
+                await topics.withdraw_words(tx, inbound.connector, target)
             for task in await tasks.by_event(tx, inbound.connector, target):
                 if permission >= OPERATOR or task.operator == inbound.identity:
                     await self.services.task_steps.cancel(tx, task, by=inbound.identity)
@@ -314,7 +349,7 @@ def _absent(row: AgentRow) -> str | None:
     if row.wanted != "stopped" and row.state not in {"failed", "stopped"}:
         return None
     now = row.state if row.state in {"failed", "stopped"} else "about to stop"
-    again = command_line(f"launch {row.name}")
+    again = command_line(f"launch {row.name}" if row.topic is None else f"restart {row.name}")
     if row.wanted == "running":
         # An automatic restart may be recorded at any moment; this text is correct in either case.
         start = command_line(f"restart {row.name}")

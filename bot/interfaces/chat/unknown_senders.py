@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bot.agents.services import AgentServices
-from bot.commands.slash_commands import TURNED_AWAY
+from bot.commands.slash_command_names import TURNED_AWAY
 from bot.messaging.composer import Composer, MessagePlace
 from bot.messaging.replies import was_pressed
 from bot.text import markdown

@@ -30,7 +30,7 @@ from aiohttp import (
 from bot.config.paths import Paths
 from bot.text.errors import NotRunning
 from connectors.terminal.pending_input import Typed, Unsaid
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 from core import unix_sockets
 from core.errors import MusterError
 

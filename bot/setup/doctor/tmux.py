@@ -26,7 +26,7 @@ def examine(checked: Check, which: Callable[[str], str | None]) -> Iterator[Doct
 def _trouble(settings: TmuxSettings, which: Callable[[str], str | None]) -> str | None:
     if which("tmux") is None:
         return "There is no tmux here. Install the package tmux, or remove the connector."
-    from connectors.tmux.panes import Trouble, reach
+    from connectors.tmux.pane_finder import Trouble, reach
 
     try:
         reach(settings.socket)

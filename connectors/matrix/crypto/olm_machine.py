@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import vodozemac
 
 from connectors.contract.connector_protocol import DeviceState
-from connectors.matrix.crypto.key_store import KeyStore, KnownDevice, RoomKey, Telling
+from connectors.matrix.crypto import device_pinning
+from connectors.matrix.crypto.key_store import KeyStore, RoomKey, Telling
 from connectors.matrix.crypto.outbound_sessions import READERS, KeyRequest, Outgoing
 from connectors.matrix.crypto.primitives import (
     MEGOLM,
@@ -354,18 +355,18 @@ class Machine:
                     if keys is None or (user, device_id) == (self.user, self.device):
                         continue
                     before = known.get(device_id)
-                    after = _pinned(before, user, device_id, keys, _called(payload))
+                    after = device_pinning.pinned(before, user, device_id, keys, _called(payload))
                     if after == before:
                         continue
                     if before is None or before.gone:
                         # What went to the one that was called so before is not given again to this one.
                         self.outgoing.disown((user, device_id))
-                    tell = _news(before, after, first=not known)
+                    tell = device_pinning.news(before, after, first=not known)
                     self.store.put_device(after, now, tell=tell)
                     self.untold = self.untold or tell is not Telling.NOTHING
                 for device_id, device in known.items():
                     if device_id not in shown and not device.gone:
-                        self.store.put_device(_replaced(device, gone=True), now)
+                        self.store.put_device(device_pinning.replaced(device, gone=True), now)
                 if len(known) > _GONE:
                     self._bound_gone(user)
 
@@ -393,34 +394,7 @@ class Machine:
                 if device.id == device_id and standing is DeviceState.SEEN:
                     self.store.forget_device(user, device_id)
                 elif device.id == device_id:
-                    self.store.put_device(_replaced(device, standing=standing), self.clock())
-
-
-def _pinned(before: KnownDevice | None, user: str, device_id: str, keys: PublicKeys, name: str) -> KnownDevice:
-    if before is None:
-        return KnownDevice(user=user, id=device_id, keys=keys, name=name, gone=False, standing=DeviceState.SEEN)
-    if before.keys != keys:
-        # What was pinned stays; a device that is blocked stays that.
-        standing = before.standing if before.standing is DeviceState.BLOCKED else DeviceState.CHANGED
-        return _replaced(before, gone=False, standing=standing)
-    # Where its own keys are back, whoever showed others is gone. What was trusted was the device before its log-out.
-    again = before.standing is DeviceState.CHANGED or (before.gone and before.standing is DeviceState.TRUSTED)
-    return _replaced(before, name=name, gone=False, standing=DeviceState.SEEN if again else before.standing)
-
-
-def _news(before: KnownDevice | None, after: KnownDevice, *, first: bool) -> Telling:
-    """Return what people have to be told of a device; `first`: none of its owner's was known."""
-    if before is None:
-        return Telling.NOTHING if first else Telling.NEWS
-    if after.standing is DeviceState.CHANGED:
-        return Telling.NOTHING if before.standing is DeviceState.CHANGED else Telling.NEWS
-    # Other names are no news, nor is what is not given keys.
-    return Telling.BACK if before.gone and after.standing in READERS else Telling.NOTHING
-
-
-def _replaced(device: KnownDevice, **values: Any) -> KnownDevice:
-    fields = {name: getattr(device, name) for name in ("user", "id", "keys", "name", "gone", "standing")}
-    return KnownDevice(**(fields | values))
+                    self.store.put_device(device_pinning.replaced(device, standing=standing), self.clock())
 
 
 def _called(payload: Json) -> str:

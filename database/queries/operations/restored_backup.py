@@ -30,6 +30,8 @@ from database.schema import (
     task_events,
     tasks,
     tool_calls,
+    topic_words,
+    topics,
 )
 
 #: No chat system has a scope of this name, so that whatever carries it is looked for before it is sent.
@@ -134,6 +136,7 @@ async def settle(
         # Also of an agent that this register does not know yet: its journal was begun while the backup was made.
         told = PositionRow(agent=agent, incarnation=incarnation, seq=1, view_incarnation=incarnation, view_seq=1)
         await move(tx, told, now)
+    await _settle_topics(tx, now)
     await tx.execute(update(leases).values(until=0.0))
     return EndedByRestore(
         events=events,
@@ -174,6 +177,14 @@ async def _settle_pacing(tx: AsyncConnection, now: float) -> tuple[int, int, int
     )
     await tx.execute(delete(account_leases))
     return failed.rowcount, withdrawn.rowcount, taken.rowcount
+
+
+async def _settle_topics(tx: AsyncConnection, now: float) -> None:
+    """End topics that have not begun, as they may have since; all others wait for somebody to go on with them."""
+    waiting, going = topics.c.state == "waiting", topics.c.state.in_(("open", "waking", "ending"))
+    await tx.execute(update(topics).where(waiting).values(state="ended", detail=_WHY, ended_at=now))
+    await tx.execute(update(topics).where(going).values(state="idle", outcome=None, detail="by hand"))
+    await tx.execute(delete(topic_words))
 
 
 async def last(tx: AsyncConnection) -> float | None:

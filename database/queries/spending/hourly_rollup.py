@@ -4,8 +4,7 @@ A row adds to its hour in the transaction that writes it, and only if it was not
 the rows whoever is killed when. What may add rows without their sums is an older Muster beside a register that was
 migrated already, or a hand in the database: `differences` finds that, and `recount` puts it right.
 
-Names of models and tasks are what an agent may have thought of. Beyond the first `MODELS` and `TASKS` of an agent's day
-(UTC, in the order of its ledger) the sums go to `OTHER`, so that no agent makes them as many as its requests.
+The names of models and tasks are bounded (`rollup_name_limits`).
 """
 
 from __future__ import annotations
@@ -22,15 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from database.engine.batched_delete import delete_some
 from database.engine.store import insert_into
 from database.queries.spending.hourly_sums_reader import HOUR, TOKENS, sums_of_rows
+from database.queries.spending.rollup_name_limits import KnownNames
 from database.schema import ledger, spending
 from database.schema.text_types import storable
 
 DAY = 86_400
 _HOURS = DAY // HOUR
-
-#: So many names an agent's day has of its own. A fleet uses a handful of models; a task takes minutes.
-MODELS, TASKS = 20, 200
-OTHER = "(other)"
 
 KEY = tuple(column.name for column in spending.primary_key)
 MEASURES = ("requests", *TOKENS, "usd", "unpriced", "estimated")
@@ -63,7 +59,7 @@ async def count(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> None:
     hours = [_hour_of(row) for row in sorted(rows, key=lambda row: (row["ledger"], row["seq"]))]
     if not hours:
         return
-    names = _Names()
+    names = KnownNames()
     for day in sorted({row["hour"] // _HOURS for row in hours}):
         of_day = [row for row in hours if row["hour"] // _HOURS == day]
         agents = sorted({row["agent"] for row in of_day})
@@ -78,32 +74,6 @@ async def count(tx: AsyncConnection, rows: Iterable[Mapping[str, Any]]) -> None:
     added = {name: spending.c[name] + made.excluded[name] for name in MEASURES}
     statement = made.on_conflict_do_update(index_elements=list(KEY), set_=added)
     await tx.execute(statement, _merged(names.folded(row) for row in hours))
-
-
-class _Names:
-    """Which models and tasks an agent's day in a ledger knows by their names."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str, int, str], set[str]] = {}
-
-    def know(self, of: tuple[str, str, int], **named: str) -> None:
-        for what, name in named.items():
-            if name not in ("", OTHER):
-                self._known.setdefault((*of, what), set()).add(name)
-
-    def folded(self, row: Row) -> Row:
-        """Return the row under names that are known; as long as there is room its own come to be."""
-        of = (row["ledger"], row["agent"], row["hour"] // _HOURS)
-        made = dict(row)
-        for what, most in (("model", MODELS), ("task", TASKS)):
-            known = self._known.setdefault((*of, what), set())
-            if row[what] in known or row[what] in ("", OTHER):
-                continue
-            if len(known) < most:
-                known.add(row[what])
-            else:
-                made[what] = OTHER
-        return made
 
 
 def _hour_of(row: Mapping[str, Any]) -> Row:
@@ -223,7 +193,7 @@ def _summed_up(found: Sequence[RowMapping], day: int) -> list[Row]:
         }
         for row in sorted(found, key=lambda row: row["first"])
     ]
-    names = _Names()
+    names = KnownNames()
     return _merged(names.folded(row) for row in rows)
 
 

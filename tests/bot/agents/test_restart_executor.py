@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.agents.spawn_limiter import SpawnLimiter
+from bot.agents.restart_limiter import RestartLimiter
 from bot.app import autostart
 from bot.setup import offline_stop
 from core import boot_id
@@ -82,9 +82,9 @@ async def test_one_that_was_ended_without_muster_stays_down_until_somebody_start
 
 
 def test_a_clock_that_was_put_back_keeps_a_fleet_that_comes_up_no_longer_apart() -> None:
-    spawn_limiter = SpawnLimiter(spacing=1.0)
-    assert [spawn_limiter.slot(at) for at in (86_400.0, 86_400.5)] == [86_400.0, 86_401.0]
-    assert [spawn_limiter.slot(at) for at in (10.5, 10.5, 90_000.0)] == [12.0, 13.0, 90_000.0]
+    restart_limiter = RestartLimiter(spacing=1.0)
+    assert [restart_limiter.slot(at) for at in (86_400.0, 86_400.5)] == [86_400.0, 86_401.0]
+    assert [restart_limiter.slot(at) for at in (10.5, 10.5, 90_000.0)] == [12.0, 13.0, 90_000.0]
 
 
 ROSTER = """\

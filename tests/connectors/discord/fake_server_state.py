@@ -21,7 +21,7 @@ EPHEMERAL, LOADING = 1 << 6, 1 << 7
 #: Seconds for which a nonce is recognised; the documentation says "the past few minutes".
 NONCES = 300.0
 
-TEXT, DIRECT, VOICE, PUBLIC_THREAD = 0, 1, 2, 11
+TEXT, DIRECT, VOICE, PUBLIC_THREAD, FORUM = 0, 1, 2, 11, 15
 
 # Gateway documentation, "List of Intents".
 GUILDS, MESSAGES, REACTIONS, DIRECTS, DIRECT_REACTIONS, CONTENT = 1, 1 << 9, 1 << 10, 1 << 12, 1 << 13, 1 << 15
@@ -55,6 +55,8 @@ class Place:
     type: int
     name: str = ""
     parent: int | None = None
+    category: int | None = None
+    topic: str | None = None
     recipient: Account | None = None
     messages: dict[int, Json] = field(default_factory=dict)
     archived: bool = False
@@ -130,6 +132,7 @@ class World:
         """Told of each request that was taken, before it is answered."""
         self.endpoint: str | None = None
         """The address to which Discord sends interactions, instead of the gateway."""
+        self.may_make_channels = True
         self.scoped = True
         """Whether the bot was invited with the scope `applications.commands`."""
         self.commands: list[Json] = []
@@ -470,11 +473,18 @@ class World:
         if place.recipient is not None:
             return found | {"recipients": [place.recipient.json()]}
         found |= {"guild_id": str(self.guild), "name": place.name}
-        if place.type == TEXT:
+        if place.type in (TEXT, FORUM):
             bits = {"view": 1 << 10, "send": 1 << 11, "react": 1 << 6, "threads": 1 << 35, "files": 1 << 15}
             deny = sum(bits[each] for each in place.denied)
             overwrite = {"id": str(self.guild), "type": 0, "allow": "0", "deny": str(deny)}
-            return found | {"position": 0, "permission_overwrites": [overwrite], "nsfw": False, "parent_id": None}
+            return (
+                found
+                | {"position": 0, "permission_overwrites": [overwrite], "nsfw": False}
+                | {
+                    "parent_id": None if place.category is None else str(place.category),
+                    "topic": place.topic,
+                }
+            )
         if place.type == VOICE:
             return found | {
                 "position": 1,
@@ -517,7 +527,7 @@ class World:
             "roles": [role],
             "member_count": len(self.accounts),
             "members": [bot],
-            "channels": [self.place_json(each) for each in self.places.values() if each.type in (TEXT, VOICE)],
+            "channels": [self.place_json(each) for each in self.places.values() if each.type in (TEXT, VOICE, FORUM)],
             "threads": [self.place_json(each) for each in self.threads() if not each.archived],
         }
 

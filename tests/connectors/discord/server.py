@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from aiohttp import BodyPartReader, web
 
 from tests.connectors.discord import fake_menu
-from tests.connectors.discord.fake_server_state import CONTENT, TEXT, Place, World, public
+from tests.connectors.discord.fake_server_state import CONTENT, FORUM, TEXT, Place, World, public
 from tests.connectors.discord.gateway import Gateway
 
 Json: TypeAlias = dict[str, Any]
@@ -63,6 +63,8 @@ class Discord:
             ("GET", message + "/reactions/{emoji}", self.who_reacted),
             ("GET", channel + "/threads/archived/public", self.archived),
             ("GET", "/api/v10/guilds/{guild}/members/{user}", self.member),
+            ("GET", "/api/v10/guilds/{guild}/channels", self.read_channels),
+            ("POST", "/api/v10/guilds/{guild}/channels", self.make_channel),
             ("PUT", "/api/v10/applications/{app}/guilds/{guild}/commands", self.put_commands),
             ("GET", "/api/v10/applications/{app}/guilds/{guild}/commands", self.read_commands),
             ("PUT", "/api/v10/applications/{app}/commands", self.put_commands),
@@ -143,6 +145,18 @@ class Discord:
         return self.world.member(found) | {"user": found.json()}
 
     # --- channels ------------------------------------------------------------------------------------------------
+
+    async def read_channels(self, request: web.Request) -> web.Response:
+        found = [each for each in self.world.places.values() if each.type in (TEXT, FORUM)]
+        return web.json_response([self.world.place_json(each) for each in found])
+
+    async def make_channel(self, request: web.Request) -> Json:
+        body = await request.json()
+        if not self.world.may_make_channels:
+            raise Refusal(403, 50013, "Missing Permissions")
+        parent = None if body["parent_id"] is None else int(body["parent_id"])
+        made = Place(id=self.world.fresh(), type=TEXT, name=body["name"], category=parent, topic=body["topic"])
+        return self.world.place_json(self.world.add(made))
 
     async def read_channel(self, request: web.Request) -> Json:
         return self.world.place_json(self._place(request))

@@ -30,9 +30,9 @@ from connectors.contract.messages import (
     Text,
 )
 from connectors.terminal import connector as terminal
-from connectors.terminal import transcript
+from connectors.terminal import transcript_file as transcript
 from connectors.terminal.connector import TerminalConnector, TerminalSession
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 
 
 class Inbox:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 from connectors.terminal.transcript_view import SIGN, ScreenView, aligned, unsigned
 
 

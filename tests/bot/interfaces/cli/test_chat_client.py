@@ -25,7 +25,7 @@ from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import Batch, Message, OpenThread, Outbound, OutboundContent, Text
 from connectors.terminal.connector import TerminalConnector
 from connectors.terminal.pending_input import Typed, Unsaid
-from connectors.terminal.transcript import TranscriptLine
+from connectors.terminal.transcript_file import TranscriptLine
 from core import unix_sockets
 from core.errors import MusterError
 from database.engine.store import Store

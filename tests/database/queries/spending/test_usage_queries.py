@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, update
 
 from core.crash_points import declare
 from database.engine.store import Store
-from database.queries.spending import hourly_rollup, usage_ledger, usage_queries
+from database.queries.spending import hourly_rollup, rollup_name_limits, usage_ledger, usage_queries
 from database.queries.spending.usage_queries import HOUR, NOTHING
 from database.schema import ledger as ledger_table
 from database.schema import spending as spending_table
@@ -208,13 +208,13 @@ async def test_names_that_an_agent_thinks_of_do_not_make_more_sums(store: Store,
     await write(store, rows + honest)
     async with store.read() as tx:
         found = {each.key: each.requests for each in await usage_ledger.spent(tx, by="model", since=NOON - DAY / 4)}
-        assert found == {f"model-{n}": 1 for n in range(1, hourly_rollup.MODELS + 1)} | {
-            hourly_rollup.OTHER: len(rows) - hourly_rollup.MODELS,
+        assert found == {f"model-{n}": 1 for n in range(1, rollup_name_limits.MODELS + 1)} | {
+            rollup_name_limits.OTHER: len(rows) - rollup_name_limits.MODELS,
             "opus": len(honest),
         }
         tasks = {each.key: each.requests for each in await usage_ledger.spent(tx, by="task", since=NOON - DAY / 4)}
-        assert len(tasks) == hourly_rollup.TASKS + 2
-        assert tasks[hourly_rollup.OTHER] == len(rows) - hourly_rollup.TASKS
+        assert len(tasks) == rollup_name_limits.TASKS + 2
+        assert tasks[rollup_name_limits.OTHER] == len(rows) - rollup_name_limits.TASKS
         assert await usage_queries.used(tx, "agent:coder0", 0.0) == added_up(rows)
         # A recount knows the same names.
         assert await hourly_rollup.verify(tx) == []
@@ -224,8 +224,8 @@ async def test_a_name_that_cannot_be_stored_as_it_is_counts_as_it_is_stored(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two names there is room for, and as they are stored there are two.
-    monkeypatch.setattr(hourly_rollup, "MODELS", 2)
-    monkeypatch.setattr(hourly_rollup, "TASKS", 2)
+    monkeypatch.setattr(rollup_name_limits, "MODELS", 2)
+    monkeypatch.setattr(rollup_name_limits, "TASKS", 2)
     names = ["a\x00", "a\ud83d", "a\x00", "b"]
     await write(store, [row(seq, model=name, task=name) for seq, name in enumerate(names, 1)])
     await write(store, [row(9, model="a\x00", task="a\x00")])

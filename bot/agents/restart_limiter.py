@@ -12,7 +12,7 @@ STAGGER_S = 1.0
 
 
 @dataclass(slots=True)
-class SpawnLimiter:
+class RestartLimiter:
     """A limiter that spreads the restarts of a fleet over time."""
 
     spacing: float = STAGGER_S

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from connectors.tmux.pane_finder import MARK, Trouble, look, stand
 from connectors.tmux.pane_model import WantedPane
-from connectors.tmux.panes import MARK, Trouble, look, stand
 from connectors.tmux.process_client import TmuxUnanswered, ask, surroundings
 from tests.connectors.tmux.server import Server, until
 

@@ -11,7 +11,8 @@ from bot.pacing.window_inputs import Spender, draw_of
 from bot.pacing.window_loader import spenders_of
 from bot.text import markdown
 from budget import amounts
-from budget.limits.scopes import Limit, overruled
+from budget.limits.precedence import overruled
+from budget.limits.scopes import Limit
 
 #: Scope of a budget from `launch --budget`.
 LAUNCH = "launch"

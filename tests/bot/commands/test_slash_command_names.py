@@ -11,7 +11,7 @@ import pytest
 from bot.auth.permission import ADMIN, NONE, OPERATOR, VIEWER, Permission
 from bot.commands import parser, sections
 from bot.commands.registry import TABLE, Command
-from bot.commands.slash_commands import SAY, CommandMenu, named
+from bot.commands.slash_command_names import SAY, CommandMenu, named
 from bot.interfaces.chat import command_input
 from connectors.contract.messages import CommandReading
 from connectors.contract.slash_command_forms import Asker, OptionKind

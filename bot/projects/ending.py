@@ -1,0 +1,148 @@
+"""The end of a topic: its branch is merged, kept or discarded, its agent stops, and its thread is archived.
+
+The decision is recorded first (`ending`). What follows is repeated from its start after a crash, and does nothing a
+second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.messaging.composer import MessagePlace
+from bot.projects import text as topic_text
+from bot.projects.services import ProjectServices
+from bot.text import markdown
+from bot.text.errors import UserError
+from connectors.contract.messages import Retitle
+from core.crash_points import declare
+from database.queries.agents import agents
+from database.queries.agents.agents import AgentRow
+from database.queries.chat import topics
+from database.queries.chat.topics import Topic, TopicState
+from fleet.errors import FleetError
+from fleet.roster.drift import ENDED
+from fleet.supervision import host_lifecycle
+from fleet.workspace import branch_merge
+from fleet.workspace.branch_merge import NotMerged
+from fleet.workspace.clone import NotClean
+
+END = declare("topics.end")
+
+_UNFINISHED: Final[tuple[TopicState, ...]] = ("waiting", "open", "idle", "waking")
+
+
+async def decide(tx: AsyncConnection, services: ProjectServices, topic: Topic, outcome: str) -> bool:
+    """Record how a topic ends, in the transaction of the decision. `go_on` does it after the commit.
+
+    Returns:
+        False if it ends already.
+    """
+    if not await topics.change(tx, topic.id, only=_UNFINISHED, state="ending", outcome=outcome, detail=None):
+        return False
+    row = await agents.get(tx, topic.agent)
+    if row is not None and row.wanted == "running":
+        await services.agents.desired_states.stop(tx, row, now=outcome == "discard")
+    return True
+
+
+async def go_on(services: ProjectServices, topic: Topic) -> None:
+    """Do what is left to do for a topic that ends.
+
+    Raises:
+        FleetError: something is in the way; the message says what to do.
+    """
+    async with services.store.read() as tx:
+        row = await agents.get(tx, topic.agent)
+    if row is None:
+        await _ended(services, topic, None, "")
+        return
+    services.agents.look_again(row.name)
+    if await asyncio.to_thread(host_lifecycle.is_running, services.paths.agent_folder(row.name)):
+        if topic.outcome != "discard":
+            return  # its turn has not ended
+        await services.agents.kill(row, discard=False)
+    workspaces, named = services.planner.workspaces, Path(row.workspace)
+    said = ""
+    try:
+        if topic.outcome == "discard":
+            await asyncio.to_thread(workspaces.discard, row.name, named)
+            await asyncio.to_thread(branch_merge.discard, named, row.name)
+            said = "🗑️ Discarded, with its branch and its clone."
+        else:
+            await asyncio.to_thread(workspaces.collect, row.name)
+            said = await _kept(services, topic, row)
+            await asyncio.to_thread(workspaces.remove, row.name, named)
+    except (NotClean, NotMerged) as problem:
+        await _goes_on(services, topic, row, problem)
+        return
+    await _ended(services, topic, row, said)
+
+
+async def _kept(services: ProjectServices, topic: Topic, row: AgentRow) -> str:
+    branch = markdown.code(f"muster/{row.name}")
+    if topic.outcome != "merge":
+        return f"📁 Over. Its commits are on the branch {branch}."
+    merged = await asyncio.to_thread(branch_merge.merge, Path(row.workspace), row.name, topic.title)
+    if merged is None:
+        return f"☑️ Over. {branch} has nothing that is not merged."
+    return f"✅ {branch} is merged into {markdown.code(merged.into)}: {merged.words()}."
+
+
+async def _goes_on(services: ProjectServices, topic: Topic, row: AgentRow, problem: FleetError) -> None:
+    """Take the decision back: the topic goes on, and says why."""
+    channel = services.agents.journal_effects
+    async with services.store.write(END) as tx:
+        if not await topics.change(tx, topic.id, only=["ending"], state="idle", outcome=None, detail=None):
+            return
+        await agents.change(tx, row.name, wanted="frozen", state="frozen")
+        key = f"topic/{topic.id}/not-ended/{services.clock():.0f}"
+        await channel.note(tx, row, key, topic_text.goes_on(topic, str(problem)))
+    services.agents.look_again(row.name)
+    services.delivery.wake()
+
+
+async def close(services: ProjectServices, topic: Topic, why: str) -> None:
+    """End a topic that has not begun."""
+    await _ended(services, topic, None, f"⏹ Closed: {why}.")
+
+
+async def _ended(services: ProjectServices, topic: Topic, row: AgentRow | None, said: str) -> None:
+    """Record the end, say it in the thread and archive the thread."""
+    channel = services.agents.journal_effects
+    async with services.store.write(END) as tx:
+        now = services.clock()
+        values = {"state": "ended", "ended_at": now, "outcome": topic.outcome}
+        if not await topics.change(tx, topic.id, only=[*_UNFINISHED, "ending"], **values):
+            return
+        await topics.take_words(tx, topic.id)
+        called = topic_text.ended_title(topic, topic.outcome or "closed")
+        place = MessagePlace(topic.connector, thread_of=topic.thread_key)
+        if said:
+            await channel.speak(tx, f"topic/{topic.id}/over", said, place)
+        if row is not None:
+            ended = {} if row.state in ENDED else {"state": "stopped"}
+            await agents.change(tx, row.name, wanted="stopped", keep_session=False, topic=called, **ended)
+            await channel.titles.show(tx, row.name, spoken=True)
+        elif channel.titles.has(topic.connector):
+            title = Retitle(title=f"⏹ {topic.agent} {called}", archived=True)
+            await channel.titles.call(tx, topic.connector, topic.thread_key, title, spoken=True)
+    services.delivery.wake()
+
+
+async def find(services: ProjectServices, word: str) -> Topic:
+    """Return the topic whose agent has this name.
+
+    Raises:
+        UserError: there is none.
+    """
+    async with services.store.read() as tx:
+        found = await topics.of_agent(tx, word)
+        known = [] if found is not None else [each.agent for each in await topics.in_states(tx, _UNFINISHED)]
+    if found is None:
+        there = f"There are {', '.join(known[:10])}." if known else "There are none now."
+        raise UserError(f"No topic is called {markdown.one_line(word, 40)!r}. {there}", code="topic.unknown")
+    return found

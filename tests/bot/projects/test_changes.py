@@ -1,0 +1,94 @@
+"""Projects are added and removed by command; muster.yaml keeps its comments, and what it says holds at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bot.config.loader import load
+from tests.bot.orchestrator import ADMIN, House, house
+from tests.bot.projects.fleet_with_project import WEB, ask, git, repository
+
+COMMENT = "\n# Ana's own remark.\nretention:\n  journals: 64 MiB  # enough\n"
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    repository(tmp_path / "repo")
+    async with house(tmp_path / "house", settings=COMMENT) as made, made.open():
+        yield made
+
+
+async def test_a_project_is_added_and_works_at_once(home: House, tmp_path: Path) -> None:
+    before = home.paths.muster_yaml.read_text()
+    options = f"--repo {tmp_path / 'repo'} --runtime sim --sandbox none --approvals careful --budget 2M/day"
+    told = await home.ask(f"!project add web {options} --room memory:{WEB}")
+    assert "web is a project now" in told
+    after = home.paths.muster_yaml.read_text()
+    assert after.startswith(before.rstrip("\n"))
+    assert (home.paths.muster_yaml.with_name("muster.yaml.bak")).read_text() == before
+    project = load(home.paths).projects["web"]
+    assert (project.approvals, project.budget[0].tokens, project.budget[0].window) == ("careful", 2_000_000, "day")
+    _, thread = await ask(home, "[[say: at once]]")
+    await home.heard(thread, "at once")
+    assert "2M tokens a day" in await home.ask("!projects")
+    assert "profile:project-web" in await home.ask("!budget")
+    assert "has topics: web-1" in await home.ask("!project remove web")
+    await home.ask("!done web-1 --how discard")
+    await home.heard(thread, "Discarded")
+    home.chat.post("!project remove web")
+    assert "is no project any more" in await home.ask("!confirm")
+    assert home.paths.muster_yaml.read_text() == before
+    event = home.chat.post("hello", conversation=WEB)
+    assert "No agent here is the orchestrator" in (await home.reply(event)).text
+
+
+async def test_here_is_the_room_of_the_command(home: House, tmp_path: Path) -> None:
+    event = home.chat.post(f"!project add web --repo {tmp_path / 'repo'} --room here", conversation="hall")
+    assert "memory:hall" in (await home.reply(event)).text
+
+
+async def test_new_makes_a_room_and_invites_the_operators(home: House, tmp_path: Path) -> None:
+    told = await home.ask(f"!project add web --repo {tmp_path / 'repo'} --runtime sim --sandbox none --room new")
+    ((room, people),) = home.chat.made.items()
+    assert f"memory:{room}" in told
+    assert set(people) == {"@ana", "@otto"}
+    event = home.chat.post("[[say: in its room]]", conversation=room)
+    await home.marks(event, "✅")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("--repo {repo}/nowhere", "is not there"),
+        ("--repo {repo}/..", "is no git repository"),
+        ("--repo relative", "expected an absolute path"),
+        ("--repo {repo} --sandbox nope", "No sandbox is called 'nope'"),
+        ("--repo {repo} --role orchestrator", "a topic has no orchestrator"),
+        ("--repo {repo} --budget much", "expected 2M, 2M/day or 20usd/month"),
+        ("--repo {repo} --room nowhere:x", "no connector is called 'nowhere'"),
+        ("--repo ext::sh", "expected an absolute path"),
+        ("--repo https://ana:secret@example.org/x.git", "has a password in it"),
+        ("--repo {repo} --runtime emacs", "emacs"),
+    ],
+)
+async def test_what_cannot_be_is_refused_and_changes_nothing(
+    home: House, tmp_path: Path, options: str, why: str
+) -> None:
+    before = home.paths.muster_yaml.read_text()
+    assert why in await home.ask(f"!project add web {options.format(repo=tmp_path / 'repo')}", sender=ADMIN)
+    assert home.paths.muster_yaml.read_text() == before
+
+
+async def test_a_url_is_cloned_once(home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bot.projects import repositories
+
+    monkeypatch.setenv("HOME", str(tmp_path / "ana"))
+    monkeypatch.setattr(repositories, "ALLOWED", "file")
+    url = f"file://{tmp_path / 'repo'}"
+    folder = repositories.copy(url, "web")
+    assert folder == tmp_path / "ana" / "muster" / "web"
+    assert git(folder, "log", "--oneline").endswith("A page")
+    assert repositories.copy(url, "web") == folder
