@@ -3,7 +3,7 @@
 Earlier versions run it to ask a newer one for its version, and to start it.
 """
 
-from bot.interfaces.cli.main import main
+from bot.interfaces.cli.entry import main
 
 if __name__ == "__main__":
     main()

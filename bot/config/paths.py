@@ -11,7 +11,7 @@
     STATE/keys/NAME/          a connector's keys of encrypted rooms; backups and restores skip them
     STATE/outgoing/           files that wait for upload
     STATE/incoming/           pictures on their way to an agent
-    STATE/drawing/            the font cache of the drawing library
+    STATE/drawing/            the working folder of the process that draws charts
     STATE/backups/            backups written by `muster backup` and by each update
     STATE/versions/  current  versions installed beside this one, and which of them runs
     STATE/seeds.json          what `muster init` wrote, to detect later edits
@@ -26,12 +26,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bot.config.state_folder import home_folder, muster_home, xdg_folder
 from bot.text.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,22 +71,20 @@ class Paths:
             cwd: the base of a relative MUSTER_HOME; by default the process's working directory.
         """
         uid = os.getuid() if uid is None else uid
-        given = environ.get("MUSTER_HOME", "")
+        root = muster_home(environ, uid, None if cwd is None else os.fspath(cwd))
         home: Path | None = None
-        person = Path()
-        if given:
-            expanded = _person(environ, uid) / given[2:] if given.startswith("~/") else Path(given)
-            home = Path(os.path.normpath((cwd or Path.cwd()) / expanded))
+        usual: Path | None = None
+        if root is not None:
+            home = Path(root)
             config, state, sockets = home, home / "state", home / "run"
         else:
-            person = _person(environ, uid)
-            config = _xdg(environ, "XDG_CONFIG_HOME", person / ".config") / "muster"
-            state = _xdg(environ, "XDG_STATE_HOME", person / ".local" / "state") / "muster"
+            config = Path(xdg_folder(environ, "XDG_CONFIG_HOME", ".config", uid)) / "muster"
+            state = Path(xdg_folder(environ, "XDG_STATE_HOME", ".local/state", uid)) / "muster"
+            usual = Path(home_folder(environ, uid)) / ".local" / "state" / "muster"
             sockets = state / "run"
         if len(os.fsencode(sockets)) + _LONGEST_SOCKET > SOCKET_PATH_LIMIT:
             sockets = _short_folder(sockets, uid)
-        usual = not given and state == person / ".local" / "state" / "muster"
-        label = "" if usual else _digest(state)[:8]
+        label = "" if state == usual else _digest(state)[:8]
         return cls(config=config, state=state, sockets=sockets, home=home, label=label)
 
     @property
@@ -233,25 +231,6 @@ class Paths:
             # Any user can create folders in /tmp: refuse a folder that is open to others instead of tightening it.
             _claim(self.sockets.parent, uid, forbidden=0o077)
         _claim(self.sockets, uid, tighten=ours)
-
-
-def _person(environ: Mapping[str, str], uid: int) -> Path:
-    home = environ.get("HOME", "")
-    if os.path.isabs(home):
-        return Path(home)
-    try:
-        return Path(pwd.getpwuid(uid).pw_dir)
-    except KeyError:
-        raise UserError(
-            f"This user ({uid}) has no home folder, and HOME is not set. Set MUSTER_HOME to a folder of your own.",
-            code="installation.folder",
-        ) from None
-
-
-def _xdg(environ: Mapping[str, str], variable: str, fallback: Path) -> Path:
-    # A relative path is invalid and must be ignored (XDG Base Directory Specification 0.8).
-    value = environ.get(variable, "")
-    return Path(value) if os.path.isabs(value) else fallback
 
 
 def _short_folder(folder: Path, uid: int) -> Path:

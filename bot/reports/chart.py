@@ -6,11 +6,11 @@ Each important window gets one panel. There are at most four, because a phone sh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
+from bot.figures.model import Figure, Panel
 from bot.pacing.window_series import WindowFacts
 from bot.reports import text as wording
 from budget import amounts
@@ -22,35 +22,6 @@ _TOP: Final = 1.5
 _TICKS: Final = 5
 _HOUR: Final = 3_600.0
 _DAY: Final = 24 * _HOUR
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
-    """One window. Times are seconds since the panel's left edge, and amounts are percent of the limit."""
-
-    title: str
-    note: str
-    length: float
-    now: float
-    used: Sequence[tuple[float, float]]
-    """Known use, ascending. The last point is now, unless there is a `since`."""
-    even: Sequence[tuple[float, float]]
-    """The current line, from when it was drawn to its end."""
-    band: tuple[float, float, float] | None
-    """Projection at the right edge: low, expected, high."""
-    ticks: Sequence[tuple[float, str]]
-    since: Sequence[tuple[float, float]] = ()
-    """If the current use is unknown, its certain minimum, from the end of `used` until now."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
-    """The contents of one picture."""
-
-    panels: Sequence[Panel]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def figure_of(
@@ -68,7 +39,8 @@ def figure_of(
     drawable = [each for each in windows if _drawable(each, now)]
     chosen = [each for each in drawable if each.least] or drawable[:1]
     panels = [_panel(each, zone, now, redact) for each in chosen[:PANELS]]
-    return Figure(panels=panels) if panels else None
+    caption = f"% of the limit, {zone.key}" if zone.key else "% of the limit"
+    return Figure(panels=panels, caption=caption) if panels else None
 
 
 def _drawable(window: WindowFacts, now: float) -> bool:

@@ -13,8 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from bot.figures.model import Figure
 from bot.pacing.window_series import WindowFacts
-from bot.reports.chart import Figure, figure_of
+from bot.reports.chart import figure_of
 from bot.reports.chart_subprocess import ChartSubprocess
 
 _ZONE = ZoneInfo("Europe/Vienna")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -14,13 +13,13 @@ from typing import Final, Literal
 
 import structlog
 
-from bot.reports.chart import Figure
+from bot.figures.model import Figure
 
 log = structlog.get_logger(__name__)
 
 #: Time limit of the drawing in seconds, and maximum size of a picture in bytes.
-LIMIT_S: Final = 60.0
-LARGEST: Final = 100_000
+LIMIT_S: Final = 30.0
+LARGEST: Final = 300_000
 #: Environment variables that the process gets; it needs no others.
 _PASSED: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZDIR", "VIRTUAL_ENV")
 
@@ -30,7 +29,7 @@ class ChartSubprocess:
     """Runner of the drawing process."""
 
     folder: Path
-    """A private folder, in which the library caches its fonts."""
+    """A private folder, the home and working directory of the process."""
     environ: Mapping[str, str]
     program: tuple[str, ...] = (sys.executable, "-P", "-m", "bot.reports.chart_drawing")
     limit_s: float = LIMIT_S
@@ -65,7 +64,7 @@ class ChartSubprocess:
             self._one.release()
 
     async def _drawn_now(self, figure: Figure, form: Literal["png", "text"]) -> bytes | None:
-        given = json.dumps(figure.to_json()).encode()
+        given = figure.to_json().encode()
         try:
             await asyncio.to_thread(self.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
             process = await asyncio.create_subprocess_exec(
@@ -99,7 +98,4 @@ class ChartSubprocess:
 
     def _environment(self) -> dict[str, str]:
         passed = {name: self.environ[name] for name in _PASSED if name in self.environ}
-        # One thread suffices for a chart, and each further one would use part of the limited memory.
-        threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        folder = os.fspath(self.folder)
-        return {**passed, **threads, "MPLCONFIGDIR": folder, "HOME": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**passed, "HOME": os.fspath(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -21,13 +21,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.agents.services import AgentServices
 from bot.commands.syntax import written
 from bot.config.reports import KINDS, Kind
+from bot.figures.model import Figure
 from bot.messaging import private_files, rooms
 from bot.messaging.composer import Composer, MessagePlace
 from bot.pacing import window_series
 from bot.pacing.window_series import WindowFacts
 from bot.reports import loader, schedule, threshold_alerts
 from bot.reports import text as wording
-from bot.reports.chart import Figure, figure_of
+from bot.reports.chart import figure_of
 from bot.reports.model import ReportFacts
 from bot.reports.schedule import Due, Schedule
 from bot.reports.text import Why

@@ -39,4 +39,4 @@ async def test_a_window_that_is_nearly_used_up_is_told_with_a_picture(
         raw = await home.ana.download(picture["content"]["url"])
         with Image.open(io.BytesIO(raw)) as opened:
             assert opened.format == "PNG"
-            assert opened.width == 720
+            assert opened.width == 1440

@@ -21,7 +21,6 @@ from bot.commands.syntax import SHELL, command_line, in_docstring, written
 from bot.interfaces.cli.output import DONE, FAILED, NOT_RUNNING, WRONG_USAGE, refuse, say, tell_programs
 from bot.interfaces.cli.process_commands import SHELL_COMMANDS
 from bot.interfaces.cli.remote_command import ask
-from bot.interfaces.cli.version_launcher import handed_over
 from bot.text.errors import NotRunning, UsageError
 from core.errors import MusterError
 
@@ -43,10 +42,8 @@ _NEGATIVE = re.compile(r"-\$?\.?[0-9]")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``muster`` in the current version."""
+    """Run ``muster`` in this version."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if (other := handed_over(words, os.environ)) is not None:
-        os.execv(other[0], other)  # noqa: S606 (no shell is what is wanted)
     # Importing the orchestrator's commands takes 20 ms, which must not delay an urgent stop.
     sys.exit(run(CommandTable() if words[:1] in _EGRESS else sections.load(), words))
 

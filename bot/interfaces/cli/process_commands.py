@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -14,7 +15,7 @@ from bot.interfaces.cli.egress_commands import egress, egress_cutoff, egress_res
 from bot.interfaces.cli.maintenance_commands import backup, restore, update
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 SHELL_COMMANDS: dict[str, click.Command] = {}
@@ -31,6 +32,20 @@ def _named(name: str, made: click.Command) -> None:
     SHELL_COMMANDS[name] = made
 
 
+@contextlib.contextmanager
+def _objects_kept() -> Iterator[None]:
+    """Do no garbage collection during imports, and never look through what they made.
+
+    Imported objects stay alive. Each full collection would look at all of them, which takes a fifth of the start time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @click.command()
 @click.option("--detach", is_flag=True, help="Run in the background and return once it is up.")
 @click.option("--demo", is_flag=True, help="Run a fleet of two built-in agents in a folder of its own.")
@@ -43,7 +58,8 @@ def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
     if demo:
         if detach or unattended:
             raise click.UsageError("--demo runs in the foreground; leave --detach and --unattended out.")
-        from bot.app.demo import demo as play
+        with _objects_kept():
+            from bot.app.demo import demo as play
 
         return asyncio.run(play(os.environ, live=sys.stdin.isatty() and sys.stdout.isatty()))
     if detach:
@@ -53,11 +69,8 @@ def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
 
         click.echo(start(Paths.of(os.environ), os.environ, bring_up=not no_agents))
         return 0
-    # Imported objects stay alive; garbage collection during the imports would take a fifth of the start time.
-    gc.disable()
-    from bot.app.foreground import up as run
-
-    gc.enable()
+    with _objects_kept():
+        from bot.app.foreground import up as run
     return asyncio.run(run(Paths.of(os.environ), os.environ, at_keyboard=not unattended, bring_up=not no_agents))
 
 

@@ -9,6 +9,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from bot.config.state_folder import state_folder
+from bot.text.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,17 +21,15 @@ STAY = "MUSTER_STAY"
 
 def handed_over(arguments: Sequence[str], environ: Mapping[str, str]) -> list[str] | None:
     """Return the command line of the version to run instead of this one, or None to run this one."""
-    from bot.config.paths import Paths
-    from bot.text.errors import UserError
-
     try:
-        paths = Paths.of(environ)
+        if environ.get(STAY) or not os.path.islink(os.path.join(state_folder(environ), "current")):
+            return None
     except (UserError, OSError):
         return None
-    if environ.get(STAY) or not os.path.islink(paths.state / "current"):
-        return None
+    from bot.config.paths import Paths
     from bot.maintenance import versions
 
+    paths = Paths.of(environ)
     prefix = versions.current(paths)
     if prefix is None:
         print(

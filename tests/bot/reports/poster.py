@@ -20,12 +20,12 @@ from bot.auth.permissions import Operators
 from bot.commands.registry import CommandTable
 from bot.config.loader import load
 from bot.config.paths import Paths
+from bot.figures.model import Figure
 from bot.messaging.composer import Composer
 from bot.messaging.event_hub import EventHub
 from bot.messaging.fleet_port import AgentView
 from bot.pacing.service import PaceService
 from bot.pacing.window_status import PaceSnapshot
-from bot.reports.chart import Figure
 from bot.reports.poster import Reports
 from bot.reports.services import ReportServices
 from budget.windows.even_spread_line import EvenSpreadLine, Window

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bot.figures.model import Figure, Panel
 from bot.pacing.window_series import WindowFacts
 from bot.reports import chart_example
-from bot.reports.chart import Figure, Panel, figure_of
+from bot.reports.chart import figure_of
 from bot.reports.chart_subprocess import LARGEST, ChartSubprocess
 from budget.windows.even_spread_line import LastSeen
 from tests.bot.reports.poster import ZONE, at
@@ -41,7 +42,6 @@ def figure(*windows: WindowFacts) -> Figure:
 
 @pytest.fixture(scope="module")
 def painter(tmp_path_factory: pytest.TempPathFactory) -> ChartSubprocess:
-    """One for all: looking for fonts takes longer than drawing."""
     return ChartSubprocess(folder=tmp_path_factory.mktemp("drawing"), environ=os.environ, limit_s=110.0)
 
 
@@ -50,20 +50,19 @@ async def test_four_windows_are_a_small_picture_that_a_phone_shows(painter: Char
     assert made is not None
     assert len(made) < LARGEST
     with Image.open(io.BytesIO(made)) as picture:
-        assert picture.width == 720
+        assert picture.width == 1440
         # Ink and ground are in it, so that it looks the same on light and on dark.
-        assert picture.mode == "P"
-        assert "transparency" not in picture.info
+        assert picture.convert("RGBA").getchannel("A").getextrema() == (255, 255)
         light = sorted(picture.convert("L").tobytes())
     assert light[0] < 60, "dark ground"
     assert light[-1] > 220, "light ink"
 
 
-async def test_words_are_never_formulas(painter: ChartSubprocess) -> None:
-    """What is no formula of matplotlib's would otherwise be an error, and no picture at all."""
+async def test_words_are_never_markup(painter: ChartSubprocess) -> None:
+    """What is no XML would otherwise be an error, and no picture at all."""
     hostile = Panel(
-        title="$\\frac{$", note="$x_2$ $\\undefined$", length=10.0, now=5.0, used=[(0.0, 0.0), (5.0, 40.0)],
-        even=[(0.0, 0.0), (10.0, 100.0)], band=None, ticks=[(1.0, "$}$"), (2.0, "\x1b[31m")],
+        title="<script>&", note="]]></text>&nope;", length=10.0, now=5.0, used=[(0.0, 0.0), (5.0, 40.0)],
+        even=[(0.0, 0.0), (10.0, 100.0)], band=None, ticks=[(1.0, "</svg>"), (2.0, "\x1b[31m")],
     )  # fmt: skip
     assert await painter.picture(Figure(panels=[hostile])) is not None
 
@@ -84,7 +83,7 @@ async def test_a_terminal_gets_letters_without_any_sequences(painter: ChartSubpr
     [
         pytest.param("raise SystemExit(3)", id="it fails"),
         pytest.param("print('no picture')", id="it draws something else"),
-        pytest.param("import sys; sys.stdout.buffer.write(b'\\x89PNG\\r\\n\\x1a\\n' + bytes(200_000))", id="too large"),
+        pytest.param("import sys; sys.stdout.buffer.write(b'\\x89PNG\\r\\n\\x1a\\n' + bytes(400_000))", id="too large"),
         pytest.param("import time; time.sleep(600)", id="it hangs"),
         pytest.param("import os; os.kill(os.getpid(), 9)", id="it is killed"),
     ],
@@ -96,12 +95,12 @@ async def test_what_cannot_be_drawn_is_no_picture(tmp_path: Path, program: str) 
 
 async def test_what_draws_learns_no_secret_of_ours(tmp_path: Path) -> None:
     program = "import os, sys; sys.stdout.write(repr(sorted(os.environ)))"
-    environ = {**os.environ, "ANTHROPIC_API_KEY": "sk-1", "MATPLOTLIBRC": "/tmp", "PYTHONPATH": "/tmp"}
+    environ = {**os.environ, "ANTHROPIC_API_KEY": "sk-1", "FONTCONFIG_FILE": "/tmp", "PYTHONPATH": "/tmp"}
     painter = ChartSubprocess(folder=tmp_path, environ=environ, program=(sys.executable, "-c", program))
     said = await painter.letters(figure(week()))
     assert said is not None
-    assert "MPLCONFIGDIR" in said
-    assert not {"ANTHROPIC_API_KEY", "MATPLOTLIBRC", "PYTHONPATH"} & set(eval(said))
+    assert "HOME" in said
+    assert not {"ANTHROPIC_API_KEY", "FONTCONFIG_FILE", "PYTHONPATH"} & set(eval(said))
 
 
 # --- what is drawn -----------------------------------------------------------------------------------------------
@@ -149,7 +148,7 @@ def test_the_time_is_written_in_the_operators_zone(begin: str, end: str, first: 
 def test_the_documentation_shows_what_is_drawn_by_now() -> None:
     shown = Path(__file__).parents[3] / "docs" / "pictures" / "report.png"
     with Image.open(shown) as picture:
-        assert picture.width == 720
+        assert picture.width == 1440
     assert shown.stat().st_size < LARGEST
     assert [panel.title for panel in chart_example.figure().panels] == ["main 5h", "main 7d"]
 
@@ -158,7 +157,7 @@ def test_the_orchestrator_loads_nothing_that_draws() -> None:
     program = (
         "import sys, bot.app.orchestrator, bot.reports.commands_service, bot.commands.sections as sections; "
         "sections.load();"
-        "sys.exit(bool({'matplotlib', 'plotext', 'PIL', 'numpy'} & sys.modules.keys()))"
+        "sys.exit(bool({'plotext', 'resvg_py'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0
 

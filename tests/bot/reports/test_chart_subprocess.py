@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from bot.reports.chart import Figure
+from bot.figures.model import Figure
 from bot.reports.chart_subprocess import ChartSubprocess
 
 #: Says whether another one was drawing when it began.
