@@ -16,6 +16,8 @@ from bot.interfaces.cli.maintenance_commands import backup, restore, update
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bot.config.loader import Check
+
 
 SHELL_COMMANDS: dict[str, click.Command] = {}
 
@@ -49,16 +51,40 @@ def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
     if detach:
         if unattended:
             raise click.UsageError("--detach is unattended already; leave --unattended out.")
+        from bot.setup import preflight
         from bot.setup.daemon import start
 
         click.echo(start(Paths.of(os.environ), os.environ, bring_up=not no_agents))
+        for line in preflight.warnings(Paths.of(os.environ), os.environ, agents=not no_agents):
+            click.echo(f"warning: {line}", err=True)
         return 0
     # Imported objects stay alive; garbage collection during the imports would take a fifth of the start time.
     gc.disable()
     from bot.app.foreground import up as run
 
     gc.enable()
-    return asyncio.run(run(Paths.of(os.environ), os.environ, at_keyboard=not unattended, bring_up=not no_agents))
+    at_keyboard = not unattended and not _no_input()
+    if not unattended and not at_keyboard:
+        click.echo(
+            "There is no terminal, so Muster runs unattended. `muster chat` opens a prompt to it, and `muster down` "
+            "stops it.",
+            err=True,
+        )
+    return asyncio.run(run(Paths.of(os.environ), os.environ, at_keyboard=at_keyboard, bring_up=not no_agents))
+
+
+def _no_input() -> bool:
+    """Return whether standard input can bring no words: a container, nohup or a service manager closed it."""
+    import stat
+
+    try:
+        found = os.fstat(0)
+        if os.isatty(0):
+            return False
+        os.read(0, 0)
+    except OSError:
+        return True  # closed, or opened for writing only, as nohup does
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev
 
 
 @click.command()
@@ -155,18 +181,30 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
 
 
 @click.command()
-def config_check() -> int:
-    """Check muster.yaml and roster.yaml, and report each mistake."""
+@click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
+def config_check(as_json: bool) -> int:
+    """Check muster.yaml and roster.yaml, and report each mistake and each secret that is missing."""
     from bot.config.loader import check
-    from bot.setup import doctor
+    from bot.setup import doctor, preflight
     from bot.setup.doctor.installation import subscriptions
     from core.validation_errors import lines_of
 
     found = check(Paths.of(os.environ))
-    for warning in found.warnings:
+    warnings = [
+        *found.warnings,
+        *preflight.missing_secrets(found, os.environ),
+        *(
+            f"muster.yaml: {each.name}: {each.found}. {each.costs} {each.way}"
+            for each in (*subscriptions(found, os.environ), *doctor.bounds(found))
+        ),
+    ]
+    if as_json:
+        import json
+
+        click.echo(json.dumps(_check_json(found, warnings), indent=2))
+        return 1 if found.problems else 0
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    for each in (*subscriptions(found, os.environ), *doctor.bounds(found)):
-        click.echo(f"warning: muster.yaml: {each.name}: {each.found}. {each.costs} {each.way}", err=True)
     for line in lines_of(found.problems):
         click.echo(line, err=True)
     for problem in found.roster.not_in_effect if found.roster is not None else ():
@@ -183,6 +221,19 @@ def config_check() -> int:
             "down` and `muster up --detach`; agents go on meanwhile."
         )
     return 0
+
+
+def _check_json(found: Check, warnings: Sequence[str]) -> dict[str, object]:
+    """Return the findings of `config check` for programs."""
+    import dataclasses
+
+    return {
+        "valid": not found.problems,
+        "problems": [dataclasses.asdict(each) for each in found.problems],
+        "warnings": list(warnings),
+        "notes": [str(each) for each in (found.roster.not_in_effect if found.roster is not None else ())],
+        "restart_needed": not found.problems and _runs_with_older(Paths.of(os.environ)),
+    }
 
 
 def _runs_with_older(paths: Paths) -> bool:
