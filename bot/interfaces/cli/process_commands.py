@@ -154,19 +154,47 @@ def attach(name: str, control: bool) -> int:
     help="The first admin, such as @ana:example.org, or a user id on Discord.",
 )
 @click.option("--runtime", metavar="NAME", help="The agents' runtime; none for a roster without agents.")
+@click.option(
+    "--login",
+    metavar="REFERENCE",
+    help="How the runtime logs in: a reference to a key (env:NAME, file:PATH or keyring:NAME), own for its own login, "
+    "or later. Absent: asked; with --yes, a key found in the environment.",
+)
+@click.option("--provider", type=click.Choice(["anthropic", "openai"]), help="Whose key it is, for opencode and pi.")
+@click.option("--base-url", metavar="URL", help="The provider's address, if it is not the usual one.")
+@click.option(
+    "--sandbox", type=click.Choice(["bubblewrap", "none"]), help="The agents' sandbox. none lets them act as you."
+)
 @click.option("--yes", is_flag=True, help="Do not ask; use the options and defaults.")
-def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> int:
-    """Write muster.yaml and roster.yaml. Existing files are not changed."""
+def init(yes: bool, wanted: Sequence[str], chat: str | None, login: str | None, **given: Any) -> int:
+    """Write muster.yaml and roster.yaml. Existing files are not changed.
+
+    The answer back repeats the question before. Ctrl-C writes nothing.
+    """
+    from bot.config.loader import check
     from bot.maintenance.update.default_files import remember
+    from bot.setup.agent_readiness import in_words, of_installation
     from bot.setup.wizard import init as write
     from bot.setup.wizard import next_steps
     from bot.setup.wizard_chat import WizardAnswers
+    from bot.setup.wizard_login import Desk
+
+    paths = Paths.of(os.environ)
 
     def ask(question: str, default: str) -> str:
         answer: str = click.prompt(question, default=default, show_default=bool(default))
         return answer
 
-    paths = Paths.of(os.environ)
+    def secret(question: str) -> str:
+        answer: str = click.prompt(question, default="", show_default=False, hide_input=True)
+        return answer
+
+    def log_in(runtime: str) -> bool:
+        from bot.setup.runtime_login import login as enter
+
+        return enter(paths, runtime) == 0
+
+    desk = Desk(ask=ask, tell=click.echo, secret=secret, log_in=log_in, environ=os.environ)
     fleets = [each for each in wanted if each in _FLEETS]
     chats = [each for each in (*wanted, chat) if each in _CHATS]
     if len(set(fleets)) > 1 or len(set(chats)) > 1:
@@ -174,9 +202,15 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("There is nobody to ask: add --yes, and give what matters as options.")
     said = {"preset": next(iter(fleets), None), "chat": next(iter(chats), None), **given}
-    answers = write(paths, WizardAnswers(**said), None if yes else ask)
+    answers = write(paths, WizardAnswers(**said), None if yes else desk, login=login, environ=os.environ)
     remember(paths, answers)
-    click.echo(next_steps(answers, paths))
+    found = check(paths)
+    lacking = (
+        []
+        if found.settings is None or found.roster is None
+        else in_words(of_installation(paths, found.settings, os.environ, found.roster))
+    )
+    click.echo(next_steps(answers, paths, lacking))
     return 0
 
 
