@@ -139,8 +139,13 @@ def log_to(path: Path | None, redact: Callable[[str], str]) -> Iterator[None]:
         yield
 
 
-async def converse_at_keyboard(orchestrator: Orchestrator) -> None:
-    """Attach standard input and output to the terminal connector, until the person leaves or the input ends."""
+async def converse_at_keyboard(orchestrator: Orchestrator, *, before_leaving: str | None = None) -> None:
+    """Attach standard input and output to the terminal connector, until the person leaves or the input ends.
+
+    Args:
+        orchestrator: the running orchestrator.
+        before_leaving: shown at the first Ctrl-C, which then ends nothing yet.
+    """
     from bot.commands.completion import at_prompt
     from connectors.terminal.prompt import converse
 
@@ -149,6 +154,7 @@ async def converse_at_keyboard(orchestrator: Orchestrator) -> None:
         complete=at_prompt(orchestrator.services),
         history=orchestrator.paths.prompt_history,
         settle=lambda: settled(orchestrator),
+        before_leaving=before_leaving,
     )
 
 
