@@ -40,7 +40,7 @@ async def get(services: AgentServices, name: str) -> AgentRow:
         told = await why(services, name)
         if told is None:
             raise
-        raise UserError(told, code="agent.not_started") from unknown
+        raise UserError(told, code="agent.not_launched") from unknown
 
 
 async def why(services: AgentServices, name: str) -> str | None:

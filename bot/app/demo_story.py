@@ -92,7 +92,9 @@ def roster(repository: Path, sandbox: str | None) -> str:
     ]
     # JSON is YAML, and quotes whatever the folder is called.
     lines = [f"  - {json.dumps(each, ensure_ascii=False)}" for each in agents]
-    return "\n".join([f"{HEADER}defaults: {json.dumps(defaults)}", "agents:", *lines, ""])
+    roots = json.dumps([str(repository.parent)], ensure_ascii=False)
+    head = [f"{HEADER}workspace_roots: {roots}", f"defaults: {json.dumps(defaults)}"]
+    return "\n".join([*head, "agents:", *lines, ""])
 
 
 def script() -> Script:

@@ -35,7 +35,7 @@ def _named(name: str, made: click.Command) -> None:
 
 @click.command()
 @click.option("--detach", is_flag=True, help="Run in the background and return once it is up.")
-@click.option("--demo", is_flag=True, help="Run a fleet of two built-in agents in a folder of its own.")
+@click.option("--demo", is_flag=True, help="Run a fleet of built-in agents that work on a small repository.")
 @click.option("--unattended", is_flag=True, help="Run in the foreground without a prompt, as a service does.")
 @click.option("--no-agents", is_flag=True, help="Do not start the roster's persistent agents.")
 def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
@@ -202,6 +202,10 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, login: str | None, 
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("There is nobody to ask: add --yes, and give what matters as options.")
     said = {"preset": next(iter(fleets), None), "chat": next(iter(chats), None), **given}
+    if not yes:
+        click.echo(
+            "An empty answer takes the one in brackets. back repeats the question before, Ctrl-C writes nothing."
+        )
     answers = write(paths, WizardAnswers(**said), None if yes else desk, login=login, environ=os.environ)
     remember(paths, answers)
     found = check(paths)
