@@ -40,7 +40,7 @@ def test_a_check_names_missing_secrets_for_people_and_programs(
     monkeypatch.delenv("BOT_TOKEN", raising=False)
     paths = Paths.of(os.environ)
     paths.muster_yaml.write_text(
-        'connectors: {matrix: {homeserver: "https://m.example.org", user: "@b:example.org", access_token: env:BOT_TOKEN}}'
+        'connectors: {matrix: {homeserver: "https://m.example.org", user: "@b:m.org", access_token: env:BOT_TOKEN}}'
     )
     paths.muster_yaml.chmod(0o600)
     assert process_commands.config_check.main([], standalone_mode=False) == 0
