@@ -27,6 +27,7 @@ def main() -> None:
              f"env -u MUSTER_HOME XDG_STATE_HOME={folder} {sys.executable} -m bot up --demo")  # fmt: skip
         try:
             wait(server, r"(?s)lead\] ▶ Ready.*polisher\] ▶ Ready|polisher\] ▶ Ready.*lead\] ▶ Ready")
+            wait(server, r"Task `?\w+`? is done\. The README says")
             tmux(server, "send-keys", "-t", "demo", "C-l")
             say(server, "!ps", r"polisher +🟢")
             say(server, "Who is there? [[say: I am lead. I plan the work.]]", r"(?m)^I am lead\.(?s:.*)✅")

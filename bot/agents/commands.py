@@ -23,14 +23,16 @@ async def ps(ctx: Context[AgentServices], *, all: bool = False) -> Reply:
     Args:
         all: include stopped agents and differences between the roster and what runs.
     """
-    from bot.agents import status_view
+    from bot.agents import not_started, status_view
     from bot.spending import cutoff, spend_query
     from database.queries.agents import session_accounts
 
     now = ctx.services.clock()
     seen = await ctx.services.agents.view()
     shown = [view for view in seen if all or status_view.is_up(view)]
-    drift = await ctx.services.drift() if all else []
+    blocked = await not_started.blocked(ctx.services, {view.row.name for view in seen})
+    unable = {each.name for each in blocked}
+    drift = [each for each in await ctx.services.drift() if each.agent not in unable] if all else []
     aliases = ctx.services.roster.aliases
     used = await spend_query.tokens_today(ctx.services)
     async with ctx.services.store.read() as tx:
@@ -58,11 +60,13 @@ async def ps(ctx: Context[AgentServices], *, all: bool = False) -> Reply:
             drift=drift,
             aliases=aliases,
             used=used,
+            blocked=blocked,
             unconfined={name for name, each in ctx.services.planner.profiles.items() if each.kind == "none"},
         )
         + await cutoff.whose_is_closed(ctx.services),
         [
             *found,
+            *map(status_view.blocked_as_json, blocked),
             *(status_view.drift_as_json(finding) for finding in drift if finding.agent not in unrostered | changed),
         ],
     )

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
 from bot.messaging.fleet_port import AgentView
+from bot.setup.agent_readiness import BlockedAgent, in_words
 from bot.text import markdown
 from bot.text.markdown import some
 from bot.text.timestamps import timestamp
@@ -49,6 +50,8 @@ _SHAPE = (
 )  # fmt: skip
 #: Maximum number of characters of an agent's activity in the table.
 _CELL = 30
+#: Maximum number of characters of the reason why agents could not start.
+_REASON = 500
 #: Maximum number of agents in a table of `ps`; those that need attention come first.
 _ROWS = 30
 #: Number of agents from which on `ps` starts with a count per state.
@@ -122,6 +125,21 @@ def drift_as_json(finding: HealthFinding) -> dict[str, Any]:
     return {name: known.get(name) for name in _SHAPE}
 
 
+def blocked_as_json(agent: BlockedAgent) -> dict[str, Any]:
+    """Return the JSON of an agent of the roster that could not start."""
+    known: dict[str, Any] = {
+        "name": agent.name,
+        "state": "failed",
+        "evidence": "none",
+        "queued": 0,
+        "detail": agent.reason,
+        "drift": _DRIFT["missing"],
+        "elsewhere": False,
+        "accounts": {},
+    }
+    return {name: known.get(name) for name in _SHAPE}
+
+
 def named(name: str, alias: str | None) -> str:
     """Return an agent's name for people: the name that commands take, and its alias."""
     return name if alias is None else f"{name} ({alias})"
@@ -143,6 +161,7 @@ def fleet_text(
     aliases: Mapping[str, str] = MappingProxyType({}),
     unconfined: Collection[str] = ("none",),
     used: Mapping[str, int] | None = None,
+    blocked: Sequence[BlockedAgent] = (),
 ) -> str:
     """Return the table of `ps`, with warnings about agents that are not isolated.
 
@@ -155,12 +174,13 @@ def fleet_text(
         aliases: aliases by agent name.
         unconfined: the sandbox profiles without isolation.
         used: today's tokens by agent name, or None if unknown.
+        blocked: the agents of the roster that could not start.
     """
-    apart = "".join(f"\n{line}" for line in _apart(drift))
+    apart = "".join(f"\n{line}" for line in (*_unable(blocked), *_apart(drift)))
     if not views:
         listed, start = command_line("ps --all"), command_line("launch NAME")
-        more = f"{hidden:,} are stopped: {listed}." if hidden else f"{start} starts one."
-        return f"No agent runs. {more}" + (f"\n{apart}" if apart else "")
+        more = f"{hidden:,} are stopped: {listed}." if hidden else "" if blocked else f"{start} starts one."
+        return f"No agent runs. {more}".rstrip() + (f"\n{apart}" if apart else "")
     shown = views
     if len(views) > _ROWS and not everybody:
         shown = sorted(views, key=lambda view: (_URGENCY.get(view.liveness.state, 0), view.row.name))[:_ROWS]
@@ -215,6 +235,11 @@ def _apart(drift: Sequence[HealthFinding]) -> Iterator[str]:
     for kind, sentence in told.items():
         if names := [finding.agent for finding in drift if finding.kind == kind]:
             yield f"\n{sentence.format(some(names))}"
+
+
+def _unable(blocked: Sequence[BlockedAgent]) -> Iterator[str]:
+    for line in in_words(blocked):
+        yield f"\n🔴 {markdown.one_line(line, _REASON)}"
 
 
 def _doing(view: AgentView, now: float, width: int) -> str:

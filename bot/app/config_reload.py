@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
-from bot.app import planner
 from bot.config import secrets
 from bot.config.limits import Budgets
 from bot.config.loader import load
@@ -19,6 +18,7 @@ from bot.config.reloaded import Reloaded
 from bot.config.schema import Settings
 from bot.egress_client.settings_push import scope_of
 from bot.reports.services import ReportServices
+from bot.setup import launch_planner
 from bot.text import markdown
 from bot.text.errors import ConfigError
 from budget import amounts
@@ -71,7 +71,7 @@ async def reload(services: ReportServices) -> Reloaded:
         services.settings = old
         services.pace.renew()
         return Reloaded(waiting=waiting, problem=str(error))
-    await asyncio.to_thread(planner.take_up, services.planner, taken, services.environ)
+    await asyncio.to_thread(launch_planner.take_up, services.planner, taken, services.environ)
     services.pace.tell()
     services.agents.rules_changed()
     return Reloaded(changed=changed, waiting=waiting, notes=(*notes, *_missing(services)))

@@ -1,4 +1,4 @@
-"""`muster up --demo`: a fleet of two built-in agents with a local model provider, in a folder of its own.
+"""`muster up --demo`: a fleet of built-in agents that work on a small repository, in a folder of its own.
 
 On a terminal, it is a live chat. Otherwise, it plays a short conversation through the same code, prints it, and fails
 if an expected step does not occur.
@@ -9,32 +9,45 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import re
+import shlex
+import shutil
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from bot.app import demo_story
 from bot.app.foreground import converse_at_keyboard, log_to
 from bot.app.orchestrator import Orchestrator, running, until_stopped
+from bot.app.stages import beside
+from bot.config.instance_lock import only_one
 from bot.config.loader import Account, load
 from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
 from bot.egress_client.in_process import inside
+from bot.setup import offline_stop
 from connectors.terminal.connector import MAIN, TerminalSession
 from connectors.terminal.transcript_file import TranscriptLine
 from core.async_waits import first_of
 from database.queries.agents import agents
-from fleet import presets
 from fleet.sandbox.selection import available
 from fleet.sim.provider import server as provider
 
 HINT = """\
-A demo fleet with a simulated model: `lead`, an orchestrator, and `polisher`, an enhancer. No data leaves this host.
-What you type goes to lead. Try: !ps, !roster, !help, !launch coder0, or: please run it [[run: date]]
-An agent's answer to a permission request waits for !approve ID. /quit ends the demo and its agents.
+A demo fleet with a simulated model: `lead`, an orchestrator, `polisher`, an enhancer, and two coders that share a small
+repository. No data leaves this host. The usage of yesterday is made up.
+coder0 and coder1 each get a task, and ask before they change anything. The demo allows coder1's command. You allow
+coder0's: copy the line `!approve ID` from its request. Then try: !ps, !tasks --all, !budget, !pace, !report
+What you type goes to lead; !help lists all commands. /quit ends the demo and its agents.
 """
+_LEAVING = "Ctrl-C again, or /quit, ends the demo and its agents."
 _FLEET = (("lead", "orchestrator"), ("polisher", "enhancer"))
 #: Seconds that a step of the played conversation may take.
 _STEP_LIMIT = 60.0
 _KEY = "MUSTER_DEMO_KEY"
+#: The report that a task is done, with its id.
+_DONE = re.compile(r"[Tt]ask `(\w+)`[^\n]* is done")
 
 
 class StepFailed(Exception):
@@ -47,22 +60,75 @@ def demo_paths(environ: Mapping[str, str]) -> Paths:
 
 
 async def demo(environ: Mapping[str, str], *, live: bool) -> int:
-    """Run the demo and return the exit status."""
+    """Run the demo in an empty folder, and return the exit status.
+
+    Raises:
+        UserError: a demo runs already, or the folder cannot be used.
+    """
     paths = demo_paths(environ)
+    await asyncio.to_thread(_begin_anew, paths)
+    with _ended_by_hang_up():
+        async with provider.running(provider.SimSettings(script=demo_story.script())) as models:
+            return await _run(paths, {**environ, _KEY: "demo-key-that-opens-nothing"}, models.url, live=live)
+
+
+async def _run(paths: Paths, environ: Mapping[str, str], models: str, *, live: bool) -> int:
+    account = Account.model_validate({"provider": "anthropic", "base_url": models, "credential": f"env:{_KEY}"})
+    settings = dataclasses.replace(load(paths), accounts={"demo": account})
+    with log_to(paths.log, redaction_of(settings, environ)):
+        async with inside(paths) as egress, running(paths, settings, environ, egress=egress) as orchestrator:
+            try:
+                await demo_story.add_past(orchestrator.store)
+                repository = _repository(paths)
+                there = await asyncio.to_thread(demo_story.make_repository, repository)
+                return await (_live if live else _played)(orchestrator, repository if there else None)
+            finally:
+                await _end_agents(orchestrator)
+
+
+def _repository(paths: Paths) -> Path:
+    """Return the folder of the demo's repository, beside the demo's own folder, which no agent may see."""
+    return paths.config.with_name("demo-greet")
+
+
+def _begin_anew(paths: Paths) -> None:
+    """Make the demo's folder new. Agents of a demo that was killed end first.
+
+    Raises:
+        UserError: a demo runs already.
+    """
     paths.prepare()
-    if not paths.roster_yaml.exists():
-        paths.roster_yaml.touch(mode=0o600)
-        paths.roster_yaml.write_text(demo_roster(), encoding="utf-8")
-    async with provider.running() as models:
-        account = Account.model_validate({"provider": "anthropic", "base_url": models.url, "credential": f"env:{_KEY}"})
-        settings = dataclasses.replace(load(paths), accounts={"demo": account})
-        environ = {**environ, _KEY: "demo-key-that-opens-nothing"}
-        with log_to(paths.log, redaction_of(settings, environ)):
-            async with inside(paths) as egress, running(paths, settings, environ, egress=egress) as orchestrator:
-                try:
-                    return await (_live(orchestrator) if live else _played(orchestrator))
-                finally:
-                    await _end_agents(orchestrator)
+    with only_one(paths.lock):
+        offline_stop.stop_all(paths)
+        shutil.rmtree(_repository(paths), ignore_errors=True)
+        for place in (paths.state, paths.roster_yaml, paths.muster_yaml):
+            if place.is_dir():
+                for each in place.iterdir():
+                    if each == paths.lock:
+                        continue  # held
+                    shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+            else:
+                place.unlink(missing_ok=True)
+    paths.prepare()
+    for path, content in (
+        (paths.roster_yaml, demo_roster(_repository(paths))),
+        (paths.muster_yaml, demo_story.SETTINGS),
+    ):
+        path.touch(mode=0o600)
+        path.write_text(content, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _ended_by_hang_up() -> Iterator[None]:
+    """Cancel the demo when its terminal is closed, so that its agents end with it."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def _sandbox() -> str | None:
@@ -70,14 +136,9 @@ def _sandbox() -> str | None:
     return None if available().works else "none"
 
 
-def _sandbox_option() -> str:
-    sandbox = _sandbox()
-    return "" if sandbox is None else f" --sandbox {sandbox}"
-
-
-def demo_roster() -> str:
-    """Return the roster for the first demo; later changes to its file persist."""
-    return presets.text("general", runtime="sim", sandbox=_sandbox())
+def demo_roster(repository: Path) -> str:
+    """Return the roster that each demo begins with."""
+    return demo_story.roster(repository, _sandbox())
 
 
 async def _end_agents(orchestrator: Orchestrator) -> None:
@@ -90,17 +151,38 @@ async def _end_agents(orchestrator: Orchestrator) -> None:
 # --- live --------------------------------------------------------------------------------------------------------
 
 
-async def _live(orchestrator: Orchestrator) -> int:
+async def _live(orchestrator: Orchestrator, repository: Path | None) -> int:
     print(HINT)
     async with orchestrator.terminal.attached() as session:
-        await _launch_fleet(session)
-    await first_of(converse_at_keyboard(orchestrator), until_stopped(orchestrator))
+        await _launch_fleet(session, repository)
+    async with beside("demo", _allow(orchestrator, demo_story.TASKS[1].agent)):
+        talk = converse_at_keyboard(orchestrator, before_leaving=_LEAVING)
+        await first_of(talk, until_stopped(orchestrator))
     return 0
 
 
-async def _launch_fleet(session: TerminalSession) -> None:
-    for name, role in _FLEET:
-        await session.say(f"!launch {name} --role {role} --runtime sim{_sandbox_option()}")
+async def _launch_fleet(session: TerminalSession, repository: Path | None) -> None:
+    await session.say("!launch lead")
+    for task in demo_story.TASKS if repository is not None else ():
+        await session.say(f"!launch {task.agent}")
+        await session.say(f"!task add {shlex.quote(task.text)} --agent {task.agent} --estimate 20k")
+    await session.say("!launch polisher")
+
+
+async def _allow(orchestrator: Orchestrator, agent: str) -> None:
+    """Answer the first request of an agent in its thread, as an operator would."""
+    async with orchestrator.terminal.attached() as session:
+        async for line in session:
+            if line.conversation == f"{MAIN}/{agent}" and (number := _request_in(line)) is not None:
+                await session.say(f"!approve {number}", conversation=line.conversation)
+                return
+
+
+def _request_in(line: TranscriptLine) -> str | None:
+    """Return the id of the permission request in a line of the fleet, or None."""
+    if line.kind == "input" or "asks for permission" not in line.text:
+        return None
+    return line.text.split("permission `", 1)[1].split("`", 1)[0]
 
 
 # --- played ------------------------------------------------------------------------------------------------------
@@ -141,14 +223,27 @@ class _Scene:
         except TimeoutError:
             raise StepFailed(f"{what}: nothing with {words!r} was heard in {_STEP_LIMIT:.0f} s") from None
 
+    async def finish_tasks(self, count: int) -> None:
+        """Allow each permission request, until the commits and the ends of so many tasks are reported.
 
-async def _played(orchestrator: Orchestrator) -> int:
-    # Skip the output of an earlier demo.
-    async with orchestrator.terminal.attached(orchestrator.terminal.last) as session:
+        Raises:
+            StepFailed: a step did not occur in time.
+        """
+        commits, done = set[str](), set[str]()
+        while len(commits) < count or len(done) < count:
+            line = await self.hear("", "requests, commits and ends of the tasks")
+            if (number := _request_in(line)) is not None:
+                await self.say(f"!approve {number}")
+            commits |= {line.conversation} if "⇡ 1 commit" in line.text else set()
+            done |= set(_DONE.findall(line.text))
+
+
+async def _played(orchestrator: Orchestrator, repository: Path | None) -> int:
+    async with orchestrator.terminal.attached() as session:
         scene = _Scene(session)
         listening = asyncio.create_task(scene.listen())
         try:
-            await _play(scene, session)
+            await _play(scene, session, repository)
         except StepFailed as failure:
             print(f"\nThe demo failed. {failure}. The log: {orchestrator.paths.log}", file=sys.stderr)
             return 1
@@ -156,23 +251,20 @@ async def _played(orchestrator: Orchestrator) -> int:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
-    print("\nThe demo played to its end: launched, talked, approved, listed, stopped.")
+    print("\nThe demo played to its end: launched, talked, approved, finished a task, listed, reported, stopped.")
     return 0
 
 
-async def _play(scene: _Scene, session: TerminalSession) -> None:
-    await _launch_fleet(session)
-    for name, _role in _FLEET:
-        await scene.hear("Ready", f"launching {name}")
+async def _play(scene: _Scene, session: TerminalSession, repository: Path | None) -> None:
+    await _launch_fleet(session, repository)
+    if repository is not None:
+        await scene.finish_tasks(len(demo_story.TASKS))
     await scene.say("Who is there? [[say: I am lead, and I delegate.]]")
     await scene.hear("I am lead, and I delegate.", "talking to the orchestrator")
-    await scene.say("!send lead show me the date [[run: date -u +%Y]]")
-    question = await scene.hear("asks for permission", "asking for a permission")
-    number = question.text.split("permission `", 1)[1].split("`", 1)[0]
-    await scene.say(f"!approve {number}")
-    await scene.hear("20", "running what was approved", question.conversation)
-    await scene.say("!ps")
-    await scene.hear("idle", "listing the fleet")
-    for name, _role in _FLEET:
+    for command, words in (("!ps", "idle"), ("!budget", "50M"), ("!report", "coder1")):
+        await scene.say(command)
+        await scene.hear(words, command)
+    coders = [task.agent for task in demo_story.TASKS] if repository is not None else []
+    for name in (*coders, *(name for name, _role in _FLEET)):
         await scene.say(f"!stop {name}")
         await scene.hear("Stopped", f"stopping {name}")

@@ -12,7 +12,10 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from bot.app.orchestrator import Orchestrator, running, until_stopped
+from bot.app.stages import beside
 from bot.config.database import is_shared
 from bot.config.instance_lock import AlreadyRunning
 from bot.config.loader import load
@@ -22,10 +25,13 @@ from bot.egress_client.process import EgressProcess, variables_of
 from bot.leadership.lease import LeadershipLost, RegisterInUse
 from bot.leadership.standby import Standby
 from bot.maintenance import atomic_swap
+from bot.setup import preflight
 from core import logs
 from core.async_waits import first_of
 from core.errors import RegisterError
 from database.queries.agents import agent_messages
+
+log = structlog.get_logger(__name__)
 
 
 async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bring_up: bool = True) -> int:
@@ -53,11 +59,19 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bri
         async with contextlib.aclosing(egress):
 
             async def lead(stood_by: bool) -> None:
-                async with running(
-                    paths, settings, environ, bring_up=bring_up, egress=egress, stood_by=stood_by
-                ) as orchestrator:
+                async with (
+                    running(
+                        paths, settings, environ, bring_up=bring_up, egress=egress, stood_by=stood_by
+                    ) as orchestrator,
+                    beside("preflight", _warn(paths, environ, agents=bring_up, in_chat=at_keyboard)),
+                ):
                     if at_keyboard and orchestrator.services.terminal is not None:
                         await first_of(converse_at_keyboard(orchestrator), until_stopped(orchestrator))
+                        if not sys.stdin.isatty() and not orchestrator.stopping.is_set():
+                            _say(
+                                "The input has ended, so Muster stops; its agents keep running. "
+                                "`muster up --unattended` runs without input."
+                            )
                     else:
                         await until_stopped(orchestrator)
 
@@ -97,6 +111,17 @@ def _stopped_by_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
+async def _warn(paths: Paths, environ: Mapping[str, str], *, agents: bool, in_chat: bool) -> None:
+    """Say where Muster was started what this start lacks."""
+    try:
+        lines = await asyncio.to_thread(preflight.warnings, paths, environ, agents=agents, in_chat=in_chat)
+    except Exception:
+        log.exception("core.no_preflight")  # it decides nothing, so it must not end the start
+        return
+    for line in lines:
+        _say(f"warning: {line}")
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -114,8 +139,13 @@ def log_to(path: Path | None, redact: Callable[[str], str]) -> Iterator[None]:
         yield
 
 
-async def converse_at_keyboard(orchestrator: Orchestrator) -> None:
-    """Attach standard input and output to the terminal connector, until the person leaves or the input ends."""
+async def converse_at_keyboard(orchestrator: Orchestrator, *, before_leaving: str | None = None) -> None:
+    """Attach standard input and output to the terminal connector, until the person leaves or the input ends.
+
+    Args:
+        orchestrator: the running orchestrator.
+        before_leaving: shown at the first Ctrl-C, which then ends nothing yet.
+    """
     from bot.commands.completion import at_prompt
     from connectors.terminal.prompt import converse
 
@@ -124,6 +154,7 @@ async def converse_at_keyboard(orchestrator: Orchestrator) -> None:
         complete=at_prompt(orchestrator.services),
         history=orchestrator.paths.prompt_history,
         settle=lambda: settled(orchestrator),
+        before_leaving=before_leaving,
     )
 
 

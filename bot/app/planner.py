@@ -1,4 +1,4 @@
-"""The planner and the assembly of an installation's agents, created from its settings."""
+"""The assembly of an installation's agents, created from its settings."""
 
 from __future__ import annotations
 
@@ -8,53 +8,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from bot.agents.messages import onboarding_prompt
 from bot.app import pane_commands
 from bot.commands.registry import CommandTable
-from bot.config.loader import Settings
 from bot.config.paths import Paths
 from bot.interfaces.mcp.server import tools_for
 from bot.setup.runtime_login import login_home
-from core.errors import MusterError
 from database.engine.store import Store
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
 from fleet.approval_rules.rules import ApprovalRule
 from fleet.launch.host_spec_builder import Assembly, Introduction
-from fleet.launch.launch_plan import DesiredAgent, LaunchDefaults, Planner
-from fleet.launch.model_access import ModelAccount
+from fleet.launch.launch_plan import DesiredAgent, Planner
 from fleet.roles import library
 from fleet.sandbox.egress_grant import OpenWay
-from fleet.sandbox.profiles import merged
-
-
-def planner(paths: Paths, settings: Settings, environ: Mapping[str, str], *, with_way: bool) -> Planner:
-    """Return the planner of an installation's agents.
-
-    Args:
-        paths: the installation.
-        settings: the configuration.
-        environ: the environment in which references to secrets are resolved.
-        with_way: give agents outbound access, as in `Planner.with_way`.
-    """
-    return Planner(
-        folder_of=paths.agent_folder,
-        workspace_of=paths.workspace,
-        roster=paths.roster_yaml,
-        hidden=paths.private_folders(),
-        accounts=_accounts(settings, environ),
-        defaults=_defaults(settings),
-        profiles=dict(merged({name: profile.written() for name, profile in settings.sandboxes.items()})),
-        with_way=with_way,
-    )
-
-
-def take_up(planner: Planner, settings: Settings, environ: Mapping[str, str]) -> None:
-    """Apply new accounts and sandbox profiles to `planner`. Running agents keep their launch specs."""
-    profiles = merged({name: profile.written() for name, profile in settings.sandboxes.items()})
-    for held, now in ((planner.accounts, _accounts(settings, environ)), (planner.profiles, profiles)):
-        assert isinstance(held, dict)
-        # Updated in place, so that another thread always finds the names that stay.
-        held.update(now)
-        for name in [name for name in held if name not in now]:
-            del held[name]
 
 
 def assembly(
@@ -108,44 +72,4 @@ def assembly(
         open_way=open_way,
         accounts_of=leased,
         rules_of=rules_of,
-    )
-
-
-def _accounts(settings: Settings, environ: Mapping[str, str]) -> Mapping[str, ModelAccount]:
-    def secret(name: str) -> Callable[[], str | None]:
-        credential = settings.accounts[name].credential
-        return lambda: None if credential is None else credential.resolve(environ)
-
-    def is_token(name: str) -> bool:
-        """Return whether it is a subscription token, which the provider's program recognizes by its prefix."""
-        try:
-            return (secret(name)() or "").startswith("sk-ant-oat")
-        except MusterError:
-            return False
-
-    return {
-        name: ModelAccount(
-            name=name,
-            provider=account.provider,
-            base_url=account.base_url,
-            secret=secret(name),
-            has_credential=account.credential is not None,
-            oauth=account.provider == "anthropic" and is_token(name),
-            passthrough=account.passthrough,
-            serves=account.serves.fits,
-        )
-        for name, account in settings.accounts.items()
-    }
-
-
-def _defaults(settings: Settings) -> LaunchDefaults:
-    return LaunchDefaults(
-        runtime=settings.agents.runtime,
-        model=settings.agents.model,
-        sandbox=settings.agents.sandbox,
-        workspaces=settings.agents.workspaces,
-        initialize_timeout_s=settings.agents.initialize_timeout,
-        heartbeat_s=settings.agents.heartbeat,
-        permission_timeout_s=settings.approvals.timeout,
-        log_bytes=settings.retention.logs,
     )

@@ -9,34 +9,44 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from bot.config import loader as config
 from bot.config.paths import Paths
-from bot.setup import wizard_chat
-from bot.setup.wizard_chat import CHATS, SYSTEMS, TOKEN, Chat, WizardAnswers
+from bot.setup import wizard_chat, wizard_login
+from bot.setup.wizard_chat import CHATS, SYSTEMS, TOKEN, WizardAnswers
+from bot.setup.wizard_login import Ask, Desk, EnteredKey
 from bot.text.errors import UserError
 from core.secret_references import Reference
 from fleet import presets, runtimes
 from fleet.launch.launch_plan import DEFAULT_RUNTIME
 from fleet.roster import loader as roster
 from fleet.roster.schema import MINIMAL, Preset
+from fleet.sandbox import profiles, selection
 
-Ask = Callable[[str, str], str]
-"""From a question and the answer that an empty line stands for to an answer."""
-
+#: The answer that repeats the question before.
+BACK = "back"
 DEFAULT_PRESET: Preset = "general"
 
 
-def init(paths: Paths, answers: WizardAnswers, ask: Ask | None) -> WizardAnswers:
-    """Write both files, and return the complete answers.
+def init(
+    paths: Paths,
+    answers: WizardAnswers,
+    ask: Ask | Desk | None,
+    *,
+    login: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> WizardAnswers:
+    """Write both files, and return the complete answers. Nothing is written before the last answer.
 
     Args:
         paths: the installation.
         answers: the answers so far.
         ask: asks a person for the rest; None to use the defaults.
+        login: how the runtime logs in: a reference, `own` or `later`; None to ask, or to look for a key.
+        environ: the environment in which keys are looked for; by default, none.
 
     Raises:
         UserError: a file exists, an answer is missing or wrong, or a folder is not writable.
@@ -50,31 +60,50 @@ def init(paths: Paths, answers: WizardAnswers, ask: Ask | None) -> WizardAnswers
             "both are valid.",
             code="installation.exists",
         )
-    answers = _asked(answers, ask) if ask is not None else _assumed(answers)
+    entered: tuple[EnteredKey, ...] = ()
+    if ask is None:
+        answers = _assumed(paths, answers, login, environ or {})
+    else:
+        desk = ask if isinstance(ask, Desk) else _desk(ask, environ or {})
+        answers, entered = _asked(paths, answers, desk, login)
     contents = {paths.muster_yaml: muster_yaml(answers), paths.roster_yaml: roster_yaml(answers)}
     _validate(contents)
     paths.prepare()
     written: list[Path] = []
+    path = paths.config
     try:
+        for key in entered:
+            path = key.path
+            wizard_login.keep(key)
         for path, content in contents.items():
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             written.append(path)
             with open(handle, "w", encoding="utf-8") as file:
                 file.write(content)
-    except OSError as error:
-        for path in written:
-            path.unlink(missing_ok=True)
+    except BaseException as error:  # an interruption too leaves nothing that is half-written
+        for each in written:
+            each.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise UserError(f"{path} cannot be written: {error.strerror}.", code="disk.unwritable") from error
     return answers
 
 
-def next_steps(answers: WizardAnswers, paths: Paths) -> str:
-    """Return the next steps for the person."""
+def next_steps(answers: WizardAnswers, paths: Paths, lacking: Sequence[str] = ()) -> str:
+    """Return the next steps for the person.
+
+    Args:
+        answers: the answers.
+        paths: the installation.
+        lacking: why agents of the new roster cannot start yet, one line for each reason.
+    """
     steps = [f"Wrote {paths.muster_yaml} and {paths.roster_yaml}.", ""]
     system = SYSTEMS[answers.chat or "terminal"]
     reference = Reference.parse(answers.token or system.token or TOKEN, folder=paths.config)
     place = f"in the environment variable {reference.name}" if reference.scheme == "env" else f"where {reference} says"
     steps += system.steps(answers, place)
+    if lacking:
+        steps += ["", "Before `muster up`:", *(f"- {line}" for line in lacking)]
     if answers.absent:
         steps += [
             "",
@@ -86,31 +115,116 @@ def next_steps(answers: WizardAnswers, paths: Paths) -> str:
 # --- asking ------------------------------------------------------------------------------------------------------
 
 
-def _asked(answers: WizardAnswers, ask: Ask) -> WizardAnswers:
-    meant = wizard_chat.meant(answers)
-    if meant is None:
-        offered = f"{', '.join(CHATS[:-1])} or {CHATS[-1]}"
-        choice = _until(ask, f"Chat system for your fleet: {offered}", CHATS[0], _no_chat)
-        meant = CHATS[CHATS.index(choice)]
-    chat: Chat = meant
-    answers = dataclasses.replace(answers, chat=chat)
-    for each in SYSTEMS[chat].questions:
-        if getattr(answers, each.answer):
+class _Back(Exception):
+    """The person wants to change the answer before."""
+
+
+def _desk(ask: Ask, environ: Mapping[str, str]) -> Desk:
+    """Return what the questions need, where keys cannot be entered and nobody logs in."""
+    return Desk(ask=ask, tell=lambda line: None, secret=lambda _: "", log_in=lambda _: False, environ=environ)
+
+
+def _asked(
+    paths: Paths, answers: WizardAnswers, desk: Desk, login: str | None
+) -> tuple[WizardAnswers, tuple[EnteredKey, ...]]:
+    """Ask the questions in their order; the answer `back` repeats the one before."""
+
+    questions = 0
+
+    def ask(question: str, default: str) -> str:
+        nonlocal questions
+        questions += 1
+        answer = desk.ask(question, default)
+        if answer.strip().casefold() == BACK:
+            raise _Back
+        return answer
+
+    listening = dataclasses.replace(desk, ask=ask)
+    entered: tuple[EnteredKey, ...] = ()
+    done: list[tuple[str, WizardAnswers, bool]] = []
+    while True:
+        step = next((each for each in _steps(answers, login) if each not in [name for name, _, _ in done]), None)
+        if step is None:
+            return answers, entered
+        before, so_far = answers, questions
+        try:
+            if step == "login":
+                answers, entered = wizard_login.asked(paths, answers, listening)
+            elif step == "given":
+                answers = wizard_login.given(paths, answers, login, desk.environ)
+            elif step == "more":
+                answers = wizard_login.more(answers, _found_runtimes(), listening)
+            else:
+                answers = _answered(step, answers, listening)
+        except _Back:
+            # What an option or this machine answered is not asked again.
+            while done:
+                _, answers, was_asked = done.pop()
+                if was_asked:
+                    break
             continue
-        said = _until(ask, each.words, each.default, partial(each.wrong, chat))
-        taken = (said,) if each.answer == "operators" else said or None
-        answers = dataclasses.replace(answers, **{each.answer: taken})  # type: ignore[arg-type]
-    if answers.runtime is None:
+        done.append((step, before, questions > so_far))
+
+
+def _steps(answers: WizardAnswers, login: str | None) -> Iterator[str]:
+    """Yield the questions to ask, as far as the answers so far decide."""
+    meant = wizard_chat.meant(answers)
+    yield "chat"
+    if meant is None:
+        return
+    for each in SYSTEMS[meant].questions:
+        yield each.answer
+    yield "runtime"
+    if answers.runtime:
+        yield "sandbox"
+    if wizard_login.has_login(answers.runtime):
+        if login is not None:
+            yield "given"
+        else:
+            yield "login"
+            yield "more"
+
+
+def _answered(step: str, answers: WizardAnswers, desk: Desk) -> WizardAnswers:
+    """Return the answers with that of one question, which may be there already."""
+    ask = desk.ask
+    meant = wizard_chat.meant(answers)
+    if step == "chat":
+        if meant is None:
+            offered = f"{', '.join(CHATS[:-1])} or {CHATS[-1]}"
+            choice = _until(ask, f"Chat system for your fleet: {offered}", CHATS[0], _no_chat)
+            meant = CHATS[CHATS.index(choice)]
+        return dataclasses.replace(answers, chat=meant)
+    if step == "runtime":
+        if answers.runtime is not None:
+            return answers
         names = [name for name in roster.RUNTIMES if name != "custom"]
         runtime = _until(
             ask, f"What your fleet runs on: {', '.join(names)}, or none", _found_runtime() or "none",
             lambda text: None if text in (*names, "none") else f"choose {', '.join(names)} or none",
         )  # fmt: skip
-        answers = dataclasses.replace(answers, runtime="" if runtime == "none" else runtime)
-    return answers
+        return dataclasses.replace(answers, runtime="" if runtime == "none" else runtime)
+    if step == "sandbox":
+        if answers.sandbox is not None or (found := selection.available()).works:
+            return answers
+        chosen = _until(
+            ask,
+            f"No sandbox works here: {found.reason}\nWithout one, agents could read your files and give Muster orders "
+            "as you. bubblewrap to wait for one, or none",
+            profiles.DEFAULT,
+            lambda text: None if text in (profiles.DEFAULT, "none") else f"choose {profiles.DEFAULT} or none",
+        )
+        return dataclasses.replace(answers, sandbox="none" if chosen == "none" else None)
+    assert meant is not None
+    each = next(question for question in SYSTEMS[meant].questions if question.answer == step)
+    if getattr(answers, step):
+        return answers
+    said = _until(ask, each.words, each.default, partial(each.wrong, meant))
+    taken = (said,) if step == "operators" else said or None
+    return dataclasses.replace(answers, **{step: taken})  # type: ignore[arg-type]
 
 
-def _assumed(answers: WizardAnswers) -> WizardAnswers:
+def _assumed(paths: Paths, answers: WizardAnswers, login: str | None, environ: Mapping[str, str]) -> WizardAnswers:
     chat = wizard_chat.meant(answers) or "terminal"
     system = SYSTEMS[chat]
     missing = [
@@ -126,7 +240,10 @@ def _assumed(answers: WizardAnswers) -> WizardAnswers:
     absent = runtime is None
     runtime = {None: DEFAULT_RUNTIME, "none": ""}.get(runtime, runtime)
     token = answers.token or system.token
-    return dataclasses.replace(answers, chat=chat, runtime=runtime, absent=absent, token=token)
+    answers = dataclasses.replace(answers, chat=chat, runtime=runtime, absent=absent, token=token)
+    if wizard_login.has_login(runtime):
+        return wizard_login.given(paths, answers, login, environ)
+    return answers
 
 
 def _until(ask: Ask, question: str, default: str, wrong_with: Callable[[str], str | None]) -> str:
@@ -144,10 +261,12 @@ def _no_chat(text: str) -> str | None:
 
 def _found_runtime() -> str | None:
     """Return a runtime that is installed here, other than the built-in one."""
-    for name in ("claude", "codex", "opencode", "pi"):
-        if shutil.which(runtimes.RUNTIMES[name].program):
-            return name
-    return None
+    return next(iter(_found_runtimes()), None)
+
+
+def _found_runtimes() -> list[str]:
+    """Return the runtimes that are installed here, other than the built-in one."""
+    return [name for name in ("claude", "codex", "opencode", "pi") if shutil.which(runtimes.RUNTIMES[name].program)]
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -176,7 +295,7 @@ def muster_yaml(answers: WizardAnswers) -> str:
         "",
         "# Logins and API keys with providers. The egress has them, agents do not. Without one, a runtime that has no",
         "# sandbox uses its own login (`muster login claude`).",
-        *_ACCOUNTS,
+        *_accounts(answers),
         "",
         "# What may be spent, in tokens or usd, in a day, week, month or 5h; and then: cutoff, freeze or kill.",
         *_BUDGETS,
@@ -187,7 +306,8 @@ def muster_yaml(answers: WizardAnswers) -> str:
         "# What holds for agents whose entry in roster.yaml does not say otherwise.",
         "agents:",
         "  # runtime: claude",
-        "  # sandbox: bubblewrap  # none lets an agent act as you do",
+        f"  {'' if answers.sandbox else '# '}sandbox: {answers.sandbox or profiles.DEFAULT}  "
+        "# none lets an agent act as you do",
         "",
         "approvals:",
         "  timeout: 15m  # a request that nobody answers is denied then",
@@ -196,6 +316,22 @@ def muster_yaml(answers: WizardAnswers) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _accounts(answers: WizardAnswers) -> list[str]:
+    """Return the block `accounts`: those of the answers, and examples as comments."""
+    lines = []
+    for each in answers.accounts:
+        provider, kind, reference = each.split(maxsplit=2)
+        lines += [f"  {provider}:", f"    provider: {provider}", f"    credential: {wizard_chat.quoted(reference)}"]
+        if kind == "subscription":
+            lines.append("    kind: subscription")
+        if answers.base_url is not None:
+            lines.append(f"    base_url: {wizard_chat.quoted(answers.base_url)}")
+    if answers.own_login and answers.runtime == "claude":
+        lines += ["  own:", "    provider: anthropic", "    kind: subscription"]
+        lines.append("    passthrough: true  # the runtime's own login, without a sandbox")
+    return ["accounts:", *lines, *_ACCOUNTS[1:]] if lines else _ACCOUNTS
 
 
 _ACCOUNTS = [

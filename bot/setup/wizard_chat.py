@@ -48,6 +48,16 @@ class WizardAnswers:
     """The runtime of the agents. If it is empty and there is no preset, there are no agents."""
     absent: bool = False
     """Whether that runtime is missing on this machine."""
+    sandbox: str | None = None
+    """The sandbox of the agents; None is the default."""
+    accounts: tuple[str, ...] = ()
+    """Accounts, each as its provider, its kind and the reference of its credential, with spaces between."""
+    own_login: bool = False
+    """Whether the runtime uses its own login."""
+    provider: Literal["anthropic", "openai"] | None = None
+    """Whose key it is, for a runtime that takes several."""
+    base_url: str | None = None
+    """The address of the accounts' provider, if it is not the usual one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -73,6 +73,7 @@ async def converse(
     hint: str | None = HINT,
     standing: Callable[[], str] | None = None,
     draft: Draft | None = None,
+    before_leaving: str | None = None,
 ) -> None:
     """Talk until the person leaves or the input ends.
 
@@ -84,10 +85,11 @@ async def converse(
         hint: shown first when a person is there.
         standing: what a line below the prompt says; None: there is no such line.
         draft: where a line is kept that is not ended when the terminal goes away.
+        before_leaving: shown at Ctrl-C, which then ends the talk only if it is pressed again; None: it ends it at once.
     """
     async with terminal.attached() as link:
         if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
-            await _prompt(link, complete, history, hint, standing, draft)
+            await _prompt(link, complete, history, hint, standing, draft, before_leaving)
         else:
             await _pipe(link, settle)
 
@@ -182,6 +184,7 @@ async def _prompt(
     hint: str | None,
     standing: Callable[[], str] | None,
     draft: Draft | None,
+    before_leaving: str | None,
 ) -> None:
     from prompt_toolkit.patch_stdout import patch_stdout
 
@@ -191,7 +194,7 @@ async def _prompt(
         seat.attention = sequences(os.environ)
         if hint:
             print(hint)
-        session = _session(seat, complete, history, standing)
+        session = _session(seat, complete, history, standing, before_leaving)
         seat.on_news = session.app.invalidate
         with _kept(draft, seat, session) as begun:
             await first_of(_ask(seat, session, begun), seat.print_lines())
@@ -242,7 +245,11 @@ def _kept(draft: Draft | None, seat: _Seat, session: PromptSession[str]) -> Iter
 
 
 def _session(
-    seat: _Seat, complete: Complete | None, history: Path | None, standing: Callable[[], str] | None
+    seat: _Seat,
+    complete: Complete | None,
+    history: Path | None,
+    standing: Callable[[], str] | None,
+    before_leaving: str | None,
 ) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import Completer, Completion
@@ -272,11 +279,16 @@ def _session(
         return f"{', '.join(names)}: busy" if names else ""
 
     bindings = KeyBindings()
+    warned = False
 
     @bindings.add("c-c")
     def _(event: Any) -> None:
+        nonlocal warned
         if event.app.current_buffer.text:
             event.app.current_buffer.reset()
+        elif before_leaving is not None and not warned:
+            warned = True
+            seat.out(before_leaving)
         else:
             event.app.exit(exception=EOFError)
 

@@ -182,6 +182,8 @@ class Planner:
         chosen = sandbox.choose(wanted_sandbox, known=self.profiles)
         role = asked.get("role") or written.role or DEFAULT_ROLE
         model = asked.get("model") or written.model or self.defaults.model
+        if chosen.programs_of_host:
+            _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
         self.check_access(runtime, written, chosen, role=role, model=model)
         sandboxed = chosen.kind != "none"
         repository = self.workspaces.check(name, workspace, clone=written.clone, sandboxed=sandboxed)
@@ -211,8 +213,6 @@ class Planner:
         edit.check_entry(plan.entry, fleet if entry is None or new_role else None)
         if new_role and role not in (known := self.roles()):
             raise FleetError(f"No {roster.unknown_role(role, known.names).removeprefix('no ')}", code="role.unknown")
-        if chosen.programs_of_host:
-            _check_installed(runtimes.RUNTIMES[runtime], entry.command if entry is not None else None)
         hosting.check(name, hosting_of(written)[0])
         if entry is None:
             # What it says is written into the roster, and is the roster's from then on.

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.agents import not_started
 from bot.agents.services import AgentServices
 from bot.auth.permissions import is_person
 from bot.commands.context import Context
@@ -33,7 +34,7 @@ _LISTED = 5
 async def post(ctx: Context[AgentServices], name: str, text: str, *, mode: Literal["queue", "steer"]) -> Reply:
     """Send a message for `send` or `steer`. The agent's answer appears in its thread."""
     agents = ctx.services.agents
-    row = await agents.get(name)
+    row = await not_started.get(ctx.services, name)
     origin = ctx.origin
     whence: dict[str, Any] = {
         "connector": origin.connector if origin is not None else None,
@@ -69,6 +70,9 @@ async def post(ctx: Context[AgentServices], name: str, text: str, *, mode: Liter
         note = f"{name} is frozen; this waits until {back} brings it back."
     elif row.wanted == "stopped":
         note = f"{name} is stopped; it will read this when it runs again ({command_line(f'launch {name}')})."
+    elif agents.is_ours(row) and row.state == "failed":
+        why = markdown.one_line(row.detail or "its runtime ended", 300).rstrip(".")
+        note = f"{name} is down: {why}. It reads this when it runs again ({command_line(f'restart {name}')})."
     elif not agents.is_ours(row):
         note = f"{name} is on {markdown.one_line(row.host)}, whose Muster does not lead now; this waits until it does."
     elif mode == "steer":

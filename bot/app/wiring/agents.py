@@ -20,6 +20,7 @@ from bot.leadership import installation_id
 from bot.messaging.composer import Composer
 from bot.pacing import session_admission
 from bot.reports.services import ReportServices
+from bot.setup import launch_planner
 from connectors.contract.connector_protocol import Connector
 from fleet.roster.cache import LatestRoster
 from fleet.sandbox.egress_grant import EgressGrant, WayAsked
@@ -62,7 +63,7 @@ async def make(
         tools.wake()
         dispatcher.heard(services)
 
-    services.planner = planner.planner(paths, settings, services.environ, with_way=with_way)
+    services.planner = launch_planner.planner(paths, settings, services.environ, with_way=with_way)
     context = AgentContext(
         store=store,
         journal_effects=JournalEffects(

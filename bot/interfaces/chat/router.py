@@ -8,12 +8,13 @@ event, so they happen once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.agents import not_started
 from bot.auth.permission import NONE, OPERATOR, Permission
 from bot.auth.permissions import Authority
 from bot.commands.argument_types import TASK
@@ -157,6 +158,9 @@ class ChatRouter:
             await self.confirmations.by_command(arrival, confirmation)
             return
         ready = command_input.prepare(self.services.table, said.line, authority.permission)
+        if ready.reason == "unknown" and authority.permission >= OPERATOR:
+            told = await not_started.addressed(self.services, ready.name)
+            ready = ready if told is None else replace(ready, refusal=told)
         request = RunRequest(
             id=run_id,
             name=ready.name,
@@ -212,7 +216,8 @@ class ChatRouter:
             if not begins:
                 row, answer_in = await self._reader(inbound, place)
         except UserError as error:
-            await self.replies.answer(arrival, str(error))
+            why = await not_started.orchestrator(self.services) if error.code == "agent.no_orchestrator" else None
+            await self.replies.answer(arrival, str(error) if why is None else f"Your message was not delivered. {why}")
             return
         attachments = await self.pictures.fetch(inbound, body.attachments)
         text = "\n\n".join([*([text] if text.strip() else []), *attachments.words])

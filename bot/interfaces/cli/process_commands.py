@@ -17,6 +17,8 @@ from bot.interfaces.cli.maintenance_commands import backup, restore, update
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from bot.config.loader import Check
+
 
 SHELL_COMMANDS: dict[str, click.Command] = {}
 
@@ -48,7 +50,7 @@ def _objects_kept() -> Iterator[None]:
 
 @click.command()
 @click.option("--detach", is_flag=True, help="Run in the background and return once it is up.")
-@click.option("--demo", is_flag=True, help="Run a fleet of two built-in agents in a folder of its own.")
+@click.option("--demo", is_flag=True, help="Run a fleet of built-in agents that work on a small repository.")
 @click.option("--unattended", is_flag=True, help="Run in the foreground without a prompt, as a service does.")
 @click.option("--no-agents", is_flag=True, help="Do not start the roster's persistent agents.")
 def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
@@ -65,13 +67,37 @@ def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
     if detach:
         if unattended:
             raise click.UsageError("--detach is unattended already; leave --unattended out.")
+        from bot.setup import preflight
         from bot.setup.daemon import start
 
         click.echo(start(Paths.of(os.environ), os.environ, bring_up=not no_agents))
+        for line in preflight.warnings(Paths.of(os.environ), os.environ, agents=not no_agents):
+            click.echo(f"warning: {line}", err=True)
         return 0
     with _objects_kept():
         from bot.app.foreground import up as run
-    return asyncio.run(run(Paths.of(os.environ), os.environ, at_keyboard=not unattended, bring_up=not no_agents))
+    at_keyboard = not unattended and not _no_input()
+    if not unattended and not at_keyboard:
+        click.echo(
+            "There is no terminal, so Muster runs unattended. `muster chat` opens a prompt to it, and `muster down` "
+            "stops it.",
+            err=True,
+        )
+    return asyncio.run(run(Paths.of(os.environ), os.environ, at_keyboard=at_keyboard, bring_up=not no_agents))
+
+
+def _no_input() -> bool:
+    """Return whether standard input can bring no words: a container, nohup or a service manager closed it."""
+    import stat
+
+    try:
+        found = os.fstat(0)
+        if os.isatty(0):
+            return False
+        os.read(0, 0)
+    except OSError:
+        return True  # closed, or opened for writing only, as nohup does
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev
 
 
 @click.command()
@@ -141,19 +167,47 @@ def attach(name: str, control: bool) -> int:
     help="The first admin, such as @ana:example.org, or a user id on Discord.",
 )
 @click.option("--runtime", metavar="NAME", help="The agents' runtime; none for a roster without agents.")
+@click.option(
+    "--login",
+    metavar="REFERENCE",
+    help="How the runtime logs in: a reference to a key (env:NAME, file:PATH or keyring:NAME), own for its own login, "
+    "or later. Absent: asked; with --yes, a key found in the environment.",
+)
+@click.option("--provider", type=click.Choice(["anthropic", "openai"]), help="Whose key it is, for opencode and pi.")
+@click.option("--base-url", metavar="URL", help="The provider's address, if it is not the usual one.")
+@click.option(
+    "--sandbox", type=click.Choice(["bubblewrap", "none"]), help="The agents' sandbox. none lets them act as you."
+)
 @click.option("--yes", is_flag=True, help="Do not ask; use the options and defaults.")
-def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> int:
-    """Write muster.yaml and roster.yaml. Existing files are not changed."""
+def init(yes: bool, wanted: Sequence[str], chat: str | None, login: str | None, **given: Any) -> int:
+    """Write muster.yaml and roster.yaml. Existing files are not changed.
+
+    The answer back repeats the question before. Ctrl-C writes nothing.
+    """
+    from bot.config.loader import check
     from bot.maintenance.update.default_files import remember
+    from bot.setup.agent_readiness import in_words, of_installation
     from bot.setup.wizard import init as write
     from bot.setup.wizard import next_steps
     from bot.setup.wizard_chat import WizardAnswers
+    from bot.setup.wizard_login import Desk
+
+    paths = Paths.of(os.environ)
 
     def ask(question: str, default: str) -> str:
         answer: str = click.prompt(question, default=default, show_default=bool(default))
         return answer
 
-    paths = Paths.of(os.environ)
+    def secret(question: str) -> str:
+        answer: str = click.prompt(question, default="", show_default=False, hide_input=True)
+        return answer
+
+    def log_in(runtime: str) -> bool:
+        from bot.setup.runtime_login import login as enter
+
+        return enter(paths, runtime) == 0
+
+    desk = Desk(ask=ask, tell=click.echo, secret=secret, log_in=log_in, environ=os.environ)
     fleets = [each for each in wanted if each in _FLEETS]
     chats = [each for each in (*wanted, chat) if each in _CHATS]
     if len(set(fleets)) > 1 or len(set(chats)) > 1:
@@ -161,25 +215,47 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, **given: Any) -> in
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("There is nobody to ask: add --yes, and give what matters as options.")
     said = {"preset": next(iter(fleets), None), "chat": next(iter(chats), None), **given}
-    answers = write(paths, WizardAnswers(**said), None if yes else ask)
+    if not yes:
+        click.echo(
+            "An empty answer takes the one in brackets. back repeats the question before, Ctrl-C writes nothing."
+        )
+    answers = write(paths, WizardAnswers(**said), None if yes else desk, login=login, environ=os.environ)
     remember(paths, answers)
-    click.echo(next_steps(answers, paths))
+    found = check(paths)
+    lacking = (
+        []
+        if found.settings is None or found.roster is None
+        else in_words(of_installation(paths, found.settings, os.environ, found.roster))
+    )
+    click.echo(next_steps(answers, paths, lacking))
     return 0
 
 
 @click.command()
-def config_check() -> int:
-    """Check muster.yaml and roster.yaml, and report each mistake."""
+@click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
+def config_check(as_json: bool) -> int:
+    """Check muster.yaml and roster.yaml, and report each mistake and each secret that is missing."""
     from bot.config.loader import check
-    from bot.setup import doctor
+    from bot.setup import doctor, preflight
     from bot.setup.doctor.installation import subscriptions
     from core.validation_errors import lines_of
 
     found = check(Paths.of(os.environ))
-    for warning in found.warnings:
+    warnings = [
+        *found.warnings,
+        *preflight.missing_secrets(found, os.environ),
+        *(
+            f"muster.yaml: {each.name}: {each.found}. {each.costs} {each.way}"
+            for each in (*subscriptions(found, os.environ), *doctor.bounds(found))
+        ),
+    ]
+    if as_json:
+        import json
+
+        click.echo(json.dumps(_check_json(found, warnings), indent=2))
+        return 1 if found.problems else 0
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    for each in (*subscriptions(found, os.environ), *doctor.bounds(found)):
-        click.echo(f"warning: muster.yaml: {each.name}: {each.found}. {each.costs} {each.way}", err=True)
     for line in lines_of(found.problems):
         click.echo(line, err=True)
     for problem in found.roster.not_in_effect if found.roster is not None else ():
@@ -196,6 +272,19 @@ def config_check() -> int:
             "down` and `muster up --detach`; agents go on meanwhile."
         )
     return 0
+
+
+def _check_json(found: Check, warnings: Sequence[str]) -> dict[str, object]:
+    """Return the findings of `config check` for programs."""
+    import dataclasses
+
+    return {
+        "valid": not found.problems,
+        "problems": [dataclasses.asdict(each) for each in found.problems],
+        "warnings": list(warnings),
+        "notes": [str(each) for each in (found.roster.not_in_effect if found.roster is not None else ())],
+        "restart_needed": not found.problems and _runs_with_older(Paths.of(os.environ)),
+    }
 
 
 def _runs_with_older(paths: Paths) -> bool:

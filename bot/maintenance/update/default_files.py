@@ -203,6 +203,7 @@ def _answers(source: object) -> WizardAnswers | None:
     names = {field.name for field in fields(WizardAnswers)}
     known: dict[str, Any] = {key: value for key, value in source.items() if key in names}
     known["operators"] = tuple(known.get("operators") or ())
+    known["accounts"] = tuple(known.get("accounts") or ())
     try:
         made = WizardAnswers(**known)
         wizard.roster_yaml(made)

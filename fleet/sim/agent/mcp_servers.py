@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from fleet.sim.agent.session_store import AssistantMessage, Message, ToolOutput,
 from fleet.sim.agent.tools import OfferedTool
 
 PREFIX = "mcp__"
+#: Set to 1, every turn has the servers' tools.
+ALWAYS = "SIM_AGENT_TOOLS"
 #: A server that says nothing for so long is not there, seconds.
 READY_S = 30.0
 
@@ -43,7 +46,8 @@ class ServerTools:
 async def connected(servers: Sequence[Any], messages: Sequence[Message]) -> AsyncIterator[ServerTools]:
     """The servers' tools for the length of a turn.
 
-    Getting there takes a second, so no one is connected before the conversation speaks of such a tool.
+    Getting there takes a second, so no one is connected before the conversation speaks of such a tool, unless the
+    environment says that they always are.
 
     Args:
         servers: as the client named them (Agent Client Protocol, ``mcpServers``); those on other transports than
@@ -51,7 +55,8 @@ async def connected(servers: Sequence[Any], messages: Sequence[Message]) -> Asyn
         messages: the conversation.
     """
     found = ServerTools()
-    if not servers or not any(PREFIX in _words(message) for message in messages):
+    always = os.environ.get(ALWAYS) == "1"
+    if not servers or not (always or any(PREFIX in _words(message) for message in messages)):
         yield found
         return
     from mcp.client.session import ClientSession

@@ -30,11 +30,21 @@ class Script:
     """First request, last request, directives."""
     otherwise: str | None = None
     limits: SimQuota = field(default_factory=SimQuota)
+    phrases: tuple[tuple[str, str], ...] = ()
+    """A text, and the directives for messages that contain it."""
 
-    def order(self, number: int) -> str | None:
-        """Return the directives for this request, or None: the person's own count."""
+    def order(self, number: int, said: str = "") -> str | None:
+        """Return the directives for this request, or None: the person's own count.
+
+        Args:
+            number: the request's number.
+            said: what the person said in it.
+        """
         for first, last, text in self.orders:
             if first <= number <= last:
+                return text
+        for phrase, text in self.phrases:
+            if phrase in said:
                 return text
         return self.otherwise
 

@@ -248,7 +248,7 @@ class Provider:
 
     def order(self, number: int, request: NormalizedRequest) -> str | None:
         """Return directives that stand in for those in the person's text, or None."""
-        return self._settings.script.order(number)
+        return self._settings.script.order(number, turn_of(request.items).text)
 
     def delivery(self, text: str) -> ResponseDelivery:
         """Return how the answer to these directives is delivered."""
