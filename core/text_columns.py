@@ -23,3 +23,21 @@ def width(text: str) -> int:
         0 if unicodedata.combining(sign) or sign == "\ufe0f" else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
         for sign in text
     )
+
+
+def aligned(text: str, *, rules: bool = True) -> str:
+    """Return `text` with the columns of its Markdown tables aligned; `rules`: with a line below the headings."""
+    lines = text.split("\n")
+    done: list[str] = []
+    table: list[list[str]] = []
+    for line in [*lines, None]:
+        if line is not None and table and line.startswith("|") and not set(line) - set("|-: "):
+            table += [[]] if rules else []
+        elif line is not None and line.startswith("| ") and line.endswith("|"):
+            table.append([cell.strip() for cell in line.replace("\\|", "\0").strip("|").split("|")])
+        else:
+            done += columns(table)
+            table = []
+            if line is not None:
+                done.append(line)
+    return "\n".join(done)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from connectors.terminal.transcript import TranscriptLine
-from core.text_columns import columns
+from core.text_columns import aligned
 
 #: Kinds of lines that no one but Muster makes.
 _MUSTERS_OWN = ("reaction", "thread", "file")
@@ -160,21 +160,3 @@ class ScreenView:
 def unsigned(text: str) -> str:
     """`text` with the sign of Muster's notices, and what looks like it, shown by their numbers."""
     return text.translate(_UNSIGNED)
-
-
-def aligned(text: str) -> str:
-    """`text` with the columns of its Markdown tables in line."""
-    lines = text.split("\n")
-    done: list[str] = []
-    table: list[list[str]] = []
-    for line in [*lines, None]:
-        if line is not None and table and line.startswith("|") and not set(line) - set("|-: "):
-            table.append([])
-        elif line is not None and line.startswith("| ") and line.endswith("|"):
-            table.append([cell.strip() for cell in line.replace("\\|", "\0").strip("|").split("|")])
-        else:
-            done += columns(table)
-            table = []
-            if line is not None:
-                done.append(line)
-    return "\n".join(done)
