@@ -14,6 +14,8 @@ from bot.messaging.event_hub import Subscription, TooSlow
 from bot.messaging.fleet_port import AgentView
 from connectors.contract.agent_count_feed import AgentCounts
 from core.errors import RegisterError
+from database.queries.chat import questions
+from database.queries.chat.questions import Question
 
 log = structlog.get_logger(__name__)
 
@@ -25,12 +27,17 @@ _AT_LEAST_EVERY: Final = 15.0
 _CHATTER: Final = frozenset({"text", "thought", "tool", "plan", "usage"})
 
 
-def counted(views: Iterable[AgentView]) -> AgentCounts:
-    """Return the number of agents per state, without those of other installations."""
-    states = Counter(view.liveness.state for view in views if not view.elsewhere)
+def counted(views: Iterable[AgentView], asked: Iterable[Question] = ()) -> AgentCounts:
+    """Return the number of agents per state, without those of other installations.
+
+    Questions without an answer wait, too, unless their agent is counted as waiting anyway.
+    """
+    ours = [view for view in views if not view.elsewhere]
+    states = Counter(view.liveness.state for view in ours)
+    asking = {view.row.name for view in ours if view.liveness.state == "waiting"}
     return AgentCounts(
         working=states["working"] + states["starting"],
-        waiting=states["waiting"],
+        waiting=states["waiting"] + sum(question.agent not in asking for question in asked),
         failed=states["failed"],
         unknown=states["unknown"],
     )
@@ -45,7 +52,9 @@ async def run(services: AgentServices) -> None:
         with services.events.subscribed() as events:
             while headcount.wanted.is_set():
                 try:
-                    headcount.tell(counted(await services.agents.view()))
+                    async with services.store.read() as tx:
+                        asked = await questions.pending(tx)
+                    headcount.tell(counted(await services.agents.view(), asked))
                 except RegisterError as error:
                     log.info("headcount.not_counted", reason=str(error))
                 await asyncio.sleep(_AT_MOST_EVERY)

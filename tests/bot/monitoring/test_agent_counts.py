@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from fleet.supervision.liveness import Liveness
 from tests.bot.orchestrator import house
 
 
-def view(state: str, *, elsewhere: bool = False) -> AgentView:
-    row: Any = None
+def view(state: str, *, name: str = "coder0", elsewhere: bool = False) -> AgentView:
+    row: Any = SimpleNamespace(name=name)
     verdict = Liveness(state=state, evidence="none", evidence_age_s=None)
     return AgentView(row=row, liveness=verdict, status=None, activity=None, elsewhere=elsewhere)
 
