@@ -66,11 +66,11 @@ class AttentionCalls:
         words = f"{self._waiting} waiting for you"
         osc_9, osc_777 = f"\x1b]9;Muster: {words}\a", f"\x1b]777;notify;Muster;{words}\a"
         if self._environ.get("TERM_PROGRAM") in _OSC_9 or self._environ.get("TERM", "") == "xterm-kitty":
-            sent = (osc_9,)
+            sent = [osc_9]
         elif self._environ.get("VTE_VERSION") or self._environ.get("TERM", "").startswith(_OSC_777):
-            sent = (osc_777,)
+            sent = [osc_777]
         else:
-            sent = (osc_9, osc_777)
+            sent = [osc_9, osc_777]
         # tmux passes on what is wrapped so, where its option allow-passthrough is on.
         in_tmux = bool(self._environ.get("TMUX"))
         return "".join(f"\x1bPtmux;{each.replace(chr(27), chr(27) * 2)}\x1b\\" if in_tmux else each for each in sent)

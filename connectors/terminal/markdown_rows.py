@@ -215,7 +215,7 @@ def _reach(spans: Sequence[Span]) -> int:
 
 def _wrapped(spans: Sequence[Span], width: int, *, first: str = "") -> list[list[Span]]:
     """Break between words; further rows are below the text behind `first`."""
-    indent = widest(first)
+    indent = columns_of(first)
     row: list[Span] = [Span(first)] if first else []
     rows = [row]
     used = indent

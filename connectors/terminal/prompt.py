@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import Application, get_app_session
 
 from connectors.terminal.attention import AttentionCalls
 from connectors.terminal.draft import Begun, Draft
@@ -213,6 +214,7 @@ async def _prompt(
             print(hint)
         session = _session(seat, view, complete, history, standing)
         seat.on_news = session.app.invalidate
+        screen.above(session.app)
         screen.write(calls.begin())
         with _kept(draft, seat, session) as begun:
             try:
@@ -228,8 +230,13 @@ class _Screen:
     def __init__(self, view: RoomView, calls: AttentionCalls) -> None:
         self._view = view
         self._calls = calls
+        self._app: Application[str] | None = None
         self._waiting: list[TranscriptLine | str] = []
         self._news = asyncio.Event()
+
+    def above(self, app: Application[str]) -> None:
+        """Write above this prompt from now on."""
+        self._app = app
 
     def say(self, text: str) -> None:
         """Print words of the prompt's own."""
@@ -238,7 +245,7 @@ class _Screen:
 
     async def follow(self, seat: _Seat) -> None:
         """Print what is said until the link ends."""
-        await first_of(self._take(seat), self._print())
+        await first_of(self._take(seat), self._print(seat))
 
     async def _take(self, seat: _Seat) -> None:
         async for line in seat.link:
@@ -246,19 +253,25 @@ class _Screen:
             self._news.set()
             seat.noted(line)
 
-    async def _print(self) -> None:
-        from prompt_toolkit.application import run_in_terminal
-
+    async def _print(self, seat: _Seat) -> None:
         while True:
             await self._news.wait()
             self._news.clear()
-            if all(isinstance(each, TranscriptLine) and each.kind in ("typing", "fleet") for each in self._waiting):
-                # Nothing of it is a row, so that the prompt can stay.
+            app = self._app
+            if app is not None and app.is_running and self._has_rows():
+                # Unlike `run_in_terminal`, this keeps the terminal in the prompt's mode, so that no key is lost and
+                # Ctrl-C remains the prompt's.
+                app.renderer.erase()
                 self.write(self.rest())
-                continue
-            await run_in_terminal(lambda: self.write(self.rest()))
+                app.renderer.request_absolute_cursor_position()
+            else:
+                self.write(self.rest())
+            seat.on_news()
             # What is said meanwhile is printed at once: each time, the prompt is drawn anew.
             await asyncio.sleep(_PAUSE_S)
+
+    def _has_rows(self) -> bool:
+        return any(isinstance(each, str) or each.kind not in ("typing", "fleet") for each in self._waiting)
 
     def rest(self) -> str:
         """Return what to write for everything that waits."""
@@ -273,8 +286,6 @@ class _Screen:
 
     def write(self, text: str) -> None:
         """Write to the terminal itself."""
-        from prompt_toolkit.application import get_app_session
-
         if text:
             output = get_app_session().output
             output.write_raw(text)

@@ -13,6 +13,7 @@ from bot.messaging.fleet_port import AgentView
 from bot.monitoring import agent_counts
 from bot.monitoring.agent_counts import Changes, counted
 from connectors.contract.agent_count_feed import AgentCounts
+from database.queries.chat.questions import Question
 from fleet.supervision.liveness import Liveness
 from tests.bot.orchestrator import house
 
@@ -30,6 +31,16 @@ def test_each_is_counted_as_what_a_person_would_call_it() -> None:
     assert counts == AgentCounts(working=2, waiting=1, failed=2, unknown=1)
     assert str(counts) == "2 working, 1 waiting, 2 failed, 1 unknown"
     assert str(counted([])) == "0 working, 0 waiting, 0 failed"
+
+
+def test_questions_wait_too_and_an_agent_that_waits_counts_once() -> None:
+    def question(agent: str) -> Question:
+        return Question(id=f"q{agent}", kind="task", agent=agent, task="t1", outbox_key="q", choices=(),
+                        state="pending", asked_at=0.0)  # fmt: skip
+
+    views = [view("waiting", name="coder0"), view("idle", name="coder1")]
+    assert counted(views, [question("coder0")]).waiting == 1
+    assert counted(views, [question("coder0"), question("coder1"), question("")]).waiting == 3
 
 
 def test_heartbeats_and_words_alone_have_nobody_counted_again() -> None:

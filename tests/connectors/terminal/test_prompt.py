@@ -134,7 +134,7 @@ def test_what_waits_is_heard_and_in_the_title_until_the_prompt_ends(tmp_path: Pa
         child.expect("\x1b]2;Muster\a")
         child.send("wait 1\r")
         child.expect("\x1b]2;\\(1\\) Muster\a")
-        child.sendcontrol("d")
+        child.send("/quit\r")
         child.expect("\x1b\\[23;2t")
         assert "\a" not in str(child.before), "it rang a moment ago"
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.terminal.transcript import TranscriptLine
-from connectors.terminal.transcript_view import SIGN, ScreenView, unsigned
+from connectors.terminal.transcript_view import ScreenView
+from connectors.terminal.untrusted_text import SIGN, unsigned
 
 
 def line(kind: Any, text: str = "", **more: Any) -> TranscriptLine:
