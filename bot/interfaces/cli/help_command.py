@@ -59,7 +59,7 @@ def _described(program: click.Group, root: click.Context, name: str) -> dict[str
     made = program.get_command(root, name)
     assert made is not None
     context = click.Context(made, info_name=name, parent=root)
-    records = [record for each in made.get_params(context) if (record := each.get_help_record(context)) is not None]
+    records = [record for each in made.params if (record := each.get_help_record(context)) is not None]
     return {
         "name": name,
         "usage": " ".join([SHELL + name, *made.collect_usage_pieces(context)]),

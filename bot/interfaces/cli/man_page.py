@@ -64,7 +64,7 @@ def _command(program: click.Group, root: click.Context, name: str) -> list[str]:
         text = paragraph.removeprefix("\b\n")
         lines += [".IP"] if number else []
         lines += [".nf", *map(_text, text.splitlines()), ".fi"] if verbatim else [_text(" ".join(text.split()))]
-    records = [each.get_help_record(context) for each in made.get_params(context) if each.name != "help"]
+    records = [each.get_help_record(context) for each in made.params]
     options = [line for record in records for line in _record(record)]
     return [*lines, ".RS", *options, ".RE"] if options else lines
 
