@@ -19,7 +19,46 @@ def columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 def width(text: str) -> int:
     """Return the number of terminal columns that `text` takes."""
+    if text.isascii():
+        return len(text)
     return sum(
         0 if unicodedata.combining(sign) or sign == "\ufe0f" else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
         for sign in text
     )
+
+
+def widest(text: str) -> int:
+    """Return the number of columns that `text` takes in the terminal that draws its characters widest.
+
+    Terminals disagree about characters of ambiguous width (Unicode Standard Annex 11) and about emoji.
+    """
+    if text.isascii():
+        return len(text)
+    return sum(1 if sign == "\ufe0f" else _widest(sign) for sign in text)
+
+
+def _widest(sign: str) -> int:
+    if sign.isascii():
+        return 1
+    if unicodedata.combining(sign):
+        return 0
+    letter = unicodedata.category(sign)[0] == "L" and unicodedata.east_asian_width(sign) in ("N", "Na", "H", "A")
+    return 1 if letter else 2
+
+
+def aligned(text: str, *, rules: bool = True) -> str:
+    """Return `text` with the columns of its Markdown tables aligned; `rules`: with a line below the headings."""
+    lines = text.split("\n")
+    done: list[str] = []
+    table: list[list[str]] = []
+    for line in [*lines, None]:
+        if line is not None and table and line.startswith("|") and not set(line) - set("|-: "):
+            table += [[]] if rules else []
+        elif line is not None and line.startswith("| ") and line.endswith("|"):
+            table.append([cell.strip() for cell in line.replace("\\|", "\0").strip("|").split("|")])
+        else:
+            done += columns(table)
+            table = []
+            if line is not None:
+                done.append(line)
+    return "\n".join(done)

@@ -17,6 +17,7 @@ from bot.commands import help, sections
 from bot.commands.registry import Command, CommandTable
 from bot.commands.syntax import CHAT, SHELL, written
 from bot.config import loader
+from bot.interfaces.cli import man_page
 from bot.interfaces.cli.main import MusterProgram
 from bot.interfaces.cli.process_commands import SHELL_COMMANDS
 from budget.amounts import percent
@@ -44,12 +45,19 @@ def commands() -> str:
         for command in group:
             usage, _, rest = written(help.explanation(command, table), CHAT).partition("\n\n")
             parts += [f"### {command.name}\n", f"{usage}\n", f"{_bullets(rest)}\n"]
-    parts.append("## In the shell only\n")
+    parts.append("## In the shell\n")
+    parts.append("These need no running Muster. `estop` and `help` do there what they do in chat.\n")
     program = MusterProgram(CommandTable(), _no_client)
     context = click.Context(program, info_name="muster")
     for name, made in SHELL_COMMANDS.items():
         parts += [f"### muster {name}\n", _shell_command(made, context, name)]
     return _GENERATED + "\n".join(parts)
+
+
+def manual() -> str:
+    """Return the manual page, which the wheel installs."""
+    program = MusterProgram(sections.load(), _no_client)
+    return man_page.page(program, click.Context(program, info_name="muster", help_option_names=["-h", "--help"]))
 
 
 def configuration() -> str:
@@ -147,6 +155,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "codes.md": codes,
     "commands.md": commands,
     "configuration.md": configuration,
+    "muster.1": manual,
     "roster-keys.md": roster,
 }
 

@@ -30,8 +30,8 @@ def main() -> None:
             wait(server, r"Task `?\w+`? is done\. The README says")
             tmux(server, "send-keys", "-t", "demo", "C-l")
             say(server, "!ps", r"polisher +🟢")
-            say(server, "Who is there? [[say: I am lead. I plan the work.]]", r"(?m)^I am lead\.(?s:.*)✅")
-            say(server, "!send polisher What day is it? [[run: date -u +%A]]", r"Unanswered at (?s:.*)```(?s:.*)```")
+            say(server, "Who is there? [[say: I am lead. I plan the work.]]", r"(?s)work\.\]\] .*✅.*│ I am lead\.")
+            say(server, "!send polisher What day is it? [[run: date -u +%A]]", r"!approve \w+")
             request = re.search(r"!approve (\w+)", screen(server))
             assert request is not None
             say(server, f"!approve {request[1]}", r"Bash returned")

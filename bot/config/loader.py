@@ -24,6 +24,7 @@ from bot.config.schema import PermissionWord as PermissionWord
 from bot.config.schema import Settings as Settings
 from bot.text.errors import ConfigError
 from connectors.contract import connector_registry
+from connectors.terminal.settings import TerminalSettings
 from core import yaml_loader
 from core.errors import MusterError
 from core.validation_errors import FileProblems, Problem, suggestion
@@ -255,7 +256,7 @@ def _granted(connectors: tuple[ConnectorSettings, ...]) -> dict[str, PermissionW
 
 
 def _connectors_of_nothing() -> tuple[ConnectorSettings, ...]:
-    return (ConnectorSettings(name="terminal", kind="terminal", settings=connector_registry.NoSettings()),)
+    return (ConnectorSettings(name="terminal", kind="terminal", settings=TerminalSettings()),)
 
 
 def _connectors(

@@ -30,7 +30,7 @@ class AgentElsewhere(UserError):
         super().__init__(
             f"{row.name} belongs to the Muster on {host}, which does not lead now. This Muster can neither see nor "
             f"change it; the agent keeps running. Stop this Muster so that the one on {host} leads again, and ask "
-            "again there. If that machine is gone for good, `muster restore` restores its backup on another one."
+            "again there. If that machine is gone for good, `muster backup restore` restores its backup on another one."
         )
 
 

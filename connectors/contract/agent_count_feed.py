@@ -14,7 +14,7 @@ class AgentCounts:
 
     working: int = 0
     waiting: int = 0
-    """They ask for something, and go on when a person answers."""
+    """They ask for something, and go on when a person answers; and questions about others or about tasks."""
     failed: int = 0
     unknown: int = 0
     """They should run, and nothing was heard of them for too long."""

@@ -37,7 +37,7 @@ _SETTINGS: Mapping[str, str | None] = {
     "discord": "connectors.discord.settings:DiscordSettings",
     "matrix": "connectors.matrix.settings:MatrixSettings",
     "memory": None,
-    "terminal": None,
+    "terminal": "connectors.terminal.settings:TerminalSettings",
     "tmux": "connectors.tmux.settings:TmuxSettings",
 }
 

@@ -12,15 +12,15 @@ import getpass
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from connectors.contract.agent_count_feed import AgentCounts, Headcount
 from connectors.contract.connector_protocol import MessageRefused, NotReady, Sink, TryLater
-from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import (
     Attachment,
     Batch,
@@ -41,7 +41,9 @@ from connectors.contract.messages import (
     Sent,
     Text,
 )
+from connectors.terminal.settings import TerminalSettings
 from connectors.terminal.transcript_file import RoomTranscript, TranscriptLine
+from connectors.terminal.untrusted_text import plain
 from core.errors import MusterError
 
 #: The main room.
@@ -53,20 +55,14 @@ MOST_WAITING = 5_000
 #: Lines that a client sees when it attaches, even when someone has seen them.
 LOOK_BACK = 10
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _EVENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-
-
-def plain(text: str) -> str:
-    """`text` without anything that a terminal would obey: control characters and those that turn the direction."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 class TerminalConnector:
     """The hub between Muster and the terminals that are attached."""
 
     kind = "terminal"
-    SettingsModel: type[BaseModel] = NoSettings
+    SettingsModel: type[BaseModel] = TerminalSettings
     capabilities = Capabilities(
         threads=True,
         edits=True,
@@ -78,8 +74,27 @@ class TerminalConnector:
         remembers_keys=30 * 86_400.0,
     )
 
-    def __init__(self, name: str, settings: BaseModel, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: BaseModel,
+        folder: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        headcount: Headcount | None = None,
+    ) -> None:
+        """Create a connector without clients.
+
+        Args:
+            name: the connection's name in ``muster.yaml``.
+            settings: how clients tell that something waits; other settings than these mean the defaults.
+            folder: where the transcript is.
+            clock: seconds since the epoch.
+            headcount: how many agents are at what, which clients are told; None: they are not told.
+        """
         self.name = name
+        self._attention = settings.attention if isinstance(settings, TerminalSettings) else "bell"
+        self._headcount = headcount
         self.user = getpass.getuser()
         self._clock = clock
         self._transcript = RoomTranscript(folder)
@@ -156,10 +171,36 @@ class TerminalConnector:
         try:
             for line in self._missed(after):
                 session.put(line)
-            yield session
+            with self._counted(session):
+                yield session
         finally:
             self._sessions.discard(session)
             session.end()
+
+    @contextmanager
+    def _counted(self, session: TerminalSession) -> Iterator[None]:
+        """Tell a client how many agents are at what, now and whenever that changes."""
+
+        def tell(counts: AgentCounts) -> None:
+            session.put(
+                TranscriptLine(
+                    kind="fleet",
+                    id="",
+                    conversation="",
+                    at=self._clock(),
+                    text=str(counts),
+                    waiting=counts.waiting,
+                    attention=self._attention,
+                )
+            )
+
+        if self._headcount is None:
+            yield
+            return
+        with self._headcount.watched(tell):
+            if self._headcount.counts is not None:
+                tell(self._headcount.counts)
+            yield
 
     def conversations(self) -> list[str]:
         """Return all conversations, the main room first."""
@@ -217,13 +258,13 @@ class TerminalConnector:
         content = outbound.content
         common: dict[str, Any] = {"id": outbound.key, "conversation": conversation, "at": self._clock()}
         match content:
-            case Message(text=text, emphasis=emphasis):
+            case Message(text=text, emphasis=emphasis, byline=byline):
                 return TranscriptLine(
                     kind="message",
+                    author=byline or "",
                     text=plain(text),
                     aside=emphasis is Emphasis.NOTICE,
                     final=outbound.priority is not Priority.PROGRESS,
-                    calls=outbound.priority is Priority.APPROVAL,
                     **common,
                 )
             case OpenThread(title=title, message=message):
@@ -233,6 +274,7 @@ class TerminalConnector:
             case Replace(target=key, message=message, final=final):
                 return TranscriptLine(
                     kind="edit",
+                    author=message.byline or "",
                     text=plain(message.text),
                     target=target or key,
                     final=final,

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import Application, get_app_session
 
-from connectors.terminal.attention import calls, sequences
+from connectors.terminal.attention import AttentionCalls
 from connectors.terminal.draft import Begun, Draft
+from connectors.terminal.room_view import RoomView
 from connectors.terminal.transcript_file import TranscriptLine
 from connectors.terminal.transcript_view import ScreenView, wants_colour
 from core.async_waits import first_of
@@ -33,6 +35,8 @@ Complete = Callable[[str], Awaitable[Sequence[str]]]
 
 #: Characters of one line of piped input.
 _LONGEST_LINE = 1_000_000
+#: Seconds between two times that something is printed above the prompt.
+_PAUSE_S = 0.05
 #: Lines that are read before those in front of them are said.
 _LINES_AHEAD = 100
 
@@ -74,6 +78,7 @@ async def converse(
     standing: Callable[[], str] | None = None,
     draft: Draft | None = None,
     before_leaving: str | None = None,
+    titled: bool = True,
 ) -> None:
     """Talk until the person leaves or the input ends.
 
@@ -86,12 +91,13 @@ async def converse(
         standing: what a line below the prompt says; None: there is no such line.
         draft: where a line is kept that is not ended when the terminal goes away.
         before_leaving: shown at Ctrl-C, which then ends the talk only if it is pressed again; None: it ends it at once.
+        titled: whether the title of the window shows how much waits for the person.
     """
     async with terminal.attached() as link:
         if all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout)):
-            await _prompt(link, complete, history, hint, standing, draft, before_leaving)
+            await _prompt(link, complete, history, hint, standing, draft, titled, before_leaving)
         else:
-            await _pipe(link, settle)
+            await _pipe(link, settle, complete)
 
 
 # --- what both do ------------------------------------------------------------------------------------------------
@@ -100,13 +106,14 @@ async def converse(
 class _Seat:
     """Where the person is, and what the words of the prompt itself do."""
 
-    def __init__(self, link: PromptLink, view: ScreenView, out: Callable[[str], None]) -> None:
+    def __init__(
+        self, link: PromptLink, view: ScreenView, out: Callable[[str], None], complete: Complete | None
+    ) -> None:
         self.link = link
         self.view = view
         self.out = out
+        self._complete = complete
         self.leaving = False
-        self.attention = ""
-        """What calls the person to the terminal; empty: nobody is there."""
         self.on_news: Callable[[], object] = bool
         """Called when somebody begins or ends to work, and when the fleet stands otherwise."""
         self.until_answered: Callable[[], Awaitable[None]] | None = None
@@ -125,6 +132,7 @@ class _Seat:
         elif words[0] == "/switch" and len(words) <= 2:
             await self._switch(words[1] if len(words) == 2 else None)
         else:
+            text = await self._as_command(text)
             # Known before it is said, so that the line which comes back is recognised as ours.
             event_id = f"said-{uuid.uuid4().hex}"
             self.view.typed(event_id)
@@ -132,6 +140,15 @@ class _Seat:
                 await self.link.say(text, conversation=self.view.conversation, event_id=event_id)
             except MusterError as error:
                 self.out(f"[not sent: {error}]")
+
+    async def _as_command(self, text: str) -> str:
+        """Return `/ps` as `!ps`; what is no command of Muster's stays, since agents have such commands, too."""
+        word = text.split()[0]
+        if not word.startswith("/") or self._complete is None or not word[1:].isprintable():
+            return text
+        command = f"!{word[1:].casefold()}"
+        known = await self._complete(command)
+        return text.lstrip().replace(word, command, 1) if command in known else text
 
     async def _switch(self, wanted: str | None) -> None:
         known = self.link.conversations()
@@ -156,15 +173,16 @@ class _Seat:
     async def print_lines(self) -> None:
         """Print what is said until the link ends."""
         async for line in self.link:
-            texts = self.view.show(line)
-            if self.attention and texts and calls(line, now=time.time()):
-                texts = [self.attention + texts[0], *texts[1:]]
-            for text in texts:
+            for text in self.view.show(line):
                 self.out(text)
-            if line.kind in ("typing", "fleet"):
-                self.on_news()
-            elif line.kind == "thread":
-                self._opened.set()
+            self.noted(line)
+
+    def noted(self, line: TranscriptLine) -> None:
+        """Tell those who wait for what a line says."""
+        if line.kind in ("typing", "fleet"):
+            self.on_news()
+        elif line.kind == "thread":
+            self._opened.set()
 
 
 def _meant(wanted: str, known: Sequence[str]) -> list[str]:
@@ -184,20 +202,97 @@ async def _prompt(
     hint: str | None,
     standing: Callable[[], str] | None,
     draft: Draft | None,
+    titled: bool,
     before_leaving: str | None,
 ) -> None:
     from prompt_toolkit.patch_stdout import patch_stdout
 
-    view = ScreenView(progressive=True, colour=wants_colour(tty=True))
+    dumb = os.environ.get("TERM", "") in ("", "dumb")
+    view = RoomView(colour=wants_colour(tty=True), in_place=not dumb)
+    calls = AttentionCalls(os.environ, titled=titled, clock=time.monotonic)
     with patch_stdout(raw=True):
-        seat = _Seat(link, view, print)
-        seat.attention = sequences(os.environ)
+        screen = _Screen(view, calls)
+        seat = _Seat(link, view, screen.say, complete)
         if hint:
             print(hint)
-        session = _session(seat, complete, history, standing, before_leaving)
+        session = _session(seat, view, complete, history, standing, before_leaving)
         seat.on_news = session.app.invalidate
+        screen.above(session.app)
+        screen.write(calls.begin())
         with _kept(draft, seat, session) as begun:
-            await first_of(_ask(seat, session, begun), seat.print_lines())
+            try:
+                await first_of(_ask(seat, session, begun), screen.follow(seat))
+            finally:
+                with contextlib.suppress(OSError):  # the terminal is gone
+                    screen.write(screen.rest() + calls.end())
+
+
+class _Screen:
+    """What writes above the prompt, in the order in which things happen: a view counts the rows."""
+
+    def __init__(self, view: RoomView, calls: AttentionCalls) -> None:
+        self._view = view
+        self._calls = calls
+        self._app: Application[str] | None = None
+        self._waiting: list[TranscriptLine | str] = []
+        self._news = asyncio.Event()
+
+    def above(self, app: Application[str]) -> None:
+        """Write above this prompt from now on."""
+        self._app = app
+
+    def say(self, text: str) -> None:
+        """Print words of the prompt's own."""
+        self._waiting.append(text)
+        self._news.set()
+
+    async def follow(self, seat: _Seat) -> None:
+        """Print what is said until the link ends."""
+        await first_of(self._take(seat), self._print(seat))
+
+    async def _take(self, seat: _Seat) -> None:
+        async for line in seat.link:
+            self._waiting.append(line)
+            self._news.set()
+            seat.noted(line)
+
+    async def _print(self, seat: _Seat) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            app = self._app
+            if app is not None and app.is_running and self._has_rows():
+                # Unlike `run_in_terminal`, this keeps the terminal in the prompt's mode, so that no key is lost and
+                # Ctrl-C remains the prompt's.
+                app.renderer.erase()
+                self.write(self.rest())
+                app.renderer.request_absolute_cursor_position()
+            else:
+                self.write(self.rest())
+            seat.on_news()
+            # What is said meanwhile is printed at once: each time, the prompt is drawn anew.
+            await asyncio.sleep(_PAUSE_S)
+
+    def _has_rows(self) -> bool:
+        return any(isinstance(each, str) or each.kind not in ("typing", "fleet") for each in self._waiting)
+
+    def rest(self) -> str:
+        """Return what to write for everything that waits."""
+        waiting, self._waiting = self._waiting, []
+        pieces = []
+        for each in waiting:
+            if isinstance(each, str):
+                pieces.append(f"{self._view.printed(each)}\n")
+            else:
+                pieces.append(self._view.output(each) + self._calls.heard(each))
+        return "".join(pieces)
+
+    def write(self, text: str) -> None:
+        """Write to the terminal itself."""
+        if text:
+            output = get_app_session().output
+            output.write_raw(text)
+            output.flush()
 
 
 async def _ask(seat: _Seat, session: PromptSession[str], begun: str) -> None:
@@ -246,6 +341,7 @@ def _kept(draft: Draft | None, seat: _Seat, session: PromptSession[str]) -> Iter
 
 def _session(
     seat: _Seat,
+    view: RoomView,
     complete: Complete | None,
     history: Path | None,
     standing: Callable[[], str] | None,
@@ -268,6 +364,9 @@ def _session(
             if text.startswith("/"):
                 names = [name.rpartition("/")[2] for name in seat.link.conversations()]
                 words = names if text.startswith("/switch ") else ["/switch", "/help", "/quit"]
+                if complete is not None and not text.startswith("/switch "):
+                    found = await complete(f"!{text[1:]}")
+                    words = [*words, *(f"/{word[1:]}" if word.startswith("!") else word for word in found)]
             else:
                 words = await complete(text) if complete is not None else ()
             for word in words:
@@ -292,11 +391,16 @@ def _session(
         else:
             event.app.exit(exception=EOFError)
 
+    @bindings.add("c-l")
+    def _(event: Any) -> None:
+        event.app.renderer.clear()
+        view.forget_rows()
+
     if history is not None:
         with contextlib.suppress(OSError):
             os.close(os.open(history, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
     usable = history is not None and os.access(history, os.R_OK | os.W_OK)
-    return PromptSession(
+    session: PromptSession[str] = PromptSession(
         history=FileHistory(str(history)) if usable else InMemoryHistory(),
         completer=Words(),
         complete_while_typing=False,
@@ -307,12 +411,19 @@ def _session(
         color_depth=None if wants_colour(tty=True) else ColorDepth.DEPTH_1_BIT,
     )
 
+    def rendered(app: Any) -> None:
+        if app.is_done:
+            view.accepted(f"{view.conversation}> {session.default_buffer.text}")
+
+    session.app.after_render += rendered
+    return session
+
 
 # --- a pipe ------------------------------------------------------------------------------------------------------
 
 
-async def _pipe(link: PromptLink, settle: Callable[[], Awaitable[None]] | None) -> None:
-    seat = _Seat(link, ScreenView(), _to(sys.stdout))
+async def _pipe(link: PromptLink, settle: Callable[[], Awaitable[None]] | None, complete: Complete | None) -> None:
+    seat = _Seat(link, ScreenView(), _to(sys.stdout), complete)
     seat.until_answered = settle
     printing = asyncio.ensure_future(seat.print_lines())
     try:

@@ -42,7 +42,7 @@ class TranscriptLine:
     conversation: str
     at: float
     author: str = ""
-    """Who typed it; empty for Muster."""
+    """Who typed it, or the agent whose words these are; empty for Muster."""
     text: str = ""
     target: str | None = None
     """The id of the message that an edit or a reaction is about."""
@@ -54,8 +54,10 @@ class TranscriptLine:
     """Whether Muster says it aside, in contrast to an agent's own words."""
     active: bool = False
     """For typing: whether somebody is at work."""
-    calls: bool = False
-    """Whether it asks a person for an answer, so that the terminal calls them."""
+    waiting: int | None = None
+    """For the fleet: how many requests and questions wait for a person; None: unknown."""
+    attention: str = ""
+    """For the fleet: how a person is told (`connectors.terminal.settings.Attention`)."""
 
     def to_json(self) -> dict[str, Any]:
         """As an object for a file or a socket."""
@@ -74,7 +76,7 @@ class TranscriptLine:
             "final": bool,
             "aside": bool,
             "active": bool,
-            "calls": bool,
+            "waiting": int,
         }
         names = {field.name for field in fields(cls)}
         known = {key: value for key, value in source.items() if key in names}
@@ -237,7 +239,9 @@ def _folded(lines: list[TranscriptLine]) -> list[TranscriptLine]:
             if line.target not in there and newest[line.target] is line:
                 folded.append(line)
         elif edit is not None and line.kind in ("message", "thread"):
-            folded.append(replace(line, text=edit.text, final=edit.final, seq=edit.seq))
+            folded.append(
+                replace(line, text=edit.text, final=edit.final, seq=edit.seq, author=edit.author or line.author)
+            )
         else:
             folded.append(line)
     return folded

@@ -5,7 +5,7 @@ complete, each further edit adds what is new, and what changed in another way is
 
 Everything that Muster itself says begins with `SIGN`, in a colour where there are colours. No text can contain the
 sign, so an agent's words never pass for a notice of Muster's. They cannot be coloured either:
-`connectors.terminal.connector.plain` shows control characters instead of passing them on.
+`connectors.terminal.untrusted_text.plain` shows control characters instead of passing them on.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from connectors.terminal.transcript_file import TranscriptLine
-from core.text_columns import columns
+from connectors.terminal.untrusted_text import SIGN, unsigned
+from core.text_columns import aligned
 
 #: Kinds of lines that no one but Muster makes.
 _MUSTERS_OWN = ("reaction", "thread", "file")
 #: Messages whose edits can still be shown as additions.
 _REMEMBERED = 500
 _DIM, _BOLD, _CYAN, _SIGNED, _RESET = "\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[1;35m", "\x1b[0m"
-#: With this everything begins that Muster itself says. Further lines of the same notice are indented below it.
-SIGN = "◈"
 _BELOW = "  "
-#: The sign, and what looks like it, by what is shown of it in anybody's text.
-_UNSIGNED = {ord(char): f"⟨U+{ord(char):04X}⟩" for char in "◈◇◆❖⟐⧫⬥⬦⯁⯌⌖❂⟡⬖⬗⬘⬙"}
+
+
+def is_musters(line: TranscriptLine) -> bool:
+    """Return whether Muster itself says it."""
+    return line.aside or line.kind in _MUSTERS_OWN
 
 
 def wants_colour(environ: Mapping[str, str] = os.environ, *, tty: bool) -> bool:
@@ -36,7 +38,7 @@ def wants_colour(environ: Mapping[str, str] = os.environ, *, tty: bool) -> bool:
 
 
 @dataclass(slots=True)
-class _Shown:
+class ShownMessage:
     """How much of a message is on the screen."""
 
     text: str = ""
@@ -53,7 +55,7 @@ class ScreenView:
         """Conversations in which somebody is at work."""
         self._progressive = progressive
         self._colour = colour
-        self._shown: OrderedDict[str, _Shown] = OrderedDict()
+        self._shown: OrderedDict[str, ShownMessage] = OrderedDict()
         self._mine: set[str] = set()
         self._last: str | None = None
         self._last_said: str | None = None
@@ -72,11 +74,11 @@ class ScreenView:
                 return []
             case "input":
                 self._last_said = line.id
-                self._remember(line.id, _Shown(line.text, mine=True))
+                self._remember(line.id, ShownMessage(line.text, mine=True))
                 if line.id in self._mine:
                     self._mine.discard(line.id)
                     return []
-                return self._block(line, f"{line.author}: {line.text}", style=_CYAN)
+                return self._input(line)
             case "message":
                 return self._message(line)
             case "edit":
@@ -84,7 +86,7 @@ class ScreenView:
             case "reaction":
                 return self._block(line, self._reaction(line), style=_DIM)
             case "thread":
-                self._remember(line.id, _Shown(line.text))
+                self._remember(line.id, ShownMessage(line.text))
                 name = (line.opens or "").rpartition("/")[2]
                 hint = f"[{line.opens} is open: /switch {name} to talk there]"
                 return [*self._block(line, line.text), *self._block(line, hint, style=_DIM)]
@@ -93,10 +95,10 @@ class ScreenView:
 
     def _message(self, line: TranscriptLine) -> list[str]:
         if line.final:
-            self._remember(line.id, _Shown(line.text))
+            self._remember(line.id, ShownMessage(line.text))
             self._last = line.id
-            return self._block(line, line.text)
-        shown = _Shown()
+            return self._whole(line)
+        shown = ShownMessage()
         self._remember(line.id, shown)
         return self._grow(line, line.id, shown) if self._progressive else []
 
@@ -104,7 +106,7 @@ class ScreenView:
         target = str(line.target)
         shown = self._shown.get(target)
         if shown is None:
-            return self._block(line, f"✎ {line.text}") if line.final else []
+            return self._whole(line, edited=True) if line.final else []
         if line.text.startswith(shown.text):
             if not line.final and (not self._progressive or (shown.text and self._last != target)):
                 return []
@@ -113,9 +115,9 @@ class ScreenView:
             return []
         shown.text = line.text
         self._last = target
-        return self._block(line, f"✎ {line.text}")
+        return self._whole(line, edited=True)
 
-    def _grow(self, line: TranscriptLine, target: str, shown: _Shown) -> list[str]:
+    def _grow(self, line: TranscriptLine, target: str, shown: ShownMessage) -> list[str]:
         """Print what is new, as far as its lines are complete."""
         fresh = line.text[len(shown.text) :]
         if not line.final:
@@ -123,9 +125,21 @@ class ScreenView:
         if not fresh.strip("\n"):
             return []
         interrupted = shown.text != "" and self._last != target
+        begins = shown.text == ""
         shown.text += fresh
         self._last = target
-        return self._block(line, ("… " if interrupted else "") + fresh.strip("\n"), keep_last=True)
+        return self._piece(line, fresh, target, begins=begins, interrupted=interrupted)
+
+    # --- how it looks -------------------------------------------------------------------------------------------
+
+    def _input(self, line: TranscriptLine) -> list[str]:
+        return self._block(line, f"{line.author}: {line.text}", style=_CYAN)
+
+    def _whole(self, line: TranscriptLine, *, edited: bool = False) -> list[str]:
+        return self._block(line, f"✎ {line.text}" if edited else line.text)
+
+    def _piece(self, line: TranscriptLine, fresh: str, key: str, *, begins: bool, interrupted: bool) -> list[str]:
+        return self._block(line, ("… " if interrupted else "") + fresh.strip("\n"))
 
     def _reaction(self, line: TranscriptLine) -> str:
         target = self._shown.get(str(line.target))
@@ -135,11 +149,11 @@ class ScreenView:
         gist = f" “{gist[:30].rstrip()}{'…' if len(gist) > 30 else ''}”" if line.target != self._last_said else ""
         return f"[{line.text} on {'your' if target.mine else 'the'} message{gist}]"
 
-    def _block(self, line: TranscriptLine, text: str, *, style: str = "", keep_last: bool = False) -> list[str]:
-        if not keep_last and line.kind not in ("message", "edit"):
+    def _block(self, line: TranscriptLine, text: str, *, style: str = "") -> list[str]:
+        if line.kind not in ("message", "edit"):
             self._last = None
         place = "" if line.conversation == self.conversation else f"[{line.conversation}] "
-        signed = line.aside or line.kind in _MUSTERS_OWN
+        signed = is_musters(line)
         shown = []
         for number, each in enumerate(unsigned(aligned(text)).split("\n")):
             sign = "" if not signed else f"{SIGN} " if number == 0 else _BELOW
@@ -151,30 +165,7 @@ class ScreenView:
                 shown.append(f"{sign}{place}{each}")
         return shown
 
-    def _remember(self, event_id: str, shown: _Shown) -> None:
+    def _remember(self, event_id: str, shown: ShownMessage) -> None:
         self._shown[event_id] = shown
         while len(self._shown) > _REMEMBERED:
             self._shown.popitem(last=False)
-
-
-def unsigned(text: str) -> str:
-    """`text` with the sign of Muster's notices, and what looks like it, shown by their numbers."""
-    return text.translate(_UNSIGNED)
-
-
-def aligned(text: str) -> str:
-    """`text` with the columns of its Markdown tables in line."""
-    lines = text.split("\n")
-    done: list[str] = []
-    table: list[list[str]] = []
-    for line in [*lines, None]:
-        if line is not None and table and line.startswith("|") and not set(line) - set("|-: "):
-            table.append([])
-        elif line is not None and line.startswith("| ") and line.endswith("|"):
-            table.append([cell.strip() for cell in line.replace("\\|", "\0").strip("|").split("|")])
-        else:
-            done += columns(table)
-            table = []
-            if line is not None:
-                done.append(line)
-    return "\n".join(done)

@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from connectors.contract.agent_count_feed import AgentCounts, Headcount
+from connectors.contract.agent_count_feed import Headcount
 from connectors.contract.connector_protocol import NotReady
 from connectors.contract.messages import Health
 from connectors.terminal.connector import TerminalConnector, TerminalSession
-from connectors.terminal.transcript_file import TranscriptLine
 from connectors.tmux.pane_model import PanePlace, WantedPane
 from connectors.tmux.process_client import TmuxUnanswered, ask, surroundings
 from connectors.tmux.settings import TmuxSettings
@@ -71,9 +70,8 @@ class TmuxConnector(TerminalConnector):
         grace: seconds that the program in the pane has to come.
         retry: seconds after which tmux is asked again.
         """
-        super().__init__(name, settings, folder, clock=clock)
+        super().__init__(name, settings, folder, clock=clock, headcount=headcount)
         self._settings = settings
-        self._headcount = headcount
         self._asking = asking
         self._grace = grace
         self._retry = retry
@@ -115,9 +113,8 @@ class TmuxConnector(TerminalConnector):
     async def attached(self, after: int | None = None) -> AsyncIterator[TerminalSession]:
         try:
             async with super().attached(after) as session:
-                with self._counted(session):
-                    self._changed.set()
-                    yield session
+                self._changed.set()
+                yield session
         finally:
             self._changed.set()
 
@@ -198,20 +195,3 @@ class TmuxConnector(TerminalConnector):
                 )
             case _:
                 return f"Waiting for the program that shows the room in {where}."
-
-    # --- the status line ----------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _counted(self, session: TerminalSession) -> Iterator[None]:
-        """Tell a client how many agents are at what, now and whenever that changes."""
-
-        def tell(counts: AgentCounts) -> None:
-            session.put(TranscriptLine(kind="fleet", id="", conversation="", at=self._clock(), text=str(counts)))
-
-        if self._headcount is None:
-            yield
-            return
-        with self._headcount.watched(tell):
-            if self._headcount.counts is not None:
-                tell(self._headcount.counts)
-            yield

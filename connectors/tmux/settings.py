@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from connectors.terminal.settings import TerminalSettings
 
 #: The session when none is named. No agent can be called so, so no agent's session ever meets it.
 SESSION = "Muster"
@@ -39,10 +41,8 @@ def _name(value: str) -> str:
     return value
 
 
-class TmuxSettings(BaseModel):
+class TmuxSettings(TerminalSettings):
     """One pane on one tmux server of this user's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     socket: Annotated[str, AfterValidator(_socket)] | None = Field(
         default=None,

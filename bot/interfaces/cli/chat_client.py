@@ -364,7 +364,8 @@ class RemoteLink:
             (self.working.add if line.active else self.working.discard)(line.conversation)
         if line.opens and line.opens not in self._conversations:
             self._conversations.append(line.opens)
-        self.news.set()
+        if line.kind != "fleet":
+            self.news.set()
         self._lines.put_nowait(line)
 
 

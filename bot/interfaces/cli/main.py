@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,8 +20,19 @@ from bot.commands import sections
 from bot.commands.parser import left_over
 from bot.commands.registry import CommandTable
 from bot.commands.syntax import SHELL, command_line, in_docstring, written
-from bot.interfaces.cli.output import DONE, FAILED, NOT_RUNNING, WRONG_USAGE, refuse, say, tell_programs
-from bot.interfaces.cli.process_commands import SHELL_COMMANDS
+from bot.interfaces.cli import help_pages
+from bot.interfaces.cli.output import (
+    DONE,
+    FAILED,
+    NOT_RUNNING,
+    WRONG_USAGE,
+    is_silenced,
+    refuse,
+    say,
+    silenced,
+    tell_programs,
+)
+from bot.interfaces.cli.process_commands import CONFIRM_ONLY, SHELL_COMMANDS
 from bot.interfaces.cli.remote_command import ask
 from bot.text.errors import NotRunning, UsageError
 from core.errors import MusterError
@@ -117,7 +130,7 @@ def _client() -> Client:
     return Client(Paths.of(os.environ).gateway_socket)
 
 
-class MusterProgram(click.Group):
+class MusterProgram(help_pages.GroupedProgram):
     """The program ``muster``. Commands are created on demand; longer names are matched first."""
 
     def __init__(self, table: CommandTable, client: Callable[[], Client]) -> None:
@@ -126,18 +139,15 @@ class MusterProgram(click.Group):
             help="Run a fleet of AI coding agents from a chat room.",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
             params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
-                                 help="Show the version.")],
+                                 help="Show the version."),
+                    click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet,
+                                 help="Print only what was asked for, and errors: no progress, no confirmations.")],
         )  # fmt: skip
         self._table = table
         self._client = client
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*SHELL_COMMANDS, *(command.name for command in self._table if command.name not in SHELL_COMMANDS)]
-
-    def in_table(self, name: str) -> click.Command | None:
-        """Return the orchestrator's command, even if the shell has one of the same name."""
-        command = self._table.get(name)
-        return None if command is None else _made(command, self._table, self._client)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         longer = [full for full in self.list_commands(ctx) if full.startswith(f"{name} ")]
@@ -155,6 +165,8 @@ class MusterProgram(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if (moved := _moved(args)) is not None:
+            raise click.UsageError(moved, ctx=ctx)
         for words in (3, 2, 1):
             name = " ".join(args[:words])
             command = self.get_command(ctx, name) if len(args) >= words else None
@@ -163,6 +175,8 @@ class MusterProgram(click.Group):
             if command is not None and words == 1 and self._is_beginning(name, args[1:]):
                 break
             if command is not None:
+                if is_silenced() and name in CONFIRM_ONLY and "--json" not in args:
+                    ctx.with_resource(redirect_stdout(StringIO()))
                 return name, command, args[words:]
         if ctx.resilient_parsing or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
@@ -175,15 +189,34 @@ class MusterProgram(click.Group):
             return False
         return bool(self._table.longer(command, rest[0]))
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {
-            "Here in the shell": [(name, made.get_short_help_str(120)) for name, made in SHELL_COMMANDS.items()]
-        }
+    def grouped(self) -> dict[str, list[str]]:
+        groups = {"In the shell": list(SHELL_COMMANDS)}
         for command in self._table:
-            groups.setdefault(command.help_section.capitalize(), []).append((command.name, command.summary))
-        for title, rows in groups.items():
+            if command.name not in SHELL_COMMANDS:
+                groups.setdefault(command.help_section.capitalize(), []).append(command.name)
+        return groups
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_help_text(ctx, formatter)
+        with formatter.section("Start with"):
+            formatter.write_dl(help_pages.first_steps())
+        with formatter.section("Examples"):
+            for line in help_pages.EXAMPLES:
+                formatter.write_text(SHELL + line)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in self.grouped().items():
             with formatter.section(title):
-                formatter.write_dl(rows)
+                formatter.write_dl([(name, self._summary(name)) for name in names])
+        formatter.write_paragraph()
+        formatter.write_text("muster help COMMAND explains one.")
+
+    def _summary(self, name: str) -> str:
+        made = SHELL_COMMANDS.get(name)
+        if made is not None:
+            return made.get_short_help_str(120)
+        command = self._table.get(name)
+        return "" if command is None else command.summary
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
@@ -330,6 +363,23 @@ def _unknown(table: CommandTable, names: Sequence[str], words: str) -> str:
     meant = " or ".join(command_line(name) for name in close)
     hint = f"Did you mean {meant}?" if close else f"{command_line('--help')} lists the commands."
     return written(f'There is no command "{words if same else first}". {hint}', SHELL)
+
+
+def _moved(args: Sequence[str]) -> str | None:
+    """Return what to write instead of a spelling that had another meaning, or None."""
+    words = [word for word in args[1:] if not word.startswith("-")]
+    if args[0] != "restore" or not words:
+        return None
+    from fleet.name_rules import is_agent_name
+
+    if is_agent_name(words[0]):
+        return None
+    return f"`restore NAME` opens the egress of an agent. `muster backup restore {words[0][:80]}` restores a backup."
+
+
+def _quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        ctx.with_resource(silenced())
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -69,33 +69,23 @@ def backup(file: Path | None, workspaces: bool, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("what", type=click.Path(), metavar="FILE|NAME")
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the answer for programs.")
-@click.pass_context
-def restore(ctx: click.Context, what: str, as_json: bool) -> int:
-    """Restore a backup, or open an agent's egress again.
+def backup_restore(file: Path, as_json: bool) -> int:
+    """Restore a backup: its state replaces the current one, which is kept beside it.
 
-    FILE: a backup, whose state replaces the current one. The current state is kept beside it. NAME: an agent that was
-    cut
-    off. If a file of that name exists, it is taken as a backup.
+    FILE: the backup.
 
-    Muster and its agents must be stopped to restore a backup. Chat messages written since the backup are not acted on
-    again.
+    Muster and its agents must be stopped. Chat messages written since the backup are not acted on again.
     """
     import asyncio
     import json
 
-    from fleet.name_rules import is_agent_name
-
-    if is_agent_name(what) and not os.path.isfile(what):
-        opened = ctx.find_root().command.in_table("restore")  # type: ignore[attr-defined]
-        status: int = ctx.invoke(opened, name=what, as_json=as_json)
-        return status
     from bot.maintenance.backup.restore import restore as put_back
 
     show, clear = _ticker()
     try:
-        done = asyncio.run(put_back(Paths.of(os.environ), os.environ, Path(what), now=time.time(), progress=show))
+        done = asyncio.run(put_back(Paths.of(os.environ), os.environ, file, now=time.time(), progress=show))
     finally:
         clear()
     click.echo(json.dumps(_restored_json(done), indent=2) if as_json else _restored_text(done))

@@ -6,24 +6,48 @@ Printed text never contains control sequences for the terminal.
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bot.commands.syntax import SHELL, written
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bot.api_client import GatewayResponse
 
 DONE, FAILED, WRONG_USAGE, NOT_RUNNING = range(4)
 
 
+_silenced = False
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Print nothing in the block about what was done (`muster --quiet`)."""
+    global _silenced
+    before, _silenced = _silenced, True
+    try:
+        yield
+    finally:
+        _silenced = before
+
+
+def is_silenced() -> bool:
+    """Return whether only answers and errors are wanted."""
+    return _silenced
+
+
 def say(text: str, *, error: bool = False) -> None:
-    """Print text for people: rendered on a terminal, unchanged elsewhere. Control sequences are made visible."""
+    """Print text for people: rendered on a terminal, else with plain tables. Control sequences are made visible."""
     from bot.text.markdown import shown
 
     stream = sys.stderr if error else sys.stdout
     text = shown(written(text, SHELL)).rstrip()
     if error or not stream.isatty():
-        print(text, file=stream)
+        from core.text_columns import aligned
+
+        print(aligned(text, rules=False), file=stream)
         return
     from rich.console import Console
     from rich.markdown import Markdown
@@ -49,8 +73,14 @@ def tell_programs(text: str, *, state: str = "refused", reason: str | None = Non
     )
 
 
-def show(answer: GatewayResponse, *, as_json: bool) -> int:
-    """Print an answer, and return the exit status."""
+def show(answer: GatewayResponse, *, as_json: bool, tells_what_was_done: bool = False) -> int:
+    """Print an answer, and return the exit status.
+
+    Args:
+        answer: what the gateway answered.
+        as_json: print it for programs.
+        tells_what_was_done: whether it only confirms a change, which `muster --quiet` does not print.
+    """
     body = answer.body if isinstance(answer.body, dict) else {}
     if "state" not in body:
         sentence = str(body.get("error") or f"The gateway answered with status {answer.status}.")
@@ -62,7 +92,7 @@ def show(answer: GatewayResponse, *, as_json: bool) -> int:
 
         # ASCII, so that control sequences in an agent's data cannot reach the terminal.
         print(json.dumps(body["data"], indent=2))
-    elif done:
+    elif done and not (_silenced and tells_what_was_done):
         say(body["text"])
     if done:
         return DONE

@@ -12,7 +12,8 @@ import click
 
 from bot.config.paths import Paths
 from bot.interfaces.cli.egress_commands import egress, egress_cutoff, egress_restore, egress_status, egress_stop, estop
-from bot.interfaces.cli.maintenance_commands import backup, restore, update
+from bot.interfaces.cli.help_command import help_command
+from bot.interfaces.cli.maintenance_commands import backup, backup_restore, update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 
 SHELL_COMMANDS: dict[str, click.Command] = {}
+#: Those that only print what they did, which `muster --quiet` leaves out.
+CONFIRM_ONLY = frozenset(
+    {"down", "install", "register copy", "egress stop", "egress cutoff", "egress restore", "estop", "backup",
+     "backup restore", "update"}
+)  # fmt: skip
 
 #: Choices of `init`. They repeat fleet.roster.schema.PRESETS and bot.setup.wizard_chat.CHATS, so that `--help` does not
 #: import these.
@@ -449,8 +455,9 @@ for _name, _made in (
     ("egress restore", egress_restore),
     ("estop", estop),
     ("backup", backup),
-    ("restore", restore),
+    ("backup restore", backup_restore),
     ("update", update),
     ("completion", completion),
+    ("help", help_command),
 ):
     _named(_name, _made)

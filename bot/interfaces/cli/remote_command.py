@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot.commands.syntax import command_line
-from bot.interfaces.cli.output import DONE, Ticker, say, show
+from bot.interfaces.cli.output import DONE, Ticker, is_silenced, say, show
 from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
 
@@ -55,7 +55,7 @@ def ask(
         from bot.commands.parser import line_of
 
         click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
-    ticker = Ticker() if sys.stderr.isatty() else None
+    ticker = Ticker() if sys.stderr.isatty() and not is_silenced() else None
     try:
         answer = client().run(
             command.name,
@@ -66,16 +66,13 @@ def ask(
     except NotRunning as error:
         if command.name in PAST_MUSTER:
             return _past_muster(command, arguments, error, as_json=as_json)
-        if command.name != "help" or arguments:
-            raise
-        click.echo(click.get_current_context().find_root().get_help())
-        return DONE
+        raise
     finally:
         if ticker is not None:
             ticker.clear()
     if command.name in PAST_MUSTER and _is_away(answer):
         return _past_muster(command, arguments, MusterError(str(answer.body["error"])), as_json=as_json)
-    return show(answer, as_json=as_json)
+    return show(answer, as_json=as_json, tells_what_was_done=command.effects)
 
 
 def _refused(client: Callable[[], Client], command: Command, arguments: dict[str, Any]) -> GatewayResponse | None:

@@ -68,6 +68,7 @@ async def _show(paths: Paths, name: str) -> int:
             hint=HINT,
             standing=standing,
             draft=Draft(paths.unsaid / f"{name}.draft"),
+            titled=sign is None,
         )
     finally:
         if sign is not None:

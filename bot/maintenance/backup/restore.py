@@ -1,4 +1,4 @@
-"""`muster restore`: replace an installation with a backup, and keep the replaced files beside it.
+"""`muster backup restore`: replace an installation with a backup, and keep the replaced files beside it.
 
 The restored register is older than the chat and must account for the time between. Three modules do so.
 `database.queries.operations.restored_backup` ends what was in progress. `fleet.host.restored_journal` empties queues

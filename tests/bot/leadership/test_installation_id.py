@@ -93,7 +93,7 @@ async def test_commands_about_an_agent_elsewhere_are_refused_and_change_nothing(
             assert "belongs to the Muster on" in await home.ask(line), line
         assert "unknown" in await home.ask("!ps")
         assert await home.row("coder0") == before
-        with pytest.raises(AgentElsewhere, match="muster restore"):
+        with pytest.raises(AgentElsewhere, match="muster backup restore"):
             orchestrator.agents.make_sure_it_is_ours(before)
         orchestrator.agents.context.is_ours = lambda _: True
         assert "idle" in await home.ask("!ps")

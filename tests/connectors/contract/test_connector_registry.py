@@ -94,8 +94,8 @@ def test_a_connector_that_cannot_be_made_says_why(installed: Path, tmp_path: Pat
         connector_registry.make("pigeon", "home", settings, tmp_path)
 
 
-def test_the_terminal_has_no_settings() -> None:
-    assert connector_registry.settings_model("terminal") is NoSettings
+def test_a_kind_without_settings_has_an_empty_model() -> None:
+    assert connector_registry.settings_model("memory") is NoSettings
 
 
 def test_no_chat_library_is_loaded_before_it_is_needed() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from connectors.contract.connector_registry import NoSettings
+from connectors.contract.agent_count_feed import AgentCounts, Headcount
 from connectors.contract.messages import (
     Batch,
     Emphasis,
@@ -25,16 +25,19 @@ from connectors.contract.messages import (
 from connectors.terminal.connector import TerminalConnector
 from connectors.terminal.draft import Draft
 from connectors.terminal.prompt import converse
+from connectors.terminal.settings import TerminalSettings
 
 
 def _words(text: str) -> Message:
     """An agent's own, which no sign of Muster's marks."""
-    return Message(text=text, emphasis=Emphasis.TEXT)
+    return Message(text=text, emphasis=Emphasis.TEXT, byline="parrot")
 
 
 class Parrot:
     def __init__(self, folder: Path) -> None:
-        self.terminal = TerminalConnector("terminal", NoSettings(), folder)
+        self.headcount = Headcount()
+        settings = TerminalSettings(attention="desktop")
+        self.terminal = TerminalConnector("terminal", settings, folder, headcount=self.headcount)
         self.terminal.subscribe(self.accept)
         self.news: asyncio.Queue[Batch] = asyncio.Queue()
         self.said = 0
@@ -69,6 +72,8 @@ class Parrot:
                         await self.say(Replace(target=key, message=_words(growing)), place, target=key)
                     end = Replace(target=key, message=_words("one\ntwo\nthree"), final=True)
                     await self.say(end, place, target=key)
+                elif text.startswith("wait "):
+                    self.headcount.tell(AgentCounts(waiting=int(text[5:])))
                 elif text == "work":
                     await self.terminal.typing(place, active=True)
                 else:

@@ -1,49 +1,82 @@
-"""A request for an answer calls the person at the terminal, and nothing else does."""
+"""A person is called once when something waits, and not again and again."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from connectors.contract.connector_registry import NoSettings
-from connectors.contract.messages import Message, Outbound, Priority
-from connectors.terminal.attention import FRESH_S, calls, sequences
-from connectors.terminal.connector import TerminalConnector
+from connectors.terminal.attention import AttentionCalls
 from connectors.terminal.transcript_file import TranscriptLine
 
 
-def line(**changes: object) -> TranscriptLine:
-    given = {"kind": "message", "id": "a/1", "conversation": "fleet", "at": 1000.0, "text": "May I?", **changes}
-    return TranscriptLine.from_json(given)
+def waiting(count: int | None, attention: str = "bell") -> TranscriptLine:
+    return TranscriptLine(kind="fleet", id="", conversation="", at=0.0, waiting=count, attention=attention)
 
 
-def test_only_a_request_that_came_just_now_calls() -> None:
-    asked = line(calls=True)
-    assert calls(asked, now=1001.0)
-    assert not calls(asked, now=1000.0 + FRESH_S), "shown again after a start"
-    assert not calls(line(), now=1000.0)
+class Terminal:
+    def __init__(self, environ: dict[str, str] | None = None, *, titled: bool = False) -> None:
+        self.now = 0.0
+        self.calls = AttentionCalls(environ or {"TERM": "xterm"}, titled=titled, clock=lambda: self.now)
+
+    def hears(self, count: int | None, attention: str = "bell") -> str:
+        return self.calls.heard(waiting(count, attention))
 
 
-def test_a_terminal_gets_a_bell_and_notifications_with_our_words_alone() -> None:
-    written = sequences({"TERM": "xterm"})
-    assert written.startswith("\a\x1b]9;Muster: ")
-    assert "\x1b]777;notify;Muster;" in written
-    assert sequences({"TERM": "dumb"}) == "\a"
+def test_it_rings_when_more_waits() -> None:
+    terminal = Terminal()
+    assert terminal.hears(0) == ""
+    assert terminal.hears(1) == "\a"
+    assert terminal.hears(1) == ""
+    terminal.now = 60.0
+    assert terminal.hears(3) == "\a"
+    assert terminal.hears(2) == ""
 
 
-def test_tmux_passes_notifications_on() -> None:
-    written = sequences({"TERM": "tmux", "TMUX": "/tmp/tmux-0/default,1,0"})
-    assert written.startswith("\a\x1bPtmux;\x1b\x1b]9;Muster: ")
-    assert written.endswith("\x1b\x1b\\\x1b\\")
+def test_a_flood_rings_once_in_a_while() -> None:
+    terminal = Terminal()
+    rang = 0
+    for second in range(60):
+        terminal.now = float(second)
+        rang += terminal.hears(1).count("\a") + terminal.hears(0).count("\a")
+    assert rang == 6
 
 
-@pytest.mark.parametrize(("priority", "called"), [(Priority.APPROVAL, True), (Priority.REPLY, False)])
-async def test_a_message_of_the_priority_of_approvals_calls(tmp_path: Path, priority: Priority, called: bool) -> None:
-    terminal = TerminalConnector("terminal", NoSettings(), tmp_path, clock=lambda: 1000.0)
-    async with terminal.attached() as session:
-        message = Outbound(
-            key="k", connector="terminal", conversation="fleet", content=Message(text="May I?"), priority=priority
-        )
-        await terminal.send(message, conversation="fleet", target=None)
-        assert (await anext(session)).calls is called
+def test_news_without_a_number_change_nothing() -> None:
+    terminal = Terminal()
+    terminal.hears(1)
+    terminal.now = 60.0
+    assert terminal.hears(None) == ""
+    assert terminal.hears(1) == "", "it has waited all the time"
+
+
+def test_it_can_be_off() -> None:
+    assert Terminal().hears(1, "off") == ""
+    assert Terminal(titled=True).hears(1, "off") == "\x1b]2;(1) Muster\a", "the title makes no noise"
+
+
+@pytest.mark.parametrize(
+    ("environ", "sent"),
+    [
+        ({"TERM": "xterm-256color"}, "\x1b]9;Muster: 1 waiting for you\a\x1b]777;notify;Muster;1 waiting for you\a"),
+        ({"TERM": "xterm", "TERM_PROGRAM": "ghostty"}, "\x1b]9;Muster: 1 waiting for you\a"),
+        ({"TERM": "foot"}, "\x1b]777;notify;Muster;1 waiting for you\a"),
+        ({"TERM": "xterm", "VTE_VERSION": "7600"}, "\x1b]777;notify;Muster;1 waiting for you\a"),
+        (
+            {"TERM": "foot", "TMUX": "/tmp/x,1,0"},
+            "\x1bPtmux;\x1b\x1b]777;notify;Muster;1 waiting for you\a\x1b\\",
+        ),
+        ({"TERM": "dumb"}, ""),
+        ({"TERM": "linux"}, ""),
+    ],
+)
+def test_a_notification_is_one_that_the_terminal_knows(environ: dict[str, str], sent: str) -> None:
+    assert Terminal(environ).hears(1, "desktop") == f"\a{sent}"
+
+
+def test_the_title_shows_how_much_waits_and_is_given_back() -> None:
+    terminal = Terminal(titled=True)
+    assert terminal.calls.begin() == "\x1b[22;2t\x1b]2;Muster\a"
+    assert terminal.hears(2) == "\x1b]2;(2) Muster\a\a"
+    assert terminal.hears(0) == "\x1b]2;Muster\a"
+    assert terminal.calls.end() == "\x1b[23;2t"
+    dumb = Terminal({"TERM": "dumb"}, titled=True)
+    assert dumb.calls.begin() + dumb.hears(1) + dumb.calls.end() == "\a"

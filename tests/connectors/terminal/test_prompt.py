@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -58,7 +59,14 @@ def test_the_prompts_own_help_is_not_said_to_an_agent(tmp_path: Path) -> None:
     said = piped(tmp_path, b"/help\n/compact\n").stdout.decode()
     assert "/quit or Ctrl-D ends." in said
     assert "you said '/help'" not in said
-    assert "you said '/compact'" in said
+    assert "you said '/compact'" in said, "agents have such commands, too"
+
+
+def test_a_command_can_begin_with_a_slash(tmp_path: Path) -> None:
+    said = piped(tmp_path, b"/ps\n/PS --all\n/pst\n/\n").stdout.decode()
+    assert [line for line in said.splitlines() if line.startswith("you said")] == [
+        "you said '!ps'", "you said '!ps --all'", "you said '/pst'", "you said '/'",
+    ]  # fmt: skip
 
 
 def test_what_is_said_elsewhere_is_marked_with_its_place(tmp_path: Path) -> None:
@@ -88,29 +96,67 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
 
 @pytest.fixture
 def person(tmp_path: Path) -> Iterator[pexpect.spawn[str]]:
-    child = pexpect.spawn(
-        PROGRAM[0],
-        [*PROGRAM[1:], str(tmp_path)],
-        env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"},
-        encoding="utf-8",
-        dimensions=(40, 120),
-        timeout=20,
-    )
-    child.expect("fleet>")
-    yield child
-    child.close(force=True)
+    with at_a_terminal(tmp_path, TERM="xterm") as child:
+        yield child
 
 
 def test_a_person_gets_a_hint_a_prompt_and_an_answer(person: pexpect.spawn[str]) -> None:
     assert "!help" in str(person.before)
     person.send("hello\r")
-    person.expect(r"\[✅ on your message\]")
-    person.expect("you said 'hello'")
+    # One row up, behind what was typed.
+    person.expect("\x1b7\x1b\\[1A\x1b\\[14G✅\x1b8")
+    person.expect(r"parrot \d\d:\d\d\r*\n│ you said 'hello'")
     # While something is printed the prompt is away, and the terminal itself takes this key.
     person.expect("fleet>")
     person.sendcontrol("d")
     person.expect("bye")
     person.expect(pexpect.EOF)
+
+
+def test_a_terminal_that_cannot_go_back_gets_receipts_as_lines(tmp_path: Path) -> None:
+    with at_a_terminal(tmp_path, TERM="dumb") as child:
+        child.send("hello\r")
+        child.expect(r"◈ \d\d:\d\d \[✅ on your message\]")
+        child.expect("│ you said 'hello'")
+        child.send("wait 2\r")
+        child.expect("\a")
+        child.send("hello\r")
+        child.expect("you said 'hello'")
+        assert "\x1b]" not in str(child.before)
+
+
+def test_what_waits_is_heard_and_in_the_title_until_the_prompt_ends(tmp_path: Path) -> None:
+    with at_a_terminal(tmp_path, TERM="xterm") as child:
+        assert "\x1b[22;2t\x1b]2;Muster\a" in str(child.before)
+        child.send("wait 2\r")
+        child.expect("\x1b]2;\\(2\\) Muster\a\a\x1b]9;Muster: 2 waiting for you\a\x1b]777;notify;Muster;2 waiting")
+        child.send("wait 0\r")
+        child.expect("\x1b]2;Muster\a")
+        child.send("wait 1\r")
+        child.expect("\x1b]2;\\(1\\) Muster\a")
+        child.send("/quit\r")
+        child.expect("\x1b\\[23;2t")
+        assert "\a" not in str(child.before), "it rang a moment ago"
+
+
+@contextlib.contextmanager
+def at_a_terminal(folder: Path, **variables: str) -> Iterator[pexpect.spawn[str]]:
+    environment = {**os.environ, "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1", **variables}
+    for name in ("TMUX", "TERM_PROGRAM", "VTE_VERSION"):
+        environment.pop(name, None)
+    child = pexpect.spawn(
+        PROGRAM[0],
+        [*PROGRAM[1:], str(folder)],
+        env=environment,
+        encoding="utf-8",
+        dimensions=(40, 120),
+        timeout=20,
+    )
+    try:
+        child.expect("fleet>")
+        yield child
+    finally:
+        child.close(force=True)
 
 
 def test_a_text_grows_while_it_is_written(person: pexpect.spawn[str]) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.terminal.transcript_file import TranscriptLine
-from connectors.terminal.transcript_view import SIGN, ScreenView, aligned, unsigned
+from connectors.terminal.transcript_view import ScreenView
+from connectors.terminal.untrusted_text import SIGN, unsigned
 
 
 def line(kind: Any, text: str = "", **more: Any) -> TranscriptLine:
@@ -136,18 +137,3 @@ def test_colours_only_where_they_are_wanted() -> None:
     reaction = line("reaction", "✅", target="unknown", conversation="elsewhere")
     assert "\x1b[" in ScreenView(colour=True).show(reaction)[0]
     assert "\x1b[" not in ScreenView().show(reaction)[0]
-
-
-@pytest.mark.parametrize(
-    ("markdown", "shown"),
-    [
-        ("| a | b |\n| --- | --- |\n| long | x |", "a     b\n----  -\nlong  x"),
-        ("before\n| a |\n| --- |\nafter", "before\na\n-\nafter"),
-        ("| 中 | b |\n|---|---|\n| a\\|b | c |", "中   b\n---  -\na|b  c"),
-        ("no | table", "no | table"),
-        ("| a |\n\n| b |", "a\n\nb"),
-        ("| a | b |\n| --- | --- |\n| one |", "a    b\n---  -\none"),
-    ],
-)
-def test_tables_are_in_line(markdown: str, shown: str) -> None:
-    assert aligned(markdown) == shown

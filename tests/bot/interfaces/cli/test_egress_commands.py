@@ -21,7 +21,7 @@ from bot.commands import sections
 from bot.config.paths import Paths
 from bot.egress_client.process import pid_of, places
 from bot.interfaces.cli.main import run
-from bot.interfaces.cli.output import DONE, FAILED, NOT_RUNNING
+from bot.interfaces.cli.output import DONE, FAILED, NOT_RUNNING, WRONG_USAGE
 from bot.text.errors import UserError
 from egress.daemon.control_client import EgressControlClient
 from egress.errors import EgressRefused
@@ -199,7 +199,24 @@ def test_down_with_all_ends_an_egress_that_is_left(paths: Paths, capsys: pytest.
     assert muster("down", "--all") == NOT_RUNNING
 
 
-def test_restore_takes_a_backup_or_an_agent(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+def test_restore_is_about_an_agent_and_names_what_restores_a_backup(
+    paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert muster("restore", "coder0") == NOT_RUNNING, "an agent's way out is the orchestrator's to open"
-    assert muster("restore", "./coder0") == FAILED
+    capsys.readouterr()
+    assert muster("restore", "./backups/muster.tar.gz") == WRONG_USAGE
+    assert "`muster backup restore ./backups/muster.tar.gz` restores a backup" in capsys.readouterr().err
+    assert muster("backup", "restore", "./coder0") == FAILED
     assert "coder0" in capsys.readouterr().err
+
+
+def test_quiet_prints_errors_alone(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    assert muster("-q", "estop") == DONE
+    assert muster("-q", "estop", "--clear", "--yes") == DONE
+    assert capsys.readouterr() == ("", "")
+    assert muster("--quiet", "estop", "--clear") == FAILED
+    assert "Say --yes" in capsys.readouterr().err
+    assert muster("-q", "egress", "status") == FAILED
+    assert "does not run" in capsys.readouterr().out, "it was asked for"
+    assert muster("estop", "--clear", "--yes") == DONE
+    assert "no emergency stop" in capsys.readouterr().out, "the next command is not silent"

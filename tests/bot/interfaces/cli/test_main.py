@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,7 +142,7 @@ def declare(table: CommandTable, shell: Shell | None) -> None:
 
 
 async def test_an_answer_is_printed_and_cannot_act_on_a_terminal(shell: Shell) -> None:
-    assert await shell("ps") == (0, "| name |\n| --- |\n| coder␛[31m0 |\n", "")
+    assert await shell("ps") == (0, "name\ncoder␛[31m0\n", "")
     status, out, _ = await shell("ps", "--json", "--all")
     assert (status, json.loads(out)) == (0, [{"name": "coder\x1b[31m0", "all": True}])
     assert "\x1b" not in out
@@ -235,7 +237,7 @@ async def test_the_orchestrator_is_not_running(shell: Shell, tmp_path: Path) -> 
     assert (await shell("ps"))[0] == 3
     status, out, _ = await shell("help", client=nobody)
     assert (status, "Usage: muster" in out) == (0, True), "help needs nobody"
-    assert (await shell("help", "ps", client=nobody))[0] == 3
+    assert (await shell("help", "ps", client=nobody))[0] == 0
 
 
 async def test_a_socket_that_nobody_listens_on_any_more(shell: Shell) -> None:
@@ -357,6 +359,61 @@ async def test_help_lists_everything_and_explains_each(shell: Shell) -> None:
     assert (await shell())[0] == 0
 
 
+async def test_help_begins_with_what_to_start_with(shell: Shell) -> None:
+    _, out, _ = await shell("--help")
+    begins = out.index("Start with:")
+    assert begins < out.index("Examples:") < out.index("Options:") < out.index("In the shell:")
+    assert [line.split()[1] for line in out[begins:].splitlines()[1:] if line.startswith("  muster ")][:3] == [
+        "up", "init", "up",
+    ]  # fmt: skip
+    assert (await shell("help"))[1] == out
+
+
+def test_each_command_is_in_the_help_once(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run(sections.load(), ["--help"])
+    listed = re.findall(r"^  ([a-z][a-z-]*(?: [a-z-]+)?)  +[A-Z]", capsys.readouterr().out, re.MULTILINE)
+    assert len(listed) > 60
+    assert sorted(listed) == sorted(set(listed))
+
+
+async def test_help_explains_a_command_without_an_orchestrator(shell: Shell, tmp_path: Path) -> None:
+    away = Client(tmp_path / "nowhere.sock", retry_for=0)
+    status, out, _ = await shell("help", "send", client=away)
+    assert (status, "muster send" in out, "what to say, or - for standard input" in out) == (0, True, True)
+    assert "Take back what was allowed" in (await shell("help", "grant", "revoke"))[1]
+    assert "Take back what was allowed" in (await shell("help", "grant"))[1]
+    assert "restores a backup" not in (await shell("help", "backup"))[1]
+    assert "muster backup restore" in (await shell("help", "backup", "restore"))[1]
+    status, out, error = await shell("help", "sned")
+    assert (status, out, "Did you mean `muster send`?" in error) == (2, "", True)
+    status, _, error = await shell("help", "ps", "nothing")
+    assert (status, 'no command "ps nothing"' in error) == (2, True)
+    status, out, _ = await shell("help", "send", "--json")
+    assert [each["name"] for each in json.loads(out)] == ["send"]
+
+
+def test_the_manual_page_is_one_that_man_can_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(sections.load(), ["help", "--man"]) == 0
+    page = capsys.readouterr().out
+    for words in (".SH NAME", "muster task add", "muster backup restore", ".SH EXIT STATUS"):
+        assert words.replace("-", "\\-") in page
+    assert all(ord(sign) < 0x2000 for sign in page)
+    man = shutil.which("man")
+    if man is None:
+        pytest.skip("there is no man here")
+    done = subprocess.run([man, "--warnings", "-l", "-"], input=page, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "muster backup restore" in done.stdout
+
+
+async def test_quiet_leaves_out_what_was_done_and_shows_what_was_asked(shell: Shell) -> None:
+    assert await shell("-q", "send", "coder0", "hi") == (0, "", "")
+    assert shell.ran == ["cli coder0 0 hi"]
+    assert (await shell("-q", "ps"))[1] == "name\ncoder␛[31m0\n"
+    assert json.loads((await shell("-q", "send", "coder0", "hi", "--json"))[1])["id"] == "m1"
+    assert await shell("-q", "refuse") == (1, "", "There is no such agent.\n")
+
+
 async def test_version(shell: Shell) -> None:
     status, out, _ = await shell("--version")
     assert status == 0
@@ -380,6 +437,8 @@ async def test_completion_scripts(shell: Shell, name: str) -> None:
         (["send"], "", ["coder0", "writer"]),
         (["send"], "wr", ["writer"]),
         (["ps"], "--a", ["--all"]),
+        (["help"], "gra", ["grants", "grant"]),
+        (["help", "grant"], "", ["revoke"]),
     ],
 )
 async def test_words_that_a_shell_completes(shell: Shell, words: list[str], last: str, found: list[str]) -> None:

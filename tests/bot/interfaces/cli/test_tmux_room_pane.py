@@ -14,7 +14,7 @@ import pytest
 
 from bot.app import pane_commands
 from connectors.contract.agent_count_feed import AgentCounts
-from connectors.contract.messages import Message, OpenThread
+from connectors.contract.messages import Message, OpenThread, React
 from tests.bot.interfaces.cli.pane import LIMIT, Muster, until
 from tests.connectors.tmux.server import Server, server_of_ones_own
 
@@ -35,6 +35,10 @@ async def test_a_person_in_tmux_talks_with_the_fleet(muster: Muster, tmp_path: P
         await muster.at_the_prompt()
         await muster.type("hello")
         await until(lambda: muster.texts == ["hello"])
+        # A receipt is behind the words that it is about.
+        await muster.say("r1", React(target=muster.heard[0][0], key="📥"))
+        await muster.say("r2", React(target=muster.heard[0][0], key="✅"))
+        await muster.sees("fleet> hello 📥 ✅")
         muster.headcount.tell(AgentCounts(working=2, waiting=1))
         await muster.sees("2 working, 1 waiting, 0 failed")
         await until(lambda: "2 working, 1 waiting" in muster.tmux("display-message", "-p", "#{T:status-right}")[0])
@@ -94,7 +98,7 @@ async def test_a_pane_of_any_size_in_any_mode_goes_on(muster: Muster) -> None:
         await muster.say("k0", Message(text="while looking back"))
         muster.tmux("send-keys", "-t", muster.pane, "-X", "cancel")
         muster.tmux("resize-window", "-t", muster.pane, "-x", "100", "-y", "30")
-        await muster.sees("while looking back")
+        await muster.sees("looking")
         await muster.type("hello")
         await until(lambda: muster.texts == ["hello"])
 

@@ -161,10 +161,10 @@ def test_a_restore_without_the_keys_of_encrypted_rooms_says_so(
     paths.muster_yaml.write_text(f"connectors: {{home: {{kind: matrix, {block}}}}}\n")
     assert muster("backup", "--json") == 0
     file = json.loads(capsys.readouterr().out)["file"]
-    assert muster("restore", file) == 0
+    assert muster("backup", "restore", file) == 0
     assert "those of home are not here" in capsys.readouterr().out
     paths.keys_folder("home").mkdir(parents=True)
-    assert muster("restore", file) == 0
+    assert muster("backup", "restore", file) == 0
     assert "encrypted rooms" not in capsys.readouterr().out
 
 
@@ -187,7 +187,7 @@ def test_a_backup_is_put_back_by_hand(paths: Paths, capsys: pytest.CaptureFixtur
     (new / "journal").write_text("?")
     (paths.state / "prompt-history").write_text("?")
 
-    assert muster("restore", str(file)) == 0
+    assert muster("backup", "restore", str(file)) == 0
     said = capsys.readouterr().out
     assert standing(paths) == before
     assert os.access(paths.agent_folder("imp") / "home" / "run.sh", os.X_OK)
@@ -206,9 +206,9 @@ def test_a_backup_is_put_back_by_hand(paths: Paths, capsys: pytest.CaptureFixtur
     assert file.read_bytes() == content
     assert muster("backup", str(file.parent / "no" / "where")) == 1
     assert "There is no folder" in capsys.readouterr().err
-    assert muster("restore", str(file.parent / "no")) == 1
+    assert muster("backup", "restore", str(file.parent / "no")) == 1
     assert "There is no file" in capsys.readouterr().err
-    assert muster("restore") == 2
+    assert muster("backup", "restore") == 2
 
 
 def test_what_an_agent_lays_out_for_a_backup(paths: Paths, tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_a_full_disk_leaves_what_was_there(
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     with (small_disk / "filler").open("wb") as filler:
         os.posix_fallocate(filler.fileno(), 0, max(free - room * 1024, 1))
-    status = muster("restore", str(file))
+    status = muster("backup", "restore", str(file))
     said = capsys.readouterr().err
     (small_disk / "filler").unlink()
     assert status == {0: 1, 5000: 0}.get(room, status)
