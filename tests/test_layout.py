@@ -114,7 +114,7 @@ AS_IT_COMES = {
     "bot/commands/registry.py": 3,
     "bot/commands/runs.py": 1,
     "bot/commands/services.py": 1,
-    "bot/config/cross_checks.py": 4,
+    "bot/config/checks/cross_checks.py": 4,
     "bot/figures/letters.py": 1,
     "bot/interfaces/api/server.py": 1,
     "bot/interfaces/cli/chat_client.py": 1,

@@ -14,7 +14,7 @@ from bot.auth.owner import owner_identity
 from bot.auth.permission import Permission
 from bot.auth.permissions import Operators
 from bot.commands.context import Origin
-from bot.config import connector_checks
+from bot.config.checks import connector_checks
 from bot.config.loader import Settings
 from bot.config.paths import Paths
 from bot.config.schema import OWN_ROOMS

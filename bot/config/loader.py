@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
-from bot.config import connector_checks, identities, projects
-from bot.config import cross_checks as spending
+from bot.config import identities, projects
+from bot.config.checks import connector_checks
+from bot.config.checks import cross_checks as spending
 from bot.config.paths import Paths as Paths
 from bot.config.schema import Account as Account
 from bot.config.schema import ConnectorSettings as ConnectorSettings

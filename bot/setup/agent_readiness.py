@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from bot.config import connector_checks
+from bot.config.checks import connector_checks
 from bot.config.loader import Settings, unusable_room
 from bot.config.paths import Paths
 from bot.setup import launch_planner

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bot.config import connector_checks, loader
+from bot.config import loader
+from bot.config.checks import connector_checks
 from bot.config.loader import Check
 from bot.config.paths import Paths
 from bot.setup import agent_readiness, launch_planner
