@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
 from bot.approvals.rule_scopes import RuledAgent, holds, of_agent
 from bot.commands.services import CommandServices
-from bot.config.approvals import DEFAULT_PRESET, Approvals, PresetName
+from bot.config.approvals import DEFAULT_PRESET, PresetName, ScopeApprovals
+from bot.config.projects import presets as presets_of_projects
+from bot.config.schema import Settings
 from database.queries.chat import approval_rules
 from database.queries.chat.approval_rules import RuleRow
 from fleet.approval_rules import presets
@@ -17,6 +19,9 @@ from fleet.approval_rules.rules import ApprovalRule, CommandMatch, Effect, Kind
 
 #: Where a rule is from that was added by command.
 COMMAND = "operator"
+
+Scopes: TypeAlias = Mapping[str, ScopeApprovals]
+"""Scopes with their presets and rules, the widest first."""
 
 
 class RuledRow(Protocol):
@@ -61,22 +66,27 @@ def rule_of(row: RuleRow) -> ApprovalRule:
 
 def agent_of(row: RuledRow) -> RuledAgent:
     """Return what decides which rules hold for the agent."""
-    return RuledAgent(name=row.name, role=row.role, workspace=Path(row.workspace))
+    return RuledAgent(name=row.name, role=row.role, workspace=Path(row.workspace), sandbox=row.sandbox)
 
 
-def preset_of(settings: Approvals, agent: RuledAgent) -> PresetName:
+def scopes_of(settings: Settings) -> Scopes:
+    """Return every scope of muster.yaml with its preset and rules, the widest first."""
+    return settings.approvals.scopes(presets_of_projects(settings.projects))
+
+
+def preset_of(scopes: Scopes, agent: RuledAgent) -> PresetName:
     """Return the preset of an agent: that of the narrowest scope that names one."""
-    named = [block.preset for scope, block in settings.scopes().items() if holds(scope, agent) and block.preset]
+    named = [block.preset for scope, block in scopes.items() if holds(scope, agent) and block.preset]
     return named[-1] if named else DEFAULT_PRESET
 
 
 def combined(
-    settings: Approvals, added: Sequence[ApprovalRule], agent: RuledAgent, isolation: Isolation
+    scopes: Scopes, added: Sequence[ApprovalRule], agent: RuledAgent, isolation: Isolation
 ) -> tuple[ApprovalRule, ...]:
     """Return the rules that hold for an agent. A narrower scope lifts no rule that denies.
 
     Args:
-        settings: the approvals of muster.yaml.
+        scopes: the scopes of muster.yaml, the widest first.
         added: the rules that were added by command.
         agent: the agent.
         isolation: what holds it.
@@ -85,8 +95,8 @@ def combined(
     def of_preset(name: PresetName) -> tuple[ApprovalRule, ...]:
         return presets.rules_of(name, sandboxed=isolation.sandboxed, open_network=isolation.open_network)
 
-    rules = list(of_preset(preset_of(settings, agent)))
-    for scope, block in settings.scopes().items():
+    rules = list(of_preset(preset_of(scopes, agent)))
+    for scope, block in scopes.items():
         if not holds(scope, agent):
             continue
         if block.preset is not None:
@@ -117,4 +127,4 @@ def isolation_of(services: CommandServices, sandbox: str) -> Isolation:
 async def rules_of(services: CommandServices, row: RuledRow) -> tuple[ApprovalRule, ...]:
     """Return the rules that hold for an agent now."""
     isolation = isolation_of(services, row.sandbox)
-    return combined(services.settings.approvals, await added_rules(services), agent_of(row), isolation)
+    return combined(scopes_of(services.settings), await added_rules(services), agent_of(row), isolation)

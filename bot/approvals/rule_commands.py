@@ -178,7 +178,7 @@ async def listing(ctx: Context[ApprovalServices], name: str | None) -> Reply:
     else:
         row = await services.agents.get(name)
         rules = list(await agent_rules.rules_of(services, row))
-        preset = agent_rules.preset_of(services.settings.approvals, agent_rules.agent_of(row))
+        preset = agent_rules.preset_of(agent_rules.scopes_of(services.settings), agent_rules.agent_of(row))
         head = f"{row.name} has the preset {preset}. What no rule answers is asked."
     data = rule_text.as_json(rules, services.timestamp)
     if not rules:
@@ -235,7 +235,9 @@ async def test(
     lines, data = [], []
     for row in rows:
         isolation = agent_rules.isolation_of(services, row.sandbox)
-        rules = agent_rules.combined(services.settings.approvals, added, agent_rules.agent_of(row), isolation)
+        rules = agent_rules.combined(
+            agent_rules.scopes_of(services.settings), added, agent_rules.agent_of(row), isolation
+        )
         workspace = await asyncio.to_thread(services.planner.workspaces.place, row.name, Path(row.workspace))
         verdict = await asyncio.to_thread(
             judge, facts, rules, workspace=workspace, sandboxed=isolation.sandboxed, now=services.clock()

@@ -1,4 +1,4 @@
-"""Scopes of approval rules: the whole fleet, a role, an agent, or a workspace."""
+"""Scopes of approval rules: the whole fleet, a role, a project, an agent, or a workspace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bot.config.projects import profile_of
 from fleet.approval_rules.rules import ApprovalRule
 from fleet.name_rules import is_agent_name
 
@@ -26,6 +27,8 @@ class RuledAgent:
     role: str
     workspace: Path
     """The folder that was named for it, or its own; not its clone of that folder."""
+    sandbox: str = ""
+    """Its sandbox profile, which tells its project."""
 
 
 def read(text: str) -> str:
@@ -58,6 +61,8 @@ def holds(scope: str, agent: RuledAgent) -> bool:
             return name == agent.name
         case "workspace":
             return agent.workspace.resolve().is_relative_to(Path(name).resolve())
+        case "project":
+            return agent.sandbox == profile_of(name)
         case _:
             return False
 

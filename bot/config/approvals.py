@@ -172,11 +172,16 @@ class Approvals(ScopeApprovals):
         default={}, description="By the folder that agents work in, or a folder above it."
     )
 
-    def scopes(self) -> Mapping[str, ScopeApprovals]:
-        """Return every scope with its preset and rules, the widest first."""
+    def scopes(self, projects: Mapping[str, PresetName] | None = None) -> Mapping[str, ScopeApprovals]:
+        """Return every scope with its preset and rules, the widest first.
+
+        Args:
+            projects: the presets of the projects that name one.
+        """
         return {
             "fleet": self,
             **{f"role:{name}": block for name, block in self.roles.items()},
+            **{f"project:{name}": ScopeApprovals(preset=preset) for name, preset in (projects or {}).items()},
             **{f"workspace:{folder}": self.workspaces[folder] for folder in sorted(self.workspaces, key=len)},
             **{f"agent:{name}": block for name, block in self.agents.items()},
         }

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
+from bot.config.approvals import PresetName
 from bot.config.limits import LimitBlock, Limits
 from bot.config.sandbox_profiles import ProfileBlock
 from bot.config.types import Block, Duration
@@ -108,8 +109,12 @@ class ProjectBlock(Block):
     sandbox: Annotated[str, Field(pattern=f"^{PROFILE_NAME.pattern}$")] | None = Field(
         default=None, description="The sandbox profile of its agents. Default: that of all agents."
     )
-    approvals: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")] | None = Field(
-        default=None, description="The preset of approval rules for its agents."
+    approvals: PresetName | None = Field(
+        default=None,
+        description=(
+            "The preset of approval rules for its agents: careful, standard or sandboxed. Default: that of its role, "
+            "or of the fleet."
+        ),
     )
     budget: Limits = Field(default=(), description="The limit for all its topics together, in one or several windows.")
     topics: int = Field(default=4, ge=1, le=1000, description="How many of its topics may run at a time. Others wait.")
@@ -164,6 +169,11 @@ def profiles(
         for name, project in projects.items()
     }
     return {**written, **made}
+
+
+def presets(projects: Mapping[str, ProjectBlock]) -> dict[str, PresetName]:
+    """Return the presets of approval rules, by project, of those that name one."""
+    return {name: project.approvals for name, project in projects.items() if project.approvals is not None}
 
 
 def limits(projects: Mapping[str, ProjectBlock]) -> Iterator[tuple[tuple[str | int, ...], LimitBlock]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,15 +44,15 @@ def read(tmp_path: Path, text: str) -> Approvals:
 
 def test_without_a_word_everything_is_asked(tmp_path: Path) -> None:
     settings = read(tmp_path, "")
-    assert preset_of(settings, CODER) == "careful"
-    assert combined(settings, (), CODER, BOXED) == ()
+    assert preset_of(settings.scopes(), CODER) == "careful"
+    assert combined(settings.scopes(), (), CODER, BOXED) == ()
 
 
 def test_every_scope_that_includes_the_agent_has_its_rules(tmp_path: Path) -> None:
     settings = read(tmp_path, TEXT)
     assert settings.timeout == 300
-    assert preset_of(settings, CODER) == "careful", "the narrowest scope's"
-    rules = combined(settings, (), CODER, BOXED)
+    assert preset_of(settings.scopes(), CODER) == "careful", "the narrowest scope's"
+    rules = combined(settings.scopes(), (), CODER, BOXED)
     assert {(rule.effect, rule.kind, rule.scope) for rule in rules} == {
         ("allow", "execute", "fleet"),
         ("deny", "mcp", "fleet"),
@@ -60,17 +61,17 @@ def test_every_scope_that_includes_the_agent_has_its_rules(tmp_path: Path) -> No
         ("allow", "fetch", "agent:coder0"),
     }
     other = RuledAgent(name="coder1", role="coder", workspace=Path("/home/x"))
-    assert preset_of(settings, other) == "sandboxed"
-    assert any(rule.kind == "any" and rule.effect == "allow" for rule in combined(settings, (), other, BOXED))
+    assert preset_of(settings.scopes(), other) == "sandboxed"
+    assert any(rule.kind == "any" and rule.effect == "allow" for rule in combined(settings.scopes(), (), other, BOXED))
     reviewer = RuledAgent(name="r", role="code-review", workspace=Path("/srcs"))
-    assert preset_of(settings, reviewer) == "standard"
-    assert not [rule for rule in combined(settings, (), reviewer, BOXED) if rule.scope.startswith("workspace")]
+    assert preset_of(settings.scopes(), reviewer) == "standard"
+    assert not [rule for rule in combined(settings.scopes(), (), reviewer, BOXED) if rule.scope.startswith("workspace")]
 
 
 def test_a_narrower_scope_lifts_no_deny(tmp_path: Path) -> None:
     text = "approvals: {rules: {deny: [{command: make release}]}, agents: {coder0: {preset: sandboxed}}}\n"
     added = ApprovalRule(id="r1", effect="allow", kind="execute", command="make release", scope="agent:coder0")
-    rules = combined(read(tmp_path, text), (added,), CODER, BOXED)
+    rules = combined(read(tmp_path, text).scopes(), (added,), CODER, BOXED)
     facts = RequestFacts(kind="execute", command="make release")
     assert judge(facts, rules, workspace=tmp_path, sandboxed=True, now=0).effect == "deny"
 
@@ -78,7 +79,7 @@ def test_a_narrower_scope_lifts_no_deny(tmp_path: Path) -> None:
 def test_the_id_of_a_rule_stays_as_long_as_the_rule_does(tmp_path: Path) -> None:
     one = "approvals: {rules: {allow: [{command: ls}, {command: make release}]}}\n"
     other = "approvals: {rules: {allow: [{command: make release}]}}\n"
-    ids = [[rule.id for rule in combined(read(tmp_path, text), (), CODER, BOXED)] for text in (one, other)]
+    ids = [[rule.id for rule in combined(read(tmp_path, text).scopes(), (), CODER, BOXED)] for text in (one, other)]
     assert ids[1] == ids[0][1:]
 
 
@@ -103,3 +104,13 @@ def test_a_mistake_names_the_line_and_what_to_write(tmp_path: Path, block: str, 
         read(tmp_path, f"approvals:\n  {block}\n")
     assert said in str(refused.value)
     assert "muster.yaml:2:" in str(refused.value)
+
+
+def test_a_projects_preset_holds_for_its_topics_alone(tmp_path: Path) -> None:
+    settings = read(tmp_path, "approvals: {preset: standard, agents: {web-9: {preset: standard}}}")
+    scopes = settings.scopes({"web": "careful"})
+    topic = replace(CODER, name="web-1", sandbox="project-web")
+    assert preset_of(scopes, topic) == "careful"
+    assert combined(scopes, (), topic, BOXED) == ()
+    assert preset_of(scopes, replace(topic, name="web-9")) == "standard", "an agent's own is narrower"
+    assert preset_of(scopes, CODER) == "standard"
