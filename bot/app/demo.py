@@ -38,7 +38,7 @@ HINT = """\
 A demo fleet with a simulated model: `lead`, an orchestrator, `polisher`, an enhancer, and two coders that share a small
 repository. No data leaves this host. The usage of yesterday is made up.
 coder0 and coder1 each get a task, and ask before they change anything. The demo allows coder1's command. You allow
-coder0's: copy the line `!approve ID` from its request. Then try: !ps, !tasks --all, !budget, !pace, !report
+coder0's: copy the line with !approve from its request. Then try: !ps, !tasks --all, !budget, !pace, !report
 What you type goes to lead; !help lists all commands. /quit ends the demo and its agents.
 """
 _LEAVING = "Ctrl-C again, or /quit, ends the demo and its agents."

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from core.crash_points import declare
+from bot.egress_client.ledger_import import COPIED
 from database.engine.store import Store
 from database.queries.spending import usage_ledger
 from fleet.roster.loader import HEADER
 from fleet.sim.agent.mcp_servers import ALWAYS
 from fleet.sim.provider.request_script import Script
-
-PAST = declare("demo.past")
 
 #: Settings of the demo. The limit is far above what the demo uses, so that nothing waits.
 SETTINGS: Final = """\
@@ -119,7 +117,7 @@ def make_repository(folder: Path) -> bool:
 async def add_past(store: Store, clock: float | None = None) -> None:
     """Add made-up usage of yesterday (UTC) to the register, so that the daily report has something to say."""
     now = time.time() if clock is None else clock
-    async with store.write(PAST) as tx:
+    async with store.write(COPIED) as tx:
         await usage_ledger.add(tx, list(_past(now // _DAY * _DAY)))
 
 

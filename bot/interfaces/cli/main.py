@@ -374,7 +374,8 @@ def _moved(args: Sequence[str]) -> str | None:
 
     if is_agent_name(words[0]):
         return None
-    return f"`restore NAME` opens the egress of an agent. `muster backup restore {words[0][:80]}` restores a backup."
+    restore, backup = command_line("restore NAME"), command_line(f"backup restore {words[0][:80]}")
+    return written(f"{restore} opens the egress of an agent. {backup} restores a backup.", SHELL)
 
 
 def _quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:

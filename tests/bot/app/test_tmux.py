@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ async def test_a_person_launches_and_talks_in_a_pane(tmp_path: Path, monkeypatch
                 await types("[[run: echo hello]]")
                 seen = await sees("asks for permission")
                 await sees("0 working, 1 waiting, 0 failed")
-                await types(f"!deny {seen.split('permission `')[1].split('`')[0]}")
+                asked = re.search(r"!deny (\w+)", seen)
+                assert asked is not None, seen
+                await types(f"!deny {asked[1]}")
                 await sees("0 working, 0 waiting, 0 failed")
             await types("!whoami")
             await sees("1 message kept for it")
