@@ -180,13 +180,19 @@ class _Node(Protocol):
     def child_by_field_name(self, name: str, /) -> _Node | None: ...
 
 
+class _Tree(Protocol):
+    @property
+    def root_node(self) -> _Node: ...
+
+
 @cache
-def _parser() -> Callable[[bytes], _Node]:
+def _parser() -> Callable[[bytes], _Tree]:
     import tree_sitter
     import tree_sitter_bash
 
-    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
-    return lambda source: parser.parse(source).root_node
+    language = tree_sitter.Language(tree_sitter_bash.language())
+    # A new parser each time: the grammar's scanner, which is native code, keeps nothing of an earlier command.
+    return lambda source: tree_sitter.Parser(language).parse(source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +207,8 @@ class _Walk:
         self._problem: str | None = None
 
     def parts(self) -> tuple[tuple[SimpleCommand, ...], tuple[Redirect, ...], str | None]:
-        root = _parser()(self._source)
+        tree = _parser()(self._source)
+        root = tree.root_node
         commands: list[tuple[int, SimpleCommand]] = []
         redirects: list[tuple[int, Redirect]] = []
         # `foo >x` is a redirected_statement around a command: the redirect is the command's.
