@@ -26,6 +26,7 @@ LONGEST: Final = 20_000
 #: The parser takes time by the square of these characters: half a second for so many on a slow machine.
 _OPERATORS: Final = re.compile(r"[|&;<>`(]")
 _MOST_OPERATORS: Final = 1000
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _NODES: Final = 20_000
 _PARTS: Final = 200
 
@@ -99,7 +100,7 @@ class ShellCommand:
     """What is not plain."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=32)
 def parse(text: str) -> ShellCommand:
     """Return what a shell would run. Nothing here raises: what is not understood is a problem."""
     problem = _suspicious(text)
@@ -107,8 +108,7 @@ def parse(text: str) -> ShellCommand:
         return ShellCommand((), (), f"it is longer than {LONGEST} characters", None, "its length")
     if len(_OPERATORS.findall(text)) > _MOST_OPERATORS:
         return ShellCommand((), (), f"it has more than {_MOST_OPERATORS} operators", None, "its operators")
-    source = text.encode("utf-8", "replace")
-    parts, redirects, found = _Walk(source).parts()
+    parts, redirects, found = _Walk(text).parts()
     problem = problem or found
     if problem is not None:
         return ShellCommand(parts, redirects, problem, None, problem)
@@ -121,9 +121,19 @@ def parse(text: str) -> ShellCommand:
     return ShellCommand(parts, redirects, None, plain)
 
 
+def plain_of(text: str) -> tuple[PlainPart, ...] | None:
+    """Return the simple commands of a command that is plain, or None. The grammar sees no other command."""
+    try:
+        plain_parts(text)
+    except NotPlain:
+        return None
+    return parse(text).plain
+
+
+@lru_cache(maxsize=1024)
 def words_of(command: str) -> tuple[str, ...] | None:
     """Return the words of a rule's command, or None if it is not one simple command of literal words."""
-    plain = parse(command).plain
+    plain = plain_of(command)
     if plain is None or len(plain) != 1 or plain[0].redirects:
         return None
     return plain[0].words
@@ -180,19 +190,13 @@ class _Node(Protocol):
     def child_by_field_name(self, name: str, /) -> _Node | None: ...
 
 
-class _Tree(Protocol):
-    @property
-    def root_node(self) -> _Node: ...
-
-
 @cache
-def _parser() -> Callable[[bytes], _Tree]:
+def _parser() -> Callable[[bytes], _Node]:
     import tree_sitter
     import tree_sitter_bash
 
-    language = tree_sitter.Language(tree_sitter_bash.language())
-    # A new parser each time: the grammar's scanner, which is native code, keeps nothing of an earlier command.
-    return lambda source: tree_sitter.Parser(language).parse(source)
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
+    return lambda source: parser.parse(source).root_node
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +206,15 @@ class _Redirected:
 
 
 class _Walk:
-    def __init__(self, source: bytes) -> None:
-        self._source = source
+    def __init__(self, text: str) -> None:
+        self._shown = text.encode("utf-8", "replace").decode("utf-8")
+        # The grammar's scanner (tree-sitter-bash 0.25.1) ends the process at characters such as U+E0000 behind a brace.
+        # Each character becomes one byte, so that positions are those of the text.
+        self._source = _NOT_ASCII.sub("x", self._shown).encode("ascii")
         self._problem: str | None = None
 
     def parts(self) -> tuple[tuple[SimpleCommand, ...], tuple[Redirect, ...], str | None]:
-        tree = _parser()(self._source)
-        root = tree.root_node
+        root = _parser()(self._source)
         commands: list[tuple[int, SimpleCommand]] = []
         redirects: list[tuple[int, Redirect]] = []
         # `foo >x` is a redirected_statement around a command: the redirect is the command's.
@@ -296,7 +302,7 @@ class _Walk:
             found.redirects.append(Redirect(operator, self._word(targets[0])))
 
     def _text(self, node: _Node) -> str:
-        return self._source[node.start_byte : node.end_byte].decode("utf-8", "replace")
+        return self._shown[node.start_byte : node.end_byte]
 
     def _word(self, node: _Node) -> Word:
         pieces = list(self._pieces(node))

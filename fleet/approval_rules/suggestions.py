@@ -12,7 +12,7 @@ from fleet.approval_rules.command_options import Refused
 from fleet.approval_rules.plain_command import PlainPart
 from fleet.approval_rules.requests import RequestFacts
 from fleet.approval_rules.rules import ApprovalRule
-from fleet.approval_rules.shell_command import parse
+from fleet.approval_rules.shell_command import plain_of
 from fleet.approval_rules.validation import RuleError, validate
 from fleet.approval_rules.workspace_paths import forms_of, protected
 
@@ -62,7 +62,7 @@ def _of_command(facts: RequestFacts, workspace: Path | None, sandboxed: bool) ->
 
 def _deciding_part(command: str, workspace: Path | None) -> PlainPart | None:
     """Return the one part for which a rule is missing: those that only read need none beside it."""
-    parts = [part for part in parse(command).plain or () if not _stays(part, workspace)]
+    parts = [part for part in plain_of(command) or () if not _stays(part, workspace)]
     deciding = parts if len(parts) == 1 else [part for part in parts if not _is_harmless(part)]
     if len(deciding) != 1 or deciding[0].redirects or (deciding[0].fed and not _is_harmless(deciding[0])):
         return None

@@ -113,6 +113,16 @@ def test_any_text_gets_a_verdict(workspace: Path, text: str, rules: list[Approva
         assert judge(facts, (*RULES, *rules), workspace=workspace, sandboxed=True, now=0).effect in EFFECTS
 
 
+@pytest.mark.parametrize("char", ["\x80", "\u0100", "\uffff", "\U00080000", "\U000e0000", "\U0010ffff", "\ud800"])
+@pytest.mark.parametrize("before", ["", "{", "$", "${", "<<", "<<'", "a=", "x[", "((", "`", "[[ a =~ ", "@(", "case "])
+def test_no_character_ends_the_process_that_judges(workspace: Path, char: str, before: str) -> None:
+    """The grammar's scanner looks some characters up beyond the end of a table."""
+    for after in ("", "\n", "a}", "'\n"):
+        assert answer(f"{before}{char}{after}; rm -rf x", RULES, workspace) != "allow"
+    denied = (ApprovalRule(id="r", effect="deny", kind="execute", command="rm", match="prefix"),)
+    assert answer(f"rm {char}", denied, workspace) == "deny"
+
+
 @SHARED
 @given(command=COMMANDS)
 def test_an_allowed_command_is_known_in_every_word(workspace: Path, command: str) -> None:
