@@ -7,6 +7,7 @@ second time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -76,9 +77,13 @@ async def go_on(services: ProjectServices, topic: Topic) -> None:
     said = ""
     try:
         if topic.outcome == "discard":
+            # Before the clone goes: its commits tell whether those of the branch are the agent's.
+            with contextlib.suppress(FleetError):  # an agent may have broken its clone
+                await asyncio.to_thread(workspaces.collect, row.name)
+            own = await asyncio.to_thread(branch_merge.fetched, named, row.name)
             await asyncio.to_thread(workspaces.discard, row.name, named)
-            await asyncio.to_thread(branch_merge.discard, named, row.name)
-            said = "🗑️ Discarded, with its branch and its clone."
+            deleted = await asyncio.to_thread(branch_merge.discard, named, row.name, own)
+            said = f"🗑️ Discarded, with its {'branch and its ' if deleted else ''}clone."
         else:
             await asyncio.to_thread(workspaces.collect, row.name)
             await _check_saved(services, row, named)

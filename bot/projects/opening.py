@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,6 +41,7 @@ from database.queries.chat import thread_owners, thread_titles, topics
 from database.queries.chat.topics import Topic, TopicState, TopicWords
 from fleet.errors import FleetError
 from fleet.launch.launch_plan import LaunchPlan
+from fleet.workspace import repository_discovery, repository_refs
 
 BEGIN = declare("topics.begin")
 WAKE = declare("topics.wake")
@@ -53,17 +55,27 @@ def limits_of(services: ProjectServices) -> TopicLimits:
     return TopicLimits(projects=services.settings.projects, at_once=services.settings.topics.at_once)
 
 
-async def rostered(services: ProjectServices) -> frozenset[str]:
-    """Return the names of the roster, which no topic's agent may have.
+async def names_in_use(services: ProjectServices, project: str) -> frozenset[str]:
+    """Return the names that the agent of a project's next topic may not have.
+
+    These are the names of the roster, and those that have a branch in the project's repository. A new installation
+    counts its topics from 1 again, while the branches of an earlier one are still there.
 
     Raises:
-        UserError: the roster cannot be read.
+        UserError: the roster or the repository cannot be read.
     """
+    block = services.settings.projects.get(project)
     try:
         fleet = await asyncio.to_thread(services.planner.read_roster)
+        branches = await asyncio.to_thread(_with_branches, block.repo) if block is not None else frozenset[str]()
     except FleetError as error:
         raise UserError(str(error), code=error.code) from error
-    return frozenset(entry.name for entry in fleet.agents)
+    return branches.union(entry.name for entry in fleet.agents)
+
+
+def _with_branches(repo: str) -> frozenset[str]:
+    found = repository_discovery.find(Path(repo).expanduser())
+    return frozenset() if found is None else repository_refs.agents_with_branches(found)
 
 
 async def _next_name(tx: AsyncConnection, project: str, taken: Collection[str]) -> tuple[int, str]:
@@ -97,7 +109,7 @@ async def add(
         inbound: the event.
         topic_id: the id of the topic, derived from the event.
         project: the project.
-        taken: names that its agent may not have (`rostered`).
+        taken: names that its agent may not have (`names_in_use`).
         text: what the person wrote, for the title.
         words: what the agent reads.
         attachments: pictures for the agent.

@@ -63,6 +63,12 @@ def merge(source: Path, agent: str, title: str) -> Merged | None:
     tip = repository_refs.commit(repository, f"{_HEADS}{branch}")
     if tip is None:
         return None
+    own = repository_refs.commit(repository, kept := repository_refs.kept(agent))
+    if own is not None and not repository_refs.merged(repository, own, (tip,)):
+        raise NotMerged(
+            f"{branch} has other commits than the agent's, which are at {kept}. Rename that branch with "
+            f"`git branch -m {branch} NAME`, or merge what you want yourself."
+        )
     head = repository.head()
     base = repository_refs.head(repository)
     if not head.startswith(f"ref: {_HEADS}") or base is None:
@@ -76,19 +82,41 @@ def merge(source: Path, agent: str, title: str) -> Merged | None:
     return Merged(into=into, commits=commits)
 
 
-def discard(source: Path, agent: str) -> None:
-    """Delete the branch of an agent, unless it is checked out.
+def fetched(source: Path, agent: str) -> str | None:
+    """Return the last commit that Muster fetched from an agent's clone; None if there is none.
+
+    Raises:
+        FleetError: git failed.
+    """
+    found = repository_discovery.find(source)
+    return None if found is None else repository_refs.commit(found, repository_refs.kept(agent))
+
+
+def discard(source: Path, agent: str, own: str | None) -> bool:
+    """Delete the branch of an agent, unless it is checked out or has commits that are not the agent's.
+
+    Args:
+        source: the person's repository.
+        agent: the agent.
+        own: the agent's last commit, as `fetched` gave it.
+
+    Returns:
+        Whether there is no such branch now.
 
     Raises:
         FleetError: git failed.
     """
     found = repository_discovery.find(source)
     if found is None:
-        return
+        return True
     name = f"{_HEADS}muster/{agent}"
     branch = repository_refs.branch(found, name)
-    if branch is not None and not branch.checked_out:
-        repository_refs.forget(found, name, branch.commit)
+    if branch is None:
+        return True
+    if branch.checked_out or own is None or not repository_refs.merged(found, branch.commit, (own,)):
+        return False
+    repository_refs.forget(found, name, branch.commit)
+    return True
 
 
 def _opened(source: Path) -> Repository:

@@ -68,7 +68,7 @@ class Clone:
     def _kept(self) -> str:
         """Muster's own name for the agent's commits in the person's repository."""
         # Not below refs/muster/: git would take `muster/AGENT` for it, and not for the person's branch.
-        return f"refs/muster-agents/{self.agent}"
+        return repository_refs.kept(self.agent)
 
     @property
     def _branch(self) -> str:

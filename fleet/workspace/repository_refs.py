@@ -21,6 +21,11 @@ LOOK_S: Final = 60.0
 COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
+def kept(agent: str) -> str:
+    """Return Muster's own name for the commits that were fetched last from an agent's clone."""
+    return f"refs/muster-agents/{agent}"
+
+
 def commit(repository: Repository, name: str, *, git_dir: Path | None = None) -> str | None:
     """Return the commit that a name stands for; None when there is none.
 
@@ -67,6 +72,15 @@ def branch(repository: Repository, name: str) -> Branch | None:
         if found == name:
             return Branch(commit=at, checked_out=bool(tree and tree[0]))
     return None
+
+
+def agents_with_branches(repository: Repository) -> frozenset[str]:
+    """Return the names of the agents that have a branch, or fetched commits, in the repository."""
+    words = ("for-each-ref", "--format=%(refname)", "refs/heads/muster/", "refs/muster-agents/")
+    listed = sandboxed_git.answer(
+        sandboxed_git.pinned(*words, git_dir=repository.common), "Looking for branches", timeout_s=LOOK_S
+    )
+    return frozenset(name.rpartition("/")[2] for name in listed.splitlines())
 
 
 def point(repository: Repository, name: str, to: str, expected: str | None = None) -> None:

@@ -93,7 +93,7 @@ class TopicInput:
         inbound = arrival.inbound
         topic_id = derived_id("t", inbound)
         try:
-            taken = await opening.rostered(self.services)
+            taken = await opening.names_in_use(self.services, place.project)
         except UserError as error:
             await self.replies.answer(arrival, str(error))
             return

@@ -22,7 +22,12 @@ def committed(ground: Ground, name: str, text: str) -> None:
     """A commit of the agent, on its branch."""
     ground.git("checkout", "--quiet", "-B", BRANCH, BRANCH if _is_there(ground) else "main")
     ground.commit(name, text)
+    ground.git("update-ref", "refs/muster-agents/coder0", "HEAD")
     ground.git("checkout", "--quiet", "main")
+
+
+def discard(ground: Ground) -> bool:
+    return branch_merge.discard(ground.project, "coder0", branch_merge.fetched(ground.project, "coder0"))
 
 
 def _is_there(ground: Ground) -> bool:
@@ -109,9 +114,33 @@ def test_a_bare_repository_gets_the_merge_too(ground: Ground, tmp_path: Path) ->
 def test_a_discarded_branch_is_gone_unless_it_is_checked_out(ground: Ground) -> None:
     committed(ground, "page", "one")
     ground.git("checkout", "--quiet", BRANCH)
-    branch_merge.discard(ground.project, "coder0")
+    discard(ground)
     assert _is_there(ground)
     ground.git("checkout", "--quiet", "main")
-    branch_merge.discard(ground.project, "coder0")
+    discard(ground)
     assert not _is_there(ground)
-    branch_merge.discard(ground.project, "coder0")
+    discard(ground)
+
+
+def test_a_branch_of_somebody_else_with_that_name_is_neither_merged_nor_deleted(ground: Ground) -> None:
+    """A new installation counts its topics from 1 again."""
+    committed(ground, "page", "one")
+    ground.git("branch", "--quiet", "-f", BRANCH, "main")
+    ground.git("checkout", "--quiet", BRANCH)
+    ground.commit("other", "an earlier agent's")
+    ground.git("checkout", "--quiet", "main")
+    with pytest.raises(NotMerged, match=r"other commits than the agent's.*refs/muster-agents/coder0"):
+        branch_merge.merge(ground.project, "coder0", "it")
+    discard(ground)
+    assert _is_there(ground)
+
+
+def test_what_a_person_added_to_the_branch_is_merged_and_not_discarded(ground: Ground) -> None:
+    committed(ground, "page", "one")
+    ground.git("checkout", "--quiet", BRANCH)
+    ground.commit("page", "a person's")
+    ground.git("checkout", "--quiet", "main")
+    discard(ground)
+    assert _is_there(ground)
+    assert branch_merge.merge(ground.project, "coder0", "it") is not None
+    assert (ground.project / "page").read_text() == "a person's"
