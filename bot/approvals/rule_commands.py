@@ -244,7 +244,8 @@ async def test(
         )
         rule = verdict.rule
         which = f" by rule `{rule.id}` ({rule.origin})" if rule is not None else ""
-        lines.append(f"- **{row.name}**: **{verdict.effect}**{which}. {verdict.reason}")
+        why = f" {verdict.reason}" if verdict.effect == "ask" else ""
+        lines.append(f"- **{row.name}**: **{verdict.effect}**{which}.{why}")
         data.append(
             {
                 "agent": row.name,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -75,7 +73,7 @@ def _edit(paths: Paths, change: Callable[[Content], bool]) -> bool:
 
     real = Path(os.path.realpath(paths.muster_yaml))
     try:
-        with _locked(real):
+        with durable_files.locked(real):
             text = real.read_text(encoding="utf-8") if real.exists() else ""
             check_text(paths, text)
             yaml = YAML(typ="rt")
@@ -101,14 +99,3 @@ def _edit(paths: Paths, change: Callable[[Content], bool]) -> bool:
         raise ConfigError(f"{real} cannot be changed by command: {error}. Edit it by hand.") from None
     except OSError as error:
         raise ConfigError(f"{real} cannot be written: {error.strerror}. Edit it by hand.") from None
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

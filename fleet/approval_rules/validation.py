@@ -116,7 +116,7 @@ def _validate_command(rule: ApprovalRule, command: str) -> None:
         if why is not None:
             raise RuleError(
                 f"No rule can allow every command that begins with `{command[:200]}`: {why}. "
-                "Allow the exact command instead (`match: exact`).",
+                "Allow the exact command instead, without prefix.",
                 code="approval_rule.widens",
             )
 

@@ -8,7 +8,6 @@ old one kept.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from core import crash_points, validation_errors, yaml_loader
-from core.durable_files import sync_folder
+from core.durable_files import locked, sync_folder
 from core.validation_errors import FileProblems
 from fleet import roles
 from fleet.errors import RosterError
@@ -316,7 +315,7 @@ def _edited(path: Path) -> Iterator[tuple[Path, Collection[str]]]:
     """Hold the file, which may be a link, against other edits: where it really is, and the roles beside the link."""
     real = Path(os.path.realpath(path))
     try:
-        with _locked(real):
+        with locked(real):
             yield real, roles.library(path.parent / "roles").names
     except OSError as error:
         raise RosterError(f"{real} cannot be written: {error.strerror}. Edit it by hand.") from error
@@ -366,14 +365,3 @@ def _check(part: Path, before: Roster, known_roles: Collection[str]) -> None:
             raise FileProblems(new)
     except FileProblems as error:
         raise RosterError("\n".join(f"{each.key}: {each.message}" for each in error.problems)) from None
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
