@@ -23,9 +23,12 @@ class TopicLimits:
     """How many topics of all projects may run at a time."""
 
     def of(self, project: str) -> int:
-        """Return how many topics of a project may run at a time."""
+        """Return how many topics of a project may run at a time.
+
+        Those of a project that was removed are not held back: when they begin, it is said that it is gone.
+        """
         found = self.projects.get(project)
-        return 0 if found is None else found.topics
+        return self.at_once if found is None else found.topics
 
 
 def can_begin(topics: Sequence[Topic], limits: TopicLimits, *, not_now: Collection[str] = ()) -> list[Topic]:

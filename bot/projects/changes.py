@@ -155,6 +155,13 @@ async def check_removal(services: ProjectServices, name: str) -> None:
 async def remove_project(ctx: Context[ProjectServices], name: str) -> Reply:
     """Remove a project from muster.yaml, and apply that."""
     services = ctx.services
+
+    async def checked() -> bool:
+        await check_removal(services, name)
+        return True
+
+    # Again: somebody may have confirmed unasked, or have asked for a topic since.
+    await ctx.once("checked", checked)
     removed = await ctx.once("write", lambda: asyncio.to_thread(edit.remove_project, services.paths, name))
     reloaded = await services.reload()
     if reloaded.problem is not None:

@@ -53,8 +53,8 @@ def test_one_that_cannot_begin_lets_the_next_one_go() -> None:
     assert names(can_begin(topics, LIMITS, not_now={"web2"})) == ["web-3"]
 
 
-def test_a_topic_of_a_project_that_is_gone_begins_nothing() -> None:
-    assert can_begin([one(1, "waiting", project="gone")], LIMITS) == []
+def test_a_topic_of_a_project_that_is_gone_comes_up_and_is_not_kept_waiting() -> None:
+    assert names(can_begin([one(1, "waiting", project="gone")], LIMITS)) == ["gone-1"]
 
 
 def test_the_longest_idle_makes_room_for_one_that_waits_after_a_minute() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bot.auth.permission import ADMIN as ADMIN_PERMISSION
+from bot.commands.executor import RunRequest
 from bot.config.loader import load
 from tests.bot.orchestrator import ADMIN, House, house
-from tests.bot.projects.fleet_with_project import WEB, ask, git, repository
+from tests.bot.projects.fleet_with_project import WEB, ask, fleet, git, repository
 
 COMMENT = "\n# Ana's own remark.\nretention:\n  journals: 64 MiB  # enough\n"
 
@@ -36,6 +38,17 @@ async def test_a_project_is_added_and_works_at_once(home: House, tmp_path: Path)
     assert "2M tokens a day" in await home.ask("!projects")
     assert "profile:project-web" in await home.ask("!budget")
     assert "has topics: web-1" in await home.ask("!project remove web")
+    unasked = RunRequest(
+        id="test-unasked",
+        name="project remove",
+        arguments={"name": "web"},
+        confirmed=True,
+        identity="memory:@ana",
+        permission=ADMIN_PERMISSION,
+        door="gateway",
+    )
+    refused = await home.orchestrator.executor.run(unasked)
+    assert (refused.state, refused.code) == ("refused", "project.has_topics")
     await home.ask("!done web-1 --how discard")
     await home.heard(thread, "Discarded")
     home.chat.post("!project remove web")
@@ -92,3 +105,15 @@ async def test_a_url_is_cloned_once(home: House, tmp_path: Path, monkeypatch: py
     assert folder == tmp_path / "ana" / "muster" / "web"
     assert git(folder, "log", "--oneline").endswith("A page")
     assert repositories.copy(url, "web") == folder
+
+
+async def test_a_topic_of_a_project_that_was_taken_out_of_the_file_is_closed_in_words(tmp_path: Path) -> None:
+    async with fleet(tmp_path, more="topics: 1") as (home, _), home.open():
+        begun, _first = await ask(home, "[[say: one]] [[wait: gate]]")
+        await home.marks(begun, "👀")
+        _, second = await ask(home, "[[say: two]]")
+        await home.heard(WEB, "It waits, because as many topics run")
+        home.paths.muster_yaml.write_text("{}\n")
+        await home.ask("!roster apply")
+        await home.heard(second, "the project web was removed")
+        home.models.release("gate")
