@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Sequence
+from typing import Final
+
+#: What charts are drawn with: Box Drawing and Block Elements (ambiguous width), Braille Patterns, the middle dot.
+_DRAWN: Final = frozenset(
+    chr(code) for first, last in ((0x2500, 0x259F), (0x2800, 0x28FF), (0xB7, 0xB7)) for code in range(first, last + 1)
+)
 
 
 def columns(table: Sequence[Sequence[str]]) -> list[str]:
@@ -30,7 +37,8 @@ def width(text: str) -> int:
 def widest(text: str) -> int:
     """Return the number of columns that `text` takes in the terminal that draws its characters widest.
 
-    Terminals disagree about characters of ambiguous width (Unicode Standard Annex 11) and about emoji.
+    Terminals disagree about emoji and, where the language is Chinese, Japanese or Korean, about characters of ambiguous
+    width (Unicode Standard Annex 11), such as the lines that a chart is drawn with.
     """
     if text.isascii():
         return len(text)
@@ -42,8 +50,16 @@ def _widest(sign: str) -> int:
         return 1
     if unicodedata.combining(sign):
         return 0
+    if sign in _DRAWN and not _draws_wide():
+        return 1
     letter = unicodedata.category(sign)[0] == "L" and unicodedata.east_asian_width(sign) in ("N", "Na", "H", "A")
     return 1 if letter else 2
+
+
+def _draws_wide() -> bool:
+    """Return whether the terminal may draw lines and blocks two columns wide, by the language of the environment."""
+    language = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "")
+    return language[:2] in ("zh", "ja", "ko")
 
 
 def aligned(text: str, *, rules: bool = True) -> str:

@@ -110,6 +110,8 @@ def offered(options: Sequence[Mapping[str, str]]) -> tuple[ApprovalChoice, ...]:
     return tuple(choices)
 
 
+#: Characters of a request in the first line of the message about it.
+_HEADING: Final = 120
 _WIDE: dict[str, str] = {
     "execute": "all its commands",
     "edit": "all its edits",
@@ -154,9 +156,8 @@ def question(
 ) -> str:
     """Return the message that asks for permission, with the complete request.
 
-    The choices come before the request. If the message is too long, its end is sent as a file, and the choices must not
-    be
-    in that file.
+    A request that fits into the first line stands there alone. Any other one comes after the choices: if the message is
+    too long, its end is sent as a file, and the choices must not be in that file.
 
     Args:
         approval: the request.
@@ -174,11 +175,8 @@ def question(
         "all": command_line(f"approve {approval.id} --all"),
         "deny": command_line(f"deny {approval.id}"),
     }
-    lines = [
-        f"🔐 **{markdown.one_line(approval.agent)}** asks for permission `{approval.id}`: "
-        f"{markdown.code(markdown.gist(approval.title, redact, 120))}",
-        "",
-    ]
+    gist = markdown.gist(approval.title, redact, _HEADING)
+    lines = [f"🔐 **{markdown.one_line(approval.agent)}** asks for permission `{approval.id}`: {markdown.code(gist)}", ""]
     for choice in choices_of(approval):
         mark = f"{choice.mark} " if marks else ""
         admins = " (admins)" if choice.name in ADDING else ""
@@ -186,7 +184,8 @@ def question(
     lines += ["", f"Unanswered at {until}, it is denied."]
     if hidden:
         lines.append("⚠️ Parts of it look like secrets and are hidden here; the agent would run them all the same.")
-    lines += ["", markdown.code_block(approval.detail)]
+    if gist != approval.detail:
+        lines += ["", markdown.code_block(approval.detail)]
     for other in others:
         lines += [f"Waiting as well, `{other.id}`:", "", markdown.code_block(other.detail)]
     return "\n".join(lines)

@@ -196,8 +196,9 @@ class PermissionRequests:
             detail=self.voice.redaction(outcome),
         )
         mark = "☑️" if state == "answered" else "⌛"
-        text = f"{mark} {outcome}: {markdown.code(markdown.gist(approval.title, self.voice.redaction, 200))}"
-        if markdown.one_line(approval.detail) != markdown.one_line(approval.title, 200):
+        gist = markdown.gist(approval.title, self.voice.redaction, 200)
+        text = f"{mark} {outcome}: {markdown.code(gist)}"
+        if gist != approval.detail:
             # The title may say very little: pi's requests have only the tool's name.
             text += f"\n\n{markdown.code_block(approval.detail)}"
         await self.voice.over(tx, approval.outbox_key, text)

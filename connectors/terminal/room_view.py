@@ -36,6 +36,8 @@ _TODAY_S: Final = 20 * 3600.0
 _LONGEST_NAME: Final = 40
 #: Who speaks in the main room where it is not known.
 _SOMEBODY: Final = "agent"
+#: What stands below the sign and the time, whose columns would not be its own: tables, code, lists.
+_BLOCKS: Final = ("|", "```", "~~~", "- ")
 _BAR: Final = "│ "
 _BELOW: Final = "  "
 _DIM, _SIGNED = "2", "1;35"
@@ -201,13 +203,19 @@ class RoomView(ScreenView):
         note: str = "",
         below: bool = False,
     ) -> list[str]:
-        lead = 0 if below else width(self._lead(line, note))
-        rows = markdown.feed(lines, self._inner(max(lead, len(_BELOW))), end=end)
-        return [f"{_BELOW}{row}" for row in rows] if below else self._signed(line, rows or [""], note)
+        if below:
+            return [f"{_BELOW}{row}" for row in markdown.feed(lines, self._inner(len(_BELOW)), end=end)]
+        first: list[str] = []
+        if not lines[0].startswith(_BLOCKS):
+            alone = len(lines) == 1
+            first = markdown.feed(lines[:1], self._inner(width(self._lead(line, note))), end=end and alone)
+            lines = lines[1:]
+        rest = markdown.feed(lines, self._inner(len(_BELOW)), end=end) if lines else []
+        return self._signed(line, [*(first or [""]), *rest], note)
 
     def _signed(self, line: TranscriptLine, rows: list[str], note: str) -> list[str]:
         first = f"{self._in(_SIGNED, SIGN)} {self._in(_DIM, self._when(line))} {note}{self._place(line)}{rows[0]}"
-        return [first, *(f"{_BELOW}{row}" for row in rows[1:])]
+        return [first.rstrip(" "), *(f"{_BELOW}{row}" for row in rows[1:])]
 
     def _lead(self, line: TranscriptLine, note: str) -> str:
         place = "" if line.conversation == self.conversation else f"[{_name(line.conversation)}] "

@@ -46,6 +46,26 @@ def test_each_speaker_has_a_name_a_time_and_a_bar() -> None:
     ]  # fmt: skip
 
 
+def test_what_has_columns_stands_below_musters_sign() -> None:
+    table = "| agent | state |\n| --- | --- |\n| coder0 | idle |"
+    assert screen(view(), line("message", table, aside=True)) == [
+        "◈ TIME", "  agent   state", "  ------  -----", "  coder0  idle",
+    ]  # fmt: skip
+    assert screen(view(), line("message", f"Fleet:\n\n{table}", aside=True))[:3] == [
+        "◈ TIME Fleet:", "  ", "  agent   state",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("language", "rows"), [("C.UTF-8", 3), ("de_DE.UTF-8", 3), ("ja_JP.UTF-8", 4)])
+def test_a_chart_is_broken_only_where_its_lines_may_be_drawn_wide(
+    monkeypatch: pytest.MonkeyPatch, language: str, rows: int
+) -> None:
+    monkeypatch.delenv("LC_ALL", raising=False)
+    monkeypatch.setenv("LC_CTYPE", language)
+    chart = "Pace\n```\n100 ┤⠒⠒⠒" + "─" * 40 + "\n```"
+    assert len(screen(view(columns=60), line("message", chart, aside=True))) == rows + 1
+
+
 def test_what_was_said_on_another_day_has_its_date() -> None:
     of = view()
     assert re.fullmatch(r"coder0 \w{3} \d\d TIME", screen(of, line("message", "x", author="coder0", at=NOW - 9e5))[0])
