@@ -1,4 +1,4 @@
-"""`python -m conduit.provision`: from a homeserver that runs to a fleet room in which the bot takes commands."""
+"""`muster-homeserver`, or `python -m conduit.provision`: from a homeserver that runs to a fleet room with a bot."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def _secret(option: str, reference: str | None) -> str | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m conduit.provision", description=_DESCRIPTION)
+    parser = argparse.ArgumentParser(prog="muster-homeserver", description=_DESCRIPTION)
     add = parser.add_argument
     add("--homeserver", required=True, metavar="URL", help="its address, like http://127.0.0.1:6167")
     way = parser.add_mutually_exclusive_group()

@@ -176,7 +176,10 @@ def question(
         "deny": command_line(f"deny {approval.id}"),
     }
     gist = markdown.gist(approval.title, redact, _HEADING)
-    lines = [f"🔐 **{markdown.one_line(approval.agent)}** asks for permission `{approval.id}`: {markdown.code(gist)}", ""]
+    lines = [
+        f"🔐 **{markdown.one_line(approval.agent)}** asks for permission `{approval.id}`: {markdown.code(gist)}",
+        "",
+    ]
     for choice in choices_of(approval):
         mark = f"{choice.mark} " if marks else ""
         admins = " (admins)" if choice.name in ADDING else ""

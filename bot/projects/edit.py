@@ -1,25 +1,12 @@
-"""Changes of muster.yaml by command: comments and order stay, and the file is valid and whole at every moment."""
+"""Projects in muster.yaml, added and removed by command."""
 
 from __future__ import annotations
 
-import io
-import os
-import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Mapping
 
-from bot.config.loader import check_text
 from bot.config.paths import Paths
+from bot.setup.muster_yaml_editor import Content, edit
 from bot.text.errors import ConfigError
-from core import crash_points, durable_files
-
-WRITE = crash_points.declare("muster_yaml.write")
-
-#: The file as ruamel.yaml reads it, with its comments.
-Content: TypeAlias = dict[str, Any]
-
-_FLUSH_LEFT = re.compile(r"^( *)[^\s#-][^\n]*:[^\S\n]*\n\1- ", re.MULTILINE)
 
 
 def add_project(paths: Paths, name: str, entry: Mapping[str, object]) -> bool:
@@ -44,7 +31,7 @@ def add_project(paths: Paths, name: str, entry: Mapping[str, object]) -> bool:
         content["projects"] = projects
         return True
 
-    return _edit(paths, change)
+    return edit(paths, change)
 
 
 def remove_project(paths: Paths, name: str) -> bool:
@@ -63,39 +50,4 @@ def remove_project(paths: Paths, name: str) -> bool:
             del content["projects"]
         return True
 
-    return _edit(paths, change)
-
-
-def _edit(paths: Paths, change: Callable[[Content], bool]) -> bool:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
-    from ruamel.yaml.error import YAMLError
-
-    real = Path(os.path.realpath(paths.muster_yaml))
-    try:
-        with durable_files.locked(real):
-            text = real.read_text(encoding="utf-8") if real.exists() else ""
-            check_text(paths, text)
-            yaml = YAML(typ="rt")
-            yaml.preserve_quotes = True
-            yaml.width = 10_000
-            flush = _FLUSH_LEFT.search(text) is not None
-            yaml.indent(mapping=2, sequence=2 if flush else 4, offset=0 if flush else 2)
-            content = yaml.load(text)
-            if content is None:
-                content = CommentedMap()
-            if not change(content):
-                return False
-            buffer = io.StringIO()
-            yaml.dump(content, buffer)
-            new = buffer.getvalue()
-            check_text(paths, new)
-            if real.exists():
-                durable_files.write(real.with_name(f"{real.name}.bak"), text)
-            with crash_points.around(WRITE):
-                durable_files.write(real, new)
-            return True
-    except YAMLError as error:
-        raise ConfigError(f"{real} cannot be changed by command: {error}. Edit it by hand.") from None
-    except OSError as error:
-        raise ConfigError(f"{real} cannot be written: {error.strerror}. Edit it by hand.") from None
+    return edit(paths, change)

@@ -1,6 +1,7 @@
 """`muster init`: writes a muster.yaml and a roster.yaml from a few answers, with comments on what can be changed.
 
-The files are valid, and existing files are never overwritten.
+The files are valid, and existing files are never overwritten. A muster.yaml that is there already, for example from
+`muster-homeserver`, keeps its chat systems and everything else: accounts are added to it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from bot.config import loader as config
 from bot.config.paths import Paths
-from bot.setup import wizard_chat, wizard_login
+from bot.config.schema import Settings
+from bot.setup import muster_yaml_editor, wizard_chat, wizard_login
 from bot.setup.wizard_chat import CHATS, SYSTEMS, TOKEN, WizardAnswers
 from bot.setup.wizard_login import Ask, Desk, EnteredKey
 from bot.text.errors import UserError
@@ -39,7 +41,10 @@ def init(
     login: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> WizardAnswers:
-    """Write both files, and return the complete answers. Nothing is written before the last answer.
+    """Write the files, and return the complete answers. Nothing is written before the last answer.
+
+    If there is a muster.yaml and no roster.yaml, muster.yaml is kept, and only what it lacks is asked and added; the
+    answers then name no chat system.
 
     Args:
         paths: the installation.
@@ -51,22 +56,16 @@ def init(
     Raises:
         UserError: a file exists, an answer is missing or wrong, or a folder is not writable.
     """
-    there = [path for path in (paths.muster_yaml, paths.roster_yaml) if os.path.lexists(path)]
-    if there:
-        one = len(there) == 1
-        raise UserError(
-            f"{' and '.join(map(str, there))} {'is' if one else 'are'} there already, and nothing is overwritten. Edit "
-            f"{'it' if one else 'them'}, or move {'it' if one else 'them'} away; `muster config check` says whether "
-            "both are valid.",
-            code="installation.exists",
-        )
+    kept = _kept(paths, answers)
     entered: tuple[EnteredKey, ...] = ()
     if ask is None:
-        answers = _assumed(paths, answers, login, environ or {})
+        answers = _assumed(paths, answers, login, environ or {}, kept)
     else:
         desk = ask if isinstance(ask, Desk) else _desk(ask, environ or {})
-        answers, entered = _asked(paths, answers, desk, login)
-    contents = {paths.muster_yaml: muster_yaml(answers), paths.roster_yaml: roster_yaml(answers)}
+        answers, entered = _asked(paths, answers, desk, login, kept)
+    contents = {paths.roster_yaml: roster_yaml(answers)}
+    if kept is None:
+        contents[paths.muster_yaml] = muster_yaml(answers)
     _validate(contents)
     paths.prepare()
     written: list[Path] = []
@@ -80,6 +79,8 @@ def init(
             written.append(path)
             with open(handle, "w", encoding="utf-8") as file:
                 file.write(content)
+        if kept is not None:
+            muster_yaml_editor.edit(paths, partial(_completed, answers))
     except BaseException as error:  # an interruption too leaves nothing that is half-written
         for each in written:
             each.unlink(missing_ok=True)
@@ -87,6 +88,58 @@ def init(
             raise
         raise UserError(f"{path} cannot be written: {error.strerror}.", code="disk.unwritable") from error
     return answers
+
+
+def _kept(paths: Paths, answers: WizardAnswers) -> Settings | None:
+    """Return the settings of a muster.yaml that stays, or None if there is none.
+
+    Raises:
+        UserError: there is a roster.yaml already, or the answers would change a chat system of that file.
+        ConfigError: the file is not valid.
+    """
+    there = [path for path in (paths.muster_yaml, paths.roster_yaml) if os.path.lexists(path)]
+    if not there:
+        return None
+    if paths.roster_yaml in there or not paths.muster_yaml.is_file():
+        one = len(there) == 1
+        raise UserError(
+            f"{' and '.join(map(str, there))} {'is' if one else 'are'} there already, and nothing is overwritten. Edit "
+            f"{'it' if one else 'them'}, or move {'it' if one else 'them'} away; `muster config check` says whether "
+            "both are valid.",
+            code="installation.exists",
+        )
+    settings = config.load(paths)
+    questions = [question for system in SYSTEMS.values() for question in system.questions]
+    asked_for = [question.option for question in questions if getattr(answers, question.answer)]
+    if answers.chat or answers.token or asked_for:
+        given = ", ".join(dict.fromkeys([*(["--chat"] if answers.chat else []), *asked_for])) or "--token"
+        raise UserError(
+            f"{paths.muster_yaml} is there already and keeps its chat systems, so {given} has no effect. Leave it out, "
+            "and edit `connectors` there.",
+            code="installation.exists",
+        )
+    return settings
+
+
+def _completed(answers: WizardAnswers, content: muster_yaml_editor.Content) -> bool:
+    """Add what the answers bring to the content of a muster.yaml, and return whether it lacked something."""
+    changed = False
+    accounts = content.setdefault("accounts", {}) or {}
+    for name, account in _account_blocks(answers).items():
+        if name not in accounts:
+            accounts[name] = account
+            changed = True
+    if accounts:
+        content["accounts"] = accounts
+    else:
+        del content["accounts"]
+    if answers.sandbox is not None:
+        defaults = content.setdefault("agents", {}) or {}
+        if defaults.get("sandbox") != answers.sandbox:
+            defaults["sandbox"] = answers.sandbox
+            content["agents"] = defaults
+            changed = True
+    return changed
 
 
 def next_steps(answers: WizardAnswers, paths: Paths, lacking: Sequence[str] = ()) -> str:
@@ -97,7 +150,12 @@ def next_steps(answers: WizardAnswers, paths: Paths, lacking: Sequence[str] = ()
         paths: the installation.
         lacking: why agents of the new roster cannot start yet, one line for each reason.
     """
-    steps = [f"Wrote {paths.muster_yaml} and {paths.roster_yaml}.", ""]
+    if answers.chat is None:
+        added = ", ".join(f"accounts.{name}" for name in _account_blocks(answers))
+        more = f", and added {added} to {paths.muster_yaml}" if added else ""
+        steps = [f"Wrote {paths.roster_yaml}{more}. The chat systems of muster.yaml stay as they are.", ""]
+    else:
+        steps = [f"Wrote {paths.muster_yaml} and {paths.roster_yaml}.", ""]
     system = SYSTEMS[answers.chat or "terminal"]
     reference = Reference.parse(answers.token or system.token or TOKEN, folder=paths.config)
     place = f"in the environment variable {reference.name}" if reference.scheme == "env" else f"where {reference} says"
@@ -125,7 +183,7 @@ def _desk(ask: Ask, environ: Mapping[str, str]) -> Desk:
 
 
 def _asked(
-    paths: Paths, answers: WizardAnswers, desk: Desk, login: str | None
+    paths: Paths, answers: WizardAnswers, desk: Desk, login: str | None, kept: Settings | None
 ) -> tuple[WizardAnswers, tuple[EnteredKey, ...]]:
     """Ask the questions in their order; the answer `back` repeats the one before."""
 
@@ -143,7 +201,7 @@ def _asked(
     entered: tuple[EnteredKey, ...] = ()
     done: list[tuple[str, WizardAnswers, bool]] = []
     while True:
-        step = next((each for each in _steps(answers, login) if each not in [name for name, _, _ in done]), None)
+        step = next((each for each in _steps(answers, login, kept) if each not in [name for name, _, _ in done]), None)
         if step is None:
             return answers, entered
         before, so_far = answers, questions
@@ -166,23 +224,30 @@ def _asked(
         done.append((step, before, questions > so_far))
 
 
-def _steps(answers: WizardAnswers, login: str | None) -> Iterator[str]:
+def _steps(answers: WizardAnswers, login: str | None, kept: Settings | None) -> Iterator[str]:
     """Yield the questions to ask, as far as the answers so far decide."""
-    meant = wizard_chat.meant(answers)
-    yield "chat"
-    if meant is None:
-        return
-    for each in SYSTEMS[meant].questions:
-        yield each.answer
+    if kept is None:
+        meant = wizard_chat.meant(answers)
+        yield "chat"
+        if meant is None:
+            return
+        for each in SYSTEMS[meant].questions:
+            yield each.answer
     yield "runtime"
-    if answers.runtime:
+    if answers.runtime and (kept is None or kept.agents.sandbox is None):
         yield "sandbox"
-    if wizard_login.has_login(answers.runtime):
+    if wizard_login.has_login(answers.runtime) and not _has_account(answers, kept):
         if login is not None:
             yield "given"
         else:
             yield "login"
             yield "more"
+
+
+def _has_account(answers: WizardAnswers, kept: Settings | None) -> bool:
+    """Return whether the runtime of the answers has an account in the settings that stay."""
+    providers = runtimes.RUNTIMES[answers.runtime].providers if answers.runtime else ()
+    return kept is not None and any(account.provider in providers for account in kept.accounts.values())
 
 
 def _answered(step: str, answers: WizardAnswers, desk: Desk) -> WizardAnswers:
@@ -224,24 +289,27 @@ def _answered(step: str, answers: WizardAnswers, desk: Desk) -> WizardAnswers:
     return dataclasses.replace(answers, **{step: taken})  # type: ignore[arg-type]
 
 
-def _assumed(paths: Paths, answers: WizardAnswers, login: str | None, environ: Mapping[str, str]) -> WizardAnswers:
-    chat = wizard_chat.meant(answers) or "terminal"
-    system = SYSTEMS[chat]
-    missing = [
-        each.option
-        for each in system.questions
-        if each.needed and not each.default and not getattr(answers, each.answer)
-    ]
-    if missing:
-        raise UserError(
-            f"For {chat.title()}, {', '.join(missing)} must be given when nobody is asked.", code="command.usage"
-        )
+def _assumed(
+    paths: Paths, answers: WizardAnswers, login: str | None, environ: Mapping[str, str], kept: Settings | None
+) -> WizardAnswers:
+    if kept is None:
+        chat = wizard_chat.meant(answers) or "terminal"
+        system = SYSTEMS[chat]
+        missing = [
+            each.option
+            for each in system.questions
+            if each.needed and not each.default and not getattr(answers, each.answer)
+        ]
+        if missing:
+            raise UserError(
+                f"For {chat.title()}, {', '.join(missing)} must be given when nobody is asked.", code="command.usage"
+            )
+        answers = dataclasses.replace(answers, chat=chat, token=answers.token or system.token)
     runtime = answers.runtime if answers.runtime is not None else _found_runtime()
     absent = runtime is None
     runtime = {None: DEFAULT_RUNTIME, "none": ""}.get(runtime, runtime)
-    token = answers.token or system.token
-    answers = dataclasses.replace(answers, chat=chat, runtime=runtime, absent=absent, token=token)
-    if wizard_login.has_login(runtime):
+    answers = dataclasses.replace(answers, runtime=runtime, absent=absent)
+    if wizard_login.has_login(runtime) and (login is not None or not _has_account(answers, kept)):
         return wizard_login.given(paths, answers, login, environ)
     return answers
 
@@ -318,19 +386,30 @@ def muster_yaml(answers: WizardAnswers) -> str:
     return "\n".join(lines)
 
 
+def _account_blocks(answers: WizardAnswers) -> dict[str, dict[str, str | bool]]:
+    """Return the accounts of the answers by name, as muster.yaml has them."""
+    blocks: dict[str, dict[str, str | bool]] = {}
+    for each in answers.accounts:
+        provider, kind, reference = each.split(maxsplit=2)
+        blocks[provider] = {"provider": provider, "credential": reference}
+        if kind == "subscription":
+            blocks[provider]["kind"] = kind
+        if answers.base_url is not None:
+            blocks[provider]["base_url"] = answers.base_url
+    if answers.own_login and answers.runtime == "claude":
+        # The runtime's own login, without a sandbox.
+        blocks["own"] = {"provider": "anthropic", "kind": "subscription", "passthrough": True}
+    return blocks
+
+
 def _accounts(answers: WizardAnswers) -> list[str]:
     """Return the block `accounts`: those of the answers, and examples as comments."""
     lines = []
-    for each in answers.accounts:
-        provider, kind, reference = each.split(maxsplit=2)
-        lines += [f"  {provider}:", f"    provider: {provider}", f"    credential: {wizard_chat.quoted(reference)}"]
-        if kind == "subscription":
-            lines.append("    kind: subscription")
-        if answers.base_url is not None:
-            lines.append(f"    base_url: {wizard_chat.quoted(answers.base_url)}")
-    if answers.own_login and answers.runtime == "claude":
-        lines += ["  own:", "    provider: anthropic", "    kind: subscription"]
-        lines.append("    passthrough: true  # the runtime's own login, without a sandbox")
+    for name, block in _account_blocks(answers).items():
+        lines.append(f"  {name}:")
+        for key, value in block.items():
+            written = "true  # the runtime's own login, without a sandbox" if value is True else None
+            lines.append(f"    {key}: {written or wizard_chat.quoted(str(value))}")
     return ["accounts:", *lines, *_ACCOUNTS[1:]] if lines else _ACCOUNTS
 
 

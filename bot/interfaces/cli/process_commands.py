@@ -186,8 +186,9 @@ def attach(name: str, control: bool) -> int:
 )
 @click.option("--yes", is_flag=True, help="Do not ask; use the options and defaults.")
 def init(yes: bool, wanted: Sequence[str], chat: str | None, login: str | None, **given: Any) -> int:
-    """Write muster.yaml and roster.yaml. Existing files are not changed.
+    """Write muster.yaml and roster.yaml. Nothing that exists is overwritten.
 
+    A muster.yaml without a roster.yaml beside it is kept, and accounts are added to it.
     The answer back repeats the question before. Ctrl-C writes nothing.
     """
     from bot.config.loader import check
@@ -226,7 +227,8 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, login: str | None, 
             "An empty answer takes the one in brackets. back repeats the question before, Ctrl-C writes nothing."
         )
     answers = write(paths, WizardAnswers(**said), None if yes else desk, login=login, environ=os.environ)
-    remember(paths, answers)
+    if answers.chat is not None:
+        remember(paths, answers)
     found = check(paths)
     lacking = (
         []

@@ -17,7 +17,8 @@ from bot.config.paths import Paths
 from bot.interfaces.cli import main as cli
 from bot.setup import wizard, wizard_chat
 from bot.setup.wizard_chat import WizardAnswers
-from bot.text.errors import UserError
+from bot.setup.wizard_login import Desk
+from bot.text.errors import ConfigError, UserError
 from fleet import presets
 from fleet.roster.schema import PRESETS, Preset
 
@@ -172,14 +173,82 @@ def _uncommented(line: str) -> str:
     return line[:start] + line[start:].removeprefix("# ") if line[start:].startswith("# ") else line
 
 
-@pytest.mark.parametrize("name", ["muster.yaml", "roster.yaml"])
-def test_nothing_is_overwritten(paths: Paths, name: str) -> None:
+@pytest.mark.parametrize("names", [["roster.yaml"], ["muster.yaml", "roster.yaml"]])
+def test_nothing_is_overwritten(paths: Paths, names: list[str]) -> None:
     paths.config.mkdir(mode=0o700)
-    (paths.config / name).write_text("# mine\n")
-    with pytest.raises(UserError, match=rf"{name} is there already, and nothing is overwritten"):
+    for name in names:
+        (paths.config / name).write_text("# mine\n")
+    with pytest.raises(UserError, match=r"roster.yaml (is|are) there already, and nothing is overwritten"):
         wizard.init(paths, WizardAnswers(), None)
-    assert (paths.config / name).read_text() == "# mine\n"
-    assert [path.name for path in paths.config.iterdir()] == [name]
+    assert {path.name: path.read_text() for path in paths.config.iterdir()} == dict.fromkeys(names, "# mine\n")
+
+
+KEPT = """\
+# mine
+connectors:
+  matrix:  # at home
+    homeserver: http://127.0.0.1:8008
+    user: "@muster:home"
+    access_token: env:TOKEN
+operators: {"matrix:@ana:home": admin}
+"""
+
+
+def kept(paths: Paths, more: str = "") -> None:
+    paths.config.mkdir(mode=0o700)
+    paths.muster_yaml.write_text(KEPT + more)
+
+
+def test_a_muster_yaml_with_a_room_gets_what_it_lacks(paths: Paths) -> None:
+    kept(paths)
+    lines: list[str] = []
+
+    def ask(question: str, default: str) -> str:
+        lines.append(question.splitlines()[-1])
+        return {"What your fleet runs on": "claude"}.get(question.partition(":")[0], default)
+
+    environ = {"ANTHROPIC_API_KEY": "k"}
+    desk = Desk(ask=ask, tell=lambda _: None, secret=lambda _: "", log_in=lambda _: False, environ=environ)
+    answers = wizard.init(paths, WizardAnswers(base_url="http://127.0.0.1:9"), desk)
+    assert not any("Chat system" in line for line in lines), "that is settled"
+    found = loader.check(paths)
+    assert found.problems == ()
+    assert found.settings is not None
+    assert found.roster is not None
+    assert [each.kind for each in found.settings.connectors] == ["matrix"]
+    assert [str(each.credential) for each in found.settings.accounts.values()] == ["env:ANTHROPIC_API_KEY"]
+    assert found.roster.agents != ()
+    assert paths.muster_yaml.read_text().startswith(KEPT), "comments and order stay"
+    assert "added accounts.anthropic" in wizard.next_steps(answers, paths)
+
+
+@pytest.mark.parametrize(
+    ("answers", "named"),
+    [
+        (WizardAnswers(chat="discord"), "--chat"),
+        (WizardAnswers(homeserver="https://elsewhere"), "--homeserver"),
+        (WizardAnswers(token="env:OTHER"), "--token"),
+    ],
+)
+def test_answers_that_a_muster_yaml_has_already_are_refused(paths: Paths, answers: WizardAnswers, named: str) -> None:
+    kept(paths)
+    with pytest.raises(UserError, match=f"keeps its chat systems, so {named} has no effect"):
+        wizard.init(paths, answers, None)
+    assert [path.name for path in paths.config.iterdir()] == ["muster.yaml"]
+
+
+def test_an_account_that_is_there_is_not_asked_for(paths: Paths) -> None:
+    kept(paths, "accounts:\n  mine: {provider: anthropic, credential: env:MINE}\n")
+    wizard.init(paths, WizardAnswers(runtime="claude"), None, environ={"ANTHROPIC_API_KEY": "k"})
+    assert list(loader.load(paths).accounts) == ["mine"]
+    assert paths.roster_yaml.is_file()
+
+
+def test_a_muster_yaml_with_a_mistake_is_left_alone(paths: Paths) -> None:
+    kept(paths, "accounts: 3\n")
+    with pytest.raises(ConfigError, match="accounts"):
+        wizard.init(paths, WizardAnswers(runtime="claude"), None)
+    assert [path.name for path in paths.config.iterdir()] == ["muster.yaml"]
 
 
 def test_not_even_a_link_that_leads_nowhere(paths: Paths, tmp_path: Path) -> None:
