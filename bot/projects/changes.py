@@ -54,13 +54,17 @@ async def add_project(
     services = ctx.services
     if not PROJECT_NAME.fullmatch(name):
         raise UsageError(f"NAME: expected lower-case letters, digits and dashes, at most 24, not {name[:40]!r}.")
+    options: dict[str, object] = {key: value for key, value in entry.items() if value is not None}
+    if budget is not None:
+        options["budget"] = _budget(budget)
+    # Nothing is cloned and no room is made for a project that muster.yaml cannot have.
+    draft = {"repo": f"/{name}", **options}
+    await ctx.once("check", lambda: asyncio.to_thread(edit.check_project, services.paths, name, draft))
     written: dict[str, object] = {"repo": await ctx.once("repo", lambda: _repository(services, name, repo))}
     place = await _room(ctx, name, room)
     if place is not None:
         written["room"] = place
-    written |= {key: value for key, value in entry.items() if value is not None}
-    if budget is not None:
-        written["budget"] = _budget(budget)
+    written |= options
     await ctx.once("write", lambda: asyncio.to_thread(edit.add_project, services.paths, name, written))
     reloaded = await services.reload()
     if reloaded.problem is not None:

@@ -22,15 +22,16 @@ Content: TypeAlias = dict[str, Any]
 _FLUSH_LEFT = re.compile(r"^( *)[^\s#-][^\n]*:[^\S\n]*\n\1- ", re.MULTILINE)
 
 
-def edit(paths: Paths, change: Callable[[Content], bool]) -> bool:
+def edit(paths: Paths, change: Callable[[Content], bool], *, write: bool = True) -> bool:
     """Change the file. As it was, it stays beside it as ``muster.yaml.bak``.
 
     Args:
         paths: the installation.
         change: changes the content in place, and returns whether it did.
+        write: False only checks whether the changed file would be valid.
 
     Returns:
-        Whether the file was changed.
+        Whether the content was changed.
 
     Raises:
         ConfigError: the file is not valid, or would not be; nothing is changed.
@@ -58,6 +59,8 @@ def edit(paths: Paths, change: Callable[[Content], bool]) -> bool:
             yaml.dump(content, buffer)
             new = buffer.getvalue()
             check_text(paths, new)
+            if not write:
+                return True
             if real.exists():
                 durable_files.write(real.with_name(f"{real.name}.bak"), text)
             with crash_points.around(WRITE):

@@ -85,14 +85,17 @@ async def test_new_makes_a_room_and_invites_the_operators(home: House, tmp_path:
         ("--repo ext::sh", "expected an absolute path"),
         ("--repo https://ana:secret@example.org/x.git", "has a password in it"),
         ("--repo {repo} --runtime emacs", "emacs"),
+        ("--repo {repo} --approvals lenient", "lenient"),
     ],
 )
 async def test_what_cannot_be_is_refused_and_changes_nothing(
     home: House, tmp_path: Path, options: str, why: str
 ) -> None:
     before = home.paths.muster_yaml.read_text()
-    assert why in await home.ask(f"!project add web {options.format(repo=tmp_path / 'repo')}", sender=ADMIN)
+    words = options.format(repo=tmp_path / "repo") + ("" if "--room" in options else " --room new")
+    assert why in await home.ask(f"!project add web {words}", sender=ADMIN)
     assert home.paths.muster_yaml.read_text() == before
+    assert not home.chat.made, "no room is left behind"
 
 
 async def test_a_url_is_cloned_once(home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
