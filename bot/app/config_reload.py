@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from bot.config import secrets
 from bot.config.limits import Budgets
 from bot.config.loader import load
-from bot.config.projects import is_profile
+from bot.config.projects import is_profile, shown_scope
 from bot.config.reloaded import Reloaded
 from bot.config.schema import Settings
 from bot.egress_client.settings_push import scope_of
@@ -117,7 +117,7 @@ def _missing(services: ReportServices) -> list[str]:
 def _budgets(old: Budgets, new: Budgets) -> list[str]:
     before, after = _limits(old), _limits(new)
     told = [
-        f"budget of {markdown.code(scope)} {after.get(scope) or 'gone'}"
+        f"budget of {markdown.code(shown_scope(scope))} {after.get(scope) or 'gone'}"
         + (f" (it was {before[scope]})" if scope in before and scope in after else "")
         for scope in sorted(before.keys() | after.keys())
         if before.get(scope) != after.get(scope)

@@ -149,6 +149,19 @@ def profile_of(project: str) -> str:
     return f"{_PREFIX}{project}"
 
 
+def shown_scope(scope: str) -> str:
+    """Return the scope of a budget as people read and write it: ``project:web`` for that of a project's topics."""
+    whose, slash, account = scope.partition("/")
+    name = whose.removeprefix(f"profile:{_PREFIX}")
+    return scope if name == whose else f"project:{name}{slash}{account}"
+
+
+def stored_scope(scope: str) -> str:
+    """Return the scope of a budget as it is stored, the reverse of `shown_scope`."""
+    name = scope.removeprefix("project:")
+    return scope if name == scope else f"profile:{profile_of(name)}"
+
+
 def is_profile(sandbox: str) -> bool:
     """Return whether a sandbox profile of this name would be a project's."""
     return sandbox.startswith(_PREFIX)

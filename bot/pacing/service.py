@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.approvals.services import ApprovalServices
 from bot.commands.syntax import command_line
 from bot.config.pacing import policy_of
+from bot.config.projects import shown_scope
 from bot.messaging import rooms
 from bot.pacing import window_status
 from bot.pacing.egress_limits import enforced, paces
@@ -235,8 +236,8 @@ class PaceService:
             return
         amount = amounts.amount(row.amount, row.unit)
         words = {
-            "used": f"⚖️ What was authorized for {markdown.code(row.scope)} ({amount}) is used up",
-            "over": f"⚖️ The time of what was authorized for {markdown.code(row.scope)} ({amount}) is over",
+            "used": f"⚖️ What was authorized for {markdown.code(shown_scope(row.scope))} ({amount}) is used up",
+            "over": f"⚖️ The time of what was authorized for {markdown.code(shown_scope(row.scope))} ({amount}) is over",
         }
         text = f"{words[how]}: it spends at its pace, which {command_line('pace')} shows."
         await rooms.say(self.services, tx, f"authorization/{row.id}/{how}", text)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import tzinfo
 
 from bot.commands.syntax import command_line
+from bot.config.projects import shown_scope
 from bot.text import timestamps
 from budget.dispatch.next_task import TaskWait
 from budget.windows.pace_admission import Leave
@@ -21,7 +22,7 @@ def authorize_command(scope: str, amount: float, unit: str) -> str:
     else:
         step = 10 ** max(0, len(str(int(amount))) - 3)
         written = f"{math.ceil(amount / step) * step:.0f}"
-    return command_line(f"budget authorize {scope} {written} --for 1h")
+    return command_line(f"budget authorize {shown_scope(scope)} {written} --for 1h")
 
 
 def ways(leave: Sequence[Leave]) -> str:

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
+from bot.config.projects import shown_scope
 from bot.pacing.window_series import WindowFacts
 from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
 from bot.reports.threshold_alerts import Crossing
@@ -85,7 +86,7 @@ def crossed(crossings: Sequence[Crossing], zone: ZoneInfo) -> str:
     if len(crossings) > ROWS:
         lines.append(f"{len(crossings) - ROWS:,} more windows, too.")
     scopes = dict.fromkeys(each.window.scope for each in crossings[:ROWS])
-    leave = " or ".join(command_line(f"budget authorize {scope} AMOUNT") for scope in scopes)
+    leave = " or ".join(command_line(f"budget authorize {shown_scope(scope)} AMOUNT") for scope in scopes)
     pace = command_line("pace")
     return "\n".join([*lines, f"\n{pace} shows what waits for it; {leave} lets work go on beyond the pace."])
 
@@ -280,7 +281,7 @@ def _tokens(agent: AgentFacts) -> str:
 
 def window_name(window: WindowFacts) -> str:
     """Return a short name of a window: ``main 7d``, ``host day``, ``coder of main 7d``."""
-    scope, _, rest = window.key.partition("/")
+    scope, _, rest = shown_scope(window.key).partition("/")
     name = scope.partition(":")[2] or scope
     kind, _, inner = rest.partition("/")
     if kind == "share":

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.config.projects import shown_scope
 from bot.pacing.services import PacingServices
 from bot.pacing.window_inputs import authorization_of
 from bot.text import amount_input, markdown, timestamps
@@ -78,9 +79,9 @@ async def authorize(ctx: Context[PacingServices], scope: str, amount: str, for_s
         else " A provider's window is never exceeded."
     )
     text = (
-        f"⚖️ {markdown.code(scope)} may spend {amounts.amount(count, unit)} faster than its pace, until "
+        f"⚖️ {markdown.code(shown_scope(scope))} may spend {amounts.amount(count, unit)} faster than its pace, until "
         f"{timestamps.shown(until, zone, now)} ({zone.key}) or until that is used up.{beyond} "
-        f"{command_line(f'budget authorize {scope} 0')} revokes it.{note}"
+        f"{command_line(f'budget authorize {shown_scope(scope)} 0')} revokes it.{note}"
     )
     return Reply(text, as_json(row, until=until))
 
@@ -107,8 +108,8 @@ def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
     """
     if not standings:
         raise UserError(
-            f"{markdown.code(row.scope)} has no pace: no limit with a window is set for it, so there is nothing to "
-            f"authorize. {command_line('pace')} shows what is paced.",
+            f"{markdown.code(shown_scope(row.scope))} has no pace: no limit with a window is set for it, so there is "
+            f"nothing to authorize. {command_line('pace')} shows what is paced.",
             code="budget.not_paced",
         )
     made = authorization_of(row)
@@ -116,7 +117,7 @@ def _check(row: AuthorizationRow, standings: Sequence[WindowState]) -> None:
         units = sorted({each.window.unit for each in standings})
         ways = {"tokens": "tokens, like 500k", "usd": "US dollars, like 20usd", "share": "a share of it, like 10%"}
         raise UserError(
-            f"What bounds {markdown.code(row.scope)} is not counted in {amounts.UNITS[row.unit]}. Write "
+            f"What bounds {markdown.code(shown_scope(row.scope))} is not counted in {amounts.UNITS[row.unit]}. Write "
             f"{' or '.join(ways[unit] for unit in units)}. Nothing was authorized.",
             code="budget.wrong_unit",
         )
@@ -135,10 +136,12 @@ async def _take_back(ctx: Context[PacingServices], scope: str) -> Reply:
 
     count = await ctx.commit("take back", end)
     if not count:
-        raise UserError(f"Nothing is authorized for {markdown.code(scope)} now.", code="budget.not_authorized")
+        raise UserError(
+            f"Nothing is authorized for {markdown.code(shown_scope(scope))} now.", code="budget.not_authorized"
+        )
     await services.pace.redraw("authorization", scope=scope)
     note = await _told(ctx)
-    text = f"What was authorized for {markdown.code(scope)} is revoked: it spends at its pace.{note}"
+    text = f"What was authorized for {markdown.code(shown_scope(scope))} is revoked: it spends at its pace.{note}"
     return Reply(text, {"scope": scope, "ended": count})
 
 

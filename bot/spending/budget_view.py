@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.config.projects import shown_scope
 from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.pacing.services import PacingServices
 from bot.pacing.window_status import PaceSnapshot
@@ -316,7 +317,9 @@ def _shares_kept(snapshot: PaceSnapshot) -> list[str]:
             continue
         _, _, of = window.key.partition("/share/account:")
         account, _, name = of.partition("/")
-        share = f"{markdown.code(window.scope)} {amounts.percent(window.known_limit)} of {name} of {account}"
+        share = (
+            f"{markdown.code(shown_scope(window.scope))} {amounts.percent(window.known_limit)} of {name} of {account}"
+        )
         if window.per_token and window.begins_at is not None:
             tokens = amounts.tokens(window.known_limit / window.per_token)
             lines.append(f"{share}: about {tokens} tokens, which the egress enforces")
@@ -373,7 +376,7 @@ def authorized_words(snapshot: PaceSnapshot, zone: ZoneInfo) -> list[str]:
         for each in standing.authorizations:
             left = each.left(snapshot.now)
             lines[each.id] = (
-                f"⚖️ {markdown.code(each.scope)}: {amounts.amount(left, each.unit)} of "
+                f"⚖️ {markdown.code(shown_scope(each.scope))}: {amounts.amount(left, each.unit)} of "
                 f"{amounts.amount(each.amount, each.unit)} are authorized beyond its pace, until "
                 f"{timestamps.shown(each.until, zone, snapshot.now)} ({zone.key})."
             )
@@ -386,4 +389,5 @@ def _named(each: Mapping[str, Any]) -> str:
     if scope.startswith("launch:"):
         # Launch ids mean nothing to people.
         return f"{agent} (this launch)"
+    scope = shown_scope(scope)
     return scope if agent is None or scope == f"agent:{agent}" else f"{agent} ({scope})"

@@ -68,8 +68,8 @@ async def budget_set(
     A limit with the same window is replaced. Limits with different windows all hold.
 
     Args:
-        scope: host, account:NAME, provider:NAME, role:NAME or profile:NAME for all agents together; agent:NAME for one
-            agent;
+        scope: host, account:NAME, provider:NAME, role:NAME, project:NAME or profile:NAME for all agents together;
+            agent:NAME for one agent;
             agent for each agent without a limit of its own.
         limit: tokens, such as 500k or 2M; US dollars, such as 20usd; or a share of a subscription's window, such as
             20%.

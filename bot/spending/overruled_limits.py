@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bot.config.projects import shown_scope
 from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.pacing.services import PacingServices
 from bot.pacing.window_inputs import Spender, draw_of
@@ -92,7 +93,8 @@ def in_words(found: Overruled) -> str:
     """Return one sentence: which limit does not apply to which agents, and which one does."""
     limit = found.limit
     amount = amounts.amount(limit.amount, limit.unit)
-    what = f"{markdown.code(found.scope)} ({amount}{amounts.per(limit.window) if limit.unit != 'share' else ''})"
+    per = amounts.per(limit.window) if limit.unit != "share" else ""
+    what = f"{markdown.code(shown_scope(found.scope))} ({amount}{per})"
     names = ", ".join(found.agents[:_NAMED])
     more = f" and {len(found.agents) - _NAMED} more" if len(found.agents) > _NAMED else ""
     why = f"{markdown.code(found.by)} is more specific and governs"

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.config.projects import shown_scope
 from bot.pacing.services import PacingServices
 from bot.pacing.window_series import WindowFacts, gather_windows
 from bot.pacing.window_status import PaceSnapshot
@@ -145,6 +146,7 @@ def _unknown(found: Figures, snapshot: PaceSnapshot, limit: str) -> str:
 
 def named(key: str) -> str:
     """Return the key of a window as text for people."""
+    key = shown_scope(key)
     scope, _, share = key.partition("/share/account:")
     if share:
         account, _, window = share.partition("/")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from bot.commands.syntax import command_line
+from bot.config.projects import shown_scope, stored_scope
 from bot.egress_client.settings_push import EACH_AGENT
 from bot.pacing.services import PacingServices
 from bot.text.errors import UsageError
@@ -19,7 +20,7 @@ from fleet.sandbox import profiles
 
 #: Scopes without a name.
 _NAMELESS = ("host", EACH_AGENT)
-_SCOPES = "agent, agent:NAME, role:NAME, host, account:NAME, provider:NAME, profile:NAME"
+_SCOPES = "agent, agent:NAME, role:NAME, project:NAME, host, account:NAME, provider:NAME, profile:NAME"
 
 
 def read_scope(scope: str) -> str:
@@ -31,7 +32,7 @@ def read_scope(scope: str) -> str:
     if scope == EACH_AGENT:
         return scope
     try:
-        found = Scope.parse(scope)
+        found = Scope.parse(stored_scope(scope))
     except ValueError:
         found = None
     if found is None or found.sort == "launch":
@@ -54,6 +55,14 @@ async def known_scope(scope: str, services: PacingServices) -> str:
     there = (await _there(services))[found.sort]
     if found.name in there:
         return scope
+    shown = shown_scope(scope)
+    if shown != scope:
+        projects = list(services.settings.projects)
+        listed = some(projects) or "none"
+        raise UsageError(
+            f"There is no project {shown.partition(':')[2][:60]!r}; there {'are' if len(projects) > 1 else 'is'} "
+            f"{listed}. Nothing was set."
+        )
     listed = some(there) or "none"
     first = ""
     if found.sort == "agent" and is_agent_name(found.name):
@@ -67,7 +76,7 @@ async def known_scope(scope: str, services: PacingServices) -> str:
 async def offered(services: PacingServices) -> list[str]:
     """Return every scope that is possible now."""
     there = await _there(services)
-    return [*_NAMELESS, *(f"{sort}:{name}" for sort, names in there.items() for name in names)]
+    return [*_NAMELESS, *(shown_scope(f"{sort}:{name}") for sort, names in there.items() for name in names)]
 
 
 async def _there(services: PacingServices) -> dict[str, Sequence[str]]:

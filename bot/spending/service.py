@@ -8,6 +8,7 @@ from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.config.limits import read_quota_window, read_window
+from bot.config.projects import shown_scope
 from bot.egress_client.settings_push import HeldLimit, addressed, held_of
 from bot.pacing.services import PacingServices
 from bot.pacing.window_loader import spenders_of
@@ -72,7 +73,8 @@ async def set_budget(
     zone = services.settings.timezone
     anew = "" if resets is None else f" It resets at {timestamps.shown(resets, zone, now)} ({zone.key}), as you set."
     then = "" if set_.is_whole else f", then {policy}"
-    text = f"{markdown.code(scope)}: {_written(set_)}{then}.{anew}{beside}{await _governs(services, row)}{note}"
+    governs = await _governs(services, row)
+    text = f"{markdown.code(shown_scope(scope))}: {_written(set_)}{then}.{anew}{beside}{governs}{note}"
     return Reply(text, budget_view.set_json(set_, now))
 
 
@@ -191,13 +193,14 @@ async def _beside(services: PacingServices, row: BudgetRow) -> str:
     """Return a sentence about other limits of the scope: those still in force, or those of files that no longer are."""
     async with services.store.read() as tx:
         given = [each for each in await limits_by_command.every(tx) if each.scope == row.scope]
+    scope = shown_scope(row.scope)
     others = [each for each in given if (each.unit, each.window) != (row.unit, row.window)]
     if held_of(row).is_whole:
         return ""
     if others:
-        ways = {f"budget clear {row.scope} --window {each.window or 'none'}" for each in others}
+        ways = {f"budget clear {scope} --window {each.window or 'none'}" for each in others}
         # Clearing by window would also remove the new limit, which has another unit.
-        ways = {f"budget clear {row.scope}"} if row.window in {each.window for each in others} else ways
+        ways = {f"budget clear {scope}"} if row.window in {each.window for each in others} else ways
         holds = "Both limits apply" if len(others) == 1 else "All limits apply"
         listed = _listed(map(held_of, others))
         return f" {holds}: beside it {listed}, until {' and '.join(map(command_line, sorted(ways)))}."
@@ -230,7 +233,7 @@ async def clear_budget(ctx: Context[PacingServices], scope: str, *, window: str 
     again = "The scope no longer has a limit of its own."
     if left:
         again = f"{'What applies now' if given else 'What the files set for it applies again'}: {_listed(left)}."
-    return Reply(f"{markdown.code(scope)}: taken back. {again}{note}", {"scope": scope, "cleared": gone})
+    return Reply(f"{markdown.code(shown_scope(scope))}: taken back. {again}{note}", {"scope": scope, "cleared": gone})
 
 
 async def check_clear(services: PacingServices, scope: str, *, window: str | None) -> None:
@@ -263,7 +266,7 @@ async def _nothing_set(services: PacingServices, scope: str, within: str | None)
     elif left:
         holds = " The limit there is set in a file; change it there, or set another."
     which = "" if within is None else " in this window"
-    return UserError(f"No limit was set by command for {markdown.code(scope)}{which}.{holds}")
+    return UserError(f"No limit was set by command for {markdown.code(shown_scope(scope))}{which}.{holds}")
 
 
 async def _pushed(services: PacingServices) -> str:

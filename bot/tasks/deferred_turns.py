@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
+from bot.config.projects import shown_scope
 from bot.pacing import wait_text
 from bot.pacing.window_status import PaceSnapshot
 from bot.tasks import deferred_demand, run_now, submission_policy
@@ -131,9 +132,8 @@ async def note_ahead(
         return None
     first = begins.ahead[0]
     window = first.standing.window
-    return (
-        f"⏩ About {amounts.amount(first.amount, window.unit)} ahead of today's pace ({markdown.code(window.scope)})."
-    )
+    scope = markdown.code(shown_scope(window.scope))
+    return f"⏩ About {amounts.amount(first.amount, window.unit)} ahead of today's pace ({scope})."
 
 
 async def add(

@@ -16,6 +16,7 @@ from bot.approvals.questions import QuestionChoice
 from bot.auth.permissions import is_person
 from bot.commands.context import Context
 from bot.commands.registry import Reply
+from bot.config.projects import shown_scope
 from bot.messaging.composer import MessagePlace
 from bot.pacing import next_opening
 from bot.pacing.services import PacingServices
@@ -217,7 +218,9 @@ async def begun(services: PacingServices) -> None:
 
 
 def _authorized(leave: Sequence[Leave]) -> str:
-    amounts_ = ", ".join(f"{amounts.amount(each.amount, each.unit)} of {markdown.code(each.scope)}" for each in leave)
+    amounts_ = ", ".join(
+        f"{amounts.amount(each.amount, each.unit)} of {markdown.code(shown_scope(each.scope))}" for each in leave
+    )
     return f": {amounts_} more may be used in the next hour" if leave else ""
 
 

@@ -36,7 +36,11 @@ async def test_a_project_is_added_and_works_at_once(home: House, tmp_path: Path)
     _, thread = await ask(home, "[[say: at once]]")
     await home.heard(thread, "at once")
     assert "2M tokens a day" in await home.ask("!projects")
-    assert "profile:project-web" in await home.ask("!budget")
+    assert "project:web" in await home.ask("!budget")
+    assert "`project:web`: 3M tokens" in await home.ask("!budget set project:web 3M")
+    assert "There is no project 'wob'; there is web" in await home.ask("!budget set project:wob 3M")
+    home.chat.post("!budget clear project:web")
+    assert "`project:web`: taken back" in await home.ask("!confirm")
     assert "has topics: web-1" in await home.ask("!project remove web")
     unasked = RunRequest(
         id="test-unasked",
