@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from bot.config import secrets
 from bot.config.limits import Budgets
 from bot.config.loader import load
-from bot.config.projects import is_profile, shown_scope
+from bot.config.projects import is_profile
 from bot.config.reloaded import Reloaded
 from bot.config.schema import Settings
 from bot.egress_client.settings_push import scope_of
@@ -22,6 +22,7 @@ from bot.setup import launch_planner
 from bot.text import markdown
 from bot.text.errors import ConfigError
 from budget import amounts
+from budget.scope_names import shown_scope
 from core.errors import MusterError
 from egress.errors import EgressRefused
 

@@ -17,6 +17,7 @@ from bot.config.approvals import PresetName
 from bot.config.limits import LimitBlock, Limits
 from bot.config.sandbox_profiles import ProfileBlock
 from bot.config.types import Block, Duration
+from budget.scope_names import PROJECT_PROFILE
 from fleet.name_rules import AGENT_NAME
 from fleet.roster import loader
 from fleet.sandbox.profiles import DEFAULT
@@ -27,7 +28,6 @@ PROJECT_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]|[a-z]")
 #: The word for rooms in which plain words open a topic, and the one for rooms in which the orchestrator reads them.
 TOPIC: Final = "topic"
 ORCHESTRATOR: Final = "orchestrator"
-_PREFIX: Final = "project-"
 _SCHEMES: Final = ("https", "ssh", "git", "http")
 _SCP: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:-][^:]*")
 
@@ -146,25 +146,12 @@ class RoomBlock(Block):
 
 def profile_of(project: str) -> str:
     """Return the name of a project's sandbox profile."""
-    return f"{_PREFIX}{project}"
-
-
-def shown_scope(scope: str) -> str:
-    """Return the scope of a budget as people read and write it: ``project:web`` for that of a project's topics."""
-    whose, slash, account = scope.partition("/")
-    name = whose.removeprefix(f"profile:{_PREFIX}")
-    return scope if name == whose else f"project:{name}{slash}{account}"
-
-
-def stored_scope(scope: str) -> str:
-    """Return the scope of a budget as it is stored, the reverse of `shown_scope`."""
-    name = scope.removeprefix("project:")
-    return scope if name == scope else f"profile:{profile_of(name)}"
+    return f"{PROJECT_PROFILE}{project}"
 
 
 def is_profile(sandbox: str) -> bool:
     """Return whether a sandbox profile of this name would be a project's."""
-    return sandbox.startswith(_PREFIX)
+    return sandbox.startswith(PROJECT_PROFILE)
 
 
 def profiles(

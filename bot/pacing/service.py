@@ -20,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.approvals.services import ApprovalServices
 from bot.commands.syntax import command_line
 from bot.config.pacing import policy_of
-from bot.config.projects import shown_scope
 from bot.messaging import rooms
 from bot.pacing import window_status
 from bot.pacing.egress_limits import enforced, paces
@@ -29,6 +28,7 @@ from bot.pacing.window_loader import WindowLoader
 from bot.pacing.window_status import Drawn, PaceSnapshot
 from bot.text import markdown
 from budget import amounts
+from budget.scope_names import shown_scope
 from budget.windows.even_spread_line import Cause, PacePolicy, next_turn
 from budget.windows.pace_admission import WindowState
 from core.async_waits import set_within

@@ -249,7 +249,13 @@ def work_of(task: str | None) -> SessionPurpose | None:
 
 
 async def settle(
-    services: WindowServices, tx: AsyncConnection, row: AgentRow, opened: Opening, *, may_refuse: bool = False
+    services: WindowServices,
+    tx: AsyncConnection,
+    row: AgentRow,
+    opened: Opening,
+    *,
+    may_refuse: bool = False,
+    has_words: bool = False,
 ) -> str | None:
     """Apply the decision in the transaction that starts the agent: lease its account, and announce the outcome.
 
@@ -259,6 +265,7 @@ async def settle(
         row: the agent as described by `opened.plan`.
         opened: the decision.
         may_refuse: see `lease`.
+        has_words: whether somebody's words begin its first turn, which says itself whether it waits.
 
     Returns:
         The text about the ladder that was posted in the agent's thread, or None.
@@ -266,7 +273,9 @@ async def settle(
     Raises:
         UserError: the session is refused.
     """
-    if (said := told(services, opened)) is not None:
+    waits = isinstance(opened.step, QueueStart)
+    said = None if has_words and waits else told(services, opened)
+    if said is not None:
         await services.agents.journal_effects.note(tx, row, f"ladder/{row.name}/{row.launch_id}", said)
     await lease(services, tx, row, opened.plan.accounts, opened.snapshot, may_refuse=may_refuse)
     return said
@@ -420,7 +429,7 @@ def told(services: WindowServices, opened: Opening) -> str | None:
     """Return the text about the start for the thread and the requester, or None if it starts as wanted."""
     faster = f"{command_line('pace')} shows the windows."
     if opened.held is not None and opened.held.leave:
-        faster += f" An admin makes room for it as it was wanted by {wait_text.ways(opened.held.leave)}."
+        faster += f" An admin can start it as wanted with {wait_text.ways(opened.held.leave)}."
     match opened.step:
         case Downgrade(rung=rung, why=why):
             was = markdown.code(opened.wanted.model or f"the default of {opened.wanted.runtime}")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import tzinfo
 
 from bot.commands.syntax import command_line
-from bot.config.projects import shown_scope
 from bot.text import timestamps
 from budget.dispatch.next_task import TaskWait
+from budget.scope_names import shown_scope
 from budget.windows.pace_admission import Leave
 
 

@@ -264,7 +264,7 @@ async def launch(services: ProjectServices, planned: PlannedTopic) -> bool:
         row, ours = await services.agents.desired_states.launch(tx, request, run_id=topic.id)
         if not ours:
             raise UserError(f"another agent is called {topic.agent} by now", code="agent.exists")
-        await settle(services, tx, row, planned.opened, may_refuse=True)
+        await settle(services, tx, row, planned.opened, may_refuse=True, has_words=True)
         await _hand_over(tx, services, row, await topics.take_words(tx, topic.id), hold)
         return True
 
@@ -328,6 +328,8 @@ async def _hand_over(
             )
             await deferred_turns.offer(tx, services, row, task, deferred_turns.told(services, row, task, hold))
             continue
+        if (ahead := await deferred_turns.note_ahead(tx, services, row, hold, each.sender)) is not None:
+            await services.agents.journal_effects.note(tx, row, f"topic/{each.id}/ahead", ahead)
         await services.agents.send(
             tx,
             row,

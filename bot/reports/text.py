@@ -11,13 +11,13 @@ from typing import Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
-from bot.config.projects import shown_scope
 from bot.pacing.window_series import WindowFacts
 from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
 from bot.reports.threshold_alerts import Crossing
 from bot.spending.budget_view import seen_words
 from bot.text import markdown
 from budget import amounts
+from budget.scope_names import shown_scope
 
 #: Maximum rows of each table.
 ROWS: Final = 12

@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
-from bot.config.projects import shown_scope
 from bot.pacing.services import PacingServices
 from bot.pacing.window_inputs import authorization_of
 from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
+from budget.scope_names import shown_scope
 from budget.windows.pace_admission import WindowState, worth
 from database.queries.spending import pacing_windows
 from database.queries.spending.pacing_windows import AuthorizationRow

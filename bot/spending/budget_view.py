@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
-from bot.config.projects import shown_scope
 from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.pacing.services import PacingServices
 from bot.pacing.window_status import PaceSnapshot
@@ -22,6 +21,7 @@ from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
 from budget.amounts import Unit
+from budget.scope_names import shown_scope
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import LastSeen, Window
 from budget.windows.pace_admission import WindowState

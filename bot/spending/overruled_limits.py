@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bot.config.projects import shown_scope
 from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.pacing.services import PacingServices
 from bot.pacing.window_inputs import Spender, draw_of
@@ -14,6 +13,7 @@ from bot.text import markdown
 from budget import amounts
 from budget.limits.precedence import overruled
 from budget.limits.scopes import Limit
+from budget.scope_names import shown_scope
 
 #: Scope of a budget from `launch --budget`.
 LAUNCH = "launch"

@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
-from bot.config.projects import shown_scope
 from bot.pacing.services import PacingServices
 from bot.pacing.window_series import WindowFacts, gather_windows
 from bot.pacing.window_status import PaceSnapshot
@@ -21,6 +20,7 @@ from bot.text import markdown
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
 from budget import amounts
+from budget.scope_names import shown_scope
 from budget.windows.pace_admission import WindowState
 from budget.windows.window_state import Figures
 from database.queries.spending import pacing_windows

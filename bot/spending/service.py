@@ -8,7 +8,6 @@ from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.config.limits import read_quota_window, read_window
-from bot.config.projects import shown_scope
 from bot.egress_client.settings_push import HeldLimit, addressed, held_of
 from bot.pacing.services import PacingServices
 from bot.pacing.window_loader import spenders_of
@@ -19,6 +18,7 @@ from bot.spending.scopes import known_scope, read_scope
 from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
 from budget import amounts
+from budget.scope_names import shown_scope
 from budget.windows import window_boundaries
 from core.validation_errors import suggestion
 from database.queries.spending import limits_by_command, pacing_windows

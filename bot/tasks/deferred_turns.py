@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
-from bot.config.projects import shown_scope
 from bot.pacing import wait_text
 from bot.pacing.window_status import PaceSnapshot
 from bot.tasks import deferred_demand, run_now, submission_policy
@@ -23,6 +22,7 @@ from bot.tasks.services import TaskServices
 from bot.text import markdown, timestamps
 from budget import amounts
 from budget.dispatch.next_task import TURN, TaskWait
+from budget.scope_names import shown_scope
 from budget.windows import interactive_turns
 from budget.windows.interactive_turns import Begins
 from budget.windows.pace_admission import Cost, Waits, WindowState, decide

@@ -16,7 +16,6 @@ from bot.approvals.questions import QuestionChoice
 from bot.auth.permissions import is_person
 from bot.commands.context import Context
 from bot.commands.registry import Reply
-from bot.config.projects import shown_scope
 from bot.messaging.composer import MessagePlace
 from bot.pacing import next_opening
 from bot.pacing.services import PacingServices
@@ -27,6 +26,7 @@ from bot.text import markdown
 from bot.text.errors import UserError
 from budget import amounts
 from budget.dispatch.next_task import TURN, lane_of
+from budget.scope_names import shown_scope
 from budget.windows import interactive_turns
 from budget.windows.pace_admission import Cost, Leave, Waits, WindowState
 from database.queries import tasks

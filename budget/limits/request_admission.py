@@ -28,6 +28,7 @@ from budget.costs.request_usage_from_history import LONGEST_ANSWER
 from budget.costs.token_prices import Rates
 from budget.limits.input_bound import Bound
 from budget.limits.scopes import NANO_USD, Limit
+from budget.scope_names import shown_scope
 from budget.tokens import Tokens, Weights
 from budget.windows import window_boundaries
 from budget.windows.overrun_allowance import PaceAllowance
@@ -528,12 +529,12 @@ def _spent(limit: Limit, used: int) -> str:
 
 def _name(limit: Limit, agent: str | None) -> str:
     if not limit.bounds:
-        return f"The window {window_boundaries.in_words(limit.window or '')} of {limit.scope}"
+        return f"The window {window_boundaries.in_words(limit.window or '')} of {shown_scope(limit.scope)}"
     if limit.kind == "pool":
-        return f"The shared budget of {limit.scope}"
+        return f"The shared budget of {shown_scope(limit.scope)}"
     if agent is None:
-        return f"The budget by {limit.scope}"
-    return f"The budget of {agent}" + ("" if limit.scope == f"agent:{agent}" else f" (by {limit.scope})")
+        return f"The budget by {shown_scope(limit.scope)}"
+    return f"The budget of {agent}" + ("" if limit.scope == f"agent:{agent}" else f" (by {shown_scope(limit.scope)})")
 
 
 def _way_out(standing: LimitState, agent: str | None) -> str:

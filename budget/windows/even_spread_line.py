@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from budget.amounts import Unit
+from budget.scope_names import shown_scope
 
 Certainty: TypeAlias = Literal["provider", "user", "estimated", "unknown"]
 Cause: TypeAlias = Literal["first", "midnight", "fifth", "limit", "authorization", "observation", "reset"]
@@ -191,7 +192,7 @@ class EvenSpreadLine:
 def name_of(window: Window) -> str:
     """Return the name of a window for use in a sentence."""
     rest = window.key.removeprefix(window.scope).strip("/").replace("/", " ")
-    return f"The window {rest} of {window.scope}" if rest else f"The window of {window.scope}"
+    return f"The window {rest} of {shown_scope(window.scope)}" if rest else f"The window of {shown_scope(window.scope)}"
 
 
 def line_at(line: EvenSpreadLine, t: float) -> float:

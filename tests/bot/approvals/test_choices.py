@@ -130,7 +130,7 @@ def test_the_whole_command_stands_in_the_question(command: str) -> None:
 def test_a_short_command_stands_once_and_what_its_title_does_not_say_stands_whole() -> None:
     assert asked("make test", "make test").count("make test") == 1
     assert "curl x" in asked("make test; curl x", "make test")
-    assert block_of(asked("make  test", "make  test")) .rstrip() == "make  test", "a title has one blank"
+    assert block_of(asked("make  test", "make  test")).rstrip() == "make  test", "a title has one blank"
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 
 import pytest
 
 from connectors.memory import ALL_CAPABILITIES
+from tests.bot.daily_limits import limit_of_a_day
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER
 from tests.bot.projects.fleet_with_project import WEB, ask, fleet, git, thread_of, topic, until_state
 
@@ -249,3 +251,18 @@ async def test_nothing_is_merged_while_something_is_not_committed(tmp_path: Path
         assert (place / "page.html").read_text() == "<p>three</p>\n"
         event = home.say("[[say: I commit it]]", thread)
         await home.marks(event, "✅")
+
+
+async def test_what_begins_ahead_of_the_pace_is_not_said_to_wait(tmp_path: Path) -> None:
+    budget = f"budget: {limit_of_a_day(50_000)}"
+    async with fleet(tmp_path, more=budget, settings="pacing: {burst: 0%}\n") as (home, _), home.open():
+        event, _ = await ask(home, "[[cache: 0 40000]][[say: spent]]")
+        await home.marks(event, "✅")
+        pace = home.orchestrator.services.pace
+        async with asyncio.timeout(30):
+            while not any(each.window.least_use >= 40_000 for each in (await pace.snapshot()).standings.values()):
+                await asyncio.sleep(0.02)
+        event, thread = await ask(home, "[[say: and this]]")
+        await home.marks(event, "✅")
+        told = [text for text in home.chat.texts(thread) if "pace" in text or "There is room" in text]
+        assert [text.partition(" tokens ")[2] for text in told] == ["ahead of today's pace (`project:web`)."], told

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from database.queries.tasks import Task
 from fleet.runtimes import RUNTIMES
 from fleet.supervision import host_lifecycle
 from tests import waiting
+from tests.bot.daily_limits import limit_of_a_day
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER, House, house
 
 
@@ -303,10 +303,7 @@ async def test_a_task_nobody_can_do_says_so_and_is_refused_at_its_deadline(home:
 
 def a_day_of(tokens: int) -> str:
     """Settings by which so many tokens may be used on a day, with a line that hardly rises while a test runs."""
-    today = time.time() / 86_400
-    left, length = max((length - today % length, length) for length in (300, 366))
-    limit = f"{{tokens: {int(tokens * left)}, window: {length}d}}"
-    return f"budgets:\n  host: {limit}\npacing: {{burst: 0%}}\n"
+    return f"budgets:\n  host: {limit_of_a_day(tokens)}\npacing: {{burst: 0%}}\n"
 
 
 HELD = a_day_of(50_000)
