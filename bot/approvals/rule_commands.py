@@ -14,6 +14,7 @@ from bot.approvals.services import ApprovalServices
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.config.approvals import DEFAULT_PRESET
 from bot.text import markdown
 from bot.text.errors import UsageError, UserError
 from bot.text.markdown import some
@@ -165,16 +166,13 @@ async def listing(ctx: Context[ApprovalServices], name: str | None) -> Reply:
     services = ctx.services
     now = services.clock()
     if name is None:
-        written = [
-            rule for scope, block in services.settings.approvals.scopes().items() for rule in block.rules.rules(scope)
-        ]
+        scopes = agent_rules.scopes_of(services.settings)
+        written = [rule for scope, block in scopes.items() for rule in block.rules.rules(scope)]
         rules = [*written, *await agent_rules.added_rules(services)]
-        heads = [
-            f"Preset of {markdown.code(scope)}: {block.preset}."
-            for scope, block in services.settings.approvals.scopes().items()
-            if block.preset is not None
-        ]
-        head = " ".join(heads) or "The preset is careful: what no rule answers is asked."
+        named = {scope: block.preset for scope, block in scopes.items() if block.preset is not None}
+        presets = {"fleet": DEFAULT_PRESET, **named}
+        heads = [f"Preset of {markdown.code(scope)}: {preset}." for scope, preset in presets.items()]
+        head = f"{' '.join(heads)} What no rule answers is asked."
     else:
         row = await services.agents.get(name)
         rules = list(await agent_rules.rules_of(services, row))

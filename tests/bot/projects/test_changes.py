@@ -25,17 +25,19 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 
 async def test_a_project_is_added_and_works_at_once(home: House, tmp_path: Path) -> None:
     before = home.paths.muster_yaml.read_text()
-    options = f"--repo {tmp_path / 'repo'} --runtime sim --sandbox none --approvals careful --budget 2M/day"
+    options = f"--repo {tmp_path / 'repo'} --runtime sim --sandbox none --approvals standard --budget 2M/day"
     told = await home.ask(f"!project add web {options} --room memory:{WEB}")
     assert "web is a project now" in told
     after = home.paths.muster_yaml.read_text()
     assert after.startswith(before.rstrip("\n"))
     assert (home.paths.muster_yaml.with_name("muster.yaml.bak")).read_text() == before
     project = load(home.paths).projects["web"]
-    assert (project.approvals, project.budget[0].tokens, project.budget[0].window) == ("careful", 2_000_000, "day")
+    assert (project.approvals, project.budget[0].tokens, project.budget[0].window) == ("standard", 2_000_000, "day")
     _, thread = await ask(home, "[[say: at once]]")
     await home.heard(thread, "at once")
     assert "2M tokens a day" in await home.ask("!projects")
+    presets = "Preset of `fleet`: careful. Preset of `project:web`: standard."
+    assert presets in await home.ask("!approvals rule list")
     assert "project:web" in await home.ask("!budget")
     assert "`project:web`: 3M tokens" in await home.ask("!budget set project:web 3M")
     assert "There is no project 'wob'; there is web" in await home.ask("!budget set project:wob 3M")
