@@ -129,7 +129,7 @@ class MarkdownRows:
         cells = [[self._inline(cell) for cell in _cells(line)] for line in (lines[0], *lines[2:])]
         count = len(cells[0])
         cells = [[*row[:count], *[[Span("")]] * (count - len(row))] for row in cells]
-        widths = _fitting([max(_width(row[place]) for row in cells) for place in range(count)], width)
+        widths = _fitting([max(_reach(row[place]) for row in cells) for place in range(count)], width)
         rows: list[list[Span]] = []
         for number, row in enumerate(cells):
             styled = [_styled(cell, (_BOLD,)) for cell in row] if number == 0 else row

@@ -67,6 +67,7 @@ def test_rows_break_between_words_and_below_their_item() -> None:
     assert rows("| a | b |\n|-|-|\n| x | one two three four |", 16) == [
         "a  b", "-  -------------", "x  one two three", "   four",
     ]  # fmt: skip
+    assert rows("| a |\n|-|\n| x… 7 s |", 16)[2:] == ["x… 7 s"], "signs that may be wide have room"
 
 
 _PIECES = [*"ab *_`~[]()<>|-#>!\\\n\t 1.", "◈", "\x1b", "\u202e", "&#9672;", "中", "⚠\ufe0f", "→", "```\n"]
