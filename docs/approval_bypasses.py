@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,15 @@ from fleet.approval_rules.judge import judge
 from fleet.approval_rules.presets import rules_of
 from fleet.approval_rules.requests import RequestFacts
 from fleet.approval_rules.rules import ApprovalRule
-from tests.fleet.approval_rules.corpus import ALLOWED, BYPASSES, DENIED, EXACT, OPERATORS, make_workspace
+from tests.fleet.approval_rules.corpus import (
+    ALLOWED,
+    ALLOWED_IN_A_SANDBOX,
+    BYPASSES,
+    DENIED,
+    EXACT,
+    OPERATORS,
+    make_workspace,
+)
 
 #: By column: the preset, and whether the agent is in a sandbox.
 _COLUMNS: Final = {
@@ -39,8 +48,8 @@ The rules that allow do not hold in the column `careful`.
 - *asked*: people are asked, as without rules.
 - *denied*: the rule that denies holds, however the command is written.
 - *allowed*: only in a sandbox. Builds and tests may have any arguments there, because they run what the agent wrote
-  anyway. `sandboxed` allows everything except what a rule denies or may be about, and writing to `.git`, hooks and
-  settings of runtimes.
+  anyway, and so may commits, which run hooks. `sandboxed` allows everything except what a rule denies or may be about,
+  and writing to `.git`, hooks and settings of runtimes.
 
 Characters that a page cannot show are written by their names: `<LF>` ends a line, `<U+202E>` is a character by its
 number, and `<SP>` is a space at an end. `src/linked` is a link to `/etc/passwd`, and `out` is a link to `/etc`.
@@ -67,6 +76,9 @@ def _everyday(workspace: Path) -> Iterator[str]:
     yield "## Everyday commands\n"
     yield "These must not be asked under `standard`. `{workspace}` stands for the workspace's own path.\n"
     yield _table(ALLOWED, workspace)
+    yield "## Everyday commands in a sandbox\n"
+    yield "These must not be asked under `standard` in a sandbox.\n"
+    yield _table(ALLOWED_IN_A_SANDBOX, workspace)
 
 
 def _listed(commands: Sequence[str], one: str, several: str) -> str:
@@ -86,12 +98,15 @@ def _table(commands: Sequence[str], workspace: Path) -> str:
 
 
 def _answer(command: str, preset: str, sandboxed: bool, workspace: Path) -> str:
-    beside: Sequence[ApprovalRule] = OPERATORS
-    if preset == "careful":
-        beside = [rule for rule in OPERATORS if rule.effect != "allow"]
-    rules = (*rules_of(preset, sandboxed=sandboxed), *beside)
     facts = RequestFacts(kind="execute", command=command)
-    return _ANSWERS[judge(facts, rules, workspace=workspace, sandboxed=sandboxed, now=0).effect]
+    verdict = judge(facts, _rules(preset, sandboxed), workspace=workspace, sandboxed=sandboxed, now=0)
+    return _ANSWERS[verdict.effect]
+
+
+@cache
+def _rules(preset: str, sandboxed: bool) -> tuple[ApprovalRule, ...]:
+    beside = (rule for rule in OPERATORS if preset != "careful" or rule.effect != "allow")
+    return (*rules_of(preset, sandboxed=sandboxed), *beside)
 
 
 def _code(command: str) -> str:

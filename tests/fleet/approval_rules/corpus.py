@@ -49,6 +49,9 @@ BYPASSES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 #: What must not ask. `{workspace}` is its folder.
 ALLOWED: Final = tuple(map(str, _LOADED["everyday"]))
 
+#: What must not ask in a sandbox.
+ALLOWED_IN_A_SANDBOX: Final = tuple(map(str, _LOADED["everyday in a sandbox"]))
+
 
 def make_workspace(root: Path) -> Path:
     """Return a clone with a few files, and links out of it."""
