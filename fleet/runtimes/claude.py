@@ -24,7 +24,7 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
         "CLAUDE_CONFIG_DIR": str(asked.home / ".claude"),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
-        # Otherwise a `cd` holds for later commands as well, and approval rules could not know where these run.
+        # Otherwise a `cd` holds for later commands of a turn, and approval rules could not know where these run (2.1).
         "CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR": "1",
         # By itself it asks for a window of a million tokens, each of which is paid again with every request.
         "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1" if context <= _CONTEXT else None,

@@ -315,6 +315,21 @@ async def test_talks_asks_before_it_acts_and_does_what_was_allowed(real: Real) -
     assert len([entry for entry in asked_of_the_model if entry.tools]) == 1
 
 
+async def test_each_command_of_a_turn_starts_in_the_workspace(real: Real) -> None:
+    """Approval rules judge relative paths by that. Claude Code would stay in `sub` (`fleet.runtimes.claude`)."""
+    (real.workspace / "sub").mkdir()
+    orders = [
+        ASKING[real.name].replace("touch made", command) for command in ("cd sub && touch inside", "touch at-the-top")
+    ]
+    async with real.running() as link:
+        message = await real.send(link, "".join(orders))
+        for word in ("touch inside", "touch at-the-top"):
+            await allow(link, await until(link, PermissionAsked, lambda event, word=word: word in event.detail))
+        assert (await real.ended(link, message)).stop_reason == "end_turn"
+    assert (real.workspace / "sub/inside").exists()
+    assert (real.workspace / "at-the-top").exists()
+
+
 async def test_answers_the_heartbeat_in_the_middle_of_a_turn_and_can_be_cancelled(real: Real) -> None:
     async with real.running() as link:
         message = await real.send(link, "[[say: Half of it.]][[hang]]")
