@@ -56,6 +56,7 @@ RUNTIME = Runtime(
     providers=("anthropic",),
     answer=_answer,
     session_mode="default",
+    unruled_tools="It uses the tools of Muster's own server without asking, and has no other server.",
     login=("--cli", "auth", "login", "--claudeai"),
     login_file=".claude/.credentials.json",
     hints={

@@ -121,6 +121,8 @@ class Runtime:
     """Whether a session can go on after the program was killed."""
     asks: bool = True
     """Whether it asks before it runs commands or writes files. What does not ask is held by the sandbox alone."""
+    unruled_tools: str = ""
+    """Why approval rules about tools of MCP servers reach none of its tools, as a sentence; empty: they reach them."""
     keeps_cut: bool = False
     """A message whose turn was cut stays in its conversation, with what was answered before."""
     hints: Mapping[str, str] = field(default_factory=dict)

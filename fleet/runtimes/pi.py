@@ -43,6 +43,7 @@ RUNTIME = Runtime(
     providers=("anthropic", "openai"),
     answer=_answer,
     tools=False,
+    unruled_tools="It has no MCP servers.",
     login_program="pi",
     login=("--no-session",),
     login_file=_LOGINS,
