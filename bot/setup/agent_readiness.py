@@ -9,7 +9,7 @@ from itertools import groupby
 from bot.config.checks import connector_checks
 from bot.config.loader import Settings, unusable_room
 from bot.config.paths import Paths
-from bot.setup import launch_planner
+from bot.setup import launch_planner, node_version
 from bot.setup.runtime_login import login_home
 from bot.text.errors import UserError
 from core.secret_references import Unresolved
@@ -56,7 +56,9 @@ def blocked(
         except (FleetError, UserError) as error:
             yield BlockedAgent(name=name, reason=str(error), refused=True)
             continue
-        if (reason := _no_access(plan, entry, paths, settings, environ)) is not None:
+        if plan.kind != "container" and (old := node_version.too_old(RUNTIMES[plan.runtime])) is not None:
+            yield BlockedAgent(name=name, reason=old)
+        elif (reason := _no_access(plan, entry, paths, settings, environ)) is not None:
             yield BlockedAgent(name=name, reason=reason)
 
 

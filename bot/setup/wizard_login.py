@@ -99,7 +99,7 @@ def asked(paths: Paths, answers: WizardAnswers, desk: Desk) -> tuple[WizardAnswe
     logged_in = is_logged_in(paths, runtime)
     default = offered[0] if offered else OWN if logged_in and answers.sandbox == "none" else ENTER
     there = f"Found here: {', '.join(offered)}.\n" if offered else ""
-    token = " or a token that `claude setup-token` prints" if "anthropic" in runtime.providers else ""
+    token = " or a token that `claude setup-token` prints" if runtime.providers == ("anthropic",) else ""
     question = (
         f"{there}How {runtime.title} logs in: a reference to a key (env:NAME, file:PATH or keyring:NAME), {ENTER} to "
         f"enter a key{token}, {OWN} for its own login, or {LATER}"

@@ -51,6 +51,7 @@ RUNTIME = Runtime(
     title="Claude Code",
     program="claude-agent-acp",
     install=f"npm install -g @agentclientprotocol/claude-agent-acp. {NODE}",
+    node=(20,),
     adapter=True,
     child_names=("claude",),
     providers=("anthropic",),

@@ -89,6 +89,8 @@ class Runtime:
     """A further program, by the environment variable that tells where it is."""
     install: str = ""
     """How to install it, a command line or a sentence."""
+    node: tuple[int, ...] = ()
+    """The oldest version of Node.js that runs it; empty: it needs none."""
     adapter: bool = False
     """Whether the program stands in front of the true runtime, its child."""
     child_names: tuple[str, ...] = ()

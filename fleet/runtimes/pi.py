@@ -38,6 +38,7 @@ RUNTIME = Runtime(
     program="pi-acp",
     needs={"MUSTER_PI": "pi"},
     install="npm install -g pi-acp @earendil-works/pi-coding-agent. It needs Node.js 22.19 or newer.",
+    node=(22, 19),
     adapter=True,
     child_names=("pi",),
     providers=("anthropic", "openai"),
