@@ -102,6 +102,8 @@ class Runtime:
     """The mode in which it asks for permission before it changes anything."""
     login: tuple[str, ...] = ()
     """Arguments of its own login; empty: it has none."""
+    login_steps: str = ""
+    """What a person does in it to log in, as a sentence; empty: it says that itself."""
     login_program: str | None = None
     """When that is another program."""
     login_file: str | None = None

@@ -77,7 +77,10 @@ def test_a_runtime_without_a_login_is_told_how_to_log_in(paths: Paths) -> None:
     assert "muster login claude" in blocked(paths, {})["lead"].reason
     login = paths.state / "logins" / "claude" / ".claude" / ".credentials.json"
     login.parent.mkdir(parents=True)
+    # As pi leaves it when nobody logged in.
     login.write_text("{}")
+    assert "muster login claude" in blocked(paths, {})["lead"].reason
+    login.write_text('{"claudeAiOauth": {}}')
     assert blocked(paths, {}) == {}
 
 
