@@ -21,6 +21,7 @@ from bot.interfaces.cli import man_page
 from bot.interfaces.cli.main import MusterProgram
 from bot.interfaces.cli.process_commands import SHELL_COMMANDS
 from budget.amounts import percent
+from docs import approval_bypasses
 
 Schema = Mapping[str, Any]
 
@@ -151,7 +152,13 @@ def _sentence(message: ast.expr) -> str:
     return "..."
 
 
+def bypasses() -> str:
+    """Return the page of commands that try to get past the approval rules."""
+    return _GENERATED + approval_bypasses.page()
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "approval-bypasses.md": bypasses,
     "codes.md": codes,
     "commands.md": commands,
     "configuration.md": configuration,

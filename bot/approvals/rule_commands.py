@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.approvals import agent_rules, rule_rows, rule_text
+from bot.approvals import agent_rules, rule_reach, rule_rows, rule_text
 from bot.approvals import rule_scopes as scopes
 from bot.approvals.services import ApprovalServices
 from bot.commands.context import Context
@@ -20,13 +20,12 @@ from bot.text.errors import UsageError, UserError
 from bot.text.markdown import some
 from core.validation_errors import suggestion
 from database.queries.agents import agents
-from database.queries.agents.agents import AgentRow
 from database.queries.chat import approval_rules
+from fleet.approval_rules import runtime_requests
 from fleet.approval_rules.judge import judge
 from fleet.approval_rules.requests import RequestFacts
 from fleet.approval_rules.rules import ApprovalRule, Effect, Kind
 from fleet.approval_rules.validation import validate
-from fleet.runtimes import RUNTIMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +132,7 @@ async def _added(ctx: Context[ApprovalServices], rule: ApprovalRule) -> Reply:
     lines.append(f"For {some([row.name for row in held])}, and new ones." if held else "No agent is in its scope yet.")
     lines.append(f"{command_line(f'approvals rule remove {rule.id}')} removes it.")
     text = " ".join(lines)
-    sentences = unasking(held)
+    sentences = rule_reach.limits(held, rule.kind)
     if rule.effect != "allow" and rule.kind in ("read", "execute"):
         sentences.append(
             "Runtimes read files, and some run commands that only read, without asking. A rule does not see these; a "
@@ -142,24 +141,6 @@ async def _added(ctx: Context[ApprovalServices], rule: ApprovalRule) -> Reply:
     for sentence in sentences:
         text += f"\n\n⚠️ {sentence}"
     return Reply(text, {**rule_text.as_json([rule], ctx.services.timestamp)[0], "agents": [row.name for row in held]})
-
-
-def unasking(rows: list[AgentRow]) -> list[str]:
-    """Return a sentence for each runtime of these agents that may act without asking, and how to make it ask."""
-    sentences = []
-    for name, runtime in RUNTIMES.items():
-        whose = [row.name for row in rows if row.runtime == name]
-        if whose and not runtime.asks:
-            sentences.append(
-                f"{some(whose)}: {runtime.title} never asks for permission, so no rule reaches it. Only a sandbox "
-                "restricts it."
-            )
-        elif whose and name == "custom":
-            sentences.append(
-                f"{some(whose)}: Muster cannot know whether an ACP agent of your own asks. Set it to ask before each "
-                "action; rules judge only what it asks."
-            )
-    return sentences
 
 
 async def listing(ctx: Context[ApprovalServices], name: str | None) -> Reply:
@@ -238,7 +219,12 @@ async def test(
         )
         workspace = await asyncio.to_thread(services.planner.workspaces.place, row.name, Path(row.workspace))
         verdict = await asyncio.to_thread(
-            judge, facts, rules, workspace=workspace, sandboxed=isolation.sandboxed, now=services.clock()
+            judge,
+            runtime_requests.as_told_by(row.runtime, facts),
+            rules,
+            workspace=workspace,
+            sandboxed=isolation.sandboxed,
+            now=services.clock(),
         )
         rule = verdict.rule
         which = f" by rule `{rule.id}` ({rule.origin})" if rule is not None else ""
@@ -254,7 +240,7 @@ async def test(
             }
         )
     text = "\n".join(lines)
-    for sentence in unasking(list(rows)):
+    for sentence in rule_reach.limits(list(rows), facts.kind):
         text += f"\n\n⚠️ {sentence}"
     return Reply(services.redact(text), data)
 

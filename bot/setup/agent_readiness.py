@@ -9,8 +9,8 @@ from itertools import groupby
 from bot.config.checks import connector_checks
 from bot.config.loader import Settings, unusable_room
 from bot.config.paths import Paths
-from bot.setup import launch_planner
-from bot.setup.runtime_login import login_home
+from bot.setup import launch_planner, node_version
+from bot.setup.runtime_login import holds_login, login_home
 from bot.text.errors import UserError
 from core.secret_references import Unresolved
 from fleet.errors import FleetError
@@ -56,7 +56,9 @@ def blocked(
         except (FleetError, UserError) as error:
             yield BlockedAgent(name=name, reason=str(error), refused=True)
             continue
-        if (reason := _no_access(plan, entry, paths, settings, environ)) is not None:
+        if plan.kind != "container" and (old := node_version.too_old(RUNTIMES[plan.runtime])) is not None:
+            yield BlockedAgent(name=name, reason=old)
+        elif (reason := _no_access(plan, entry, paths, settings, environ)) is not None:
             yield BlockedAgent(name=name, reason=reason)
 
 
@@ -104,7 +106,7 @@ def _no_login(plan: LaunchPlan, entry: AgentEntry | None, paths: Paths, settings
     if (plan.model or "").startswith("opencode/"):
         return None  # models of opencode's makers that need no login
     homes = (login_home(paths, runtime.name), paths.agent_folder(plan.name) / "home")
-    if any((home / runtime.login_file).is_file() for home in homes):
+    if any(holds_login(home, runtime) for home in homes):
         return None
     return (
         f"{runtime.title} has no login. Log in with `muster login {runtime.name}`, or give it an account with a "

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from bot.config.paths import Paths
 from bot.setup import account_check
 from bot.setup.account_check import AccountAnswer
-from bot.setup.runtime_login import login_home
+from bot.setup.runtime_login import holds_login, login_home
 from bot.setup.wizard_chat import WizardAnswers
 from bot.text.errors import UserError
 from core.errors import MusterError
@@ -83,7 +83,7 @@ def found_keys(runtime: Runtime, environ: Mapping[str, str]) -> list[str]:
 
 def is_logged_in(paths: Paths, runtime: Runtime) -> bool:
     """Return whether `muster login` was run for a runtime."""
-    return runtime.login_file is not None and (login_home(paths, runtime.name) / runtime.login_file).is_file()
+    return holds_login(login_home(paths, runtime.name), runtime)
 
 
 def account(provider: Provider, reference: str, key: str | None) -> str:
@@ -99,7 +99,7 @@ def asked(paths: Paths, answers: WizardAnswers, desk: Desk) -> tuple[WizardAnswe
     logged_in = is_logged_in(paths, runtime)
     default = offered[0] if offered else OWN if logged_in and answers.sandbox == "none" else ENTER
     there = f"Found here: {', '.join(offered)}.\n" if offered else ""
-    token = " or a token that `claude setup-token` prints" if "anthropic" in runtime.providers else ""
+    token = " or a token that `claude setup-token` prints" if runtime.providers == ("anthropic",) else ""
     question = (
         f"{there}How {runtime.title} logs in: a reference to a key (env:NAME, file:PATH or keyring:NAME), {ENTER} to "
         f"enter a key{token}, {OWN} for its own login, or {LATER}"

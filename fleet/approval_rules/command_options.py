@@ -20,7 +20,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a program with these arguments reads."""
+    """What a program with these arguments reads and makes."""
 
     paths: tuple[str, ...] = ()
     """Every argument that names, or may name, a file or folder."""
@@ -28,6 +28,10 @@ class Usage:
     """Every argument that is neither an option nor its value."""
     contents: Contents = "none"
     """Whether it shows contents of the files in `paths`, of whole folders or of history, or of no file."""
+    makes: tuple[str, ...] = ()
+    """Folders that it makes."""
+    follows_links: bool = False
+    """Whether it follows links that it finds in folders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,10 @@ others it is assumed that they do.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from fleet.approval_rules import git_commands
+from fleet.approval_rules import git_commands, program_checks
 from fleet.approval_rules.command_options import KnownOptions, Refused, Usage, options
 
 _GREP: Final = (
@@ -27,7 +26,9 @@ _RG: Final = (
     "--glob: --iglob: -t: --type: -T: --type-not: -e: --regexp: -f@ --file@ -m: --max-count: -A: --after-context: -B: "
     "--before-context: -C: --context: -M: --max-columns: -d: --max-depth: --hidden -. --no-ignore --no-ignore-vcs "
     "-u -uu -uuu --color: --no-heading --heading --files --sort: --stats --trim --json --vimgrep --column --type-list "
-    "-a --text --no-messages --no-config -p --pretty -0 --null -r: --replace:"
+    "-a --text --no-messages --no-config -p --pretty -0 --null -r: --replace: --max-filesize: --no-ignore-parent "
+    "--passthru -b --byte-offset --sortr: --glob-case-insensitive --no-binary --binary --max-columns-preview "
+    "--no-context-separator"
 )
 _LISTING: Final = (
     "-1 -a -A -l -h -R -t -r -S -d -F -p -i -s -n -g -o -c -u -x -C -m -k -G -q -Q -U -v -X -Z -b --all --almost-all "
@@ -65,7 +66,6 @@ _READERS: Final[Mapping[str, KnownOptions]] = {
     "id": options("-u -g -G -n -un -gn", "none", contents="none"),
     "uname": options("-a -s -n -r -v -m -p -i -o", "none", contents="none"),
     "nproc": options("--all", "none", contents="none"),
-    "seq": options("-w -s: -f:", "text", contents="none"),
     "grep": options(_GREP, "pattern", patterns="-e --regexp -f --file", tree="-r --recursive"),
     "egrep": options(_GREP, "pattern", patterns="-e --regexp -f --file", tree="-r --recursive"),
     "fgrep": options(_GREP, "pattern", patterns="-e --regexp -f --file", tree="-r --recursive"),
@@ -76,90 +76,39 @@ _READERS: Final[Mapping[str, KnownOptions]] = {
     ),
     # A second operand is a file that it writes.
     "uniq": options("-c -d -u -i -f: -s: -w: -z --count --repeated --unique --ignore-case", most=1),
+    "xxd": options("-p -b -u -i -l: -s: -c: -g:", most=1),
+    "od": options("-c -x -b -d -o -v -A: -t: -N: -j:"),
+    "base64": options("-d -D -w: --decode --wrap:"),
+    "paste": options("-d: -s"),
+    "fold": options("-w: -s -b"),
+    "fd": options(
+        "-e: -t: -H -I -a -g -i -s -d: -E: -p -0 -1 -q --extension: --type: --hidden --no-ignore --absolute-path "
+        "--glob --max-depth: --min-depth: --exclude: --full-path --ignore-case --case-sensitive --max-results: "
+        "--color:",
+        "pattern",
+        contents="none",
+    ),
+    "df": options("-h -T -k -m -i -P -l --human-readable", contents="none"),
+    "hostname": options("-s -f", "none", contents="none"),
     "hexdump": options("-C -n: -s: -v -x -c -d -o -b"),
     "cut": options("-d: -f: -c: -b: -s --delimiter: --fields: --characters: --complement --output-delimiter:"),
     "tr": options("-d -s -c -C -t --delete --squeeze-repeats --complement", "text", contents="none"),
     "rev": options(""),
     "tac": options("-s: -b"),
     "column": options("-t -s: -x --table --separator:"),
-    "diff": options(
-        "-u -r -q -N -w -b -B -i -y -a -U: -c -C: -s -p -E -Z --brief --recursive --new-file --unified= --side-by-side "
-        "--color= --ignore-all-space --ignore-case --no-dereference --strip-trailing-cr --width: -W: -x: --exclude:",
-        contents="tree",
-    ),
     "cmp": options("-s -l -b -n: -i: --silent --quiet"),
     "comm": options("-1 -2 -3 -12 -13 -23 --total --check-order --nocheck-order"),
+    "shasum": options("-a: -b -t --binary --text"),
+    "cksum": options(""),
+    "b2sum": _CHECKSUM,
     "md5sum": _CHECKSUM,
     "sha1sum": _CHECKSUM,
     "sha256sum": _CHECKSUM,
     "sha512sum": _CHECKSUM,
 }
-_DATE: Final = options("-u --utc -I -R --iso-8601= --rfc-3339: --rfc-email", "text", most=1, contents="none")
-_SED: Final = options("-n --quiet --silent -E -r -s", "pattern")
-_SED_SCRIPT: Final = re.compile(r"(\d{1,9}|\$)(,(\d{1,9}|\$))?p(;(\d{1,9}|\$)(,(\d{1,9}|\$))?p)*", re.ASCII)
-_JQ: Final = options(
-    "-r --raw-output -c --compact-output -s --slurp -n --null-input -e --exit-status -S --sort-keys -M -C -a -j",
-    "pattern",
-)
-#: jq loads files by these, and reads the environment.
-_JQ_OUTSIDE: Final = re.compile(r"import|include|env|ENV|input_filename|modulemeta|debug|input_line|search|\$__")
-#: Tests and actions of find, by how many arguments follow.
-_FIND: Final[Mapping[str, int]] = {
-    **dict.fromkeys(str.split("-name -iname -path -ipath -wholename -regex -iregex -lname -regextype -printf"), 1),
-    **dict.fromkeys(str.split("-type -xtype -maxdepth -mindepth -size -mtime -mmin -atime -amin -ctime -cmin"), 1),
-    **dict.fromkeys(str.split("-perm -user -group -links"), 1),
-    **dict.fromkeys(str.split("-not ! -o -or -a -and ( ) -print -print0 -prune -empty -readable -writable -ls"), 0),
-    **dict.fromkeys(str.split("-executable -depth -xdev -mount -true -false -nouser -nogroup -daystart"), 0),
-}
-
-
-def _find(arguments: Sequence[str]) -> Usage:
-    rest = list(arguments)
-    if rest[:1] == ["-P"]:
-        del rest[0]
-    paths = []
-    while rest and rest[0] not in ("!", "(", ")") and not rest[0].startswith("-"):
-        paths.append(rest.pop(0))
-    while rest:
-        test = rest.pop(0)
-        if test == "-newer":
-            paths += rest[:1]
-            del rest[:1]
-            continue
-        if test not in _FIND or len(rest) < _FIND[test]:
-            raise Refused(f"{test!r} of find is not known to be harmless")
-        del rest[: _FIND[test]]
-    return Usage(tuple(path for path in paths if path != "-"), tuple(paths))
-
-
-def _sed(arguments: Sequence[str]) -> Usage:
-    # Of sed's scripts only those that print lines: others write files and run commands.
-    usage = _SED.check(arguments)
-    if not usage.operands or not _SED_SCRIPT.fullmatch(usage.operands[0]):
-        raise Refused("sed is known to be harmless only with scripts that print lines, such as 1,20p")
-    return usage
-
-
-def _jq(arguments: Sequence[str]) -> Usage:
-    usage = _JQ.check(arguments)
-    if usage.operands and _JQ_OUTSIDE.search(usage.operands[0]):
-        raise Refused("the jq program may read other files or the environment")
-    return usage
-
-
-def _date(arguments: Sequence[str]) -> Usage:
-    usage = _DATE.check(arguments)
-    if any(not operand.startswith("+") for operand in usage.operands):
-        raise Refused("date with such an argument may set the clock")
-    return usage
-
-
 _CHECKS: Final[Mapping[str, Callable[[Sequence[str]], Usage]]] = {
     **{name: allowed.check for name, allowed in _READERS.items()},
-    "find": _find,
-    "sed": _sed,
-    "jq": _jq,
-    "date": _date,
+    **program_checks.CHECKS,
     "git": git_commands.check,
 }
 #: The programs, for messages and documentation.
@@ -178,8 +127,8 @@ def check(words: Sequence[str]) -> Usage:
     return checker(words[1:])
 
 
-#: Builds and tests. They run what the agent wrote, so rules about them hold only in a sandbox; there no argument adds
-#: to what the code that they run can do already.
+#: Builds and tests, and what hooks may be run by. They run what the agent wrote, so rules about them hold only in a
+#: sandbox; there no argument adds to what the code that they run can do already.
 BUILDS: Final[tuple[tuple[str, ...], ...]] = tuple(
     tuple(line.split())
     for line in (
@@ -187,6 +136,8 @@ BUILDS: Final[tuple[tuple[str, ...], ...]] = tuple(
         "ninja",
         "ctest",
         "cmake --build",
+        "cmake -S",
+        "cmake -B",
         "pytest",
         "py.test",
         "tox",
@@ -201,6 +152,32 @@ BUILDS: Final[tuple[tuple[str, ...], ...]] = tuple(
         "python3 -m unittest",
         "python -m mypy",
         "python3 -m mypy",
+        "python -m ruff",
+        "python3 -m ruff",
+        "python -m black",
+        "python3 -m black",
+        "python -m py_compile",
+        "python3 -m py_compile",
+        "python -m compileall",
+        "python3 -m compileall",
+        "black",
+        "isort",
+        "flake8",
+        "pylint",
+        "uv run pytest",
+        "uv run ruff",
+        "uv run mypy",
+        "uv run pyright",
+        "poetry run pytest",
+        "poetry run ruff",
+        "poetry run mypy",
+        "python --version",
+        "python3 --version",
+        "pip list",
+        "pip show",
+        "pip freeze",
+        "pip check",
+        "coverage report",
         ".venv/bin/pytest",
         ".venv/bin/ruff",
         ".venv/bin/mypy",
@@ -214,10 +191,31 @@ BUILDS: Final[tuple[tuple[str, ...], ...]] = tuple(
         "pnpm test",
         "pnpm run",
         "pnpm build",
+        "yarn lint",
+        "pnpm lint",
+        "npm run-script",
+        "npm ls",
+        "npm list",
+        "npm --version",
+        "npm -v",
+        "node --version",
+        "node -v",
+        "node --check",
+        "bun test",
+        "bun run",
+        "deno test",
+        "deno check",
+        "deno lint",
+        "npx tsc",
+        "npx eslint",
+        "npx prettier",
+        "npx vitest",
+        "npx jest",
         "node --test",
         "tsc",
         "eslint",
         "jest",
+        "prettier",
         "vitest",
         "cargo build",
         "cargo test",
@@ -225,11 +223,25 @@ BUILDS: Final[tuple[tuple[str, ...], ...]] = tuple(
         "cargo clippy",
         "cargo fmt",
         "cargo doc",
+        "cargo run",
+        "cargo bench",
+        "cargo nextest",
+        "cargo tree",
+        "cargo metadata",
+        "cargo --version",
+        "rustc --version",
         "go build",
         "go test",
         "go vet",
         "go fmt",
         "gofmt",
+        "go run",
+        "go list",
+        "go env",
+        "go version",
+        "go mod graph",
+        "golangci-lint run",
+        "staticcheck",
         "mvn test",
         "mvn compile",
         "mvn verify",
@@ -237,11 +249,36 @@ BUILDS: Final[tuple[tuple[str, ...], ...]] = tuple(
         "gradle build",
         "./gradlew test",
         "./gradlew build",
+        "./gradlew check",
+        "./mvnw test",
+        "./mvnw compile",
+        "./mvnw verify",
         "dotnet build",
         "dotnet test",
         "mix test",
         "bundle exec rspec",
         "rspec",
+        "bundle exec rake",
+        "rake test",
+        "rubocop",
+        "bundle exec rubocop",
+        "composer test",
+        "phpunit",
+        "vendor/bin/phpunit",
+        "./vendor/bin/phpunit",
+        "swift build",
+        "swift test",
+        "zig build",
+        "zig test",
+        "bazel build",
+        "bazel test",
+        "meson setup",
+        "meson compile",
+        "meson test",
+        "just",
+        "pre-commit run",
+        "git add",
+        "git commit",
     )
 )
 

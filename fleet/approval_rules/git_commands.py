@@ -7,6 +7,7 @@ git's own settings can name programs as well; they are in ``.git``, which no rul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -17,13 +18,15 @@ _DIFF: Final = (
     "--name-status -M --find-renames= --diff-filter= -w --ignore-all-space -b --ignore-space-change "
     "--ignore-blank-lines --ignore-space-at-eol --word-diff= --color-words --color= --no-color --no-ext-diff "
     "--no-textconv --no-renames -z --full-index --abbrev= --raw --minimal --patience --histogram --function-context "
-    "-W --text -a -R --relative "
+    "-W --text -a -R --relative --no-prefix --ignore-cr-at-eol --ignore-submodules= --no-relative "
 )
 _LOG: Final = (
     "--oneline --graph --all --decorate= --no-decorate -n: --max-count: --skip: --since: --after: --until: --before: "
     "--author: --committer: --grep: -i --format: --pretty= --date: --merges --no-merges --first-parent --follow "
     "--reverse --abbrev-commit --topo-order --date-order --branches= --tags= --remotes= --no-walk -S: -G: -L: "
     "--pickaxe-all --left-right --cherry-pick --no-mailmap --all-match --full-history --source -E -F "
+    "--author-date-order --simplify-by-decoration --ancestry-path= --boundary --cherry --cherry-mark --not "
+    "--invert-grep --no-notes --parents --children "
 )
 #: By subcommand.
 _COMMANDS: Final[Mapping[str, KnownOptions]] = {
@@ -40,7 +43,8 @@ _COMMANDS: Final[Mapping[str, KnownOptions]] = {
     "shortlog": options("-s -n -e -sn -ns -sne --all --since: --until: --no-merges", contents="none"),
     "rev-parse": options(
         "--show-toplevel --abbrev-ref= --short= --verify -q --quiet --git-dir --is-inside-work-tree --show-prefix "
-        "--show-cdup --symbolic-full-name --is-bare-repository",
+        "--show-cdup --symbolic-full-name --is-bare-repository --git-common-dir --absolute-git-dir "
+        "--is-shallow-repository --show-superproject-working-tree",
         contents="none",
     ),
     "rev-list": options(_LOG + "--count --objects", contents="none", number=True),
@@ -52,6 +56,8 @@ _COMMANDS: Final[Mapping[str, KnownOptions]] = {
     "ls-tree": options("-r -t -d -l --long -z --name-only --name-status --full-name --full-tree", contents="none"),
     "blame": options("-L: -w -M -s -l -e -p --porcelain --line-porcelain --date: --show-email", contents="tree"),
     "describe": options("--tags --always --all --long --dirty= --abbrev= --match: --exact-match", contents="none"),
+    "cherry": options("-v --verbose --abbrev=", contents="none"),
+    "diff-tree": options(_DIFF + "-r -t --root --no-commit-id -c --cc", contents="tree"),
     "merge-base": options("--all --is-ancestor --octopus --fork-point", contents="none"),
     "name-rev": options("--name-only --tags", contents="none"),
     "cat-file": options("-p -t -s -e", contents="tree"),
@@ -79,6 +85,12 @@ _TAG: Final = options(
     "--list -l -n --contains: --merged: --no-merged: --sort: --format: --points-at: --column=", "text", contents="none"
 )
 _NO_OPTIONS: Final = options("", "none", contents="none")
+_WORKTREES: Final = options("--porcelain -v --verbose -z", "none", contents="none")
+_REFLOG: Final = re.compile(r"-n ?\d{1,6}|-\d{1,6}|show|", re.ASCII)
+#: What makes git start the program that checks signatures: placeholders, with or without the signs that may stand in
+#: them, and fields of references, also as sort keys.
+_SIGNATURE: Final = re.compile(r"%[-+ ]?G|%\(\*?signature")
+_SORTED_BY_SIGNATURE: Final = re.compile(r"(--sort=)?[-*]*signature")
 SUBCOMMANDS: Final = frozenset((*_COMMANDS, "branch", "tag", "remote", "stash", "worktree", "reflog"))
 
 
@@ -92,8 +104,8 @@ def check(arguments: Sequence[str]) -> Usage:
     if not arguments or arguments[0] not in SUBCOMMANDS:
         raise Refused(f"{' '.join(('git', *arguments[:1]))} is not known to only read")
     subcommand, rest = arguments[0], arguments[1:]
-    # `%G?` starts the program that checks signatures.
-    if any("%G" in argument or "%(signature" in argument for argument in rest):
+    sorts = subcommand in ("branch", "tag", "for-each-ref")
+    if any(_SIGNATURE.search(word) or (sorts and _SORTED_BY_SIGNATURE.match(word)) for word in rest):
         raise Refused("a format that checks signatures starts a program")
     match subcommand:
         case "branch":
@@ -109,9 +121,11 @@ def check(arguments: Sequence[str]) -> Usage:
         case "stash" | "worktree":
             if rest[:1] != ["list"]:
                 raise Refused(f"git {subcommand} only reads with list")
-            return _NO_OPTIONS.check(rest[1:])
+            return (_WORKTREES if subcommand == "worktree" else _NO_OPTIONS).check(rest[1:])
         case "reflog":
-            return _COMMANDS["rev-list"].check(rest) if rest[:1] == ["-n"] else _NO_OPTIONS.check(rest)
+            if not _REFLOG.fullmatch(" ".join(rest)):
+                raise Refused("git reflog only reads without arguments, with show, and with a number")
+            return Usage()
     return _COMMANDS[subcommand].check(rest)
 
 
@@ -126,6 +140,7 @@ def without_pager(arguments: Sequence[str]) -> list[str]:
 def _listing(allowed: KnownOptions, rest: list[str]) -> Usage:
     usage = allowed.check(rest)
     # Any other operand than a pattern of `--list` makes a branch or a tag.
-    if usage.operands and rest[0] != "--list":
+    # In old versions `git branch -l NAME` makes one.
+    if usage.operands and rest[0] not in (("--list", "-l") if allowed is _TAG else ("--list",)):
         raise Refused("an operand without --list before it may make a branch or a tag")
     return usage

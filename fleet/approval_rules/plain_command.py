@@ -20,6 +20,8 @@ _RESERVED: Final = frozenset(
         "nocorrect noglob { } ! [[ ]] - "
     )
 )
+#: What may follow `$?`. zsh takes more for a part of it.
+_AFTER_STATUS: Final = frozenset(("", *" \t\n;\"'.,)"))
 _PRINTABLE: Final = frozenset(map(chr, range(32, 127)))
 
 
@@ -101,13 +103,31 @@ class _Reader:
             self._literal(char)
         self._at += 1
 
+    def _is_status(self) -> bool:
+        """Return whether the exit status of the command before stands here, and nothing that could change it."""
+        return (
+            self._next() == "?"
+            and self._text[self._at + 2 : self._at + 3] in _AFTER_STATUS
+            and self._words[:1] in (["echo"], ["printf"])
+            and self._redirect is None
+        )
+
+    def _status(self) -> None:
+        self._add("$?", quoted=True)
+        self._at += 1
+
     def _literal(self, char: str) -> None:
+        if char == "$" and self._is_status():
+            self._status()
+            return
         before = self._word[-1:] if self._word is not None else []
         inside = bool(before)
         allowed = (
             char in _LITERAL
             # zsh replaces a leading `=`; a first word with one is an assignment.
             or (char == "=" and inside and bool(self._words))
+            # A word of its own: no shell takes it for its history before a space.
+            or (char == "!" and self._word is None and bool(self._words) and self._next() in (" ", "\t"))
             # Revisions of git. Shells replace a `~` where a word, or what follows `:` or `=`, begins.
             or (char in "~^" and inside and (before[0].isalnum() or before[0] in "~^"))
         )
@@ -133,6 +153,10 @@ class _Reader:
         while (char := self._text[self._at : self._at + 1]) != '"':
             if not char:
                 raise NotPlain("a quote that does not end")
+            if char == "$" and self._is_status():
+                self._status()
+                self._at += 1
+                continue
             if char in "$`!":
                 raise NotPlain(f"{char!r} in double quotes")
             if char == "\\" and self._next() in ("", "\n", "!"):

@@ -13,7 +13,7 @@ PRESETS: Final = {
     "careful": "Every request is asked.",
     "standard": (
         "Reading within the workspace and editing its files are allowed, and so are commands that only read it. "
-        "In a sandbox common builds and tests are allowed, too. Everything else is asked."
+        "In a sandbox common builds, tests and commits are allowed, too. Everything else is asked."
     ),
     "sandboxed": (
         "Everything is allowed in a sandbox that does not let the agent out. Elsewhere this is the preset `standard`."

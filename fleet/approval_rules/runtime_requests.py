@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from fleet.approval_rules.requests import UNKNOWN, RequestFacts
@@ -45,6 +45,15 @@ def facts_of(runtime: str, tool_call: ToolCallFacts) -> RequestFacts:
         locations=tool_call.locations if isinstance(tool_call.locations, list) else [],
     )
     return reader(given)
+
+
+def as_told_by(runtime: str, facts: RequestFacts) -> RequestFacts:
+    """Return what would be known of a request if this runtime asked, for trying rules on it."""
+    if runtime not in _READERS or (facts.kind == "mcp" and runtime in ("opencode", "pi")):
+        return UNKNOWN
+    if facts.kind == "execute" and runtime == "opencode":
+        return replace(facts, cwd_unknown=True)
+    return facts
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ _WORDS: Final = frozenset(
 )
 _COMMANDS: Final = frozenset(("command", "declaration_command", "unset_command", "test_command"))
 _EXPANDING: Final = frozenset(str.split("simple_expansion expansion command_substitution arithmetic_expansion"))
+#: A number of up to three digits. It is kept as it is written.
+_STATUS: Final = "$?"
 #: Characters of a word by which a shell puts something else in its place.
 _SPECIAL: Final = frozenset("*?[]{}$`!")
 
@@ -321,11 +323,15 @@ class _Walk:
                     yield from self._pieces(child)
                     at = child.end_byte
             case "word" | "number":
-                yield _unescaped(text)
+                yield Word(text, True) if text == "!" else _unescaped(text)
+            case "simple_expansion" if text == _STATUS:
+                yield Word(text, True)
             case "raw_string":
                 yield Word(text[1:-1], True)
             case "string":
-                plain = all(child.type == "string_content" for child in node.named_children)
+                plain = all(
+                    child.type == "string_content" or self._text(child) == _STATUS for child in node.named_children
+                )
                 yield _unescaped(text[1:-1], quoted=True) if plain else Word(text[1:-1], False)
             case "ansi_c_string":
                 yield Word(_ansi_c(text[2:-1]), False)

@@ -130,7 +130,7 @@ def prefix_problem(words: tuple[str, ...], *, sandbox_only: bool = False) -> str
         return f"name one of its subcommands that only read ({', '.join(sorted(git_commands.SUBCOMMANDS))})"
     if words[0] not in command_table.PROGRAMS:
         return "its arguments can run other programs or write files, as far as Muster knows"
-    for ending in ((), ("1",), ("list",), (".",), ("1p",)):
+    for ending in ((), ("1",), ("list",), (".",), ("1p",), ("-v", "1"), ("-f", "."), ("{print}",)):
         try:
             command_table.check((*words, *ending))
         except Refused as error:

@@ -8,6 +8,7 @@ Neither link can be made without a command that somebody allowed. What must hold
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -29,6 +30,7 @@ PROTECTED: Final = frozenset(
     )
 )
 _HOOKS_PATH: Final = re.compile(r"^\s*hookspath\s*=\s*\"?([^\"\n]+?)\"?\s*$", re.IGNORECASE | re.MULTILINE)
+_SETTING: Final = re.compile(r"^\s*[\w-]+\s*=\s*(.+)$", re.MULTILINE)
 _GIT_FILE_BYTES: Final = 2**16
 
 
@@ -131,7 +133,10 @@ def protected(forms: PathForms, workspace: Path) -> str | None:
                 return f"{part} starts programs or holds settings of an agent"
     if os.path.basename(forms.absolute) == "HEAD":
         return "a folder with such a file can be a repository, with settings that start programs"
-    for folder in _git_folders(workspace):
+    folders = _git_folders(workspace)
+    if forms.absolute in _named_in_settings(folders, workspace):
+        return "settings of git name it"
+    for folder in folders:
         if forms.absolute == folder or forms.absolute.startswith(folder + "/"):
             return "it belongs to git"
     try:
@@ -161,13 +166,34 @@ def _git_folders(workspace: Path) -> list[str]:
                 found.append(os.path.realpath(workspace / text.removeprefix("gitdir:").strip()))
     except (OSError, ValueError):
         pass
-    for folder in tuple(found):
+    with contextlib.suppress(OSError, ValueError):
+        # A linked worktree has its settings where the repository has its own.
+        found.append(os.path.realpath(os.path.join(found[-1], _start_of(Path(found[-1]) / "commondir").strip())))
+    for settings in _settings(found):
+        found += [os.path.realpath(workspace / path.strip()) for path in _HOOKS_PATH.findall(settings)]
+    return found
+
+
+def _named_in_settings(folders: list[str], workspace: Path) -> set[str]:
+    """Return files of the workspace that git's settings name: filters, drivers, further settings."""
+    found = set()
+    for settings in _settings(folders):
+        for value in _SETTING.findall(settings):
+            for word in value.replace('"', " ").replace("'", " ").replace(";", " ").split():
+                # What is run starts at the workspace; further settings are named from git's folder.
+                for start in (str(workspace), *folders):
+                    path = os.path.realpath(os.path.join(start, word))
+                    if os.path.isfile(path) or (("/" in word or "." in word) and not os.path.isdir(path)):
+                        found.add(path)
+    return found
+
+
+def _settings(folders: list[str]) -> list[str]:
+    found = []
+    for folder in folders:
         for name in ("config", "config.worktree"):
-            try:
-                settings = _start_of(Path(folder) / name)
-            except (OSError, ValueError):
-                continue
-            found += [os.path.realpath(workspace / path.strip()) for path in _HOOKS_PATH.findall(settings)]
+            with contextlib.suppress(OSError, ValueError):
+                found.append(_start_of(Path(folder) / name))
     return found
 
 

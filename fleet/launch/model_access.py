@@ -149,12 +149,16 @@ def check(runtime: Runtime, account: ModelAccount | None, kind: Kind) -> None:
     """
     if kind == "none" or not runtime.login or (account is not None and account.has_credential):
         return
-    found = "It has no account" if account is None else f"Its account {account.name} has no credential"
-    token = ", such as a token that `claude setup-token` prints" if "anthropic" in runtime.providers else ""
+    provider = runtime.providers[0] if account is None else account.provider
+    credential = f"credential: env:{provider.upper()}_API_KEY"
+    token = ", or a token that `claude setup-token` prints" if runtime.providers == ("anthropic",) else ""
+    if account is None:
+        todo = f"Add `accounts: {{{provider}: {{provider: {provider}, {credential}}}}}` to muster.yaml"
+    else:
+        todo = f"Give its account {account.name} a key in muster.yaml, such as `{credential}`"
     raise FleetError(
-        f"{runtime.title} cannot use a login of its own in a sandbox, which holds no keys. {found}: give it an account "
-        f"with a credential in muster.yaml{token}. Or, with your own login on your own machine, an account with "
-        "`passthrough: true` together with `sandbox: none`.",
+        f"{runtime.title} has no key, and its sandbox holds no login of its own. {todo}{token}. To use its own login, "
+        f"run `muster login {runtime.name}` and give the agent `sandbox: none`, with which it can act as you.",
         code="account.none",
     )
 

@@ -24,7 +24,7 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
         "CLAUDE_CONFIG_DIR": str(asked.home / ".claude"),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
-        # Otherwise a `cd` holds for later commands as well, and approval rules could not know where these run.
+        # Otherwise a `cd` holds for later commands of a turn, and approval rules could not know where these run (2.1).
         "CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR": "1",
         # By itself it asks for a window of a million tokens, each of which is paid again with every request.
         "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1" if context <= _CONTEXT else None,
@@ -51,11 +51,13 @@ RUNTIME = Runtime(
     title="Claude Code",
     program="claude-agent-acp",
     install=f"npm install -g @agentclientprotocol/claude-agent-acp. {NODE}",
+    node=(20,),
     adapter=True,
     child_names=("claude",),
     providers=("anthropic",),
     answer=_answer,
     session_mode="default",
+    unruled_tools="It uses the tools of Muster's own server without asking, and has no other server.",
     login=("--cli", "auth", "login", "--claudeai"),
     login_file=".claude/.credentials.json",
     hints={

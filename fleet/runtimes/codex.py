@@ -57,6 +57,7 @@ RUNTIME = Runtime(
     title="Codex",
     program="codex-acp",
     install=f"npm install -g @agentclientprotocol/codex-acp. {NODE}",
+    node=(20,),
     adapter=True,
     child_names=("codex",),
     providers=("openai",),

@@ -89,6 +89,8 @@ class Runtime:
     """A further program, by the environment variable that tells where it is."""
     install: str = ""
     """How to install it, a command line or a sentence."""
+    node: tuple[int, ...] = ()
+    """The oldest version of Node.js that runs it; empty: it needs none."""
     adapter: bool = False
     """Whether the program stands in front of the true runtime, its child."""
     child_names: tuple[str, ...] = ()
@@ -100,6 +102,8 @@ class Runtime:
     """The mode in which it asks for permission before it changes anything."""
     login: tuple[str, ...] = ()
     """Arguments of its own login; empty: it has none."""
+    login_steps: str = ""
+    """What a person does in it to log in, as a sentence; empty: it says that itself."""
     login_program: str | None = None
     """When that is another program."""
     login_file: str | None = None
@@ -121,6 +125,8 @@ class Runtime:
     """Whether a session can go on after the program was killed."""
     asks: bool = True
     """Whether it asks before it runs commands or writes files. What does not ask is held by the sandbox alone."""
+    unruled_tools: str = ""
+    """Why approval rules about tools of MCP servers reach none of its tools, as a sentence; empty: they reach them."""
     keeps_cut: bool = False
     """A message whose turn was cut stays in its conversation, with what was answered before."""
     hints: Mapping[str, str] = field(default_factory=dict)

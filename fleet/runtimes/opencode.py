@@ -6,6 +6,8 @@ What it obeys of a repository and of the agent's own home was read in its progra
 - the list of models in its cache names programs that it loads, and a search program in it is run: both are fresh;
 - it ignores a repository's configuration when told to, except plugins: see
   `fleet.runtimes.opencode_plugin_check`;
+- it asks for no tool of an MCP server; if it is told to, the request has `SERVER_TOOL` in one word and no arguments, so
+  rules could not tell where a server's name ends;
 - it opens an HTTP server on the loopback interface, through which permissions can be answered: it gets a password.
 """
 
@@ -99,6 +101,7 @@ RUNTIME = Runtime(
     login=("auth", "login"),
     login_file=".local/share/opencode/auth.json",
     keeps_cut=True,
+    unruled_tools="It uses the tools of Muster's own server without asking, and has no other server.",
     # It leaves several megabytes in its temporary folder at every start.
     fresh=(".cache/opencode/", "tmp/"),
     locked=_CONFIGURATION,

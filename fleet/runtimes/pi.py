@@ -13,6 +13,8 @@ _HOME = ".pi/agent"
 _SETTINGS = tuple(f"{_HOME}/{name}.json" for name in ("settings", "models", "models-store", "trust"))
 _LOGINS = f"{_HOME}/auth.json"
 _EMPTY = b"{}\n"
+#: Without a list of providers it shows an error at its start (0.87).
+_NO_MODELS = b'{"providers": {}}\n'
 
 
 def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
@@ -38,18 +40,21 @@ RUNTIME = Runtime(
     program="pi-acp",
     needs={"MUSTER_PI": "pi"},
     install="npm install -g pi-acp @earendil-works/pi-coding-agent. It needs Node.js 22.19 or newer.",
+    node=(22, 19),
     adapter=True,
     child_names=("pi",),
     providers=("anthropic", "openai"),
     answer=_answer,
     tools=False,
+    unruled_tools="It has no MCP servers.",
     login_program="pi",
     login=("--no-session",),
+    login_steps="In pi, write /login and choose a provider. Then write /quit.",
     login_file=_LOGINS,
     # Programs that it starts by itself, and what was compiled of extensions.
     fresh=(f"{_HOME}/bin/", f"{_HOME}/extensions/", "tmp/"),
     locked=_SETTINGS,
-    placed=dict.fromkeys(_SETTINGS, _EMPTY),
+    placed={**dict.fromkeys(_SETTINGS, _EMPTY), f"{_HOME}/models.json": _NO_MODELS},
     hints={
         NO_LOGIN: "pi has no valid login. Give its account a credential, or run: muster login pi",
         **OLD_NODE,

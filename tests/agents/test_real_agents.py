@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -313,6 +314,25 @@ async def test_talks_asks_before_it_acts_and_does_what_was_allowed(real: Real) -
     assert await real.refused() == []
     asked_of_the_model = [entry for entry in real.provider.ledger.entries if entry.text == "Good morning."]
     assert len([entry for entry in asked_of_the_model if entry.tools]) == 1
+
+
+def _asks_about(word: str, asked: PermissionAsked) -> bool:
+    return word in asked.detail
+
+
+async def test_each_command_of_a_turn_starts_in_the_workspace(real: Real) -> None:
+    """Approval rules judge relative paths by that. Claude Code would stay in `sub` (`fleet.runtimes.claude`)."""
+    (real.workspace / "sub").mkdir()
+    orders = [
+        ASKING[real.name].replace("touch made", command) for command in ("cd sub && touch inside", "touch at-the-top")
+    ]
+    async with real.running() as link:
+        message = await real.send(link, "".join(orders))
+        for word in ("touch inside", "touch at-the-top"):
+            await allow(link, await until(link, PermissionAsked, partial(_asks_about, word)))
+        assert (await real.ended(link, message)).stop_reason == "end_turn"
+    assert (real.workspace / "sub/inside").exists()
+    assert (real.workspace / "at-the-top").exists()
 
 
 async def test_answers_the_heartbeat_in_the_middle_of_a_turn_and_can_be_cancelled(real: Real) -> None:

@@ -212,7 +212,7 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, login: str | None, 
     def log_in(runtime: str) -> bool:
         from bot.setup.runtime_login import login as enter
 
-        return enter(paths, runtime) == 0
+        return enter(paths, runtime, click.echo) == 0
 
     desk = Desk(ask=ask, tell=click.echo, secret=secret, log_in=log_in, environ=os.environ)
     fleets = [each for each in wanted if each in _FLEETS]
@@ -373,7 +373,7 @@ def login(runtime: str) -> int:
     """Log in to a runtime's provider with the runtime's own program, for agents without an API key."""
     from bot.setup.runtime_login import login as enter
 
-    return 1 if enter(Paths.of(os.environ), runtime) else 0
+    return 1 if enter(Paths.of(os.environ), runtime, click.echo) else 0
 
 
 @click.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.config.loader import Check
+from bot.setup import node_version
 from bot.setup.doctor.finding import PATIENCE, DoctorFinding
 from fleet import program_lookup, runtimes
 from fleet.hosting import SYSTEMD
@@ -199,7 +200,16 @@ def of_agents(which: Callable[[str], str | None]) -> Iterator[DoctorFinding]:
                 program_lookup.find(name, which)
             except program_lookup.ProgramNotFound as error:
                 missing.append(error.name)
-        if not missing:
+        old = None if missing else node_version.too_old(runtime, which)
+        if old is not None:
+            yield DoctorFinding(
+                name=runtime.name,
+                state="missing",
+                found=str(which(runtime.program)),
+                costs=f"No agents on {runtime.title}.",
+                way=old,
+            )
+        elif not missing:
             yield DoctorFinding(name=runtime.name, state="ok", found=str(which(runtime.program)))
         else:
             yield DoctorFinding(

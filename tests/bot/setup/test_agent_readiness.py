@@ -77,8 +77,26 @@ def test_a_runtime_without_a_login_is_told_how_to_log_in(paths: Paths) -> None:
     assert "muster login claude" in blocked(paths, {})["lead"].reason
     login = paths.state / "logins" / "claude" / ".claude" / ".credentials.json"
     login.parent.mkdir(parents=True)
+    # As pi leaves it when nobody logged in.
     login.write_text("{}")
+    assert "muster login claude" in blocked(paths, {})["lead"].reason
+    login.write_text('{"claudeAiOauth": {}}')
     assert blocked(paths, {}) == {}
+
+
+@pytest.mark.parametrize(("version", "blocks"), [("v20.20.2", True), ("v22.19.0", False), ("what?", False)])
+def test_a_node_that_is_too_old_is_named_before_the_start(
+    paths: Paths, programs: Path, version: str, blocks: bool
+) -> None:
+    for name, script in {"pi": "", "pi-acp": "", "node": f"echo '{version}'\n"}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}")
+        (programs / name).chmod(0o755)
+    write(paths, runtime="pi", settings="accounts: {work: {provider: anthropic, credential: env:WORK_KEY}}\n")
+    found = blocked(paths, {"WORK_KEY": "sk-test"})
+    assert bool(found) == blocks
+    if blocks:
+        reason = found["lead"].reason
+        assert reason == f"pi needs Node.js 22.19 or newer, and {programs}/node is 20.20.2. Install a newer one."
 
 
 @pytest.mark.usefixtures("programs")

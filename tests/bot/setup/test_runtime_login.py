@@ -45,6 +45,13 @@ def test_the_runtimes_own_login_runs_in_a_home_of_its_own(
     assert stat.S_IMODE(home.parent.stat().st_mode) == 0o700
 
 
+def test_a_program_that_does_not_ask_for_a_login_is_explained(tmp_path: Path, environ: dict[str, str]) -> None:
+    stand_in(tmp_path / "programs", "pi", 0)
+    (tmp_path / "programs" / "pi-acp").symlink_to("pi")
+    done = muster(environ, "login", "pi")
+    assert done.stdout.startswith("In pi, write /login and choose a provider. Then write /quit.\nargs: --no-session")
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

@@ -115,7 +115,7 @@ def test_its_own_login_is_run_and_needs_a_yes_to_no_sandbox(paths: Paths) -> Non
     def log_in(runtime: str) -> bool:
         file = paths.state / "logins" / runtime / ".claude" / ".credentials.json"
         file.parent.mkdir(parents=True)
-        file.write_text("{}")
+        file.write_text('{"anthropic": {"type": "api_key"}}')
         return True
 
     person = Person("terminal", "claude", "own", "", "own", "yes", log_in=log_in)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fleet.approval_rules.command_table import build_of
 from fleet.approval_rules.judge import judge
 from fleet.approval_rules.presets import rules_of
 from fleet.approval_rules.requests import RequestFacts, RuleVerdict
 from fleet.approval_rules.rules import ApprovalRule
-from tests.fleet.approval_rules.corpus import ALLOWED, BYPASSES, RULES
+from tests.fleet.approval_rules.corpus import ALLOWED, ALLOWED_IN_A_SANDBOX, BYPASSES, RULES
 
 CASES = [(trick, answer, command) for trick, cases in BYPASSES.items() for answer, command in cases]
 
@@ -27,6 +28,10 @@ def execute(command: str, *rules: ApprovalRule, workspace: Path, sandboxed: bool
     return verdict(facts, *rules, workspace=workspace, sandboxed=sandboxed)
 
 
+def here(command: str, workspace: Path) -> str:
+    return command.replace("{workspace}", str(workspace))
+
+
 def rule(effect: str, kind: str, **fields: object) -> ApprovalRule:
     return ApprovalRule.from_json({"id": f"{effect}-{kind}", "effect": effect, "kind": kind, **fields})
 
@@ -38,33 +43,39 @@ def test_every_bypass_is_asked_or_denied(workspace: Path) -> None:
     wrong = [
         (trick, command[:80], answer, found.effect, found.reason)
         for trick, answer, command in CASES
-        if (found := execute(command, *RULES, workspace=workspace)).effect != answer
+        if (found := execute(here(command, workspace), *RULES, workspace=workspace)).effect != answer
     ]
     assert wrong == []
-    assert len(CASES) > 400
+    assert len(CASES) > 1200
 
 
 def test_no_bypass_is_allowed_without_the_rules_that_deny(workspace: Path) -> None:
     allowing = [each for each in RULES if each.effect == "allow"]
     assert [
-        command for _, _, command in CASES if execute(command, *allowing, workspace=workspace).effect != "ask"
+        command
+        for _, _, command in CASES
+        if execute(here(command, workspace), *allowing, workspace=workspace).effect != "ask"
     ] == []
 
 
-def test_everyday_commands_that_only_read_are_allowed(workspace: Path) -> None:
-    asked = [
-        (command, found.reason)
-        for text in ALLOWED
-        if (
-            found := execute(
-                command := text.format(workspace=workspace) if "{workspace}" in text else text,
-                *RULES,
-                workspace=workspace,
-            )
-        ).effect
-        != "allow"
+def test_no_bypass_but_a_build_is_allowed_by_the_standard_preset_in_a_sandbox(workspace: Path) -> None:
+    rules = (*rules_of("standard", sandboxed=True), *(each for each in RULES if each.effect == "deny"))
+    allowed = [
+        command
+        for _, _, command in CASES
+        if execute(here(command, workspace), *rules, workspace=workspace, sandboxed=True).effect == "allow"
     ]
-    assert asked == []
+    assert [command for command in allowed if "git status" not in command and build_of(command.split()) is None] == []
+
+
+def test_everyday_commands_are_allowed(workspace: Path) -> None:
+    sandboxed = rules_of("standard", sandboxed=True)
+    found = [(text, execute(here(text, workspace), *RULES, workspace=workspace)) for text in ALLOWED]
+    found += [
+        (text, execute(here(text, workspace), *sandboxed, workspace=workspace, sandboxed=True))
+        for text in ALLOWED_IN_A_SANDBOX
+    ]
+    assert [(text, each.reason) for text, each in found if each.effect != "allow"] == []
 
 
 def test_the_verdict_names_the_rules_and_fits_on_a_line(workspace: Path) -> None:
@@ -135,15 +146,78 @@ def test_a_program_that_the_workspace_has_a_file_of_is_asked(workspace: Path) ->
     assert execute("ls", *RULES, workspace=workspace).effect == "ask"
 
 
-def test_paths_are_not_believed_in_another_folder(workspace: Path) -> None:
-    allowed = RequestFacts(kind="execute", command="cat src/a.py", cwd=str(workspace))
-    assert verdict(allowed, *RULES, workspace=workspace).effect == "allow"
-    for cwd in ("/etc", str(workspace / "src")):
-        facts = RequestFacts(kind="execute", command="cat src/a.py", cwd=cwd)
-        assert verdict(facts, *RULES, workspace=workspace).effect == "ask"
+def test_paths_start_where_the_runtime_says(workspace: Path) -> None:
+    def answer(command: str, cwd: str, *rules: ApprovalRule) -> str:
+        facts = RequestFacts(kind="execute", command=command, cwd=cwd)
+        return verdict(facts, *RULES, *rules, workspace=workspace).effect
+
+    source = str(workspace / "src")
+    assert answer("cat src/a.py", str(workspace)) == "allow"
+    assert answer("cat a.py", source) == "allow"
+    assert answer("cat ../README.md", source) == "allow"
+    assert answer("echo x > new/b.py", source) == "allow"
+    for command in ("cat ../../x", "cat linked", "echo x > ../.git/config", "echo x > ../../x"):
+        assert answer(command, source) == "ask", command
+    for cwd in ("/etc", str(workspace / "out"), str(workspace / ".."), "src", ""):
+        assert answer("cat a.py", cwd) == "ask", cwd
+        # A Makefile from elsewhere is not what was allowed.
+        assert answer("make test", cwd) == "ask", cwd
+    assert answer("make test", source) == "allow"
+    assert answer("cat a.py", source, rule("deny", "read", paths=("src/**",))) == "ask"
     unknown = RequestFacts(kind="execute", command="git status", cwd_unknown=True)
     assert verdict(unknown, *RULES, workspace=workspace).effect == "ask"
     assert verdict(unknown, *RULES, workspace=workspace, sandboxed=True).effect == "allow"
+
+
+def test_a_change_of_the_folder_is_followed_within_the_workspace(workspace: Path) -> None:
+    def answer(command: str, *rules: ApprovalRule) -> str:
+        return execute(command, *RULES, *rules, workspace=workspace).effect
+
+    assert answer("cd src && cat a.py") == "allow"
+    assert answer("cd src/new && mkdir -p x && echo x > x/y") == "allow"
+    # The change can fail, and then the path starts at the workspace.
+    assert answer("cd missing; cat ../x") == "ask"
+    assert answer("cd src && cat ../README.md") == "ask"
+    assert answer("cd src && cat linked") == "ask"
+    (workspace / "src/new/.env").write_text("")
+    assert answer("cd src/new && cat .env") == "allow"
+    assert answer("cd src/new && cat .env", rule("deny", "read", paths=("src/new/.env",))) == "ask"
+    assert answer("cd src/new && echo x > .env", rule("deny", "edit", paths=("src/new/.env",))) == "ask"
+    # An exact rule means the workspace's own.
+    assert answer("cd src && make test") == "ask"
+    assert answer("cd /tmp && make test", rule("allow", "execute", command="cd /tmp")) == "ask"
+
+
+def test_git_is_not_run_in_a_folder_that_may_be_another_repository(workspace: Path) -> None:
+    assert execute("cd src && git status", *RULES, workspace=workspace).effect == "allow"
+    (workspace / "src/HEAD").write_text("ref: refs/heads/main\n")
+    assert execute("cd src && git status", *RULES, workspace=workspace).effect == "ask"
+    assert execute("cd src/new && git status", *RULES, workspace=workspace).effect == "ask"
+    assert execute("git status", *RULES, workspace=workspace).effect == "allow"
+    facts = RequestFacts(kind="execute", command="git status", cwd=str(workspace / "src"))
+    assert verdict(facts, *RULES, workspace=workspace).effect == "ask"
+
+
+def test_making_a_folder_needs_leave_to_edit(workspace: Path) -> None:
+    mkdir = rule("allow", "execute", command="mkdir", match="prefix")
+    edits = rule("allow", "edit", paths=("src/**",))
+    assert execute("mkdir -p src/x", mkdir, workspace=workspace).effect == "ask"
+    assert execute("mkdir -p src/x", mkdir, edits, workspace=workspace).effect == "allow"
+    assert execute("mkdir -p docs", mkdir, edits, workspace=workspace).effect == "ask"
+
+
+def test_files_that_settings_of_git_name_are_closed(workspace: Path) -> None:
+    rules = rules_of("standard", sandboxed=False)
+    (workspace / "tools").mkdir()
+    for name in ("shared.gitconfig", "tools/clean.py"):
+        (workspace / name).write_text("")
+    (workspace / ".git/config").write_text(
+        '[include]\n\tpath = ../shared.gitconfig\n[filter "x"]\n\tclean = python3 "tools/clean.py" %f\n'
+        '[remote "origin"]\n\turl = .\n'
+    )
+    assert edit("shared.gitconfig", *rules, workspace=workspace).effect == "ask"
+    assert edit("tools/clean.py", *rules, workspace=workspace).effect == "ask"
+    assert edit("tools/other.py", *rules, workspace=workspace).effect == "allow"
 
 
 def test_a_rule_that_denies_a_command_is_asked_where_it_may_hide(workspace: Path) -> None:
@@ -245,6 +319,12 @@ def test_git_folders_elsewhere_are_closed_too(workspace: Path) -> None:
     (other / "store").mkdir(parents=True)
     (other / ".git").write_text("gitdir: store\n")
     facts = RequestFacts(kind="edit", paths=("store/config",))
+    assert verdict(facts, *rules, workspace=other).effect == "ask"
+    common = workspace / "common"
+    common.mkdir()
+    (common / "config").write_text("[core]\n\thooksPath = checks\n")
+    (other / "store/commondir").write_text("../../common\n")
+    facts = RequestFacts(kind="edit", paths=("checks/pre-commit",))
     assert verdict(facts, *rules, workspace=other).effect == "ask"
     (other / ".git").unlink()
     os.mkfifo(other / ".git")

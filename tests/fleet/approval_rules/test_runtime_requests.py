@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.approval_rules.requests import UNKNOWN, RequestFacts
-from fleet.approval_rules.runtime_requests import facts_of
+from fleet.approval_rules.runtime_requests import as_told_by, facts_of
 from fleet.host.acp.update_parser import KnownToolCall
 
 
@@ -150,3 +150,18 @@ def test_any_request_can_be_read(runtime: str, raw: Any, title: str, kind: str, 
     found = facts_of(runtime, call)
     assert found.command is None or isinstance(found.command, str)
     assert all(isinstance(path, str) for path in found.paths)
+
+
+def test_rules_are_tried_on_what_the_runtime_would_tell() -> None:
+    command = RequestFacts(kind="execute", command="git status")
+    assert as_told_by("claude", command) == command
+    assert as_told_by("opencode", command).cwd_unknown
+    assert as_told_by("custom", command) == UNKNOWN
+    tool = RequestFacts(kind="mcp", tool="muster/report")
+    assert as_told_by("codex", tool) == tool
+    assert as_told_by("opencode", tool) == as_told_by("pi", tool) == UNKNOWN
+
+
+def test_a_tool_of_an_mcp_server_in_opencode_is_not_taken_apart() -> None:
+    """It gives `SERVER_TOOL` in one word, and no arguments (1.18)."""
+    assert facts("opencode", title="muster_report", kind="other", rawInput={}) == UNKNOWN

@@ -24,7 +24,7 @@ def refusal(given: ApprovalRule) -> tuple[str, str]:
     [
         *("python", "python3 -c", "node", "sh", "bash -c", "sudo", "env", "xargs", "timeout 5", "nice", "nohup"),
         *("npm", "npm test", "npm install", "pip install", "make", "make test", "cargo build", "pytest", "npx"),
-        *("curl", "wget", "ssh", "vim", "awk", "tar", "tee", "rm", "cp", "docker run", "/bin/ls", "./ls"),
+        *("curl", "wget", "ssh", "vim", "gawk", "tar", "tee", "rm", "cp", "docker run", "/bin/ls", "./ls"),
         *("git", "git push", "git -c a=b log", "git -C x log", "git config", "git log --output=x", "git commit"),
         *("find . -delete", "find . -exec", "sed -i", "sort -o", "rg --pre", "ls /x --bad"),
     ],

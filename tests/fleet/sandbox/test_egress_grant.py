@@ -312,7 +312,7 @@ def test_a_login_of_its_own_is_refused_in_a_sandbox_before_anything_starts(
     tmp_path: Path, ways: Ways, claude: Path, kept: tuple[ModelAccount, ...]
 ) -> None:
     made = assembly(tmp_path, ways, *kept)
-    with pytest.raises(FleetError, match=r"`claude setup-token`.*`passthrough: true` together with `sandbox: none`"):
+    with pytest.raises(FleetError, match=r"`claude setup-token`.*`muster login claude`.*`sandbox: none`"):
         made.planner.plan("coder0", {"runtime": "claude"})
     made.planner.plan("coder0", {"runtime": "claude", "sandbox": "none"})
     # Where nobody opens ways, it works as ever.
