@@ -19,7 +19,7 @@ from bot.commands.syntax import CHAT, SHELL, written
 from bot.config import loader
 from bot.interfaces.cli import man_page, shipped_help
 from bot.interfaces.cli.main import MusterProgram
-from bot.interfaces.cli.process_commands import SHELL_COMMANDS
+from bot.interfaces.cli.shell_commands import SHELL_COMMANDS
 from budget.amounts import percent
 
 Schema = Mapping[str, Any]

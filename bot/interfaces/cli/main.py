@@ -32,8 +32,8 @@ from bot.interfaces.cli.output import (
     silenced,
     tell_programs,
 )
-from bot.interfaces.cli.process_commands import CONFIRM_ONLY, SHELL_COMMANDS
 from bot.interfaces.cli.remote_command import ask
+from bot.interfaces.cli.shell_commands import CONFIRM_ONLY, SHELL_COMMANDS
 from bot.interfaces.cli.shipped_help import WIDEST
 from bot.text.errors import NotRunning, UsageError
 from core.errors import MusterError
