@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from bot.api_client import Client
-from bot.config.paths import Paths
 from tests.bot.orchestrator import house
 
 
