@@ -26,6 +26,9 @@ AT_MOST_MS = 80.0
 #: Of CPU, over that of ``python -c pass``.
 HELP_CPU_MS = 80.0
 PS_CPU_MS = 150.0
+#: From the start of `muster up` in a new installation to the answer to what was typed; for an idle machine.
+FIRST_ANSWER_MS = 1500.0
+_STARTS = 5
 #: Of CPU, from the start of the process until the egress has the message that closes an agent's way out.
 CUTOFF_CPU_MS = 150.0
 _AGENT = "coder0"
@@ -43,8 +46,43 @@ def measure() -> list[Figure]:
         Figure(name="muster --help, median", value=help_ms, unit="ms"),
         Figure(name="muster --help over python -c pass", value=help_ms - bare_ms, unit="ms", at_most=AT_MOST_MS),
         *_cpu_of_commands(),
+        *_first_answers(),
         *_cut_off(),
     ]
+
+
+def _first_answers() -> list[Figure]:
+    """The time and the CPU of all threads from the start of `muster up` until it answers `!whoami`."""
+    taken = [_first_answer() for _ in range(_STARTS)]
+    wall, cpu = (statistics.median(column) for column in zip(*taken, strict=True))
+    return [
+        Figure(name="muster up: until the first answer", value=wall, unit="ms", at_most=FIRST_ANSWER_MS),
+        Figure(name="muster up: CPU until the first answer", value=cpu, unit="ms"),
+    ]
+
+
+def _first_answer() -> tuple[float, float]:
+    muster = str(Path(sys.executable).with_name("muster"))
+    with tempfile.TemporaryDirectory(prefix="mx-bench-") as home:
+        Path(home, "muster.yaml").write_text("connectors: {}\n")
+        environment = {"MUSTER_HOME": home, "HOME": home, "PATH": os.environ["PATH"]}
+        began = time.perf_counter()
+        with subprocess.Popen(
+            (muster, "up"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"!whoami\n")
+            process.stdin.flush()
+            while b"You are" not in (line := process.stdout.readline()):
+                if not line:
+                    raise RuntimeError("muster up ended without an answer")
+            wall = (time.perf_counter() - began) * 1000
+            threads = Path(f"/proc/{process.pid}/task").iterdir()
+            cpu = sum(int(Path(thread, "schedstat").read_text().split()[0]) for thread in threads) / 1e6
+            process.stdin.close()
+            process.stdout.read()
+        return wall, cpu
 
 
 def _cpu_of_commands() -> list[Figure]:
