@@ -8,7 +8,7 @@ into links, so reading a message never contacts a third-party server.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -119,10 +119,12 @@ def _markdown() -> MarkdownIt:
     return parser
 
 
+@lru_cache(maxsize=32)
 def html(markdown: str) -> str:
     """Return safe HTML for Markdown that has passed through `shown`.
 
     Deceptive characters spelled as entities (`&#8238;`) or in addresses (`%E2%80%AE`) are replaced here.
+    The last texts are remembered: answers such as the list of all commands recur, and take 15 ms each time.
     """
     return shown(str(_markdown().render(markdown))).strip()
 
