@@ -18,8 +18,8 @@ from core import logs
 
 #: What there is, in the order in which it is run.
 BENCHMARKS = {
-    "startup": "muster --help beside python -c pass",
-    "round_trip": "!ps on Synapse beside a bare matrix-nio echo bot",
+    "startup": "muster --help and muster ps beside python -c pass",
+    "round_trip": "!ps, !whoami and !help on Synapse beside a bare matrix-nio echo bot",
     "encrypted": "!ps in an encrypted room beside one that is not",
     "memory": "the orchestrator with two agents, and an agent host",
     "roster": "reading and checking a roster of 1,000 and of 10,000 agents",

@@ -1,4 +1,4 @@
-"""From an operator's `!ps` to the reply on their screen, through everything; beside a bare echo bot's.
+"""From an operator's command to the reply on their screen, through everything; beside a bare echo bot's.
 
 Both bots are processes of their own on the same homeserver and are asked in turn by the same client. What the client
 and the homeserver take is in both; what the ratio shows is what durable delivery and the command table add.
@@ -20,9 +20,10 @@ from benchmarks.house import house
 from tests.operator_client import Operator
 from tests.system.matrix_installation import Installation, replies_to
 
-ROUNDS = 200
+ROUNDS = 100
 WARM_UP = 10
-AT_MOST = 1.3
+#: The bound of each command's time in that of the echo bot.
+AT_MOST = {"!ps": 1.3, "!whoami": 1.15, "!help": 1.15}
 LIMIT = 240.0
 #: Seconds of rest after each reply, so that what one bot does afterwards is not counted as the other's time.
 REST = 0.03
@@ -40,27 +41,30 @@ async def _measure() -> list[Figure]:
         bots = ((home.bot.user_id, home.room), (echo, echo_room))
         for _ in range(WARM_UP):
             for bot, room in bots:
-                await _ask(home.ana, bot, room)
-        taken: dict[str, list[float]] = {bot: [] for bot, _ in bots}
+                await _ask(home.ana, bot, room, "!ps")
+        taken: dict[tuple[str, str], list[float]] = {(bot, words): [] for bot, _ in bots for words in AT_MOST}
         for _ in range(ROUNDS):
-            for bot, room in bots:
-                taken[bot].append(await _ask(home.ana, bot, room))
+            for words in AT_MOST:
+                for bot, room in bots:
+                    taken[bot, words].append(await _ask(home.ana, bot, room, words))
     figures = []
-    for percent in (50, 95):
-        ours, theirs = (percentile(taken[bot], percent) for bot, _ in bots)
-        figures += [
-            Figure(name=f"echo bot, p{percent}", value=theirs, unit="ms"),
-            Figure(name=f"!ps, p{percent}", value=ours, unit="ms"),
-            Figure(name=f"!ps to echo bot, p{percent}", value=ours / theirs, unit="times", at_most=AT_MOST),
-        ]
+    for words, at_most in AT_MOST.items():
+        # A median alone is steady enough for the narrow bound.
+        for percent in (50, 95) if words == "!ps" else (50,):
+            ours, theirs = (percentile(taken[bot, words], percent) for bot, _ in bots)
+            figures += [
+                Figure(name=f"echo bot, p{percent}", value=theirs, unit="ms"),
+                Figure(name=f"{words}, p{percent}", value=ours, unit="ms"),
+                Figure(name=f"{words} to echo bot, p{percent}", value=ours / theirs, unit="times", at_most=at_most),
+            ]
     return figures
 
 
-async def _ask(ana: Operator, bot: str, room: str) -> float:
+async def _ask(ana: Operator, bot: str, room: str, words: str) -> float:
     """Return milliseconds from before the question is sent until the reply is seen."""
     await asyncio.sleep(REST)
     began = time.perf_counter()
-    asked = await ana.say(room, "!ps")
+    asked = await ana.say(room, words)
     await ana.wait_for(room, lambda event: event["sender"] == bot and replies_to(event) == asked)
     return (time.perf_counter() - began) * 1000
 

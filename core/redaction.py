@@ -12,14 +12,12 @@ chose to make the search slow. So every repetition here is bounded, or the next 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.secret_values import SHORTEST, SecretValues
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MASK = "[redacted]"
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Final, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias
 
 Span: TypeAlias = tuple[int, int]
 """The start and the end of a range; the end is exclusive."""

@@ -17,9 +17,9 @@ from bot.commands import help, sections
 from bot.commands.registry import Command, CommandTable
 from bot.commands.syntax import CHAT, SHELL, written
 from bot.config import loader
-from bot.interfaces.cli import man_page
+from bot.interfaces.cli import man_page, shipped_help
 from bot.interfaces.cli.main import MusterProgram
-from bot.interfaces.cli.process_commands import SHELL_COMMANDS
+from bot.interfaces.cli.shell_commands import SHELL_COMMANDS
 from budget.amounts import percent
 from docs import approval_bypasses
 
@@ -59,6 +59,13 @@ def manual() -> str:
     """Return the manual page, which the wheel installs."""
     program = MusterProgram(sections.load(), _no_client)
     return man_page.page(program, click.Context(program, info_name="muster", help_option_names=["-h", "--help"]))
+
+
+def shell_help(width: int) -> str:
+    """Return the page of `muster --help` in a terminal with this many columns."""
+    program = MusterProgram(sections.load(), _no_client)
+    shown = {**program.context_settings, "terminal_width": width - 2}  # click leaves two columns free
+    return click.Context(program, info_name="muster", **shown).get_help() + "\n"
 
 
 def configuration() -> str:
@@ -170,6 +177,8 @@ PAGES: dict[str, Callable[[], str]] = {
 def main() -> None:
     for name, page in PAGES.items():
         (FOLDER / name).write_text(page())
+    for width in shipped_help.WIDTHS:
+        Path(shipped_help.file_of(width)).write_text(shell_help(width))
 
 
 def _no_client() -> Any:

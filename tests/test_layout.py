@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import os
 import re
 import subprocess
 import sys
@@ -78,16 +79,24 @@ def _imported(tree: ast.Module, known: Collection[str]) -> Iterator[str]:
         yield from found & set(known)
 
 
+#: What loads a library at its first use, because `muster up` answers without it: 40 to 200 ms each.
+LOADED_WHEN_USED = {"budget.costs.token_prices", "database.engine.store", "egress.daemon.control_client"}
+
+
 def test_imports_for_types_alone_are_on_the_path_of_the_shell_alone() -> None:
-    """`muster` in a shell starts quickly; everywhere else an import says what a module depends on."""
+    """`muster` starts quickly; everywhere else an import says what a module depends on."""
     script = (
         "import sys; from bot.interfaces.cli.entry import main\n"
         "try: main()\n"
         "finally: print(*sys.modules, file=sys.stderr)"
     )
     loaded: set[str] = set()
+    # The help of this width is rendered, so that every command is loaded.
+    environ = os.environ | {"COLUMNS": "90"}
     for arguments in (["--help"], ["ps", "--help"], ["ps", "--json"]):
-        run = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True)
+        run = subprocess.run(
+            [sys.executable, "-c", script, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True
+        )
         loaded |= set(run.stderr.splitlines()[-1].split())
     for_types = {
         ".".join(path.with_suffix("").parts)
@@ -95,7 +104,7 @@ def test_imports_for_types_alone_are_on_the_path_of_the_shell_alone() -> None:
         for node in tree.body
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     }
-    assert for_types - loaded == set()
+    assert for_types - loaded == LOADED_WHEN_USED
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -127,14 +127,17 @@ class Replies:
         """Answer with the outcome of a command, or ask for its confirmation."""
         if outcome.state != "confirming":
             answer = answer_key(outcome.run_id)
-            stands = await outbox.get(tx, answer)
+            progress = self.progress(inbound)
+            there = await outbox.rows(tx, answer, progress.key)
+            stands = there.get(answer)
             opened = stands is not None and isinstance(stands.outbound.content, OpenThread)
             elsewhere = f"{outcome.text} It has a thread on **{inbound.connector}**." if opened else ""
             await self.say(tx, inbound, answer, outcome.text, elsewhere=elsewhere, into=opened)
             if (file := outcome.reply.file) is not None:
                 for key, at, _ in self._places(inbound, f"{answer_key(outcome.run_id)}/attached"):
                     await outbox.put(tx, at.outbound(key, file, Priority.REPLY), self.services.clock())
-            await self.progress(inbound).end(tx, outcome.state)
+            if progress.key in there:
+                await progress.end(tx, outcome.state)
             return
         key = confirmation_key(outcome.run_id)
         can = self.services.capabilities(inbound.connector)

@@ -31,7 +31,8 @@ async def help_(ctx: Context[AgentServices], name: CommandWords | None = None) -
     table = ctx.services.table
     if name is None:
         text = command_help.overview(table, ctx.permission, chat=chat)
-        return Reply(text, command_help.as_json(table.visible(ctx.permission)))
+        # A chat shows the text alone, and masking the data of all commands takes longer than all else.
+        return Reply(text, None if chat else command_help.as_json(table.visible(ctx.permission)))
     word = name.casefold().removeprefix(prefix.strip()).strip()
     if chat and word in command_help.CHAT_WORDS:
         return Reply(f"{command_line(f'{word} [ID]')}\n\n{command_help.CHAT_WORDS[word]}")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
-
-from genai_prices.types import ModelInfo, ModelPrice
+from typing import TYPE_CHECKING, Any
 
 from budget.tokens import Tokens
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice
 
 #: The factor from published prices (USD per million tokens) to nano-USD per million tokens.
 _NANO = 10**9
@@ -164,7 +165,7 @@ def _entry(provider: str, model: str) -> ModelInfo | None:
 
     This searches the provider's models directly, because the library's own lookup caches every requested name forever.
     """
-    # The tables are 1.5 MB of code, which budget decisions alone do not need.
+    # The tables are 1.5 MB of code, and the library loads an HTTP client. Budget decisions alone need neither.
     from genai_prices.data_snapshot import get_snapshot
 
     snapshot = get_snapshot()

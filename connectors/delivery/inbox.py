@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,24 +36,34 @@ class Arrival(Record):
     @classmethod
     def from_row(cls, row: Row[Any]) -> Arrival:
         """Raises `CodecError` when the body is gone or unknown."""
+        return cls.of(row._asdict())
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Arrival:
+        """Return the event of a row's values. Raises `CodecError` when the body is gone or unknown."""
         return cls(
-            seq=row.seq,
+            seq=values["seq"],
             inbound=Inbound(
-                connector=row.connector,
-                event_id=row.event_id,
-                conversation=row.conversation,
-                parent=row.parent,
-                sender=row.sender,
-                sent_at=row.sent_at,
-                body=message_codec.decode_inbound(row.body),
-                groups=message_codec.decode_groups(row.body),
+                connector=values["connector"],
+                event_id=values["event_id"],
+                conversation=values["conversation"],
+                parent=values["parent"],
+                sender=values["sender"],
+                sent_at=values["sent_at"],
+                body=message_codec.decode_inbound(values["body"]),
+                groups=message_codec.decode_groups(values["body"]),
             ),
-            received_at=row.received_at,
+            received_at=values["received_at"],
         )
 
 
-async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) -> None:
-    """Write the events that are not there yet, in their order, and the cursor behind them."""
+async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) -> Arrival | None:
+    """Write the events that are not there yet, in their order, and the cursor behind them.
+
+    Returns:
+        What was written if it is a single event, so that nobody needs to look it up; None in every other case.
+    """
+    arrival: Arrival | None = None
     if batch.events:
         values = [
             {
@@ -69,9 +79,24 @@ async def accept(tx: AsyncConnection, connector: str, batch: Batch, now: float) 
             }
             for event in batch.events
         ]
-        await tx.execute(insert_into(tx, inbox).on_conflict_do_nothing(), values)
+        put = insert_into(tx, inbox).on_conflict_do_nothing()
+        if len(values) == 1:
+            arrival = _written(await tx.scalar(put.returning(inbox.c.seq), values[0]), values[0])
+        else:
+            await tx.execute(put, values)
     if batch.cursor is not None:
         await set_cursor(tx, connector, batch.cursor, now)
+    return arrival
+
+
+def _written(seq: int | None, values: Mapping[str, Any]) -> Arrival | None:
+    """Return the event as it will be read, or None if it was there already."""
+    if seq is None:
+        return None
+    try:
+        return Arrival.of({**values, "seq": seq})
+    except (message_codec.CodecError, ValueError):
+        return None  # whoever reads it reports that
 
 
 def _moment(claimed: float, now: float) -> float:

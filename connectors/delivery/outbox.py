@@ -137,6 +137,11 @@ async def get(tx: AsyncConnection, key: str) -> Row | None:
     return await Row.one(tx, select(outbox).where(outbox.c.key == key))
 
 
+async def rows(tx: AsyncConnection, *keys: str) -> dict[str, Row]:
+    """Return the rows with these few keys, by key."""
+    return {row.outbound.key: row for row in await Row.every(tx, select(outbox).where(outbox.c.key.in_(keys)))}
+
+
 async def by_event(tx: AsyncConnection, connector: str, event_id: str) -> Row | None:
     """Return the message of ours that the chat system calls `event_id`."""
     query = select(outbox).where(outbox.c.connector == connector, outbox.c.event_id == event_id)

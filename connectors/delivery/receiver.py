@@ -68,6 +68,9 @@ class InboxReceiver:
         self._slots = asyncio.Semaphore(settings.conversations_at_once)
         self._news = asyncio.Event()
         self._stale = True
+        self._loading = False
+        self._begun: list[tuple[str, str]] = []
+        """Conversations that `take` began, and that nobody works on yet."""
         self.resting = asyncio.Event()
         """Set while no event is left to be dealt with."""
 
@@ -76,6 +79,18 @@ class InboxReceiver:
         self._stale = True
         self.resting.clear()
         self._news.set()
+
+    def take(self, arrival: inbox.Arrival) -> bool:
+        """Hand out an event that was just written, without a look into the register. Return whether that was possible.
+
+        It is not if other events could precede it: while those are looked up, or when its place is not the next one.
+        """
+        if self._stale or self._loading or arrival.seq != self._watermark + 1:
+            return False
+        self._watermark = arrival.seq
+        self._queue(arrival, self._begun)
+        self._news.set()
+        return True
 
     async def run(self) -> None:
         """Hand out, until cancelled. A fault of ours ends in a new beginning, not in silence."""
@@ -88,6 +103,7 @@ class InboxReceiver:
             self._queues.clear()
             self._held.clear()
             self._where.clear()
+            self._begun.clear()
             self._watermark, self._stale = 0, True
 
     async def _run(self) -> None:
@@ -103,6 +119,8 @@ class InboxReceiver:
                     self._stale = False
                     for place in await self._load(rescan=rescan):
                         conversations.create_task(self._consume(place))
+                while self._begun:
+                    conversations.create_task(self._consume(self._begun.pop(0)))
                 if not self._held and not self._stale:
                     self.resting.set()
                 await set_within(self._news, self._settings.rescan_every)
@@ -114,6 +132,7 @@ class InboxReceiver:
         held = frozenset(self._held)
         upto = self._watermark
         after = 0 if rescan else self._watermark
+        self._loading = True
         try:
             async with self._store.read() as tx:
                 more = True
@@ -126,16 +145,18 @@ class InboxReceiver:
                             continue
                         if row.seq <= upto:
                             self._returned[row.seq] = self._returned.get(row.seq, 0) + 1
-                        self._queue(row, begun)
+                        self._read(row, begun)
                     self._watermark = max(self._watermark, after)
         except RegisterError as error:
             _log.error("register.refused", error=str(error))
             self._stale = True
             await self._store.rest(1.0)
             self._news.set()
+        finally:
+            self._loading = False
         return begun
 
-    def _queue(self, row: Row[Any], begun: list[tuple[str, str]]) -> None:
+    def _read(self, row: Row[Any], begun: list[tuple[str, str]]) -> None:
         try:
             arrival = inbox.Arrival.from_row(row)
         except (CodecError, ValueError) as error:
@@ -143,16 +164,20 @@ class InboxReceiver:
             self._unreadable.add(row.seq)
             _log.error("inbox.unreadable", seq=row.seq, connector=row.connector, error=str(error))
             return
-        place = (row.connector, row.conversation)
-        if isinstance(body := arrival.inbound.body, Reaction | Redaction | Edit):
+        self._queue(arrival, begun)
+
+    def _queue(self, arrival: inbox.Arrival, begun: list[tuple[str, str]]) -> None:
+        event = arrival.inbound
+        place = (event.connector, event.conversation)
+        if isinstance(event.body, Reaction | Redaction | Edit):
             # Chat systems do not always say where: what is about an event is never dealt with before the event itself.
-            place = self._where.get((row.connector, body.target), place)
+            place = self._where.get((event.connector, event.body.target), place)
         if place not in self._queues:
             self._queues[place] = deque()
             begun.append(place)
         self._queues[place].append(arrival)
-        self._held.add(row.seq)
-        self._where[row.connector, row.event_id] = place
+        self._held.add(arrival.seq)
+        self._where[event.connector, event.event_id] = place
         self.resting.clear()
 
     async def _consume(self, place: tuple[str, str]) -> None:

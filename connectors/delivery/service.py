@@ -98,8 +98,8 @@ class Delivery:
 
     async def accept(self, name: str, batch: Batch) -> None:
         """Write a batch and the cursor behind it in one transaction. Returns when it is durable."""
-        await persist(self._store, ACCEPT, lambda tx: inbox.accept(tx, name, batch, self._clock()))
-        if batch.events:
+        arrival = await persist(self._store, ACCEPT, lambda tx: inbox.accept(tx, name, batch, self._clock()))
+        if batch.events and not (arrival is not None and self._receiver.take(arrival)):
             self._receiver.wake()
         if (supervisor := self._supervisors.get(name)) is not None:
             supervisor.heard()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,16 +15,20 @@ from database.engine.store import Store
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
 
+T = TypeVar("T")
+
 _log = structlog.get_logger(__name__)
 
 
-async def persist(store: Store, step: Step, work: Callable[[AsyncConnection], Awaitable[None]]) -> None:
-    """Do `work` in one transaction. While the register is full or away, wait and do it again; nothing is half done."""
+async def persist(store: Store, step: Step, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """Do `work` in one transaction, and return its result.
+
+    While the register is full or away, wait and do it again; nothing is half done.
+    """
     pause = _FIRST_PAUSE
     while True:
         try:
-            await store.transact(step, work)
-            return
+            return await store.transact(step, work)
         except RegisterError as error:
             _log.error("register.refused", step=step, error=str(error), pause=pause)
         await store.rest(pause)

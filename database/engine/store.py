@@ -17,12 +17,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import structlog
 from sqlalchemy import Column, Table, event, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,6 +35,9 @@ from core.errors import RegisterAway, RegisterConflict, RegisterError, RegisterF
 from database.engine import dsn as addresses
 from database.engine.fencing import Fence
 from database.engine.sqlite import DatabaseFile
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 __all__ = ["RegisterAway", "RegisterFull", "Store", "insert_once", "next_place"]
 
@@ -331,7 +334,11 @@ async def upsert(tx: AsyncConnection, table: Table, **values: Any) -> None:
 
 def insert_into(tx: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """Return the database's own insert, which can say what happens to a row whose key is there."""
-    return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)
+    if tx.dialect.name != "postgresql":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # loaded only where it is used: 40 ms
+
+    return postgresql.insert(table)
 
 
 async def next_place(tx: AsyncConnection, counter: Column[int]) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
-
-import aiohttp
 
 from egress.daemon.sync_control_client import ANSWER_S
 from egress.errors import EgressRefused, EgressSilent, EgressUnreachable
 from egress.settings import Address, AgentRegistration, EgressSettings
+
+if TYPE_CHECKING:
+    import aiohttp
 
 #: For requests that the egress answers from memory, without the disk.
 LOOK_S: Final = 5.0
@@ -118,6 +119,8 @@ class EgressControlClient:
         if self._closed:
             # A stale reference must not open connections that nothing would close.
             raise EgressUnreachable("The egress was let go of; another takes its place.")
+        import aiohttp  # loaded at the first request: `muster up` has no egress to ask unless an agent needs one
+
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(str(self._control)),

@@ -6,9 +6,9 @@ import contextlib
 
 from bot.app import dispatcher
 from bot.app.stages import Stage
+from bot.app.wiring import gateway
 from bot.app.wiring.monitoring import Watching
 from bot.commands.executor import Executor
-from bot.interfaces.api.server import Gateway
 from bot.interfaces.mcp.server import AgentToolServer
 from bot.monitoring import agent_counts
 from bot.reports.services import ReportServices
@@ -17,7 +17,6 @@ from core.errors import RegisterAway
 
 def stages(services: ReportServices, executor: Executor, tools: AgentToolServer, watching: Watching) -> list[Stage]:
     """Return all parts in order, each after those that it uses."""
-    gateway = Gateway(services, executor, services.paths.gateway_socket)
 
     async def start_jobs() -> None:
         services.jobs.start()
@@ -42,7 +41,7 @@ def stages(services: ReportServices, executor: Executor, tools: AgentToolServer,
         Stage("commands", stop=executor.stop),
         Stage("topics", run=services.topics.run),
         Stage("tools", run=tools.run),
-        Stage("gateway", start=gateway.start, stop=gateway.stop),
+        gateway.stage(services, executor),
         # Scheduled work.
         Stage("reports", run=services.reports.run),
         Stage("jobs", start=start_jobs, stop=stop_jobs),

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from bot.commands.executor import Executor, Progress, RunOutcome
 from bot.commands.runs import RunConflict, RunRequest
 from bot.commands.syntax import written
 from bot.interfaces.api import openapi
+from bot.interfaces.api.gateway_socket import GatewaySocket
 from bot.messaging.event_hub import Subscription, TooSlow
 from bot.monitoring import health_view
 from core.errors import MusterError, RegisterError
@@ -58,9 +58,10 @@ class Gateway:
     services: AgentServices
     executor: Executor
     path: Path
+    listener: GatewaySocket | None = None
+    """The open socket at `path`; None to open it."""
     _runner: web.AppRunner | None = None
     _identity: str = ""
-    _inode: int | None = None
     _open: set[web.WebSocketResponse] = field(default_factory=set)
 
     async def start(self) -> None:
@@ -70,24 +71,20 @@ class Gateway:
             MusterError: the socket cannot be created.
         """
         self._identity = owner_identity()
+        listener = self.listener or GatewaySocket.at(self.path)
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=_STOP_LIMIT)
         await runner.setup()
-        try:
-            await web.SockSite(runner, _listening(self.path)).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise MusterError(f"The gateway cannot listen on {self.path}: {error.strerror or error}.") from error
+        await web.SockSite(runner, listener.socket).start()
         self._runner = runner
-        self._inode = self.path.stat().st_ino
+        self.listener = listener
 
     async def stop(self) -> None:
         """Disconnect all clients. Safe to call twice, and before `start`."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
-        with contextlib.suppress(FileNotFoundError):
-            if self.path.stat().st_ino == self._inode:
-                self.path.unlink()
+        if self.listener is not None:
+            self.listener.remove()
         for client in tuple(self._open):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_LIMIT / 2):
@@ -382,18 +379,3 @@ async def _until_either_ends(
         expected = (TooSlow, TimeoutError, ConnectionError, asyncio.CancelledError, ValueError)
         if isinstance(result, Exception) and not isinstance(result, expected):
             raise result
-
-
-def _listening(path: Path) -> socket.socket:
-    """Return a socket at `path` that no other user could open, not even during its creation."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    part = path.with_name(path.name + ".new")
-    try:
-        part.unlink(missing_ok=True)
-        listener.bind(str(part))
-        part.chmod(0o600)
-        part.replace(path)
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -1,10 +1,11 @@
-"""The entry point of ``muster``: hands over to the current version, and answers ``--version`` at once."""
+"""The entry point of ``muster``: hands over to the current version; answers ``--version`` and ``--help`` at once."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from bot.interfaces.cli import shipped_help
 from bot.interfaces.cli.version_launcher import handed_over
 
 
@@ -16,9 +17,22 @@ def main() -> None:
     if words == ["--version"] and (found := installed_version()) is not None:
         print(f"muster {found}")
         return
+    if (page := shipped_help.page(words, os.environ)) is not None:
+        _print(page)
+        return
     from bot.interfaces.cli.main import main as run
 
     run(words)
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has ended (`muster --help | head`). Python flushes once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def installed_version() -> str | None:

@@ -32,8 +32,9 @@ from bot.interfaces.cli.output import (
     silenced,
     tell_programs,
 )
-from bot.interfaces.cli.process_commands import CONFIRM_ONLY, SHELL_COMMANDS
 from bot.interfaces.cli.remote_command import ask
+from bot.interfaces.cli.shell_commands import CONFIRM_ONLY, SHELL_COMMANDS
+from bot.interfaces.cli.shipped_help import WIDEST
 from bot.text.errors import NotRunning, UsageError
 from core.errors import MusterError
 
@@ -137,7 +138,7 @@ class MusterProgram(help_pages.GroupedProgram):
         super().__init__(
             "muster",
             help="Run a fleet of AI coding agents from a chat room.",
-            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
             params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
                                  help="Show the version."),
                     click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet,

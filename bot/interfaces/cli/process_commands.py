@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot.config.paths import Paths
-from bot.interfaces.cli.egress_commands import egress, egress_cutoff, egress_restore, egress_status, egress_stop, estop
-from bot.interfaces.cli.help_command import help_command
-from bot.interfaces.cli.maintenance_commands import backup, backup_restore, update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,23 +18,11 @@ if TYPE_CHECKING:
     from bot.config.loader import Check
 
 
-SHELL_COMMANDS: dict[str, click.Command] = {}
-#: Those that only print what they did, which `muster --quiet` leaves out.
-CONFIRM_ONLY = frozenset(
-    {"down", "install", "register copy", "egress stop", "egress cutoff", "egress restore", "estop", "backup",
-     "backup restore", "update"}
-)  # fmt: skip
-
 #: Choices of `init`. They repeat fleet.roster.schema.PRESETS and bot.setup.wizard_chat.CHATS, so that `--help` does not
 #: import these.
 _FLEETS = ("minimal", "general", "coding", "research", "hybrid")
 _CHATS = ("terminal", "matrix", "discord", "tmux")
 _AS_CHAT = f"{', '.join(_CHATS[:-1])} and {_CHATS[-1]}"
-
-
-def _named(name: str, made: click.Command) -> None:
-    made.name = name
-    SHELL_COMMANDS[name] = made
 
 
 @contextlib.contextmanager
@@ -436,30 +421,3 @@ def completion(shell: str) -> int:
         raise click.UsageError(f"There is no completion for {shell}.")
     sys.stdout.write(made(root.command, {}, "muster", "_MUSTER_COMPLETE").source())
     return 0
-
-
-for _name, _made in (
-    ("up", up),
-    ("down", down),
-    ("chat", chat),
-    ("attach", attach),
-    ("init", init),
-    ("config check", config_check),
-    ("config schema", config_schema),
-    ("doctor", doctor),
-    ("install", install),
-    ("login", login),
-    ("register copy", register_copy),
-    ("egress", egress),
-    ("egress status", egress_status),
-    ("egress stop", egress_stop),
-    ("egress cutoff", egress_cutoff),
-    ("egress restore", egress_restore),
-    ("estop", estop),
-    ("backup", backup),
-    ("backup restore", backup_restore),
-    ("update", update),
-    ("completion", completion),
-    ("help", help_command),
-):
-    _named(_name, _made)

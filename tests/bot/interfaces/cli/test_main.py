@@ -477,6 +477,44 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
+async def test_a_command_imports_nothing_that_it_does_not_use(shell: Shell, tmp_path: Path) -> None:
+    """Each of these takes 5 to 25 ms of CPU, at every command."""
+    code = (
+        "import os, sys; from pathlib import Path; from bot.interfaces.cli import main as cli\n"
+        "from bot.api_client import Client\n"
+        f"cli.run(cli.sections.load(), ['ps'], client=lambda: Client(Path({str(tmp_path / 'gateway.sock')!r})))\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    shown, loaded = await run.communicate()
+    assert shown.decode() == "name\ncoder␛[31m0\n"
+    heavy = {"asyncio", "email", "http", "http.client", "rich", "secrets", "ssl", "sqlalchemy", "structlog", "yaml"}
+    ours = {"connectors.contract.messages", "core.redaction", *(f"bot.interfaces.cli.{name}_commands" for name in
+            ("egress", "maintenance", "process"))}  # fmt: skip
+    assert (heavy | ours) & set(loaded.decode().split()) == set()
+
+
+async def test_an_answer_that_is_cut_short_is_asked_for_again(tmp_path: Path) -> None:
+    """The gateway dies while it answers, and is back. The idempotency key stays, so the command runs once."""
+    asked: list[bytes] = []
+    answer = b'{"state": "done", "text": "there", "data": null}'
+    answers = [b"", b"HTTP/1.1 200 OK\r\n\r\n" + answer[:-9], b"nonsense\r\n", b"HTTP/1.1 200 OK\r\n\r\n" + answer]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answers[len(asked) - 1])
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "gateway.sock"):
+        client = Client(tmp_path / "gateway.sock", sleep=lambda seconds: None)
+        found = await asyncio.to_thread(client.run, "ps", {})
+    assert (found.status, found.body["text"]) == (200, "there")
+    assert len(asked) == 4
+    assert len(set(asked)) == 1
+
+
 def test_interrupting_is_no_traceback(tmp_path: Path) -> None:
     """A command that hangs is left with Ctrl-C; it goes on in Muster."""
     import socket
