@@ -85,6 +85,7 @@ class Gateway:
             return
         if self.listener is not None:
             self.listener.remove()
+            self.listener = None
         for client in tuple(self._open):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_LIMIT / 2):
