@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import sqlite3
 import ssl
 import tempfile
@@ -67,6 +68,7 @@ def pytest_configure() -> None:
     soak.seed()
     gc.disable()
     _log_plainly()
+    _describe_no_signal_handlers()
     # A busy machine fails no test. Neither does what an unrelated property draws by chance: examples are the same in
     # each run, except that `make explore` draws new ones.
     explore = os.environ.get("MUSTER_PROPERTIES") == "explore"
@@ -85,6 +87,21 @@ def _log_plainly() -> None:
     *others, _ = structlog.get_config()["processors"]
     shown = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*others, shown])
+
+
+def _describe_no_signal_handlers() -> None:
+    """Have `signal` return handlers that are functions at once, as it does from Python 3.12 on.
+
+    Before, it takes them for numbers, and writes an error about each. The handler of an event loop is written with its
+    task and the task's result: of a fixture that is a whole orchestrator, and a third of a second of a core, in most
+    tests.
+    """
+    convert: Callable[[object, type], object] = signal._int_to_enum  # type: ignore[attr-defined]
+
+    def quickly(value: object, kind: type) -> object:
+        return convert(value, kind) if isinstance(value, int) else value
+
+    signal._int_to_enum = quickly  # type: ignore[attr-defined]
 
 
 def pytest_collection_finish() -> None:
