@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import sqlite3
 import ssl
 import tempfile
@@ -16,9 +17,12 @@ from typing import Any
 import hypothesis
 import pytest
 import structlog
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from core.crash_points import around
 from database import migrations
+from database.engine import sqlite
 from database.engine import store as engine_store
 from database.engine.store import Store
 from fleet.hosting import detached
@@ -34,6 +38,9 @@ NEEDS_ROOT = "needs root"
 #: needs is too heavy to be installed for every run.
 EXCUSED = (NEEDS_ROOT, "the time for soak tests is over", "tried by hand")
 
+
+#: What opens a register outside of tests.
+_make_engine = sqlite._engine
 
 #: Whose tests run with both kinds of database in `make test`; of all others `make test-slow` runs the second.
 _BOTH_DATABASES = ("tests/database/", "tests/connectors/delivery/test_service")
@@ -67,6 +74,7 @@ def pytest_configure() -> None:
     soak.seed()
     gc.disable()
     _log_plainly()
+    _describe_no_signal_handlers()
     # A busy machine fails no test. Neither does what an unrelated property draws by chance: examples are the same in
     # each run, except that `make explore` draws new ones.
     explore = os.environ.get("MUSTER_PROPERTIES") == "explore"
@@ -85,6 +93,21 @@ def _log_plainly() -> None:
     *others, _ = structlog.get_config()["processors"]
     shown = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*others, shown])
+
+
+def _describe_no_signal_handlers() -> None:
+    """Have `signal` return handlers that are functions at once, as it does from Python 3.12 on.
+
+    Before, it takes them for numbers, and writes an error about each. The handler of an event loop is written with its
+    task and the task's result: of a fixture that is a whole orchestrator, and a third of a second of a core, in most
+    tests.
+    """
+    convert: Callable[[object, type], object] = signal._int_to_enum  # type: ignore[attr-defined]
+
+    def quickly(value: object, kind: type) -> object:
+        return convert(value, kind) if isinstance(value, int) else value
+
+    signal._int_to_enum = quickly  # type: ignore[attr-defined]
 
 
 def pytest_collection_finish() -> None:
@@ -163,6 +186,37 @@ def _registers_are_copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrations, "upgrade", copy)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _disks_are_not_waited_for() -> Iterator[None]:
+    """Write nothing through to the disk in this process: tests kill processes, and what those wrote stays.
+
+    That is a third of the time of a test of the orchestrator. `real_syncs` is for tests that look at it.
+    """
+
+    def engine(*given: Any, **named: Any) -> AsyncEngine:
+        made = _make_engine(*given, **named)
+
+        @event.listens_for(made.sync_engine, "connect")
+        def _(connection: Any, _record: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA synchronous = OFF")
+            cursor.close()
+
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "_engine", engine)
+        for name in ("fsync", "fdatasync"):
+            patch.setattr(os, name, lambda _number: None)
+        yield
+
+
+@pytest.fixture
+def real_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write registers through to the disk, as outside of tests."""
+    monkeypatch.setattr(sqlite, "_engine", _make_engine)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -223,6 +223,7 @@ class AgentSupervisor:
             self.host_runs = link is not None
             if link is None:
                 await self._follower.catch_up()
+                self.context.wake_delivery()
                 await self._reviver.attend(self._begun.set)
                 continue
             try:

@@ -50,6 +50,16 @@ def can_begin(topics: Sequence[Topic], limits: TopicLimits, *, not_now: Collecti
     return found
 
 
+def wait_for_agents(topics: Sequence[Topic], begin: Collection[Topic]) -> bool:
+    """Return whether a topic goes on as soon as an agent ends: it ends with its agent, or waits for a place.
+
+    Args:
+        topics: all topics that have not ended.
+        begin: the ones of them that begin now.
+    """
+    return any(each.state == "ending" or (each.state in ("waiting", "waking") and each not in begin) for each in topics)
+
+
 def place_in_line(topics: Sequence[Topic], limits: TopicLimits, topic: Topic) -> int | None:
     """Return how many topics are before a waiting one, or None if it can begin now."""
     if topic.id in {each.id for each in can_begin(topics, limits)}:

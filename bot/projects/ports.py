@@ -37,5 +37,8 @@ class TopicsPort(Protocol):
     def wake(self) -> None:
         """Look for topics that can begin now."""
 
+    def heard(self) -> None:
+        """Look soon after news of an agent, if a topic waits for an agent to end."""
+
     async def woken(self, tx: AsyncConnection, topic: Topic) -> bool:
         """Let an idle topic wait for its agent to come back, in the transaction that queues words for the agent."""

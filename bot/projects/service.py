@@ -39,6 +39,8 @@ FOLLOW = declare("topics.follow")
 
 #: Seconds between two looks at all topics, if nothing wakes them before.
 LOOK_EVERY: Final = 5.0
+#: The minimum time between two looks, so that many events in a row cause one look; seconds.
+LEAST_S: Final = 0.1
 #: Seconds after which a topic that could not begin is tried again.
 TRY_AGAIN: Final = 60.0
 #: What `Topic.detail` says of an idle topic whose agent a person stopped or froze.
@@ -51,10 +53,17 @@ class Topics:
     _due: asyncio.Event = field(default_factory=asyncio.Event)
     _not_before: dict[str, float] = field(default_factory=dict)
     """By the id of a topic that could not begin: when it is tried again."""
+    _agents_matter: bool = True
+    """Whether news of an agent may let a topic begin or end."""
 
     def wake(self) -> None:
         """Look for topics that can begin now."""
         self._due.set()
+
+    def heard(self) -> None:
+        """Look soon after news of an agent, if a topic waits for an agent to end."""
+        if self._agents_matter:
+            self._due.set()
 
     async def run(self) -> None:
         """Keep all topics going, until cancelled."""
@@ -68,24 +77,31 @@ class Topics:
             except Exception as error:
                 if not is_away(error):
                     log.exception("topics.failed")
+            await asyncio.sleep(LEAST_S)
             await set_within(self._due, LOOK_EVERY)
 
     async def look(self) -> None:
         """Begin, wake, freeze and end the topics that are due."""
-        async with self.services.store.read() as tx:
-            alive = await topics.in_states(tx, ALIVE)
-        if not alive:
-            return
+        self._agents_matter = True  # what is heard while this looks may be news
+        alive = await self._alive()
         if await self._follow(alive):
-            async with self.services.store.read() as tx:
-                alive = await topics.in_states(tx, ALIVE)
-        for topic in (each for each in alive if each.state == "ending"):
-            await self._tried(topic, partial(ending.go_on, self.services))
+            alive = await self._alive()
+        if over := [each for each in alive if each.state == "ending"]:
+            for topic in over:
+                await self._tried(topic, partial(ending.go_on, self.services))
+            alive = await self._alive()
         now = self.services.clock()
         not_now = {each for each, at in self._not_before.items() if at > now}
-        for topic in capacity.can_begin(alive, limits_of(self.services), not_now=not_now):
+        begin = capacity.can_begin(alive, limits_of(self.services), not_now=not_now)
+        for topic in begin:
             await self._tried(topic, self._begin)
-        await self._freeze_idle(alive)
+        if alive:
+            await self._freeze_idle(alive)
+        self._agents_matter = capacity.wait_for_agents(alive, begin)
+
+    async def _alive(self) -> Sequence[Topic]:
+        async with self.services.store.read() as tx:
+            return await topics.in_states(tx, ALIVE)
 
     # --- beginning ----------------------------------------------------------------------------------------------
 

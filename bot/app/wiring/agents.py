@@ -61,6 +61,7 @@ async def make(
     def told() -> None:
         services.delivery.wake()
         tools.wake()
+        services.topics.heard()
         dispatcher.heard(services)
 
     services.planner = launch_planner.planner(paths, settings, services.environ, with_way=with_way)

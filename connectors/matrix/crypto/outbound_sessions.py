@@ -151,9 +151,13 @@ class Outgoing:
             outbound = self._outbound[room] = self._begun(room, now)
         return [device for device in devices if (device.user, device.id) not in outbound.holders]
 
+    def session_of(self, room: str) -> OutboundGroupSession:
+        """Return the session that we write with in a room, which `lacking` began."""
+        return self._outbound[room]
+
     def handed_out(self, room: str, devices: Sequence[KnownDevice]) -> list[Json]:
         """Return what takes the key of the session that we write with in a room to these, as bodies of requests."""
-        outbound = self._outbound[room]
+        outbound = self.session_of(room)
         outbound.handing = outbound.session.session_key.to_base64()
         content = {
             "algorithm": MEGOLM,
@@ -178,7 +182,7 @@ class Outgoing:
     def hold(self, room: str, body: Json) -> None:
         """Those to whom such a body went have the key now."""
         messages = body["messages"]
-        outbound = self._outbound[room]
+        outbound = self.session_of(room)
         for user, devices in messages.items():
             outbound.holders |= dict.fromkeys(((user, device) for device in devices), outbound.handing)
 
@@ -196,7 +200,7 @@ class Outgoing:
 
         What it relates to stays in the clear, as the specification has it.
         """
-        outbound = self._outbound[room]
+        outbound = self.session_of(room)
         inside = {key: value for key, value in content.items() if key != "m.relates_to"}
         payload = json.dumps({"type": kind, "content": inside, "room_id": room}, ensure_ascii=False)
         outbound.messages += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.config.projects import ProjectBlock
-from bot.projects.capacity import TopicLimits, can_begin, idle_ones, place_in_line
+from bot.projects.capacity import TopicLimits, can_begin, idle_ones, place_in_line, wait_for_agents
 from database.queries.chat.topics import Topic, TopicState
 
 LIMITS = TopicLimits(
@@ -69,3 +69,12 @@ def test_the_longest_idle_makes_room_for_one_that_waits_after_a_minute() -> None
 def test_a_busy_topic_makes_no_room() -> None:
     topics = [one(1, "open"), one(2, "open"), one(3, "waiting")]
     assert idle_ones(topics, LIMITS, lambda _: None, 10_000.0) == []
+
+
+def test_news_of_agents_matter_while_a_topic_ends_or_waits_for_a_place() -> None:
+    idle = [one(1, "open"), one(2, "idle")]
+    assert not wait_for_agents(idle, [])
+    assert wait_for_agents([*idle, one(3, "ending")], [])
+    waiting = one(3, "waiting")
+    assert wait_for_agents([*idle, waiting], [])
+    assert not wait_for_agents([*idle, waiting], [waiting])

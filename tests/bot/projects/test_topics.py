@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.projects import service
 from connectors.memory import ALL_CAPABILITIES
 from tests.bot.daily_limits import limit_of_a_day
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER
@@ -41,6 +42,12 @@ async def test_words_in_a_projects_room_are_answered_in_a_thread_by_an_agent_of_
         assert "3 of 4" in await home.ask("!projects")
 
 
+@pytest.fixture
+def _news_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have topics looked at because of news alone."""
+    monkeypatch.setattr(service, "LOOK_EVERY", 600.0)
+
+
 async def test_only_operators_open_topics(tmp_path: Path) -> None:
     async with fleet(tmp_path) as (home, _), home.open():
         event = home.chat.post("[[say: no]]", sender=VIEWER, conversation=WEB)
@@ -51,6 +58,7 @@ async def test_only_operators_open_topics(tmp_path: Path) -> None:
         assert "admin" in (await home.reply(event)).text
 
 
+@pytest.mark.usefixtures("_news_alone")
 async def test_what_is_over_the_bounds_waits_in_order_and_says_so(tmp_path: Path) -> None:
     async with fleet(tmp_path, more="topics: 1") as (home, _), home.open():
         begun, first = await ask(home, "[[say: one]] [[wait: gate]]")
@@ -137,6 +145,7 @@ async def test_a_topic_with_conflicts_goes_on_and_says_which(tmp_path: Path) -> 
         await home.marks(event, "✅")
 
 
+@pytest.mark.usefixtures("_news_alone")
 async def test_titles_show_what_a_topic_is_about_and_how_it_stands(tmp_path: Path) -> None:
     can = dataclasses.replace(ALL_CAPABILITIES, titles=True)
     async with fleet(tmp_path, more="topics: 1", capabilities=can) as (home, _), home.open():
@@ -210,6 +219,7 @@ async def test_a_topic_whose_words_were_deleted_does_not_begin(tmp_path: Path) -
         assert await home.known("web-2") is None
 
 
+@pytest.mark.usefixtures("_news_alone")
 async def test_a_topic_whose_agent_was_killed_makes_room_and_can_still_end(tmp_path: Path) -> None:
     async with fleet(tmp_path, more="topics: 1") as (home, _), home.open():
         _, first = await ask(home, "[[say: one]]")

@@ -216,7 +216,7 @@ def test_a_letter_that_names_others_than_its_envelope_is_none(
     bot: Device, ana: Device, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ana.machine.outgoing.lacking(ROOM, [ana.known(bot)], Rotation())
-    session = ana.machine.outgoing._outbound[ROOM].session
+    session = ana.machine.outgoing.session_of(ROOM).session
     content = {
         "algorithm": "m.megolm.v1.aes-sha2",
         "room_id": ROOM,
@@ -330,7 +330,7 @@ def test_a_message_is_its_senders_alone_in_its_room_and_once(bot: Device, ana: D
     assert "repeats" in reason(bot.read({**said, "event_id": "$2"}))
     assert "does not list" in reason(bot.read({**eve.write("!stop all", "$3"), "sender": ana.user}))
     # A session of one room that its writer gives out under another's name.
-    session = ana.machine.outgoing._outbound["!other:x"].session
+    session = ana.machine.outgoing.session_of("!other:x").session
     content = {
         "algorithm": "m.megolm.v1.aes-sha2",
         "room_id": ROOM,
@@ -343,7 +343,7 @@ def test_a_message_is_its_senders_alone_in_its_room_and_once(bot: Device, ana: D
 
 def test_a_session_of_somebody_elses_is_not_made_ones_own(bot: Device, ana: Device, eve: Device) -> None:
     bot.hear(*ana.share(bot))
-    session = ana.machine.outgoing._outbound[ROOM].session
+    session = ana.machine.outgoing.session_of(ROOM).session
     exported = vodozemac.InboundGroupSession(session.session_key).export_at(0)
     assert exported is not None
     forged = {
@@ -366,7 +366,7 @@ def test_a_session_of_somebody_elses_is_not_made_ones_own(bot: Device, ana: Devi
 
 def test_nobody_takes_the_places_of_somebody_elses_messages(bot: Device, ana: Device, eve: Device) -> None:
     bot.hear(*ana.share(bot))
-    session = ana.machine.outgoing._outbound[ROOM].session
+    session = ana.machine.outgoing.session_of(ROOM).session
     content = {
         "algorithm": "m.megolm.v1.aes-sha2",
         "room_id": ROOM,
@@ -461,7 +461,7 @@ def told(bot: Device) -> list[tuple[str, bool]]:
 def test_a_device_that_was_logged_out_and_is_shown_again_is_a_new_one(bot: Device, ana: Device) -> None:
     assert told(bot) == []
     bot.share(ana)
-    first = bot.machine.outgoing._outbound[ROOM].session.session_id
+    first = bot.machine.outgoing.session_of(ROOM).session.session_id
     bot.machine.judge(ana.user, ana.name, DeviceState.TRUSTED)
     seen = set()
     for _ in range(2):
@@ -478,7 +478,7 @@ def test_a_device_that_was_logged_out_and_is_shown_again_is_a_new_one(bot: Devic
     request = KeyRequest(user=ana.user, device=ana.name, room=ROOM, session_id=first, id="1")
     assert bot.machine.outgoing.answer(request, readers) == []
     assert len(bot.share(ana)) == 1
-    assert bot.machine.outgoing._outbound[ROOM].session.session_id != first
+    assert bot.machine.outgoing.session_of(ROOM).session.session_id != first
     bot.machine.judge(ana.user, ana.name, DeviceState.BLOCKED)
     gone(bot, ana)
     bot.learn(ana)
@@ -500,7 +500,7 @@ def test_other_keys_under_the_name_of_a_device_that_was_logged_out_are_listed(
     bot: Device, ana: Device, tmp_path: Path
 ) -> None:
     bot.share(ana)
-    first = bot.machine.outgoing._outbound[ROOM].session.session_id
+    first = bot.machine.outgoing.session_of(ROOM).session.session_id
     gone(bot, ana)
     (tmp_path / "other").mkdir()
     other = Device(tmp_path / "other", ana.user, ana.name)
@@ -511,7 +511,7 @@ def test_other_keys_under_the_name_of_a_device_that_was_logged_out_are_listed(
     bot.learn(other)
     # Who had the name before reads nothing more, and what they were given is not given to who has it now.
     bot.machine.outgoing.lacking(ROOM, bot.machine.outgoing.readers([ana.user]), Rotation())
-    assert bot.machine.outgoing._outbound[ROOM].session.session_id != first
+    assert bot.machine.outgoing.session_of(ROOM).session.session_id != first
     request = KeyRequest(user=ana.user, device=ana.name, room=ROOM, session_id=first, id="1")
     assert bot.machine.outgoing.answer(request, bot.machine.outgoing.readers([ana.user])) == []
     other.store.close()
@@ -563,14 +563,14 @@ def test_an_event_of_half_characters_is_nothing(bot: Device, ana: Device, change
 
 def test_who_may_read_no_more_reads_nothing_from_the_next_message_on(bot: Device, ana: Device, eve: Device) -> None:
     bot.share(ana, eve)
-    first = bot.machine.outgoing._outbound[ROOM].session.session_id
+    first = bot.machine.outgoing.session_of(ROOM).session.session_id
     bot.share(ana)
-    assert bot.machine.outgoing._outbound[ROOM].session.session_id != first
+    assert bot.machine.outgoing.session_of(ROOM).session.session_id != first
     # Whoever comes is given what is written from then on.
-    second = bot.machine.outgoing._outbound[ROOM].session.session_id
+    second = bot.machine.outgoing.session_of(ROOM).session.session_id
     bot.write("for ana", "$1")
     (event,) = bot.share(ana, eve)
-    assert bot.machine.outgoing._outbound[ROOM].session.session_id == second
+    assert bot.machine.outgoing.session_of(ROOM).session.session_id == second
     eve.hear(event)
     (key,) = eve.store.room_keys(ROOM, second)
     assert key.session.first_known_index == 1
@@ -582,14 +582,14 @@ def test_who_may_have_been_given_a_key_that_nobody_acknowledged_reads_no_more_ei
 ) -> None:
     bot.share(ana)
     out = bot.machine.outgoing
-    session = out._outbound[ROOM].session.session_id
+    session = out.session_of(ROOM).session.session_id
     both = [bot.known(ana), bot.known(eve)]
     for _ in range(2):
         # The homeserver has it and its answer is lost, so the same session is handed out again.
         lacking = out.lacking(ROOM, both, Rotation())
         assert [device.id for device in lacking] == [eve.name]
         out.handed_out(ROOM, lacking)
-    assert out._outbound[ROOM].session.session_id == session
+    assert out.session_of(ROOM).session.session_id == session
     if shown_again:
         gone(bot, eve)
         bot.learn(eve)
@@ -597,11 +597,11 @@ def test_who_may_have_been_given_a_key_that_nobody_acknowledged_reads_no_more_ei
     else:
         bot.machine.judge(eve.user, eve.name, DeviceState.BLOCKED)
         out.lacking(ROOM, [bot.known(ana)], Rotation())
-    assert out._outbound[ROOM].session.session_id != session
+    assert out.session_of(ROOM).session.session_id != session
 
 
 def asked(bot: Device, by: Device) -> list[Json]:
-    session = bot.machine.outgoing._outbound[ROOM].session.session_id
+    session = bot.machine.outgoing.session_of(ROOM).session.session_id
     request = KeyRequest(user=by.user, device=by.name, room=ROOM, session_id=session, id="1")
     return bot.machine.outgoing.answer(request, bot.machine.outgoing.readers([by.user]))
 
@@ -613,7 +613,7 @@ def test_who_asks_is_given_what_they_were_given_and_no_more_until_an_admin_trust
     bot.write("for ana", "$1")
     assert asked(bot, by=eve) == []
     bot.share(ana, eve)
-    session = bot.machine.outgoing._outbound[ROOM].session.session_id
+    session = bot.machine.outgoing.session_of(ROOM).session.session_id
     for device, index in ((ana, 0), (eve, 1)):
         (body,) = asked(bot, by=device)
         device.hear(bot.posted(body, device))
@@ -630,12 +630,12 @@ def test_who_asks_is_given_what_they_were_given_and_no_more_until_an_admin_trust
 
 def test_who_got_a_key_for_the_asking_reads_no_more_once_blocked(bot: Device, ana: Device, eve: Device) -> None:
     bot.share(ana)
-    session = bot.machine.outgoing._outbound[ROOM].session.session_id
+    session = bot.machine.outgoing.session_of(ROOM).session.session_id
     bot.machine.judge(eve.user, eve.name, DeviceState.TRUSTED)
     assert asked(bot, by=eve) != []
     bot.machine.judge(eve.user, eve.name, DeviceState.BLOCKED)
     bot.share(ana)
-    assert bot.machine.outgoing._outbound[ROOM].session.session_id != session
+    assert bot.machine.outgoing.session_of(ROOM).session.session_id != session
 
 
 @pytest.mark.parametrize("left", [-(10**12), -1, True, "many", None])
@@ -647,7 +647,7 @@ def test_a_count_of_keys_that_is_none_makes_no_more_keys_than_are_wanted(bot: De
 
 def test_nobody_is_given_keys_of_ours_that_came_from_somebody_else(bot: Device, ana: Device, eve: Device) -> None:
     bot.hear(*ana.share(bot))
-    session = ana.machine.outgoing._outbound[ROOM].session.session_id
+    session = ana.machine.outgoing.session_of(ROOM).session.session_id
     bot.machine.judge(eve.user, eve.name, DeviceState.TRUSTED)
     request = KeyRequest(user=eve.user, device=eve.name, room=ROOM, session_id=session, id="1")
     assert bot.machine.outgoing.answer(request, bot.machine.outgoing.readers([eve.user])) == []

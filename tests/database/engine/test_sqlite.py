@@ -120,6 +120,7 @@ async def test_a_register_waits_for_who_reads_a_copy_without_a_log_and_gives_it_
     assert file.read_bytes()[18:20] == b"\x02\x02"
 
 
+@pytest.mark.usefixtures("real_syncs")
 async def test_durability_is_what_was_promised(register: Store) -> None:
     async with register.write(STEP) as tx:
         settings = [await tx.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "busy_timeout")]
