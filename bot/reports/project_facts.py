@@ -22,7 +22,7 @@ from database.queries.spending.usage_queries import Sums
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Budgets:
+class ProjectBudgets:
     """What is left of limits, by scope. `gather` loads them."""
 
     left: Mapping[str, Sequence[BudgetLeft]]
@@ -36,7 +36,7 @@ def _scope(project: str) -> str:
     return f"profile:{profile_of(project)}"
 
 
-async def budgets(services: AgentServices, windows: Sequence[WindowFacts]) -> Budgets:
+async def budgets(services: AgentServices, windows: Sequence[WindowFacts]) -> ProjectBudgets:
     """Return what is left of the limits of all projects.
 
     Args:
@@ -44,7 +44,7 @@ async def budgets(services: AgentServices, windows: Sequence[WindowFacts]) -> Bu
         windows: the windows of the report.
     """
     if not services.settings.projects:
-        return Budgets(left={})
+        return ProjectBudgets(left={})
     # Only the egress counts the use of a limit that never resets.
     standing = None if services.egress_client is None else await services.egress_client.standing()
     limits: Iterable[Mapping[str, Any]] = () if standing is None else standing["limits"]
@@ -57,7 +57,7 @@ async def budgets(services: AgentServices, windows: Sequence[WindowFacts]) -> Bu
             if limit.window is None and (limit.unit, None) not in known:
                 unknown = BudgetLeft(unit=limit.unit, window=None, limit=limit.amount, used=None, left=None)
                 left.setdefault(_scope(project), []).append(unknown)
-    return Budgets(left=left)
+    return ProjectBudgets(left=left)
 
 
 def _windowed(windows: Sequence[WindowFacts]) -> Iterator[tuple[str, BudgetLeft]]:
@@ -89,7 +89,7 @@ def _left(limit: float, used: float | None, reserved: float | None) -> float | N
 
 
 async def load(
-    tx: AsyncConnection, known: Iterable[str], left: Budgets, begin: float, end: float
+    tx: AsyncConnection, known: Iterable[str], left: ProjectBudgets, begin: float, end: float
 ) -> Sequence[ProjectFacts]:
     """Return the facts about each project, those that used most first.
 
