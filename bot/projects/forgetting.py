@@ -107,13 +107,17 @@ class Forgetting:
         async with services.store.read() as tx:
             row = await agents.get(tx, topic.agent)
             waiting = await tasks.named(tx, topic.agent)
+            guests = [each.name for each in await agents.every(tx) if self._works_in(each, topic.agent)]
         if row is None or await self._runs(row):
             if topic_text.is_kept(topic):
                 await self._keep(topic, None)
             return False
         if (row.stopped_at or 0.0) >= before and not topic_text.is_kept(topic):
             return False  # it ran again after its topic had ended
-        why = f"task {waiting[0].id} is for it" if waiting else await self._kept(row)
+        if waiting or guests:
+            why: str | None = f"task {waiting[0].id} is for it" if waiting else f"{guests[0]} works in its clone"
+        else:
+            why = await self._kept(row)
         if why is not None:
             await self._keep(topic, why)
             return False
@@ -128,6 +132,11 @@ class Forgetting:
             return True
 
         return await services.store.transact(FORGET, act)
+
+    def _works_in(self, row: AgentRow, host: str) -> bool:
+        """Return whether another agent has its workspace in that of `host`."""
+        ground: Path = self.services.planner.workspaces.own(host).resolve()
+        return row.name != host and Path(row.workspace).resolve().is_relative_to(ground)
 
     async def _runs(self, row: AgentRow) -> bool:
         if row.wanted != "stopped" or row.state not in ENDED:

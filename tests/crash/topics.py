@@ -71,6 +71,7 @@ class Planner:
             discard=lambda *_: True,
             place=lambda _, named: named,
             release=lambda _: None,
+            own=lambda name: folder / "workspaces" / name,
         )
 
     def plan(self, name: str, asked: dict[str, str | None]) -> Any:

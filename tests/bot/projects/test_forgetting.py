@@ -128,6 +128,21 @@ async def test_a_topic_for_whose_agent_a_task_waits_is_kept(tmp_path: Path) -> N
         assert "kept: task" in await home.ask("!topics --all")
 
 
+async def test_a_clone_in_which_another_agent_works_is_kept(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as (home, _), home.open():
+        _, thread = await ask(home, "[[say: hello]]")
+        await home.heard(thread, "hello")
+        await home.ask("!topic close", conversation=thread)
+        await until_state(home, "web-1", "ended")
+        await stopped(home)
+        shared = home.paths.workspace("web-1")
+        shared.mkdir(parents=True)
+        await home.launch("reviewer", "--workspace", str(shared))
+        await after(home, 31)
+        assert shared.exists()
+        assert "kept: reviewer works in its clone" in await home.ask("!topics --all")
+
+
 async def test_a_topic_that_never_began_is_forgotten(tmp_path: Path) -> None:
     async with fleet(tmp_path, more="topics: 1", settings="retention: {topics: 2d}\n") as (home, _), home.open():
         _, first = await ask(home, "[[say: one]]")
