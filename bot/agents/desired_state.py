@@ -24,7 +24,7 @@ from connectors.contract.messages import OpenThread, Priority
 from connectors.delivery import outbox
 from database.queries.agents import agent_messages, agents, auto_resume, last_results, peer_messages
 from database.queries.agents.agents import AgentRow
-from database.queries.chat import thread_owners
+from database.queries.chat import thread_owners, topics
 from fleet.name_rules import AGENT_NAME, is_agent_name
 from fleet.roster.drift import ENDED
 
@@ -78,6 +78,9 @@ class DesiredStates:
 
         Returns:
             The agent, and whether this launch (not an earlier one) applies. A frozen agent is not changed.
+
+        Raises:
+            UserError: no agent can have this name.
         """
         if not is_agent_name(request.name):
             raise UserError(
@@ -91,6 +94,8 @@ class DesiredStates:
             return row, True
         if row is not None and (row.wanted == "frozen" or (row.wanted == "running" and row.state not in ENDED)):
             return row, False
+        if row is None and request.topic is None:
+            await _check_topic(tx, request.name)
         here = row is not None and (row.connector, row.room) == (request.connector, request.room)
         own_thread = row.thread_key if row is not None and here else f"{OPENER}{run_id}"
         thread_key = request.thread_key or own_thread
@@ -220,3 +225,16 @@ class DesiredStates:
         if changed:
             await self._begun(tx, row.name, by)
         return changed
+
+
+async def _check_topic(tx: AsyncConnection, name: str) -> None:
+    """Check that a name is no topic's. Its thread and its messages would become those of another agent.
+
+    Raises:
+        UserError: it is, even if that topic is over.
+    """
+    if await topics.of_agent(tx, name) is not None:
+        raise UserError(
+            f"{name} is the name of a topic, and no other agent can have it. Choose another name; nothing was changed.",
+            code="agent.of_topic",
+        )

@@ -5,6 +5,7 @@ agent establishes it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ ASK_EVERY = 2.0
 ASK_AT_ONCE = 100
 #: Seconds within which an agent host must report its background processes.
 _BACKGROUND_S = 2.0
+#: Seconds within which the supervision of a forgotten agent ends.
+_DISMISSED_S = 10.0
 
 #: Seconds after which an agent host that has not answered a question counts as silent.
 ANSWER_WITHIN = 5.0
@@ -174,6 +177,7 @@ class Agents:
             try:
                 await supervisor.run()
                 self._supervisors.pop(supervisor.name, None)
+                supervisor.ended.set()
                 return
             except Exception as error:
                 if self.context.clock() - began > LONGEST_PAUSE:
@@ -188,6 +192,16 @@ class Agents:
     def look_again(self, name: str) -> None:
         """Tell the supervisor that the row of `name` changed."""
         self._keep(name).changed()
+
+    async def dismiss(self, name: str) -> bool:
+        """Wait until nothing supervises an agent that the register no longer has. Return False if that takes long."""
+        if (supervisor := self._supervisors.get(name)) is None:
+            return True
+        supervisor.changed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DISMISSED_S):
+                await supervisor.ended.wait()
+        return name not in self._supervisors
 
     def link(self, name: str) -> AgentLink | None:
         """Return the open link to an agent's host, or None."""

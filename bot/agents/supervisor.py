@@ -57,6 +57,8 @@ class AgentSupervisor:
     host_runs: bool | None = None
     unanswered_at: float | None = None
     """When the agent host last failed to answer a question, in seconds since the epoch."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set after `run` returned for good."""
     _link: AgentLink | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
@@ -178,7 +180,10 @@ class AgentSupervisor:
             self._follower.heard(status)
 
     async def run(self) -> None:
-        """Supervise the agent until cancelled. Return at once for an agent of another installation."""
+        """Supervise the agent until cancelled, or until the register no longer has it.
+
+        Return at once for an agent of another installation.
+        """
         async with asyncio.TaskGroup() as tasks, self.context.beginning:
             async with self.context.store.read() as tx:
                 row = await agents.get(tx, self.name)
@@ -187,9 +192,11 @@ class AgentSupervisor:
                 return
             await self._follower.take_up(row, position)
             self._begun.clear()
-            tasks.create_task(self._keep(), name=f"keep {self.name}")
-            tasks.create_task(self._carrier.run(), name=f"carry {self.name}")
-            tasks.create_task(self._gatherer.run(), name=f"gather {self.name}")
+            keeping = tasks.create_task(self._keep(), name=f"keep {self.name}")
+            carrying = tasks.create_task(self._carrier.run(), name=f"carry {self.name}")
+            gathering = tasks.create_task(self._gatherer.run(), name=f"gather {self.name}")
+            keeping.add_done_callback(lambda _: carrying.cancel())
+            keeping.add_done_callback(lambda _: gathering.cancel())
             await self._begun.wait()
 
     # --- desired state and actual state -----------------------------------------------------------------------------
@@ -208,11 +215,11 @@ class AgentSupervisor:
     async def _keep_on(self) -> None:
         while True:
             self._changed.clear()
-            self._gatherer.due()
             async with self.context.store.read() as tx:
                 row = await agents.get(tx, self.name)
             if row is None:
                 return
+            self._gatherer.due()
             try:
                 link = await self._connect()
             except AgentRefused as refusal:

@@ -174,11 +174,21 @@ class RegisterSettings(Block):
 
 
 class Retention(Block):
-    """Size limits of journals, logs and files. The oldest data is deleted first, undelivered data never."""
+    """How much of journals, logs and files is kept, and how long topics that ended are.
+
+    The oldest data is deleted first, undelivered data never.
+    """
 
     journals: Size = Field(default=64 * 2**20, description="Each agent's journal, as far as it was posted.")
     logs: Size = Field(default=logs.LIMIT, description="Muster's log, and each agent host's log.")
     files: Size = Field(default=10**9, description="Files to chat, and files from chat, each.")
+    topics: Duration = Field(
+        default=30 * 86_400.0,
+        description=(
+            "How long after its end a topic is kept, with its agent and its journal. A clone with work that is nowhere "
+            "else stays."
+        ),
+    )
 
 
 PermissionWord = Literal["viewer", "operator", "admin"]

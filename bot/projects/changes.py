@@ -26,7 +26,7 @@ from core.validation_errors import suggestion
 from database.queries.agents import agents
 from database.queries.chat import questions, topics
 from database.queries.chat.questions import Question
-from database.queries.chat.topics import Topic
+from database.queries.chat.topics import OVER, Topic
 from fleet.errors import FleetError
 
 #: The kind of the question how a topic ends.
@@ -218,7 +218,7 @@ async def _taken_back(ctx: Context[ProjectServices], topic: Topic) -> Reply:
 
 
 def _check_alive(topic: Topic) -> None:
-    if topic.state in ("ending", "ended"):
+    if topic.state in OVER or topic.state == "ending":
         how = "is ending" if topic.state == "ending" else "is over"
         raise UserError(f"{topic.agent} {how} already. Nothing was changed.", code="topic.over")
 

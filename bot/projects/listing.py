@@ -8,6 +8,7 @@ from bot.config.projects import profile_of
 from bot.projects import capacity, view
 from bot.projects.opening import ALIVE, limits_of
 from bot.projects.services import ProjectServices
+from bot.projects.text import KEPT, kept_note
 from bot.projects.view import ProjectUse
 from bot.spending.spend_query import midnight
 from bot.text.errors import UserError
@@ -52,9 +53,16 @@ async def list_topics(ctx: Context[ProjectServices], project: str | None, *, all
         )
     async with services.store.read() as tx:
         everyone = await topics.in_states(tx, ALIVE)
+        kept = await topics.ended_as(tx, KEPT, project=project)
         over = await topics.ended(tx, project=project, limit=_ENDED) if all else []
+    if all:
+        listed = {each.id for each in over}
+        over = [*over, *(each for each in kept if each.id not in listed)]
     shown = [each for each in everyone if project in (None, each.project)]
     limits, now = limits_of(services), services.clock()
     places = {each.id: capacity.place_in_line(everyone, limits, each) for each in shown}
     data = [view.topic_as_json(each, places.get(each.id), services.timestamp) for each in [*shown, *over]]
-    return Reply(view.topics_text([*shown, *over], places, now), data)
+    text = view.topics_text([*shown, *over], places, now)
+    if kept:
+        text += f"\n\n{kept_note([each.agent for each in kept])}"
+    return Reply(text, data)

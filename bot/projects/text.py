@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bot.commands.syntax import command_line
@@ -12,6 +12,8 @@ from database.queries.chat.topics import Topic
 #: Characters of the words that a thread is called by.
 TITLE: Final = 60
 WAITS: Final = "⏳"
+#: How `Topic.detail` begins for a topic that ended long ago and cannot be forgotten.
+KEPT: Final = "kept: "
 _OUTCOMES: Final = {"merge": "merged", "keep": "branch kept", "discard": "discarded"}
 
 
@@ -81,6 +83,26 @@ def outcome_words(outcome: str | None) -> str:
 def not_ended(topic: Topic, why: str) -> str:
     """Return the report about a topic whose end cannot be completed now."""
     return f"⚠️ {topic.agent} is not ended yet: {why.rstrip('.')}. It is tried again every minute."
+
+
+def kept(why: str) -> str:
+    """Return what `Topic.detail` says of a topic that ended long ago and cannot be forgotten."""
+    return f"{KEPT}{why.rstrip('.')}"[:500]
+
+
+def is_kept(topic: Topic) -> bool:
+    """Return whether a topic ended long ago, and cannot be forgotten."""
+    return topic.state == "ended" and (topic.detail or "").startswith(KEPT)
+
+
+def kept_note(agents: Sequence[str]) -> str:
+    """Return the note below the list of topics about those that cannot be forgotten."""
+    some = markdown.some(list(agents))
+    discard, again = command_line(f"kill {agents[0]} --discard"), command_line(f"restart {agents[0]}")
+    return (
+        f"📁 {some} ended long ago, but cannot be forgotten: {command_line('topics --all')} says why. "
+        f"{again} brings the agent back to commit its work; {discard} gives the work up."
+    )
 
 
 def goes_on(topic: Topic, why: str) -> str:

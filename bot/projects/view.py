@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bot.commands.syntax import command_line
 from bot.config.limits import LimitBlock
 from bot.config.projects import ProjectBlock
-from bot.projects.text import outcome_words
+from bot.projects.text import is_kept, outcome_words
 from bot.text import markdown
 from budget import amounts
 from database.queries.chat.topics import Topic
@@ -100,7 +100,8 @@ def _state(topic: Topic, place: int | None) -> str:
         case "waiting" | "waking":
             return topic.state if place is None else f"{topic.state}, {place} before it"
         case "ended":
-            return outcome_words(topic.outcome) or "closed"
+            how = outcome_words(topic.outcome) or "closed"
+            return f"{how}, {markdown.one_line(topic.detail or '', 200)}" if is_kept(topic) else how
         case _:
             return topic.state
 

@@ -9,17 +9,19 @@ from zoneinfo import ZoneInfo
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.config.projects import profile_of
 from bot.config.reports import Kind
 from bot.pacing.window_series import WindowFacts
 from bot.reports import schedule
 from bot.reports import text as wording
-from bot.reports.model import ReportedUsage, ReportFacts, TaskFacts
+from bot.reports.model import ProjectFacts, ReportedUsage, ReportFacts, TaskFacts
 from bot.reports.poster import Reports, file_of
 from bot.reports.schedule import Schedule
 from bot.reports.services import ReportServices
 from bot.text import markdown
 from bot.text.errors import UsageError
 from bot.text.timestamps import timestamp
+from budget.scope_names import shown_scope
 from database.queries.operations import report_schedules
 from database.queries.operations.report_schedules import ScheduleRow
 from scheduler.cron import Cron, CronError, next_after
@@ -171,6 +173,7 @@ def facts_json(facts: ReportFacts) -> dict[str, Any]:
             "spent": None if facts.total is None else _spent_json(facts.total, None),
             "by_agent": [_spent_json(each, "agent") for each in facts.agents],
             "by_task": [_spent_json(each, "task") for each in facts.tasks],
+            "projects": [_project_json(each) for each in facts.projects],
             "by_day": [_spent_json(each, "day") for each in facts.days],
             "waiting": {"count": facts.waiting_count, "tasks": [_task_json(each) for each in facts.waiting]},
             "ended": {"counts": dict(facts.ended_counts), "tasks": [_task_json(each) for each in facts.ended]},
@@ -209,6 +212,26 @@ def _spent_json(spent: ReportedUsage, key: str | None) -> dict[str, Any]:
     named = {} if key is None else {key: spent.key}
     usd = None if spent.usd is None else round(spent.usd, 9)
     return {**named, "requests": spent.requests, "tokens": spent.tokens, "usd": usd, "estimated": spent.estimated}
+
+
+def _project_json(project: ProjectFacts) -> dict[str, Any]:
+    ended = {words: project.ended.get(key, 0) for key, words in wording.ENDED.items()}
+    return {
+        **_spent_json(project.spent, "project"),
+        "scope": shown_scope(f"profile:{profile_of(project.name)}"),
+        "topics": {"opened": project.opened, **ended, "waiting": project.waiting},
+        "budget": [
+            {
+                "unit": each.unit,
+                "window": each.window,
+                "limit": each.limit,
+                "used": each.used,
+                "remaining": each.left,
+                "reset_at": timestamp(each.resets_at),
+            }
+            for each in project.budget
+        ],
+    }
 
 
 def _task_json(task: TaskFacts) -> dict[str, Any]:

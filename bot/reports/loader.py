@@ -15,6 +15,7 @@ from bot.agents.services import AgentServices
 from bot.config.reports import Kind
 from bot.messaging.fleet_port import AgentView
 from bot.pacing.window_series import gather_windows
+from bot.reports import project_facts
 from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
 from bot.text import markdown
 from database.queries import tasks
@@ -86,6 +87,7 @@ async def gather(services: AgentServices, kind: Kind, *, now: float, begin: floa
     zone: ZoneInfo = services.settings.timezone
     windows = await gather_windows(services, now, by_role=kind == "weekly")
     views: Sequence[AgentView] = await services.agents.view() if kind == "fleet" else ()
+    left = await project_facts.budgets(services, windows)
     behind = services.egress_client.behind() if services.egress_client is not None else None
     async with services.store.read() as tx:
         facts = ReportFacts(kind=kind, now=now, zone=zone, begin=begin, end=end, behind=behind, windows=windows)
@@ -93,7 +95,8 @@ async def gather(services: AgentServices, kind: Kind, *, now: float, begin: floa
             return await _with_fleet(tx, facts, views, known=services.egress_client is not None and behind is None)
         if kind == "budget":
             return facts
-        return await _with_work(tx, facts, services.redact)
+        facts = await _with_work(tx, facts, services.redact)
+        return replace(facts, projects=await project_facts.load(tx, services.settings.projects, left, begin, end))
 
 
 async def _with_work(tx: AsyncConnection, facts: ReportFacts, redact: Callable[[str], str]) -> ReportFacts:

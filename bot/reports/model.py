@@ -5,12 +5,13 @@ Use counts all tokens, and windows count weighted tokens. Times are seconds sinc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from bot.config.reports import Kind
 from bot.pacing.window_series import WindowFacts
+from budget.amounts import Unit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +77,35 @@ class AgentFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetLeft:
+    """What is left of one limit of a project, in its unit: tokens, USD, or a share."""
+
+    unit: Unit
+    window: str | None
+    """None: it never resets."""
+    limit: float
+    used: float | None
+    """None: currently unknown."""
+    left: float | None
+    """Without what open requests reserve; None: currently unknown."""
+    resets_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectFacts:
+    """The use and the topics of one project in the report's period."""
+
+    name: str
+    spent: ReportedUsage
+    opened: int
+    ended: Mapping[str, int]
+    """Number of topics that ended: by `merge`, `keep`, `discard`, or `closed` before they began."""
+    waiting: int
+    """Number of topics that wait now."""
+    budget: Sequence[BudgetLeft] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReportFacts:
     """All facts for a report of one kind; what the kind does not include is empty."""
 
@@ -89,6 +119,7 @@ class ReportFacts:
     agents: Sequence[ReportedUsage] = ()
     tasks: Sequence[ReportedUsage] = ()
     """The key is the task's id."""
+    projects: Sequence[ProjectFacts] = ()
     days: Sequence[ReportedUsage] = ()
     """The key is the day, like 2026-11-20."""
     behind: str | None = None

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
 from bot.pacing.window_series import WindowFacts
-from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
+from bot.reports.model import AgentFacts, BudgetLeft, Down, ProjectFacts, ReportedUsage, ReportFacts, TaskFacts
 from bot.reports.threshold_alerts import Crossing
 from bot.spending.budget_view import seen_words
 from bot.text import markdown
 from budget import amounts
+from budget.amounts import Unit
 from budget.scope_names import shown_scope
 
 #: Maximum rows of each table.
@@ -31,6 +32,8 @@ Why: TypeAlias = Literal["down", "away", "quiet", "missed"]
 """
 
 _TITLES = {"daily": "Daily report", "weekly": "Weekly report", "budget": "Budgets", "fleet": "The fleet"}
+#: How topics end, in words.
+ENDED: Final = {"merge": "merged", "keep": "kept", "discard": "discarded", "closed": "closed"}
 _DOWN = {"silent": "did not answer", "failed": "was down", "stalled": "was stuck", "erring": "failed its turns"}
 _STATES = {"provider": "", "user": "", "estimated": "≈ ", "unknown": "? "}
 
@@ -46,6 +49,7 @@ def report(facts: ReportFacts, *, note: str | None = None) -> str:
         case _:
             parts += [
                 *_spent(facts),
+                *_projects(facts),
                 *_pace(facts),
                 *_by_role(facts),
                 *_waiting(facts),
@@ -120,6 +124,34 @@ def _spent(facts: ReportFacts) -> Iterator[str]:
         names = dict(facts.names)
         shown = [_task_name(each.key, names.get(each.key)) for each in facts.tasks[:ROWS]]
         yield _spent_table("task", facts.tasks, shown)
+
+
+def _projects(facts: ReportFacts) -> Iterator[str]:
+    if not facts.projects:
+        return
+    lines = [_project(each) for each in facts.projects[:ROWS]]
+    more = len(facts.projects) - len(lines)
+    rest = f"\n- {more:,} more: {command_line('projects')}" if more > 0 else ""
+    yield "**Projects**\n\n" + "\n".join(lines) + rest
+
+
+def _project(project: ProjectFacts) -> str:
+    spent = project.spent
+    used = f"{amounts.tokens(spent.tokens)} tokens, {amounts.money(spent.usd)}" if spent.requests else "nothing spent"
+    counts = [(project.opened, "opened"), *((project.ended.get(key, 0), words) for key, words in ENDED.items())]
+    done = [f"{count:,} {words}" for count, words in (*counts, (project.waiting, "waiting now")) if count]
+    topics = f" Topics: {', '.join(done)}." if done else ""
+    budget = f" Left: {', '.join(map(_left, project.budget))}." if project.budget else ""
+    return f"- **{markdown.one_line(project.name, 40)}**: {used}.{topics}{budget}"
+
+
+def _left(budget: BudgetLeft) -> str:
+    return f"{_figure(budget.left, budget.unit)} of {_figure(budget.limit, budget.unit)}{amounts.per(budget.window)}"
+
+
+def _figure(amount: float | None, unit: Unit) -> str:
+    """Return an amount in few letters: tokens are the unit of most limits."""
+    return amounts.tokens(amount) if unit == "tokens" and amount is not None else amounts.amount(amount, unit)
 
 
 def _task_name(task_id: str, text: str | None) -> str:

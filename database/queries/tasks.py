@@ -231,6 +231,12 @@ async def of_agent(tx: AsyncConnection, agent: str, *, states: Sequence[str] = L
     return await Task.every(tx, found)
 
 
+async def named(tx: AsyncConnection, agent: str) -> list[Task]:
+    """Return the tasks that are not over and that an agent has, or that wait for it alone, oldest first."""
+    where = (tasks.c.state.in_(OPEN), or_(tasks.c.assigned == agent, tasks.c.agent == agent))
+    return await Task.every(tx, select(tasks).where(*where).order_by(tasks.c.seq))
+
+
 async def held_turns(tx: AsyncConnection, agent: str) -> list[Task]:
     """Return what was said to an agent that waits to be said, oldest first."""
     where = (tasks.c.state == "queued", tasks.c.kind == "turn", tasks.c.agent == agent)

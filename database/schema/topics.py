@@ -16,7 +16,7 @@ topics = table(
     Column("room", String, nullable=False),
     Column("thread_key", String, nullable=False),  # the outbox key of the message that opens the thread
     Column("asked_by", String, nullable=False),
-    Column("state", String, nullable=False),  # waiting | open | idle | waking | ending | ended
+    Column("state", String, nullable=False),  # database.queries.chat.topics.TopicState
     Column("outcome", String),  # how it ends: merge | keep | discard
     Column("detail", PeopleText),  # why it waits, or could not begin
     Column("queued_at", Float, nullable=False),  # since when it waits, or last waited

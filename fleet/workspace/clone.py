@@ -124,8 +124,7 @@ class Clone:
 
     def _make(self, repository: Repository, *, sandboxed: bool) -> None:
         self.place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self.place.parent.glob(f".{self.agent}.*.part"):
-            untrusted_files.delete(left)
+        self.clear_parts()
         part = self._part()
         try:
             base = repository_refs.head(repository)
@@ -138,6 +137,11 @@ class Clone:
         except BaseException:
             untrusted_files.delete(part)
             raise
+
+    def clear_parts(self) -> None:
+        """Delete what crashes left of clones that were being made or removed."""
+        for left in self.place.parent.glob(f".{self.agent}.*.part"):
+            untrusted_files.delete(left)
 
     def _prune(self, repository: Repository) -> None:
         """Let the clone forget branches that the person deleted: once their commits are gone, no fetch would work."""

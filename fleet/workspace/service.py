@@ -14,7 +14,7 @@ from fleet.supervision import host_lifecycle
 from fleet.workspace import clone as clones
 from fleet.workspace import repository_discovery, untrusted_files
 from fleet.workspace.branch_update import Collected
-from fleet.workspace.clone import Clone
+from fleet.workspace.clone import Clone, NotClean
 from fleet.workspace.repository_discovery import Repository
 
 _TOLD: Final = (
@@ -163,6 +163,26 @@ class Workspaces:
         """
         own = self._clone_of(name, named)
         return own is not None and own.remove()
+
+    def release(self, name: str) -> str | None:
+        """Delete what Muster made for an agent to work in, unless something of it is nowhere else.
+
+        Returns:
+            Why it stays, in words; None: nothing of it is left.
+
+        Raises:
+            FleetError: it cannot be looked at, or not be deleted.
+        """
+        own, place = self._clone(name), self.own(name)
+        if own.record() is not None:
+            try:
+                own.remove()
+            except NotClean:
+                return f"its clone has {own.inspect().sentence()}"
+        elif place.is_symlink() or untrusted_files.occupied(place):
+            return f"its workspace {place} is no clone, and may have files that are nowhere else"
+        own.clear_parts()
+        return None
 
     def discard(self, name: str, named: Path) -> bool:
         """Delete a workspace that Muster made. False: it lies elsewhere, and stays.

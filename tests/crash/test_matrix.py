@@ -19,6 +19,7 @@ SUBJECTS: dict[str, Subject] = {
     "each report": reports.EACH_REPORT,
     "topics": topics.TOPICS,
     "each step of a topic": topics.EACH_TOPIC,
+    "a topic that is forgotten": topics.FORGOTTEN_TOPIC,
     "an agent that is told to go on": unasked.GONE_ON,
     "a runaway": unasked.RUNAWAY,
 }

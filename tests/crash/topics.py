@@ -1,4 +1,4 @@
-"""A topic is opened, begun, frozen, woken and ended once, and each word of it reaches its agent once."""
+"""A topic is opened, begun, frozen, woken, ended and forgotten once, and each word of it reaches its agent once."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bot.commands.registry import CommandTable
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
 from bot.config.projects import ProjectBlock, TopicsBlock
+from bot.config.schema import Retention
 from bot.interfaces.chat.router import ChatRouter
 from bot.interfaces.chat.unknown_senders import UnknownSenders
 from bot.messaging.attachments import Pictures
@@ -27,6 +28,7 @@ from bot.messaging.fleet_port import AgentView
 from bot.messaging.own_messages import OwnMessages
 from bot.pacing.window_status import PaceSnapshot
 from bot.projects import ending
+from bot.projects.forgetting import Forgetting
 from bot.projects.service import Topics
 from bot.reports.services import ReportServices
 from budget.windows.even_spread_line import PacePolicy
@@ -68,6 +70,8 @@ class Planner:
             unsaved=lambda *_: None,
             discard=lambda *_: True,
             place=lambda _, named: named,
+            release=lambda _: None,
+            own=lambda name: folder / "workspaces" / name,
         )
 
     def plan(self, name: str, asked: dict[str, str | None]) -> Any:
@@ -118,6 +122,9 @@ class Desk:
             assert found is not None
             return found
 
+        async def dismissed(_: str) -> bool:
+            return True
+
         async def paced() -> PaceSnapshot:
             return PaceSnapshot(now=now, policy=PacePolicy())
 
@@ -129,12 +136,12 @@ class Desk:
             journal_effects=channel,
             desired_states=DesiredStates(journal_effects=channel, clock=lambda: now, send=send, patience=60.0),
             send=send, view=view, get=get, look_again=lambda _: None, bring_mail=lambda _: None,
-            is_ours=lambda _: True,
+            is_ours=lambda _: True, dismiss=dismissed,
         )  # fmt: skip
         settings = SimpleNamespace(
             projects={"web": ProjectBlock(repo=str(folder / "repo"), room=f"memory:{ROOM}", idle=600.0)},
             rooms={}, topics=TopicsBlock(), people={}, timezone=ZoneInfo("UTC"), budgets=Budgets(), accounts={},
-            pacing=Pacing(), command_prefix="!",
+            pacing=Pacing(), command_prefix="!", retention=Retention(),
         )  # fmt: skip
         whole: dict[str, Any] = {
             "agents": fleet, "settings": settings, "planner": Planner(folder), "dispatcher": nothing,
@@ -241,6 +248,41 @@ async def lived(folder: Path) -> None:
     await desk.store.close()
 
 
+async def outlived(folder: Path) -> None:
+    """Let a topic live, and forget it when it ended long ago."""
+    await lived(folder)
+    # What its agent host would have left.
+    journal = folder / "agents" / "web-1" / "journal"
+    if await _there(folder):
+        journal.mkdir(parents=True, exist_ok=True)
+        (journal / "00000001.jsonl").touch()
+    desk = await Desk().open(folder, NOON + 40 * 86_400)
+    await Forgetting(desk.services).sweep()
+    await desk.store.close()
+
+
+async def _there(folder: Path) -> bool:
+    """Return whether the register still has the agent."""
+    desk = await Desk().open(folder, NOON + 20_000)
+    async with desk.store.read() as tx:
+        found = await agents.get(tx, "web-1")
+    await desk.store.close()
+    return found is not None
+
+
+async def is_forgotten(folder: Path) -> None:
+    """Nothing is left of the topic but its name, its thread, and how it ended."""
+    desk = await Desk().open(folder, NOON + 50 * 86_400)
+    async with desk.store.read() as tx:
+        topic = await topics.of_agent(tx, "web-1")
+        assert topic is not None
+        assert (topic.state, topic.outcome, topic.title) == ("forgotten", "discard", "")
+        assert await agents.every(tx) == []
+        assert await topics.last_number(tx, "web") == 1
+    await desk.store.close()
+    assert not (folder / "agents" / "web-1").exists()
+
+
 async def stands_once(folder: Path) -> None:
     desk = await Desk().open(folder, NOON + 20_000)
     async with desk.store.read() as tx:
@@ -265,4 +307,16 @@ EACH_TOPIC = Subject(
     script=lived,
     invariant=stands_once,
     walks=[(place,) for place in (*both(*(f"topics.{each}" for each in PLACES)), *both("chat.talk"))],
+)
+#: The steps of forgetting it.
+FORGOTTEN_TOPIC = Subject(
+    script=outlived,
+    invariant=is_forgotten,
+    walks=[
+        both("topics.hold", "topics.forget", "topics.forgotten"),
+        *((place,) for place in both("topics.forget", "topics.forgotten")),
+        # The agent is held first, and let go of when the register has it no more.
+        ("topics.hold.before:2",),
+        ("topics.hold.after:2",),
+    ],
 )

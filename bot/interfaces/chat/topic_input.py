@@ -24,7 +24,7 @@ from core.crash_points import declare
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
 from database.queries.chat import topics
-from database.queries.chat.topics import Topic
+from database.queries.chat.topics import OVER, Topic
 
 ADD = declare("topics.add")
 ADD_WORDS = declare("topics.add_words")
@@ -84,7 +84,7 @@ class TopicInput:
             return None if project is None else self._with_thread(inbound, OpenTopic(project, text))
         async with self.services.store.read() as tx:
             topic = await topics.of_thread(tx, opener.key)
-        if topic is not None and topic.state in ("ending", "ended"):
+        if topic is not None and (topic.state in OVER or topic.state == "ending"):
             return ClosedTopic(topic_text.over(topic))
         return topic
 

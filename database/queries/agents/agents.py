@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from database.engine.store import insert_once, upsert
 from database.queries.record import Record
-from database.schema import agents, journal_positions
+from database.schema import account_leases, agents, grants, introductions, journal_positions, results
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +97,14 @@ async def settle(tx: AsyncConnection, *, host: str, home: str) -> int:
 
 async def remove(tx: AsyncConnection, name: str) -> None:
     await tx.execute(delete(agents).where(agents.c.name == name))
+
+
+async def forget(tx: AsyncConnection, name: str) -> None:
+    """Delete an agent that never comes back, with what is kept for it alone. Messages, tasks and requests have their
+    own retention, and what it used stays in the ledger."""
+    for each in (journal_positions, account_leases, grants, introductions, results):
+        await tx.execute(delete(each).where(each.c.agent == name))
+    await remove(tx, name)
 
 
 async def position(tx: AsyncConnection, agent: str) -> PositionRow:

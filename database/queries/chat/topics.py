@@ -13,9 +13,11 @@ from database.engine.store import insert_once
 from database.queries.record import Record
 from database.schema import topic_words, topics
 
-TopicState = Literal["waiting", "open", "idle", "waking", "ending", "ended"]
+TopicState = Literal["waiting", "open", "idle", "waking", "ending", "ended", "forgetting", "forgotten"]
 #: States in which a topic waits for others to make room.
 WAITING: Final = ("waiting", "waking")
+#: States of a topic that is over.
+OVER: Final = ("ended", "forgetting", "forgotten")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +25,8 @@ class Topic(Record):
     """One topic of a project.
 
     It is *waiting* until its agent is launched, *open* while the agent runs, *idle* while the agent is frozen, *waking*
-    from a reply until the agent comes back, and *ending* from the decision about its work until that is done.
+    from a reply until the agent comes back, and *ending* from the decision about its work until that is done. Long
+    after it *ended*, it is *forgetting* until its agent's folder is deleted, and then *forgotten*.
     """
 
     id: str
@@ -95,6 +98,29 @@ async def ended(tx: AsyncConnection, *, project: str | None = None, limit: int) 
     if project is not None:
         query = query.where(topics.c.project == project)
     return await Topic.every(tx, query.order_by(topics.c.ended_at.desc(), topics.c.id).limit(limit))
+
+
+async def ended_as(tx: AsyncConnection, detail: str, *, project: str | None = None) -> Sequence[Topic]:
+    """Return the topics that ended and whose `detail` begins so, oldest first."""
+    query = select(topics).where(topics.c.state == "ended", topics.c.detail.startswith(detail, autoescape=True))
+    if project is not None:
+        query = query.where(topics.c.project == project)
+    return await Topic.every(tx, query.order_by(topics.c.ended_at, topics.c.id))
+
+
+async def ended_before(tx: AsyncConnection, before: float) -> Sequence[Topic]:
+    """Return the topics that ended before a time and were not forgotten, oldest first."""
+    query = select(topics).where(topics.c.state == "ended", topics.c.ended_at < before)
+    return await Topic.every(tx, query.order_by(topics.c.ended_at, topics.c.id))
+
+
+async def forget(tx: AsyncConnection, topic_id: str) -> bool:
+    """Begin to forget a topic that ended: what was said in it goes. Its name, thread, outcome and times stay.
+
+    Returns:
+        False if it has not ended, or this was done before.
+    """
+    return await change(tx, topic_id, only=["ended"], state="forgetting", title="", asked_by="", detail=None)
 
 
 async def last_number(tx: AsyncConnection, project: str) -> int:

@@ -14,7 +14,7 @@ from database.queries.record import Record
 from database.queries.spending.hourly_sums_reader import TOKENS
 from database.queries.task_states import ENDED
 from database.queries.tasks import Task
-from database.schema import reports, spending, tasks
+from database.schema import reports, spending, tasks, topics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,3 +150,24 @@ async def texts(tx: AsyncConnection, ids: Collection[str]) -> dict[str, str]:
         query = select(tasks.c.id, tasks.c.text).where(tasks.c.id.in_(some))
         found |= {row[0]: row[1] for row in await tx.execute(query)}
     return found
+
+
+# --- what reports tell of topics -------------------------------------------------------------------------------------
+
+
+async def topics_opened(tx: AsyncConnection, begin: float, end: float) -> dict[str, int]:
+    """Return how many topics of each project were opened, from `begin` until before `end`."""
+    within = (topics.c.created_at >= begin, topics.c.created_at < end)
+    found = select(topics.c.project, func.count()).where(*within).group_by(topics.c.project)
+    return {row[0]: int(row[1]) for row in await tx.execute(found)}
+
+
+async def topics_ended(tx: AsyncConnection, begin: float, end: float) -> dict[tuple[str, str], int]:
+    """Return how many topics of each project ended how, from `begin` until before `end`.
+
+    The outcome is ``merge``, ``keep``, ``discard``, or ``closed`` for one that had not begun.
+    """
+    within = (topics.c.ended_at >= begin, topics.c.ended_at < end)
+    found = select(topics.c.project, topics.c.outcome, func.count()).where(*within)
+    rows = await tx.execute(found.group_by(topics.c.project, topics.c.outcome))
+    return {(row[0], row[1] or "closed"): int(row[2]) for row in rows}

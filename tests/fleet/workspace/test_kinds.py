@@ -11,7 +11,7 @@ import pytest
 from fleet.control.host_spec import AgentSpec
 from fleet.errors import FleetError
 from fleet.supervision import host_lifecycle
-from fleet.workspace import Workspaces, left_behind
+from fleet.workspace import Workspaces, clone_record, left_behind
 from tests.fleet.workspace.repository import Ground
 
 pytestmark = pytest.mark.skipif(
@@ -112,6 +112,34 @@ def test_removing_keeps_what_is_nowhere_else_and_discarding_does_not(ground: Gro
     assert made.discard("coder0", ground.project)
     assert not place.exists()
     assert not made.remove("coder0", ground.project)
+
+
+def test_releasing_deletes_what_is_elsewhere_and_says_what_is_not(ground: Ground) -> None:
+    place = settled(ground, ground.project)
+    made = workspaces(ground)
+    (place / "new").write_text("x")
+    assert made.release("coder0") == "its clone has 1 file with changes that are not committed"
+    (place / "new").unlink()
+    # What a crash left of one that was being removed.
+    part = place.parent / ".coder0.abc.part"
+    part.mkdir()
+    assert made.release("coder0") is None
+    assert not place.exists()
+    assert not part.exists()
+    assert made.release("coder0") is None
+
+
+def test_nothing_is_released_that_cannot_be_looked_at(ground: Ground) -> None:
+    place = settled(ground, ground.project)
+    made = workspaces(ground)
+    away = ground.project.rename(ground.folder / "away")
+    with pytest.raises(FleetError, match="is not there any more"):
+        made.release("coder0")
+    away.rename(ground.project)
+    # Without Muster's record nobody knows what the files are.
+    (ground.folder / "state" / "agents" / "coder0" / clone_record.NAME).unlink()
+    assert "is no clone" in str(made.release("coder0"))
+    assert place.exists()
 
 
 def test_an_agent_that_has_a_clone_is_told_so(ground: Ground) -> None:

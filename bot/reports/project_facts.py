@@ -1,0 +1,131 @@
+"""Facts of a report about projects: what their topics used, how many began and ended, and what is left to spend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.agents.services import AgentServices
+from bot.config.projects import profile_of
+from bot.egress_client.settings_push import scope_of
+from bot.pacing.window_series import WindowFacts
+from bot.reports.model import BudgetLeft, ProjectFacts, ReportedUsage
+from budget.scope_names import PROJECT_PROFILE
+from database.queries.chat import topics
+from database.queries.operations import posted_reports
+from database.queries.spending import usage_queries
+from database.queries.spending.usage_queries import Sums
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectBudgets:
+    """What is left of limits, by scope. `gather` loads them."""
+
+    left: Mapping[str, Sequence[BudgetLeft]]
+
+    def of(self, project: str) -> Sequence[BudgetLeft]:
+        """Return what is left of a project's limits."""
+        return self.left.get(_scope(project), ())
+
+
+def _scope(project: str) -> str:
+    return f"profile:{profile_of(project)}"
+
+
+async def budgets(services: AgentServices, windows: Sequence[WindowFacts]) -> ProjectBudgets:
+    """Return what is left of the limits of all projects.
+
+    Args:
+        services: the services to use.
+        windows: the windows of the report.
+    """
+    if not services.settings.projects:
+        return ProjectBudgets(left={})
+    # Only the egress counts the use of a limit that never resets.
+    standing = None if services.egress_client is None else await services.egress_client.standing()
+    limits: Iterable[Mapping[str, Any]] = () if standing is None else standing["limits"]
+    left: dict[str, list[BudgetLeft]] = {}
+    for scope, each in (*_windowed(windows), *_whole(limits)):
+        left.setdefault(scope, []).append(each)
+    for project, block in services.settings.projects.items():
+        known = {(each.unit, each.window) for each in left.get(_scope(project), ())}
+        for limit in block.budget:
+            if limit.window is None and (limit.unit, None) not in known:
+                unknown = BudgetLeft(unit=limit.unit, window=None, limit=limit.amount, used=None, left=None)
+                left.setdefault(_scope(project), []).append(unknown)
+    return ProjectBudgets(left=left)
+
+
+def _windowed(windows: Sequence[WindowFacts]) -> Iterator[tuple[str, BudgetLeft]]:
+    for each in windows:
+        yield (
+            each.scope,
+            BudgetLeft(
+                unit=each.unit,
+                window=each.key.rpartition("/")[2],
+                limit=each.limit,
+                used=each.used,
+                left=_left(each.limit, each.used, each.reserved),
+                resets_at=each.resets_at,
+            ),
+        )
+
+
+def _whole(limits: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, BudgetLeft]]:
+    """Yield the limits that never reset, as the egress counts them."""
+    for each in limits:
+        if each.get("window") is None and each["kind"] == "pool" and each.get("account") is None:
+            left = _left(each["limit"], each["used"], each["reserved"])
+            whole = BudgetLeft(unit=each["unit"], window=None, limit=each["limit"], used=each["used"], left=left)
+            yield scope_of(each["kind"], each["scope"]), whole
+
+
+def _left(limit: float, used: float | None, reserved: float | None) -> float | None:
+    return None if used is None else max(0.0, limit - used - (reserved or 0.0))
+
+
+async def load(
+    tx: AsyncConnection, known: Iterable[str], left: ProjectBudgets, begin: float, end: float
+) -> Sequence[ProjectFacts]:
+    """Return the facts about each project, those that used most first.
+
+    A project that was removed is among them if its topics did anything in the period.
+
+    Args:
+        tx: the transaction.
+        known: the projects in muster.yaml.
+        left: what is left of their limits.
+        begin: start of the period, in seconds since the epoch.
+        end: its exclusive end.
+    """
+    used = await usage_queries.groups(tx, ("profile",), begin, end)
+    spent = {
+        profile.removeprefix(PROJECT_PROFILE): sums
+        for (profile,), sums in used.items()
+        if profile.startswith(PROJECT_PROFILE)
+    }
+    opened = await posted_reports.topics_opened(tx, begin, end)
+    ended = await posted_reports.topics_ended(tx, begin, end)
+    waiting = Counter(each.project for each in await topics.in_states(tx, topics.WAITING))
+    names = {*known, *spent, *opened, *waiting, *(project for project, _ in ended)}
+    found = [
+        ProjectFacts(
+            name=name,
+            spent=_usage(name, spent.get(name, usage_queries.NOTHING)),
+            opened=opened.get(name, 0),
+            ended={outcome: count for (project, outcome), count in ended.items() if project == name},
+            waiting=waiting[name],
+            budget=left.of(name),
+        )
+        for name in names
+    ]
+    return sorted(found, key=lambda each: (-each.spent.tokens, each.name))
+
+
+def _usage(name: str, sums: Sums) -> ReportedUsage:
+    usd = None if sums.unpriced else sums.usd
+    return ReportedUsage(key=name, requests=sums.requests, tokens=sums.tokens, usd=usd, estimated=sums.estimated)
