@@ -107,9 +107,14 @@ async def test_a_topic_ends_as_its_operator_chooses(tmp_path: Path, how: str) ->
         assert place != repo
         (place / "page.html").write_text("<p>two</p>\n")
         git(place, "commit", "--quiet", "-am", "Two")
-        await home.ask("!done", conversation=thread)
+        command = home.chat.post("!done", conversation=thread, parent=WEB)
         asked = await home.heard(thread, "How does web-1 end")
         question = asked.partition("!answer ")[2].split()[0]
+        assert "ends as you choose in its thread" in await home.ask("!done web-1")
+        # The question was the answer; what is already asked is not asked again.
+        assert "ends as you choose in its thread" in await home.ask("!done", conversation=thread)
+        assert all(getattr(said.content, "reply_to", None) != command for said in home.chat.said)
+        assert sum("How does web-1 end" in text for text in home.chat.texts(thread)) == 1
         await home.ask(f"!answer {question} {how}", conversation=thread)
         await until_state(home, "web-1", "ended")
         branches = git(repo, "branch", "--list", "muster/web-1")
