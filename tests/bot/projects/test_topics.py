@@ -142,6 +142,24 @@ async def test_a_topic_with_conflicts_goes_on_and_says_which(tmp_path: Path) -> 
         await home.marks(event, "✅")
 
 
+async def test_a_topic_is_merged_only_into_the_branch_from_which_it_began(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as (home, repo), home.open():
+        _, thread = await ask(home, "[[say: hello]]")
+        await home.heard(thread, "hello")
+        place = home.orchestrator.services.planner.workspaces.place("web-1", repo)
+        (place / "page.html").write_text("<p>two</p>\n")
+        git(place, "commit", "--quiet", "-am", "Two")
+        git(repo, "checkout", "--quiet", "-b", "release")
+        await home.ask("!done --how merge", conversation=thread, sender=OPERATOR)
+        told = await home.heard(thread, "web-1 is not over")
+        assert "began from the branch `main`, but `release` is checked out" in told
+        assert (repo / "page.html").read_text() == "<p>one</p>\n"
+        git(repo, "checkout", "--quiet", "main")
+        await home.ask("!done --how merge", conversation=thread, sender=OPERATOR)
+        await home.heard(thread, "is merged into `main`")
+        assert (repo / "page.html").read_text() == "<p>two</p>\n"
+
+
 async def test_titles_show_what_a_topic_is_about_and_how_it_stands(tmp_path: Path) -> None:
     can = dataclasses.replace(ALL_CAPABILITIES, titles=True)
     async with fleet(tmp_path, more="topics: 1", capabilities=can) as (home, _), home.open():
