@@ -213,6 +213,7 @@ async def _running(
         terminals=terminals,
         headcount=headcount,
         make_room=connecting.room_maker(settings, connectors, operators),
+        hear_room=connecting.room_hearer(connectors),
     )
     services.complete = words_of(services)
     services.reload = partial(reload, services)

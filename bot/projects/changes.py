@@ -123,9 +123,11 @@ async def _room(ctx: Context[ProjectServices], name: str, room: str | None) -> s
         read_room(room)
     except ValueError as error:
         raise UsageError(f"--room: {error}") from None
-    reason = loader.unusable_room(services.settings, room)
+    reason = loader.unusable_room(services.settings, room, listed=False)
     if reason is not None:
         raise UserError(f"{markdown.one_line(room)} cannot be the room of {name}: {reason}", code="room.unusable")
+    # Again after a crash: what is in muster.yaml only later is not heard by itself.
+    await services.hear_room(room)
     return room
 
 
