@@ -365,8 +365,8 @@ class MatrixConnector:
         wanted = self._settings.encryption
         if wanted == ("off" if encrypted else "required"):
             raise MessageRefused(
-                f"the room is {'' if encrypted else 'not '}encrypted, and encryption is {wanted} for {self.name}. Write "
-                "encryption: allowed into its block in muster.yaml and restart Muster, or take another room."
+                f"the room is {'' if encrypted else 'not '}encrypted, and encryption is {wanted} for {self.name}. "
+                "Write encryption: allowed into its block in muster.yaml and restart Muster, or take another room."
             )
         if room in self._named:
             return
