@@ -110,6 +110,10 @@ class MemoryServer:
         """While True, nothing gets through in either direction."""
         self.made: dict[str, tuple[str, ...]] = {}
         """The rooms that the bot made, each with those whom it invited."""
+        self.closed: set[str] = set()
+        """The rooms into which the bot may not come."""
+        self.heard: list[str] = []
+        """The rooms that it was told to hear while it ran."""
         self.groups: dict[str, tuple[str, ...]] = {}
         """What people belong to."""
         self._log: list[Inbound] = []
@@ -425,6 +429,13 @@ class MemoryConnector:
         room = f"{name}-{key}"
         self.server.made[room] = tuple(people)
         return room
+
+    async def hear_room(self, room: str) -> None:
+        if self.server.down:
+            raise TryLater("the memory server is down", away=True)
+        if room in self.server.closed:
+            raise MessageRefused(f"the bot is not in {room}. Invite it.")
+        self.server.heard.append(room)
 
     def scope(self) -> str:
         return self.server.scope

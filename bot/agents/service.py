@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -215,6 +215,12 @@ class Agents:
         """Note that approval rules changed, and push them to the agent hosts that run."""
         for supervisor in self._supervisors.values():
             supervisor.rules_changed()
+
+    async def rules_refused(self, names: Collection[str], within: float) -> dict[str, AgentRefused]:
+        """Return by agent why its host does not have the rules within that many seconds; those that do are left out."""
+        asked = {name: self._supervisors[name] for name in names if name in self._supervisors}
+        refusals = await asyncio.gather(*(each.rules_refused(within) for each in asked.values()))
+        return {name: refusal for name, refusal in zip(asked, refusals, strict=True) if refusal is not None}
 
     # --- looking ------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from bot.agents.journal.turn_view import ToolLine
 from bot.agents.journal.typing_indicator import TypingIndicator
 from bot.agents.messages.delivery import MessageDelivery
 from bot.agents.restart_executor import GONE, RestartExecutor
-from bot.agents.rule_push import RulePush
+from bot.agents.rule_push import SILENT, RulePush
 from bot.commands.syntax import command_line
 from database.queries.agents import agents
 from fleet.control.agent_host_client import AgentLink
@@ -109,6 +109,19 @@ class AgentSupervisor:
     def rules_changed(self) -> None:
         """Note that the approval rules changed, and push them."""
         self._rules.changed()
+
+    async def rules_refused(self, within: float) -> AgentRefused | None:
+        """Return why the agent host does not have the rules within that many seconds, or None. A host that is down
+        gets them at its start."""
+        if not self.host_runs:
+            return None
+        try:
+            async with asyncio.timeout(within):
+                return await self._rules.outcome()
+        except TimeoutError:
+            if not host_lifecycle.is_running(self.context.starter.folder(self.name)):
+                return None
+            return AgentRefused("Its agent host does not answer.", refusal=SILENT)
 
     def killed(self) -> None:
         """Note that the agent host was just killed, and discard its status."""

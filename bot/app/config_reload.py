@@ -20,7 +20,7 @@ from bot.egress_client.settings_push import scope_of
 from bot.reports.services import ReportServices
 from bot.setup import launch_planner
 from bot.text import markdown
-from bot.text.errors import ConfigError
+from bot.text.errors import ConfigError, UserError
 from budget import amounts
 from budget.scope_names import shown_scope
 from core.errors import MusterError
@@ -75,7 +75,21 @@ async def reload(services: ReportServices) -> Reloaded:
     await asyncio.to_thread(launch_planner.take_up, services.planner, taken, services.environ)
     services.pace.tell()
     services.agents.rules_changed()
+    notes += await _hear(services, old)
     return Reloaded(changed=changed, waiting=waiting, notes=(*notes, *_missing(services)))
+
+
+async def _hear(services: ReportServices, old: Settings) -> list[str]:
+    """Hear the rooms of new projects, and return notes about those that cannot be heard."""
+    before = {each.room for each in old.projects.values()}
+    notes = []
+    for each in services.settings.projects.values():
+        if each.room is not None and each.room not in before:
+            try:
+                await services.hear_room(each.room)
+            except UserError as error:
+                notes.append(f"{error} When that is done, restart Muster to have the room heard.")
+    return notes
 
 
 async def _tell(services: ReportServices) -> list[str]:

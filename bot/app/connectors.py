@@ -14,6 +14,7 @@ from bot.auth.owner import owner_identity
 from bot.auth.permission import Permission
 from bot.auth.permissions import Operators
 from bot.commands.context import Origin
+from bot.commands.syntax import command_line
 from bot.config.checks import connector_checks
 from bot.config.loader import Settings
 from bot.config.paths import Paths
@@ -21,11 +22,12 @@ from bot.config.schema import OWN_ROOMS
 from bot.maintenance import versions
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import MessagePlace
-from bot.projects.ports import NewRoom
+from bot.projects.ports import HearRoom, NewRoom
+from bot.text import markdown
 from bot.text.errors import UserError
 from connectors.contract import connector_registry
 from connectors.contract.agent_count_feed import Headcount
-from connectors.contract.connector_protocol import Connector, NamesRooms, RoomMaker, SendError
+from connectors.contract.connector_protocol import Connector, HearsRooms, NamesRooms, RoomMaker, SendError
 from connectors.contract.messages import Health
 from connectors.contract.slash_command_forms import Commands
 from core.errors import MusterError
@@ -187,6 +189,35 @@ def room_maker(settings: Settings, connectors: Mapping[str, Connector], operator
         return f"{begins}{room}"
 
     return make_room
+
+
+def room_hearer(connectors: Mapping[str, Connector]) -> HearRoom:
+    """Return a function that lets a connector hear a project's room from now on."""
+
+    async def hear_room(room: str) -> None:
+        name, _, conversation = room.partition(":")
+        connector = connectors.get(name)
+        if connector is None:
+            why = command_line("health")
+            raise UserError(
+                f"{name} does not run, so {markdown.one_line(room)} cannot be heard. {why} says why.",
+                code="room.not_heard",
+            )
+        if not connector.capabilities.threads:
+            raise UserError(
+                f"{name} has no threads, and topics need them. Take a room of another chat system, or none.",
+                code="room.not_heard",
+            )
+        if not isinstance(connector, HearsRooms):
+            return
+        try:
+            await connector.hear_room(conversation)
+        except SendError as error:
+            raise UserError(
+                f"{markdown.one_line(room)} cannot be the room of a project: {error}", code="room.not_heard"
+            ) from error
+
+    return hear_room
 
 
 def owners(settings: Settings) -> set[str]:

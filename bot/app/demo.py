@@ -76,7 +76,11 @@ async def _run(paths: Paths, environ: Mapping[str, str], models: str, *, live: b
     account = Account.model_validate({"provider": "anthropic", "base_url": models, "credential": f"env:{_KEY}"})
     settings = dataclasses.replace(load(paths), accounts={"demo": account})
     with log_to(paths.log, redaction_of(settings, environ)):
-        async with inside(paths) as egress, running(paths, settings, environ, egress=egress) as orchestrator:
+        # The egress is part of this process. Its agents are not, and must not outlive a demo that is killed.
+        async with (
+            inside(paths) as egress,
+            running(paths, settings, environ, egress=egress, agents_end_too=True) as orchestrator,
+        ):
             try:
                 await demo_story.add_past(orchestrator.store)
                 repository = _repository(paths)

@@ -56,6 +56,7 @@ from connectors.delivery.service import Delivery
 from connectors.terminal.connector import TerminalConnector
 from database.engine.store import Store
 from fleet.roster.cache import LatestRoster
+from fleet.supervision import owner_process
 from scheduler.jobs import Jobs
 
 log = structlog.get_logger(__name__)
@@ -116,6 +117,7 @@ async def running(
     bring_up: bool = False,
     egress: EgressSource | None = None,
     stood_by: bool = False,
+    agents_end_too: bool = False,
 ) -> AsyncIterator[Orchestrator]:
     """Run an orchestrator during the block.
 
@@ -128,6 +130,7 @@ async def running(
         bring_up: launch the persistent agents of the roster that do not run, and restart agents that should run but
             stopped meanwhile.
         egress: the source of the egress. None if there is none; agents then use their accounts' keys themselves.
+        agents_end_too: end the agents when this process ends, even if it is killed.
         stood_by: it replaces another orchestrator, which is announced in the chat room.
 
     Raises:
@@ -144,7 +147,10 @@ async def running(
             async with (
                 lease.held(store, paths.state, clock, succession) as lead,
                 beside("tenure", lease.keep(store, lead, clock)),
-                _running(paths, settings, environ, store, clock, connectors or {}, bring_up, egress) as orchestrator,
+                _running(
+                    *(paths, settings, environ, store, clock, connectors or {}, bring_up, egress),
+                    ends_with=owner_process.this_process() if agents_end_too else "",
+                ) as orchestrator,
                 beside("core", orchestrator.bring_up()) if bring_up else contextlib.nullcontext(),
             ):
                 yield orchestrator
@@ -162,6 +168,8 @@ async def _running(
     more: Mapping[str, Connector],
     bring_up: bool,
     egress: EgressSource | None,
+    *,
+    ends_with: str,
 ) -> AsyncIterator[Orchestrator]:
     configured = {identity: Permission.named(word) for identity, word in settings.operators.items()}
     operators = Operators(store, configured, connecting.owners(settings))
@@ -213,6 +221,7 @@ async def _running(
         terminals=terminals,
         headcount=headcount,
         make_room=connecting.room_maker(settings, connectors, operators),
+        hear_room=connecting.room_hearer(connectors),
     )
     services.complete = words_of(services)
     services.reload = partial(reload, services)
@@ -222,7 +231,10 @@ async def _running(
     overlap = DuplicateEvents.of(settings.connectors, connecting.located(connectors))
     conversations = await chat.make(services, executor, speaker, connectors, broken, overlap)
     tools = await crew.make(
-        services, executor, speaker, connectors, roster, with_way=egress is not None, leave_down=not bring_up
+        *(services, executor, speaker, connectors, roster),
+        with_way=egress is not None,
+        leave_down=not bring_up,
+        ends_with=ends_with,
     )
     watched = monitoring.make(services, roster)
     budgets.hand_out(services, executor, speaker, roster)

@@ -29,6 +29,7 @@ def assembly(
     store: Store,
     table: CommandTable,
     open_way: OpenWay | None,
+    ends_with: str = "",
     accounts_of: Callable[[AgentRow], Awaitable[Mapping[str, str]]] | None = None,
     rules_of: Callable[[DesiredAgent], Awaitable[Sequence[ApprovalRule]]] | None = None,
 ) -> Assembly:
@@ -41,6 +42,7 @@ def assembly(
         store: the register, for the fleet's introduction to an agent.
         table: the commands, some of which agents use as tools.
         open_way: opens outbound access; None if agents get none.
+        ends_with: the process with which agent hosts end (fleet.supervision.owner_process); empty: they outlive all.
         accounts_of: returns the account per provider for an agent's row, and selects one if necessary.
         rules_of: returns the approval rules whose scopes hold for an agent.
     """
@@ -68,6 +70,7 @@ def assembly(
         tools_socket_of=paths.tools_socket,
         introduce=introduce,
         viewer_of=lambda name: pane_commands.agent(paths, name),
+        ends_with=ends_with,
         installation=paths.label,
         open_way=open_way,
         accounts_of=leased,

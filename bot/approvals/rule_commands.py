@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.approvals import agent_rules, rule_reach, rule_rows, rule_text
+from bot.approvals import agent_rules, rule_delivery, rule_reach, rule_rows, rule_text
 from bot.approvals import rule_scopes as scopes
 from bot.approvals.services import ApprovalServices
 from bot.commands.context import Context
@@ -96,7 +96,6 @@ async def add(ctx: Context[ApprovalServices], asked: RuleArguments, for_s: float
         await rule_rows.keep(tx, rule, by=ctx.identity, now=ctx.services.clock())
 
     await ctx.commit("add", act)
-    ctx.services.agents.rules_changed()
     return await _added(ctx, rule)
 
 
@@ -128,6 +127,7 @@ async def _added(ctx: Context[ApprovalServices], rule: ApprovalRule) -> Reply:
     async with ctx.services.store.read() as tx:
         rows = await agents.every(tx)
     held = [row for row in rows if scopes.holds(rule.scope, agent_rules.agent_of(row))]
+    refused = await rule_delivery.pushed(ctx.services, [row.name for row in held])
     lines = [f"Rule `{rule.id}` holds: **{rule.effect}** {rule_text.subject(rule, ctx.services.redact)}."]
     lines.append(f"For {some([row.name for row in held])}, and new ones." if held else "No agent is in its scope yet.")
     lines.append(f"{command_line(f'approvals rule remove {rule.id}')} removes it.")
@@ -138,9 +138,10 @@ async def _added(ctx: Context[ApprovalServices], rule: ApprovalRule) -> Reply:
             "Runtimes read files, and some run commands that only read, without asking. A rule does not see these; a "
             "sandbox keeps closed what it does not show."
         )
-    for sentence in sentences:
+    for sentence in (*rule_delivery.sentences(refused), *sentences):
         text += f"\n\n⚠️ {sentence}"
-    return Reply(text, {**rule_text.as_json([rule], ctx.services.timestamp)[0], "agents": [row.name for row in held]})
+    data = {"agents": [row.name for row in held], "not_taken": sorted(refused)}
+    return Reply(text, {**rule_text.as_json([rule], ctx.services.timestamp)[0], **data})
 
 
 async def listing(ctx: Context[ApprovalServices], name: str | None) -> Reply:
@@ -170,16 +171,20 @@ async def listing(ctx: Context[ApprovalServices], name: str | None) -> Reply:
 async def remove(ctx: Context[ApprovalServices], rule_id: str) -> Reply:
     wanted = rule_id.strip("`").casefold()
 
-    async def act(tx: AsyncConnection) -> str:
+    async def act(tx: AsyncConnection) -> tuple[str, list[str]]:
         row = await approval_rules.get(tx, wanted)
         if row is None:
             raise UserError(_unknown(ctx.services, wanted), code="approval_rule.unknown")
         await approval_rules.remove(tx, wanted)
-        return rule_text.subject(agent_rules.rule_of(row), ctx.services.redact)
+        rule = agent_rules.rule_of(row)
+        held = [each.name for each in await agents.every(tx) if scopes.holds(rule.scope, agent_rules.agent_of(each))]
+        return rule_text.subject(rule, ctx.services.redact), held
 
-    what = await ctx.commit("remove", act)
-    ctx.services.agents.rules_changed()
-    return Reply(f"Rule `{wanted}` is removed: {what}.", {"id": wanted, "state": "removed"})
+    what, held = await ctx.commit("remove", act)
+    refused = await rule_delivery.pushed(ctx.services, held)
+    notes = "".join(f"\n\n⚠️ {sentence}" for sentence in rule_delivery.sentences(refused))
+    data = {"id": wanted, "state": "removed", "not_taken": sorted(refused)}
+    return Reply(f"Rule `{wanted}` is removed: {what}.{notes}", data)
 
 
 def _unknown(services: ApprovalServices, wanted: str) -> str:

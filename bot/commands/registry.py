@@ -41,7 +41,8 @@ class Reply:
     """The answer of a command."""
 
     text: str
-    """Markdown for people; it names commands by `bot.commands.syntax.command_line`."""
+    """Markdown for people; it names commands by `bot.commands.syntax.command_line`. Empty if the command has already
+    answered in the conversation of the command; then nothing more is said there."""
     data: Any = None
     """The same as JSON data for programs, printed by ``--json``."""
     ok: bool = True

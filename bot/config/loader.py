@@ -95,8 +95,14 @@ def check(paths: Paths) -> Check:
     return Check(settings=settings, roster=fleet, problems=tuple(problems), warnings=tuple(warnings))
 
 
-def unusable_room(settings: Settings, room: str) -> str | None:
-    """Return the reason why a room (``CONNECTOR:ROOM``) cannot be an agent's, or None if it can."""
+def unusable_room(settings: Settings, room: str, *, listed: bool = True) -> str | None:
+    """Return the reason why a room (``CONNECTOR:ROOM``) cannot be an agent's, or None if it can.
+
+    Args:
+        settings: the configuration.
+        room: the room.
+        listed: whether the configuration must name the room, so that its connector hears it.
+    """
     name, _, conversation = room.partition(":")
     connector = settings.connector(name)
     if connector is not None:
@@ -105,7 +111,7 @@ def unusable_room(settings: Settings, room: str) -> str | None:
         channel = getattr(connector.settings, "channel", None)
         more = getattr(connector.settings, "channels", ())
         heard = (channel, *more) if channel is not None else getattr(connector.settings, "rooms", ())
-        if heard and conversation not in (*heard, connector.fleet_room, *settings.project_rooms(name)):
+        if listed and heard and conversation not in (*heard, connector.fleet_room, *settings.project_rooms(name)):
             return (
                 f"connectors.{name} does not hear what is said there, but in {', '.join(heard)}. Take one of its rooms."
             )

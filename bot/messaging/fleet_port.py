@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from bot.messaging.agent_channel import AgentChannel
 from database.queries.agents.agent_messages import AgentMessage
 from database.queries.agents.agents import AgentRow
 from fleet.control.agent_host_client import BackgroundProcesses, HostStatus
+from fleet.errors import AgentRefused
 from fleet.supervision.liveness import Liveness
 
 
@@ -62,6 +63,8 @@ class FleetPort(OwnedPort, Protocol):
     def bring_mail(self, name: str) -> None: ...
 
     def rules_changed(self) -> None: ...
+
+    async def rules_refused(self, names: Collection[str], within: float) -> Mapping[str, AgentRefused]: ...
 
     def in_turn(self, name: str) -> bool: ...
 

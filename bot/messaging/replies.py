@@ -19,6 +19,7 @@ from bot.text import markdown
 from connectors.contract.messages import (
     Button,
     ButtonStyle,
+    CommandReading,
     Emphasis,
     Inbound,
     Message,
@@ -37,6 +38,8 @@ REMARK = declare("chat.remark")
 
 _YES = Button(key="✅", label="✅ Confirm", style=ButtonStyle.DANGER)
 _NO = Button(key="❌", label="❌ Take it back")
+#: The answer to a choice from a menu, if the command has already answered in the conversation.
+_ANSWERED = "Answered in this conversation."
 #: Text of the confirmation message afterwards, by the final state of the command.
 _CLOSED = {"done": "☑️ {}: confirmed.", "failed": "☑️ {}: confirmed.", "lapsed": "⌛ {}: not confirmed in time."}
 
@@ -55,6 +58,10 @@ def confirmation_key(run_id: str) -> str:
 def was_pressed(inbound: Inbound) -> bool:
     """Return whether a person pressed a button."""
     return isinstance(inbound.body, Reaction) and inbound.body.pressed
+
+
+def _was_chosen(inbound: Inbound) -> bool:
+    return isinstance(inbound.body, Text) and inbound.body.reading is CommandReading.COMMAND
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,10 @@ class Replies:
             stands = there.get(answer)
             opened = stands is not None and isinstance(stands.outbound.content, OpenThread)
             elsewhere = f"{outcome.text} It has a thread on **{inbound.connector}**." if opened else ""
-            await self.say(tx, inbound, answer, outcome.text, elsewhere=elsewhere, into=opened)
+            # The chat system of a menu waits for an answer to each choice.
+            text = outcome.text or (_ANSWERED if _was_chosen(inbound) else "")
+            if text:
+                await self.say(tx, inbound, answer, text, elsewhere=elsewhere, into=opened)
             if (file := outcome.reply.file) is not None:
                 for key, at, _ in self._places(inbound, f"{answer_key(outcome.run_id)}/attached"):
                     await outbox.put(tx, at.outbound(key, file, Priority.REPLY), self.services.clock())

@@ -14,13 +14,16 @@ from bot.messaging.event_hub import Subscription, TooSlow
 from bot.messaging.fleet_port import AgentView
 from bot.messaging.thread_lifecycle import OFFERS
 from connectors.contract.agent_count_feed import AgentCounts
+from core.async_waits import first_of
 from core.errors import RegisterError
-from database.queries.chat import questions
+from database.queries.chat import approvals, questions
 
 log = structlog.get_logger(__name__)
 
 #: Minimum seconds between two counts, regardless of the number of events.
 _AT_MOST_EVERY: Final = 1.0
+#: Minimum seconds between two looks at what is asked, regardless of the number of messages.
+_LOOK_AT_MOST_EVERY: Final = 0.2
 #: Maximum seconds between two counts: an agent that falls silent causes no event.
 _AT_LEAST_EVERY: Final = 15.0
 #: Frequent kinds of journal entries that never change an agent's state.
@@ -35,8 +38,8 @@ def counted(views: Iterable[AgentView], asked: Collection[str] = ()) -> AgentCou
 
     Args:
         views: the agents.
-        asked: for each question that waits for a person, the agent that it is about, or empty. An agent with a question
-            waits, and so does each question about no agent.
+        asked: for each request or question that waits for a person, the agent that it is about, or empty. An agent with
+            one waits, and so does each question about no agent.
     """
     names = {name for name in asked if name}
     ours = [view for view in views if not view.elsewhere]
@@ -58,18 +61,21 @@ async def run(services: AgentServices) -> None:
     headcount = services.headcount
     while True:
         await headcount.wanted.wait()
-        changes = Changes()
-        with services.events.subscribed() as events:
+        changes, committed = Changes(), asyncio.Event()
+        with services.events.subscribed() as events, services.delivery.heard(committed.set):
             while headcount.wanted.is_set():
+                asked: Mapping[str, str] = {}
                 try:
-                    async with services.store.read() as tx:
-                        asked = [each.agent for each in await questions.pending(tx) if each.kind not in OFFERS]
-                    headcount.tell(counted(await services.agents.view(), asked))
+                    asked = await _asked(services)
+                    headcount.tell(counted(await services.agents.view(), asked.values()))
                 except RegisterError as error:
                     log.info("headcount.not_counted", reason=str(error))
                 await asyncio.sleep(_AT_MOST_EVERY)
                 try:
-                    await _something(events, changes)
+                    async with asyncio.timeout(_AT_LEAST_EVERY):
+                        await first_of(_changed(events, changes), _asked_anew(services, committed, asked))
+                except TimeoutError:
+                    pass
                 except TooSlow:
                     break
 
@@ -91,12 +97,36 @@ class Changes:
         return not (isinstance(entry, dict) and entry.get("kind") in _CHATTER)
 
 
-async def _something(events: Subscription, changes: Changes) -> None:
-    """Return after an event that can change a state, or after `_AT_LEAST_EVERY` seconds without one."""
-    try:
-        async with asyncio.timeout(_AT_LEAST_EVERY):
-            async for event in events:
-                if changes.has(event):
-                    return
-    except TimeoutError:
-        pass
+async def _changed(events: Subscription, changes: Changes) -> None:
+    """Return after an event that can change a state."""
+    async for event in events:
+        if changes.has(event):
+            return
+
+
+async def _asked_anew(services: AgentServices, committed: asyncio.Event, asked: Mapping[str, str]) -> None:
+    """Return once other requests and questions wait than those that were `asked`.
+
+    The event of a journal entry is too early for that: the request is not in the register yet.
+    """
+    while True:
+        await committed.wait()
+        committed.clear()
+        try:
+            if await _asked(services) != asked:
+                return
+        except RegisterError:
+            return
+        await asyncio.sleep(_LOOK_AT_MOST_EVERY)
+
+
+async def _asked(services: AgentServices) -> Mapping[str, str]:
+    """Return the agent of each request and question that waits for a person, or an empty name, by its id.
+
+    Raises:
+        RegisterError: the register cannot be read.
+    """
+    async with services.store.read() as tx:
+        requests = {f"approval {each.id}": each.agent for each in await approvals.in_states(tx, ["pending"])}
+        asked = {f"question {each.id}": each.agent for each in await questions.pending(tx) if each.kind not in OFFERS}
+    return requests | asked

@@ -123,9 +123,11 @@ async def _room(ctx: Context[ProjectServices], name: str, room: str | None) -> s
         read_room(room)
     except ValueError as error:
         raise UsageError(f"--room: {error}") from None
-    reason = loader.unusable_room(services.settings, room)
+    reason = loader.unusable_room(services.settings, room, listed=False)
     if reason is not None:
         raise UserError(f"{markdown.one_line(room)} cannot be the room of {name}: {reason}", code="room.unusable")
+    # Again after a crash: what is in muster.yaml only later is not heard by itself.
+    await services.hear_room(room)
     return room
 
 
@@ -187,19 +189,24 @@ async def end_topic(ctx: Context[ProjectServices], name: str | None, *, how: str
     if how is not None:
         return await _end(ctx, topic, how)
 
-    async def act(tx: AsyncConnection) -> str:
+    async def act(tx: AsyncConnection) -> tuple[str, bool]:
         row = await agents.get(tx, topic.agent)
         asked = [each for each in await questions.pending(tx, agent=topic.agent) if each.kind == QUESTION]
         if asked or row is None:
-            return asked[0].id if asked else ""
+            return asked[0].id if asked else "", False
         branch = markdown.code(f"muster/{topic.agent}")
         text = f"How does {topic.agent} end ({topic.title})? Its work is on the branch {branch}."
         cause = f"{topic.id}/{ctx.run_id}"
-        return (await services.questions.ask(tx, row, kind=QUESTION, cause=cause, text=text, choices=_CHOICES)).id
+        question = await services.questions.ask(tx, row, kind=QUESTION, cause=cause, text=text, choices=_CHOICES)
+        return question.id, True
 
-    question = await ctx.commit("ask", act)
+    question, is_new = await ctx.commit("ask", act)
     services.delivery.wake()
-    return Reply(f"{topic.agent} ends as you choose in its thread.", {"topic": topic.agent, "question": question})
+    here = await _of_thread(ctx)
+    # In its own thread, the question is the answer.
+    is_told = is_new and here is not None and here.id == topic.id
+    told = "" if is_told else f"{topic.agent} ends as you choose in its thread."
+    return Reply(told, {"topic": topic.agent, "question": question})
 
 
 async def close_topic(ctx: Context[ProjectServices], name: str | None) -> Reply:
@@ -250,14 +257,18 @@ async def _meant(ctx: Context[ProjectServices], name: str | None) -> Topic:
     """
     if name is not None:
         return await ending.find(ctx.services, name)
-    origin = ctx.origin
-    if origin is not None:
-        async with ctx.services.store.read() as tx:
-            opener = await outbox.by_conversation(tx, origin.connector, origin.conversation)
-            found = None if opener is None else await topics.of_thread(tx, opener.key)
-        if found is not None:
-            return found
+    if (found := await _of_thread(ctx)) is not None:
+        return found
     raise UserError("This is no topic's thread. Name the topic, such as web-3.", code="topic.missing")
+
+
+async def _of_thread(ctx: Context[ProjectServices]) -> Topic | None:
+    """Return the topic in whose thread a command was written."""
+    if ctx.origin is None:
+        return None
+    async with ctx.services.store.read() as tx:
+        opener = await outbox.by_conversation(tx, ctx.origin.connector, ctx.origin.conversation)
+        return None if opener is None else await topics.of_thread(tx, opener.key)
 
 
 def listen(services: ProjectServices) -> None:

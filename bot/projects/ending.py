@@ -87,7 +87,8 @@ async def go_on(services: ProjectServices, topic: Topic) -> None:
         else:
             await asyncio.to_thread(workspaces.collect, row.name)
             await _check_saved(services, row, named)
-            said = await _kept(services, topic, row)
+            began_on = await asyncio.to_thread(workspaces.began_on, row.name, named)
+            said = await _kept(topic, row, began_on)
             await asyncio.to_thread(workspaces.remove, row.name, named)
     except (NotClean, NotMerged, UncheckedClone) as problem:
         await _goes_on(services, topic, row, problem)
@@ -111,11 +112,12 @@ async def _check_saved(services: ProjectServices, row: AgentRow, named: Path) ->
         raise NotClean(f"its clone has {unsaved}. Ask it to commit that, or give everything up with {discard}.")
 
 
-async def _kept(services: ProjectServices, topic: Topic, row: AgentRow) -> str:
+async def _kept(topic: Topic, row: AgentRow, began_on: str | None) -> str:
     branch = markdown.code(f"muster/{row.name}")
     if topic.outcome != "merge":
         return f"📁 Over. Its commits are on the branch {branch}."
-    merged = await asyncio.to_thread(branch_merge.merge, Path(row.workspace), row.name, topic.title)
+    source = Path(row.workspace)
+    merged = await asyncio.to_thread(branch_merge.merge, source, row.name, topic.title, began_on=began_on)
     if merged is None:
         return f"☑️ Over. {branch} has nothing that is not merged."
     return f"✅ {branch} is merged into {markdown.code(merged.into)}: {merged.words()}."

@@ -28,6 +28,17 @@ class NewRoom(Protocol):
         """
 
 
+class HearRoom(Protocol):
+    """Lets a connector hear a room from now on (`bot.app.connectors.room_hearer`)."""
+
+    async def __call__(self, room: str) -> None:
+        """Hear what is said in a room (``CONNECTOR:ROOM``), in which topics are to be opened.
+
+        Raises:
+            UserError: it cannot be heard, or has no threads; the message says what to do.
+        """
+
+
 class TopicsPort(Protocol):
     """Opens, wakes and ends topics (`bot.projects.service.Topics`)."""
 

@@ -156,6 +156,24 @@ class RoomMaker(Protocol):
         """
 
 
+@runtime_checkable
+class HearsRooms(Protocol):
+    """A connector that can be told of one more room while it runs."""
+
+    async def hear_room(self, room: str) -> None:
+        """Hear what is said in a room from now on, also if the settings did not list it; nothing if it is heard.
+
+        After a restart, the room must be among the connector's `fleet_rooms`.
+
+        Args:
+            room: the room, as it is written in muster.yaml.
+
+        Raises:
+            TryLater: it may work later.
+            MessageRefused: the room cannot be heard; the message says what to do.
+        """
+
+
 class DeviceState(StrEnum):
     """How a person's device stands."""
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 from connectors.contract.connector_protocol import Connector
@@ -67,6 +68,7 @@ class Delivery:
         self._clock = clock
         self._broken = dict(broken or {})
         self._receiver = InboxReceiver(store, handler, self._settings, clock=clock, on_failed=on_failed)
+        self._listeners: list[Callable[[], None]] = []
         self._supervisors: dict[str, Supervisor] = {}
         for name, connector in connectors.items():
             sender = OutboxSender(
@@ -95,6 +97,17 @@ class Delivery:
         """
         for supervisor in self._supervisors.values():
             supervisor.sender.wake()
+        for listener in tuple(self._listeners):
+            listener()
+
+    @contextmanager
+    def heard(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call `listener` at each `wake` in the block: something was committed that people are told."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     async def accept(self, name: str, batch: Batch) -> None:
         """Write a batch and the cursor behind it in one transaction. Returns when it is durable."""

@@ -335,6 +335,29 @@ class DiscordConnector:
         await connection.receiver.hear_too(made)
         return made
 
+    async def hear_room(self, room: str) -> None:
+        """Hear a channel or forum of the server from now on."""
+        connection = self._connected()
+        try:
+            found = await connection.wire.call("GET", f"/channels/{room}") if identifier(room) else None
+        except DiscordRefusal as error:
+            if error.passes:
+                raise send_error(error) from error
+            raise MessageRefused(
+                f"the bot does not see a channel {room}. Give its role View Channel there, and look at the id."
+            ) from error
+        except DiscordRequestError as error:
+            raise send_error(error) from error
+        if (
+            not isinstance(found, dict)
+            or found.get("guild_id") != self._settings.guild
+            or found.get("parent_id") in (self._places.channels)
+        ):
+            raise MessageRefused(
+                f"{room} is no channel or forum of the server {self._settings.guild}. Take the id of such a one."
+            )
+        await connection.receiver.hear_too(room)
+
     async def typing(self, conversation: str, *, active: bool) -> None:
         """Show that someone is at work, for ten seconds; Discord offers nothing to end it sooner."""
         connection, now = self._connection, time.monotonic()

@@ -345,6 +345,39 @@ class MatrixConnector:
         except HomeserverRequestError as error:
             raise send_error(error) from error
 
+    async def hear_room(self, room: str) -> None:
+        """Join a room if the bot is not in it, and hear it from now on."""
+        wire = self._connected()
+        try:
+            place = await self._aliases.find(wire, room)
+            if not self._is_inside(place):
+                await wire.call("POST", "join", room, body={})
+            encrypted = await is_encrypted(wire, self._rooms, place, anew=True)
+        except MatrixRefusal as error:
+            if error.passes:
+                raise send_error(error) from error
+            raise MessageRefused(
+                f"the bot is not in {room}, and cannot join it ({error}). Invite {self._settings.user} there, then try "
+                "again."
+            ) from error
+        except HomeserverRequestError as error:
+            raise send_error(error) from error
+        wanted = self._settings.encryption
+        if wanted == ("off" if encrypted else "required"):
+            raise MessageRefused(
+                f"the room is {'' if encrypted else 'not '}encrypted, and encryption is {wanted} for {self.name}. "
+                "Write encryption: allowed into its block in muster.yaml and restart Muster, or take another room."
+            )
+        if room in self._named:
+            return
+        self._aliases.add(room)
+        self._named = (*self._named, room)
+        if self._allowed:
+            self._allowed = (*self._allowed, room)
+        if self._receiver is not None:
+            self._receiver.hear_too(room)
+        _log.info("matrix_hears_too", connector=self.name, room=place)
+
     async def typing(self, conversation: str, *, active: bool) -> None:
         """Show that someone is at work, for 45 seconds unless it is said again."""
         wire, room = self._wire, self._aliases.room(message_conversion.place(conversation)[0])

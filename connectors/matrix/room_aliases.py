@@ -37,6 +37,12 @@ class Aliases:
         self._look_at = 0.0
         self._try_at: dict[str, float] = {}
 
+    def add(self, name: str) -> None:
+        """Look up one more name from now on."""
+        if is_alias(name) and name not in self._named:
+            self._named |= {name}
+            self._wanted.setdefault(name)
+
     def take(self, known: Mapping[str, str]) -> None:
         """What was found in earlier lives; it goes before what is found now."""
         self._known |= known

@@ -93,6 +93,12 @@ class SyncLoop:
     _sealed: set[str] = field(default_factory=set, init=False)
     """The rooms that were encrypted at the place up to which was read."""
 
+    def hear_too(self, room: str) -> None:
+        """Let one more room count from the next event on, by its id or alias."""
+        self.named = (*self.named, room)
+        if self.allowed:
+            self.allowed = (*self.allowed, room)
+
     async def run(self, cursor: str | None) -> None:
         """Receive everything after `cursor`; without one, everything from now on.
 

@@ -202,6 +202,11 @@ class TerminalConnector:
                 tell(self._headcount.counts)
             yield
 
+    async def hear_room(self, room: str) -> None:
+        """There is one room, which is always heard."""
+        if room != MAIN:
+            raise MessageRefused(f"{self.name} has one room, {self.name}:{MAIN}. Take that, or no room.")
+
     def conversations(self) -> list[str]:
         """Return all conversations, the main room first."""
         return [MAIN, *(opens for opens in self._transcript.keys.values() if opens is not None)]

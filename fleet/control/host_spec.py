@@ -42,6 +42,8 @@ class AgentSpec:
     """The tmux server, as ``tmux -L`` takes it; empty: the default one."""
     viewer: tuple[str, ...] = ()
     """The command line that shows in a tmux session what the agent says and does."""
+    ends_with: str = ""
+    """The process with which the agent host ends (fleet.supervision.owner_process); empty: it outlives all others."""
     installation: str = ""
     """Tells apart the units of several installations of one person; empty for the usual one."""
 

@@ -22,7 +22,7 @@ from fleet.errors import FleetError
 from fleet.hosting.host_command_line import LOG
 from fleet.hosting.kinds import TMUX
 from fleet.hosting.systemd_unit_text import WANTED
-from fleet.supervision import container_cleanup, process_sweep
+from fleet.supervision import container_cleanup, owner_process, process_sweep
 from fleet.supervision.host_lock import HostLockHeld, hold
 
 #: Where systemd hears that a unit is ready (sd_notify(3)).
@@ -92,11 +92,12 @@ async def _run(spec: AgentSpec, listener: str) -> None:
         # Heard and not heeded; one that is ignored would be ignored by all that the agent starts, too.
         loop.add_signal_handler(number, lambda: None)
     try:
-        await server.start(Path(spec.socket))
-        if spec.tools_socket:
-            await tools.start(Path(spec.tools_socket), soon=spec.adapter)
-        _say_ready(listener)
-        await host.run()
+        with owner_process.watched(spec.ends_with, end_now):
+            await server.start(Path(spec.socket))
+            if spec.tools_socket:
+                await tools.start(Path(spec.tools_socket), soon=spec.adapter)
+            _say_ready(listener)
+            await host.run()
     finally:
         host.finish()
         if not ending:

@@ -63,6 +63,8 @@ class Assembly:
     """Looks up what the agent of that name is told at its start."""
     viewer_of: Callable[[str], Sequence[str]] = lambda _: ()
     """The command line that shows in a tmux session what the agent of that name says and does."""
+    ends_with: str = ""
+    """The process with which the agent hosts end (fleet.supervision.owner_process); empty: they outlive all others."""
     installation: str = ""
     """Tells apart the units of several installations of one person (fleet.hosting.systemd_unit_text)."""
     accounts_of: Callable[[DesiredAgent], Awaitable[Mapping[str, str]]] | None = None
@@ -248,6 +250,7 @@ class Assembly:
             hosting=hosted,
             tmux_socket=tmux_socket if hosted == hosting.TMUX else "",
             viewer=tuple(self.viewer_of(row.name)) if hosted == hosting.TMUX else (),
+            ends_with=self.ends_with,
             installation=self.installation,
             command=tuple(command),
             environment=prepared.environment,

@@ -43,13 +43,14 @@ class Merged:
         return "1 commit" if self.commits == 1 else f"{self.commits} commits"
 
 
-def merge(source: Path, agent: str, title: str) -> Merged | None:
+def merge(source: Path, agent: str, title: str, *, began_on: str | None = None) -> Merged | None:
     """Merge the branch of an agent into the branch that is checked out.
 
     Args:
         source: the person's repository.
         agent: the agent, whose branch is ``muster/AGENT``.
         title: what was asked, for the message of the commit.
+        began_on: the branch from which the agent's clone was made, which alone may get its commits; None: any may.
 
     Returns:
         What was merged; None if the branch has nothing new.
@@ -69,17 +70,25 @@ def merge(source: Path, agent: str, title: str) -> Merged | None:
             f"{branch} has other commits than the agent's, which are at {kept}. Rename that branch with "
             f"`git branch -m {branch} NAME`, or merge what you want yourself."
         )
-    head = repository.head()
+    into = repository.checked_out()
     base = repository_refs.head(repository)
-    if not head.startswith(f"ref: {_HEADS}") or base is None:
+    if into is None or base is None:
         raise NotMerged(f"no branch is checked out in {source}. Check one out.")
-    into = head.removeprefix(f"ref: {_HEADS}")
     if repository_refs.merged(repository, tip, (base,)):
         return None
+    if began_on is not None and into != began_on:
+        raise NotMerged(
+            f"{agent} began from the branch {_quoted(began_on)}, but {_quoted(into)} is checked out in {source}. Check "
+            f"out {_quoted(began_on)} there, or keep {_quoted(branch)} and merge it yourself."
+        )
     commits = repository_refs.count(repository, tip, (base,))
     target = tip if repository_refs.merged(repository, base, (tip,)) else _joined(repository, base, tip, branch, title)
     _move(repository, into, base, target)
     return Merged(into=into, commits=commits)
+
+
+def _quoted(branch: str) -> str:
+    return f"`{branch.replace('`', '')}`"
 
 
 def fetched(source: Path, agent: str) -> str | None:

@@ -131,7 +131,9 @@ class Clone:
             self._fill(part, repository, base, sandboxed=sandboxed)
             self._protect(repository, base)
             # Known before it is there: what is in the place, and known, is whole.
-            CloneRecord(source=repository.folder, sandboxed=sandboxed, base=base).save(self.folder)
+            on = repository.checked_out()
+            began_on = None if on == self.branch else on
+            CloneRecord(source=repository.folder, sandboxed=sandboxed, base=base, began_on=began_on).save(self.folder)
             with crash_points.around(MADE):
                 part.rename(self.place)
         except BaseException:
@@ -183,12 +185,11 @@ class Clone:
         if base is None:
             act("symbolic-ref", "HEAD", self._branch)
             return
-        head = repository.head()
-        if not head.startswith("ref: refs/heads/"):
+        current = repository.checked_out()
+        if current is None:
             act("checkout", "--quiet", "--detach", base)
             act("checkout", "--quiet", "--no-track", "-B", self.branch)
             return
-        current = head.removeprefix("ref: refs/heads/")
         if current != self.branch:
             # It goes on following the branch that it began from.
             act("branch", "--quiet", "-m", current, self.branch)

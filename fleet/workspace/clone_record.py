@@ -27,6 +27,8 @@ class CloneRecord:
     """The commit at which its branch was when it was fetched last."""
     held: Held = ""
     """Why the person's branch is not there yet."""
+    began_on: str | None = None
+    """The branch that was checked out in the repository; None: none was, or an earlier version of Muster made it."""
 
     @property
     def last(self) -> str | None:
@@ -45,5 +47,5 @@ def load(folder: Path) -> CloneRecord | None:
         known = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    values = {name: known[name] for name in CloneRecord.__dataclass_fields__}
+    values = {name: known[name] for name in CloneRecord.__dataclass_fields__ if name in known}
     return CloneRecord(**{**values, "source": Path(known["source"])})

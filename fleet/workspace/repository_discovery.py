@@ -25,6 +25,8 @@ _LARGE = 2**20
 #: What of a repository is copied for its clones to see; git replaces these files as a whole.
 COPIED = ("packed-refs", "shallow")
 
+#: How a HEAD begins that names a branch.
+_ON_BRANCH = "ref: refs/heads/"
 _HEAD = re.compile(r"ref: refs/\S+|[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -70,6 +72,15 @@ class Repository:
                 code="repository.unusable",
             )
         return text
+
+    def checked_out(self) -> str | None:
+        """Return the branch that is checked out; None: a commit is.
+
+        Raises:
+            FleetError: neither.
+        """
+        head = self.head()
+        return head.removeprefix(_ON_BRANCH) if head.startswith(_ON_BRANCH) else None
 
 
 def find(folder: Path) -> Repository | None:

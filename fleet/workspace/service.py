@@ -142,6 +142,12 @@ class Workspaces:
         own = self._clone_of(name, named)
         return own.place if own is not None else named
 
+    def began_on(self, name: str, named: Path) -> str | None:
+        """Return the branch from which an agent's clone was made; None: it is unknown, or there is no clone."""
+        own = self._clone_of(name, named)
+        known = None if own is None else own.record()
+        return None if known is None else known.began_on
+
     def unsaved(self, name: str, named: Path) -> str | None:
         """Return what of an agent's clone is nowhere else, in words; None: nothing, or there is no clone.
 

@@ -35,6 +35,7 @@ async def make(
     *,
     with_way: bool,
     leave_down: bool,
+    ends_with: str = "",
 ) -> AgentToolServer:
     """Create `services.planner` and `services.agents`, and return the server of the agents' tools.
 
@@ -46,6 +47,7 @@ async def make(
         roster: the latest roster.yaml.
         with_way: give agents outbound access through the egress.
         leave_down: do not restart agents that should run but stopped meanwhile.
+        ends_with: the process with which agent hosts end; empty: they outlive all.
     """
     settings: Settings = services.settings
     paths: Paths = services.paths
@@ -84,6 +86,7 @@ async def make(
             store=store,
             table=services.table,
             open_way=open_way if with_way else None,
+            ends_with=ends_with,
             accounts_of=lambda row: session_admission.accounts_of(services, row),
             rules_of=lambda row: agent_rules.rules_of(services, row),
         ),

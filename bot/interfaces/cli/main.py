@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import redirect_stdout
-from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,20 +18,18 @@ from bot.commands import sections
 from bot.commands.parser import left_over
 from bot.commands.registry import CommandTable
 from bot.commands.syntax import SHELL, command_line, in_docstring, written
-from bot.interfaces.cli import help_pages
+from bot.interfaces.cli import help_pages, quiet
 from bot.interfaces.cli.output import (
     DONE,
     FAILED,
     NOT_RUNNING,
     WRONG_USAGE,
-    is_silenced,
     refuse,
     say,
-    silenced,
     tell_programs,
 )
 from bot.interfaces.cli.remote_command import ask
-from bot.interfaces.cli.shell_commands import CONFIRM_ONLY, SHELL_COMMANDS
+from bot.interfaces.cli.shell_commands import SHELL_COMMANDS
 from bot.interfaces.cli.shipped_help import WIDEST
 from bot.text.errors import NotRunning, UsageError
 from core.errors import MusterError
@@ -141,8 +137,7 @@ class MusterProgram(help_pages.GroupedProgram):
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
             params=[click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
                                  help="Show the version."),
-                    click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_quiet,
-                                 help="Print only what was asked for, and errors: no progress, no confirmations.")],
+                    quiet.before_command()],
         )  # fmt: skip
         self._table = table
         self._client = client
@@ -159,6 +154,7 @@ class MusterProgram(help_pages.GroupedProgram):
             made = _made(command, self._table, self._client)
         if made is None:
             return _Words(self, name, parts) if parts else None
+        quiet.accepting_quiet(made)
         if parts:
             made.epilog = f"Further commands: {', '.join(longer)}."
         return made
@@ -176,8 +172,7 @@ class MusterProgram(help_pages.GroupedProgram):
             if command is not None and words == 1 and self._is_beginning(name, args[1:]):
                 break
             if command is not None:
-                if is_silenced() and name in CONFIRM_ONLY and "--json" not in args:
-                    ctx.with_resource(redirect_stdout(StringIO()))
+                quiet.chosen(ctx, name, as_json="--json" in args)
                 return name, command, args[words:]
         if ctx.resilient_parsing or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
@@ -377,11 +372,6 @@ def _moved(args: Sequence[str]) -> str | None:
         return None
     restore, backup = command_line("restore NAME"), command_line(f"backup restore {words[0][:80]}")
     return written(f"{restore} opens the egress of an agent. {backup} restores a backup.", SHELL)
-
-
-def _quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        ctx.with_resource(silenced())
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:

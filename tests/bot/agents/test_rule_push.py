@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bot.agents import rule_push
+from bot.approvals import rule_delivery
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused
 from tests.bot.orchestrator import house
@@ -29,7 +30,9 @@ async def test_a_host_that_takes_no_rules_goes_on_asking(
     async with house(tmp_path) as home, home.open():
         thread = await home.launch("coder0")
         monkeypatch.setattr(AgentLink, "set_rules", refuse)
-        await home.ask('!approvals rule add allow "touch one.txt"')
+        told = await home.ask('!approvals rule add allow "touch one.txt"')
+        assert "coder0 did not take the rules: It cannot." in told
+        assert {"unknown_method": "`!restart coder0`", "not_writable": "tries again"}[code] in told
         async with asyncio.timeout(30):
             await tried.acquire()
         event = home.say("[[run: touch one.txt]]", thread)
@@ -40,6 +43,34 @@ async def test_a_host_that_takes_no_rules_goes_on_asking(
             await home.marks(event, "✅")
         else:
             assert tried.locked(), "an older agent host is asked once"
+
+
+async def test_who_changes_rules_hears_of_a_host_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_delivery, "WAIT_S", 0.1)
+    answered = asyncio.Event()
+    push = AgentLink.set_rules
+
+    async def late(self: AgentLink, rules: Any) -> None:
+        await answered.wait()
+        await push(self, rules)
+
+    async with house(tmp_path) as home, home.open():
+        await home.launch("coder0")
+        second = await home.launch("coder1")
+        await home.ask("!stop coder1")
+        await home.heard(second, "Stopped")
+        monkeypatch.setattr(AgentLink, "set_rules", late)
+        told = await home.ask('!approvals rule add allow "touch one.txt"')
+        assert "coder0 did not take the rules: Its agent host does not answer. They get" in told
+        assert "coder1 did not" not in told, "what does not run gets them at its start"
+        answered.set()
+        monkeypatch.setattr(rule_delivery, "WAIT_S", 30.0)
+        told = await home.ask('!approvals rule add deny "touch two.txt"')
+        assert "did not take" not in told
+        number = told.split("`")[1]
+        assert "did not take" not in await home.ask(f"!approvals rule remove {number}")
 
 
 @pytest.mark.slow

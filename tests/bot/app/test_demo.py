@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from bot.app import demo, demo_story
 from bot.config import loader
 from bot.config.paths import Paths
-from fleet.supervision import host_lifecycle
+from fleet.supervision import host_lifecycle, host_lock
 
 
 def test_the_demo_begins_with_a_fleet_that_stands(tmp_path: Path) -> None:
@@ -73,4 +74,29 @@ def test_its_agents_work_ask_and_end_with_the_terminal(tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(running.pid, signal.SIGKILL)
     for name in ("lead", "polisher", "coder0", "coder1"):
+        assert not host_lifecycle.is_running(paths.agent_folder(name)), name
+
+
+@pytest.mark.slow
+def test_its_agents_end_with_a_demo_that_is_killed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm", "NO_COLOR": "1"}
+    environ.pop("MUSTER_HOME", None)
+    paths = demo.demo_paths(environ)
+    running = pexpect.spawn(
+        sys.executable, ["-P", "-m", "bot", "up", "--demo"], env=environ, encoding="utf-8", timeout=90
+    )
+    names = ("lead", "coder0")
+    try:
+        running.expect("asks for permission")
+        watched = [os.pidfd_open(host_lock.holder(paths.agent_folder(name)) or 0) for name in names]
+    finally:
+        assert running.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+    for name, descriptor in zip(names, watched, strict=True):
+        ended, _, _ = select.select([descriptor], [], [], 30)  # readable once the process has ended
+        os.close(descriptor)
+        assert ended, name
         assert not host_lifecycle.is_running(paths.agent_folder(name)), name

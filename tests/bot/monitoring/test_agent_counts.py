@@ -16,6 +16,7 @@ from bot.monitoring.agent_counts import Changes, counted
 from connectors.contract.agent_count_feed import AgentCounts
 from fleet.supervision.liveness import Liveness
 from tests.bot.orchestrator import house
+from tests.bot.projects.fleet_with_project import WEB, ask, fleet
 
 
 def view(state: str, *, elsewhere: bool = False) -> AgentView:
@@ -73,3 +74,26 @@ async def test_what_becomes_of_an_agent_is_told_without_asking(tmp_path: Path, m
             question = await home.heard(thread, "asks for permission")
             await home.ask(f"!approve {question.split('permission `')[1].split('`')[0]}")
             await until(AgentCounts())
+
+
+async def test_a_question_is_told_when_it_is_asked_though_no_agent_does_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_counts, "_AT_LEAST_EVERY", 600.0)
+    told: asyncio.Queue[AgentCounts] = asyncio.Queue()
+
+    async def until(waiting: int) -> None:
+        async with asyncio.timeout(30):
+            while (await told.get()).waiting != waiting:
+                pass
+
+    async with fleet(tmp_path) as (home, _), home.open() as orchestrator:
+        _, thread = await ask(home, "[[say: hello]]")
+        await home.heard(thread, "hello")
+        with orchestrator.services.headcount.watched(told.put_nowait):
+            await until(0)
+            home.chat.post("!done", conversation=thread, parent=WEB)
+            await until(1)
+            question = (await home.heard(thread, "How does web-1 end")).partition("!answer ")[2].split()[0]
+            await home.ask(f"!answer {question} keep", conversation=thread)
+            await until(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from bot.auth.permission import ADMIN as ADMIN_PERMISSION
 from bot.commands.executor import RunRequest
 from bot.config.loader import load
+from connectors.memory import ALL_CAPABILITIES
 from tests.bot.orchestrator import ADMIN, House, house
 from tests.bot.projects.fleet_with_project import WEB, ask, fleet, git, repository
 
@@ -67,6 +69,34 @@ async def test_a_project_is_added_and_works_at_once(home: House, tmp_path: Path)
 async def test_here_is_the_room_of_the_command(home: House, tmp_path: Path) -> None:
     event = home.chat.post(f"!project add web --repo {tmp_path / 'repo'} --room here", conversation="hall")
     assert "memory:hall" in (await home.reply(event)).text
+
+
+async def test_an_existing_room_is_heard_at_once_or_refused_in_words(home: House, tmp_path: Path) -> None:
+    home.chat.closed.add("attic")
+    before = home.paths.muster_yaml.read_text()
+    options = f"--repo {tmp_path / 'repo'} --runtime sim --sandbox none"
+    told = await home.ask(f"!project add web {options} --room memory:attic")
+    assert "memory:attic cannot be the room of a project: the bot is not in attic. Invite it." in told
+    assert home.paths.muster_yaml.read_text() == before
+    await home.ask(f"!project add web {options} --room memory:{WEB}")
+    assert set(home.chat.heard) == {WEB}
+    # A room that somebody wrote into the file is heard when the file is applied.
+    written = home.paths.muster_yaml.read_text().replace(f"memory:{WEB}", "memory:attic")
+    home.paths.muster_yaml.write_text(written)
+    told = await home.ask("!roster apply")
+    assert "the bot is not in attic. Invite it. When that is done, restart Muster" in told
+    home.paths.muster_yaml.write_text(written.replace("memory:attic", "memory:hall"))
+    await home.ask("!roster apply")
+    assert home.chat.heard[-1] == "hall"
+
+
+async def test_a_project_has_no_room_in_a_chat_system_without_threads(tmp_path: Path) -> None:
+    repo = repository(tmp_path / "repo")
+    async with house(tmp_path / "house") as home:
+        home.chat.capabilities = dataclasses.replace(ALL_CAPABILITIES, threads=False)
+        async with home.open():
+            told = await home.ask(f"!project add web --repo {repo} --room memory:{WEB}")
+    assert "memory has no threads, and topics need them" in told
 
 
 async def test_new_makes_a_room_and_invites_the_operators(home: House, tmp_path: Path) -> None:

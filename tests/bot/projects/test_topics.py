@@ -115,9 +115,14 @@ async def test_a_topic_ends_as_its_operator_chooses(tmp_path: Path, how: str) ->
         assert place != repo
         (place / "page.html").write_text("<p>two</p>\n")
         git(place, "commit", "--quiet", "-am", "Two")
-        await home.ask("!done", conversation=thread)
+        command = home.chat.post("!done", conversation=thread, parent=WEB)
         asked = await home.heard(thread, "How does web-1 end")
         question = asked.partition("!answer ")[2].split()[0]
+        assert "ends as you choose in its thread" in await home.ask("!done web-1")
+        # The question was the answer; what is already asked is not asked again.
+        assert "ends as you choose in its thread" in await home.ask("!done", conversation=thread)
+        assert all(getattr(said.content, "reply_to", None) != command for said in home.chat.said)
+        assert sum("How does web-1 end" in text for text in home.chat.texts(thread)) == 1
         await home.ask(f"!answer {question} {how}", conversation=thread)
         await until_state(home, "web-1", "ended")
         branches = git(repo, "branch", "--list", "muster/web-1")
@@ -143,6 +148,24 @@ async def test_a_topic_with_conflicts_goes_on_and_says_which(tmp_path: Path) -> 
         assert (repo / "page.html").read_text() == "<p>ours</p>\n"
         event = home.say("[[say: mending it]]", thread)
         await home.marks(event, "✅")
+
+
+async def test_a_topic_is_merged_only_into_the_branch_from_which_it_began(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as (home, repo), home.open():
+        _, thread = await ask(home, "[[say: hello]]")
+        await home.heard(thread, "hello")
+        place = home.orchestrator.services.planner.workspaces.place("web-1", repo)
+        (place / "page.html").write_text("<p>two</p>\n")
+        git(place, "commit", "--quiet", "-am", "Two")
+        git(repo, "checkout", "--quiet", "-b", "release")
+        await home.ask("!done --how merge", conversation=thread, sender=OPERATOR)
+        told = await home.heard(thread, "web-1 is not over")
+        assert "began from the branch `main`, but `release` is checked out" in told
+        assert (repo / "page.html").read_text() == "<p>one</p>\n"
+        git(repo, "checkout", "--quiet", "main")
+        await home.ask("!done --how merge", conversation=thread, sender=OPERATOR)
+        await home.heard(thread, "is merged into `main`")
+        assert (repo / "page.html").read_text() == "<p>two</p>\n"
 
 
 @pytest.mark.usefixtures("_news_alone")

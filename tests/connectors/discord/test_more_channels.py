@@ -61,3 +61,25 @@ async def test_a_channel_is_made_once_in_the_category_of_the_fleet_and_heard(des
         world.may_make_channels = False
         with pytest.raises(MessageRefused, match="Manage Channels"):
             await made.make_room("api", key="api-3c4d", beside=desk.room, people=[], owners=[])
+
+
+async def test_a_channel_is_heard_from_the_time_on_that_the_connector_is_told_of_it(desk: Desk) -> None:
+    world = desk.world
+    web = world.add(Place(id=world.fresh(), type=TEXT, name="web"))
+    post = world.add(Place(id=world.fresh(), type=PUBLIC_THREAD, name="a thread", parent=world.channel.id))
+    made = desk.connector()
+    async with desk.office.open({"discord": made}):
+        await made.connected()
+        world.say("not yet", place=web)
+        first = world.say("hello")
+        await desk.office.until_state(f"re {first}", "sent")
+        await made.hear_room(str(web.id))
+        await made.hear_room(str(web.id))
+        said = world.say("mend it", place=web)
+        await desk.office.until_state(f"re {said}", "sent")
+        with pytest.raises(MessageRefused, match="no channel or forum of the server"):
+            await made.hear_room(str(post.id))
+        for unknown in (str(world.fresh()), "general"):
+            with pytest.raises(MessageRefused, match=f"{unknown}"):
+                await made.hear_room(unknown)
+    assert [event for event, *_ in await arrived(desk)] == [first, said]

@@ -54,3 +54,23 @@ async def test_no_room_is_made_that_would_not_be_heard(synapse: Synapse, bot: Bo
         async with only.running() as connector:
             with pytest.raises(MessageRefused, match="hears only the rooms"):
                 await connector.make_room("web", key="web-1", beside=fleet, people=[], owners=[])
+
+
+async def test_a_room_is_heard_from_the_time_on_that_the_connector_is_told_of_it(synapse: Synapse, bot: Bot) -> None:
+    async with Operator(await synapse.register(prefix="ana")) as ana:
+        fleet, web = [await ana.create_room(name, invite=[bot.user_id]) for name in ("fleet", "web")]
+        closed, sealed = await ana.create_room("closed"), await ana.create_room("sealed", invite=[bot.user_id])
+        await ana.set_state(sealed, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
+        only = Bot(bot.account, bot.folder, rooms=[fleet])
+        async with only.running() as connector:
+            # The invitation to a room that muster.yaml does not list is not answered by itself.
+            assert await ana.membership(web, bot.user_id) == "invite"
+            await connector.hear_room(web)
+            await connector.hear_room(web)
+            assert await ana.membership(web, bot.user_id) == "join"
+            event = await ana.say(web, "mend it")
+            assert (await only.supervisor.got(event)).conversation == web
+            with pytest.raises(MessageRefused, match=f"Invite {bot.user_id} there"):
+                await connector.hear_room(closed)
+            with pytest.raises(MessageRefused, match="the room is encrypted, and encryption is off"):
+                await connector.hear_room(sealed)

@@ -83,6 +83,22 @@ def test_without_a_checked_out_branch_nothing_is_merged(ground: Ground) -> None:
         branch_merge.merge(ground.project, "coder0", "it")
 
 
+def test_only_the_branch_from_which_the_agent_began_gets_its_commits(ground: Ground) -> None:
+    committed(ground, "page", "one")
+    ground.git("checkout", "--quiet", "-b", "release")
+    before = ground.git("rev-parse", "release")
+    with pytest.raises(NotMerged, match=r"began from the branch `main`, but `release` is checked out in .*keep") as why:
+        branch_merge.merge(ground.project, "coder0", "it", began_on="main")
+    assert len(str(why.value).splitlines()) == 1
+    assert ground.git("rev-parse", "release") == before
+    assert not (ground.project / "page").exists()
+    ground.git("checkout", "--quiet", "main")
+    assert branch_merge.merge(ground.project, "coder0", "it", began_on="main") is not None
+    # What is there already is no reason to complain about the branch.
+    ground.git("checkout", "--quiet", "-B", "release", "main")
+    assert branch_merge.merge(ground.project, "coder0", "it", began_on="main") is None
+
+
 def test_what_a_repository_names_runs_where_it_reaches_nothing(ground: Ground, tmp_path: Path) -> None:
     """An agent may have worked right in the repository once, and left settings and hooks."""
     proof = tmp_path / "proof"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from fleet import workspace
 from fleet.errors import FleetError
-from fleet.workspace import Collected, NotClean, branch_update
+from fleet.workspace import Collected, NotClean, branch_update, clone_record
 from fleet.workspace.branch_update import Branch
 from tests.fleet.workspace.repository import Ground
 
@@ -160,6 +161,22 @@ def test_a_detached_head_is_where_the_agent_begins(ground: Ground) -> None:
     ground.git("checkout", "--quiet", first)
     ground.prepare()
     assert ground.agent("git rev-parse HEAD; git branch --show-current; ls") == f"{first}\nmuster/coder0\nread.me"
+
+
+def test_a_clone_remembers_the_branch_from_which_it_was_made(ground: Ground) -> None:
+    ground.prepare()
+    ground.git("checkout", "--quiet", "-b", "release")
+    record = ground.prepare().clone.record()
+    assert record is not None
+    assert record.began_on == "main"
+    # That of an earlier version of Muster does not say.
+    file = ground.clone.folder / clone_record.NAME
+    known = json.loads(file.read_text())
+    del known["began_on"]
+    file.write_text(json.dumps(known))
+    earlier = ground.clone.record()
+    assert earlier is not None
+    assert earlier.began_on is None
 
 
 def test_a_bare_repository_is_cloned_as_well(ground: Ground) -> None:

@@ -414,6 +414,20 @@ async def test_quiet_leaves_out_what_was_done_and_shows_what_was_asked(shell: Sh
     assert await shell("-q", "refuse") == (1, "", "There is no such agent.\n")
 
 
+@pytest.mark.parametrize("option", ["-q", "--quiet"])
+async def test_quiet_is_accepted_after_the_command_too(shell: Shell, option: str) -> None:
+    assert await shell("send", "coder0", "hi", option) == (0, "", "")
+    assert await shell("send", option, "coder0", "hi") == (0, "", "")
+    assert shell.ran == ["cli coder0 0 hi"] * 2
+    assert (await shell("ps", option))[1] == "name\ncoder␛[31m0\n"
+    assert json.loads((await shell("send", "coder0", "hi", option, "--json"))[1])["id"] == "m1"
+    assert await shell("refuse", option) == (1, "", "There is no such agent.\n")
+    await shell("send", "coder0", "--", "grep", option)
+    assert shell.ran[-1] == f"cli coder0 0 grep {option}"
+    assert (await shell("send", "coder0", "hi"))[1], "it holds for its own command only"
+    assert option not in (await shell("ps", "--help"))[1]
+
+
 async def test_version(shell: Shell) -> None:
     status, out, _ = await shell("--version")
     assert status == 0
