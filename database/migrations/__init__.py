@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -78,12 +79,36 @@ def upgrade(file: Path) -> None:
 
 
 def apply(connection: Connection) -> None:
-    """Run what is missing on an open connection; the caller commits."""
+    """Create what is missing on an open connection; the caller commits."""
+    from sqlalchemy import inspect
+
+    tables = inspect(connection).get_table_names()
+    if tables:
+        _run_steps(connection, tables)
+    else:
+        _create(connection)
+
+
+def _create(connection: Connection) -> None:
+    """Create the schema in an empty database, which takes a third of the time of its steps."""
+    from sqlalchemy import Column, MetaData, String, Table
+
+    from database.schema import metadata
+
+    metadata.create_all(connection, checkfirst=False)
+    # As Alembic creates it.
+    revision = Column("version_num", String(32), primary_key=True)
+    version = Table(VERSION_TABLE, MetaData(naming_convention={"pk": "%(table_name)s_pkc"}), revision)
+    version.create(connection)
+    connection.execute(version.insert().values(version_num=head()))
+
+
+def _run_steps(connection: Connection, tables: Collection[str]) -> None:
     from alembic import command
     from alembic.config import Config
-    from sqlalchemy import inspect, text
+    from sqlalchemy import text
 
-    if VERSION_TABLE in inspect(connection).get_table_names():
+    if VERSION_TABLE in tables:
         # Alembic starts at the baseline then, which adds what such a database lacks.
         earlier = text(f"DELETE FROM {VERSION_TABLE} WHERE version_num < :baseline")  # noqa: S608 (our own name)
         connection.execute(earlier, {"baseline": BASELINE})
