@@ -84,7 +84,11 @@ class Listeners:
         line = RegisteredAgent(registration)
         try:
             listener = self._unix(line) if registration.listener == "unix" else self._port(line)
-            await listener.start()
+            try:
+                await listener.start()
+            except BaseException:
+                listener.stop()
+                raise
         except OSError as error:
             raise ListenerError(f"the listener of {agent} cannot be opened: {error}.") from None
         self._open[agent] = listener
@@ -170,6 +174,7 @@ class _Listener:
         self._connections: WeakSet[asyncio.Transport] = WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._stopped = False
         self.line = line
         self.address = address
         self.path = path
@@ -177,17 +182,20 @@ class _Listener:
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         door = partial(_Door, self)
-        if self.path is not None:
-            self._server = await loop.create_unix_server(door, sock=self._listening, backlog=_BACKLOG)
-        else:
-            self._server = await loop.create_server(door, sock=self._listening, backlog=_BACKLOG)
+        make = loop.create_unix_server if self.path is not None else loop.create_server
+        # Started once it is known, since this may be cancelled while it starts.
+        self._server = await make(door, sock=self._listening, backlog=_BACKLOG, start_serving=False)
+        await self._server.start_serving()
 
     def stop(self) -> None:
+        self._stopped = True
         if self._server is not None:
             self._server.close()
 
     async def close(self) -> None:
         self.stop()
+        # asyncio hands a connection that it has accepted to a task, which drops it unclosed if it never begins.
+        await asyncio.sleep(0)
         for connection in list(self._connections):
             connection.abort()
         for task in self._tasks:
@@ -196,7 +204,9 @@ class _Listener:
         await self._http.shutdown(0.1)
 
     def admit(self, transport: asyncio.Transport) -> bool:
-        """Return whether another connection is accepted."""
+        """Return whether another connection is accepted. One may arrive after `stop`, accepted before."""
+        if self._stopped:
+            return False
         if len(self._connections) >= MOST_CONNECTIONS:
             # Closed connections disappear from the set, but not at once.
             self._connections = WeakSet(each for each in self._connections if not each.is_closing())
