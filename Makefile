@@ -65,7 +65,7 @@ lint: $(VENV)/.installed-dev ## Style, types and layers.
 
 docs: $(VENV)/.installed-docs ## Write the reference pages and build the site into .cache/docs; a broken link fails.
 	@$(BIN)/python -m docs.reference_pages
-	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs .cache/docs
+	@$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs .cache/docs
 	@echo "Built .cache/docs/index.html."
 
 format: $(VENV)/.installed-dev ## Rewrite the sources in the house style.

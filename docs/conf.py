@@ -25,7 +25,7 @@ html_copy_source = False
 #: The site's contents; the pages themselves stay plain Markdown, as a git forge shows it.
 _CONTENTS = {
     "README": [
-        ("Tutorials", ["tutorials/first-run", "tutorials/matrix-and-claude-code", "tutorials/task-to-branch"]),
+        ("Tutorials", ["tutorials/first-run", "tutorials/first-hour", "tutorials/*"]),
         ("How-to guides", ["how-to/*"]),
         ("Reference", ["reference/*", "glossary"]),
         ("Explanation", ["architecture", "explanation/*", "decisions/README", "CONTRIBUTING"]),
