@@ -24,27 +24,40 @@ MASK = "[redacted]"
 # Formats as their issuers document them: Anthropic, OpenAI and compatible services, GitHub, GitLab, Slack, AWS,
 # Google, npm, PyPI, Hugging Face, Matrix (Synapse) access tokens, and Discord bots (the first part is the bot's ID,
 # decimal, in base64). A bare `sk-` needs a capital, or a digit in an unbroken run: `sk-learn-something-long` is a name.
+# Each begins with fixed characters, which are found quickly.
 _FORMATS = (
-    r"sk-ant-[A-Za-z0-9_-]{16,}",
-    r"sk-(?:proj|svcacct|admin|or)-[A-Za-z0-9_-]{20,}",
-    r"sk-(?=[a-z0-9_-]{0,60}[A-Z])[A-Za-z0-9_-]{20,}",
-    r"sk-(?=[a-z]{0,60}[0-9])[a-z0-9]{20,}",
-    r"gh[opsur]_[A-Za-z0-9]{20,}",
-    r"github_pat_[A-Za-z0-9_]{20,}",
-    r"glpat-[A-Za-z0-9_-]{16,}",
-    r"xox[abeoprs]-(?=[A-Za-z-]{0,60}[0-9])[A-Za-z0-9-]{10,}",
-    r"A(?:KIA|SIA)[A-Z0-9]{16}",
-    r"AIza[A-Za-z0-9_-]{30,}",
-    r"npm_[A-Za-z0-9]{30,}",
-    r"pypi-Ag[A-Za-z0-9_-]{40,}",
-    r"hf_[A-Za-z0-9]{30,}",
-    r"sy[tl]_[A-Za-z0-9+/]{1,400}_[A-Za-z0-9]{16,}_[A-Za-z0-9]{4,}",
-    r"(?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){5,6}(?:[MNO][DTjz][AEIMQUYcgk]|[MNO][AQgw])?"
-    r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
+    ("sk-ant-", r"[A-Za-z0-9_-]{16,}"),
+    ("sk-", r"(?:proj|svcacct|admin|or)-[A-Za-z0-9_-]{20,}"),
+    ("sk-", r"(?=[a-z0-9_-]{0,60}[A-Z])[A-Za-z0-9_-]{20,}"),
+    ("sk-", r"(?=[a-z]{0,60}[0-9])[a-z0-9]{20,}"),
+    ("gh", r"[opsur]_[A-Za-z0-9]{20,}"),
+    ("github_pat_", r"[A-Za-z0-9_]{20,}"),
+    ("glpat-", r"[A-Za-z0-9_-]{16,}"),
+    ("xox", r"[abeoprs]-(?=[A-Za-z-]{0,60}[0-9])[A-Za-z0-9-]{10,}"),
+    ("AKIA", r"[A-Z0-9]{16}"),
+    ("ASIA", r"[A-Z0-9]{16}"),
+    ("AIza", r"[A-Za-z0-9_-]{30,}"),
+    ("npm_", r"[A-Za-z0-9]{30,}"),
+    ("pypi-Ag", r"[A-Za-z0-9_-]{40,}"),
+    ("hf_", r"[A-Za-z0-9]{30,}"),
+    ("syt_", r"[A-Za-z0-9+/]{1,400}_[A-Za-z0-9]{16,}_[A-Za-z0-9]{4,}"),
+    ("syl_", r"[A-Za-z0-9+/]{1,400}_[A-Za-z0-9]{16,}_[A-Za-z0-9]{4,}"),
+    (
+        "[MNO]",
+        r"[DTjz][AEIMQUYcgk][w-z0-5](?:[MNO][DTjz][AEIMQUYcgk][w-z0-5]){4,5}(?:[MNO][DTjz][AEIMQUYcgk]|[MNO][AQgw])?"
+        r"\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}",
+    ),
 )
-# No letter or digit may precede a secret, except for the end of a terminal color (`\x1b[31m`).
-_BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=[0-9;\[]m))"
-_KNOWN_FORMATS = re.compile(rf"{_BEGIN}(?:{'|'.join(_FORMATS)})")
+
+
+def _begin_before(begin: str) -> str:
+    """Return an assertion after `begin`: before it stands no letter or digit, except for the end of a terminal color
+    (`\x1b[31m`)."""
+    return rf"(?:(?<![A-Za-z0-9]{begin})|(?<=[0-9;\[]m{begin}))"
+
+
+_BEGIN = _begin_before("")
+_KNOWN_FORMATS = tuple(re.compile(begin + _begin_before(begin) + rest) for begin, rest in _FORMATS)
 # JSON Web Tokens (RFC 7519). At most 64 characters of a name may precede the token in the same run.
 _WEB_TOKEN = re.compile(
     rf"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{{0,64}}?(?P<secret>{_BEGIN}"
@@ -88,7 +101,14 @@ _IN_ENVIRONMENT = re.compile(
 # The egress URL of an agent without a sandbox (egress.http.agent_listeners): any process that knows the path can spend
 # in the agent's name.
 _WAY_OUT = re.compile(r"//127\.0\.0\.1:[0-9]{1,5}/(?P<secret>[A-Za-z0-9_-]{32})(?=/(?:anthropic|openai)(?![\w-]))")
-_BY_SHAPE = (_WAY_OUT, _KNOWN_FORMATS, _WEB_TOKEN, _PRIVATE_KEY, _IN_URL, _BEARER, _ASSIGNED, _IN_ENVIRONMENT)
+#: Patterns that find their beginning quickly.
+_QUICK = (_WAY_OUT, *_KNOWN_FORMATS, _PRIVATE_KEY, _IN_URL, _IN_ENVIRONMENT)
+#: Slow ones, each with words of which a text with such a secret has one, in any case.
+_SLOW = (
+    (_WEB_TOKEN, ("eyj",)),
+    (_BEARER, ("bearer", "basic")),
+    (_ASSIGNED, ("api", "secret", "token", "passw", "passphrase")),
+)
 
 #: The maximum length of a secret in a known format; at most this much of a growing text's last word is held back.
 _LONGEST_WORD = 4096
@@ -155,7 +175,9 @@ class SecretMasker:
             for value in self.values.known:
                 if len(value) >= SHORTEST:
                     yield from _cut_off(text, value)
-        for pattern in _BY_SHAPE:
+        folded = text.casefold()
+        slow = (pattern for pattern, words in _SLOW if any(word in folded for word in words))
+        for pattern in (*_QUICK, *slow):
             for match in pattern.finditer(text):
                 yield match.span(match.lastgroup or 0)
         for pattern in self._extra:
