@@ -313,6 +313,8 @@ class Executor:
             )
             try:
                 reply = await command.function(context, **command.bind(request.arguments))
+                # Chat shows the text alone, and the data of a large fleet would be stored with each answer.
+                reply = replace(reply, data=None) if request.door == "chat" else reply
                 json.dumps(reply.data)
                 state = "done" if reply.ok else "failed"
             except UsageError as error:

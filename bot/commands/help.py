@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from bot.auth.permission import Permission
@@ -17,6 +18,7 @@ CHAT_WORDS = {
 }
 
 
+@lru_cache(maxsize=16)
 def overview(table: CommandTable, permission: Permission, *, chat: bool = False) -> str:
     """Return every command that `permission` may run, by section, with one line each."""
     sections: dict[str, list[str]] = {}

@@ -188,7 +188,7 @@ class Match:
     """The text after the command's name, as it was typed."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class CommandTable:
     """Commands by name."""
 
