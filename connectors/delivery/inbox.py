@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from connectors.contract import message_codec
 from connectors.contract.messages import Batch, Inbound
 from database.engine.batched_delete import BATCH
+from database.engine.sqlite_driver import execute_along
 from database.engine.store import insert_into, upsert
 from database.queries.record import Record
 from database.schema import cursors, inbox
@@ -141,7 +142,7 @@ async def finish(
     values: dict[str, Any] = {"state": state, "detail": detail, "handled_at": now}
     if forget:
         values["body"] = null()
-    await tx.execute(update(inbox).where(inbox.c.seq == seq, inbox.c.state == "new").values(**values))
+    await execute_along(tx, update(inbox).where(inbox.c.seq == seq, inbox.c.state == "new").values(**values))
 
 
 async def find(tx: AsyncConnection, connector: str, event_id: str) -> Arrival | None:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import aliased
 from connectors.contract import message_codec
 from connectors.contract.messages import Outbound, OutboundContent, Priority, React, Replace, Retitle, Sent
 from database.engine.batched_delete import BATCH
+from database.engine.sqlite_driver import execute_along
 from database.engine.store import insert_once, next_place
 from database.queries.record import Record
 from database.schema import outbox
@@ -258,14 +259,15 @@ async def _last_change(tx: AsyncConnection, row: Row) -> Row:
 
 async def mark_attempted(tx: AsyncConnection, keys: Collection[str], *, scope: str, now: float) -> None:
     """These are about to be sent. Where none was tried before, the chat system may know the key from now on."""
-    await tx.execute(
+    await execute_along(
+        tx,
         update(outbox)
         .where(outbox.c.key.in_(keys))
         .values(
             attempts=outbox.c.attempts + 1,
             first_attempt_at=func.coalesce(outbox.c.first_attempt_at, now),
             attempt_scope=func.coalesce(outbox.c.attempt_scope, scope),
-        )
+        ),
     )
 
 
@@ -295,7 +297,7 @@ async def mark_sent(tx: AsyncConnection, sent: Mapping[str, Sent], now: float) -
         }
         for key, one in sent.items()
     ]
-    await tx.execute(statement, values)
+    await execute_along(tx, statement, values)
 
 
 async def mark_later(tx: AsyncConnection, key: str, *, not_before: float, detail: str) -> None:

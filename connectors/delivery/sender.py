@@ -206,6 +206,11 @@ class OutboxSender:
             return
         self._stale = False
         try:
+            if not self.lanes.unknown():
+                async with self._store.read(snapshot=False) as tx:
+                    await self._load_rows(tx)
+                if not self.lanes.unknown():
+                    return
             async with self._store.read() as tx:
                 await self._load_rows(tx)
                 # Looked up in the same snapshot: what is pending and not among the rows above is not ours to wait for.

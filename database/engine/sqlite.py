@@ -48,6 +48,8 @@ _ALONE_TIMEOUT_MS = 500
 _AGAIN_S = 0.01
 
 _READERS = 4
+#: The execution option of a connection whose statements need no transaction.
+SINGLE_STATEMENTS = "single_statements"
 #: What is left of the write-ahead log after a large transaction was taken into the file.
 _WAL_BYTES = 16 * 1024 * 1024
 
@@ -322,6 +324,9 @@ def _engine(
     @event.listens_for(engine.sync_engine, "begin")
     def _(connection: Connection) -> None:
         ours: Any = connection.connection.driver_connection
-        ours.begin(begin)
+        if connection.get_execution_options().get(SINGLE_STATEMENTS):
+            ours.begin_none()
+        else:
+            ours.begin(begin)
 
     return engine

@@ -1,8 +1,9 @@
-"""The SQLite driver with one change of threads per statement.
+"""The SQLite driver with one change of threads per statement, or none.
 
 aiosqlite does its work in a thread. SQLAlchemy goes there for each of a statement's four parts: making a cursor,
 executing, fetching, closing. On a busy machine the way there and back costs more than the work, so here all four are
-one errand, and the first statement of a transaction takes its BEGIN along. Nothing else is changed.
+one errand, and the first statement of a transaction takes its BEGIN along. A statement whose result nobody needs waits
+for the next one, or for the commit (`execute_along`). Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import aiosqlite
+from sqlalchemy import Executable
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 _NOTHING: tuple[Any, ...] = ()
+_Work: TypeAlias = Callable[[sqlite3.Cursor], object]
 
 
 class SqliteCursor:
@@ -33,11 +37,11 @@ class SqliteCursor:
 
     async def execute(self, sql: str, parameters: Sequence[Any] = _NOTHING) -> None:
         """Run a statement and fetch all that it finds."""
-        await self._connection.errand(self, lambda cursor: cursor.execute(sql, parameters))
+        await self._connection.do(self, lambda cursor: cursor.execute(sql, parameters))
 
     async def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
         """Run a statement once for each of `parameters`."""
-        await self._connection.errand(self, lambda cursor: cursor.executemany(sql, parameters))
+        await self._connection.do(self, lambda cursor: cursor.executemany(sql, parameters))
 
     async def fetchall(self) -> list[Any]:
         """Return the rows that are left."""
@@ -59,30 +63,95 @@ class SqliteConnection(aiosqlite.Connection):
     """A connection that makes such cursors."""
 
     _begin: str | None = None
+    _next_waits = False
+    _single = False
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._waiting: list[_Work] = []
 
     def begin(self, how: str) -> None:
         """Begin a transaction with the next statement; without one there is none."""
         self._begin = how
+        self._single = False
+
+    def begin_none(self) -> None:
+        """Begin no transaction: each statement that follows stands alone, and nothing needs a rollback."""
+        self._single = True
+
+    def wait_with_next(self) -> None:
+        """Let the next statement wait for the one after it, or for the commit. It leaves no result."""
+        self._next_waits = True
 
     def cursor(self) -> SqliteCursor:  # type: ignore[override]
         """Return a cursor; the database learns of it with its first statement."""
         return SqliteCursor(self)
 
-    async def errand(self, cursor: SqliteCursor, work: Callable[[sqlite3.Cursor], object]) -> None:
+    async def do(self, cursor: SqliteCursor, work: _Work) -> None:
         """Do `work` with a cursor of the database, and bring home what it found."""
-        begin, self._begin = self._begin, None
+        if self._next_waits:
+            self._next_waits = False
+            self._waiting.append(work)
+            return
+        before = self._before()
 
         def there() -> None:
             real = self._conn.cursor()
             try:
-                if begin is not None:
-                    real.execute(begin)
+                before(real)
                 work(real)
                 cursor.fill(real)
             finally:
                 real.close()
 
         await self._execute(there)  # type: ignore[no-untyped-call]
+
+    async def commit(self) -> None:
+        """Commit, together with what waited."""
+        if not self._waiting:
+            await super().commit()
+            return
+        before = self._before()
+
+        def there() -> None:
+            real = self._conn.cursor()
+            try:
+                before(real)
+            finally:
+                real.close()
+            self._conn.commit()
+
+        await self._execute(there)  # type: ignore[no-untyped-call]
+
+    async def rollback(self) -> None:
+        """Undo what was done, and forget what waited."""
+        self._waiting.clear()
+        self._next_waits = False
+        if not self._single:
+            await super().rollback()
+
+    def _before(self) -> _Work:
+        begin, self._begin = self._begin, None
+        waiting, self._waiting = self._waiting, []
+
+        def there(cursor: sqlite3.Cursor) -> None:
+            if begin is not None:
+                cursor.execute(begin)
+            for work in waiting:
+                work(cursor)
+
+        return there
+
+
+async def execute_along(tx: AsyncConnection, statement: Executable, values: Any = None) -> None:
+    """Run a statement whose result nobody needs, at the latest with the commit.
+
+    What is wrong with it may be reported only then.
+    """
+    driver = (await tx.get_raw_connection()).driver_connection
+    if isinstance(driver, SqliteConnection):
+        driver.wait_with_next()
+    await tx.execute(statement, values)
 
 
 async def connect(file: Path, *, timeout: float) -> SqliteConnection:

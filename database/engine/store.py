@@ -34,7 +34,8 @@ from core.crash_points import Step, around
 from core.errors import RegisterAway, RegisterConflict, RegisterError, RegisterFull
 from database.engine import dsn as addresses
 from database.engine.fencing import Fence
-from database.engine.sqlite import DatabaseFile
+from database.engine.sqlite import SINGLE_STATEMENTS, DatabaseFile
+from database.engine.sqlite_driver import execute_along
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -199,8 +200,11 @@ class Store:
         raise AssertionError("the last attempt returns or raises")
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self, *, snapshot: bool = True) -> AsyncIterator[AsyncConnection]:
         """A snapshot to read from.
+
+        Args:
+            snapshot: whether all statements see the same moment. For a single statement it is faster without.
 
         Raises:
             RegisterAway: the server does not answer.
@@ -209,6 +213,8 @@ class Store:
         self._check()
         with self._explained():
             async with self._database.readers.connect() as tx:
+                if not snapshot:
+                    await tx.execution_options(**{SINGLE_STATEMENTS: True})
                 yield tx
 
     @asynccontextmanager
@@ -329,7 +335,7 @@ async def upsert(tx: AsyncConnection, table: Table, **values: Any) -> None:
     """Insert a row, or change the one with its key."""
     put = insert_into(tx, table).values(**values)
     changed = {name: put.excluded[name] for name in values}
-    await tx.execute(put.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed))
+    await execute_along(tx, put.on_conflict_do_update(index_elements=list(table.primary_key), set_=changed))
 
 
 def insert_into(tx: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.crash_points import declare
 from database.engine import sqlite_driver
-from database.engine.store import Store
+from database.engine.store import Store, upsert
 from database.schema import cursors
+
+STEP = declare("test.along")
 
 
 @asynccontextmanager
@@ -81,20 +86,77 @@ async def test_a_transaction_begins_with_its_first_statement(tmp_path: Path) -> 
             await cursor.execute("SELECT * FROM t")
 
 
-async def test_a_snapshot_with_one_statement_takes_two_errands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = await Store.open(f"sqlite:///{tmp_path}/register.db")
-    async with store.read() as tx:
-        await tx.execute(select(cursors))
-    errands = 0
+@pytest.fixture
+def errands(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was done in the threads of connections."""
+    done: list[object] = []
     real = sqlite_driver.SqliteConnection._execute
 
-    async def counted(self: sqlite_driver.SqliteConnection, *work: Any) -> Any:
-        nonlocal errands
-        errands += 1
-        return await real(self, *work)  # type: ignore[no-untyped-call]
+    async def counted(self: sqlite_driver.SqliteConnection, *work: Any, **named: Any) -> Any:
+        done.append(work)
+        return await real(self, *work, **named)  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(sqlite_driver.SqliteConnection, "_execute", counted)
+    return done
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = await Store.open(f"sqlite:///{tmp_path}/register.db")
+    async with store.read() as tx, store.read() as other, store.write(STEP) as writing:
+        for each in (tx, other, writing):
+            await each.execute(select(cursors))
+    yield store
+    await store.close()
+
+
+async def test_a_snapshot_with_one_statement_takes_two_errands(store: Store, errands: list[object]) -> None:
+    errands.clear()
     async with store.read() as tx:
         assert (await tx.execute(select(cursors))).all() == []
-    await store.close()
-    assert errands == len(["BEGIN, SELECT", "ROLLBACK", "close"])
+    assert len(errands) == len(["BEGIN, SELECT", "ROLLBACK"])
+
+
+async def test_statements_that_need_no_snapshot_are_one_errand_each(store: Store, errands: list[object]) -> None:
+    errands.clear()
+    async with store.read(snapshot=False) as tx:
+        await tx.execute(select(cursors))
+        await tx.execute(select(cursors))
+    assert len(errands) == len(["SELECT", "SELECT"])
+    async with store.read() as tx, store.read(snapshot=False) as other:
+        first = (await tx.execute(select(cursors))).all()
+        async with store.write(STEP) as writing:
+            await upsert(writing, cursors, connector="one", cursor="1", updated_at=0.0)
+        assert (await tx.execute(select(cursors))).all() == first, "a snapshot stays as it was"
+        assert len((await other.execute(select(cursors))).all()) == 1
+
+
+async def test_what_nobody_needs_the_result_of_goes_along_with_the_commit(store: Store, errands: list[object]) -> None:
+    errands.clear()
+    async with store.write(STEP) as tx:
+        await upsert(tx, cursors, connector="one", cursor="1", updated_at=0.0)
+        await upsert(tx, cursors, connector="two", cursor="2", updated_at=0.0)
+    assert len(errands) == len(["BEGIN, INSERT, INSERT, COMMIT"])
+    async with store.write(STEP) as tx:
+        await upsert(tx, cursors, connector="one", cursor="3", updated_at=0.0)
+        found = (await tx.execute(select(cursors.c.cursor).order_by(cursors.c.connector))).scalars().all()
+    assert found == ["3", "2"], "a statement sees what was done before it"
+
+
+async def test_what_goes_along_and_is_wrong_leaves_nothing_of_its_transaction(store: Store) -> None:
+    async def wrong(tx: AsyncConnection) -> None:
+        await upsert(tx, cursors, connector="one", cursor="1", updated_at=0.0)
+        await sqlite_driver.execute_along(tx, insert(cursors), {"connector": None, "cursor": "1", "updated_at": 0})
+
+    async def undone(tx: AsyncConnection) -> None:
+        await upsert(tx, cursors, connector="two", cursor="1", updated_at=0.0)
+        raise ZeroDivisionError
+
+    with pytest.raises(IntegrityError):
+        await store.transact(STEP, wrong)
+    with pytest.raises(ZeroDivisionError):
+        await store.transact(STEP, undone)
+    async with store.write(STEP) as tx:
+        await upsert(tx, cursors, connector="three", cursor="1", updated_at=0.0)
+    async with store.read() as tx:
+        assert (await tx.execute(select(cursors.c.connector))).scalars().all() == ["three"]
