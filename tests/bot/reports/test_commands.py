@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -106,7 +107,10 @@ async def test_each_kind_can_be_asked_for(home: House) -> None:
     await home.launch("coder0", "--role", "coder")
     assert "**Daily report**" in await home.ask("!report", sender=OPERATOR)
     assert "**Weekly report**" in await home.ask("!report weekly", sender=OPERATOR)
-    assert "| coder0 | idle (protocol" in await home.ask("!report fleet", sender=OPERATOR)
+    async with asyncio.timeout(60):
+        # A busy machine's agent host may not answer in time, and the report says so.
+        while "| coder0 | idle (protocol" not in (said := await home.ask("!report fleet", sender=OPERATOR)):
+            assert "| coder0 | unknown" in said
     assert "nothing is paced" in await home.ask("!report budget", sender=OPERATOR)
 
 
