@@ -331,7 +331,7 @@ def emptied_database(postgres: Postgres, kept_database: str) -> str:
 @pytest.fixture
 async def server(postgres: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Postgres]:
     """The shared PostgreSQL, to be stopped and killed; it runs again afterwards."""
-    monkeypatch.setattr(engine_store, "_LONGEST_LOOK", 0.2)
+    monkeypatch.setattr(engine_store, "LONGEST_LOOK", 0.2)
     yield postgres
     if postgres.pid is None:
         await postgres.started()

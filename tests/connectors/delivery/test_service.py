@@ -286,7 +286,7 @@ async def test_a_full_register_delays_and_loses_nothing(office: Office, monkeypa
             raise RegisterFull
         return real(self, step)
 
-    monkeypatch.setattr("connectors.delivery.write_retry._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("connectors.delivery.write_retry.FIRST_PAUSE", 0.01)
     async with office.open():
         monkeypatch.setattr(type(office.store), "write", write)
         for number in range(3):

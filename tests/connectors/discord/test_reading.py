@@ -95,7 +95,7 @@ async def test_what_somebody_forwards_is_read_as_a_quotation_with_its_files(desk
 async def test_more_than_fits_while_a_gap_is_read_makes_it_read_anew_and_is_not_lost(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "_MOST_WAITING", 4)
+    monkeypatch.setattr(receiver, "MOST_WAITING", 4)
     async with desk.open():
         pass
     missed = desk.world.say("missed")
@@ -116,7 +116,7 @@ async def test_more_than_fits_while_a_gap_is_read_makes_it_read_anew_and_is_not_
 async def test_of_many_archived_threads_each_is_read_and_older_ones_are_not_asked_for(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "_PAGE", 2)
+    monkeypatch.setattr(receiver, "PAGE", 2)
     world = desk.world
     old = [world.open_thread(world.channel, world.fresh(), f"old {number}") for number in range(6)]
     for number, each in enumerate(old):

@@ -299,7 +299,7 @@ def test_strangers_cannot_fill_the_disk_with_sessions_and_keys(
 def test_strangers_cannot_fill_the_disk_with_devices_that_they_log_out(
     bot: Device, eve: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machines, "_GONE", 4)
+    monkeypatch.setattr(machines, "MOST_GONE", 4)
     account = eve.store.account()
     assert account is not None
     own = public_keys(account)
