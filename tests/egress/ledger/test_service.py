@@ -726,15 +726,18 @@ def test_the_file_of_a_ledger_can_shrink_also_one_of_an_older_version(tmp_path: 
             assert connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
 
 
-def test_what_is_pruned_gives_its_room_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_pruned_gives_its_room_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_vacuum, "SPARE", 10)
-    with contextlib.closing(schema.open_for_writing(tmp_path / "ledger.db")) as connection:
+    with contextlib.closing(schema.open_for_writing(path)) as connection:
         connection.executemany(
             'INSERT INTO actions (id, at, agent, action, cause, "by", result, detail) '
             "VALUES (?, ?, '', '', '', '', '', ?)",
             [(str(number), float(number), "x" * 4000) for number in range(300)],
         )
         before = connection.execute("PRAGMA page_count").fetchone()[0]
-        book._prune(connection, 290.0, 0, 300)
-        assert connection.execute("SELECT count(*) FROM actions").fetchone() == (10,)
-        assert connection.execute("PRAGMA page_count").fetchone()[0] < before / 3
+    async with opened(path, Clock(290.0 + book.KEEP_S)) as ledger:
+        ledger.copied(entries=0, actions=300)
+        await ledger.flushed()
+    assert look(path, "SELECT count(*) FROM actions") == [(10,)]
+    ((after,),) = look(path, "PRAGMA page_count")
+    assert after < before / 3
