@@ -24,13 +24,13 @@ MOST_BYTES: Final = 512 * 2**20
 #: The maximum number of pages that one step releases (4 MB); takes some milliseconds.
 PAGES: Final = 1000
 #: The number of free pages that remain for the rows of the next days.
-_SPARE: Final = 1000
+SPARE: Final = 1000
 _INCREMENTAL: Final = 2
 
 
 def give_back(free: int) -> int:
     """Return how many of `free` pages the next step should release."""
-    return max(0, min(PAGES, free - _SPARE))
+    return max(0, min(PAGES, free - SPARE))
 
 
 def step(connection: sqlite3.Connection) -> None:

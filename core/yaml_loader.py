@@ -32,8 +32,6 @@ DEEPEST_NESTING = 40
 #: The maximum number of values that aliases may add.
 LARGEST_EXPANSION = 100_000
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9][0-9_]*(?=[eE]))([eE][-+]?[0-9]+)?")
 _CONSTANTS: Mapping[str, bool | None] = {
@@ -302,7 +300,9 @@ class _Composer:
 
     def compose(self, text: str) -> _Node | None:
         documents = 0
-        for event in yaml.parse(text, Loader=_Loader):
+        # The faster one needs libyaml.
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        for event in yaml.parse(text, Loader=loader):
             mark = event.start_mark
             place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
             match event:

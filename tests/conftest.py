@@ -17,8 +17,6 @@ from typing import Any
 import hypothesis
 import pytest
 import structlog
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from core.crash_points import around
 from database import migrations
@@ -39,8 +37,8 @@ NEEDS_ROOT = "needs root"
 EXCUSED = (NEEDS_ROOT, "the time for soak tests is over", "tried by hand")
 
 
-#: What opens a register outside of tests.
-_make_engine = sqlite._engine
+#: How registers are written outside of tests.
+_SYNCHRONOUS = sqlite.SYNCHRONOUS
 
 #: Whose tests run with both kinds of database in `make test`; of all others `make test-slow` runs the second.
 _BOTH_DATABASES = ("tests/database/", "tests/connectors/delivery/test_service")
@@ -195,19 +193,8 @@ def _disks_are_not_waited_for() -> Iterator[None]:
     That is a third of the time of a test of the orchestrator. `real_syncs` is for tests that look at it.
     """
 
-    def engine(*given: Any, **named: Any) -> AsyncEngine:
-        made = _make_engine(*given, **named)
-
-        @event.listens_for(made.sync_engine, "connect")
-        def _(connection: Any, _record: object) -> None:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA synchronous = OFF")
-            cursor.close()
-
-        return made
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite, "_engine", engine)
+        patch.setattr(sqlite, "SYNCHRONOUS", "OFF")
         for name in ("fsync", "fdatasync"):
             patch.setattr(os, name, lambda _number: None)
         yield
@@ -216,7 +203,7 @@ def _disks_are_not_waited_for() -> Iterator[None]:
 @pytest.fixture
 def real_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write registers through to the disk, as outside of tests."""
-    monkeypatch.setattr(sqlite, "_engine", _make_engine)
+    monkeypatch.setattr(sqlite, "SYNCHRONOUS", _SYNCHRONOUS)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -331,7 +318,7 @@ def emptied_database(postgres: Postgres, kept_database: str) -> str:
 @pytest.fixture
 async def server(postgres: Postgres, emptied_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Postgres]:
     """The shared PostgreSQL, to be stopped and killed; it runs again afterwards."""
-    monkeypatch.setattr(engine_store, "_LONGEST_LOOK", 0.2)
+    monkeypatch.setattr(engine_store, "LONGEST_LOOK", 0.2)
     yield postgres
     if postgres.pid is None:
         await postgres.started()

@@ -15,6 +15,8 @@ what the homeserver has of a room.
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +29,7 @@ from nio import (  # type: ignore[import-untyped]
     MegolmEvent,
     SyncResponse,
 )
-from nio.crypto import decrypt_attachment, encrypt_attachment  # type: ignore[import-untyped]
+from nio.crypto import OlmDevice, decrypt_attachment, encrypt_attachment  # type: ignore[import-untyped]
 from nio.store import SqliteStore  # type: ignore[import-untyped]
 
 from tests.operator_client import LIMIT, Event, Operator, body
@@ -54,7 +56,7 @@ class EncryptedOperator(Operator):
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         self.nio.restore_login(self.account.user_id, self.account.device_id, self.account.access_token)
-        await self._upkeep()
+        await self.upkeep()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -127,16 +129,39 @@ class EncryptedOperator(Operator):
                 "forwarding_curve25519_key_chain": [],
             }
             for device in self.nio.device_store.active_user_devices(user_id):
-                sealed = olm._olm_encrypt(
-                    olm.session_store.get(device.curve25519), device, "m.forwarded_room_key", content
+                await self.to_device(
+                    "m.room.encrypted", user_id, device.id, self._sealed(device, "m.forwarded_room_key", content)
                 )
-                await self.to_device("m.room.encrypted", user_id, device.id, sealed)
+
+    def _sealed(self, device: OlmDevice, kind: str, content: Event) -> Event:
+        """An event to a device, encrypted (Client-Server API, "m.olm.v1.curve25519-aes-sha2")."""
+        olm = self.nio.olm
+        own = olm.account.identity_keys
+        payload = {
+            "sender": self.user_id,
+            "sender_device": self.nio.device_id,
+            "keys": {"ed25519": own["ed25519"]},
+            "recipient": device.user_id,
+            "recipient_keys": {"ed25519": device.ed25519},
+            "type": kind,
+            "content": content,
+        }
+        session = olm.session_store.get(device.curve25519)
+        number, ciphertext = session.encrypt(json.dumps(payload)).to_parts()
+        olm.store.save_session(device.curve25519, session)
+        return {
+            "algorithm": "m.olm.v1.curve25519-aes-sha2",
+            "sender_key": own["curve25519"],
+            "ciphertext": {
+                device.curve25519: {"type": number, "body": base64.b64encode(ciphertext).decode().rstrip("=")}
+            },
+        }
 
     async def to_device(self, kind: str, user_id: str, device_id: str, content: Event) -> None:
         """Any event to a device, as it is."""
         transaction = f"{self._run}-{next(self._numbers)}"
         body = {"messages": {user_id: {device_id: content}}}
-        await self._call("PUT", f"sendToDevice/{kind}/{transaction}", body)
+        await self.call("PUT", f"sendToDevice/{kind}/{transaction}", body)
 
     # --- seeing --------------------------------------------------------------------------------------------------
 
@@ -159,7 +184,7 @@ class EncryptedOperator(Operator):
                 for event in joined.ephemeral:
                     if hasattr(event, "users"):
                         self.typing[room_id] = event.users
-            await self._upkeep()
+            await self.upkeep()
             self._read_again()
 
     async def wait_for(self, room: str, wanted: Callable[[Event], bool], *, limit: float = LIMIT) -> Event:
@@ -211,7 +236,7 @@ class EncryptedOperator(Operator):
         for room, events in self.seen.items():
             events[:] = [self.read(room, event) for event in events]
 
-    async def _upkeep(self) -> None:
+    async def upkeep(self) -> None:
         """What the library's own loop does after each answer."""
         client: Any = self.nio
         if client.should_upload_keys:

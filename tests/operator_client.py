@@ -63,7 +63,7 @@ class Operator:
     ) -> str:
         """A room of their own, or a space."""
         encryption = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
-        answer = await self._call(
+        answer = await self.call(
             "POST",
             "createRoom",
             {
@@ -79,21 +79,21 @@ class Operator:
         return room
 
     async def invite(self, room: str, user_id: str) -> None:
-        await self._call("POST", f"rooms/{quote(room)}/invite", {"user_id": user_id})
+        await self.call("POST", f"rooms/{quote(room)}/invite", {"user_id": user_id})
 
     async def kick(self, room: str, user_id: str) -> None:
-        await self._call("POST", f"rooms/{quote(room)}/kick", {"user_id": user_id})
+        await self.call("POST", f"rooms/{quote(room)}/kick", {"user_id": user_id})
 
     async def ban(self, room: str, user_id: str) -> None:
-        await self._call("POST", f"rooms/{quote(room)}/ban", {"user_id": user_id})
+        await self.call("POST", f"rooms/{quote(room)}/ban", {"user_id": user_id})
 
     async def join(self, room: str) -> None:
-        await self._call("POST", f"join/{quote(room)}", {})
+        await self.call("POST", f"join/{quote(room)}", {})
 
     async def membership(self, room: str, user_id: str) -> str | None:
         """`join`, `invite`, `leave` ..., or None when there never was one."""
         try:
-            answer = await self._call("GET", f"rooms/{quote(room)}/state/m.room.member/{quote(user_id)}")
+            answer = await self.call("GET", f"rooms/{quote(room)}/state/m.room.member/{quote(user_id)}")
         except MatrixRefusal:
             return None
         membership: str = answer["membership"]
@@ -101,42 +101,42 @@ class Operator:
 
     async def set_power(self, room: str, user_id: str, level: int) -> None:
         path = f"rooms/{quote(room)}/state/m.room.power_levels/"
-        levels = await self._call("GET", path)
+        levels = await self.call("GET", path)
         levels.setdefault("users", {})[user_id] = level
-        await self._call("PUT", path, levels)
+        await self.call("PUT", path, levels)
 
     async def set_state(self, room: str, kind: str, content: Event, *, key: str = "") -> None:
-        await self._call("PUT", f"rooms/{quote(room)}/state/{kind}/{quote(key)}", content)
+        await self.call("PUT", f"rooms/{quote(room)}/state/{kind}/{quote(key)}", content)
 
     async def state(self, room: str, kind: str, key: str = "") -> Event | None:
         """The content of a state event, or None when there is none."""
         try:
-            return await self._call("GET", f"rooms/{quote(room)}/state/{kind}/{quote(key)}")
+            return await self.call("GET", f"rooms/{quote(room)}/state/{kind}/{quote(key)}")
         except MatrixRefusal:
             return None
 
     async def set_alias(self, room: str, alias: str) -> None:
         """Have an address lead to a room, whatever it led to."""
         with contextlib.suppress(MatrixRefusal):
-            await self._call("DELETE", f"directory/room/{quote(alias)}")
-        await self._call("PUT", f"directory/room/{quote(alias)}", {"room_id": room})
+            await self.call("DELETE", f"directory/room/{quote(alias)}")
+        await self.call("PUT", f"directory/room/{quote(alias)}", {"room_id": room})
 
     async def upgrade(self, room: str, version: str) -> str:
         """Replace a room by one of another version, whose id is returned."""
-        answer = await self._call("POST", f"rooms/{quote(room)}/upgrade", {"new_version": version})
+        answer = await self.call("POST", f"rooms/{quote(room)}/upgrade", {"new_version": version})
         replacement: str = answer["replacement_room"]
         return replacement
 
     async def log_out(self) -> None:
         """End this log-in; whoever shares its token is out as well."""
-        await self._call("POST", "logout", {})
+        await self.call("POST", "logout", {})
 
     # --- saying --------------------------------------------------------------------------------------------------
 
     async def send(self, room: str, content: Event, kind: str = "m.room.message") -> str:
         """Any event, as it is. Returns its id."""
         transaction = f"{self._run}-{next(self._numbers)}"
-        answer = await self._call("PUT", f"rooms/{quote(room)}/send/{kind}/{transaction}", content)
+        answer = await self.call("PUT", f"rooms/{quote(room)}/send/{kind}/{transaction}", content)
         event_id: str = answer["event_id"]
         return event_id
 
@@ -167,7 +167,7 @@ class Operator:
 
     async def redact(self, room: str, event_id: str) -> str:
         transaction = f"{self._run}-{next(self._numbers)}"
-        answer = await self._call("PUT", f"rooms/{quote(room)}/redact/{quote(event_id)}/{transaction}", {})
+        answer = await self.call("PUT", f"rooms/{quote(room)}/redact/{quote(event_id)}/{transaction}", {})
         redaction: str = answer["event_id"]
         return redaction
 
@@ -232,7 +232,7 @@ class Operator:
             parameters = {"filter": json.dumps(wanted), "timeout": str(int(timeout * 1000))}
             if self._since is not None:
                 parameters["since"] = self._since
-            answer = await self._call("GET", "sync", parameters=parameters)
+            answer = await self.call("GET", "sync", parameters=parameters)
             self._since = answer["next_batch"]
             rooms = answer.get("rooms", {})
             self.invitations |= set(rooms.get("invite", {}))
@@ -248,7 +248,7 @@ class Operator:
         page: str | None = None
         while True:
             parameters = {"dir": "b", "limit": "500"} | ({"from": page} if page else {})
-            answer = await self._call("GET", f"rooms/{quote(room)}/messages", parameters=parameters)
+            answer = await self.call("GET", f"rooms/{quote(room)}/messages", parameters=parameters)
             found.extend(answer["chunk"])
             page = answer.get("end")
             if page is None:
@@ -277,7 +277,7 @@ class Operator:
         """The content of the file that came with a message."""
         return await self.download(event["content"]["url"])
 
-    async def _call(
+    async def call(
         self, method: str, path: str, body: Event | None = None, *, parameters: dict[str, str] | None = None
     ) -> Event:
         url = f"{self.account.homeserver}/_matrix/client/v3/{path}"

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +25,11 @@ MOST_FILES = 20
 @cache
 def modules() -> tuple[tuple[Path, ast.Module], ...]:
     """Every module of the product, parsed; paths below the root."""
-    paths = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    return _parsed(PACKAGES)
+
+
+def _parsed(folders: Collection[str]) -> tuple[tuple[Path, ast.Module], ...]:
+    paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
     gc.disable()  # to look for garbage among a million nodes that stay takes longer than to parse them
     try:
         return tuple((path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
@@ -196,3 +200,84 @@ def test_each_error_that_a_docstring_names_exists() -> None:
                 section = (ast.get_docstring(node) or "").partition("Raises:")[2]
                 raised += [(name, str(path)) for name in re.findall(r"^    ([A-Z]\w+):", section, re.MULTILINE)]
     assert [each for each in raised if each[0] not in names] == []
+
+
+#: Documented names that have an underscore so that they meet no field's name, or as a warning.
+DOCUMENTED = {"_asdict", "_exit", "_fields", "_replace"}
+#: Private names that tests cannot do without.
+UNAVOIDABLE = {
+    # Before Python 3.12, `signal` writes an error about each handler, and nothing public keeps it from that.
+    ("tests/conftest.py", "_int_to_enum"),
+    # To fork an agent instead of starting an interpreter: `subprocess` has no other place where that can be done.
+    ("tests/forked_hosts.py", "_fork_exec"),
+}
+
+
+def test_tests_use_no_private_names_of_others() -> None:
+    """A test that does fails when the inside changes, and passes when what an operator sees breaks."""
+    trees = _parsed(["tests"])
+    classes = {node.name: node for _, tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    found = {(str(path), name) for path, tree in trees for name in _private_names(tree, classes)}
+    assert found == UNAVOIDABLE
+
+
+def test_private_names_of_others_are_found_however_they_are_written() -> None:
+    tree = ast.parse(
+        "from a import _imported\n"
+        "b._read, self._outside\n"
+        "b._written = 1\n"
+        "monkeypatch.setattr(b, '_patched', 1)\n"
+        "monkeypatch.setattr('a.b._patched_by_path', 1)\n"
+        "replace(b, _given=1)\n"
+        "class Own(Base):\n"
+        "    def __init__(self): self._own = 1\n"
+        "    def of(self, other: Own): return self._own, other._own, self._inherited\n"
+        "b.__dict__, b.public\n"
+    )
+    classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    assert set(_private_names(tree, classes)) == {
+        *("_imported", "_read", "_outside", "_written", "_patched", "_patched_by_path", "_given", "_inherited"),
+    }
+
+
+def _private_names(node: ast.AST, classes: Mapping[str, ast.ClassDef], own: Collection[str] = ()) -> list[str]:
+    """The private names of others that are used in `node`.
+
+    Args:
+        node: what is searched.
+        classes: those of the tests, by name.
+        own: what the class around `node` declares itself, and reaches on all its instances.
+    """
+    names: list[str] = []
+    match node:
+        case ast.ClassDef():
+            own = _declared(node, classes)
+        case ast.Attribute(attr=name) | ast.keyword(arg=str(name)):
+            names = [name]
+        case ast.ImportFrom():
+            names = [each.name for each in node.names]
+        case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)) if name in ("setattr", "delattr", "getattr"):
+            names = [str(each.value).rpartition(".")[2] for each in node.args if isinstance(each, ast.Constant)]
+    found = [each for each in names if each.startswith("_") and re.fullmatch(r"_[^\W_]\w*", each)]
+    found = [each for each in found if each not in DOCUMENTED and each not in own]
+    for child in ast.iter_child_nodes(node):
+        found += _private_names(child, classes, own)
+    return found
+
+
+def _declared(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> set[str]:
+    """What a class of the tests declares, or another one that it is derived from."""
+    found = set()
+    for each in ast.walk(node):
+        match each:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found.add(name)
+            case ast.Attribute(attr=name, ctx=ast.Store(), value=ast.Name(id="self" | "cls")):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+    for base in node.bases:
+        parent = classes.get(ast.unparse(base).partition("[")[0].rpartition(".")[2])
+        if parent is not None and parent is not node:
+            found |= _declared(parent, classes)
+    return found

@@ -25,7 +25,7 @@ from egress.ledger.model import FOR_NOW, Action, LedgerEntry
 ENDED_BY = frozenset({"freeze", "kill"})
 
 #: Seconds, at least and at most, that a refusal waits for the end of its turn.
-_SHORTEST_HELD_S, _LONGEST_HELD_S = 2.0, 60.0
+SHORTEST_HELD_S, LONGEST_HELD_S = 2.0, 60.0
 #: The egress and the agent host share a clock, but write their rows at different times.
 _BEFORE_S = 5.0
 _MOST_HELD = 500
@@ -156,8 +156,8 @@ class EgressEventImport:
 
     def _is_ripe(self, held: _Held) -> bool:
         waited = self.services.clock() - held.since
-        return waited >= _LONGEST_HELD_S or (
-            waited >= _SHORTEST_HELD_S and not self.services.agents.in_turn(held.action.agent)
+        return waited >= LONGEST_HELD_S or (
+            waited >= SHORTEST_HELD_S and not self.services.agents.in_turn(held.action.agent)
         )
 
     async def say(self, key: str, text: str) -> None:

@@ -23,6 +23,7 @@ from bot.config.paths import Paths
 from bot.config.schema import Settings
 from core.errors import MusterError
 from egress.daemon.control_client import EgressControlClient
+from egress.daemon.sync_control_client import ANSWER_S
 from egress.errors import EgressSilent, EgressUnreachable
 from egress.paths import EgressPaths
 from fleet.hosting.host_command_line import environment
@@ -250,8 +251,8 @@ class EgressProcess:
             self._client = None
 
 
-async def stop(paths: Paths) -> bool:
-    """Stop an installation's egress gracefully. Return False if none ran.
+async def stop(paths: Paths, *, answer_s: float = ANSWER_S) -> bool:
+    """Stop an installation's egress gracefully. Return False if none ran. It has `answer_s` seconds to answer.
 
     Raises:
         MusterError: it does not end.
@@ -262,7 +263,7 @@ async def stop(paths: Paths) -> bool:
     pid = await asyncio.to_thread(pid_of, paths)
     async with EgressControlClient(control) as client:
         try:
-            await client.stop()
+            await client.stop(timeout_s=answer_s)
         except EgressSilent:
             raise MusterError(silent(pid)) from None
         except EgressUnreachable:

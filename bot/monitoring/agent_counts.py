@@ -21,11 +21,11 @@ from database.queries.chat import approvals, questions
 log = structlog.get_logger(__name__)
 
 #: Minimum seconds between two counts, regardless of the number of events.
-_AT_MOST_EVERY: Final = 1.0
+AT_MOST_EVERY: Final = 1.0
 #: Minimum seconds between two looks at what is asked, regardless of the number of messages.
 _LOOK_AT_MOST_EVERY: Final = 0.2
 #: Maximum seconds between two counts: an agent that falls silent causes no event.
-_AT_LEAST_EVERY: Final = 15.0
+AT_LEAST_EVERY: Final = 15.0
 #: Frequent kinds of journal entries that never change an agent's state.
 _CHATTER: Final = frozenset({"text", "thought", "tool", "plan", "usage"})
 
@@ -70,9 +70,9 @@ async def run(services: AgentServices) -> None:
                     headcount.tell(counted(await services.agents.view(), asked.values()))
                 except RegisterError as error:
                     log.info("headcount.not_counted", reason=str(error))
-                await asyncio.sleep(_AT_MOST_EVERY)
+                await asyncio.sleep(AT_MOST_EVERY)
                 try:
-                    async with asyncio.timeout(_AT_LEAST_EVERY):
+                    async with asyncio.timeout(AT_LEAST_EVERY):
                         await first_of(_changed(events, changes), _asked_anew(services, committed, asked))
                 except TimeoutError:
                     pass

@@ -40,7 +40,7 @@ async def standing_windows(services: PacingServices) -> list[WindowFacts]:
     Raises:
         RegisterError: the register cannot be read.
     """
-    return [_plain(*each) for each in await _standings(services)]
+    return [facts_of(*each) for each in await _standings(services)]
 
 
 async def _standings(services: PacingServices) -> list[tuple[WindowState, Figures]]:
@@ -66,7 +66,7 @@ async def gather_windows(services: PacingServices, now: float, *, by_role: bool 
     weights = Weights.of(services.settings.budgets.weights)
     zone: ZoneInfo = services.settings.timezone
     uses: dict[tuple[str, float], list[Use]] = {}
-    made = [_plain(*each) for each in found]
+    made = [facts_of(*each) for each in found]
     async with services.store.read() as tx:
         for place, each in enumerate(standings[:_PROJECTED]):
             # Windows of one scope mostly need the same history.
@@ -149,7 +149,7 @@ def _told(facts: WindowFacts, seen: Sequence[tuple[float, float]], now: float) -
     return _thinned([*points, (now, by_now)])
 
 
-def _plain(standing: WindowState, found: Figures) -> WindowFacts:
+def facts_of(standing: WindowState, found: Figures) -> WindowFacts:
     """Return a window without history."""
     return WindowFacts(
         key=found.key,

@@ -25,7 +25,7 @@ from fleet.errors import AgentUnreachable, FleetError
 from fleet.supervision import host_lifecycle
 
 #: Seconds for an agent host to answer, and to end its runtime.
-_ANSWER_S: Final = 5.0
+ANSWER_S: Final = 5.0
 _END_S: Final = 30.0
 _REASON: Final = "stopped from a shell, without Muster"
 
@@ -42,7 +42,7 @@ def stop(paths: Paths, name: str, *, now: bool) -> str:
     if not host_lifecycle.is_running(folder):
         return f"{name} does not run."
     try:
-        ended = asyncio.run(_shut_down(paths, name, now=now, limit_s=_END_S if now else _ANSWER_S))
+        ended = asyncio.run(_shut_down(paths, name, now=now, limit_s=_END_S if now else ANSWER_S))
     except FleetError as error:
         raise MusterError(f"{error} {command_line(f'kill {name}')} ends it by force.") from None
     return f"{name} is stopped." if ended else f"{name} stops when its turn ends."
@@ -93,7 +93,7 @@ async def _shut_down(paths: Paths, name: str, *, now: bool, limit_s: float) -> b
     Raises:
         FleetError: it does not answer.
     """
-    async with await AgentLink.connect(paths.agent_socket(name), timeout=_ANSWER_S) as link:
+    async with await AgentLink.connect(paths.agent_socket(name), timeout=ANSWER_S) as link:
         try:
             async with asyncio.timeout(limit_s):
                 await link.shutdown(now=now, reason=_REASON)

@@ -58,7 +58,7 @@ async def show_budget(ctx: Context[PacingServices]) -> Reply:
             idle = [_json(each.model_dump(), None, now, snapshot) for each in plain]
         found += [each for each in idle if (each["scope"], each["unit"], each["window"]) not in counted]
         note = ""
-    shares = [] if snapshot is None else _shares(snapshot)
+    shares = [] if snapshot is None else share_windows(snapshot)
     found += shares
     unheard: list[Overruled] = []
     with contextlib.suppress(UserError):
@@ -190,7 +190,7 @@ def _json(
     }
 
 
-def _shares(snapshot: PaceSnapshot) -> list[dict[str, Any]]:
+def share_windows(snapshot: PaceSnapshot) -> list[dict[str, Any]]:
     """Return the windows of subscriptions, and the configured shares of them."""
     found = []
     for standing in snapshot.standings.values():

@@ -45,7 +45,7 @@ async def show_pace(ctx: Context[PacingServices]) -> Reply:
         words = await pacing_windows.words_ahead(tx, earliest)
     said = {each.key: [one for one in words.get(each.key, ()) if one.at >= (each.begins_at or 0.0)] for each in order}
     data: dict[str, Any] = {
-        "windows": [_json(each, snapshot, facts.get(each.key), said[each.key]) for each in order],
+        "windows": [window_json(each, snapshot, facts.get(each.key), said[each.key]) for each in order],
         "waiting": {why: counts.get(why, 0) for why in _HELD},
         "spread": services.settings.pacing.spread,
     }
@@ -60,7 +60,10 @@ async def show_pace(ctx: Context[PacingServices]) -> Reply:
 _HELD = ("pace", "limit", "unknown", "price")
 
 
-def _json(found: Figures, snapshot: PaceSnapshot, facts: WindowFacts | None, words: Sequence[Befell]) -> dict[str, Any]:
+def window_json(
+    found: Figures, snapshot: PaceSnapshot, facts: WindowFacts | None, words: Sequence[Befell]
+) -> dict[str, Any]:
+    """Return one window as JSON: its figures, its line and its events."""
     return {
         **pace_json(found),
         "scope": found.scope,

@@ -170,7 +170,7 @@ def decide(
     def look(standing: WindowState) -> Waits | None:
         key = (id(standing), cost, urgency)
         if key not in before:
-            before[key] = standing, _waits(standing, cost, urgency, now, policy)
+            before[key] = standing, wait_at(standing, cost, urgency, now, policy)
         return before[key][1]
 
     waits = [found for standing in standings if (found := look(standing)) is not None]
@@ -215,7 +215,8 @@ def governing(
     return min(standings, key=room, default=None)
 
 
-def _waits(standing: WindowState, cost: Cost, urgency: Urgency, now: float, policy: PacePolicy) -> Waits | None:
+def wait_at(standing: WindowState, cost: Cost, urgency: Urgency, now: float, policy: PacePolicy) -> Waits | None:
+    """Return why a start waits at one window, or None if it fits there."""
     window = standing.window
     wanted = need(window, cost)
     is_known = wanted is not None and window.known_use is not None

@@ -12,7 +12,8 @@ from core.crash_points import Step
 from core.errors import RegisterError
 from database.engine.store import Store
 
-_FIRST_PAUSE: Final = 0.5
+#: Seconds between two attempts, at first and at most.
+FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ async def persist(store: Store, step: Step, work: Callable[[AsyncConnection], Aw
 
     While the register is full or away, wait and do it again; nothing is half done.
     """
-    pause = _FIRST_PAUSE
+    pause = FIRST_PAUSE
     while True:
         try:
             return await store.transact(step, work)

@@ -29,6 +29,8 @@ LONGEST_PAUSE = 60.0
 SETTLED = 60.0
 #: Failures in a row after which a session is begun again.
 RESUMES = 3
+#: Seconds without a word, after which a connection is given up.
+SILENCE_S = 60.0
 _DISALLOWED_INTENTS = 4014
 _CONNECT_TIMEOUT = 60.0
 
@@ -60,6 +62,7 @@ class GatewaySession(discord.Client):
         super().__init__(
             intents=intents,
             max_messages=None,
+            heartbeat_timeout=SILENCE_S,
             chunk_guilds_at_startup=False,
             member_cache_flags=discord.MemberCacheFlags.none(),
             allowed_mentions=discord.AllowedMentions.none(),

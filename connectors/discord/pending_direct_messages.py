@@ -21,7 +21,7 @@ MOST = 2_000
 """What waits here at most. Whoever comes then counts as somebody without roles."""
 
 #: Seconds until Discord is asked again when it gave no answer.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -93,11 +93,11 @@ class PendingDirectMessages:
             self.known()
 
     async def _groups(self, person: str) -> tuple[str, ...]:
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         while True:
             try:
                 return await self.roles.of(person, {})
             except NotReady as error:
                 _log.info("discord_roles_not_known", person=person, reason=str(error))
             await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, 2 * pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)

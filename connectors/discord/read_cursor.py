@@ -9,7 +9,8 @@ from connectors.contract.connector_protocol import NeedsPerson
 
 #: How late, at most, a message can come after a younger one of another conversation: ten minutes, in parts of an id.
 _LATE = 600_000 << 22
-_MOST_DIRECT = 200
+#: Direct conversations of which it is remembered how far they were read.
+MOST_DIRECT = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +56,7 @@ class ReadCursor:
             return self
         others = [(each, mark) for each, mark in self.direct.items() if each != direct]
         latest = (direct, self.direct.get(direct, said))
-        return replace(self, direct=dict([*others, latest][-_MOST_DIRECT:]))
+        return replace(self, direct=dict([*others, latest][-MOST_DIRECT:]))
 
     def encode(self) -> str:
         """As a cursor."""

@@ -27,11 +27,12 @@ from connectors.discord.rest_client import DiscordClient, DiscordRefusal, Discor
 from connectors.discord.sent_log import SentLog
 from connectors.discord.thread_cache import ThreadCache
 
-_PAGE = 100
+PAGE = 100
+"""Messages or threads to a page of the history."""
 _AT_ONCE = 100
 """Events that are made durable together."""
 
-_MOST_WAITING = 20_000
+MOST_WAITING = 20_000
 """Events that wait in memory to be dealt with. What is more is read from the history."""
 
 _log = structlog.get_logger(__name__)
@@ -74,7 +75,7 @@ class DiscordReceiver:
 
     def hear(self, event: str, data: Json) -> None:
         """An event of the gateway. It is dealt with later, in its turn."""
-        if len(self._heard) + len(self._early) + len(self.pending) >= _MOST_WAITING:
+        if len(self._heard) + len(self._early) + len(self.pending) >= MOST_WAITING:
             self._overrun = True
             return
         if event == "MESSAGE_DELETE_BULK":
@@ -264,7 +265,7 @@ class DiscordReceiver:
         found: list[Json] = []
         before: str | None = None
         while True:
-            query = {"limit": str(_PAGE)} | ({"before": before} if before else {})
+            query = {"limit": str(PAGE)} | ({"before": before} if before else {})
             try:
                 answer = await self._read(f"/channels/{channel}/threads/archived/public", query)
             except DiscordRefusal:
@@ -284,7 +285,7 @@ class DiscordReceiver:
         count = 0
         while True:
             assert self.position is not None, "a gap has a beginning"
-            query = {"after": str(self.position.of(conversation)), "limit": str(_PAGE)}
+            query = {"after": str(self.position.of(conversation)), "limit": str(PAGE)}
             try:
                 page = await self._read(f"/channels/{conversation}/messages", query)
             except DiscordRefusal as error:
@@ -315,7 +316,7 @@ class DiscordReceiver:
             self.position = reached
             self._listened()
             count += len(said)
-            if len(messages) < _PAGE:
+            if len(messages) < PAGE:
                 break
         if count:
             _log.info("discord_gap", connector=self.connector, conversation=conversation, events=count)

@@ -18,7 +18,8 @@ from core.crash_points import declare
 WRITE = declare("discord.sent")
 
 FILE = "sent"
-_MOST = 10_000
+#: Sent messages whose ids are remembered.
+MOST_KEPT = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -29,7 +30,7 @@ class SentLog:
     def __init__(self, path: Path) -> None:
         self._messages: OrderedDict[str, str] = OrderedDict()
         self._nonces: dict[str, str] = {}
-        self._file = LineFile(path, WRITE, most=2 * _MOST)
+        self._file = LineFile(path, WRITE, most=2 * MOST_KEPT)
         for line in self._file.read():
             # The last line may have been cut off in the middle.
             nonce, _, message = line.partition(" ")
@@ -62,7 +63,7 @@ class SentLog:
         self._messages[nonce] = message
         self._messages.move_to_end(nonce)
         self._nonces[message] = nonce
-        if len(self._messages) > _MOST:
+        if len(self._messages) > MOST_KEPT:
             _, oldest = self._messages.popitem(last=False)
             self._nonces.pop(oldest, None)
 

@@ -316,7 +316,7 @@ class SyncLoop:
 
     def _pass(self, room: str, event: Json) -> None:
         """Go past an event: what comes after it counts only when it is encrypted."""
-        if _encrypts(event):
+        if encrypts(event):
             self._sealed.add(room)
         if self.encryption is not None:
             self.encryption.readers.observe(room, event)
@@ -373,7 +373,7 @@ class SyncLoop:
         for event in events:
             if event.get("type") == "m.room.tombstone" and self._matters(room):
                 self._replaced(room, _content(event))
-            if _encrypts(event):
+            if encrypts(event):
                 self.rooms.encrypts(room)
 
     async def _answer_invitations(self, invitations: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -421,7 +421,7 @@ class SyncLoop:
         return True
 
 
-def _encrypts(event: Json) -> bool:
+def encrypts(event: Json) -> bool:
     """Return whether this switches encryption on.
 
     Who may not change the room's state can send its like as a message.

@@ -29,7 +29,7 @@ RETRY: Final = 30.0
 #: Seconds that the program in the pane has to come (back); it needs one or two.
 GRACE: Final = 15.0
 #: Seconds after which it is looked whether there still is a pane to come into.
-_SOON: Final = 3.0
+SOON_S: Final = 3.0
 
 _State = Literal["starting", "standing", "silent", "closed", "trouble"]
 
@@ -151,7 +151,7 @@ class TmuxConnector(TerminalConnector):
         """
         while True:
             # A pane that was closed is known to be soon; a program that begins is given its time.
-            for grace in (_SOON, self._grace - _SOON) if self._grace > _SOON else (self._grace,):
+            for grace in (SOON_S, self._grace - SOON_S) if self._grace > SOON_S else (self._grace,):
                 if self._sessions or await self._comes(grace):
                     break
                 await self._look(make=False)

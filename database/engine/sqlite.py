@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
@@ -40,6 +40,9 @@ _HEADER_BYTES = 100
 #: Files up to this size are checked through at every start (some 0.3 s at the limit). Larger ones are checked by their
 #: header, their length and their catalogue; damage further in is found, and refused, when it is met.
 FULL_CHECK_BYTES = 64 * 1024 * 1024
+
+#: When a commit counts as written (https://www.sqlite.org/pragma.html#pragma_synchronous).
+SYNCHRONOUS: Final = "FULL"
 
 #: Milliseconds for which a connection waits while another process writes.
 BUSY_TIMEOUT_MS = 10_000
@@ -313,7 +316,7 @@ def _engine(
         if alone:
             cursor.execute("PRAGMA locking_mode = EXCLUSIVE")
         cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         cursor.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
         cursor.execute(f"PRAGMA busy_timeout = {wait}")
         if begin == "BEGIN":

@@ -44,9 +44,9 @@ __all__ = ["RegisterAway", "RegisterFull", "Store", "insert_once", "next_place"]
 
 #: How often a transaction is done in all when the database undoes it in favour of others, and the pauses between.
 TRIES = 8
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 #: The pauses between attempts to reach a server that is away, seconds.
-_FIRST_LOOK, _LONGEST_LOOK = 0.2, 10.0
+FIRST_LOOK, LONGEST_LOOK = 0.2, 10.0
 
 T = TypeVar("T")
 
@@ -196,7 +196,7 @@ class Store:
                 if tries == TRIES:
                     raise
                 _log.info("register.conflict", step=step, tries=tries, reason=str(conflict))
-            await asyncio.sleep(pause(tries, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, rng=self._rng))
+            await asyncio.sleep(pause(tries, first=FIRST_PAUSE, longest=LONGEST_PAUSE, rng=self._rng))
         raise AssertionError("the last attempt returns or raises")
 
     @asynccontextmanager
@@ -233,7 +233,7 @@ class Store:
                 else:
                     yield tx
                     return
-            await asyncio.sleep(pause(tries, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE, rng=self._rng))
+            await asyncio.sleep(pause(tries, first=FIRST_PAUSE, longest=LONGEST_PAUSE, rng=self._rng))
 
     def _check(self) -> None:
         if self._closed:
@@ -313,7 +313,7 @@ class Store:
         failures = 0
         while self._outage is not None:
             failures += 1
-            await asyncio.sleep(pause(failures, first=_FIRST_LOOK, longest=_LONGEST_LOOK, rng=self._rng))
+            await asyncio.sleep(pause(failures, first=FIRST_LOOK, longest=LONGEST_LOOK, rng=self._rng))
             try:
                 await self._database.look()
             except Exception as error:

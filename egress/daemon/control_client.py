@@ -109,9 +109,9 @@ class EgressControlClient:
         """Clear the emergency stop."""
         await self._ask("POST", "/estop/clear", {"cause": cause, "by": by})
 
-    async def stop(self) -> None:
+    async def stop(self, *, timeout_s: float = ANSWER_S) -> None:
         """Stop the process; running requests have a few seconds to end."""
-        await self._ask("POST", "/stop")
+        await self._ask("POST", "/stop", timeout_s=timeout_s)
 
     async def _ask(
         self, method: str, path: str, wanted: Mapping[str, Any] | None = None, *, timeout_s: float = ANSWER_S

@@ -57,7 +57,7 @@ _BOUNDS: dict[Api, tuple[str, ...]] = {
     "chat": ("max_completion_tokens", "max_tokens"),
 }
 _CHANGING = frozenset({"stream", "stream_options", "thinking", "max_tool_calls"}.union(*_BOUNDS.values()))
-_READ = frozenset(
+READ_FIELDS = frozenset(
     {
         *("previous_response_id", "conversation", "context_management", "tool_choice", "functions", "cache_control"),
         *("output_format", "output_config", "response_format", "text"),
@@ -132,7 +132,7 @@ def read(api: Api, body: bytes, *, server_tools: bool = False, premium: bool = F
     look = fresh_look()
     values, spans, inside = _members(body, look)
     for key in values:
-        _check_name(key, _READ)
+        _check_name(key, READ_FIELDS)
     model = values.get("model")
     if model is not None and not (isinstance(model, str) and len(model) <= _LONGEST_MODEL and model.isprintable()):
         raise RequestNotAllowed(f"model: a name of at most {_LONGEST_MODEL} characters is required.")
@@ -381,7 +381,7 @@ def _scan(text: str, look: Look) -> tuple[dict[str, Any], dict[str, tuple[int, i
             value, place = (look.loosely if key in _UNREAD else look.strictly).raw_decode(text, start)
         except StopIteration as stop:
             raise JSONDecodeError("a value is expected", text, stop.value) from None
-        values[key] = value if key in _READ and key != "messages" else None
+        values[key] = value if key in READ_FIELDS and key != "messages" else None
         places[key] = (start, place)
         place = _after_space(text, place)
         closed = text[place : place + 1] == "}"

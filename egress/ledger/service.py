@@ -30,9 +30,9 @@ _PRUNE_EVERY_S: Final = 3600.0
 _PRUNE_ROWS: Final = 5000
 #: How long a reservation may be only in the kernel's cache. A sync for each would make every request wait twice for the
 #: disk.
-_SYNC_S: Final = 0.1
+SYNC_S: Final = 0.1
 #: The delay before the next attempt after a failed write, even without new requests.
-_PROBE_S: Final = 1.0
+PROBE_S: Final = 1.0
 
 _T = TypeVar("_T")
 
@@ -144,7 +144,7 @@ class UsageLedger:
             raise unwritable(self._not_kept(error)) from None
         self._intents_trouble = None
         if self._syncing is None:
-            self._syncing = self._loop.call_later(_SYNC_S, self._sync)
+            self._syncing = self._loop.call_later(SYNC_S, self._sync)
 
     def tell(self, reservation: Reservation) -> None:
         """Save the assumed usage of a running request after its stream reported more.
@@ -312,7 +312,7 @@ class UsageLedger:
     def _not_kept(self, error: OSError) -> str:
         self._intents_trouble = trouble = error.strerror or str(error)
         if self._probing is None:
-            self._probing = self._loop.call_later(_PROBE_S, self._probe)
+            self._probing = self._loop.call_later(PROBE_S, self._probe)
         return trouble
 
     def _probe(self) -> None:
@@ -345,7 +345,7 @@ class UsageLedger:
         if (error := done.exception()) is not None:
             _log.warning("reservations_not_synced", error=str(error))
             if self._syncing is None and not self._closing:
-                self._syncing = self._loop.call_later(_PROBE_S, self._sync)
+                self._syncing = self._loop.call_later(PROBE_S, self._sync)
             return
         try:
             # The entries of requests that ended before the turn were queued before this sync, and are durable now.

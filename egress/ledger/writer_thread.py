@@ -34,12 +34,13 @@ COMMIT: Final = declare("ledger.commit")
 _log = structlog.get_logger(__name__)
 
 #: The maximum number of entries that are not in the sums.
-_SUM_EVERY: Final = 2000
+SUM_EVERY: Final = 2000
 #: After a group of at least this many jobs, the next one starts after the interval below. With 16 connections, a longer
 #: interval loses more requests per second by waiting than larger groups save.
 _MANY: Final = 4
 _PACE_S: Final = 0.0015
-_RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+#: Seconds until a failed write is tried again, by the number of failures.
+RETRY_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class LedgerHead(NamedTuple):
@@ -262,7 +263,7 @@ class LedgerWriter:
 
     def _fail(self, error: Exception, jobs: Sequence[WriteJob]) -> list[_Told]:
         self.trouble = str(error)
-        self._retry_at = time.monotonic() + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
+        self._retry_at = time.monotonic() + RETRY_S[min(self._failures, len(RETRY_S) - 1)]
         self._failures += 1
         return self._refuse(jobs)
 
@@ -294,7 +295,7 @@ class LedgerWriter:
         return (
             0 < len(group) <= batch_insert.MOST_ROWS
             and all(isinstance(job.what, Settlement) for job in group)
-            and self._head.entries + len(group) - self._summed < _SUM_EVERY
+            and self._head.entries + len(group) - self._summed < SUM_EVERY
         )
 
     def _transact(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -344,7 +345,7 @@ class LedgerWriter:
             connection.execute(_OBSERVATION, observation)
         if not group:
             connection.execute("UPDATE meta SET value = ? WHERE key = 'probed'", (self._clock(),))
-        if seq - self._summed >= _SUM_EVERY:
+        if seq - self._summed >= SUM_EVERY:
             hourly_aggregates.advance(connection)
             self._summed = seq
         self._head = LedgerHead(seq, acted, change)

@@ -54,7 +54,8 @@ class Body:
     _file: int | None
     _size: int
     _store: Bodies
-    _whose: str
+    whose: str
+    """The agent's name."""
     begun: bool = False
     """Whether part of it may have been sent to the provider."""
 
@@ -202,8 +203,8 @@ class Bodies:
     def give_back(self, body: Body) -> None:
         """Release a body's memory or file. `Body.close` calls this, possibly more than once."""
         memory, disk = self._held.pop(id(body), (0, 0))
-        self._in_memory.give(body._whose, memory)
-        self._on_disk.give(body._whose, disk)
+        self._in_memory.give(body.whose, memory)
+        self._on_disk.give(body.whose, disk)
         if body._file is not None:
             with contextlib.suppress(OSError):
                 os.close(body._file)

@@ -54,6 +54,14 @@ def check(upstream: str) -> str:
     return upstream.rstrip("/")
 
 
+def host_header(origin: str) -> str:
+    """Return the `Host` header for a provider's address (RFC 9110, section 7.2)."""
+    parts = urlsplit(origin)
+    name = parts.hostname or ""
+    written = f"[{name}]" if ":" in name else name
+    return written if parts.port in (None, _PORTS[parts.scheme]) else f"{written}:{parts.port}"
+
+
 class Upstream:
     """The connection pools of all providers. Must be opened and closed in the loop that uses it."""
 
@@ -114,9 +122,7 @@ class _Pool:
         assert parts.hostname is not None
         self._name = parts.hostname
         self._port = parts.port or _PORTS[parts.scheme]
-        written = f"[{self._name}]" if ":" in self._name else self._name
-        self.host = written if self._port == _PORTS[parts.scheme] else f"{written}:{self._port}"
-        """As it stands in the header of that name."""
+        self.host = host_header(origin)
         self._ssl = ssl_context if parts.scheme == "https" else None
         self._buffer = buffer
         self._idle: deque[tuple[float, UpstreamConnection]] = deque()

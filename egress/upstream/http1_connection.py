@@ -45,6 +45,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         buffer: memoryview,
         free: Callable[[UpstreamConnection], None],
         lost: Callable[[UpstreamConnection], None],
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """
         Args:
@@ -52,10 +53,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
                 the next read. A buffer for each would cost more time than reading does, or 64 KB for each open stream.
             free: called when an exchange ended so that another may follow.
             lost: called when the connection is gone.
+            loop: makes its futures and timers; None: the running one.
         """
         self._buffer = buffer
         self._free = free
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
         self._told = lost
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport

@@ -22,13 +22,13 @@ _SAFE: Final = r"[\w .,:;^$*+?()=<>\"'@%&!~-]*"
 _ADDRESS: Final = rf"(?:\d{{1,9}}|\$|/{_SAFE}/)"
 _PRINT: Final = rf"(?:{_ADDRESS}(?:,(?:{_ADDRESS}|\+\d{{1,9}}))?)?[p=]"
 _SUBSTITUTE: Final = "|".join(rf"s{each}{_SAFE}{each}{_SAFE}{each}[gp\d]{{0,3}}" for each in ("/", r"\|", "#"))
-_SED_SCRIPT: Final = re.compile(rf"{_PRINT}(;{_PRINT})*|{_SUBSTITUTE}", re.ASCII)
+SED_SCRIPT: Final = re.compile(rf"{_PRINT}(;{_PRINT})*|{_SUBSTITUTE}", re.ASCII)
 _AWK: Final = options("-F:", "pattern")
 _AWK_NUMBER: Final = r"(?:NR|FNR|NF|length|\$\d{1,4}) ?(?:==|!=|>=|<=|<|>|%) ?\d{1,9}"
 _AWK_VALUE: Final = r"(?:\$\d{1,4}|\$NF|NR|FNR|NF|FILENAME|\"[\w .,:;=()/#*+-]*\")"
 _AWK_PRINT: Final = rf"\{{ ?print(?: {_AWK_VALUE}(?:(?: ?, ?| ?){_AWK_VALUE})*)? ?;? ?\}}"
 _AWK_SUM: Final = r"\{ ?(?P<sum>[a-z]{1,9}) ?\+= ?\$\d{1,4} ?;? ?\} ?END ?\{ ?print (?P=sum) ?;? ?\}"
-_AWK_PROGRAM: Final = re.compile(
+AWK_PROGRAM: Final = re.compile(
     rf"(?:{_AWK_NUMBER}|/{_SAFE}/)(?: ?&& ?{_AWK_NUMBER})*(?: ?{_AWK_PRINT})?|{_AWK_PRINT}|{_AWK_SUM}", re.ASCII
 )
 #: In a format, bash and zsh evaluate numbers as arithmetic, which can run commands.
@@ -76,14 +76,14 @@ def _find(arguments: Sequence[str]) -> Usage:
 def _sed(arguments: Sequence[str]) -> Usage:
     # Other scripts write files and run commands.
     usage = _SED.check(arguments)
-    if not usage.operands or not _SED_SCRIPT.fullmatch(usage.operands[0]):
+    if not usage.operands or not SED_SCRIPT.fullmatch(usage.operands[0]):
         raise Refused("sed is known to be harmless only with scripts that print or replace, such as 1,20p")
     return usage
 
 
 def _awk(arguments: Sequence[str]) -> Usage:
     usage = _AWK.check(arguments)
-    if not usage.operands or not _AWK_PROGRAM.fullmatch(usage.operands[0]):
+    if not usage.operands or not AWK_PROGRAM.fullmatch(usage.operands[0]):
         raise Refused("awk is known to be harmless only with programs that print fields, such as {print $1}")
     return usage
 

@@ -28,10 +28,10 @@ from collections.abc import Sequence
 
 TYPE_CHECKING = False
 
-#: By machine: its AUDIT_ARCH (linux/audit.h), and its place in the rows of `_NUMBERS`.
+#: By machine: its AUDIT_ARCH (linux/audit.h), and its place in the rows of `CALL_NUMBERS`.
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 #: asm/unistd.h; None: that machine has no such call.
-_NUMBERS: "dict[str, tuple[int | None, int | None]]" = {
+CALL_NUMBERS: "dict[str, tuple[int | None, int | None]]" = {
     "add_key": (248, 217),
     "bpf": (321, 280),
     "chmod": (90, None),
@@ -107,7 +107,7 @@ def program(machine: str, *, root: bool) -> "list[tuple[int, int, int, int]]":
     lines = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, arch), missing, (_LOAD, 0, 0, 0), (_LEAST, 0, 1, _X32), missing]
 
     def rule(name: str, *body: "tuple[int, int, int, int]") -> None:
-        number = _NUMBERS[name][column]
+        number = CALL_NUMBERS[name][column]
         if number is not None:
             lines.extend([(_LOAD, 0, 0, 0), (_EQUAL, 0, len(body), number), *body])
 

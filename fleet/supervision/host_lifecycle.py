@@ -35,9 +35,9 @@ _DIE_S: Final = 5.0
 #: Between two looks whether what was killed is gone.
 _DEATH_PAUSE_S: Final = 0.005
 #: An agent host has so long to leave whoever started it.
-_DETACH_S: Final = 30.0
+DETACH_S: Final = 30.0
 #: When no one waits for a start any more, the agent host has so long to take its lock.
-_SETTLE_S: Final = 5.0
+SETTLE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _bear(spec: AgentSpec, folder: Path, place: Hosting) -> int:
     """Start an agent host where it is to run; its process group."""
     _prepare(spec, folder)
     try:
-        return place.start(_DETACH_S)
+        return place.start(DETACH_S)
     except hosting.Stuck as stuck:
         _end_newborn(stuck.group, folder, place)
         raise SpawnFailed(f"{str(stuck).rstrip('.')}, and was ended.") from None
@@ -153,7 +153,7 @@ async def _settle(birth: asyncio.Task[int], folder: Path, place: Hosting) -> Non
 
 def _lock_or_nothing(group: int, folder: Path, place: Hosting) -> None:
     """Wait until the agent host has its lock or is gone; end it if that takes too long."""
-    deadline = time.monotonic() + _SETTLE_S
+    deadline = time.monotonic() + SETTLE_S
     while not is_running(folder) and _newborn(group, folder):
         if time.monotonic() > deadline:
             _end_newborn(group, folder, place)
@@ -253,7 +253,7 @@ def clear_away(folder: Path, *, among: Collection[str] | None = None) -> int:
     if is_running(folder):
         raise FleetError(f"The agent host of {folder.name} runs; nothing of it is left over.", code="agent.running")
     (folder / WANTED).unlink(missing_ok=True)
-    count = sum(process_sweep.sweep(marker) for marker in _markers(folder) if among is None or marker in among)
+    count = sum(process_sweep.sweep(marker) for marker in markers_of(folder) if among is None or marker in among)
     container_cleanup.remove(_removal(folder))
     return count
 
@@ -282,7 +282,7 @@ def kill_now(folder: Path) -> int:
                 os.kill(pid, signal.SIGKILL)
             killed.add(pid)
         time.sleep(_ASK_AGAIN_S)
-    count = len(killed) + sum(process_sweep.sweep(marker) for marker in _markers(folder))
+    count = len(killed) + sum(process_sweep.sweep(marker) for marker in markers_of(folder))
     container_cleanup.remove(_removal(folder))
     if (place := _place(folder)) is not None:
         place.end()
@@ -308,7 +308,7 @@ def tail(folder: Path, count: int) -> list[JournalEntry]:
     return reader.read_last(folder, count)
 
 
-def _markers(folder: Path) -> set[str]:
+def markers_of(folder: Path) -> set[str]:
     """Return the markers that the agent's launches had."""
     for incarnation in reversed(reader.incarnations(folder)):
         for entry in reader.read(folder, JournalPosition(incarnation, 0), 1):

@@ -38,7 +38,7 @@ REMOVED = crash_points.declare("workspace.remove")
 LARGEST_PACK: Final = 2 * 1024**3
 #: Seconds that git may take to copy a repository and check it out, and to fetch.
 _CLONE_S: Final = 900.0
-_FETCH_S: Final = 120.0
+FETCH_S: Final = 120.0
 #: The same to look at a working tree of the person's, while an operator waits.
 _GLANCE_S: Final = 10.0
 _LOCK: Final = "workspace.lock"
@@ -298,7 +298,7 @@ class Clone:
         )
         doing = f"Taking over what {self.agent} committed into {repository.folder}"
         try:
-            sandboxed_git.answer(command, doing, timeout_s=_FETCH_S, file_bytes=LARGEST_PACK)
+            sandboxed_git.answer(command, doing, timeout_s=FETCH_S, file_bytes=LARGEST_PACK)
         except sandboxed_git.GitFailed as error:
             if "couldn't find remote ref" in error.complaint:
                 return None

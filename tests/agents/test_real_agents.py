@@ -26,7 +26,7 @@ import aiohttp
 import psutil
 import pytest
 
-from egress.http import proxy
+from egress.http.response_writer import ResponseWriter
 from egress.ledger.model import LedgerEntry
 from egress.settings import AgentRegistration, LimitSettings
 from fleet import runtimes, sandbox
@@ -353,13 +353,13 @@ async def test_a_spent_budget_is_told_at_once_and_a_raised_one_is_all_it_needs(
     real: Real, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusals = []
-    refuse = proxy._refuse
+    refuse = ResponseWriter.refuse
 
-    def counted(*arguments: Any) -> None:
-        refusals.append(arguments)
-        refuse(*arguments)
+    def counted(self: ResponseWriter, status: int, *arguments: Any, **named: Any) -> None:
+        refusals.append(status)
+        refuse(self, status, *arguments, **named)
 
-    monkeypatch.setattr(proxy, "_refuse", counted)
+    monkeypatch.setattr(ResponseWriter, "refuse", counted)
 
     async def told(link: AgentLink, message: str) -> str:
         """What a person is shown of a turn."""

@@ -67,7 +67,7 @@ async def test_rows_whose_key_has_several_columns_go_likewise(store: Store) -> N
 
 async def test_the_file_of_a_register_shrinks_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_vacuum, "PAGES", 100)
-    monkeypatch.setattr(sqlite_vacuum, "_SPARE", 50)
+    monkeypatch.setattr(sqlite_vacuum, "SPARE", 50)
     file = tmp_path / "register.db"
     store = await Store.open(f"sqlite:///{file}")
     await fill(store, 400, detail="x" * 8000)

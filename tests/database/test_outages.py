@@ -217,7 +217,7 @@ async def test_a_block_cannot_be_done_anew_and_says_that_it_was_undone(register:
 async def test_who_always_loses_is_told_in_the_end(
     register: Store, intruder: Intruder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(store, "LONGEST_PAUSE", 0.001)
     calls = itertools.count()
 
     async def work(tx: AsyncConnection) -> None:

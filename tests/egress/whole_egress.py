@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from egress.daemon.egress_service import Egress
 from egress.daemon.startup import running
+from egress.http.metered_exchange import MeteredExchange
 from egress.ledger.model import LedgerEntry
 from egress.paths import EgressPaths
 from egress.settings import AccountSettings, AgentRegistration, EgressSettings, LimitSettings
@@ -54,6 +57,21 @@ def keeping() -> Iterator[type[aiohttp.ClientResponse]]:
     finally:
         for response in kept:
             response.close()
+
+
+@contextmanager
+def leaving() -> Iterator[asyncio.Event]:
+    """Set once the egress has noticed that a client left before the end of its answer; for requests from here on."""
+    left, leave = asyncio.Event(), MeteredExchange.leave
+
+    def noted(self: MeteredExchange) -> None:
+        leave(self)
+        if self.left:
+            left.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MeteredExchange, "leave", noted)
+        yield left
 
 
 @dataclass

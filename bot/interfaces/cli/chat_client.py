@@ -39,7 +39,7 @@ RETRY_FOR = 60.0
 _PAUSE = 0.3
 _LONGEST_PAUSE = 3.0
 #: Seconds until a message that Muster could not accept yet is sent again.
-_AGAIN = 1.0
+SAY_AGAIN_S = 1.0
 #: Seconds of silence after which everything from piped input counts as answered.
 QUIET = 3.0
 _LONGEST_LINE = 16 * 1_048_576
@@ -312,7 +312,7 @@ class RemoteLink:
             case {"type": "accepted", "id": str(event_id)}:
                 self._answer(event_id, None)
             case {"type": "refused", "again": True, "id": str(event_id)} if self._is_kept(event_id):
-                asyncio.get_running_loop().call_later(_AGAIN, self._say_again, event_id)
+                asyncio.get_running_loop().call_later(SAY_AGAIN_S, self._say_again, event_id)
             case {"type": "refused", "reason": str(reason)}:
                 self._answer(str(source.get("id")), NotSaid(reason))
             case {"type": "conversations", "conversations": list(names)}:

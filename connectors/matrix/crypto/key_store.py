@@ -124,8 +124,13 @@ class UndecryptedMessage:
 class KeyStore:
     """The file. For one thread: the one that made this."""
 
-    def __init__(self, file: Path, pickle_key: bytes) -> None:
+    def __init__(self, file: Path, pickle_key: bytes, *, busy_s: float = 5.0) -> None:
         """Open it, and make it if it is not there.
+
+        Args:
+            file: where it is.
+            pickle_key: encrypts the secrets in it.
+            busy_s: seconds for which it waits while another connection reads or writes.
 
         Raises:
             sqlite3.Error: it is broken.
@@ -133,7 +138,7 @@ class KeyStore:
         """
         self._key = pickle_key
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._db = sqlite3.connect(file, isolation_level=None)
+        self._db = sqlite3.connect(file, timeout=busy_s, isolation_level=None)
         try:
             self._db.execute("PRAGMA secure_delete = ON")
             (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()

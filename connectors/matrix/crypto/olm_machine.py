@@ -44,7 +44,7 @@ ONE_TIME_KEYS = 50
 _SESSION_REST = 3600.0
 _LONGEST_ID = 255
 #: Devices of one person that were logged out, and are remembered all the same.
-_GONE = 500
+MOST_GONE = 500
 #: What of messages is encrypted, and is read; reactions and redactions stand in the clear for everybody.
 SEALED = frozenset({"m.room.message"})
 
@@ -367,7 +367,7 @@ class Machine:
                 for device_id, device in known.items():
                     if device_id not in shown and not device.gone:
                         self.store.put_device(device_pinning.replaced(device, gone=True), now)
-                if len(known) > _GONE:
+                if len(known) > MOST_GONE:
                     self._bound_gone(user)
 
     def _bound_gone(self, user: str) -> None:
@@ -375,7 +375,7 @@ class Machine:
         can log in and out as often as they like. One that is shown again is then a new one, as it would be anyway."""
         judged = (DeviceState.TRUSTED, DeviceState.BLOCKED)
         gone = [each for each in self.store.devices(user) if each.gone and each.standing not in judged]
-        for device in gone[: max(0, len(gone) - _GONE)]:
+        for device in gone[: max(0, len(gone) - MOST_GONE)]:
             self.store.forget_device(user, device.id)
 
     def forget_stranger(self, user: str) -> None:

@@ -130,7 +130,7 @@ class Outgoing:
         """Messages of no content that begin new sessions."""
         devices = list(devices)
         self.torn -= {(device.user, device.id) for device in devices}
-        return self._letters(devices, "m.dummy", {})
+        return self.letters(devices, "m.dummy", {})
 
     def lacking(self, room: str, devices: Sequence[KnownDevice], rotation: Rotation) -> list[KnownDevice]:
         """Return those that do not have the key of the session that we write with in a room. When someone has it who is
@@ -165,7 +165,7 @@ class Outgoing:
             "session_id": outbound.session.session_id,
             "session_key": outbound.handing,
         }
-        bodies = self._letters(devices, "m.room_key", content)
+        bodies = self.letters(devices, "m.room_key", content)
         # Before it is sent: an answer that is lost says nothing of whether the key arrived.
         for body in bodies:
             outbound.reached |= {(user, device) for user, ids in body["messages"].items() for device in ids}
@@ -213,7 +213,8 @@ class Outgoing:
         }
         return sealed | ({"m.relates_to": content["m.relates_to"]} if "m.relates_to" in content else {})
 
-    def _letters(self, devices: Sequence[KnownDevice], kind: str, content: Json) -> list[Json]:
+    def letters(self, devices: Sequence[KnownDevice], kind: str, content: Json) -> list[Json]:
+        """Return what takes an event to devices, for each that there is a session with."""
         bodies: list[Json] = []
         if not devices:
             return bodies
@@ -273,9 +274,9 @@ class Outgoing:
             if given is None:
                 return []
             session.reached.add((request.user, request.device))
-            return self._letters(asking, "m.room_key", content | {"session_key": given})
+            return self.letters(asking, "m.room_key", content | {"session_key": given})
         exported = self._exported(request) if trusted else {}
-        return self._letters(asking, "m.forwarded_room_key", content | exported) if exported else []
+        return self.letters(asking, "m.forwarded_room_key", content | exported) if exported else []
 
     def _of(self, request: KeyRequest) -> OutboundGroupSession | None:
         """Return the session that is asked for, if we wrote with it in this life."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import os
 import re
@@ -21,7 +20,7 @@ from bot.agents.journal.effects import JournalEffects
 from bot.agents.journal.follower import FOLLOW
 from bot.agents.journal.projection import AgentCondition, Effect, Progress
 from bot.agents.messages import delivery
-from bot.agents.supervisor import AgentSupervisor
+from bot.agents.service import Agents
 from connectors.memory import MemoryConnector
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
@@ -41,16 +40,12 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
         yield made
 
 
-def keeper_of(home: House, name: str) -> AgentSupervisor:
-    return home.orchestrator.agents._supervisors[name]
-
-
 @pytest.mark.slow
 async def test_a_link_that_breaks_alone_is_made_anew(home: House) -> None:
     thread = await home.launch("coder0")
-    link = keeper_of(home, "coder0").link
+    link = home.orchestrator.agents.link("coder0")
     assert link is not None
-    link._writer.close()
+    await link.aclose()
     await home.marks(home.say("[[say: still here]]", thread), "✅")
     await home.ask("!stop coder0")
     await home.heard(thread, "Stopped")
@@ -99,7 +94,7 @@ async def test_an_agent_that_cannot_write_down_a_revocation_is_followed_all_the_
     await home.ask(f"!approve {approval} --always", conversation=thread)
     await home.chat.until((home.paths.workspace("coder0") / "proof.txt").exists, limit=30)
     grants = await home.ask("!grants")
-    link = keeper_of(home, "coder0").link
+    link = home.orchestrator.agents.link("coder0")
     revoke = AgentLink.revoke
     asked = []
 
@@ -113,7 +108,7 @@ async def test_an_agent_that_cannot_write_down_a_revocation_is_followed_all_the_
     await home.ask(f"!grant revoke {grants.split('`')[1]}")
     await home.chat.until(lambda: len(asked) >= 1, limit=30)
     await home.marks(home.say("[[say: still followed]]", thread), "✅")
-    assert keeper_of(home, "coder0").link is link
+    assert home.orchestrator.agents.link("coder0") is link
     await home.chat.until(lambda: len(asked) >= 2, limit=30)
 
 
@@ -219,9 +214,9 @@ async def test_a_chat_system_that_cannot_show_typing_costs_the_agent_nothing(
 
     monkeypatch.setattr(MemoryConnector, "typing", cannot)
     thread = await home.launch("coder0")
-    link = keeper_of(home, "coder0").link
+    link = home.orchestrator.agents.link("coder0")
     await home.marks(home.say("[[say: typed unseen]]", thread), "✅")
-    assert keeper_of(home, "coder0").link is link
+    assert home.orchestrator.agents.link("coder0") is link
 
 
 @pytest.mark.slow
@@ -239,7 +234,7 @@ async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_pro
     try:
         thread = await home.thread("coder0")
         assert "`!kill coder0` ends it" in await home.heard(thread, "did not answer in 1 s")
-        await home.chat.until(lambda: keeper_of(home, "coder0").host_runs, limit=30)
+        await home.chat.until(lambda: home.orchestrator.agents.is_up("coder0"), limit=30)
         known = await home.ask("!ps")
         assert "unknown" in known
         assert "process" in known
@@ -252,7 +247,8 @@ async def test_an_agent_that_did_not_answer_in_time_has_not_failed_while_its_pro
 
 @pytest.mark.slow
 async def test_an_agent_launched_before_anybody_is_kept_is_kept_all_the_same(home: House) -> None:
-    early = dataclasses.replace(home.orchestrator.agents, _supervisors={}, _tasks=None)
+    kept = home.orchestrator.agents
+    early = Agents(context=kept.context, give_up_after=kept.give_up_after, fresh_for=kept.fresh_for)
     request = LaunchRequest(
         name="coder0", role="coder", runtime="sim", model=None, sandbox="none", task=None, by="memory:@ana",
         workspace=str(home.paths.workspace("coder0")), basis={}, connector="memory", room=ROOM,
@@ -308,10 +304,13 @@ async def test_an_agent_host_of_which_nothing_was_heard_is_asked_before_its_word
     monkeypatch.setattr(liveness, "patience", lambda fresh_s: fresh_s / 100)
     await home.launch("coder0")
     await home.heard_from("coder0")
-    supervisor = keeper_of(home, "coder0")
-    heard = supervisor.heard_at
-    assert heard is not None
-    await waiting.until(lambda: supervisor.heard_at != heard)
+    said = (await home.orchestrator.agents.view_of("coder0")).status
+    assert said is not None
+
+    async def heard() -> bool:
+        return (await home.orchestrator.agents.view_of("coder0")).status is not said
+
+    await waiting.until(heard)
     assert (await home.orchestrator.agents.view_of("coder0")).liveness.state == "idle", "it answered"
     pid = host_lock.holder(home.paths.agent_folder("coder0"))
     assert pid

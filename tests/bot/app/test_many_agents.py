@@ -73,7 +73,7 @@ async def test_what_a_stopped_agent_left_behind_is_ended_when_muster_starts(tmp_
     async with house(tmp_path) as home:
         async with home.open():
             await stopped(home, "coder0")
-        (marker,) = host_lifecycle._markers(home.paths.agent_folder("coder0"))
+        (marker,) = host_lifecycle.markers_of(home.paths.agent_folder("coder0"))
         left = subprocess.Popen(
             [sys.executable, "-c", "input()"], env={process_sweep.VARIABLE: marker}, stdin=subprocess.PIPE
         )

@@ -17,7 +17,6 @@ from bot.egress_client import process
 from bot.egress_client.hang_detector import HUNG_S, TIMES, HangDetector
 from bot.egress_client.process import NotEnded, places
 from core.errors import MusterError
-from egress.daemon.control_client import EgressControlClient
 from tests.bot.egress_client.test_client import spent
 from tests.bot.egress_client.test_process import home, pid_of, streams, until_another
 from tests.bot.orchestrator import ROOM, House, egress_client
@@ -79,13 +78,12 @@ def test_nothing_else_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             alike.kill()
 
 
-async def test_to_stop_one_that_hangs_says_how_to_end_it(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_to_stop_one_that_hangs_says_how_to_end_it(home: House) -> None:
     async with home.open():
         await home.launch("coder0")
     first = pid_of(home.paths)
     os.kill(first, signal.SIGSTOP)
-    monkeypatch.setattr(EgressControlClient._ask, "__kwdefaults__", {"timeout_s": 0.2})
     with pytest.raises(MusterError, match=f"kill -9 {first}"):
         async with asyncio.timeout(30):
-            await process.stop(home.paths)
+            await process.stop(home.paths, answer_s=0.2)
     os.kill(first, signal.SIGCONT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -12,9 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from bot.app.wiring import budgets as wiring
 from bot.config.paths import Paths
 from bot.egress_client import process
+from bot.egress_client.client import EgressClient
 from bot.egress_client.process import EgressNotStarted, EgressProcess, places
+from egress.daemon.control_client import EgressControlClient
 from tests import waiting
 from tests.bot.egress_client.test_client import spent
 from tests.bot.orchestrator import ROOM, House, egress_client, house
@@ -64,12 +68,27 @@ async def test_the_egress_outlives_the_orchestrator_and_comes_back_when_it_is_ki
     assert not await process.stop(home.paths)
 
 
-async def test_one_that_took_anothers_place_between_two_looks_is_told_the_keys(home: House) -> None:
+async def test_one_that_took_anothers_place_between_two_looks_is_told_the_keys(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, start, over = EgressProcess.find, EgressProcess.start, asyncio.Event()
+
+    async def find_later(self: EgressProcess) -> EgressControlClient | None:
+        await over.wait()
+        return await find(self)
+
+    async def start_later(self: EgressProcess) -> EgressControlClient:
+        await over.wait()
+        return await start(self)
+
+    assert isinstance(home.egress, EgressProcess)
     async with home.open() as orchestrator:
         thread = await home.launch("coder0")
         await home.marks(home.say("one", thread), "✅")
         first = pid_of(home.paths)
-        async with egress_client(orchestrator)._starting, asyncio.timeout(30):
+        monkeypatch.setattr(EgressProcess, "find", find_later)
+        monkeypatch.setattr(EgressProcess, "start", start_later)
+        async with asyncio.timeout(30):
             os.kill(first, signal.SIGKILL)
             while process.listens(places(home.paths).control):
                 await asyncio.sleep(0.02)
@@ -78,7 +97,8 @@ async def test_one_that_took_anothers_place_between_two_looks_is_told_the_keys(h
                     await asyncio.sleep(0.02)
                 second.returncode = 0  # It outlives us.
             # As if nobody had noticed: the same client, at the same socket.
-            egress_client(orchestrator).client = await home.egress.find()
+            egress_client(orchestrator).client = await find(home.egress)
+        over.set()
         await egress_client(orchestrator).ensure()
         await home.marks(home.say("two", thread), "✅")
         assert pid_of(home.paths) == second.pid
@@ -104,12 +124,21 @@ async def test_an_egress_of_an_older_version_gives_way_when_nothing_streams(
             assert process.command_of(first)[0] == older
             midway = home.say("[[say: half of it,]][[wait: update]][[say: and the rest]]", thread)
             await streams(home, 1)
-    async with home.open() as orchestrator:
-        egress_client(orchestrator).every_s = 0.05
-        # Several looks, each of which finds it outdated and busy.
-        for _ in range(3):
-            egress_client(orchestrator)._look.set()
-            await streams(home, 1)
+    looked = 0
+    is_outdated = EgressProcess.is_outdated
+
+    async def counted(self: EgressProcess) -> bool:
+        nonlocal looked
+        found = await is_outdated(self)
+        looked += found
+        return found
+
+    monkeypatch.setattr(EgressProcess, "is_outdated", counted)
+    monkeypatch.setattr(wiring, "EgressClient", functools.partial(EgressClient, every_s=0.05))
+    async with home.open():
+        # Several looks, each of which finds it outdated and busy; what the last one leads to is done before the next.
+        await waiting.until(lambda: looked > 3)
+        await streams(home, 1)
         assert pid_of(home.paths) == first, "not in the middle of an answer"
         home.models.release("update")
         await home.marks(midway, "✅")
@@ -132,9 +161,8 @@ async def test_an_older_egress_that_is_never_idle_gives_way_in_the_end_and_what_
             midway = home.say("[[say: half of it,]][[hang]]", thread)
             await streams(home, 1)
             first = pid_of(home.paths)
-    async with home.open() as orchestrator:
-        egress_client(orchestrator).renew_after_s = 0.0
-        egress_client(orchestrator)._look.set()
+    monkeypatch.setattr(wiring, "EgressClient", functools.partial(EgressClient, renew_after_s=0.0))
+    async with home.open():
         await until_another(home.paths, first)
         await home.marks(midway, "❌")
         assert (await spent(home, 1)).requests == 1, "settled once"

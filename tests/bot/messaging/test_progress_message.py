@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from bot.app import orchestrator as orchestrator_module
 from bot.auth.permission import OPERATOR
 from bot.commands import sections
 from bot.commands.context import Context
-from bot.commands.registry import TABLE, CommandTable, Reply
+from bot.commands.registry import CommandTable, Reply
 from bot.commands.services import CommandServices
 from bot.commands.syntax import command_line
 from bot.messaging import progress_message
@@ -55,9 +56,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
         """Work, if that is really meant."""
         return await work.do(ctx)
 
-    sections.load()
-    for command in table:
-        monkeypatch.setitem(TABLE._commands, command.name, command)
+    for command in sections.load():
+        table.add(command)
+    monkeypatch.setattr(orchestrator_module, "TABLE", table)
     monkeypatch.setattr(progress_message, "AFTER", 0.0)
     monkeypatch.setattr(progress_message, "EVERY", 0.0)
     return work
@@ -169,7 +170,7 @@ async def test_a_command_that_a_newer_muster_does_not_have_is_not_at_work_for_ev
             event = home.chat.post("!work")
             work.steps.put_nowait("begun")
             await home.heard(ROOM, "⏳ begun")
-        monkeypatch.delitem(TABLE._commands, "work")
+        monkeypatch.setattr(orchestrator_module, "TABLE", sections.load())
         async with home.open():
             assert "no command" in (await home.reply(event)).text
             await home.heard(ROOM, "✖ Failed.")

@@ -55,9 +55,9 @@ def test_heartbeats_and_words_alone_have_nobody_counted_again() -> None:
 
 
 async def test_what_becomes_of_an_agent_is_told_without_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_counts, "_AT_MOST_EVERY", 0.01)
+    monkeypatch.setattr(agent_counts, "AT_MOST_EVERY", 0.01)
     # Only what happens has it counted again.
-    monkeypatch.setattr(agent_counts, "_AT_LEAST_EVERY", 600.0)
+    monkeypatch.setattr(agent_counts, "AT_LEAST_EVERY", 600.0)
     told: asyncio.Queue[AgentCounts] = asyncio.Queue()
 
     async def until(counts: AgentCounts) -> None:
@@ -79,7 +79,7 @@ async def test_what_becomes_of_an_agent_is_told_without_asking(tmp_path: Path, m
 async def test_a_question_is_told_when_it_is_asked_though_no_agent_does_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_counts, "_AT_LEAST_EVERY", 600.0)
+    monkeypatch.setattr(agent_counts, "AT_LEAST_EVERY", 600.0)
     told: asyncio.Queue[AgentCounts] = asyncio.Queue()
 
     async def until(waiting: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from bot.agents.service import Agents
+from bot.config.paths import Paths
 from bot.messaging.fleet_port import AgentView
 from core.crash_points import declare
+from database.engine.store import Store
 from database.queries.agents import agents
 from fleet.supervision import host_lifecycle, host_lock
 from fleet.supervision.health_findings import HealthThresholds, found_in
@@ -59,6 +62,16 @@ async def becomes(home: House, name: str, state: str) -> None:
     async with asyncio.timeout(30):
         while await state_of(home, name) != state:
             await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def opened(paths: Paths) -> AsyncIterator[Store]:
+    """The register of an orchestrator that does not run."""
+    store = await Store.open(f"sqlite:///{paths.state}/register.db")
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def said(home: House, words: str) -> list[str]:
@@ -220,15 +233,20 @@ async def test_a_changed_roster_is_told_shown_and_applied(home: House) -> None:
 
 
 @pytest.mark.slow
-async def test_a_host_that_the_register_does_not_know_is_told_and_can_be_taken_over(home: House) -> None:
-    await home.launch("coder0")
-    await home.launch("coder1")
-    # As if the register had been restored from before the agent was launched.
-    home.orchestrator.agents._supervisors.pop("coder0")
-    async with home.orchestrator.store.write(declare("test.forget")) as tx:
-        await agents.remove(tx, "coder0")
-    assert "`!launch coder0`" in await home.heard(ROOM, "unknown to the register: coder0")
-    assert "coder0" in await home.ask("!ps --all")
+async def test_a_host_that_the_register_does_not_know_is_told_and_can_be_taken_over(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home:
+        async with home.open():
+            await home.launch("coder0")
+            await home.launch("coder1")
+        # As if the register had been restored from before the agent was launched.
+        async with (
+            opened(home.paths) as store,
+            store.write(declare("test.forget")) as tx,
+        ):
+            await agents.remove(tx, "coder0")
+        async with home.open():
+            assert "`!launch coder0`" in await home.heard(ROOM, "unknown to the register: coder0")
+            assert "coder0" in await home.ask("!ps --all")
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from bot.config.accounts import Account
 from database.engine.store import Store
 from database.queries.spending import quota_history
-from tests.bot.pacing.test_kept import DAY, NOON, STEP, _spend, pace
+from tests.bot.pacing.test_kept import DAY, NOON, STEP, pace, spend
 
 
 @pytest.mark.parametrize("ahead", [None, 365 * DAY])
@@ -31,7 +31,7 @@ async def test_what_was_observed_before_the_clock_went_back_hides_nothing_that_w
         async with store.write(STEP) as tx:
             for at in seen:
                 await quota_history.record(tx, plain | {"seen_at": at}, lambda _: 0.0)
-        await _spend(store, 1, 2_000_000, NOON - 60)
+        await spend(store, 1, 2_000_000, NOON - 60)
         quota = (await kept.snapshot()).standings["account:main/7d"]
     finally:
         await store.close()

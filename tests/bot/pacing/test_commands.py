@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.api_client import Client
+from bot.commands.context import Context
 from bot.pacing.window_series import gather_windows
 from bot.reports.chart import figure_of
-from bot.spending import authorizations
 from core.crash_points import declare
 from database.queries.spending import pacing_windows, usage_ledger
 from database.schema import quota_history
@@ -225,12 +226,15 @@ async def test_an_authorization_is_given_shown_taken_back_and_ends_by_itself_tol
 async def test_what_is_spent_since_leave_was_given_is_taken_from_it_though_muster_died_right_after(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def killed(*_: object, **__: object) -> str:
+    commit = Context.commit
+
+    async def killed(self: Context[Any], step: str, act: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        await commit(self, step, act)
         raise RuntimeError("killed once it was committed")
 
     async with home.open() as orchestrator:
         await orchestrator.services.pace.redraw()
-        monkeypatch.setattr(authorizations, "_told", killed)
+        monkeypatch.setattr(Context, "commit", killed)
         await home.ask("!budget authorize host 5M --for 2h")
         async with orchestrator.store.read() as tx:
             (given,) = await pacing_windows.live(tx)

@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import given
 
 from bot.api_client import Client
-from bot.pacing.window_series import _plain
+from bot.pacing.window_series import facts_of
 from bot.pacing.window_status import PaceSnapshot
-from bot.spending.budget_view import _shares, pace_json, rounded
-from bot.spending.pace_view import _json
+from bot.spending.budget_view import pace_json, rounded, share_windows
+from bot.spending.pace_view import window_json
 from budget import amounts
 from budget.windows.even_spread_line import LastSeen, PacePolicy
 from budget.windows.pace_admission import Cost, Waits, WindowState, decide
@@ -86,14 +86,14 @@ def test_all_views_agree_in_random_situations(held: WindowState, now: float, pol
     found = snapshot.figures(key)
     assert found is not None
     assert snapshot.every() == [found]
-    shown = _json(found, snapshot, None, ())
+    shown = window_json(found, snapshot, None, ())
     assert shown["used"] == found.used
     assert pace_json(found).items() <= shown.items()
-    report = _plain(held, found)
+    report = facts_of(held, found)
     assert (report.used, report.limit, report.line, report.reserved, report.share) == (
         found.used, found.limit, found.line, found.reserved, found.share,
     )  # fmt: skip
-    for row in _shares(snapshot):
+    for row in share_windows(snapshot):
         assert (row["used"], row["limit"], row["state"]) == (rounded(found.used), found.limit, found.state)
         assert (row["remaining"], row["reserved"]) == (rounded(found.remaining), rounded(found.reserved))
         assert row["pace"] == pace_json(found)

@@ -57,7 +57,7 @@ def pace(store: Store, now: float = NOON) -> PaceService:
     return PaceService(services=services)
 
 
-async def _spend(store: Store, seq: int, tokens: int, at: float) -> None:
+async def spend(store: Store, seq: int, tokens: int, at: float) -> None:
     entry = row(seq, ended_at=at, input_tokens=tokens, output_tokens=0)
     entry |= {"cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0}
     async with store.write(STEP) as tx:
@@ -82,7 +82,7 @@ def test_killed_at_this_place_a_line_is_drawn_once(tmp_path: Path, place: str) -
             )
             await pacing_windows.authorize(tx, granted)
         await pace(store, NOON - 5).redraw()
-        await _spend(store, 1, 900_000, NOON - 1)
+        await spend(store, 1, 900_000, NOON - 1)
         await pace(store).redraw()
         async with store.read() as tx:
             lines, log = await pacing_windows.lines(tx), await pacing_windows.befell(tx, 0)
@@ -106,7 +106,7 @@ async def test_what_is_used_up_ends_and_is_not_lifted_any_more(tmp_path: Path) -
         )
         await pacing_windows.authorize(tx, granted)
     await pace(store, NOON - 5).redraw()
-    await _spend(store, 1, 3_000_000, NOON - 1)
+    await spend(store, 1, 3_000_000, NOON - 1)
     changes = []
     after = pace(store)
     after.on_change(lambda: changes.append(1))
@@ -194,8 +194,8 @@ async def test_what_was_used_before_the_window_began_anew_is_not_lifted_again_th
         await pacing_windows.authorize(tx, granted)
     await pace(store, NOON + 5).redraw()
     # Muster is killed; the egress goes on with the lift that it was told, up to the end of its day.
-    await _spend(store, 1, 28_000_000, midnight - 60)
-    await _spend(store, 2, 24_500_000, midnight + 60)
+    await spend(store, 1, 28_000_000, midnight - 60)
+    await spend(store, 2, 24_500_000, midnight + 60)
     limit = LimitSettings(kind="pool", scope="host", amount=24e6, window="day")
     (told,) = await pace(store, midnight + 120).enforced([limit])
     # 4M went beyond the limit of the day before, and 0.5M of this one's: half a million is left.

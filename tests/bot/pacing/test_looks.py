@@ -7,7 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import delete, event, update
+import pytest
+from sqlalchemy import Engine, delete, event, update
 
 from bot.config.limits import Budgets
 from bot.maintenance.ledger_recount import Recount
@@ -28,7 +29,9 @@ async def _use(store: Store, seq: int, tokens: int, at: float) -> None:
         await usage_ledger.add(tx, [row(seq, ended_at=at, **dict.fromkeys(TOKENS, 0) | {"input_tokens": tokens})])
 
 
-async def test_where_nothing_can_be_paced_a_look_reads_nothing_until_a_limit_is_set(tmp_path: Path) -> None:
+async def test_where_nothing_can_be_paced_a_look_reads_nothing_until_a_limit_is_set(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     store = await Store.open(f"sqlite:///{tmp_path}/register.db")
     unpaced, read = pace(store), list[str]()
     settings: Any = unpaced.services.settings
@@ -38,7 +41,8 @@ async def test_where_nothing_can_be_paced_a_look_reads_nothing_until_a_limit_is_
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         read.append(statement)
 
-    event.listen(store._database.readers.sync_engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", note)
+    request.addfinalizer(lambda: event.remove(Engine, "before_cursor_execute", note))
     assert (await unpaced.snapshot()).standings == {}
     assert read == []
     limit: dict[str, Any] = {"unit": "tokens", "window": "day", "amount": 9e6, "policy": "cutoff"}

@@ -16,11 +16,11 @@ from sqlalchemy import select
 from bot.messaging.bridge import Bridge
 from bot.messaging.composer import MessagePlace
 from bot.pacing import window_series
-from bot.reports import loader, poster
+from bot.reports import poster
 from connectors.contract.messages import Capabilities
 from core.redaction import SecretMasker
 from database.engine.store import Store
-from database.queries.operations import restored_backup
+from database.queries.operations import posted_reports, restored_backup
 from database.queries.spending import usage_queries
 from database.schema import findings, outbox, tasks
 from database.schema import restores as restores_table
@@ -505,7 +505,7 @@ async def test_one_kind_that_fails_keeps_no_other_from_being_posted(
     room: Newsroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a fault of ours would, in what the first kind is made of."""
-    monkeypatch.setattr(loader, "_with_work", None)
+    monkeypatch.setattr(posted_reports, "waiting_first", None)
     await room.schedule("fleet", "0 9 * * *", set_at="2026-11-23 08:00")
     with pytest.raises(TypeError):
         await room.sweep("2026-11-23 09:00")
@@ -523,7 +523,7 @@ async def test_what_a_later_sweep_posted_leaves_nothing_wrong_until_tomorrow(
     room.services.jobs.start()
     try:
         await room.sweep("2026-11-23 08:59")
-        monkeypatch.setattr(loader, "_with_work", None)
+        monkeypatch.setattr(posted_reports, "waiting_first", None)
         room.now = at("2026-11-23 09:00")
         room.services.jobs.soon("report daily", 0.0)
         async with asyncio.timeout(20):

@@ -164,7 +164,7 @@ def test_agents_are_ended_where_muster_is_dead_and_its_register_is_damaged(
 
 
 async def test_an_agent_host_that_hangs_is_ended_by_force(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offline_stop, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(offline_stop, "ANSWER_S", 0.2)
     agent = await spawned(paths, "a")
     os.kill(host_lock.holder(agent.folder) or 0, signal.SIGSTOP)
     with pytest.raises(MusterError, match=r"did not answer .* ends it by force"):

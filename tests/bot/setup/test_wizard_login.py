@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -12,11 +13,13 @@ import pytest
 
 from bot.config import loader
 from bot.config.paths import Paths
-from bot.setup import wizard
+from bot.setup import account_check, wizard
+from bot.setup.account_check import AccountAnswer
 from bot.setup.wizard_chat import WizardAnswers
 from bot.setup.wizard_login import Desk
 from bot.text.errors import UserError
 from core.secret_references import Reference
+from fleet.runtimes import RUNTIMES
 from tests.bot.setup.test_account_check import provider
 
 KEY = "sk-ant-api-not-a-real-key"
@@ -134,17 +137,16 @@ def test_a_login_that_fails_is_asked_again(paths: Paths) -> None:
 
 
 def test_the_key_of_another_runtime_is_offered_too(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wizard, "_found_runtimes", lambda: ["claude", "codex"])
-    monkeypatch.setattr("bot.setup.wizard_login._told", lambda *_: _Accepted)
+    programs = paths.state / "programs"
+    programs.mkdir(parents=True)
+    for name in ("claude", "codex"):
+        (programs / RUNTIMES[name].program).touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(account_check, "check", lambda *_, **__: AccountAnswer(accepted=True, answered="fine"))
     person = Person("terminal", "claude", "", "", environ={"ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": "sk-1"})
     wizard.init(paths, WizardAnswers(), person.desk)
     assert "agents on Codex use it too" in person.asked[-1]
     assert credential(paths, "openai") == Reference("env", "OPENAI_API_KEY")
-
-
-class _Accepted:
-    accepted = True
-    answered = "fine"
 
 
 def test_without_questions_a_key_is_named_or_found(paths: Paths) -> None:

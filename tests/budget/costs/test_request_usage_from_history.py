@@ -90,9 +90,11 @@ def test_agents_cannot_make_it_grow_without_end() -> None:
     history = History()
     for n in range(PAIRS * 3):
         history.add(ROLE, MODEL, Tokens(output=7))
-        history.add(ROLE, f"model-{n}", Tokens(output=7))
+        for _ in range(ENOUGH):
+            history.add(ROLE, f"model-{n}", Tokens(output=7))
     assert _estimate(history, 4).expected == Tokens(output=7)
-    assert len(history._pairs) == PAIRS
+    known = [n for n in range(PAIRS * 3) if history.estimate(ROLE, f"model-{n}", 4, None).expected == Tokens(output=7)]
+    assert known == list(range(PAIRS * 2 + 1, PAIRS * 3)), "the latest"
 
 
 @settings(deadline=None)

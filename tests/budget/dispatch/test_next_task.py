@@ -343,14 +343,14 @@ def test_five_hundred_lanes_and_two_hundred_agents_ask_little_of_the_windows(mon
     """Counted in looks at windows, not in time."""
     shared = [week(300_000), replace(week(300_000), window=replace(week(300_000).window, key="host/tokens/month"))]
     looked = 0
-    look = pace_admission._waits
+    look = pace_admission.wait_at
 
     def count(*given: Any) -> Any:
         nonlocal looked
         looked += 1
         return look(*given)
 
-    monkeypatch.setattr(pace_admission, "_waits", count)
+    monkeypatch.setattr(pace_admission, "wait_at", count)
     heads = [head(number, operator=f"o{number}") for number in range(500)]
     agents = [agent(f"a{number}") for number in range(200)]
     found = decide(view(heads, agents, draw=lambda _: shared))

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, TryLater
+from connectors.contract.connector_protocol import MessageRefused, NeedsPerson, NotReady, Sink, TryLater
 from connectors.contract.messages import (
     Batch,
     Edit,
@@ -286,7 +286,7 @@ async def test_a_full_register_delays_and_loses_nothing(office: Office, monkeypa
             raise RegisterFull
         return real(self, step)
 
-    monkeypatch.setattr("connectors.delivery.write_retry._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("connectors.delivery.write_retry.FIRST_PAUSE", 0.01)
     async with office.open():
         monkeypatch.setattr(type(office.store), "write", write)
         for number in range(3):
@@ -762,9 +762,11 @@ async def test_a_connector_can_be_started_again_while_it_runs(office: Office) ->
 
 async def test_a_connector_that_comes_to_its_end_still_says_what_waits(office: Office) -> None:
     class Short(MemoryConnector):
+        def subscribe(self, sink: Sink) -> None:
+            self.sink = sink
+
         async def start(self, cursor: str | None) -> None:
-            assert self._sink is not None
-            await self._sink(Batch(events=(event(1, text="last words"),), cursor="1"))
+            await self.sink(Batch(events=(event(1, text="last words"),), cursor="1"))
 
     async with office.open({"memory": Short(server=office.server)}) as delivery:
         await office.server.until(lambda: office.server.texts() == ["re: last words"])

@@ -89,7 +89,7 @@ def connector(world: World, api: str, folder: Path, **settings: Any) -> DiscordC
     folder.mkdir(exist_ok=True)
     (folder / "token").write_text("t0ken")
     given = {"token": f"file:{folder / 'token'}", "guild": world.guild, "channel": world.channel.id, "api": api}
-    services = {key: settings.pop(key) for key in ("commands", "may_read") if key in settings}
+    services = {key: settings.pop(key) for key in ("commands", "may_read", "clock") if key in settings}
     return DiscordConnector("discord", DiscordSettings.model_validate(given | settings), folder, **services)
 
 

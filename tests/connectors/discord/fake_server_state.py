@@ -128,6 +128,8 @@ class World:
         """Which thread got which name when, by a clock that nobody sets."""
         self.rename_window = 600.0
         """Seconds in which a thread is renamed twice at most."""
+        self.on_arrival: Callable[[str], None] | None = None
+        """Told of each request when it comes, before anything is done for it."""
         self.on_request: Callable[[str], None] | None = None
         """Told of each request that was taken, before it is answered."""
         self.endpoint: str | None = None

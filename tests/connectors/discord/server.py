@@ -84,6 +84,8 @@ class Discord:
         async def answer(request: web.Request) -> web.StreamResponse:
             asked = f"{request.method} {request.path.removeprefix('/api/v10')}"
             self.world.wire.append(asked)
+            if self.world.on_arrival is not None:
+                self.world.on_arrival(asked)
             try:
                 open_to_all = request.path.startswith(("/api/v10/interactions", "/api/v10/webhooks"))
                 if not open_to_all and request.headers.get("Authorization") != f"Bot {self.world.token}":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from discord.gateway import DiscordWebSocket
 
 from connectors.discord import gateway_session
 from tests.connectors.discord import gateway
@@ -52,8 +51,7 @@ async def test_a_connection_over_which_nothing_comes_any_more_is_given_up_and_no
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway, "HEARTBEAT", 50)
-    silence = property(lambda _: 0.2, lambda _, seconds: None)
-    monkeypatch.setattr(DiscordWebSocket, "_max_heartbeat_timeout", silence, raising=False)
+    monkeypatch.setattr(gateway_session, "SILENCE_S", 0.2)
     async with desk.open():
         desk.world.freeze()
         said = desk.world.say("is anybody there?")

@@ -75,7 +75,7 @@ async def test_what_waits_for_somebodys_roles_is_taken_once_in_its_order_and_wit
 async def test_where_discord_does_not_answer_for_somebodys_roles_the_bot_stays_and_asks_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pending_direct_messages, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(pending_direct_messages, "FIRST_PAUSE", 0.01)
     world = desk.world
     asked = member_roles.Roles.of
     failures = [NotReady("no answer"), NotReady("again none")]
@@ -95,7 +95,7 @@ async def test_where_discord_does_not_answer_for_somebodys_roles_the_bot_stays_a
 async def test_strangers_push_no_operators_direct_conversation_out_of_what_is_read_afterwards(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_cursor, "_MOST_DIRECT", 2)
+    monkeypatch.setattr(read_cursor, "MOST_DIRECT", 2)
     world = desk.world
     otto = world.person("otto", roles=[ROLE])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 
@@ -20,8 +19,7 @@ async def test_what_was_said_before_the_first_start_does_not_count_where_that_di
 ) -> None:
     """The channel's id was mistyped, or the bot was not let in yet; and our clock is a year ahead."""
     desk.world.say("!stop everything, an old one")
-    blind = desk.connector(channel=str(desk.world.fresh()))
-    blind._clock = lambda: time.time() + 31_536_000
+    blind = desk.connector(channel=str(desk.world.fresh()), clock=lambda: time.time() + 31_536_000)
     async with desk.office.open({"discord": blind}):
         await blind.connected()
     desk.world.say("!stop everything")
@@ -95,7 +93,7 @@ async def test_what_somebody_forwards_is_read_as_a_quotation_with_its_files(desk
 async def test_more_than_fits_while_a_gap_is_read_makes_it_read_anew_and_is_not_lost(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "_MOST_WAITING", 4)
+    monkeypatch.setattr(receiver, "MOST_WAITING", 4)
     async with desk.open():
         pass
     missed = desk.world.say("missed")
@@ -116,7 +114,7 @@ async def test_more_than_fits_while_a_gap_is_read_makes_it_read_anew_and_is_not_
 async def test_of_many_archived_threads_each_is_read_and_older_ones_are_not_asked_for(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receiver, "_PAGE", 2)
+    monkeypatch.setattr(receiver, "PAGE", 2)
     world = desk.world
     old = [world.open_thread(world.channel, world.fresh(), f"old {number}") for number in range(6)]
     for number, each in enumerate(old):
@@ -140,9 +138,7 @@ async def test_of_many_archived_threads_each_is_read_and_older_ones_are_not_aske
     assert not any(f"/channels/{each.id}/" in asked for each in old for asked in world.wire)
 
 
-async def test_a_thread_that_wakes_while_gaps_are_read_is_read_from_where_it_was(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_thread_that_wakes_while_gaps_are_read_is_read_from_where_it_was(desk: Desk) -> None:
     """It is not among those that stand, as the server tells of them, and no more among the archived ones."""
     world = desk.world
     thread = world.open_thread(world.channel, world.fresh(), "coder0")
@@ -150,14 +146,13 @@ async def test_a_thread_that_wakes_while_gaps_are_read_is_read_from_where_it_was
         pass
     missed = world.say("while you were away", place=thread)
     thread.archived = True
-    asked = receiver.DiscordReceiver._archived
     later: list[str] = []
 
-    async def archived(self: receiver.DiscordReceiver, position: ReadCursor) -> list[dict[str, Any]]:
-        later.append(world.say("you are back", place=thread))
-        return await asked(self, position)
+    def wake(request: str) -> None:
+        if "/threads/archived/" in request and not later:
+            later.append(world.say("you are back", place=thread))
 
-    monkeypatch.setattr(receiver.DiscordReceiver, "_archived", archived)
+    world.on_arrival = wake
     async with desk.open():
         await desk.office.until_state(f"re {later[0]}", "sent")
     assert [event for event, *_ in await arrived(desk)] == [missed, *later]

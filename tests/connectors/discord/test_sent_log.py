@@ -30,7 +30,7 @@ async def test_what_cannot_be_written_is_known_all_the_same_and_ends_nothing(tmp
 async def test_the_latest_are_kept_however_many_are_put_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sent_log, "_MOST", 20)
+    monkeypatch.setattr(sent_log, "MOST_KEPT", 20)
     kept = SentLog(tmp_path / "sent")
     await asyncio.gather(*(kept.put(f"n{number}", str(number)) for number in range(200)))
     lines = (tmp_path / "sent").read_text().splitlines()

@@ -52,6 +52,11 @@ class AgentSupervisor:
         await self.until(lambda: event_id in self._known)
         return next(event for event in self.events if event.event_id == event_id)
 
+    def forget(self) -> None:
+        """What came before comes as if it were new."""
+        self.events.clear()
+        self._known.clear()
+
     @property
     def texts(self) -> list[str]:
         return [event.body.text for event in self.events if isinstance(event.body, Text)]

@@ -22,6 +22,7 @@ from connectors.contract.messages import (
     Replace,
     Text,
 )
+from connectors.matrix.sync_response import SyncPosition
 from tests.connectors.matrix.conftest import Bot, healthy, until
 from tests.operator_client import Operator, body, relation, thread_root
 from tests.synapse import DEFAULT, Synapse
@@ -247,18 +248,17 @@ async def test_what_did_not_count_then_does_not_count_when_we_are_invited_again(
     async with Operator(bot.account) as itself:
         await itself.join(room)
     await ana.say(room, "!stop before the first start")
-    async with bot.running() as connector:
+    async with bot.running():
         await bot.supervisor.got(await ana.say(room, "begin"))
         await ana.kick(room, bot.user_id)
 
         async def outside() -> bool:
-            receiver = connector._receiver
-            return receiver is not None and room not in receiver.inside
+            assert bot.supervisor.cursor is not None
+            return room not in SyncPosition.decode(bot.supervisor.cursor).rooms
 
         await until(outside)
         # As after so long that nobody remembers what was heard.
-        bot.supervisor.events.clear()
-        bot.supervisor._known.clear()
+        bot.supervisor.forget()
         await ana.say(room, "!stop while we were out")
         await ana.invite(room, bot.user_id)
         await joined(ana, room, bot)

@@ -35,6 +35,7 @@ from connectors.contract.messages import (
 from connectors.matrix import sync_loop
 from connectors.matrix.connector import MatrixConnector
 from connectors.matrix.crypto.olm_machine import Closed, DecryptedEvent
+from connectors.matrix.encrypted_rooms import Encryption
 from connectors.matrix.homeserver_client import HomeserverUnreachable
 from tests.connectors.matrix.conftest import Bot, healthy, until
 from tests.connectors.matrix.test_connector import joined
@@ -363,7 +364,7 @@ async def test_a_device_that_was_logged_out_and_is_back_is_told_of_and_not_trust
         again = await synapse.log_in(ana.account, device=phone.device_id)
         async with EncryptedOperator(again, tmp_path / "phone") as after:
             after.nio.olm.account.shared = False
-            await after._upkeep()
+            await after.upkeep()
             await bot.supervisor.got(await after.say(room, "three"))
             assert f"`{phone.device_id}`" in await remarked(bot, "had been logged out, appears again")
             assert (await standings())[phone.device_id] is DeviceState.SEEN
@@ -485,16 +486,23 @@ async def test_a_key_that_comes_hours_later_opens_nothing_any_more(ana: Encrypte
 
 
 async def test_a_homeserver_can_neither_put_words_into_mouths_nor_say_them_twice(
-    ana: EncryptedOperator, bot: Bot, synapse: Synapse, tmp_path: Path
+    ana: EncryptedOperator, bot: Bot, synapse: Synapse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with EncryptedOperator(await synapse.register(prefix="eve"), tmp_path / "eve") as eve, bot.running() as it:
+    started: list[Encryption] = []
+    start = Encryption.start
+
+    async def noted(self: Encryption) -> None:
+        await start(self)
+        started.append(self)
+
+    monkeypatch.setattr(Encryption, "start", noted)
+    async with EncryptedOperator(await synapse.register(prefix="eve"), tmp_path / "eve") as eve, bot.running():
         room = await room_with(ana, bot, eve.user_id)
         await eve.join(room)
         words = await bot.supervisor.got(await ana.say(room, "!stop coder0"))
         others = await bot.supervisor.got(await eve.say(room, "!stop all"))
         wire = {event["event_id"]: event for event in await ana.wire(room)}
-        encryption = it._encryption
-        assert encryption is not None
+        (encryption,) = started
 
         async def tried(event: dict[str, Any], **changes: Any) -> Any:
             return await encryption.vault.run(encryption.vault.machine.open, room, {**event, **changes})
@@ -545,9 +553,8 @@ async def test_nonsense_from_device_to_device_does_no_harm(ana: EncryptedOperato
     async with bot.running():
         room = await room_with(ana, bot)
         device = bot.account.device_id
-        encryption = bot.connector._encryption
-        assert encryption is not None
-        own = (await encryption.vault.run(encryption.vault.machine.keys)).curve25519
+        shown = await ana.call("POST", "keys/query", {"device_keys": {bot.user_id: []}})
+        own = shown["device_keys"][bot.user_id][device]["keys"][f"curve25519:{device}"]
         olm = {"algorithm": "m.olm.v1.curve25519-aes-sha2", "sender_key": "A" * 43}
         for content in (
             {},
@@ -628,26 +635,24 @@ async def test_what_came_late_is_not_lost_when_the_rest_of_a_sync_fails(
     ana: EncryptedOperator, bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sync_loop, "pause", lambda *_: 0.0)
-    async with bot.running() as it:
+    async with bot.running():
         room = await room_with(ana, bot)
         await bot.supervisor.got(await ana.say(room, "before"))
         await ana.withhold_keys(bot.user_id)
         lost = await ana.say(room, "lost")
         bot.later = 10.0
         await remarked(bot, "cannot be read")
-        encryption = it._encryption
         failed: list[Any] = []
-        assert encryption is not None
-        late = encryption.late
+        late = Encryption.late
 
-        async def opened_and_then_gone() -> list[tuple[str, Any]]:
-            found = await late()
+        async def opened_and_then_gone(self: Encryption) -> list[tuple[str, Any]]:
+            found = await late(self)
             if found and not failed:
                 failed.append(found)
                 raise HomeserverUnreachable("as a page of the history that does not come")
             return found
 
-        monkeypatch.setattr(encryption, "late", opened_and_then_gone)
+        monkeypatch.setattr(Encryption, "late", opened_and_then_gone)
         await ana.withhold_keys(bot.user_id, withhold=False)
         await ana.hand_over_keys(room, bot.user_id)
         await bot.supervisor.got(lost)
@@ -663,7 +668,7 @@ async def test_one_time_keys_are_made_anew_before_they_run_out(ana: EncryptedOpe
 
         async def claim() -> bool:
             wanted = {"one_time_keys": {bot.user_id: {device: "signed_curve25519"}}}
-            found = (await ana._call("POST", "keys/claim", wanted))["one_time_keys"][bot.user_id][device]
+            found = (await ana.call("POST", "keys/claim", wanted))["one_time_keys"][bot.user_id][device]
             (key,) = found.values()
             if not key.get("fallback"):
                 seen.append(key["key"])
@@ -685,7 +690,7 @@ async def test_who_finds_no_one_time_key_left_is_heard_all_the_same(
     wanted = {"one_time_keys": {bot.user_id: {device: "signed_curve25519"}}}
 
     async def claimed() -> dict[str, Any]:
-        found = (await ana._call("POST", "keys/claim", wanted))["one_time_keys"][bot.user_id][device]
+        found = (await ana.call("POST", "keys/claim", wanted))["one_time_keys"][bot.user_id][device]
         (key,) = found.values()
         return dict(key)
 
@@ -708,16 +713,15 @@ async def test_who_finds_no_one_time_key_left_is_heard_all_the_same(
 
 
 async def test_two_devices_that_lost_touch_begin_a_new_session(ana: EncryptedOperator, bot: Bot) -> None:
-    async with bot.running() as connector:
+    async with bot.running():
         room = await room_with(ana, bot)
         await bot.supervisor.got(await ana.say(room, "before"))
         # The bot answers in it, so that Ana's device takes it for one that both have.
         await bot.say(room, "one", key="1")
         await ana.wait_for(room, lambda event: body(event) == "one")
-        encryption = connector._encryption
-        assert encryption is not None
-        store = encryption.vault.machine.store
-        await encryption.vault.run(lambda: store._db.execute("DELETE FROM olm_sessions").rowcount)
+        (file,) = (bot.folder / "state" / "keys").glob("*.db")
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as keys:
+            assert keys.execute("DELETE FROM olm_sessions").rowcount > 0
 
         async def heard() -> bool:
             ana.nio.olm.outbound_group_sessions.clear()

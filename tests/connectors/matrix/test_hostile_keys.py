@@ -30,7 +30,7 @@ from connectors.matrix.message_conversion import Me
 from connectors.matrix.power_levels import PowerLevels
 from connectors.matrix.room_aliases import Aliases
 from connectors.matrix.room_cache import Rooms
-from connectors.matrix.sync_loop import SyncLoop, _encrypts
+from connectors.matrix.sync_loop import SyncLoop, encrypts
 from connectors.matrix.sync_response import KeyNews, SyncPosition, key_news
 
 Json = dict[str, Any]
@@ -42,7 +42,8 @@ class Device:
 
     def __init__(self, folder: Path, user: str, name: str) -> None:
         self.user, self.name, self.now = user, name, 1_000_000.0
-        self.store = KeyStore(folder / f"{name}.db", b"k" * 32)
+        self.file = folder / f"{name}.db"
+        self.store = KeyStore(self.file, b"k" * 32)
         with self.store.transaction():
             self.store.make_account(vodozemac.Account(), user, name)
         self.machine = Machine(user=user, device=name, store=self.store, clock=self.clock)
@@ -55,6 +56,11 @@ class Device:
     def clock(self) -> float:
         self.now += 1.0
         return self.now
+
+    def in_file(self, statement: str, *values: object) -> list[Any]:
+        """What is done to its file, or read in it, by somebody else than itself."""
+        with contextlib.closing(sqlite3.connect(self.file, isolation_level=None)) as db:
+            return db.execute(statement, values).fetchall()
 
     def learn(self, *others: Device, **changes: Any) -> None:
         for other in others:
@@ -70,7 +76,7 @@ class Device:
         self.machine.outgoing.claimed(answer, {other.user: {other.name: "signed_curve25519"}})
 
     def letter_to(self, other: Device, kind: str, content: Json) -> Json:
-        (body,) = self.machine.outgoing._letters([self.known(other)], kind, content)
+        (body,) = self.machine.outgoing.letters([self.known(other)], kind, content)
         return self.posted(body, other)
 
     def posted(self, body: Json, to: Device) -> Json:
@@ -184,17 +190,18 @@ def test_keys_that_are_pinned_stay_whatever_the_homeserver_shows(bot: Device, an
 
 
 def test_a_one_time_key_that_its_device_did_not_sign_begins_no_session(bot: Device, ana: Device, eve: Device) -> None:
-    account = eve.store.account()
+    account, hers = eve.store.account(), ana.store.account()
     assert account is not None
+    assert hers is not None
     for key in (
         signed(account, {"key": "A" * 43}, ana.user, ana.name),
         {"key": next(iter(ana.one_time.values()))["key"]},
         next(iter(eve.one_time.values())),
     ):
-        bot.store._db.execute("DELETE FROM olm_sessions")
+        bot.in_file("DELETE FROM olm_sessions")
         answer = {"one_time_keys": {ana.user: {ana.name: {"signed_curve25519:AAAA": key}}}}
         bot.machine.outgoing.claimed(answer, {ana.user: {ana.name: "signed_curve25519"}})
-        assert bot.store.olm_sessions(public_keys(ana.machine._account()).curve25519) == []
+        assert bot.store.olm_sessions(public_keys(hers).curve25519) == []
 
 
 def test_a_devices_name_of_half_characters_does_no_harm(bot: Device, ana: Device) -> None:
@@ -286,7 +293,7 @@ def test_strangers_cannot_fill_the_disk_with_sessions_and_keys(
         assert bot.hear(*stranger.share(bot))
         stranger.store.close()
     for table in ("olm_sessions", "room_keys"):
-        (rows,) = bot.store._db.execute(f"SELECT count(*) FROM {table}").fetchone()
+        ((rows,),) = bot.in_file(f"SELECT count(*) FROM {table}")
         assert rows <= 10
     # Theirs went, and not those of a device that is known.
     assert text(bot.read(hers)) == "hello"
@@ -299,7 +306,7 @@ def test_strangers_cannot_fill_the_disk_with_sessions_and_keys(
 def test_strangers_cannot_fill_the_disk_with_devices_that_they_log_out(
     bot: Device, eve: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machines, "_GONE", 4)
+    monkeypatch.setattr(machines, "MOST_GONE", 4)
     account = eve.store.account()
     assert account is not None
     own = public_keys(account)
@@ -387,14 +394,13 @@ def test_nobody_takes_the_places_of_somebody_elses_messages(bot: Device, ana: De
 def test_what_came_by_an_earlier_version_is_not_said_again(bot: Device, ana: Device, tmp_path: Path) -> None:
     bot.hear(*ana.share(bot))
     first, second = ana.write("one", "$1"), ana.write("two", "$2")
-    db = bot.store._db
-    db.execute(
+    bot.in_file(
         "CREATE TABLE places (session_id TEXT NOT NULL, place INTEGER NOT NULL, event_id TEXT NOT NULL, "
         "PRIMARY KEY (session_id, place)) WITHOUT ROWID"
     )
-    db.execute("INSERT INTO places SELECT session_id, 0, '$1' FROM room_keys")
+    bot.in_file("INSERT INTO places SELECT session_id, 0, '$1' FROM room_keys")
     bot.store.close()
-    bot.store = KeyStore(tmp_path / "BOT.db", b"k" * 32)
+    bot.store = KeyStore(bot.file, b"k" * 32)
     bot.machine = Machine(user=bot.user, device=bot.name, store=bot.store, clock=bot.clock)
     assert "repeats" in reason(bot.read({**first, "event_id": "$3"}))
     assert text(bot.read(first)) == "one"
@@ -402,13 +408,13 @@ def test_what_came_by_an_earlier_version_is_not_said_again(bot: Device, ana: Dev
     bot.store.prune(0.0)
     assert "repeats" in reason(bot.read({**second, "event_id": "$3"}))
     bot.store.prune(bot.now + 1.0)
-    assert bot.store._db.execute("SELECT count(*) FROM message_places").fetchone() == (0,)
+    assert bot.in_file("SELECT count(*) FROM message_places") == [(0,)]
 
 
 def test_a_key_under_another_fingerprint_than_its_devices_opens_nothing(bot: Device, ana: Device) -> None:
     bot.hear(*ana.share(bot))
     said = ana.write("hello", "$1")
-    bot.store._db.execute("UPDATE room_keys SET ed25519 = ?", ("A" * 43,))
+    bot.in_file("UPDATE room_keys SET ed25519 = ?", "A" * 43)
     assert "other keys than its own" in reason(bot.read(said))
 
 
@@ -521,9 +527,9 @@ def test_a_lost_session_is_mended_once_an_hour(bot: Device, ana: Device) -> None
     (first,) = ana.share(bot)
     bot.hear(first)
     # From here on both have it, and Ana's device writes in it without its beginning.
-    (body,) = bot.machine.outgoing._letters([bot.known(ana)], "m.dummy", {})
+    (body,) = bot.machine.outgoing.letters([bot.known(ana)], "m.dummy", {})
     ana.hear(bot.posted(body, ana))
-    bot.store._db.execute("DELETE FROM olm_sessions")
+    bot.in_file("DELETE FROM olm_sessions")
     bot.claim(ana)
     lost = [ana.letter_to(bot, "m.dummy", {}) for _ in range(2)]
     bot.hear(lost[0])
@@ -684,9 +690,8 @@ def test_a_file_that_was_changed_on_its_way_is_not_opened(spoiled: str) -> None:
 
 
 def test_a_commit_that_fails_leaves_nothing_behind_and_nothing_stuck(tmp_path: Path) -> None:
-    store = KeyStore(tmp_path / "keys.db", b"k" * 32)
+    store = KeyStore(tmp_path / "keys.db", b"k" * 32, busy_s=0.0)
     with contextlib.closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as reader:
-        store._db.execute("PRAGMA busy_timeout = 0")
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM encrypted_rooms").fetchall()
         with pytest.raises(sqlite3.OperationalError), store.transaction():
@@ -775,14 +780,14 @@ async def test_a_room_whose_encryption_was_taken_back_stays_encrypted() -> None:
 
 def test_only_the_state_of_a_room_says_that_it_is_encrypted() -> None:
     megolm = {"algorithm": "m.megolm.v1.aes-sha2"}
-    assert _encrypts({"type": "m.room.encryption", "state_key": "", "content": megolm})
-    assert not _encrypts({"type": "m.room.encryption", "content": megolm})
-    assert not _encrypts({"type": "m.room.encryption", "state_key": "another", "content": megolm})
-    assert not _encrypts({"type": "m.room.encrypted", "content": megolm})
+    assert encrypts({"type": "m.room.encryption", "state_key": "", "content": megolm})
+    assert not encrypts({"type": "m.room.encryption", "content": megolm})
+    assert not encrypts({"type": "m.room.encryption", "state_key": "another", "content": megolm})
+    assert not encrypts({"type": "m.room.encrypted", "content": megolm})
 
 
 async def test_a_room_is_known_to_be_encrypted_before_the_gap_of_another_is_read() -> None:
-    rooms, known = Rooms(encrypts=True), []
+    rooms, known, again = Rooms(encrypts=True), list[bool | None](), asyncio.Event()
     state = {"type": "m.room.encryption", "state_key": "", "sender": "@ana:x", "event_id": "$e", "content": {}}
     gap = {"timeline": {"limited": True, "events": []}}
     joined = {"!gap:x": gap, ROOM: {"timeline": {"events": [state]}}}
@@ -790,6 +795,9 @@ async def test_a_room_is_known_to_be_encrypted_before_the_gap_of_another_is_read
     class Wire:
         async def call(self, _method: str, *path: str, **_: Any) -> Json:
             if path == ("sync",):
+                if known:
+                    again.set()
+                    await asyncio.Event().wait()
                 return {"next_batch": "2", "rooms": {"join": joined}}
             known.append(rooms.encrypted.get(ROOM))
             return {"chunk": []}
@@ -803,7 +811,10 @@ async def test_a_room_is_known_to_be_encrypted_before_the_gap_of_another_is_read
     receiver = SyncLoop(
         connector="matrix", aliases=aliases, levels=levels, rooms=rooms, random=lambda: 0.0, log_in_again="", **given
     )
-    await receiver._next(SyncPosition(since="1", rooms=frozenset(joined)))
+    receiving = asyncio.create_task(receiver.run(SyncPosition(since="1", rooms=frozenset(joined)).encode()))
+    await asyncio.wait_for(again.wait(), 30)
+    receiving.cancel()
+    await asyncio.wait([receiving])
     assert known
     assert set(known) == {True}
 
@@ -898,16 +909,16 @@ async def test_a_homeserver_that_does_not_count_to_zero_is_given_new_keys_all_th
     lists = DeviceLists(connector="matrix", clock=lambda: now, **given)
     encryption = Encryption(connector="matrix", lists=lists, clock=lambda: now, **given)
     await encryption.take(KeyNews(left=30), ())
-    await encryption._upload()
+    await encryption.upkeep()
     assert wire.bodies == []
     now += 60.0
     await encryption.take(KeyNews(), ())
-    await encryption._upload()
+    await encryption.upkeep()
     assert wire.bodies == []
     for _ in range(3):
         now += 300.0
         await encryption.take(KeyNews(), ())
-        await encryption._upload()
+        await encryption.upkeep()
     assert wire.left == 50
     # What is asked is asked with an empty hand.
     assert [len(body.get("one_time_keys", {})) for body in wire.bodies] == [0, 50, 0, 0]

@@ -32,7 +32,7 @@ from connectors.contract.messages import (
 from connectors.terminal import connector as terminal
 from connectors.terminal import transcript_file as transcript
 from connectors.terminal.connector import TerminalConnector, TerminalSession
-from connectors.terminal.transcript_file import TranscriptLine
+from connectors.terminal.transcript_file import RoomTranscript, TranscriptLine
 
 
 class Inbox:
@@ -216,15 +216,15 @@ async def test_a_client_that_attaches_while_a_line_is_written_sees_it_once(
     hub: TerminalConnector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written, attached = asyncio.Event(), threading.Event()
-    loop, add = asyncio.get_running_loop(), hub._transcript.add
+    loop, add = asyncio.get_running_loop(), RoomTranscript.add
 
-    def slowly(line: TranscriptLine) -> TranscriptLine:
-        added = add(line)
+    def slowly(self: RoomTranscript, line: TranscriptLine) -> TranscriptLine:
+        added = add(self, line)
         loop.call_soon_threadsafe(written.set)
         assert attached.wait(30)
         return added
 
-    monkeypatch.setattr(hub._transcript, "add", slowly)
+    monkeypatch.setattr(RoomTranscript, "add", slowly)
     sending = asyncio.create_task(sent(hub, "k1", "one"))
     await written.wait()
     async with hub.attached() as session:

@@ -190,7 +190,8 @@ _PIECES = [*"ab *`|-\n>[]()", "◈", "\x1b", "中", "⚠\ufe0f", "│", "\r"]
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=120).map("".join), st.data())
 def test_no_text_reaches_the_first_column(words: str, data: st.DataObject) -> None:
-    of = view(columns=data.draw(st.integers(24, 60)))
+    columns = data.draw(st.integers(24, 60))
+    of = view(columns=columns)
     cut = data.draw(st.integers(0, len(words)))
     said = (
         line("message", words[:cut], id="m", author="coder0", final=False),
@@ -199,7 +200,7 @@ def test_no_text_reaches_the_first_column(words: str, data: st.DataObject) -> No
     for each in said:
         for row in of.output(each).split("\n"):
             assert row_is_safe(row)
-            assert widest(row) <= of._size()[0], "the terminal breaks none"
+            assert widest(row) <= columns, "the terminal breaks none"
 
 
 def row_is_safe(row: str) -> bool:

@@ -82,7 +82,7 @@ async def test_a_pane_is_made_at_the_start_and_nothing_asked_while_it_is_there(t
 async def test_that_a_pane_was_closed_is_known_before_the_time_of_a_program_to_come_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.tmux.connector._SOON", 0.01)
+    monkeypatch.setattr("connectors.tmux.connector.SOON_S", 0.01)
     tmux = Tmux()
     async with running(tmp_path, tmux, grace=10 * LIMIT) as connector:
         async with connector.attached():

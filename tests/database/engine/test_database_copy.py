@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Boolean, Float, Integer, Table, func, insert, null, select
+from sqlalchemy import Boolean, Float, Insert, Integer, Table, func, insert, null, select
+from sqlalchemy.types import UserDefinedType
 
 from core.crash_points import declare
 from core.errors import RegisterError
@@ -218,23 +219,24 @@ async def test_what_is_read_back_must_be_what_was_written(
     server: str, tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(server)
-    real = database_copy._plain
 
-    def faulty(table: Table) -> Table:
-        made = real(table)
-        if table is outbox:
-            made.c.detail.type = _Shouts()
-        return made
+    def faulty(table: Table) -> Insert:
+        if table.name == outbox.name:
+            table.c.detail.type = _Shouts()
+        return insert(table)
 
-    monkeypatch.setattr(database_copy, "_plain", faulty)
+    monkeypatch.setattr("database.engine.database_copy.insert", faulty)
     await refused(server, file, "does not hold what was written to it", "of outbox")
     assert not (tmp_path / "register.db").exists()
 
 
-class _Shouts(database_copy._WrittenJson):
+class _Shouts(UserDefinedType[str]):
     """Changes what is written through it."""
 
     cache_ok = False
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "JSON"
 
     def bind_processor(self, dialect: object) -> Any:
         return lambda value: value and value.upper()

@@ -87,16 +87,17 @@ async def test_a_transaction_begins_with_its_first_statement(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def errands(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What was done in the threads of connections."""
+async def errands(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the threads of connections answered."""
     done: list[object] = []
-    real = sqlite_driver.SqliteConnection._execute
+    loop = asyncio.get_running_loop()
+    answer = loop.call_soon_threadsafe
 
-    async def counted(self: sqlite_driver.SqliteConnection, *work: Any, **named: Any) -> Any:
-        done.append(work)
-        return await real(self, *work, **named)  # type: ignore[no-untyped-call]
+    def counted(*given: Any, **named: Any) -> Any:
+        done.append(given)
+        return answer(*given, **named)
 
-    monkeypatch.setattr(sqlite_driver.SqliteConnection, "_execute", counted)
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
     return done
 
 

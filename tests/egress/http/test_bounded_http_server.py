@@ -112,6 +112,10 @@ def _pieces(dice: random.Random, said: bytes) -> list[bytes]:
     return [said[begin:end] for begin, end in pairwise([0, *cuts, len(said)]) if begin < end]
 
 
+#: Rounds of the loop after which a handler that read nothing waits.
+QUIET = 5
+
+
 class Desk:
     """Answers and records each request when its body is complete."""
 
@@ -119,15 +123,16 @@ class Desk:
         self.asked: list[Asked] = []
         self.refused: list[str] = []
         self.current: AgentRequest | None = None
+        self.body = b""
         self.server = bounded_http_server.Server(self.handle, broken=self.refused.append)
 
     async def handle(self, request: AgentRequest) -> bool:
         self.current = request
-        body = b""
+        self.body = b""
         whole = False
         try:
             while piece := await request.content.readany():
-                body += piece
+                self.body += piece
             whole = True
         except BrokenBody:
             self.refused.append("body")
@@ -137,7 +142,7 @@ class Desk:
                 for name, value in request.headers.items()
             ]
             target = request.raw_path.encode("utf-8", "surrogateescape")
-            self.asked.append(Asked(request.method.encode(), target, _sorted(headers), body, whole))
+            self.asked.append(Asked(request.method.encode(), target, _sorted(headers), self.body, whole))
             self.current = None
         answer = ResponseWriter(request)
         answer.refuse(200, (), b"", close=not whole)
@@ -145,10 +150,14 @@ class Desk:
 
     async def settled(self, connection: bounded_http_server.AgentConnection) -> None:
         """Wait until everything is answered, or the handler waits for bytes that were not sent."""
+        quiet, before = 0, None
         while connection.task is not None:
-            current = self.current
-            if current is not None and not current.content.ended and not current.content._pieces:
+            now = self.current, len(self.body), len(self.asked)
+            quiet = quiet + 1 if now == before else 0
+            if quiet >= QUIET and self.current is not None and not self.current.content.ended:
+                assert self.current.content.read_nowait() == b"", "the handler was not told that it came"
                 return
+            before = now
             await asyncio.sleep(0)
 
 

@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 from egress.http import bounded_http_server, header_filter
 from egress.request import body_buffer
 from egress.settings import AccountSettings
-from tests.egress.whole_egress import KEY, Plane, anthropic, plane
+from tests.egress.whole_egress import KEY, Plane, anthropic, leaving, plane
 
 BODY = json.dumps(anthropic("[[say: yes]]")).encode()
 
@@ -222,15 +222,15 @@ async def test_an_agent_that_leaves_before_the_end_of_a_document_has_not_read_it
         return response
 
     async with upstream(tmp_path, all_but_the_end) as (made, _):
-        agent = await made.agent()
-        answer = await agent.post("anthropic/v1/messages", data=BODY)
-        read = 0
-        while read < 150_000:
-            read += len(await answer.content.readany())
-        answer.close()
-        async with asyncio.timeout(20):
-            while not any(passage.left for passage in made.egress.proxy._passages):
-                await asyncio.sleep(0)
+        with leaving() as noticed:
+            agent = await made.agent()
+            answer = await agent.post("anthropic/v1/messages", data=BODY)
+            read = 0
+            while read < 150_000:
+                read += len(await answer.content.readany())
+            answer.close()
+            async with asyncio.timeout(20):
+                await noticed.wait()
         left.set()
         entry = (await made.entries(1))[0]
     assert (entry.ended, entry.reported, entry.tokens.output) == ("completed", True, 40_000)

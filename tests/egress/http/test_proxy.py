@@ -20,10 +20,11 @@ from yarl import URL
 
 from egress.http import metered_exchange as passage
 from egress.http import proxy
+from egress.http.metered_exchange import MeteredExchange
 from egress.settings import AccountSettings, LimitSettings
 from fleet.sim.provider.billing_ledger import BilledRequest
 from tests import waiting
-from tests.egress.whole_egress import KEY, Plane, anthropic, chat, events, plane, responses
+from tests.egress.whole_egress import KEY, Plane, anthropic, chat, events, leaving, plane, responses
 
 CALLS = [
     ("/anthropic/v1/messages", anthropic, "anthropic"),
@@ -186,7 +187,7 @@ async def test_a_stream_that_its_client_leaves_takes_no_memory_any_more(tmp_path
                 "/anthropic/v1/messages", json=anthropic("[[say: first]][[wait: never]]", stream=True)
             )
             await response.content.readuntil(b"text_delta")
-            (left,) = (weakref.ref(each) for each in made.egress.proxy._passages)
+            (left,) = (weakref.ref(each) for each in gc.get_objects() if isinstance(each, MeteredExchange))
             response.close()
             await _billed(made, "client_gone")
             await made.entries(1)
@@ -197,15 +198,15 @@ async def test_a_stream_that_its_client_leaves_takes_no_memory_any_more(tmp_path
 
 async def _left(made: Plane, path: str, body: dict[str, Any]) -> None:
     """Ask for a document, and leave when the provider has the request; return when the egress has noticed."""
-    asking = asyncio.ensure_future(made.agents["coder0"].post(path, json=body))
-    served = len(made.provider.ledger.entries)
-    await made.provider.ledger.find(lambda _: True, at_least=served + 1, timeout=10)
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
+    with leaving() as left:
+        asking = asyncio.ensure_future(made.agents["coder0"].post(path, json=body))
+        served = len(made.provider.ledger.entries)
+        await made.provider.ledger.find(lambda _: True, at_least=served + 1, timeout=10)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        async with asyncio.timeout(10):
+            await left.wait()
     (line,) = made.egress.listeners.lines
-    async with asyncio.timeout(10):
-        while not any(passage.left for passage in made.egress.proxy._passages):
-            await asyncio.sleep(0)
     assert line.running == 1, "it still counts as one of the agent's requests"
 
 
@@ -481,14 +482,15 @@ async def test_a_port_is_an_agents_with_its_token_alone(tmp_path: Path) -> None:
     async with plane(tmp_path) as made:
         agent = await made.agent(listener="port")
         assert (await agent.post("anthropic/v1/messages", json=anthropic())).status == 200
-        base = agent._base_url
-        assert base is not None
+        (registration,) = made.egress.gate.agents.values()
+        port = await made.egress.register(registration)
+        base = URL(str(port.url))
         async with aiohttp.ClientSession() as stranger:
             for path in ("/anthropic/v1/messages", "/wrong/anthropic/v1/messages", "/"):
                 response = await stranger.post(base.origin().join(URL(path)), json=anthropic())
                 assert (response.status, await response.read()) == (404, b"")
-        again = await made.agent(listener="port")
-        assert again._base_url == base
+        await made.agent(listener="port")
+        assert await made.egress.register(registration) == port
 
 
 async def test_the_egress_ends_what_is_under_way_and_keeps_account_of_it(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 
 
 @asynccontextmanager
-async def _line(made: Plane) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_unix_connection(str(made.paths.listener("coder0")))
+async def _line(made: Plane, limit: int = 2**16) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_unix_connection(str(made.paths.listener("coder0")), limit=limit)
     try:
         yield reader, writer
     finally:
@@ -289,8 +289,7 @@ async def test_a_provider_that_sends_without_end_is_held_up_by_a_client_that_doe
 
     async with _odd(tmp_path, answer) as made:
         await made.agent(accounts={"anthropic": "main"})
-        async with _line(made) as (reader, writer):
-            reader._limit = 2**14  # type: ignore[attr-defined]
+        async with _line(made, limit=2**14) as (_, writer):
             streaming = json.dumps(anthropic(stream=True)).encode()
             writer.write(POST + b"Content-Length: %d\r\n\r\n" % len(streaming) + streaming)
             sent = await asyncio.wait_for(held_up, 30)
@@ -324,8 +323,7 @@ async def test_a_client_that_takes_nothing_any_more_holds_no_reservation_for_eve
 
     async with _odd(tmp_path, answer) as made:
         await made.agent(accounts={"anthropic": "main"})
-        async with _line(made) as (reader, writer):
-            reader._limit = 2**14  # type: ignore[attr-defined]
+        async with _line(made, limit=2**14) as (_, writer):
             streaming = json.dumps(anthropic(stream=True)).encode()
             writer.write(POST + b"Content-Length: %d\r\n\r\n" % len(streaming) + streaming)
             async with asyncio.timeout(30):

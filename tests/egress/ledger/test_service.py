@@ -119,7 +119,7 @@ async def test_who_goes_away_while_waiting_takes_nothing_along(path: Path) -> No
 async def test_what_is_open_is_found_again_however_often_its_file_was_turned(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress.ledger.service._SYNC_S", 0.0)
+    monkeypatch.setattr("egress.ledger.service.SYNC_S", 0.0)
     async with opened(path, long=3000) as ledger:
         stays = reservation(ledger)
         ledger.reserve(stays)
@@ -146,7 +146,7 @@ async def test_no_file_goes_before_the_name_of_the_next_one_is_on_the_disk(
         synced.append({file.name for file in folder.glob("ledger.db-open-*")})
 
     monkeypatch.setattr("egress.ledger.reservation_log.sync_folder", noted)
-    monkeypatch.setattr("egress.ledger.service._SYNC_S", 0.0)
+    monkeypatch.setattr("egress.ledger.service.SYNC_S", 0.0)
     async with opened(path, long=1) as ledger:
         while path.with_name("ledger.db-open-1").exists():
             await entered(ledger)
@@ -157,7 +157,7 @@ async def test_no_file_goes_before_the_name_of_the_next_one_is_on_the_disk(
 async def test_a_file_of_what_is_open_stays_until_what_had_ended_is_in_the_ledger(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress.ledger.service._SYNC_S", 0.0)
+    monkeypatch.setattr("egress.ledger.service.SYNC_S", 0.0)
     async with opened(path, long=1) as ledger:
         settled = reservation(ledger)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -430,8 +430,8 @@ async def test_room_for_a_few_bytes_is_no_room(disk: Path) -> None:
 
 
 async def test_what_could_not_be_synced_is_synced_once_it_can_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("egress.ledger.service._SYNC_S", 0.0)
-    monkeypatch.setattr("egress.ledger.service._PROBE_S", 0.01)
+    monkeypatch.setattr("egress.ledger.service.SYNC_S", 0.0)
+    monkeypatch.setattr("egress.ledger.service.PROBE_S", 0.01)
     async with opened(path, long=1) as ledger, asyncio.timeout(LIMIT_S):
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -469,7 +469,7 @@ async def test_a_row_that_nothing_can_write_harms_nobody_else(path: Path) -> Non
 async def test_what_is_owed_at_the_end_is_written_whatever_is_beside_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress.ledger.writer_thread._RETRY_S", (LIMIT_S,))
+    monkeypatch.setattr("egress.ledger.writer_thread.RETRY_S", (LIMIT_S,))
     async with opened(path) as ledger:
         made = [reservation(ledger) for _ in range(2)]
         for each in made:
@@ -505,7 +505,7 @@ def recount(path: Path, start: float) -> dict[Any, Any]:
 async def test_what_was_used_since_any_moment_is_what_the_entries_come_to(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("egress.ledger.writer_thread._SUM_EVERY", 37)
+    monkeypatch.setattr("egress.ledger.writer_thread.SUM_EVERY", 37)
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -726,15 +726,18 @@ def test_the_file_of_a_ledger_can_shrink_also_one_of_an_older_version(tmp_path: 
             assert connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
 
 
-def test_what_is_pruned_gives_its_room_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_vacuum, "_SPARE", 10)
-    with contextlib.closing(schema.open_for_writing(tmp_path / "ledger.db")) as connection:
+async def test_what_is_pruned_gives_its_room_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_vacuum, "SPARE", 10)
+    with contextlib.closing(schema.open_for_writing(path)) as connection:
         connection.executemany(
             'INSERT INTO actions (id, at, agent, action, cause, "by", result, detail) '
             "VALUES (?, ?, '', '', '', '', '', ?)",
             [(str(number), float(number), "x" * 4000) for number in range(300)],
         )
         before = connection.execute("PRAGMA page_count").fetchone()[0]
-        book._prune(connection, 290.0, 0, 300)
-        assert connection.execute("SELECT count(*) FROM actions").fetchone() == (10,)
-        assert connection.execute("PRAGMA page_count").fetchone()[0] < before / 3
+    async with opened(path, Clock(290.0 + book.KEEP_S)) as ledger:
+        ledger.copied(entries=0, actions=300)
+        await ledger.flushed()
+    assert look(path, "SELECT count(*) FROM actions") == [(10,)]
+    ((after,),) = look(path, "PRAGMA page_count")
+    assert after < before / 3

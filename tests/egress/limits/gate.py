@@ -112,11 +112,13 @@ async def house(
     agents: int = 2,
     clock: Clock | None = None,
     wait_s: float = 0.0,
+    estop: Path | None = None,
     **others: Any,
 ) -> AsyncIterator[House]:
     """A gate that knows so many agents, and has nobody wait unless it is told so; what it is given before, it has from
     the ledger in this folder."""
     clock = clock or Clock()
+    estop = estop or folder / "estop"
     ledger = await UsageLedger.open(folder / "ledger.db", clock=clock)
     made: House
 
@@ -124,10 +126,8 @@ async def house(
         made.enforced.append((registration.agent, action, cause))
         return "done"
 
-    gate = AdmissionControl(
-        ledger, estop=folder / "estop", enforce=enforce, wait_s=wait_s, clock=clock, monotonic=clock
-    )
-    made = House(ledger, gate, clock, folder / "estop")
+    gate = AdmissionControl(ledger, estop=estop, enforce=enforce, wait_s=wait_s, clock=clock, monotonic=clock)
+    made = House(ledger, gate, clock, estop)
     try:
         await gate.start(EgressSettings(host="attic", limits=limits, **others))
         for number in range(agents):

@@ -186,10 +186,9 @@ async def test_a_commanded_stop_is_a_file_and_outlives_a_restart(tmp_path: Path)
 
 
 async def test_a_stop_whose_file_cannot_be_written_holds_all_the_same(tmp_path: Path) -> None:
-    async with house(tmp_path) as home:
+    away = tmp_path / "away"
+    async with house(tmp_path, estop=away / "estop") as home:
         lease = await home.gate.admit(asked())
-        away = tmp_path / "away"
-        home.gate._denials._estop = str(away / "estop")
         with pytest.raises(StopNotKept, match="holds while this egress runs"):
             await home.gate.estop(cause="", by="ann")
         assert lease.cut is not None

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from egress.tunnel.certificate_authority import (
     AUTHORITY_LIFE,
@@ -54,6 +57,10 @@ def shake(server: ssl.SSLContext, name: str, trusted: str, alpn: list[str] | Non
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     if alpn:
         context.set_alpn_protocols(alpn)
+    return _shaken(context, server, name)
+
+
+def _shaken(context: ssl.SSLContext, server: ssl.SSLContext, name: str) -> ssl.SSLObject:
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(to_client, to_server, server_hostname=name)
     theirs = server.wrap_bio(to_server, to_client, server_side=True)
@@ -64,6 +71,45 @@ def shake(server: ssl.SSLContext, name: str, trusted: str, alpn: list[str] | Non
             except ssl.SSLWantReadError:
                 continue
     return client
+
+
+def served(server: ssl.SSLContext, name: str) -> x509.Certificate:
+    """The certificate that a client is shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    shown = _shaken(context, server, name).getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown)
+
+
+def forged(stolen: Path, host: str) -> ssl.SSLContext:
+    """A server with a certificate for `host`, signed with an authority's key by somebody else."""
+    content = stolen.read_bytes()
+    authority = x509.load_pem_x509_certificate(content)
+    signs = serialization.load_pem_private_key(content, None)
+    assert isinstance(signs, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
+        .issuer_name(authority.subject)
+        .serial_number(x509.random_serial_number())
+        .public_key(key.public_key())
+        .not_valid_before(authority.not_valid_before_utc)
+        .not_valid_after(authority.not_valid_after_utc)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signs.public_key()), critical=False)
+        .sign(signs, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    file = stolen.parent.with_name(f"{host}.pem")
+    file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
 
 
 def test_a_client_that_trusts_it_opens_a_metered_host(tmp_path: Path, clock: Clock) -> None:
@@ -84,13 +130,10 @@ def test_its_certificate_says_what_it_is_for_and_nobody_believes_it_more(tmp_pat
     assert basic.critical
     assert (basic.value.ca, basic.value.path_length) == (True, 0)
     # Whoever had the key and signed for another host with it would not be believed.
-    authority._hosts = frozenset({"github.com"})
-    authority._issuers = [
-        type(each)(path=each.path, certificate=each.certificate, key=each.key, hosts=authority._hosts)
-        for each in authority._issuers
-    ]
+    (stolen,) = keys(tmp_path)
+    shake(forged(stolen, HOSTS[0]), HOSTS[0], authority.certificates())
     with pytest.raises(ssl.SSLCertVerificationError, match="subtree"):
-        shake(authority.context("github.com"), "github.com", authority.certificates())
+        shake(forged(stolen, "github.com"), "github.com", authority.certificates())
 
 
 def test_no_other_host_gets_a_certificate(tmp_path: Path, clock: Clock) -> None:
@@ -149,9 +192,8 @@ def test_before_its_end_another_one_stands_beside_it_and_takes_over(tmp_path: Pa
     assert both.count("BEGIN") == 2
     assert old in both
     clock.time += OVERLAP - LEAF_LIFE
-    issuer = authority._issuer(HOSTS[0])
-    assert issuer is not None
-    assert issuer is authority._issuers[-1]
+    newer, _ = x509.load_pem_x509_certificates(authority.certificates().encode())
+    served(authority.context(HOSTS[0]), HOSTS[0]).verify_directly_issued_by(newer)
     clock.time += LEAF_LIFE
     authority.cover(HOSTS)
     assert old not in authority.certificates_file.read_text()

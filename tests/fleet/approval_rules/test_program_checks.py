@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 @_REAL
-@given(script=st.from_regex(program_checks._SED_SCRIPT, fullmatch=True), quiet=st.booleans())
+@given(script=st.from_regex(program_checks.SED_SCRIPT, fullmatch=True), quiet=st.booleans())
 def test_sed_only_prints(folder: Folder, script: str, quiet: bool) -> None:
     words = ["sed", *(["-n"] if quiet else []), script, "x"]
     try:
@@ -67,7 +67,7 @@ def test_sed_only_prints(folder: Folder, script: str, quiet: bool) -> None:
 
 
 @_REAL
-@given(program=st.from_regex(program_checks._AWK_PROGRAM, fullmatch=True))
+@given(program=st.from_regex(program_checks.AWK_PROGRAM, fullmatch=True))
 def test_awk_only_prints(folder: Folder, program: str) -> None:
     if shutil.which("awk") is None:
         pytest.skip("awk is not installed")

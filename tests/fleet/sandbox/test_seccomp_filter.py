@@ -19,7 +19,7 @@ CREATES, TEMPORARY, NEW_USER, NEW_CGROUP, TIOCSTI = 0o101, 0o20200001, 0x1000000
 
 def answer(machine: str, name: str, *arguments: int, root: bool = False) -> int:
     """What the kernel answers to a call: 0, it goes on; or an error's number."""
-    number = seccomp_filter._NUMBERS[name][list(ARCH).index(machine)]
+    number = seccomp_filter.CALL_NUMBERS[name][list(ARCH).index(machine)]
     assert number is not None
     return _decided(seccomp_filter.program(machine, root=root), ARCH[machine], number, *arguments)
 

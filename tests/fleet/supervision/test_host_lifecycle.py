@@ -177,7 +177,7 @@ async def test_a_cancelled_start_that_hangs_leaves_no_process(
 ) -> None:
     # In tmux an agent host stays the child of its window.
     stuck(tmp_path, monkeypatch, detaches=agent.spec.hosting == PROCESS)
-    monkeypatch.setattr(host_lifecycle, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(host_lifecycle, "SETTLE_S", 0.1)
     starting = asyncio.create_task(host_lifecycle.spawn(agent.launch()))
     async with asyncio.timeout(LIMIT_S):
         while not born(agent):
@@ -195,7 +195,7 @@ async def test_a_host_that_hangs_before_its_lock_is_ended(
     agent: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detaches: bool, words: str
 ) -> None:
     stuck(tmp_path, monkeypatch, detaches=detaches)
-    monkeypatch.setattr(host_lifecycle, "_DETACH_S", LIMIT_S if detaches else 0.5)
+    monkeypatch.setattr(host_lifecycle, "DETACH_S", LIMIT_S if detaches else 0.5)
     with pytest.raises(host_lifecycle.SpawnFailed, match=words) as failure:
         await host_lifecycle.spawn(agent.launch(), timeout_s=0.5)
     assert not isinstance(failure.value, host_lifecycle.HostNotReady)

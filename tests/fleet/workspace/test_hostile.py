@@ -311,7 +311,7 @@ def test_history_that_the_agent_cut_off_is_not_cut_off_for_the_person(ground: Gr
 
 def test_a_clone_that_keeps_git_waiting_is_left_alone(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     ground.agent("rm .git/refs/heads/muster/coder0; mkfifo .git/refs/heads/muster/coder0")
-    monkeypatch.setattr(clone, "_FETCH_S", 1.0)
+    monkeypatch.setattr(clone, "FETCH_S", 1.0)
     with pytest.raises(FleetError, match="took too long"):
         ground.collect()
     assert ground.clone.remove(discard=True)

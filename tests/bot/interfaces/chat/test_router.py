@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from bot.commands.executor import Executor
+from bot.commands.checkpoints import RecordedSteps
 from connectors.contract.messages import Batch, Inbound, Text
 from connectors.delivery import inbox
 from core.crash_points import declare
@@ -187,16 +187,16 @@ async def test_a_confirmation_in_words_is_about_the_same_command_when_its_event_
     for name in ("older", "newer"):
         await home.ask(f"!add {name}")
         await home.ask(f"!remove {name}")
-    perform, broke = Executor._perform, 0
+    broke = 0
 
-    async def break_once(*given: Any, **more: Any) -> Any:
+    def break_once(*given: Any, **more: Any) -> RecordedSteps:
         nonlocal broke
         broke += 1
         if broke == 1:
             raise RuntimeError("as if it had been killed there")
-        return await perform(*given, **more)
+        return RecordedSteps(*given, **more)
 
-    monkeypatch.setattr(Executor, "_perform", break_once)
+    monkeypatch.setattr("bot.commands.executor.RecordedSteps", break_once)
     await home.ask("!confirm")
     assert broke == 2
     listed = await home.ask("!roster")

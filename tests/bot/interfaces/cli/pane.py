@@ -132,7 +132,16 @@ class Muster:
     async def at_the_prompt(self) -> None:
         await until(lambda: self.pane)
         await self.sees("fleet>")
-        await until(lambda: self.connector._sessions, lambda: self.tmux.shown(self.pane))
+        await self.reachable(True)
+
+    async def reachable(self, is_it: bool) -> None:
+        """Wait until what shows the room has come, or is gone."""
+        try:
+            async with asyncio.timeout(LIMIT):
+                while ((await self.connector.health()).reachable is True) != is_it:
+                    await asyncio.sleep(0.03)
+        except TimeoutError:
+            pytest.fail(f"it did not come to that: {await asyncio.to_thread(self.tmux.shown, self.pane)}")
 
 
 async def until(true: Callable[[], object], what: Callable[[], object] = str) -> None:

@@ -21,6 +21,7 @@ from bot.interfaces.cli.chat_client import NoSuchConnector, NotSaid, RemoteTermi
 from bot.messaging.event_hub import EventHub
 from bot.reports.services import ReportServices
 from bot.text.errors import NotRunning
+from connectors.contract.connector_protocol import NotReady
 from connectors.contract.connector_registry import NoSettings
 from connectors.contract.messages import Batch, Message, OpenThread, Outbound, OutboundContent, Text
 from connectors.terminal.connector import TerminalConnector
@@ -40,6 +41,8 @@ class Muster:
         self.socket = folder / "gateway.sock"
         self.heard: list[tuple[str, str, str]] = []
         self.deaf = False
+        self.unready = False
+        self.refused = 0
         self.terminal: TerminalConnector
 
     @asynccontextmanager
@@ -67,6 +70,9 @@ class Muster:
             await store.close()
 
     async def _accept(self, batch: Batch) -> None:
+        if self.unready:
+            self.refused += 1
+            raise NotReady("Muster is still starting.")
         for event in batch.events:
             assert isinstance(event.body, Text)
             self.heard.append((event.event_id, event.conversation, event.body.text))
@@ -217,15 +223,16 @@ async def test_what_muster_never_takes_is_shown_and_not_said_again(muster: Muste
 
 
 async def test_what_muster_cannot_take_yet_is_said_again(muster: Muster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_client, "_AGAIN", 0.01)
+    monkeypatch.setattr(chat_client, "SAY_AGAIN_S", 0.01)
     unsaid = Unsaid(muster.folder / "unsaid")
     terminal = RemoteTerminal(muster.socket, unsaid=unsaid)
     async with muster.up(), terminal.attached() as link:
-        sink, muster.terminal._sink = muster.terminal._sink, None
+        muster.unready = True
         await link.say("hello", conversation="fleet")
-        await waiting.until(lambda: link._waiting, limit=10)
+        await waiting.until(lambda: muster.refused >= 2, limit=10)
         assert [each.text for each in unsaid.all()] == ["hello"]
-        muster.terminal._sink = sink
+        assert muster.heard == []
+        muster.unready = False
         await until(link, "hello")
 
 

@@ -134,7 +134,7 @@ async def test_a_line_that_was_begun_stands_there_again_and_goes_where_it_was_to
         muster.tmux("send-keys", "-l", "-t", muster.pane, "half a")
         await muster.sees("fleet/coder0> half a")
         muster.tmux("kill-pane", "-t", muster.pane)
-        await until(lambda: not muster.connector._sessions)
+        await muster.reachable(False)
         await muster.connector.open()
         await muster.sees("fleet/coder0> half a")
         await muster.type(" line")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, update
+from sqlalchemy import Engine, delete, event, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.crash_points import declare
@@ -144,16 +144,16 @@ async def test_whatever_happens_it_is_what_a_look_at_everything_finds(store: Sto
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch, store: Store) -> list[str]:
+def read() -> Iterator[list[str]]:
     """The statements that are read with."""
     seen: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         seen.append(statement)
 
-    engine = store._database.readers.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    return seen
+    event.listen(Engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(Engine, "before_cursor_execute", note)
 
 
 def sums(read: list[str]) -> int:

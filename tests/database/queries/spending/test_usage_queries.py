@@ -167,8 +167,12 @@ async def test_sums_that_are_wrong_are_found_and_put_right(store: Store, chance:
         # Rows without their sums, as an older Muster writes them; sums without their rows; and a wrong one.
         await tx.execute(delete(spending_table).where(spending_table.c.agent == "coder1"))
         await tx.execute(delete(ledger_table).where(ledger_table.c.agent == "writer0"))
-        one = (await tx.execute(select(spending_table).where(spending_table.c.agent == "coder0").limit(1))).one()
-        same = [spending_table.c[name] == one._mapping[name] for name in hourly_rollup.KEY]
+        one = (
+            (await tx.execute(select(spending_table).where(spending_table.c.agent == "coder0").limit(1)))
+            .mappings()
+            .one()
+        )
+        same = [spending_table.c[name] == one[name] for name in hourly_rollup.KEY]
         await tx.execute(update(spending_table).where(*same).values(output_tokens=spending_table.c.output_tokens + 1))
     async with store.read() as tx:
         found = await hourly_rollup.verify(tx)
