@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from bot.agents.desired_state import DesiredStates
 from bot.agents.journal.effects import JournalEffects
+from bot.agents.journal.projection import Note, frozen_as
 from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Operators
 from bot.commands.executor import Executor
@@ -97,7 +98,7 @@ class Desk:
         self.folder, self.now = folder, now
         self.store = await chat.opened(folder)
         speaker = Composer(folder / "files")
-        channel = JournalEffects(
+        self.channel = channel = JournalEffects(
             speaker, SecretMasker(), lambda _: ALL_CAPABILITIES, lambda: now, lambda at: f"{at:.0f}", "!"
         )
 
@@ -194,6 +195,14 @@ class Desk:
             topic = await topics.of_agent(tx, "web-1")
         return "none" if topic is None else topic.state
 
+    async def frozen(self) -> None:
+        """Follow the journal of the agent to where its host has frozen it."""
+        async with self.store.write(STEP) as tx:
+            row = await agents.get(tx, "web-1")
+            assert row is not None
+            note = Note("j/frozen", "brings it back", announces=frozen_as(row.name, row.launch_id))
+            await self.channel.carry_out(tx, row, note)
+
     async def heard_back(self, text: str) -> bool:
         async with self.store.read() as tx:
             return any(each.text == text for each in await agent_messages.in_states(tx, ["pending"], agent="web-1"))
@@ -227,6 +236,8 @@ async def lived(folder: Path) -> None:
     desk = await Desk().open(folder, NOON + 10_000)
     if await desk.state() == "open" and not await desk.heard_back("still there?"):
         await desk.topics.look()
+    if await desk.state() == "idle" and not await desk.heard_back("still there?"):
+        await desk.frozen()
     await desk.hear(2, "still there?", thread=True)
     await desk.store.close()
 
@@ -296,6 +307,7 @@ async def stands_once(folder: Path) -> None:
     await desk.store.close()
     openers = [key for key, content in rows if content["type"] == "open_thread"]
     assert openers == [topic.thread_key]
+    assert not any("brings it back" in str(content) for _, content in rows), "it wakes with a reply"
     for sign in ("has not begun", "Write here to wake it", "Discarded"):
         assert sum(sign in str(content) for _, content in rows) == 1, sign
 
