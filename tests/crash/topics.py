@@ -14,8 +14,8 @@ from bot.agents.journal.effects import JournalEffects
 from bot.agents.journal.projection import Note, frozen_as
 from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Operators
+from bot.commands import sections
 from bot.commands.executor import Executor
-from bot.commands.registry import CommandTable
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
 from bot.config.projects import ProjectBlock, TopicsBlock
@@ -28,7 +28,6 @@ from bot.messaging.event_hub import EventHub
 from bot.messaging.fleet_port import AgentView
 from bot.messaging.own_messages import OwnMessages
 from bot.pacing.window_status import PaceSnapshot
-from bot.projects import ending
 from bot.projects.forgetting import Forgetting
 from bot.projects.service import Topics
 from bot.reports.services import ReportServices
@@ -153,7 +152,7 @@ class Desk:
         self.services = ReportServices(
             clock=lambda: now,
             store=self.store,
-            table=CommandTable(),
+            table=sections.load(),
             operators=Operators(self.store, {f"memory:{chat.ANA}": OPERATOR}),
             events=EventHub(),
             capabilities=lambda _: ALL_CAPABILITIES,
@@ -249,11 +248,7 @@ async def lived(folder: Path) -> None:
         async with desk.store.write(STEP) as tx:
             await agents.change(tx, "web-1", wanted="stopped", state="stopped")
         await desk.topics.look()
-    if await desk.state() == "idle":
-        async with desk.store.write(STEP) as tx:
-            topic = await topics.of_agent(tx, "web-1")
-            assert topic is not None
-            await ending.decide(tx, desk.services, topic, "discard")
+    await desk.hear(3, "!done --how discard", thread=True)
     if await desk.state() == "ending":
         await desk.topics.look()
     await desk.store.close()
@@ -308,7 +303,7 @@ async def stands_once(folder: Path) -> None:
     openers = [key for key, content in rows if content["type"] == "open_thread"]
     assert openers == [topic.thread_key]
     assert not any("brings it back" in str(content) for _, content in rows), "it wakes with a reply"
-    for sign in ("has not begun", "Write here to wake it", "Discarded"):
+    for sign in ("has not begun", "Write here to wake it", "its work is discarded", "Discarded"):
         assert sum(sign in str(content) for _, content in rows) == 1, sign
 
 
@@ -318,7 +313,13 @@ TOPICS = Subject(script=lived, invariant=stands_once, walks=[both(*(f"topics.{ea
 EACH_TOPIC = Subject(
     script=lived,
     invariant=stands_once,
-    walks=[(place,) for place in (*both(*(f"topics.{each}" for each in PLACES)), *both("chat.talk"))],
+    walks=[
+        (place,)
+        for place in (
+            *both(*(f"topics.{each}" for each in PLACES)),
+            *both("chat.talk", "command.step", "command.finish"),
+        )
+    ],
 )
 #: The steps of forgetting it.
 FORGOTTEN_TOPIC = Subject(
