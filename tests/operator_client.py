@@ -90,6 +90,11 @@ class Operator:
     async def join(self, room: str) -> None:
         await self.call("POST", f"join/{quote(room)}", {})
 
+    async def rooms(self) -> list[str]:
+        """The rooms that they are in."""
+        found: list[str] = (await self._call("GET", "joined_rooms"))["joined_rooms"]
+        return found
+
     async def membership(self, room: str, user_id: str) -> str | None:
         """`join`, `invite`, `leave` ..., or None when there never was one."""
         try:

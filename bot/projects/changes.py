@@ -183,13 +183,12 @@ async def end_topic(ctx: Context[ProjectServices], name: str | None, *, how: str
     """Ask how a topic ends, or end it."""
     services = ctx.services
     topic = await _meant(ctx, name)
-    if topic.state == "waiting":
-        return await _taken_back(ctx, topic)
-    _check_alive(topic)
     if how is not None:
         return await _end(ctx, topic, how)
 
-    async def act(tx: AsyncConnection) -> tuple[str, bool]:
+    async def act(tx: AsyncConnection) -> tuple[str, bool] | None:
+        if await _taken_back(tx, services, topic):
+            return None
         row = await agents.get(tx, topic.agent)
         asked = [each for each in await questions.pending(tx, agent=topic.agent) if each.kind == QUESTION]
         if asked or row is None:
@@ -200,8 +199,11 @@ async def end_topic(ctx: Context[ProjectServices], name: str | None, *, how: str
         question = await services.questions.ask(tx, row, kind=QUESTION, cause=cause, text=text, choices=_CHOICES)
         return question.id, True
 
-    question, is_new = await ctx.commit("ask", act)
+    asked = await ctx.commit("ask", act)
     services.delivery.wake()
+    if asked is None:
+        return _is_taken_back(ctx, topic)
+    question, is_new = asked
     here = await _of_thread(ctx)
     # In its own thread, the question is the answer.
     is_told = is_new and here is not None and here.id == topic.id
@@ -211,27 +213,37 @@ async def end_topic(ctx: Context[ProjectServices], name: str | None, *, how: str
 
 async def close_topic(ctx: Context[ProjectServices], name: str | None) -> Reply:
     """End a topic and keep its branch."""
-    topic = await _meant(ctx, name)
-    if topic.state == "waiting":
-        return await _taken_back(ctx, topic)
-    _check_alive(topic)
-    return await _end(ctx, topic, "keep")
+    return await _end(ctx, await _meant(ctx, name), "keep")
 
 
-async def _taken_back(ctx: Context[ProjectServices], topic: Topic) -> Reply:
-    await ending.close(ctx.services, topic, "it had not begun")
+async def _taken_back(tx: AsyncConnection, services: ProjectServices, topic: Topic) -> bool:
+    """End a topic that has not begun. Return False if it has begun.
+
+    This is decided in the transaction that records the step: the topic may begin meanwhile, and when a run is resumed,
+    the topic that it ended is over.
+
+    Raises:
+        UserError: the topic is over.
+    """
+    current = await topics.get(tx, topic.id) or topic
+    if current.state in OVER or current.state == "ending":
+        how = "is ending" if current.state == "ending" else "is over"
+        raise UserError(f"{topic.agent} {how} already. Nothing was changed.", code="topic.over")
+    return await ending.take_back(tx, services, current, "it had not begun")
+
+
+def _is_taken_back(ctx: Context[ProjectServices], topic: Topic) -> Reply:
     ctx.services.topics.wake()
+    ctx.services.delivery.wake()
     return Reply(f"{topic.agent} is taken back.", {"topic": topic.agent, "state": "ended"})
 
 
-def _check_alive(topic: Topic) -> None:
-    if topic.state in OVER or topic.state == "ending":
-        how = "is ending" if topic.state == "ending" else "is over"
-        raise UserError(f"{topic.agent} {how} already. Nothing was changed.", code="topic.over")
-
-
 async def _end(ctx: Context[ProjectServices], topic: Topic, outcome: str) -> Reply:
-    await ctx.commit("end", lambda tx: ending.decide(tx, ctx.services, topic, outcome))
+    async def act(tx: AsyncConnection) -> bool:
+        return not await _taken_back(tx, ctx.services, topic) and await ending.decide(tx, ctx.services, topic, outcome)
+
+    if not await ctx.commit("end", act):
+        return _is_taken_back(ctx, topic)
     ctx.services.agents.look_again(topic.agent)
     ctx.services.topics.wake()
     ctx.services.delivery.wake()

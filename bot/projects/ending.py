@@ -138,30 +138,43 @@ async def _goes_on(services: ProjectServices, topic: Topic, row: AgentRow, probl
 
 async def close(services: ProjectServices, topic: Topic, why: str) -> None:
     """End a topic that has not begun."""
-    await _ended(services, topic, None, f"⏹ Closed: {why}.")
+    async with services.store.write(END) as tx:
+        await take_back(tx, services, topic, why)
+    services.delivery.wake()
+
+
+async def take_back(tx: AsyncConnection, services: ProjectServices, topic: Topic, why: str) -> bool:
+    """End a topic that has not begun, in the transaction of the decision. Return False if it has begun."""
+    return await _record(tx, services, topic, None, f"⏹ Closed: {why}.", only="waiting")
 
 
 async def _ended(services: ProjectServices, topic: Topic, row: AgentRow | None, said: str) -> None:
-    """Record the end, say it in the thread and archive the thread."""
-    channel = services.agents.journal_effects
     async with services.store.write(END) as tx:
-        now = services.clock()
-        values = {"state": "ended", "ended_at": now, "outcome": topic.outcome}
-        if not await topics.change(tx, topic.id, only=[*_UNFINISHED, "ending"], **values):
-            return
-        await topics.take_words(tx, topic.id)
-        called = topic_text.ended_title(topic, topic.outcome or "closed")
-        place = MessagePlace(topic.connector, thread_of=topic.thread_key)
-        if said:
-            await channel.speak(tx, f"topic/{topic.id}/over", said, place)
-        if row is not None:
-            ended = {} if row.state in ENDED else {"state": "stopped"}
-            await agents.change(tx, row.name, wanted="stopped", keep_session=False, topic=called, **ended)
-            await channel.titles.show(tx, row.name, spoken=True)
-        elif channel.titles.has(topic.connector):
-            title = Retitle(title=f"⏹ {topic.agent} {called}", archived=True)
-            await channel.titles.call(tx, topic.connector, topic.thread_key, title, spoken=True)
+        await _record(tx, services, topic, row, said, only="ending")
     services.delivery.wake()
+
+
+async def _record(
+    tx: AsyncConnection, services: ProjectServices, topic: Topic, row: AgentRow | None, said: str, *, only: TopicState
+) -> bool:
+    """Record the end, say it in the thread and archive the thread, if the topic is in the state `only`."""
+    channel = services.agents.journal_effects
+    values = {"state": "ended", "ended_at": services.clock(), "outcome": topic.outcome}
+    if not await topics.change(tx, topic.id, only=[only], **values):
+        return False
+    await topics.take_words(tx, topic.id)
+    called = topic_text.ended_title(topic, topic.outcome or "closed")
+    place = MessagePlace(topic.connector, thread_of=topic.thread_key)
+    if said:
+        await channel.speak(tx, f"topic/{topic.id}/over", said, place)
+    if row is not None:
+        ended = {} if row.state in ENDED else {"state": "stopped"}
+        await agents.change(tx, row.name, wanted="stopped", keep_session=False, topic=called, **ended)
+        await channel.titles.show(tx, row.name, spoken=True)
+    elif channel.titles.has(topic.connector):
+        title = Retitle(title=f"⏹ {topic.agent} {called}", archived=True)
+        await channel.titles.call(tx, topic.connector, topic.thread_key, title, spoken=True)
+    return True
 
 
 async def find(services: ProjectServices, word: str) -> Topic:

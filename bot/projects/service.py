@@ -173,12 +173,10 @@ class Topics:
                 return
             if not await topics.change(tx, topic.id, only=["open"], state="idle", detail=None):
                 return
-            channel = services.agents.journal_effects
-            thread = await channel.conversation(tx, row, "")
-            await channel.announce(tx, row, None if thread is None else thread[1], frozen_as(row.name, row.launch_id))
             await services.agents.desired_states.freeze(tx, row, now=False)
-            key = f"topic/{topic.id}/idle/{row.launch_id}"
-            await channel.note(tx, row, key, topic_text.went_idle(topic, idle_for))
+            # Under the event's own name, it is the note about the event, whichever process reads that in the journal.
+            told = frozen_as(row.name, row.launch_id)
+            await services.agents.journal_effects.note(tx, row, told, topic_text.went_idle(topic, idle_for))
         services.agents.look_again(topic.agent)
         services.delivery.wake()
         self.wake()

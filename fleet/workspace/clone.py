@@ -140,10 +140,10 @@ class Clone:
             untrusted_files.delete(part)
             raise
 
-    def clear_parts(self) -> None:
-        """Delete what crashes left of clones that were being made or removed."""
-        for left in self.place.parent.glob(f".{self.agent}.*.part"):
-            untrusted_files.delete(left)
+    def clear_parts(self) -> list[Path]:
+        """Delete what crashes left of clones that were being made or removed. Return what could not be deleted."""
+        parts = self.place.parent.glob(f".{self.agent}.*.part")
+        return [left for left in parts if not untrusted_files.delete(left)]
 
     def _prune(self, repository: Repository) -> None:
         """Let the clone forget branches that the person deleted: once their commits are gone, no fetch would work."""
@@ -218,7 +218,8 @@ class Clone:
         """
         with self._locked():
             known = self.record()
-            if known is None or (not known.held and self._glimpse() == known.last):
+            # Of a clone that was being removed when Muster died, everything was taken over.
+            if known is None or not self.place.exists() or (not known.held and self._glimpse() == known.last):
                 return None
             return self._collect(known)
 
@@ -381,24 +382,20 @@ class Clone:
                         f"Have the agent commit on its branch {self.branch}, or give that up with --discard."
                     )
             with crash_points.around(REMOVED):
-                aside = self._set_aside()
-                (self.folder / clone_record.NAME).unlink(missing_ok=True)
+                if self.place.exists():
+                    # At once, so that no half of a clone is ever in its place.
+                    self.place.rename(self._part())
             self._unprotect(known)
             untrusted_files.delete(self._origin)
-            if aside is not None and not untrusted_files.delete(aside):
+            left = self.clear_parts()
+            # Last: after a crash, what is known is removed again.
+            (self.folder / clone_record.NAME).unlink(missing_ok=True)
+            if left:
                 raise FleetError(
-                    f"What is left of {self.agent}'s workspace, {aside}, could not be deleted. Delete it by hand.",
+                    f"What is left of {self.agent}'s workspace, {left[0]}, could not be deleted. Delete it by hand.",
                     code="workspace.not_deleted",
                 )
             return True
-
-    def _set_aside(self) -> Path | None:
-        """Move the clone out of its place at once, so that no half of one is ever there."""
-        if not self.place.exists():
-            return None
-        aside = self._part()
-        self.place.rename(aside)
-        return aside
 
     def _unprotect(self, known: CloneRecord) -> None:
         """Take Muster's own name away, where it keeps nothing that the person's branches do not."""

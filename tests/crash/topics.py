@@ -11,10 +11,11 @@ from sqlalchemy import func, select
 
 from bot.agents.desired_state import DesiredStates
 from bot.agents.journal.effects import JournalEffects
+from bot.agents.journal.projection import Note, frozen_as
 from bot.auth.permission import OPERATOR
 from bot.auth.permissions import Operators
+from bot.commands import sections
 from bot.commands.executor import Executor
-from bot.commands.registry import CommandTable
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
 from bot.config.projects import ProjectBlock, TopicsBlock
@@ -27,7 +28,6 @@ from bot.messaging.event_hub import EventHub
 from bot.messaging.fleet_port import AgentView
 from bot.messaging.own_messages import OwnMessages
 from bot.pacing.window_status import PaceSnapshot
-from bot.projects import ending
 from bot.projects.forgetting import Forgetting
 from bot.projects.service import Topics
 from bot.reports.services import ReportServices
@@ -97,7 +97,7 @@ class Desk:
         self.folder, self.now = folder, now
         self.store = await chat.opened(folder)
         speaker = Composer(folder / "files")
-        channel = JournalEffects(
+        self.channel = channel = JournalEffects(
             speaker, SecretMasker(), lambda _: ALL_CAPABILITIES, lambda: now, lambda at: f"{at:.0f}", "!"
         )
 
@@ -152,7 +152,7 @@ class Desk:
         self.services = ReportServices(
             clock=lambda: now,
             store=self.store,
-            table=CommandTable(),
+            table=sections.load(),
             operators=Operators(self.store, {f"memory:{chat.ANA}": OPERATOR}),
             events=EventHub(),
             capabilities=lambda _: ALL_CAPABILITIES,
@@ -194,6 +194,14 @@ class Desk:
             topic = await topics.of_agent(tx, "web-1")
         return "none" if topic is None else topic.state
 
+    async def frozen(self) -> None:
+        """Follow the journal of the agent to where its host has frozen it."""
+        async with self.store.write(STEP) as tx:
+            row = await agents.get(tx, "web-1")
+            assert row is not None
+            note = Note("j/frozen", "brings it back", announces=frozen_as(row.name, row.launch_id))
+            await self.channel.carry_out(tx, row, note)
+
     async def heard_back(self, text: str) -> bool:
         async with self.store.read() as tx:
             return any(each.text == text for each in await agent_messages.in_states(tx, ["pending"], agent="web-1"))
@@ -227,6 +235,8 @@ async def lived(folder: Path) -> None:
     desk = await Desk().open(folder, NOON + 10_000)
     if await desk.state() == "open" and not await desk.heard_back("still there?"):
         await desk.topics.look()
+    if await desk.state() == "idle" and not await desk.heard_back("still there?"):
+        await desk.frozen()
     await desk.hear(2, "still there?", thread=True)
     await desk.store.close()
 
@@ -238,11 +248,7 @@ async def lived(folder: Path) -> None:
         async with desk.store.write(STEP) as tx:
             await agents.change(tx, "web-1", wanted="stopped", state="stopped")
         await desk.topics.look()
-    if await desk.state() == "idle":
-        async with desk.store.write(STEP) as tx:
-            topic = await topics.of_agent(tx, "web-1")
-            assert topic is not None
-            await ending.decide(tx, desk.services, topic, "discard")
+    await desk.hear(3, "!done --how discard", thread=True)
     if await desk.state() == "ending":
         await desk.topics.look()
     await desk.store.close()
@@ -296,7 +302,8 @@ async def stands_once(folder: Path) -> None:
     await desk.store.close()
     openers = [key for key, content in rows if content["type"] == "open_thread"]
     assert openers == [topic.thread_key]
-    for sign in ("has not begun", "Write here to wake it", "Discarded"):
+    assert not any("brings it back" in str(content) for _, content in rows), "it wakes with a reply"
+    for sign in ("has not begun", "Write here to wake it", "its work is discarded", "Discarded"):
         assert sum(sign in str(content) for _, content in rows) == 1, sign
 
 
@@ -306,7 +313,13 @@ TOPICS = Subject(script=lived, invariant=stands_once, walks=[both(*(f"topics.{ea
 EACH_TOPIC = Subject(
     script=lived,
     invariant=stands_once,
-    walks=[(place,) for place in (*both(*(f"topics.{each}" for each in PLACES)), *both("chat.talk"))],
+    walks=[
+        (place,)
+        for place in (
+            *both(*(f"topics.{each}" for each in PLACES)),
+            *both("chat.talk", "command.step", "command.finish"),
+        )
+    ],
 )
 #: The steps of forgetting it.
 FORGOTTEN_TOPIC = Subject(

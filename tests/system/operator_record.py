@@ -51,7 +51,7 @@ class Books:
     """The line of each command, by its event."""
     messages: list[Message] = field(default_factory=list)
     kills: dict[str, str] = field(default_factory=dict)
-    """Commands that were confirmed: the question is one reply, and what became of them stands apart."""
+    """Commands that are answered by a question, and what became of them stands apart."""
     may_be_cut: bool = False
     """Agent hosts were killed: a message may be stranded, if it shows that."""
     patience: float = LIMIT
@@ -78,11 +78,17 @@ class Books:
         """Give a command and wait for its reply."""
         return await self.home.reply(await self.command(line, thread=thread), limit=self.patience)
 
-    async def message(self, thread: str | None, orders: str | None = None) -> Message:
-        """Write to an agent: `orders` for the simulated model, or else something that it answers in one piece."""
+    async def message(self, thread: str | None, orders: str | None = None, *, before: str = "") -> Message:
+        """Write to an agent: `orders` for the simulated model, or else something that it answers in one piece.
+
+        Args:
+            thread: the agent's; None: the room, where words open a topic.
+            orders: for the simulated model.
+            before: what it does before that answer.
+        """
         token = self.token()
         answer = f"answer to **{token}**" if orders is None else None
-        text = f"{token} [[say: {answer}]]" if orders is None else f"{token} {orders}"
+        text = f"{token} {before}[[say: {answer}]]" if orders is None else f"{token} {orders}"
         event = await self.home.ana.say(self.home.room, text, thread=thread)
         said = Message(event, token, answer)
         self.messages.append(said)
@@ -230,15 +236,10 @@ class Books:
                 yield f"{message.token} reached the model {times} times"
 
     def _answers(self, room: list[Event]) -> Iterator[str]:
-        """Every message of ours as it reads now; a digest has many answers."""
-        now: dict[str, str] = {}
-        for event in room:
-            if event["sender"] != self.home.bot.user_id or event["type"] != "m.room.message":
-                continue
-            target = relation(event)["event_id"] if relation(event).get("rel_type") == "m.replace" else None
-            now[target or event["event_id"]] = body(event)
-        standing = Counter(now.values())
-        digests = [text.splitlines() for text in now.values() if text.startswith(DIGEST)]
+        """A digest has many answers."""
+        now = [text for _, text in self.standing(room)]
+        standing = Counter(now)
+        digests = [text.splitlines() for text in now if text.startswith(DIGEST)]
         standing += Counter(
             answer for lines in digests for line in lines if (answer := line.removeprefix("- ")) not in standing
         )
@@ -249,6 +250,16 @@ class Books:
             if standing[message.answer] != 1:
                 alike = [text for text in standing if message.token in text]
                 yield f"{message.answer!r} stands {standing[message.answer]} times; there is {alike}"
+
+    def standing(self, room: list[Event]) -> list[tuple[Event, str]]:
+        """Every message of ours, and how it reads now."""
+        ours = [
+            event for event in room if event["sender"] == self.home.bot.user_id and event["type"] == "m.room.message"
+        ]
+        first = {event["event_id"]: event for event in ours if relation(event).get("rel_type") != "m.replace"}
+        now = {event_id: body(event) for event_id, event in first.items()}
+        now |= {relation(event)["event_id"]: body(event) for event in ours if event["event_id"] not in first}
+        return [(first[event_id], text) for event_id, text in now.items()]
 
     def _twice(self, room: list[Event]) -> Iterator[str]:
         ours = [event for event in room if event["sender"] == self.home.bot.user_id]
@@ -273,4 +284,4 @@ class Books:
 
 def _words_of_name(line: str) -> int:
     """How many words of a line are the command's name."""
-    return {"!task": 2, "!approvals": 3}.get(line.split()[0], 1)
+    return {"!task": 2, "!approvals": 3, "!project": 2, "!topic": 2}.get(line.split()[0], 1)

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -40,6 +40,10 @@ class Stage:
     """The thread of the agent that may launch others."""
     played: int = 0
     stranger: Operator | None = None
+    repository: Path = Path()
+    """Of the project web, whose room this is."""
+    topics: list[str] = field(default_factory=list)
+    """The messages that opened a topic of that project."""
 
     async def set_up(self) -> None:
         """Launch the standing agent."""

@@ -22,7 +22,7 @@ from tests.crash import test_matrix
 from tests.crash.deaths import both
 from tests.egress.ledger import test_service_killed
 from tests.synapse import Synapse
-from tests.system import crash_places, scenarios
+from tests.system import crash_places, scenarios, topic_scenes
 from tests.system.installation import LIMIT
 from tests.system.kill_stages import staged
 from tests.system.matrix_installation import Installation, installation
@@ -59,6 +59,44 @@ SCENES: dict[Scene, tuple[str, ...]] = {
     scenarios.neglected: both("watchdog.tell"),
     scenarios.watched: both("watch.update"),
     scenarios.queued_work: both("task.dispatch", "task.waits", "task.refuse", "task.settle"),
+}
+
+
+#: Which scene about topics passes which places of theirs, and which of those that other scenes pass otherwise; both in
+#: the order in which they are passed.
+TOPICS: dict[Scene, tuple[str, ...]] = {
+    topic_scenes.topics: both(
+        "topics.add", "topics.begin", "topics.add_words", "topics.idle", "topics.wake", "topics.end"
+    ),
+    topic_scenes.topic_in_hand: both("topics.follow"),
+    topic_scenes.topic_that_cannot_begin: both("topics.note"),
+    topic_scenes.project_with_new_room: (),
+}
+TOPICS_PASS: dict[Scene, tuple[str, ...]] = {
+    topic_scenes.topics: both(
+        "inbox.accept",
+        "outbox.send",
+        "outbox.record",
+        "workspace.make",
+        "agent.spawn",
+        "message.hand_over",
+        "message.handed_over",
+        "journal.follow",
+        "command.accept",
+        "command.step",
+        "command.finish",
+        "workspace.remove",
+        "chat.talk",
+        "chat.react",
+        "workspace.collect",
+    ),
+    topic_scenes.topic_in_hand: both("topics.add", "topics.begin", "command.step", "command.finish", "topics.end"),
+    topic_scenes.topic_that_cannot_begin: both("topics.add", "command.step", "command.finish"),
+    topic_scenes.project_with_new_room: (
+        # It is checked, its repository is found, its room is made, and it is written.
+        *(f"command.step.{side}:{n}" for n in (1, 2, 3, 4) for side in ("before", "after")),
+        *both("muster_yaml.write", "command.finish", "topics.add", "topics.begin", "topics.end"),
+    ),
 }
 
 
@@ -143,7 +181,8 @@ async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:
 
 
 def test_every_place_has_its_test() -> None:
-    listed = [place for some in (*SCENES.values(), *CALLS.values(), *APART.values()) for place in some]
+    tables = (SCENES, TOPICS, CALLS, APART)
+    listed = [place for table in tables for some in table.values() for place in some]
     assert len(listed) == len(set(listed))
     assert {*listed, *test_matrix.visited()} == crash_places.outside_of_agent_hosts()
 
@@ -172,6 +211,26 @@ async def test_the_orchestrator_dies_at_every_place(
 ) -> None:
     async with staged(tmp_path, synapse, models) as stage:
         await kill_at(stage, scene, SCENES[scene])
+
+
+@pytest.mark.slow
+async def test_the_orchestrator_dies_while_topics_come_and_go(
+    tmp_path: Path, synapse: Synapse, models: Provider, rng: random.Random
+) -> None:
+    async with staged(tmp_path, synapse, models) as stage:
+        places = TOPICS[topic_scenes.topics]
+        await kill_at(stage, topic_scenes.topics, sorted(rng.sample(places, 2), key=places.index))
+        making = topic_scenes.project_with_new_room
+        await kill_at(stage, making, rng.sample(TOPICS_PASS[making], 1))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scene", TOPICS, ids=lambda scene: scene.__name__)
+async def test_the_orchestrator_dies_at_every_place_of_topics(
+    tmp_path: Path, synapse: Synapse, models: Provider, scene: Scene
+) -> None:
+    async with staged(tmp_path, synapse, models) as stage:
+        await kill_at(stage, scene, (*TOPICS[scene], *TOPICS_PASS[scene]))
 
 
 @pytest.mark.soak

@@ -97,6 +97,8 @@ class JournalEffects(AgentChannel):
         match effect:
             case Note(announces=announces) if announces in self.announced:
                 self.announced.discard(announces)
+            case Note(announces=str(event)) if await outbox.get(tx, event) is not None:
+                pass  # told already, under the event's own name
             case Note(key=key, text=text, message=message):
                 asked = await agent_messages.get(tx, message) if message is not None else None
                 await self.speak(tx, key, text, self.place_of(row, asked), agent=nameless(row, text))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.projects import service
+from bot.projects import ending, service
 from connectors.memory import ALL_CAPABILITIES
+from database.queries.chat.topics import Topic
 from tests.bot.daily_limits import limit_of_a_day
 from tests.bot.orchestrator import OPERATOR, ROOM, VIEWER
 from tests.bot.projects.fleet_with_project import WEB, ask, fleet, git, thread_of, topic, until_state
@@ -255,6 +256,23 @@ async def test_a_topic_whose_agent_was_killed_makes_room_and_can_still_end(tmp_p
         assert "`!restart web-1`" in (await home.reply(late)).text
         await home.ask("!done --how discard", conversation=first)
         await home.heard(first, "Discarded")
+
+
+async def test_a_topic_that_begins_while_it_is_taken_back_leaves_no_agent_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet(tmp_path) as (home, _), home.open():
+        _, thread = await ask(home, "[[say: hello]]")
+        await home.heard(thread, "hello")
+        before = dataclasses.replace(await topic(home), state="waiting")
+
+        async def find(*_: object) -> Topic:
+            return before
+
+        monkeypatch.setattr(ending, "find", find)
+        assert "ends when its turn has ended" in await home.ask("!topic close web-1")
+        await until_state(home, "web-1", "ended")
+        assert (await home.row("web-1")).state == "stopped"
 
 
 async def test_words_go_where_the_room_says(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one(ground: Ground
     if step == "remove":
         assert not ground.clone.place.exists()
         assert ground.clone.record() is None
+        assert list(ground.clone.place.parent.iterdir()) == []
+        assert ground.git("for-each-ref", "--format=%(refname)") == "refs/heads/main\nrefs/heads/muster/coder0"
     ground.prepare()
     assert ground.agent("git status --porcelain; git branch --show-current; cat read.me") == "muster/coder0\nhello"
     assert [path.name for path in ground.clone.place.parent.iterdir()] == ["coder0"]
