@@ -92,7 +92,7 @@ class Operator:
 
     async def rooms(self) -> list[str]:
         """The rooms that they are in."""
-        found: list[str] = (await self._call("GET", "joined_rooms"))["joined_rooms"]
+        found: list[str] = (await self.call("GET", "joined_rooms"))["joined_rooms"]
         return found
 
     async def membership(self, room: str, user_id: str) -> str | None:
