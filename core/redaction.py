@@ -149,15 +149,17 @@ class SecretMasker:
         The last word is held back, because it may be the beginning of a key. The beginning of a known value and a
         private key without its end are held back as well.
         """
+        return self(text[: self.shown_of_growing(text)])
+
+    def shown_of_growing(self, text: str) -> int:
+        """Return how many characters of a growing `text` may be shown now, once they are masked."""
         safe = max(begin_of_last_word(text), len(text) - _LONGEST_WORD)
         safe = min(safe, self.values.shown_of(text))
         for begin, after in self._spans(text):
             if begin < safe < after:
                 safe = begin
         growing_key = _GROWING_KEY.search(text[:safe])
-        if growing_key is not None:
-            safe = growing_key.start()
-        return self(text[:safe])
+        return safe if growing_key is None else growing_key.start()
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         """Return the spans of the secrets, in order and without overlap."""

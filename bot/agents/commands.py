@@ -122,6 +122,8 @@ async def launch(
 async def stop(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
     """Stop an agent when its turn ends. It keeps its session and its queued messages.
 
+    In a shell, this works while Muster does not run, too.
+
     Args:
         name: the agent.
         now: cancel the turn instead of waiting for its end.
@@ -154,6 +156,8 @@ async def restart(ctx: Context[AgentServices], name: AgentName, *, now: bool = F
 async def freeze(ctx: Context[AgentServices], name: AgentName, *, now: bool = False) -> Reply:
     """End an agent's process when its turn ends, and keep its workspace, conversation and queue.
 
+    In a shell, this works while Muster does not run, too.
+
     Args:
         name: the agent.
         now: cancel the turn instead of waiting for its end.
@@ -168,6 +172,8 @@ async def freeze(ctx: Context[AgentServices], name: AgentName, *, now: bool = Fa
 @command("resume", permission=OPERATOR, help_section="fleet")
 async def resume(ctx: Context[AgentServices], name: AgentName, *, prompt: str | None = None) -> Reply:
     """Bring back a frozen agent with its workspace and, if its runtime kept it, its conversation.
+
+    In a shell, an agent that was frozen while Muster did not run comes back without Muster, too.
 
     Args:
         name: the agent.
@@ -187,6 +193,8 @@ async def _is_known(services: AgentServices, arguments: Mapping[str, Any]) -> No
 @command("kill", permission=OPERATOR, help_section="fleet", confirm=True, check=_is_known)
 async def kill(ctx: Context[AgentServices], name: AgentName, *, discard: bool = False) -> Reply:
     """Stop an agent and all its processes at once, and give up its session.
+
+    In a shell, this works while Muster does not run, too.
 
     Args:
         name: the agent.

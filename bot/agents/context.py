@@ -37,6 +37,8 @@ class AgentContext:
     publish: Callable[[Mapping[str, object]], None]
     show_typing: Callable[[str, str, bool], Awaitable[None]]
     """Shows or hides the typing indicator in a connector's conversation."""
+    is_watched: Callable[[], bool] = lambda: True
+    """Whether anyone gets the events that are published."""
     is_ours: Callable[[AgentRow], bool] = lambda _: True
     """Whether this installation manages the agent; all others are left alone (bot.leadership.installation_id)."""
     rules_of: Callable[[AgentRow], Awaitable[Sequence[ApprovalRule]]] = _no_rules

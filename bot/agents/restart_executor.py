@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from fleet.journal import reader
 from fleet.journal.last_run import last_run
 from fleet.roster.drift import ENDED
 from fleet.runtimes import RUNTIMES
-from fleet.supervision import host_lifecycle, restart_policy
+from fleet.supervision import host_lifecycle, offline_orders, restart_policy
 from fleet.supervision.host_lifecycle import HostNotReady, SpawnBarred, SpawnFailed
 from fleet.supervision.restart_policy import Fall, RestartLimits, RestartRecord
 
@@ -66,6 +66,8 @@ class RestartExecutor:
     follower: JournalFollower
     changed: asyncio.Event
     """Set when the agent's row in the register changed."""
+    take_orders: Callable[[], Awaitable[None]]
+    """Takes up the orders that were given without Muster."""
     left_over: frozenset[str] | None = None
     """The process markers found when the orchestrator started, for an agent that was stopped then; None: scan again."""
     leave_down: bool = False
@@ -87,6 +89,7 @@ class RestartExecutor:
         Args:
             begun: called once the next step is known.
         """
+        await self.take_orders()
         row = await self._row()
         if row is None:
             return
@@ -280,7 +283,7 @@ class RestartExecutor:
 
     def _is_left_down(self) -> bool:
         """Return whether the agent is not restarted automatically now."""
-        return self.leave_down or host_lifecycle.stays_down(self._folder)
+        return self.leave_down or offline_orders.keeps_down(self._folder)
 
     def _fall(self, row: AgentRow, why: str | None, error: Exception | None) -> Fall:
         """Build the failure record of this launch; `why` is None if unknown."""

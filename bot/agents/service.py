@@ -21,6 +21,7 @@ from bot.agents.desired_state import DesiredStates
 from bot.agents.journal.effects import JournalEffects
 from bot.agents.messages import delivery
 from bot.agents.messages.delivery import END
+from bot.agents.offline_orders import OfflineOrders
 from bot.agents.supervisor import AgentSupervisor
 from bot.auth.permissions import is_person
 from bot.commands.syntax import command_line
@@ -81,6 +82,7 @@ class Agents:
     """Whether agents that are down when Muster starts stay down."""
     desired_states: DesiredStates = field(init=False)
     """The desired state of the agents."""
+    _orders: OfflineOrders = field(init=False)
     _supervisors: dict[str, AgentSupervisor] = field(default_factory=dict)
     _tasks: asyncio.TaskGroup | None = None
 
@@ -99,6 +101,7 @@ class Agents:
         self.desired_states = DesiredStates(
             journal_effects=context.journal_effects, clock=context.clock, send=self.send, patience=patience
         )
+        self._orders = OfflineOrders(context=context, desired_states=self.desired_states)
 
     # --- running ------------------------------------------------------------------------------------------------
 
@@ -158,7 +161,12 @@ class Agents:
         supervisor = self._supervisors.get(name)
         if supervisor is None:
             supervisor = AgentSupervisor(
-                name=name, context=self.context, left_over=left_over, leave_down=leave_down, idle=idle
+                name=name,
+                context=self.context,
+                orders=self._orders,
+                left_over=left_over,
+                leave_down=leave_down,
+                idle=idle,
             )
             self._supervisors[name] = supervisor
             self._begin(supervisor)

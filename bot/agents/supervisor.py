@@ -17,17 +17,17 @@ import structlog
 from bot.agents.context import AgentContext
 from bot.agents.journal.commit_fetcher import CommitFetcher
 from bot.agents.journal.follower import HeardStatus, JournalFollower
-from bot.agents.journal.projection import FREEZE
 from bot.agents.journal.turn_view import ToolLine
 from bot.agents.journal.typing_indicator import TypingIndicator
 from bot.agents.messages.delivery import MessageDelivery
+from bot.agents.offline_orders import OfflineOrders
 from bot.agents.restart_executor import GONE, RestartExecutor
 from bot.agents.rule_push import SILENT, RulePush
 from bot.commands.syntax import command_line
 from database.queries.agents import agents
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import AgentRefused, AgentUnreachable
-from fleet.journal.events import JournalEntry
+from fleet.journal.events import FREEZE, JournalEntry
 from fleet.supervision import host_lifecycle
 from fleet.supervision.liveness import questioned_after
 
@@ -48,6 +48,7 @@ class AgentSupervisor:
 
     name: str
     context: AgentContext
+    orders: OfflineOrders
     left_over: frozenset[str] | None = None
     """The process markers found when the orchestrator started, for an agent that was stopped then; None: scan again."""
     idle: bool = False
@@ -88,6 +89,7 @@ class AgentSupervisor:
             context=context,
             follower=self._follower,
             changed=self._changed,
+            take_orders=lambda: self.orders.take_up(self.name),
             left_over=self.left_over,
             leave_down=self.leave_down,
         )
@@ -198,6 +200,7 @@ class AgentSupervisor:
         Return at once for an agent of another installation.
         """
         async with asyncio.TaskGroup() as tasks, self.context.beginning:
+            await self.orders.take_up(self.name)
             async with self.context.store.read() as tx:
                 row = await agents.get(tx, self.name)
                 position = await agents.position(tx, self.name)

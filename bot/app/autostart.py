@@ -27,7 +27,7 @@ from core.errors import MusterError
 from database.queries.agents import agents
 from fleet.roster.drift import ENDED
 from fleet.roster.loader import Roster
-from fleet.supervision import host_lifecycle, restart_policy
+from fleet.supervision import offline_orders, restart_policy
 from fleet.supervision.restart_policy import RestartRecord
 
 log = structlog.get_logger(__name__)
@@ -125,10 +125,10 @@ async def _is_due(services: ReportServices, name: str, stopped_with_us: frozense
                     return True
                 if not services.agents.is_ours(row):
                     return False
+                if await asyncio.to_thread(offline_orders.keeps_down, services.paths.agent_folder(name)):
+                    return False
                 if row.wanted != "running":
                     return row.wanted == "stopped" and name in stopped_with_us
-                if await asyncio.to_thread(host_lifecycle.stays_down, services.paths.agent_folder(name)):
-                    return False
                 if row.state in ENDED:
                     # The supervisor restarts a failed agent until it gives up.
                     return restart_policy.is_over(RestartRecord.from_json(row.revival), services.clock())

@@ -53,8 +53,15 @@ class EventHub:
         self._redact = redact
         self._subscriptions: set[Subscription] = set()
 
+    def is_watched(self) -> bool:
+        """Return whether there are subscribers."""
+        return bool(self._subscriptions)
+
     def publish(self, event: Mapping[str, Any]) -> None:
-        """Publish an event: a JSON object with a ``type``. Secrets in it are redacted."""
+        """Publish an event: a JSON object with a ``type``. Secrets in it are redacted.
+
+        A secret that is split over several events is not recognized (bot.agents.journal.entry_stream).
+        """
         if not self._subscriptions:
             return
         event = redacted_mapping(event, self._redact)

@@ -10,7 +10,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
+
+#: The reason of a `Closing` when the agent is to be frozen.
+FREEZE: Final = "frozen"
 
 
 @dataclass(frozen=True, slots=True, order=True)

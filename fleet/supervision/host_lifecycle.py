@@ -23,10 +23,8 @@ from fleet.hosting.host_command_line import SPEC as SPEC
 from fleet.hosting.systemd_unit_text import WANTED
 from fleet.journal import reader
 from fleet.journal.events import Closing, JournalEntry, JournalPosition, Opened, RuntimeDied, RuntimeFailed
-from fleet.supervision import container_cleanup, host_lock, process_sweep
+from fleet.supervision import container_cleanup, host_lock, offline_orders, process_sweep
 
-#: In an agent's folder: it was ended on purpose while no one could write that into the register.
-STAY_DOWN: Final = "stay-down"
 _LOG_TAIL: Final = 4000
 _ASK_AGAIN_S: Final = 0.05
 #: Seconds between two looks at the processes of an agent host that has not answered yet.
@@ -227,18 +225,6 @@ def last_words(folder: Path) -> str:
     return closing or _log_tail(folder)
 
 
-def stay_down(folder: Path) -> None:
-    """Have no one start the agent by itself, whatever the register says. Its next launch or restart ends that."""
-    # Where the disk takes no file the agent is ended all the same.
-    with contextlib.suppress(OSError):
-        os.close(os.open(folder / STAY_DOWN, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-
-
-def stays_down(folder: Path) -> bool:
-    """Return whether the agent was ended on purpose while no one could write that into the register."""
-    return (folder / STAY_DOWN).exists()
-
-
 def clear_away(folder: Path, *, among: Collection[str] | None = None) -> int:
     """End every process that is left of an agent whose host is gone; return how many there were.
 
@@ -335,7 +321,7 @@ def _prepare(spec: AgentSpec, folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if is_running(folder):
         raise SpawnFailed(f"{spec.agent} has an agent host already.")
-    (folder / STAY_DOWN).unlink(missing_ok=True)
+    offline_orders.launched(folder)
     if (before := _place(folder)) is not None and before != hosting.of(spec):
         with contextlib.suppress(hosting.NotHosted):
             before.end()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import command_runs, job_alerts, mirroring, progress, reports, topics, unasked
+from tests.crash import command_runs, job_alerts, mirroring, offline_orders, progress, reports, topics, unasked
 from tests.crash.deaths import Subject
 
 SUBJECTS: dict[str, Subject] = {
@@ -22,6 +22,7 @@ SUBJECTS: dict[str, Subject] = {
     "a topic that is forgotten": topics.FORGOTTEN_TOPIC,
     "an agent that is told to go on": unasked.GONE_ON,
     "a runaway": unasked.RUNAWAY,
+    "an order without Muster": offline_orders.OFFLINE_ORDERS,
 }
 
 

@@ -7,7 +7,7 @@ therefore continues where the previous one was killed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import structlog
 
 from bot.agents.context import AgentContext
 from bot.agents.journal import projection as projections
+from bot.agents.journal.entry_stream import EntryStream
 from bot.agents.journal.projection import Effect, JournalProjection
 from bot.commands.syntax import command_line
 from core.crash_points import declare
@@ -68,11 +69,13 @@ class JournalFollower:
     last: JournalEntry | None = None
     """The newest journal entry read."""
     projection: JournalProjection = field(init=False)
+    _stream: EntryStream = field(init=False)
     _stumbled: tuple[JournalPosition, int] = (JournalPosition(), 0)
     """The position at which effects failed, and how often."""
 
     def __post_init__(self) -> None:
         self.projection = JournalProjection(self.name)
+        self._stream = EntryStream(self.context.journal_effects.redaction)
 
     def lose(self) -> None:
         """Discard the status of an agent host that is no longer followed."""
@@ -94,11 +97,13 @@ class JournalFollower:
         view_start = JournalPosition(position.view_incarnation, position.view_seq)
         projection = JournalProjection(self.name, position=view_start, view_start=view_start, keeps_cut=_keeps_cut(row))
         self.last = await asyncio.to_thread(journal.last_entry, self.folder)
+        self._stream = EntryStream(self.context.journal_effects.redaction)
         reader, after = JournalReader(self.folder), view_start
         while after < read_to and (page := await asyncio.to_thread(reader.read, after, BATCH)):
             for entry in page:
                 if entry.position <= read_to:
                     projection, _ = projection.after(entry)
+                    self._stream.skip(entry)
             after = page[-1].position
         # The end of an agent in one of these states was already reported.
         over = row is None or row.state in {"failed", "stopped", "frozen"} or read_to == JournalPosition()
@@ -113,6 +118,8 @@ class JournalFollower:
             projection, following = projections.told(projection, page)
             effects += following
             self.last = page[-1]
+            for entry in page:
+                self._stream.skip(entry)
         ended = sum(isinstance(effect, projections.Progress) and effect.final for effect in effects)
         if ended > self.context.digest_after:
             condensed = projections.digest(
@@ -145,6 +152,7 @@ class JournalFollower:
                 await self._drain(queue)
             finally:
                 reading.cancel()
+                self._publish(self._stream.rest())
         await self.catch_up()
 
     async def _drain(self, queue: asyncio.Queue[JournalEntry | HostStatus | None]) -> None:
@@ -195,10 +203,17 @@ class JournalFollower:
         """Report new entries from the agent host."""
         self.last = entries[-1]
         for entry in entries:
-            self.context.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
+            if self.context.is_watched():
+                self._publish(self._stream.after(entry))
+            else:
+                self._stream.skip(entry)
         projection, effects = projections.told(self.projection, entries)
         self._correct(projection)
         await self._reach(projection, tuple(effects))
+
+    def _publish(self, entries: Iterable[JournalEntry]) -> None:
+        for entry in entries:
+            self.context.publish({"type": "entry", "agent": self.name, "entry": entry.to_json()})
 
     def _correct(self, projection: JournalProjection) -> None:
         """Update a status that is older than the journal: a turn that began or ended since then did so."""

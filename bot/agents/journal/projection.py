@@ -133,8 +133,6 @@ TURN_FAILED = "✖ The turn failed:"
 #: is not repeated if it contains that text, and the text makes up half of it. With a lower share, an agent could hide
 #: the reason by repeating a small part of it.
 _REPEATED_LEAST, _REPEATED_MOST = 20, 300
-#: The reason of an agent host's shutdown when its agent is to be frozen.
-FREEZE = "frozen"
 #: Prefixes of the egress's reasons (egress.limits.freeze_and_kill). `bot.egress_client.event_import` reports those in
 #: the thread.
 _BY_EGRESS = ("freeze: ", "kill: ")
@@ -204,7 +202,7 @@ class JournalProjection:
                 condition = AgentCondition("stopped", reason, at, self.launch_id)
                 if reason.startswith(_BY_EGRESS):
                     return ended, (condition,)
-                if reason == FREEZE:
+                if reason == events.FREEZE:
                     frozen = frozen_as(self.agent, self.launch_id or "")
                     return ended, (condition, Note(key, _FROZEN.format(self.agent), announces=frozen))
                 return ended, (condition, Note(key, f"⏹ Stopped: {reason.rstrip('.')}."))

@@ -94,6 +94,7 @@ async def make(
         clock=clock,
         wake_delivery=told,
         publish=dispatcher.publishing(services, services.events.publish),
+        is_watched=services.events.is_watched,
         show_typing=connecting.typing(connectors),
         is_ours=(await installation_id.settled(store, installation_id.word_of(paths.installation))).is_ours,
     )

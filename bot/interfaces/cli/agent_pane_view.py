@@ -11,17 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from bot.text.growing_text import GrowingText
 from bot.text.markdown import one_line, shown
 from core.redaction import SecretMasker
 from fleet.journal import events
 from fleet.journal.events import JournalEntry
 
-#: Growing text longer than `_PIECE` characters is cut at its beginning if no secret is near. The last `_CONTEXT`
-#: characters are kept, because the text before a secret identifies it.
-_PIECE: Final = 2_000
-_CONTEXT: Final = 500
-#: Text longer than this is cut in any case, so that output of nothing but secrets does not stop the window.
-_LONGEST: Final = 50_000
 #: The indentation of all text that is not Muster's own, so that it cannot imitate Muster.
 _MARGIN: Final = "    "
 _MARKS: Final = {"completed": "✓", "failed": "✗"}
@@ -32,19 +27,20 @@ class Pane:
     """A view that takes the entries of one agent's journal in order, and returns the text to append."""
 
     redact: SecretMasker
-    _text: str = ""
+    _text: GrowingText = field(init=False)
     """The agent's unfinished text."""
-    _written: str = ""
-    """The part of it that is written."""
     _within: bool = False
     """Whether the written text ends within a line."""
     _titles: dict[str, str] = field(default_factory=dict)
     """The titles of the turn's tool calls."""
 
+    def __post_init__(self) -> None:
+        self._text = GrowingText(self.redact, spelled=shown)
+
     def after(self, entry: JournalEntry) -> str:
         """Return the text that `entry` adds."""
         if isinstance(entry.event, events.TextChunk):
-            return self._grown(entry.event.text)
+            return self._set_off(self._text.grow(entry.event.text))
         lines = list(self._lines(entry))
         if not lines:
             return ""
@@ -52,34 +48,12 @@ class Pane:
 
     def flush(self) -> str:
         """Return the rest of the text that was held back, because it no longer grows."""
-        rest = self._set_off(self._rest(self.redact(self._text)))
-        self._text = self._written = ""
+        rest = self._set_off(self._text.rest())
+        self._text = GrowingText(self.redact, spelled=shown)
         if not self._within:
             return rest
         self._within = False
         return f"{rest}\n"
-
-    def _grown(self, text: str) -> str:
-        self._text += text
-        grown = self.redact.of_growing(self._text)
-        added = self._set_off(self._rest(grown))
-        if len(self._text) > _PIECE:
-            end = self._text[-_CONTEXT:]
-            if (grown.endswith(end) and self.redact(end) == end) or len(self._text) > _LONGEST:
-                self._text = end
-                self._written = shown(self.redact(end))
-        return added
-
-    def _rest(self, whole: str) -> str:
-        """Return the part of `whole` that is not written yet; if the written part has changed, start at the change."""
-        whole = shown(whole)
-        if whole.startswith(self._written):
-            rest = whole[len(self._written) :]
-        else:
-            same = next((i for i, (a, b) in enumerate(zip(whole, self._written, strict=False)) if a != b), len(whole))
-            rest = "\n" + whole[same:]
-        self._written = whole
-        return rest
 
     def _set_off(self, added: str) -> str:
         """Return the text with a margin at the beginning of each line."""

@@ -238,6 +238,7 @@ def estop(clear: bool, confirmed: bool) -> int:
     """Emergency stop: close all agents' egress at once, without Muster or the egress."""
     import time
 
+    from bot.auth.owner import owner_identity
     from bot.egress_client import emergency_stop
     from bot.text.errors import UserError
     from bot.text.timestamps import timestamp
@@ -257,7 +258,7 @@ def estop(clear: bool, confirmed: bool) -> int:
     if not clear:
         try:
             paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            emergency_stop.pull(paths.state, by="shell", at=str(timestamp(time.time())))
+            emergency_stop.pull(paths.state, by=owner_identity(), at=str(timestamp(time.time())))
         except (UserError, OSError) as error:
             # A running egress can still stop.
             unkept = error
@@ -269,10 +270,10 @@ def estop(clear: bool, confirmed: bool) -> int:
             held = bool(sync_control_client.request(control, "GET", "/standing").get("estop")) or held
             # Clear the egress first, so that the audit log names the person.
             sync_control_client.request(
-                control, "POST", "/estop/clear", {"cause": "muster estop --clear", "by": "shell"}
+                control, "POST", "/estop/clear", {"cause": "muster estop --clear", "by": owner_identity()}
             )
         else:
-            sync_control_client.request(control, "POST", "/estop", {"cause": "muster estop", "by": "shell"})
+            sync_control_client.request(control, "POST", "/estop", {"cause": "muster estop", "by": owner_identity()})
         heard = True
     except EgressAbsent:
         runs = False

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from bot.commands.registry import Command
 
 #: Commands that the shell sends to the egress or to the agent's host if Muster or its register is unavailable.
-PAST_MUSTER = frozenset({"cutoff", "restore", "stop", "kill"})
+PAST_MUSTER = frozenset({"cutoff", "restore", "stop", "kill", "freeze", "resume"})
+
+_AUDITED = "The audit has this once Muster and its register are back."
 
 #: The argument that means standard input where text is expected.
 _STANDARD_INPUT = "-"
@@ -97,8 +99,10 @@ def _is_away(answer: GatewayResponse) -> bool:
 
 
 def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
-    """Cut off or stop an agent without Muster and its register, as the owner of its egress and its host may."""
-    if command.name in {"stop", "kill"}:
+    """Cut off, stop or resume an agent without Muster and its register, as the owner of its egress and host may."""
+    if command.name == "resume":
+        return _resume_directly(arguments, why, as_json=as_json)
+    if command.name in {"stop", "kill", "freeze"}:
         return _end_directly(command.name, arguments, why, as_json=as_json)
     from bot.config.paths import Paths
     from bot.interfaces.cli import egress_commands
@@ -128,16 +132,41 @@ def _end_directly(command: str, arguments: dict[str, Any], why: MusterError, *, 
     paths = Paths.of(os.environ)
     if arguments.get("discard"):
         say("Its workspace stays: only a running Muster deletes it.", error=True)
-    if command == "stop":
-        said = offline_stop.stop(paths, arguments["name"], now=bool(arguments.get("now")))
+    name, now = arguments["name"], bool(arguments.get("now"))
+    if command == "kill":
+        said = offline_stop.kill(paths, name)
     else:
-        said = offline_stop.kill(paths, arguments["name"])
+        said = (offline_stop.freeze if command == "freeze" else offline_stop.stop)(paths, name, now=now)
     say(str(why), error=True)
     if as_json:
         import json
 
-        print(json.dumps({"id": None, "state": "stopping" if said.endswith("its turn ends.") else "stopped"}))
+        waits = said.endswith("its turn ends.")
+        during, after = ("freezing", "frozen") if command == "freeze" else ("stopping", "stopped")
+        print(json.dumps({"id": None, "state": during if waits else after}))
     else:
-        back = command_line(f"launch {arguments['name']}")
-        say(f"{said} Muster was not asked. It leaves the agent down until {back} starts it.")
+        back = command_line(f"{'resume' if command == 'freeze' else 'launch'} {name}")
+        anew = ", in a new session" if command == "kill" else ""
+        say(f"{said} Muster was not asked. It leaves the agent down until {back} starts it{anew}. {_AUDITED}")
+    return DONE
+
+
+def _resume_directly(arguments: dict[str, Any], why: MusterError, *, as_json: bool) -> int:
+    from bot.config.paths import Paths
+    from bot.setup import offline_stop
+
+    name = arguments["name"]
+    if arguments.get("prompt"):
+        again = command_line(f"resume {name}")
+        raise type(why)(f"{why} {again} works now, but without a prompt. Nothing was done.", code=why.code)
+    started = offline_stop.resume(Paths.of(os.environ), name)
+    say(str(why), error=True)
+    if as_json:
+        import json
+
+        print(json.dumps({"id": None, "state": "starting" if started else "frozen"}))
+    elif started:
+        say(f"{name} runs again. Muster was not asked. {_AUDITED}")
+    else:
+        say(f"{name} does not run yet. Muster resumes it once it is back, if it is frozen. {_AUDITED}")
     return DONE

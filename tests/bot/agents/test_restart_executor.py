@@ -17,7 +17,7 @@ from bot.app import autostart
 from bot.setup import offline_stop
 from core import boot_id
 from fleet.roster.drift import ENDED
-from fleet.supervision import host_lifecycle, host_lock, restart_policy
+from fleet.supervision import host_lifecycle, host_lock, offline_orders, restart_policy
 from fleet.supervision.restart_policy import RestartLimits, RestartRecord
 from tests.bot import fake_agents
 from tests.bot.orchestrator import House, house
@@ -78,7 +78,7 @@ async def test_one_that_was_ended_without_muster_stays_down_until_somebody_start
             assert (row.state in ENDED, row.revival) == (True, None), "no other try is planned"
             await home.ask("!restart coder0")
             await home.marks(home.say("[[say: here again]]", await home.thread("coder0")), "✅")
-            assert not host_lifecycle.stays_down(home.paths.agent_folder("coder0"))
+            assert not offline_orders.keeps_down(home.paths.agent_folder("coder0"))
 
 
 def test_a_clock_that_was_put_back_keeps_a_fleet_that_comes_up_no_longer_apart() -> None:

@@ -10,17 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bot.api_client import Client
+from bot.auth.owner import owner_identity
 from bot.config.instance_lock import holder
 from bot.config.paths import Paths
 from bot.setup import daemon, offline_stop
 from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
 from fleet import presets
-from fleet.supervision import host_lifecycle, host_lock
+from fleet.supervision import host_lifecycle, host_lock, offline_orders
 from tests.fleet.host.scripted_agent import Agent
 from tests.postgres import Postgres
 
@@ -157,10 +159,52 @@ def test_agents_are_ended_where_muster_is_dead_and_its_register_is_damaged(
     for name, agent in agents.items():
         assert not host_lifecycle.is_running(agent.folder)
         assert agent.left_over() == []
-        assert host_lifecycle.stays_down(agent.folder) is (name in {"a", "b"}), (
+        assert offline_orders.keeps_down(agent.folder) is (name in {"a", "b"}), (
             "those of down --all come back with Muster"
         )
     assert muster(environ, "down", "--all").returncode == 3
+
+
+@pytest.mark.slow
+def test_orders_that_are_given_while_muster_is_killed_hold_when_it_is_back(
+    paths: Paths, environ: dict[str, str]
+) -> None:
+    paths.prepare()
+    paths.roster_yaml.write_text(presets.text("coding", runtime="sim", sandbox="none"))
+    assert muster(environ, "up", "--detach").returncode == 0
+    assert until(lambda: states(environ) == {"lead": "idle", "polisher": "idle"}), states(environ)
+    running = holder(paths.lock)
+    assert running is not None
+    os.kill(running.pid, signal.SIGKILL)
+    assert until(lambda: holder(paths.lock) is None)
+
+    for words, beginning in (
+        (["stop", "lead"], "lead is stopped. Muster was not asked."),
+        (["freeze", "polisher"], "polisher is frozen. Muster was not asked."),
+        (["resume", "polisher"], "polisher runs again. Muster was not asked."),
+    ):
+        said = muster(environ, *words)
+        assert (said.returncode, said.stdout.startswith(beginning)) == (0, True), said
+    said = muster(environ, "freeze", "polisher", "--json")
+    assert (said.returncode, json.loads(said.stdout)) == (0, {"id": None, "state": "frozen"}), said
+    said = muster(environ, "resume", "polisher", "--prompt", "go on")
+    assert (said.returncode, "without a prompt" in said.stderr) == (3, True), said
+    said = muster(environ, "resume", "lead")
+    assert (said.returncode, "stopped, not frozen" in said.stderr) == (1, True), said
+    assert offline_stop.running(paths) == []
+
+    assert muster(environ, "up", "--detach").returncode == 0
+    assert until(lambda: states(environ) == {"polisher": "frozen"}), states(environ)
+    assert until(lambda: len(audit(environ)) == 4), audit(environ)
+    assert {line["identity"] for line in audit(environ)} == {owner_identity()}
+    for name, orders in {"lead": ["stop"], "polisher": ["freeze", "resume", "freeze"]}.items():
+        assert [line["action"] for line in audit(environ) if line["arguments"]["name"] == name] == orders
+
+
+def audit(environ: dict[str, str]) -> list[dict[str, Any]]:
+    """What the audit has of orders for agents."""
+    lines = json.loads(muster(environ, "audit", "--json").stdout)
+    return [line for line in lines if line["action"] in {"stop", "kill", "freeze", "resume"}]
 
 
 async def test_an_agent_host_that_hangs_is_ended_by_force(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

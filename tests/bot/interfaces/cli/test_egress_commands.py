@@ -44,7 +44,7 @@ def muster(*words: str) -> int:
 
 def test_the_emergency_stop_needs_nobody(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     assert muster("estop") == DONE
-    assert (paths.state / "estop").exists()
+    assert (paths.state / "estop").read_text().startswith(f"{owner_identity()} ")
     said = capsys.readouterr()
     assert "Everything is stopped" in said.out
     assert not said.err, "no egress runs that would have to answer"
@@ -95,6 +95,9 @@ def test_an_egress_is_started_looked_at_stopped_for_all_and_ended(
     assert not (paths.state / "estop").exists()
     assert muster("estop", "--clear", "--yes") == DONE
     assert "There was no emergency stop." in capsys.readouterr().out
+    with contextlib.closing(sqlite3.connect(places(paths).ledger)) as ledger:
+        by = ledger.execute("SELECT action, by FROM actions WHERE action LIKE 'estop%'").fetchall()
+    assert set(by) == {("estop", owner_identity()), ("estop-clear", owner_identity())}, "the audit copies this"
     assert muster("egress", "stop") == DONE
     assert muster("egress", "status") == FAILED
 
