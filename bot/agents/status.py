@@ -94,7 +94,7 @@ def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:
     """
     state = row.state if row.wanted != "running" and row.state in {*ENDED, "frozen"} else "unknown"
     detail = f"it is on {markdown.one_line(row.host)}, whose Muster does not lead now"
-    verdict = Liveness(state=state, evidence="none", evidence_age_s=None, detail=detail)
+    verdict = Liveness(state=state, evidence="none", evidence_at=None, detail=detail)
     return AgentView(row=row, liveness=verdict, status=None, activity=None, queued=waiting, elsewhere=True)
 
 

@@ -90,15 +90,15 @@ def as_json(
         "model_answering": row.model_answering,
         "state": view.liveness.state,
         "evidence": view.liveness.evidence,
-        "evidence_age_s": None if view.liveness.evidence_age_s is None else round(view.liveness.evidence_age_s, 3),
+        "evidence_age_s": _age(view.liveness.evidence_at, now),
         "activity": view.activity,
-        "activity_s": None if view.activity_since is None else round(max(0.0, now - view.activity_since), 3),
+        "activity_s": _age(view.activity_since, now),
         "session_id": status.session if status is not None else None,
         "turns": status.turns if status is not None else None,
         "queued": view.queued,
         "sandbox": row.sandbox,
         "workspace": row.workspace,
-        "detail": view.liveness.detail or row.detail,
+        "detail": _detail(view, now),
         "host": row.host,
         "tenant_id": row.tenant_id,
         "started_at": timestamp(row.started_at),
@@ -145,10 +145,21 @@ def named(name: str, alias: str | None) -> str:
     return name if alias is None else f"{name} ({alias})"
 
 
-def how_known(view: AgentView) -> str:
+def how_known(view: AgentView, now: float) -> str:
     """Return the evidence and its age, such as ``protocol, 3 s ago``."""
-    age = view.liveness.evidence_age_s
-    return view.liveness.evidence if age is None else f"{view.liveness.evidence}, {markdown.span(age)} ago"
+    at = view.liveness.evidence_at
+    return view.liveness.evidence if at is None else f"{view.liveness.evidence}, {markdown.span(now - at)} ago"
+
+
+def _detail(view: AgentView, now: float) -> str | None:
+    """Return what else is known of the agent, such as ``the runtime has not answered for 40 s``."""
+    since = view.liveness.detail_since
+    lasting = "" if since is None else f" for {markdown.span(now - since)}"
+    return f"{view.liveness.detail}{lasting}" if view.liveness.detail else view.row.detail
+
+
+def _age(at: float | None, now: float) -> float | None:
+    return None if at is None else round(max(0.0, now - at), 3)
 
 
 def fleet_text(
@@ -219,8 +230,8 @@ def _tokens(view: AgentView, used: Mapping[str, int] | None) -> tuple[str, ...]:
 
 def _row(view: AgentView, now: float, alias: str | None) -> tuple[str, str, str]:
     """Return the agent in three short cells that fit a phone."""
-    age = view.liveness.evidence_age_s
-    known = view.liveness.evidence if age is None else f"{view.liveness.evidence}, {markdown.span(age)}"
+    at = view.liveness.evidence_at
+    known = view.liveness.evidence if at is None else f"{view.liveness.evidence}, {markdown.span(now - at)}"
     state = view.liveness.state
     return named(view.row.name, alias), f"{_STATE_MARKS.get(state, '')} {state} ({known})", _doing(view, now, _CELL)
 
@@ -249,9 +260,9 @@ def _doing(view: AgentView, now: float, width: int) -> str:
         words.append(markdown.one_line(view.activity, width) + lasting)
     elif view.tries_at is not None:
         words.append(f"tries again in {markdown.span(view.tries_at - now)}")
-        words.append(markdown.one_line(view.liveness.detail or view.row.detail or "", 60))
+        words.append(markdown.one_line(_detail(view, now) or "", 60))
     elif view.liveness.state in {"failed", "unknown"}:
-        words.append(markdown.one_line(view.liveness.detail or view.row.detail or "", 60))
+        words.append(markdown.one_line(_detail(view, now) or "", 60))
     if view.queued:
         words.append(f"{view.queued} queued")
     return ", ".join(word for word in words if word) or "-"
@@ -264,7 +275,7 @@ def agent_text(
     row, status = view.row, view.status
     lines = [
         f"{_STATE_MARKS.get(view.liveness.state, '')} **{named(row.name, alias)}** {view.liveness.state} "
-        f"({how_known(view)})",
+        f"({how_known(view, now)})",
         " · ".join(
             word
             for word in (

@@ -94,7 +94,7 @@ class Watches:
                 accounts = await session_accounts.of_agent(tx, watch.agent)
             text = self.services.redact(status_view.agent_text(view, now, alias, accounts))
             # Ages change on every update, so they do not count as a change.
-            gist = text.replace(status_view.how_known(view), "", 1)
+            gist = text.replace(status_view.how_known(view, now), "", 1)
         if self._shown.get(watch.key) == gist:
             return
         content = Replace(target=watch.key, message=markdown.message(text))

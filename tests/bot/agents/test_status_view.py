@@ -19,7 +19,7 @@ PHONE = 75
 
 def agent(name: str, state: str = "idle", **more: object) -> AgentView:
     row = dataclasses.replace(ROW, name=name, wanted="stopped" if state == "stopped" else "running")
-    verdict = Liveness(state=state, evidence="protocol", evidence_age_s=3.2)
+    verdict = Liveness(state=state, evidence="protocol", evidence_at=NOW - 3.2)
     return dataclasses.replace(AgentView(row=row, liveness=verdict, status=None, activity=None), **more)  # type: ignore[arg-type]
 
 
