@@ -7,7 +7,7 @@ front of it can answer, its child must be there and runnable as well. What is to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from fleet.control.agent_host_client import HostStatus
 
@@ -23,7 +23,8 @@ _UNQUESTIONED: Final = 1 / 3
 _PATIENCE: Final = 1 / 6
 
 STATES: Final = ("starting", "idle", "working", "waiting", "frozen", "stopped", "failed", "unknown")
-EVIDENCE: Final = ("protocol", "adapter", "process", "journal", "none")
+Evidence: TypeAlias = Literal["protocol", "adapter", "process", "journal", "none"]
+EVIDENCE: Final[tuple[Evidence, ...]] = ("protocol", "adapter", "process", "journal", "none")
 HEALTHY: Final = frozenset({"idle", "working", "waiting"})
 
 
@@ -31,8 +32,8 @@ HEALTHY: Final = frozenset({"idle", "working", "waiting"})
 class Liveness:
     state: str
     """One of `STATES`."""
-    evidence: str
-    """One of `EVIDENCE`: who says so."""
+    evidence: Evidence
+    """Who says so."""
     evidence_at: float | None
     """When that was, in seconds since the epoch; None where there is no evidence."""
     detail: str | None = None
@@ -175,11 +176,11 @@ def _hung(starting: bool, last_change: float | None, heard_at: float | None) -> 
 
 def _gone(last_state: str, last_change: float | None) -> Liveness:
     """No agent host: what the journal said last is all there is."""
-    evidence = "journal" if last_change is not None else "none"
+    evidence: Evidence = "journal" if last_change is not None else "none"
     if last_state in {"starting", "stopped", "failed", "frozen"}:
         return Liveness(state=last_state, evidence=evidence, evidence_at=last_change)
     return _unknown(evidence, last_change, "the agent host is gone")
 
 
-def _unknown(evidence: str, at: float | None, detail: str, since: float | None = None) -> Liveness:
+def _unknown(evidence: Evidence, at: float | None, detail: str, since: float | None = None) -> Liveness:
     return Liveness(state="unknown", evidence=evidence, evidence_at=at, detail=detail, detail_since=since)

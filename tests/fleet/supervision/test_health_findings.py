@@ -16,7 +16,7 @@ from fleet.supervision.health_findings import (
     alike,
     found_in,
 )
-from fleet.supervision.liveness import Liveness
+from fleet.supervision.liveness import Evidence, Liveness
 
 NOW = 100_000.0
 WELL = Liveness(state="idle", evidence="protocol", evidence_at=NOW - 2)
@@ -29,7 +29,7 @@ def found(*agents: Sighting, limits: HealthThresholds | None = None, **more: Any
     return list(found_in(view, limits or HealthThresholds()).findings)
 
 
-def lives(state: str, evidence: str = "protocol", detail: str | None = None) -> Sighting:
+def lives(state: str, evidence: Evidence = "protocol", detail: str | None = None) -> Sighting:
     return replace(ROW, liveness=Liveness(state=state, evidence=evidence, evidence_at=NOW - 40, detail=detail))
 
 
