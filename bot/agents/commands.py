@@ -23,53 +23,11 @@ async def ps(ctx: Context[AgentServices], *, all: bool = False) -> Reply:
     Args:
         all: include stopped agents and differences between the roster and what runs.
     """
-    from bot.agents import not_started, status_view
-    from bot.spending import cutoff, spend_query
-    from database.queries.agents import session_accounts
+    from bot.agents import fleet_loader, status_view
 
+    fleet = await fleet_loader.load(ctx.services, drift=ctx.services.drift if all else None)
     now = ctx.services.clock()
-    seen = await ctx.services.agents.view()
-    shown = [view for view in seen if all or status_view.is_up(view)]
-    blocked = await not_started.blocked(ctx.services, {view.row.name for view in seen})
-    unable = {each.name for each in blocked}
-    drift = [each for each in await ctx.services.drift() if each.agent not in unable] if all else []
-    aliases = ctx.services.roster.aliases
-    used = await spend_query.tokens_today(ctx.services)
-    async with ctx.services.store.read() as tx:
-        accounts = await session_accounts.by_agent(tx)
-    unrostered = {finding.agent for finding in drift if finding.kind == "unrostered"}
-    changed = {finding.agent for finding in drift if finding.kind == "changed"}
-    found = [
-        status_view.as_json(
-            view,
-            now,
-            unrostered=view.row.name in unrostered,
-            changed=view.row.name in changed,
-            alias=aliases.get(view.row.name),
-            tokens_today=None if used is None else used.get(view.row.name, 0),
-            accounts=accounts.get(view.row.name, {}),
-        )
-        for view in shown
-    ]
-    return Reply(
-        status_view.fleet_text(
-            shown,
-            hidden=len(seen) - len(shown),
-            now=now,
-            everybody=all,
-            drift=drift,
-            aliases=aliases,
-            used=used,
-            blocked=blocked,
-            unconfined={name for name, each in ctx.services.planner.profiles.items() if each.kind == "none"},
-        )
-        + await cutoff.whose_is_closed(ctx.services),
-        [
-            *found,
-            *map(status_view.blocked_as_json, blocked),
-            *(status_view.drift_as_json(finding) for finding in drift if finding.agent not in unrostered | changed),
-        ],
-    )
+    return Reply(status_view.fleet_text(fleet, now, everybody=all), status_view.fleet_json(fleet, now, everybody=all))
 
 
 @command("launch", permission=OPERATOR, help_section="fleet")
@@ -235,14 +193,9 @@ async def watch(ctx: Context[AgentServices], name: AgentName) -> Reply:
     Args:
         name: the agent.
     """
-    from bot.agents import status_view
-    from database.queries.agents import session_accounts
+    from bot.agents import fleet_loader, status_view
 
-    view = await ctx.services.agents.view_of(name)
+    agent = await fleet_loader.load_agent(ctx.services, name)
     ctx.services.watches.add(ctx, name)
     now = ctx.services.clock()
-    alias = ctx.services.roster.aliases.get(name)
-    async with ctx.services.store.read() as tx:
-        accounts = await session_accounts.of_agent(tx, name)
-    text = status_view.agent_text(view, now, alias, accounts)
-    return Reply(text, status_view.as_json(view, now, alias=alias, accounts=accounts))
+    return Reply(status_view.agent_text(agent, now), status_view.agent_json(agent, now))

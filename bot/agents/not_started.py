@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from bot.agents.services import AgentServices
 from bot.commands.syntax import command_line
+from bot.read_models.fleet import BlockedAgent
 from bot.setup import agent_readiness
-from bot.setup.agent_readiness import BlockedAgent
+from bot.tasks.services import TaskServices
 from bot.text.errors import UserError
 from database.queries.agents import agents
 from database.queries.agents.agents import AgentRow
@@ -16,7 +16,7 @@ from fleet.name_rules import is_agent_name
 from fleet.roster.schema import AgentEntry
 
 
-async def blocked(services: AgentServices, registered: Collection[str]) -> list[BlockedAgent]:
+async def blocked(services: TaskServices, registered: Collection[str]) -> list[BlockedAgent]:
     """Return the persistent agents of the roster that never started and cannot start now.
 
     Args:
@@ -28,7 +28,7 @@ async def blocked(services: AgentServices, registered: Collection[str]) -> list[
     return await asyncio.to_thread(_blocked, services, waiting) if waiting else []
 
 
-async def get(services: AgentServices, name: str) -> AgentRow:
+async def get(services: TaskServices, name: str) -> AgentRow:
     """Return the agent called `name`.
 
     Raises:
@@ -43,7 +43,7 @@ async def get(services: AgentServices, name: str) -> AgentRow:
         raise UserError(told, code="agent.not_launched") from unknown
 
 
-async def why(services: AgentServices, name: str) -> str | None:
+async def why(services: TaskServices, name: str) -> str | None:
     """Return that an agent of the roster was not started, why, and what to do; None if the roster has no such agent."""
     await services.roster.refresh()
     entry = services.roster.entry(name)
@@ -55,14 +55,14 @@ async def why(services: AgentServices, name: str) -> str | None:
     return f"{name} is in the roster, but was not started. {command_line(f'launch {name}')} starts it."
 
 
-async def orchestrator(services: AgentServices) -> str | None:
+async def orchestrator(services: TaskServices) -> str | None:
     """Return why the roster's orchestrator was not started; None if the roster has none."""
     await services.roster.refresh()
     name = next((each.name for each in services.roster.entries if each.role == "orchestrator"), None)
     return None if name is None else await why(services, name)
 
 
-async def addressed(services: AgentServices, word: str) -> str | None:
+async def addressed(services: TaskServices, word: str) -> str | None:
     """Return how to write to an agent whose name was written as a command, or None if `word` is no agent's name."""
     name = word.casefold()
     if not is_agent_name(name):
@@ -74,7 +74,7 @@ async def addressed(services: AgentServices, word: str) -> str | None:
     return await why(services, name)
 
 
-def _blocked(services: AgentServices, entries: Collection[AgentEntry]) -> list[BlockedAgent]:
+def _blocked(services: TaskServices, entries: Collection[AgentEntry]) -> list[BlockedAgent]:
     settings = services.settings
     names = [entry.name for entry in entries]
     found = {

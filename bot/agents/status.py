@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from bot.agents.supervisor import AgentSupervisor
 from bot.messaging.fleet_port import AgentView
+from bot.read_models.fleet import LimitWait
 from bot.text import markdown
 from database.queries.agents.agents import AgentRow
 from database.queries.agents.auto_resume import Continuation
@@ -52,10 +54,12 @@ def view_of(
     verdict = _verdict(row, supervisor, now, fresh_s)
     verdict = replace(verdict, detail=verdict.detail and redact(verdict.detail))
     activity, since = _activity(verdict.state, supervisor, status, asks, redact)
+    wait = None
     if activity is None and stopped is not None:
-        activity = _at_limit(stopped, now)
-    if activity is None and held is not None and verdict.state == "idle":
-        activity = _held_back(*held, now)
+        why: Literal["ahead", "limit"] = "ahead" if stopped.is_ahead else "limit"
+        wait = LimitWait(why=why, until=stopped.resume_at, scope=stopped.scope)
+    elif activity is None and held is not None and verdict.state == "idle":
+        wait = LimitWait(why="pace", tasks=held[0], until=held[1])
     queued = waiting + (status.queued if status is not None else 0)
     tries_at = (
         restart_policy.due(RestartRecord.from_json(row.revival), now)
@@ -68,23 +72,10 @@ def view_of(
         status=status,
         activity=activity,
         activity_since=since,
+        wait=wait,
         queued=queued,
         tries_at=tries_at,
     )
-
-
-def _at_limit(stopped: Continuation, now: float) -> str:
-    scope = f" ({markdown.one_line(stopped.scope, 40)})" if stopped.scope else ""
-    later = stopped.resume_at is not None and stopped.resume_at > now
-    when = f"in {markdown.span(stopped.resume_at - now)}" if later and stopped.resume_at is not None else "soon"
-    return f"{'ahead' if stopped.is_ahead else 'at a limit'}, goes on {when}{scope}"
-
-
-def _held_back(count: int, look_at: float | None, now: float) -> str:
-    # Short, so that it fits into a cell of `ps`.
-    work = "held" if count == 1 else f"{count:,} held"
-    until = f" for {markdown.span(look_at - now)}" if look_at is not None and look_at > now else ""
-    return f"{work} by the pace{until}"
 
 
 def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:
@@ -94,7 +85,7 @@ def view_from_afar(row: AgentRow, *, waiting: int = 0) -> AgentView:
     """
     state = row.state if row.wanted != "running" and row.state in {*ENDED, "frozen"} else "unknown"
     detail = f"it is on {markdown.one_line(row.host)}, whose Muster does not lead now"
-    verdict = Liveness(state=state, evidence="none", evidence_age_s=None, detail=detail)
+    verdict = Liveness(state=state, evidence="none", evidence_at=None, detail=detail)
     return AgentView(row=row, liveness=verdict, status=None, activity=None, queued=waiting, elsewhere=True)
 
 

@@ -1,27 +1,27 @@
-"""Formatting of agents: as a table that fits a phone, and as the JSON that ``--json`` prints. Pure."""
+"""Formatting of agents: as a table that fits a phone, and as the JSON that ``--json`` prints. Pure.
+
+It imports nothing heavy, so that the fleet can be shown without the orchestrator.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import groupby
-from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
-from bot.messaging.fleet_port import AgentView
-from bot.setup.agent_readiness import BlockedAgent, in_words
+from bot.read_models.fleet import AgentGate, FleetAgent, FleetModel, GateClosure, LimitWait
+from bot.setup.blocked_agents import in_words
 from bot.text import markdown
 from bot.text.markdown import some
 from bot.text.timestamps import timestamp
 from budget import amounts
 from fleet.journal import events
 from fleet.journal.events import JournalEntry
-from fleet.runtimes import RUNTIMES
-from fleet.supervision.health_findings import HealthFinding
 
 _CHUNKS = (events.TextChunk, events.ThoughtChunk)
 _STATE_MARKS = {
@@ -37,16 +37,11 @@ _STATE_MARKS = {
 }
 
 
-#: Names in `--json` for the differences between the roster, the register and the running agents.
-_DRIFT = {
-    "missing": "not_running", "unrostered": "not_in_roster", "stray": "not_in_register", "changed": "changed",
-}  # fmt: skip
 #: The keys of an agent in JSON.
 _SHAPE = (
     "name", "alias", "role", "runtime", "model", "model_answering", "state", "evidence", "evidence_age_s", "activity",
-    "activity_s", "session_id", "turns", "queued", "sandbox", "workspace", "detail", "host", "tenant_id", "started_at",
-    "tries_again_s", "tokens_today", "drift", "elsewhere",
-    "accounts",
+    "activity_s", "session_id", "turns", "queued", "sandbox", "unconfined", "never_asks", "workspace", "detail", "host",
+    "tenant_id", "started_at", "tries_again_s", "tokens_today", "gate", "drift", "elsewhere", "accounts",
 )  # fmt: skip
 #: Maximum number of characters of an agent's activity in the table.
 _CELL = 30
@@ -65,79 +60,79 @@ _URGENCY = {
 }
 
 
-def is_up(view: AgentView) -> bool:
-    """Return whether the agent runs, should run, or ended without being stopped."""
-    return view.row.wanted == "running" or view.liveness.state != "stopped"
+def shown(fleet: FleetModel, *, everybody: bool) -> list[FleetAgent]:
+    """Return the agents that `ps` shows: those that are up, or all."""
+    return [agent for agent in fleet.agents if everybody or agent.is_up]
 
 
-def as_json(
-    view: AgentView,
-    now: float,
-    *,
-    unrostered: bool = False,
-    changed: bool = False,
-    alias: str | None = None,
-    tokens_today: int | None = None,
-    accounts: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, Any]:
-    row, status = view.row, view.status
+# --- JSON --------------------------------------------------------------------------------------------------------
+
+
+def fleet_json(fleet: FleetModel, now: float, *, everybody: bool = False) -> list[dict[str, Any]]:
+    """Return the agents that `ps` shows, and then those that are missing from the register, with the same keys."""
+    missing = {name: {"state": "stopped", "evidence": "none", "drift": "not_running"} for name in fleet.missing}
+    strays = {name: {"state": "unknown", "evidence": "process", "drift": "not_in_register"} for name in fleet.strays}
+    apart = missing | strays
+    return [
+        *(agent_json(agent, now) for agent in shown(fleet, everybody=everybody)),
+        *(
+            _apart_json(each.name, state="failed", evidence="none", detail=each.reason, drift="not_running")
+            for each in fleet.blocked
+        ),
+        *(_apart_json(name, **apart[name]) for name in sorted(apart)),
+    ]
+
+
+def agent_json(agent: FleetAgent, now: float) -> dict[str, Any]:
+    """Return an agent as `ps` and `watch` print it."""
     return {
-        "name": row.name,
-        "alias": alias,
-        "role": row.role,
-        "runtime": row.runtime,
-        "model": row.model,
-        "model_answering": row.model_answering,
-        "state": view.liveness.state,
-        "evidence": view.liveness.evidence,
-        "evidence_age_s": None if view.liveness.evidence_age_s is None else round(view.liveness.evidence_age_s, 3),
-        "activity": view.activity,
-        "activity_s": None if view.activity_since is None else round(max(0.0, now - view.activity_since), 3),
-        "session_id": status.session if status is not None else None,
-        "turns": status.turns if status is not None else None,
-        "queued": view.queued,
-        "sandbox": row.sandbox,
-        "workspace": row.workspace,
-        "detail": view.liveness.detail or row.detail,
-        "host": row.host,
-        "tenant_id": row.tenant_id,
-        "started_at": timestamp(row.started_at),
-        "tries_again_s": None if view.tries_at is None else round(max(0.0, view.tries_at - now), 3),
-        "tokens_today": tokens_today,
-        "drift": _DRIFT["unrostered"] if unrostered else _DRIFT["changed"] if changed else None,
-        "elsewhere": view.elsewhere,
-        "accounts": dict(accounts),
-    }
-
-
-def drift_as_json(finding: HealthFinding) -> dict[str, Any]:
-    """Return the JSON of an agent that is missing from the register, and only in the roster or only running."""
-    stray = finding.kind == "stray"
-    known: dict[str, Any] = {
-        "name": finding.agent,
-        "state": "unknown" if stray else "stopped",
-        "evidence": "process" if stray else "none",
-        "queued": 0,
-        "drift": _DRIFT[finding.kind],
-        "elsewhere": False,
-        "accounts": {},
-    }
-    return {name: known.get(name) for name in _SHAPE}
-
-
-def blocked_as_json(agent: BlockedAgent) -> dict[str, Any]:
-    """Return the JSON of an agent of the roster that could not start."""
-    known: dict[str, Any] = {
         "name": agent.name,
-        "state": "failed",
-        "evidence": "none",
-        "queued": 0,
-        "detail": agent.reason,
-        "drift": _DRIFT["missing"],
-        "elsewhere": False,
-        "accounts": {},
+        "alias": agent.alias,
+        "role": agent.role,
+        "runtime": agent.runtime,
+        "model": agent.model,
+        "model_answering": agent.model_answering,
+        "state": agent.state,
+        "evidence": agent.seen.source,
+        "evidence_age_s": _age(agent.seen.at, now),
+        "activity": _activity(agent, now),
+        "activity_s": _age(agent.activity_since, now),
+        "session_id": agent.session,
+        "turns": agent.turns,
+        "queued": agent.queued,
+        "sandbox": agent.sandbox,
+        "unconfined": agent.unconfined,
+        "never_asks": agent.never_asks,
+        "workspace": agent.workspace,
+        "detail": _detail(agent, now),
+        "host": agent.host,
+        "tenant_id": agent.tenant_id,
+        "started_at": timestamp(agent.started_at),
+        "tries_again_s": None if agent.tries_at is None else round(max(0.0, agent.tries_at - now), 3),
+        "tokens_today": agent.tokens_today,
+        "gate": None if agent.gate is None else _gate_json(agent.gate),
+        "drift": agent.drift,
+        "elsewhere": agent.elsewhere,
+        "accounts": dict(agent.accounts),
     }
-    return {name: known.get(name) for name in _SHAPE}
+
+
+def _gate_json(gate: AgentGate) -> dict[str, Any]:
+    closed = [{**asdict(each), "at": timestamp(each.at), "limits": list(each.limits)} for each in gate.closures]
+    return {"state": gate.state, "closed": closed}
+
+
+def _apart_json(name: str, **known: str) -> dict[str, Any]:
+    """Return the JSON of an agent that is not in the register."""
+    told: dict[str, Any] = {"name": name, "queued": 0, "elsewhere": False, "accounts": {}, **known}
+    return {key: told.get(key) for key in _SHAPE}
+
+
+def _age(at: float | None, now: float) -> float | None:
+    return None if at is None else round(max(0.0, now - at), 3)
+
+
+# --- text --------------------------------------------------------------------------------------------------------
 
 
 def named(name: str, alias: str | None) -> str:
@@ -145,143 +140,176 @@ def named(name: str, alias: str | None) -> str:
     return name if alias is None else f"{name} ({alias})"
 
 
-def how_known(view: AgentView) -> str:
+def how_known(agent: FleetAgent, now: float) -> str:
     """Return the evidence and its age, such as ``protocol, 3 s ago``."""
-    age = view.liveness.evidence_age_s
-    return view.liveness.evidence if age is None else f"{view.liveness.evidence}, {markdown.span(age)} ago"
+    at = agent.seen.at
+    return agent.seen.source if at is None else f"{agent.seen.source}, {markdown.span(now - at)} ago"
 
 
-def fleet_text(
-    views: Sequence[AgentView],
-    *,
-    hidden: int,
-    now: float,
-    everybody: bool = False,
-    drift: Sequence[HealthFinding] = (),
-    aliases: Mapping[str, str] = MappingProxyType({}),
-    unconfined: Collection[str] = ("none",),
-    used: Mapping[str, int] | None = None,
-    blocked: Sequence[BlockedAgent] = (),
-) -> str:
-    """Return the table of `ps`, with warnings about agents that are not isolated.
+def fleet_text(fleet: FleetModel, now: float, *, everybody: bool = False) -> str:
+    """Return the reply of `ps`, with warnings about agents that are not isolated, and about closed gates.
 
     Args:
-        views: the agents to show.
-        hidden: the number of stopped agents that are not shown.
+        fleet: all agents.
         now: seconds since the epoch.
-        everybody: show all agents, regardless of the table's length.
-        drift: differences between the roster, the register and the running agents.
-        aliases: aliases by agent name.
-        unconfined: the sandbox profiles without isolation.
-        used: today's tokens by agent name, or None if unknown.
-        blocked: the agents of the roster that could not start.
+        everybody: show all agents, also stopped ones, regardless of the table's length.
     """
-    apart = "".join(f"\n{line}" for line in (*_unable(blocked), *_apart(drift)))
-    if not views:
+    closed = "".join(f"\n\n{line}" for line in _closed(fleet))
+    apart = "".join(f"\n{line}" for line in (*_unable(fleet), *_apart(fleet)))
+    agents = shown(fleet, everybody=everybody)
+    hidden = len(fleet.agents) - len(agents)
+    if not agents:
         listed, start = command_line("ps --all"), command_line("launch NAME")
-        more = f"{hidden:,} are stopped: {listed}." if hidden else "" if blocked else f"{start} starts one."
-        return f"No agent runs. {more}".rstrip() + (f"\n{apart}" if apart else "")
-    shown = views
-    if len(views) > _ROWS and not everybody:
-        shown = sorted(views, key=lambda view: (_URGENCY.get(view.liveness.state, 0), view.row.name))[:_ROWS]
-    lines = []
-    if len(views) >= _COUNTED:
-        counted = Counter(view.liveness.state for view in views)
+        more = f"{hidden:,} are stopped: {listed}." if hidden else "" if fleet.blocked else f"{start} starts one."
+        return f"No agent runs. {more}".rstrip() + (f"\n{apart}" if apart else "") + closed
+    return "\n".join(_table(agents, hidden, now, everybody)) + apart + closed
+
+
+def _table(agents: Sequence[FleetAgent], hidden: int, now: float, everybody: bool) -> Iterator[str]:
+    first = agents
+    if len(agents) > _ROWS and not everybody:
+        first = sorted(agents, key=lambda agent: (_URGENCY.get(agent.state, 0), agent.name))[:_ROWS]
+    if len(agents) >= _COUNTED:
+        counted = Counter(agent.state for agent in agents)
         states = sorted(counted, key=lambda state: _URGENCY.get(state, 0))
         counts = ", ".join(f"{_STATE_MARKS.get(state, '')} {counted[state]:,} {state}" for state in states)
-        lines.append(f"{len(views):,} agents: {counts}.\n")
-    lines.append(
-        markdown.table(
-            ("agent", "state", "doing", *(() if used is None else ("tokens today",))),
-            [(*_row(view, now, aliases.get(view.row.name)), *_tokens(view, used)) for view in shown],
-        )
+        yield f"{len(agents):,} agents: {counts}.\n"
+    metered = any(agent.tokens_today is not None for agent in agents)
+    yield markdown.table(
+        ("agent", "state", "doing", *(("tokens today",) if metered else ())),
+        [(*_row(agent, now), *((_tokens(agent),) if metered else ())) for agent in first],
     )
-    if len(views) > len(shown):
-        lines.append(f"\n{len(views) - len(shown):,} more run: {command_line('ps --all')}.")
-    loose = [view.row.name for view in views if view.row.sandbox in unconfined and view.liveness.state != "stopped"]
-    if loose:
-        lines.append(f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {some(loose)}.")
-    bold = [view.row.name for view in views if view.row.runtime in RUNTIMES and not RUNTIMES[view.row.runtime].asks]
-    if bold:
-        lines.append(f"\n⚠️ Never asking for permission, since their runtime cannot: {some(bold)}.")
-    if swapped := [view.row for view in views if view.row.model_answering]:
-        whose = some([f"{row.name} ({row.model_answering} for {row.model})" for row in swapped])
-        lines.append(f"\n⚠️ Another model answers than was asked for: {markdown.one_line(whose, 600)}.")
+    if len(agents) > len(first):
+        yield f"\n{len(agents) - len(first):,} more run: {command_line('ps --all')}."
+    if loose := [agent.name for agent in agents if agent.unconfined and agent.state != "stopped"]:
+        yield f"\n⚠️ Without a sandbox, and so able to give Muster orders as you: {some(loose)}."
+    if bold := [agent.name for agent in agents if agent.never_asks]:
+        yield f"\n⚠️ Never asking for permission, since their runtime cannot: {some(bold)}."
+    if swapped := [agent for agent in agents if agent.model_answering]:
+        whose = some([f"{agent.name} ({agent.model_answering} for {agent.model})" for agent in swapped])
+        yield f"\n⚠️ Another model answers than was asked for: {markdown.one_line(whose, 600)}."
     if hidden:
-        lines.append(f"\n{hidden:,} stopped: {command_line('ps --all')}.")
-    return "\n".join(lines) + apart
+        yield f"\n{hidden:,} stopped: {command_line('ps --all')}."
 
 
-def _tokens(view: AgentView, used: Mapping[str, int] | None) -> tuple[str, ...]:
-    """Return the cell with the tokens that the agent used today; no cell if they are unknown."""
-    return () if used is None else (amounts.tokens(used.get(view.row.name, 0)),)
+def _tokens(agent: FleetAgent) -> str:
+    return "?" if agent.tokens_today is None else amounts.tokens(agent.tokens_today)
 
 
-def _row(view: AgentView, now: float, alias: str | None) -> tuple[str, str, str]:
+def _row(agent: FleetAgent, now: float) -> tuple[str, str, str]:
     """Return the agent in three short cells that fit a phone."""
-    age = view.liveness.evidence_age_s
-    known = view.liveness.evidence if age is None else f"{view.liveness.evidence}, {markdown.span(age)}"
-    state = view.liveness.state
-    return named(view.row.name, alias), f"{_STATE_MARKS.get(state, '')} {state} ({known})", _doing(view, now, _CELL)
+    at = agent.seen.at
+    known = agent.seen.source if at is None else f"{agent.seen.source}, {markdown.span(now - at)}"
+    state = f"{_STATE_MARKS.get(agent.state, '')} {agent.state} ({known})"
+    return named(agent.name, agent.alias), state, _doing(agent, now, _CELL)
 
 
-def _apart(drift: Sequence[HealthFinding]) -> Iterator[str]:
-    told = {
-        "missing": f"📋 In the roster, and never started: {{}}. {command_line('launch NAME')} starts one.",
-        "unrostered": f"📋 Running, and not in the roster: {{}}. {command_line('stop NAME')} stops one.",
-        "changed": f"✏️ The roster has changed: {{}}. {command_line('roster apply')} does it.",
-        "stray": f"👻 Running, and unknown to the register: {{}}. {command_line('launch NAME')} takes one over.",
-    }
-    for kind, sentence in told.items():
-        if names := [finding.agent for finding in drift if finding.kind == kind]:
+def _apart(fleet: FleetModel) -> Iterator[str]:
+    """Yield the differences between the roster, the register and the running agents."""
+    unrostered = [agent.name for agent in fleet.agents if agent.drift == "not_in_roster"]
+    changed = [agent.name for agent in fleet.agents if agent.drift == "changed"]
+    for names, sentence in (
+        (fleet.missing, f"📋 In the roster, and never started: {{}}. {command_line('launch NAME')} starts one."),
+        (unrostered, f"📋 Running, and not in the roster: {{}}. {command_line('stop NAME')} stops one."),
+        (changed, f"✏️ The roster has changed: {{}}. {command_line('roster apply')} does it."),
+        (fleet.strays, f"👻 Running, and unknown to the register: {{}}. {command_line('launch NAME')} takes one over."),
+    ):
+        if names:
             yield f"\n{sentence.format(some(names))}"
 
 
-def _unable(blocked: Sequence[BlockedAgent]) -> Iterator[str]:
-    for line in in_words(blocked):
+def _unable(fleet: FleetModel) -> Iterator[str]:
+    for line in in_words(fleet.blocked):
         yield f"\n🔴 {markdown.one_line(line, _REASON)}"
 
 
-def _doing(view: AgentView, now: float, width: int) -> str:
+def _closed(fleet: FleetModel) -> Iterator[str]:
+    """Yield the agents whose requests the egress does not admit, by what opens their gates."""
+    if fleet.estop is not None:
+        yield f"🛑 The emergency stop holds, and no agent gets out: {command_line('estop --clear')} ends it."
+    if paused := _closed_by("paused", fleet):
+        names = [f"{name} ({command_line(f'answer {each.question} go')})" for name, each in paused.items()]
+        more = f" {command_line('questions')} says what is asked."
+        yield f"🏃 Paused until somebody answers whether it may go on: {some(names)}.{more}"
+    if cut := _closed_by("cut_off", fleet):
+        yield f"🔌 Cut off: {some(list(cut))}. {command_line('restore NAME')} unblocks one."
+    if used_up := _closed_by("used_up", fleet):
+        yield f"🔴 A budget is used up: {some(list(used_up))}. {command_line('budget')} shows which."
+
+
+def _closed_by(kind: str, fleet: FleetModel) -> dict[str, GateClosure]:
+    """Return by name the agents whose gate this closes, except for those that ended."""
+    return {
+        agent.name: closure
+        for agent in sorted(fleet.agents, key=lambda agent: agent.name)
+        if agent.gate is not None
+        and (closure := agent.gate.closed_by(kind)) is not None
+        and not (agent.wanted == "stopped" and agent.state in {"stopped", "failed"})
+    }
+
+
+def _activity(agent: FleetAgent, now: float) -> str | None:
+    return agent.activity if agent.activity is not None or agent.wait is None else _wait(agent.wait, now)
+
+
+def _wait(wait: LimitWait, now: float) -> str:
+    # Short, so that it fits into a cell of `ps`.
+    left = markdown.span(wait.until - now) if wait.until is not None and wait.until > now else None
+    if wait.why == "pace":
+        held = "held" if wait.tasks == 1 else f"{wait.tasks:,} held"
+        return f"{held} by the pace{'' if left is None else f' for {left}'}"
+    scope = f" ({markdown.one_line(wait.scope, 40)})" if wait.scope else ""
+    when = "soon" if left is None else f"in {left}"
+    return f"{'ahead' if wait.why == 'ahead' else 'at a limit'}, goes on {when}{scope}"
+
+
+def _detail(agent: FleetAgent, now: float) -> str | None:
+    """Return what else is known of the agent, such as ``the runtime has not answered for 40 s``."""
+    if agent.detail is None or agent.detail_since is None:
+        return agent.detail
+    return f"{agent.detail} for {markdown.span(now - agent.detail_since)}"
+
+
+def _doing(agent: FleetAgent, now: float, width: int) -> str:
     words = []
-    if view.activity:
-        lasting = f", {markdown.span(now - view.activity_since)}" if view.activity_since is not None else ""
-        words.append(markdown.one_line(view.activity, width) + lasting)
-    elif view.tries_at is not None:
-        words.append(f"tries again in {markdown.span(view.tries_at - now)}")
-        words.append(markdown.one_line(view.liveness.detail or view.row.detail or "", 60))
-    elif view.liveness.state in {"failed", "unknown"}:
-        words.append(markdown.one_line(view.liveness.detail or view.row.detail or "", 60))
-    if view.queued:
-        words.append(f"{view.queued} queued")
+    if activity := _activity(agent, now):
+        lasting = f", {markdown.span(now - agent.activity_since)}" if agent.activity_since is not None else ""
+        words.append(markdown.one_line(activity, width) + lasting)
+    elif agent.tries_at is not None:
+        words.append(f"tries again in {markdown.span(agent.tries_at - now)}")
+        words.append(markdown.one_line(_detail(agent, now) or "", 60))
+    elif agent.state in {"failed", "unknown"}:
+        words.append(markdown.one_line(_detail(agent, now) or "", 60))
+    if agent.queued:
+        words.append(f"{agent.queued} queued")
     return ", ".join(word for word in words if word) or "-"
 
 
-def agent_text(
-    view: AgentView, now: float, alias: str | None = None, accounts: Mapping[str, str] = MappingProxyType({})
-) -> str:
-    """Return one agent as `watch` shows it; `accounts` are its accounts by provider."""
-    row, status = view.row, view.status
+def agent_text(agent: FleetAgent, now: float) -> str:
+    """Return one agent as `watch` shows it."""
     lines = [
-        f"{_STATE_MARKS.get(view.liveness.state, '')} **{named(row.name, alias)}** {view.liveness.state} "
-        f"({how_known(view)})",
+        f"{_STATE_MARKS.get(agent.state, '')} **{named(agent.name, agent.alias)}** {agent.state} "
+        f"({how_known(agent, now)})",
         " · ".join(
             word
             for word in (
-                row.role,
-                row.runtime,
-                row.model,
-                f"⚠️ {row.model_answering} answers" if row.model_answering else None,
-                f"sandbox {row.sandbox}",
-                *(f"account {name}" for _, name in sorted(accounts.items())),
+                agent.role,
+                agent.runtime,
+                agent.model,
+                f"⚠️ {agent.model_answering} answers" if agent.model_answering else None,
+                f"sandbox {agent.sandbox}",
+                *(f"account {name}" for _, name in sorted(agent.accounts.items())),
             )
             if word
         ),
-        _doing(view, now, 60),
+        _doing(agent, now, 60),
     ]
-    if status is not None and status.turn_started_at is not None:
-        lines.append(f"turn {status.turns}, for {markdown.span(now - status.turn_started_at)}")
+    if agent.turn_started_at is not None:
+        lines.append(f"turn {agent.turns}, for {markdown.span(now - agent.turn_started_at)}")
     return "  \n".join(lines)
+
+
+# --- journals ----------------------------------------------------------------------------------------------------
 
 
 def unsplit(entries: Sequence[JournalEntry], redact: Callable[[str], str]) -> list[JournalEntry]:

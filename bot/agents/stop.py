@@ -64,6 +64,6 @@ async def silence_of(ctx: Context[AgentServices], name: str) -> str | None:
     agents = ctx.services.agents
     if not await agents.is_silent(name):
         return None
-    age = (await agents.view_of(name)).liveness.evidence_age_s
-    heard = "" if age is None else f", and nothing was heard of it for {markdown.span(age)}"
+    at = (await agents.view_of(name)).liveness.evidence_at
+    heard = "" if at is None else f", and nothing was heard of it for {markdown.span(ctx.services.clock() - at)}"
     return f"⚠️ {name} does not answer: its process runs{heard}."

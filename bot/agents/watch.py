@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from bot.agents import status_view
+from bot.agents import fleet_loader, status_view
 from bot.commands.context import Context
 from bot.commands.syntax import command_line, written
 from bot.messaging.composer import MessagePlace
@@ -21,7 +21,6 @@ from connectors.contract.messages import Priority, Replace
 from connectors.delivery import outbox
 from core.crash_points import declare
 from core.errors import RegisterError
-from database.queries.agents import session_accounts
 
 log = structlog.get_logger(__name__)
 
@@ -85,16 +84,13 @@ class Watches:
 
     async def _update(self, watch: _Watch, now: float) -> None:
         try:
-            view = await self.services.agents.view_of(watch.agent)
+            agent = await fleet_loader.load_agent(self.services, watch.agent, briefly=True)
         except UserError as error:
             gist = text = written(str(error), self.services.command_prefix)
         else:
-            alias = self.services.roster.aliases.get(watch.agent)
-            async with self.services.store.read() as tx:
-                accounts = await session_accounts.of_agent(tx, watch.agent)
-            text = self.services.redact(status_view.agent_text(view, now, alias, accounts))
+            text = self.services.redact(status_view.agent_text(agent, now))
             # Ages change on every update, so they do not count as a change.
-            gist = text.replace(status_view.how_known(view), "", 1)
+            gist = text.replace(status_view.how_known(agent, now), "", 1)
         if self._shown.get(watch.key) == gist:
             return
         content = Replace(target=watch.key, message=markdown.message(text))

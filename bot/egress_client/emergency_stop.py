@@ -74,6 +74,16 @@ def is_pulled(state: Path) -> bool:
     return os.path.lexists(state / NAME)
 
 
+def pulled_by(state: Path) -> str | None:
+    """Return who pulled it first, as the file says, or None if it does not say."""
+    try:
+        with open(state / NAME, encoding="utf-8", errors="replace") as file:
+            words = file.read(1000).split()
+    except OSError:
+        return None
+    return words[0] if len(words) == 2 else None
+
+
 def pulled_at(state: Path) -> float | None:
     """Return when it was last pulled, in seconds since the epoch, or None if it is not in effect."""
     try:

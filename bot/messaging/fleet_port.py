@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.ports import OwnedPort
 from bot.messaging.agent_channel import AgentChannel
+from bot.read_models.fleet import LimitWait
 from database.queries.agents.agent_messages import AgentMessage
 from database.queries.agents.agents import AgentRow
 from fleet.control.agent_host_client import BackgroundProcesses, HostStatus
@@ -25,9 +26,11 @@ class AgentView:
     liveness: Liveness
     status: HostStatus | None
     activity: str | None
-    """Its activity in a few words: the running tool call, its request, or its wait at a limit."""
+    """Its activity in a few words: the running tool call, or its request."""
     activity_since: float | None = None
     """Start of the activity, in seconds since the epoch."""
+    wait: LimitWait | None = None
+    """Why it does nothing, if that is a limit."""
     queued: int = 0
     """Number of messages that wait for it."""
     tries_at: float | None = None

@@ -186,7 +186,9 @@ def facts_json(facts: ReportFacts) -> dict[str, Any]:
                 "role": each.role,
                 "state": each.state,
                 "evidence": each.evidence,
-                "evidence_age_s": None if each.evidence_age_s is None else round(each.evidence_age_s, 3),
+                "evidence_age_s": None
+                if each.evidence_at is None
+                else round(max(0.0, facts.now - each.evidence_at), 3),
                 "tasks_done": each.tasks_done,
                 "tokens_today": each.tokens,
             }

@@ -138,9 +138,7 @@ async def _with_fleet(
             role=view.row.role,
             state=view.liveness.state,
             evidence=view.liveness.evidence,
-            evidence_age_s=view.liveness.evidence_age_s,
-            detail=view.liveness.detail,
-            activity=view.activity,
+            evidence_at=view.liveness.evidence_at,
             tasks_done=done.get(view.row.name, 0),
             tokens=used.get((view.row.name,), usage_queries.NOTHING).tokens if known else None,
         )

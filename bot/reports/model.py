@@ -68,9 +68,8 @@ class AgentFacts:
     role: str
     state: str
     evidence: str
-    evidence_age_s: float | None
-    detail: str | None
-    activity: str | None
+    evidence_at: float | None
+    """Seconds since the epoch; None: there is no evidence."""
     tasks_done: int
     tokens: int | None
     """Use since midnight in the operator's time zone; None: incomplete."""

@@ -293,14 +293,14 @@ def _fleet(facts: ReportFacts) -> Iterator[str]:
     counts = ", ".join(f"{count:,} {state}" for state, count in facts.fleet_states)
     yield f"{facts.fleet_count:,} agent{'' if facts.fleet_count == 1 else 's'}: {counts}."
     shown = sorted(facts.fleet, key=lambda each: (each.state in ("stopped", "frozen"), each.name))[: 2 * ROWS]
-    rows = [(each.name, _state(each), f"{each.tasks_done:,}", _tokens(each)) for each in shown]
+    rows = [(each.name, _state(each, facts.now), f"{each.tasks_done:,}", _tokens(each)) for each in shown]
     more = facts.fleet_count - len(shown)
     rest = f"\n\n{more:,} more: {command_line('ps --all')}." if more > 0 else ""
     yield markdown.table(("agent", "state", "tasks done", "tokens today"), rows) + rest
 
 
-def _state(agent: AgentFacts) -> str:
-    age = "" if agent.evidence_age_s is None else f", {markdown.span(agent.evidence_age_s)}"
+def _state(agent: AgentFacts, now: float) -> str:
+    age = "" if agent.evidence_at is None else f", {markdown.span(now - agent.evidence_at)}"
     return f"{agent.state} ({agent.evidence}{age})"
 
 

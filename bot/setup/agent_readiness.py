@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Mapping
 
 from bot.config.checks import connector_checks
 from bot.config.loader import Settings, unusable_room
 from bot.config.paths import Paths
+from bot.read_models.fleet import BlockedAgent
 from bot.setup import launch_planner, node_version
 from bot.setup.runtime_login import holds_login, login_home
 from bot.text.errors import UserError
@@ -25,17 +24,6 @@ _CHECKED = 50
 _LOGIN_VARIABLES = frozenset(
     {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "CODEX_API_KEY", "OPENAI_API_KEY"}
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BlockedAgent:
-    """An agent of the roster that could not start."""
-
-    name: str
-    reason: str
-    """Sentences: why, and what to do."""
-    refused: bool = False
-    """Whether `launch` refuses it too. Otherwise it starts, and reaches no model."""
 
 
 def of_installation(paths: Paths, settings: Settings, environ: Mapping[str, str], fleet: Roster) -> list[BlockedAgent]:
@@ -112,14 +100,3 @@ def _no_login(plan: LaunchPlan, entry: AgentEntry | None, paths: Paths, settings
         f"{runtime.title} has no login. Log in with `muster login {runtime.name}`, or give it an account with a "
         "credential in muster.yaml."
     )
-
-
-def in_words(found: Sequence[BlockedAgent], limit: int = 5) -> list[str]:
-    """Return a line for each reason, with the agents that it stops."""
-    ordered = sorted(found, key=lambda each: each.reason)
-    lines = []
-    for reason, each in groupby(ordered, key=lambda each: each.reason):
-        names = [one.name for one in each]
-        more = f" and {len(names) - limit} more" if len(names) > limit else ""
-        lines.append(f"{', '.join(names[:limit])}{more} cannot start. {reason}")
-    return lines

@@ -8,7 +8,9 @@ from bot.config import loader
 from bot.config.checks import connector_checks
 from bot.config.loader import Check
 from bot.config.paths import Paths
+from bot.read_models.fleet import BlockedAgent
 from bot.setup import agent_readiness, launch_planner
+from bot.setup.blocked_agents import in_words
 from bot.setup.doctor.installation import references
 from core.secret_references import Unresolved
 
@@ -59,8 +61,8 @@ def warnings(paths: Paths, environ: Mapping[str, str], *, agents: bool, in_chat:
     stopped = {each.name for each in found}
     for entry in persistent:
         if entry.name not in stopped and (reason := agent_readiness.no_room(settings, entry.room)) is not None:
-            found.append(agent_readiness.BlockedAgent(name=entry.name, reason=reason))
+            found.append(BlockedAgent(name=entry.name, reason=reason))
     rooms = connector_checks.with_main_rooms(settings.connectors)
     if in_chat and rooms and rooms[0].kind == "terminal":
         found = [each for each in found if not each.refused]
-    return [*lines, *agent_readiness.in_words(found)]
+    return [*lines, *in_words(found)]

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 
 from bot.auth.permission import ADMIN
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.egress_client import emergency_stop
-from bot.egress_client.client import EgressClient, is_commanded
-from bot.egress_client.held_agents import _LOOK_S, _used_up
+from bot.egress_client.client import EgressClient
+from bot.egress_client.held_agents import used_up
 from bot.messaging.background_processes import background_in_words
-from bot.pacing.runaway_guard import KIND as RUNAWAY
 from bot.pacing.services import PacingServices
 from bot.text.errors import NotPermitted, UserError
-from bot.text.markdown import some
+from bot.text.markdown import code
 from bot.text.timestamps import timestamp
 from core.errors import MusterError
 from database.queries.agents import last_results
-from database.queries.chat import questions
 from egress.errors import EgressUnreachable
 
 
@@ -72,41 +69,12 @@ async def restore_agent(ctx: Context[PacingServices], name: str) -> Reply:
         held = f"but the emergency stop holds for all: {command_line('estop --clear')} ends it"
         return Reply(f"{name} is not cut off itself, {held}.", {"id": row.launch_id, "state": "stopped"})
     text = f"{name} may go out again." if changed else f"{name} was not cut off; nothing was changed."
-    if used_up := _used_up(await outlet_of(ctx).standing() or {}).get(name):
-        text += f" A budget holds it, which is used up: {', '.join(used_up)}. {command_line('budget set')} raises it."
+    if spent := used_up(await outlet_of(ctx).standing() or {}).get(name):
+        scopes = ", ".join(map(code, spent))
+        text += f" A budget holds it, which is used up: {scopes}. {command_line('budget set')} raises it."
     if row.wanted == "frozen":
         text += f" It is frozen: {command_line(f'resume {name}')} brings it back."
     return Reply(text, {"id": row.launch_id, "state": "open"})
-
-
-async def whose_is_closed(services: PacingServices) -> str:
-    """Return the text of `ps` about agents that are cut off; empty if none is or this is unknown."""
-    standing = None
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LOOK_S):
-            standing = None if services.egress_client is None else await services.egress_client.standing()
-    if standing is None:
-        return ""
-    lines = []
-    if standing.get("estop"):
-        lines.append(f"🛑 The emergency stop holds, and no agent gets out: {command_line('estop --clear')} ends it.")
-    told: dict[str, Any] = standing.get("agents") or {}
-    async with services.store.read() as tx:
-        pending = await questions.pending(tx, kind=RUNAWAY)
-    # An answer continues a paused agent; `restore` alone would leave the question open. If a person cut the agent off
-    # meanwhile, an answer does not help.
-    ids = {each.agent: each.id for each in pending}
-    cut = {name: str(each["denied"].get("id")) for name, each in told.items() if is_commanded(each.get("denied"))}
-    asked = {name for name, cause in cut.items() if name in ids and cause == f"{RUNAWAY}/{ids[name]}"}
-    paused = [f"{name} ({command_line(f'answer {ids[name]} go')})" for name in sorted(asked)]
-    if paused:
-        more = f" {command_line('questions')} says what is asked."
-        lines.append(f"🏃 Paused until somebody answers whether it may go on: {some(paused)}.{more}")
-    if closed := cut.keys() - asked:
-        lines.append(f"🔌 Cut off: {some(sorted(closed))}. {command_line('restore NAME')} unblocks one.")
-    if used_up := _used_up(standing):
-        lines.append(f"🔴 A budget is used up: {some(sorted(used_up))}. {command_line('budget')} shows which.")
-    return "".join(f"\n\n{line}" for line in lines)
 
 
 async def stop_everything(ctx: Context[PacingServices], *, clear: bool) -> Reply:

@@ -172,11 +172,11 @@ def _of_agent(agent: Sighting, now: float, limits: HealthThresholds) -> Iterable
     if agent.elsewhere:
         return
     if state == "unknown":
-        age = agent.liveness.evidence_age_s
-        since = now - age if age is not None else None
         # No one has looked yet, or it was gone a moment ago and is about to be called failed.
         passing = evidence in {"none", "journal"}
-        yield HealthFinding(kind="silent", agent=agent.name, cause=_cause(agent), since=since, passing=passing)
+        yield HealthFinding(
+            kind="silent", agent=agent.name, cause=_cause(agent), since=agent.liveness.evidence_at, passing=passing
+        )
     elif agent.wanted == "running" and agent.fell_for is not None and state in {"failed", "stopped", "starting"}:
         cause = alike(agent.fell_for, agent.name)
         yield HealthFinding(kind="failed", agent=agent.name, cause=cause, since=agent.changed_at, quiet=True)

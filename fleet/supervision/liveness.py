@@ -7,7 +7,7 @@ front of it can answer, its child must be there and runnable as well. What is to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from fleet.control.agent_host_client import HostStatus
 
@@ -23,7 +23,8 @@ _UNQUESTIONED: Final = 1 / 3
 _PATIENCE: Final = 1 / 6
 
 STATES: Final = ("starting", "idle", "working", "waiting", "frozen", "stopped", "failed", "unknown")
-EVIDENCE: Final = ("protocol", "adapter", "process", "journal", "none")
+Evidence: TypeAlias = Literal["protocol", "adapter", "process", "journal", "none"]
+EVIDENCE: Final[tuple[Evidence, ...]] = ("protocol", "adapter", "process", "journal", "none")
 HEALTHY: Final = frozenset({"idle", "working", "waiting"})
 
 
@@ -31,11 +32,14 @@ HEALTHY: Final = frozenset({"idle", "working", "waiting"})
 class Liveness:
     state: str
     """One of `STATES`."""
-    evidence: str
-    """One of `EVIDENCE`: who says so."""
-    evidence_age_s: float | None
-    """How long ago; None where there is no evidence."""
+    evidence: Evidence
+    """Who says so."""
+    evidence_at: float | None
+    """When that was, in seconds since the epoch; None where there is no evidence."""
     detail: str | None = None
+    """A word more. It has no spans of time, so that it stays the same while nothing happens."""
+    detail_since: float | None = None
+    """Since when `detail` is so, in seconds since the epoch; None where that tells nothing."""
 
     @property
     def healthy(self) -> bool:
@@ -96,93 +100,87 @@ def judge(
         unanswered_at: when the agent host was last asked something and did not answer in time.
         fresh_s: seconds after which what was seen counts no more.
     """
-    changed = max(0.0, now - last_change) if last_change is not None else None
     if host_runs is None:
         return _unknown("none", None, "nobody has looked yet")
     if not host_runs:
-        return _gone(last_state, changed)
-    heard = max(0.0, now - seen_at) if seen_at is not None else None
+        return _gone(last_state, last_change)
     if closed_at is not None:
         # Its last word, after every status.
-        return _ending_host(last_state, changed, now - closed_at, fresh_s)
-    if status is None or heard is None:
-        return _hung(last_state, changed, heard, fresh_s)
-    if unanswered_at is not None and seen_at is not None and unanswered_at > seen_at:
-        return _unknown("process", heard, "the agent host is there, but does not answer")
-    if heard > fresh_s:
-        return _unknown("process", heard, f"the agent host has said nothing for {_span(heard)}")
+        return _ending_host(last_state, last_change, closed_at, now - closed_at <= fresh_s)
+    if status is None or seen_at is None:
+        starting = last_state == "starting" and last_change is not None and now - last_change <= fresh_s
+        return _hung(starting, last_change, seen_at)
+    if unanswered_at is not None and unanswered_at > seen_at:
+        return _unknown("process", seen_at, "the agent host is there, but does not answer")
+    if now - seen_at > fresh_s:
+        return _unknown("process", seen_at, "the agent host has said nothing", seen_at)
     if status.state in {"failed", "starting"}:
-        return Liveness(state=status.state, evidence="process", evidence_age_s=heard, detail=status.detail)
-    return _of_runtime(status, now, heard, fresh_s)
+        return Liveness(state=status.state, evidence="process", evidence_at=seen_at, detail=status.detail)
+    return _of_runtime(status, now, seen_at, fresh_s)
 
 
-def _of_runtime(status: HostStatus, now: float, heard: float, fresh_s: float) -> Liveness:
+def _of_runtime(status: HostStatus, now: float, heard_at: float, fresh_s: float) -> Liveness:
     """Return the agent host answers; whether its runtime does is the question."""
     if status.runtime_pid is None:
-        return _unknown("process", heard, "the runtime's process is gone")
+        return _unknown("process", heard_at, "the runtime's process is gone")
     if status.pinged_at is None:
-        return _unknown("process", heard, "the runtime has not answered yet")
-    age = max(0.0, now - status.pinged_at)
+        return _unknown("process", heard_at, "the runtime has not answered yet")
+    age = now - status.pinged_at
     since = status.unanswered_since
     silent = since is not None and now - since >= fresh_s * _PATIENCE and age > fresh_s * _UNQUESTIONED
     if age > fresh_s or silent:
-        return _unknown("process", heard, f"the runtime has not answered for {_span(age)}")
+        return _unknown("process", heard_at, "the runtime has not answered", status.pinged_at)
     if status.child == "gone":
-        return _unknown("adapter", age, "the adapter answers, but the runtime behind it is gone")
+        return _unknown("adapter", status.pinged_at, "the adapter answers, but the runtime behind it is gone")
     if status.child == "stopped":
-        return _unknown("adapter", age, "the adapter answers, but the runtime behind it is stopped")
+        return _unknown("adapter", status.pinged_at, "the adapter answers, but the runtime behind it is stopped")
     state = "working" if status.state == "stopping" and status.turn else status.state
     state = state if state in STATES else "idle"
+    quiet_since = None if status.detail else _quiet_since(status, now, fresh_s)
     return Liveness(
         state=state,
         evidence="adapter" if status.adapter else "protocol",
-        evidence_age_s=age,
-        detail=status.detail or _silence(status, now, fresh_s) or _ending(status),
+        evidence_at=status.pinged_at,
+        detail=status.detail or (_ending(status) if quiet_since is None else "nothing came from the turn"),
+        detail_since=quiet_since,
     )
 
 
-def _silence(status: HostStatus, now: float, fresh_s: float) -> str | None:
-    """Return a turn in which nothing happens: no proof of anything, but worth a word."""
+def _quiet_since(status: HostStatus, now: float, fresh_s: float) -> float | None:
+    """Return since when nothing happens in a turn, if that is long: no proof of anything, but worth a word."""
     if status.state != "working":
         return None
     since = status.event_at or status.turn_started_at
-    quiet = now - since if since is not None else 0.0
-    return f"nothing came from the turn for {_span(quiet)}" if quiet > fresh_s else None
+    return since if since is not None and now - since > fresh_s else None
 
 
 def _ending(status: HostStatus) -> str | None:
     return "it stops when its turn ends" if status.state == "stopping" else None
 
 
-def _ending_host(last_state: str, changed: float | None, closed: float, fresh_s: float) -> Liveness:
+def _ending_host(last_state: str, last_change: float | None, closed_at: float, fresh: bool) -> Liveness:
     """Return the agent host said its last word, by which its runtime is gone, and takes a moment longer to be gone
     itself."""
-    if closed <= fresh_s:
-        return _gone(last_state, changed)
-    return _unknown("process", closed, f"the agent host said its last word {_span(closed)} ago, and is still there")
+    if fresh:
+        return _gone(last_state, last_change)
+    return _unknown("process", closed_at, "the agent host is still there after its last word", closed_at)
 
 
-def _hung(last_state: str, changed: float | None, heard: float | None, fresh_s: float) -> Liveness:
+def _hung(starting: bool, last_change: float | None, heard_at: float | None) -> Liveness:
     """The agent host is there and has not spoken: it is just starting, or it hangs."""
-    if last_state == "starting" and changed is not None and changed <= fresh_s:
-        return Liveness(state="starting", evidence="process", evidence_age_s=changed)
-    age = min((age for age in (heard, changed) if age is not None), default=None)
-    return _unknown("process", age, "the agent host is there, but does not answer")
+    if starting:
+        return Liveness(state="starting", evidence="process", evidence_at=last_change)
+    at = max((at for at in (heard_at, last_change) if at is not None), default=None)
+    return _unknown("process", at, "the agent host is there, but does not answer")
 
 
-def _gone(last_state: str, changed: float | None) -> Liveness:
+def _gone(last_state: str, last_change: float | None) -> Liveness:
     """No agent host: what the journal said last is all there is."""
+    evidence: Evidence = "journal" if last_change is not None else "none"
     if last_state in {"starting", "stopped", "failed", "frozen"}:
-        evidence = "journal" if changed is not None else "none"
-        return Liveness(state=last_state, evidence=evidence, evidence_age_s=changed)
-    return _unknown("journal" if changed is not None else "none", changed, "the agent host is gone")
+        return Liveness(state=last_state, evidence=evidence, evidence_at=last_change)
+    return _unknown(evidence, last_change, "the agent host is gone")
 
 
-def _unknown(evidence: str, age: float | None, detail: str) -> Liveness:
-    return Liveness(state="unknown", evidence=evidence, evidence_age_s=age, detail=detail)
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+def _unknown(evidence: Evidence, at: float | None, detail: str, since: float | None = None) -> Liveness:
+    return Liveness(state="unknown", evidence=evidence, evidence_at=at, detail=detail, detail_since=since)

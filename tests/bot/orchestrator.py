@@ -128,9 +128,9 @@ class House:
         return thread
 
     async def heard_from(self, name: str) -> None:
-        """Wait until its host has said itself how it stands; that it is ready is read from its journal before."""
+        """Wait until its runtime has answered its host; that it is ready is read from its journal before."""
         async with asyncio.timeout(30):
-            while (await self.orchestrator.agents.view_of(name)).liveness.state == "starting":
+            while not (await self.orchestrator.agents.view_of(name)).liveness.healthy:
                 await asyncio.sleep(0.02)
 
     async def known(self, name: str) -> AgentRow | None:

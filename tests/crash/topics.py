@@ -112,7 +112,7 @@ class Desk:
         async def view() -> list[AgentView]:
             async with self.store.read() as tx:
                 rows = await agents.every(tx)
-            idle = Liveness(state="idle", evidence="protocol", evidence_age_s=0.0, detail=None)
+            idle = Liveness(state="idle", evidence="protocol", evidence_at=NOON, detail=None)
             status = HostStatus(state="idle", event_at=NOON)
             return [AgentView(row=row, liveness=idle, status=status, activity=None, queued=0) for row in rows]
 

@@ -178,7 +178,8 @@ def init(yes: bool, wanted: Sequence[str], chat: str | None, login: str | None, 
     """
     from bot.config.loader import check
     from bot.maintenance.update.default_files import remember
-    from bot.setup.agent_readiness import in_words, of_installation
+    from bot.setup.agent_readiness import of_installation
+    from bot.setup.blocked_agents import in_words
     from bot.setup.wizard import init as write
     from bot.setup.wizard import next_steps
     from bot.setup.wizard_chat import WizardAnswers

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bot.agents import fleet_loader
 from bot.commands.executor import ACCEPT
 from bot.maintenance.backup.restore import restore
 from bot.maintenance.backup.service import backup
@@ -114,6 +115,9 @@ async def test_a_limit_that_is_used_up_is_told_once_and_opened_by_a_higher_one(h
         assert "| agent:coder7 | 3M tokens | - | - | - | ⚪ kill |" in await home.ask("!budget")
         assert "used up: `agent:coder0`. `!budget set` raises it." in await home.ask("!restore coder0")
         assert "A budget is used up: coder0." in await home.ask("!ps")
+        gate = (await fleet_loader.load_agent(home.orchestrator.services, "coder0")).gate
+        assert gate is not None
+        assert [(each.kind, each.limits) for each in gate.closures] == [("used_up", ("agent:coder0",))]
         await home.ask("!budget set host $2.50 --window month --policy freeze")
         assert "| host | $2.50 a month |" in await home.ask("!budget")
         await home.ask("!budget clear host")

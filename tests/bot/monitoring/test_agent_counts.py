@@ -21,7 +21,7 @@ from tests.bot.projects.fleet_with_project import WEB, ask, fleet
 
 def view(state: str, *, elsewhere: bool = False) -> AgentView:
     row: Any = None
-    verdict = Liveness(state=state, evidence="none", evidence_age_s=None)
+    verdict = Liveness(state=state, evidence="none", evidence_at=None)
     return AgentView(row=row, liveness=verdict, status=None, activity=None, elsewhere=elsewhere)
 
 

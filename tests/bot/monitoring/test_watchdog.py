@@ -265,7 +265,7 @@ async def test_a_key_in_the_reason_of_a_failure_is_not_told_in_part(
     lookout, view = home.orchestrator.lookout, Agents.view
 
     async def failed(self: Agents) -> list[AgentView]:
-        verdict = Liveness(state="failed", evidence="journal", evidence_age_s=1.0, detail=f"no luck with {KEY}")
+        verdict = Liveness(state="failed", evidence="journal", evidence_at=1.0, detail=f"no luck with {KEY}")
         return [dataclasses.replace(each, liveness=verdict) for each in await view(self)]
 
     monkeypatch.setattr(Agents, "view", failed)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bot.agents import fleet_loader
 from bot.pacing.runaway_guard import FOLLOWED, RunawayLimit, SpentSinceResult, breaker
 from bot.tasks import deferred_turns
 from bot.tasks.deferred_turns import TurnHold
@@ -78,6 +79,9 @@ async def test_it_is_paused_and_goes_on_when_an_operator_says_so(home: House) ->
         shown = await home.ask("!ps")
         assert f"Paused until somebody answers whether it may go on: coder0 (`!answer {question.id} go`)." in shown
         assert "Cut off" not in shown
+        gate = (await fleet_loader.load_agent(home.orchestrator.services, "coder0")).gate
+        assert gate is not None
+        assert [(each.kind, each.question) for each in gate.closures] == [("paused", question.id)]
         await home.chat.until(lambda: any("cancelled" in each or "failed" in each for each in home.chat.texts(thread)))
         await look(home)
         assert [each.id for each in await pending(home)] == [question.id], "one runaway is asked about once"

@@ -120,8 +120,8 @@ def test_a_window_that_was_not_seen_for_long_says_what_is_known_of_it() -> None:
 
 def test_the_fleet_is_told_with_how_its_states_are_known() -> None:
     agent = AgentFacts(
-        name="coder0", role="coder", state="working", evidence="protocol", evidence_age_s=3.0, detail=None,
-        activity=HOSTILE, tasks_done=4, tokens=None,
+        name="coder0", role="coder", state="working", evidence="protocol", evidence_at=NOW - 3,
+        tasks_done=4, tokens=None,
     )  # fmt: skip
     text = wording.report(replace(FACTS, kind="fleet", fleet=[agent], fleet_count=1, fleet_states=[("working", 1)]))
     assert "| coder0 | working (protocol, 3 s) | 4 | ? |" in text

@@ -9,8 +9,9 @@ import pytest
 
 from bot.config import loader
 from bot.config.paths import Paths
+from bot.read_models.fleet import BlockedAgent
 from bot.setup import agent_readiness, preflight
-from bot.setup.agent_readiness import BlockedAgent
+from bot.setup.blocked_agents import in_words
 
 ROSTER = """\
 version: 1
@@ -144,5 +145,5 @@ connectors:
 
 def test_agents_with_the_same_reason_share_a_line() -> None:
     found = [BlockedAgent(name=f"coder{number}", reason="Why.") for number in range(7)]
-    (line,) = agent_readiness.in_words(found)
+    (line,) = in_words(found)
     assert line == "coder0, coder1, coder2, coder3, coder4 and 2 more cannot start. Why."

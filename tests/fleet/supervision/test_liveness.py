@@ -16,7 +16,7 @@ def seen(status: HostStatus, *, at: float = NOW - 1, **more: object) -> Liveness
 
 
 def test_a_fresh_answer_of_the_runtime_is_the_best_evidence() -> None:
-    assert seen(FRESH) == Liveness(state="idle", evidence="protocol", evidence_age_s=2.0)
+    assert seen(FRESH) == Liveness(state="idle", evidence="protocol", evidence_at=NOW - 2)
     assert seen(replace(FRESH, state="waiting", turn="t")).state == "waiting"
     assert seen(replace(FRESH, state="working", turn="t")).state == "working"
 
@@ -32,18 +32,19 @@ def test_an_adapter_answers_for_itself_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "word"),
+    ("status", "word", "since"),
     [
-        (replace(FRESH, pinged_at=NOW - 31), "31 s"),
-        (replace(FRESH, pinged_at=None), "not answered yet"),
-        (replace(FRESH, runtime_pid=None), "gone"),
-        (replace(FRESH, state="working", turn="t", pinged_at=NOW - 600), "10 min"),
+        (replace(FRESH, pinged_at=NOW - 31), "has not answered", NOW - 31),
+        (replace(FRESH, pinged_at=None), "not answered yet", None),
+        (replace(FRESH, runtime_pid=None), "gone", None),
+        (replace(FRESH, state="working", turn="t", pinged_at=NOW - 600), "has not answered", NOW - 600),
     ],
 )
-def test_a_process_that_is_merely_there_is_unknown(status: HostStatus, word: str) -> None:
+def test_a_process_that_is_merely_there_is_unknown(status: HostStatus, word: str, since: float | None) -> None:
     verdict = seen(status)
     assert (verdict.state, verdict.evidence, verdict.healthy) == ("unknown", "process", False)
     assert word in (verdict.detail or "")
+    assert verdict.detail_since == since
 
 
 @pytest.mark.parametrize(
@@ -70,8 +71,21 @@ def test_what_the_agent_host_said_long_ago_counts_no_more() -> None:
 
 def test_a_quiet_turn_is_worth_a_word() -> None:
     working = replace(FRESH, state="working", turn="t", turn_started_at=NOW - 300, event_at=NOW - 200)
-    assert "3 min" in (seen(working).detail or "")
+    assert (seen(working).detail, seen(working).detail_since) == ("nothing came from the turn", NOW - 200)
     assert seen(replace(working, event_at=NOW - 5)).detail is None
+
+
+def test_while_nothing_happens_the_verdict_stays_the_same() -> None:
+    statuses = [
+        replace(FRESH, pinged_at=NOW - 40),
+        replace(FRESH, state="working", turn="t", turn_started_at=NOW - 300, event_at=NOW - 200),
+        FRESH,
+    ]
+    for status in statuses:
+        for at in (NOW - 1, NOW - 40):
+            assert judge(status, now=NOW, seen_at=at, host_runs=True) == judge(
+                status, now=NOW + 5, seen_at=at, host_runs=True
+            )
 
 
 def test_starting_and_stopping() -> None:
@@ -79,7 +93,7 @@ def test_starting_and_stopping() -> None:
     stopping = seen(replace(FRESH, state="stopping", turn="t"))
     assert (stopping.state, stopping.detail) == ("working", "it stops when its turn ends")
     assert seen(HostStatus(state="failed", detail="why")) == Liveness(
-        state="failed", evidence="process", evidence_age_s=1.0, detail="why"
+        state="failed", evidence="process", evidence_at=NOW - 1, detail="why"
     )
 
 
@@ -92,29 +106,29 @@ def test_an_agent_host_that_is_there_but_silent_is_unknown() -> None:
 
 def test_what_is_known_of_a_silent_agent_host_is_as_old_as_its_last_word() -> None:
     hung = judge(None, now=NOW, host_runs=True, seen_at=NOW - 40, last_state="idle", last_change=NOW - 5000)
-    assert (hung.state, hung.evidence, hung.evidence_age_s) == ("unknown", "process", 40.0)
+    assert (hung.state, hung.evidence, hung.evidence_at) == ("unknown", "process", NOW - 40)
 
 
 def test_an_agent_host_that_was_asked_in_vain_is_unknown_until_it_speaks() -> None:
     hung = seen(FRESH, at=NOW - 8, unanswered_at=NOW - 1)
-    assert (hung.state, hung.evidence, hung.evidence_age_s) == ("unknown", "process", 8.0)
+    assert (hung.state, hung.evidence, hung.evidence_at) == ("unknown", "process", NOW - 8)
     assert seen(FRESH, at=NOW - 1, unanswered_at=NOW - 8).state == "idle"
 
 
 def test_an_agent_host_that_said_its_last_word_has_a_moment_to_go() -> None:
     going = judge(None, now=NOW, host_runs=True, last_state="stopped", last_change=NOW - 2, closed_at=NOW - 2)
-    assert going == Liveness(state="stopped", evidence="journal", evidence_age_s=2.0)
+    assert going == Liveness(state="stopped", evidence="journal", evidence_at=NOW - 2)
     # Whatever it said of its runtime before that.
     assert seen(FRESH, last_state="frozen", last_change=NOW - 2, closed_at=NOW - 2).state == "frozen"
     stays = judge(None, now=NOW, host_runs=True, last_state="stopped", last_change=NOW - 90, closed_at=NOW - 90)
-    assert (stays.state, stays.evidence, stays.evidence_age_s) == ("unknown", "process", 90.0)
+    assert (stays.state, stays.evidence, stays.evidence_at) == ("unknown", "process", NOW - 90)
     assert "still there" in (stays.detail or "")
 
 
 @pytest.mark.parametrize("last", ["stopped", "failed", "frozen", "starting"])
 def test_without_an_agent_host_the_journal_has_the_last_word(last: str) -> None:
     verdict = judge(None, now=NOW, host_runs=False, last_state=last, last_change=NOW - 5)
-    assert verdict == Liveness(state=last, evidence="journal", evidence_age_s=5.0)
+    assert verdict == Liveness(state=last, evidence="journal", evidence_at=NOW - 5)
 
 
 @pytest.mark.parametrize("last", ["idle", "working", "waiting", "what"])
@@ -125,7 +139,7 @@ def test_a_vanished_agent_host_is_never_taken_for_alive(last: str) -> None:
 
 def test_before_anybody_looked_nothing_is_known() -> None:
     assert judge(None, now=NOW) == Liveness(
-        state="unknown", evidence="none", evidence_age_s=None, detail="nobody has looked yet"
+        state="unknown", evidence="none", evidence_at=None, detail="nobody has looked yet"
     )
 
 

@@ -51,6 +51,8 @@ def _added() -> dict[str, set[str]]:
 
 def _shapes(answers: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield from (("ps", each) for each in answers["ps"])
+    yield from (("ps: gate", each["gate"]) for each in answers["ps"])
+    yield from (("ps: gate: closed", closed) for each in answers["ps"] for closed in each["gate"]["closed"])
     health = answers["health"]
     yield "health", health
     yield from (("health: connectors", each) for each in health["connectors"])
@@ -81,8 +83,10 @@ async def test_programs_are_answered_what_is_promised_and_what_is_written_down(t
             await usage_ledger.add(tx, [row(1, ended_at=home.clock())])
         answers["send"] = await run("send", name="coder0", text="hello")
         answers["task add"] = await run("task add", text="mend it", agent="coder0")
-        for name in ("ps", "health", "budget", "spend"):
+        for name in ("health", "budget", "spend"):
             answers[name] = await run(name)
+        await run("estop")
+        answers["ps"] = await run("ps")
     added = _added()
     wrong = [
         f"{name}: {key}"
