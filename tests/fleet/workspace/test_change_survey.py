@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,26 @@ def test_a_sha256_repository_is_shown_too(tmp_path: Path) -> None:
     ground.work("one")
     (ground.clone.place / "two").write_text("text\n")
     assert list(by_path(diff(ground))) == ["one", "two"]
+
+
+def test_a_clone_that_changes_meanwhile_is_shown_all_the_same(ground: Ground) -> None:
+    ground.work("one")
+    churn = (
+        "until [ -e stop ]; do echo x > a; mkdir -p d; echo x > d/b; mv a d/c; rm -rf d; "
+        "git -c core.fsmonitor=false commit -q --allow-empty -m again; done"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(ground.agent, churn)
+        try:
+            for _ in range(3):
+                assert "one" in by_path(diff(ground))
+        finally:
+            (ground.clone.place / "stop").touch()
+        busy.result(60)
+
+
+def test_a_clone_that_makes_git_wait_is_given_up(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_survey, "_LOOK_S", 2.0)
+    os.mkfifo(ground.clone.place / ".gitignore")
+    with pytest.raises(FleetError, match=r"it took too long\. Ask again when its turn has ended"):
+        diff(ground)
