@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from fleet.errors import FleetError, RuntimeMissing
-from fleet.workspace import agent_changes, repository_refs, sandboxed_git
+from fleet.workspace import agent_changes, repository_refs, sandboxed_git, untrusted_files
 from fleet.workspace.agent_changes import AgentCommits, AgentDiff, BranchState, ChangedFile
 from fleet.workspace.clone import Clone, FetchedBranch
 from fleet.workspace.sandboxed_git import Done, GitFailed
@@ -196,6 +196,9 @@ class _Look:
         (self.folder / "HEAD").write_text(f"ref: {_HEADS}{self.clone.branch}\n")
         (self.folder / "config").write_text(settings)
         (self.folder / "info" / "attributes").write_text(_ATTRIBUTES)
+        common = self.fetched.repository.common
+        if (shallow := untrusted_files.content(common / "shallow", _LIST_BYTES)) is not None:
+            (self.folder / "shallow").write_bytes(shallow)
         borrowed = "".join(f"{store}\n" for store in self.fetched.repository.stores())
         (self.folder / "objects" / "info" / "alternates").write_bytes(os.fsencode(borrowed))
 

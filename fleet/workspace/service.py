@@ -192,7 +192,9 @@ class Workspaces:
         own = self._clone_of(name, named)
         if own is not None and own.place.is_dir():
             return own
-        if repository_discovery.find(named) is None:
+        if self._is_agents_ground(name, named.resolve()):
+            why = f"It works in {named}, which is no clone that was made for it; other agents may work there too."
+        elif repository_discovery.find(named) is None:
             why = f"Its folder {named} is no git repository. Look at its files there."
         elif self._worked_in(name) == named:
             why = f"It works right in {named}, where others may work too. Look there with `git status` and `git diff`."

@@ -85,28 +85,36 @@ def test_renames_modes_links_and_binary_files_are_told_apart(ground: Ground) -> 
     )
 
 
+def killing_traps(repository: Path) -> None:
+    """Set up everything by which a repository makes git run a program, which kills that git."""
+    traps(repository / "ran", repository)
+    (repository / "ran").unlink(missing_ok=True)
+    program = repository / ".git" / "program"
+    program.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    for hook in (repository / ".git" / "hooks").iterdir():
+        shutil.copy(program, hook)
+
+
 def test_nothing_of_an_agents_runs_and_nothing_of_it_hides_a_file(ground: Ground) -> None:
     """Not even in the sandbox does it: there it could say what it likes to have changed."""
-    ground.work("evil.py", "evil")
-    ran = ground.clone.place / "ran"
-    traps(ran, ground.clone.place)
     ground.agent(
-        "git=.git; mkdir -p $git/info; echo '* -diff filter=x diff=x' > $git/info/attributes; "
-        "git -c core.fsmonitor=false update-index --assume-unchanged evil.py; rm -f ran; echo worse > evil.py; "
-        "printf '* -diff binary filter=x diff=x\\n' > .gitattributes"
+        "git init -q inner; printf OTHER > inner/read.me; git -C inner add .; "
+        "git -C inner -c user.name=x -c user.email=x commit -qm x; "
+        "echo x > evil.py; git add evil.py inner 2>/dev/null; git commit -qm evil; "
+        "git update-index --assume-unchanged evil.py; "
+        "git init -q other; echo worse > evil.py"
     )
-    inner = ground.clone.place / "inner"
-    inner.mkdir()
-    ground.git("init", "--quiet", cwd=inner)
-    ground.git("commit", "--quiet", "--allow-empty", "-m", "x", cwd=inner)
-    traps(ran, inner)
-    ran.unlink(missing_ok=True)
+    killing_traps(ground.clone.place)
+    killing_traps(ground.clone.place / "inner")
+    (ground.clone.place / ".gitattributes").write_text("* -diff filter=x\n")
+    info = ground.clone.place / ".git" / "info"
+    info.mkdir(exist_ok=True)
+    (info / "attributes").write_text("* -diff filter=x\n")
     found = diff(ground)
-    assert list(by_path(found)) == [".gitattributes", "evil.py", "inner/", "read.me"]
+    assert list(by_path(found)) == [".gitattributes", "evil.py", "inner", "other/", "read.me"]
     assert "+worse" in found.diff
     assert "+other" in found.diff
     assert change_survey.commits(ground.clone, most=9).state.uncommitted == 4
-    assert not ran.exists()
 
 
 def test_no_history_that_an_agent_makes_up_hides_a_file(ground: Ground) -> None:
@@ -283,3 +291,22 @@ def test_a_clone_that_makes_git_wait_is_given_up(ground: Ground, monkeypatch: py
     os.mkfifo(ground.clone.place / ".gitignore")
     with pytest.raises(FleetError, match=r"it took too long\. Ask again when its turn has ended"):
         diff(ground)
+
+
+def test_a_repository_whose_history_was_cut_off_is_shown_too(ground: Ground, tmp_path: Path) -> None:
+    ground.commit("second", "x")
+    ground.git("checkout", "--quiet", "-b", "other")
+    ground.commit("third", "x")
+    ground.commit("fourth", "x")
+    ground.git("checkout", "--quiet", "main")
+    shallow = Ground(tmp_path / "other")
+    shallow.project.parent.mkdir(parents=True)
+    cut_off = ("clone", "--quiet", "--depth=1", "--no-single-branch", f"file://{ground.project}")
+    ground.git(*cut_off, str(shallow.project), cwd=tmp_path)
+    shallow.git("branch", "other", "origin/other")
+    shallow.prepare().work("one")
+    assert list(by_path(diff(shallow))) == ["one"]
+    shallow.agent("git reset -q --hard origin/other")
+    shallow.work("two")
+    listed = change_survey.commits(shallow.clone, most=9)
+    assert [each.subject for each in listed.commits] == ["two", "Write fourth."]

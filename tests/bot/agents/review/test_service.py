@@ -139,10 +139,16 @@ async def test_only_operators_look_and_only_at_clones(topic: Topic) -> None:
     await home.launch("coder0")
     plain = await home.ask("!diff coder0")
     assert "coder0 has no clone of its own, so Muster cannot tell what it changed." in plain
-    assert "is no git repository" in plain
+    assert "which is no clone that was made for it" in plain
     await topic.ask("!done --how discard")
     await home.heard(topic.thread, "Discarded")
     assert "its clone was removed when it was over" in await home.ask("!commits web-1")
+
+
+async def test_an_agent_of_another_host_is_not_looked_at(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topic.home.orchestrator.agents.context, "is_ours", lambda _: False)
+    assert "web-1 belongs to the Muster on" in await topic.ask("!diff")
+    assert "web-1 belongs to the Muster on" in await topic.ask("!commits")
 
 
 async def test_a_shell_prints_the_diff_and_programs_get_it(topic: Topic, capsys: pytest.CaptureFixture[str]) -> None:
