@@ -64,7 +64,8 @@ _WEB_TOKEN = re.compile(
     r"eyJ[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,})"
 )
 # Private keys (RFC 7468, RFC 4716, RFC 9580 section 6.2): the header, then runs of base64, however they are indented,
-# quoted, numbered or escaped. A run under 16 characters belongs to the key only as the last one before the footer.
+# quoted, numbered or escaped, or added in a diff. A run under 16 characters belongs to the key only as the last one
+# before the footer.
 _BETWEEN = r"(?:\\[nrt]|[\s\\\"',:→#*-])"
 # Not possessive: Python 3.11.2 loses the end of a possessive repeat with a look-ahead inside.
 _TO_LAST = rf"(?:(?!-----END){_BETWEEN}){{0,200}}"
@@ -74,8 +75,8 @@ _KEY = (
     rf"(?:{_BETWEEN}{{0,80}}+(?:Proc-Type|DEK-Info|Version|Comment): [\w .,:/()-]{{0,200}})*+{_RUN}++"
 )
 _PRIVATE_KEY = re.compile(
-    rf"{_KEY}(?:{_TO_LAST}[A-Za-z0-9+/=]{{1,15}}(?={_TO_LAST}-----END))?"
-    rf"(?:{_TO_LAST}-----END [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----)?"
+    rf"{_KEY}(?:{_TO_LAST}[A-Za-z0-9+/=]{{1,15}}(?={_TO_LAST}\+?-----END))?"
+    rf"(?:{_TO_LAST}\+?-----END [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----)?"
 )
 _GROWING_KEY = re.compile(rf"{_KEY}{_BETWEEN}*+[A-Za-z0-9+/=]{{0,15}}+{_BETWEEN}*+\Z")
 # A secret that only its place identifies: no characters that a shell acts on, and no scripts that write without spaces.

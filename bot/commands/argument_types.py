@@ -42,6 +42,8 @@ LetterId = NewType("LetterId", str)
 BudgetScope = NewType("BudgetScope", str)
 #: The name of a project in muster.yaml, completed by `projects`.
 ProjectName = NewType("ProjectName", str)
+#: ``base``, or at least four digits of a commit's hash.
+DiffBase = NewType("DiffBase", str)
 #: The id of a task, completed by `tasks`.
 TaskId = NewType("TaskId", str)
 #: A duration in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
@@ -53,6 +55,7 @@ Rest = NewType("Rest", str)
 RoleWords = NewType("RoleWords", Rest)
 CommandWords = NewType("CommandWords", Rest)
 
+_DIFF_BASE = re.compile(r"base|[0-9a-f]{4,64}")
 _RUNTIME_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
@@ -114,6 +117,13 @@ def _runtime_name(text: str) -> RuntimeName:
     return RuntimeName(name)
 
 
+def _diff_base(text: str) -> DiffBase:
+    given = text.casefold()
+    if not _DIFF_BASE.fullmatch(given):
+        raise ValueError(text)
+    return DiffBase(given)
+
+
 def read_duration(text: str) -> Duration:
     """Return the seconds of ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
 
@@ -172,6 +182,12 @@ _KNOWN: dict[Any, ValueType] = {
         read=_runtime_name,
         schema={"type": "string", "pattern": f"^{_RUNTIME_NAME.pattern}$"},
         source="runtimes",
+    ),
+    DiffBase: ValueType(
+        label="base|COMMIT",
+        expected="base, or at least 4 digits of a commit's hash",
+        read=_diff_base,
+        schema={"type": "string", "pattern": f"^({_DIFF_BASE.pattern})$"},
     ),
     Duration: ValueType(
         label="DURATION",

@@ -9,6 +9,7 @@ from bot.commands.registry import TABLE, CommandTable
 #: The modules that declare the commands.
 MODULES = (
     "bot.agents.commands",
+    "bot.agents.review.commands",
     "bot.agents.roster.commands",
     "bot.agents.messages.commands",
     "bot.projects.commands",

@@ -51,6 +51,17 @@ class NotClean(FleetError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FetchedBranch:
+    """An agent's branch, whose commits are in the person's repository."""
+
+    repository: Repository
+    """The person's."""
+    known: CloneRecord
+    tip: str | None
+    """Where the branch is; None: the clone has none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Clone:
     """The clone of one agent, made or not."""
 
@@ -231,6 +242,23 @@ class Clone:
                 with crash_points.around(COLLECTED):
                     replace(known, fetched=collected.tip, held=collected.held).save(self.folder)
 
+    def fetch(self) -> FetchedBranch:
+        """Fetch what the agent committed on its branch, and leave the person's branch where it is.
+
+        Raises:
+            FleetError: that is not possible.
+        """
+        with self._locked():
+            known = self._known()
+            repository = self._source(known)
+            return FetchedBranch(repository=repository, known=known, tip=self._fetch(repository, known))
+
+    def _known(self) -> CloneRecord:
+        known = self.record()
+        if known is None:
+            raise FleetError(f"{self.agent} has no clone of a repository.", code="workspace.no_clone")
+        return known
+
     def _collect(self, known: CloneRecord) -> Collected | None:
         repository = self._source(known)
         ours = (known.last, repository_refs.commit(repository, self._kept))
@@ -328,9 +356,7 @@ class Clone:
         Raises:
             FleetError: it cannot be looked at.
         """
-        known = self.record()
-        if known is None:
-            raise FleetError(f"{self.agent} has no clone of a repository.", code="workspace.no_clone")
+        known = self._known()
         repository = self._source(known)
         shown = (*origin_remote.needed(repository, self._origin), self.place)
         fetched = (repository_refs.commit(repository, self._kept), known.base)

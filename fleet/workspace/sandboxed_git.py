@@ -76,9 +76,15 @@ class Done:
     """A command that ended."""
 
     status: int
-    said: str
+    output: bytes
     complaint: str
     """The last of what it wrote to stderr."""
+    cut: bool = False
+    """It said more than was wanted, and was stopped; `output` is the beginning."""
+
+    @property
+    def said(self) -> str:
+        return self.output.decode("utf-8", "replace")
 
 
 class GitFailed(FleetError):
@@ -136,11 +142,12 @@ def inside(
     return (*isolated, "--unshare-net", "--chdir", str(cwd), "--", *command_wrapper.closing(), *command)
 
 
-def run(command: Sequence[str], *, timeout_s: float, file_bytes: int | None = None) -> Done:
+def run(command: Sequence[str], *, timeout_s: float, file_bytes: int | None = None, cut_at: int | None = None) -> Done:
     """Run a command and wait for it.
 
     Args:
         file_bytes: no file that it writes becomes longer.
+        cut_at: bytes of its answer that are wanted; it is stopped when it says more.
 
     Raises:
         GitFailed: it took longer than `timeout_s`, or said more than anybody reads; it is killed then.
@@ -160,8 +167,9 @@ def run(command: Sequence[str], *, timeout_s: float, file_bytes: int | None = No
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        said, complaint = _heard(process.stdout, process.stderr, time.monotonic() + timeout_s)
-        status = process.wait(timeout=timeout_s)
+        said, complaint = _heard(process.stdout, process.stderr, time.monotonic() + timeout_s, cut_at)
+        cut = cut_at is not None and len(said) > cut_at
+        status = 0 if cut else process.wait(timeout=timeout_s)
     except (GitFailed, subprocess.TimeoutExpired) as error:
         raise GitFailed(f"git was stopped: {error}") from None
     finally:
@@ -172,7 +180,7 @@ def run(command: Sequence[str], *, timeout_s: float, file_bytes: int | None = No
             process.wait()
         process.stdout.close()
         process.stderr.close()
-    return Done(status, said.decode("utf-8", "replace"), complaint.decode("utf-8", "replace"))
+    return Done(status, said[:cut_at] if cut else said, complaint.decode("utf-8", "replace"), cut)
 
 
 def answer(command: Sequence[str], doing: str, *, timeout_s: float, file_bytes: int | None = None) -> str:
@@ -197,7 +205,7 @@ def reason(complaint: str) -> str:
     return telling[0][:300] if telling else "git gave no reason."
 
 
-def _heard(stdout: IO[bytes], stderr: IO[bytes], deadline: float) -> tuple[bytes, bytes]:
+def _heard(stdout: IO[bytes], stderr: IO[bytes], deadline: float, cut_at: int | None = None) -> tuple[bytes, bytes]:
     said, complaint = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ, said)
@@ -213,6 +221,8 @@ def _heard(stdout: IO[bytes], stderr: IO[bytes], deadline: float) -> tuple[bytes
                     continue
                 key.data.extend(chunk)
                 del complaint[:-_LONGEST_COMPLAINT]
+                if cut_at is not None and len(said) > cut_at:
+                    return bytes(said), bytes(complaint)
                 if len(said) > _LONGEST_ANSWER:
                     raise GitFailed("it said more than anybody reads.")
     return bytes(said), bytes(complaint)

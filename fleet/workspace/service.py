@@ -11,8 +11,9 @@ from fleet import sandbox
 from fleet.control.host_spec import AgentSpec
 from fleet.errors import FleetError
 from fleet.supervision import host_lifecycle
+from fleet.workspace import change_survey, repository_discovery, untrusted_files
 from fleet.workspace import clone as clones
-from fleet.workspace import repository_discovery, untrusted_files
+from fleet.workspace.agent_changes import AgentCommits, AgentDiff
 from fleet.workspace.branch_update import Collected
 from fleet.workspace.clone import Clone, NotClean
 from fleet.workspace.repository_discovery import Repository
@@ -159,6 +160,52 @@ class Workspaces:
             return None
         condition = own.inspect()
         return None if condition.clean else condition.sentence()
+
+    def diff(self, name: str, named: Path, *, since: str | None, longest: int) -> AgentDiff:
+        """Return what an agent's working tree has that a commit has not; by default the base of its branch.
+
+        Args:
+            name: the agent.
+            named: the folder that is named for it.
+            since: the hash of the commit, or its beginning.
+            longest: bytes of the diff that are wanted.
+
+        Raises:
+            FleetError: it has no clone, or that cannot be looked at; the message says what to do.
+        """
+        return change_survey.diff(self._own_clone(name, named), since=since, longest=longest)
+
+    def commits(self, name: str, named: Path, *, most: int) -> AgentCommits:
+        """Return the newest commits of an agent's branch since its base, at most so many.
+
+        Raises:
+            FleetError: it has no clone, or that cannot be looked at; the message says what to do.
+        """
+        return change_survey.commits(self._own_clone(name, named), most=most)
+
+    def _own_clone(self, name: str, named: Path) -> Clone:
+        """Return the clone of an agent.
+
+        Raises:
+            FleetError: it has none.
+        """
+        own = self._clone_of(name, named)
+        if own is not None and own.place.is_dir():
+            return own
+        if self._is_agents_ground(name, named.resolve()):
+            why = f"It works in {named}, which is no clone that was made for it; other agents may work there too."
+        elif repository_discovery.find(named) is None:
+            why = f"Its folder {named} is no git repository. Look at its files there."
+        elif self._worked_in(name) == named:
+            why = f"It works right in {named}, where others may work too. Look there with `git status` and `git diff`."
+        else:
+            why = (
+                f"It has not begun, or its clone was removed when it was over. What it committed is on the branch "
+                f"`muster/{name}` in {named}."
+            )
+        raise FleetError(
+            f"{name} has no clone of its own, so Muster cannot tell what it changed. {why}", code="workspace.no_clone"
+        )
 
     def remove(self, name: str, named: Path) -> bool:
         """Delete a clone of which everything is in the person's repository. False: there is none; what is stays.

@@ -112,6 +112,13 @@ def test_a_line_that_never_breaks_shows_no_secret_either(secret: Secret, filler:
     assert shows_of(secret[1], REDACTION.of_growing(text)) is None
 
 
+@pytest.mark.parametrize("sign", ["+", "-", " "])
+def test_a_key_in_a_diff_is_masked_to_its_end(sign: str) -> None:
+    lines = ["-----BEGIN PRIVATE KEY-----", *["MIIEpAIBAAKCAQEA" * 4] * 3, "aB3=", "-----END PRIVATE KEY-----", "after"]
+    text = "".join(f"{sign}{line}\n" for line in lines)
+    assert REDACTION(text) == f"{sign}[redacted]\n{sign}after\n"
+
+
 @given(st.text())
 def test_redacting_twice_changes_nothing_more(text: str) -> None:
     once = REDACTION(text)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bot.commands.syntax import SHELL, written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bot.api_client import GatewayResponse
 
@@ -53,6 +53,27 @@ def say(text: str, *, error: bool = False) -> None:
     from rich.markdown import Markdown
 
     Console(file=stream, highlight=False).print(Markdown(text, hyperlinks=False))
+
+
+#: How a line of a diff is colored, by its beginning (ECMA-48, SGR).
+_COLORS = (
+    ("diff ", "1"), ("index ", "1"), ("--- ", "1"), ("+++ ", "1"), ("@@ ", "36"), ("+", "32"), ("-", "31"),
+)  # fmt: skip
+
+
+def say_diff(diff: str, environ: Mapping[str, str]) -> None:
+    """Print a diff in git's format: colored on a terminal, unless NO_COLOR is set (no-color.org)."""
+    from bot.text.markdown import shown
+
+    lines = shown(diff).splitlines()
+    if sys.stdout.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb":
+        lines = [_colored(line) for line in lines]
+    print("\n".join(["", *lines]))
+
+
+def _colored(line: str) -> str:
+    color = next((color for begin, color in _COLORS if line.startswith(begin)), None)
+    return line if color is None else f"\x1b[{color}m{line}\x1b[m"
 
 
 def refuse(

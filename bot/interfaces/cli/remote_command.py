@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot.commands.syntax import command_line
-from bot.interfaces.cli.output import DONE, Ticker, is_silenced, say, show
+from bot.interfaces.cli.output import DONE, Ticker, is_silenced, say, say_diff, show
 from bot.text.errors import NotRunning, UserError
 from core.errors import MusterError
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PAST_MUSTER = frozenset({"cutoff", "restore", "stop", "kill", "freeze", "resume"})
 
 _AUDITED = "The audit has this once Muster and its register are back."
+
+#: Commands whose answer has a diff as data, which the shell prints below the text.
+WITH_DIFF = frozenset({"diff"})
 
 #: The argument that means standard input where text is expected.
 _STANDARD_INPUT = "-"
@@ -74,7 +77,16 @@ def ask(
             ticker.clear()
     if command.name in PAST_MUSTER and _is_away(answer):
         return _past_muster(command, arguments, MusterError(str(answer.body["error"])), as_json=as_json)
-    return show(answer, as_json=as_json, tells_what_was_done=command.effects)
+    status = show(answer, as_json=as_json, tells_what_was_done=command.effects)
+    if command.name in WITH_DIFF and status == DONE and not as_json and (diff := _diff(answer)):
+        say_diff(diff, os.environ)
+    return status
+
+
+def _diff(answer: GatewayResponse) -> str:
+    """Return the diff of an answer; nothing if it has none."""
+    data = answer.body.get("data") if isinstance(answer.body, dict) else None
+    return str(data.get("diff", "")) if isinstance(data, dict) else ""
 
 
 def _refused(client: Callable[[], Client], command: Command, arguments: dict[str, Any]) -> GatewayResponse | None:

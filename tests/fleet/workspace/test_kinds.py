@@ -70,6 +70,27 @@ def test_the_roster_can_say_that_the_repository_itself_is_meant(ground: Ground) 
     assert (ground.project / "read.me").exists()
 
 
+def test_without_a_clone_of_its_own_nobody_can_tell_what_an_agent_changed(ground: Ground) -> None:
+    made = workspaces(ground)
+
+    def why(named: Path) -> str:
+        with pytest.raises(FleetError, match="coder0 has no clone of its own") as caught:
+            made.diff("coder0", named, since=None, longest=1000)
+        assert caught.value.code == "workspace.no_clone"
+        return str(caught.value)
+
+    plain = ground.folder / "plain"
+    plain.mkdir()
+    assert f"{plain} is no git repository" in why(plain)
+    assert "other agents may work there too" in why(made.own("coder1"))
+    assert "It has not begun" in why(ground.project)
+    started_in(ground, ground.project)
+    assert f"It works right in {ground.project}" in why(ground.project)
+    assert settled(ground, ground.project, goes_on=False) == made.own("coder0")
+    assert made.diff("coder0", ground.project, since=None, longest=1000).files == ()
+    assert made.commits("coder0", ground.project, most=1).total == 0
+
+
 def test_a_conversation_that_began_in_the_repository_goes_on_there(ground: Ground) -> None:
     started_in(ground, ground.project)
     assert settled(ground, ground.project) == ground.project

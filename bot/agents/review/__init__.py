@@ -1,0 +1,1 @@
+"""What agents changed in their workspaces, for the people who review it."""
