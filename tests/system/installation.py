@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,7 @@ from bot.egress_client.process import pid_of
 from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
 from fleet.supervision.process_sweep import survivors
-from tests import forked_orchestrators, waiting
+from tests import forked_orchestrators, soak, waiting
 from tests.forked_orchestrators import ForkedOrchestrator
 
 #: Seconds that a start may take on a busy machine, and anything else that is waited for.
@@ -180,6 +180,30 @@ class Premises:
         finally:
             keeping.cancel()
             await asyncio.wait([keeping])
+
+    async def killed_at(self, crashes: Sequence[str], scene: str, play: Callable[[], Awaitable[None]]) -> None:
+        """Play a scene, again and again, until it has died at each of these places, or the time for soak tests is over.
+
+        Args:
+            crashes: where it is to die.
+            scene: its name, for a message.
+            play: plays it once.
+        """
+        armed, over = list[str](), False
+
+        def places() -> Iterator[str]:
+            nonlocal over
+            for place in soak.in_time(crashes):
+                armed.append(place)
+                yield place
+            over = True
+
+        async with self.revived(places()) as deaths:
+            while not over:
+                before = len(deaths)
+                await play()
+                assert len(deaths) > before, f"{scene} does not pass {armed[before]}"
+        assert deaths == armed
 
     # --- doors ----------------------------------------------------------------------------------------------------
 
