@@ -16,8 +16,10 @@ define install
 		{ echo "uv cannot install here; pip does it now." >&2; $(PIP) install --no-deps --require-hashes -r $(1); }; \
 		status=$$?; rm -rf $(UV); exit $$status
 endef
-#: Test processes at one time; each starts a Synapse of its own. Two leave two cores idle for a quarter of the time.
-TEST_PROCESSES ?= 3
+#: Test processes at one time; each starts a Synapse of its own. Three leave two cores idle for a quarter of the time.
+TEST_PROCESSES ?= 4
+#: Which tests with the real agents `make test-ci` runs: `agents` is all of them, `smoke` a few.
+AGENTS ?= agents
 #: What goes before the tests; nothing (`LINT=`) where another run has looked at the same sources.
 LINT ?= lint
 SOURCES := bot budget conduit connectors core database egress fleet scheduler tests benchmarks docs
@@ -25,7 +27,7 @@ SOURCES := bot budget conduit connectors core database egress fleet scheduler te
 # Each test process would compile all modules anew, and pytest rewrite all tests, which takes it a quarter of a minute.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-slow test-agents test-root soak explore bench docs release lint format lock clean help
+.PHONY: run test test-slow test-agents test-ci test-root soak explore bench docs release lint format lock clean help
 
 help: ## Say what each target does.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -40,7 +42,11 @@ test-slow: $(VENV)/.installed-dev ## The tests that `make test` leaves out since
 	@$(BIN)/python -m pytest -m "slow and not soak" --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code, Codex and opencode.
-	@$(BIN)/python -m pytest -m agents $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m agents --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
+
+test-ci: $(VENV)/.installed-dev $(LINT) tests/agents/node_modules/.installed ## test, test-slow and test-agents in one session.
+	@$(BIN)/python -m pytest -m "not soak and (not agents or $(AGENTS))" --numprocesses $(TEST_PROCESSES) \
+		--dist worksteal $(PYTEST_ARGS)
 
 test-root: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## As root: what needs root, or shows something else as root.
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root is for root." >&2; exit 1; }

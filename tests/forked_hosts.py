@@ -3,7 +3,7 @@
 Starting an interpreter and importing the Agent Client Protocol costs each of the two a third of a second. A forked
 process has the same command line, environment, process group and pipes, so it is found, swept and killed in the same
 way. Tests of the start itself use interpreters (the fixture `real_hosts`), as do those that run the whole of Muster as
-processes.
+processes; there, `tests.forked_orchestrators` forks its later lives.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def _host(folder: str, command: list[str], variables: dict[str, str]) -> NoRetur
     os.chdir(folder)
     log = os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    _take_streams(nothing, log, log)
+    take_streams(nothing, log, log)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    _become(command, variables)
-    _run_program(lambda: _host_main(command))
+    become(command, variables)
+    run_program(lambda: _host_main(command))
 
 
 def _host_main(command: list[str]) -> int:
@@ -99,7 +99,7 @@ def _fork_agent(command: Sequence[bytes], *rest: Any) -> int:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        _take_streams(stdin, stdout, stderr)
+        take_streams(stdin, stdout, stderr)
         try:
             if cwd is not None:
                 os.chdir(cwd)
@@ -113,11 +113,11 @@ def _fork_agent(command: Sequence[bytes], *rest: Any) -> int:
             os._exit(255)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         given = dict(os.fsdecode(word).split("=", 1) for word in variables)
-        _become([os.fsdecode(word) for word in command], given)
+        become([os.fsdecode(word) for word in command], given)
     except BaseException:
         traceback.print_exc()
         os._exit(255)
-    _run_program(_agent_main)
+    run_program(_agent_main)
 
 
 def _agent_main() -> int:
@@ -126,7 +126,8 @@ def _agent_main() -> int:
     return main()
 
 
-def _take_streams(stdin: int, stdout: int, stderr: int) -> None:
+def take_streams(stdin: int, stdout: int, stderr: int) -> None:
+    """Make these descriptors the streams of this process."""
     for number, given in enumerate((stdin, stdout, stderr)):
         os.dup2(given, number)
     sys.stdin, sys.stdout, sys.stderr = (
@@ -135,7 +136,7 @@ def _take_streams(stdin: int, stdout: int, stderr: int) -> None:
     )
 
 
-def _become(command: list[str], variables: dict[str, str]) -> None:
+def become(command: list[str], variables: dict[str, str]) -> None:
     """Have this command line and this environment, for Python, for the C library and for who reads /proc."""
     with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
         # The name of the program, in parentheses, may hold spaces.
@@ -156,7 +157,7 @@ def _write(begin: int, end: int, words: list[str]) -> None:
     ctypes.memmove(begin, text, len(text))
 
 
-def _run_program(main: Any) -> NoReturn:
+def run_program(main: Any) -> NoReturn:
     """Run to the end, as `python -m` would."""
     status = 1
     try:

@@ -1,7 +1,8 @@
 """How long the long forms of tests go on.
 
 `make soak` runs them all. With SOAK_SECONDS the whole run gets that much time: the tests are shuffled by a seed, which
-is printed (MUSTER_SEED repeats it), and those that are not begun when the time is over are left out.
+is printed (MUSTER_SEED repeats it), and those that are not begun when the time is over are left out. So are the rest of
+the places at which one of them would die.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import random
 import secrets
 import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -35,6 +37,18 @@ def is_over() -> bool:
     """Whether the run's time is used up."""
     total = budget()
     return total is not None and time.monotonic() - _begun > total
+
+
+def in_time(places: Sequence[str]) -> Iterator[str]:
+    """Yield the first place, and the others until the run's time is used up: then in the order that the seed says."""
+    ordered = list(places)
+    if budget() is not None:
+        random.Random(seed()).shuffle(ordered)
+    for number, place in enumerate(ordered):
+        if number and is_over():
+            print(f"the time is over: {len(ordered) - number} of {len(ordered)} places are left out")
+            return
+        yield place
 
 
 def seed() -> str:

@@ -203,12 +203,7 @@ async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:
     """Play a scene, again and again, until the orchestrator has died at each of these places."""
     # All of them can lie in the way of one answer.
     stage.ana.seat.patience = LIMIT + _LIFE * len(crashes)
-    async with stage.home.revived(crashes) as deaths:
-        while len(deaths) < len(crashes):
-            before = len(deaths)
-            await scene(stage)
-            assert len(deaths) > before, f"{scene.__name__} does not pass {crashes[before]}"
-    assert deaths == list(crashes)
+    await stage.home.killed_at(crashes, scene.__name__, lambda: scene(stage))
     stage.ana.seat.patience = LIMIT
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +21,8 @@ from bot.egress_client.process import pid_of
 from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
 from fleet.supervision.process_sweep import survivors
-from tests import waiting
+from tests import forked_orchestrators, soak, waiting
+from tests.forked_orchestrators import ForkedOrchestrator
 
 #: Seconds that a start may take on a busy machine, and anything else that is waited for.
 START_LIMIT = 60.0
@@ -39,10 +40,10 @@ class Premises:
     paths: Paths
     kind: str
     """Of the connector without which it is not ready."""
-    process: asyncio.subprocess.Process | None = None
+    process: asyncio.subprocess.Process | ForkedOrchestrator | None = None
     starts: int = 0
     _log: IO[bytes] | None = None
-    _struck: asyncio.subprocess.Process | None = None
+    _struck: asyncio.subprocess.Process | ForkedOrchestrator | None = None
 
     # --- the process ----------------------------------------------------------------------------------------------
 
@@ -68,21 +69,28 @@ class Premises:
         }
 
     async def start(self, *, ready: bool = True, **environment: str) -> None:
-        """Start `muster up` and wait until it answers, is in the room, or (killed by a crash variable) has ended."""
+        """Start `muster up` and wait until it answers, is in the room, or (killed by a crash variable) has ended.
+
+        The first life is an interpreter; later ones are forked, which takes a third of its time.
+        """
         assert self.process is None, "it runs already"
         self._log = self._log or self.log.open("ab")
         self._log.write(f"--- start {self.starts} {environment}\n".encode())
         self._log.flush()
         self.starts += 1
-        self.process = await asyncio.create_subprocess_exec(
-            *(*_PROGRAM, "up", "--unattended"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env=self.environment(**environment),
-            cwd=self.folder,
-            preexec_fn=_die_with_parent,
-        )
+        command, variables = (*_PROGRAM, "up", "--unattended"), self.environment(**environment)
+        if self.starts > 1:
+            self.process = forked_orchestrators.start(command, variables, self.folder, self.log)
+        else:
+            self.process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                env=variables,
+                cwd=self.folder,
+                preexec_fn=_die_with_parent,
+            )
         if ready:
             await self.ready()
 
@@ -172,6 +180,30 @@ class Premises:
         finally:
             keeping.cancel()
             await asyncio.wait([keeping])
+
+    async def killed_at(self, crashes: Sequence[str], scene: str, play: Callable[[], Awaitable[None]]) -> None:
+        """Play a scene, again and again, until it has died at each of these places, or the time for soak tests is over.
+
+        Args:
+            crashes: where it is to die.
+            scene: its name, for a message.
+            play: plays it once.
+        """
+        armed, over = list[str](), False
+
+        def places() -> Iterator[str]:
+            nonlocal over
+            for place in soak.in_time(crashes):
+                armed.append(place)
+                yield place
+            over = True
+
+        async with self.revived(places()) as deaths:
+            while not over:
+                before = len(deaths)
+                await play()
+                assert len(deaths) > before, f"{scene} does not pass {armed[before]}"
+        assert deaths == armed
 
     # --- doors ----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import pytest
 from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle
 from fleet.supervision.process_sweep import survivors
-from tests import waiting
+from tests import soak, waiting
 from tests.operator_client import body
 from tests.pictures import PIXEL
 from tests.synapse import Synapse
@@ -77,7 +77,7 @@ async def test_an_agent_host_dies_in_a_call(tmp_path: Path, synapse: Synapse, mo
         await stage.home.start()
         await stage.books.ask(f"!launch {PAL}")
         await stage.home.kill()
-        for crash in IN_CALLS[part::2]:
+        for crash in soak.in_time(IN_CALLS[part::2]):
             print(crash)
             await _die_in_a_call(stage, crash)
 
@@ -122,7 +122,7 @@ async def _die_at(
     agents = {"runtime": "sim", "sandbox": sandbox, "heartbeat": "1s"}
     async with staged(folder, synapse, models, agents=agents) as stage:
         stage.books.may_be_cut = True
-        for crash in crashes:
+        for crash in soak.in_time(crashes):
             print(crash)
             await _die(stage, crash)
 

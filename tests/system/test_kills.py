@@ -172,12 +172,7 @@ APART: dict[str, tuple[str, ...]] = {
 async def kill_at(stage: Stage, scene: Scene, crashes: Sequence[str]) -> None:
     """Play a scene, again and again, until the orchestrator has died at each of these places."""
     await stage.home.kill()
-    async with stage.home.revived(crashes) as deaths:
-        while len(deaths) < len(crashes):
-            before = len(deaths)
-            await stage.play(scene)
-            assert len(deaths) > before, f"{scene.__name__} does not pass {crashes[before]}"
-    assert deaths == list(crashes)
+    await stage.home.killed_at(crashes, scene.__name__, lambda: stage.play(scene))
 
 
 def test_every_place_has_its_test() -> None:
