@@ -71,6 +71,8 @@ def ask(
     except NotRunning as error:
         if command.name in PAST_MUSTER:
             return _past_muster(command, arguments, error, as_json=as_json)
+        if command.name == "ps" and not as_json:
+            _show_fleet(everybody=bool(arguments.get("all")))
         raise
     finally:
         if ticker is not None:
@@ -81,6 +83,20 @@ def ask(
     if command.name in WITH_DIFF and status == DONE and not as_json and (diff := _diff(answer)):
         say_diff(diff, os.environ)
     return status
+
+
+def _show_fleet(*, everybody: bool) -> None:
+    """Print what agent hosts and journals say, if there are any agents."""
+    import time
+
+    from bot.agents import status_view
+    from bot.config.paths import Paths
+    from bot.setup import offline_fleet
+
+    fleet = offline_fleet.load(Paths.of(os.environ))
+    if fleet.agents:
+        say(status_view.fleet_text(fleet, time.time(), everybody=everybody))
+        say("This is what agents and their journals say themselves. What waits in Muster is unknown.")
 
 
 def _diff(answer: GatewayResponse) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,6 +179,10 @@ def test_orders_that_are_given_while_muster_is_killed_hold_when_it_is_back(
     os.kill(running.pid, signal.SIGKILL)
     assert until(lambda: holder(paths.lock) is None)
 
+    said = muster(environ, "ps")
+    assert (said.returncode, "not running" in said.stderr) == (3, True), said
+    for name in ("lead", "polisher"):
+        assert re.search(rf"{name} .*idle \(protocol", said.stdout), said.stdout
     for words, beginning in (
         (["stop", "lead"], "lead is stopped. Muster was not asked."),
         (["freeze", "polisher"], "polisher is frozen. Muster was not asked."),
@@ -192,6 +197,9 @@ def test_orders_that_are_given_while_muster_is_killed_hold_when_it_is_back(
     said = muster(environ, "resume", "lead")
     assert (said.returncode, "stopped, not frozen" in said.stderr) == (1, True), said
     assert offline_stop.running(paths) == []
+    said = muster(environ, "ps", "--all")
+    assert re.search(r"lead .*stopped \(journal", said.stdout), said.stdout
+    assert re.search(r"polisher .*frozen \(journal", said.stdout), said.stdout
 
     assert muster(environ, "up", "--detach").returncode == 0
     assert until(lambda: states(environ) == {"polisher": "frozen"}), states(environ)
