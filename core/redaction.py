@@ -78,7 +78,9 @@ _PRIVATE_KEY = re.compile(
     rf"{_KEY}(?:{_TO_LAST}[A-Za-z0-9+/=]{{1,15}}(?={_TO_LAST}\+?-----END))?"
     rf"(?:{_TO_LAST}\+?-----END [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----)?"
 )
-_GROWING_KEY = re.compile(rf"{_KEY}{_BETWEEN}*+[A-Za-z0-9+/=]{{0,15}}+{_BETWEEN}*+\Z")
+_GROWING_KEY = re.compile(
+    rf"{_KEY}{_BETWEEN}*+[A-Za-z0-9+/=]{{0,15}}+{_BETWEEN}*+(?:(?<=-----END )[A-Z0-9 ]{{0,40}}-{{0,5}})?\Z"
+)
 # A secret that only its place identifies: no characters that a shell acts on, and no scripts that write without spaces.
 _PLACED = r"(?:(?!\$\(|[\"'`,;|&<>(){}\[\]])[!-~\u00a1-\u052f])"
 _IN_URL = re.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -125,7 +126,9 @@ async def test_strangers_reactions_edits_and_confirmations_do_nothing(home: Hous
     home.chat.post("!confirm", sender=STRANGER)
     home.chat.redact(event, sender=STRANGER, conversation=thread)
     await home.heard(ROOM, "Only operators can command this fleet")
-    assert "waiting" in await home.ask("!ps")
+    async with asyncio.timeout(30):
+        while "waiting" not in await home.ask("!ps"):
+            pass  # the agent host reports its state after the request
     assert "Nothing waits" not in await home.ask("!approvals")
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from bot.text.growing_text import GrowingText
@@ -31,6 +33,16 @@ def test_a_secret_that_began_before_a_pause_is_not_shown_to_its_end() -> None:
     growing = GrowingText(REDACT)
     assert growing.grow(f"it is {SECRET[:7]}") + growing.rest() == f"it is {SECRET[:7]}"
     assert growing.grow(f"{SECRET[7:]} and more") + growing.rest() == f"\n{MASK} and more"
+
+
+@pytest.mark.parametrize("size", range(1, 40))
+def test_no_part_of_a_private_key_comes_before_its_end(size: int) -> None:
+    body = "\n".join(f"MIIEowIBAAKCAQEAx{number}" + "Zq81kdkWmmQ0Xyz" * 3 for number in range(3))
+    text = f"Here it is:\n-----BEGIN RSA PRIVATE KEY-----\n{body}\n-----END RSA PRIVATE KEY-----\nIt is long."
+    growing = GrowingText(REDACT)
+    shown = "".join(growing.grow(text[at : at + size]) for at in range(0, len(text), size)) + growing.rest()
+    # The header alone is no secret, and may come before there is one.
+    assert re.sub(r"-----BEGIN [A-Z ]*-*\n+", "", shown) == f"Here it is:\n{MASK}\nIt is long."
 
 
 def test_a_key_without_an_end_does_not_fill_the_memory() -> None:
