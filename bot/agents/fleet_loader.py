@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -31,14 +32,12 @@ async def load(
     Raises:
         RegisterError: the register cannot be used.
     """
-    views = await services.agents.view()
+    views, closed, used, accounts = await asyncio.gather(
+        services.agents.view(), gates.load(services), spend_query.tokens_today(services), _accounts(services)
+    )
     blocked = await not_started.blocked(services, {view.row.name for view in views})
     unable = {each.name for each in blocked}
     found = [each for each in await drift() if each.agent not in unable] if drift is not None else []
-    used = await spend_query.tokens_today(services)
-    closed = await gates.load(services)
-    async with services.store.read() as tx:
-        accounts = await session_accounts.by_agent(tx)
     aliases = services.roster.aliases
     differing = {each.agent: each for each in found}
     return FleetModel(
@@ -59,6 +58,11 @@ async def load(
         strays=tuple(each.agent for each in found if each.kind == "stray"),
         estop=None if closed is None else closed.estop,
     )
+
+
+async def _accounts(services: TaskServices) -> Mapping[str, Mapping[str, str]]:
+    async with services.store.read(snapshot=False) as tx:
+        return await session_accounts.by_agent(tx)
 
 
 async def load_agent(services: TaskServices, name: str, *, briefly: bool = False) -> FleetAgent:

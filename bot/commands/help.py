@@ -18,6 +18,10 @@ CHAT_WORDS = {
 }
 
 
+#: The word that asks for all commands in chat with what they do.
+ALL = "all"
+
+
 @lru_cache(maxsize=16)
 def overview(table: CommandTable, permission: Permission, *, chat: bool = False) -> str:
     """Return every command that `permission` may run, by section, with one line each."""
@@ -30,6 +34,18 @@ def overview(table: CommandTable, permission: Permission, *, chat: bool = False)
     parts = [f"**{section}**\n\n" + "\n".join(lines) for section, lines in sections.items()]
     parts.append(f"{command_line('help NAME')} explains one.")
     return "\n\n".join(parts)
+
+
+@lru_cache(maxsize=16)
+def names(table: CommandTable, permission: Permission) -> str:
+    """Return the names of the commands that `permission` may run, one line for each section: what fits a phone."""
+    sections: dict[str, list[str]] = {}
+    for command in table.visible(permission):
+        sections.setdefault(command.help_section, []).append(command.name)
+    sections["answers"] = list(CHAT_WORDS)
+    lines = [f"**{section}**: {', '.join(found)}" for section, found in sections.items()]
+    explained, listed = command_line("help NAME"), command_line(f"help {ALL}")
+    return "\n\n".join([*lines, f"{explained} explains one, and {listed} says what each does."])
 
 
 def explanation(command: Command, table: CommandTable) -> str:

@@ -21,7 +21,7 @@ async def help_(ctx: Context[AgentServices], name: CommandWords | None = None) -
     """List your commands, or explain one.
 
     Args:
-        name: the command to explain.
+        name: the command to explain, or `all` for what each of them does.
     """
     from bot.commands import help as command_help
     from bot.commands.syntax import command_line, prefix_of
@@ -29,11 +29,13 @@ async def help_(ctx: Context[AgentServices], name: CommandWords | None = None) -
     chat = ctx.door == "chat"
     prefix = prefix_of(ctx.door, ctx.services.command_prefix)
     table = ctx.services.table
-    if name is None:
+    if name is None and chat:
+        return Reply(command_help.names(table, ctx.permission))
+    word = "" if name is None else name.casefold().removeprefix(prefix.strip()).strip()
+    if word in {"", command_help.ALL}:
         text = command_help.overview(table, ctx.permission, chat=chat)
-        # A chat shows the text alone, and masking the data of all commands takes longer than all else.
+        # A chat shows the text alone.
         return Reply(text, None if chat else command_help.as_json(table.visible(ctx.permission)))
-    word = name.casefold().removeprefix(prefix.strip()).strip()
     if chat and word in command_help.CHAT_WORDS:
         return Reply(f"{command_line(f'{word} [ID]')}\n\n{command_help.CHAT_WORDS[word]}")
     found = command_help.find(table, word, ctx.permission)

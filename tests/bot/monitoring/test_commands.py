@@ -78,9 +78,18 @@ async def test_help_lists_what_the_person_may_run(office: Office) -> None:
 
 
 async def test_help_in_chat_has_the_prefix_and_the_words_of_chat(office: Office) -> None:
-    text = (await office("help", door="chat")).text
+    text = (await office("help", name="all", door="chat")).text
     assert "`!whoami`" in text
     assert "`!confirm [ID]`" in text
+
+
+async def test_help_in_chat_is_a_line_for_each_section(office: Office) -> None:
+    text = (await office("help", door="chat", may=VIEWER)).text
+    assert "whoami" in text
+    assert "operator set" not in text
+    assert "**answers**: confirm, decline" in text
+    assert text.endswith("`!help NAME` explains one, and `!help all` says what each does.")
+    assert len(text) < 2_000
 
 
 async def test_help_explains_one_command_or_a_group(office: Office) -> None:
