@@ -160,7 +160,7 @@ class DesiredStates:
             title=self.journal_effects.titles.first(row), message=markdown.message(self.journal_effects.redaction(text))
         )
         place = MessagePlace(row.connector, conversation=row.room)
-        if await outbox.put(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock()):
+        if await outbox.put_first(tx, place.outbound(row.thread_key, opener, Priority.REPLY), self.clock()):
             await thread_owners.note(tx, row.thread_key, "agent", row.name)
             await self.journal_effects.titles.opened(tx, row)
         else:

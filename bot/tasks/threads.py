@@ -59,7 +59,7 @@ class TaskThreads:
         place = MessagePlace(task.connector, conversation=task.conversation)
         opener = place.outbound(task.thread_key, OpenThread(title=title, message=message), Priority.REPLY)
         await thread_owners.note(tx, task.thread_key, "task", task.id)
-        if await outbox.put(tx, opener, self.services.clock()) and marked:
+        if await outbox.put_first(tx, opener, self.services.clock()) and marked:
             await thread_titles.rename(tx, task.thread_key, title, archived=False)
 
     # --- what is told -------------------------------------------------------------------------------------------

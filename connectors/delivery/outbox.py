@@ -19,7 +19,7 @@ from connectors.contract import message_codec
 from connectors.contract.messages import Outbound, OutboundContent, Priority, React, Replace, Retitle, Sent
 from database.engine.batched_delete import BATCH
 from database.engine.sqlite_driver import execute_along
-from database.engine.store import insert_once, next_place
+from database.engine.store import insert_into, insert_once, next_place
 from database.queries.record import Record
 from database.schema import outbox
 
@@ -113,24 +113,31 @@ def lane_of(outbound: Outbound) -> str:
             return place
 
 
-async def put(tx: AsyncConnection, outbound: Outbound, now: float) -> bool:
-    """Say something, in the transaction of what caused it. Says whether the key is new; if not, nothing changes."""
-    return await insert_once(
-        tx,
-        outbox,
-        key=outbound.key,
-        connector=outbound.connector,
-        conversation=outbound.conversation,
-        thread_of=outbound.thread_of,
-        target=own_target(outbound.content),
-        lane=lane_of(outbound),
-        priority=int(outbound.priority),
-        content=message_codec.encode(outbound.content),
-        state="pending",
-        created_at=now,
-        not_before=0.0,
-        attempts=0,
-    )
+async def put(tx: AsyncConnection, outbound: Outbound, now: float) -> None:
+    """Say something, in the transaction of what caused it. If its key is known, nothing changes."""
+    await execute_along(tx, insert_into(tx, outbox).on_conflict_do_nothing(), _new_row(outbound, now))
+
+
+async def put_first(tx: AsyncConnection, outbound: Outbound, now: float) -> bool:
+    """Do what `put` does, and return whether the key is new."""
+    return await insert_once(tx, outbox, **_new_row(outbound, now))
+
+
+def _new_row(outbound: Outbound, now: float) -> dict[str, object]:
+    return {
+        "key": outbound.key,
+        "connector": outbound.connector,
+        "conversation": outbound.conversation,
+        "thread_of": outbound.thread_of,
+        "target": own_target(outbound.content),
+        "lane": lane_of(outbound),
+        "priority": int(outbound.priority),
+        "content": message_codec.encode(outbound.content),
+        "state": "pending",
+        "created_at": now,
+        "not_before": 0.0,
+        "attempts": 0,
+    }
 
 
 async def get(tx: AsyncConnection, key: str) -> Row | None:

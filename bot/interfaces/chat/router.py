@@ -173,10 +173,11 @@ class ChatRouter:
         )
         if ready.refusal is not None:
             await self.executor.refuse(request, ready.refusal, reason=ready.reason or "usage", finish=finish)
-        else:
-            async with self.replies.progress(inbound).shown(answer_key(run_id)) as progress:
-                await self.executor.run(request, finish=finish, progress=progress)
-        self.services.delivery.wake()
+            self.services.delivery.wake()
+            return
+        async with self.replies.progress(inbound).shown(answer_key(run_id)) as progress:
+            await self.executor.run(request, finish=finish, progress=progress)
+            self.services.delivery.wake()
 
     async def _with_place(self, ready: command_input.Ready, inbound: Inbound) -> Mapping[str, Any]:
         """Return the arguments of a command, with the thread's task if the command needs one and none is given.
