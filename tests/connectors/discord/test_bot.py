@@ -62,7 +62,7 @@ def names(world: World, number: str) -> list[str]:
 async def test_an_agent_is_launched_talked_to_and_killed_by_slash_commands_alone(world: World) -> None:
     assert "message-content" in (await _said(world, world.channel, "message-content"))
     assert "permission admin" in await give(world, "whoami")
-    assert "the whole text is in the file" in await give(world, "help")
+    assert "the whole text is in the file" in await give(world, "help", name="all")
     await world.until(lambda: any(each["attachments"] for each in world.said()))
     answer = await give(world, "launch", name="coder0", runtime="sim", sandbox="none", task="[[say: it is --done]]")
     assert "coder0" in answer
