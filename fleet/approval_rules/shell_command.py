@@ -201,6 +201,15 @@ def _parser() -> Callable[[bytes], _Node]:
     return lambda source: parser.parse(source).root_node
 
 
+#: Words that shells reserve and that name no program (bash(1), RESERVED WORDS), but for those that begin a test.
+_RESERVED: Final = frozenset(
+    {
+        *("!", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in", "select"),
+        *("then", "until", "while", "{", "}"),
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Redirected:
     redirects: list[Redirect]
@@ -253,6 +262,9 @@ class _Walk:
             waiting.extend(reversed(node.children))
         if len(commands) > _PARTS:
             self._problem = self._problem or f"it has more than {_PARTS} parts"
+        # The grammar takes the second `!` of `! ! rm x` for a program's name, where a shell negates twice.
+        if any(command.words and command.words[0].text in _RESERVED for _, command in commands):
+            self._problem = self._problem or "a reserved word stands where a program's name is expected"
         commands.sort(key=lambda each: each[0])
         redirects.sort(key=lambda each: each[0])
         return (
