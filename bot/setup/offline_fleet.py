@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import socket
 import time
-from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -64,7 +63,7 @@ async def _look(paths: Paths, folder: Path) -> FleetAgent | None:
         return None
     runs = await asyncio.to_thread(host_lifecycle.is_running, folder)
     status = await _status(paths, spec.agent) if runs else None
-    last = await asyncio.to_thread(reader.read_last, folder, _LAST_ENTRIES)
+    wanted, last = await asyncio.to_thread(_files, folder)
     state, at = _told(last)
     now = time.time()
     seen = liveness.judge(
@@ -81,7 +80,7 @@ async def _look(paths: Paths, folder: Path) -> FleetAgent | None:
         role=spec.role,
         runtime=spec.runtime,
         model=spec.model,
-        wanted=_wanted(folder),
+        wanted=wanted,
         state=seen.state,
         seen=Provenance(source=seen.evidence, at=seen.evidence_at),
         detail=seen.detail and _redact(seen.detail),
@@ -100,10 +99,14 @@ async def _look(paths: Paths, folder: Path) -> FleetAgent | None:
     )
 
 
-def _wanted(folder: Path) -> str:
-    given = offline_orders.read(folder)
-    orders = given.orders if given is not None else ()
-    return reduce(lambda before, order: offline_orders.desired_after(order, before), orders, "running")
+def _files(folder: Path) -> tuple[str, list[JournalEntry]]:
+    """Return what is wanted of an agent, and its last journal entries. What cannot be read must not hide the others."""
+    wanted, last = "running", list[JournalEntry]()
+    with contextlib.suppress(OSError):
+        wanted = offline_orders.desired_state(offline_orders.read(folder))
+    with contextlib.suppress(OSError):
+        last = reader.read_last(folder, _LAST_ENTRIES)
+    return wanted, last
 
 
 async def _status(paths: Paths, name: str) -> HostStatus | None:

@@ -17,7 +17,6 @@ import contextlib
 import secrets
 import time
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -94,7 +93,7 @@ def resume(paths: Paths, name: str) -> bool:
     folder = _folder(paths, name)
     given = offline_orders.read(folder)
     orders = given.orders if given is not None else ()
-    wanted = reduce(lambda before, order: offline_orders.desired_after(order, before), orders, "running")
+    wanted = offline_orders.desired_state(given)
     if wanted == "stopped":
         start = command_line(f"launch {name}")
         raise UserError(

@@ -81,6 +81,14 @@ def desired_after(order: OfflineOrder, wanted: str) -> str:
     return _AFTER.get((order.order, wanted), wanted)
 
 
+def desired_state(given: OrderFile | None) -> str:
+    """Return the desired state after all orders of an agent's file; running if there are none."""
+    wanted = "running"
+    for order in given.orders if given is not None else ():
+        wanted = desired_after(order, wanted)
+    return wanted
+
+
 def give(folder: Path, order: OfflineOrder) -> None:
     """Write an order durably.
 

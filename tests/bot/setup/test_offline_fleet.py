@@ -59,6 +59,14 @@ async def test_what_does_not_answer_or_died_is_unknown(paths: Paths, monkeypatch
     assert (agent.state, agent.seen.source) == ("unknown", "journal"), "its journal has no end"
 
 
+async def test_files_that_cannot_be_read_hide_no_agent(paths: Paths) -> None:
+    await spawned(paths, "a")
+    await idle(paths)
+    (paths.agent_folder("a") / "stay-down").mkdir()
+    assert (await the_only(paths)).state == "idle"
+    (paths.agent_folder("a") / "stay-down").rmdir()
+
+
 async def test_the_emergency_stop_is_shown_with_who_pulled_it(paths: Paths) -> None:
     await spawned(paths, "a")
     emergency_stop.pull(paths.state, by="terminal:ana", at="2026-11-25T09:00:00Z")
