@@ -20,6 +20,8 @@ from fleet.supervision.process_sweep import Unsweepable
 
 #: A runtime whose input was closed has this long to put its things away.
 _LEAVE_S: Final = 2.0
+#: How often it is looked whether the runtime behind an adapter has ended: nothing tells of it.
+_LOOK_S: Final = 0.05
 
 
 class RuntimeLife:
@@ -177,6 +179,8 @@ class RuntimeLife:
         """End the runtime with everything that belongs to the agent; `gently`: it may put its things away first."""
         client, self._client = self._client, None
         if client is not None:
+            if gently:
+                await self._put_session_away(client)
             await client.close()
         process = self._process
         if gently and process is not None and process.alive:
@@ -189,6 +193,21 @@ class RuntimeLife:
                 await asyncio.to_thread(process_sweep.sweep, self._spec.marker, below=os.getpid())
         except Unsweepable as error:
             self._chronicle.journal.record(Notice(text=str(error)))
+
+    async def _put_session_away(self, client: AcpClient) -> None:
+        """Have the runtime write down what it knows, where it can be asked to.
+
+        An adapter ends at once when its input does, and a sandbox takes the true runtime with it: Claude Code 2.1
+        writes its conversation a moment after the turn, so the last turn was lost then.
+        """
+        ready, process = self._established, self._process
+        if ready is None or not ready.closable or process is None:
+            return
+        with contextlib.suppress(TimeoutError, RuntimeTrouble):
+            async with asyncio.timeout(_LEAVE_S):
+                await client.close_session(ready.session)
+                while await asyncio.to_thread(process.child_state) in {"running", "stopped"}:  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_S)
 
     async def _how_it_ended(self) -> str:
         """Return what can be said of a runtime that says nothing more."""

@@ -21,6 +21,7 @@ from acp.exceptions import RequestError
 from acp.schema import (
     CancelNotification,
     ClientCapabilities,
+    CloseSessionRequest,
     ImageContentBlock,
     Implementation,
     InitializeRequest,
@@ -55,6 +56,8 @@ class LoginNeeded(RuntimeTrouble):
 class RuntimeCapabilities:
     load_session: bool
     images: bool
+    close_session: bool
+    """Whether it can be told that a session is over for now, and puts it away then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +120,7 @@ class AcpClient:
         return RuntimeCapabilities(
             load_session=capabilities.get("loadSession") is True,
             images=prompts.get("image") is True,
+            close_session=isinstance(_dict(capabilities.get("sessionCapabilities")).get("close"), dict),
         )
 
     async def new_session(
@@ -168,6 +172,14 @@ class AcpClient:
 
     async def cancel(self, session: str) -> None:
         await self._connection.send_notification("session/cancel", _wire(CancelNotification(session_id=session)))
+
+    async def close_session(self, session: str) -> None:
+        """Have the runtime put the session away; it can be loaded again.
+
+        Raises:
+            RuntimeTrouble: the runtime answered with an error, or is gone.
+        """
+        await self._request("session/close", CloseSessionRequest(session_id=session), empty=True)
 
     async def ping(self) -> None:
         """Come back when the runtime's loop has answered, with whatever it answers to a name that it cannot know.

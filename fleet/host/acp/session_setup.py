@@ -15,6 +15,8 @@ class Established:
     session: str
     loaded: bool
     images: bool
+    closable: bool
+    """Whether the runtime puts a session away when it is told to."""
     note: str | None
 
 
@@ -43,7 +45,13 @@ async def establish(client: AcpClient, spec: AgentSpec, known: str | None) -> Es
             await client.set_model(session, spec.model)
         except RuntimeTrouble as error:
             raise RuntimeTrouble(f"The model {spec.model!r} could not be chosen. {error}") from None
-    return Established(session=session.id, loaded=loaded, images=capabilities.images, note=note)
+    return Established(
+        session=session.id,
+        loaded=loaded,
+        images=capabilities.images,
+        closable=capabilities.close_session,
+        note=note,
+    )
 
 
 async def _session(

@@ -234,6 +234,19 @@ async def test_a_restart_goes_on_with_the_conversation_and_does_not_repeat_it(ag
     assert [item["prompt"] for item in agent.record() if "prompt" in item][-1] == ["say=after"]
 
 
+@pytest.mark.parametrize("scenario", ["late", "late-mute"])
+async def test_a_runtime_that_writes_its_conversation_down_late_can_do_so_before_it_is_ended(
+    agent: Agent, scenario: str
+) -> None:
+    async with agent.running(scenario) as link:
+        await link.send("m1", "say=before")
+        await until(link, TurnEnded)
+        await link.shutdown()
+        await gone(agent)
+    async with agent.running() as link:
+        await until(link, RuntimeStarted, lambda event: event.loaded)
+
+
 @pytest.mark.slow
 async def test_a_conversation_that_cannot_be_loaded_is_announced(agent: Agent) -> None:
     async with agent.running() as link:

@@ -42,6 +42,8 @@ def write(message: dict[str, Any]) -> None:
 
 
 LOCK = threading.Lock()
+#: These write a session down when it is closed, and not before. One of them does not answer to that.
+LATE = {"late", "late-mute"}
 
 
 class Runtime:
@@ -77,10 +79,12 @@ class Runtime:
                 self.reply(message, {"protocolVersion": 0})
                 return
             record(initialize=params)
-            capabilities = {
+            capabilities: dict[str, Any] = {
                 "loadSession": SCENARIO != "forgets",
                 "promptCapabilities": {"image": SCENARIO != "blind"},
             }
+            if SCENARIO in LATE:
+                capabilities["sessionCapabilities"] = {"close": {}}
             self.reply(message, {"protocolVersion": 1, "agentCapabilities": capabilities})
         elif method == "session/new":
             if SCENARIO == "login":
@@ -100,6 +104,11 @@ class Runtime:
                 self.update(session, {"sessionUpdate": "user_message_chunk", "content": block(text)})
                 self.update(session, {"sessionUpdate": "agent_message_chunk", "content": block(f"replayed {text}")})
             self.reply(message, {"configOptions": MODELS})
+        elif method == "session/close" and SCENARIO in LATE:
+            record(close=params.get("sessionId"))
+            self.write_down()
+            if SCENARIO != "late-mute":
+                self.reply(message, {})
         elif method == "session/cancel":
             record(cancel=params.get("sessionId"))
             if SCENARIO != "stubborn":
@@ -211,6 +220,10 @@ class Runtime:
 
     def keep(self, session: str, texts: list[str]) -> None:
         self.sessions[session] = texts
+        if SCENARIO not in LATE:
+            self.write_down()
+
+    def write_down(self) -> None:
         part = SESSIONS.with_suffix(f".{threading.get_ident()}")
         part.write_text(json.dumps(self.sessions))
         part.replace(SESSIONS)
