@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from bot.read_models.fleet import FleetAgent
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaidItem:
@@ -92,3 +94,14 @@ class TurnModel:
     detail: str | None = None
     """Why it failed."""
     items: tuple[TurnItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentModel:
+    """One agent, and the end of its conversation."""
+
+    agent: FleetAgent
+    turns: tuple[TurnModel, ...] = ()
+    """The last ones, oldest first."""
+    more: bool = False
+    """Whether its journal has older entries than `turns`."""

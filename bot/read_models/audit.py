@@ -1,0 +1,34 @@
+"""Who did what. Times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One row of the audit log."""
+
+    seq: int
+    at: float
+    identity: str
+    through: str | None = None
+    """The group that gave the permission; None: the identity itself had it."""
+    door: str
+    """Where it came from: chat, cli, gateway, web, egress, ..."""
+    connector: str | None = None
+    action: str
+    arguments: str = ""
+    """``name=value`` pairs, shortened."""
+    outcome: str
+    """done, refused, failed, lapsed, answered or expired."""
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditModel:
+    """A page of the audit log, newest first."""
+
+    entries: tuple[AuditEntry, ...] = ()
+    before: int | None = None
+    """The page with older rows is the one before this number; None: there are no older ones."""

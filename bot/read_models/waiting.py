@@ -1,0 +1,64 @@
+"""What waits for somebody's answer. Times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerChoice:
+    """One answer that may be given."""
+
+    label: str
+    """What a button says."""
+    command: str
+    """The command that gives it: ``approve``, ``deny`` or ``answer``."""
+    arguments: Mapping[str, str | bool | float] = field(default_factory=dict)
+    """The command's arguments, by name."""
+    style: Literal["plain", "good", "danger"] = "plain"
+    needs_admin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingRequest:
+    """A permission request of an agent."""
+
+    id: str
+    agent: str
+    title: str
+    detail: str
+    """The whole command or input, never shortened."""
+    choices: tuple[AnswerChoice, ...] = ()
+    state: Literal["pending", "answering"] = "pending"
+    """``answering``: somebody answered, and the agent host has not confirmed it."""
+    asked_at: float
+    expires_at: float
+    """It is denied then."""
+    together: tuple[str, ...] = ()
+    """Ids of other requests of the agent that its message in chat lists as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingQuestion:
+    """A question of Muster's own, for example whether a task may exceed its pace."""
+
+    id: str
+    kind: str
+    """Who asks: ``runaway``, ``task`` or ``held``."""
+    agent: str | None = None
+    """The agent that it is about."""
+    task: str | None = None
+    text: str | None = None
+    """The question, as Markdown; None: its message is no longer kept."""
+    choices: tuple[AnswerChoice, ...] = ()
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingModel:
+    """All that waits for an answer, oldest first."""
+
+    requests: tuple[WaitingRequest, ...] = ()
+    questions: tuple[WaitingQuestion, ...] = ()
