@@ -22,7 +22,7 @@ class AnswerChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingRequest:
+class PendingRequest:
     """A permission request of an agent."""
 
     id: str
@@ -41,7 +41,7 @@ class WaitingRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingQuestion:
+class PendingQuestion:
     """A question of Muster's own, for example whether a task may exceed its pace."""
 
     id: str
@@ -60,5 +60,5 @@ class WaitingQuestion:
 class WaitingModel:
     """All that waits for an answer, oldest first."""
 
-    requests: tuple[WaitingRequest, ...] = ()
-    questions: tuple[WaitingQuestion, ...] = ()
+    requests: tuple[PendingRequest, ...] = ()
+    questions: tuple[PendingQuestion, ...] = ()
