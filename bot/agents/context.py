@@ -37,6 +37,8 @@ class AgentContext:
     publish: Callable[[Mapping[str, object]], None]
     show_typing: Callable[[str, str, bool], Awaitable[None]]
     """Shows or hides the typing indicator in a connector's conversation."""
+    heard: Callable[[str], None] = lambda _: None
+    """Told the name of an agent whose journal has new entries, or whose host reported its state."""
     is_watched: Callable[[], bool] = lambda: True
     """Whether anyone gets the events that are published."""
     is_ours: Callable[[AgentRow], bool] = lambda _: True

@@ -38,6 +38,7 @@ from bot.config.instance_lock import only_one
 from bot.config.loader import Settings
 from bot.config.paths import Paths
 from bot.config.secrets import redaction_of
+from bot.dashboard import sources
 from bot.egress_client.source import EgressSource
 from bot.interfaces.chat.duplicate_events import DuplicateEvents
 from bot.interfaces.chat.router import ChatRouter
@@ -225,13 +226,15 @@ async def _running(
     )
     services.complete = words_of(services)
     services.reload = partial(reload, services)
+    services.documents = documents = sources.feed(services)
+    store.on_commit = documents.changed
     executor = Executor(services)
     # Each part may use those created before it.
     budgets.meter(services, egress)
     overlap = DuplicateEvents.of(settings.connectors, connecting.located(connectors))
     conversations = await chat.make(services, executor, speaker, connectors, broken, overlap)
     tools = await crew.make(
-        *(services, executor, speaker, connectors, roster),
+        *(services, executor, speaker, connectors, roster, documents),
         with_way=egress is not None,
         leave_down=not bring_up,
         ends_with=ends_with,

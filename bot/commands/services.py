@@ -13,6 +13,7 @@ from bot.commands.registry import CommandTable
 from bot.commands.syntax import CHAT
 from bot.config.loader import Settings
 from bot.config.paths import Paths
+from bot.read_models.documents import DocumentFeed
 from bot.text.errors import UserError
 from bot.text.timestamps import timestamp
 from connectors.contract.agent_count_feed import Headcount
@@ -114,6 +115,8 @@ class CommandServices:
     """The terminal connector, to which ``GET /v1/terminal`` attaches; None if it is not configured."""
     terminals: Mapping[str, AttachableConnector] = field(default_factory=dict)
     """Connectors by name that clients of ``GET /v1/terminal`` can attach to: terminals and tmux."""
+    documents: DocumentFeed = field(default_factory=later("documents"))
+    """What dashboards show."""
     headcount: Headcount = field(default_factory=later("headcount"))
     """Number of agents by activity, for connectors that show it."""
 

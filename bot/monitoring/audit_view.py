@@ -16,7 +16,7 @@ def text(rows: Sequence[AuditRow], *, limit: int) -> str:
         return "Nothing was done in that time."
     lines = [
         [(timestamp(row.at) or "")[:19].replace("T", " "), _who(row), row.door,
-         one_line(f"{row.action} {_arguments(row)}", 80), _outcome(row)]
+         one_line(f"{row.action} {arguments(row)}", 80), _outcome(row)]
         for row in rows
     ]  # fmt: skip
     shown = table(["at (UTC)", "who", "door", "what", "result"], lines)
@@ -51,5 +51,6 @@ def _outcome(row: AuditRow) -> str:
     return one_line(row.detail, 160) if row.door == "egress" and row.detail else row.outcome
 
 
-def _arguments(row: AuditRow) -> str:
+def arguments(row: AuditRow) -> str:
+    """Return the arguments as `name=value` pairs, each value shortened."""
     return " ".join(f"{name}={one_line(str(given), 60)}" for name, given in row.arguments.items() if given is not None)

@@ -103,5 +103,5 @@ class AgentModel:
     agent: FleetAgent
     turns: tuple[TurnModel, ...] = ()
     """The last ones, oldest first."""
-    more: bool = False
-    """Whether its journal has older entries than `turns`."""
+    before: str | None = None
+    """The page with older turns is the one before this place; None: there are none."""

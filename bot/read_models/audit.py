@@ -30,5 +30,5 @@ class AuditModel:
     """A page of the audit log, newest first."""
 
     entries: tuple[AuditEntry, ...] = ()
-    before: int | None = None
-    """The page with older rows is the one before this number; None: there are no older ones."""
+    before: str | None = None
+    """The page with older rows is the one before this place; None: there are none."""

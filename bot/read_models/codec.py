@@ -48,6 +48,36 @@ def _plain(value: object, redact: Callable[[str], str]) -> object:
     raise NotOnWire(f"{type(value).__name__}: {value!r} has no form in JSON")
 
 
+def masked(value: _T, redact: Callable[[str], str]) -> _T:
+    """Return a read model with the secrets in its texts masked; the same object if there are none.
+
+    Raises:
+        NotOnWire: as `to_wire` raises it.
+    """
+    return cast(_T, _masked(value, cache(redact)))
+
+
+def _masked(value: object, redact: Callable[[str], str]) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, tuple):
+        items = tuple(_masked(each, redact) for each in value)
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+    if isinstance(value, Mapping):
+        return {redact(key): _masked(each, redact) for key, each in value.items()} if value else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changes = {}
+        for each in dataclasses.fields(value):
+            old = getattr(value, each.name)
+            new = _masked(old, redact)
+            if new is not old and new != old:
+                changes[each.name] = new
+        return dataclasses.replace(value, **changes) if changes else value
+    raise NotOnWire(f"{type(value).__name__}: {value!r} has no form in JSON")
+
+
 def from_wire(kind: type[_T], raw: object) -> _T:
     """Return the read model of the type `kind` that `to_wire` wrote.
 

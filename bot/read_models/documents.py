@@ -61,6 +61,13 @@ class DocumentFeed(Protocol):
             MusterError: there is no document of that name, or what it is made of cannot be read now.
         """
 
+    async def page(self, name: str, before: str) -> ReadModel | None:
+        """Return an older page of a document whose value has a `before`, with the place that was in it.
+
+        Raises:
+            MusterError: as `get` raises it, or there is no such place.
+        """
+
     def follow(
         self, names: Collection[str], *, after: tuple[str, int] | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Document]]:

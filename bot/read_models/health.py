@@ -39,7 +39,7 @@ class HealthModel:
     """All parts, and what follows of them."""
 
     status: str
-    """up, degraded or down."""
+    """ok, degraded or down."""
     version: str
     started_at: float
     parts: tuple[PartHealth, ...] = ()

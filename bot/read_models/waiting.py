@@ -11,6 +11,8 @@ from typing import Literal
 class AnswerChoice:
     """One answer that may be given."""
 
+    mark: str
+    """The reaction in chat that means the same."""
     label: str
     """What a button says."""
     command: str

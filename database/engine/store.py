@@ -86,6 +86,8 @@ class Store:
         self._present.set()
         self.fence: Fence | None = None
         """Who opened it writes only while this stands; None: nobody else is to be feared."""
+        self.on_commit: Callable[[], None] = _nothing
+        """Called after each commit. It must be quick."""
         self.returned = asyncio.Event()
         """Set when the server came back after an outage; whoever waits for that clears it."""
 
@@ -185,6 +187,7 @@ class Store:
                         yield tx
                     with around(step):
                         await tx.commit()
+        self.on_commit()
 
     async def transact(self, step: Step, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do `work` in one transaction like `write`, and again where the database undid it in favour of another."""
@@ -324,6 +327,10 @@ class Store:
         _log.info("register.back", failures=failures)
         self._present.set()
         self.returned.set()
+
+
+def _nothing() -> None:
+    pass
 
 
 async def insert_once(tx: AsyncConnection, table: Table, **values: Any) -> bool:

@@ -320,6 +320,12 @@ async def listing(tx: AsyncConnection, *, all: bool = False, since: float = 0.0,
     return await Task.every(tx, found)
 
 
+async def last_ended(tx: AsyncConnection, *, limit: int) -> list[Task]:
+    """Return the tasks that ended last, newest first."""
+    over = select(tasks).where(tasks.c.state.in_(ENDED)).order_by(tasks.c.ended_at.desc(), tasks.c.seq.desc())
+    return await Task.every(tx, over.limit(limit))
+
+
 async def counts(tx: AsyncConnection) -> TaskCounts:
     """Return how many tasks are in each state in which they are not over."""
     found = select(tasks.c.state, func.count()).where(tasks.c.state.in_(OPEN)).group_by(tasks.c.state)

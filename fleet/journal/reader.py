@@ -20,7 +20,8 @@ from fleet.journal.events import JournalEntry, JournalPosition, Opened
 LINE_LIMIT = 16 * 2**20
 
 _NAME = re.compile(r"(\d{8,})\.jsonl")
-_BLOCK = 2**18
+#: Bytes that are read at once.
+BLOCK = 2**18
 _PAGE_BYTES = 2**22
 
 
@@ -141,7 +142,7 @@ def pages(folder: Path, after: JournalPosition, limit: int = 1000) -> Iterator[l
     cursor = JournalCursor(folder, after)
     waiting: list[JournalEntry] = []
     size = 0
-    while lines := cursor.read(_BLOCK):
+    while lines := cursor.read(BLOCK):
         waiting.extend(decode(lines))
         size += sum(map(len, lines))
         while len(waiting) >= limit or (waiting and size >= _PAGE_BYTES):
@@ -176,19 +177,68 @@ def read(folder: Path, after: JournalPosition, limit: int = 1000) -> list[Journa
     return next(pages(folder, after, limit), [])
 
 
-def read_last(folder: Path, count: int) -> list[JournalEntry]:
-    """Return the last `count` entries, oldest first, over as many incarnations as that takes."""
+def read_last(folder: Path, count: int, *, before: JournalPosition | None = None) -> list[JournalEntry]:
+    """Return the last `count` entries, oldest first, over as many incarnations as that takes.
+
+    Args:
+        folder: the agent's folder.
+        count: how many at most.
+        before: only entries before this position; None: of all.
+    """
     entries: list[JournalEntry] = []
     for incarnation in reversed(incarnations(folder)):
-        cursor = JournalCursor(folder, JournalPosition(incarnation, 0))
-        lines: list[bytes] = []
-        end = Durable(incarnation, path_of(folder, incarnation).stat().st_size)
-        while block := cursor.read(_BLOCK, end):
-            lines = (lines + block)[-count:]
-        entries = [*decode(lines), *entries][-count:]
+        if before is not None and incarnation > before.incarnation:
+            continue
+        end = before.seq if before is not None and incarnation == before.incarnation else None
+        lines = _last_lines(folder, incarnation, count - len(entries), end)
+        entries = [*decode(lines), *entries]
         if len(entries) >= count:
             break
     return entries
+
+
+def _last_lines(folder: Path, incarnation: int, count: int, before: int | None) -> list[bytes]:
+    """Return the last lines of a file whose numbers are below `before`. It is read from its end, so its length does not
+    matter; a damaged one is read from its beginning, since nothing behind the damage counts."""
+    path = path_of(folder, incarnation)
+    end = Durable(incarnation, path.stat().st_size)
+    lines: list[bytes] = []
+    for line in _lines_backwards(path, end.size):
+        seq = _seq_of(line)
+        if seq is None:
+            break
+        if before is None or seq < before:
+            lines.append(line[:-1])
+        if len(lines) == count or seq == 1:
+            return lines[::-1]
+    cursor = JournalCursor(folder, JournalPosition(incarnation, 0))
+    lines = []
+    while block := cursor.read(BLOCK, end):
+        lines += [line for line in block if before is None or (_seq_of(line + b"\n") or 0) < before]
+        lines = lines[-count:]
+    return lines
+
+
+def _lines_backwards(path: Path, size: int) -> Iterator[bytes]:
+    """Yield the lines of the first `size` bytes, the last first. What follows the last newline is left out: it is still
+    being written, or was when its writer died."""
+    with path.open("rb") as file:
+        rest = b""
+        is_last = True
+        while size and len(rest) <= LINE_LIMIT:
+            start = max(0, size - BLOCK)
+            file.seek(start)
+            rest = file.read(size - start) + rest
+            size = start
+            first, newline, whole = rest.partition(b"\n") if start else (b"", b"\n", rest)
+            if not newline:
+                continue
+            lines = whole.splitlines(keepends=True)
+            if is_last and lines and not lines[-1].endswith(b"\n"):
+                lines.pop()
+            is_last = False
+            yield from reversed(lines)
+            rest = first + b"\n"
 
 
 def last_entry(folder: Path) -> JournalEntry | None:

@@ -180,6 +180,7 @@ class JournalFollower:
                 if queue.empty() or len(entries) >= BATCH:
                     break
                 item = queue.get_nowait()
+            self.context.heard(self.name)
             if entries:
                 await self._tell(entries)
                 if abs(self.context.clock() - shown_at) >= PROGRESS_EVERY and self.projection is not shown:

@@ -15,6 +15,7 @@ from bot.approvals import agent_rules
 from bot.commands.executor import Executor
 from bot.config.loader import Settings
 from bot.config.paths import Paths
+from bot.dashboard.feed import Feed
 from bot.interfaces.mcp.server import AgentToolServer
 from bot.leadership import installation_id
 from bot.messaging.composer import Composer
@@ -32,6 +33,7 @@ async def make(
     speaker: Composer,
     connectors: Mapping[str, Connector],
     roster: LatestRoster,
+    documents: Feed,
     *,
     with_way: bool,
     leave_down: bool,
@@ -45,6 +47,7 @@ async def make(
         speaker: composes messages for connectors.
         connectors: connectors by name.
         roster: the latest roster.yaml.
+        documents: is told which agent was heard of.
         with_way: give agents outbound access through the egress.
         leave_down: do not restart agents that should run but stopped meanwhile.
         ends_with: the process with which agent hosts end; empty: they outlive all.
@@ -94,6 +97,7 @@ async def make(
         clock=clock,
         wake_delivery=told,
         publish=dispatcher.publishing(services, services.events.publish),
+        heard=documents.changed,
         is_watched=services.events.is_watched,
         show_typing=connecting.typing(connectors),
         is_ours=(await installation_id.settled(store, installation_id.word_of(paths.installation))).is_ours,

@@ -6,6 +6,9 @@ from typing import Any
 
 from bot.commands.arguments_schema import arguments_schema
 from bot.commands.registry import Command, CommandTable
+from bot.read_models.agent import AgentModel
+from bot.read_models.documents import TYPES
+from bot.read_models.schema import definitions_of
 
 _ERROR_STATUSES = {
     "400": "An argument is wrong; the text says what is allowed.",
@@ -28,6 +31,8 @@ def document(table: CommandTable, version: str) -> dict[str, Any]:
         | {"parameters": [{"name": "source", "in": "query", "required": True, "schema": {"enum": _sources(table)}}]}
     }
     paths["/v1/health"] = {"get": _get("health", "How Muster is; 503 when it is down.", _anything())}
+    paths["/v1/documents/{name}"] = {"get": _document_operation()}
+    paths["/v1/stream"] = {"get": _stream_operation()}
     paths["/v1/openapi.json"] = {"get": _get("openapi", "This document.", _anything())}
     return {
         "openapi": "3.1.0",
@@ -38,7 +43,7 @@ def document(table: CommandTable, version: str) -> dict[str, Any]:
             "each event is a JSON object with its `type`; `GET /v1/terminal` is the one that `muster chat` uses.",
         },
         "paths": paths,
-        "components": {"schemas": {"Outcome": _outcome(), "Error": _error()}},
+        "components": {"schemas": {"Outcome": _outcome(), "Error": _error(), **_documents()}},
     }
 
 
@@ -103,6 +108,64 @@ def _get(operation: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]
         "operationId": operation,
         "summary": summary,
         "responses": {"200": {"description": "The answer.", "content": content}},
+    }
+
+
+def _documents() -> dict[str, Any]:
+    kinds = [*TYPES.values(), AgentModel]
+    fields = {"name": "string", "revision": "integer", "epoch": "string", "made_at": "number"}
+    value = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in kinds]
+    return {
+        "Document": {
+            "type": "object",
+            "properties": {
+                **{name: {"type": kind} for name, kind in fields.items()},
+                "value": {"anyOf": [*value, {"type": "null"}]},
+            },
+            "required": ["name", "value"],
+        },
+        **definitions_of(*kinds),
+    }
+
+
+def _document_operation() -> dict[str, Any]:
+    names = ", ".join([*TYPES, "agents/NAME"])
+    summary = f"What dashboards show: {names}. Its value is null if there is no such agent."
+    parameters = [
+        {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
+        {
+            "name": "before",
+            "in": "query",
+            "required": False,
+            "description": "The older page before this place, from a `before` in the document. It has no revision.",
+            "schema": {"type": "string"},
+        },
+    ]
+    return _get("document", summary, {"$ref": "#/components/schemas/Document"}) | {"parameters": parameters}
+
+
+def _stream_operation() -> dict[str, Any]:
+    summary = "Server-sent events: each of the documents, and again each time that it changed."
+    names = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    return {
+        "operationId": "stream",
+        "summary": summary,
+        "parameters": [
+            {"name": "documents", "in": "query", "required": True, "explode": False, "schema": names},
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "required": False,
+                "description": "The id of the last event that was read. What did not change since is left out.",
+                "schema": {"type": "string"},
+            },
+        ],
+        "responses": {
+            "200": {
+                "description": "Events `document` whose data is a Document.",
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            }
+        },
     }
 
 

@@ -28,10 +28,11 @@ from bot.commands import help as command_help
 from bot.commands.executor import Executor, Progress, RunOutcome
 from bot.commands.runs import RunConflict, RunRequest
 from bot.commands.syntax import written
-from bot.interfaces.api import openapi
+from bot.interfaces.api import documents, openapi
 from bot.interfaces.api.gateway_socket import GatewaySocket
 from bot.messaging.event_hub import Subscription, TooSlow
 from bot.monitoring import health_view
+from bot.text.errors import UserError
 from core.errors import MusterError, RegisterError
 from core.redaction import redacted_mapping
 from core.unix_sockets import uid_of
@@ -46,6 +47,7 @@ _STOP_LIMIT = 1.0
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 _STATUS = {"done": 200, "confirming": 202, "refused": 422, "lapsed": 422, "failed": 500}
+_CODE_STATUS = {"document.unknown": 404, "document.place": 400}
 _REASON_STATUS = {"usage": 400, "permission": 403, "unknown": 404, "confirm": 428}
 
 _log = structlog.get_logger("gateway")
@@ -63,6 +65,7 @@ class Gateway:
     _runner: web.AppRunner | None = None
     _identity: str = ""
     _open: set[web.WebSocketResponse] = field(default_factory=set)
+    _streams: set[asyncio.Task[object]] = field(default_factory=set)
 
     async def start(self) -> None:
         """Start to listen. The leftover socket of an earlier process is replaced.
@@ -86,6 +89,8 @@ class Gateway:
         if self.listener is not None:
             self.listener.remove()
             self.listener = None
+        for stream in tuple(self._streams):
+            stream.cancel()
         for client in tuple(self._open):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_LIMIT / 2):
@@ -103,6 +108,8 @@ class Gateway:
                 web.get("/v1/openapi.json", self._openapi),
                 web.get("/v1/complete", self._complete),
                 web.get("/v1/health", self._health),
+                web.get("/v1/documents/{name:.+}", self._document),
+                web.get("/v1/stream", self._stream),
                 web.get("/v1/events", self._events),
                 web.get("/v1/terminal", self._terminal),
             ]
@@ -174,6 +181,18 @@ class Gateway:
         return web.json_response(report, status=503 if report["status"] == "down" else 200)
 
     # --- streams -----------------------------------------------------------------------------------------------
+
+    async def _document(self, http: web.Request) -> web.Response:
+        return await documents.one(self.services.documents, http)
+
+    async def _stream(self, http: web.Request) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        try:
+            return await documents.stream(self.services.documents, http)
+        finally:
+            self._streams.discard(task)
 
     async def _events(self, http: web.Request) -> web.WebSocketResponse:
         async with self._client(http) as client:
@@ -304,6 +323,8 @@ def _response_to(error: BaseException, path: str) -> web.Response:
             return _error(str(error), "conflict", 409)
         case RegisterError():
             return _error(str(error), "register", 503)
+        case UserError():
+            return _error(str(error), error.code, _CODE_STATUS.get(error.code, 422))
         case MusterError():
             return _error(str(error), "refused", 422)
         case web.HTTPException():

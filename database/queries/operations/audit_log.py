@@ -71,6 +71,12 @@ async def since(tx: AsyncConnection, at: float, *, limit: int) -> list[AuditRow]
     return (await AuditRow.every(tx, newest))[::-1]
 
 
+async def before(tx: AsyncConnection, seq: int | None, *, limit: int) -> list[AuditRow]:
+    """Return the newest `limit` lines before a number, or of all, newest first."""
+    older = select(audit) if seq is None else select(audit).where(audit.c.seq < seq)
+    return await AuditRow.every(tx, older.order_by(audit.c.seq.desc()).limit(limit))
+
+
 async def of_action(tx: AsyncConnection, action: str, at: float, *, limit: int) -> list[AuditRow]:
     """Return the newest `limit` lines about this action that were written at or after `at`, newest first."""
     newest = select(audit).where(audit.c.at >= at, audit.c.action == action).order_by(audit.c.seq.desc()).limit(limit)

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.read_models.codec import NotOnWire, from_wire, to_wire
+from bot.read_models.codec import masked as masked_value
 from bot.read_models.provenance import Provenance
+from bot.read_models.waiting import AnswerChoice, PendingRequest, WaitingModel
 from core.redaction import SecretMasker
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -111,3 +113,25 @@ def test_no_secret_leaves_in_any_text() -> None:
     wire = json.dumps(to_wire(told, redact))
     assert "account/1234" not in wire
     assert wire.count("[redacted]") == 7
+
+
+def test_masking_keeps_all_but_secrets_and_rebuilds_nothing_without_one() -> None:
+    waiting = WaitingModel(
+        requests=(
+            PendingRequest(
+                id="1f2e",
+                agent="coder0",
+                title="curl",
+                detail="curl -H key-4711",
+                choices=(
+                    AnswerChoice(mark="m", label="Allow", command="approve", arguments={"id": "1f2e", "all": True}),
+                ),
+                asked_at=1.0,
+                expires_at=2.0,
+            ),
+        )
+    )
+    assert masked_value(waiting, str) is waiting
+    masked = masked_value(waiting, lambda text: text.replace("key-4711", "***"))
+    assert masked.requests[0].detail == "curl -H ***"
+    assert to_wire(masked, str) == to_wire(waiting, lambda text: text.replace("key-4711", "***"))

@@ -135,6 +135,30 @@ def test_the_last_entries_may_lie_in_several_files(tmp_path: Path) -> None:
     assert last.position == JournalPosition(2, 2)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_the_last_entries_are_those_that_reading_from_the_beginning_finds(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are read from their ends in blocks; lines lie across the blocks."""
+    draw = random.Random(seed)
+    monkeypatch.setattr(journal, "BLOCK", draw.choice([1, 7, 64, 1000]))
+    for incarnation in range(1, draw.randint(2, 5)):
+        entries = [opened(incarnation), *(text(incarnation, seq) for seq in range(2, draw.randint(2, 30)))]
+        write(tmp_path, *entries, tail=draw.choice([b"", b"torn", b'{"incarnation": 1, "seq": 99,']))
+    everything = [entry for page in journal.pages(tmp_path, START) for entry in page]
+    for count in (1, 2, 10, 1000):
+        assert journal.read_last(tmp_path, count) == everything[-count:]
+        place = draw.choice(everything).position
+        earlier = [entry for entry in everything if entry.position < place]
+        assert journal.read_last(tmp_path, count, before=place) == earlier[-count:]
+
+
+def test_only_whole_entries_from_a_damaged_file(tmp_path: Path) -> None:
+    write(tmp_path, opened(1), text(1, 2), tail=b"damage\n")
+    write(tmp_path, text(1, 3))
+    assert positions(journal.read_last(tmp_path, 5)) == [(1, 1), (1, 2)]
+
+
 def test_pruning_keeps_what_was_not_read_and_the_newest(tmp_path: Path) -> None:
     for incarnation in range(1, 6):
         write(tmp_path, opened(incarnation))

@@ -316,7 +316,8 @@ async def test_the_openapi_document_describes_every_command(served: Served) -> N
     for operation in operations:
         assert operation["responses"].keys() >= {"200"}
         for response in operation["responses"].values():
-            _resolved(found, response["content"]["application/json"]["schema"])
+            for content in response["content"].values():
+                _resolved(found, content["schema"])
     revoke = found["paths"]["/v1/commands/grant/revoke"]["post"]
     assert [header["name"] for header in revoke["parameters"]] == ["Idempotency-Key", "Muster-Confirm"]
     schema = found["paths"]["/v1/commands/send"]["post"]["requestBody"]["content"]["application/json"]["schema"]
