@@ -19,7 +19,7 @@ from bot.spending.pace_view import window_json
 from budget import amounts
 from budget.windows.even_spread_line import LastSeen, PacePolicy
 from budget.windows.pace_admission import Cost, Waits, WindowState, decide
-from budget.windows.window_state import Authorization, CountedLimit, figures
+from budget.windows.window_state import CountedLimit, PaceAuthorization, figures
 from tests.bot.orchestrator import house
 from tests.bot.pacing.fake_pace import paced
 from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, day, drawn, standing, week
@@ -30,8 +30,8 @@ SEEN = LastSeen(at=NOW - 9 * HOUR, used=0.38, tokens_since=1.2e6)
 LATER = {"begins_at": BEGINS + 2 * DAY, "resets_at": BEGINS + 3 * DAY}
 
 
-def authorized(amount: float) -> Authorization:
-    return Authorization(
+def authorized(amount: float) -> PaceAuthorization:
+    return PaceAuthorization(
         id="a1", scope="host", unit="tokens", amount=amount, granted_at=NOW - HOUR, until=NOW + DAY, drawn=0.0
     )
 
