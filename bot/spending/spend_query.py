@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +17,7 @@ from bot.pacing.services import PacingServices
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 from budget import amounts
+from budget.windows.calendar_days import midnight
 from database.queries.spending import usage_ledger, usage_queries
 from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
 
@@ -26,12 +25,6 @@ from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
 _DAYS = 30
 #: Maximum rows of a table in a chat room; the largest are shown.
 _ROWS = 40
-
-
-def midnight(now: float, zone: ZoneInfo, *, days: int = 0) -> float:
-    """Return the time when the current day began in a time zone, or `days` days earlier."""
-    day = datetime.fromtimestamp(now, zone).date() - timedelta(days=days)
-    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +38,7 @@ class Whole:
 async def show_spend(ctx: Context[PacingServices], by: Key, since: float | None) -> Reply:
     services = ctx.services
     now, zone = services.clock(), services.settings.timezone
-    start = midnight(now, zone, days=_DAYS - 1 if by == "day" else 0) if since is None else now - since
+    start = midnight(now, zone, days=1 - _DAYS if by == "day" else 0) if since is None else now - since
     async with services.store.read() as tx:
         found = await usage_ledger.spent(tx, by=by, since=start, zone=zone)
         wholes = await _wholes(tx, services, [each.key for each in found if each.key]) if by == "task" else {}
