@@ -105,7 +105,7 @@ def project(
     resets_at = window.resets_at
     if resets_at is None or resets_at <= now or not math.isfinite(resets_at):
         return None
-    amounts = [(each.at, each.role, amount) for each in history if (amount := _amount(each, window)) is not None]
+    amounts = [(each.at, each.role, amount) for each in history if (amount := amount_in(each, window)) is not None]
     used = window.known_use
     if used is None and line is not None:
         used = line.drawn_used + sum(amount for at, _, amount in amounts if line.drawn_at <= at <= now)
@@ -165,7 +165,7 @@ class _PastDay:
         return sum(self.by_role.values())
 
 
-def _amount(use: Use, window: Window) -> float | None:
+def amount_in(use: Use, window: Window) -> float | None:
     """Return the usage in the window's unit, or None if it is unknown."""
     if window.unit == "usd":
         return use.usd
