@@ -69,6 +69,21 @@ def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[
         roster_budgets: tokens by the name of the agent, from roster.yaml.
         given: limits set by command.
     """
+    commanded = [held_of(row) for row in given]
+    overruled = {(each.kind, each.scope) for each in commanded if not each.is_whole}
+    written = _in_files(settings, roster_budgets)
+    return (*(each for each in written if (each.kind, each.scope) not in overruled), *commanded)
+
+
+def replaced_by_command(
+    settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]
+) -> tuple[HeldLimit, ...]:
+    """Return the limits in files that do not hold, because a command set another for the same scope; see `held`."""
+    overruled = {(each.kind, each.scope) for row in given if not (each := held_of(row)).is_whole}
+    return tuple(each for each in _in_files(settings, roster_budgets) if (each.kind, each.scope) in overruled)
+
+
+def _in_files(settings: Settings, roster_budgets: Mapping[str, int]) -> list[HeldLimit]:
     allowances = [*settings.budgets.allowances(), *sandbox_profiles.allowances(settings.sandboxes)]
     pools = [
         *settings.budgets.pools(),
@@ -89,9 +104,7 @@ def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[
                     policy="cutoff",
                 )
             )
-    commanded = [held_of(row) for row in given]
-    overruled = {(each.kind, each.scope) for each in commanded if not each.is_whole}
-    return (*(each for each in written if (each.kind, each.scope) not in overruled), *commanded)
+    return written
 
 
 def limits_of(

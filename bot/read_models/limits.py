@@ -42,8 +42,22 @@ class GovernedBy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverruledLimit:
+    """A limit that is set but does not govern some agents of its scope, or none."""
+
+    scope: str
+    limit: float
+    unit: AmountUnit
+    window: str | None = None
+    by: GovernedBy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitLine:
-    """One limit that is set, or a provider's own window. `governed_by` says for whom it does not hold."""
+    """One limit that is set, or a provider's own window. `governed_by` says for whom it does not hold.
+
+    Amounts of tokens are whole numbers.
+    """
 
     scope: str
     agent: str | None
@@ -74,7 +88,7 @@ class LimitLine:
     pace: str | None = None
     """The key of its window in `LimitsModel.windows`; None: it has no pace."""
     known: Provenance = field(default_factory=Provenance)
-    """Who says what is used."""
+    """Who says what is used; `at` None: by `LimitsModel.at`."""
 
     @property
     def governing_scope(self) -> str | None:
@@ -87,7 +101,7 @@ class PaceHold:
     """Work that the pace holds, or will hold if use goes on at the present rate."""
 
     what: Literal["task", "agent"]
-    """``task``: a queued task that does not begin. ``agent``: a running agent whose next turn does not begin."""
+    """``task``: a queued task that does not begin. ``agent``: a running agent whose requests the egress holds."""
     name: str
     """The task's id, or the agent's name."""
     agent: str | None = None
@@ -157,8 +171,8 @@ class WindowPace:
     """How the reset is known. `reset_source` is the same for people: the calendar defines Muster's own windows."""
     line: float | None = None
     """The use that the pace allows by `LimitsModel.at`; None: all of the limit may be used at any time."""
-    drawn_at: float
-    """When the line was drawn."""
+    drawn_at: float | None = None
+    """When the line was drawn; None: unknown."""
     has_end: bool = True
     """Whether there is an end up to which to spread."""
     ahead: float | None = None
@@ -190,6 +204,14 @@ class WindowPace:
     def least(self) -> float | None:
         """Use, or its certain minimum; None if no observation still counts."""
         return self.used if self.used is not None or self.outdated_at is None else self.at_least or 0.0
+
+    @property
+    def band(self) -> tuple[float, float, float] | None:
+        """The low, the expected and the high use at the reset, from similar days; None if unknown."""
+        made = self.projection
+        if made is None or made.low is None or made.expected is None or made.high is None:
+            return None
+        return made.low, made.expected, made.high
 
     @property
     def reset_source(self) -> ResetSource:
@@ -293,6 +315,8 @@ class LimitsModel:
     windows and shares of them."""
     windows: tuple[WindowPace, ...] = ()
     """The most used first, as in `pace`."""
+    overruled: tuple[OverruledLimit, ...] = ()
+    """All limits that are set but do not govern somebody; `LimitLine.governed_by` has the same for its limit."""
     authorizations: tuple[Authorization, ...] = ()
     enforcements: tuple[Enforcement, ...] = ()
     """The newest first. Empty if the log was not loaded."""
@@ -304,7 +328,9 @@ class LimitsModel:
     spread: bool = True
     """Whether limits are spread over their windows."""
     counted: Provenance = field(default_factory=Provenance)
-    """Who counted the limits: the egress. Source ``none``: it does not answer, so their use is unknown."""
+    """Who counted the limits: the egress, or its ledger. Source ``none``: it does not answer, so use is unknown."""
+    problem: str | None = None
+    """Why limits are missing here, as a sentence."""
     behind: str | None = None
     """Why use is incomplete, as a sentence."""
     estop: GateClosure | None = None

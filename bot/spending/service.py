@@ -11,9 +11,11 @@ from bot.config.limits import read_quota_window, read_window
 from bot.egress_client.settings_push import HeldLimit, addressed, held_of
 from bot.pacing.services import PacingServices
 from bot.pacing.window_loader import spenders_of
-from bot.spending import budget_view
+from bot.spending.budget_view import line_json
 from bot.spending.held_limits import held_now
-from bot.spending.overruled_limits import in_words, look, of_scope
+from bot.spending.limit_lines import line_of_new
+from bot.spending.limits_text import overruled_words
+from bot.spending.overruled_limits import look, of_scope
 from bot.spending.scopes import known_scope, read_scope
 from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
@@ -75,7 +77,7 @@ async def set_budget(
     then = "" if set_.is_whole else f", then {policy}"
     governs = await _governs(services, row)
     text = f"{markdown.code(shown_scope(scope))}: {_written(set_)}{then}.{anew}{beside}{governs}{note}"
-    return Reply(text, budget_view.set_json(set_, now))
+    return Reply(text, line_json(line_of_new(set_, now), None))
 
 
 async def _share_of(services: PacingServices, scope: str, of: str | None, window: str | None) -> tuple[str, str]:
@@ -181,7 +183,7 @@ async def _passed(services: PacingServices, row: BudgetRow) -> str:
 
 async def _governs(services: PacingServices, row: BudgetRow) -> str:
     """Return sentences about agents for which another limit governs, or applies as well."""
-    said = [in_words(each) for each in of_scope(await look(services, await held_now(services)), row.scope)]
+    said = [overruled_words(each) for each in of_scope(await look(services, await held_now(services)), row.scope)]
     async with services.store.read() as tx:
         spender = (await spenders_of(tx, services, services.settings)).get(row.scope.removeprefix("agent:"))
     if row.scope.startswith("agent:") and spender is not None and spender.budget is not None and not said:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from budget.windows.even_spread_line import PacePolicy, line_at, next_turn, redrawn
 from budget.windows.overrun_allowance import overrun
 from budget.windows.usage_forecast import Use, amount_in
-from budget.windows.window_state import WindowState, ceiling
+from budget.windows.window_state import Urgency, WindowState, ceiling
 
 #: The least number of seconds that the present rate is taken from. Use is known by the hour, so it is up to one more.
 RECENT_S = 7_200.0
@@ -75,11 +75,13 @@ def outlook(standing: WindowState, rate: float, now: float, policy: PacePolicy) 
     )
 
 
-def held_from(standing: WindowState, rate: float, wanted: float, now: float, policy: PacePolicy) -> float | None:
+def held_from(
+    standing: WindowState, rate: float, wanted: float, now: float, policy: PacePolicy, *, urgency: Urgency = "normal"
+) -> float | None:
     """Return when work with this projected use no longer begins, or None if it does until the reset."""
 
     def begins(at: WindowState, t: float, policy: PacePolicy) -> float:
-        return ceiling(at, "normal", t, policy) - at.held - wanted
+        return ceiling(at, urgency, t, policy) - at.held - wanted
 
     return _first(standing, rate, now, policy, begins)
 
