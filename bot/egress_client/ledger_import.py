@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.egress_client.settings_push import scope_of
 from bot.egress_client.task_attribution import believed
+from budget.scope_names import scope_of
 from budget.tokens import Tokens, Weights
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError

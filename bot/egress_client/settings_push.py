@@ -17,6 +17,7 @@ from bot.config.limits import LimitBlock
 from bot.config.schema import Settings
 from budget.amounts import Unit
 from budget.limits.scopes import LimitKind, Policy
+from budget.scope_names import EACH_AGENT
 from budget.windows.window_boundaries import is_from_moment
 from database.queries.spending.limits_by_command import BudgetRow
 from egress.provider_endpoints import PROVIDERS
@@ -31,9 +32,6 @@ from egress.settings import (
 from fleet.sandbox.egress_grant import WayAsked
 
 log = structlog.get_logger(__name__)
-
-#: The scope in commands for the default allowance of each agent; the egress uses the scope ``host`` for it.
-EACH_AGENT = "agent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,11 +169,6 @@ def addressed(scope: str) -> tuple[LimitKind, str]:
     if scope == EACH_AGENT:
         return "allowance", "host"
     return ("allowance", scope) if scope.startswith("agent:") else ("pool", scope)
-
-
-def scope_of(kind: str, scope: str) -> str:
-    """Return the scope in commands for the kind and scope of the egress."""
-    return EACH_AGENT if (kind, scope) == ("allowance", "host") else scope
 
 
 def egress_settings(

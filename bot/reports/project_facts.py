@@ -11,10 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.services import AgentServices
 from bot.config.projects import profile_of
-from bot.egress_client.settings_push import scope_of
 from bot.read_models.limits import WindowPace
 from bot.reports.model import BudgetLeft, ProjectFacts, ReportedUsage
-from budget.scope_names import PROJECT_PROFILE
+from budget.scope_names import PROJECT_PROFILE, scope_of
 from database.queries.chat import topics
 from database.queries.operations import posted_reports
 from database.queries.spending import usage_queries

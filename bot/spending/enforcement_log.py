@@ -1,18 +1,21 @@
-"""What was done to limits and because of them, from the audit: by commands, by the egress, and by Muster. Pure."""
+"""What was done to limits and because of them, from the audit: by commands, by the egress, and by Muster. Pure.
+
+It imports nothing heavy, so that the log can be shown without the orchestrator.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from bot.pacing.runaway_guard import MUSTER
 from bot.read_models.limits import MOST_ENFORCEMENTS, Enforcement
-from database.queries.operations.audit_log import AuditRow
 from egress.ledger.model import EXCESS, PACE
 
 _DOOR: Final = "egress"
+#: The actor of a pause (`bot.pacing.runaway_guard`).
+_MUSTER: Final = "muster"
 _COMMANDS: Final = {"budget set": "budget_set", "budget clear": "budget_cleared", "budget authorize": "authorized"}
 _ESTOP: Final = {"estop": "estop", "estop-clear": "estop_over"}
 _ACTIONS: Final = {
@@ -28,11 +31,24 @@ _SAME_STOP_S: Final = 60.0
 _REPEATED: Final = ("refused", "held_by_pace")
 
 
-def enforcements(rows: Iterable[AuditRow]) -> tuple[Enforcement, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditedAction:
+    """A line of the audit, or an action of the egress that is not in it yet."""
+
+    at: float
+    identity: str
+    door: str
+    action: str
+    arguments: Mapping[str, Any]
+    outcome: str = "done"
+    why: str | None = None
+
+
+def enforcements(rows: Iterable[AuditedAction]) -> tuple[Enforcement, ...]:
     """Return the log, the newest first.
 
     Args:
-        rows: lines of the audit with `ACTIONS`, the newest first.
+        rows: those with `ACTIONS`, the newest first.
     """
     found: list[Enforcement] = []
     repeated: dict[tuple[str, str | None, str | None], int] = {}
@@ -61,7 +77,7 @@ def _is_told(made: Enforcement, found: list[Enforcement]) -> bool:
     return False
 
 
-def _of(row: AuditRow) -> Enforcement | None:
+def _of(row: AuditedAction) -> Enforcement | None:
     arguments = row.arguments
     agent, scope = _text(arguments.get("agent")), _text(arguments.get("scope"))
     if row.door != _DOOR:
@@ -72,10 +88,10 @@ def _of(row: AuditRow) -> Enforcement | None:
         if kind is None or row.outcome != "done":
             return None
         agent = scope.removeprefix("agent:") if scope is not None and scope.startswith("agent:") else None
-        return Enforcement(at=row.at, kind=kind, by=row.identity, agent=agent, scope=scope, why=row.detail)  # type: ignore[arg-type]
-    why = None if row.detail is None else row.detail.partition(": ")[2] or None
+        return Enforcement(at=row.at, kind=kind, by=row.identity, agent=agent, scope=scope, why=row.why)  # type: ignore[arg-type]
+    why = row.why
     kind = _ACTIONS.get(row.action) or _ESTOP.get(row.action)
-    if row.action == "cutoff" and row.identity == MUSTER:
+    if row.action == "cutoff" and row.identity == _MUSTER:
         kind = "paused"
     if row.action == "refused":
         if scope is None:

@@ -1,16 +1,18 @@
-"""Puts together what is known of each limit: its settings, the egress's count, its pace and its precedence. Pure."""
+"""Puts together what is known of each limit: its settings, the egress's count, its pace and its precedence. Pure.
+
+It imports nothing heavy, so that limits can be shown without the orchestrator.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from bot.egress_client.settings_push import HeldLimit, scope_of
 from bot.read_models.limits import GovernedBy, LimitLine, OverruledLimit, WindowPace
-from bot.read_models.provenance import Provenance, Source
+from bot.read_models.provenance import Provenance
+from budget.scope_names import scope_of
 from budget.windows import window_boundaries
-from egress.settings import LimitSettings
 
 #: What marks a share of an account's window in a key.
 _SHARE_OF: Final = "/share/account:"
@@ -21,24 +23,28 @@ class CountedUse:
     """What the egress counts of one limit (`egress.limits.view`)."""
 
     used: float
-    reserved: float
+    reserved: float | None
+    """None: unknown, because only its ledger was read."""
 
 
 def lines_of(
-    set_: Iterable[LimitSettings],
+    set_: Iterable[Mapping[str, Any]],
     standing: Mapping[str, Any] | None,
     paces: Mapping[str, WindowPace],
     policies: Mapping[str, str],
     now: float,
+    *,
+    known: Provenance | None = None,
 ) -> list[LimitLine]:
     """Return a line for each limit, in the order of `budget`, without precedence and excess.
 
     Args:
-        set_: the limits that do not belong to one launch.
+        set_: the limits that do not belong to one launch (`egress.settings.LimitSettings`, as plain values).
         standing: the state of admission control; None: the egress does not answer.
         paces: the windows by key.
         policies: the policy at the limit by window key.
         now: seconds since the epoch.
+        known: who counted what `standing` says; None: the egress, now.
     """
     found = []
     # Shares converted to tokens are left out, because they are shown as shares.
@@ -46,10 +52,10 @@ def lines_of(
         if each.get("account") is None:
             count = CountedUse(used=each["used"], reserved=each["reserved"])
             amount = each["limit"] - each.get("lift", 0)
-            found.append(_line({**each, "amount": amount}, count, paces, now))
+            found.append(line_of({**each, "amount": amount}, count, paces, now, known or Provenance(source="egress")))
     # Limits of agents that do not run, so the egress does not know them.
     counted = {(each.scope, each.unit, each.window) for each in found}
-    idle = [_line(each.model_dump(), None, paces, now) for each in set_ if each.account is None]
+    idle = [line_of(each, None, paces, now) for each in set_ if each.get("account") is None]
     found += [each for each in idle if (each.scope, each.unit, each.window) not in counted]
     found += [_share(each, policies.get(each.key, "cutoff")) for each in paces.values() if each.unit == "share"]
     return found
@@ -71,20 +77,14 @@ def with_precedence(lines: Sequence[LimitLine], overruled: Sequence[OverruledLim
     return shown
 
 
-def line_of_new(limit: HeldLimit, now: float) -> LimitLine:
-    """Return a limit that was just set."""
-    plain = {
-        "kind": limit.kind, "scope": limit.scope, "amount": limit.amount, "unit": limit.unit,
-        "window": None if limit.unit == "share" else limit.window, "policy": limit.policy,
-    }  # fmt: skip
-    line = _line(plain, None, {}, now)
-    if limit.unit != "share":
-        return line
-    source: Literal["user"] | None = None if limit.reset_at is None else "user"
-    return replace(line, window=limit.window, resets_at=limit.reset_at, reset_source=source)
-
-
-def _line(limit: Mapping[str, Any], count: CountedUse | None, paces: Mapping[str, WindowPace], now: float) -> LimitLine:
+def line_of(
+    limit: Mapping[str, Any],
+    count: CountedUse | None,
+    paces: Mapping[str, WindowPace],
+    now: float,
+    known: Provenance | None = None,
+) -> LimitLine:
+    """Return the line of one limit in tokens or US dollars; see `lines_of`."""
     whole = limit["unit"] == "tokens"
     # No one writes a fraction of a token: views get whole numbers of them, from whichever side they come.
     amount = float(int(limit["amount"])) if whole else limit["amount"]
@@ -98,7 +98,6 @@ def _line(limit: Mapping[str, Any], count: CountedUse | None, paces: Mapping[str
     reserved = pace.reserved if pace is not None else None if count is None else count.reserved
     if whole:
         used, reserved = (None if each is None else float(int(each)) for each in (used, reserved))
-    source: Source = "none" if used is None else "register" if count is None else "egress"
     return LimitLine(
         scope=scope,
         agent=agent,
@@ -116,7 +115,7 @@ def _line(limit: Mapping[str, Any], count: CountedUse | None, paces: Mapping[str
         # Reserved amounts are not used up: most of a reservation is released again.
         state=None if used is None else "used up" if used >= amount else "open",
         pace=None if pace is None or end is None else pace.key,
-        known=Provenance(source=source),
+        known=Provenance() if used is None else known or Provenance(source="register"),
     )
 
 

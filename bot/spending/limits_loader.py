@@ -30,6 +30,7 @@ from bot.read_models.limits import (
 )
 from bot.read_models.provenance import Provenance
 from bot.spending import account_models, enforcement_log, overruled_limits
+from bot.spending.enforcement_log import AuditedAction
 from bot.spending.held_limits import held_now, holding, replaced_now
 from bot.spending.limit_lines import lines_of, with_precedence
 from bot.text.errors import UserError
@@ -82,7 +83,9 @@ async def load(services: PacingServices, *parts: Part) -> LimitsModel:
     paces = {key: by_key[key] for key in snapshot.standings}
     problem, set_ = await _set(services)
     overruled = await _overruled(services)
-    lines = with_precedence(lines_of(set_, standing, paces, snapshot.policies, now), overruled)
+    lines = with_precedence(
+        lines_of([each.model_dump() for each in set_], standing, paces, snapshot.policies, now), overruled
+    )
     passed = [line for line in lines if _is_passed(line)]
     async with services.store.read() as tx:
         waiting = await pacing_windows.waiting(tx)
@@ -161,7 +164,21 @@ def _is_about(excess: AuditRow, line: LimitLine, now: float) -> bool:
 
 async def _log(tx: AsyncConnection, now: float) -> tuple[Enforcement, ...]:
     rows = await audit_log.of_actions(tx, enforcement_log.ACTIONS, now - _LOG_S, limit=_LOG_ROWS)
-    return enforcement_log.enforcements(rows)
+    return enforcement_log.enforcements(map(_action, rows))
+
+
+def _action(row: AuditRow) -> AuditedAction:
+    # The egress's lines begin with what came of it (bot.egress_client.ledger_import).
+    why = row.detail if row.door != "egress" or row.detail is None else row.detail.partition(": ")[2] or None
+    return AuditedAction(
+        at=row.at,
+        identity=row.identity,
+        door=row.door,
+        action=row.action,
+        arguments=row.arguments,
+        outcome=row.outcome,
+        why=why,
+    )
 
 
 def _authorizations(found: Sequence[Authorization], granted: Mapping[str, str]) -> tuple[Authorization, ...]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bot.egress_client.settings_push import HeldLimit, scope_of
+from bot.egress_client.settings_push import HeldLimit
 from bot.pacing.services import PacingServices
 from bot.pacing.window_inputs import Spender, draw_of
 from bot.pacing.window_loader import spenders_of
 from bot.read_models.limits import LAUNCH_SCOPE, GovernedBy, OverruledLimit
 from budget.limits.precedence import overruled
 from budget.limits.scopes import Limit
+from budget.scope_names import scope_of
 
 
 async def look(services: PacingServices, held: Sequence[HeldLimit]) -> list[OverruledLimit]:

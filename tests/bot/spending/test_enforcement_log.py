@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from bot.spending.enforcement_log import ACTIONS, enforcements
-from database.queries.operations.audit_log import AuditRow
+from bot.spending.enforcement_log import ACTIONS, AuditedAction, enforcements
 
 
-def row(
-    at: float, action: str, by: str = "egress", *, door: str = "egress", detail: str = "", **given: Any
-) -> AuditRow:
-    arguments: Mapping[str, Any] = given
-    return AuditRow(
-        seq=int(at), at=at, identity=by, through=None, door=door, connector=None, conversation=None, action=action,
-        arguments=arguments, outcome=given.pop("outcome", "done"), detail=detail or None,
-    )  # fmt: skip
+def row(at: float, action: str, by: str = "egress", *, door: str = "egress", **given: Any) -> AuditedAction:
+    said = {name: given.pop(name) for name in ("outcome", "why") if name in given}
+    if given.pop("pace", False):
+        given["why"] = "pace"
+    return AuditedAction(at=at, identity=by, door=door, action=action, arguments=given, **said)
 
 
-def kinds(*rows: AuditRow) -> list[tuple[str, str, str | None]]:
+def kinds(*rows: AuditedAction) -> list[tuple[str, str, str | None]]:
     newest_first = sorted(rows, key=lambda each: -each.at)
     return [(each.kind, each.by, each.agent) for each in enforcements(newest_first)]
 
 
 def test_what_the_egress_did_by_itself_and_what_people_and_muster_had_it_do() -> None:
     assert kinds(
-        row(1, "limit", agent="*", scope="host", detail="2 streams ended: host is used up"),
-        row(2, "freeze", agent="a", scope="host", detail="frozen: host is used up"),
-        row(3, "cutoff", "matrix:@ana", agent="a", detail="1 streams ended"),
-        row(4, "restore", "matrix:@ana", agent="a", detail="allowed: restored by matrix:@ana"),
-        row(5, "cutoff", "muster", agent="b", detail="0 streams ended: it used much"),
+        row(1, "limit", agent="*", scope="host", why="host is used up"),
+        row(2, "freeze", agent="a", scope="host", why="host is used up"),
+        row(3, "cutoff", "matrix:@ana", agent="a"),
+        row(4, "restore", "matrix:@ana", agent="a", why="restored by matrix:@ana"),
+        row(5, "cutoff", "muster", agent="b", why="it used much"),
         row(6, "excess", agent="a", scope="host", kind="pool"),
     ) == [
         ("ran_alone", "egress", "a"), ("paused", "muster", "b"), ("restored", "matrix:@ana", "a"),
@@ -40,11 +35,11 @@ def test_what_the_egress_did_by_itself_and_what_people_and_muster_had_it_do() ->
 
 def test_the_end_and_the_start_of_an_agent_are_not_in_it() -> None:
     assert not kinds(
-        row(1, "cutoff", "matrix:@ana", agent="a", detail="0 streams ended: to freeze it"),
-        row(2, "restore", "muster", agent="a", detail="allowed: started again"),
+        row(1, "cutoff", "matrix:@ana", agent="a", why="to freeze it"),
+        row(2, "restore", "muster", agent="a", why="started again"),
         row(3, "freeze", "matrix:@ana", door="chat", name="a"),
-        row(4, "kill", "matrix:@ana", agent="a", detail="0 streams ended"),
-        row(5, "refused", agent="a", detail="refused: only https"),
+        row(4, "kill", "matrix:@ana", agent="a"),
+        row(5, "refused", agent="a", why="only https"),
     )
 
 
@@ -58,8 +53,8 @@ def test_commands_that_did_nothing_are_not_in_it() -> None:
 
 
 def test_the_same_refusal_again_and_again_is_one_entry() -> None:
-    rows = [row(at, "refused", agent="a", scope="host", detail="refused: host is used up") for at in (1, 2, 3)]
-    ahead = row(4, "refused", agent="a", scope="host", why="pace", detail="refused for now: ahead")
+    rows = [row(at, "refused", agent="a", scope="host", why="host is used up") for at in (1, 2, 3)]
+    ahead = row(4, "refused", agent="a", scope="host", pace=True, why="ahead")
     (held, refused) = enforcements([ahead, *reversed(rows)])
     assert (held.kind, held.times) == ("held_by_pace", 1)
     assert (refused.kind, refused.times, refused.at, refused.last_at) == ("refused", 3, 1, 3)
@@ -68,11 +63,11 @@ def test_the_same_refusal_again_and_again_is_one_entry() -> None:
 
 def test_an_emergency_stop_is_told_once_with_who_set_it() -> None:
     assert kinds(
-        row(10, "estop", agent="*", detail="0 streams ended: /state/estop is there"),
-        row(11, "estop", "u:a", agent="*", detail="0 streams ended: by u:a"),
+        row(10, "estop", agent="*", why="/state/estop is there"),
+        row(11, "estop", "u:a", agent="*", why="by u:a"),
         row(12, "estop", "u:a", door="chat"),
         row(500, "estop", "u:a", door="chat", clear=True),
-        row(900, "estop", agent="*", detail="0 streams ended: /state/estop is there"),
+        row(900, "estop", agent="*", why="/state/estop is there"),
     ) == [("estop", "egress", None), ("estop_over", "u:a", None), ("estop", "u:a", None)]
 
 

@@ -99,7 +99,7 @@ def test_the_same_number_stands_in_budget_in_pace_and_in_the_value(
         for each in held if each.unit != "share"
     ]  # fmt: skip
     overruled = decide(held, spending.values())
-    lines = with_precedence(lines_of(set_, standing, paces, {}, NOW), overruled)
+    lines = with_precedence(lines_of([each.model_dump() for each in set_], standing, paces, {}, NOW), overruled)
     model = LimitsModel(
         at=NOW,
         lines=tuple(lines),
