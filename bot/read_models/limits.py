@@ -329,6 +329,8 @@ class LimitsModel:
     """Whether limits are spread over their windows."""
     counted: Provenance = field(default_factory=Provenance)
     """Who counted the limits: the egress, or its ledger. Source ``none``: it does not answer, so use is unknown."""
+    pace_known: bool = True
+    """Whether `windows` are known. Without the orchestrator they are not."""
     problem: str | None = None
     """Why limits are missing here, as a sentence."""
     behind: str | None = None

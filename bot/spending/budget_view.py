@@ -43,6 +43,22 @@ def budget_text(model: LimitsModel) -> str:
     return table(model) + note + ("\n\n" + "\n".join(authorized) if authorized else "")
 
 
+def offline_words(model: LimitsModel) -> str:
+    """Return where limits come from that are shown without the orchestrator, and what is unknown of them."""
+    if model.counted.source == "egress":
+        who = "This is what the egress counts and enforces now, while Muster does not run."
+    elif model.counted.source == "ledger":
+        last = "" if model.counted.at is None else f", last {markdown.span(max(0.0, model.at - model.counted.at))} ago"
+        who = (
+            f"The egress does not answer either, so this is what its ledger has{last}. What was under way then is "
+            "unknown."
+        )
+    else:
+        who = "Neither the egress nor its ledger says what is used."
+    stop = " The emergency stop holds: nothing leaves." if model.estop is not None else ""
+    return f"{who}{stop} The pace is unknown without Muster."
+
+
 def budget_json(model: LimitsModel) -> list[dict[str, Any]]:
     """Return the limits as ``budget --json`` prints them. Unknown values are None."""
     return [line_json(line, model.pace_of(line)) for line in model.lines]
@@ -67,6 +83,7 @@ def line_json(line: LimitLine, pace: WindowPace | None) -> dict[str, Any]:
         "pace": None if pace is None else pace_json(pace),
         "at_least": rounded(line.at_least),
         "seen_at": timestamp(line.seen_at),
+        "evidence": line.known.source,
         "governed_by": line.governing_scope,
         "overruled_for": [{"agents": list(each.agents), "governed_by": each.scope} for each in line.governed_by],
         "excess": _figure(line, line.excess) or 0,
@@ -102,7 +119,7 @@ def _figure(line: LimitLine, amount: float | None) -> float | None:
 
 def table(model: LimitsModel) -> str:
     """Return the limits as a table for a chat room."""
-    shown, unknown = model.lines[:_ROWS], "?" if model.counted.source == "none" else "-"
+    shown, unknown = model.lines[:_ROWS], "-" if model.counted.source == "egress" else "?"
     # Nothing is reserved most of the time, and a phone is narrow.
     held = any(each.reserved for each in shown)
     rows = [
@@ -112,7 +129,7 @@ def table(model: LimitsModel) -> str:
             _used(each, unknown),
             *([_known(each.reserved, each, unknown)] if held else []),
             _known(each.remaining, each, unknown),
-            _pace(each, model.pace_of(each)),
+            _pace(each, model),
             f"{_MARKS.get(str(each.state), '❓' if unknown == '?' else '⚪')} {each.policy}",
         )
         for each in shown
@@ -139,10 +156,11 @@ def _per(each: LimitLine) -> str:
     return f" of {window} of {account}" if account else f" of {window}"
 
 
-def _pace(each: LimitLine, pace: WindowPace | None) -> str:
+def _pace(each: LimitLine, model: LimitsModel) -> str:
     """Return the amount that the pace allows now."""
+    pace = model.pace_of(each)
     if pace is None:
-        return "-"
+        return "-" if model.pace_known or each.window is None else amounts.UNKNOWN
     return "one task at a time" if pace.may_use_now is None else amounts.amount(pace.may_use_now, each.unit)
 
 
