@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def spend(
     ctx: Context[PacingServices],
     *,
-    by: Literal["agent", "role", "task", "account", "model", "day"] = "agent",
+    by: Literal["agent", "role", "task", "account", "provider", "sandbox", "model", "day"] = "agent",
     since: Duration | None = None,
 ) -> Reply:
     """Show usage as the providers reported it: requests, tokens by kind, and US dollars where a price is known.
@@ -28,7 +28,7 @@ async def spend(
     Days follow the timezone in muster.yaml. By task, it also shows what each was projected to use.
 
     Args:
-        by: agent, role, task, account, model or day.
+        by: agent, role, task, account, provider, sandbox (the profile), model or day.
         since: how far back, such as 2h or 7d. Default: since midnight; by day, thirty days.
     """
     from bot.spending.spend_query import show_spend
@@ -55,6 +55,23 @@ async def budget(ctx: Context[PacingServices]) -> Reply:
     if model.problem is not None:
         raise UserError(model.problem, code="roster.invalid")
     return Reply(budget_view.budget_text(model), budget_view.budget_json(model))
+
+
+@command("budget log", permission=VIEWER, help_section="budget", audited=False, effects=False)
+async def budget_log(
+    ctx: Context[PacingServices], *, agent: AgentName | None = None, since: Duration | None = None
+) -> Reply:
+    """Show what was enforced: when, on whom, by whom and why. It also lists changes of limits and authorizations.
+
+    Args:
+        agent: only what is about this agent.
+        since: how far back, such as 2h. Default: seven days, which is also the most.
+    """
+    from bot.spending import limits_loader, log_view
+
+    model = await limits_loader.load(ctx.services, "log")
+    found = log_view.chosen(model, agent=agent, since=None if since is None else model.at - since)
+    return Reply(log_view.log_text(found, model), log_view.log_json(found))
 
 
 @command("budget set", permission=ADMIN, help_section="budget")

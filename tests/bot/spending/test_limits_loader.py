@@ -130,6 +130,9 @@ async def test_the_log_says_what_was_enforced_when_and_by_whom(home: House) -> N
         await home.ask("!estop --clear")
         await home.ask("!confirm")
         await logged(home, "estop_over")
+        said, rows = await home.ask("!budget log --agent coder0"), await data(home, "budget log", agent="coder0")
+        every = await data(home, "budget log", since="1h")
+        assert "Nothing was enforced or changed" in await home.ask("!budget log --agent lead")
     found = {each.kind: each for each in reversed(model.enforcements)}
     admin = found["budget_set"].by
     assert admin == f"memory:{ADMIN}"
@@ -140,6 +143,11 @@ async def test_the_log_says_what_was_enforced_when_and_by_whom(home: House) -> N
         assert (found[kind].by, found[kind].agent) == (admin, "coder0"), kind
     assert found["estop"].by == admin
     assert model.estop is not None
+    assert {each["agent"] for each in rows} == {"coder0"}
+    assert {"budget_set", "used_up", "cut_off", "restored", "budget_cleared"} <= {each["what"] for each in rows}
+    assert {"estop", "estop_over"} <= {each["what"] for each in every}
+    (row,) = [line for line in said.splitlines() if "🔴 used up" in line]
+    assert "| agent:coder0 | egress |" in row
     times = [each.at if each.last_at is None else each.last_at for each in model.enforcements]
     assert times == sorted(times, reverse=True)
 
