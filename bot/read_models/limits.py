@@ -187,7 +187,8 @@ class WindowPace:
     words_ahead: int = 0
     """How often words of people began ahead of the line since the window began."""
     projection: WindowProjection | None = None
-    """None: it was not asked for, or nothing is known."""
+    """None: nothing is known, it was not asked for, or the window is none of the most used ones, which alone have a
+    past and a future here."""
     holds: tuple[PaceHold, ...] = ()
     """What the pace holds, and what it will hold at the present rate, the earliest first."""
     use: Curve = ()

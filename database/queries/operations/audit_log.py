@@ -80,7 +80,9 @@ async def of_action(tx: AsyncConnection, action: str, at: float, *, limit: int) 
 async def of_actions(tx: AsyncConnection, actions: Sequence[str], at: float, *, limit: int) -> list[AuditRow]:
     """Return the newest `limit` lines about these actions that were written at or after `at`, newest first."""
     where = (audit.c.at >= at, audit.c.action.in_(actions))
-    return await AuditRow.every(tx, select(audit).where(*where).order_by(audit.c.seq.desc()).limit(limit))
+    # In the order of time, because by number all of the audit would be read where such actions are rare.
+    newest = select(audit).where(*where).order_by(audit.c.at.desc(), audit.c.seq.desc()).limit(limit)
+    return await AuditRow.every(tx, newest)
 
 
 async def forget(tx: AsyncConnection, before: float) -> int:
