@@ -278,9 +278,11 @@ def discard(source: Path, agent: str, own: str | None) -> bool:
         return True
     name = f"{_HEADS}muster/{agent}"
     branch = repository_refs.branch(found, name)
-    if branch is None:
-        return True
-    if branch.checked_out or own is None or not repository_refs.merged(found, branch.commit, (own,)):
-        return False
-    repository_refs.forget(found, name, branch.commit)
+    if branch is not None:
+        if branch.checked_out or own is None or not repository_refs.merged(found, branch.commit, (own,)):
+            return False
+        repository_refs.forget(found, name, branch.commit)
+    if own is not None and repository_refs.commit(found, kept := repository_refs.kept(agent)) == own:
+        # It has another name now, and the agent's next clone begins without it.
+        repository_refs.forget(found, kept, own)
     return True

@@ -33,7 +33,7 @@ from bot.messaging.composer import Composer
 from bot.messaging.mirror_inbound import MirrorInbound
 from bot.messaging.outbox_keys import answer_key
 from bot.messaging.own_messages import OwnMessages
-from bot.messaging.replies import REMARK, Replies, derived_id
+from bot.messaging.replies import REMARK, Replies, confirmation_key, derived_id
 from bot.messaging.thread_owners import addressee, task_of
 from bot.projects.placement import OpenTopic
 from bot.projects.services import ProjectServices
@@ -175,7 +175,7 @@ class ChatRouter:
             await self.executor.refuse(request, ready.refusal, reason=ready.reason or "usage", finish=finish)
             self.services.delivery.wake()
             return
-        async with self.replies.progress(inbound).shown(answer_key(run_id)) as progress:
+        async with self.replies.progress(inbound).shown(answer_key(run_id), confirmation_key(run_id)) as progress:
             await self.executor.run(request, finish=finish, progress=progress)
             self.services.delivery.wake()
 
