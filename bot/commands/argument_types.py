@@ -38,6 +38,8 @@ GrantId = NewType("GrantId", str)
 RuleId = NewType("RuleId", str)
 #: The id of an undeliverable message, completed by `dead-letters`.
 LetterId = NewType("LetterId", str)
+#: The id of a message that waits for an agent.
+MessageId = NewType("MessageId", str)
 #: The scope of a budget, completed by `scopes`.
 BudgetScope = NewType("BudgetScope", str)
 #: The name of a project in muster.yaml, completed by `projects`.
@@ -176,6 +178,7 @@ _KNOWN: dict[Any, ValueType] = {
     GrantId: GRANT,
     RuleId: RULE,
     LetterId: LETTER,
+    MessageId: replace(TEXT, label="ID"),
     TaskId: TASK,
     ProjectName: PROJECT,
     BudgetScope: SCOPE,

@@ -15,6 +15,8 @@ from fleet.journal.events import (
     GrantAdded,
     GrantRevoked,
     JournalEntry,
+    MessageEdited,
+    MessagePutFirst,
     MessageQueued,
     MessageWithdrawn,
     Opened,
@@ -93,6 +95,12 @@ class AgentState:
                 return replace(self, queue=_queued(self.queue, message), fates=self._fate(message.id, JOURNALED))
             case MessageWithdrawn(id=id_):
                 return replace(self, queue=_without(self.queue, id_), fates=self._fate(id_, WITHDRAWN))
+            case MessageEdited(id=id_, text=text):
+                queue = tuple(replace(each, text=text) if each.id == id_ else each for each in self.queue)
+                return replace(self, queue=queue)
+            case MessagePutFirst(id=id_):
+                first = tuple(each for each in self.queue if each.id == id_)
+                return replace(self, queue=(*first, *_without(self.queue, id_)))
             case RuntimeStarted(session=session, loaded=loaded):
                 kept = loaded and session == self.session
                 return replace(self, session=session, introduced=self.introduced and kept)

@@ -587,6 +587,32 @@ async def test_what_was_taken_back_meanwhile_is_never_read_however_soon_its_turn
     assert [event.id for event in agent.events(MessageWithdrawn)] == ["m2"]
 
 
+async def test_what_waits_is_edited_and_put_first_and_a_crash_forgets_none_of_it(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "wait")
+        await until(link, TurnStarted)
+        for number in (2, 3, 4):
+            await link.send(f"m{number}", f"say={number}")
+        assert await link.put_first("m4")
+        edited = await link.edit("m3", "say=better")
+        assert (edited.edited, edited.known) == (True, True)
+        assert await link.queue() == ("m4", "m2", "m3")
+        # Repeated, nothing changes; sent again, an edited message stays edited.
+        assert await link.put_first("m4")
+        await link.edit("m3", "say=better")
+        await link.send("m3", "say=3")
+        late, unknown = await link.edit("m1", "late"), await link.edit("m9", "nobody's")
+        assert (late.edited, late.known, unknown.edited, unknown.known) == (False, True, False, False)
+        assert not await link.put_first("m1")
+        with pytest.raises(AgentRefused, match="takes 1000000 at most"):
+            await link.edit("m3", "x" * 1_000_001)
+        os.kill(link.hello.pid, signal.SIGKILL)
+        await gone(agent)
+    async with agent.running() as link:
+        await until(link, TurnEnded, lambda event: event.message == "m3")
+    assert agent.prompts() == ["wait", "say=4", "say=2", "say=better"]
+
+
 @pytest.mark.slow
 async def test_stopping_at_once_cuts_a_turn_that_will_not_end(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     async with agent.running("stubborn") as link:
