@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from datetime import datetime
 from pathlib import Path
@@ -248,6 +249,29 @@ async def test_a_runtime_that_writes_its_conversation_down_late_can_do_so_before
 
 
 @pytest.mark.slow
+async def test_a_conversation_that_is_taken_over_is_loaded_once_and_then_the_agents_own(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "say=hello")
+        await until(link, TurnEnded)
+    theirs = agent.home / "theirs"
+    other = Agent.make(theirs)
+    shutil.copy(agent.home / "sessions.json", theirs / "sessions.json")
+    async with other.running(taken_over="s1") as link:
+        started = await until(link, RuntimeStarted)
+        assert (started.session, started.loaded) == ("s1", True)
+    async with other.running() as link:
+        await until(link, RuntimeStarted)
+    assert [item["load"] for item in other.record() if "load" in item] == ["s1", "s1"]
+    assert not any("new" in item for item in other.record())
+
+
+async def test_a_conversation_that_cannot_be_taken_over_is_not_replaced_by_another(agent: Agent) -> None:
+    async with agent.running(taken_over="s9") as link:
+        failed = await until(link, RuntimeFailed)
+    assert failed.reason.startswith("The conversation s9 could not be loaded.")
+    assert not any("new" in item for item in agent.record())
+
+
 async def test_a_conversation_that_cannot_be_loaded_is_announced(agent: Agent) -> None:
     async with agent.running() as link:
         await until(link, RuntimeStarted)
