@@ -216,9 +216,9 @@ def unknown(name: str) -> str:
     return f'There is no command "{name[:60]}". {command_line("help")} lists them.'
 
 
-def question(command: Command, arguments: Mapping[str, Any]) -> str:
+def question(command: Command, arguments: Mapping[str, Any], note: str = "") -> str:
     """Return the question before a command that cannot be undone. The caller adds how to confirm it."""
-    return f"{command_line(line_of(command, arguments))}{UNDOABLE}."
+    return f"{command_line(line_of(command, arguments))}{UNDOABLE}. {note}".rstrip()
 
 
 def apology(name: str, run_id: str) -> str:

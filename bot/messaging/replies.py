@@ -149,6 +149,7 @@ class Replies:
             if progress.key in there:
                 await progress.end(tx, outcome.state)
             return
+        await self.progress(inbound).end(tx, outcome.state)
         key = confirmation_key(outcome.run_id)
         can = self.services.capabilities(inbound.connector)
         way = "Press a button, or write" if can.buttons else "React with ✅, or write" if can.taps else "Write"
