@@ -125,7 +125,10 @@ class Topics:
             if topic.id not in self._endings:
                 act = self._tried(topic, partial(ending.go_on, self.services))
                 self._endings[topic.id] = asyncio.create_task(act, name=f"end of {topic.agent}")
-        done, _ = await asyncio.wait(self._endings.values(), timeout=patience_s)
+        done, still = await asyncio.wait(self._endings.values(), timeout=patience_s)
+        for task in still:
+            # Another topic can begin then.
+            task.add_done_callback(lambda _: self.wake())
         self._endings = {each: task for each, task in self._endings.items() if task not in done}
         for task in done:
             task.result()

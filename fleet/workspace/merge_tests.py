@@ -48,11 +48,8 @@ _TOGETHER: Final = 'ulimit -f "$1" && exec /bin/sh -c "$0" 2>&1'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TestSandbox:
+class MergeSandbox:
     """What tests see and may use besides."""
-
-    #: Its name is not a test's.
-    __test__ = False
 
     profile: SandboxProfile = BUILT_IN[DEFAULT]
     """The profile of the agent: its mounts, all read-only, and its bounds of memory and processes."""
@@ -61,10 +58,8 @@ class TestSandbox:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TestRun:
+class GateRun:
     """Tests that ran to their end, or were stopped."""
-
-    __test__ = False
 
     command: str
     seconds: float
@@ -74,7 +69,7 @@ class TestRun:
     """The end of what they said, which may be anything."""
 
 
-def run(gate: MergeGate, files: Path, sandbox: TestSandbox, given_up: Callable[[], bool]) -> TestRun | None:
+def run(gate: MergeGate, files: Path, sandbox: MergeSandbox, given_up: Callable[[], bool]) -> GateRun | None:
     """Run the tests on merged files, and wait for them.
 
     Args:
@@ -102,12 +97,12 @@ def run(gate: MergeGate, files: Path, sandbox: TestSandbox, given_up: Callable[[
         raise
     except GitFailed as stopped:
         why = f"they took longer than {gate.timeout_s:.0f} seconds" if stopped.late else str(stopped)
-        return TestRun(command=gate.test, seconds=time.monotonic() - began, problem=why, said=stopped.complaint)
+        return GateRun(command=gate.test, seconds=time.monotonic() - began, problem=why, said=stopped.complaint)
     problem = None if done.status == 0 else f"they ended with the status {done.status}"
-    return TestRun(command=gate.test, seconds=time.monotonic() - began, problem=problem, said=done.said)
+    return GateRun(command=gate.test, seconds=time.monotonic() - began, problem=problem, said=done.said)
 
 
-def _command(test: str, files: Path, sandbox: TestSandbox) -> tuple[str, ...]:
+def _command(test: str, files: Path, sandbox: MergeSandbox) -> tuple[str, ...]:
     wrapper = shutil.which("bwrap")
     if wrapper is None:
         raise RuntimeMissing("bubblewrap is not installed: there is no program bwrap on the PATH.")

@@ -30,7 +30,7 @@ from fleet.workspace import (
     untrusted_files,
 )
 from fleet.workspace.merge_gate import MergeGate
-from fleet.workspace.merge_tests import TestRun, TestSandbox
+from fleet.workspace.merge_tests import GateRun, MergeSandbox
 from fleet.workspace.repository_discovery import Repository
 from fleet.workspace.sandboxed_git import Done
 
@@ -72,10 +72,9 @@ class ProtectedPath(NotMerged):
     code = "merge.protected"
 
 
-class TestsFailed(NotMerged):
+class FailedTests(NotMerged):
     """The tests did not succeed in the merged files."""
 
-    __test__ = False
     code = "merge.tests_failed"
 
     def __init__(self, message: str, said: str) -> None:
@@ -104,7 +103,7 @@ class MergeRequest:
     """One commit gets all changes, without the agent's history."""
     commit: str | None = None
     """How the hash of the agent's last commit begins; None: any."""
-    sandbox: TestSandbox = field(default_factory=TestSandbox)
+    sandbox: MergeSandbox = field(default_factory=MergeSandbox)
 
     @property
     def branch(self) -> str:
@@ -358,20 +357,20 @@ class _Trial:
                 "from agents. Have the agent take that back, or merge the branch yourself."
             )
 
-    def _tested(self, gate: MergeGate, tree: str) -> TestRun | None:
+    def _tested(self, gate: MergeGate, tree: str) -> GateRun | None:
         """Lay out the merged files, and run the tests on them, unless the same succeeded a short while ago."""
         if gate.test is None:
             return None
         known = _load(self.request.folder / _TESTED)
         if known is not None and known.tree == tree and known.command == gate.test:
-            return TestRun(command=gate.test, seconds=known.seconds)
+            return GateRun(command=gate.test, seconds=known.seconds)
         self.say(f"running the tests: {gate.test}")
         self._git("read-tree", tree)
         self._git("checkout-index", "--all", "--quiet")
         done = merge_tests.run(gate, self._files, self.request.sandbox, self.given_up)
         assert done is not None
         if done.problem is not None:
-            raise TestsFailed(
+            raise FailedTests(
                 f"the tests did not succeed in the merged files of {self.request.branch}: {done.problem}. Have the "
                 "agent correct them.",
                 done.said,

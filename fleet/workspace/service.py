@@ -17,7 +17,7 @@ from fleet.workspace import clone as clones
 from fleet.workspace.agent_changes import AgentCommits, AgentDiff
 from fleet.workspace.branch_update import Collected
 from fleet.workspace.clone import Clone, NotClean
-from fleet.workspace.merge_tests import TestSandbox
+from fleet.workspace.merge_tests import MergeSandbox
 from fleet.workspace.merge_trial import MergeRequest
 from fleet.workspace.repository_discovery import Repository
 
@@ -224,7 +224,7 @@ class Workspaces:
             into=into,
             squash=squash,
             commit=commit,
-            sandbox=TestSandbox(profile=profile, hidden=self.hidden),
+            sandbox=MergeSandbox(profile=profile, hidden=self.hidden),
         )
 
     def _own_clone(self, name: str, named: Path) -> Clone:

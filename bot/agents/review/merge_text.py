@@ -9,7 +9,7 @@ from bot.commands.syntax import command_line
 from bot.text import markdown
 from fleet.errors import FleetError
 from fleet.workspace.branch_merge import KEPT_DAYS, SetAside
-from fleet.workspace.merge_trial import TestsFailed, TriedMerge
+from fleet.workspace.merge_trial import FailedTests, TriedMerge
 
 #: The end of what tests said that is shown: lines, and characters of one.
 _LINES: Final = 25
@@ -20,7 +20,7 @@ _SHORT: Final = 10
 def refusal(problem: FleetError, redact: Callable[[str], str]) -> str:
     """Return why a branch is not merged, with the end of what its tests said."""
     text = str(problem)
-    if not isinstance(problem, TestsFailed):
+    if not isinstance(problem, FailedTests):
         return text
     lines = redact(markdown.shown(problem.said)).rstrip().split("\n")[-_LINES:]
     said = "\n".join(line[:_LINE] for line in lines).strip()

@@ -16,11 +16,11 @@ from fleet.workspace import branch_merge, merge_trial
 from fleet.workspace.branch_merge import KEPT_DAYS, Merged
 from fleet.workspace.merge_gate import InvalidGate
 from fleet.workspace.merge_trial import (
+    FailedTests,
     MergeConflict,
     MergeRequest,
     NotMerged,
     ProtectedPath,
-    TestsFailed,
     TriedMerge,
 )
 from fleet.workspace.sandboxed_git import GivenUp
@@ -92,7 +92,7 @@ def test_tests_that_fail_keep_the_branch_where_it_is_and_say_why(ground: Ground)
     asks(ground, "test: cat nothing; echo out; exit 3\n")
     ground.work("page")
     before = ground.at("refs/heads/main")
-    with pytest.raises(TestsFailed, match="ended with the status 3") as failed:
+    with pytest.raises(FailedTests, match="ended with the status 3") as failed:
         merge(ground)
     assert "No such file" in failed.value.said
     assert "out\n" in failed.value.said
@@ -128,7 +128,7 @@ exit 7
 """
     asks(ground, "test: sh ./check\n")
     ground.agent(f"cat > check <<'END'\n{script}END\ngit add -A; git commit -qm x")
-    with pytest.raises(TestsFailed, match="status 7") as failed:
+    with pytest.raises(FailedTests, match="status 7") as failed:
         merge(ground)
     said = failed.value.said
     assert "wrote here" in said
@@ -146,7 +146,7 @@ def test_tests_end_with_all_that_they_started(ground: Ground) -> None:
     ground.agent(
         f"printf 'cp /bin/sleep {name}; setsid ./{name} 1000 & ./{name} 1000' > check; git add -A; git commit -qm x"
     )
-    with pytest.raises(TestsFailed, match="took longer than 1 seconds"):
+    with pytest.raises(FailedTests, match="took longer than 1 seconds"):
         merge(ground)
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert f"./{name}" not in listed
@@ -171,7 +171,7 @@ def test_tests_that_nobody_waits_for_are_ended(ground: Ground) -> None:
 def test_what_tests_say_is_cut_and_its_end_kept(ground: Ground) -> None:
     asks(ground, "test: yes noise | head -c 60000000; echo the end; exit 1\n")
     ground.work("page")
-    with pytest.raises(TestsFailed) as failed:
+    with pytest.raises(FailedTests) as failed:
         merge(ground)
     assert failed.value.said.endswith("the end\n")
     assert len(failed.value.said) < 100_000
@@ -290,7 +290,7 @@ def test_links_in_the_merged_files_lead_nowhere(ground: Ground) -> None:
     asks(ground, "test: echo gone > out/file; echo x > passwd; exit 1\n")
     (ground.folder / "victim").mkdir()
     ground.agent(f"ln -s {ground.folder}/victim out; ln -s /etc/passwd passwd; git add -A; git commit -qm x")
-    with pytest.raises(TestsFailed):
+    with pytest.raises(FailedTests):
         merge(ground)
     assert list((ground.folder / "victim").iterdir()) == []
 

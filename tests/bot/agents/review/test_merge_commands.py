@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from bot.commands import sections
 from bot.interfaces.cli import main as cli
 from tests.bot.agents.review.test_service import KEY, Topic, answered, topic
 from tests.bot.orchestrator import VIEWER
-from tests.bot.projects.fleet_with_project import git, until_state
+from tests.bot.projects.fleet_with_project import ask, git, until_state
 
 __all__ = ["topic"]
 
@@ -104,6 +106,29 @@ async def test_a_topics_end_asks_the_same_of_its_branch(topic: Topic) -> None:
     await topic.home.heard(topic.thread, "is merged into `main`: 2 commits. The tests succeeded")
     await until_state(topic.home, "web-1", "ended")
     assert (topic.repo / "page.html").read_text() == "<p>three</p>\n"
+
+
+async def test_tests_that_take_long_hold_nobody_up_and_end_with_muster(tmp_path: Path) -> None:
+    name = f"resting-{os.getpid()}"
+    async with answered(tmp_path) as topic:
+        gate(topic.repo, f"test: cp /bin/sleep {name} && exec ./{name} 100000\ntimeout: 1h\n")
+        work(topic)
+        await topic.ask("!done --how merge")
+        async with asyncio.timeout(60):
+            while not running(name):
+                await asyncio.sleep(0.05)
+        _, thread = await ask(topic.home, "[[say: here I am, too]]")
+        await topic.home.heard(thread, "here I am, too")
+    async with asyncio.timeout(60):
+        while running(name):
+            await asyncio.sleep(0.05)
+    assert (topic.repo / "page.html").read_text() == "<p>one</p>\n"
+
+
+def running(name: str) -> bool:
+    """Whether a program of this name runs on this machine."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return any(line.startswith(f"./{name} ") for line in listed.splitlines())
 
 
 async def test_a_topic_that_is_discarded_leaves_a_way_back(topic: Topic) -> None:
