@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from bot.commands.syntax import written
+from bot.commands.syntax import command_line, written
 from bot.config.paths import Paths
 from bot.gateway_feed.requests import GatewayAnswer
 from bot.setup import offline_egress, offline_stop
@@ -92,7 +92,7 @@ class CommandOrders:
         try:
             said = await asyncio.to_thread(_carried_out, self.paths, name, arguments)
         except EgressAbsent as error:
-            return CommandResult(done=False, text=written(f"{error} `estop` needs neither Muster nor the egress.", ""))
+            return CommandResult(done=False, text=written(f"{error} {command_line('estop')} needs neither.", ""))
         except (MusterError, OSError) as error:
             return CommandResult(done=False, text=written(str(error), ""))
         return CommandResult(done=True, text=written(f"{said} {_AUDITED}", ""))
