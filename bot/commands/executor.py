@@ -233,9 +233,13 @@ class Executor:
             # A repetition is harmless without effects, so only the end is recorded.
             return await self._perform(request, None, finish, progress)
         asks = command is not None and command.asks(request.arguments) and not request.confirmed
+        explanation: str | None = None
         with _away(_NOT_BEGUN, request.name):
             if command is not None and asks and (refused is None or refused[1] == CONFIRM_FIRST):
-                refused = await self._impossible(command, request) or refused
+                impossible, explanation = await self._checked(command, request)
+                if impossible is None and explanation is not None and refused is not None:
+                    refused = f"{explanation} {refused[0]}", refused[1], refused[2]
+                refused = impossible or refused
             async with services.store.write(ACCEPT) as tx:
                 known = await command_runs.get(tx, request.id)
                 if known is None:
@@ -246,7 +250,7 @@ class Executor:
                     run = new_run(request, "confirming" if waits else "running", services.clock())
                     await command_runs.add(tx, run)
                     if command is not None and waits:
-                        return await self._ask(tx, run, command, finish)
+                        return await self._ask(tx, run, command, explanation, finish)
         if known is not None:
             check_same(known, request, self._endings.kept)
             run = known
@@ -258,15 +262,16 @@ class Executor:
         with _away(_GOES_ON, run.name):
             return await self._perform(request, run, finish, progress, taken_up=known is not None)
 
-    async def _impossible(self, command: Command, request: RunRequest) -> tuple[str, str | None, str | None] | None:
-        """Return why a command that needs a confirmation would fail anyway, or None."""
+    async def _checked(
+        self, command: Command, request: RunRequest
+    ) -> tuple[tuple[str, str | None, str | None] | None, str | None]:
+        """Return why a command that needs a confirmation would fail anyway, and what a person must know of it."""
         if command.check is None:
-            return None
+            return None, None
         try:
-            await command.check(self._services, command.bind(request.arguments))
+            return None, await command.check(self._services, command.bind(request.arguments))
         except UserError as error:
-            return from_shell(str(error), self._services.table), None, error.code
-        return None
+            return (from_shell(str(error), self._services.table), None, error.code), None
 
     async def _confirm(self, request: RunRequest, finish: Finish, progress: Progress) -> RunOutcome:
         services = self._services
@@ -355,9 +360,13 @@ class Executor:
                 replace(run, reply=self._endings.said(run, reply, reason, code or code_of(state, reason)))
             )
 
-    async def _ask(self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish) -> RunOutcome:
+    async def _ask(
+        self, tx: AsyncConnection, run: CommandRun, command: Command, explanation: str | None, finish: Finish
+    ) -> RunOutcome:
         """Store the question with the run, so that a repeated request gets the same text."""
-        text = self._services.redact(written(question(command, run.arguments), self._endings.prefix(run.door)))
+        text = self._services.redact(
+            written(question(command, run.arguments, explanation), self._endings.prefix(run.door))
+        )
         await command_runs.change(tx, run.id, only=("confirming",), reply={"text": text})
         outcome = outcome_of(replace(run, reply={"text": text}))
         await finish(tx, outcome)

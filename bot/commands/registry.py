@@ -51,8 +51,8 @@ class Reply:
     """A file that follows the text in a chat room; the text is complete without it."""
 
 
-#: A function that gets the services and the bound arguments.
-Check: TypeAlias = "Callable[..., Awaitable[None]]"
+#: A function that gets the services and the bound arguments. A returned text is what a person must know to confirm.
+Check: TypeAlias = "Callable[..., Awaitable[str | None]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +137,8 @@ class Command:
     """Whether a person must confirm it; the name of a flag: only with this flag."""
     check: Check | None = None
     """A function that raises `UserError` for what would fail anyway, before a person is asked to confirm it."""
+    explains: bool = False
+    """Whether `check` returns what a person must know before they confirm."""
     effects: bool = True
     """Whether the command changes anything. A command that only reads is not recorded before it runs."""
     audited: bool = True
@@ -202,6 +204,7 @@ class CommandTable:
         help_section: str,
         confirm: bool | str = False,
         check: Check | None = None,
+        explains: bool = False,
         effects: bool = True,
         audited: bool = True,
     ) -> Callable[[Callable[_P, Awaitable[Reply]]], Callable[_P, Awaitable[Reply]]]:
@@ -220,6 +223,7 @@ class CommandTable:
                     parameters=_parameters(name, function, argument_help),
                     confirm=confirm,
                     check=check,
+                    explains=explains,
                     effects=effects,
                     audited=audited,
                 )

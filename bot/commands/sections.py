@@ -18,6 +18,7 @@ MODULES = (
     "bot.tasks.commands",
     "bot.reports.commands",
     "bot.monitoring.commands",
+    "bot.web_access.commands",
 )
 
 

@@ -51,15 +51,25 @@ def ask(
         and (refused := _refused(client, command, arguments)) is not None
     ):
         return show(refused, as_json=as_json)
+    explanation = None
+    if command.asks(arguments) and not confirmed and command.explains:
+        shown = client().run(command.name, arguments)
+        if not isinstance(shown.body, dict) or shown.body.get("reason") != "confirm":
+            return show(shown, as_json=as_json)
+        explanation = str(shown.body["text"])
     if command.asks(arguments) and not confirmed:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             name = command_line(command.name)
             raise UserError(
-                f"{name} cannot be undone. Say --yes if you mean it; nothing was done.", code="command.unconfirmed"
+                explanation or f"{name} cannot be undone. Say --yes if you mean it; nothing was done.",
+                code="command.unconfirmed",
             )
         from bot.commands.parser import line_of
 
-        click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
+        if explanation is not None:
+            click.echo(explanation, err=True)
+        last = "" if command.explains else " This cannot be undone"
+        click.confirm(f"Really {line_of(command, arguments)}?{last}", abort=True, err=True)
     ticker = Ticker() if sys.stderr.isatty() and not is_silenced() else None
     try:
         answer = client().run(
