@@ -26,6 +26,7 @@ BENCHMARKS = {
     "fleet_size": "!ps, the sweep and the start with 10, 100 and 1,000 agents",
     "pacing": "how long windows of seven days last at an even pace, beside greedy and whole days",
     "egress": "the metering proxy beside a direct connection and other proxies",
+    "documents": "how old a request's use is when a dashboard has it, and the document of a fleet of 1,000",
     "dispatch": "a dispatch decision while 10,000 tasks wait",
     "ledger_queries": "sums of a ledger of 1,000,000 requests on SQLite",
     "connectors": "200 threads at work at once on each connector, 1,000 that are known",

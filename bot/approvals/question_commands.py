@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.approvals import waiting_loader
 from bot.approvals.services import ApprovalServices
 from bot.commands.context import Context
 from bot.commands.registry import Reply
@@ -50,16 +51,15 @@ async def _find(tx: AsyncConnection, question_id: str) -> Question:
 
 
 async def listing(ctx: Context[ApprovalServices]) -> Reply:
-    async with ctx.services.store.read() as tx:
-        waiting = await questions.pending(tx)
+    waiting = (await waiting_loader.load(ctx.services)).questions
     now = ctx.services.clock()
     data = [
         {
             "id": question.id,
             "kind": question.kind,
-            "agent": question.agent,
+            "agent": question.agent or "",
             "task": question.task,
-            "choices": [dict(each) for each in question.choices],
+            "choices": [{"mark": each.mark, "word": each.word, "label": each.label} for each in question.choices],
             "asked_at": ctx.services.timestamp(question.asked_at),
         }
         for question in waiting
@@ -67,8 +67,8 @@ async def listing(ctx: Context[ApprovalServices]) -> Reply:
     if not waiting:
         return Reply("No question waits for an answer.", data)
     lines = [
-        f"- `{question.id}` **{question.subject}** ({question.kind}), asked {markdown.span(now - question.asked_at)} "
-        f"ago: {' | '.join(question.words)}"
+        f"- `{question.id}` **{question.agent or question.task or ''}** ({question.kind}), asked "
+        f"{markdown.span(now - question.asked_at)} ago: {' | '.join(each.word for each in question.choices)}"
         for question in waiting
     ]
     return Reply("\n".join(lines), data)

@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.approvals import agent_rules, rule_rows, rule_text
+from bot.approvals import agent_rules, rule_rows, rule_text, waiting_loader
 from bot.approvals.choices import ADDING, WHILE_S, ApprovalChoice, ChoiceName, choices_of, offered
 from bot.approvals.services import ApprovalServices
 from bot.auth.permission import ADMIN, OPERATOR, Permission
 from bot.commands.context import Context
 from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
+from bot.read_models import codec
 from bot.text import markdown
 from bot.text.errors import UsageError, UserError
 from database.queries.agents import last_results
@@ -227,34 +228,33 @@ async def answer_by_command(
 
 
 async def listing(ctx: Context[ApprovalServices]) -> Reply:
-    now = ctx.services.clock()
-    async with ctx.services.store.read() as tx:
-        waiting = await approvals.in_states(tx, ["pending", "answering"])
+    services = ctx.services
+    now = services.clock()
+    waiting = codec.masked(await waiting_loader.load(services), services.redact).requests
     data = [
         {
-            "id": approval.id,
-            "agent": approval.agent,
-            "title": ctx.services.redact(approval.title),
-            "detail": ctx.services.redact(approval.detail),
-            "options": [{"name": offer.name, "label": offer.label} for offer in choices_of(approval)],
-            "state": approval.state,
-            "asked_at": ctx.services.timestamp(approval.asked_at),
-            "expires_at": ctx.services.timestamp(approval.expires_at),
+            "id": request.id,
+            "agent": request.agent,
+            "title": request.title,
+            "detail": request.detail,
+            "options": [{"name": choice.word, "label": choice.label} for choice in request.choices],
+            "state": request.state,
+            "asked_at": services.timestamp(request.asked_at),
+            "expires_at": services.timestamp(request.expires_at),
         }
-        for approval in waiting
+        for request in waiting
     ]
-    added = len(await agent_rules.added_rules(ctx.services))
-    written = sum(len(list(block.rules.rules("fleet"))) for block in ctx.services.settings.approvals.scopes().values())
+    added = len(await agent_rules.added_rules(services))
+    written = sum(len(list(block.rules.rules("fleet"))) for block in services.settings.approvals.scopes().values())
     rules = f"{added + written} approval rules: {command_line('approvals rule list')}."
     if not waiting:
         return Reply(f"Nothing waits for an answer. {rules}", data)
-    redact = ctx.services.redact
     lines = [
-        f"`{approval.id}` **{approval.agent}** {markdown.code(markdown.gist(approval.title, redact, 100))}, "
-        f"denied in {markdown.span(approval.expires_at - now)}\n\n{markdown.code_block(approval.detail)}"
-        for approval in waiting
+        f"`{request.id}` **{request.agent}** {markdown.code(markdown.gist(request.title, str, 100))}, "
+        f"denied in {markdown.span(request.expires_at - now)}\n\n{markdown.code_block(request.detail)}"
+        for request in waiting
     ]
-    return Reply(redact("\n\n".join([*lines, rules])), data)
+    return Reply("\n\n".join([*lines, rules]), data)
 
 
 async def list_grants(ctx: Context[ApprovalServices]) -> Reply:

@@ -58,6 +58,7 @@ def _choice(request: str, choice: ApprovalChoice) -> AnswerChoice:
     elif choice.name not in {"allow", "deny"}:
         arguments[choice.name] = True
     return AnswerChoice(
+        word=choice.name,
         mark=choice.mark,
         label=choice.label,
         command="deny" if choice.name == "deny" else "approve",
@@ -76,6 +77,7 @@ def _question(question: Question, *, text: str | None, admin: set[str]) -> Pendi
         text=text,
         choices=tuple(
             AnswerChoice(
+                word=each["word"],
                 mark=each["mark"],
                 label=each["label"],
                 command="answer",

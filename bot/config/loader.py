@@ -242,6 +242,7 @@ def _settings(
         dispatch=known.dispatch,
         schedules=known.schedules,
         telemetry=known.telemetry,
+        metrics=known.metrics,
         sandboxes=projects.profiles(known.projects, known.agents.sandbox, known.sandboxes),
         projects=known.projects,
         rooms=known.rooms,

@@ -24,7 +24,7 @@ from bot.config.projects import ProjectBlock, RoomBlock, TopicsBlock
 from bot.config.reports import Schedules
 from bot.config.sandbox_profiles import ProfileBlock
 from bot.config.surfaces.web import WebBlock
-from bot.config.telemetry import Telemetry
+from bot.config.telemetry import MetricsBlock, Telemetry
 from bot.config.types import Block, Duration, Folder, Pattern, Size
 from core import log_rotation as logs
 from core.errors import RegisterError
@@ -224,6 +224,7 @@ class MusterFile(Block):
     budgets: Budgets = Budgets()
     delivery: DeliveryBlock = DeliveryBlock()
     dispatch: Dispatch = Dispatch()
+    metrics: MetricsBlock = MetricsBlock()
     pacing: Pacing = Pacing()
     projects: dict[str, ProjectBlock] = Field(
         default={}, description="Repositories that people work on in topics, by a name of your choice."
@@ -254,6 +255,7 @@ _PACING = Pacing()
 _DISPATCH = Dispatch()
 _SCHEDULES = Schedules()
 _TELEMETRY = Telemetry()
+_METRICS = MetricsBlock()
 _TOPICS = TopicsBlock()
 
 
@@ -308,6 +310,7 @@ class Settings:
     dispatch: Dispatch = _DISPATCH
     schedules: Schedules = _SCHEDULES
     telemetry: Telemetry = _TELEMETRY
+    metrics: MetricsBlock = _METRICS
     sandboxes: Mapping[str, ProfileBlock] = field(default_factory=dict)
     """The profiles of the file, and one for each project (`bot.config.projects.profile_of`)."""
     people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

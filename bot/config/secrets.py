@@ -19,7 +19,8 @@ def redaction_of(settings: Settings, environ: Mapping[str, str]) -> SecretMasker
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> frozenset[str]:
     """Return the secrets that the settings refer to, without those that cannot be resolved."""
     known = set()
-    references = [account.credential for account in settings.accounts.values()] + [settings.register_password]
+    references = [account.credential for account in settings.accounts.values()]
+    references += [settings.register_password, settings.metrics.token]
     for connector in settings.connectors:
         references += [getattr(connector.settings, name) for name in type(connector.settings).model_fields]
     for reference in references:

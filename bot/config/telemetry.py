@@ -1,5 +1,8 @@
-"""Telemetry settings of muster.yaml: whether this installation sends anything, and where.
+"""What machines are told of this installation: its metrics, and anonymous counts.
 
+metrics:
+  listen: 127.0.0.1:9464
+  token: env:MUSTER_METRICS_TOKEN
 telemetry:
   enabled: true
   url: https://counts.example.org/muster
@@ -14,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from bot.config.types import Block, Url
+from core.secret_references import Reference
 
 
 def _private(value: str) -> str:
@@ -29,6 +33,43 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _endpoint(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    try:
+        ip_address(host.strip("[]"))
+        is_valid = bool(colon) and port.isascii() and port.isdecimal() and 1 <= int(port) <= 65_535
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"found {value[:80]!r}; expected an IP address and a port, such as 127.0.0.1:9464.")
+    return value
+
+
+class MetricsBlock(Block):
+    """Metrics for Prometheus on a TCP port (docs/how-to/monitor.md). The gateway's socket has them in any case."""
+
+    listen: Annotated[str, AfterValidator(_endpoint)] | None = Field(
+        default=None, description="The address and port to listen on, such as 127.0.0.1:9464. Default: none."
+    )
+    token: Reference | None = Field(
+        default=None, description="The token that a scraper sends: env:NAME, file:PATH or keyring:NAME."
+    )
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> Self:
+        if self.listen is not None and self.token is None:
+            raise ValueError("found listen without a token. Every user of the machine can connect: set a token.")
+        return self
+
+    @property
+    def endpoint(self) -> tuple[str, int] | None:
+        """The address and port, or None."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
 
 
 class Telemetry(Block):

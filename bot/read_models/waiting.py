@@ -11,6 +11,8 @@ from typing import Literal
 class AnswerChoice:
     """One answer that may be given."""
 
+    word: str
+    """What it is called: allow, always, prefix, while, all or deny; of a question, a word of its own."""
     mark: str
     """The reaction in chat that means the same."""
     label: str

@@ -199,6 +199,12 @@ async def waiting(tx: AsyncConnection) -> dict[str, int]:
     return {connector: count for connector, count in await tx.execute(query)}
 
 
+async def oldest(tx: AsyncConnection) -> dict[str, tuple[int, float]]:
+    """Return how many rows wait for each connector for which any do, and since when the oldest does."""
+    waits = select(outbox.c.connector, func.count(), func.min(outbox.c.created_at)).where(outbox.c.state == "pending")
+    return {name: (count, since) for name, count, since in await tx.execute(waits.group_by(outbox.c.connector))}
+
+
 async def abandon(tx: AsyncConnection, connector: str, before: float, detail: str) -> int:
     """Give up what was put before `before` for a connector that no one runs. A batch; says how many."""
     where = (outbox.c.state == "pending", outbox.c.connector == connector, outbox.c.created_at < before)

@@ -172,8 +172,9 @@ def _of_agent(agent: Sighting, now: float, limits: HealthThresholds) -> Iterable
     if agent.elsewhere:
         return
     if state == "unknown":
-        # No one has looked yet, or it was gone a moment ago and is about to be called failed.
-        passing = evidence in {"none", "journal"}
+        # No one has looked yet, or it was gone a moment ago and is about to be called failed. One that is to be stopped
+        # or frozen falls silent before its end is read.
+        passing = evidence in {"none", "journal"} or agent.wanted != "running"
         yield HealthFinding(
             kind="silent", agent=agent.name, cause=_cause(agent), since=agent.liveness.evidence_at, passing=passing
         )

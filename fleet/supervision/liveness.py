@@ -121,6 +121,9 @@ def judge(
 
 def _of_runtime(status: HostStatus, now: float, heard_at: float, fresh_s: float) -> Liveness:
     """Return the agent host answers; whether its runtime does is the question."""
+    if status.state == "stopping" and status.turn is None and (status.runtime_pid is None or status.child == "gone"):
+        # It was asked to end, and its host follows.
+        return Liveness(state="idle", evidence="process", evidence_at=heard_at, detail="it is about to end")
     if status.runtime_pid is None:
         return _unknown("process", heard_at, "the runtime's process is gone")
     if status.pinged_at is None:

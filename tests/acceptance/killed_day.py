@@ -188,6 +188,8 @@ async def staged(
             except AssertionError as error:
                 raise AssertionError(f"{error}\n{home.last_words()}") from None
         finally:
+            # First: a living orchestrator opens its session in tmux again.
+            await home.kill()
             await seat.leave()
             await home.close()
 

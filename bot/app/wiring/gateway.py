@@ -1,4 +1,5 @@
-"""The gateway's stage: its socket listens at once, and its HTTP server is loaded when somebody connects.
+"""The gateway's stage: its socket listens at once, and its HTTP server is loaded when somebody connects. Also the
+stage of the metrics' own port.
 
 Loading it takes a tenth of the start, and nobody at a prompt or in a chat room needs it for an answer.
 """
@@ -45,6 +46,21 @@ def stage(services: ReportServices, executor: Executor) -> Stage:
             listener.close()
 
     return Stage("gateway", start=listen, run=serve, stop=close)
+
+
+def metrics_stage(services: ReportServices) -> Stage | None:
+    """Return the stage of the metrics' own port, or None if none is configured.
+
+    It cannot start without its token, or if the port cannot be had.
+    """
+    settings = services.settings.metrics
+    endpoint, token = settings.endpoint, settings.token
+    if endpoint is None or token is None:
+        return None
+    from bot.interfaces.api.metrics_server import MetricsServer
+
+    server = MetricsServer(services, *endpoint, token.resolve(services.environ))
+    return Stage("metrics", start=server.start, run=server.run, stop=server.stop)
 
 
 async def _connected(listening: socket.socket, limit_s: float) -> None:

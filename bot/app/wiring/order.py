@@ -42,6 +42,7 @@ def stages(services: ReportServices, executor: Executor, tools: AgentToolServer,
         Stage("topics", run=services.topics.run),
         Stage("tools", run=tools.run),
         gateway.stage(services, executor),
+        *filter(None, [gateway.metrics_stage(services)]),
         *web.stages(services, executor),
         # Scheduled work.
         Stage("reports", run=services.reports.run),

@@ -28,7 +28,7 @@ from bot.commands import help as command_help
 from bot.commands.executor import Executor, Progress, RunOutcome
 from bot.commands.runs import RunConflict, RunRequest
 from bot.commands.syntax import written
-from bot.interfaces.api import documents, openapi
+from bot.interfaces.api import documents, metrics_server, openapi
 from bot.interfaces.api.gateway_socket import GatewaySocket
 from bot.messaging.event_hub import Subscription, TooSlow
 from bot.monitoring import health_view
@@ -108,6 +108,7 @@ class Gateway:
                 web.get("/v1/openapi.json", self._openapi),
                 web.get("/v1/complete", self._complete),
                 web.get("/v1/health", self._health),
+                web.get("/metrics", self._metrics),
                 web.get("/v1/documents/{name:.+}", self._document),
                 web.get("/v1/stream", self._stream),
                 web.get("/v1/events", self._events),
@@ -181,6 +182,9 @@ class Gateway:
         return web.json_response(report, status=503 if report["status"] == "down" else 200)
 
     # --- streams -----------------------------------------------------------------------------------------------
+
+    async def _metrics(self, http: web.Request) -> web.Response:
+        return await metrics_server.answer(self.services)
 
     async def _document(self, http: web.Request) -> web.Response:
         return await documents.one(self.services.documents, http)

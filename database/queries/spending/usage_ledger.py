@@ -173,6 +173,13 @@ async def tokens_by_agent(tx: AsyncConnection, *, since: float) -> dict[str, int
     return {agent: sums.tokens for (agent,), sums in (await usage_queries.groups(tx, ["agent"], since)).items()}
 
 
+async def first_bytes(tx: AsyncConnection, *, since: float, limit: int = 1_000) -> list[float]:
+    """Return how long the last requests that ended at or after `since` waited for their first byte, in seconds."""
+    where = (ledger.c.ended_at >= since, ledger.c.first_byte_s.is_not(None))
+    found = select(ledger.c.first_byte_s).where(*where).order_by(ledger.c.ended_at.desc()).limit(limit)
+    return list(await tx.scalars(found))
+
+
 async def quotas(tx: AsyncConnection) -> list[QuotaRow]:
     """Return what is known of all accounts' quotas, by account and window."""
     return await QuotaRow.every(tx, select(quota).order_by(quota.c.account, quota.c.window))

@@ -124,7 +124,9 @@ def test_masking_keeps_all_but_secrets_and_rebuilds_nothing_without_one() -> Non
                 title="curl",
                 detail="curl -H key-4711",
                 choices=(
-                    AnswerChoice(mark="m", label="Allow", command="approve", arguments={"id": "1f2e", "all": True}),
+                    AnswerChoice(
+                        word="all", mark="m", label="Allow", command="approve", arguments={"id": "1f2e", "all": True}
+                    ),
                 ),
                 asked_at=1.0,
                 expires_at=2.0,

@@ -44,6 +44,13 @@ def test_an_agent_that_does_not_answer_is_found_with_since_when() -> None:
     assert finding.cause == "the runtime has not answered"
 
 
+@pytest.mark.parametrize("wanted", ["stopped", "frozen"])
+def test_an_agent_that_is_to_end_may_be_silent_for_a_moment(wanted: str) -> None:
+    silent = lives("unknown", "process", "the agent host is there, but does not answer")
+    (finding,) = found(replace(silent, wanted=wanted))
+    assert finding.passing
+
+
 def test_an_agent_that_nobody_has_looked_at_yet_is_undecided() -> None:
     unseen = replace(ROW, liveness=Liveness(state="unknown", evidence="none", evidence_at=None))
     result = found_in(FleetView(at=NOW, agents=[unseen], rostered=["coder0"]), HealthThresholds())

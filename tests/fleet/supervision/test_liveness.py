@@ -97,6 +97,14 @@ def test_starting_and_stopping() -> None:
     )
 
 
+def test_a_runtime_that_was_asked_to_end_may_be_gone_before_its_host() -> None:
+    ending = replace(FRESH, state="stopping", runtime_pid=None)
+    assert (seen(ending).state, seen(ending).evidence) == ("idle", "process")
+    assert seen(replace(FRESH, state="stopping", adapter=True, child="gone")).state == "idle"
+    assert seen(replace(ending, turn="t")).state == "unknown", "it was to finish that turn"
+    assert seen(ending, at=NOW - 31).state == "unknown", "it has had its time"
+
+
 def test_an_agent_host_that_is_there_but_silent_is_unknown() -> None:
     hung = judge(None, now=NOW, host_runs=True, last_state="idle", last_change=NOW - 50)
     assert (hung.state, hung.evidence) == ("unknown", "process")
