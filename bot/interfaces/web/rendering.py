@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from importlib.resources import files
+from urllib.parse import quote
 
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
@@ -42,6 +43,7 @@ class PageTemplates:
             gist=self._gist,
             amount=_amount,
             exactly=_exactly,
+            in_path=_in_path,
         )
         self._environment.globals.update(asset=self.asset)
 
@@ -79,6 +81,11 @@ class PageTemplates:
 def _exactly(value: str) -> Markup:
     """Return a value that a form sends back, unchanged."""
     return escape(value)
+
+
+def _in_path(value: str) -> str:
+    """Return a value as one segment or one parameter of an address."""
+    return quote(value, safe="", errors="replace")
 
 
 def _moment(at: float) -> datetime:

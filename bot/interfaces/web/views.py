@@ -140,16 +140,17 @@ class AnswerButton:
 
 
 def buttons(choices: Sequence[AnswerChoice]) -> tuple[AnswerButton, ...]:
-    """Return the choices as buttons."""
+    """Return the choices as buttons: first those that most answers are."""
+    ordered = sorted(choices, key=lambda each: each.style == "plain")
     return tuple(
         AnswerButton(
             label=each.label,
-            path=f"/commands/{quote(each.command.replace(' ', '/'))}",
+            path=f"/commands/{quote(each.command.replace(' ', '/'), errors='replace')}",
             fields=forms.as_fields(each.arguments.items()),
             style=each.style,
             needs_admin=each.needs_admin,
         )
-        for each in choices
+        for each in ordered
     )
 
 
