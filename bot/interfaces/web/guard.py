@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from bot.commands.syntax import written
 from bot.interfaces.web.rendering import PageTemplates
 from bot.interfaces.web.settings import WebAddresses
 from bot.interfaces.web.views import NoSuchView
@@ -84,7 +85,9 @@ def error_page(pages: PageTemplates, sentence: str, status: int) -> web.Response
     """Return the page of an error."""
     title = _TITLES.get(status, "That did not work")
     made = web.Response(
-        text=pages.render("error.html", title=title, sentence=sentence), content_type="text/html", status=status
+        text=pages.render("error.html", title=title, sentence=written(sentence, "")),
+        content_type="text/html",
+        status=status,
     )
     secured(made)
     return made

@@ -15,6 +15,7 @@ from aiohttp import web
 from bot.agents.services import AgentServices
 from bot.auth.permission import ADMIN
 from bot.commands.registry import Command
+from bot.commands.syntax import command_line
 from bot.interfaces.web import forms, views
 from bot.interfaces.web.assets import Assets
 from bot.interfaces.web.guard import RequestRefused
@@ -263,12 +264,12 @@ def not_permitted(command: Command, visitor: Visitor) -> NotPermitted:
     """Return the refusal of a command that this browser may not give."""
     if command.permission > visitor.permission:
         return NotPermitted(
-            f"`{command.name}` needs the permission {command.permission}, and {visitor.identity} has "
-            f"{visitor.permission}. An admin gives it with `operator set`."
+            f"{command_line(command.name)} needs the permission {command.permission}, and {visitor.identity} has "
+            f"{visitor.permission}. An admin gives it with {command_line('operator set')}."
         )
     return NotPermitted(
-        "This browser only watches. To give commands with it, log it out, and log it in with `web login CODE "
-        "--control`.",
+        "This browser only watches. To give commands with it, log it out, and log it in with "
+        f"{command_line('web login CODE --control')}.",
         code="web.watches",
     )
 

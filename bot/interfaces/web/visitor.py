@@ -12,6 +12,7 @@ from aiohttp import web
 from bot.agents.services import AgentServices
 from bot.auth.permission import ADMIN, NONE, Permission
 from bot.commands.registry import Command
+from bot.commands.syntax import command_line
 from bot.interfaces.web.guard import RequestRefused
 from bot.interfaces.web.settings import WebAddresses
 from bot.text.errors import NotPermitted
@@ -93,7 +94,7 @@ def check_sees(visitor: Visitor, services: AgentServices, name: str) -> None:
     if visitor.permission is NONE or visitor.permission < needed:
         raise NotPermitted(
             f"This page needs the permission {needed}, and {visitor.identity} has {visitor.permission}. An admin gives "
-            "it with `operator set`."
+            f"it with {command_line('operator set')}."
         )
 
 
