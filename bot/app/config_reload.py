@@ -16,13 +16,12 @@ from bot.config.loader import load
 from bot.config.projects import is_profile
 from bot.config.reloaded import Reloaded
 from bot.config.schema import Settings
-from bot.egress_client.settings_push import scope_of
 from bot.reports.services import ReportServices
 from bot.setup import launch_planner
 from bot.text import markdown
 from bot.text.errors import ConfigError, UserError
 from budget import amounts
-from budget.scope_names import shown_scope
+from budget.scope_names import scope_of, shown_scope
 from core.errors import MusterError
 from egress.errors import EgressRefused
 

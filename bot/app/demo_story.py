@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bot.egress_client.ledger_import import COPIED
+from budget.windows import window_boundaries
 from database.engine.store import Store
 from database.queries.spending import usage_ledger
 from fleet.roster.loader import HEADER
@@ -36,7 +37,6 @@ _FILES: Final[Mapping[str, str]] = {
     "test.sh": '#!/bin/sh\n[ "$(sh greet.sh Ana)" = "Hello, Ana." ] && echo "1 test passed"\n',
 }
 _HOUR: Final = 3_600.0
-_DAY: Final = 24 * _HOUR
 #: Tokens that an agent used in an hour of the made-up past, and their price in USD.
 _TOKENS: Final[Mapping[str, int]] = {"coder0": 42_000, "coder1": 18_000, "lead": 7_000}
 _PRICE: Final = 6e-6
@@ -121,17 +121,17 @@ async def add_past(store: Store, clock: float | None = None) -> None:
     """Add made-up usage of yesterday (UTC) to the register, so that the daily report has something to say."""
     now = time.time() if clock is None else clock
     async with store.write(COPIED) as tx:
-        await usage_ledger.add(tx, list(_past(now // _DAY * _DAY)))
+        await usage_ledger.add(tx, list(_past(window_boundaries.start_of("day", now))))
 
 
-def _past(midnight: float) -> Iterator[dict[str, Any]]:
+def _past(until: float) -> Iterator[dict[str, Any]]:
     seq = 0
     for hour in range(1, 25):
         for agent, tokens in _TOKENS.items():
             seq += 1
             # More during the day than at night, without any chance.
             used = int(tokens * (0.5 + (seq * 7 % 10) / 10))
-            ended = midnight - hour * _HOUR
+            ended = until - hour * _HOUR
             yield {
                 "id": f"demo-past-{seq}", "ledger": "demo-past", "seq": seq, "agent": agent, "launch_id": "demo",
                 "role": "orchestrator" if agent == "lead" else "coder", "profile": "bubblewrap", "session": None,

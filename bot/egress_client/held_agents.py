@@ -9,7 +9,7 @@ from typing import Any
 
 from bot.egress_client.client import is_commanded
 from bot.egress_client.services import EgressServices
-from bot.egress_client.settings_push import scope_of
+from budget.scope_names import scope_of
 from core.errors import MusterError
 
 #: Seconds that a table of agents waits for the egress.

@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.egress_client.settings_push import scope_of
 from bot.egress_client.task_attribution import believed
+from budget.scope_names import scope_of
 from budget.tokens import Tokens, Weights
 from core.crash_points import declare
 from core.errors import MusterError, RegisterError
@@ -25,7 +25,7 @@ from database.queries.spending import quota_history
 from database.queries.spending import usage_ledger as ledger
 from database.queries.spending.usage_ledger import Copied
 from database.queries.spending.usage_queries import Sums
-from egress.ledger.model import EXCESS, Action, LedgerEntry, Observation, error_type
+from egress.ledger.model import EXCESS, PACE, Action, LedgerEntry, Observation, error_type
 
 T = TypeVar("T")
 
@@ -231,9 +231,13 @@ class LedgerImport:
 
 
 def _of_limit(action: Action) -> dict[str, Any]:
-    """Return the limit that an excess action may pass, as people write it; empty for other actions."""
+    """Return the limit that an action is about, as people write it; empty if it is about none."""
+    scope = action.detail.get("scope")
     if action.action != EXCESS:
-        return {}
+        if not isinstance(scope, str):
+            return {}
+        why = {"why": PACE} if action.detail.get("why") == PACE else {}
+        return {"scope": scope_of(str(action.detail.get("kind")), scope), **why}
     told = {name: action.detail.get(name) for name in ("kind", "scope", "unit", "window")}
     return {**told, "scope": scope_of(str(told["kind"]), str(told["scope"]))}
 

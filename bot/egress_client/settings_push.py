@@ -17,6 +17,7 @@ from bot.config.limits import LimitBlock
 from bot.config.schema import Settings
 from budget.amounts import Unit
 from budget.limits.scopes import LimitKind, Policy
+from budget.scope_names import EACH_AGENT
 from budget.windows.window_boundaries import is_from_moment
 from database.queries.spending.limits_by_command import BudgetRow
 from egress.provider_endpoints import PROVIDERS
@@ -31,9 +32,6 @@ from egress.settings import (
 from fleet.sandbox.egress_grant import WayAsked
 
 log = structlog.get_logger(__name__)
-
-#: The scope in commands for the default allowance of each agent; the egress uses the scope ``host`` for it.
-EACH_AGENT = "agent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +67,21 @@ def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[
         roster_budgets: tokens by the name of the agent, from roster.yaml.
         given: limits set by command.
     """
+    commanded = [held_of(row) for row in given]
+    overruled = {(each.kind, each.scope) for each in commanded if not each.is_whole}
+    written = _in_files(settings, roster_budgets)
+    return (*(each for each in written if (each.kind, each.scope) not in overruled), *commanded)
+
+
+def replaced_by_command(
+    settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[BudgetRow]
+) -> tuple[HeldLimit, ...]:
+    """Return the limits in files that do not hold, because a command set another for the same scope; see `held`."""
+    overruled = {(each.kind, each.scope) for row in given if not (each := held_of(row)).is_whole}
+    return tuple(each for each in _in_files(settings, roster_budgets) if (each.kind, each.scope) in overruled)
+
+
+def _in_files(settings: Settings, roster_budgets: Mapping[str, int]) -> list[HeldLimit]:
     allowances = [*settings.budgets.allowances(), *sandbox_profiles.allowances(settings.sandboxes)]
     pools = [
         *settings.budgets.pools(),
@@ -89,9 +102,7 @@ def held(settings: Settings, roster_budgets: Mapping[str, int], given: Sequence[
                     policy="cutoff",
                 )
             )
-    commanded = [held_of(row) for row in given]
-    overruled = {(each.kind, each.scope) for each in commanded if not each.is_whole}
-    return (*(each for each in written if (each.kind, each.scope) not in overruled), *commanded)
+    return written
 
 
 def limits_of(
@@ -158,11 +169,6 @@ def addressed(scope: str) -> tuple[LimitKind, str]:
     if scope == EACH_AGENT:
         return "allowance", "host"
     return ("allowance", scope) if scope.startswith("agent:") else ("pool", scope)
-
-
-def scope_of(kind: str, scope: str) -> str:
-    """Return the scope in commands for the kind and scope of the egress."""
-    return EACH_AGENT if (kind, scope) == ("allowance", "host") else scope
 
 
 def egress_settings(

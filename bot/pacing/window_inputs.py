@@ -14,7 +14,7 @@ from budget.limits.precedence import governing
 from budget.limits.scopes import Draw, Limit
 from budget.windows import window_boundaries
 from budget.windows.even_spread_line import LastSeen, Window
-from budget.windows.pace_admission import Authorization
+from budget.windows.pace_admission import PaceAuthorization
 from budget.windows.provider_quota import WindowReading
 from budget.windows.running_task_reserve import Reserve
 from database.queries.spending.pacing_windows import AuthorizationRow
@@ -173,9 +173,9 @@ def _governing(allowances: tuple[Named, ...], draw: Draw, raised_at: float | Non
     return frozenset((limit.scope, limit.set_at) for limit in governing(limits, draw))
 
 
-def authorization_of(row: AuthorizationRow) -> Authorization:
+def authorization_of(row: AuthorizationRow) -> PaceAuthorization:
     """Return a stored authorization in the form of the pacing law."""
-    return Authorization(
+    return PaceAuthorization(
         id=row.id,
         scope=row.scope,
         unit=cast("Unit", row.unit),

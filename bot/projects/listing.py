@@ -10,8 +10,8 @@ from bot.projects.opening import ALIVE, limits_of
 from bot.projects.services import ProjectServices
 from bot.projects.text import KEPT, kept_note
 from bot.projects.view import ProjectUse
-from bot.spending.spend_query import midnight
 from bot.text.errors import UserError
+from budget.windows.calendar_days import midnight
 from core.validation_errors import suggestion
 from database.queries.chat import topics
 from database.queries.spending import usage_queries

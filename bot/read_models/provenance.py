@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Source: TypeAlias = Literal[
-    "protocol", "adapter", "process", "journal", "register", "egress", "ledger", "settings", "none"
+    "protocol", "adapter", "process", "journal", "register", "egress", "ledger", "provider", "settings", "none"
 ]
 """The first four are evidence of an agent, as `fleet.supervision.liveness` has it. ``none``: the value is unknown."""
 

@@ -11,7 +11,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from bot.figures.model import Figure, Panel
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace
 from bot.reports import text as wording
 from budget import amounts
 
@@ -25,7 +25,7 @@ _DAY: Final = 24 * _HOUR
 
 
 def figure_of(
-    windows: Sequence[WindowFacts], zone: ZoneInfo, now: float, *, redact: Callable[[str], str] = str
+    windows: Sequence[WindowPace], zone: ZoneInfo, now: float, *, redact: Callable[[str], str] = str
 ) -> Figure | None:
     """Return the contents of a chart, or None if no window can be drawn.
 
@@ -43,7 +43,7 @@ def figure_of(
     return Figure(panels=panels, caption=caption) if panels else None
 
 
-def _drawable(window: WindowFacts, now: float) -> bool:
+def _drawable(window: WindowPace, now: float) -> bool:
     return (
         window.least is not None
         and window.limit > 0
@@ -53,7 +53,7 @@ def _drawable(window: WindowFacts, now: float) -> bool:
     )
 
 
-def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[str], str]) -> Panel:
+def _panel(window: WindowPace, zone: ZoneInfo, now: float, redact: Callable[[str], str]) -> Panel:
     begin, end = window.begins_at, window.resets_at
     assert begin is not None
     assert end is not None
@@ -64,12 +64,13 @@ def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[st
         return round(100 * min(_TOP, max(0.0, amount / window.limit)), 2)
 
     band = None
-    if window.low is not None and window.high is not None and window.expected is not None:
-        band = (percent(window.low), percent(window.expected), percent(window.high))
-    points = [(at - begin, percent(used)) for at, used in window.points if begin <= at <= now]
+    if window.band is not None:
+        low, expected, high = map(percent, window.band)
+        band = (low, expected, high)
+    points = [(at - begin, percent(used)) for at, used in window.use if begin <= at <= now]
     used, since = points or [(0.0, 0.0), (now - begin, percent(least))], list[tuple[float, float]]()
-    if window.last_seen is not None:
-        used, since = _parted(used, max(0.0, window.last_seen.at - begin))
+    if window.outdated_at is not None:
+        used, since = _parted(used, max(0.0, window.outdated_at - begin))
     used_words = f"{amounts.percent(least / window.limit)} used"
     if window.used is None:
         used_words = f"at least {used_words}" if window.at_least is not None else "use not known"
@@ -81,7 +82,7 @@ def _panel(window: WindowFacts, zone: ZoneInfo, now: float, redact: Callable[[st
         now=now - begin,
         used=used,
         since=since,
-        even=[(min(max(at, begin), end) - begin, percent(amount)) for at, amount in window.spread],
+        even=[(min(max(at, begin), end) - begin, percent(amount)) for at, amount in window.even],
         band=band,
         ticks=[(at - begin, label) for at, label in _ticks(begin, end, zone)],
     )

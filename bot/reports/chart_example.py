@@ -14,7 +14,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from bot.figures.model import Figure
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace, WindowProjection
 from bot.reports.chart import figure_of
 from bot.reports.chart_subprocess import ChartSubprocess
 
@@ -45,7 +45,7 @@ def _window(
     hours: int,
     *,
     expected: tuple[float, float, float],
-) -> WindowFacts:
+) -> WindowPace:
     """Return a window that used an amount in each stretch of `hours`, evenly between two of its hours."""
     points, used = [(begin, 0.0)], 0.0
     for place, (first, last, percent) in enumerate(work):
@@ -56,7 +56,7 @@ def _window(
     low, middle, high = expected
     # The line was drawn at the end of the last stretch, and the example has no use since then.
     end, drawn = begin + length, begin + (now - begin) // (hours * 3600) * hours * 3600
-    return WindowFacts(
+    return WindowPace(
         key=f"account:main/{name}",
         scope="account:main",
         unit="share",
@@ -67,11 +67,9 @@ def _window(
         begins_at=begin,
         resets_at=end,
         certainty="provider",
-        low=low,
-        expected=middle,
-        high=high,
-        points=[*points, (now, used)],
-        spread=((drawn, used), (end, 1.0)),
+        projection=WindowProjection(low=low, expected=middle, high=high),
+        use=(*points, (now, used)),
+        even=((drawn, used), (end, 1.0)),
     )
 
 

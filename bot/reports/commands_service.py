@@ -11,7 +11,7 @@ from bot.commands.registry import Reply
 from bot.commands.syntax import command_line
 from bot.config.projects import profile_of
 from bot.config.reports import Kind
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace
 from bot.reports import schedule
 from bot.reports import text as wording
 from bot.reports.model import ProjectFacts, ReportedUsage, ReportFacts, TaskFacts
@@ -252,8 +252,7 @@ def _task_json(task: TaskFacts) -> dict[str, Any]:
     }
 
 
-def _window_json(window: WindowFacts) -> dict[str, Any]:
-    expected = (window.low, window.expected, window.high)
+def _window_json(window: WindowPace) -> dict[str, Any]:
     return {
         "window": window.key,
         "scope": window.scope,
@@ -261,12 +260,12 @@ def _window_json(window: WindowFacts) -> dict[str, Any]:
         "limit": window.limit,
         "used": window.used,
         "at_least": window.at_least,
-        "seen_at": None if window.last_seen is None else timestamp(window.last_seen.at),
+        "seen_at": timestamp(window.outdated_at),
         "reserved": window.reserved,
         "even": window.line,
         "authorized": window.authorized,
         "reset_at": timestamp(window.resets_at),
         "reset_confidence": window.certainty,
-        "expected_by_role": dict(window.by_role),
-        "expected": None if None in expected else dict(zip(("low", "middle", "high"), expected, strict=True)),
+        "expected_by_role": dict(() if window.projection is None else window.projection.by_role),
+        "expected": None if window.band is None else dict(zip(("low", "middle", "high"), window.band, strict=True)),
     }

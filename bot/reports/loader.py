@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -18,6 +17,7 @@ from bot.pacing.window_series import gather_windows
 from bot.reports import project_facts
 from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, TaskFacts
 from bot.text import markdown
+from budget.windows.calendar_days import midnight
 from database.queries import tasks
 from database.queries.operations import posted_reports
 from database.queries.spending import usage_queries
@@ -39,12 +39,6 @@ _SEEN_S: Final = 180.0
 
 
 # --- which time it is about ----------------------------------------------------------------------------------------
-
-
-def midnight(at: float, zone: ZoneInfo, *, days: int = 0) -> float:
-    """Return when the day of `at` began in `zone`, or the day that is `days` away from it."""
-    day = datetime.fromtimestamp(at, zone).date() + timedelta(days=days)
-    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 def span_of(kind: Kind, at: float, zone: ZoneInfo, last: float | None = None) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from bot.config.reports import Kind
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace
 from budget.amounts import Unit
 
 
@@ -123,7 +123,7 @@ class ReportFacts:
     """The key is the day, like 2026-11-20."""
     behind: str | None = None
     """Why the use is incomplete, as a sentence."""
-    windows: Sequence[WindowFacts] = ()
+    windows: Sequence[WindowPace] = ()
     waiting: Sequence[TaskFacts] = ()
     """The oldest of all waiting tasks."""
     waiting_count: int = 0

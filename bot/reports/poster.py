@@ -25,7 +25,7 @@ from bot.figures.model import Figure
 from bot.messaging import private_files, rooms
 from bot.messaging.composer import Composer, MessagePlace
 from bot.pacing import window_series
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace
 from bot.reports import loader, schedule, threshold_alerts
 from bot.reports import text as wording
 from bot.reports.chart import figure_of
@@ -271,7 +271,7 @@ class Reports:
         return Made(facts=facts, text=f"{text}\n\n{letters}" if letters else text, picture=picture)
 
     async def _drawn(
-        self, shown: Sequence[WindowFacts], now: float, connector: str | None, key: str
+        self, shown: Sequence[WindowPace], now: float, connector: str | None, key: str
     ) -> tuple[str | None, Path | None]:
         """Return the chart as a fenced block or as a file, or neither if there is none or drawing fails."""
         settings = self.services.settings
@@ -359,7 +359,7 @@ class Reports:
         key = f"report/budget/{now:.0f}-{hashlib.blake2s(cause.encode(), digest_size=6).hexdigest()}"
         named = {each.window.key for each in decision.crossings}
         letters, picture = None, None
-        shown: Sequence[WindowFacts] = ()
+        shown: Sequence[WindowPace] = ()
         try:
             shown = [each for each in await window_series.gather_windows(self.services, now) if each.key in named]
             letters, picture = await self._drawn(shown, now, place.connector, key)
@@ -389,7 +389,7 @@ class Reports:
         key: str,
         place: MessagePlace,
         text: str,
-        shown: Sequence[WindowFacts],
+        shown: Sequence[WindowPace],
         picture: Path | None,
         now: float,
     ) -> list[tuple[str, MessagePlace, str, Path | None]]:

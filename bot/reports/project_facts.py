@@ -11,10 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.agents.services import AgentServices
 from bot.config.projects import profile_of
-from bot.egress_client.settings_push import scope_of
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace
 from bot.reports.model import BudgetLeft, ProjectFacts, ReportedUsage
-from budget.scope_names import PROJECT_PROFILE
+from budget.scope_names import PROJECT_PROFILE, scope_of
 from database.queries.chat import topics
 from database.queries.operations import posted_reports
 from database.queries.spending import usage_queries
@@ -36,7 +35,7 @@ def _scope(project: str) -> str:
     return f"profile:{profile_of(project)}"
 
 
-async def budgets(services: AgentServices, windows: Sequence[WindowFacts]) -> ProjectBudgets:
+async def budgets(services: AgentServices, windows: Sequence[WindowPace]) -> ProjectBudgets:
     """Return what is left of the limits of all projects.
 
     Args:
@@ -60,7 +59,7 @@ async def budgets(services: AgentServices, windows: Sequence[WindowFacts]) -> Pr
     return ProjectBudgets(left=left)
 
 
-def _windowed(windows: Sequence[WindowFacts]) -> Iterator[tuple[str, BudgetLeft]]:
+def _windowed(windows: Sequence[WindowPace]) -> Iterator[tuple[str, BudgetLeft]]:
     for each in windows:
         yield (
             each.scope,

@@ -11,10 +11,10 @@ from typing import Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from bot.commands.syntax import command_line
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace
 from bot.reports.model import AgentFacts, BudgetLeft, Down, ProjectFacts, ReportedUsage, ReportFacts, TaskFacts
 from bot.reports.threshold_alerts import Crossing
-from bot.spending.budget_view import seen_words
+from bot.spending.limits_text import seen_words
 from bot.text import markdown
 from budget import amounts
 from budget.amounts import Unit
@@ -189,29 +189,29 @@ def _pace(facts: ReportFacts) -> list[str]:
     return [f"**Pace**\n\n{table}{more}{unknown}"]
 
 
-def _used(window: WindowFacts) -> str:
+def _used(window: WindowPace) -> str:
     if window.used is None:
         return "?" if window.at_least is None else f"≥ {_of(window, window.at_least)}"
     return _of(window, window.used)
 
 
-def _seen(window: WindowFacts, now: float) -> str | None:
+def _seen(window: WindowPace, now: float) -> str | None:
     """Return what is known of a window whose use is unknown, or None."""
-    words = seen_words(window.last_seen, window.unit, now)
+    words = seen_words(window, now)
     return None if words is None else f"❔ {markdown.code(window_name(window))}: {words}."
 
 
 def _by_role(facts: ReportFacts) -> Iterator[str]:
     for window in facts.windows:
-        if window.by_role:
+        if by_role := () if window.projection is None else window.projection.by_role:
             shown = [
                 f"{markdown.one_line(role or 'without a role', 40)} {_of(window, amount)}"
-                for role, amount in window.by_role[:ROWS]
+                for role, amount in by_role[:ROWS]
             ]
             yield f"Until {markdown.code(window_name(window))} resets, at this rate: {', '.join(shown)}."
 
 
-def _mark(window: WindowFacts) -> str:
+def _mark(window: WindowPace) -> str:
     share = window.share
     if share is None:
         return "❔"
@@ -221,19 +221,19 @@ def _mark(window: WindowFacts) -> str:
     return "🟠" if ahead or share >= 0.8 else "🟢"
 
 
-def _outcome(window: WindowFacts, zone: ZoneInfo) -> str:
+def _outcome(window: WindowPace, zone: ZoneInfo) -> str:
     if window.resets_at is None:
         return "-"
     when = _reset(window, zone)
-    if window.expected is None or window.low is None or window.high is None or not window.limit:
+    if window.band is None or not window.limit:
         return when
     # A projection is not exact, so whole percents are enough.
-    low, high = (round(100 * each / window.limit) for each in (window.low, window.high))
+    low, _, high = (round(100 * each / window.limit) for each in window.band)
     band = f"{low:,}%" if low == high else f"{low:,} to {high:,}%"
     return f"{band}, {when}"
 
 
-def _reset(window: WindowFacts, zone: ZoneInfo) -> str:
+def _reset(window: WindowPace, zone: ZoneInfo) -> str:
     assert window.resets_at is not None
     return f"{_STATES.get(window.certainty, '? ')}{moment(window.resets_at, zone, day=True)}"
 
@@ -311,7 +311,7 @@ def _tokens(agent: AgentFacts) -> str:
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
-def window_name(window: WindowFacts) -> str:
+def window_name(window: WindowPace) -> str:
     """Return a short name of a window: ``main 7d``, ``host day``, ``coder of main 7d``."""
     scope, _, rest = shown_scope(window.key).partition("/")
     name = scope.partition(":")[2] or scope
@@ -340,11 +340,11 @@ def _date(day: datetime) -> str:
     return f"{day:%a} {day.day} {day:%b}"
 
 
-def _of(window: WindowFacts, amount: float) -> str:
+def _of(window: WindowPace, amount: float) -> str:
     return amounts.percent(amount / window.limit) if window.limit else amounts.UNKNOWN
 
 
-def _amount(window: WindowFacts, amount: float | None) -> str:
+def _amount(window: WindowPace, amount: float | None) -> str:
     return amounts.amount(amount, window.unit)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace
 from database.queries.operations.posted_reports import ReportRow
 
 SHARES: Final = (0.80, 0.90, 0.95, 0.99)
@@ -34,7 +34,7 @@ TOLD: Final = "crossing"
 class Crossing:
     """A window that passed a share without an alert yet."""
 
-    window: WindowFacts
+    window: WindowPace
     share: float
 
 
@@ -47,7 +47,7 @@ class AlertDecision:
     """Keys of rows of shares that can be reported again."""
 
 
-def decide(windows: Iterable[WindowFacts], told: Iterable[ReportRow], now: float, *, quiet: bool) -> AlertDecision:
+def decide(windows: Iterable[WindowPace], told: Iterable[ReportRow], now: float, *, quiet: bool) -> AlertDecision:
     """Decide which shares to report, given the earlier alerts.
 
     Args:
@@ -96,7 +96,7 @@ def _share_of(key: str) -> float:
     return float(key.split("/", 2)[1])
 
 
-def _again(window: WindowFacts, share: float, told: Sequence[ReportRow], now: float) -> set[str]:
+def _again(window: WindowPace, share: float, told: Sequence[ReportRow], now: float) -> set[str]:
     """Return the keys of rows whose shares can be reported again."""
     if not told:
         return set()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def spend(
     ctx: Context[PacingServices],
     *,
-    by: Literal["agent", "role", "task", "account", "model", "day"] = "agent",
+    by: Literal["agent", "role", "task", "account", "provider", "sandbox", "model", "day"] = "agent",
     since: Duration | None = None,
 ) -> Reply:
     """Show usage as the providers reported it: requests, tokens by kind, and US dollars where a price is known.
@@ -28,7 +28,7 @@ async def spend(
     Days follow the timezone in muster.yaml. By task, it also shows what each was projected to use.
 
     Args:
-        by: agent, role, task, account, model or day.
+        by: agent, role, task, account, provider, sandbox (the profile), model or day.
         since: how far back, such as 2h or 7d. Default: since midnight; by day, thirty days.
     """
     from bot.spending.spend_query import show_spend
@@ -39,17 +39,39 @@ async def spend(
 @command("accounts", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def accounts(ctx: Context[PacingServices]) -> Reply:
     """Show each account's quota as its provider last reported it, and when."""
-    from bot.spending.spend_query import show_accounts
+    from bot.spending import accounts_view, limits_loader
 
-    return await show_accounts(ctx)
+    model = await limits_loader.load(ctx.services, "accounts")
+    return Reply(accounts_view.accounts_text(model), accounts_view.accounts_json(model))
 
 
 @command("budget", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def budget(ctx: Context[PacingServices]) -> Reply:
     """Show the limits: how much of each is used and left, what the pace allows now, and what happens at the limit."""
-    from bot.spending.budget_view import show_budget
+    from bot.spending import budget_view, limits_loader
+    from bot.text.errors import UserError
 
-    return await show_budget(ctx)
+    model = await limits_loader.load(ctx.services)
+    if model.problem is not None:
+        raise UserError(model.problem, code="roster.invalid")
+    return Reply(budget_view.budget_text(model), budget_view.budget_json(model))
+
+
+@command("budget log", permission=VIEWER, help_section="budget", audited=False, effects=False)
+async def budget_log(
+    ctx: Context[PacingServices], *, agent: AgentName | None = None, since: Duration | None = None
+) -> Reply:
+    """Show what was enforced: when, on whom, by whom and why. It also lists changes of limits and authorizations.
+
+    Args:
+        agent: only what is about this agent.
+        since: how far back, such as 2h. Default: seven days, which is also the most.
+    """
+    from bot.spending import limits_loader, log_view
+
+    model = await limits_loader.load(ctx.services, "log")
+    found = log_view.chosen(model, agent=agent, since=None if since is None else model.at - since)
+    return Reply(log_view.log_text(found, model), log_view.log_json(found))
 
 
 @command("budget set", permission=ADMIN, help_section="budget")
@@ -155,9 +177,10 @@ async def budget_authorize(
 @command("pace", permission=VIEWER, help_section="budget", audited=False, effects=False)
 async def pace(ctx: Context[PacingServices]) -> Reply:
     """Show the use of each window relative to its line, and the expected use at its reset."""
-    from bot.spending.pace_view import show_pace
+    from bot.spending import limits_loader, pace_view
 
-    return await show_pace(ctx)
+    model = await limits_loader.load(ctx.services, "history")
+    return Reply(pace_view.pace_text(model), pace_view.paces_json(model))
 
 
 @command("cutoff", permission=OPERATOR, help_section="budget")

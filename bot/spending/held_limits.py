@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bot.egress_client.settings_push import HeldLimit, held, limits_of
+from bot.egress_client.settings_push import HeldLimit, held, limits_of, replaced_by_command
 from bot.pacing.services import PacingServices
 from bot.text.errors import UserError
 from database.queries.spending import limits_by_command
@@ -28,6 +28,17 @@ async def held_now(services: PacingServices) -> tuple[HeldLimit, ...]:
     async with services.store.read() as tx:
         given = await limits_by_command.every(tx)
     return held(services.settings, await _roster_budgets(services), given)
+
+
+async def replaced_now(services: PacingServices) -> tuple[HeldLimit, ...]:
+    """Return the limits of files that do not hold, because a command set another for the same scope.
+
+    Raises:
+        UserError: the roster is unreadable, and has been since Muster started.
+    """
+    async with services.store.read() as tx:
+        given = await limits_by_command.every(tx)
+    return replaced_by_command(services.settings, await _roster_budgets(services), given)
 
 
 async def _roster_budgets(services: PacingServices) -> Mapping[str, int]:

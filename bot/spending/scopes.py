@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Sequence
 
 from bot.commands.syntax import command_line
-from bot.egress_client.settings_push import EACH_AGENT
 from bot.pacing.services import PacingServices
 from bot.text.errors import UsageError
 from bot.text.markdown import some
 from budget.limits.scopes import Scope
-from budget.scope_names import shown_scope, stored_scope
+from budget.scope_names import EACH_AGENT, shown_scope, stored_scope
 from core.validation_errors import closest, suggestion
 from database.queries.agents import agents
 from egress.provider_endpoints import PROVIDERS

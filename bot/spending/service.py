@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
 
 from bot.commands.context import Context
 from bot.commands.registry import Reply
@@ -11,9 +13,12 @@ from bot.config.limits import read_quota_window, read_window
 from bot.egress_client.settings_push import HeldLimit, addressed, held_of
 from bot.pacing.services import PacingServices
 from bot.pacing.window_loader import spenders_of
-from bot.spending import budget_view
+from bot.read_models.limits import LimitLine
+from bot.spending.budget_view import line_json
 from bot.spending.held_limits import held_now
-from bot.spending.overruled_limits import in_words, look, of_scope
+from bot.spending.limit_lines import line_of
+from bot.spending.limits_text import overruled_words
+from bot.spending.overruled_limits import look, of_scope
 from bot.spending.scopes import known_scope, read_scope
 from bot.text import amount_input, markdown, timestamps
 from bot.text.errors import UsageError, UserError
@@ -75,7 +80,20 @@ async def set_budget(
     then = "" if set_.is_whole else f", then {policy}"
     governs = await _governs(services, row)
     text = f"{markdown.code(shown_scope(scope))}: {_written(set_)}{then}.{anew}{beside}{governs}{note}"
-    return Reply(text, budget_view.set_json(set_, now))
+    return Reply(text, line_json(_new_line(set_, now), None))
+
+
+def _new_line(limit: HeldLimit, now: float) -> LimitLine:
+    """Return a limit that was just set."""
+    plain = {
+        "kind": limit.kind, "scope": limit.scope, "amount": limit.amount, "unit": limit.unit,
+        "window": None if limit.unit == "share" else limit.window, "policy": limit.policy,
+    }  # fmt: skip
+    line = line_of(plain, None, {}, now)
+    if limit.unit != "share":
+        return line
+    source: Literal["user"] | None = None if limit.reset_at is None else "user"
+    return replace(line, window=limit.window, resets_at=limit.reset_at, reset_source=source)
 
 
 async def _share_of(services: PacingServices, scope: str, of: str | None, window: str | None) -> tuple[str, str]:
@@ -181,7 +199,7 @@ async def _passed(services: PacingServices, row: BudgetRow) -> str:
 
 async def _governs(services: PacingServices, row: BudgetRow) -> str:
     """Return sentences about agents for which another limit governs, or applies as well."""
-    said = [in_words(each) for each in of_scope(await look(services, await held_now(services)), row.scope)]
+    said = [overruled_words(each) for each in of_scope(await look(services, await held_now(services)), row.scope)]
     async with services.store.read() as tx:
         spender = (await spenders_of(tx, services, services.settings)).get(row.scope.removeprefix("agent:"))
     if row.scope.startswith("agent:") and spender is not None and spender.budget is not None and not said:

@@ -1,37 +1,28 @@
-"""The `spend` and `accounts` commands: sums of the ledger, and quotas that providers reported."""
+"""The `spend` command: sums of the ledger."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.context import Context
 from bot.commands.registry import Reply
-from bot.config.accounts import exposed_credentials
 from bot.egress_client.ledger_import import weighed
 from bot.pacing.services import PacingServices
 from bot.text import markdown
 from bot.text.timestamps import timestamp
 from budget import amounts
+from budget.windows.calendar_days import midnight
 from database.queries.spending import usage_ledger, usage_queries
-from database.queries.spending.usage_ledger import GroupUsage, Key, QuotaRow
+from database.queries.spending.usage_ledger import GroupUsage, Key
 
 #: Default number of days when grouped by day.
 _DAYS = 30
 #: Maximum rows of a table in a chat room; the largest are shown.
 _ROWS = 40
-
-
-def midnight(now: float, zone: ZoneInfo, *, days: int = 0) -> float:
-    """Return the time when the current day began in a time zone, or `days` days earlier."""
-    day = datetime.fromtimestamp(now, zone).date() - timedelta(days=days)
-    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +36,7 @@ class Whole:
 async def show_spend(ctx: Context[PacingServices], by: Key, since: float | None) -> Reply:
     services = ctx.services
     now, zone = services.clock(), services.settings.timezone
-    start = midnight(now, zone, days=_DAYS - 1 if by == "day" else 0) if since is None else now - since
+    start = midnight(now, zone, days=1 - _DAYS if by == "day" else 0) if since is None else now - since
     async with services.store.read() as tx:
         found = await usage_ledger.spent(tx, by=by, since=start, zone=zone)
         wholes = await _wholes(tx, services, [each.key for each in found if each.key]) if by == "task" else {}
@@ -131,89 +122,3 @@ def _whole_text(by: Key, whole: Whole | None) -> tuple[str, ...]:
         return ()
     known = (None, None) if whole is None else (whole.projected, whole.actual)
     return tuple("-" if each is None else amounts.tokens(each) for each in known)
-
-
-async def show_accounts(ctx: Context[PacingServices]) -> Reply:
-    services = ctx.services
-    now = services.clock()
-    async with services.store.read() as tx:
-        found = await usage_ledger.quotas(tx)
-    seen = {each.account for each in found}
-    silent = [name for name in services.settings.accounts if name not in seen]
-    providers = {name: account.provider for name, account in services.settings.accounts.items()}
-    data: list[dict[str, Any]] = [
-        *({"account": name, "provider": providers[name], "windows": []} for name in silent),
-        *(
-            {
-                "account": account,
-                "provider": providers.get(account, rows[0].provider),
-                "windows": [_window_json(row) for row in rows],
-            }
-            for account, rows in _by_account(found).items()
-        ),
-    ]
-    open_ = await asyncio.to_thread(exposed_credentials, services.settings.accounts)
-    for each in data:
-        if (warning := open_.get(str(each["account"]))) is not None:
-            each["warning"] = warning
-    warnings = "".join(f"\n\n⚠️ {markdown.one_line(warning, 300)}" for warning in open_.values())
-    return Reply(_accounts_text(found, silent, now) + warnings, sorted(data, key=lambda each: str(each["account"])))
-
-
-def _by_account(found: Sequence[QuotaRow]) -> dict[str, list[QuotaRow]]:
-    made: dict[str, list[QuotaRow]] = {}
-    for row in found:
-        made.setdefault(row.account, []).append(row)
-    return made
-
-
-def _window_json(row: QuotaRow) -> dict[str, Any]:
-    return {
-        "window": row.window,
-        "used": None if row.used is None else round(row.used, 6),
-        "limit": row.amount,
-        "remaining": row.remaining,
-        "reset_at": timestamp(row.reset_at),
-        "window_s": row.window_s,
-        "status": row.status,
-        "seen_at": timestamp(row.seen_at),
-        "host": row.host,
-    }
-
-
-def _accounts_text(found: Sequence[QuotaRow], silent: Sequence[str], now: float) -> str:
-    rows = [
-        (
-            markdown.one_line(row.account, 30),
-            markdown.one_line(row.window, 20),
-            _used(row, now),
-            _until(row, now),
-            f"{markdown.one_line(row.status or '?', 20)}, {markdown.span(now - row.seen_at)} ago",
-        )
-        for row in found
-    ]
-    lines = [markdown.table(("account", "window", "used", "resets", "seen"), rows)] if rows else []
-    if silent:
-        lines.append(
-            f"Quota unknown: the provider has not reported any yet for {', '.join(map(markdown.one_line, silent))}."
-        )
-    return "\n\n".join(lines) or "There are no accounts in muster.yaml, and no provider has reported one."
-
-
-def _used(row: QuotaRow, now: float) -> str:
-    if row.reset_at is not None and row.reset_at <= now:
-        # A report about a past window says nothing about the current one.
-        return "?"
-    if row.used is not None:
-        return amounts.percent(row.used)
-    if row.remaining is not None and row.amount:
-        return amounts.percent(1 - row.remaining / row.amount)
-    return amounts.UNKNOWN
-
-
-def _until(row: QuotaRow, now: float) -> str:
-    if row.reset_at is None:
-        return "?"
-    return (
-        f"in {markdown.span(row.reset_at - now)}" if row.reset_at > now else f"{markdown.span(now - row.reset_at)} ago"
-    )

@@ -33,3 +33,5 @@ class NotRunning(MusterError):
     """Muster is not running here. Start it with `muster up`, or in the background with `muster up --detach`."""
 
     code = "muster.not_running"
+    told = False
+    """Whether programs already got an answer, from what can be known without Muster."""

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
 from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from budget.amounts import Unit
 from budget.scope_names import shown_scope
+from budget.windows.calendar_days import midnight
 
 Certainty: TypeAlias = Literal["provider", "user", "estimated", "unknown"]
 Cause: TypeAlias = Literal["first", "midnight", "fifth", "limit", "authorization", "observation", "reset"]
@@ -289,7 +289,7 @@ def turn_before(window: Window, line: EvenSpreadLine, t: float, policy: PacePoli
     if window.length is not None and window.is_short:
         fifth = window.length / 5
         return line.resets_at - fifth * math.ceil((line.resets_at - t) / fifth)
-    return _midnight(datetime.fromtimestamp(t, policy.zone).date(), policy.zone) if 0 <= t < _LAST else None
+    return midnight(t, policy.zone) if 0 <= t < _LAST else None
 
 
 def _cause(window: Window, line: EvenSpreadLine | None, now: float, policy: PacePolicy) -> Cause | None:
@@ -336,10 +336,5 @@ def _reset(window: Window, now: float) -> float | None:
 def _midnight_after(t: float, zone: ZoneInfo) -> float | None:
     if not 0 <= t < _LAST:
         return None
-    midnight = _midnight(datetime.fromtimestamp(t, zone).date() + timedelta(days=1), zone)
-    return midnight if midnight > t else None
-
-
-def _midnight(day: date, zone: ZoneInfo) -> float:
-    """Return the start of a day; if a clock change skips midnight, the time of that change."""
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp()
+    next_day = midnight(t, zone, days=1)
+    return next_day if next_day > t else None

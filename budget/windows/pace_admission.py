@@ -47,18 +47,27 @@ from budget.windows.fit_check import (
     spare,
 )
 from budget.windows.large_task_accrual import is_large, is_too_large
-from budget.windows.window_state import Authorization, Urgency, WindowState, admissible, ceiling, settled, utmost, worth
+from budget.windows.window_state import (
+    PaceAuthorization,
+    Urgency,
+    WindowState,
+    admissible,
+    ceiling,
+    settled,
+    utmost,
+    worth,
+)
 
 __all__ = [
     "LEAST",
     "Admitted",
-    "Authorization",
     "Cause",
     "Certainty",
     "Cost",
     "Decision",
     "EvenSpreadLine",
     "Leave",
+    "PaceAuthorization",
     "PacePolicy",
     "Unit",
     "Urgency",

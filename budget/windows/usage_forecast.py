@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from budget.windows.calendar_days import start_of_day
 from budget.windows.even_spread_line import EvenSpreadLine, Window
 
 #: The age in days at which a day's weight halves.
@@ -104,7 +105,7 @@ def project(
     resets_at = window.resets_at
     if resets_at is None or resets_at <= now or not math.isfinite(resets_at):
         return None
-    amounts = [(each.at, each.role, amount) for each in history if (amount := _amount(each, window)) is not None]
+    amounts = [(each.at, each.role, amount) for each in history if (amount := amount_in(each, window)) is not None]
     used = window.known_use
     if used is None and line is not None:
         used = line.drawn_used + sum(amount for at, _, amount in amounts if line.drawn_at <= at <= now)
@@ -164,7 +165,7 @@ class _PastDay:
         return sum(self.by_role.values())
 
 
-def _amount(use: Use, window: Window) -> float | None:
+def amount_in(use: Use, window: Window) -> float | None:
     """Return the usage in the window's unit, or None if it is unknown."""
     if window.unit == "usd":
         return use.usd
@@ -193,7 +194,7 @@ def _days(amounts: Sequence[tuple[float, str, float]], now: float, zone: ZoneInf
     made: list[_PastDay] = []
     day = min(found)
     while day <= today:
-        known = min(1.0, (now - _midnight(day, zone)) / _DAY)
+        known = min(1.0, (now - start_of_day(day, zone)) / _DAY)
         if known >= 0.25 or (day == today and len(found) == 1):
             share = max(known, 1 / 24)
             made.append(
@@ -234,11 +235,7 @@ def _pieces(now: float, until: float, zone: ZoneInfo) -> list[tuple[date, float,
     begin = now
     while begin < until and len(made) < 366:
         day = datetime.fromtimestamp(begin, zone).date()
-        end = min(until, max(begin + 1.0, _midnight(day + timedelta(days=1), zone)))
+        end = min(until, max(begin + 1.0, start_of_day(day + timedelta(days=1), zone)))
         made.append((day, begin, end))
         begin = end
     return made
-
-
-def _midnight(day: date, zone: ZoneInfo) -> float:
-    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()

@@ -37,7 +37,7 @@ MOST = 1e300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Authorization:
+class PaceAuthorization:
     """A permission to spend faster than the pace until a time. Spending beyond line and burst uses it up."""
 
     id: str
@@ -64,7 +64,7 @@ class WindowState:
     line: EvenSpreadLine
     reserved: float = 0.0
     """The remaining usage of running tasks, in the window's unit."""
-    authorizations: Sequence[Authorization] = ()
+    authorizations: Sequence[PaceAuthorization] = ()
     """The authorizations for the window's scope."""
     reserved_high: float | None = None
     """The remaining usage by the high quantile; None for `reserved`."""
@@ -132,7 +132,7 @@ def utmost(standing: WindowState, urgency: Urgency, now: float) -> float:
     return window.known_limit + sum(worth(one, window, one.amount) for one in authorized)
 
 
-def worth(authorization: Authorization, window: Window, amount: float) -> float:
+def worth(authorization: PaceAuthorization, window: Window, amount: float) -> float:
     """Convert an amount of an authorization to the window's unit; 0 if no conversion is known."""
     if not math.isfinite(amount) or amount <= 0:
         return 0.0
@@ -162,7 +162,7 @@ def settled(standing: WindowState, now: float, policy: PacePolicy, *, cause: Cau
         beyond = max(0.0, used - min(paced, max(line.limit, line.drawn_used)))
     if cause is None and any(line.drawn_at < one.granted_at <= now for one in standing.authorizations):
         cause = "authorization"
-    taken: list[Authorization] = []
+    taken: list[PaceAuthorization] = []
     rest = beyond
     for authorization in sorted(standing.authorizations, key=lambda one: (one.until, one.id)):
         # Spending before the grant does not count: the line is redrawn and counts from then on.

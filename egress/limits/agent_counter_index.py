@@ -80,16 +80,16 @@ class CounterIndex:
             LedgerUnwritable: the ledger could not be read.
         """
         now = self._clock()
-        weights = _weights(settings)
-        common = [_limit(limit) for limit in settings.limits]
+        weights = weights_of(settings)
+        common = [limit_of(limit) for limit in settings.limits]
         tallies: dict[tuple[Any, ...], LimitCounter] = {}
         limits: dict[tuple[Any, ...], Limit] = {}
         paces = _paces(settings)
         alone = [limit for limit in map(_alone, settings.paces) if limit is not None]
         planned: dict[tuple[str, str, str], tuple[AgentRegistration, Draw, list[tuple[Any, ...]]]] = {}
         new: list[LimitCounter] = []
-        for agent, draw in _draws(agents):
-            mine = [*common, *(_limit(limit) for limit in agent.limits)]
+        for agent, draw in draws_of(agents):
+            mine = [*common, *(limit_of(limit) for limit in agent.limits)]
             keys: list[tuple[Any, ...]] = []
             for limit in (*governing(mine, draw), *(each for each in alone if each.scope in draw.scopes)):
                 counted = counted_on(limit, draw)
@@ -176,7 +176,8 @@ class CounterIndex:
                     day.add(each.tokens, each.nano_usd, each.requests)
 
 
-def _draws(agents: Iterable[AgentRegistration]) -> list[tuple[AgentRegistration, Draw]]:
+def draws_of(agents: Iterable[AgentRegistration]) -> list[tuple[AgentRegistration, Draw]]:
+    """Return what the requests of these agents draw on, over each of their accounts."""
     return [
         (agent, draw_of(agent, provider, account)) for agent in agents for provider, account in agent.accounts.items()
     ]
@@ -194,7 +195,12 @@ def draw_of(agent: AgentRegistration, provider: str, account: str) -> Draw:
     )
 
 
-def _limit(written: LimitSettings) -> Limit:
+def limit_of(written: LimitSettings) -> Limit:
+    """Return a limit as it decides.
+
+    Raises:
+        SettingsRefused: the limit is invalid.
+    """
     try:
         return Limit(
             kind=written.kind,
@@ -251,7 +257,12 @@ def _alone(written: PaceSettings) -> Limit | None:
         return None
 
 
-def _weights(settings: EgressSettings) -> Weights:
+def weights_of(settings: EgressSettings) -> Weights:
+    """Return how much tokens of each kind count.
+
+    Raises:
+        SettingsRefused: the weights are invalid.
+    """
     try:
         return Weights.of(settings.weights)
     except ValueError as error:

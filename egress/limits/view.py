@@ -55,7 +55,7 @@ def overview(
             "denied": denied.get(name),
         }
     return {
-        "limits": [_limit(tally, owners.get(id(tally)), now) for tally in bounding],
+        "limits": [limit_row(tally, owners.get(id(tally)), now) for tally in bounding],
         "paces": [_pace(tally, now) for tally in tallies if not tally.limit.bounds],
         "agents": told,
         "denials": list(denied.values()),
@@ -65,7 +65,8 @@ def overview(
     }
 
 
-def _limit(tally: LimitCounter, agent: str | None, now: float) -> dict[str, Any]:
+def limit_row(tally: LimitCounter, agent: str | None, now: float) -> dict[str, Any]:
+    """Return one limit as `overview` has it."""
     standing = tally.standing(now)
     limit = tally.limit
 

@@ -112,6 +112,11 @@ def explain(complaint: str, settings: dict[str, str]) -> str:
             f"{head} AppArmor restricts user namespaces: install its profile for bwrap (Ubuntu: the package "
             "apparmor-profiles has bwrap-userns-restrict), or set kernel.apparmor_restrict_unprivileged_userns to 0."
         )
+    if "mount proc" in complaint.lower():
+        return (
+            f"{head} A container around Muster hides parts of /proc: start that container with "
+            "`--security-opt unmask=/proc/*` (podman) or `--security-opt systempaths=unconfined` (docker)."
+        )
     if "permi" in complaint.lower() or "namespace" in complaint.lower():
         return f"{head} A container around Muster may forbid new namespaces."
     return head

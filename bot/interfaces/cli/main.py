@@ -110,7 +110,8 @@ def _run(program: MusterProgram, arguments: list[str]) -> int:
         say("Interrupted.", error=True)
         return FAILED
     except NotRunning as error:
-        refuse(_of_standby() or str(error), as_json=as_json, reason="not_running", code=error.code)
+        told = as_json and not error.told
+        refuse(_of_standby() or str(error), as_json=told, reason="not_running", code=error.code)
         return NOT_RUNNING
     except UsageError as error:
         refuse(str(error), as_json=as_json, reason="usage", code=error.code)

@@ -81,8 +81,10 @@ def ask(
     except NotRunning as error:
         if command.name in PAST_MUSTER:
             return _past_muster(command, arguments, error, as_json=as_json)
-        if command.name == "ps" and not as_json:
-            _show_fleet(everybody=bool(arguments.get("all")))
+        if command.name == "ps":
+            error.told = _show_fleet(everybody=bool(arguments.get("all")), as_json=as_json)
+        if command.name == "budget":
+            error.told = _show_limits(as_json=as_json)
         raise
     finally:
         if ticker is not None:
@@ -95,18 +97,48 @@ def ask(
     return status
 
 
-def _show_fleet(*, everybody: bool) -> None:
-    """Print what agent hosts and journals say, if there are any agents."""
+def _show_fleet(*, everybody: bool, as_json: bool) -> bool:
+    """Print what agent hosts and journals say, if there are any agents; return whether there are."""
     import time
 
     from bot.agents import status_view
     from bot.config.paths import Paths
     from bot.setup import offline_fleet
 
-    fleet = offline_fleet.load(Paths.of(os.environ))
-    if fleet.agents:
-        say(status_view.fleet_text(fleet, time.time(), everybody=everybody))
+    fleet, now = offline_fleet.load(Paths.of(os.environ)), time.time()
+    if not fleet.agents:
+        return False
+    if as_json:
+        _print_json(status_view.fleet_json(fleet, now, everybody=everybody))
+    else:
+        say(status_view.fleet_text(fleet, now, everybody=everybody))
         say("This is what agents and their journals say themselves. What waits in Muster is unknown.")
+    return True
+
+
+def _show_limits(*, as_json: bool) -> bool:
+    """Print what the egress or its ledger says of limits, if an egress ever ran here; return whether one did."""
+    from bot.config.paths import Paths
+    from bot.spending import budget_view, offline_limits
+
+    model = offline_limits.load(Paths.of(os.environ))
+    if model is None or model.problem is not None:
+        if model is not None:
+            say(str(model.problem), error=True)
+        return False
+    if as_json:
+        _print_json(budget_view.budget_json(model))
+    else:
+        say(budget_view.budget_text(model))
+        say(budget_view.offline_words(model))
+    return True
+
+
+def _print_json(found: object) -> None:
+    import json
+
+    # ASCII, so that control sequences in an agent's data cannot reach the terminal.
+    print(json.dumps(found, indent=2))
 
 
 def _diff(answer: GatewayResponse) -> str:

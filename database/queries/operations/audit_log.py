@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,14 @@ async def before(tx: AsyncConnection, seq: int | None, *, limit: int) -> list[Au
 async def of_action(tx: AsyncConnection, action: str, at: float, *, limit: int) -> list[AuditRow]:
     """Return the newest `limit` lines about this action that were written at or after `at`, newest first."""
     newest = select(audit).where(audit.c.at >= at, audit.c.action == action).order_by(audit.c.seq.desc()).limit(limit)
+    return await AuditRow.every(tx, newest)
+
+
+async def of_actions(tx: AsyncConnection, actions: Sequence[str], at: float, *, limit: int) -> list[AuditRow]:
+    """Return the newest `limit` lines about these actions that were written at or after `at`, newest first."""
+    where = (audit.c.at >= at, audit.c.action.in_(actions))
+    # In the order of time, because by number all of the audit would be read where such actions are rare.
+    newest = select(audit).where(*where).order_by(audit.c.at.desc(), audit.c.seq.desc()).limit(limit)
     return await AuditRow.every(tx, newest)
 
 

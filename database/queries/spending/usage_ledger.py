@@ -19,7 +19,7 @@ from database.queries.spending.hourly_sums_reader import TOKENS as TOKENS
 from database.queries.spending.hourly_sums_reader import Sums
 from database.schema import ledger, ledger_positions, quota
 
-Key: TypeAlias = Literal["agent", "role", "task", "account", "model", "day"]
+Key: TypeAlias = Literal["agent", "role", "task", "account", "provider", "sandbox", "model", "day"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +163,8 @@ async def spent(
         return [
             GroupUsage.of(day, sums) for day, sums in (await usage_queries.days(tx, since, zone, until=until)).items()
         ]
-    found = await usage_queries.groups(tx, [] if by is None else [by], since, until)
+    column = "profile" if by == "sandbox" else by
+    found = await usage_queries.groups(tx, [] if column is None else [column], since, until)
     made = [GroupUsage.of("all" if by is None else key[0] or None, sums) for key, sums in found.items()]
     return sorted(made, key=lambda each: (-each.tokens, each.key or ""))
 

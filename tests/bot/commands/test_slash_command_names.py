@@ -104,7 +104,7 @@ def test_types_choices_and_what_is_for_admins_come_from_the_table(menu: CommandM
     stop = {each["name"]: each for each in declared["stop"]["options"]}
     assert stop["now"]["type"] == discords.BOOLEAN
     budget = {each["name"]: each for each in declared["budget"]["options"]}
-    assert set(budget) == {"show", "set", "clear", "authorize"}
+    assert set(budget) == {"show", "log", "set", "clear", "authorize"}
     policy = next(each for each in budget["set"]["options"] if each["name"] == "policy")
     assert [each["value"] for each in policy["choices"]] == ["cutoff", "freeze", "kill"]
     restricted = {name for name, each in declared.items() if each["default_member_permissions"] is not None}

@@ -12,14 +12,15 @@ from typing import Any
 from hypothesis import given
 
 from bot.api_client import Client
-from bot.pacing.window_series import facts_of
+from bot.pacing.window_pace import paces_of
 from bot.pacing.window_status import PaceSnapshot
-from bot.spending.budget_view import pace_json, rounded, share_windows
+from bot.spending.budget_view import line_json, pace_json, rounded
+from bot.spending.limit_lines import lines_of
 from bot.spending.pace_view import window_json
 from budget import amounts
 from budget.windows.even_spread_line import LastSeen, PacePolicy
 from budget.windows.pace_admission import Cost, Waits, WindowState, decide
-from budget.windows.window_state import Authorization, CountedLimit, figures
+from budget.windows.window_state import CountedLimit, PaceAuthorization, figures
 from tests.bot.orchestrator import house
 from tests.bot.pacing.fake_pace import paced
 from tests.budget.windows.random_windows import BEGINS, DAY, HOUR, POLICY, day, drawn, standing, week
@@ -30,8 +31,8 @@ SEEN = LastSeen(at=NOW - 9 * HOUR, used=0.38, tokens_since=1.2e6)
 LATER = {"begins_at": BEGINS + 2 * DAY, "resets_at": BEGINS + 3 * DAY}
 
 
-def authorized(amount: float) -> Authorization:
-    return Authorization(
+def authorized(amount: float) -> PaceAuthorization:
+    return PaceAuthorization(
         id="a1", scope="host", unit="tokens", amount=amount, granted_at=NOW - HOUR, until=NOW + DAY, drawn=0.0
     )
 
@@ -86,17 +87,18 @@ def test_all_views_agree_in_random_situations(held: WindowState, now: float, pol
     found = snapshot.figures(key)
     assert found is not None
     assert snapshot.every() == [found]
-    shown = window_json(found, snapshot, None, ())
-    assert shown["used"] == found.used
-    assert pace_json(found).items() <= shown.items()
-    report = facts_of(held, found)
-    assert (report.used, report.limit, report.line, report.reserved, report.share) == (
-        found.used, found.limit, found.line, found.reserved, found.share,
+    (window,) = paces_of(snapshot)
+    assert (window.used, window.limit, window.line, window.reserved, window.remaining, window.share, window.state) == (
+        found.used, found.limit, found.line, found.reserved, found.remaining, found.share, found.state,
     )  # fmt: skip
-    for row in share_windows(snapshot):
+    shown = window_json(window)
+    assert shown["used"] == found.used
+    assert pace_json(window).items() <= shown.items()
+    for line in lines_of((), None, {key: window}, {}, now):
+        row = line_json(line, window)
         assert (row["used"], row["limit"], row["state"]) == (rounded(found.used), found.limit, found.state)
         assert (row["remaining"], row["reserved"]) == (rounded(found.remaining), rounded(found.reserved))
-        assert row["pace"] == pace_json(found)
+        assert row["pace"] == pace_json(window)
     # What may be used now begins, and more waits.
     if found.used is None:
         assert (found.share, found.state, found.remaining, found.ahead, found.may_use_now) == (None,) * 5

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from bot.figures.model import Figure, Panel
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace, WindowProjection
 from bot.reports import chart_example
 from bot.reports.chart import figure_of
 from bot.reports.chart_subprocess import LARGEST, ChartSubprocess
@@ -25,16 +25,17 @@ BEGIN, END = at("2026-11-23 00:00"), at("2026-11-30 00:00")
 NOW = at("2026-11-26 09:00")
 
 
-def week(key: str = "account:main/7d", used: float | None = 0.4, **said: object) -> WindowFacts:
+def week(key: str = "account:main/7d", used: float | None = 0.4, **said: object) -> WindowPace:
     plain: dict[str, object] = {
         "key": key, "scope": key.split("/")[0], "unit": "share", "limit": 1.0, "used": used, "reserved": 0.0,
-        "line": 0.48, "begins_at": BEGIN, "resets_at": END, "certainty": "provider", "expected": 0.9, "low": 0.8,
-        "high": 1.1, "points": ((BEGIN, 0.0), (NOW, used or 0.0)), "spread": ((BEGIN, 0.0), (END, 1.0)),
+        "line": 0.48, "begins_at": BEGIN, "resets_at": END, "certainty": "provider",
+        "use": ((BEGIN, 0.0), (NOW, used or 0.0)),
+        "even": ((BEGIN, 0.0), (END, 1.0)), "projection": WindowProjection(expected=0.9, low=0.8, high=1.1),
     }  # fmt: skip
-    return WindowFacts(**{**plain, **said})  # type: ignore[arg-type]
+    return WindowPace(**{**plain, **said})  # type: ignore[arg-type]
 
 
-def figure(*windows: WindowFacts) -> Figure:
+def figure(*windows: WindowPace) -> Figure:
     made = figure_of(windows, ZONE, NOW)
     assert made is not None
     return made
@@ -117,7 +118,8 @@ def test_those_that_nobody_used_leave_the_room_to_others() -> None:
 
 
 def test_what_is_beyond_all_bounds_stays_on_the_picture() -> None:
-    (panel,) = figure(week(used=900.0, high=1e9, points=((BEGIN, -1.0), (NOW, 900.0)))).panels
+    beyond = WindowProjection(expected=0.9, low=0.8, high=1e9)
+    (panel,) = figure(week(used=900.0, projection=beyond, use=((BEGIN, -1.0), (NOW, 900.0)))).panels
     assert max(amount for _, amount in panel.used) == 150
     assert min(amount for _, amount in panel.used) == 0
     assert panel.band is not None
@@ -138,7 +140,7 @@ def test_what_is_beyond_all_bounds_stays_on_the_picture() -> None:
 def test_the_time_is_written_in_the_operators_zone(begin: str, end: str, first: str, most: int) -> None:
     begins, ends = at(begin), at(end)
     middle = (begins + ends) / 2
-    made = figure_of([week(begins_at=begins, resets_at=ends, points=())], ZONE, middle)
+    made = figure_of([week(begins_at=begins, resets_at=ends, use=())], ZONE, middle)
     assert made is not None
     labels = [label for _, label in made.panels[0].ticks]
     assert labels[0] == first
@@ -165,8 +167,8 @@ def test_the_orchestrator_loads_nothing_that_draws() -> None:
 async def test_a_window_that_was_not_seen_for_long_is_drawn_as_far_as_it_is_known(painter: ChartSubprocess) -> None:
     seen = LastSeen(at=NOW - 9 * 3_600, used=0.38, tokens_since=1_200_000)
     quiet = week(
-        used=None, at_least=0.41, last_seen=seen, expected=None, low=None, high=None,
-        points=((BEGIN, 0.0), (seen.at, 0.38), (NOW, 0.41)),
+        used=None, at_least=0.41, outdated_at=seen.at, outdated_used=seen.used, projection=None,
+        use=((BEGIN, 0.0), (seen.at, 0.38), (NOW, 0.41)),
     )  # fmt: skip
     (panel,) = figure(quiet).panels
     assert panel.note == "at least 41% used, line 48%"
@@ -178,8 +180,6 @@ async def test_a_window_that_was_not_seen_for_long_is_drawn_as_far_as_it_is_know
     assert "? at least so much" in letters
     assert "?" in letters.split("? at least so much")[0]
     # Of one that began anew unseen all is open from its beginning on.
-    (panel,) = figure(
-        replace(quiet, at_least=None, last_seen=replace(seen, at=BEGIN - 60, used=None), points=())
-    ).panels
+    (panel,) = figure(replace(quiet, at_least=None, outdated_at=BEGIN - 60, outdated_used=None, use=())).panels
     assert panel.note == "use not known, line 48%"
     assert panel.since == [(0.0, 0.0), (NOW - BEGIN, 0.0)]

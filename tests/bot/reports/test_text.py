@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.config.reports import QuietHours
-from bot.pacing.window_series import WindowFacts
+from bot.read_models.limits import WindowPace, WindowProjection
 from bot.reports import text as wording
 from bot.reports.commands_service import facts_json
 from bot.reports.loader import span_of
@@ -18,7 +18,6 @@ from bot.reports.model import AgentFacts, Down, ReportedUsage, ReportFacts, Task
 from bot.reports.schedule import quiet_until
 from bot.reports.threshold_alerts import Crossing
 from bot.text import markdown
-from budget.windows.even_spread_line import LastSeen
 from tests.bot.reports.poster import ZONE, at
 
 NOW = at("2026-11-23 09:00")
@@ -77,10 +76,10 @@ def test_nothing_that_was_written_by_others_is_spoken() -> None:
 
 def test_no_table_is_wider_than_a_phone() -> None:
     windows = [
-        WindowFacts(
+        WindowPace(
             key="role:coder/share/account:subscription/7d", scope="role:coder", unit="share", limit=0.4, used=0.39,
             reserved=0.0, line=0.2, begins_at=NOW - 86_400, resets_at=NOW + 86_400, certainty="estimated",
-            expected=0.5, low=0.41, high=0.9,
+            projection=WindowProjection(expected=0.5, low=0.41, high=0.9),
         )
     ]  # fmt: skip
     text = wording.report(replace(FACTS, kind="budget", windows=windows))
@@ -90,7 +89,7 @@ def test_no_table_is_wider_than_a_phone() -> None:
 
 def test_what_was_passed_names_the_command_of_its_scope_and_of_no_other() -> None:
     windows = [
-        WindowFacts(
+        WindowPace(
             key=f"account:main/{name}", scope="account:main", unit="share", limit=1.0, used=0.81, reserved=0.0,
             line=0.5, begins_at=NOW - 9_000, resets_at=NOW + 9_000, certainty="provider",
         )
@@ -102,17 +101,17 @@ def test_what_was_passed_names_the_command_of_its_scope_and_of_no_other() -> Non
 
 
 def test_a_window_that_was_not_seen_for_long_says_what_is_known_of_it() -> None:
-    quiet = WindowFacts(
+    quiet = WindowPace(
         key="account:main/7d", scope="account:main", unit="share", limit=1.0, used=None, reserved=0.0, line=0.57,
         begins_at=NOW - 4 * 86_400, resets_at=NOW + 3 * 86_400, certainty="provider", at_least=0.41,
-        last_seen=LastSeen(at=NOW - 9 * 3_600, used=0.38, tokens_since=1_200_000),
+        outdated_at=NOW - 9 * 3_600, outdated_used=0.38, outdated_tokens=1_200_000,
     )  # fmt: skip
     text = wording.report(replace(FACTS, windows=[quiet]))
     assert "| ❔ main 7d | ≥ 41% | 57% |" in text
     assert "❔ `main 7d`: 38% was seen 9 h ago, and 1.2M tokens went through here since." in text
     (told,) = facts_json(replace(FACTS, windows=[quiet]))["windows"]
     assert (told["used"], told["at_least"], told["seen_at"]) == (None, 0.41, "2026-11-22T23:00:00.000Z")
-    unseen = replace(quiet, at_least=None, last_seen=LastSeen(at=NOW - 9e5, used=None, tokens_since=0))
+    unseen = replace(quiet, at_least=None, outdated_at=NOW - 9e5, outdated_used=None, outdated_tokens=0)
     text = wording.report(replace(FACTS, windows=[unseen]))
     assert "it was seen 10 d ago, before it reset, and 0 tokens went through here since" in text
     assert "| ❔ main 7d | ? |" in text

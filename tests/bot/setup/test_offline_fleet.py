@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from bot.agents import status_view
+from bot.commands import sections
 from bot.config.paths import Paths
 from bot.egress_client import emergency_stop
+from bot.interfaces.cli.main import run
+from bot.interfaces.cli.output import NOT_RUNNING
 from bot.read_models.fleet import FleetAgent
 from bot.setup import offline_fleet, offline_stop
 from fleet.supervision import host_lifecycle, host_lock
@@ -73,6 +77,24 @@ async def test_the_emergency_stop_is_shown_with_who_pulled_it(paths: Paths) -> N
     fleet = await asyncio.to_thread(offline_fleet.load, paths)
     assert fleet.estop is not None
     assert fleet.estop.by == "terminal:ana"
+
+
+async def test_a_shell_shows_the_fleet_to_people_and_to_programs(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUSTER_HOME", str(paths.home))
+    table = sections.load()
+    assert await asyncio.to_thread(run, table, ["ps", "--json"]) == NOT_RUNNING
+    assert json.loads(capsys.readouterr().out)["code"] == "muster.not_running", "there are no agents"
+    await spawned(paths, "a")
+    await idle(paths)
+    assert await asyncio.to_thread(run, table, ["ps", "--json"]) == NOT_RUNNING
+    said = capsys.readouterr()
+    (row,) = json.loads(said.out)
+    assert (row["name"], row["state"], row["evidence"], row["tokens_today"]) == ("a", "idle", "protocol", None)
+    assert "not running" in said.err
+    assert await asyncio.to_thread(run, table, ["ps"]) == NOT_RUNNING
+    assert "What waits in Muster is unknown." in capsys.readouterr().out
 
 
 def test_an_installation_that_was_never_started_has_no_agents(paths: Paths) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from bot.read_models.limits import LimitLine, LimitsModel
+from bot.read_models.provenance import Provenance
 from bot.spending import budget_view
 from core.crash_points import declare
 from database.queries.operations import audit_log
@@ -14,25 +15,30 @@ from tests.bot.orchestrator import house
 WRITE = declare("tests.budget_view")
 
 
-def limit(scope: str, *, reserved: int) -> dict[str, Any]:
-    return {
-        "scope": scope,
-        "limit": 1_000_000,
-        "unit": "tokens",
-        "used": 200_000,
-        "reserved": reserved,
-        "remaining": 800_000 - reserved,
-        "window": "day",
-        "policy": "cutoff",
-        "state": "open",
-        "pace": None,
-    }
+def limit(scope: str, *, reserved: float) -> LimitLine:
+    return LimitLine(
+        scope=scope,
+        agent=None,
+        kind="pool",
+        limit=1_000_000.0,
+        unit="tokens",
+        used=200_000.0,
+        reserved=reserved,
+        remaining=800_000.0 - reserved,
+        window="day",
+        policy="cutoff",
+        state="open",
+    )
+
+
+def counted(*lines: LimitLine) -> LimitsModel:
+    return LimitsModel(at=0.0, lines=lines, counted=Provenance(source="egress"))
 
 
 def test_what_is_reserved_has_a_column_where_something_is() -> None:
     idle, busy = limit("host", reserved=0), limit("role:coder", reserved=50_000)
-    assert "reserved" not in budget_view.table([idle], unknown="-")
-    told = budget_view.table([idle, busy], unknown="-")
+    assert "reserved" not in budget_view.table(counted(idle))
+    told = budget_view.table(counted(idle, busy))
     assert "| scope | limit | used | reserved | left | now | then |" in told
     assert "| role:coder | 1M tokens a day | 200k tokens | 50k tokens | 750k tokens |" in told
 

@@ -113,7 +113,7 @@ async def test_programs_are_told_of_each_limit_in_one_shape_and_in_whole_tokens(
     keys = {
         "scope", "agent", "kind", "limit", "unit", "used", "reserved", "remaining", "window", "reset_at",
         "reset_confidence", "policy", "state", "pace", "at_least", "seen_at", "governed_by",
-        "excess",
+        "overruled_for", "excess", "evidence",
     }  # fmt: skip
     assert [each.keys() for each in (set_, *found)] == [keys] * 4
     tokens = [each["limit"] for each in (set_, *found) if each["unit"] == "tokens"]

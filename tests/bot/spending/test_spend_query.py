@@ -36,6 +36,8 @@ async def test_days_begin_at_midnight_of_the_operators_zone(tmp_path: Path) -> N
             for seq, time in enumerate(times, 1):
                 tokens = {**dict.fromkeys(TOKENS, 0), "input_tokens": 10 ** (seq - 1)}
                 await usage_ledger.add(tx, [row(seq, agent="ada", ended_at=at(time), **tokens)])
+        for by, name in (("provider", "anthropic"), ("sandbox", "bubblewrap")):
+            assert "1.1k" in lines_of(await home.ask(f"!spend --by {by}"))[name]
         # In Kolkata it is half past two; there, midnight was at half past six in the evening of UTC.
         assert "1.1k" in lines_of(await home.ask("!spend"))["ada"]
         days = lines_of(await home.ask("!spend --by day"))

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from budget.amounts import Unit
 from budget.windows.pace_admission import (
-    Authorization,
     EvenSpreadLine,
+    PaceAuthorization,
     PacePolicy,
     Urgency,
     Window,
@@ -60,7 +60,7 @@ def standing(window: Window, now: float = BEGINS, **others: Any) -> WindowState:
     return WindowState(window=window, line=others.pop("line", None) or drawn(begun, now), **others)
 
 
-def leave(amount: float, unit: Unit = "share", **others: Any) -> Authorization:
+def leave(amount: float, unit: Unit = "share", **others: Any) -> PaceAuthorization:
     """An authorization that holds all week."""
     given: dict[str, Any] = {
         "id": "a1",
@@ -68,4 +68,4 @@ def leave(amount: float, unit: Unit = "share", **others: Any) -> Authorization:
         "granted_at": BEGINS,
         "until": BEGINS + 7 * DAY,
     }
-    return Authorization(amount=amount, unit=unit, **given | others)
+    return PaceAuthorization(amount=amount, unit=unit, **given | others)

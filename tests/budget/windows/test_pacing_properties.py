@@ -18,11 +18,11 @@ from budget.amounts import Unit
 from budget.windows.even_spread_line import JITTER_S
 from budget.windows.pace_admission import (
     Admitted,
-    Authorization,
     Cause,
     Certainty,
     Cost,
     EvenSpreadLine,
+    PaceAuthorization,
     PacePolicy,
     Waits,
     Window,
@@ -49,7 +49,7 @@ CLOCK = st.floats(BEGINS - 400 * DAY, BEGINS + 400 * DAY) | st.floats(BEGINS, BE
 ZONES = st.sampled_from(("UTC", "America/New_York", "Asia/Kathmandu", "America/Santiago", "Pacific/Apia"))
 POLICIES = st.builds(PacePolicy, burst=st.floats(0, 0.2), borrow=st.floats(0, 1), zone=ZONES.map(ZoneInfo))
 AUTHORIZATIONS = st.builds(
-    Authorization,
+    PaceAuthorization,
     id=st.sampled_from("abc"),
     scope=st.just("host"),
     unit=st.sampled_from(get_args(Unit)),
@@ -147,11 +147,11 @@ def test_what_is_admitted_never_passes_the_limit_and_what_is_authorized(
     source = random.Random(f"{soak.seed()}/{seed}")
     window = day() if kind == "day" else week()
     limit = window.limit
-    leaves: tuple[Authorization, ...] = ()
+    leaves: tuple[PaceAuthorization, ...] = ()
     if authorized:
         granted = BEGINS + source.random() * DAY
         leaves = (
-            Authorization(id="a", scope=window.scope, unit=window.unit, amount=limit * source.random(),
+            PaceAuthorization(id="a", scope=window.scope, unit=window.unit, amount=limit * source.random(),
                           granted_at=granted, until=granted + source.random() * DAY),
         )  # fmt: skip
     now_at = WindowState(window=window, line=drawn(window), authorizations=leaves)
@@ -210,7 +210,7 @@ def recorded(case: dict[str, Any]) -> tuple[list[WindowState], Cost, Any, float,
             **{name: value for name, value in row.items() if name not in ("window", "line", "authorizations")},
             window=Window(**row["window"]),
             line=EvenSpreadLine(**row["line"]),
-            authorizations=[Authorization(**each) for each in row["authorizations"]],
+            authorizations=[PaceAuthorization(**each) for each in row["authorizations"]],
         )
         for row in case["standings"]
     ]
@@ -245,7 +245,9 @@ def test_whoever_authorizes_what_is_named_has_it_begin(
     if not isinstance(waits, Waits) or not waits.leave:
         return
     given_ = [
-        Authorization(id=f"n{at}", scope=one.scope, unit=one.unit, amount=one.amount, granted_at=now, until=now + 3600)
+        PaceAuthorization(
+            id=f"n{at}", scope=one.scope, unit=one.unit, amount=one.amount, granted_at=now, until=now + 3600
+        )
         for at, one in enumerate(waits.leave)
     ]
     # Lines are drawn anew before something is authorized.

@@ -16,6 +16,7 @@ from core.crash_points import declare
 from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import auto_resume
+from database.queries.operations import audit_log
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger, usage_queries
 from database.queries.spending.usage_cache import UsageQuestion, UsageTally
 from tests.database.queries.rows import DAY, NOON, row
@@ -23,7 +24,7 @@ from tests.database.queries.rows import DAY, NOON, row
 STEP = declare("tests.plans")
 AT = NOON - 1234.5
 #: Tables that grow.
-_LARGE = ("ledger", "spending", "quota_history", "tasks", "authorizations")
+_LARGE = ("audit", "ledger", "spending", "quota_history", "tasks", "authorizations")
 
 
 async def second_look(tx: AsyncConnection) -> None:
@@ -40,6 +41,11 @@ QUESTIONS: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
     "spend by agent": partial(usage_ledger.spent, by="agent", since=AT, until=NOON + 99),
     "spend by task": partial(usage_ledger.spent, by="task", since=AT),
     "spend by model": partial(usage_ledger.spent, by="model", since=AT),
+    "spend by sandbox": partial(usage_ledger.spent, by="sandbox", since=AT),
+    "today by all that a view shows": partial(
+        usage_queries.groups, by=("agent", "profile", "provider", "account", "model"), since=AT
+    ),
+    "what was enforced": partial(audit_log.of_actions, actions=("limit", "cutoff"), at=AT, limit=9),
     "spend by day": partial(usage_ledger.spent, by="day", since=AT, zone=ZoneInfo("Asia/Kathmandu")),
     "today of each agent": partial(usage_ledger.tokens_by_agent, since=AT),
     "an account": partial(usage_queries.used, scope="account:main", since=AT),

@@ -288,6 +288,11 @@ def test_says_why_it_does_not_work(settings: dict[str, str], words: str) -> None
     assert words in selection.explain(complaint, settings)
 
 
+def test_a_container_that_hides_proc_is_told_by_the_option_that_it_lacks() -> None:
+    complaint = "bwrap: Can't mount proc on /newroot/proc: Operation not permitted"
+    assert "--security-opt unmask=/proc/*" in selection.explain(complaint, {})
+
+
 def test_a_missing_program_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not selection.available().works
