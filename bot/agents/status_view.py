@@ -106,7 +106,7 @@ def agent_json(agent: FleetAgent, now: float) -> dict[str, Any]:
         "workspace": agent.workspace,
         "detail": _detail(agent, now),
         "host": agent.host,
-        "tenant_id": agent.tenant_id,
+        "tenant_id": agent.tenant_id or None,
         "started_at": timestamp(agent.started_at),
         "tries_again_s": None if agent.tries_at is None else round(max(0.0, agent.tries_at - now), 3),
         "tokens_today": agent.tokens_today,

@@ -19,17 +19,21 @@ from bot.read_models import codec
 from bot.read_models.agent import AgentModel
 from bot.read_models.documents import AGENTS, ReadModel
 from bot.reports.services import ReportServices
+from bot.spending import limits_loader
 from bot.tasks import queue_loader
 from bot.text.errors import UserError
 from fleet.name_rules import is_agent_name
 
 #: Checking all parts writes to the disks, and asks the egress.
 _HEALTH_EVERY_S: Final = 15.0
+#: The line of a window rises all the time, so this document always differs.
+_LIMITS_EVERY_S: Final = 2.0
 #: The command that shows the same as a document; who may run it may read the document.
 _COMMANDS: Final[Mapping[str, str]] = {
     "fleet": "ps",
     "waiting": "approvals",
     "tasks": "tasks",
+    "limits": "budget",
     "audit": "audit",
     "health": "health",
 }
@@ -61,6 +65,9 @@ def feed(services: ReportServices) -> Feed:
             "fleet": DocumentSource(load=of(lambda: fleet_loader.load(services, drift=services.drift))),
             "waiting": DocumentSource(load=of(lambda: waiting_loader.load(services))),
             "tasks": DocumentSource(load=of(lambda: queue_loader.load(services))),
+            "limits": DocumentSource(
+                load=of(lambda: limits_loader.load(services, *limits_loader.ALL)), shortest_s=_LIMITS_EVERY_S
+            ),
             "audit": DocumentSource(load=of(lambda: audit_loader.load(services)), page=audit_before),
             "health": DocumentSource(load=of(lambda: health_loader.load(services)), shortest_s=_HEALTH_EVERY_S),
         },

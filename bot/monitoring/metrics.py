@@ -20,7 +20,7 @@ from bot.approvals import waiting_loader
 from bot.monitoring import health_loader
 from bot.read_models.health import HealthModel
 from bot.read_models.waiting import WaitingModel
-from bot.spending import spend_query
+from budget.windows.calendar_days import midnight
 from connectors.delivery import outbox
 from core.errors import RegisterError
 from database.queries.spending import usage_ledger
@@ -42,7 +42,7 @@ async def exposition(services: AgentServices) -> bytes:
         async with services.store.read() as tx:
             oldest = await outbox.oldest(tx)
             first_bytes = await usage_ledger.first_bytes(tx, since=now - _RECENT_S)
-        today = spend_query.midnight(now, services.settings.timezone)
+        today = midnight(now, services.settings.timezone)
         async with services.store.read() as tx:
             used = await usage_ledger.spent(tx, by="account", since=today)
         families += _of_delivery(oldest, now)

@@ -14,16 +14,18 @@ from bot.read_models.agent import AgentModel
 from bot.read_models.audit import AuditModel
 from bot.read_models.fleet import FleetModel
 from bot.read_models.health import HealthModel
+from bot.read_models.limits import LimitsModel
 from bot.read_models.tasks import TasksModel
 from bot.read_models.waiting import WaitingModel
 
-ReadModel: TypeAlias = FleetModel | WaitingModel | TasksModel | AuditModel | HealthModel | AgentModel
+ReadModel: TypeAlias = FleetModel | WaitingModel | TasksModel | LimitsModel | AuditModel | HealthModel | AgentModel
 
 #: The type of each document that there is once.
 TYPES: Final[Mapping[str, type[ReadModel]]] = {
     "fleet": FleetModel,
     "waiting": WaitingModel,
     "tasks": TasksModel,
+    "limits": LimitsModel,
     "audit": AuditModel,
     "health": HealthModel,
 }

@@ -99,7 +99,7 @@ async def test_the_openapi_document_describes_what_is_answered(home: House, clie
     async with client.get("/v1/openapi.json") as answer:
         described: dict[str, Any] = await answer.json()
     schemas = {"components": described["components"]}
-    for name in ("fleet", "waiting", "tasks", "audit", "health", "agents/coder0"):
+    for name in ("fleet", "waiting", "tasks", "limits", "audit", "health", "agents/coder0"):
         async with client.get(f"/v1/documents/{name}") as answer:
             body = await answer.json()
         kind = {"agents/coder0": "AgentModel"}.get(name, f"{name.capitalize()}Model")
