@@ -122,7 +122,7 @@ async def test_no_page_shuts_anybody_out(home: House, phone: BrowserContext, sch
     await home.ask("!task add 'Write a test.' --role coder")
     await asked(home)
     for path in (
-        "/", "/waiting", "/agents/coder0", "/tasks", "/audit", "/health", "/commands", "/commands/launch",
+        "/", "/waiting", "/agents/coder0", "/limits", "/tasks", "/audit", "/health", "/commands", "/commands/launch",
         "/commands/send?a.name=coder0", "/sessions", "/nothing",
     ):  # fmt: skip
         await page.goto(f"{origin}{path}")

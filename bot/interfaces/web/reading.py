@@ -33,6 +33,7 @@ from bot.web_access.sessions_of import access_to
 NAVIGATION: Final = (
     ("/", "Fleet", "ps"),
     ("/waiting", "Approvals", "approvals"),
+    ("/limits", "Limits", "budget"),
     ("/tasks", "Tasks", "tasks"),
     ("/audit", "Audit", "audit"),
     ("/health", "Health", "health"),
@@ -59,6 +60,7 @@ class ReadingPages:
             web.get("/waiting", self._shown(self._view("waiting", "Approvals", "page"))),
             web.get("/waiting/{name}", self._shown(self._request)),
             web.get("/tasks", self._shown(self._view("tasks", "Tasks", "page", "ended"))),
+            web.get("/limits", self._shown(self._view("limits", "Limits", "page"))),
             web.get("/audit", self._shown(self._audit)),
             web.get("/health", self._shown(self._view("health", "Health"))),
             web.get("/commands", self._shown(self._commands)),

@@ -13,18 +13,21 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
-from bot.interfaces.web import forms
+from bot.interfaces.web import charts, forms
 from bot.read_models.agent import AgentModel
 from bot.read_models.audit import AuditModel
 from bot.read_models.documents import AGENTS, Document, ReadModel
 from bot.read_models.fleet import FleetAgent, FleetModel
 from bot.read_models.health import HealthModel
+from bot.read_models.limits import LimitsModel
 from bot.read_models.tasks import TaskLine, TasksModel
 from bot.read_models.waiting import AnswerChoice, PendingQuestion, PendingRequest, WaitingModel
 from bot.text.errors import UserError
 
 #: Rows of a page of a long list.
 PAGE: Final = 50
+#: Charts of a page.
+CHARTS: Final = 10
 #: Maximum length of a key, and number of views that one stream follows.
 LONGEST_KEY: Final = 200
 MOST_VIEWS: Final = 12
@@ -120,12 +123,12 @@ def view_with(key: str) -> View:
     return view_of(name, dict(pairs))
 
 
-def page_of(items: Sequence[_T], wanted: str | None) -> PageOf:
+def page_of(items: Sequence[_T], wanted: str | None, length: int = PAGE) -> PageOf:
     """Return a page of a list; the nearest one if there is no such page."""
-    pages = max(1, math.ceil(len(items) / PAGE))
+    pages = max(1, math.ceil(len(items) / length))
     number = int(wanted) if wanted is not None and re.fullmatch(r"[0-9]{1,6}", wanted) else 1
     number = min(max(number, 1), pages)
-    return PageOf(items[(number - 1) * PAGE : number * PAGE], number, pages, len(items))
+    return PageOf(items[(number - 1) * length : number * length], number, pages, len(items))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +238,17 @@ def _request(documents: Mapping[str, Document], parameters: Mapping[str, str]) -
     }
 
 
+def _limits(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
+    limits = _value(documents, "limits", LimitsModel)
+    return {
+        "limits": limits,
+        "page": page_of([charts.window_shown(each, limits) for each in limits.windows], parameters.get("page"), CHARTS),
+        "lines": limits.lines[:PAGE],
+        "enforcements": limits.enforcements[:PAGE],
+        "usage": (limits.usage or ())[:PAGE],
+    }
+
+
 def _tasks(documents: Mapping[str, Document], parameters: Mapping[str, str]) -> Mapping[str, object]:
     tasks = _value(documents, "tasks", TasksModel)
     lines: Sequence[TaskLine] = tasks.ended if parameters.get("ended") == "1" else tasks.open
@@ -269,6 +283,7 @@ _KINDS: Final[Mapping[str, _ViewKind]] = {
     "agent": _ViewKind((AGENTS, "waiting"), "tail", _agent, _NAMED),
     "waiting": _ViewKind(("waiting",), "approvals", _waiting, _PAGED),
     "request": _ViewKind(("waiting",), "approvals", _request, _NAMED),
+    "limits": _ViewKind(("limits",), "budget", _limits, _PAGED),
     "tasks": _ViewKind(("tasks",), "tasks", _tasks, _PAGED | {"ended"}),
     "audit": _ViewKind(("audit",), "audit", _audit),
     "health": _ViewKind(("health",), "health", _health),
