@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 async def _shows_the_code(services: CommandServices, arguments: dict[str, object]) -> str:
     from bot.web_access import text
-    from bot.web_access.sessions_of import access_to
+    from bot.web_access.sessions_of import find
 
-    login = await access_to(services).find(str(arguments["code"]))
+    login = await find(services, str(arguments["code"]))
     return text.question(login, control=bool(arguments["control"]))
 
 

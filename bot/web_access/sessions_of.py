@@ -11,6 +11,7 @@ from bot.config.surfaces.web import WebBlock
 from bot.text import markdown
 from bot.text.errors import NotPermitted, UserError
 from bot.web_access import text
+from bot.web_access.model import BrowserLogin
 from bot.web_access.service import WebAccess
 
 _DEFAULTS = WebBlock()
@@ -20,6 +21,19 @@ def access_to(services: CommandServices) -> WebAccess:
     """Return the browsers of this installation."""
     web = services.settings.web or _DEFAULTS
     return WebAccess(services.store, services.clock, web.idle, web.longest)
+
+
+async def find(services: CommandServices, code: str) -> BrowserLogin:
+    """Return the browser that shows a code.
+
+    Raises:
+        UserError: no browser shows it, or there is no dashboard.
+    """
+    if services.settings.web is None:
+        raise UserError(
+            "There is no dashboard. Write `web: {}` into muster.yaml, and start Muster again.", code="web.off"
+        )
+    return await access_to(services).find(code)
 
 
 async def log_in(ctx: Context[CommandServices], code: str, *, control: bool) -> Reply:

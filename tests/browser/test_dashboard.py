@@ -102,6 +102,15 @@ async def test_tabs_share_one_stream_and_the_next_one_takes_over(home: House, ph
     await second.get_by_text("Write another.").wait_for()
 
 
+async def test_a_link_of_another_site_leads_to_its_page(home: House, phone: BrowserContext) -> None:
+    """The first request comes without the cookie, which is strict."""
+    page = await phone.new_page()
+    await log_in(home, page)
+    await page.goto(f"data:text/html,<a href='{home.orchestrator.services.web_address}/waiting/abcd'>Request</a>")
+    await page.get_by_role("link", name="Request").tap()
+    await page.get_by_role("heading", name="Request abcd").wait_for()
+
+
 async def test_who_is_logged_out_sees_the_login_page(home: House, phone: BrowserContext) -> None:
     page = await phone.new_page()
     await log_in(home, page, OPERATOR)

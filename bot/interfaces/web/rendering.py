@@ -45,7 +45,7 @@ class PageTemplates:
             exactly=_exactly,
             in_path=_in_path,
         )
-        self._environment.globals.update(asset=self.asset)
+        self._environment.globals.update(asset=lambda name: Markup(self.asset(name)))  # noqa: S704
 
     def render(self, template: str, **values: object) -> str:
         """Return the HTML of a template."""

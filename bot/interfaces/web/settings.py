@@ -11,7 +11,7 @@ from bot.config.surfaces.web import WebBlock, parse_listen
 #: Seconds for a browser to take one change; a slower one is disconnected.
 SEND_LIMIT_S: Final = 20.0
 #: Seconds between two looks whether an open page may still be shown.
-CHECK_EVERY_S: Final = 5.0
+CHECK_EVERY_S: Final = 2.0
 #: Maximum number of streams of one session, and of all.
 STREAMS_OF_SESSION: Final = 4
 STREAMS: Final = 64

@@ -14,7 +14,7 @@ from bot.interfaces.web import forms
 from database.queries.operations import audit_log
 from database.queries.operations.audit_log import AuditRow
 from tests.bot.interfaces.web.browser import Browser, browser, dashboard
-from tests.bot.orchestrator import OPERATOR, VIEWER, House
+from tests.bot.orchestrator import ADMIN, OPERATOR, VIEWER, House
 
 
 @pytest.fixture
@@ -150,6 +150,34 @@ async def test_the_permission_is_asked_at_each_act(home: House, it: Browser) -> 
     token = (await it.get("/")).field("csrf")
     await home.ask("!operator set memory:@otto viewer")
     assert (await it.post("/commands/task/add", {"csrf": token, "a.text": "x"})).status == 403
+
+
+async def test_a_browser_that_only_watches_logs_out_its_own_person_alone(home: House, it: Browser) -> None:
+    async with browser(home) as other, browser(home) as own:
+        await it.log_in(control=False)
+        await own.log_in(control=False)
+        await other.log_in(OPERATOR)
+        token = (await it.get("/")).field("csrf")
+        for sender, status in ((OPERATOR, 403), (ADMIN, 303)):
+            listed = await home.ask("!web sessions")
+            session = next(line for line in listed.splitlines() if f"memory:{sender}" in line).split("`")[1]
+            answer = await it.post("/commands/web/logout", {"csrf": token, "a.id": session})
+            assert answer.status == status
+        assert (await other.get("/")).status == 200
+        assert (await own.get("/")).status == 303
+
+
+async def test_a_command_goes_on_when_its_browser_goes_away(home: House, it: Browser) -> None:
+    await it.log_in()
+    thread = await home.launch("coder0")
+    token = (await it.get("/")).field("csrf")
+    gone = asyncio.create_task(it.post("/commands/stop", {"csrf": token, "a.name": "coder0"}))
+    async with asyncio.timeout(60):
+        while (await home.row("coder0")).wanted == "running":
+            await asyncio.sleep(0.001)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        await home.heard(thread, "Stopped")
 
 
 async def test_what_cannot_be_undone_is_asked_first(home: House, it: Browser) -> None:
