@@ -42,6 +42,7 @@ async def launch(
     workspace: str | None = None,
     task: str | None = None,
     budget: str | None = None,
+    session: str | None = None,
 ) -> Reply:
     """Start an agent in its own thread, and add it to the roster if it is new.
 
@@ -58,6 +59,7 @@ async def launch(
             it).
         task: its first message.
         budget: tokens that this launch may use, such as 500k or 2M. Only admins can raise an existing limit.
+        session: a conversation of yours that it goes on in, from `sessions` (admins only, in a shell).
     """
     from bot.agents.launch import launch_agent
     from bot.commands.agent_lock import custody
@@ -73,6 +75,7 @@ async def launch(
             workspace=workspace,
             task=task,
             budget=budget,
+            session=session,
         )
 
 

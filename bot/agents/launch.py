@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.agents.desired_state import LaunchRequest
 from bot.agents.messages import outgoing
 from bot.agents.services import AgentServices
+from bot.agents.sessions.service import check_session
 from bot.auth.permission import ADMIN
 from bot.auth.permissions import is_person
 from bot.commands.context import Context
@@ -48,6 +49,7 @@ async def launch_agent(
     workspace: str | None,
     task: str | None,
     budget: str | None = None,
+    session: str | None = None,
 ) -> Reply:
     services = ctx.services
     if sandbox is not None and services.planner.sandbox_kind(sandbox) == "none" and ctx.permission < ADMIN:
@@ -68,10 +70,14 @@ async def launch_agent(
     }  # fmt: skip
     if budget is not None:
         asked |= await _budget(ctx, name, budget)
+    if session is not None:
+        asked["session"] = session
     try:
         plan = await asyncio.to_thread(services.planner.plan, name, asked)
     except FleetError as error:  # nothing was begun
         raise UserError(str(error), code=error.code) from error
+    if session is not None:
+        await check_session(ctx, name, plan.runtime, session)
     # A launch typed in a chat room prefers that room; any other launch prefers the roster's room.
     connector, room = await room_for(ctx, plan, here=ctx.door == "chat")
     opened = await opening(services, plan, work_of(task), asked=asked)

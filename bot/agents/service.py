@@ -49,12 +49,17 @@ from fleet.supervision import host_lifecycle, liveness, process_sweep
 log = structlog.get_logger(__name__)
 
 KILLED = declare("agent.killed")
+EDITED = declare("message.edited")
 
 #: Maximum seconds until a failed supervisor is restarted.
 LONGEST_PAUSE = 60.0
 #: Seconds between checks for silent agent hosts, and the number of hosts asked at once.
 ASK_EVERY = 2.0
 ASK_AT_ONCE = 100
+#: Seconds within which an agent host must take an edit, and how often it is asked while it gets the message.
+_EDIT_S = 5.0
+_EDIT_ATTEMPTS = 3
+_LINKED_EVERY_S = 0.1
 #: Seconds within which an agent host must report its background processes.
 _BACKGROUND_S = 2.0
 #: Seconds within which the supervision of a forgotten agent ends.
@@ -459,6 +464,43 @@ class Agents:
         except (AgentRefused, AgentUnreachable, TimeoutError):
             return None
         return found if found.count else None
+
+    async def edit(self, message: AgentMessage, text: str) -> bool:
+        """Give a message another text, if it waits. Repeated, it changes nothing.
+
+        Returns:
+            False if its turn has begun, or if its agent host has it and cannot be asked now.
+        """
+        for _ in range(_EDIT_ATTEMPTS):
+            link = self.link(message.agent) or (
+                await self._linked(message.agent) if message.state != "pending" else None
+            )
+            known = False
+            if link is not None:
+                try:
+                    async with asyncio.timeout(_EDIT_S):
+                        answer = await link.edit(message.id, text)
+                except (AgentRefused, AgentUnreachable, TimeoutError):
+                    return False
+                known = answer.known
+                if known and not answer.edited:
+                    return False
+            only = ("pending", "journaled") if known else ("pending",)
+            async with self.context.store.write(EDITED) as tx:
+                if await agent_messages.edit(tx, message.id, text, only=only, now=self.context.clock()):
+                    return True
+            if known or link is None:
+                return known
+            # It came to the agent host in the meantime.
+        return False
+
+    async def _linked(self, name: str) -> AgentLink | None:
+        """Return the link to an agent's host, which may just be made, or None."""
+        for _ in range(round(_EDIT_S / _LINKED_EVERY_S)):
+            if (link := self.link(name)) is not None:
+                return link
+            await asyncio.sleep(_LINKED_EVERY_S)
+        return None
 
     async def withdraw(self, tx: AsyncConnection, message: AgentMessage, *, end: bool = False) -> bool:
         """Withdraw a message that may still wait; `bring_mail` then informs the agent host, now or when it runs again.

@@ -38,12 +38,16 @@ GrantId = NewType("GrantId", str)
 RuleId = NewType("RuleId", str)
 #: The id of an undeliverable message, completed by `dead-letters`.
 LetterId = NewType("LetterId", str)
+#: The id of a message that waits for an agent.
+MessageId = NewType("MessageId", str)
 #: The scope of a budget, completed by `scopes`.
 BudgetScope = NewType("BudgetScope", str)
 #: The name of a project in muster.yaml, completed by `projects`.
 ProjectName = NewType("ProjectName", str)
 #: ``base``, or at least four digits of a commit's hash.
 DiffBase = NewType("DiffBase", str)
+#: At least four digits of a commit's hash.
+CommitHash = NewType("CommitHash", str)
 #: The id of a task, completed by `tasks`.
 TaskId = NewType("TaskId", str)
 #: A duration in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
@@ -56,6 +60,7 @@ RoleWords = NewType("RoleWords", Rest)
 CommandWords = NewType("CommandWords", Rest)
 
 _DIFF_BASE = re.compile(r"base|[0-9a-f]{4,64}")
+_COMMIT_HASH = re.compile(r"[0-9a-f]{4,64}")
 _RUNTIME_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
@@ -124,6 +129,13 @@ def _diff_base(text: str) -> DiffBase:
     return DiffBase(given)
 
 
+def _commit_hash(text: str) -> CommitHash:
+    given = text.casefold()
+    if not _COMMIT_HASH.fullmatch(given):
+        raise ValueError(text)
+    return CommitHash(given)
+
+
 def read_duration(text: str) -> Duration:
     """Return the seconds of ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
 
@@ -166,6 +178,7 @@ _KNOWN: dict[Any, ValueType] = {
     GrantId: GRANT,
     RuleId: RULE,
     LetterId: LETTER,
+    MessageId: replace(TEXT, label="ID"),
     TaskId: TASK,
     ProjectName: PROJECT,
     BudgetScope: SCOPE,
@@ -188,6 +201,12 @@ _KNOWN: dict[Any, ValueType] = {
         expected="base, or at least 4 digits of a commit's hash",
         read=_diff_base,
         schema={"type": "string", "pattern": f"^({_DIFF_BASE.pattern})$"},
+    ),
+    CommitHash: ValueType(
+        label="COMMIT",
+        expected="at least 4 digits of a commit's hash",
+        read=_commit_hash,
+        schema={"type": "string", "pattern": f"^{_COMMIT_HASH.pattern}$"},
     ),
     Duration: ValueType(
         label="DURATION",

@@ -23,7 +23,7 @@ from bot.commands.checkpoints import RecordedSteps
 from bot.commands.context import Context
 from bot.commands.outcomes import CommandOutcomes, Finish, audited
 from bot.commands.parser import with_usage
-from bot.commands.registry import Command, Reply
+from bot.commands.registry import Checked, Command, Reply
 from bot.commands.runs import (
     CONFIRM_FIRST,
     RunOutcome,
@@ -100,7 +100,7 @@ class Executor:
                 outcome = outcome_of(known)
                 await finish(tx, outcome)
                 return outcome
-            return await self._endings.refused(tx, request, sentence, reason, finish)
+            return await self._endings.refused(tx, request, Reply(sentence), reason, finish)
 
     async def confirm(
         self,
@@ -233,24 +233,25 @@ class Executor:
             # A repetition is harmless without effects, so only the end is recorded.
             return await self._perform(request, None, finish, progress)
         asks = command is not None and command.asks(request.arguments) and not request.confirmed
-        explanation: str | None = None
+        findings: Checked | None = None
         with _away(_NOT_BEGUN, request.name):
             if command is not None and asks and (refused is None or refused[1] == CONFIRM_FIRST):
-                impossible, explanation = await self._checked(command, request)
-                if impossible is None and explanation is not None and refused is not None:
-                    refused = f"{explanation} {refused[0]}", refused[1], refused[2]
+                impossible, findings = await self._looked_at(command, request, progress)
                 refused = impossible or refused
+            if findings is not None and refused is None:
+                request = replace(request, arguments={**request.arguments, **findings.arguments})
             async with services.store.write(ACCEPT) as tx:
                 known = await command_runs.get(tx, request.id)
                 if known is None:
                     if refused is not None:
                         sentence, reason, code = refused
-                        return await self._endings.refused(tx, request, sentence, reason, finish, code=code)
+                        reply = Reply(sentence) if findings is None else _to_be_confirmed(sentence, findings)
+                        return await self._endings.refused(tx, request, reply, reason, finish, code=code)
                     waits = asks
                     run = new_run(request, "confirming" if waits else "running", services.clock())
                     await command_runs.add(tx, run)
                     if command is not None and waits:
-                        return await self._ask(tx, run, command, explanation, finish)
+                        return await self._ask(tx, run, command, finish, "" if findings is None else findings.note)
         if known is not None:
             check_same(known, request, self._endings.kept)
             run = known
@@ -262,14 +263,19 @@ class Executor:
         with _away(_GOES_ON, run.name):
             return await self._perform(request, run, finish, progress, taken_up=known is not None)
 
-    async def _checked(
-        self, command: Command, request: RunRequest
-    ) -> tuple[tuple[str, str | None, str | None] | None, str | None]:
-        """Return why a command that needs a confirmation would fail anyway, and what a person must know of it."""
+    async def _looked_at(
+        self, command: Command, request: RunRequest, progress: Progress
+    ) -> tuple[tuple[str, str | None, str | None] | None, Checked | None]:
+        """Return why a command that needs a confirmation would fail anyway, or what to know before it."""
         if command.check is None:
             return None, None
         try:
-            return None, await command.check(self._services, command.bind(request.arguments))
+            bound = command.bind(request.arguments)
+            if not command.informs:
+                return None, await command.check(self._services, bound)
+            prefix = self._endings.prefix(request.door)
+            say = RecordedSteps(self._services, request.id, progress, prefix=prefix).progress
+            return None, await command.check(self._services, bound, say)
         except UserError as error:
             return (from_shell(str(error), self._services.table), None, error.code), None
 
@@ -361,16 +367,19 @@ class Executor:
             )
 
     async def _ask(
-        self, tx: AsyncConnection, run: CommandRun, command: Command, explanation: str | None, finish: Finish
+        self, tx: AsyncConnection, run: CommandRun, command: Command, finish: Finish, note: str
     ) -> RunOutcome:
         """Store the question with the run, so that a repeated request gets the same text."""
-        text = self._services.redact(
-            written(question(command, run.arguments, explanation), self._endings.prefix(run.door))
-        )
+        text = self._services.redact(written(question(command, run.arguments, note), self._endings.prefix(run.door)))
         await command_runs.change(tx, run.id, only=("confirming",), reply={"text": text})
         outcome = outcome_of(replace(run, reply={"text": text}))
         await finish(tx, outcome)
         return outcome
+
+
+def _to_be_confirmed(sentence: str, checked: Checked) -> Reply:
+    """Return the refusal of a request that lacks its confirmation, with what to confirm."""
+    return Reply(f"{sentence} {checked.note}", {"note": checked.note, "arguments": dict(checked.arguments)})
 
 
 #: For a request without a record, and for a run in the register.

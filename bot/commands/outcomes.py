@@ -32,7 +32,7 @@ class CommandOutcomes:
         self,
         tx: AsyncConnection,
         request: RunRequest,
-        sentence: str,
+        reply: Reply,
         reason: str | None,
         finish: Finish,
         *,
@@ -40,7 +40,7 @@ class CommandOutcomes:
     ) -> RunOutcome:
         """Record a request that never became a run."""
         run = new_run(request, "refused", self.services.clock(), self.kept(request.arguments))
-        return await self.end(tx, run, "refused", Reply(sentence), finish, reason, code=code, begun=False)
+        return await self.end(tx, run, "refused", reply, finish, reason, code=code, begun=False)
 
     async def end(
         self,

@@ -51,8 +51,18 @@ class Reply:
     """A file that follows the text in a chat room; the text is complete without it."""
 
 
-#: A function that gets the services and the bound arguments. A returned text is what a person must know to confirm.
-Check: TypeAlias = "Callable[..., Awaitable[str | None]]"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What a person should know before they confirm a command."""
+
+    note: str
+    """Markdown; it follows the question."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Arguments that hold from now on, so that only what the person was told is done."""
+
+
+#: A function that gets the services and the bound arguments; one that informs also gets what shows its progress.
+Check: TypeAlias = "Callable[..., Awaitable[Checked | None]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +147,8 @@ class Command:
     """Whether a person must confirm it; the name of a flag: only with this flag."""
     check: Check | None = None
     """A function that raises `UserError` for what would fail anyway, before a person is asked to confirm it."""
-    explains: bool = False
-    """Whether `check` returns what a person must know before they confirm."""
+    informs: bool = False
+    """Whether the check also tells the person what they confirm (`Checked`)."""
     effects: bool = True
     """Whether the command changes anything. A command that only reads is not recorded before it runs."""
     audited: bool = True
@@ -204,7 +214,7 @@ class CommandTable:
         help_section: str,
         confirm: bool | str = False,
         check: Check | None = None,
-        explains: bool = False,
+        informs: bool = False,
         effects: bool = True,
         audited: bool = True,
     ) -> Callable[[Callable[_P, Awaitable[Reply]]], Callable[_P, Awaitable[Reply]]]:
@@ -223,7 +233,7 @@ class CommandTable:
                     parameters=_parameters(name, function, argument_help),
                     confirm=confirm,
                     check=check,
-                    explains=explains,
+                    informs=informs,
                     effects=effects,
                     audited=audited,
                 )

@@ -88,9 +88,8 @@ _CODES = {
     "refused": UserError.code,
     "failed": MusterError.code,
 }
-#: Text in the question that asks for a confirmation: without and with an explanation of the command.
+#: Text in the question that asks for a confirmation.
 UNDOABLE = " cannot be undone"
-_EXPLAINED = " asks you first: "
 
 
 def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | None, str | None] | None:
@@ -111,8 +110,7 @@ def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | No
     if command.asks(request.arguments) and not request.confirmed and request.door != "chat":
         way = "--yes" if request.door == "cli" else "the header Muster-Confirm: yes"
         name = command_line(command.name)
-        lasting = "" if command.explains else " cannot be undone and"
-        return f"{name}{lasting} asks for a confirmation: say so with {way}.", CONFIRM_FIRST, None
+        return f"{name} cannot be undone and asks for a confirmation: say so with {way}.", CONFIRM_FIRST, None
     return None
 
 
@@ -218,15 +216,9 @@ def unknown(name: str) -> str:
     return f'There is no command "{name[:60]}". {command_line("help")} lists them.'
 
 
-def question(command: Command, arguments: Mapping[str, Any], explanation: str | None = None) -> str:
-    """Return the question before a command that a person must confirm. The caller adds how to confirm it."""
-    line = command_line(line_of(command, arguments))
-    return f"{line}{UNDOABLE}." if explanation is None else f"{line}{_EXPLAINED}{explanation}"
-
-
-def asked_line(text: str) -> str:
-    """Return the command line in a `question`."""
-    return text.partition(UNDOABLE)[0].partition(_EXPLAINED)[0]
+def question(command: Command, arguments: Mapping[str, Any], note: str = "") -> str:
+    """Return the question before a command that cannot be undone. The caller adds how to confirm it."""
+    return f"{command_line(line_of(command, arguments))}{UNDOABLE}. {note}".rstrip()
 
 
 def apology(name: str, run_id: str) -> str:

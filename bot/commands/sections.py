@@ -10,6 +10,7 @@ from bot.commands.registry import TABLE, CommandTable
 MODULES = (
     "bot.agents.commands",
     "bot.agents.review.commands",
+    "bot.agents.sessions.commands",
     "bot.agents.roster.commands",
     "bot.agents.messages.commands",
     "bot.projects.commands",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -45,41 +45,41 @@ class ProgressMessage:
     """The message's outbox key."""
 
     @contextlib.asynccontextmanager
-    async def shown(self, answer: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    async def shown(self, *answers: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
         """Yield a function for progress texts, and show the latest one until the block ends.
 
         Args:
-            answer: the outbox key of the command's answer; once it exists, no progress is shown.
+            answers: the outbox keys of the command's answer and question; once one exists, no progress is shown.
         """
         if not self.services.capabilities(self.place.connector).edits:
             # A message that cannot be edited would claim for ever that the command is running.
             yield _tell_nobody
             return
         news = _News()
-        showing = asyncio.create_task(self._show(news, answer), name=f"headway {self.key}")
+        showing = asyncio.create_task(self._show(news, answers), name=f"headway {self.key}")
         try:
             yield news.tell
         finally:
             news.end()
             await showing
 
-    async def _show(self, news: _News, answer: str) -> None:
+    async def _show(self, news: _News, answers: Sequence[str]) -> None:
         pause = AFTER
         while not await news.over_within(pause):
             text = await news.next()
             if text is not None:
                 try:
-                    await self._write(text, answer)
+                    await self._write(text, answers)
                 except Exception as error:
                     # Progress is optional, so the command continues.
                     log.warning("command.progress_not_shown", key=self.key, reason=repr(error))
             pause = EVERY
 
-    async def _write(self, text: str, answer: str) -> None:
+    async def _write(self, text: str, answers: Sequence[str]) -> None:
         can = self.services.capabilities(self.place.connector)
         now = self.services.clock()
         async with self.services.store.write(SHOW) as tx:
-            if await outbox.get(tx, answer) is not None:
+            if await outbox.rows(tx, *answers):
                 return
             if await outbox.get(tx, self.key) is None:
                 first = self.speaker.begin(self.key, f"⏳ {text}", self.place, can, emphasis=Emphasis.NOTICE)
@@ -91,7 +91,7 @@ class ProgressMessage:
     async def end(self, tx: AsyncConnection, state: str) -> None:
         """Set the final text of the message, if there is one. `tx` is the transaction that stores the answer."""
         if await outbox.get(tx, self.key) is not None:
-            words = "☑️ Done." if state == "done" else f"✖ {state.capitalize()}."
+            words = "☑️ Done." if state in ("done", "confirming") else f"✖ {state.capitalize()}."
             await self._change(tx, "end", words, Priority.RECEIPT, final=True)
 
     async def _change(

@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.agents.review import merge_text, merging
 from bot.commands.syntax import command_line
 from bot.messaging.composer import MessagePlace
 from bot.projects import text as topic_text
@@ -29,8 +30,9 @@ from fleet.errors import FleetError
 from fleet.roster.drift import ENDED
 from fleet.supervision import host_lifecycle
 from fleet.workspace import branch_merge
-from fleet.workspace.branch_merge import NotMerged
 from fleet.workspace.clone import NotClean
+from fleet.workspace.merge_gate import InvalidGate
+from fleet.workspace.merge_trial import NotMerged
 
 END = declare("topics.end")
 
@@ -80,17 +82,17 @@ async def go_on(services: ProjectServices, topic: Topic) -> None:
             # Before the clone goes: its commits tell whether those of the branch are the agent's.
             with contextlib.suppress(FleetError):  # an agent may have broken its clone
                 await asyncio.to_thread(workspaces.collect, row.name)
-            own = await asyncio.to_thread(branch_merge.fetched, named, row.name)
+            aside = await asyncio.to_thread(branch_merge.set_aside, named, row.name)
             await asyncio.to_thread(workspaces.discard, row.name, named)
-            deleted = await asyncio.to_thread(branch_merge.discard, named, row.name, own)
+            deleted = await asyncio.to_thread(branch_merge.discard, named, row.name, aside.commit)
             said = f"🗑️ Discarded, with its {'branch and its ' if deleted else ''}clone."
+            said = f"{said} {merge_text.is_kept(aside, row.workspace)}".rstrip()
         else:
             await asyncio.to_thread(workspaces.collect, row.name)
             await _check_saved(services, row, named)
-            began_on = await asyncio.to_thread(workspaces.began_on, row.name, named)
-            said = await _kept(topic, row, began_on)
+            said = await _kept(services, topic, row)
             await asyncio.to_thread(workspaces.remove, row.name, named)
-    except (NotClean, NotMerged, UncheckedClone) as problem:
+    except (NotClean, NotMerged, InvalidGate, UncheckedClone) as problem:
         await _goes_on(services, topic, row, problem)
         return
     await _ended(services, topic, row, said)
@@ -112,15 +114,15 @@ async def _check_saved(services: ProjectServices, row: AgentRow, named: Path) ->
         raise NotClean(f"its clone has {unsaved}. Ask it to commit that, or give everything up with {discard}.")
 
 
-async def _kept(topic: Topic, row: AgentRow, began_on: str | None) -> str:
+async def _kept(services: ProjectServices, topic: Topic, row: AgentRow) -> str:
     branch = markdown.code(f"muster/{row.name}")
     if topic.outcome != "merge":
         return f"📁 Over. Its commits are on the branch {branch}."
-    source = Path(row.workspace)
-    merged = await asyncio.to_thread(branch_merge.merge, source, row.name, topic.title, began_on=began_on)
+    merged = await merging.merge(await merging.request_of(services, row, title=topic.title))
     if merged is None:
         return f"☑️ Over. {branch} has nothing that is not merged."
-    return f"✅ {branch} is merged into {markdown.code(merged.into)}: {merged.words()}."
+    tested = f" {merge_text.tested(merged.test, None)}" if merged.test is not None else ""
+    return f"✅ {branch} is merged into {markdown.code(merged.into)}: {merged.words()}.{tested}"
 
 
 async def _goes_on(services: ProjectServices, topic: Topic, row: AgentRow, problem: FleetError) -> None:
@@ -131,7 +133,8 @@ async def _goes_on(services: ProjectServices, topic: Topic, row: AgentRow, probl
             return
         await agents.change(tx, row.name, wanted="frozen", state="frozen")
         key = f"topic/{topic.id}/not-ended/{services.clock():.0f}"
-        await channel.note(tx, row, key, topic_text.goes_on(topic, str(problem)))
+        why = merge_text.refusal(problem, services.redact)
+        await channel.note(tx, row, key, topic_text.goes_on(topic, why))
     services.agents.look_again(row.name)
     services.delivery.wake()
 

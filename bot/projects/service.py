@@ -43,6 +43,8 @@ LOOK_EVERY: Final = 5.0
 LEAST_S: Final = 0.1
 #: Seconds after which a topic that could not begin is tried again.
 TRY_AGAIN: Final = 60.0
+#: Seconds that a look waits for topics that end, before it goes on to the others.
+PATIENCE_S: Final = 1.0
 #: What `Topic.detail` says of an idle topic whose agent a person stopped or froze.
 BY_HAND: Final = "by hand"
 
@@ -55,6 +57,8 @@ class Topics:
     """By the id of a topic that could not begin: when it is tried again."""
     _agents_matter: bool = True
     """Whether news of an agent may let a topic begin or end."""
+    _endings: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """By the id of a topic that ends. A merge with tests takes its time, and holds up no other topic."""
 
     def wake(self) -> None:
         """Look for topics that can begin now."""
@@ -67,10 +71,19 @@ class Topics:
 
     async def run(self) -> None:
         """Keep all topics going, until cancelled."""
+        try:
+            await self._keep_going()
+        finally:
+            for task in self._endings.values():
+                task.cancel()
+            await asyncio.gather(*self._endings.values(), return_exceptions=True)
+            self._endings.clear()
+
+    async def _keep_going(self) -> None:
         while True:
             self._due.clear()
             try:
-                await self.look()
+                await self.look(patience_s=PATIENCE_S)
             except RegisterError as error:
                 log.info("topics.not_looked_at", reason=str(error))
                 await self.services.store.rest(1.0)
@@ -80,15 +93,18 @@ class Topics:
             await asyncio.sleep(LEAST_S)
             await set_within(self._due, LOOK_EVERY)
 
-    async def look(self) -> None:
-        """Begin, wake, freeze and end the topics that are due."""
+    async def look(self, *, patience_s: float | None = None) -> None:
+        """Begin, wake, freeze and end the topics that are due.
+
+        Args:
+            patience_s: seconds to wait for topics that end; None: as long as it takes.
+        """
         self._agents_matter = True  # what is heard while this looks may be news
         alive = await self._alive()
         if await self._follow(alive):
             alive = await self._alive()
         if over := [each for each in alive if each.state == "ending"]:
-            for topic in over:
-                await self._tried(topic, partial(ending.go_on, self.services))
+            await self._end(over, patience_s)
             alive = await self._alive()
         now = self.services.clock()
         not_now = {each for each, at in self._not_before.items() if at > now}
@@ -102,6 +118,20 @@ class Topics:
     async def _alive(self) -> Sequence[Topic]:
         async with self.services.store.read() as tx:
             return await topics.in_states(tx, ALIVE)
+
+    async def _end(self, over: Sequence[Topic], patience_s: float | None) -> None:
+        """End topics at the same time, and wait a while for it."""
+        for topic in over:
+            if topic.id not in self._endings:
+                act = self._tried(topic, partial(ending.go_on, self.services))
+                self._endings[topic.id] = asyncio.create_task(act, name=f"end of {topic.agent}")
+        done, still = await asyncio.wait(self._endings.values(), timeout=patience_s)
+        for task in still:
+            # Another topic can begin then.
+            task.add_done_callback(lambda _: self.wake())
+        self._endings = {each: task for each, task in self._endings.items() if task not in done}
+        for task in done:
+            task.result()
 
     # --- beginning ----------------------------------------------------------------------------------------------
 

@@ -108,4 +108,6 @@ def kept_note(agents: Sequence[str]) -> str:
 def goes_on(topic: Topic, why: str) -> str:
     """Return the report about a decision that cannot be carried out, so that the topic goes on."""
     again = command_line(f"done {topic.agent}")
-    return f"⚠️ {topic.agent} is not over: {why} Write here to have it mended, then {again} asks again."
+    # What tests said is a block of its own.
+    between = "\n\n" if "\n" in why else " "
+    return f"⚠️ {topic.agent} is not over: {why}{between}Write here to have it mended, then {again} asks again."

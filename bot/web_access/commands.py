@@ -5,22 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.auth.permission import VIEWER
-from bot.commands.registry import Reply, command
+from bot.commands.registry import Checked, Reply, command
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from bot.commands.context import Context
     from bot.commands.services import CommandServices
 
 
-async def _shows_the_code(services: CommandServices, arguments: dict[str, object]) -> str:
+async def _shows_the_code(
+    services: CommandServices, arguments: dict[str, object], say: Callable[[str], Awaitable[None]]
+) -> Checked:
     from bot.web_access import text
     from bot.web_access.sessions_of import find
 
     login = await find(services, str(arguments["code"]))
-    return text.question(login, control=bool(arguments["control"]))
+    return Checked(note=text.question(login, control=bool(arguments["control"])))
 
 
-@command("web login", permission=VIEWER, help_section="web", confirm=True, check=_shows_the_code, explains=True)
+@command("web login", permission=VIEWER, help_section="web", confirm=True, check=_shows_the_code, informs=True)
 async def web_login(ctx: Context[CommandServices], code: str, *, control: bool = False) -> Reply:
     """Log a browser in to the dashboard as yourself. You see which browser it is before you confirm.
 

@@ -77,6 +77,14 @@ class SendResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Edited:
+    edited: bool
+    """It waits, with this text."""
+    known: bool
+    """The agent host has, or had, such a message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawn:
     withdrawn: bool
     """It began no turn, and begins none."""
@@ -168,6 +176,32 @@ class AgentLink:
         """Take a message back; with `end`, cancel its turn if that has begun."""
         answer = await self._ask("withdraw", {"id": id, "end": True} if end else {"id": id})
         return Withdrawn(withdrawn=bool(answer.get("withdrawn")), ending=bool(answer.get("ending")))
+
+    async def edit(self, id: str, text: str) -> Edited:
+        """Give a message another text, if it waits.
+
+        Raises:
+            AgentRefused: the text is too long; or ``unknown_method``: the agent host is older than this.
+        """
+        answer = await self._ask("edit", {"id": id, "text": text})
+        return Edited(edited=bool(answer.get("edited")), known=bool(answer.get("known")))
+
+    async def put_first(self, id: str) -> bool:
+        """Let a message have the next turn. Return False if it does not wait.
+
+        Raises:
+            AgentRefused: ``unknown_method``: the agent host is older than this.
+        """
+        return bool((await self._ask("put_first", {"id": id})).get("first"))
+
+    async def queue(self) -> tuple[str, ...]:
+        """Return the ids of the messages that wait, in the order of their turns.
+
+        Raises:
+            AgentRefused: ``unknown_method``: the agent host is older than this.
+        """
+        waiting = (await self._ask("queue", {})).get("waiting")
+        return tuple(map(str, waiting)) if isinstance(waiting, list) else ()
 
     async def cancel(self, turn: str | None = None) -> Cancelled:
         """Cancel the running turn; with `turn`, only if it is that one."""

@@ -74,6 +74,8 @@ class AgentSpec:
 
     instructions: str = ""
     """What the role says; put before the first prompt of a new session."""
+    taken_over: str = ""
+    """A session of the person's that it goes on in; it is loaded once, and is the agent's from then on."""
     resume_session: bool = True
     """Whether to go on with the session that the journal knows; otherwise a new one is begun."""
     incarnation_floor: int = 0

@@ -127,7 +127,10 @@ class AgentHost:
 
     async def _start(self) -> RuntimeFailed | None:
         """Bring the runtime up; how it failed, or None."""
-        outcome = await self._life.start(self.chronicle.state.session)
+        state = self.chronicle.state
+        first = self.spec.taken_over and self.spec.taken_over not in state.sessions
+        known = self.spec.taken_over if first else state.session
+        outcome = await self._life.start(known, taken_over=bool(first))
         if isinstance(outcome, RuntimeFailed):
             return outcome
         self._transcript.listen(outcome.session)

@@ -260,6 +260,20 @@ async def _withdraw(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     return {"withdrawn": withdrawn, "ending": not withdrawn and params.get("end") is True and host.turns.end(message)}
 
 
+async def _edit(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
+    message = _string(params, "id")
+    edited = await host.turns.edit(message, _string(params, "text"))
+    return {"edited": edited, "known": edited or message in host.chronicle.state.fates}
+
+
+async def _put_first(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
+    return {"first": await host.turns.put_first(_string(params, "id"))}
+
+
+async def _queue(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
+    return {"waiting": host.turns.waiting()}
+
+
 async def _cancel(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     only = params.get("turn")
     turn = host.turns.cancel(only if isinstance(only, str) else None)
@@ -329,6 +343,9 @@ _METHODS: Final[dict[str, Callable[[AgentHost, dict[str, Any]], Awaitable[dict[s
     "status": _status,
     "send": _send,
     "withdraw": _withdraw,
+    "edit": _edit,
+    "put_first": _put_first,
+    "queue": _queue,
     "cancel": _cancel,
     "background": _background,
     "answer": _decide,

@@ -15,6 +15,8 @@ from fleet.journal.events import (
     GrantAdded,
     GrantRevoked,
     JournalEntry,
+    MessageEdited,
+    MessagePutFirst,
     MessageQueued,
     MessageWithdrawn,
     Opened,
@@ -28,6 +30,9 @@ from fleet.journal.events import (
 
 #: So many messages' fates are remembered, so that one that is sent again is recognised.
 FATES_KEPT: Final = 10_000
+
+#: So many sessions are remembered, so that one that was taken over is not begun again.
+_SESSIONS_KEPT: Final = 16
 
 JOURNALED: Final = "journaled"
 STARTED: Final = "started"
@@ -71,6 +76,8 @@ class AgentState:
     fates: Mapping[str, str] = field(default_factory=dict)
     """What became of each message, oldest first."""
     session: str | None = None
+    sessions: tuple[str, ...] = ()
+    """The last sessions that it had, the newest last."""
     introduced: bool = False
     """Whether the session's runtime has taken the role's instructions."""
     turn: OpenTurn | None = None
@@ -93,9 +100,17 @@ class AgentState:
                 return replace(self, queue=_queued(self.queue, message), fates=self._fate(message.id, JOURNALED))
             case MessageWithdrawn(id=id_):
                 return replace(self, queue=_without(self.queue, id_), fates=self._fate(id_, WITHDRAWN))
+            case MessageEdited(id=id_, text=text):
+                queue = tuple(replace(each, text=text) if each.id == id_ else each for each in self.queue)
+                return replace(self, queue=queue)
+            case MessagePutFirst(id=id_):
+                first = tuple(each for each in self.queue if each.id == id_)
+                return replace(self, queue=(*first, *_without(self.queue, id_)))
             case RuntimeStarted(session=session, loaded=loaded):
                 kept = loaded and session == self.session
-                return replace(self, session=session, introduced=self.introduced and kept)
+                sessions = (*[each for each in self.sessions if each != session], session)[-_SESSIONS_KEPT:]
+                introduced = self.introduced and kept
+                return replace(self, session=session, sessions=sessions, introduced=introduced)
             case TurnStarted(turn=turn, message=id_, session=session):
                 opened = OpenTurn(turn=turn, message=id_, session=session, started_at=entry.at)
                 fates = self._fate(id_, STARTED)
@@ -169,6 +184,7 @@ def carried(state: AgentState) -> dict[str, Any]:
         "queue": [_plain(message) for message in state.queue],
         "fates": [[id_, fate] for id_, fate in state.fates.items()],
         "session": state.session,
+        "sessions": list(state.sessions),
         "introduced": state.introduced,
         "turn": _plain(state.turn) if state.turn else None,
         "permissions": [_plain(permission) for permission in state.permissions.values()],
@@ -186,6 +202,7 @@ def from_carried(source: Mapping[str, Any]) -> AgentState:
         queue=tuple(_read(MessageQueued, item) for item in source.get("queue", ())),
         fates={id_: fate for id_, fate in source.get("fates", ())},
         session=source.get("session"),
+        sessions=tuple(source.get("sessions", ())),
         introduced=bool(source.get("introduced", False)),
         turn=_read(OpenTurn, turn) if turn else None,
         permissions={permission.request: permission for permission in permissions},

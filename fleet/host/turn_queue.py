@@ -23,7 +23,16 @@ from fleet.host.runtime_lifetime import RuntimeLife
 from fleet.host.runtime_process import hint_for
 from fleet.host.state import STARTED
 from fleet.host.update_recorder import UpdateRecorder
-from fleet.journal.events import MessageQueued, MessageWithdrawn, Notice, TurnEnded, TurnStarted, UsageReported
+from fleet.journal.events import (
+    MessageEdited,
+    MessagePutFirst,
+    MessageQueued,
+    MessageWithdrawn,
+    Notice,
+    TurnEnded,
+    TurnStarted,
+    UsageReported,
+)
 
 TEXT_CHARACTERS: Final = 1_000_000
 NOTE_CHARACTERS: Final = 10_000
@@ -86,9 +95,7 @@ class TurnQueue:
             raise AgentRefused(f"A message's id has 1 to {_ID_CHARACTERS} characters of ASCII.", refusal="invalid")
         if mode not in {"queue", "steer"}:
             raise AgentRefused(f"A message's mode is queue or steer, not {mode!r}.", refusal="invalid")
-        if len(text) > TEXT_CHARACTERS:
-            sentence = f"The message has {len(text)} characters; an agent takes {TEXT_CHARACTERS} at most."
-            raise AgentRefused(sentence, refusal="too_long")
+        self._check_length(text)
         chronicle = self._chronicle
         if pictures and message not in chronicle.state.fates:
             await self._images_wanted()
@@ -118,10 +125,17 @@ class TurnQueue:
             runtime = self._chronicle.spec.runtime
             raise AgentRefused(f"The runtime {runtime} takes no pictures; say it in words.", refusal="no_images")
 
+    def _check_length(self, text: str) -> None:
+        if len(text) > TEXT_CHARACTERS:
+            sentence = f"The message has {len(text)} characters; an agent takes {TEXT_CHARACTERS} at most."
+            raise AgentRefused(sentence, refusal="too_long")
+
     def _check_room(self, text: str) -> None:
         if self._closed:
             raise AgentRefused("The agent is about to end; send it when it runs again.", refusal="stopping")
-        queue = self._chronicle.state.queue
+        self._check_size(self._chronicle.state.queue, text)
+
+    def _check_size(self, queue: Sequence[MessageQueued], text: str) -> None:
         size = sum(len(json.dumps(message.text)) for message in queue) + len(json.dumps(text))
         if len(queue) >= QUEUED_MESSAGES or size > QUEUED_BYTES:
             sentence = f"{len(queue)} messages wait for this agent already; send it when some are done."
@@ -130,12 +144,51 @@ class TurnQueue:
     async def withdraw(self, message: str) -> bool:
         """Take a message out of the queue; False when its turn has begun, or it is not known."""
         async with self._lock:
-            found = next((queued for queued in self._chronicle.state.queue if queued.id == message), None)
+            found = self._waiting(message)
             if found is None:
                 return False
             await self._chronicle.journal.append(MessageWithdrawn(id=message))
         await asyncio.to_thread(message_images.forget, found.images)
         return True
+
+    async def edit(self, message: str, text: str) -> bool:
+        """Give a message that waits another text; False when its turn has begun, or it is not known.
+
+        Raises:
+            AgentRefused: the text is too long.
+            JournalNotWritable: it could not be kept.
+        """
+        async with self._lock:
+            found = self._waiting(message)
+            if found is None:
+                return False
+            text = clean(text)
+            if found.text != text:
+                self._check_length(text)
+                others = [each for each in self._chronicle.state.queue if each.id != message]
+                self._check_size(others, text)
+                await self._chronicle.journal.append(MessageEdited(id=message, text=text))
+        return True
+
+    async def put_first(self, message: str) -> bool:
+        """Let a message that waits have the next turn; False when its turn has begun, or it is not known.
+
+        Raises:
+            JournalNotWritable: it could not be kept.
+        """
+        async with self._lock:
+            if self._waiting(message) is None:
+                return False
+            if self._chronicle.state.queue[0].id != message:
+                await self._chronicle.journal.append(MessagePutFirst(id=message))
+        return True
+
+    def waiting(self) -> list[str]:
+        """Return the ids of the messages that wait, in the order of their turns."""
+        return [each.id for each in self._chronicle.state.queue]
+
+    def _waiting(self, message: str) -> MessageQueued | None:
+        return next((each for each in self._chronicle.state.queue if each.id == message), None)
 
     def end(self, message: str) -> bool:
         """Cancel the turn that a message began, be it accepted or not yet; False when no such turn runs."""

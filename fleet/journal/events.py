@@ -91,6 +91,23 @@ class MessageWithdrawn:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MessageEdited:
+    """A message that waits has another text."""
+
+    KIND: ClassVar[str] = "message_edited"
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MessagePutFirst:
+    """A message that waits has the next turn."""
+
+    KIND: ClassVar[str] = "message_put_first"
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TurnStarted:
     """Durable before the prompt is written to the runtime."""
 
@@ -292,6 +309,8 @@ Event: TypeAlias = (
     | RuntimeDied
     | MessageQueued
     | MessageWithdrawn
+    | MessageEdited
+    | MessagePutFirst
     | TurnStarted
     | TurnAccepted
     | TextChunk

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fleet import hosting, roles, runtimes, sandbox, tools
 from fleet.approval_rules.rules import ApprovalRule
@@ -22,10 +22,15 @@ from fleet.launch import model_access
 from fleet.launch.launch_plan import DesiredAgent, Planner, hosting_of
 from fleet.launch.simultaneous_starts import simultaneous_starts
 from fleet.roster.launch_overrides import Basis
+from fleet.runtimes import kept_sessions
 from fleet.sandbox.egress_grant import TURN_FILE, Allowance, EgressGrant, OpenWay, WayAsked
 from fleet.supervision import host_lifecycle
 from fleet.tools import Tool
-from fleet.workspace import Workspaces
+from fleet.workspace import Workspaces, untrusted_files
+
+#: In an agent's private folder: the conversation of the person's that was copied into its home.
+_TAKEN_OVER: Final = "taken-over"
+_ID_BYTES: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,6 +221,7 @@ class Assembly:
             context=(entry or fleet.defaults).context,
             elsewhere=not profile.programs_of_host,
         )
+        taken_over = self._taken_over(row, home, workspace)
         instructions = roles.instructions(
             self.planner.roles().get(row.role), entry.prompt if entry is not None else None
         )
@@ -263,6 +269,7 @@ class Assembly:
             instructions="\n\n".join(filter(None, (instructions, introduction.text, settled.instructions))),
             session_meta=prepared.session_meta,
             session_mode=prepared.session_mode,
+            taken_over=taken_over,
             resume_session=row.keep_session,
             incarnation_floor=floor,
             grants=tuple({"digest": grant.digest, "title": grant.title} for grant in grants),
@@ -277,6 +284,22 @@ class Assembly:
             tools=tuple(tool.to_json() for tool in introduction.tools) if door is not None else (),
             mcp_servers=(tools.server(door, sandbox.interpreter(profile)),) if door is not None else (),
         )
+
+    def _taken_over(self, row: DesiredAgent, home: Path, workspace: Path) -> str:
+        """Bring an agent the person's conversation that its launch named, and return its id; empty if none was named.
+
+        Raises:
+            FleetError: it is not there any more.
+        """
+        basis = Basis.from_json(row.basis)
+        session = "" if basis is None else basis.said.get("session", "")
+        # Out of the agent's reach. Once it has the conversation, the person's may change or go.
+        mark = self.folder(row.name) / _TAKEN_OVER
+        if session and untrusted_files.content(mark, _ID_BYTES) != session.encode():
+            found = kept_sessions.find(row.runtime, session, Path.home(), self.environ)
+            kept_sessions.take_over(row.runtime, found, home=home, cwd=workspace)
+            untrusted_files.put(mark, session.encode())
+        return session
 
     def _resolved(self, written: Mapping[str, Any]) -> dict[str, str]:
         """Variables, those that are references looked up."""

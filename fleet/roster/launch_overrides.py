@@ -19,8 +19,9 @@ from fleet.roster.schema import Common
 #: What a launch can say itself.
 FIELDS: Final = ("role", "runtime", "model", "sandbox", "workspace")
 #: What it can say besides, which nothing in the roster stands for: how many tokens this launch may use, whether that
-#: may be more than would hold without it, and when that was said (seconds since the epoch).
-LAUNCH_ALONE: Final = ("budget", "budget_may_raise", "budget_set_at")
+#: may be more than would hold without it, and when that was said (seconds since the epoch); and the conversation of the
+#: person's that it goes on in.
+LAUNCH_ALONE: Final = ("budget", "budget_may_raise", "budget_set_at", "session")
 #: What else a start takes from the roster; only whether it changed is kept, not what it was.
 _FURTHER: Final = ("prompt", "account", "command", "heartbeat", "clone", "context", "hosting", "tmux_socket")
 

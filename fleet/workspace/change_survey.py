@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from fleet.errors import FleetError, RuntimeMissing
-from fleet.workspace import agent_changes, repository_refs, sandboxed_git, untrusted_files
+from fleet.workspace import agent_changes, own_git_folder, repository_refs, sandboxed_git
 from fleet.workspace.agent_changes import AgentCommits, AgentDiff, BranchState, ChangedFile
 from fleet.workspace.clone import Clone, FetchedBranch
 from fleet.workspace.sandboxed_git import Done, GitFailed
@@ -35,21 +35,6 @@ _UNTRACKED_TOGETHER: Final = 256 * 1024 * 1024
 #: How often a command is run that fails, as it may where the agent changes files meanwhile.
 _ATTEMPTS: Final = 3
 
-#: Longer files are binary. The history is what the commits say, and no file beside them.
-_SETTINGS: Final = """\
-[core]
-	repositoryFormatVersion = {version}
-	quotePath = false
-	bigFileThreshold = 16m
-	commitGraph = false
-	multiPackIndex = false
-[extensions]
-	{extension}
-"""
-#: A repository's attributes may say how lines end, but not which files are not shown, or by which program. These go
-#: before its own (gitattributes(5)).
-_ATTRIBUTES: Final = "* !diff !filter\n"
-_SHA256_DIGITS: Final = 64
 #: What git calls a tree and a file without content, by the digits of its hashes.
 _EMPTY_TREE: Final = {
     40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
@@ -153,7 +138,8 @@ class _Look:
         Raises:
             FleetError: git failed.
         """
-        self._make_folder()
+        head = f"{_HEADS}{self.clone.branch}"
+        own_git_folder.make(self.folder, self.fetched.repository, head=head, digits=self._digits)
         tip = self.fetched.tip or self.fetched.known.base
         self.run("read-tree", *((tip,) if tip is not None else ("--empty",)))
         excluded = f"core.excludesFile={self.clone.place / '.git' / 'info' / 'exclude'}"
@@ -187,20 +173,6 @@ class _Look:
             left -= size
             compared.append(path)
         return compared, tuple(apart)
-
-    def _make_folder(self) -> None:
-        sha256 = self._digits == _SHA256_DIGITS
-        settings = _SETTINGS.format(version=int(sha256), extension="objectFormat = sha256" if sha256 else "")
-        for name in ("refs", "info", "objects/info"):
-            (self.folder / name).mkdir(parents=True)
-        (self.folder / "HEAD").write_text(f"ref: {_HEADS}{self.clone.branch}\n")
-        (self.folder / "config").write_text(settings)
-        (self.folder / "info" / "attributes").write_text(_ATTRIBUTES)
-        common = self.fetched.repository.common
-        if (shallow := untrusted_files.content(common / "shallow", _LIST_BYTES)) is not None:
-            (self.folder / "shallow").write_bytes(shallow)
-        borrowed = "".join(f"{store}\n" for store in self.fetched.repository.stores())
-        (self.folder / "objects" / "info" / "alternates").write_bytes(os.fsencode(borrowed))
 
     def state(self, since: str | None) -> BranchState:
         """Return how the branch and the working tree stand, since a commit or since the base.

@@ -18,6 +18,7 @@ from fleet.workspace.repository_discovery import Repository
 #: Seconds that looking may take.
 LOOK_S: Final = 60.0
 
+_HEADS: Final = "refs/heads/"
 COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
@@ -74,6 +75,20 @@ def branch(repository: Repository, name: str) -> Branch | None:
     return None
 
 
+def worktree(repository: Repository, name: str) -> Path | None:
+    """Return the working tree in which the branch of this full name is checked out; None: in none."""
+    words = ("for-each-ref", "--format=%(refname)%00%(worktreepath)", name)
+    listed = sandboxed_git.answer(
+        sandboxed_git.pinned(*words, git_dir=repository.common), "Looking for a branch", timeout_s=LOOK_S
+    )
+    for line in listed.splitlines():
+        found, _, tree = line.partition("\0")
+        # A bare repository has a HEAD, but no files that go with it.
+        if found == name and tree and not (repository.bare and Path(tree) == repository.common):
+            return Path(tree)
+    return None
+
+
 def agents_with_branches(repository: Repository) -> frozenset[str]:
     """Return the names of the agents that have a branch, or fetched commits, in the repository."""
     words = ("for-each-ref", "--format=%(refname)", "refs/heads/muster/", "refs/muster-agents/")
@@ -81,6 +96,24 @@ def agents_with_branches(repository: Repository) -> frozenset[str]:
         sandboxed_git.pinned(*words, git_dir=repository.common), "Looking for branches", timeout_s=LOOK_S
     )
     return frozenset(name.rpartition("/")[2] for name in listed.splitlines())
+
+
+def names(repository: Repository, below: str) -> list[str]:
+    """Return the full names below one, which ends with a slash."""
+    words = ("for-each-ref", "--format=%(refname)", below)
+    listed = sandboxed_git.answer(
+        sandboxed_git.pinned(*words, git_dir=repository.common), "Looking for names", timeout_s=LOOK_S
+    )
+    return listed.splitlines()
+
+
+def on_branch(repository: Repository, one: str, *, without: str) -> bool:
+    """Return whether another branch than `without` has the commit `one` in its history."""
+    words = ("for-each-ref", "--format=%(refname)", "--contains", one, _HEADS)
+    listed = sandboxed_git.answer(
+        sandboxed_git.pinned(*words, git_dir=repository.common), "Looking for branches", timeout_s=LOOK_S
+    )
+    return any(name != f"{_HEADS}{without}" for name in listed.splitlines())
 
 
 def point(repository: Repository, name: str, to: str, expected: str | None = None) -> None:

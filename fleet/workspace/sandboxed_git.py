@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -69,6 +69,8 @@ _PINNED: Final = {
 _LONGEST_ANSWER: Final = 16 * 1024 * 1024
 _LONGEST_COMPLAINT: Final = 8192
 _BLOCK: Final = 512
+#: Seconds until it is asked again whether somebody waits.
+_LOOK_AGAIN_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,17 @@ class GitFailed(FleetError):
 
     code = "git.failed"
 
-    def __init__(self, message: str, complaint: str = "") -> None:
+    def __init__(self, message: str, complaint: str = "", *, late: bool = False) -> None:
         super().__init__(message)
         self.complaint = complaint
+        self.late = late
+        """It took too long."""
+
+
+class GivenUp(GitFailed):
+    """Nobody waits for the command any more, so it was ended."""
+
+    code = "git.given_up"
 
 
 def program() -> program_lookup.Program:
@@ -142,15 +152,30 @@ def inside(
     return (*isolated, "--unshare-net", "--chdir", str(cwd), "--", *command_wrapper.closing(), *command)
 
 
-def run(command: Sequence[str], *, timeout_s: float, file_bytes: int | None = None, cut_at: int | None = None) -> Done:
+def run(
+    command: Sequence[str],
+    *,
+    timeout_s: float,
+    file_bytes: int | None = None,
+    cut_at: int | None = None,
+    keep_last: int | None = None,
+    environment: Mapping[str, str] = ENVIRONMENT,
+    given_up: Callable[[], bool] = lambda: False,
+) -> Done:
     """Run a command and wait for it.
 
     Args:
+        command: its command line.
+        timeout_s: seconds that it may take.
         file_bytes: no file that it writes becomes longer.
         cut_at: bytes of its answer that are wanted; it is stopped when it says more.
+        keep_last: bytes of the end of its answer that are wanted; it may say as much as it likes.
+        environment: the whole environment.
+        given_up: whether nobody waits for it any more.
 
     Raises:
         GitFailed: it took longer than `timeout_s`, or said more than anybody reads; it is killed then.
+        GivenUp: nobody waits for it; it is killed then.
     """
     if file_bytes is not None:
         # POSIX counts this limit in blocks of 512 bytes (sh, ulimit).
@@ -160,18 +185,23 @@ def run(command: Sequence[str], *, timeout_s: float, file_bytes: int | None = No
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
+        env=environment,
         cwd="/",
         start_new_session=True,
     )
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        said, complaint = _heard(process.stdout, process.stderr, time.monotonic() + timeout_s, cut_at)
+        deadline = time.monotonic() + timeout_s
+        said, complaint = _heard(process.stdout, process.stderr, deadline, cut_at, keep_last, given_up)
         cut = cut_at is not None and len(said) > cut_at
         status = 0 if cut else process.wait(timeout=timeout_s)
-    except (GitFailed, subprocess.TimeoutExpired) as error:
-        raise GitFailed(f"git was stopped: {error}") from None
+    except GivenUp:
+        raise
+    except subprocess.TimeoutExpired as error:
+        raise GitFailed(f"git was stopped: {error}", late=True) from None
+    except GitFailed as error:
+        raise GitFailed(f"git was stopped: {error}", error.complaint, late=error.late) from None
     finally:
         # Also what it started and left behind. The group is its own, and still there as long as it was not waited for.
         if process.returncode is None:
@@ -205,7 +235,14 @@ def reason(complaint: str) -> str:
     return telling[0][:300] if telling else "git gave no reason."
 
 
-def _heard(stdout: IO[bytes], stderr: IO[bytes], deadline: float, cut_at: int | None = None) -> tuple[bytes, bytes]:
+def _heard(
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+    deadline: float,
+    cut_at: int | None,
+    keep_last: int | None,
+    given_up: Callable[[], bool],
+) -> tuple[bytes, bytes]:
     said, complaint = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ, said)
@@ -213,14 +250,18 @@ def _heard(stdout: IO[bytes], stderr: IO[bytes], deadline: float, cut_at: int | 
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise GitFailed("it took too long.")
-            for key, _ in selector.select(left):
+                raise GitFailed("it took too long.", said.decode("utf-8", "replace") if keep_last else "", late=True)
+            if given_up():
+                raise GivenUp("nobody waits for it any more.")
+            for key, _ in selector.select(min(left, _LOOK_AGAIN_S)):
                 chunk = os.read(key.fd, 65536)
                 if not chunk:
                     selector.unregister(key.fileobj)
                     continue
                 key.data.extend(chunk)
                 del complaint[:-_LONGEST_COMPLAINT]
+                if keep_last is not None:
+                    del said[:-keep_last]
                 if cut_at is not None and len(said) > cut_at:
                     return bytes(said), bytes(complaint)
                 if len(said) > _LONGEST_ANSWER:

@@ -10,12 +10,15 @@ from typing import Final
 from fleet import sandbox
 from fleet.control.host_spec import AgentSpec
 from fleet.errors import FleetError
+from fleet.sandbox.profiles import SandboxProfile
 from fleet.supervision import host_lifecycle
-from fleet.workspace import change_survey, repository_discovery, untrusted_files
+from fleet.workspace import change_survey, repository_discovery, repository_refs, untrusted_files
 from fleet.workspace import clone as clones
 from fleet.workspace.agent_changes import AgentCommits, AgentDiff
 from fleet.workspace.branch_update import Collected
 from fleet.workspace.clone import Clone, NotClean
+from fleet.workspace.merge_tests import MergeSandbox
+from fleet.workspace.merge_trial import MergeRequest
 from fleet.workspace.repository_discovery import Repository
 
 _TOLD: Final = (
@@ -183,6 +186,47 @@ class Workspaces:
         """
         return change_survey.commits(self._own_clone(name, named), most=most)
 
+    def merge_request(
+        self,
+        name: str,
+        named: Path,
+        *,
+        profile: SandboxProfile,
+        title: str = "",
+        into: str | None = None,
+        squash: bool = False,
+        commit: str | None = None,
+    ) -> MergeRequest:
+        """Return what is merged of an agent that has, or had, a clone; `fleet.workspace.branch_merge` does it.
+
+        Args:
+            name: the agent.
+            named: the folder that is named for it.
+            profile: that of its sandbox.
+            title: what it was asked.
+            into: the branch that gets the commits; None: the one from which its clone was made.
+            squash: make one commit of them.
+            commit: how the hash of its last commit begins; None: any.
+
+        Raises:
+            FleetError: it has no clone, and nothing is left of one.
+        """
+        own = self._clone_of(name, named)
+        known = None if own is None else own.record()
+        if known is None and ((found := repository_discovery.find(named)) is None or not _has_branch(found, name)):
+            self._own_clone(name, named)
+        return MergeRequest(
+            source=named,
+            agent=name,
+            folder=self.folder(name),
+            title=title,
+            began_on=None if known is None else known.began_on,
+            into=into,
+            squash=squash,
+            commit=commit,
+            sandbox=MergeSandbox(profile=profile, hidden=self.hidden),
+        )
+
     def _own_clone(self, name: str, named: Path) -> Clone:
         """Return the clone of an agent.
 
@@ -255,6 +299,10 @@ class Workspaces:
                 code="workspace.not_deleted",
             )
         return True
+
+
+def _has_branch(repository: Repository, name: str) -> bool:
+    return repository_refs.commit(repository, f"refs/heads/muster/{name}") is not None
 
 
 def _check_no_link(named: Path) -> None:

@@ -34,7 +34,7 @@ from fleet.control.agent_host_client import AgentLink
 from fleet.errors import FleetError
 from fleet.journal.events import PermissionAsked, RuntimeStarted, TextChunk, TurnAccepted, TurnEnded
 from fleet.launch import model_access
-from fleet.runtimes import Prepared
+from fleet.runtimes import Prepared, kept_sessions
 from fleet.sandbox.egress_grant import TURN_FILE, EgressGrant
 from fleet.sim.provider.server import Provider
 from fleet.supervision import host_lifecycle, process_sweep
@@ -321,6 +321,37 @@ async def test_talks_asks_before_it_acts_and_does_what_was_allowed(real: Real) -
     assert await real.refused() == []
     asked_of_the_model = [entry for entry in real.provider.ledger.entries if entry.text == "Good morning."]
     assert len([entry for entry in asked_of_the_model if entry.tools]) == 1
+
+
+@pytest.mark.parametrize("box", ["none", "bubblewrap"])
+@pytest.mark.parametrize("name", ["claude", "codex"])
+async def test_goes_on_in_a_conversation_that_was_begun_elsewhere(name: str, box: str, tmp_path: Path) -> None:
+    async with agent_of(name, "none", tmp_path / "one") as first:
+        async with first.running() as link:
+            await first.turn(link, "Good morning.")
+            await link.shutdown()
+        (started,) = first.agent.events(RuntimeStarted)
+        shutil.copytree(first.home, tmp_path / "person", symlinks=True)
+    listed, whole = kept_sessions.listed(name, tmp_path / "person", {})
+    assert whole
+    assert [(each.id, each.folder, each.words) for each in listed] == [
+        (started.session, str(first.workspace), "Good morning.")
+    ]
+    kept = kept_sessions.find(name, started.session, tmp_path / "person", {})
+    before = kept.file.read_bytes()
+    async with agent_of(name, box, tmp_path / "two") as real:
+        kept_sessions.take_over(name, kept, home=real.home, cwd=real.workspace)
+        real.agent.spec = replace(real.agent.spec, taken_over=started.session)
+        async with real.running() as link:
+            assert "You said: And now?" in await real.turn(link, "And now?")
+            await link.shutdown()
+        (again,) = real.agent.events(RuntimeStarted)
+        assert (again.session, again.loaded) == (started.session, True)
+        # The person's own stays as it was.
+        assert kept.file.read_bytes() == before
+        async with real.running() as link:
+            await real.turn(link, "Good night.")
+        assert real.agent.events(RuntimeStarted)[-1].session == started.session
 
 
 def _asks_about(word: str, asked: PermissionAsked) -> bool:

@@ -93,7 +93,7 @@ async def life(stage: Stage) -> None:
 
 
 async def talk(stage: Stage) -> None:
-    """Words, an approval, an edit, and a message that is taken back while it waits."""
+    """Words, an approval, edits in time and too late, and a message that is taken back while it waits."""
     books, home, thread = stage.books, stage.home, stage.thread
     proof = f"proof{stage.played}"
     asking = await books.message(thread, f"[[run: echo x >> {proof}]]")
@@ -102,6 +102,8 @@ async def talk(stage: Stage) -> None:
     await home.marked(regretted.event_id, "📥")
     await home.ana.redact(home.room, regretted.event_id)
     await home.marked(regretted.event_id, WITHDRAWN)
+    await home.ana.edit(home.room, waiting.event_id, f"{waiting.token} edited [[say: {waiting.answer}]]")
+    assert f"{waiting.token} edited" in await books.ask(f"!queue {STANDING}", thread=thread)
     assert await stage.approved(asking, proof) == FINISHED
     assert (home.paths.workspace(STANDING) / proof).read_text() == "x\n", "what was allowed once is done once"
     assert await books.done(waiting) == FINISHED

@@ -49,7 +49,9 @@ SCENES: dict[Scene, tuple[str, ...]] = {
         "outlet.copied",
         "session.leased",
     ),
-    scenarios.talk: both("chat.react", "approval.answer", "approval.answered", "chat.remark", "chat.withdraw"),
+    scenarios.talk: both(
+        "message.edited", "chat.react", "approval.answer", "approval.answered", "chat.remark", "chat.withdraw"
+    ),
     scenarios.ruled: both("rules.push"),
     scenarios.by_other_doors: both("chat.turn_away"),
     scenarios.killing: both("command.confirm", "agent.killed"),
@@ -89,6 +91,7 @@ TOPICS_PASS: dict[Scene, tuple[str, ...]] = {
         "chat.talk",
         "chat.react",
         "workspace.collect",
+        "workspace.merge",
     ),
     topic_scenes.topic_in_hand: both("topics.add", "topics.begin", "command.step", "command.finish", "topics.end"),
     topic_scenes.topic_that_cannot_begin: both("topics.add", "command.step", "command.finish"),
@@ -137,7 +140,7 @@ APART: dict[str, tuple[str, ...]] = {
     "test_killed_at_this_place_all_was_copied_or_nothing": both("register.copy"),
     # Agents in repositories: tests/fleet/workspace/test_killed.py.
     "test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one": both(
-        "workspace.make", "workspace.collect", "workspace.remove"
+        "workspace.make", "workspace.collect", "workspace.remove", "workspace.merge"
     ),
     # While nothing else runs: tests/bot/maintenance/backup/test_backup_and_restore.py.
     "test_killed_at_this_place_a_backup_is_there_or_not": both("backup.write"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.auth.permission import OPERATOR
-from bot.commands.argument_types import AgentName, LetterId, Rest
+from bot.commands.argument_types import AgentName, LetterId, MessageId, Rest
 from bot.commands.registry import Reply, command
 
 if TYPE_CHECKING:
@@ -68,6 +68,26 @@ async def cancel(ctx: Context[AgentServices], name: AgentName) -> Reply:
     left = await agents.left_running(name, turn_over_s=_TURN_OVER_S)
     text += background_in_words(name, left)
     return Reply(text, {"agent": name, "cancelled": cancelled, "background": 0 if left is None else left.count})
+
+
+@command("queue", permission=OPERATOR, help_section="talking")
+async def queue(
+    ctx: Context[AgentServices],
+    name: AgentName,
+    *,
+    first: MessageId | None = None,
+    remove: MessageId | None = None,
+) -> Reply:
+    """Show the messages that wait for an agent, the next first, or change what waits.
+
+    Args:
+        name: the agent.
+        first: the id of a message that it reads next, or the beginning of the id.
+        remove: the id of a message that it does not read, or the beginning of the id.
+    """
+    from bot.agents.messages.queue import show_queue
+
+    return await show_queue(ctx, name, first=first, remove=remove)
 
 
 @command("dead-letters", permission=OPERATOR, help_section="talking", audited=False, effects=False)

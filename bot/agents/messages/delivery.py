@@ -146,6 +146,17 @@ class MessageDelivery:
             if self._deadlines[message.id, message.give_up_at] <= self.steady():
                 await self._settle(message.id, "dead", detail="it could not be delivered in time")
 
+    async def _rewritten(self, link: AgentLink, message: AgentMessage) -> None:
+        """Bring the agent host the text of a message that its author edited while the first one was brought."""
+        sent = message.text
+        while True:
+            async with self.context.store.read() as tx:
+                now = await agent_messages.get(tx, message.id)
+            if now is None or now.text == sent:
+                return
+            await link.edit(now.id, now.text)
+            sent = now.text
+
     async def _settle(
         self, message_id: str, *states: str, detail: str | None = None, told: Mapping[str, str] | None = None
     ) -> None:
@@ -203,6 +214,7 @@ class MessageDelivery:
                     return
                 await self._settle(message.id, "dead", detail=str(refusal))
             else:
+                await self._rewritten(link, message)
                 states = _STATES.get(answer.state, ("journaled",))
                 known = "the agent had it already when it was sent again" if answer.state in _STATES else None
                 changed = others if told is None or news else None

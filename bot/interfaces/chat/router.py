@@ -33,7 +33,7 @@ from bot.messaging.composer import Composer
 from bot.messaging.mirror_inbound import MirrorInbound
 from bot.messaging.outbox_keys import answer_key
 from bot.messaging.own_messages import OwnMessages
-from bot.messaging.replies import REMARK, Replies, derived_id
+from bot.messaging.replies import REMARK, Replies, confirmation_key, derived_id
 from bot.messaging.thread_owners import addressee, task_of
 from bot.projects.placement import OpenTopic
 from bot.projects.services import ProjectServices
@@ -48,6 +48,7 @@ from connectors.delivery.inbox import Arrival
 from core.crash_points import declare
 from database.queries import tasks
 from database.queries.agents import agent_messages
+from database.queries.agents.agent_messages import AgentMessage
 from database.queries.agents.agents import AgentRow
 from database.queries.chat import topics
 from database.queries.chat.topics import Topic
@@ -117,8 +118,8 @@ class ChatRouter:
                 await self.reactions.take(arrival, inbound.body, authority)
             case Redaction(target=target):
                 await self._redaction(arrival, target, authority.permission)
-            case Edit(target=target):
-                await self._edit(arrival, target)
+            case Edit() as edit:
+                await self._edit(arrival, edit, authority.permission)
 
     async def given_up(self, tx: AsyncConnection, arrival: Arrival, reason: str) -> None:
         """Inform the author of an event that it could not be processed, in the transaction that gives the event up."""
@@ -175,7 +176,7 @@ class ChatRouter:
             await self.executor.refuse(request, ready.refusal, reason=ready.reason or "usage", finish=finish)
             self.services.delivery.wake()
             return
-        async with self.replies.progress(inbound).shown(answer_key(run_id)) as progress:
+        async with self.replies.progress(inbound).shown(answer_key(run_id), confirmation_key(run_id)) as progress:
             await self.executor.run(request, finish=finish, progress=progress)
             self.services.delivery.wake()
 
@@ -310,15 +311,21 @@ class ChatRouter:
         for name in {message.agent for message in messages}:
             self.services.agents.bring_mail(name)
 
-    async def _edit(self, arrival: Arrival, target: str) -> None:
-        """Tell the author of an edit that edits are not read, if the message went to an agent."""
-        inbound = arrival.inbound
+    async def _edit(self, arrival: Arrival, edit: Edit, permission: Permission) -> None:
+        """Take up the edit of a message that waits, or tell its author that it is not read."""
+        inbound, target = arrival.inbound, edit.target
         async with self.services.store.read() as tx:
             messages = await agent_messages.by_event(tx, inbound.connector, target)
             waiting = [] if messages else await tasks.by_event(tx, inbound.connector, target)
         read_by = [(each.id, each.agent) for each in messages] + [(each.id, each.agent or "") for each in waiting]
         if not read_by:
             await self.replies.answer(arrival, None, detail="an edit")
+            return
+        text = self._edited(edit)
+        mine = [each for each in messages if each.sender == inbound.identity and can_be_edited(each, text)]
+        may = permission >= OPERATOR and mine and mine == messages
+        if may and all([await self.services.agents.edit(each, text) for each in mine]):
+            await self.replies.answer(arrival, None, detail="an edit, taken up")
             return
         task = waiting[0] if waiting and waiting[0].kind != TURN else None
         read = f"{markdown.one_line(read_by[0][1])} has the message as it was first written."
@@ -329,12 +336,26 @@ class ChatRouter:
                 tx,
                 inbound,
                 f"edit/{read_by[0][0]}",
-                f"Edits are not read: {read} Delete it while it is queued, or write a new one.",
+                f"Edits are not read any more: {read} Write a new message.",
             )
             await inbox.finish(tx, arrival.seq, self.services.clock(), detail="an edit")
         self.services.delivery.wake()
 
+    def _edited(self, edit: Edit) -> str:
+        """Return what an edit says to an agent; nothing if it says something else."""
+        said = command_input.said(Text(text=edit.text), prefix=self.services.command_prefix)
+        is_talk = isinstance(said, command_input.Talk) and not edit.text.startswith("@")
+        return edit.text if is_talk and len(edit.text) <= LONGEST_MESSAGE else ""
 
+
+def can_be_edited(message: AgentMessage, text: str) -> bool:
+    """Return whether a text can replace a message. Files that came with the message would be lost, so then not."""
+    has_file = _FENCE in message.text and _FENCE not in text
+    return bool(text.strip()) and not message.attachments and not has_file
+
+
+#: How the content of a text file begins and ends in a message.
+_FENCE = "\n```"
 _FILES_UNREAD = "Files that come with a command are not passed on: write to the agent in its thread, without a command."
 
 

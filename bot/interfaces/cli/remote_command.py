@@ -51,33 +51,19 @@ def ask(
         and (refused := _refused(client, command, arguments)) is not None
     ):
         return show(refused, as_json=as_json)
-    explanation = None
-    if command.asks(arguments) and not confirmed and command.explains:
-        shown = client().run(command.name, arguments)
-        if not isinstance(shown.body, dict) or shown.body.get("reason") != "confirm":
-            return show(shown, as_json=as_json)
-        explanation = str(shown.body["text"])
     if command.asks(arguments) and not confirmed:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             name = command_line(command.name)
             raise UserError(
-                explanation or f"{name} cannot be undone. Say --yes if you mean it; nothing was done.",
-                code="command.unconfirmed",
+                f"{name} cannot be undone. Say --yes if you mean it; nothing was done.", code="command.unconfirmed"
             )
+        if command.informs and (refused := _informed(client, command, arguments)) is not None:
+            return show(refused, as_json=as_json)
         from bot.commands.parser import line_of
 
-        if explanation is not None:
-            click.echo(explanation, err=True)
-        last = "" if command.explains else " This cannot be undone"
-        click.confirm(f"Really {line_of(command, arguments)}?{last}", abort=True, err=True)
-    ticker = Ticker() if sys.stderr.isatty() and not is_silenced() else None
+        click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
     try:
-        answer = client().run(
-            command.name,
-            arguments,
-            confirmed=command.asks(arguments),
-            progress=ticker.show if ticker is not None else None,
-        )
+        answer = _run(client, command, arguments, confirmed=command.asks(arguments))
     except NotRunning as error:
         if command.name in PAST_MUSTER:
             return _past_muster(command, arguments, error, as_json=as_json)
@@ -86,15 +72,42 @@ def ask(
         if command.name == "budget":
             error.told = _show_limits(as_json=as_json)
         raise
-    finally:
-        if ticker is not None:
-            ticker.clear()
     if command.name in PAST_MUSTER and _is_away(answer):
         return _past_muster(command, arguments, MusterError(str(answer.body["error"])), as_json=as_json)
     status = show(answer, as_json=as_json, tells_what_was_done=command.effects)
     if command.name in WITH_DIFF and status == DONE and not as_json and (diff := _diff(answer)):
         say_diff(diff, os.environ)
     return status
+
+
+def _run(
+    client: Callable[[], Client], command: Command, arguments: dict[str, Any], *, confirmed: bool
+) -> GatewayResponse:
+    """Send a command, and show its progress on a terminal."""
+    ticker = Ticker() if sys.stderr.isatty() and not is_silenced() else None
+    try:
+        return client().run(
+            command.name, arguments, confirmed=confirmed, progress=ticker.show if ticker is not None else None
+        )
+    finally:
+        if ticker is not None:
+            ticker.clear()
+
+
+def _informed(client: Callable[[], Client], command: Command, arguments: dict[str, Any]) -> GatewayResponse | None:
+    """Show what a person should know before they confirm a command, and pin it to that.
+
+    Returns:
+        The refusal of an impossible command; None if a person must confirm it.
+    """
+    answer = _run(client, command, arguments, confirmed=False)
+    body = answer.body if isinstance(answer.body, dict) else {}
+    found = body.get("data")
+    if body.get("reason") != "confirm" or not isinstance(found, dict):
+        return answer
+    say(str(found.get("note", "")), error=True)
+    arguments.update(found.get("arguments", {}))
+    return None
 
 
 def _show_fleet(*, everybody: bool, as_json: bool) -> bool:

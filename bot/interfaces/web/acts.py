@@ -7,15 +7,16 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from markupsafe import Markup
 
 from bot.agents.services import AgentServices
 from bot.commands.executor import Executor, RunOutcome
-from bot.commands.registry import Command
-from bot.commands.runs import RunRequest, outcome_of, question
+from bot.commands.parser import Json
+from bot.commands.registry import Checked, Command
+from bot.commands.runs import CONFIRM_FIRST, RunRequest, outcome_of, question
 from bot.commands.syntax import in_docstring, written
 from bot.interfaces.web import forms
 from bot.interfaces.web.diff_lines import diff_lines
@@ -74,9 +75,14 @@ class Acts:
                 raise
             return await self._form_page(request, visitor, command, given, problem=str(error), status=400)
         back = own_path(sent.get("back"))
-        if command.asks(arguments) and sent.get("confirmed") != "yes":
-            return await self._confirm_page(request, visitor, command, given, arguments, back)
-        outcome = await self._outcome(visitor, command, arguments, sent.get("run", ""))
+        confirmed = sent.get("confirmed") == "yes"
+        if command.asks(arguments) and not confirmed:
+            found = await self._to_be_confirmed(visitor, command, arguments) if command.informs else Checked(note="")
+            if isinstance(found, Checked):
+                return await self._confirm_page(request, visitor, command, arguments, found, back)
+            outcome = found
+        else:
+            outcome = await self._outcome(visitor, command, arguments, sent.get("run", ""), confirmed=confirmed)
         if PART in request.headers:
             return self._part(outcome)
         return web.Response(status=303, headers={"Location": f"/done/{outcome.run_id.partition(':')[2]}?back={back}"})
@@ -86,7 +92,7 @@ class Acts:
         check_form(visitor, await sent_by(request))
         command = self.services.table.get("web logout")
         if command is not None:
-            await self._outcome(visitor, command, {"id": visitor.session.id}, "")
+            await self._outcome(visitor, command, {"id": visitor.session.id}, "", confirmed=False)
         response = web.Response(status=303, headers={"Location": "/login"})
         response.del_cookie(self.where().session_cookie, path="/", secure=self.where().secure, httponly=True)
         return response
@@ -129,6 +135,17 @@ class Acts:
             raise not_permitted(command, visitor)
         return command
 
+    async def _to_be_confirmed(
+        self, visitor: Visitor, command: Command, arguments: Mapping[str, Json]
+    ) -> Checked | RunOutcome:
+        """Return what the person should know before they confirm a command, or the outcome of an impossible one."""
+        outcome = await self._outcome(visitor, command, arguments, "", confirmed=False)
+        data = outcome.data
+        if outcome.reason != CONFIRM_FIRST or not isinstance(data, dict):
+            return outcome
+        pinned = {str(name): str(value) for name, value in data.get("arguments", {}).items()}
+        return Checked(note=str(data.get("note", "")), arguments=pinned)
+
     async def _is_own(self, visitor: Visitor, command: Command, given: Mapping[str, str]) -> bool:
         """Return whether a browser that only watches logs out one of its own person."""
         if command.name != "web logout" or visitor.session.control:
@@ -136,7 +153,9 @@ class Acts:
         own = await access_to(self.services).listed(visitor.identity)
         return any(each.id == given.get("id") for each in own)
 
-    async def _outcome(self, visitor: Visitor, command: Command, arguments: Mapping[str, Any], run: str) -> RunOutcome:
+    async def _outcome(
+        self, visitor: Visitor, command: Command, arguments: Mapping[str, Json], run: str, *, confirmed: bool
+    ) -> RunOutcome:
         """Run a command as the visitor, and return its outcome, or its state after a while."""
         request = RunRequest(
             # Only this browser's form has this id, and sends it twice at most.
@@ -146,7 +165,7 @@ class Acts:
             identity=visitor.identity,
             permission=await self.services.operators.permission(visitor.identity),
             door=DOOR,
-            confirmed=command.asks(arguments),
+            confirmed=confirmed,
         )
         running = asyncio.ensure_future(self.executor.run(request))
         try:
@@ -199,15 +218,16 @@ class Acts:
         request: web.Request,
         visitor: Visitor,
         command: Command,
-        given: Mapping[str, str],
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, Json],
+        checked: Checked,
         back: str,
     ) -> web.Response:
         """Ask before a command that cannot be undone."""
         values: dict[str, object] = {
             "action": forms.path_of(command),
-            "question": written(question(command, arguments), ""),
-            "hidden": {f"{forms.ARGUMENT}{name}": value for name, value in given.items()},
+            "question": written(question(command, arguments, checked.note), ""),
+            # What they were told of holds, and nothing else.
+            "hidden": forms.as_fields({**arguments, **checked.arguments}.items()),
             "back": back,
             "run": _new_run(),
         }

@@ -105,7 +105,9 @@ def as_fields(values: Iterable[tuple[str, str | bool | float]]) -> dict[str, str
 def _text(value: str | bool | float) -> str:
     if isinstance(value, bool):
         return "on"
-    return value if isinstance(value, str) else f"{value:g}"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def _flag(parameter: Parameter, text: str) -> bool:

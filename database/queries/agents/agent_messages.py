@@ -137,6 +137,11 @@ async def waited_for(tx: AsyncConnection) -> frozenset[str]:
     return frozenset(await tx.scalars(union(messages, answers, revocations)))
 
 
+async def edit(tx: AsyncConnection, message_id: str, text: str, *, only: Sequence[str], now: float) -> bool:
+    """Give a message another text, if it is in one of these states. False: it is not."""
+    return await change(tx, message_id, now=now, only=only, text=text)
+
+
 async def forget(tx: AsyncConnection, before: float) -> int:
     """Delete messages that go nowhere and of which nothing was heard since `before`, a batch; return how many."""
     table = agent_messages

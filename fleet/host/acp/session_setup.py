@@ -20,18 +20,21 @@ class Established:
     note: str | None
 
 
-async def establish(client: AcpClient, spec: AgentSpec, known: str | None) -> Established:
+async def establish(client: AcpClient, spec: AgentSpec, known: str | None, *, taken_over: bool = False) -> Established:
     """Get `client` to the point where it takes prompts.
 
     Args:
         known: the session that the journal knows, if there was one.
+        taken_over: whether it is a person's, which is loaded or nothing.
 
     Raises:
         RuntimeTrouble: it does not get there; the message says why and, where it can, what to do.
     """
     try:
         capabilities = await client.initialize()
-        session, loaded, note = await _session(client, spec, known, can_load=capabilities.load_session)
+        session, loaded, note = await _session(
+            client, spec, known, can_load=capabilities.load_session, taken_over=taken_over
+        )
     except LoginNeeded as error:
         raise LoginNeeded(f"{error} Run `muster login {spec.runtime}` in a shell, then restart the agent.") from None
     if spec.session_mode is not None and session.mode != spec.session_mode:
@@ -55,8 +58,17 @@ async def establish(client: AcpClient, spec: AgentSpec, known: str | None) -> Es
 
 
 async def _session(
-    client: AcpClient, spec: AgentSpec, known: str | None, *, can_load: bool
+    client: AcpClient, spec: AgentSpec, known: str | None, *, can_load: bool, taken_over: bool
 ) -> tuple[AcpSession, bool, str | None]:
+    if known is not None and taken_over:
+        if not can_load:
+            raise RuntimeTrouble("This runtime cannot go on in a conversation that was begun elsewhere.")
+        try:
+            return await client.load_session(spec.cwd, known, spec.session_meta, spec.mcp_servers), True, None
+        except LoginNeeded:
+            raise
+        except RuntimeTrouble as error:
+            raise RuntimeTrouble(f"The conversation {known} could not be loaded. {error}") from None
     if known is None or not spec.resume_session:
         return await client.new_session(spec.cwd, spec.session_meta, spec.mcp_servers), False, None
     if not can_load:

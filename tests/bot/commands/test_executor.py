@@ -451,28 +451,6 @@ class TestConfirmation:
         async with world.store.read() as tx:
             assert [row.through for row in await audit_log.since(tx, 0.0, limit=9)] == [None, "matrix:crew"]
 
-    async def test_what_a_person_must_know_is_in_the_question(self, world: World) -> None:
-        async def explain(services: CommandServices, arguments: dict[str, object]) -> str:
-            if arguments["code"] == "used":
-                raise UserError("Nobody shows it.", code="code.unknown")
-            return f"{arguments['code']} is shown in Firefox."
-
-        @world.table.command(
-            "let in", permission=OPERATOR, help_section="x", confirm=True, check=explain, explains=True
-        )
-        async def let_in(ctx: Context[CommandServices], code: str) -> Reply:
-            """Let somebody in."""
-            return Reply("in")
-
-        asked = await world.run(request("let in", code="abcd"))
-        assert (asked.state, asked.text) == ("confirming", "`!let in abcd` asks you first: abcd is shown in Firefox.")
-        assert (await world.executor.confirm("r1", ANA)).text == "in"
-        used = await world.run(replace(request("let in", code="used"), id="r2"))
-        assert (used.state, used.code) == ("refused", "code.unknown")
-        shell = await world.run(replace(request("let in", code="abcd"), id="r3", door="cli", origin=None))
-        assert (shell.reason, shell.text.partition(".")[0]) == ("confirm", "abcd is shown in Firefox")
-        assert "cannot be undone" not in shell.text
-
     async def test_nothing_to_confirm(self, world: World) -> None:
         with pytest.raises(NothingToConfirm):
             await world.executor.confirm("r9", ANA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from datetime import datetime
 from pathlib import Path
@@ -248,6 +249,29 @@ async def test_a_runtime_that_writes_its_conversation_down_late_can_do_so_before
 
 
 @pytest.mark.slow
+async def test_a_conversation_that_is_taken_over_is_loaded_once_and_then_the_agents_own(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "say=hello")
+        await until(link, TurnEnded)
+    theirs = agent.home / "theirs"
+    other = Agent.make(theirs)
+    shutil.copy(agent.home / "sessions.json", theirs / "sessions.json")
+    async with other.running(taken_over="s1") as link:
+        started = await until(link, RuntimeStarted)
+        assert (started.session, started.loaded) == ("s1", True)
+    async with other.running() as link:
+        await until(link, RuntimeStarted)
+    assert [item["load"] for item in other.record() if "load" in item] == ["s1", "s1"]
+    assert not any("new" in item for item in other.record())
+
+
+async def test_a_conversation_that_cannot_be_taken_over_is_not_replaced_by_another(agent: Agent) -> None:
+    async with agent.running(taken_over="s9") as link:
+        failed = await until(link, RuntimeFailed)
+    assert failed.reason.startswith("The conversation s9 could not be loaded.")
+    assert not any("new" in item for item in agent.record())
+
+
 async def test_a_conversation_that_cannot_be_loaded_is_announced(agent: Agent) -> None:
     async with agent.running() as link:
         await until(link, RuntimeStarted)
@@ -585,6 +609,32 @@ async def test_what_was_taken_back_meanwhile_is_never_read_however_soon_its_turn
         await until(link, TurnEnded, lambda event: event.message == "m3")
     assert agent.prompts() == ["wait", "say=later"]
     assert [event.id for event in agent.events(MessageWithdrawn)] == ["m2"]
+
+
+async def test_what_waits_is_edited_and_put_first_and_a_crash_forgets_none_of_it(agent: Agent) -> None:
+    async with agent.running() as link:
+        await link.send("m1", "wait")
+        await until(link, TurnStarted)
+        for number in (2, 3, 4):
+            await link.send(f"m{number}", f"say={number}")
+        assert await link.put_first("m4")
+        edited = await link.edit("m3", "say=better")
+        assert (edited.edited, edited.known) == (True, True)
+        assert await link.queue() == ("m4", "m2", "m3")
+        # Repeated, nothing changes; sent again, an edited message stays edited.
+        assert await link.put_first("m4")
+        await link.edit("m3", "say=better")
+        await link.send("m3", "say=3")
+        late, unknown = await link.edit("m1", "late"), await link.edit("m9", "nobody's")
+        assert (late.edited, late.known, unknown.edited, unknown.known) == (False, True, False, False)
+        assert not await link.put_first("m1")
+        with pytest.raises(AgentRefused, match="takes 1000000 at most"):
+            await link.edit("m3", "x" * 1_000_001)
+        os.kill(link.hello.pid, signal.SIGKILL)
+        await gone(agent)
+    async with agent.running() as link:
+        await until(link, TurnEnded, lambda event: event.message == "m3")
+    assert agent.prompts() == ["wait", "say=4", "say=2", "say=better"]
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from fleet.journal.events import (
     GrantRevoked,
     JournalEntry,
     JournalPosition,
+    MessageEdited,
+    MessagePutFirst,
     MessageQueued,
     MessageWithdrawn,
     Opened,
@@ -57,6 +59,17 @@ ASKED = PermissionAsked(
 def test_messages_wait_in_order_and_steering_ones_go_first() -> None:
     state = folded(queued("a"), queued("b"), queued("c", "steer"), queued("d", "steer"), queued("e"))
     assert [message.id for message in state.queue] == ["c", "d", "a", "b", "e"]
+
+
+def test_what_waits_can_be_edited_and_put_first() -> None:
+    waiting = (queued("a"), queued("b"), queued("c", "steer"))
+    state = folded(*waiting, MessagePutFirst(id="b"), MessageEdited(id="a", text="better"))
+    assert [message.id for message in state.queue] == ["b", "c", "a"]
+    assert state.queue[2].text == "better"
+    assert state.fates == {"a": "journaled", "b": "journaled", "c": "journaled"}
+    # What does not wait is not changed.
+    begun = folded(*waiting, started("c"))
+    assert folded(MessagePutFirst(id="c"), MessageEdited(id="c", text="late"), state=begun) == begun
 
 
 def test_what_becomes_of_a_message() -> None:
@@ -115,6 +128,8 @@ _events = st.one_of(
     st.builds(accepted, _ids),
     st.builds(ended, _ids, st.sampled_from(["end_turn", "cut", "error"]), st.booleans()),
     st.builds(MessageWithdrawn, id=_ids),
+    st.builds(MessagePutFirst, id=_ids),
+    st.builds(MessageEdited, id=_ids, text=_ids),
     st.builds(GrantAdded, digest=_ids, title=_ids, by=_ids),
     st.just(ASKED),
     st.builds(PermissionAnswered, request=st.just("1"), outcome=st.just("denied")),

@@ -13,6 +13,7 @@ import pytest
 from database.queries.agents.agents import AgentRow
 from fleet.errors import FleetError
 from fleet.supervision import host_lifecycle
+from tests.fleet.runtimes.test_kept_sessions import claude
 from tests.fleet.sandbox.test_egress_grant import assembly
 
 
@@ -72,6 +73,33 @@ def test_a_link_in_the_place_of_a_workspace_is_not_followed_by_deleting(tmp_path
         made.discard_workspace(workspace, "coder0")
     assert elsewhere.is_dir()
     shutil.rmtree(elsewhere)
+
+
+def test_a_conversation_of_the_persons_is_brought_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    person = tmp_path / "person"
+    monkeypatch.setenv("HOME", str(person))
+    program = tmp_path / "bin" / "claude-agent-acp"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    session, file = claude(person, "hello")
+    made = assembly(tmp_path, None)
+    workspace = tmp_path / "muster" / "workspaces" / "coder0"
+    basis = {"said": {"session": session}}
+    row = dataclasses.replace(wanted(workspace, "none"), runtime="claude", basis=basis)
+    spec = made.spec(row, 0, ())
+    assert spec.taken_over == session
+    (copy,) = made.folder("coder0").glob(f"home/.claude/projects/*/{session}.jsonl")
+    assert copy.read_bytes() == file.read_bytes()
+    # From then on it is the agent's, whatever the person does with theirs.
+    copy.unlink()
+    file.unlink()
+    assert made.spec(row, 0, ()).taken_over == session
+    assert not copy.exists()
+    other = dataclasses.replace(row, basis={"said": {"session": "00000000-0000-0000-0000-000000000000"}})
+    with pytest.raises(FleetError, match="keeps no conversation"):
+        made.spec(other, 0, ())
 
 
 async def test_only_so_many_agent_hosts_start_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet.workspace import branch_merge
-from fleet.workspace.branch_merge import NotMerged
+from fleet.workspace.branch_merge import Merged
+from fleet.workspace.merge_trial import MergeRequest, NotMerged
 from tests.fleet.workspace.repository import Ground
 
 BRANCH = "muster/coder0"
@@ -26,8 +29,16 @@ def committed(ground: Ground, name: str, text: str) -> None:
     ground.git("checkout", "--quiet", "main")
 
 
+def request(ground: Ground, title: str = "it", **more: Any) -> MergeRequest:
+    return MergeRequest(source=ground.project, agent="coder0", folder=ground.clone.folder, title=title, **more)
+
+
+def merge(ground: Ground, title: str = "it", **more: Any) -> Merged | None:
+    return branch_merge.merge(request(ground, title, **more))
+
+
 def discard(ground: Ground) -> bool:
-    return branch_merge.discard(ground.project, "coder0", branch_merge.fetched(ground.project, "coder0"))
+    return branch_merge.discard(ground.project, "coder0", branch_merge.set_aside(ground.project, "coder0").commit)
 
 
 def _is_there(ground: Ground) -> bool:
@@ -37,20 +48,20 @@ def _is_there(ground: Ground) -> bool:
 def test_a_branch_that_is_ahead_is_taken_over_as_it_is(ground: Ground) -> None:
     committed(ground, "page", "one")
     committed(ground, "page", "two")
-    merged = branch_merge.merge(ground.project, "coder0", "two pages")
+    merged = merge(ground, "two pages")
     assert merged is not None
     assert (merged.into, merged.words()) == ("main", "2 commits")
     assert (ground.project / "page").read_text() == "two"
     assert ground.git("rev-parse", "main") == ground.git("rev-parse", BRANCH)
     assert ground.git("status", "--porcelain") == ""
-    assert branch_merge.merge(ground.project, "coder0", "two pages") is None
+    assert merge(ground, "two pages") is None
 
 
 def test_branches_that_went_apart_are_joined(ground: Ground) -> None:
     committed(ground, "page", "one")
     ground.commit("other", "mine")
     (ground.project / "notes").write_text("not committed")
-    assert branch_merge.merge(ground.project, "coder0", "a page") is not None
+    assert merge(ground, "a page") is not None
     assert (ground.project / "page").read_text() == "one"
     assert (ground.project / "other").read_text() == "mine"
     assert (ground.project / "notes").read_text() == "not committed"
@@ -63,7 +74,7 @@ def test_conflicts_change_nothing(ground: Ground) -> None:
     ground.commit("read.me", "ours")
     before = ground.git("rev-parse", "HEAD")
     with pytest.raises(NotMerged, match=r"conflicts in `read\.me`"):
-        branch_merge.merge(ground.project, "coder0", "it")
+        merge(ground, "it")
     assert ground.git("rev-parse", "HEAD") == before
     assert ground.git("status", "--porcelain") == ""
 
@@ -72,7 +83,7 @@ def test_changes_of_the_person_are_not_written_over(ground: Ground) -> None:
     committed(ground, "read.me", "theirs")
     (ground.project / "read.me").write_text("not committed")
     with pytest.raises(NotMerged, match="Commit or stash"):
-        branch_merge.merge(ground.project, "coder0", "it")
+        merge(ground, "it")
     assert (ground.project / "read.me").read_text() == "not committed"
 
 
@@ -80,7 +91,7 @@ def test_without_a_checked_out_branch_nothing_is_merged(ground: Ground) -> None:
     committed(ground, "page", "one")
     ground.git("checkout", "--quiet", "--detach")
     with pytest.raises(NotMerged, match="no branch is checked out"):
-        branch_merge.merge(ground.project, "coder0", "it")
+        merge(ground, "it")
 
 
 def test_only_the_branch_from_which_the_agent_began_gets_its_commits(ground: Ground) -> None:
@@ -88,15 +99,15 @@ def test_only_the_branch_from_which_the_agent_began_gets_its_commits(ground: Gro
     ground.git("checkout", "--quiet", "-b", "release")
     before = ground.git("rev-parse", "release")
     with pytest.raises(NotMerged, match=r"began from the branch `main`, but `release` is checked out in .*keep") as why:
-        branch_merge.merge(ground.project, "coder0", "it", began_on="main")
+        merge(ground, "it", began_on="main")
     assert len(str(why.value).splitlines()) == 1
     assert ground.git("rev-parse", "release") == before
     assert not (ground.project / "page").exists()
     ground.git("checkout", "--quiet", "main")
-    assert branch_merge.merge(ground.project, "coder0", "it", began_on="main") is not None
+    assert merge(ground, "it", began_on="main") is not None
     # What is there already is no reason to complain about the branch.
     ground.git("checkout", "--quiet", "-B", "release", "main")
-    assert branch_merge.merge(ground.project, "coder0", "it", began_on="main") is None
+    assert merge(ground, "it", began_on="main") is None
 
 
 def test_what_a_repository_names_runs_where_it_reaches_nothing(ground: Ground, tmp_path: Path) -> None:
@@ -113,7 +124,7 @@ def test_what_a_repository_names_runs_where_it_reaches_nothing(ground: Ground, t
         file.chmod(0o755)
     ground.git("config", "filter.evil.smudge", f"touch {proof}; cat")
     ground.git("config", "merge.evil.driver", f"touch {proof}; exit 1")
-    branch_merge.merge(ground.project, "coder0", "it")
+    merge(ground, "it")
     assert not proof.exists()
     assert (ground.project / "page").exists()
 
@@ -123,7 +134,7 @@ def test_a_bare_repository_gets_the_merge_too(ground: Ground, tmp_path: Path) ->
     ground.commit("other", "mine")
     bare = tmp_path / "bare.git"
     ground.git("clone", "--quiet", "--bare", str(ground.project), str(bare))
-    assert branch_merge.merge(bare, "coder0", "a page") is not None
+    assert branch_merge.merge(dataclasses.replace(request(ground, "a page"), source=bare)) is not None
     assert ground.git("show", "main:page", cwd=bare) == "one"
 
 
@@ -146,7 +157,7 @@ def test_a_branch_of_somebody_else_with_that_name_is_neither_merged_nor_deleted(
     ground.commit("other", "an earlier agent's")
     ground.git("checkout", "--quiet", "main")
     with pytest.raises(NotMerged, match=r"other commits than the agent's.*refs/muster-agents/coder0"):
-        branch_merge.merge(ground.project, "coder0", "it")
+        merge(ground, "it")
     discard(ground)
     assert _is_there(ground)
 
@@ -158,5 +169,5 @@ def test_what_a_person_added_to_the_branch_is_merged_and_not_discarded(ground: G
     ground.git("checkout", "--quiet", "main")
     discard(ground)
     assert _is_there(ground)
-    assert branch_merge.merge(ground.project, "coder0", "it") is not None
+    assert merge(ground, "it") is not None
     assert (ground.project / "page").read_text() == "a person's"

@@ -22,11 +22,19 @@ pytestmark = pytest.mark.skipif(
     not shutil.which("bwrap") or not shutil.which("git"), reason="bubblewrap or git is not installed"
 )
 
-PLACES = [f"workspace.{step}.{side}" for step in ("make", "collect", "remove") for side in ("before", "after")]
+PLACES = [f"workspace.{step}.{side}" for step in ("make", "collect", "remove", "merge") for side in ("before", "after")]
 DO = {
     "make": "ground.prepare()",
     "collect": "ground.collect()",
     "remove": "ground.clone.remove()",
+    "merge": """
+from fleet.workspace import branch_merge
+from fleet.workspace.merge_trial import MergeRequest
+ground.collect()
+request = MergeRequest(source=ground.project, agent="coder0", folder=ground.clone.folder, squash=True)
+merged = branch_merge.merge(request)
+assert merged is not None and merged.commits == 1
+""",
 }
 
 
@@ -64,6 +72,10 @@ def test_killed_at_this_place_no_half_of_a_clone_is_taken_for_one(ground: Ground
     assert again.wait(LIMIT_S) == 0
     if commit is not None:
         assert ground.at("refs/heads/muster/coder0") == commit
+    if step == "merge":
+        assert ground.git("log", "--format=%s", "main") == "Squash muster/coder0.\nWrite read.me."
+        assert ground.git("status", "--porcelain") == ""
+        assert (ground.project / "work").read_text() == "done\n"
     if step == "remove":
         assert not ground.clone.place.exists()
         assert ground.clone.record() is None

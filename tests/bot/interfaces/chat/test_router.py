@@ -135,8 +135,43 @@ async def test_an_edit_is_not_a_second_prompt(home: House) -> None:
     event = home.say("[[say: first]]", thread)
     await home.marks(event, "✅")
     home.chat.edit(event, "[[say: second]]", conversation=thread)
-    await home.heard(thread, "Edits are not read")
+    await home.heard(thread, "Edits are not read any more: coder0 has the message as it was first written.")
     assert len(home.models.ledger.entries) == 1
+
+
+async def test_an_edit_of_what_still_waits_is_read_instead(home: House) -> None:
+    thread = await home.launch("coder0")
+    home.say("[[wait: gate]] first", thread)
+    queued = home.say("[[say: never]]", thread)
+    await home.marks(queued, "📥")
+    home.chat.edit(queued, "[[say: rather this]]", conversation=thread)
+    home.chat.edit(queued, "[[say: or this]]", conversation=thread)
+    # In the same thread, so after the edits.
+    listed = await home.ask("!queue coder0", conversation=thread)
+    assert "1 message waits for coder0." in listed
+    assert "[[say: or this]]" in listed
+    # Neither somebody else's edit, nor one that is a command, changes it.
+    home.chat.edit(queued, "[[say: hostile]]", conversation=thread, sender=OPERATOR)
+    home.chat.edit(queued, "!stop coder0", conversation=thread)
+    await home.heard(thread, "Edits are not read any more")
+    home.models.release("gate")
+    await home.marks(queued, "✅")
+    await home.heard(thread, "or this")
+    prompts = [entry.text for entry in home.models.ledger.entries]
+    assert not any("never" in text or "rather" in text or "hostile" in text for text in prompts)
+
+
+async def test_an_edit_before_the_agent_runs_is_what_it_reads(home: House) -> None:
+    thread = await home.launch("coder0")
+    await home.ask("!freeze coder0")
+    event = home.say("[[say: never]]", thread)
+    await home.heard(thread, "this and later messages wait")
+    home.chat.edit(event, "[[say: instead]]", conversation=thread)
+    assert "instead" in await home.ask("!queue coder0", conversation=thread)
+    await home.ask("!resume coder0")
+    await home.marks(event, "✅")
+    await home.heard(thread, "instead")
+    assert not any("never" in entry.text for entry in home.models.ledger.entries)
 
 
 async def test_a_message_taken_back_while_queued_is_never_read(home: House) -> None:

@@ -98,14 +98,6 @@ def declare(table: CommandTable, shell: Shell | None) -> None:
         shell.ran.append(f"{ctx.door} {name} {lane} {text}")
         return Reply("told", {"id": "m1", "state": "queued"})
 
-    async def explained(services: CommandServices, arguments: dict[str, object]) -> str:
-        return f"{arguments['code']} is shown in Firefox."
-
-    @table.command("let in", permission=OPERATOR, help_section="talking", confirm=True, check=explained, explains=True)
-    async def let_in(ctx: Context[CommandServices], code: str) -> Reply:
-        """Let somebody in."""
-        return Reply("in")
-
     @table.command("grants", permission=VIEWER, help_section="approvals")
     async def grants(ctx: Context[CommandServices]) -> Reply:
         """What was allowed."""
@@ -284,13 +276,6 @@ async def test_what_cannot_be_undone_wants_a_yes(shell: Shell) -> None:
     assert (status, out) == (1, "")
     assert "Say --yes if you mean it; nothing was done." in error
     assert await shell("grant", "revoke", "g1", "--yes") == (0, "revoked g1\n", "")
-
-
-async def test_what_a_person_must_know_is_said_before_they_say_yes(shell: Shell) -> None:
-    status, _, error = await shell("let", "in", "abcd")
-    assert status != 0
-    assert "abcd is shown in Firefox. `muster let in` asks for a confirmation: say so with" in error
-    assert await shell("let", "in", "abcd", "--yes") == (0, "in\n", "")
 
 
 @contextlib.contextmanager

@@ -191,6 +191,17 @@ async def test_what_cannot_be_undone_is_asked_first(home: House, it: Browser) ->
     assert [row.identity for row in await audited(home, "kill")] == ["memory:@ana"]
 
 
+async def test_what_a_person_must_know_is_on_the_page_that_asks(home: House, it: Browser) -> None:
+    await it.log_in()
+    refused = await it.run("merge", {"name": "coder0"})
+    assert "merge: refused" in refused.text
+    async with browser(home) as other:
+        page = await it.run("web login", {"code": await other.code(), "control": "on"})
+    assert "an unknown browser at" in page.text.lower()
+    assert page.field("a.control") == "on"
+    assert page.field("confirmed") == "yes"
+
+
 async def test_wrong_arguments_are_explained_at_the_form(it: Browser) -> None:
     await it.log_in()
     wrong = await it.run("tail", {"name": "coder0", "entries": "many"})
