@@ -1,4 +1,4 @@
-"""Draw the pictures of the dashboard from a real run: ``python -m docs.dashboard_picture``. It needs Chromium and tmux.
+"""Draw the pictures of the dashboard from a real run: ``python -m docs.web_picture``. It needs Chromium and tmux.
 
 The demo runs in a tmux server of its own, where the browser is logged in as a person does it.
 """
@@ -45,20 +45,20 @@ def draw(server: Path, browser: Browser, address: str) -> None:
     log_in(server, page, address)
     page.goto(f"{address}/agents/coder0")
     page.get_by_role("button", name="Allow once").wait_for()
-    page.screenshot(path=PICTURES / "dashboard.png")
+    page.screenshot(path=PICTURES / "web.png")
     page.set_viewport_size({"width": 360, "height": 640})
     page.emulate_media(color_scheme="dark")
     page.goto(f"{address}/waiting")
     page.get_by_role("button", name="Allow once").wait_for()
-    page.screenshot(path=PICTURES / "dashboard-phone.png")
+    page.screenshot(path=PICTURES / "web-phone.png")
 
 
 def log_in(server: Path, page: Page, address: str) -> None:
     page.goto(address)
     page.get_by_role("button", name="Show a code").click()
     line = page.locator(".code code").inner_text()
-    say(server, f"{line} --control", "asks you first")
-    say(server, "!confirm", "gives commands as you")
+    say(server, f"{line} --control", r"shows\s+this\s+code")
+    say(server, "!confirm", r"gives\s+commands\s+as\s+you")
     page.wait_for_url(f"{address}/")
 
 
