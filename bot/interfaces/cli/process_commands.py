@@ -43,19 +43,22 @@ def _objects_kept() -> Iterator[None]:
 @click.command()
 @click.option("--detach", is_flag=True, help="Run in the background and return once it is up.")
 @click.option("--demo", is_flag=True, help="Run a fleet of built-in agents that work on a small repository.")
+@click.option("--web", is_flag=True, help="With --demo: show the dashboard for browsers as well.")
 @click.option("--unattended", is_flag=True, help="Run in the foreground without a prompt, as a service does.")
 @click.option("--no-agents", is_flag=True, help="Do not start the roster's persistent agents.")
-def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
+def up(detach: bool, demo: bool, web: bool, unattended: bool, no_agents: bool) -> int:
     """Start Muster and its persistent agents. If the terminal is a connector, this becomes its prompt."""
     import asyncio
 
+    if web and not demo:
+        raise click.UsageError("--web is for the demo. For your own fleet, write `web: {}` into muster.yaml.")
     if demo:
         if detach or unattended:
             raise click.UsageError("--demo runs in the foreground; leave --detach and --unattended out.")
         with _objects_kept():
             from bot.app.demo import demo as play
 
-        return asyncio.run(play(os.environ, live=sys.stdin.isatty() and sys.stdout.isatty()))
+        return asyncio.run(play(os.environ, live=sys.stdin.isatty() and sys.stdout.isatty(), web=web))
     if detach:
         if unattended:
             raise click.UsageError("--detach is unattended already; leave --unattended out.")
