@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bot.config.loader import Check
+    from bot.read_models.limits import LimitsModel
 
 
 #: Choices of `init`. They repeat fleet.roster.schema.PRESETS and bot.setup.wizard_chat.CHATS, so that `--help` does not
@@ -133,6 +134,29 @@ def attach(name: str, control: bool) -> int:
 
     look(Paths.of(os.environ), name, os.environ, control=control)
     return 1
+
+
+@click.command()
+@click.option("--light", is_flag=True, help="Begin with the light theme. T changes it.")
+def dashboard(light: bool) -> int:
+    """Show the fleet in this terminal, live, and act on it by keys: ? lists them.
+
+    While Muster is down it shows what agents and their journals say, and stop, kill, freeze, resume, cutoff, restore
+    and estop work.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("The dashboard needs a terminal. `muster ps` and `muster health` print the same facts.")
+    with _objects_kept():
+        from bot.interfaces.tui.start import run
+
+    run(Paths.of(os.environ), light=light, limits=_limits_without_muster)
+    return 0
+
+
+def _limits_without_muster(paths: Paths) -> LimitsModel | None:
+    from bot.spending import offline_limits  # it loads pydantic, and Muster rarely is down
+
+    return offline_limits.load(paths)
 
 
 @click.command("init")
