@@ -88,8 +88,10 @@ _CODES = {
     "refused": UserError.code,
     "failed": MusterError.code,
 }
-#: Text in the question that asks for a confirmation.
-UNDOABLE = " cannot be undone"
+#: What follows the command in the question that asks for a confirmation. What a check says of a command that informs
+#: says what can be undone.
+_UNDOABLE = " cannot be undone"
+_CONFIRMED = " needs your confirmation"
 
 
 def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | None, str | None] | None:
@@ -110,7 +112,8 @@ def refusal(command: Command | None, request: RunRequest) -> tuple[str, str | No
     if command.asks(request.arguments) and not request.confirmed and request.door != "chat":
         way = "--yes" if request.door == "cli" else "the header Muster-Confirm: yes"
         name = command_line(command.name)
-        return f"{name} cannot be undone and asks for a confirmation: say so with {way}.", CONFIRM_FIRST, None
+        what = " asks" if command.informs else f"{_UNDOABLE} and asks"
+        return f"{name}{what} for a confirmation: say so with {way}.", CONFIRM_FIRST, None
     return None
 
 
@@ -217,8 +220,14 @@ def unknown(name: str) -> str:
 
 
 def question(command: Command, arguments: Mapping[str, Any], note: str = "") -> str:
-    """Return the question before a command that cannot be undone. The caller adds how to confirm it."""
-    return f"{command_line(line_of(command, arguments))}{UNDOABLE}. {note}".rstrip()
+    """Return the question before a command that is confirmed. The caller adds how to confirm it."""
+    why = _CONFIRMED if command.informs else _UNDOABLE
+    return f"{command_line(line_of(command, arguments))}{why}. {note}".rstrip()
+
+
+def asked_about(question: str) -> str:
+    """Return the command that a question asks about, as it stands there."""
+    return min((question.partition(why)[0] for why in (_CONFIRMED, _UNDOABLE)), key=len)
 
 
 def apology(name: str, run_id: str) -> str:

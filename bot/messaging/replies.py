@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.commands.executor import RunOutcome
-from bot.commands.runs import UNDOABLE
+from bot.commands.runs import asked_about
 from bot.commands.syntax import command_line, written
 from bot.messaging import mirror_inbound
 from bot.messaging.composer import Composer, MessagePlace
@@ -179,7 +179,7 @@ class Replies:
             return
         place = MessagePlace(asked.outbound.connector, conversation=asked.outbound.conversation)
         question = asked.outbound.content.text if isinstance(asked.outbound.content, Message) else ""
-        words = _CLOSED.get(outcome.state, "✖ {}: not done.").replace("{}", question.partition(UNDOABLE)[0])
+        words = _CLOSED.get(outcome.state, "✖ {}: not done.").replace("{}", asked_about(question))
         content = Replace(target=key, message=markdown.message(words), final=True)
         await outbox.put(tx, place.outbound(f"{key}/closed", content, Priority.RECEIPT), self.services.clock())
 

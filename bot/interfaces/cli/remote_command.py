@@ -53,15 +53,17 @@ def ask(
         return show(refused, as_json=as_json)
     if command.asks(arguments) and not confirmed:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            name = command_line(command.name)
+            why = "needs your confirmation" if command.informs else "cannot be undone"
             raise UserError(
-                f"{name} cannot be undone. Say --yes if you mean it; nothing was done.", code="command.unconfirmed"
+                f"{command_line(command.name)} {why}. Say --yes if you mean it; nothing was done.",
+                code="command.unconfirmed",
             )
         if command.informs and (refused := _informed(client, command, arguments)) is not None:
             return show(refused, as_json=as_json)
         from bot.commands.parser import line_of
 
-        click.confirm(f"Really {line_of(command, arguments)}? This cannot be undone", abort=True, err=True)
+        why = "" if command.informs else " This cannot be undone"
+        click.confirm(f"Really {line_of(command, arguments)}?{why}", abort=True, err=True)
     try:
         answer = _run(client, command, arguments, confirmed=command.asks(arguments))
     except NotRunning as error:

@@ -416,6 +416,12 @@ class Dashboard(App[None]):
         about = str(arguments.get("name", ""))
         detail = ASKED.get(command.name, "") if not arguments.get("clear") else "Agents may go out again."
         if command.asks(arguments) or detail:
+            if command.informs:
+                informed = await self._orders.run(command.name, arguments, progress=lambda text: self._note(text))
+                if informed.pinned is None:
+                    self.show_result(f"{command.name} {about}".strip(), informed)
+                    return
+                arguments, detail = {**arguments, **informed.pinned}, informed.text
             question = f"Really {line_of(command, arguments)}?"
             detail = detail or "This cannot be undone."
             if not await self.push_screen_wait(ConfirmDialog(question, detail, yes=command.name.capitalize())):

@@ -107,7 +107,7 @@ def test_help_of_a_command_names_those_that_begin_with_its_word() -> None:
     assert budget is not None
     assert spend is not None
     text = written(explanation(budget, table), CHAT)
-    assert text.endswith("Further commands: `!budget set`, `!budget clear`, `!budget authorize`.")
+    assert text.endswith("Further commands: `!budget log`, `!budget set`, `!budget clear`, `!budget authorize`.")
     assert "Further" not in explanation(spend, table)
 
 

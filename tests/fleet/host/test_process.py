@@ -257,10 +257,10 @@ async def test_a_conversation_that_is_taken_over_is_loaded_once_and_then_the_age
     other = Agent.make(theirs)
     shutil.copy(agent.home / "sessions.json", theirs / "sessions.json")
     async with other.running(taken_over="s1") as link:
-        started = await until(link, RuntimeStarted)
+        first, started = await entry_when(link, RuntimeStarted)
         assert (started.session, started.loaded) == ("s1", True)
     async with other.running() as link:
-        await until(link, RuntimeStarted)
+        await until(link, RuntimeStarted, after=first.position)
     assert [item["load"] for item in other.record() if "load" in item] == ["s1", "s1"]
     assert not any("new" in item for item in other.record())
 

@@ -17,6 +17,8 @@ from egress.errors import EgressAbsent
 
 #: The commands that work while Muster or its register is away.
 OFFLINE_COMMANDS: Final = frozenset({"stop", "kill", "freeze", "resume", "cutoff", "restore", "estop"})
+#: The reason of an answer that asks for a confirmation.
+_CONFIRM_FIRST: Final = "confirm"
 _AUDITED: Final = "Muster was not asked. The audit has this once Muster and its register are back."
 
 
@@ -28,6 +30,8 @@ class CommandResult:
     text: str
     """Markdown, with commands written as they are typed here."""
     diff: str = ""
+    pinned: Mapping[str, str] | None = None
+    """Of a command that was not confirmed, and that informs: the arguments that hold if `text` is confirmed."""
 
 
 class CommandRequests(Protocol):
@@ -72,6 +76,9 @@ class CommandOrders:
         if answer.status == 503 and answer.code == "register" and name in OFFLINE_COMMANDS:
             return await self._offline(name, arguments, MusterError(answer.text))
         data = answer.body.get("data")
+        if answer.body.get("reason") == _CONFIRM_FIRST and isinstance(data, dict):
+            pinned = {str(key): str(value) for key, value in dict(data.get("arguments", {})).items()}
+            return CommandResult(done=False, text=written(str(data.get("note", "")), ""), pinned=pinned)
         diff = data.get("diff") if isinstance(data, dict) and answer.is_done else None
         return CommandResult(
             done=answer.is_done, text=written(answer.text, ""), diff=diff if isinstance(diff, str) else ""

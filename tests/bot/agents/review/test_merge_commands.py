@@ -45,7 +45,7 @@ async def test_a_branch_is_tested_shown_confirmed_and_merged(topic: Topic) -> No
     tip = work(topic)
     (topic.clone / "more").write_text("not committed")
     asked = await topic.ask("!merge web-1")
-    assert f"`!merge web-1 --commit={tip[:12]}` cannot be undone." in asked
+    assert f"`!merge web-1 --commit={tip[:12]}` needs your confirmation." in asked
     assert f"It brings 1 commit of `muster/web-1`, up to `{tip[:10]}`, into `main` and changes 1 file there." in asked
     assert "The tests succeeded" in asked
     assert "`cat page.html`" in asked
@@ -72,7 +72,7 @@ async def test_failed_tests_are_shown_without_secrets_and_nothing_is_asked(topic
     said = await topic.ask("!merge web-1")
     assert "the tests did not succeed" in said
     assert "key [redacted]\n␛]0;title␇ @room" in said
-    assert "cannot be undone" not in said
+    assert "needs your confirmation" not in said
     assert "Nothing of yours waits" in await topic.ask("!confirm")
 
 

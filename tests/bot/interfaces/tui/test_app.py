@@ -408,6 +408,33 @@ async def test_a_command_line_completes_names_and_arguments() -> None:
         assert given.orders.ran == [("freeze", {"name": "coder1"}, False)]
 
 
+async def test_a_merge_is_confirmed_as_its_trial_found_it() -> None:
+    given = scene()
+    found = CommandResult(done=False, text="2 commits; the tests succeeded.", pinned={"commit": "0bc36a71"})
+    given.orders.results["merge"] = found
+    async with given.app.run_test(size=(100, 24)) as pilot:
+        await pilot.press("colon", *"merge coder0", "enter")
+        await until(pilot, lambda: isinstance(given.app.screen, ConfirmDialog))
+        await shows(pilot, given, "the tests succeeded")
+        await pilot.press("y")
+        await until(pilot, lambda: len(given.orders.ran) == 2)
+        assert given.orders.ran == [
+            ("merge", {"name": "coder0"}, False),
+            ("merge", {"name": "coder0", "commit": "0bc36a71"}, True),
+        ]
+
+
+async def test_a_merge_that_cannot_be_is_not_asked_about() -> None:
+    given = scene()
+    given.orders.results["merge"] = CommandResult(
+        done=False, text="These files conflict:\n\n- greet.sh\n- page.html\n- README.md\n- test.sh"
+    )
+    async with given.app.run_test(size=(100, 24)) as pilot:
+        await pilot.press("colon", *"merge coder0", "enter")
+        await shows(pilot, given, "page.html")
+        assert len(given.orders.ran) == 1
+
+
 async def test_a_wrong_line_is_explained_and_stays() -> None:
     given = scene()
     async with given.app.run_test(size=(100, 24)) as pilot:

@@ -56,6 +56,22 @@ async def test_a_refusal_is_a_result(paths: Paths, gateway: SmallGateway) -> Non
     assert (result.done, result.text) == (False, "No. `ps` shows why.")
 
 
+async def test_what_a_command_found_is_kept_with_what_it_pins(paths: Paths, gateway: SmallGateway) -> None:
+    body: dict[str, object] = {
+        "id": "1",
+        "state": "refused",
+        "text": "It asks for a confirmation.",
+        "data": {"note": f"2 commits. See {command_line('diff coder0')}.", "arguments": {"commit": "0bc36a71"}},
+        "reason": "confirm",
+        "code": "command.unconfirmed",
+    }
+    gateway.answers["merge"] = (428, body)
+    result = await orders_of(paths).run("merge", {"name": "coder0"})
+    assert (result.done, result.text, result.pinned) == (
+        False, "2 commits. See `diff coder0`.", {"commit": "0bc36a71"},
+    )  # fmt: skip
+
+
 async def test_a_diff_is_kept_apart(paths: Paths, gateway: SmallGateway) -> None:
     body: dict[str, object] = {
         "id": "1",
