@@ -148,7 +148,9 @@ class AgentHost:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(turn_over_s):
                 await self.chronicle.pulse.until(lambda: self.chronicle.state.turn is None)
-        return await asyncio.to_thread(self._background.look)
+        # The session of a question on the side may be a process of its own, such as another `claude`.
+        but = self.spec.child_names if self.chronicle.state.aside is not None else ()
+        return await asyncio.to_thread(self._background.look, but)
 
     async def _unless_stopped(self, starting: Coroutine[Any, Any, RuntimeFailed | None]) -> RuntimeFailed | None:
         task = asyncio.ensure_future(starting)

@@ -14,6 +14,7 @@ import pytest
 from bot.api_client import Client
 from bot.commands import sections
 from bot.interfaces.cli import main as cli
+from connectors.memory import MemoryServer
 from fleet.journal.events import AsideAsked
 from tests import waiting
 from tests.bot.orchestrator import OPERATOR, VIEWER, House, house
@@ -130,3 +131,20 @@ async def test_an_orchestrator_that_comes_back_knows_what_was_asked(tmp_path: Pa
 
 def _asked(folder: Path) -> bool:
     return any('"' + AsideAsked.KIND + '"' in file.read_text() for file in (folder / "journal").glob("*"))
+
+
+async def test_who_asks_on_another_chat_system_gets_the_answer_there_too(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        written = home.paths.muster_yaml.read_text()
+        written = written.replace("memory: {}", "memory: {}\n  east: {kind: memory}")
+        home.paths.muster_yaml.write_text(written.replace("operators:\n", "operators:\n  east:@bob: operator\n"))
+        east = MemoryServer()
+        home.others["east"] = east
+        async with home.open():
+            thread = await home.launch("coder0")
+            await home.heard_from("coder0")
+            east.post("!btw coder0 [[say: because]]", sender="@bob", conversation="hall")
+            await home.heard(thread, "because")
+            await east.until(lambda: [text for text in east.texts("hall") if "on the side**" in text], limit=30)
+            (told,) = [text for text in east.texts("hall") if "on the side**" in text]
+            assert "because" in told

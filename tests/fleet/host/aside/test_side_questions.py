@@ -211,3 +211,15 @@ async def test_an_agent_that_is_stopped_or_whose_runtime_dies_loses_the_question
         await gone(agent)
     assert [(event.id, event.outcome) for event in agent.events(AsideEnded)] == [("q1", "lost"), ("q2", "lost")]
     assert agent.left_over() == []
+
+
+@pytest.mark.parametrize(("names", "counted"), [(("sleep",), 0), ((), 1)])
+async def test_another_process_of_the_runtime_is_not_taken_for_a_command_left_in_the_background(
+    agent: Agent, names: tuple[str, ...], counted: int
+) -> None:
+    async with ready(agent, child_names=names) as link:
+        assert (await link.background()).count == 0
+        before = len(agent.left_over())
+        await link.ask_aside("q1", "shell wait")
+        await waiting.until(lambda: len(agent.left_over()) > before)
+        assert (await link.background()).count == counted
