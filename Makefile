@@ -44,7 +44,7 @@ test-slow: $(VENV)/.installed-dev ## The tests that `make test` leaves out since
 test-agents: $(VENV)/.installed-dev tests/agents/node_modules/.installed ## Test with the real Claude Code, Codex and opencode.
 	@$(BIN)/python -m pytest -m agents --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
-test-ci: $(VENV)/.installed-dev $(LINT) tests/agents/node_modules/.installed ## test, test-slow and test-agents in one session.
+test-ci: $(VENV)/.installed-dev $(LINT) tests/agents/node_modules/.installed tests/browser/node_modules/.installed ## test, test-slow and test-agents in one session.
 	@$(BIN)/python -m pytest -m "not soak and (not agents or $(AGENTS))" --numprocesses $(TEST_PROCESSES) \
 		--dist worksteal $(PYTEST_ARGS)
 
@@ -115,5 +115,9 @@ tests/agents/node_modules/.installed: tests/agents/package-lock.json
 	@cd tests/agents && npm ci --silent --no-audit --no-fund
 	@touch $@
 
+tests/browser/node_modules/.installed: tests/browser/package-lock.json
+	@cd tests/browser && npm ci --silent --no-audit --no-fund
+	@touch $@
+
 clean: ## Remove what the targets made here.
-	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache tests/agents/node_modules
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache tests/agents/node_modules tests/browser/node_modules

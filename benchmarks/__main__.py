@@ -25,6 +25,7 @@ BENCHMARKS = {
     "roster": "reading and checking a roster of 1,000 and of 10,000 agents",
     "fleet_size": "!ps, the sweep and the start with 10, 100 and 1,000 agents",
     "pacing": "how long windows of seven days last at an even pace, beside greedy and whole days",
+    "dashboard": "from a key in the terminal's dashboard to the screen, while 1,000 agents change",
     "egress": "the metering proxy beside a direct connection and other proxies",
     "documents": "how old a request's use is when a dashboard has it, and the document of a fleet of 1,000",
     "dispatch": "a dispatch decision while 10,000 tasks wait",

@@ -32,9 +32,9 @@ _PAUSE = 0.2
 #: `status` and `body` of the ordinary response.
 LINES = "application/x-ndjson"
 #: Maximum size of a response in bytes.
-_LONGEST_ANSWER = 64 * 1_048_576
+LONGEST_ANSWER = 64 * 1_048_576
 #: Maximum size of a line of its head in bytes.
-_LONGEST_LINE = 65_536
+LONGEST_LINE = 65_536
 
 
 class LostConnection(MusterError):
@@ -85,8 +85,7 @@ class Client:
             headers["Muster-Confirm"] = "yes"
         if progress is not None:
             headers["Accept"] = LINES
-        path = "/".join(quote(word, safe="") for word in name.split())
-        return self._ask("POST", f"/v1/commands/{path}", json.dumps(arguments).encode(), headers, progress)
+        return self._ask("POST", command_path(name), json.dumps(arguments).encode(), headers, progress)
 
     def get(self, path: str) -> GatewayResponse:
         """Send a GET request.
@@ -111,13 +110,13 @@ class Client:
             try:
                 with closing(_connected(self.path)) as connection:
                     asked = True
-                    connection.sendall(_request(method, path, body, headers))
+                    connection.sendall(written_request(method, path, body, headers))
                     with connection.makefile("rb") as response:
                         answer = _read(response, progress)
                 if answer.status != 503 or _code(answer) != "stopping":
                     return answer
             except PermissionError:
-                raise MusterError(f"You may not use {self.path}: Muster runs there for another user.") from None
+                raise MusterError(not_ours(self.path)) from None
             except (OSError, ValueError, LookupError):
                 if not asked:
                     raise NotRunning from None
@@ -136,16 +135,36 @@ def _connected(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(os.fspath(path))
-        uid = uid_of(connection)
-        if uid != os.getuid():
-            raise MusterError(f"Another user ({uid}) listens on {path}. Nothing was sent; remove that file.")
+        refuse_stranger(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _request(method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+def refuse_stranger(connection: socket.socket, path: Path) -> None:
+    """Refuse to talk to another user's process.
+
+    Raises:
+        MusterError: another user listens there.
+    """
+    uid = uid_of(connection)
+    if uid != os.getuid():
+        raise MusterError(f"Another user ({uid}) listens on {path}. Nothing was sent; remove that file.")
+
+
+def not_ours(path: Path) -> str:
+    """Return the sentence about a socket that this user may not open."""
+    return f"You may not use {path}: Muster runs there for another user."
+
+
+def command_path(name: str) -> str:
+    """Return the address of a command."""
+    return "/v1/commands/" + "/".join(quote(word, safe="") for word in name.split())
+
+
+def written_request(method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+    """Return a request as it is sent."""
     lines = [f"{method} {path} HTTP/1.0", "Host: muster", *(f"{name}: {value}" for name, value in headers.items())]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
@@ -158,17 +177,17 @@ def _read(response: BinaryIO, progress: Callable[[str], None] | None) -> Gateway
     Raises:
         ValueError: the response is missing, incomplete or malformed.
     """
-    version, status, *_ = response.readline(_LONGEST_LINE).split()
+    version, status, *_ = response.readline(LONGEST_LINE).split()
     if not version.startswith(b"HTTP/1."):
         raise ValueError("it is no HTTP")
     headers: dict[bytes, bytes] = {}
-    while line := response.readline(_LONGEST_LINE).rstrip(b"\r\n"):
+    while line := response.readline(LONGEST_LINE).rstrip(b"\r\n"):
         name, _, value = line.partition(b":")
         headers[name.lower()] = value.strip()
     if progress is None or headers.get(b"content-type") != LINES.encode():
         # What is cut short is no JSON: a response is an object.
-        return GatewayResponse(int(status), json.loads(response.read(_LONGEST_ANSWER)))
-    while line := response.readline(_LONGEST_ANSWER):
+        return GatewayResponse(int(status), json.loads(response.read(LONGEST_ANSWER)))
+    while line := response.readline(LONGEST_ANSWER):
         said = json.loads(line)
         if "progress" not in said:
             return GatewayResponse(int(said["status"]), said["body"])

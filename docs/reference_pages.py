@@ -39,7 +39,8 @@ def commands() -> str:
     parts = [
         "# Commands\n",
         "Each command works in chat (`!ps`), in a shell (`muster ps`, also with `--json`) and on the local socket\n"
-        "([gateway.md](gateway.md)). Optional arguments stand in brackets. `!help NAME` shows the same in chat.\n",
+        "([gateway.md](gateway.md)), and has a form on the\n"
+        "[dashboard](../how-to/web.md). Optional arguments stand in brackets. `!help NAME` shows the same in chat.\n",
     ]
     for section, group in by_section.items():
         parts.append(f"## {section.capitalize()}\n")

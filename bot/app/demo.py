@@ -59,14 +59,19 @@ def demo_paths(environ: Mapping[str, str]) -> Paths:
     return Paths.of({**environ, "MUSTER_HOME": str(Paths.of(environ).state / "demo")})
 
 
-async def demo(environ: Mapping[str, str], *, live: bool) -> int:
+async def demo(environ: Mapping[str, str], *, live: bool, web: bool = False) -> int:
     """Run the demo in an empty folder, and return the exit status.
+
+    Args:
+        environ: the environment.
+        live: whether a person is at the terminal.
+        web: whether it has a dashboard.
 
     Raises:
         UserError: a demo runs already, or the folder cannot be used.
     """
     paths = demo_paths(environ)
-    await asyncio.to_thread(_begin_anew, paths)
+    await asyncio.to_thread(_begin_anew, paths, demo_story.SETTINGS + (demo_story.WEB if web else ""))
     with _ended_by_hang_up():
         async with provider.running(provider.SimSettings(script=demo_story.script())) as models:
             return await _run(paths, {**environ, _KEY: "demo-key-that-opens-nothing"}, models.url, live=live)
@@ -95,7 +100,7 @@ def _repository(paths: Paths) -> Path:
     return paths.config.with_name("demo-greet")
 
 
-def _begin_anew(paths: Paths) -> None:
+def _begin_anew(paths: Paths, settings: str) -> None:
     """Make the demo's folder new. Agents of a demo that was killed end first.
 
     Raises:
@@ -116,7 +121,7 @@ def _begin_anew(paths: Paths) -> None:
     paths.prepare()
     for path, content in (
         (paths.roster_yaml, demo_roster(_repository(paths))),
-        (paths.muster_yaml, demo_story.SETTINGS),
+        (paths.muster_yaml, settings),
     ):
         path.touch(mode=0o600)
         path.write_text(content, encoding="utf-8")
@@ -157,6 +162,8 @@ async def _end_agents(orchestrator: Orchestrator) -> None:
 
 async def _live(orchestrator: Orchestrator, repository: Path | None) -> int:
     print(HINT)
+    if (address := orchestrator.services.web_address) is not None:
+        print(f"The dashboard is at {address}. Open it there, and write here the line that it shows.\n")
     async with orchestrator.terminal.attached() as session:
         await _launch_fleet(session, repository)
     async with beside("demo", _allow(orchestrator, demo_story.TASKS[1].agent)):

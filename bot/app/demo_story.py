@@ -28,6 +28,9 @@ pacing:
   burst: 25%
 """
 
+#: Added if the demo has a dashboard.
+WEB: Final = "web: {}\n"
+
 _FILES: Final[Mapping[str, str]] = {
     "README.md": "# greet\n\nA command that greets people.\n",
     "greet.sh": '#!/bin/sh\n# Greet the person whose name is the first argument.\necho "Hello."\n',

@@ -71,6 +71,8 @@ async def up(paths: Paths, environ: Mapping[str, str], *, at_keyboard: bool, bri
                     ) as orchestrator,
                     beside("preflight", _warn(paths, environ, agents=bring_up, in_chat=at_keyboard)),
                 ):
+                    if (address := orchestrator.services.web_address) is not None:
+                        _say(f"The dashboard is at {address}.")
                     if at_keyboard and orchestrator.services.terminal is not None:
                         await first_of(converse_at_keyboard(orchestrator), until_stopped(orchestrator))
                         if not sys.stdin.isatty() and not orchestrator.stopping.is_set():

@@ -153,6 +153,7 @@ def question(
     marks: bool,
     hidden: bool = False,
     others: Sequence[Approval] = (),
+    page: str | None = None,
 ) -> str:
     """Return the message that asks for permission, with the complete request.
 
@@ -166,6 +167,7 @@ def question(
         marks: whether reactions, or buttons with the same marks, can answer it.
         hidden: whether redaction hides a part of it, which the person who decides must know.
         others: requests of the agent that wait as well and can be answered together with this one.
+        page: the address of the request on the dashboard; None if there is none.
     """
     words = {
         "allow": command_line(f"approve {approval.id}"),
@@ -184,7 +186,8 @@ def question(
         mark = f"{choice.mark} " if marks else ""
         admins = " (admins)" if choice.name in ADDING else ""
         lines.append(f"- {mark}{choice.label}{admins}: {words[choice.name]}")
-    lines += ["", f"Unanswered at {until}, it is denied."]
+    on_page = "" if page is None else f" On the dashboard: {page}"
+    lines += ["", f"Unanswered at {until}, it is denied.{on_page}"]
     if hidden:
         lines.append("⚠️ Parts of it look like secrets and are hidden here; the agent would run them all the same.")
     if gist != approval.detail:

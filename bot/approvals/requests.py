@@ -71,9 +71,12 @@ class PermissionRequests:
         details = [each.detail for each in (approval, *others)]
         hidden = any(self.voice.redaction(detail) != detail for detail in details)
         until = self.voice.time_of_day(approval.expires_at)
+        page = None if self.voice.dashboard is None else f"{self.voice.dashboard}/waiting/{approval.id}"
 
         def text(marks: bool) -> str:
-            return question(approval, self.voice.redaction, until=until, marks=marks, hidden=hidden, others=others)
+            return question(
+                approval, self.voice.redaction, until=until, marks=marks, hidden=hidden, others=others, page=page
+            )
 
         answers = [(choice.name, choice.button) for choice in choices_of(approval)]
         place, also = self.voice.place_of(row, message), self.voice.asker(row, message)

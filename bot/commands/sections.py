@@ -19,6 +19,7 @@ MODULES = (
     "bot.tasks.commands",
     "bot.reports.commands",
     "bot.monitoring.commands",
+    "bot.web_access.commands",
 )
 
 

@@ -117,6 +117,8 @@ class CommandServices:
     """Connectors by name that clients of ``GET /v1/terminal`` can attach to: terminals and tmux."""
     documents: DocumentFeed = field(default_factory=later("documents"))
     """What dashboards show."""
+    web_address: str | None = None
+    """The address of the dashboard while it runs, or None."""
     headcount: Headcount = field(default_factory=later("headcount"))
     """Number of agents by activity, for connectors that show it."""
 

@@ -23,6 +23,7 @@ from bot.config.pacing import Pacing
 from bot.config.projects import ProjectBlock, RoomBlock, TopicsBlock
 from bot.config.reports import Schedules
 from bot.config.sandbox_profiles import ProfileBlock
+from bot.config.surfaces.web import WebBlock
 from bot.config.telemetry import MetricsBlock, Telemetry
 from bot.config.types import Block, Duration, Folder, Pattern, Size
 from core import log_rotation as logs
@@ -242,6 +243,7 @@ class MusterFile(Block):
     telemetry: Telemetry = Telemetry()
     topics: TopicsBlock = TopicsBlock()
     watchdog: WatchdogBlock = WatchdogBlock()
+    web: WebBlock | None = Field(default=None, description="The dashboard for browsers. Default: there is none.")
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         default="UTC", description="The time zone for times and schedules, such as Europe/Vienna."
     )
@@ -315,6 +317,8 @@ class Settings:
     projects: Mapping[str, ProjectBlock] = field(default_factory=dict)
     rooms: Mapping[str, RoomBlock] = field(default_factory=dict)
     topics: TopicsBlock = _TOPICS
+    web: WebBlock | None = None
+    """None: there is no dashboard."""
     register_password: Reference | None = None
     timezone: ZoneInfo
     warnings: tuple[str, ...] = ()

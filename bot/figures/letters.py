@@ -10,22 +10,23 @@ import plotext
 
 from bot.figures.model import Figure, Panel, finite, printable
 
-_COLUMNS: Final = 76
-_ROWS: Final = 13
+#: The size of a panel that fits most chat systems.
+COLUMNS: Final = 76
+ROWS: Final = 13
 #: Maximum percentage that is drawn.
 _TOP: Final = 150.0
 
 
-def window_letters(figure: Figure) -> str:
-    """Return the chart as plain text without colors."""
+def window_letters(figure: Figure, columns: int = COLUMNS, rows: int = ROWS) -> str:
+    """Return the chart as plain text without colors, each panel in so many columns and rows."""
     # The text appears in another terminal, so the size of this one is irrelevant.
     plotext.terminal.limit(False, False)
-    drawn = [_in_letters(plotext.figure, panel) for panel in figure.panels]
+    drawn = [_in_letters(plotext.figure, panel, columns, rows) for panel in figure.panels]
     unknown = "   ? at least so much" if any(panel.since for panel in figure.panels) else ""
     return "\n\n".join([*drawn, f"⠒ used   · line   ░ expected{unknown}"])
 
 
-def _in_letters(sheet: Any, panel: Panel) -> str:
+def _in_letters(sheet: Any, panel: Panel, columns: int, rows: int) -> str:
     length = panel.length if math.isfinite(panel.length) and panel.length > 0 else 1.0
     used, since, even = (_within(points, length) for points in (panel.used, panel.since, panel.even))
     band = None
@@ -34,9 +35,9 @@ def _in_letters(sheet: Any, panel: Panel) -> str:
         band = (low, expected, high)
     now, at_now = (since or used or [(0.0, 0.0)])[-1]
     sheet.clear()
-    sheet.plot_size(_COLUMNS, _ROWS)
+    sheet.plot_size(columns, rows)
     if band is not None:
-        sheet.draw(sheet.signal(*_filled(now, at_now, length, band), marker="░"))
+        sheet.draw(sheet.signal(*_filled(now, at_now, length, band, columns, rows), marker="░"))
     if even:
         sheet.draw(sheet.signal(*zip(*even, strict=True), marker="·").lines())
     if used:
@@ -50,9 +51,9 @@ def _in_letters(sheet: Any, panel: Panel) -> str:
     sheet.ruler("y").lim(0, top)
     sheet.ruler("y").ticks([0, 50, 100], ["0", "50", "100 %"])
     title, note = printable(panel.title), printable(panel.note)
-    gap = max(2, _COLUMNS - len(title) - len(note))
-    rows = [row.rstrip() for row in sheet.build().string(colorless=True).rstrip("\n").split("\n")]
-    return "\n".join([f"{title}{' ' * gap}{note}", *rows])
+    gap = max(2, columns - len(title) - len(note))
+    drawn = [row.rstrip() for row in sheet.build().string(colorless=True).rstrip("\n").split("\n")]
+    return "\n".join([f"{title}{' ' * gap}{note}", *drawn])
 
 
 def _within(points: Sequence[tuple[float, float]], length: float) -> list[tuple[float, float]]:
@@ -60,10 +61,12 @@ def _within(points: Sequence[tuple[float, float]], length: float) -> list[tuple[
     return [(min(length, max(0.0, at)), min(_TOP, max(0.0, amount))) for at, amount in finite(points)]
 
 
-def _filled(now: float, at_now: float, length: float, band: tuple[float, float, float]) -> tuple[list[float], ...]:
+def _filled(
+    now: float, at_now: float, length: float, band: tuple[float, float, float], columns: int, rows: int
+) -> tuple[list[float], ...]:
     """Return points that are dense enough to fill every cell between the low and the high projection."""
     low, _, high = band
-    across, up = _COLUMNS, 4 * _ROWS
+    across, up = columns, 4 * rows
     xs, ys = [], []
     for step in range(1, across + 1):
         part = step / across

@@ -14,7 +14,7 @@ from database.engine.store import Store
 from database.queries import tasks
 from database.queries.agents import agent_messages, auto_resume, peer_messages, tool_calls
 from database.queries.chat import approval_rules, approvals, questions
-from database.queries.operations import audit_log, command_runs
+from database.queries.operations import audit_log, command_runs, web_sessions
 from database.queries.spending import hourly_rollup, pacing_windows, quota_history, usage_ledger
 
 FORGET = declare("commands.forget")
@@ -29,6 +29,8 @@ KEEP_ROWS = 400 * 86_400.0
 KEEP_SUMS = KEEP_AUDIT
 #: Seconds to keep quota reports of providers; the share of a window that a token uses is estimated from them.
 KEEP_QUOTAS = 60 * 86_400.0
+#: Seconds to keep sessions of browsers after their end. The audit says longer who logged in and out.
+KEEP_WEB_SESSIONS = 30 * 86_400.0
 #: Seconds to keep files sent to and received from chat.
 KEEP_FILES = 14 * 86_400.0
 
@@ -51,6 +53,7 @@ async def sweep(store: Store, paths: Paths, clock: Callable[[], float], files: i
         (pacing_windows.forget, KEEP_RUNS),
         (quota_history.forget, KEEP_QUOTAS),
         (hourly_rollup.forget, KEEP_SUMS),
+        (web_sessions.forget, KEEP_WEB_SESSIONS),
     ):
         await drain(store, FORGET, partial(forget, before=now - kept_s))
     await drain(store, FORGET_ROWS, partial(usage_ledger.forget, before=now - KEEP_ROWS))

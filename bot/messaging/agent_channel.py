@@ -39,6 +39,8 @@ class AgentChannel:
     """Prefix of commands in chat."""
     bridge: Bridge = field(default=Bridge(), kw_only=True)
     """The chat rooms that mirror each other."""
+    dashboard: str | None = field(default=None, kw_only=True)
+    """The address of the dashboard where people reach it from elsewhere, or None."""
 
     @property
     def titles(self) -> ThreadTitles:

@@ -13,7 +13,8 @@ from bot.agents.services import AgentServices
 from bot.config.projects import profile_of
 from bot.read_models.limits import WindowPace
 from bot.reports.model import BudgetLeft, ProjectFacts, ReportedUsage
-from budget.scope_names import PROJECT_PROFILE, scope_of
+from bot.spending.limit_lines import lines_of
+from budget.scope_names import PROJECT_PROFILE
 from database.queries.chat import topics
 from database.queries.operations import posted_reports
 from database.queries.spending import usage_queries
@@ -46,9 +47,8 @@ async def budgets(services: AgentServices, windows: Sequence[WindowPace]) -> Pro
         return ProjectBudgets(left={})
     # Only the egress counts the use of a limit that never resets.
     standing = None if services.egress_client is None else await services.egress_client.standing()
-    limits: Iterable[Mapping[str, Any]] = () if standing is None else standing["limits"]
     left: dict[str, list[BudgetLeft]] = {}
-    for scope, each in (*_windowed(windows), *_whole(limits)):
+    for scope, each in (*_windowed(windows), *_whole(standing, services.clock())):
         left.setdefault(scope, []).append(each)
     for project, block in services.settings.projects.items():
         known = {(each.unit, each.window) for each in left.get(_scope(project), ())}
@@ -68,23 +68,18 @@ def _windowed(windows: Sequence[WindowPace]) -> Iterator[tuple[str, BudgetLeft]]
                 window=each.key.rpartition("/")[2],
                 limit=each.limit,
                 used=each.used,
-                left=_left(each.limit, each.used, each.reserved),
+                left=each.remaining,
                 resets_at=each.resets_at,
             ),
         )
 
 
-def _whole(limits: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, BudgetLeft]]:
-    """Yield the limits that never reset, as the egress counts them."""
-    for each in limits:
-        if each.get("window") is None and each["kind"] == "pool" and each.get("account") is None:
-            left = _left(each["limit"], each["used"], each["reserved"])
-            whole = BudgetLeft(unit=each["unit"], window=None, limit=each["limit"], used=each["used"], left=left)
-            yield scope_of(each["kind"], each["scope"]), whole
-
-
-def _left(limit: float, used: float | None, reserved: float | None) -> float | None:
-    return None if used is None else max(0.0, limit - used - (reserved or 0.0))
+def _whole(standing: Mapping[str, Any] | None, now: float) -> Iterator[tuple[str, BudgetLeft]]:
+    """Yield the limits that never reset, as `budget` shows them."""
+    for line in lines_of((), standing, {}, {}, now):
+        if line.window is None and line.kind == "pool":
+            left = line.remaining
+            yield line.scope, BudgetLeft(unit=line.unit, window=None, limit=line.limit, used=line.used, left=left)
 
 
 async def load(

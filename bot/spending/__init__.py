@@ -1,1 +1,1 @@
-"""Limits set by command, queries of use, and cutoffs of agents. Windows of accounts are in pacing/."""
+"""Limits: what holds, what is used and what was enforced, as one value. Windows of accounts are in pacing/."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -15,6 +16,8 @@ from egress.ledger.model import EXCESS
 
 #: Maximum number of agents and tasks that a sentence names.
 _NAMED: Final = 6
+#: Seconds by which two times of a forecast may differ and are the same.
+_SAME_S: Final = 60.0
 
 
 def name_of(line: LimitLine) -> str:
@@ -99,11 +102,13 @@ def outlook_words(window: WindowPace, now: float, zone: ZoneInfo) -> list[str]:
         lines.append(f"It holds {_held(held)}{when}.")
     if made is None or not made.rate:
         return lines
+    full = math.inf if made.meets_limit_at is None else made.meets_limit_at
     coming = [
         f"{what} {timestamps.shown(at, zone, now)}"
         for what, at in (
-            ("new work waits from", made.holds_at),
-            ("running work is slowed down from", made.throttles_at),
+            # Where only the limit holds work, that is the same moment.
+            ("new work waits from", _before(made.holds_at, full)),
+            ("running work is slowed down from", _before(made.throttles_at, full)),
             ("the limit is met", made.meets_limit_at),
         )
         if at is not None and at > now
@@ -113,6 +118,10 @@ def outlook_words(window: WindowPace, now: float, zone: ZoneInfo) -> list[str]:
         whom = f" It would hold {_held(next_)}." if next_ else ""
         lines.append(f"At the present rate, {_and(coming)}.{whom}")
     return lines
+
+
+def _before(at: float | None, end: float) -> float | None:
+    return at if at is not None and at < end - _SAME_S else None
 
 
 def _held(holds: Sequence[PaceHold]) -> str:

@@ -118,7 +118,7 @@ def _lines(
 
 
 def _dated(line: LimitLine) -> LimitLine:
-    """Say of a limit that only the ledger knows when that was."""
+    """Add to a limit that only the ledger knows the time of its last entry."""
     return replace(line, seen_at=line.known.at) if line.known.source == "ledger" else line
 
 

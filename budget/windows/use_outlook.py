@@ -18,6 +18,8 @@ from budget.windows.window_state import Urgency, WindowState, ceiling
 
 #: The least number of seconds that the present rate is taken from. Use is known by the hour, so it is up to one more.
 RECENT_S = 7_200.0
+#: How far ahead a window without an end is looked at, in seconds.
+LONGEST_S = 31 * 86_400.0
 _HOUR = 3_600.0
 #: The maximum number of lines to look ahead: a line of a long window is redrawn each day.
 _LINES = 32
@@ -27,7 +29,7 @@ _STEPS, _NEAR_S = 16, 30.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UseOutlook:
-    """The times at which use reaches something; None: not before the reset."""
+    """The times at which use reaches something; None: not before the reset, or not within `LONGEST_S` without one."""
 
     rate: float
     """Use per second."""
@@ -71,7 +73,7 @@ def outlook(standing: WindowState, rate: float, now: float, policy: PacePolicy) 
         meets_line_at=_first(standing, rate, now, policy, _line),
         holds_at=held_from(standing, rate, 0.0, now, policy),
         throttles_at=_first(standing, rate, now, policy, _allowance),
-        meets_limit_at=full if full < (math.inf if reset is None else reset) else None,
+        meets_limit_at=full if full < (now + LONGEST_S if reset is None else reset) else None,
     )
 
 
@@ -138,8 +140,7 @@ def _lines(
     used = standing.window.least_use
     end = standing.window.resets_at if standing.window.resets_at is not None else standing.line.resets_at
     if end is None:
-        # Without an end, the bound stays as it is.
-        end = now + max(0.0, (standing.window.known_limit - used) / rate) + _NEAR_S
+        end = now + LONGEST_S
     t = now
     for _ in range(_LINES):
         turn = next_turn(standing.window, standing.line, t, policy) if _is_spread(standing) else None

@@ -33,6 +33,7 @@ from database.schema.table_base import metadata
 from database.schema.tasks import fair_queues, task_events, tasks
 from database.schema.topics import topic_words, topics
 from database.schema.usage_ledger import ledger, ledger_positions, quota, quota_history, spending
+from database.schema.web import web_sessions
 
 __all__ = [
     "account_leases",
@@ -79,4 +80,5 @@ __all__ = [
     "tool_calls",
     "topic_words",
     "topics",
+    "web_sessions",
 ]

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import command_runs, job_alerts, mirroring, offline_orders, progress, reports, topics, unasked
+from tests.crash import (
+    command_runs,
+    job_alerts,
+    mirroring,
+    offline_orders,
+    progress,
+    reports,
+    topics,
+    unasked,
+    web_logins,
+)
 from tests.crash.deaths import Subject
 
 SUBJECTS: dict[str, Subject] = {
@@ -23,6 +33,7 @@ SUBJECTS: dict[str, Subject] = {
     "an agent that is told to go on": unasked.GONE_ON,
     "a runaway": unasked.RUNAWAY,
     "an order without Muster": offline_orders.OFFLINE_ORDERS,
+    "a browser's log-in": web_logins.WEB_LOGINS,
 }
 
 

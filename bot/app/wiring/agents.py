@@ -81,6 +81,7 @@ async def make(
             settings.command_prefix,
             dispatcher.steps(services).receipt,
             bridge=services.bridge,
+            dashboard=None if services.settings.web is None else services.settings.web.url,
         ),
         starter=planner.assembly(
             services.planner,

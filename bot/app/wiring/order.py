@@ -6,7 +6,7 @@ import contextlib
 
 from bot.app import dispatcher
 from bot.app.stages import Stage
-from bot.app.wiring import gateway
+from bot.app.wiring import gateway, web
 from bot.app.wiring.monitoring import Watching
 from bot.commands.executor import Executor
 from bot.interfaces.mcp.server import AgentToolServer
@@ -43,6 +43,7 @@ def stages(services: ReportServices, executor: Executor, tools: AgentToolServer,
         Stage("tools", run=tools.run),
         gateway.stage(services, executor),
         *filter(None, [gateway.metrics_stage(services)]),
+        *web.stages(services, executor),
         # Scheduled work.
         Stage("reports", run=services.reports.run),
         Stage("jobs", start=start_jobs, stop=stop_jobs),

@@ -135,7 +135,7 @@ class RemoteTerminal:
     async def complete(self, text: str) -> list[str]:
         """Return the completions of the text at the prompt."""
         from bot.commands import sections
-        from bot.commands.completion import candidates
+        from bot.commands.candidates import candidates
 
         return await candidates(sections.load(), text, self._words)
 

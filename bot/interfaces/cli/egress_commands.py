@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import click
 
 from bot.config.paths import Paths
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    class _Ask(Protocol):
-        """One request to the egress, signed where it changes something."""
-
-        def __call__(self, method: str, path: str, **wanted: str) -> dict[str, Any]: ...
 
 
 @click.command()
@@ -137,7 +128,9 @@ def egress_stop() -> int:
 @click.argument("name", metavar="NAME")
 def egress_cutoff(name: str) -> int:
     """Close an agent's egress directly, without Muster or its register."""
-    click.echo(close_directly(Paths.of(os.environ), name))
+    from bot.setup import offline_egress
+
+    click.echo(offline_egress.cut_off(Paths.of(os.environ), name))
     return 0
 
 
@@ -145,90 +138,10 @@ def egress_cutoff(name: str) -> int:
 @click.argument("name", metavar="NAME")
 def egress_restore(name: str) -> int:
     """Open the egress of an agent that was cut off, without Muster or its register."""
-    click.echo(open_directly(Paths.of(os.environ), name))
+    from bot.setup import offline_egress
+
+    click.echo(offline_egress.restore(Paths.of(os.environ), name))
     return 0
-
-
-def close_directly(paths: Paths, name: str) -> str:
-    """Cut an agent off past Muster, which enters it into the audit once it can; what to say of it.
-
-    Whoever may connect to the egress's control socket owns this installation, and is its admin.
-
-    Raises:
-        MusterError: the egress does not run, does not know the agent, or did not do it.
-    """
-
-    def act(ask: _Ask) -> str:
-        _known(name, ask("GET", "/status").get("agents") or [])
-        streams = ask("POST", "/deny", agent=name, action="cutoff", cause="")["streams"]
-        ended = "" if not streams else f" {streams} request{'s' if streams > 1 else ''} ended in the middle."
-        return f"Nothing of {name} leaves any more.{ended} `muster egress restore {name}` opens it again."
-
-    return _directly(paths, act)
-
-
-def open_directly(paths: Paths, name: str) -> str:
-    """Let an agent out again past Muster; return what to say of it. It raises what `close_directly` raises."""
-
-    from bot.auth.owner import owner_identity
-
-    def act(ask: _Ask) -> str:
-        denials = ask("GET", "/standing").get("denials") or []
-        if name not in [str(each.get("agent")) for each in denials]:
-            _known(name, ask("GET", "/status").get("agents") or [])
-            return f"{name} was not cut off; nothing was changed."
-        ask("POST", "/allow", agent=name, cause=f"restored by {owner_identity()}")
-        return f"{name} may go out again."
-
-    return _directly(paths, act)
-
-
-def _directly(paths: Paths, act: Callable[[_Ask], str]) -> str:
-    import secrets
-
-    from bot.auth.owner import owner_identity
-    from bot.egress_client import emergency_stop
-    from egress.daemon import sync_control_client
-    from egress.errors import EgressAbsent
-
-    control = _control(paths)
-    signature = {"by": owner_identity(), "id": f"shell/{secrets.token_hex(8)}"}
-
-    def ask(method: str, path: str, **wanted: str) -> dict[str, Any]:
-        return sync_control_client.request(control, method, path, {**wanted, **signature} if wanted else None)
-
-    try:
-        said = act(ask)
-    except EgressAbsent:
-        raise EgressAbsent(
-            "The egress does not run, so no agent in a sandbox reaches anything now. `muster estop` stops all, also "
-            "after it starts again."
-        ) from None
-    held = (
-        " The emergency stop holds all the same: `muster estop --clear` ends it."
-        if emergency_stop.is_pulled(paths.state)
-        else ""
-    )
-    return f"{said}{held}"
-
-
-def _control(paths: Paths) -> Path:
-    """The egress's control socket. `bot.egress_client.process` knows it too, and takes half a second to import."""
-    from egress.paths import EgressPaths
-
-    return EgressPaths(state=paths.state, sockets=paths.sockets).control
-
-
-def _known(name: str, served: Sequence[str]) -> None:
-    if name not in served:
-        from bot.text.errors import UserError
-        from core.validation_errors import suggestion
-
-        there = f"It serves {', '.join(served)}." if served else "It serves nobody."
-        raise UserError(
-            f"The egress serves no agent called {name[:40]!r}.{suggestion(name, served)} {there} Nothing was changed.",
-            code="agent.unknown",
-        )
 
 
 @click.command()
@@ -236,62 +149,24 @@ def _known(name: str, served: Sequence[str]) -> None:
 @click.option("--yes", "confirmed", is_flag=True, help="Do not ask first.")
 def estop(clear: bool, confirmed: bool) -> int:
     """Emergency stop: close all agents' egress at once, without Muster or the egress."""
-    import time
-
-    from bot.auth.owner import owner_identity
-    from bot.egress_client import emergency_stop
+    from bot.setup import offline_egress
     from bot.text.errors import UserError
-    from bot.text.timestamps import timestamp
-    from egress.daemon import sync_control_client
-    from egress.errors import EgressAbsent, EgressRefused, EgressUnreachable
 
     paths = Paths.of(os.environ)
-    if clear and not confirmed:
+    if not clear:
+        said = offline_egress.stop_all(paths)
+        click.echo(said.text)
+        if said.warning:
+            click.echo(said.warning, err=True)
+        return 0
+    if not confirmed:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UserError(
                 "`muster estop --clear` lets agents out again. Say --yes if you mean it; nothing was done.",
                 code="command.unconfirmed",
             )
         click.confirm("Really end the emergency stop? Agents may go out again", abort=True, err=True)
-    held = emergency_stop.is_pulled(paths.state)
-    unkept: Exception | None = None
-    if not clear:
-        try:
-            paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            emergency_stop.pull(paths.state, by=owner_identity(), at=str(timestamp(time.time())))
-        except (UserError, OSError) as error:
-            # A running egress can still stop.
-            unkept = error
-    control = _control(paths)
-    runs, heard = True, False
-    try:
-        if clear:
-            # The egress can hold the stop without its file.
-            held = bool(sync_control_client.request(control, "GET", "/standing").get("estop")) or held
-            # Clear the egress first, so that the audit log names the person.
-            sync_control_client.request(
-                control, "POST", "/estop/clear", {"cause": "muster estop --clear", "by": owner_identity()}
-            )
-        else:
-            sync_control_client.request(control, "POST", "/estop", {"cause": "muster estop", "by": owner_identity()})
-        heard = True
-    except EgressAbsent:
-        runs = False
-    except EgressRefused:
-        if unkept is not None:
-            # Its message says how long its stop lasts.
-            raise
-    except EgressUnreachable:
-        pass
-    if unkept is not None and not heard:
-        raise unkept
-    if clear:
-        emergency_stop.release(paths.state)
-        click.echo("The emergency stop is over." if held else "There was no emergency stop.")
-        return 0
-    click.echo("Everything is stopped: no agent gets out. `muster estop --clear` ends it.")
-    if runs and not heard:
-        click.echo("The egress did not answer; it looks at the file before it lets anything out.", err=True)
+    click.echo(offline_egress.end_stop(paths))
     return 0
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bot.config.loader import Check
+    from bot.read_models.limits import LimitsModel
 
 
 #: Choices of `init`. They repeat fleet.roster.schema.PRESETS and bot.setup.wizard_chat.CHATS, so that `--help` does not
@@ -42,19 +43,22 @@ def _objects_kept() -> Iterator[None]:
 @click.command()
 @click.option("--detach", is_flag=True, help="Run in the background and return once it is up.")
 @click.option("--demo", is_flag=True, help="Run a fleet of built-in agents that work on a small repository.")
+@click.option("--web", is_flag=True, help="With --demo: show the dashboard for browsers as well.")
 @click.option("--unattended", is_flag=True, help="Run in the foreground without a prompt, as a service does.")
 @click.option("--no-agents", is_flag=True, help="Do not start the roster's persistent agents.")
-def up(detach: bool, demo: bool, unattended: bool, no_agents: bool) -> int:
+def up(detach: bool, demo: bool, web: bool, unattended: bool, no_agents: bool) -> int:
     """Start Muster and its persistent agents. If the terminal is a connector, this becomes its prompt."""
     import asyncio
 
+    if web and not demo:
+        raise click.UsageError("--web is for the demo. For your own fleet, write `web: {}` into muster.yaml.")
     if demo:
         if detach or unattended:
             raise click.UsageError("--demo runs in the foreground; leave --detach and --unattended out.")
         with _objects_kept():
             from bot.app.demo import demo as play
 
-        return asyncio.run(play(os.environ, live=sys.stdin.isatty() and sys.stdout.isatty()))
+        return asyncio.run(play(os.environ, live=sys.stdin.isatty() and sys.stdout.isatty(), web=web))
     if detach:
         if unattended:
             raise click.UsageError("--detach is unattended already; leave --unattended out.")
@@ -130,6 +134,29 @@ def attach(name: str, control: bool) -> int:
 
     look(Paths.of(os.environ), name, os.environ, control=control)
     return 1
+
+
+@click.command()
+@click.option("--light", is_flag=True, help="Begin with the light theme. T changes it.")
+def dashboard(light: bool) -> int:
+    """Show the fleet in this terminal, live, and act on it by keys: ? lists them.
+
+    While Muster is down it shows what agents and their journals say, and stop, kill, freeze, resume, cutoff, restore
+    and estop work.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("The dashboard needs a terminal. `muster ps` and `muster health` print the same facts.")
+    with _objects_kept():
+        from bot.interfaces.tui.start import run
+
+    run(Paths.of(os.environ), light=light, limits=_limits_without_muster)
+    return 0
+
+
+def _limits_without_muster(paths: Paths) -> LimitsModel | None:
+    from bot.spending import offline_limits  # it loads pydantic, and Muster rarely is down
+
+    return offline_limits.load(paths)
 
 
 @click.command("init")

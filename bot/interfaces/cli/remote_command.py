@@ -188,13 +188,13 @@ def _past_muster(command: Command, arguments: dict[str, Any], why: MusterError, 
     if command.name in {"stop", "kill", "freeze"}:
         return _end_directly(command.name, arguments, why, as_json=as_json)
     from bot.config.paths import Paths
-    from bot.interfaces.cli import egress_commands
+    from bot.setup import offline_egress
     from egress.errors import EgressAbsent
 
     paths = Paths.of(os.environ)
     closes = command.name == "cutoff"
     try:
-        said = (egress_commands.close_directly if closes else egress_commands.open_directly)(paths, arguments["name"])
+        said = (offline_egress.cut_off if closes else offline_egress.restore)(paths, arguments["name"])
     except EgressAbsent:
         say(f"The egress does not run either. {command_line('estop')} needs neither.", error=True)
         raise why from None

@@ -53,6 +53,7 @@ SHELL_COMMANDS = ShellCommands(
         "down": (_PROCESS, "down"),
         "chat": (_PROCESS, "chat"),
         "attach": (_PROCESS, "attach"),
+        "dashboard": (_PROCESS, "dashboard"),
         "init": (_PROCESS, "init"),
         "config check": (_PROCESS, "config_check"),
         "config schema": (_PROCESS, "config_schema"),

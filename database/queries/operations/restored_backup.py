@@ -32,6 +32,7 @@ from database.schema import (
     tool_calls,
     topic_words,
     topics,
+    web_sessions,
 )
 
 #: No chat system has a scope of this name, so that whatever carries it is looked for before it is sent.
@@ -137,6 +138,8 @@ async def settle(
         told = PositionRow(agent=agent, incarnation=incarnation, seq=1, view_incarnation=incarnation, view_seq=1)
         await move(tx, told, now)
     await _settle_topics(tx, now)
+    # A session may have been ended since.
+    await tx.execute(delete(web_sessions))
     await tx.execute(update(leases).values(until=0.0))
     return EndedByRestore(
         events=events,

@@ -54,7 +54,7 @@ class Egress:
     async def standing(self) -> dict[str, Any]:
         limit = {
             "kind": "pool", "scope": "profile:project-web", "agent": None, "account": None, "unit": "usd",
-            "window": None, "limit": 50.0, "used": 12.5, "reserved": 0.5,
+            "window": None, "limit": 50.0, "used": 12.5, "reserved": 0.5, "policy": "cutoff",
         }  # fmt: skip
         return {"limits": [limit, {**limit, "scope": "host"}], "quotas": []}
 

@@ -104,6 +104,17 @@ def test_without_a_spread_only_the_limit_holds() -> None:
     assert found.holds_at == pytest.approx(found.meets_limit_at, abs=60)
 
 
+def test_a_limit_without_an_end_is_looked_at_for_a_month() -> None:
+    whole = day(100_000.0, begins_at=None, resets_at=None, length_s=None)
+    held = standing(whole)
+    soon, late = outlook(held, 0.9e6 / (20 * DAY), NOON, POLICY), outlook(held, 0.9e6 / (40 * DAY), NOON, POLICY)
+    assert soon is not None
+    assert late is not None
+    assert soon.meets_limit_at == pytest.approx(NOON + 20 * DAY)
+    assert soon.holds_at == pytest.approx(soon.meets_limit_at, abs=60)
+    assert (late.meets_limit_at, late.holds_at, late.at_reset, late.meets_line_at) == (None, None, None, None)
+
+
 def test_the_rate_is_that_of_the_last_hours_and_unknown_where_use_is_not_counted() -> None:
     now = NOON + HOUR / 2
     uses = [Use(at=NOON - hour * HOUR, role="", tokens=1_000.0) for hour in range(6)]

@@ -19,6 +19,7 @@ from database.schema import (
     task_events,
     topic_words,
     topics,
+    web_sessions,
 )
 from database.schema import tasks as tasks_table
 
@@ -93,3 +94,13 @@ async def test_no_topic_begins_or_ends_a_second_time(store: Store) -> None:
         found = {row[0]: row[1] for row in await tx.execute(select(topics.c.id, topics.c.state))}
         assert found == {**dict.fromkeys(states, "idle"), "ended": "ended", "waiting": "ended"}
         assert (await tx.execute(select(topic_words))).all() == []
+
+
+async def test_no_browser_is_logged_in_again(store: Store) -> None:
+    async with store.write(STEP) as tx:
+        for state in ("asked", "confirmed", "open", "ended"):
+            await tx.execute(insert(web_sessions).values(some(web_sessions, state, state=state)))
+    async with store.write(STEP) as tx:
+        await restored_backup.settle(tx, "r", now=NOW, backup_at=THEN, places={})
+    async with store.read() as tx:
+        assert (await tx.execute(select(web_sessions))).all() == []

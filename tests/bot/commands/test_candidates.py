@@ -7,7 +7,7 @@ import pytest
 
 from bot.auth.permission import VIEWER
 from bot.commands.argument_types import AgentName, Rest, RuntimeName
-from bot.commands.completion import candidates
+from bot.commands.candidates import candidates
 from bot.commands.context import Context
 from bot.commands.registry import CommandTable, Reply
 from bot.commands.services import CommandServices

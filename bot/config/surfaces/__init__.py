@@ -1,0 +1,1 @@
+"""Blocks of muster.yaml about surfaces besides chat."""

@@ -1,0 +1,66 @@
+"""Draw the pictures of the dashboard from a real run: ``python -m docs.web_picture``. It needs Chromium and tmux.
+
+The demo runs in a tmux server of its own, where the browser is logged in as a person does it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from docs.terminal_picture import COLUMNS, ROWS, say, screen, tmux, wait
+
+PICTURES = Path(__file__).parent / "pictures"
+
+
+def main() -> None:
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        sys.exit("There is no Chromium. Install it, such as by apt-get install chromium.")
+    with tempfile.TemporaryDirectory(prefix="muster-", dir="/tmp") as folder, sync_playwright() as driver:
+        server = Path(folder) / "tmux"
+        tmux(server, "-f", "/dev/null", "new-session", "-d", "-x", str(COLUMNS), "-y", str(ROWS), "-s", "demo",
+             f"env -u MUSTER_HOME XDG_STATE_HOME={folder} {sys.executable} -m bot up --demo --web")  # fmt: skip
+        browser = driver.chromium.launch(executable_path=program)
+        try:
+            wait(server, r"The dashboard is at (\S+)\.")
+            found = re.search(r"The dashboard is at (\S+)\. ", screen(server))
+            assert found is not None
+            draw(server, browser, found[1])
+        finally:
+            browser.close()
+            say(server, "/quit")
+            wait(server, r"^$")
+            tmux(server, "kill-server")
+
+
+def draw(server: Path, browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1100, "height": 1040}, color_scheme="light")
+    page = context.new_page()
+    log_in(server, page, address)
+    page.goto(f"{address}/agents/coder0")
+    page.get_by_role("button", name="Allow once").wait_for()
+    page.screenshot(path=PICTURES / "web.png")
+    page.set_viewport_size({"width": 360, "height": 640})
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{address}/waiting")
+    page.get_by_role("button", name="Allow once").wait_for()
+    page.screenshot(path=PICTURES / "web-phone.png")
+
+
+def log_in(server: Path, page: Page, address: str) -> None:
+    page.goto(address)
+    page.get_by_role("button", name="Show a code").click()
+    line = page.locator(".code code").inner_text()
+    say(server, f"{line} --control", r"shows\s+this\s+code")
+    say(server, "!confirm", r"gives\s+commands\s+as\s+you")
+    page.wait_for_url(f"{address}/")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""A Chromium of the system, and the check of a page by axe-core."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright
+
+from tests.bot.interfaces.web.browser import confirmed, dashboard
+from tests.bot.orchestrator import ADMIN, House
+
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+#: The narrowest phone that the dashboard is made for.
+PHONE: ViewportSize = {"width": 360, "height": 740}
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with dashboard(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium: install it, such as by apt-get install chromium")
+    async with async_playwright() as driver:
+        browser = await driver.chromium.launch(executable_path=program)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def phone(chromium: Browser) -> AsyncIterator[BrowserContext]:
+    context = await chromium.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    context.set_default_timeout(30_000)
+    yield context
+    await context.close()
+
+
+async def log_in(home: House, page: Page, sender: str = ADMIN, *, control: bool = True) -> None:
+    """Log a browser in as a person does; the page goes on by itself."""
+    origin = home.orchestrator.services.web_address
+    await page.goto(f"{origin}/login")
+    await page.get_by_role("button", name="Show a code").click()
+    line = await page.locator(".code code").inner_text()
+    await confirmed(home, f"{line}{' --control' if control else ''}", sender)
+    await page.wait_for_url(f"{origin}/")
+
+
+async def live(page: Page) -> None:
+    """Wait until the page follows what happens."""
+    # The page's policy forbids the driver to evaluate conditions.
+    await page.locator("html[data-stream=live]").wait_for(state="attached")
+
+
+async def faults(page: Page) -> list[tuple[str, str]]:
+    """What axe-core finds on a page: its rules, and where."""
+    if not AXE.exists():
+        pytest.skip("axe-core is missing: npm ci in tests/browser")
+    # The page's policy lets no script in, so that the check is added by the driver.
+    await page.evaluate(AXE.read_text(encoding="utf-8"))
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    found: Any = await page.evaluate("(tags) => axe.run(document, {runOnly: tags})", rules)
+    return [(each["id"], node["html"][:200]) for each in found["violations"] for node in each["nodes"]]
