@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -462,6 +463,25 @@ async def test_goes_on_with_its_session_after_everything_of_it_was_killed(real: 
     assert later
 
 
+async def read_on_the_side(real: Real, link: AgentLink) -> None:
+    """Have Claude Code try its tools for files: those that read work in the workspace, and nowhere else."""
+    (real.workspace / "in").write_text("It is inside.")
+    outside = real.agent.home / "out"
+    outside.write_text("It is outside.")
+    for number, (tool, given) in enumerate(
+        (
+            ("Read", {"file_path": f"{real.workspace}/in"}),
+            ("Read", {"file_path": str(outside)}),
+            ("Write", {"file_path": f"{real.workspace}/made", "content": "x"}),
+        )
+    ):
+        question = f"r{number}"
+        await link.ask_aside(question, f"[[tool: {tool} {json.dumps(given)}]] [[say: It was tried.]]")
+        answer = await until(link, AsideEnded, lambda event, question=question: event.id == question)  # type: ignore[misc]
+        assert (answer.outcome, answer.changed) == ("answered", ())
+        assert bool(answer.refused) is (given["file_path"] == str(outside)), (tool, given)
+
+
 async def test_a_question_on_the_side_is_answered_by_a_copy_that_can_only_read(real: Real) -> None:
     async with real.running() as link:
         await real.turn(link, "Remember the number 4711.")
@@ -479,6 +499,7 @@ async def test_a_question_on_the_side_is_answered_by_a_copy_that_can_only_read(r
         tried = await until(link, AsideEnded, lambda event: event.id == "q2")
         if real.name == "claude":
             assert tried.outcome == "answered", "it does not offer the tool at all"
+            await read_on_the_side(real, link)
         else:
             assert tried.refused
         assert not (real.workspace / "made").exists()
