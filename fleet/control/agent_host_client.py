@@ -208,6 +208,26 @@ class AgentLink:
         answer = await self._ask("cancel", {} if turn is None else {"turn": turn})
         return Cancelled(cancelled=bool(answer.get("cancelled")), turn=answer.get("turn"))
 
+    async def ask_aside(self, id: str, text: str, *, sender: str = "", summary: str = "") -> str:
+        """Ask the agent a question on the side; its answer comes in the journal. The same id again changes nothing.
+
+        Args:
+            id: names the question.
+            text: the question.
+            sender: who asks.
+            summary: of the conversation, for a runtime that cannot fork it.
+
+        Returns:
+            ``asked``, or how the question of this id ended: ``answered``, ``failed``, ``lost``.
+
+        Raises:
+            AgentRefused: ``aside_open``: another question is being answered; ``no_aside``: the runtime could not be
+                kept from changing things; ``starting``, ``stopping``: the runtime takes none now; or
+                ``unknown_method``: the agent host is older than this.
+        """
+        params = {"id": id, "text": text, "sender": sender, "summary": summary}
+        return str((await self._ask("ask_aside", params)).get("state"))
+
     async def background(self, *, turn_over_s: int = 0) -> BackgroundProcesses:
         """Return what runs in the background, once no turn is open or that many seconds have passed.
 

@@ -72,6 +72,14 @@ class AgentSpec:
     """The runtime's mode of asking for permission; set (``session/set_mode``) after ``session/new`` or ``session/load``
     when the runtime says that another one is the current."""
 
+    aside: bool = False
+    """Whether questions on the side are taken: the runtime asks before it changes anything."""
+    aside_meta: Mapping[str, Any] = field(default_factory=dict)
+    """Sent as ``_meta`` of the session that answers one. It takes the tools away that do more than read, where the
+    runtime can be told so."""
+    aside_s: float = 300.0
+    """A question on the side that is not answered after so long has failed."""
+
     instructions: str = ""
     """What the role says; put before the first prompt of a new session."""
     taken_over: str = ""

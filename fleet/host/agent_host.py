@@ -17,6 +17,7 @@ from fleet.approval_rules.runtime_requests import facts_of
 from fleet.control.host_spec import AgentSpec
 from fleet.control.rules_in_force import RulesInForce, rules_from_json
 from fleet.host.acp.update_parser import KnownToolCall, clean
+from fleet.host.aside.side_questions import SideQuestions
 from fleet.host.background_processes import BackgroundWatch
 from fleet.host.background_tasks import BackgroundTasks
 from fleet.host.heartbeat import Heartbeat
@@ -71,7 +72,8 @@ class AgentHost:
         )
         self._heartbeat = Heartbeat(chronicle, self.tasks)
         self._background = BackgroundWatch(chronicle.spec.marker)
-        self._life = RuntimeLife(chronicle, on_update=self._transcript.updated, on_permission=self._transcript.asked)
+        self.asides = SideQuestions(chronicle, self.tasks, facts_of=self._facts_of, judge=self.rules.judge)
+        self._life = RuntimeLife(chronicle, on_update=self._updated, on_permission=self._asked)
         self.finished = False
         self._keeping_rules = asyncio.Lock()
         self._phase = "starting"
@@ -136,6 +138,7 @@ class AgentHost:
         self._transcript.listen(outcome.session)
         await asyncio.to_thread(self._background.settle)
         self.turns.serve(self._life)
+        self.asides.serve(self._life)
         self._enter("idle")
         await self.chronicle.say(outcome)
         return None
@@ -145,7 +148,9 @@ class AgentHost:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(turn_over_s):
                 await self.chronicle.pulse.until(lambda: self.chronicle.state.turn is None)
-        return await asyncio.to_thread(self._background.look)
+        # The session of a question on the side may be a process of its own, such as another `claude`.
+        but = self.spec.child_names if self.chronicle.state.aside is not None else ()
+        return await asyncio.to_thread(self._background.look, but)
 
     async def _unless_stopped(self, starting: Coroutine[Any, Any, RuntimeFailed | None]) -> RuntimeFailed | None:
         task = asyncio.ensure_future(starting)
@@ -179,6 +184,7 @@ class AgentHost:
 
     async def _close(self) -> None:
         """Say how it ended, and end everything that belongs to the agent."""
+        await self.asides.stop()
         died: list[Event] = []
         if self._stop_reason is None and self._life.process is not None:
             self._enter("failed")
@@ -241,6 +247,19 @@ class AgentHost:
                 await asyncio.to_thread(spec.write, Path(spec.folder) / SPEC)
             finally:
                 await self.desk.reconsider()
+
+    def _updated(self, session: str, update: dict[str, Any]) -> None:
+        """Take what the runtime says in one of its sessions."""
+        if self.asides.is_of(session):
+            self.asides.updated(update)
+        else:
+            self._transcript.updated(session, update)
+
+    async def _asked(self, session: str, tool_call: dict[str, Any], options: Any) -> str | None:
+        """Answer what the runtime asks for in one of its sessions."""
+        if self.asides.is_of(session):
+            return self.asides.asked(tool_call, options)
+        return await self._transcript.asked(session, tool_call, options)
 
     def _facts_of(self, call: KnownToolCall) -> RequestFacts:
         return facts_of(self.spec.runtime, call)

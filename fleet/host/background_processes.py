@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Final
 
 from fleet.supervision import process_sweep
@@ -25,10 +26,18 @@ class BackgroundWatch:
         """Take what runs now for the runtime's own. Blocking."""
         self._known = frozenset(self._running())
 
-    def look(self) -> dict[str, object]:
-        """Return how many others run now, and what some of them are called. Blocking."""
+    def look(self, but: Collection[str] = ()) -> dict[str, object]:
+        """Return how many others run now, and what some of them are called. Blocking.
+
+        Args:
+            but: names of processes that are not counted.
+        """
         known = self._known
-        found = {} if known is None else {pid: name for pid, name in self._running().items() if pid not in known}
+        found = (
+            {}
+            if known is None
+            else {pid: name for pid, name in self._running().items() if pid not in known and name not in but}
+        )
         return {"count": len(found), "names": sorted(set(found.values()))[:_NAMED]}
 
     def _running(self) -> dict[int, str]:

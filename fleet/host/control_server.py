@@ -284,6 +284,12 @@ async def _background(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]
     return await host.background(turn_over_s=min(_integer(params, "turn_over_s"), _LONGEST_TURN_OVER_S))
 
 
+async def _ask_aside(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
+    return await host.asides.ask(
+        _string(params, "id"), _string(params, "text"), _string(params, "sender", ""), _string(params, "summary", "")
+    )
+
+
 async def _decide(host: AgentHost, params: dict[str, Any]) -> dict[str, Any]:
     option = params.get("option")
     outcome = await host.desk.answer(
@@ -348,6 +354,7 @@ _METHODS: Final[dict[str, Callable[[AgentHost, dict[str, Any]], Awaitable[dict[s
     "queue": _queue,
     "cancel": _cancel,
     "background": _background,
+    "ask_aside": _ask_aside,
     "answer": _decide,
     "revoke": _revoke,
     "set_rules": _set_rules,

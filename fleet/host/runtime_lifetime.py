@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 
 from fleet.host.acp.acp_client import AcpClient, PromptEnd, RuntimeTrouble
-from fleet.host.acp.session_setup import Established, establish
+from fleet.host.acp.session_setup import AsideSession, Established, establish, establish_aside
 from fleet.host.acp.stdio_transport import StdioTransport
 from fleet.host.acp.stray_output import NoiseTally
 from fleet.host.journal_fanout import JournalFanout
@@ -128,8 +128,37 @@ class RuntimeLife:
         Raises:
             RuntimeTrouble: the runtime answered with an error, or is gone.
         """
-        assert self._client is not None
-        return await self._client.prompt(self.session.session, text, pictures)
+        return await self._connected().prompt(self.session.session, text, pictures)
+
+    async def open_aside(self, known: Collection[str]) -> AsideSession:
+        """Begin a session for a question on the side; see `establish_aside`.
+
+        Raises:
+            RuntimeTrouble: it began none, or is gone.
+        """
+        return await establish_aside(self._connected(), self._spec, self.session, known)
+
+    async def prompt_aside(self, session: str, text: list[str]) -> PromptEnd:
+        """Run one turn in another session than the agent's.
+
+        Raises:
+            RuntimeTrouble: the runtime answered with an error, or is gone.
+        """
+        return await self._connected().prompt(session, text, [])
+
+    async def close_aside(self, session: str) -> None:
+        """Have the runtime put such a session away, where it can be asked to. Failures do not matter."""
+        client = self._client
+        if client is None or not self.session.closable:
+            return
+        with contextlib.suppress(TimeoutError, RuntimeTrouble):
+            async with asyncio.timeout(_LEAVE_S):
+                await client.close_session(session)
+
+    def _connected(self) -> AcpClient:
+        if self._client is None:
+            raise RuntimeTrouble("The runtime is gone.")
+        return self._client
 
     async def cancel(self, session: str) -> None:
         """Ask it to end the session's turn, if it still hears."""

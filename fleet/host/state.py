@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from fleet.journal.events import (
+    AsideAsked,
+    AsideEnded,
     Event,
     GrantAdded,
     GrantRevoked,
@@ -33,6 +35,9 @@ FATES_KEPT: Final = 10_000
 
 #: So many sessions are remembered, so that one that was taken over is not begun again.
 _SESSIONS_KEPT: Final = 16
+
+#: So many ended questions on the side are remembered, so that one that is asked again is recognised.
+_ASIDES_KEPT: Final = 16
 
 JOURNALED: Final = "journaled"
 STARTED: Final = "started"
@@ -88,6 +93,10 @@ class AgentState:
     """How many turns have ended, over all incarnations."""
     markers: tuple[str, ...] = ()
     """The markers of the last launches, by which their left-overs are found."""
+    aside: str | None = None
+    """The id of the question on the side that has no answer yet."""
+    asides: Mapping[str, str] = field(default_factory=dict)
+    """Outcomes of the last questions on the side, oldest first."""
 
     def after(self, entry: JournalEntry) -> AgentState:
         """Return the state once this entry is in the journal."""
@@ -134,6 +143,12 @@ class AgentState:
                 return replace(self, permissions={k: v for k, v in self.permissions.items() if k != request})
             case GrantAdded(digest=digest, title=title):
                 return replace(self, grants={**self.grants, digest: title})
+            case AsideAsked(id=id_):
+                return replace(self, aside=id_)
+            case AsideEnded(id=id_, outcome=outcome):
+                asides = [*((known, end) for known, end in self.asides.items() if known != id_), (id_, outcome)]
+                open_ = None if self.aside == id_ else self.aside
+                return replace(self, aside=open_, asides=dict(asides[-_ASIDES_KEPT:]))
             case GrantRevoked(digest=digest):
                 return replace(self, grants={k: v for k, v in self.grants.items() if k != digest})
             case _:
@@ -175,6 +190,8 @@ def cut_off(state: AgentState, detail: str) -> list[Event]:
         events.append(
             TurnEnded(turn=turn.turn, message=turn.message, stop_reason="cut", accepted=accepted, detail=detail)
         )
+    if state.aside is not None:
+        events.append(AsideEnded(id=state.aside, outcome="lost", detail=detail))
     return events
 
 
@@ -191,6 +208,8 @@ def carried(state: AgentState) -> dict[str, Any]:
         "grants": dict(state.grants),
         "turns": state.turns,
         "markers": list(state.markers),
+        "aside": state.aside,
+        "asides": [[id_, outcome] for id_, outcome in state.asides.items()],
     }
 
 
@@ -209,6 +228,8 @@ def from_carried(source: Mapping[str, Any]) -> AgentState:
         grants=dict(source.get("grants", {})),
         turns=int(source.get("turns", 0)),
         markers=tuple(source.get("markers", ())),
+        aside=source.get("aside"),
+        asides={id_: outcome for id_, outcome in source.get("asides", ())},
     )
 
 

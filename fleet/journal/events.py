@@ -268,6 +268,35 @@ class TurnEnded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AsideAsked:
+    """A question on the side. Durable before anything of it goes to the runtime."""
+
+    KIND: ClassVar[str] = "aside_asked"
+    id: str
+    text: str
+    sender: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AsideEnded:
+    """Nothing more comes of a question on the side."""
+
+    KIND: ClassVar[str] = "aside_ended"
+    id: str
+    outcome: str
+    """answered; failed (`detail` says why); lost (the runtime or the agent host ended before the answer)."""
+    text: str = ""
+    """The answer, or the part of it that came."""
+    forked: bool = False
+    """Whether a fork of the conversation answered; otherwise a new session that was given a summary."""
+    refused: tuple[str, ...] = ()
+    """Titles of what the answering session asked to do and was not allowed."""
+    changed: tuple[str, ...] = ()
+    """Titles of changes to files that it made without asking."""
+    detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Noise:
     """The runtime printed what is no protocol; counted, with a sample."""
 
@@ -325,6 +354,8 @@ Event: TypeAlias = (
     | ToolAnswered
     | UsageReported
     | TurnEnded
+    | AsideAsked
+    | AsideEnded
     | Noise
     | Notice
     | Closing

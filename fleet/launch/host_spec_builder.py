@@ -269,6 +269,8 @@ class Assembly:
             instructions="\n\n".join(filter(None, (instructions, introduction.text, settled.instructions))),
             session_meta=prepared.session_meta,
             session_mode=prepared.session_mode,
+            aside=runtime.asks,
+            aside_meta=prepared.aside_meta,
             taken_over=taken_over,
             resume_session=row.keep_session,
             incarnation_floor=floor,

@@ -9,6 +9,8 @@ from fleet.tools import SERVER
 
 #: Tokens at which a conversation is compacted when no one says otherwise, and beyond which the larger window is needed.
 _CONTEXT = 200_000
+#: Its tools that read files and do nothing else.
+_READING = ("Read", "Grep", "Glob")
 #: It takes no fewer (Claude Code 2.1).
 _LEAST = 100_000
 
@@ -43,7 +45,12 @@ def _answer(asked: RuntimeRequest) -> RuntimeNeeds:
             "permissions": {"disableBypassPermissionsMode": "disable", "allow": [f"mcp__{SERVER}"]},
         },
     }
-    return RuntimeNeeds(environment=environment, session_meta={"claudeCode": {"options": options}})
+    reading = {**options, "tools": list(_READING)}
+    return RuntimeNeeds(
+        environment=environment,
+        session_meta={"claudeCode": {"options": options}},
+        aside_meta={"claudeCode": {"options": reading}},
+    )
 
 
 RUNTIME = Runtime(

@@ -68,6 +68,8 @@ class RuntimeNeeds:
     environment: Mapping[str, str | None]
     """None: the variable is not set."""
     session_meta: Mapping[str, Any] = field(default_factory=dict)
+    aside_meta: Mapping[str, Any] = field(default_factory=dict)
+    """The same for a session that may only read."""
     readonly: tuple[Path, ...] = ()
     locked: Mapping[str, bytes] = field(default_factory=dict)
     """Files in its home, with what stands in them; as `Runtime.locked`, for this agent."""

@@ -29,6 +29,7 @@ class Prepared:
     """The whole of it."""
     models: str
     session_meta: Mapping[str, Any]
+    aside_meta: Mapping[str, Any]
     session_mode: str | None
     hints: Mapping[str, str]
     readonly: tuple[Path, ...]
@@ -131,6 +132,7 @@ def prepare(
         environment=environment,
         models="environment" if model else "none",
         session_meta=answer.session_meta,
+        aside_meta=answer.aside_meta or answer.session_meta,
         session_mode=runtime.session_mode,
         hints=runtime.hints,
         readonly=tuple(dict.fromkeys(readonly)),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -32,7 +33,15 @@ from egress.settings import AgentRegistration, LimitSettings
 from fleet import runtimes, sandbox
 from fleet.control.agent_host_client import AgentLink
 from fleet.errors import FleetError
-from fleet.journal.events import PermissionAsked, RuntimeStarted, TextChunk, TurnAccepted, TurnEnded
+from fleet.journal.events import (
+    AsideEnded,
+    PermissionAsked,
+    RuntimeStarted,
+    TextChunk,
+    TurnAccepted,
+    TurnEnded,
+    TurnStarted,
+)
 from fleet.launch import model_access
 from fleet.runtimes import Prepared, kept_sessions
 from fleet.sandbox.egress_grant import TURN_FILE, EgressGrant
@@ -164,6 +173,8 @@ class Real:
             adapter=runtime.adapter,
             child_names=runtime.child_names,
             session_meta=prepared.session_meta,
+            aside=runtime.asks,
+            aside_meta=prepared.aside_meta,
             session_mode=prepared.session_mode,
             hints=prepared.hints,
             heartbeat_s=1.0,
@@ -450,6 +461,56 @@ async def test_goes_on_with_its_session_after_everything_of_it_was_killed(real: 
         assert (second.loaded, second.session) == (True, first.session), second.note
     later = [e for e in real.provider.ledger.entries if e.number > before and e.text == "What was it?"]
     assert later
+
+
+async def read_on_the_side(real: Real, link: AgentLink) -> None:
+    """Have Claude Code try its tools for files: those that read work in the workspace, and nowhere else."""
+    (real.workspace / "in").write_text("It is inside.")
+    outside = real.agent.home / "out"
+    outside.write_text("It is outside.")
+    for number, (tool, given) in enumerate(
+        (
+            ("Read", {"file_path": f"{real.workspace}/in"}),
+            ("Read", {"file_path": str(outside)}),
+            ("Write", {"file_path": f"{real.workspace}/made", "content": "x"}),
+        )
+    ):
+        question = f"r{number}"
+        await link.ask_aside(question, f"[[tool: {tool} {json.dumps(given)}]] [[say: It was tried.]]")
+        answer = await until(link, AsideEnded, lambda event, question=question: event.id == question)  # type: ignore[misc]
+        assert (answer.outcome, answer.changed) == ("answered", ())
+        assert bool(answer.refused) is (given["file_path"] == str(outside)), (tool, given)
+
+
+async def test_a_question_on_the_side_is_answered_by_a_copy_that_can_only_read(real: Real) -> None:
+    async with real.running() as link:
+        await real.turn(link, "Remember the number 4711.")
+        (first,) = real.agent.events(RuntimeStarted)
+        await kept(real, first.session)
+        working = await real.send(link, "[[wait: gate]] [[say: It is built.]]")
+        await until(link, TurnStarted, lambda event: event.message == working)
+        await link.ask_aside("q1", "What was it?", summary="Nothing was said.")
+        answer = await until(link, AsideEnded, lambda event: event.id == "q1")
+        assert (answer.outcome, answer.detail) == ("answered", None)
+        assert "You said: What was it?" in answer.text
+        assert answer.forked is (real.name in {"claude", "codex"})
+
+        await link.ask_aside("q2", f"{ASKING[real.name]} [[say: It was tried.]]")
+        tried = await until(link, AsideEnded, lambda event: event.id == "q2")
+        if real.name == "claude":
+            assert tried.outcome == "answered", "it does not offer the tool at all"
+            await read_on_the_side(real, link)
+        else:
+            assert tried.refused
+        assert not (real.workspace / "made").exists()
+
+        assert (await link.status()).turn is not None, "the turn goes on"
+        real.provider.release("gate")
+        ended = await real.ended(link, working)
+        assert ended.stop_reason == "end_turn"
+        said = "".join(event.text for event in real.agent.events(TextChunk) if event.turn == ended.turn)
+        assert said.strip() == "It is built."
+        assert not real.agent.events(PermissionAsked), "nobody is asked"
 
 
 async def test_a_hostile_repository_runs_nothing_and_allows_itself_nothing(real: Real, tmp_path: Path) -> None:

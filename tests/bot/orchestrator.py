@@ -208,6 +208,7 @@ async def house(
     limits: SimQuota | None = None,
     account: str = "sim: {provider: anthropic, base_url: URL, credential: 'env:KEY'}",
     key: str = "sk-test-not-a-real-key",
+    phrases: tuple[tuple[str, str], ...] = (),
 ) -> AsyncIterator[House]:
     """A house in `folder`, its agents gone at the end.
 
@@ -219,12 +220,13 @@ async def house(
         limits: what the provider grants each of its accounts.
         account: the account of muster.yaml; URL stands for the provider's.
         key: its credential.
+        phrases: a text, and the directives for messages that contain it.
     """
     paths = Paths.of({"MUSTER_HOME": str(folder), "HOME": str(folder)})
     paths.prepare()
     if roster:
         paths.roster_yaml.write_text(roster)
-    orders = Script(limits=limits or SimQuota())
+    orders = Script(limits=limits or SimQuota(), phrases=phrases)
     async with (
         provider.running(provider.SimSettings(script=orders, clock=clock)) as models,
         inside(paths, clock) as egress,

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bot.agents.journal import aside_text
 from bot.agents.journal.projection import (
     AgentCondition,
+    AsideOver,
     Called,
     CallOver,
     Digest,
@@ -39,6 +41,7 @@ from database.queries.agents import agent_messages, agents, tool_calls
 from database.queries.agents.agent_messages import AgentMessage
 from database.queries.agents.agents import AgentRow
 from database.queries.chat import approvals
+from database.queries.operations import command_runs
 from fleet.journal.events import JournalPosition
 
 #: The reactions that show the delivery state of a message to an agent.
@@ -104,6 +107,16 @@ class JournalEffects(AgentChannel):
                 await self.speak(tx, key, text, self.place_of(row, asked), agent=nameless(row, text))
                 if (asker := self.asker(row, asked)) is not None:
                     await self.speak(tx, copy_key(key, asker.connector), mirror_inbound.of(row.name, text), asker)
+            case AsideOver(key=key, ended=end, question=question):
+                text = aside_text.answer(row.name, question, end, self.redaction)
+                speech = Emphasis.TEXT if end.outcome == "answered" else Emphasis.NOTICE
+                await self.speak(tx, key, text, self.thread(row), emphasis=speech, agent=nameless(row, text))
+                run = await command_runs.get(tx, end.id)
+                if run is not None and run.connector and run.conversation and run.connector != row.connector:
+                    # Who asked on another chat system may not see the agent's thread.
+                    asker = MessagePlace(run.connector, conversation=run.conversation)
+                    await self.speak_there(tx, copy_key(key, run.connector), text, asker, emphasis=speech)
+                await self.titles.show(tx, row.name, spoken=True)
             case Fell(key=key, text=text, launch_id=launch_id):
                 if row.wanted != "running" or row.launch_id != launch_id:
                     await self.note(tx, row, key, text)
@@ -249,6 +262,8 @@ class JournalEffects(AgentChannel):
             block = f"\n\n{markdown.code_block(words)}" if words.strip() else ""
             text = f"✖ {row.name}: {reason}.{block}\n\n{outlook}"
         await self.speak(tx, key, text, self.thread(row))
+        if (lost := projection.lost_aside("The agent ended in the middle of it.")) is not None:
+            await self.carry_out(tx, row, lost)
         if projection.view is not None:
             await self._progress(tx, row, Progress(projection.view, projection.position, final=True))
         for message in await agent_messages.in_states(tx, ["accepted"], agent=row.name):

@@ -33,6 +33,16 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class AsideOver:
+    """A question on the side was answered, failed or is lost."""
+
+    key: str
+    ended: events.AsideEnded
+    question: str
+    """Empty: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fell:
     """The runtime ended or failed to start. `bot.agents.restart_executor` reports it if the agent should run."""
 
@@ -100,6 +110,7 @@ class AgentCondition:
 
 Effect: TypeAlias = (
     Note
+    | AsideOver
     | Fell
     | Progress
     | Receipt
@@ -163,18 +174,22 @@ class JournalProjection:
     agent: str
     position: JournalPosition = _START
     view_start: JournalPosition = _START
-    """The position before the open turn's first entry; `position` if no turn is open."""
+    """The position before the first entry of the open turn and of the open question on the side; `position` if none is
+    open."""
     view: TurnView | None = None
     launch_id: str | None = None
     over: bool = True
     """Whether the end of the last incarnation has been reported."""
     keeps_cut: str = ""
     """The title of the agent's runtime if it keeps the message of an interrupted turn in its conversation, or empty."""
+    aside: events.AsideAsked | None = None
+    """The question on the side that has no answer yet."""
 
     def after(self, entry: JournalEntry) -> tuple[JournalProjection, tuple[Effect, ...]]:
         """Return the state after one more entry, and the effects of that entry."""
         projection, effects = self._after(entry)
-        view_start = projection.view_start if projection.view is not None else entry.position
+        is_open = projection.view is not None or projection.aside is not None
+        view_start = projection.view_start if is_open else entry.position
         return replace(projection, position=entry.position, view_start=view_start), effects
 
     def _after(self, entry: JournalEntry) -> tuple[JournalProjection, tuple[Effect, ...]]:
@@ -211,7 +226,8 @@ class JournalProjection:
             case events.MessageWithdrawn(id=message):
                 return self, (Receipt(message, "withdrawn"),)
             case events.TurnStarted(turn=turn, message=message):
-                return replace(self, view=TurnView(turn, message), view_start=self.position), ()
+                start = self.view_start if self.aside is not None else self.position
+                return replace(self, view=TurnView(turn, message), view_start=start), ()
             case events.TurnAccepted(turn=turn, message=message):
                 return self, (Receipt(message, "accepted", turn),)
             case events.TurnEnded():
@@ -227,6 +243,11 @@ class JournalProjection:
                 return self, (Settle(event.asked_in or incarnation, event, at),)
             case events.GrantAdded():
                 return self, (GrantGiven(key, event, at),)
+            case events.AsideAsked():
+                start = self.view_start if self.view is not None else self.position
+                return replace(self, aside=event, view_start=start), ()
+            case events.AsideEnded():
+                return replace(self, aside=None), (self._aside_over(event),)
             case events.ToolAsked():
                 return self, (Called(event, at),)
             case events.ToolAnswered(call=call, outcome="lapsed"):
@@ -278,6 +299,18 @@ class JournalProjection:
         announces = cancelled_as(self.agent, event.turn) if event.stop_reason == "cancelled" else ""
         notes = (Note(f"{key}/end", (brief or note) + hint, event.message, announces),) if note else ()
         return (*shown, *notes, Receipt(event.message, state, event.turn, note or None))
+
+    def _aside_over(self, ended: events.AsideEnded) -> AsideOver:
+        asked = self.aside
+        question = asked.text if asked is not None and asked.id == ended.id else ""
+        # By its id: an agent host that comes back tells the loss that was told when it vanished.
+        return AsideOver(f"aside/{self.agent}/{ended.id}", ended, question)
+
+    def lost_aside(self, reason: str) -> AsideOver | None:
+        """Return the loss of the open question on the side with its agent host, or None if none is open."""
+        if self.aside is None:
+            return None
+        return self._aside_over(events.AsideEnded(id=self.aside.id, outcome="lost", detail=reason))
 
     def progress(self) -> Progress | None:
         """Return the current view of the open turn, or None if there is nothing to show."""
@@ -375,7 +408,7 @@ def digest(effects: Iterable[Effect], *, prefix: str, redact: SecretMasker, grow
                     kept["growing"] = effect
             case Progress():
                 pass
-            case Fell(key=key):
+            case Fell(key=key) | AsideOver(key=key):
                 kept[key] = effect
             case Note(text=marked):
                 text = redact(written(marked, prefix))

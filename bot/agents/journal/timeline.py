@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from bot.read_models.agent import (
     NoticeItem,
@@ -21,6 +21,9 @@ from bot.read_models.agent import (
 )
 from fleet.journal import events
 from fleet.journal.events import JournalEntry
+
+#: How a question on the side ended without an answer.
+_ENDS: Final = {"failed": "failed", "lost": "is lost"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +156,12 @@ def _steps_of(entry: JournalEntry) -> Iterator[_Step]:
             )
         case events.Notice(text=text, turn=turn) | events.RuntimeDied(reason=text, turn=turn):
             yield turn, NoticeItem(text=text, at=at)
+        case events.AsideAsked(text=text):
+            yield None, NoticeItem(text=f"Asked on the side: {text}", at=at)
+        case events.AsideEnded(outcome="answered", text=text):
+            yield None, NoticeItem(text=f"Answered on the side: {text}", at=at)
+        case events.AsideEnded(outcome=outcome, detail=detail):
+            yield None, NoticeItem(text=f"The question on the side {_ENDS.get(outcome, 'failed')}: {detail}", at=at)
         case events.RuntimeFailed(reason=text) | events.RuntimeStarted(note=str(text)) | events.Closing(reason=text):
             yield None, NoticeItem(text=text, at=at)
         case _:

@@ -42,6 +42,21 @@ async def steer(ctx: Context[AgentServices], name: AgentName, text: Rest) -> Rep
     return await post(ctx, name, text, mode="steer")
 
 
+@command("btw", permission=OPERATOR, help_section="talking")
+async def btw(ctx: Context[AgentServices], name: AgentName, text: Rest) -> Reply:
+    """Ask an agent a question on the side. A copy of its conversation answers, and may only read.
+
+    The running turn goes on, and the agent does not know of the question. The answer comes in the agent's thread.
+
+    Args:
+        name: the agent.
+        text: the question.
+    """
+    from bot.agents.messages.aside import ask
+
+    return await ask(ctx, name, text)
+
+
 @command("cancel", permission=OPERATOR, help_section="talking")
 async def cancel(ctx: Context[AgentServices], name: AgentName) -> Reply:
     """Cancel an agent's running turn. The next message in its queue follows.

@@ -100,6 +100,12 @@ class Pane:
                 yield from self._indented(stderr)
             case events.Notice(text=text):
                 yield self._head(entry.at, f"! {text}")
+            case events.AsideAsked(text=text):
+                yield self._head(entry.at, "? asked on the side:")
+                yield from self._indented(text)
+            case events.AsideEnded(outcome=outcome, text=text, detail=detail):
+                yield self._head(entry.at, f"? on the side, {outcome}:" + (f" {detail}" if detail else ""))
+                yield from self._indented(text)
             case events.Closing(reason=reason):
                 yield self._head(entry.at, f"● ends: {reason}.")
 

@@ -22,6 +22,7 @@ from acp.schema import (
     CancelNotification,
     ClientCapabilities,
     CloseSessionRequest,
+    ForkSessionRequest,
     ImageContentBlock,
     Implementation,
     InitializeRequest,
@@ -58,6 +59,8 @@ class RuntimeCapabilities:
     images: bool
     close_session: bool
     """Whether it can be told that a session is over for now, and puts it away then."""
+    fork_session: bool
+    """Whether it can begin a session as a copy of another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +120,12 @@ class AcpClient:
             )
         capabilities = _dict(answer.get("agentCapabilities"))
         prompts = _dict(capabilities.get("promptCapabilities"))
+        sessions = _dict(capabilities.get("sessionCapabilities"))
         return RuntimeCapabilities(
             load_session=capabilities.get("loadSession") is True,
             images=prompts.get("image") is True,
-            close_session=isinstance(_dict(capabilities.get("sessionCapabilities")).get("close"), dict),
+            close_session=isinstance(sessions.get("close"), dict),
+            fork_session=isinstance(sessions.get("fork"), dict),
         )
 
     async def new_session(
@@ -129,10 +134,17 @@ class AcpClient:
         """Begin a session; `meta` is for this runtime alone (``_meta``), `servers` are its MCP servers."""
         request = NewSessionRequest(cwd=cwd, mcp_servers=_servers(servers), field_meta=dict(meta) or None)
         answer = await self._request("session/new", request)
-        id_ = answer.get("sessionId")
-        if not isinstance(id_, str) or not id_ or len(id_) > 1000 or clean(id_) != id_:
-            raise RuntimeTrouble("The runtime began a session without giving it an id.")
-        return _session(id_, answer)
+        return _session(_new_id(answer), answer)
+
+    async def fork_session(self, cwd: str, session: str, meta: Mapping[str, Any]) -> AcpSession:
+        """Begin a session as a copy of another one, without MCP servers. The other one is not changed.
+
+        Raises:
+            RuntimeTrouble: the runtime answered with an error, or is gone.
+        """
+        request = ForkSessionRequest(cwd=cwd, session_id=session, mcp_servers=[], field_meta=dict(meta) or None)
+        answer = await self._request("session/fork", request)
+        return _session(_new_id(answer), answer)
 
     async def load_session(
         self, cwd: str, session: str, meta: Mapping[str, Any], servers: Sequence[Mapping[str, Any]] = ()
@@ -237,6 +249,13 @@ def _trouble(method: str, error: RequestError) -> RuntimeTrouble:
     if isinstance(extra, str) and extra and extra not in said:
         said = f"{said}: {extra}"
     return RuntimeTrouble(f"The runtime answered {method} with an error: {quoted(said)}")
+
+
+def _new_id(answer: dict[str, Any]) -> str:
+    id_ = answer.get("sessionId")
+    if not isinstance(id_, str) or not id_ or len(id_) > 1000 or clean(id_) != id_:
+        raise RuntimeTrouble("The runtime began a session without giving it an id.")
+    return id_
 
 
 def _session(id_: str, answer: dict[str, Any]) -> AcpSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fleet.control.host_spec import AgentSpec
@@ -17,6 +18,8 @@ class Established:
     images: bool
     closable: bool
     """Whether the runtime puts a session away when it is told to."""
+    forks: bool
+    """Whether the runtime can begin a session as a copy of another."""
     note: str | None
 
 
@@ -37,6 +40,58 @@ async def establish(client: AcpClient, spec: AgentSpec, known: str | None, *, ta
         )
     except LoginNeeded as error:
         raise LoginNeeded(f"{error} Run `muster login {spec.runtime}` in a shell, then restart the agent.") from None
+    await _choose(client, spec, session)
+    return Established(
+        session=session.id,
+        loaded=loaded,
+        images=capabilities.images,
+        closable=capabilities.close_session,
+        forks=capabilities.fork_session,
+        note=note,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsideSession:
+    """A session beside the agent's own."""
+
+    id: str
+    forked: bool
+    """Whether it is a copy of the agent's own; otherwise it is empty."""
+
+
+async def establish_aside(
+    client: AcpClient, spec: AgentSpec, ready: Established, known: Collection[str]
+) -> AsideSession:
+    """Begin a session that has the runtime's reading tools only, where it can be told so, and no MCP server.
+
+    It is a fork of the agent's session. If the runtime cannot fork, or the fork fails, it is a new one.
+
+    Args:
+        known: sessions that the agent has or had. None of them may be taken for a new one.
+
+    Raises:
+        RuntimeTrouble: the runtime begins none, or gives one that is the agent's own.
+    """
+    forked = False
+    session: AcpSession | None = None
+    if ready.forks:
+        try:
+            session = await client.fork_session(spec.cwd, ready.session, spec.aside_meta)
+            forked = session.id not in known
+        except LoginNeeded:
+            raise
+        except RuntimeTrouble:
+            pass  # As before the first turn, when there is nothing to copy.
+    if session is None or not forked:
+        session = await client.new_session(spec.cwd, spec.aside_meta)
+    if session.id in known:
+        raise RuntimeTrouble("The runtime gave the agent's own session instead of a new one.")
+    await _choose(client, spec, session)
+    return AsideSession(id=session.id, forked=forked)
+
+
+async def _choose(client: AcpClient, spec: AgentSpec, session: AcpSession) -> None:
     if spec.session_mode is not None and session.mode != spec.session_mode:
         # How a runtime asks for permission is not for a project's settings to choose.
         try:
@@ -48,13 +103,6 @@ async def establish(client: AcpClient, spec: AgentSpec, known: str | None, *, ta
             await client.set_model(session, spec.model)
         except RuntimeTrouble as error:
             raise RuntimeTrouble(f"The model {spec.model!r} could not be chosen. {error}") from None
-    return Established(
-        session=session.id,
-        loaded=loaded,
-        images=capabilities.images,
-        closable=capabilities.close_session,
-        note=note,
-    )
 
 
 async def _session(

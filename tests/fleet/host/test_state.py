@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from fleet.host import state as states
 from fleet.host.state import AgentState, carried, cut_off, fold, from_carried
 from fleet.journal.events import (
+    AsideAsked,
+    AsideEnded,
     Event,
     GrantAdded,
     GrantRevoked,
@@ -96,6 +98,17 @@ def test_a_cut_says_whether_the_runtime_had_shown_that_it_got_the_message() -> N
     assert isinstance(cut, TurnEnded)
     assert cut.accepted is True
     assert cut_off(folded(queued("a")), "why") == []
+
+
+def test_a_question_on_the_side_is_open_until_it_ends_and_lost_with_the_host() -> None:
+    asked = folded(queued("a"), AsideAsked(id="q1", text="why?"))
+    assert from_carried(json.loads(json.dumps(carried(asked)))).aside == "q1"
+    lost = cut_off(asked, "why")
+    assert lost == [AsideEnded(id="q1", outcome="lost", detail="why")]
+    after = folded(*lost, state=asked)
+    assert (after.aside, after.asides) == (None, {"q1": "lost"})
+    assert from_carried(json.loads(json.dumps(carried(after)))).asides == {"q1": "lost"}
+    assert cut_off(after, "why") == []
 
 
 def test_the_instructions_count_as_taken_only_when_the_runtime_took_a_prompt() -> None:

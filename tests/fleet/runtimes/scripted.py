@@ -42,6 +42,9 @@ def write(message: dict[str, Any]) -> None:
 
 
 LOCK = threading.Lock()
+#: These can begin a session as a copy of another. One does so, the others answer with nonsense, not at all, with the
+#: session itself, or with an error.
+FORKING = {"forks", "fork-garbage", "fork-mute", "fork-same", "fork-refused"}
 #: These write a session down when it is closed, and not before. One of them does not answer to that.
 LATE = {"late", "late-mute"}
 
@@ -50,7 +53,7 @@ class Runtime:
     def __init__(self) -> None:
         self.next_id = 1000
         self.answers: dict[int, queue.Queue[Any]] = {}
-        self.cancelled = threading.Event()
+        self.cancelled: dict[str, threading.Event] = {}
         self.sessions: dict[str, list[str]] = json.loads(SESSIONS.read_text()) if SESSIONS.exists() else {}
 
     def serve(self) -> None:
@@ -65,7 +68,7 @@ class Runtime:
                 continue
             if method == "session/prompt":
                 # Here, and not in the thread: a cancel that comes right behind the prompt is meant for it.
-                self.cancelled.clear()
+                self.cancelled[message["params"]["sessionId"]] = threading.Event()
                 threading.Thread(target=self.prompt, args=(message,), daemon=True).start()
             else:
                 self.handle(method, message)
@@ -85,6 +88,8 @@ class Runtime:
             }
             if SCENARIO in LATE:
                 capabilities["sessionCapabilities"] = {"close": {}}
+            if SCENARIO in FORKING:
+                capabilities["sessionCapabilities"] = {"close": {}, "fork": {}}
             self.reply(message, {"protocolVersion": 1, "agentCapabilities": capabilities})
         elif method == "session/new":
             if SCENARIO == "login":
@@ -109,10 +114,15 @@ class Runtime:
             self.write_down()
             if SCENARIO != "late-mute":
                 self.reply(message, {})
+        elif method == "session/close" and SCENARIO in FORKING:
+            record(close=params.get("sessionId"))
+            self.reply(message, {})
+        elif method == "session/fork" and SCENARIO in FORKING:
+            self.fork(message, params)
         elif method == "session/cancel":
             record(cancel=params.get("sessionId"))
-            if SCENARIO != "stubborn":
-                self.cancelled.set()
+            if SCENARIO != "stubborn" and params.get("sessionId") in self.cancelled:
+                self.cancelled[params["sessionId"]].set()
         elif method == "session/set_config_option":
             record(config=params)
             if params.get("value") == "impossible":
@@ -122,10 +132,24 @@ class Runtime:
         elif "id" in message and SCENARIO != "deaf":
             self.fail(message, -32601, "Method not found")
 
+    def fork(self, message: dict[str, Any], params: dict[str, Any]) -> None:
+        record(fork=params)
+        if SCENARIO == "fork-garbage":
+            self.reply(message, {"sessionId": ["what"]})
+        elif SCENARIO == "fork-same":
+            self.reply(message, {"sessionId": params["sessionId"]})
+        elif SCENARIO == "fork-refused":
+            self.fail(message, -32002, "Resource not found")
+        elif SCENARIO == "forks":
+            session = f"s{len(self.sessions) + 1}"
+            self.keep(session, list(self.sessions[params["sessionId"]]))
+            self.reply(message, {"sessionId": session})
+
     def prompt(self, message: dict[str, Any]) -> None:
         """Do what the last text block's words say, then end the turn."""
         params = message["params"]
         session = params["sessionId"]
+        cancelled = self.cancelled[session]
         texts = [part["text"] for part in params["prompt"] if part["type"] == "text"]
         pictures = [part["mimeType"] for part in params["prompt"] if part["type"] == "image"]
         record(prompt=texts, session=session, pictures=pictures)
@@ -143,13 +167,21 @@ class Runtime:
                 self.update(session, {"sessionUpdate": "tool_call", **call, "rawInput": {"command": rest}})
                 done = {"toolCallId": "c1", "status": "completed"}
                 self.update(session, {"sessionUpdate": "tool_call_update", **done})
+            elif verb == "write":
+                # Without asking.
+                call = {"toolCallId": "w1", "title": f"Write {rest}", "kind": "edit", "status": "completed"}
+                self.update(session, {"sessionUpdate": "tool_call", **call, "rawInput": {"file_path": rest}})
             elif verb == "plan":
                 entries = [{"content": rest, "priority": "high", "status": "pending"}]
                 self.update(session, {"sessionUpdate": "plan", "entries": entries})
             elif verb == "ask":
                 answer = self.ask(session, rest)
-                if answer.get("outcome") == "cancelled" and self.cancelled.is_set():
+                if answer.get("outcome") == "cancelled" and cancelled.is_set():
                     reason = "cancelled"
+                self.say(session, f"[{answer.get('optionId') or answer.get('outcome')}]")
+            elif verb == "read":
+                call = {"toolCallId": f"r-{rest}", "title": f"Read {rest}", "kind": "read"}
+                answer = self.request(session, rest, {**call, "rawInput": {"file_path": rest}})
                 self.say(session, f"[{answer.get('optionId') or answer.get('outcome')}]")
             elif verb == "ask-together":
                 asking = [threading.Thread(target=self.ask, args=(session, each)) for each in rest.split(",")]
@@ -162,7 +194,7 @@ class Runtime:
                     threading.Thread(target=self.ask, args=(session, f"{number}"), daemon=True).start()
                     time.sleep(0.0005)
             elif verb == "wait":
-                self.cancelled.wait()
+                cancelled.wait()
                 reason = "cancelled"
             elif verb == "hang":
                 self.say(session, "hanging")
@@ -196,14 +228,17 @@ class Runtime:
 
     def ask(self, session: str, command: str) -> dict[str, Any]:
         call = {"toolCallId": f"t-{command}", "title": f"run {command}", "kind": "execute"}
-        params = {"sessionId": session, "options": OPTIONS, "toolCall": {**call, "rawInput": {"command": command}}}
+        return self.request(session, command, {**call, "rawInput": {"command": command}})
+
+    def request(self, session: str, what: str, call: dict[str, Any]) -> dict[str, Any]:
+        params = {"sessionId": session, "options": OPTIONS, "toolCall": call}
         with LOCK:
             self.next_id += 1
             id_ = self.next_id
             self.answers[id_] = queue.Queue()
         write({"jsonrpc": "2.0", "id": id_, "method": "session/request_permission", "params": params})
         outcome: dict[str, Any] = self.answers[id_].get()["result"]["outcome"]
-        record(answered=command, outcome=outcome)
+        record(answered=what, outcome=outcome)
         return outcome
 
     def say(self, session: str, text: str) -> None:

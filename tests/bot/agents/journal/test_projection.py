@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bot.agents.journal.projection import (
     AgentCondition,
+    AsideOver,
     Called,
     CallOver,
     Effect,
@@ -378,3 +379,45 @@ def test_a_cut_message_that_stays_in_the_conversation_is_said_to() -> None:
     assert "sends it a second time" in notes(effects)[-1]
     _, effects = read(entries)
     assert "keeps" not in notes(effects)[-1]
+
+
+def test_a_question_on_the_side_is_told_with_its_answer_wherever_the_reading_began() -> None:
+    ask = events.AsideAsked(id="q1", text="why?")
+    over = events.AsideEnded(id="q1", outcome="answered", text="because")
+    told = AsideOver("aside/coder0/q1", over, "why?")
+    entries = journal([OPENED, READY, started(), said("a"), ask, said("b"), ended(), started("2"), over, ended("2")])
+    for stopped in range(len(entries)):
+        projection = JournalProjection("coder0")
+        for entry in entries[: stopped + 1]:
+            projection, _ = projection.after(entry)
+        # A restart of the orchestrator reads again from the beginning of what was open.
+        again = JournalProjection("coder0", position=projection.view_start, view_start=projection.view_start)
+        for entry in entries[: stopped + 1]:
+            if entry.position > projection.view_start:
+                again, _ = again.after(entry)
+        assert (again.aside, again.view) == (projection.aside, projection.view)
+        effects: list[Effect] = []
+        for entry in entries[stopped + 1 :]:
+            again, following = again.after(entry)
+            effects += following
+        assert [each for each in effects if isinstance(each, AsideOver)] == ([told] if stopped < 8 else [])
+
+
+def test_a_question_that_is_lost_with_its_host_is_told_under_the_same_key_as_by_the_next_host() -> None:
+    ask = events.AsideAsked(id="q1", text="why?")
+    projection = JournalProjection("coder0")
+    for entry in journal([OPENED, READY, ask]):
+        projection, _ = projection.after(entry)
+    lost = projection.lost_aside("It ended.")
+    assert lost is not None
+    assert (lost.key, lost.question, lost.ended.outcome) == ("aside/coder0/q1", "why?", "lost")
+    again = journal([OPENED, READY, ask, OPENED, events.AsideEnded(id="q1", outcome="lost", detail="x")])[-1]
+    projection, (effect,) = projection.after(again)
+    assert isinstance(effect, AsideOver)
+    assert effect.key == lost.key
+    assert projection.lost_aside("It ended.") is None
+
+
+def test_an_answer_on_the_side_survives_a_digest() -> None:
+    over = AsideOver("aside/coder0/q1", events.AsideEnded(id="q1", outcome="answered", text="because"), "why?")
+    assert digest([over, Note("n", "x")], prefix="!", redact=SecretMasker()).effects == (over,)
