@@ -10,12 +10,27 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from docs.terminal_picture import COLUMNS, ROWS, say, screen, tmux, wait
 
 PICTURES = Path(__file__).parent / "pictures"
+#: Each page, with text that stands on it once it is there.
+PAGES = {
+    "fleet": ("/", "coder0"),
+    "agent": ("/agents/coder0", "Allow once"),
+    "approvals": ("/waiting", "Allow once"),
+    "limits": ("/limits", "host"),
+    "tasks": ("/tasks", "greet.sh"),
+    "audit": ("/audit", "web login"),
+    "health": ("/health", "register"),
+    "commands": ("/commands", "budget set"),
+    "browsers": ("/sessions", "Log out"),
+}
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+SIZES = {"wide": ViewportSize(width=1100, height=800), "phone": ViewportSize(width=360, height=640)}
 
 
 def main() -> None:
@@ -51,6 +66,20 @@ def draw(server: Path, browser: Browser, address: str) -> None:
     page.goto(f"{address}/waiting")
     page.get_by_role("button", name="Allow once").wait_for()
     page.screenshot(path=PICTURES / "web-phone.png")
+    draw_all(page, address, PICTURES / "web")
+
+
+def draw_all(page: Page, address: str, folder: Path) -> None:
+    """Draw every page in both themes and sizes."""
+    folder.mkdir(exist_ok=True)
+    for theme in THEMES:
+        page.emulate_media(color_scheme=theme)
+        for size, viewport in SIZES.items():
+            page.set_viewport_size(viewport)
+            for name, (path, there) in PAGES.items():
+                page.goto(f"{address}{path}")
+                page.get_by_text(there).first.wait_for()
+                page.screenshot(path=folder / f"{name}-{size}-{theme}.png")
 
 
 def log_in(server: Path, page: Page, address: str) -> None:

@@ -11,7 +11,16 @@ from bot.interfaces.web.charts import window_shown
 from bot.interfaces.web.stream import part
 from bot.interfaces.web.views import view_of
 from bot.read_models.documents import Document
-from bot.read_models.limits import LimitsModel, WindowPace, WindowProjection
+from bot.read_models.limits import (
+    AccountModel,
+    AccountWindow,
+    Authorization,
+    GovernedBy,
+    LimitLine,
+    LimitsModel,
+    WindowPace,
+    WindowProjection,
+)
 from tests.bot.interfaces.web.test_hostile import templates, visitor
 
 NOW = 1_800_000_000.0
@@ -48,3 +57,38 @@ def test_the_table_says_what_the_chart_shows() -> None:
     assert "<svg" in html
     for number in ("<td>40%</td>", "<td>100%</td>", "<td>50%</td>", "<td>10%</td>", "<td>90%</td>"):
         assert number in html
+
+
+def test_the_page_says_which_limit_governs_what_was_authorized_and_what_providers_reported() -> None:
+    lines = (
+        LimitLine(
+            scope="role:coder", agent=None, kind="allowance", limit=100.0, unit="tokens", used=1.0, policy="cutoff",
+            state="open", governed_by=(GovernedBy(scope="agent:web-1", agents=("web-1", "web-2"), everybody=False),),
+        ),
+        LimitLine(
+            scope="fleet", agent=None, kind="allowance", limit=100.0, unit="tokens", policy="cutoff", state="overruled",
+            governed_by=(GovernedBy(scope="role:coder", agents=("web-1",), everybody=True),),
+        ),
+    )  # fmt: skip
+    limits = replace(
+        LIMITS,
+        lines=lines,
+        authorizations=(
+            Authorization(id="1", scope="agent:web-1", unit="tokens", amount=900.0, left=300.0, granted_at=NOW,
+                          granted_by="matrix:@ana:x", until=NOW + DAY),
+        ),
+        accounts=(
+            AccountModel(name="main", provider="anthropic", state="open",
+                         windows=(AccountWindow(name="5h", used=0.25, seen_at=NOW),)),
+        ),
+    )  # fmt: skip
+    document = Document(name="limits", revision=1, epoch="e", made_at=NOW, value=limits)
+    html = part(templates(), view_of("limits"), {"limits": document}, visitor("ana"))
+    for words in (
+        "agent:web-1 governs web-1, web-2",
+        "role:coder governs instead",
+        "300 tokens of 900 tokens left",
+        "by matrix:@ana:x",
+        "5h: 25% used",
+    ):
+        assert words in html
