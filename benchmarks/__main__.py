@@ -28,6 +28,7 @@ BENCHMARKS = {
     "dashboard": "from a key in the terminal's dashboard to the screen, while 1,000 agents change",
     "egress": "the metering proxy beside a direct connection and other proxies",
     "documents": "how old a request's use is when a dashboard has it, and the document of a fleet of 1,000",
+    "web": "the dashboard in Chromium: first paint, weight of pages, age of what they show",
     "dispatch": "a dispatch decision while 10,000 tasks wait",
     "ledger_queries": "sums of a ledger of 1,000,000 requests on SQLite",
     "connectors": "200 threads at work at once on each connector, 1,000 that are known",

@@ -82,7 +82,7 @@ async def _documents(answer: aiohttp.ClientResponse) -> AsyncIterator[FleetModel
 
 def _large() -> list[Figure]:
     masker = SecretMasker(known=frozenset({"sk-not-a-real-key-4711"}))
-    fleet = FleetModel(agents=tuple(_agent(number) for number in range(AGENTS)))
+    fleet = fleet_of(AGENTS)
     began = time.perf_counter()
     body = json.dumps(codec.to_wire(codec.masked(fleet, masker), str), separators=(",", ":"))
     took = time.perf_counter() - began
@@ -90,6 +90,11 @@ def _large() -> list[Figure]:
         Figure(name=f"a fleet of {AGENTS:,}: masked and written", value=took * 1000, unit="ms"),
         Figure(name=f"a fleet of {AGENTS:,}: its size", value=len(body) / 1000, unit="kB"),
     ]
+
+
+def fleet_of(agents: int) -> FleetModel:
+    """Return a fleet of so many agents that work."""
+    return FleetModel(agents=tuple(_agent(number) for number in range(agents)))
 
 
 def _agent(number: int) -> FleetAgent:

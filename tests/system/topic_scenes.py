@@ -115,7 +115,8 @@ async def project_with_new_room(stage: Stage) -> None:
     asked = await home.ana.say(room, f"{token} [[say: heard {token}]]")
     answer = await home.ana.wait_for(room, lambda event: body(event) == f"heard {token}")
     said = await home.ana.messages(room, home.bot.user_id)
-    assert [event["event_id"] for event in said if replies_to(event) == asked] == [thread_root(answer)]
+    replies = [event for event in said if replies_to(event) == asked]
+    assert [event["event_id"] for event in replies] == [thread_root(answer)], [body(event) for event in said]
     assert sum(body(event) == f"heard {token}" for event in said) == 1
     assert sum(token in entry.text for entry in home.models.ledger.entries) == 1
     assert "ends now" in await books.ask(f"!done {name}-1 --how discard")
