@@ -117,7 +117,7 @@ async def _weight(browser: Browser, page: Page, address: str) -> float:
     context = await browser.new_context(storage_state=await page.context.storage_state())
     fresh = await context.new_page()
     responses: list[Response] = []
-    fresh.on("response", responses.append)
+    fresh.on("response", lambda response: responses.append(response))  # the driver marks what it is given
     await fresh.goto(address, wait_until="load")
     bodies = [each for each in responses if "/events" not in each.url]
     sizes = [await each.request.sizes() for each in bodies]
