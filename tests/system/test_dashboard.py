@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 
 from bot.config.paths import Paths
 from bot.interfaces.tui.app import Dashboard
-from bot.interfaces.tui.screens.dialogs import AnswerDialog, ConfirmDialog
+from bot.interfaces.tui.screens.dialogs import AnswerDialog, ConfirmDialog, OutputDialog
 from bot.interfaces.tui.start import made
 from fleet.sim.provider.server import Provider
 from tests.bot.interfaces.tui.scene import screen_text
@@ -60,6 +60,10 @@ async def test_an_agent_is_launched_asked_and_answered(home: Premises) -> None:
         await shows(pilot, app, "● live")
         await shows(pilot, app, "No agent yet.")
         await pilot.press("colon", *"launch coder0", "enter")
+        await shows(pilot, app, "starts in its thread")
+        if isinstance(app.screen, OutputDialog):
+            # The folder's name is long here, so the answer is a page and not a note.
+            await pilot.press("escape")
         await shows(pilot, app, "● idle")
         await pilot.press("s", *"[[run: echo permitted > proof.txt]]", "enter")
         await shows(pilot, app, "1 to answer")
