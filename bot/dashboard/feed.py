@@ -169,7 +169,8 @@ class Feed:
                 if now >= watched.stale_at or (watched.is_dirty and now >= watched.due_at)
             ]
             for name, watched in due:
-                with contextlib.suppress(MusterError, OSError):
+                # It was logged; whatever is wrong with one document, the others are kept up to date.
+                with contextlib.suppress(Exception):
                     await self._build(name, watched)
             next_at = min(
                 (each.due_at if each.is_dirty else each.stale_at for each in self._watched.values()), default=None
@@ -181,15 +182,19 @@ class Feed:
 
         Raises:
             MusterError, OSError: it cannot be built now. The one that was built before remains.
+            Exception: a fault in Muster, with the same effect.
         """
         loop = asyncio.get_running_loop()
         watched.is_dirty = False
         began, worked = loop.time(), time.thread_time()
         try:
             value = await watched.source.load()
-        except (MusterError, OSError) as error:
+        except Exception as error:
             if not watched.failed:
-                _log.warning("dashboard.not_built", document=name, reason=str(error))
+                expected = isinstance(error, MusterError | OSError)
+                _log.warning(
+                    "dashboard.not_built", document=name, reason=str(error), exc_info=None if expected else error
+                )
             watched.failed = True
             watched.due_at = watched.stale_at = loop.time() + LONGEST_S
             raise

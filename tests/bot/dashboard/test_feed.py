@@ -218,6 +218,20 @@ async def test_what_cannot_be_built_now_is_told_first_and_keeps_its_last_state_l
         assert (await anext(documents)).value == house.tasks, "it comes by itself once it can be built"
 
 
+async def test_a_fault_in_one_document_stops_no_other(house: House) -> None:
+    feed = house.feed()
+    async with following(feed, "tasks", "fleet") as documents:
+        await anext(documents)
+        await anext(documents)
+        house.trouble = KeyError("a fault")
+        house.agents["a"] = agent("a")
+        feed.changed()
+        assert (await anext(documents)).name == "fleet"
+        house.agents["b"] = agent("b")
+        feed.changed()
+        assert (await anext(documents)).name == "fleet"
+
+
 async def test_pages_are_older_states_of_what_has_pages(house: House) -> None:
     feed = house.feed()
     assert await feed.page("audit", "7") == AuditModel(before="older than 7")
