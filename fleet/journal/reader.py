@@ -9,6 +9,7 @@ agent hosts and of those that are gone; `fleet.host.journal_writer` writes them.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -177,29 +178,41 @@ def read(folder: Path, after: JournalPosition, limit: int = 1000) -> list[Journa
     return next(pages(folder, after, limit), [])
 
 
-def read_last(folder: Path, count: int, *, before: JournalPosition | None = None) -> list[JournalEntry]:
-    """Return the last `count` entries, oldest first, over as many incarnations as that takes.
+def read_last(folder: Path, count: int) -> list[JournalEntry]:
+    """Return the last `count` entries, oldest first, over as many incarnations as that takes."""
+    return list(decode(last_lines(folder, count)))
+
+
+def last_lines(
+    folder: Path, count: int, *, before: JournalPosition | None = None, most_bytes: int | None = None
+) -> list[bytes]:
+    """Return the lines of the last entries, without newlines, oldest first, over as many incarnations as that takes.
 
     Args:
         folder: the agent's folder.
         count: how many at most.
         before: only entries before this position; None: of all.
+        most_bytes: how long they may be together; the last one is returned however long it is.
     """
-    entries: list[JournalEntry] = []
+    lines: list[bytes] = []
     for incarnation in reversed(incarnations(folder)):
         if before is not None and incarnation > before.incarnation:
             continue
         end = before.seq if before is not None and incarnation == before.incarnation else None
-        lines = _last_lines(folder, incarnation, count - len(entries), end)
-        entries = [*decode(lines), *entries]
-        if len(entries) >= count:
+        room = math.inf if most_bytes is None else most_bytes - sum(map(len, lines))
+        found, is_all = _last_lines(folder, incarnation, count - len(lines), end, room, least=0 if lines else 1)
+        lines = [*found, *lines]
+        if not is_all or len(lines) >= count:
             break
-    return entries
+    return lines
 
 
-def _last_lines(folder: Path, incarnation: int, count: int, before: int | None) -> list[bytes]:
-    """Return the last lines of a file whose numbers are below `before`. It is read from its end, so its length does not
-    matter; a damaged one is read from its beginning, since nothing behind the damage counts."""
+def _last_lines(
+    folder: Path, incarnation: int, count: int, before: int | None, room: float, *, least: int
+) -> tuple[list[bytes], bool]:
+    """Return the last lines of a file whose numbers are below `before`, and whether they are all of these: `room` bytes
+    of them, and at least `least` lines. It is read from its end, so its length does not matter; a damaged one is read
+    from its beginning, since nothing behind the damage counts."""
     path = path_of(folder, incarnation)
     end = Durable(incarnation, path.stat().st_size)
     lines: list[bytes] = []
@@ -208,15 +221,20 @@ def _last_lines(folder: Path, incarnation: int, count: int, before: int | None) 
         if seq is None:
             break
         if before is None or seq < before:
+            room -= len(line)
+            if room < 0 and len(lines) >= least:
+                return lines[::-1], False
             lines.append(line[:-1])
-        if len(lines) == count or seq == 1:
-            return lines[::-1]
+        if seq == 1:
+            return lines[::-1], True
+        if len(lines) == count:
+            return lines[::-1], False
     cursor = JournalCursor(folder, JournalPosition(incarnation, 0))
     lines = []
     while block := cursor.read(BLOCK, end):
         lines += [line for line in block if before is None or (_seq_of(line + b"\n") or 0) < before]
         lines = lines[-count:]
-    return lines
+    return lines, True
 
 
 def _lines_backwards(path: Path, size: int) -> Iterator[bytes]:

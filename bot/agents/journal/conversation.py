@@ -15,11 +15,13 @@ from bot.read_models.agent import SaidItem, ThoughtItem, TurnItem, TurnModel
 from core.redaction import SecretMasker
 from fleet.journal import reader
 from fleet.journal.events import JournalEntry, JournalPosition
+from fleet.journal.reader import JournalCursor
 
-#: Entries of a page.
+#: Entries of a page, and bytes of them in the journal. An agent's words may be long.
 PAGE: Final = 2_000
-#: Entries that are read at once while a journal is followed.
-_STEP: Final = 1_000
+PAGE_BYTES: Final = 2**21
+#: Bytes that are read at once while a journal is followed.
+_STEP: Final = 2**20
 _PLACE: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,15})")
 
 
@@ -28,10 +30,12 @@ class Conversation:
     """The last entries of one journal, kept up to date by reading only what is new."""
 
     folder: Path
-    _entries: deque[JournalEntry] = field(default_factory=lambda: deque(maxlen=PAGE))
-    _at: JournalPosition | None = None
+    _kept: deque[tuple[JournalEntry, int]] = field(default_factory=deque)
+    """Each entry with its bytes."""
+    _bytes: int = 0
+    _cursor: JournalCursor | None = None
     _is_cut: bool = False
-    """Whether the journal has entries before `_entries`."""
+    """Whether the journal has entries before those that are kept."""
 
     def read(self) -> tuple[Sequence[JournalEntry], str | None]:
         """Return the last entries, oldest first, and the place of the page before them. Blocking.
@@ -39,21 +43,30 @@ class Conversation:
         Raises:
             OSError: the journal cannot be read.
         """
-        if self._at is None:
-            last = reader.read_last(self.folder, PAGE + 1)
-            self._is_cut = len(last) > PAGE
-            self._keep(last)
-        else:
-            while new := reader.read(self.folder, self._at, _STEP):
-                self._is_cut = self._is_cut or len(self._entries) + len(new) > PAGE
-                self._keep(new)
-        entries = tuple(self._entries)
+        if self._cursor is None:
+            self._keep(reader.last_lines(self.folder, PAGE + 1, most_bytes=PAGE_BYTES))
+            last = self._kept[-1][0].position if self._kept else JournalPosition()
+            self._is_cut = self._is_cut or _has_more(self._kept[0][0].position if self._kept else last)
+            self._cursor = JournalCursor(self.folder, last)
+        while lines := self._cursor.read(_STEP):
+            self._keep(lines)
+        entries = tuple(entry for entry, _ in self._kept)
         return entries, place_of(entries[0].position) if entries and self._is_cut else None
 
-    def _keep(self, entries: Sequence[JournalEntry]) -> None:
-        self._entries.extend(entries)
-        if entries:
-            self._at = entries[-1].position
+    def _keep(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            for entry in reader.decode([line]):
+                self._kept.append((entry, len(line)))
+                self._bytes += len(line)
+        while len(self._kept) > PAGE or (self._bytes > PAGE_BYTES and len(self._kept) > 1):
+            _, size = self._kept.popleft()
+            self._bytes -= size
+            self._is_cut = True
+
+
+def _has_more(first: JournalPosition) -> bool:
+    """Return whether a journal may have entries before one. Its first incarnation may have been removed."""
+    return first.seq > 1 or first.incarnation > 1
 
 
 def place_of(position: JournalPosition) -> str:
@@ -73,10 +86,9 @@ def read_before(folder: Path, position: JournalPosition) -> tuple[Sequence[Journ
     Raises:
         OSError: the journal cannot be read.
     """
-    entries = reader.read_last(folder, PAGE + 1, before=position)
-    is_cut = len(entries) > PAGE
-    entries = entries[-PAGE:]
-    return entries, place_of(entries[0].position) if is_cut else None
+    lines = reader.last_lines(folder, PAGE, before=position, most_bytes=PAGE_BYTES)
+    entries = list(reader.decode(lines))
+    return entries, place_of(entries[0].position) if entries and _has_more(entries[0].position) else None
 
 
 async def turns(entries: Sequence[JournalEntry], redact: SecretMasker, *, is_growing: bool) -> tuple[TurnModel, ...]:

@@ -150,7 +150,11 @@ def test_the_last_entries_are_those_that_reading_from_the_beginning_finds(
         assert journal.read_last(tmp_path, count) == everything[-count:]
         place = draw.choice(everything).position
         earlier = [entry for entry in everything if entry.position < place]
-        assert journal.read_last(tmp_path, count, before=place) == earlier[-count:]
+        assert list(journal.decode(journal.last_lines(tmp_path, count, before=place))) == earlier[-count:]
+        room = draw.randint(1, 2_000)
+        few = journal.last_lines(tmp_path, count, most_bytes=room)
+        assert list(journal.decode(few)) == everything[-len(few) :]
+        assert len(few) == 1 or sum(map(len, few)) <= room
 
 
 def test_only_whole_entries_from_a_damaged_file(tmp_path: Path) -> None:
