@@ -2,14 +2,13 @@
 
 Any commit to the register may change any document, so each marks all of them. What follows is bounded by time and not
 by cleverness: a document is built again at the earliest `SHORTEST_S` after it was, and later if building it takes long,
-so that all of a feed's work takes at most a quarter of a core. Documents that did not change are not sent.
+so that it takes at most a quarter of the time. Documents that did not change are not sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -186,7 +185,7 @@ class Feed:
         """
         loop = asyncio.get_running_loop()
         watched.is_dirty = False
-        began, worked = loop.time(), time.thread_time()
+        began = loop.time()
         try:
             value = await watched.source.load()
         except Exception as error:
@@ -199,8 +198,9 @@ class Feed:
             watched.due_at = watched.stale_at = loop.time() + LONGEST_S
             raise
         watched.failed = False
-        cost = time.thread_time() - worked
-        watched.due_at = began + max(watched.source.shortest_s, min(_REST * cost, _LONGEST_REST_S))
+        # By the clock: much of the work is done in threads, and a machine that is busy needs the rest most.
+        took = loop.time() - began
+        watched.due_at = began + took + max(watched.source.shortest_s - took, min(_REST * took, _LONGEST_REST_S))
         watched.stale_at = max(watched.due_at, began + LONGEST_S)
         if name not in self._watched:
             return

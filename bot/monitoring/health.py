@@ -72,7 +72,7 @@ class HealthInputs:
                 queue = dict((await tasks.counts(tx)).by_state)
                 waiting = await outbox.waiting(tx)
                 threads = [(row.connector, row.name) for row in await agents.every(tx)]
-                connectors += [_gone(name, waiting[name], threads) for name in sorted(waiting.keys() - known.keys())]
+                connectors += [_gone(name, waiting[name][0], threads) for name in sorted(waiting.keys() - known.keys())]
                 if self.store.is_shared:
                     register["standby"] = [
                         {"owner": each.owner, "since": timestamp(each.acquired_at)}

@@ -40,12 +40,12 @@ async def exposition(services: AgentServices) -> bytes:
     try:
         families += _of_waiting(await waiting_loader.load(services), now)
         async with services.store.read() as tx:
-            oldest = await outbox.oldest(tx)
+            waiting = await outbox.waiting(tx)
             first_bytes = await usage_ledger.first_bytes(tx, since=now - _RECENT_S)
         today = midnight(now, services.settings.timezone)
         async with services.store.read() as tx:
             used = await usage_ledger.spent(tx, by="account", since=today)
-        families += _of_delivery(oldest, now)
+        families += _of_delivery(waiting, now)
         families += _of_use(used)
         families += _of_egress(first_bytes)
     except RegisterError:
@@ -116,10 +116,10 @@ def _of_waiting(waiting: WaitingModel, now: float) -> Iterator[GaugeMetricFamily
     yield oldest
 
 
-def _of_delivery(oldest: dict[str, tuple[int, float]], now: float) -> Iterator[GaugeMetricFamily]:
+def _of_delivery(rows: dict[str, tuple[int, float]], now: float) -> Iterator[GaugeMetricFamily]:
     count = _gauge("outbox", "Messages that wait to be sent.", "connector")
     lag = _gauge("outbox_oldest_seconds", "How long the oldest of them waits.", "connector")
-    for connector, (waiting, since) in sorted(oldest.items()):
+    for connector, (waiting, since) in sorted(rows.items()):
         count.add_metric([connector], waiting)
         lag.add_metric([connector], max(0.0, now - since))
     yield count

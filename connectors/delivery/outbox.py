@@ -193,13 +193,7 @@ async def counts(tx: AsyncConnection) -> dict[tuple[str, State], int]:
     return {(connector, state): count for connector, state, count in await tx.execute(query)}
 
 
-async def waiting(tx: AsyncConnection) -> dict[str, int]:
-    """Return how many rows wait for each connector for which any do."""
-    query = select(outbox.c.connector, func.count()).where(outbox.c.state == "pending").group_by(outbox.c.connector)
-    return {connector: count for connector, count in await tx.execute(query)}
-
-
-async def oldest(tx: AsyncConnection) -> dict[str, tuple[int, float]]:
+async def waiting(tx: AsyncConnection) -> dict[str, tuple[int, float]]:
     """Return how many rows wait for each connector for which any do, and since when the oldest does."""
     waits = select(outbox.c.connector, func.count(), func.min(outbox.c.created_at)).where(outbox.c.state == "pending")
     return {name: (count, since) for name, count, since in await tx.execute(waits.group_by(outbox.c.connector))}

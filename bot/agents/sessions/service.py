@@ -23,7 +23,8 @@ from fleet.runtimes.kept_sessions import KeptSession
 #: Conversations that people see, and characters of what was written first.
 _LISTED = 20
 _GIST = 60
-_CHAT = "chat"
+#: Whoever comes through these is the person who runs Muster, on its machine.
+_OWN_DOORS = frozenset({"cli", "gateway"})
 
 
 async def list_sessions(ctx: Context[AgentServices], runtime: str) -> Reply:
@@ -39,15 +40,14 @@ async def list_sessions(ctx: Context[AgentServices], runtime: str) -> Reply:
 
 
 def check_shell(ctx: Context[AgentServices]) -> None:
-    """Refuse in chat what shows or takes over a person's private words.
+    """Refuse elsewhere what shows or takes over a person's private words.
 
     Raises:
-        UserError: the command came from a chat room.
+        UserError: the command came from a chat room, a browser or an agent.
     """
-    if ctx.door == _CHAT:
+    if ctx.door not in _OWN_DOORS:
         raise UserError(
-            "Conversations from a terminal are private, so a chat room cannot ask for them. Give the same command in a "
-            "shell on the machine of Muster.",
+            "Conversations from a terminal are private. Give the same command in a shell on the machine of Muster.",
             code="command.shell_only",
         )
 

@@ -44,24 +44,17 @@ def ask(
                 value = sys.stdin.read()
         if value is not None and not (parameter.type.flag and value == parameter.default):
             arguments[parameter.name] = value
-    if (
-        command.asks(arguments)
-        and not confirmed
-        and command.check is not None
-        and (refused := _refused(client, command, arguments)) is not None
-    ):
-        return show(refused, as_json=as_json)
     if command.asks(arguments) and not confirmed:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            why = "needs your confirmation" if command.informs else "cannot be undone"
-            raise UserError(
-                f"{command_line(command.name)} {why}. Say --yes if you mean it; nothing was done.",
-                code="command.unconfirmed",
-            )
-        if command.informs and (refused := _informed(client, command, arguments)) is not None:
+        look = _informed if command.informs else _refused
+        if command.check is not None and (refused := look(client, command, arguments)) is not None:
             return show(refused, as_json=as_json)
         from bot.commands.parser import line_of
 
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            # With what its check pinned, so that a person repeats what they were told of.
+            line = command_line(line_of(command, arguments) if command.informs else command.name)
+            why = "needs your confirmation" if command.informs else "cannot be undone"
+            raise UserError(f"{line} {why}. Say --yes if you mean it; nothing was done.", code="command.unconfirmed")
         why = "" if command.informs else " This cannot be undone"
         click.confirm(f"Really {line_of(command, arguments)}?{why}", abort=True, err=True)
     try:

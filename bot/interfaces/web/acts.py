@@ -85,6 +85,9 @@ class Acts:
             outcome = await self._outcome(visitor, command, arguments, sent.get("run", ""), confirmed=confirmed)
         if PART in request.headers:
             return self._part(outcome)
+        if outcome.state == "refused":
+            # With what was typed, so that it can be corrected.
+            return await self._form_page(request, visitor, command, given, problem=outcome.text, status=422)
         return web.Response(status=303, headers={"Location": f"/done/{outcome.run_id.partition(':')[2]}?back={back}"})
 
     async def _logout(self, request: web.Request) -> web.Response:

@@ -54,7 +54,7 @@ _TITLES: Final = {
     413: "Too large",
     415: "That could not be read",
     421: "Wrong address",
-    422: "RequestRefused",
+    422: "Refused",
     429: "Too many attempts",
     503: "Not now",
 }
