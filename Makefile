@@ -22,7 +22,7 @@ TEST_PROCESSES ?= 4
 AGENTS ?= agents
 #: What goes before the tests; nothing (`LINT=`) where another run has looked at the same sources.
 LINT ?= lint
-SOURCES := bot budget conduit connectors core database egress fleet scheduler tests benchmarks docs
+SOURCES := bot budget conduit connectors core database egress fleet forge scheduler tests benchmarks docs
 
 # Each test process would compile all modules anew, and pytest rewrite all tests, which takes it a quarter of a minute.
 unexport PYTHONDONTWRITEBYTECODE
@@ -85,7 +85,7 @@ lock: $(VENV)/.installed-dev ## Resolve the dependencies anew into the lock file
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml --group build -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+		pyproject.toml --extra forge --extra opentelemetry --extra webpush --group dev -c requirements.lock -o requirements-dev.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--no-annotate --group docs -c requirements-dev.lock -o requirements-docs.lock
 	@echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -126,7 +126,7 @@ def codes() -> str:
 
 
 #: Packages whose errors reach people.
-_RAISING = ("bot", "core", "egress", "fleet", "scheduler")
+_RAISING = ("bot", "core", "egress", "fleet", "forge", "scheduler")
 
 
 def _codes_in(node: ast.AST) -> Iterator[tuple[str, str]]:

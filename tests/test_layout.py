@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("bot", "budget", "conduit", "connectors", "core", "database", "egress", "fleet", "scheduler")
+PACKAGES = ("bot", "budget", "conduit", "connectors", "core", "database", "egress", "fleet", "forge", "scheduler")
 #: More files than this in one folder are not looked through.
 MOST_FILES = 20
 

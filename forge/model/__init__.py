@@ -1,0 +1,1 @@
+"""What a forge tells and takes, as values that are the same for each forge."""
