@@ -1,0 +1,101 @@
+"""The one interface that every forge is reached by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from forge.model.references import IssueReference, RepositoryName
+from forge.model.values import Comment, CommitCheck, Issue, PullRequest, RepositoryFacts, TokenFacts
+
+
+class ForgeClient(Protocol):
+    """A forge, with the token that Muster was given for it.
+
+    Everything raises `ForgeAway` if the forge does not respond in time or cannot now, after retries of what is safe to
+    repeat, and `ForgeRefused` with status and body if it says no. Lists are read to their end, within bounds.
+    Nothing that is written is repeated by itself: who orders it, looks first whether it stands there already.
+    """
+
+    kind: str
+    """``gitea`` or ``github``."""
+
+    async def token_facts(self) -> TokenFacts:
+        """Return whom the token speaks for."""
+
+    async def is_org_member(self, organization: str, login: str) -> bool:
+        """Return whether somebody is a member of the organization, as the forge says at this moment.
+
+        Raises:
+            MembershipUnknown: the forge answered neither yes nor no, such as the redirect that Gitea gives to a token
+                from outside of the organization.
+        """
+
+    async def repository(self, name: RepositoryName) -> RepositoryFacts:
+        """Return what the forge says of a repository."""
+
+    async def protected_branches(self, name: RepositoryName) -> tuple[str, ...]:
+        """Return the rules of protected branches: names or patterns with ``*``."""
+
+    async def read_issue(self, reference: IssueReference) -> Issue:
+        """Return an issue, or what a pull request shares with one."""
+
+    async def read_comments(self, reference: IssueReference, *, since: datetime | None = None) -> tuple[Comment, ...]:
+        """Return the comments on an issue or pull request, oldest first; with `since`, those changed after it."""
+
+    async def read_diff(self, reference: IssueReference) -> str:
+        """Return the unified diff of a pull request; cut, and said to be, above 1 MB."""
+
+    async def changed_issues(self, name: RepositoryName, *, since: datetime) -> tuple[Issue, ...]:
+        """Return the issues and pull requests, open and closed, changed at or after a time; oldest first."""
+
+    async def labelled_issues(self, name: RepositoryName) -> tuple[Issue, ...]:
+        """Return all open issues that have any label; no pull requests."""
+
+    async def post_comment(self, reference: IssueReference, body: str) -> Comment:
+        """Write a comment."""
+
+    async def update_comment(self, reference: IssueReference, comment_id: int, body: str) -> Comment:
+        """Replace the text of one of our comments."""
+
+    async def update_description(self, reference: IssueReference, body: str) -> None:
+        """Replace the text of an issue or pull request."""
+
+    async def pull_request_of(self, name: RepositoryName, head_branch: str) -> PullRequest | None:
+        """Return the newest pull request into a repository from a branch of it or of our fork."""
+
+    async def read_pull_request(self, reference: IssueReference) -> PullRequest:
+        """Return a pull request as it stands."""
+
+    async def open_pull_request(
+        self,
+        name: RepositoryName,
+        *,
+        title: str,
+        body: str,
+        head_branch: str,
+        head_owner: str | None,
+        base_branch: str,
+        draft: bool,
+    ) -> PullRequest:
+        """Open a pull request. With `head_owner`, its branch is in that account's fork."""
+
+    async def mark_ready(self, reference: IssueReference) -> None:
+        """Turn a draft into a pull request that can be merged."""
+
+    async def request_review(self, reference: IssueReference, logins: Sequence[str]) -> None:
+        """Ask accounts to review a pull request."""
+
+    async def checks(self, name: RepositoryName, sha: str) -> tuple[CommitCheck, ...]:
+        """Return the newest word of each check on a commit."""
+
+    async def webhooks(self, name: RepositoryName) -> tuple[str, ...]:
+        """Return the addresses that a repository sends its events to.
+
+        Raises:
+            ForgeRefused: our token may not see them.
+        """
+
+    async def close(self) -> None:
+        """Close the connections."""

@@ -1,0 +1,55 @@
+"""How issues and pull requests are named: ``owner/repo#17``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+#: Names of owners and repositories on Gitea, Forgejo and GitHub. "." and ".." are paths.
+_NAME = r"(?!\.{1,2}(?:[/#]|\Z))[A-Za-z0-9._-]{1,100}"
+_REPOSITORY = re.compile(rf"({_NAME})/({_NAME})")
+_REFERENCE = re.compile(rf"({_NAME})/({_NAME})#([1-9][0-9]{{0,17}})")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RepositoryName:
+    """A repository of a forge."""
+
+    owner: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> RepositoryName:
+        """Read ``owner/repo``.
+
+        Raises:
+            ValueError: the text is something else.
+        """
+        if not (match := _REPOSITORY.fullmatch(text)):
+            raise ValueError(f"{text!r} is no repository. Write it as owner/repo.")
+        return cls(match[1], match[2])
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class IssueReference:
+    """An issue or a pull request, which share their numbers within a repository."""
+
+    repository: RepositoryName
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.repository}#{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> IssueReference:
+        """Read ``owner/repo#17``.
+
+        Raises:
+            ValueError: the text is something else.
+        """
+        if not (match := _REFERENCE.fullmatch(text)):
+            raise ValueError(f"{text!r} is no issue. Write it as owner/repo#17.")
+        return cls(RepositoryName(match[1], match[2]), int(match[3]))

@@ -1,0 +1,112 @@
+"""What a forge tells, the same for each forge. Texts are other people's words: untrusted; empty where it says null."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from forge.model.references import RepositoryName
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeUser:
+    """A user of a forge. A person may change the login, not the id."""
+
+    id: int
+    login: str
+    is_bot: bool = False
+    """Whether the forge says that it is a bot. Gitea does not say so of every bot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """An issue, or what a pull request shares with one."""
+
+    number: int
+    title: str
+    body: str
+    author: ForgeUser
+    is_open: bool
+    labels: tuple[str, ...]
+    assignees: tuple[ForgeUser, ...]
+    is_pull_request: bool
+    url: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A comment on an issue or a pull request."""
+
+    id: int
+    author: ForgeUser
+    body: str
+    created_at: datetime
+    updated_at: datetime
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """A pull request as it stands at the forge."""
+
+    number: int
+    title: str
+    body: str
+    author: ForgeUser
+    is_open: bool
+    is_merged: bool
+    is_draft: bool
+    is_mergeable: bool | None
+    """None while the forge has not found out."""
+    head_repository: RepositoryName | None
+    """None if the repository of its branch is gone."""
+    head_branch: str
+    head_sha: str
+    base_branch: str
+    url: str
+    updated_at: datetime
+
+
+class CheckState(StrEnum):
+    """What a check of a commit says."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    """Failed, or could not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitCheck:
+    """The newest word of one check on a commit, such as a CI job."""
+
+    name: str
+    state: CheckState
+    description: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryFacts:
+    """What Muster needs to know of a repository before it works in it."""
+
+    name: RepositoryName
+    default_branch: str
+    clone_url: str
+    """Over HTTP, without credentials."""
+    is_private: bool
+    may_push: bool
+    """Whether our token may push to it."""
+    is_fork_of: RepositoryName | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """Whom the configured token speaks for, and what it may do as far as the forge tells."""
+
+    account: ForgeUser
+    scopes: tuple[str, ...] | None
+    """None if the forge does not tell."""
+    forge_version: str
