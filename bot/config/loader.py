@@ -247,6 +247,7 @@ def _settings(
         projects=known.projects,
         rooms=known.rooms,
         topics=known.topics,
+        forge=known.forge,
         web=known.web,
         register_url=known.register_.url or paths.register_url,
         register_password=known.register_.password,

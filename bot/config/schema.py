@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, WithJsonS
 from bot.config.accounts import Account as Account
 from bot.config.approvals import Approvals
 from bot.config.dispatch import Dispatch
+from bot.config.forge.settings import ForgeBlock
 from bot.config.limits import Budgets
 from bot.config.pacing import Pacing
 from bot.config.projects import ProjectBlock, RoomBlock, TopicsBlock
@@ -224,6 +225,9 @@ class MusterFile(Block):
     budgets: Budgets = Budgets()
     delivery: DeliveryBlock = DeliveryBlock()
     dispatch: Dispatch = Dispatch()
+    forge: ForgeBlock | None = Field(
+        default=None, description="Issues of a forge that become pull requests. Default: there are none."
+    )
     metrics: MetricsBlock = MetricsBlock()
     pacing: Pacing = Pacing()
     projects: dict[str, ProjectBlock] = Field(
@@ -317,6 +321,8 @@ class Settings:
     projects: Mapping[str, ProjectBlock] = field(default_factory=dict)
     rooms: Mapping[str, RoomBlock] = field(default_factory=dict)
     topics: TopicsBlock = _TOPICS
+    forge: ForgeBlock | None = None
+    """None: no issues become pull requests."""
     web: WebBlock | None = None
     """None: there is no dashboard."""
     register_password: Reference | None = None

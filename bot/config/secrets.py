@@ -21,6 +21,8 @@ def secrets_of(settings: Settings, environ: Mapping[str, str]) -> frozenset[str]
     known = set()
     references = [account.credential for account in settings.accounts.values()]
     references += [settings.register_password, settings.metrics.token]
+    if (forge := settings.forge) is not None:
+        references += [forge.token, None if forge.webhooks is None else forge.webhooks.secret]
     for connector in settings.connectors:
         references += [getattr(connector.settings, name) for name in type(connector.settings).model_fields]
     for reference in references:

@@ -57,6 +57,9 @@ def check(document: YamlDocument, raw: Mapping[str, Any], known: MusterFile | No
     default = _block(raw, "agents").get("sandbox")
     if isinstance(default, str) and default not in named["profiles"]:
         document.report(("agents", "sandbox"), profiles.unknown(default, named["profiles"]))
+    of_runs = _block(raw, "forge").get("sandbox")
+    if isinstance(of_runs, str) and of_runs not in named["profiles"]:
+        document.report(("forge", "sandbox"), profiles.unknown(of_runs, named["profiles"]))
     for role in _block(raw, "approvals", "roles"):
         if role not in named["roles"]:
             document.report(("approvals", "roles", role), _none(role, named["roles"]))

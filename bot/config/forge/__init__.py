@@ -1,0 +1,1 @@
+"""The block `forge` of muster.yaml: whose issues become pull requests."""
