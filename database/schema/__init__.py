@@ -18,6 +18,7 @@ from database.schema.agents import (
 )
 from database.schema.chat import cursors, inbox, outbox, strangers, thread_owners, titles
 from database.schema.commands import audit, command_runs, command_steps, operators
+from database.schema.forge import forge_cursors, forge_events, forge_orders, issue_runs, issue_wakes
 from database.schema.installation import leases, restores
 from database.schema.limits_and_pacing import (
     account_leases,
@@ -50,9 +51,14 @@ __all__ = [
     "cursors",
     "fair_queues",
     "findings",
+    "forge_cursors",
+    "forge_events",
+    "forge_orders",
     "grants",
     "inbox",
     "introductions",
+    "issue_runs",
+    "issue_wakes",
     "journal_positions",
     "leases",
     "ledger",

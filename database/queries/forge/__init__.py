@@ -1,0 +1,1 @@
+"""Queries about issues of a forge that become pull requests."""

@@ -1,0 +1,159 @@
+"""Runs of issues: one for each issue that was picked up, and why it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from database.engine.store import insert_once
+from database.queries.record import Record
+from database.schema import forge_orders, issue_runs, issue_wakes
+
+IssueRunState = Literal["queued", "running", "checking", "frozen", "destroyed", "failed"]
+#: States in which a run takes one of the places that `forge: runs` gives.
+ACTIVE: Final[tuple[IssueRunState, ...]] = ("running", "checking")
+#: States of a run that is not over.
+ALIVE: Final[tuple[IssueRunState, ...]] = ("queued", "running", "checking", "frozen", "failed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssueRun(Record):
+    """The work on one issue.
+
+    It is *queued* until a place is free, *running* while its agent works, *checking* from the agent's word until its
+    commits are at the forge, *frozen* while its pull request waits for people, *failed* if a person has to decide, and
+    *destroyed* once its pull request was closed and its agent's folder tidied up. A comment or a failed check begins a
+    new round.
+    """
+
+    id: str
+    forge: str
+    repository: str
+    number: int
+    title: str
+    body: str
+    role: str
+    sandboxes: Sequence[str]
+    picked_by: str
+    picked_how: str
+    base_branch: str | None = None
+    base_sha: str | None = None
+    branch: str | None = None
+    agent: str
+    connector: str
+    room: str
+    thread_key: str
+    state: IssueRunState
+    detail: str | None = None
+    round: int = 1
+    signal: Mapping[str, Any] | None = None
+    findings: Sequence[Mapping[str, Any]] | None = None
+    pull_request: int | None = None
+    pull_url: str | None = None
+    pull_state: Literal["open", "merged", "closed"] | None = None
+    pushed_sha: str | None = None
+    operations: Sequence[str] = ()
+    created_at: float
+    active_at: float
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssueWake(Record):
+    """Why a run goes on: a comment, or a check that failed."""
+
+    run: str
+    cause: str
+    kind: Literal["comment", "checks"]
+    author: str
+    is_member: bool
+    text: str
+    at: float
+    round: int | None = None
+
+
+async def add(tx: AsyncConnection, run: IssueRun) -> bool:
+    """Add a run; False, and nothing is changed, if its issue has one."""
+    return await insert_once(tx, issue_runs, **run.columns())
+
+
+async def get(tx: AsyncConnection, run_id: str) -> IssueRun | None:
+    return await IssueRun.one(tx, select(issue_runs).where(issue_runs.c.id == run_id))
+
+
+async def of_issue(tx: AsyncConnection, forge: str, repository: str, number: int) -> IssueRun | None:
+    """Return the run of an issue."""
+    those = (issue_runs.c.forge == forge, issue_runs.c.repository == repository, issue_runs.c.number == number)
+    return await IssueRun.one(tx, select(issue_runs).where(*those))
+
+
+async def of_pull_request(tx: AsyncConnection, forge: str, repository: str, number: int) -> IssueRun | None:
+    """Return the run that opened a pull request."""
+    those = (issue_runs.c.forge == forge, issue_runs.c.repository == repository, issue_runs.c.pull_request == number)
+    return await IssueRun.one(tx, select(issue_runs).where(*those))
+
+
+async def of_commit(tx: AsyncConnection, forge: str, repository: str, sha: str) -> IssueRun | None:
+    """Return the run that pushed a commit."""
+    those = (issue_runs.c.forge == forge, issue_runs.c.repository == repository, issue_runs.c.pushed_sha == sha)
+    return await IssueRun.one(tx, select(issue_runs).where(*those).limit(1))
+
+
+async def of_agent(tx: AsyncConnection, agent: str) -> IssueRun | None:
+    """Return the run that an agent works on."""
+    return await IssueRun.one(tx, select(issue_runs).where(issue_runs.c.agent == agent))
+
+
+async def in_states(tx: AsyncConnection, states: Collection[IssueRunState]) -> list[IssueRun]:
+    """Return runs in these states, the oldest first."""
+    query = select(issue_runs).where(issue_runs.c.state.in_(states))
+    return await IssueRun.every(tx, query.order_by(issue_runs.c.created_at, issue_runs.c.id))
+
+
+async def newest(tx: AsyncConnection, *, limit: int) -> list[IssueRun]:
+    """Return the runs that something happened to last, the newest first."""
+    return await IssueRun.every(
+        tx, select(issue_runs).order_by(issue_runs.c.active_at.desc(), issue_runs.c.id).limit(limit)
+    )
+
+
+async def change(tx: AsyncConnection, run_id: str, *, only: Collection[IssueRunState], **values: object) -> bool:
+    """Set columns of a run in one of the states `only`; False if it is in none of them."""
+    where = (issue_runs.c.id == run_id, issue_runs.c.state.in_(only))
+    return (await tx.execute(update(issue_runs).where(*where).values(**values))).rowcount > 0
+
+
+async def add_wake(tx: AsyncConnection, wake: IssueWake) -> bool:
+    """Add a reason to go on; False if it was known."""
+    return await insert_once(tx, issue_wakes, **wake.columns())
+
+
+async def wakes(tx: AsyncConnection, run_id: str) -> list[IssueWake]:
+    """Return all reasons why a run went on or is to go on, the oldest first."""
+    query = select(issue_wakes).where(issue_wakes.c.run == run_id)
+    return await IssueWake.every(tx, query.order_by(issue_wakes.c.at, issue_wakes.c.cause))
+
+
+async def take_wakes(tx: AsyncConnection, run_id: str, round_: int) -> int:
+    """Give all reasons that wait to a round; return how many."""
+    those = (issue_wakes.c.run == run_id, issue_wakes.c.round.is_(None))
+    return (await tx.execute(update(issue_wakes).where(*those).values(round=round_))).rowcount
+
+
+async def count(tx: AsyncConnection, states: Collection[IssueRunState]) -> int:
+    """Return how many runs are in these states."""
+    query = select(func.count()).select_from(issue_runs).where(issue_runs.c.state.in_(states))
+    return await tx.scalar(query) or 0
+
+
+async def forget(tx: AsyncConnection, before: float) -> int:
+    """Delete some of the runs that ended before `before`, with all that belongs to them; return how many."""
+    query = select(issue_runs.c.id).where(issue_runs.c.state == "destroyed", issue_runs.c.ended_at < before).limit(100)
+    over = list(await tx.scalars(query))
+    for part in (forge_orders.c.run, issue_wakes.c.run, issue_runs.c.id):
+        await tx.execute(delete(part.table).where(part.in_(over)))
+    return len(over)
