@@ -1,0 +1,164 @@
+"""Orders in the register, and whoever waits for their outcomes.
+
+An order is written down under a key before anything is done for it. It is done as often as it takes until there is an
+outcome, and never again after that: so whatever does it looks first whether it was done already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.async_waits import set_within
+from core.backoff import pause
+from core.crash_points import declare
+from core.errors import RegisterError
+from database.engine.store import Store
+from database.queries.forge import forge_orders
+from database.queries.forge.forge_orders import ForgeOrder
+from forge.model.errors import ForgeAway
+
+PLACE = declare("forge.order")
+DONE = declare("forge.done")
+
+#: How many orders are acted on at one time.
+MOST_AT_ONCE = 8
+#: The pauses between attempts while the forge or the register is away, seconds.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
+#: Seconds until an order that waits for something is looked at again, if nothing wakes it.
+LOOK_AGAIN = 600.0
+
+_log = structlog.get_logger("forge.orders")
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """An order is done."""
+
+    outcome: str
+    also: Callable[[AsyncConnection], Awaitable[None]] | None = None
+    """Written in the same transaction as the outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActAgain:
+    """An order could not be done yet. `OrderBook.wake` has it tried again at once."""
+
+    why: str
+    in_s: float = LOOK_AGAIN
+
+
+Act = Callable[[ForgeOrder], Awaitable[Acted | ActAgain]]
+
+
+@dataclass(slots=True)
+class OrderBook:
+    """The open orders. Call `run` beside what places them."""
+
+    store: Store
+    act: Act
+    clock: Callable[[], float]
+    rng: Callable[[], float] = random.random
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _outcomes: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+    _busy: set[str] = field(default_factory=set)
+    _woken: set[str] = field(default_factory=set)
+
+    async def place(self, key: str, run: str, kind: str, given: Mapping[str, str] | None = None) -> str:
+        """Order something, unless it was ordered under this key before, and return its outcome when there is one."""
+        now = self.clock()
+        order = ForgeOrder(key=key, run=run, kind=kind, input=dict(given or {}), try_at=now, created_at=now)
+        outcome = self._outcomes.setdefault(key, asyncio.get_running_loop().create_future())
+        try:
+            while True:
+                with contextlib.suppress(RegisterError):
+                    async with self.store.write(PLACE) as tx:
+                        await forge_orders.add(tx, order)
+                        stands = await forge_orders.get(tx, key)
+                    if stands is not None and stands.outcome is not None:
+                        return str(stands.outcome["is"])
+                    break
+                await asyncio.sleep(FIRST_PAUSE)
+            self._news.set()
+            return await asyncio.shield(outcome)
+        finally:
+            if self._outcomes.get(key) is outcome and outcome.done():
+                del self._outcomes[key]
+
+    def wake(self, key: str) -> None:
+        """Have an order that waits tried again at once."""
+        self._woken.add(key)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Act on orders until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            failures = 0
+            while True:
+                self._news.clear()
+                try:
+                    wait = await self._begin(tasks)
+                    failures = 0
+                except RegisterError as error:
+                    _log.warning("forge.register", reason=str(error))
+                    failures += 1
+                    wait = pause(failures, first=FIRST_PAUSE, longest=30.0, rng=self.rng)
+                await set_within(self._news, wait)
+
+    async def _begin(self, tasks: asyncio.TaskGroup) -> float | None:
+        """Begin to act on orders whose time has come; return in how many seconds the next one is due."""
+        now = self.clock()
+        async with self.store.read() as tx:
+            due = await forge_orders.due(tx, now, limit=MOST_AT_ONCE + len(self._busy))
+            woken = [await forge_orders.get(tx, key) for key in sorted(self._woken)]
+            next_at = await forge_orders.next_at(tx)
+        self._woken.clear()
+        for order in [*(each for each in woken if each is not None and each.state == "open"), *due]:
+            if order.key in self._busy:
+                continue
+            if len(self._busy) >= MOST_AT_ONCE:
+                self._woken.add(order.key)
+                continue
+            self._busy.add(order.key)
+            tasks.create_task(self._do(order), name=f"forge order {order.key}")
+        return None if next_at is None else max(0.05, next_at - now) if not due else 1.0
+
+    async def _do(self, order: ForgeOrder) -> None:
+        try:
+            async with self.store.read() as tx:
+                now = await forge_orders.get(tx, order.key)  # it may have been done since it was read
+            if now is not None and now.state == "open":
+                await self._record(now, await self._tried(now))
+        except RegisterError as error:
+            _log.warning("forge.register", order=order.key, reason=str(error))
+        finally:
+            self._busy.discard(order.key)
+            self._news.set()
+
+    async def _tried(self, order: ForgeOrder) -> Acted | ActAgain:
+        in_s = pause(order.tries + 1, first=FIRST_PAUSE, longest=LONGEST_PAUSE, rng=self.rng)
+        try:
+            return await self.act(order)
+        except (ForgeAway, RegisterError) as error:
+            return ActAgain(str(error), in_s)
+        except Exception:
+            _log.exception("forge.order_failed", order=order.key, kind=order.kind)
+            return ActAgain("An internal error in Muster. Its log has more.", in_s)
+
+    async def _record(self, order: ForgeOrder, result: Acted | ActAgain) -> None:
+        now = self.clock()
+        async with self.store.write(DONE) as tx:
+            if isinstance(result, ActAgain):
+                await forge_orders.again(tx, order.key, try_at=now + result.in_s, detail=result.why)
+                return
+            if await forge_orders.done(tx, order.key, {"is": result.outcome}, now) and result.also is not None:
+                await result.also(tx)
+        waiting = self._outcomes.get(order.key)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(result.outcome)
