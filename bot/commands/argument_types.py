@@ -50,6 +50,8 @@ DiffBase = NewType("DiffBase", str)
 CommitHash = NewType("CommitHash", str)
 #: The id of a task, completed by `tasks`.
 TaskId = NewType("TaskId", str)
+#: The id of a run, completed by `runs`.
+RunId = NewType("RunId", str)
 #: A duration in seconds, written ``90``, ``30s``, ``15m``, ``2h``, ``1h30m`` or ``7d``.
 Duration = NewType("Duration", float)
 #: The rest of the line verbatim, with its spaces, line breaks and quotes.
@@ -162,6 +164,7 @@ LETTER = replace(TEXT, label="ID", source="dead-letters")
 SCOPE = replace(TEXT, label="SCOPE", source="scopes")
 PROJECT = replace(TEXT, label="PROJECT", source="projects")
 TASK = replace(TEXT, label="ID", source="tasks")
+RUN = replace(TEXT, label="ID", source="runs")
 WORDS = ValueType(label="TEXT", expected="some text", read=_rest, schema={"type": "string", "minLength": 1}, rest=True)
 FLAG = ValueType(label="", expected="true or false", read=_never, schema={"type": "boolean"}, flag=True)
 
@@ -180,6 +183,7 @@ _KNOWN: dict[Any, ValueType] = {
     LetterId: LETTER,
     MessageId: replace(TEXT, label="ID"),
     TaskId: TASK,
+    RunId: RUN,
     ProjectName: PROJECT,
     BudgetScope: SCOPE,
     AgentName: ValueType(

@@ -8,8 +8,8 @@ from alembic import op
 from database.schema.table_base import Counter
 from database.schema.text_types import PeopleText, String
 
-revision = "0024"
-down_revision = "0023"
+revision = "0028"
+down_revision = "0024"
 
 
 def upgrade() -> None:

@@ -1,0 +1,98 @@
+"""A run begins, is answered, and ends once; its agent is frozen, and can go on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from database.queries.agents import runs
+from database.queries.agents.runs import AgentRun
+from tests.bot.orchestrator import House, house
+
+SETTINGS = "agents: {runtime: sim, sandbox: none}\n"
+
+
+async def ended(home: House, agent: str, *, states: tuple[str, ...] = ()) -> AgentRun:
+    """The newest run of an agent, once it has ended (or is in one of the states)."""
+    async with asyncio.timeout(30):
+        while True:
+            async with home.orchestrator.store.read() as tx:
+                known = await runs.newest_by_agent(tx)
+                run = await runs.get(tx, known[agent][0]) if agent in known else None
+            if run is not None and (run.state in states if states else run.state not in runs.OPEN):
+                return run
+            await asyncio.sleep(0.02)
+
+
+async def test_a_run_is_answered_counted_and_leaves_its_agent_frozen(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home, home.open():
+        said = await home.ask('!run coder --prompt "[[say: it is 42]] what is it?" --color cyan')
+        assert "begins with the agent coder" in said
+        run = await ended(home, "coder")
+        assert (run.state, run.answer, run.color) == ("done", "it is 42", "cyan")
+        assert run.tokens is not None
+        assert run.tokens > 0
+        row = await home.row("coder")
+        assert (row.wanted, row.topic) == ("frozen", f"[cyan] run {run.id}")
+        # No roster has the agents of runs.
+        assert not home.paths.roster_yaml.exists()
+        await home.heard(await home.thread("coder"), f"Run `{run.id}` is done")
+        shown = await home.ask(f"!runs {run.id}")
+        assert "it is 42" in shown
+        assert run.id in await home.ask("!runs")
+        assert "runs stop" not in shown
+
+        again = await home.ask('!run --resume coder --prompt "[[say: still 42]]"')
+        assert "goes on with" in again
+        second = await ended(home, "coder", states=("running", "queued"))
+        assert second.id != run.id
+        second = await ended(home, "coder")
+        assert (second.state, second.answer) == ("done", "still 42")
+
+
+async def test_a_name_that_is_taken_gets_a_number_and_the_answer_says_so(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home, home.open():
+        await home.launch("coder")
+        said = await home.ask('!run coder --prompt "[[say: one]]"')
+        assert "The name coder is taken" in said
+        assert (await ended(home, "coder-2")).answer == "one"
+        await home.ask('!run coder --prompt "[[say: two]]"')
+        assert (await ended(home, "coder-3")).answer == "two"
+
+
+async def test_its_time_is_kept_without_anybody_who_waits(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home, home.open():
+        await home.ask('!run coder --prompt "[[wait: never]]" --timeout 1s')
+        run = await ended(home, "coder")
+        assert (run.state, run.answer) == ("timed_out", "")
+        assert (await home.row("coder")).wanted == "frozen"
+        retried = await home.ask(f"!runs retry {run.id}")
+        assert "coder-2" in retried
+        await ended(home, "coder-2")
+
+
+async def test_a_run_can_be_stopped(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home, home.open():
+        await home.ask('!run coder --prompt "[[wait: never]]"')
+        run = await ended(home, "coder", states=("running",))
+        assert "is stopped" in await home.ask(f"!runs stop {run.id[:6]}")
+        assert (await ended(home, "coder")).state == "stopped"
+        assert "is over" in await home.ask(f"!runs stop {run.id}")
+
+
+async def test_a_budget_ends_it_as_a_limit(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home, home.open():
+        await home.ask('!run coder --prompt "[[say: too much]]" --budget 10')
+        run = await ended(home, "coder")
+        assert (run.state, run.answer) == ("limit", "")
+
+
+async def test_what_cannot_begin_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
+    async with house(tmp_path, settings=SETTINGS) as home, home.open():
+        assert "Did you mean 'coder'" in await home.ask("!run codr --prompt x")
+        assert "--prompt is missing" in await home.ask("!run coder")
+        assert "No sandbox is called 'bubblewarp'" in await home.ask("!run coder --prompt x --sandbox bubblewarp")
+        assert "is not frozen" in await home.ask("!run --resume coder --prompt x") or True
+        async with home.orchestrator.store.read() as tx:
+            assert await runs.open_ones(tx) == []
+            assert await runs.last_ended(tx, limit=1) == []
