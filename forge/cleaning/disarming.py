@@ -27,7 +27,7 @@ _CLOSING: Final = re.compile(rf"{_KEYWORD}(?={_BETWEEN}{_ISSUE})", re.IGNORECASE
 
 #: An address that every forge links as a whole, so that an @ within mentions nobody.
 _LINKED: Final = r"(?<![^\s*_~(])https?://(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}(?::\d+)?(?:/[^\s<>\"'`\\\[\]()*@]*)?/@"
-_MENTION: Final = re.compile(rf"({_LINKED})|((?<![A-Za-z0-9])@|&#0*64;|&#[xX]0*40;|&commat;)(?=[^\s@])")
+_MENTION: Final = re.compile(rf"({_LINKED})|((?<![A-Za-z0-9])@|&#0*64;|&#[xX]0*40;|&commat;)(?=[^\s@{GAP}])")
 _AUTOLINK: Final = r"<https?://[A-Za-z0-9.-]+(?::\d+)?(?:/[^\s<>@]*)?>"
 _TAG: Final = re.compile(rf"({_AUTOLINK})|<(?=[A-Za-z/!?])")
 _IMAGE: Final = re.compile(r"!(?=\[)")
