@@ -1,0 +1,46 @@
+"""The configured forge of a running orchestrator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bot.config.forge.settings import ForgeBlock
+from forge.model.forge_client import ForgeClient
+from forge.model.references import RepositoryName
+from forge.model.values import TokenFacts
+from forge.webhooks.listener import WebhookCounts
+
+
+@dataclass(slots=True)
+class ForgeLink:
+    """What everything about issues shares."""
+
+    settings: ForgeBlock
+    host: str
+    """The forge's host, by which its rows are told from another's."""
+    client: ForgeClient
+    token: str
+    """For git; it reaches a child process by a file descriptor alone."""
+    marker_secret: bytes
+    """Signs the markers in our own comments."""
+    folder: Path
+    """Mirrors of repositories."""
+    counts: WebhookCounts = field(default_factory=WebhookCounts)
+    trouble: dict[str, str] = field(default_factory=dict)
+    """What does not work now, by what was tried: for `health`, and told in the room once."""
+    _facts: TokenFacts | None = None
+
+    @property
+    def repositories(self) -> tuple[RepositoryName, ...]:
+        return tuple(RepositoryName.parse(each) for each in self.settings.repositories)
+
+    async def whoami(self) -> TokenFacts:
+        """Return the account that the token speaks for; asked once.
+
+        Raises:
+            ForgeError: the forge does not tell.
+        """
+        if self._facts is None:
+            self._facts = await self.client.token_facts()
+        return self._facts
