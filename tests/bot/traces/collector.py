@@ -26,6 +26,8 @@ class LocalCollector:
     """How many requests came."""
     location: str = ""
     """Where it redirects to."""
+    after: str = ""
+    """The pause that it asks for when it does not take a request."""
     rejects: int = 0
     """How many spans of each request it does not take."""
     port: int = 0
@@ -66,7 +68,8 @@ class LocalCollector:
             self.headers.append(dict(request.headers))
         self._changed.set()
         if status != 200:
-            return web.Response(status=status, headers={"Location": self.location} if self.location else None)
+            given = {"Location": self.location, "Retry-After": self.after}
+            return web.Response(status=status, headers={name: value for name, value in given.items() if value})
         answer = ExportTraceServiceResponse()
         if self.rejects:
             answer.partial_success.rejected_spans = self.rejects
