@@ -22,7 +22,7 @@ from bot.traces.model import FinishedSpan, Value
 
 CONTENT_TYPE: Final = "application/x-protobuf"
 #: The conventions that names of attributes follow.
-SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.0"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.1"
 _NANO: Final = 1_000_000_000
 _LARGEST: Final = 2**63 - 1
 _KINDS: Final = {

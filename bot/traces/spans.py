@@ -3,7 +3,7 @@
 No span has a text of people, agents or providers: only ids, names, numbers and outcomes. What an agent or a client may
 choose, such as the name of a model, is left out unless it looks like a name.
 
-Names that begin with ``gen_ai.`` and ``error.`` are those of OpenTelemetry's semantic conventions 1.41.0 (GenAI spans
+Names that begin with ``gen_ai.`` and ``error.`` are those of OpenTelemetry's semantic conventions 1.41.1 (GenAI spans
 and GenAI agent spans, status: development). All others are Muster's own.
 """
 
