@@ -189,7 +189,7 @@ async def ends(tx: AsyncConnection) -> dict[str, int]:
     """Return the last place of each table."""
     tables = {INBOX: inbox, AUDIT: audit, MESSAGES: agent_messages, OUTBOX: outbox}
     found = {name: await tx.scalar(select(func.max(table.c.seq))) or 0 for name, table in tables.items()}
-    copied = await tx.execute(select(ledger.c.ledger, func.max(ledger.c.seq)).group_by(ledger.c.ledger))
+    copied = await tx.execute(select(ledger_positions.c.ledger, ledger_positions.c.entries))
     return found | {f"{LEDGER}{name}": place for name, place in copied}
 
 
