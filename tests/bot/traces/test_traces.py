@@ -226,11 +226,28 @@ async def test_a_secret_that_no_header_can_have_is_refused(tmp_path: Path, colle
         assert refused.value.code == "traces.header"
 
 
-@pytest.mark.parametrize("modules", ["bot.interfaces.cli.main", "bot.app.orchestrator"])
-def test_nothing_of_it_is_loaded_without_the_block(modules: str) -> None:
-    code = f"import sys, {modules}; print([m for m in sys.modules if m.startswith(('opentelemetry', 'google'))])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert loaded.stdout.strip() == "[]"
+_LOADED = "print([name for name in sys.modules if name.startswith(('opentelemetry', 'google'))])"
+_UP = """
+import asyncio, sys
+from bot.app.orchestrator import running
+from bot.config.loader import load
+from bot.config.paths import Paths
+
+async def up():
+    paths = Paths.of({"MUSTER_HOME": sys.argv[1], "HOME": sys.argv[1]})
+    paths.prepare()
+    async with running(paths, load(paths), {}):
+        pass
+
+asyncio.run(up())
+"""
+
+
+@pytest.mark.parametrize("code", ["import sys, bot.interfaces.cli.main", _UP], ids=["a command", "an orchestrator"])
+def test_nothing_of_it_is_loaded_without_the_block(tmp_path: Path, code: str) -> None:
+    command = [sys.executable, "-c", f"{code}\n{_LOADED}", str(tmp_path)]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert loaded.stdout.splitlines()[-1] == "[]"
 
 
 def trace_of(collector: LocalCollector, event: str) -> list[Span]:
