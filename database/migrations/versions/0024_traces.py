@@ -29,3 +29,5 @@ def upgrade() -> None:
         sa.Column("host", String(), nullable=False),
         sa.PrimaryKeyConstraint("source", "place", name=op.f("pk_trace_waiting")),
     )
+    # A request to a model names its turn, and the turn's message is looked up.
+    op.create_index("ix_agent_messages_turn", "agent_messages", ["agent", "turn"])

@@ -24,7 +24,7 @@ from tests.database.queries.rows import DAY, NOON, row
 STEP = declare("tests.plans")
 AT = NOON - 1234.5
 #: Tables that grow.
-_LARGE = ("audit", "ledger", "spending", "quota_history", "tasks", "authorizations")
+_LARGE = ("agent_messages", "audit", "ledger", "spending", "quota_history", "tasks", "authorizations")
 
 
 async def second_look(tx: AsyncConnection) -> None:
@@ -46,6 +46,7 @@ QUESTIONS: dict[str, Callable[[AsyncConnection], Awaitable[object]]] = {
         usage_queries.groups, by=("agent", "profile", "provider", "account", "model"), since=AT
     ),
     "requests for traces": partial(trace_sources.requests, source="ledger/one", after=5, limit=9),
+    "turns for traces": partial(trace_sources.messages_of_turns, turns={("coder0", "1-1")}),
     "runs for traces": partial(trace_sources.runs_of_audit, after=5, limit=9),
     "tasks for traces": partial(trace_sources.tasks_of, ids=["t"]),
     "what was enforced": partial(audit_log.of_actions, actions=("limit", "cutoff"), at=AT, limit=9),
