@@ -28,6 +28,8 @@ _BASE: Final = "refs/heads/base"
 _NOTHING: Final = "refs/heads/nothing"
 #: Seconds for one step of looking.
 STEP_S: Final = 120.0
+#: Address space of git while it reads, in bytes.
+_READING_BYTES: Final = 2**30
 #: Longer files are not kept in memory by git.
 _STREAMED_BYTES: Final = 2**20
 #: What git says if a file's size or its memory reaches the limit.
@@ -69,7 +71,7 @@ class IncomingBranch:
         return sandboxed_git.run(
             sandboxed_git.inside(command, readonly=shown, cwd=self.git_dir),
             timeout_s=STEP_S,
-            memory_bytes=IncomingBounds().memory_bytes,
+            memory_bytes=_READING_BYTES,
             cut_at=cut_at,
             told=told,
             given_up=self.given_up,

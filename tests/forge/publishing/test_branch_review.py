@@ -296,3 +296,16 @@ def test_a_killed_look_leaves_a_place_for_the_next(stage: Stage) -> None:
     assert left.exists()
     assert stage.review().findings == ()
     assert not left.exists()
+
+
+def test_a_few_objects_that_stand_for_any_number_of_files_are_not_listed(stage: Stage) -> None:
+    stage.agent(
+        """
+        tree=$(printf '100644 blob %s\\tx\\n' $(echo x | git hash-object -w --stdin) | git mktree)
+        for level in 1 2 3 4 5 6 7 8 9; do
+            tree=$(for name in 0 1 2 3 4 5 6 7 8 9; do printf '040000 tree %s\\t%s\\n' $tree $name; done | git mktree)
+        done
+        git update-ref refs/heads/muster/coder0 $(git commit-tree -p HEAD -m bomb $tree)
+        """
+    )
+    assert FindingKind.SIZE in stage.kinds()
