@@ -15,6 +15,7 @@ import pytest
 
 from core.secret_values import SecretValues
 from fleet.workspace import sandboxed_git
+from forge.publishing import checks, listing_reader
 from forge.publishing.branch_review import BranchReview
 from forge.publishing.errors import BranchTooLarge
 from forge.publishing.findings import FindingKind
@@ -56,26 +57,30 @@ def test_a_secret_in_a_middle_commit_is_found_though_the_last_one_removes_it(sta
     assert stage.review(scan=replace(other, allowed_marks=marks)).findings != ()
 
 
-@pytest.mark.parametrize(
-    ("name", "script"),
-    [
-        ("divided", 'printf \'k = ("%s"\\n     "%s")\\n\' {0} {1} > a.py'),
-        ("added up", 'printf \'k = "%s" + \\\\\\n  "%s"\\n\' {0} {1} > a.js'),
-        ("allowed by itself", "echo 'k = \"{0}{1}\"  # pragma: allowlist secret' > a.py"),
-        ("in a picture", "echo '{0}{1}' > logo.svg"),
-        ("in a lock file", "echo 'token = \"{0}{1}\"' > poetry.lock"),
-        ("called", "echo 'k = get(\"{0}{1}\")' > a.py"),
-        ("hidden by attributes", "mkdir -p .git/info; echo '* -diff' > .git/info/attributes; echo '{0}{1}' > a.txt"),
-        ("after a zero", "printf 'x\\0{0}{1}\\n' > a.bin"),
-        ("in UTF-16", "printf '{0}{1}\\n' | iconv -t UTF-16 > a.txt"),
-        ("after a return", "printf 'x\\r{0}{1}\\ry' > a.txt"),
-        ("in a link", "ln -s {0}{1} a"),
-        ("in a long line", "head -c 300000 /dev/zero | tr '\\0' x > a; printf ' {0}{1} ' >> a; tail -c 9000 a >> a"),
-    ],
-)
-def test_a_secret_is_found(stage: Stage, name: str, script: str) -> None:
-    stage.commits(script.replace("{0}", SECRET[:14]).replace("{1}", SECRET[14:]))
-    assert FindingKind.SECRET in stage.kinds(), name
+#: How a secret is hidden, by the path in which it is; {0} and {1} are its halves.
+HIDDEN = {
+    "divided.py": 'printf \'k = ("%s"\\n     "%s")\\n\' {0} {1}',
+    "added-up.js": 'printf \'k = "%s" + \\\\\\n  "%s"\\n\' {0} {1}',
+    "allowed-by-itself.py": "echo 'k = \"{0}{1}\"  # pragma: allowlist secret'",
+    "picture.svg": "echo '{0}{1}'",
+    "poetry.lock": "echo 'token = \"{0}{1}\"'",
+    "called.py": "echo 'k = get(\"{0}{1}\")'",
+    "attributes.txt": "mkdir -p .git/info; echo '* -diff' > .git/info/attributes; echo '{0}{1}'",
+    "after-a-zero.bin": "printf 'x\\0{0}{1}\\n'",
+    "utf-16.txt": "printf '{0}{1}\\n' | iconv -t UTF-16",
+    "after-a-return.txt": "printf 'x\\r{0}{1}\\ry'",
+    "long-line": "head -c 100000 /dev/zero | tr '\\0' x; printf ' {0}{1} '; head -c 9000 /dev/zero | tr '\\0' x",
+}
+
+
+def test_a_secret_is_found_however_it_is_hidden(stage: Stage) -> None:
+    scripts = [
+        f"({script.replace('{0}', SECRET[:14]).replace('{1}', SECRET[14:])}) > {path}"
+        for path, script in HIDDEN.items()
+    ]
+    stage.commits("\n".join([*scripts, f"ln -s {SECRET} link"]))
+    found = {each.path for each in stage.review().findings if each.kind is FindingKind.SECRET}
+    assert found == {*HIDDEN, "link"}
 
 
 def test_the_baseline_of_the_base_counts_and_the_agents_own_does_not(stage: Stage) -> None:
@@ -127,24 +132,24 @@ def test_a_secret_of_musters_own_is_found_however_it_is_escaped(stage: Stage) ->
     assert "exchange" not in repr(found)
 
 
-@pytest.mark.parametrize(
-    ("why", "path"),
-    [
-        ("plain", ".github/workflows/ci.yml"),
-        ("case", ".GitHub/Workflows/ci.yml"),
-        ("gitea", ".gitea/workflows/x/y"),
-        ("forgejo", ".forgejo/workflows/ci.yml"),
-        ("attributes", "src/.gitattributes"),
-        ("owners", "docs/CODEOWNERS"),
-        ("gate", ".muster/merge.yaml"),
-        ("file instead of a folder", ".github"),
-        ("blank at the end", ".github./workflows /ci.yml"),
-    ],
-)
-def test_a_protected_path_is_found(stage: Stage, why: str, path: str) -> None:
-    stage.commits(f"mkdir -p \"$(dirname '{path}')\"; echo x > '{path}'")
-    stage.commits(f"git rm -q '{path}'; echo y > other")
-    assert FindingKind.PROTECTED in stage.kinds(), why
+def test_protected_paths_are_found_as_any_file_system_reads_them(stage: Stage) -> None:
+    paths = {
+        ".GitHub/Workflows/ci.yml",
+        ".gitea/workflows/x/y",
+        ".forgejo/workflows/ci.yml",
+        "src/.gitattributes",
+        "docs/CODEOWNERS",
+        ".muster/merge.yaml",
+        ".github./workflows /ci.yml",
+        # A file instead of a folder.
+        ".github",
+    }
+    stage.commits("\n".join(f"mkdir -p \"$(dirname '{path}')\"; echo x > '{path}'" for path in sorted(paths)))
+    stage.commits("git rm -qrf .; echo y > other")
+    found = [each for each in stage.review().findings if each.kind is FindingKind.PROTECTED]
+    assert {each.path for each in found} == paths
+    # Adding them is found, and removing them again, too.
+    assert len(found) == 2 * len(paths)
 
 
 def test_a_workflow_by_rename_and_a_link_to_it_are_found(stage: Stage) -> None:
@@ -212,13 +217,16 @@ def test_too_many_commits_files_and_bytes_are_found(stage: Stage) -> None:
     stage.commits("for n in 1 2 3 4 5; do head -c 1000 /dev/urandom > f$n; done")
     stage.commits("echo x > f6")
     assert stage.kinds(RULES) == set()
-    for rules in (
-        replace(RULES, commits=1),
-        replace(RULES, files=5),
-        replace(RULES, total_bytes=5001),
-        replace(RULES, file_bytes=999),
-    ):
-        assert FindingKind.SIZE in stage.kinds(rules), rules
+    with stage.incoming() as branch:
+        for rules in (
+            replace(RULES, commits=1),
+            replace(RULES, files=5),
+            replace(RULES, total_bytes=5001),
+            replace(RULES, file_bytes=999),
+        ):
+            found = checks.check(listing_reader.read(branch, rules), rules)
+            assert [each.kind for each in found if each.path is None] or rules.file_bytes == 999
+            assert {each.kind for each in found} == {FindingKind.SIZE}, rules
 
 
 def test_a_message_that_is_endless_is_not_read(stage: Stage) -> None:
@@ -230,6 +238,7 @@ def size_of(folder: Path) -> int:
     return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
 
 
+@pytest.mark.slow
 def test_a_large_file_that_compresses_well_is_a_finding_and_never_in_memory(stage: Stage) -> None:
     stage.commits("truncate -s 200M zeros")
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -243,9 +252,13 @@ def test_a_large_file_that_compresses_well_is_a_finding_and_never_in_memory(stag
     assert after < max(before, 400_000)
 
 
-def test_a_large_file_that_does_not_compress_is_stopped_while_it_is_fetched(stage: Stage) -> None:
-    stage.commits("head -c 200000000 /dev/urandom > noise")
-    with pytest.raises(BranchTooLarge, match="64 MB") as refused, stage.incoming():
+@pytest.mark.parametrize(("megabytes", "most"), [(12, 4), pytest.param(200, 64, marks=pytest.mark.slow)])
+def test_a_large_file_that_does_not_compress_is_stopped_while_it_is_fetched(
+    stage: Stage, megabytes: int, most: int
+) -> None:
+    stage.commits(f"head -c {megabytes}000000 /dev/urandom > noise")
+    bounds = IncomingBounds(pack_bytes=most * 1000**2)
+    with pytest.raises(BranchTooLarge, match=f"{most} MB") as refused, stage.incoming(bounds):
         raise AssertionError("it was fetched")
     assert refused.value.code == "publishing.too_large"
     assert size_of(stage.folder / "state") < 2_000_000
