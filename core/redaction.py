@@ -58,6 +58,13 @@ def _begin_before(begin: str) -> str:
 
 _BEGIN = _begin_before("")
 _KNOWN_FORMATS = tuple(re.compile(begin + _begin_before(begin) + rest) for begin, rest in _FORMATS)
+
+
+def known_formats() -> tuple[str, ...]:
+    """Return regular expressions of keys and tokens that are known by their form alone."""
+    return tuple(form.pattern for form in _KNOWN_FORMATS)
+
+
 # JSON Web Tokens (RFC 7519). At most 64 characters of a name may precede the token in the same run.
 _WEB_TOKEN = re.compile(
     rf"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{{0,64}}?(?P<secret>{_BEGIN}"

@@ -28,14 +28,13 @@ from fleet.workspace import (
 )
 from fleet.workspace.branch_update import CloneCondition, Collected, Held
 from fleet.workspace.clone_record import CloneRecord
+from fleet.workspace.fetch_bounds import LARGEST_PACK, FetchBounds
 from fleet.workspace.repository_discovery import Repository
 
 MADE = crash_points.declare("workspace.make")
 COLLECTED = crash_points.declare("workspace.collect")
 REMOVED = crash_points.declare("workspace.remove")
 
-#: The largest pack of commits that is taken over, in bytes.
-LARGEST_PACK: Final = 2 * 1024**3
 #: Seconds that git may take to copy a repository and check it out, and to fetch.
 _CLONE_S: Final = 900.0
 FETCH_S: Final = 120.0
@@ -253,6 +252,25 @@ class Clone:
             repository = self._source(known)
             return FetchedBranch(repository=repository, known=known, tip=self._fetch(repository, known))
 
+    def fetch_into(self, git_dir: Path, name: str, *, bounds: FetchBounds) -> bool:
+        """Fetch what the agent committed on its branch into a git folder of Muster's own, as `name` there.
+
+        Neither the repository that the clone was made from nor any record of Muster's changes.
+
+        Args:
+            git_dir: the git folder, which borrows the objects of that repository.
+            name: the full name of the branch in it.
+            bounds: how much is taken over at most.
+
+        Returns:
+            Whether the clone has the branch.
+
+        Raises:
+            FleetError: it cannot be fetched within the bounds; the git folder may have a part of it.
+        """
+        with self._locked():
+            return self._take(self._source(known := self._known()), known, git_dir, name, bounds)
+
     def _known(self) -> CloneRecord:
         known = self.record()
         if known is None:
@@ -307,32 +325,40 @@ class Clone:
         return None if seen is None else seen.decode("ascii", "replace").strip()
 
     def _fetch(self, repository: Repository, known: CloneRecord) -> str | None:
-        """Fetch the agent's branch, and that alone; None: it has none.
+        """Fetch the agent's branch, and that alone; None: it has none."""
+        if not self._take(repository, known, repository.common, self._kept, FetchBounds(pack_bytes=LARGEST_PACK)):
+            return None
+        return repository_refs.commit(repository, self._kept)
+
+    def _take(self, repository: Repository, known: CloneRecord, git_dir: Path, name: str, bounds: FetchBounds) -> bool:
+        """Fetch the agent's branch into a git folder; whether it has one.
 
         The side that opens the clone runs in the sandbox; so whatever the clone is made to point at, only what the
         agent could see anyway can come from there.
         """
         self._check_no_link()
-        serve = sandboxed_git.pinned("upload-pack", "--timeout=60")
+        serve = sandboxed_git.pinned(*bounds.settings(), "upload-pack", "--timeout=60")
         if known.sandboxed or shutil.which("bwrap") is not None:
             shown = (*origin_remote.needed(repository, self._origin), self.place)
             serve = sandboxed_git.inside(serve, readonly=shown, cwd=self.place)
         command = sandboxed_git.pinned(
+            *bounds.settings(),
             *("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc"),
             *("--no-prune", "--refmap=", f"--upload-pack={shlex.join(serve)}"),
             # As a URL: a plain path that has become a file would be read as a bundle, by this side.
             f"file://{quote(str(self.place / '.git'))}",
-            f"+{self._branch}:{self._kept}",
-            git_dir=repository.common,
+            f"+{self._branch}:{name}",
+            git_dir=git_dir,
         )
         doing = f"Taking over what {self.agent} committed into {repository.folder}"
-        try:
-            sandboxed_git.answer(command, doing, timeout_s=FETCH_S, file_bytes=LARGEST_PACK)
-        except sandboxed_git.GitFailed as error:
-            if "couldn't find remote ref" in error.complaint:
-                return None
-            raise
-        return repository_refs.commit(repository, self._kept)
+        done = sandboxed_git.run(
+            command, timeout_s=FETCH_S, file_bytes=bounds.pack_bytes, memory_bytes=bounds.memory_bytes
+        )
+        if done.status == 0:
+            return True
+        if "couldn't find remote ref" in done.complaint:
+            return False
+        raise sandboxed_git.GitFailed(f"{doing} failed: {sandboxed_git.reason(done.complaint)}", done.complaint)
 
     def _move(self, repository: Repository, tip: str, ours: tuple[str | None, ...]) -> Held:
         """Move the person's branch along, where that is right."""

@@ -15,8 +15,9 @@ import selectors
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -48,7 +49,7 @@ ENVIRONMENT: Final = {
 _PINNED: Final = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
-    "core.alternateRefsCommand": ":",
+    "core.alternateRefsCommand": "true",
     "core.attributesFile": "/dev/null",
     "core.excludesFile": "/dev/null",
     "credential.helper": "",
@@ -157,10 +158,13 @@ def run(
     *,
     timeout_s: float,
     file_bytes: int | None = None,
+    memory_bytes: int | None = None,
     cut_at: int | None = None,
     keep_last: int | None = None,
     environment: Mapping[str, str] = ENVIRONMENT,
     given_up: Callable[[], bool] = lambda: False,
+    told: bytes = b"",
+    inherited: Sequence[int] = (),
 ) -> Done:
     """Run a command and wait for it.
 
@@ -168,27 +172,34 @@ def run(
         command: its command line.
         timeout_s: seconds that it may take.
         file_bytes: no file that it writes becomes longer.
+        memory_bytes: the address space that each of its processes may have.
         cut_at: bytes of its answer that are wanted; it is stopped when it says more.
         keep_last: bytes of the end of its answer that are wanted; it may say as much as it likes.
         environment: the whole environment.
         given_up: whether nobody waits for it any more.
+        told: what it can read from its standard input.
+        inherited: open files of ours that it and what it starts may read.
 
     Raises:
         GitFailed: it took longer than `timeout_s`, or said more than anybody reads; it is killed then.
         GivenUp: nobody waits for it; it is killed then.
     """
-    if file_bytes is not None:
-        # POSIX counts this limit in blocks of 512 bytes (sh, ulimit).
-        command = ("/bin/sh", "-c", 'ulimit -f "$0" && exec "$@"', str(file_bytes // _BLOCK), *command)
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        cwd="/",
-        start_new_session=True,
-    )
+    # POSIX counts the size of files in blocks of 512 bytes, and shells that of memory in KiB (sh, ulimit).
+    bounds = (("f", file_bytes, _BLOCK), ("v", memory_bytes, 1024))
+    for letter, amount, unit in bounds:
+        if amount is not None:
+            command = ("/bin/sh", "-c", f'ulimit -{letter} "$0" && exec "$@"', str(amount // unit), *command)
+    with _input(told) as given:
+        process = subprocess.Popen(
+            command,
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+            pass_fds=inherited,
+        )
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -211,6 +222,18 @@ def run(
         process.stdout.close()
         process.stderr.close()
     return Done(status, said[:cut_at] if cut else said, complaint.decode("utf-8", "replace"), cut)
+
+
+@contextlib.contextmanager
+def _input(told: bytes) -> Iterator[IO[bytes] | int]:
+    """A file without a name that holds the input, so that nobody has to write while he reads."""
+    if not told:
+        yield subprocess.DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(told)
+        file.seek(0)
+        yield file
 
 
 def answer(command: Sequence[str], doing: str, *, timeout_s: float, file_bytes: int | None = None) -> str:
