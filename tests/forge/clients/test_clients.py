@@ -222,7 +222,7 @@ async def test_lists_are_read_to_their_end(forge: ForgeServer, client: ForgeClie
     for number in range(230):
         forge.add_issue(SHOP, f"Issue {number}", author="eve", labels=("bug",))
     assert len(await client.labelled_issues(NAME)) == 230
-    assert len(forge.requests) == {"gitea": 5, "github": 3}[client.kind]
+    assert len(forge.requests) == {"gitea": 5, "github": 8}[client.kind]
 
 
 async def test_an_issue_that_appears_meanwhile_makes_no_entry_double(forge: ForgeServer, client: ForgeClient) -> None:
@@ -246,6 +246,31 @@ async def test_a_forge_that_repeats_pages_is_stopped(forge: ForgeServer, client:
     with pytest.raises(ForgeError, match="repeats a page"):
         await client.labelled_issues(NAME)
     assert len(forge.requests) == 2
+
+
+async def test_very_long_issues_do_not_hide_the_others(
+    forge: ForgeServer, kind: ForgeKind, token: str, waits: Waits
+) -> None:
+    for number in range(1, 81):
+        # Together too large for a page; the fifth alone, too.
+        body = "x" * (100_000 if number == 5 else 5_000 if number in (4, 6) else 1)
+        forge.add_issue(SHOP, f"Issue {number}", body=body, author="eve", labels=("muster:coder",))
+    limits = HttpLimits(response_bytes={"gitea": 90_000, "github": 95_000}[kind])
+    client = open_client(kind, ForgeAddress.parse(forge.url), token, options=waits.options(limits))
+    issues = await client.labelled_issues(NAME)
+    assert sorted(issue.number for issue in issues) == [number for number in range(1, 81) if number != 5]
+    assert [told for told in waits.told if "is too large, and was left out" in told] != []
+    await client.close()
+
+
+async def test_a_list_that_never_ends_is_stopped(forge: ForgeServer, kind: ForgeKind, token: str, waits: Waits) -> None:
+    for number in range(120):
+        forge.add_issue(SHOP, f"Issue {number}", author="eve", labels=("bug",))
+    for limits in (HttpLimits(pages=2), HttpLimits(list_bytes=1000)):
+        client = open_client(kind, ForgeAddress.parse(forge.url), token, options=waits.options(limits))
+        with pytest.raises(ForgeError, match="is too long: Muster reads"):
+            await client.labelled_issues(NAME)
+        await client.close()
 
 
 async def test_a_pull_request_from_its_branch_to_its_merge(forge: ForgeServer, client: ForgeClient) -> None:
