@@ -124,6 +124,20 @@ async def test_pushes_are_declined_for_real(forge: ForgeServer, tmp_path: Path) 
     assert all("refs/heads/main" not in moved for _, _, moved in forge.git.pushes)
 
 
+async def test_a_push_fails_or_is_done_without_a_word(forge: ForgeServer, tmp_path: Path) -> None:
+    work = await clone(forge, tmp_path, forge.add_token("muster"))
+    await commit(work, "fix", "one\n")
+    forge.faults.answer(502, path="git-receive-pack", body=b"Bad gateway")
+    status, said = await git(work, "push", "origin", "fix")
+    assert status != 0
+    assert "502" in said
+    assert forge.git.pushes == []
+    forge.faults.lose_response(path="git-receive-pack", method="POST", times=None)
+    assert (await git(work, "push", "origin", "fix"))[0] != 0
+    # git's HTTP library may ask once more.
+    assert list(forge.git.pushes[0][2]) == ["refs/heads/fix"]
+
+
 async def test_strangers_cannot_push_and_revoked_tokens_cannot_read(forge: ForgeServer, tmp_path: Path) -> None:
     work = await clone(forge, tmp_path, forge.add_token("eve"))
     await commit(work, "evil", "evil\n")

@@ -94,6 +94,13 @@ async def test_the_token_says_who_muster_is(client: ForgeClient, kind: ForgeKind
     assert facts.forge_version == {"gitea": "1.25.3", "github": "3.19.1"}[kind]
 
 
+async def test_github_says_the_scopes_of_a_classic_token(forge: ForgeServer, waits: Waits) -> None:
+    token = forge.add_token("muster", scopes=("repo", "read:org"))
+    client = open_client("github", ForgeAddress.parse(forge.url), token, options=waits.options())
+    assert (await client.token_facts()).scopes == ("read:org", "repo")
+    await client.close()
+
+
 async def test_members_are_told_from_others(client: ForgeClient) -> None:
     assert await client.is_org_member("acme", "ana") is True
     assert await client.is_org_member("acme", "eve") is False
@@ -318,12 +325,35 @@ async def test_a_pull_request_from_our_fork_counts_and_one_from_a_strangers_does
         forge.commit(f"{owner}/shop", "fix", {"shop.py": f"# {owner}\n"}, by=owner)
     forge.open_pull(SHOP, title="Evil", body="", head="eve:fix", base="main", by="eve")
     assert await client.pull_request_of(NAME, "fix") is None
+    forge.faults.ignores_filters = True
+    assert await client.pull_request_of(NAME, "fix") is None
     number = await open_pull(client, "fix", head_owner="muster")
     found = await client.pull_request_of(NAME, "fix")
     assert found is not None
     assert (found.number, found.head_repository) == (number, RepositoryName("muster", "shop"))
     forge.delete_repository("muster/shop")
     assert (await client.read_pull_request(reference(number))).head_repository is None
+
+
+async def test_closed_pull_requests_of_others_are_not_looked_through_on_gitea(
+    forge: ForgeServer, token: str, waits: Waits
+) -> None:
+    client = open_client("gitea", ForgeAddress.parse(forge.url), token, options=waits.options())
+    await client.pull_request_of(NAME, "fix")
+    queries = [request.query for request in forge.requests if request.path.endswith("/pulls")]
+    assert [(query["state"], query.get("poster")) for query in queries] == [("open", None), ("closed", "muster")]
+    await client.close()
+
+
+async def test_a_no_that_github_says_with_status_200_is_a_refusal(forge: ForgeServer, waits: Waits) -> None:
+    forge.fork(SHOP, "eve")
+    forge.commit("eve/shop", "fix", {"a": "1"}, by="eve")
+    number = forge.open_pull(SHOP, title="Fix", body="", head="eve:fix", base="main", draft=True, by="eve").number
+    client = open_client("github", ForgeAddress.parse(forge.url), forge.add_token("eve"), options=waits.options())
+    with pytest.raises(ForgeRefused, match=r"eve does not have the correct permissions.*Pull requests: write"):
+        await client.mark_ready(reference(number))
+    assert (await client.read_pull_request(reference(number))).is_draft is True
+    await client.close()
 
 
 async def test_a_second_pull_request_of_a_branch_is_refused(forge: ForgeServer, client: ForgeClient) -> None:
@@ -556,6 +586,7 @@ async def test_a_compressed_response_is_refused(forge: ForgeServer, client: Forg
     forge.faults.answer(200, headers={"Content-Encoding": "gzip"}, body=b"\x1f\x8b")
     with pytest.raises(ForgeError, match="compressed its response"):
         await client.token_facts()
+    assert forge.requests[0].headers["Accept-Encoding"] == "identity"
 
 
 async def test_a_closed_client_says_so(client: ForgeClient) -> None:

@@ -35,12 +35,17 @@ class Fault:
 
 
 class Faults:
-    """The failures that are under way. The first that fits counts; `path` is a pattern that a request's path has."""
+    """The failures that are under way. The first that fits counts; `path` is a pattern that a request's path has.
+
+    Paths have no prefix: ``/repos/acme/shop/issues`` for both APIs, ``/acme/shop.git/git-receive-pack`` for git.
+    """
 
     def __init__(self) -> None:
         self._active: list[Fault] = []
         self.is_mergeable_unknown = False
         """Whether GitHub has not found out yet which pull requests can be merged."""
+        self.ignores_filters = False
+        """Whether GitHub gives all pull requests, whatever branch is asked for."""
         self.repeats_pages = False
         """Whether each page of a list is the first one, and there is always a next."""
 

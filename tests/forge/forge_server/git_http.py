@@ -10,6 +10,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from tests.forge.forge_server.bare_repository import environment
+from tests.forge.forge_server.faults import Faults, drop
 from tests.forge.forge_server.world import ForgeWorld
 
 _PACKS = ("git-upload-pack", "git-receive-pack")
@@ -18,8 +19,9 @@ _PACKS = ("git-upload-pack", "git-receive-pack")
 class GitHttp:
     """The routes ``/OWNER/NAME.git/...``. A token is the password of any user, or the user."""
 
-    def __init__(self, world: ForgeWorld) -> None:
+    def __init__(self, world: ForgeWorld, faults: Faults) -> None:
         self._world = world
+        self._faults = faults
         self._before_push: list[Callable[[str], object]] = []
         self.pushes: list[tuple[str, str, dict[str, tuple[str | None, str | None]]]] = []
         """Who pushed to which repository, and which refs it moved."""
@@ -37,6 +39,14 @@ class GitHttp:
         service = request.query.get("service", "") if tail == "info/refs" else tail
         if name not in self._world.repositories or service not in _PACKS:
             return web.Response(status=404, text="Not found.")
+        fault = self._faults.for_request(request.method, f"/{name}.git/{tail}")
+        if fault is not None and fault.what == "answer":
+            return web.Response(status=fault.status, headers=fault.headers, body=fault.body)
+        if fault is not None and fault.what in ("drop", "truncate"):
+            drop(request)
+            return web.Response()
+        if fault is not None and fault.what == "hang":
+            await fault.released.wait()
         login = self._login(request)
         is_push = service == "git-receive-pack"
         allowed = (
@@ -63,6 +73,8 @@ class GitHttp:
             self.pushes.append((login or "", name, moved))
             if moved:
                 self._world.branches_moved(name, by=login or "")
+        if fault is not None and fault.what == "lose":
+            drop(request)
         return response
 
     def _login(self, request: web.Request) -> str | None:

@@ -170,7 +170,7 @@ class GitHubApi:
         state, head = query.get("state", "open"), query.get("head", "")
         if state != "all":
             found = [item for item in found if (item.closed is None) == (state == "open")]
-        if ":" in head:
+        if ":" in head and not self._faults.ignores_filters:
             owner, _, branch = head.partition(":")
             found = [item for item in found if item.pull is not None and item.pull.head_branch == branch]
             found = [item for item in found if item.pull and (item.pull.head_repository or "").startswith(f"{owner}/")]

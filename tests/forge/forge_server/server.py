@@ -51,7 +51,7 @@ class ForgeServer(ForgeWorld):
         super().__init__(Path(tempfile.mkdtemp(prefix="forge-")))
         self.faults = Faults()
         self.webhooks = Webhooks()
-        self.git = GitHttp(self)
+        self.git = GitHttp(self, self.faults)
         self.requests: list[SeenRequest] = []
         """All requests to the APIs, also those that a fault met."""
         self.violations: list[str] = []
