@@ -130,8 +130,10 @@ class GiteaClient:
         ours = await self._our_login()
 
         def fits(found: payloads.GiteaPullRequest) -> bool:
-            where = found.head.repo.full_name if found.head.repo is not None else None
-            return found.head.ref == head_branch and where is not None and (where == name or where.owner == ours)
+            if found.head.repo is None or found.head.ref != head_branch:
+                return False
+            where = found.head.repo.full_name
+            return where.is_same(name) or where.owner.lower() == ours.lower()
 
         for query in ({"state": "open"}, {"state": "closed", "poster": ours}):
             found = await self._list(

@@ -288,7 +288,7 @@ def _is_of(found: payloads.GitHubPullRequest, name: RepositoryName, owner: str) 
     if found.head.repo is None:
         return False
     where = found.head.repo.full_name
-    return where == name or (owner != name.owner and where.owner.lower() == owner.lower())
+    return where.is_same(name) or (owner.lower() != name.owner.lower() and where.owner.lower() == owner.lower())
 
 
 def _repository(name: RepositoryName, *parts: str | int) -> str:

@@ -315,6 +315,7 @@ async def test_the_newest_pull_request_of_a_branch_counts(forge: ForgeServer, cl
     found = await client.pull_request_of(NAME, "fix")
     assert found is not None
     assert found.number == second
+    assert await client.pull_request_of(RepositoryName("ACME", "Shop"), "fix") == found
 
 
 async def test_a_pull_request_from_our_fork_counts_and_one_from_a_strangers_does_not(

@@ -172,8 +172,13 @@ class GitHubApi:
             found = [item for item in found if (item.closed is None) == (state == "open")]
         if ":" in head and not self._faults.ignores_filters:
             owner, _, branch = head.partition(":")
-            found = [item for item in found if item.pull is not None and item.pull.head_branch == branch]
-            found = [item for item in found if item.pull and (item.pull.head_repository or "").startswith(f"{owner}/")]
+            found = [
+                item
+                for item in found
+                if item.pull is not None
+                and item.pull.head_branch == branch
+                and (item.pull.head_repository or "").lower().startswith(f"{owner}/".lower())
+            ]
         found.reverse()
         shown, headers = self._shown(request, found)
         return 200, [self._json.pull_request(name, item, is_full=False) for item in shown], headers
