@@ -250,6 +250,7 @@ async def _running(
         clock=clock,
         state=paths.state,
         egress_client=services.egress_client,
+        traces=lambda: None if services.trace_health is None else services.trace_health(),
     )
     async with stages.running(order.stages(services, executor, tools, watched)):
         log.info("muster.started", version=services.version)

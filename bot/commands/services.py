@@ -119,6 +119,8 @@ class CommandServices:
     """What dashboards show."""
     web_address: str | None = None
     """The address of the dashboard while it runs, or None."""
+    trace_health: Callable[[], Mapping[str, object]] | None = None
+    """Whether traces reach their collector, in the format of ``health --json``; None if none are sent."""
     headcount: Headcount = field(default_factory=later("headcount"))
     """Number of agents by activity, for connectors that show it."""
 

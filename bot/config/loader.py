@@ -247,6 +247,7 @@ def _settings(
         projects=known.projects,
         rooms=known.rooms,
         topics=known.topics,
+        traces=known.traces,
         web=known.web,
         register_url=known.register_.url or paths.register_url,
         register_password=known.register_.password,

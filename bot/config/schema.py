@@ -24,7 +24,7 @@ from bot.config.projects import ProjectBlock, RoomBlock, TopicsBlock
 from bot.config.reports import Schedules
 from bot.config.sandbox_profiles import ProfileBlock
 from bot.config.surfaces.web import WebBlock
-from bot.config.telemetry import MetricsBlock, Telemetry
+from bot.config.telemetry import MetricsBlock, Telemetry, TracesBlock
 from bot.config.types import Block, Duration, Folder, Pattern, Size
 from core import log_rotation as logs
 from core.errors import RegisterError
@@ -242,6 +242,9 @@ class MusterFile(Block):
     schedules: Schedules = Schedules()
     telemetry: Telemetry = Telemetry()
     topics: TopicsBlock = TopicsBlock()
+    traces: TracesBlock | None = Field(
+        default=None, description="Traces for an OpenTelemetry collector. Default: none are sent."
+    )
     watchdog: WatchdogBlock = WatchdogBlock()
     web: WebBlock | None = Field(default=None, description="The dashboard for browsers. Default: there is none.")
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
@@ -317,6 +320,8 @@ class Settings:
     projects: Mapping[str, ProjectBlock] = field(default_factory=dict)
     rooms: Mapping[str, RoomBlock] = field(default_factory=dict)
     topics: TopicsBlock = _TOPICS
+    traces: TracesBlock | None = None
+    """None: no traces are sent."""
     web: WebBlock | None = None
     """None: there is no dashboard."""
     register_password: Reference | None = None

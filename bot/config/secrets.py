@@ -21,6 +21,7 @@ def secrets_of(settings: Settings, environ: Mapping[str, str]) -> frozenset[str]
     known = set()
     references = [account.credential for account in settings.accounts.values()]
     references += [settings.register_password, settings.metrics.token]
+    references += settings.traces.headers.values() if settings.traces is not None else ()
     for connector in settings.connectors:
         references += [getattr(connector.settings, name) for name in type(connector.settings).model_fields]
     for reference in references:

@@ -36,6 +36,8 @@ class HealthInputs:
     state: Path
     """The state folder of this installation."""
     egress_client: EgressClient | None = None
+    traces: Callable[[], Mapping[str, object] | None] = lambda: None
+    """Whether traces reach their collector; None if none are sent."""
 
     async def __call__(self) -> Mapping[str, Any]:
         known = await self.delivery.health()
@@ -84,7 +86,7 @@ class HealthInputs:
         egress = None if self.egress_client is None else await condition(self.egress_client)
         parts = {"connectors": connectors, "egress": egress, "register": register, "jobs": jobs, "agents": states}
         folders = [self.state] if self.store.file is None else [self.state, self.store.file.parent]
-        return {**parts, "disks": await disk_check.condition(folders), "tasks": queue}
+        return {**parts, "disks": await disk_check.condition(folders), "tasks": queue, "traces": self.traces()}
 
 
 def _gone(name: str, waiting: int, threads: Iterable[tuple[str, str]]) -> dict[str, Any]:

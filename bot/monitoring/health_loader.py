@@ -23,6 +23,8 @@ def _model(report: Mapping[str, Any], *, started_at: float) -> HealthModel:
     if (egress := report["egress"]) is not None:
         parts.append(_part("egress", "egress", egress))
     parts += [_part("disk", each["name"], each) for each in report["disks"]]
+    if (traces := report["traces"]) is not None:
+        parts.append(_part("traces", "traces", traces))
     return HealthModel(
         status=report["status"],
         version=report["version"],
@@ -34,7 +36,9 @@ def _model(report: Mapping[str, Any], *, started_at: float) -> HealthModel:
     )
 
 
-def _part(kind: Literal["connector", "register", "egress", "disk"], name: str, part: Mapping[str, Any]) -> PartHealth:
+def _part(
+    kind: Literal["connector", "register", "egress", "disk", "traces"], name: str, part: Mapping[str, Any]
+) -> PartHealth:
     return PartHealth(
         name=name,
         kind=kind,

@@ -24,6 +24,7 @@ async def report(services: AgentServices) -> dict[str, Any]:
         "egress": parts.get("egress"),
         "register": register,
         "disks": disks,
+        "traces": parts.get("traces"),
         "jobs": jobs,
         "agents": parts.get("agents"),
         "tasks": parts.get("tasks"),
@@ -45,6 +46,8 @@ def text(report: Mapping[str, Any]) -> str:
     ]
     if (egress := report["egress"]) is not None:
         lines.append(f"- {_mark(egress)} egress: {one_line(egress['detail'], 300)}")
+    if (traces := report["traces"]) is not None:
+        lines.append(f"- {_mark(traces)} traces: {one_line(traces['detail'], 300)}")
     lines += _of_jobs(report["jobs"])
     if (states := report["agents"]) is None:
         lines.append("- ? agents: not known while the register is away")

@@ -78,7 +78,7 @@ def _of_parts(health: HealthModel, now: float) -> Iterator[GaugeMetricFamily]:
     uptime = _gauge("uptime_seconds", "Time since Muster started.")
     uptime.add_metric([], max(0.0, now - health.started_at))
     yield uptime
-    up = _gauge("part_up", "Whether a connector, the register, the egress or a disk works; 0 also: not wholly.",
+    up = _gauge("part_up", "Whether a connector, the register, the egress, a disk or traces work; 0 also: not wholly.",
                 "kind", "name")  # fmt: skip
     for part in health.parts:
         if part.reachable is not None:

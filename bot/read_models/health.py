@@ -9,10 +9,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartHealth:
-    """A connector, the register, the egress or a disk."""
+    """A connector, the register, the egress, a disk, or the collector of traces."""
 
     name: str
-    kind: Literal["connector", "register", "egress", "disk"]
+    kind: Literal["connector", "register", "egress", "disk", "traces"]
     reachable: bool | None = None
     """None: not known."""
     impaired: bool = False

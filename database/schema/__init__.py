@@ -32,6 +32,7 @@ from database.schema.reports import reports, schedules
 from database.schema.table_base import metadata
 from database.schema.tasks import fair_queues, task_events, tasks
 from database.schema.topics import topic_words, topics
+from database.schema.traces import trace_positions, trace_waiting
 from database.schema.usage_ledger import ledger, ledger_positions, quota, quota_history, spending
 from database.schema.web import web_sessions
 
@@ -80,5 +81,7 @@ __all__ = [
     "tool_calls",
     "topic_words",
     "topics",
+    "trace_positions",
+    "trace_waiting",
     "web_sessions",
 ]

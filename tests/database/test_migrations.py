@@ -183,6 +183,10 @@ async def test_what_operators_owed_before_queues_had_weights_they_go_on_owing(re
 
 def _undone(connection: Connection, since: str) -> None:
     """Undo the revisions from `since` on, which is after the baseline."""
+    if since <= "0024":
+        connection.execute(text("DROP INDEX ix_agent_messages_turn"))
+        for table in ("trace_positions", "trace_waiting"):
+            connection.execute(text(f"DROP TABLE {table}"))
     if since <= "0023":
         connection.execute(text("DROP TABLE web_sessions"))
     if since <= "0022":

@@ -32,6 +32,8 @@ from database.schema import (
     tool_calls,
     topic_words,
     topics,
+    trace_positions,
+    trace_waiting,
     web_sessions,
 )
 
@@ -140,6 +142,9 @@ async def settle(
     await _settle_topics(tx, now)
     # A session may have been ended since.
     await tx.execute(delete(web_sessions))
+    # Traces begin anew, with other ids: what ended here ended otherwise in those that were sent.
+    await tx.execute(delete(trace_positions))
+    await tx.execute(delete(trace_waiting))
     await tx.execute(update(leases).values(until=0.0))
     return EndedByRestore(
         events=events,

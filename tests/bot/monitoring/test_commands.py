@@ -172,7 +172,13 @@ async def test_health_is_ok_only_when_every_part_is_known_to_be_well(office: Off
         "jobs",
         "agents",
         "tasks",
+        "traces",
     }
+    assert well["traces"] is None, "none are sent"
+
+    office.parts["traces"] = {"reachable": False, "detail": "it answered 503"}
+    assert (await office("health")).data["status"] == "ok", "work does not depend on traces"
+    assert "✗ traces: it answered 503" in (await office("health")).text
 
     office.parts["connectors"] = [connector | {"reachable": None, "detail": "never asked"}]
     degraded = await office("health")
