@@ -14,7 +14,8 @@ class ForgeClient(Protocol):
     """A forge, with the token that Muster was given for it.
 
     Everything raises `ForgeAway` if the forge does not respond in time or cannot now, after retries of what is safe to
-    repeat, and `ForgeRefused` with status and body if it says no. Lists are read to their end, within bounds.
+    repeat; its `retry_after` says when to come again, if the forge does. It raises `ForgeRefused` with status and body
+    if the forge says no, and `ForgeError` if what it says makes no sense. Lists are read to their end, within bounds.
     Nothing that is written is repeated by itself: who orders it, looks first whether it stands there already.
     """
 
@@ -36,13 +37,16 @@ class ForgeClient(Protocol):
         """Return what the forge says of a repository."""
 
     async def protected_branches(self, name: RepositoryName) -> tuple[str, ...]:
-        """Return the rules of protected branches: names or patterns with ``*``."""
+        """Return the rules of protected branches: names or patterns with ``*``. GitHub gives only names."""
 
     async def read_issue(self, reference: IssueReference) -> Issue:
         """Return an issue, or what a pull request shares with one."""
 
     async def read_comments(self, reference: IssueReference, *, since: datetime | None = None) -> tuple[Comment, ...]:
-        """Return the comments on an issue or pull request, oldest first; with `since`, those changed after it."""
+        """Return the comments on an issue or pull request, oldest first; with `since`, those changed at or after it.
+
+        Comments on lines of a diff, which belong to reviews, are not among them.
+        """
 
     async def read_diff(self, reference: IssueReference) -> str:
         """Return the unified diff of a pull request; cut, and said to be, above 1 MB."""
@@ -63,7 +67,10 @@ class ForgeClient(Protocol):
         """Replace the text of an issue or pull request."""
 
     async def pull_request_of(self, name: RepositoryName, head_branch: str) -> PullRequest | None:
-        """Return the newest pull request into a repository from a branch of it or of our fork."""
+        """Return the newest pull request into a repository from a branch of it or of our fork.
+
+        On Gitea an open one is returned before a closed one, and of the closed ones only those that we opened.
+        """
 
     async def read_pull_request(self, reference: IssueReference) -> PullRequest:
         """Return a pull request as it stands."""

@@ -59,7 +59,7 @@ class PullRequest:
     is_merged: bool
     is_draft: bool
     is_mergeable: bool | None
-    """None while the forge has not found out."""
+    """None while the forge has not found out. Gitea says False until then, and says nothing of drafts."""
     head_repository: RepositoryName | None
     """None if the repository of its branch is gone."""
     head_branch: str
@@ -95,7 +95,7 @@ class RepositoryFacts:
     name: RepositoryName
     default_branch: str
     clone_url: str
-    """Over HTTP, without credentials."""
+    """Over HTTP, without credentials, at the configured address of the forge."""
     is_private: bool
     may_push: bool
     """Whether our token may push to it."""

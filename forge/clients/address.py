@@ -1,0 +1,78 @@
+"""The address of a forge, checked before a token is sent there."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from forge.model.references import RepositoryName
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeAddress:
+    """Where people reach a forge: the address of its start page."""
+
+    url: str
+    """Without a slash at the end. It may have a path, such as ``https://host.example/gitea``."""
+    proxy: str | None = None
+    """An HTTP proxy for all requests. A proxy in the environment is never used."""
+
+    @property
+    def host(self) -> str:
+        """The host, and the port if there is one."""
+        return urlsplit(self.url).netloc
+
+    def clone_url(self, name: RepositoryName) -> str:
+        """Return where git reaches a repository.
+
+        It is made from the configured address, and not from what the forge says: the token is sent there.
+        """
+        return f"{self.url}/{name}.git"
+
+    @classmethod
+    def parse(cls, url: str, *, allow_http: bool = False, proxy: str | None = None) -> ForgeAddress:
+        """Check an address.
+
+        Args:
+            url: the address of the start page.
+            allow_http: whether the token may cross a network in the clear; on loopback it always may.
+            proxy: the address of an HTTP proxy.
+
+        Raises:
+            ValueError: an address is unusable; the message does not repeat credentials.
+        """
+        return cls(_checked("The address of a forge", url, allow_http=allow_http), _proxy(proxy))
+
+
+def _proxy(proxy: str | None) -> str | None:
+    return None if proxy is None else _checked("The address of a proxy", proxy, allow_http=True)
+
+
+def _checked(what: str, url: str, *, allow_http: bool) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"{what} has a user or a password in it. Leave both out.")
+    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
+        raise ValueError(f"{what} is not a URL: {url[:200]!r}. Write it like https://forge.example.")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{what} has a '?' or '#': {url[:200]!r}. Write it like https://forge.example.")
+    if any(part in (".", "..") for part in parts.path.split("/")):
+        raise ValueError(f"{what} has '.' or '..' in its path: {url[:200]!r}. Write the path itself.")
+    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+        raise ValueError(
+            f"{what} begins with http://, so others could read the token: {url[:200]!r}. Write https://, or allow "
+            "plain HTTP for this forge."
+        )
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
