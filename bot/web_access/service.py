@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,11 +24,16 @@ from database.queries.operations.web_sessions import WebSessionRow
 ASK = declare("web.ask")
 OPEN = declare("web.open")
 SEEN = declare("web.seen")
+KEEP = declare("web.keep")
 
 #: The maximum number of codes at a time. More browsers are refused until a code expires.
 MOST_CODES = 100
 #: Seconds between two records of the use of a session.
 _SEEN_EVERY_S = 60.0
+
+
+#: Comments as they are kept.
+CommentRows: TypeAlias = Sequence[Mapping[str, str | float]]
 
 
 class TooManyCodes(UserError):
@@ -118,6 +124,21 @@ class WebAccess:
                 await web_sessions.change(tx, row.id, only=("open",), seen_at=now)
         return _session(row)
 
+    # --- what is kept with a session -------------------------------------------------------------------------------
+
+    async def comments(self, session_id: str) -> CommentRows:
+        """Return the comments that a browser collected and did not send."""
+        async with self.store.read() as tx:
+            row = await web_sessions.get(tx, session_id)
+        return () if row is None or row.comments is None else row.comments
+
+    async def keep_comments(self, session_id: str, changed: Callable[[CommentRows], CommentRows | None]) -> None:
+        """Replace a browser's comments by what `changed` makes of them. Two of its tabs may do so at a time."""
+        async with self.store.write(KEEP) as tx:
+            row = await web_sessions.held(tx, session_id)
+            if row is not None and row.state == "open":
+                await web_sessions.change(tx, row.id, only=("open",), comments=changed(row.comments or ()))
+
     # --- the commands' side ----------------------------------------------------------------------------------------
 
     async def find(self, typed: str) -> BrowserLogin:
@@ -158,7 +179,7 @@ class WebAccess:
 
     async def end(self, tx: AsyncConnection, session_id: str, by: str) -> bool:
         """End a session; False if it has ended."""
-        ended = {"state": "ended", "ended_at": self.clock(), "ended_by": by}
+        ended = {"state": "ended", "ended_at": self.clock(), "ended_by": by, "comments": None, "push": None}
         return await web_sessions.change(tx, session_id, only=("confirmed", "open"), **ended)
 
     def _lives(self, row: WebSessionRow, now: float) -> bool:

@@ -19,6 +19,7 @@ from bot.interfaces.web.guard import guard
 from bot.interfaces.web.login_pages import LoginPages
 from bot.interfaces.web.reading import ReadingPages
 from bot.interfaces.web.rendering import PageTemplates
+from bot.interfaces.web.review.pages import ReviewPages
 from bot.interfaces.web.settings import WebAddresses, addresses
 from bot.interfaces.web.stream import Streams
 from core.errors import MusterError
@@ -93,5 +94,5 @@ class WebServer:
         reading = ReadingPages(services, pages, lambda: self.where, self.streams, assets)
         acts = Acts(services, self.executor, pages, lambda: self.where)
         login = LoginPages(services, pages, lambda: self.where)
-        application.add_routes([*reading.routes(), *acts.routes(), *login.routes()])
+        application.add_routes([*reading.routes(), *acts.routes(), *ReviewPages(acts).routes(), *login.routes()])
         return application
