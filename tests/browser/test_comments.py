@@ -12,7 +12,7 @@ from playwright.async_api import BrowserContext, Page, expect
 from tests.bot.interfaces.web.browser import WEB
 from tests.bot.orchestrator import House
 from tests.bot.projects.fleet_with_project import ask, fleet
-from tests.browser.conftest import faults, log_in
+from tests.browser.conftest import faults, log_in, sideways
 from tests.browser.test_dashboard import complaints
 
 pytestmark = [
@@ -81,7 +81,7 @@ async def test_a_comment_on_a_phone_survives_a_reload(home: House, phone: Browse
     words = page.get_by_role("textbox", name="Comment")
     await words.fill("Half a sent")
     assert await faults(page) == []
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+    assert await sideways(page) == []
     await page.reload()
     await expect(words).to_have_value("Half a sent")
     await words.fill("A sentence.")
